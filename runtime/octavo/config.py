@@ -1,0 +1,85 @@
+"""What one engine is started with. Serialisable, so that the API process hands it to the engine process."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from octavo.errors import InvalidConfigurationError
+
+
+class Device(enum.Enum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class LoadFormat(enum.Enum):
+    """`DUMMY` makes random weights of the real shapes: speed does not depend on the values."""
+
+    AUTO = "auto"
+    SAFETENSORS = "safetensors"
+    DUMMY = "dummy"
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine. Raises `InvalidConfigurationError` when built with a value out of range.
+
+    Args:
+        model: Folder with config.json, safetensors and tokenizer (already resolved and downloaded).
+        dtype: `auto` takes the checkpoint's on a GPU and bf16 or fp32, whichever is right, on a CPU.
+        max_model_len: Longest sequence in tokens, prompt plus output; None takes the model's own.
+        block_size: Tokens in one KV-cache block.
+        gpu_memory_utilization: Share of the GPU's memory for weights, activations and KV cache.
+        kv_cache_memory_bytes: Fixes the KV cache's size; None sizes it from what is free.
+        max_num_seqs: Sequences that run at once.
+        max_num_batched_tokens: Tokens of one step, prefill and decode together.
+        max_queued_requests: Waiting requests; more are refused with 429.
+        seed: Of dummy weights and of requests that bring none.
+    """
+
+    model: str
+    dtype: str = "auto"
+    device: Device = Device.AUTO
+    load_format: LoadFormat = LoadFormat.AUTO
+    max_model_len: int | None = None
+    block_size: int = 16
+    gpu_memory_utilization: float = 0.9
+    kv_cache_memory_bytes: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    max_queued_requests: int = 1024
+    enforce_eager: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", "float32", "float16", "bfloat16"):
+            raise InvalidConfigurationError(
+                f"dtype is {self.dtype!r}; use auto, float32, float16 or bfloat16."
+            )
+        if not 0.05 <= self.gpu_memory_utilization <= 1.0:
+            raise InvalidConfigurationError(
+                f"gpu_memory_utilization is {self.gpu_memory_utilization}; it must lie in [0.05, 1]."
+            )
+        for name in (
+            "max_model_len",
+            "block_size",
+            "kv_cache_memory_bytes",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "max_queued_requests",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidConfigurationError(f"{name} is {value}; it must be at least 1.")
+        if self.block_size not in (8, 16, 32, 64, 128):
+            raise InvalidConfigurationError(
+                f"block_size is {self.block_size}; use 8, 16, 32, 64 or 128."
+            )
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise InvalidConfigurationError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs "
+                f"({self.max_num_seqs}): one decode step of all sequences would not fit. Raise the "
+                "first or lower the second."
+            )

@@ -1,0 +1,124 @@
+"""The wire between API process and engine process: msgpack structs, tagged by their type.
+
+Text never crosses it: the engine process sees token ids alone, so no user input can reach its parsers.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from octavo.outputs import FinishReason
+from octavo.sampling_params import SamplingParams
+
+
+class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
+    """A validated request. `arrival_time` is `time.time()` in seconds, taken in the API process."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+    arrival_time: float
+    priority: int = 0
+
+
+class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):
+    """Forget these requests and free their blocks before the next step. Unknown ids are ignored.
+
+    With `indexes`, only these completions of the (single) request end.
+    """
+
+    request_ids: list[str]
+    indexes: list[int] | None = None
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping", array_like=True):
+    """Answered between two steps by `Pong`: what readiness and liveness ask."""
+
+    nonce: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown", array_like=True):
+    """End the engine process after the current step."""
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Of one position; the sampled token comes first, then the best ones, most probable first."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    ranks: list[int]
+
+
+class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
+    """New tokens of completion `index`; `finish_reason` set means the last ones.
+
+    `first_scheduled_time` (seconds, `time.time()`) is set on a completion's first output: queue time
+    is that minus arrival.
+    """
+
+    request_id: str
+    index: int
+    new_token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    stop_reason: int | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    error: str | None = None
+    num_cached_tokens: int = 0
+    first_scheduled_time: float | None = None
+
+
+class EngineStats(msgspec.Struct, frozen=True, array_like=True):
+    """A snapshot after a step. Counters grow from the engine's start; `kv_*` are in tokens or blocks."""
+
+    step: int
+    num_running: int
+    num_waiting: int
+    kv_blocks_total: int
+    kv_blocks_used: int
+    kv_tokens_held: int
+    preemptions_total: int
+    prompt_tokens_total: int
+    generation_tokens_total: int
+    prefix_cache_hit_tokens_total: int = 0
+
+
+class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):
+    """What one step produced. Sent also when only the stats changed (an abort, say)."""
+
+    outputs: list[TokenOutput]
+    stats: EngineStats
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong", array_like=True):
+    nonce: int
+    stats: EngineStats
+
+
+class EngineInfo(msgspec.Struct, frozen=True, tag="info", array_like=True):
+    """The first message of an engine process that started: what it settled on."""
+
+    max_model_len: int
+    num_kv_blocks: int
+    block_size: int
+    vocab_size: int
+    dtype: str
+    device: str
+    phases: dict[str, float]
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag="start_failed", array_like=True):
+    """Instead of `EngineInfo`. `reason` is an error class's constant."""
+
+    reason: str
+    message: str
+    is_user_error: bool
+
+
+class PhaseStarted(msgspec.Struct, frozen=True, tag="phase", array_like=True):
+    """Start-up progress: `load`, `profile`, `warmup` …"""
+
+    name: str
+
+
+ToEngine = AddRequest | AbortRequests | Ping | Shutdown
+FromEngine = StepOutputs | Pong | EngineInfo | StartFailed | PhaseStarted

@@ -1,0 +1,91 @@
+"""The few errors that Octavo raises, so that every border can translate them once.
+
+Each class carries a `reason`: a constant that travels unchanged into the pod's termination message, the
+custom resource's condition and the documentation. The message names the field, the value, the limit and
+what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OctavoError(Exception):
+    """Base of every error that Octavo raises on purpose."""
+
+    reason: ClassVar[str] = "InternalError"
+
+
+class UserError(OctavoError):
+    """Something that the caller can mend; at start-up the process exits with status 3."""
+
+    reason: ClassVar[str] = "InvalidConfiguration"
+
+
+class InvalidConfigurationError(UserError):
+    """A flag or a field of `EngineConfig` is out of its range."""
+
+
+class InvalidParameterError(UserError):
+    """A field of a request is out of its range.
+
+    `parameter` is the field's name as the client wrote it (OpenAI's error object calls it `param`).
+    """
+
+    reason: ClassVar[str] = "InvalidParameter"
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class ContextLengthExceededError(InvalidParameterError):
+    """The prompt, or prompt plus `max_tokens`, does not fit `max_model_len`."""
+
+    reason: ClassVar[str] = "ContextLengthExceeded"
+
+
+class ModelNotFoundError(UserError):
+    """No model under this name, path or revision."""
+
+    reason: ClassVar[str] = "ModelNotFound"
+
+
+class ModelInvalidError(UserError):
+    """The model's files are there but damaged, incomplete or in a format that is refused (pickle)."""
+
+    reason: ClassVar[str] = "ModelInvalid"
+
+
+class ModelUnsupportedError(UserError):
+    """The model's architecture or a feature of it is not implemented."""
+
+    reason: ClassVar[str] = "ModelUnsupported"
+
+
+class DownloadFailedError(OctavoError):
+    """The model exists, but fetching it failed (network, credentials, disk)."""
+
+    reason: ClassVar[str] = "DownloadFailed"
+
+
+class OutOfMemoryError(UserError):
+    """Weights plus the smallest useful KV cache do not fit; the message says what would."""
+
+    reason: ClassVar[str] = "OutOfMemory"
+
+
+class QueueFullError(OctavoError):
+    """The waiting queue is full; `retry_after_seconds` is an honest guess."""
+
+    reason: ClassVar[str] = "QueueFull"
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class EngineDeadError(OctavoError):
+    """The engine process ended; running requests are lost and the API process must end as well."""
+
+    reason: ClassVar[str] = "EngineDead"

@@ -1,0 +1,100 @@
+"""How the tokens of one request are chosen, and when it stops. Names and defaults are vLLM's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from octavo.errors import InvalidParameterError
+
+MAX_N = 128
+MAX_LOGPROBS = 20
+MAX_STOP_STRINGS = 16
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Sampling of one request. Raises `InvalidParameterError` when built with a value out of range.
+
+    Args:
+        n: Number of completions for the prompt.
+        temperature: 0 is greedy; otherwise the logits are divided by it.
+        top_p: Keep the smallest set of tokens whose probability reaches it; 1 keeps all.
+        top_k: Keep the k most probable tokens; 0 or -1 keeps all.
+        min_p: Drop tokens below this share of the most probable token's probability.
+        presence_penalty: Subtracted from the logit of every token that was generated already.
+        frequency_penalty: The same, times how often it was generated.
+        repetition_penalty: Divides positive and multiplies negative logits of tokens in prompt or output.
+        seed: Makes the request reproducible, whatever else is in the batch.
+        stop: A string, or strings, that end the output; they are not part of it.
+        stop_token_ids: Token ids that end the output.
+        ignore_eos: Go on after the model's end-of-sequence token (benchmarks).
+        max_tokens: Tokens to generate at most; None means up to the model's context.
+        logprobs: Report the log-probability of the sampled token and of this many best ones.
+        skip_special_tokens: Leave special tokens out of the text.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    logprobs: int | None = None
+    skip_special_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        _in_range("n", self.n, 1, MAX_N)
+        _in_range("temperature", self.temperature, 0.0, 100.0)
+        _in_range("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        _in_range("top_k", self.top_k, -1, 2**31 - 1)
+        _in_range("min_p", self.min_p, 0.0, 1.0)
+        _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _in_range("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
+        if self.max_tokens is not None:
+            _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        if self.logprobs is not None:
+            _in_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        if self.seed is not None:
+            _in_range("seed", self.seed, -(2**63), 2**63 - 1)
+        strings = self.stop_strings
+        if len(strings) > MAX_STOP_STRINGS or any(not s for s in strings):
+            raise InvalidParameterError(
+                "stop",
+                f"stop holds {len(strings)} strings; give at most {MAX_STOP_STRINGS}, none empty.",
+            )
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """`stop` in one form, whichever of its three the caller used."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < 1e-5
+
+
+def _in_range(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (
+        is_number
+        and math.isfinite(value)
+        and low <= value <= high
+        and not (open_low and value == low)
+    ):
+        return
+    bracket = "(" if open_low else "["
+    raise InvalidParameterError(
+        name, f"{name} is {value!r}; it must be a number in {bracket}{low:g}, {high:g}]."
+    )

@@ -1,0 +1,85 @@
+"""What one step of the engine runs, and what comes back: the border between scheduler and device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from octavo.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingState:
+    """What the sampler needs to know of one sequence.
+
+    Args:
+        params: The request's sampling parameters.
+        seed: Of this sequence (request seed plus completion index), or None.
+        prompt_token_ids: For the repetition penalty.
+        output_token_ids: Generated so far; its length is the position in the random stream, so that a
+            seeded sequence draws the same numbers after a preemption and in any batch.
+    """
+
+    params: SamplingParams
+    seed: int | None
+    prompt_token_ids: Sequence[int]
+    output_token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledSequence:
+    """One sequence's share of a step.
+
+    Args:
+        sequence_id: Unique in the engine's life.
+        token_ids: The tokens to run: a prompt chunk, or the last sampled token.
+        start: Position of `token_ids[0]`, which is the number of tokens already in the KV cache.
+        block_ids: The block table; holds at least `start + len(token_ids)` slots.
+        sampling: None when this chunk does not reach the sequence's end: nothing is sampled then.
+    """
+
+    sequence_id: int
+    token_ids: Sequence[int]
+    start: int
+    block_ids: Sequence[int]
+    sampling: SamplingState | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """The token that follows a scheduled sequence; `top_*` are filled when logprobs were asked for.
+
+    `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
+    """
+
+    sequence_id: int
+    token_id: int
+    top_token_ids: list[int] | None = None
+    top_logprobs: list[float] | None = None
+    top_ranks: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorInfo:
+    """What an executor settled on after loading and profiling."""
+
+    max_model_len: int
+    num_kv_blocks: int
+    block_size: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    dtype: str
+    device: str
+    phases: dict[str, float]
+
+
+class Executor(Protocol):
+    """Owns model and KV memory. `engine` talks to it and never to torch."""
+
+    @property
+    def info(self) -> ExecutorInfo: ...
+
+    def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
+        """Runs one step; returns one token for each entry with `sampling`, in the batch's order."""
+        ...
