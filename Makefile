@@ -1,0 +1,93 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make` alone lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+NAME ?= octavo
+WORKERS ?= 0
+# A cluster of your own: make demo CONTEXT=my-context
+CONTEXT ?=
+PYTEST_ARGS ?=
+
+.PHONY: help demo test test-unit test-e2e lint format cluster-up cluster-down images crds lock demo-model bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.tools ## a real Kubernetes, an LLMDeployment, an answer, load, autoscaling
+	@$(PY) -m e2e.demo $(if $(CONTEXT),--context $(CONTEXT))
+
+test: $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on the real cluster
+	@echo "== cluster octavo-e2e: one control plane, two workers"
+	@$(PY) -m e2e.cluster up --name octavo-e2e --workers 2
+	@echo "== images: operator and runtime, into the cluster's registry"
+	@$(PY) -m images.build operator runtime --push
+	@echo "== tests"
+	@mkdir -p out
+	@$(PY) -m pytest tests e2e/tests --junitxml=out/tests.xml $(PYTEST_ARGS)
+
+test-unit: $(VENV)/.dev ## the tests that need no cluster
+	@mkdir -p out
+	@$(PY) -m pytest tests --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
+
+test-e2e: $(VENV)/.dev ## the tests on the real cluster alone
+	@$(PY) -m pytest e2e/tests $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
+	@echo "== ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@echo "== mypy --strict"; $(VENV)/bin/mypy
+	@echo "== import-linter"; $(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev ## let ruff format and mend what it can
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+cluster-up: $(VENV)/.tools ## a kind cluster with registry and Prometheus [NAME=octavo WORKERS=0]
+	@$(PY) -m e2e.cluster up --name $(NAME) --workers $(WORKERS)
+
+cluster-down: $(VENV)/.tools ## take every cluster down, and the engine if we started it
+	@$(PY) -m e2e.cluster down --all
+
+images: $(VENV)/.tools ## build the operator's and the runtime's image
+	@$(PY) -m images.build operator runtime
+
+crds: $(VENV)/.dev ## generate the CRD from the pydantic models
+	@$(PY) -m octavo_operator.crd
+
+demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cores) and evaluate it
+	@$(PY) -m training.demo_model.train
+	@$(PY) -m training.demo_model.evaluate
+
+bench: $(VENV)/.dev ## the CPU benchmarks, as ratios to transformers in the same run
+	@$(PY) -m benchmarks.cpu
+
+UV_COMPILE := $(VENV)/bin/uv pip compile pyproject.toml --python-version 3.11 \
+  --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate --no-header --quiet
+lock: $(VENV)/.tools ## resolve the dependencies anew into locks/
+	@echo "== locks/dev.txt"; $(UV_COMPILE) --extra operator --extra runtime --extra dev -o locks/dev.txt
+	@echo "== locks/operator.txt"; $(UV_COMPILE) --extra operator -c locks/dev.txt -o locks/operator.txt
+	@echo "== locks/runtime.txt"; $(UV_COMPILE) --extra runtime -c locks/dev.txt -o locks/runtime.txt
+	@echo "== locks/tools.txt"; $(UV_COMPILE) --extra dev -c locks/dev.txt -o locks/tools.txt
+
+clean: ## remove what the build made here (clusters and caches stay: make cluster-down)
+	@rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The tools alone (no torch): what make demo, cluster-up and images need.
+$(VENV)/.tools: locks/tools.txt
+	@echo "== Python environment $(VENV): tools"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=python3.11."; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tools.txt
+	@touch $@
+
+# Everything, torch included, and the project itself in editable form.
+$(VENV)/.dev: locks/dev.txt pyproject.toml $(VENV)/.tools
+	@echo "== Python environment $(VENV): all dependencies (torch and its libraries: about 6 GB)"
+	@$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r locks/dev.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps -e .
+	@touch $@
