@@ -1,0 +1,89 @@
+"""The operator's settings, from `OCTAVO_OPERATOR_…` environment variables.
+
+They belong to whoever installs the operator. Nothing here can be set from a custom resource: the
+runtime image, Prometheus' address and the fences around the pods are not the tenant's to choose.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class PullPolicy(StrEnum):
+    """Kubernetes' image pull policies."""
+
+    ALWAYS = "Always"
+    IF_NOT_PRESENT = "IfNotPresent"
+    NEVER = "Never"
+
+
+class LogLevel(StrEnum):
+    """Least level that is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+"""A list in one environment variable: `a,b`."""
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults; `RUNTIME_IMAGE` alone must be given."""
+
+    model_config = SettingsConfigDict(env_prefix="OCTAVO_OPERATOR_", frozen=True, extra="ignore")
+
+    runtime_image: str = Field(min_length=1, description="Image that runs `octavo serve`.")
+    image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    image_pull_secrets: CommaSeparated = Field(
+        default=(), description="Names of pull secrets that exist in the users' namespaces."
+    )
+    prometheus_url: str = Field(
+        default="", description="Base URL; empty: autoscaling reports PrometheusNotConfigured."
+    )
+    prometheus_timeout_seconds: float = Field(default=5.0, gt=0)
+    metrics_max_age_seconds: float = Field(
+        default=60.0, gt=0, description="An older sample counts as missing."
+    )
+    autoscale_interval_seconds: float = Field(default=5.0, gt=0)
+    watch_namespaces: CommaSeparated = Field(default=(), description="Empty: all namespaces.")
+    monitoring_namespaces: CommaSeparated = Field(
+        default=("monitoring",), description="Namespaces that may reach the ops port."
+    )
+    namespace: str = Field(default="", description="The operator's own; empty: ask the pod.")
+    identity: str = Field(default="", description="Holder of the Lease; empty: the host name.")
+    leader_election: bool = True
+    lease_duration_seconds: int = Field(default=15, ge=2)
+    health_port: int = Field(default=8080, ge=0, le=65535)
+    workers: int = Field(default=8, ge=1, description="Objects that are reconciled at once.")
+    resync_seconds: float = Field(default=300.0, gt=0)
+    request_timeout_seconds: float = Field(default=15.0, gt=0)
+    log_level: LogLevel = LogLevel.INFO
+    log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
+
+    @field_validator(
+        "watch_namespaces", "monitoring_namespaces", "image_pull_secrets", mode="before"
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def own_namespace(self) -> str:
+        """The namespace of the operator's Lease: as set, else the pod's, else `default`."""
+        if self.namespace:
+            return self.namespace
+        if _NAMESPACE_FILE.is_file():
+            return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+        return "default"
