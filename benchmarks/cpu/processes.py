@@ -1,0 +1,162 @@
+"""The two sides as processes: a baseline that answers lines, and a real `octavo serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import aiohttp
+
+from benchmarks.cpu.models import BenchmarkModel
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Baseline:
+    """transformers `generate`; `run` returns output tokens per second."""
+
+    def __init__(self, model: BenchmarkModel, dtype: str, threads: int) -> None:
+        weights = "dummy" if model.dummy_weights else "real"
+        self.dtype = dtype
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.cpu.baseline", str(model.folder), dtype, weights]
+            + [str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._read()
+
+    def _read(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the transformers baseline ended with {self._process.wait()}")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+    def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
+        assert self._process.stdin is not None
+        job = {"prompts": prompts, "output_tokens": output_tokens}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer = self._read()
+        return answer["tokens"] / answer["seconds"]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Server:
+    """`octavo serve` as its users start it; `run` returns output tokens per second over HTTP."""
+
+    def __init__(self, model: BenchmarkModel, log: Path, extra: Sequence[str] = ()) -> None:
+        self.port, self.ops_port = free_port(), free_port()
+        self._log = log.open("w")
+        flags = ["--load-format", "dummy"] if model.dummy_weights else []
+        started = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "octavo.cli.main", "serve", str(model.folder)]
+            + ["--served-model-name", "bench", "--host", "127.0.0.1", "--port", str(self.port)]
+            + ["--ops-port", str(self.ops_port), "--max-model-len", "4096", *flags, *extra],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        self._wait_ready(log)
+        self.startup_seconds = time.perf_counter() - started
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _wait_ready(self, log: Path, timeout_seconds: float = 180) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"octavo serve ended with {self._process.returncode}; see {log}")
+            try:
+                url = f"http://127.0.0.1:{self.ops_port}/readyz"
+                with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise TimeoutError(f"octavo serve was not ready within {timeout_seconds} s; see {log}")
+
+    def metrics(self) -> dict[str, float]:
+        """Unlabelled sums of every sample on /metrics."""
+        sums: dict[str, float] = {}
+        url = f"http://127.0.0.1:{self.ops_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+            for line in answer.read().decode().splitlines():
+                if line and not line.startswith("#"):
+                    name, value = line.rsplit(" ", 1)
+                    key = name.split("{", 1)[0]
+                    sums[key] = sums.get(key, 0.0) + float(value)
+        return sums
+
+    def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
+        start = time.perf_counter()
+        tokens = asyncio.run(self._burst(prompts, output_tokens))
+        return tokens / (time.perf_counter() - start)
+
+    async def _burst(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> int:
+        timeout = aiohttp.ClientTimeout(total=900)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            return sum(
+                await asyncio.gather(
+                    *(self._stream(session, prompt, output_tokens) for prompt in prompts)
+                )
+            )
+
+    async def _stream(
+        self, session: aiohttp.ClientSession, prompt: Sequence[int], output_tokens: int
+    ) -> int:
+        body = {
+            "model": "bench",
+            "prompt": list(prompt),
+            "max_tokens": output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        url = f"http://127.0.0.1:{self.port}/v1/completions"
+        usage_line = b""
+        async with session.post(url, json=body) as answer:
+            answer.raise_for_status()
+            async for line in answer.content:
+                if b'"usage":{' in line or b'"usage": {' in line:
+                    usage_line = line
+        return int(json.loads(usage_line.removeprefix(b"data: "))["usage"]["completion_tokens"])
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
