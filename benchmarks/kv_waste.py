@@ -46,24 +46,25 @@ def main(
     numbers = random.Random(7)
     waste: list[float] = []
     stop = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="octavo-bench-") as folder:
-        with Server(demo_model(), Path(folder) / "serve.log", ["--max-num-seqs", "32"]) as server:
-            sampler = threading.Thread(target=sample_waste, args=(server, stop, waste))
-            sampler.start()
-            lengths = [
-                (numbers.randint(40, longest), numbers.randint(40, longest))
-                for _ in range(requests)
-            ]
-            threads = [
-                threading.Thread(target=server.run, args=([[5] * prompt], output))
-                for prompt, output in lengths
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            stop.set()
-            sampler.join()
+    with (
+        tempfile.TemporaryDirectory(prefix="octavo-bench-") as folder,
+        Server(demo_model(), Path(folder) / "serve.log", ["--max-num-seqs", "32"]) as server,
+    ):
+        sampler = threading.Thread(target=sample_waste, args=(server, stop, waste))
+        sampler.start()
+        lengths = [
+            (numbers.randint(40, longest), numbers.randint(40, longest)) for _ in range(requests)
+        ]
+        threads = [
+            threading.Thread(target=server.run, args=([[5] * prompt], output))
+            for prompt, output in lengths
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        stop.set()
+        sampler.join()
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": describe_hardware(),

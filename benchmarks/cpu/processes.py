@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import aiohttp
 
@@ -80,7 +81,7 @@ class Server:
         self._wait_ready(log)
         self.startup_seconds = time.perf_counter() - started
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -98,7 +99,7 @@ class Server:
                 raise RuntimeError(f"octavo serve ended with {self._process.returncode}; see {log}")
             try:
                 url = f"http://127.0.0.1:{self.ops_port}/readyz"
-                with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+                with urllib.request.urlopen(url, timeout=2) as answer:
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, OSError):
@@ -109,7 +110,7 @@ class Server:
         """Unlabelled sums of every sample on /metrics."""
         sums: dict[str, float] = {}
         url = f"http://127.0.0.1:{self.ops_port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=10) as answer:
             for line in answer.read().decode().splitlines():
                 if line and not line.startswith("#"):
                     name, value = line.rsplit(" ", 1)
