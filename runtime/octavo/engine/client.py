@@ -1,0 +1,297 @@
+"""The API process's hold on the engine process: starts it, talks to it, notices its death.
+
+Imports neither torch nor transformers, so that a server can spawn the engine first and load its own
+libraries while the engine loads the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from octavo import errors
+from octavo.config import EngineConfig
+from octavo.engine.messages import (
+    AbortRequests,
+    AddRequest,
+    EngineInfo,
+    EngineStats,
+    FromEngine,
+    PhaseStarted,
+    Ping,
+    Pong,
+    Shutdown,
+    StartFailed,
+    StepOutputs,
+    ToEngine,
+)
+from octavo.engine.request_stream import RequestStream
+from octavo.errors import EngineDeadError, OctavoError, UserError
+
+_NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class EngineClient:
+    """One engine process. Build it with `await EngineClient.start(config)`; use it from one event loop."""
+
+    info: EngineInfo
+    """What the engine settled on at its start."""
+    stats: EngineStats
+    """The latest snapshot that the engine sent (after each step, abort and ping)."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        directory: Path,
+        on_phase: Callable[[str], None] | None,
+    ) -> None:
+        self.stats = _NO_STATS
+        self._process = process
+        self._directory = directory
+        self._on_phase = on_phase
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[str, RequestStream] = {}
+        self._pings: dict[int, asyncio.Future[EngineStats]] = {}
+        self._nonces = itertools.count()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
+        self._started: asyncio.Future[EngineInfo] = self._loop.create_future()
+        self._death: EngineDeadError | None = None
+        self._is_shutting_down = False
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set_hwm(
+            0
+        )  # the waiting queue bounds what is under way, the socket must not block
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_address(directory))
+        self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._on_readable)
+        self._watcher = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(
+        cls, config: EngineConfig, on_phase: Callable[[str], None] | None = None
+    ) -> EngineClient:
+        """Spawns the engine process and waits until its model is loaded.
+
+        `on_phase` gets the name of each start-up phase when it begins.
+
+        Raises:
+            OctavoError: The subclass whose `reason` the engine answered with (`ModelNotFoundError`, …).
+            EngineDeadError: The process ended without an answer.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="octavo-engine-"))  # mode 0700
+        try:
+            process = await _spawn(_address(directory))
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        client = cls(process, directory, on_phase)
+        try:
+            await client._configure(config)
+            client.info = await client._started
+        except BaseException:
+            await client.shutdown(timeout=0.0)
+            raise
+        return client
+
+    @property
+    def is_alive(self) -> bool:
+        return self._death is None and not self._is_shutting_down
+
+    @property
+    def pid(self) -> int:
+        """Of the engine process."""
+        return self._process.pid
+
+    async def add(self, request: AddRequest) -> RequestStream:
+        """Sends a request and returns the stream of its outputs.
+
+        Raises:
+            EngineDeadError: The engine process ended.
+        """
+        if request.request_id in self._streams:
+            raise OctavoError(f"request_id {request.request_id!r} is already running.")
+        self._send(request)
+        stream = RequestStream(request.request_id, request.sampling.n, self._abort_stream)
+        self._streams[request.request_id] = stream
+        return stream
+
+    async def abort(self, request_ids: list[str], indexes: list[int] | None = None) -> None:
+        """Ends these requests, or only the completions `indexes` of one request, before the next step."""
+        if self._death is not None:
+            return
+        self._send(AbortRequests(request_ids, indexes))
+        for request_id in request_ids:
+            if indexes is None:
+                self._streams.pop(request_id, None)
+            elif (stream := self._streams.get(request_id)) is not None:
+                for index in indexes:
+                    stream.forget(index)
+                if stream.is_finished:
+                    del self._streams[request_id]
+
+    async def ping(self, timeout: float) -> EngineStats:
+        """Asks the engine for its stats; it answers between two steps.
+
+        Raises:
+            TimeoutError: No answer within `timeout` seconds: the current step takes longer than that.
+            EngineDeadError: The engine process ended.
+        """
+        nonce = next(self._nonces)
+        future = self._pings[nonce] = self._loop.create_future()
+        try:
+            self._send(Ping(nonce))
+            return await asyncio.wait_for(future, timeout)
+        finally:
+            del self._pings[nonce]
+
+    async def wait_for_exit(self) -> int:
+        """Returns the engine process's exit status (negative: the signal) as soon as it ends."""
+        return await self._process.wait()
+
+    async def shutdown(self, timeout: float) -> None:
+        """Ends the engine process after its current step, or kills it after `timeout` seconds.
+
+        Streams that still wait get `EngineDeadError`. Safe to repeat.
+        """
+        self._is_shutting_down = True
+        if self._death is None:
+            self._send(Shutdown())
+        try:
+            await asyncio.wait_for(self._process.wait(), timeout)
+        except TimeoutError:
+            self._process.kill()
+        await self._watcher
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._close_socket()
+
+    async def _configure(self, config: EngineConfig) -> None:
+        # The pipe stays open afterwards: its end tells the engine that this process is gone.
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - `_spawn` asked for it
+        stdin.write(msgspec.json.encode(config) + b"\n")
+        with contextlib.suppress(ConnectionError):  # it died at once: `_started` gets the reason
+            await stdin.drain()
+
+    async def _watch(self) -> None:
+        status = await self._process.wait()
+        self._on_readable()  # its last words may lie in the socket
+        self._die(EngineDeadError(_describe_exit(status)))
+
+    def _die(self, error: EngineDeadError) -> None:
+        if self._death is not None:
+            return
+        self._death = error
+        if not self._started.done():
+            self._started.set_exception(error)
+            self._started.exception()  # not every starter waits long enough to look
+        for future in self._pings.values():
+            if not future.done():
+                future.set_exception(error)
+        for stream in self._streams.values():
+            stream.fail(error)
+        self._streams.clear()
+
+    def _send(self, message: ToEngine) -> None:
+        if self._death is not None:
+            raise self._death
+        self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        # A send may swallow the edge that announces incoming messages: look again.
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._loop.call_soon(self._on_readable)
+
+    def _abort_stream(self, request_id: str) -> None:
+        if self._streams.pop(request_id, None) is not None and self._death is None:
+            self._send(AbortRequests([request_id]))
+
+    def _on_readable(self) -> None:
+        while not self._socket.closed:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._dispatch(self._decoder.decode(frame))
+
+    def _dispatch(self, message: FromEngine) -> None:
+        match message:
+            case StepOutputs():
+                self._hand_out(message)
+            case Pong():
+                self.stats = message.stats
+                future = self._pings.get(message.nonce)
+                if future is not None and not future.done():
+                    future.set_result(message.stats)
+            case PhaseStarted():
+                if self._on_phase is not None:
+                    self._on_phase(message.name)
+            case EngineInfo():
+                if not self._started.done():
+                    self._started.set_result(message)
+            case StartFailed():
+                if not self._started.done():
+                    self._started.set_exception(_start_error(message))
+
+    def _hand_out(self, step: StepOutputs) -> None:
+        self.stats = step.stats
+        streams = self._streams
+        for output in step.outputs:
+            stream = streams.get(output.request_id)
+            if stream is None:
+                continue  # aborted on this side while the step ran
+            stream.put(output)
+            if stream.is_finished:
+                del streams[output.request_id]
+
+    def _close_socket(self) -> None:
+        if self._socket.closed:
+            return
+        self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
+        self._socket.close()
+        self._context.term()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _address(directory: Path) -> str:
+    return f"ipc://{directory}/socket"
+
+
+async def _spawn(address: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "octavo.engine.process", address, stdin=asyncio.subprocess.PIPE
+    )
+
+
+def _start_error(failure: StartFailed) -> OctavoError:
+    """The error class that carries the engine's `reason`, so that it crosses the process border whole."""
+    known = (
+        errors.InvalidConfigurationError,
+        errors.ModelNotFoundError,
+        errors.ModelInvalidError,
+        errors.ModelUnsupportedError,
+        errors.DownloadFailedError,
+        errors.OutOfMemoryError,
+    )
+    for kind in known:
+        if kind.reason == failure.reason:
+            return kind(failure.message)
+    return (UserError if failure.is_user_error else OctavoError)(failure.message)
+
+
+def _describe_exit(status: int) -> str:
+    if status >= 0:
+        return f"The engine process ended with exit status {status}; its log says why."
+    name = signal.Signals(-status).name
+    hint = " Most likely it ran out of memory: raise the limit." if name == "SIGKILL" else ""
+    return f"The engine process was ended by {name}.{hint}"
