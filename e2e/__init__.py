@@ -1,0 +1,1 @@
+"""The real cluster (cluster), the demonstration on it (demo), and the tests on it (tests)."""

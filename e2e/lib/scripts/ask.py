@@ -1,0 +1,19 @@
+"""Asks one question and prints the answer as it streams: python ask.py URL MODEL QUESTION."""
+
+import sys
+
+import openai
+
+url, model, question = sys.argv[1:4]
+client = openai.OpenAI(base_url=url, api_key="not-needed", max_retries=0, timeout=30)
+stream = client.chat.completions.create(
+    model=model,
+    messages=[{"role": "user", "content": question}],
+    temperature=0,
+    max_tokens=64,
+    stream=True,
+)
+for chunk in stream:
+    if chunk.choices and chunk.choices[0].delta.content:
+        print(chunk.choices[0].delta.content, end="", flush=True)
+print()

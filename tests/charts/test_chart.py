@@ -1,0 +1,265 @@
+"""The chart renders what it promises, and refuses what it does not know."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from octavo_operator.rbac import NAMESPACED_RULES, OWN_NAMESPACE_RULES, Rule
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "octavo"
+CRD = "llmdeployments.octavo.dev"
+
+Object = dict[str, Any]
+
+
+def _find_helm() -> str | None:
+    cache = Path(os.environ.get("OCTAVO_CACHE") or Path.home() / ".cache" / "octavo")
+    cached = sorted(cache.glob("bin/helm-*/helm"))
+    return str(cached[-1]) if cached else shutil.which("helm")
+
+
+HELM = _find_helm()
+pytestmark = pytest.mark.skipif(HELM is None, reason="helm is not here: make cluster-up builds it")
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    assert HELM is not None
+    return subprocess.run([HELM, *arguments], capture_output=True, text=True, check=False)
+
+
+def render(*settings: str) -> list[Object]:
+    flags = [word for setting in settings for word in ("--set", setting)]
+    done = helm("template", "octavo", str(CHART), "--namespace", "octavo-system", *flags)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def refusal(*settings: str) -> str:
+    flags = [word for setting in settings for word in ("--set", setting)]
+    done = helm("template", "octavo", str(CHART), *flags)
+    assert done.returncode != 0, f"the chart accepted {settings}"
+    return done.stderr
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [item for item in objects if item["kind"] == kind]
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    (found,) = [item for item in of_kind(objects, kind) if item["metadata"]["name"] == name]
+    return found
+
+
+def operator(objects: list[Object]) -> tuple[Object, Object]:
+    """The operator's pod spec and its one container."""
+    (deployment,) = of_kind(objects, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    return pod, container
+
+
+def environment(objects: list[Object]) -> dict[str, str]:
+    _, container = operator(objects)
+    return {item["name"]: item["value"] for item in container["env"] if "value" in item}
+
+
+def granted(rules: list[Object]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def needed(rules: tuple[Rule, ...]) -> set[tuple[str, str, str]]:
+    return {
+        (rule.api_group, resource, verb)
+        for rule in rules
+        for resource in rule.resources
+        for verb in rule.verbs
+    }
+
+
+def test_lint_is_clean() -> None:
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_operator_meets_the_restricted_pod_security_standard() -> None:
+    pod, container = operator(render())
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    assert all("hostPath" not in volume for volume in pod["volumes"])
+
+
+def test_operator_may_do_exactly_what_its_table_says() -> None:
+    objects = render()
+    role = named(objects, "ClusterRole", "octavo-operator")
+    assert granted(role["rules"]) == needed(NAMESPACED_RULES)
+    leader = named(objects, "Role", "octavo-operator-leader")
+    assert granted(leader["rules"]) == needed(OWN_NAMESPACE_RULES)
+    assert leader["metadata"]["namespace"] == "octavo-system"
+
+
+@pytest.mark.parametrize("settings", [(), ("watchNamespaces={a,b}",)])
+def test_no_role_has_a_verb_on_secrets_or_a_wildcard(settings: tuple[str, ...]) -> None:
+    objects = render(*settings)
+    roles = of_kind(objects, "ClusterRole") + of_kind(objects, "Role")
+    assert roles
+    for role in roles:
+        for group, resource, verb in granted(role["rules"]):
+            assert resource != "secrets"
+            assert "*" not in (group, resource, verb)
+
+
+def test_watched_namespaces_get_a_role_each_and_no_cluster_role() -> None:
+    objects = render("watchNamespaces={team-a,team-b}", "rbac.aggregate=false")
+    assert not of_kind(objects, "ClusterRole")
+    assert not of_kind(objects, "ClusterRoleBinding")
+    for namespace in ("team-a", "team-b"):
+        (role,) = [r for r in of_kind(objects, "Role") if r["metadata"]["namespace"] == namespace]
+        assert granted(role["rules"]) == needed(NAMESPACED_RULES)
+        (binding,) = [
+            b for b in of_kind(objects, "RoleBinding") if b["metadata"]["namespace"] == namespace
+        ]
+        assert binding["roleRef"]["name"] == role["metadata"]["name"]
+        assert binding["subjects"][0]["namespace"] == "octavo-system"
+    assert environment(objects)["OCTAVO_OPERATOR_WATCH_NAMESPACES"] == "team-a,team-b"
+
+
+def test_images_take_a_tag_a_digest_or_the_version_of_the_chart() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    _, container = operator(render())
+    assert container["image"].endswith(f":{version}")
+    digest = "sha256:" + "0" * 64
+    objects = render(
+        "image.repository=localhost:5001/octavo-operator",
+        "image.tag=abc",
+        "runtime.image.repository=localhost:5001/octavo-runtime",
+        f"runtime.image.tag={digest}",
+    )
+    _, container = operator(objects)
+    assert container["image"] == "localhost:5001/octavo-operator:abc"
+    runtime = environment(objects)["OCTAVO_OPERATOR_RUNTIME_IMAGE"]
+    assert runtime == f"localhost:5001/octavo-runtime@{digest}"
+
+
+def test_settings_reach_the_operator_under_names_that_it_knows() -> None:
+    from octavo_operator.settings import Settings
+
+    _, container = operator(render())
+    known = {f"OCTAVO_OPERATOR_{field.upper()}" for field in Settings.model_fields}
+    assert {item["name"] for item in container["env"]} <= known
+
+
+def test_crd_can_be_kept_removed_or_left_to_somebody_else() -> None:
+    keep = {"helm.sh/resource-policy": "keep"}
+    definition = named(render(), "CustomResourceDefinition", CRD)
+    assert definition["metadata"]["annotations"].items() >= keep.items()
+    definition = named(render("crds.keep=false"), "CustomResourceDefinition", CRD)
+    assert not keep.keys() & (definition["metadata"].get("annotations") or {}).keys()
+    assert not of_kind(render("crds.install=false"), "CustomResourceDefinition")
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://prometheus.monitoring:9090", 9090),
+        ("https://prometheus.example.com/prefix", 443),
+        ("http://prometheus", 80),
+    ],
+)
+def test_network_policy_lets_the_operator_reach_prometheus(url: str, port: int) -> None:
+    (policy,) = of_kind(render(f"prometheus.url={url}"), "NetworkPolicy")
+    ports = {rule["port"] for block in policy["spec"]["egress"] for rule in block["ports"]}
+    assert ports == {53, 443, 6443, port}
+    (inbound,) = policy["spec"]["ingress"]
+    assert [rule["port"] for rule in inbound["ports"]] == ["health"]
+
+
+def test_selectors_meet_the_pods() -> None:
+    objects = render("replicaCount=2", "metrics.podMonitor.enabled=true")
+    (deployment,) = of_kind(objects, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    (service,) = of_kind(objects, "Service")
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    (policy,) = of_kind(objects, "NetworkPolicy")
+    (monitor,) = of_kind(objects, "PodMonitor")
+    for selector in (
+        deployment["spec"]["selector"]["matchLabels"],
+        service["spec"]["selector"],
+        budget["spec"]["selector"]["matchLabels"],
+        policy["spec"]["podSelector"]["matchLabels"],
+        monitor["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector
+        assert selector.items() <= labels
+
+
+def test_one_replica_has_no_disruption_budget_that_would_block_a_drain() -> None:
+    assert not of_kind(render("replicaCount=1"), "PodDisruptionBudget")
+
+
+def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
+    objects = render()
+    view = named(objects, "ClusterRole", "octavo-operator-view")
+    assert {verb for _, _, verb in granted(view["rules"])} == {"get", "list", "watch"}
+    assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    edit = named(objects, "ClusterRole", "octavo-operator-edit")
+    assert ("octavo.dev", "llmdeployments/scale", "patch") in granted(edit["rules"])
+    assert "rbac.authorization.k8s.io/aggregate-to-view" not in edit["metadata"]["labels"]
+    names = {
+        role["metadata"]["name"] for role in of_kind(render("rbac.aggregate=false"), "ClusterRole")
+    }
+    assert names == {"octavo-operator"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("promethus.url=http://x", "'promethus' not allowed"),
+        ("prometheus.address=http://x", "'address' not allowed"),
+        ("prometheus.url=prometheus:9090", "/prometheus/url"),
+        ("prometheus.url=http://user:secret@prometheus", "/prometheus/url"),
+        ("replicaCount=0", "/replicaCount"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("runtime.image.tag=not a tag", "/runtime/image/tag"),
+        ("watchNamespaces={Team_A}", "/watchNamespaces/0"),
+        ("logLevel=loud", "/logLevel"),
+        ("crds.keep=maybe", "/crds/keep"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
+    assert message in refusal(setting)
+
+
+def test_a_service_account_that_is_not_made_must_be_named() -> None:
+    assert "serviceAccount.name is empty" in refusal("serviceAccount.create=false")
+    objects = render("serviceAccount.create=false", "serviceAccount.name=mine")
+    assert not of_kind(objects, "ServiceAccount")
+    pod, _ = operator(objects)
+    assert pod["serviceAccountName"] == "mine"
+
+
+def test_every_default_value_is_in_the_schema_and_in_the_readme() -> None:
+    readme = (CHART / "README.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    missing = [name for name in values if f"`{name}" not in readme]
+    assert not missing
