@@ -1,0 +1,288 @@
+"""The condition types and every reason they may carry, each with what it means and what to do.
+
+This is the one place where a reason is declared. The reference page is generated from it, and
+`status.py` alone sets them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class ConditionType(StrEnum):
+    """The conditions of an LLMDeployment; all five are always present."""
+
+    READY = "Ready"
+    MODEL_AVAILABLE = "ModelAvailable"
+    PROGRESSING = "Progressing"
+    AUTOSCALING = "Autoscaling"
+    DEGRADED = "Degraded"
+
+
+class ConditionStatus(StrEnum):
+    """Kubernetes' three values."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+CONDITION_MEANINGS: dict[ConditionType, str] = {
+    ConditionType.READY: (
+        "True: at least as many pods of the current revision answer as the spec asks for "
+        "(`replicas`, or `autoscaling.minReplicas`)."
+    ),
+    ConditionType.MODEL_AVAILABLE: (
+        "True: a pod of the current revision has loaded the model. Unknown: none has finished "
+        "trying. False: the model cannot be loaded as it is specified."
+    ),
+    ConditionType.PROGRESSING: (
+        "True: the operator and Kubernetes are still moving pods. False: they are done, or stuck."
+    ),
+    ConditionType.AUTOSCALING: "True: the replica count follows the queue.",
+    ConditionType.DEGRADED: "True: something needs a person; the message says what.",
+}
+
+
+class Reason(StrEnum):
+    """Every reason; its value is what `kubectl` prints.
+
+    Each member carries `meaning`, `set_by` (whose observation it is) and `action` (what the user
+    does about it).
+    """
+
+    meaning: str
+    set_by: str
+    action: str
+
+    def __new__(cls, value: str, meaning: str, set_by: str, action: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        member.set_by = set_by
+        member.action = action
+        return member
+
+    # The good ones.
+    SERVING = (
+        "Serving",
+        "Enough pods of the current revision answer.",
+        "operator, from the pods' readiness",
+        "Nothing.",
+    )
+    MODEL_LOADED = (
+        "ModelLoaded",
+        "A pod of the current revision has loaded the model.",
+        "operator, from the pods' readiness",
+        "Nothing.",
+    )
+    SETTLED = (
+        "Settled",
+        "All pods are of the current revision, and there are as many as wanted.",
+        "operator",
+        "Nothing.",
+    )
+    AS_EXPECTED = ("AsExpected", "Nothing needs attention.", "operator", "Nothing.")
+    AUTOSCALING_ACTIVE = (
+        "Active",
+        "The replica count follows the queue depth.",
+        "operator",
+        "Nothing.",
+    )
+    AUTOSCALING_DISABLED = (
+        "Disabled",
+        "The spec has no `autoscaling`; `spec.replicas` holds.",
+        "operator",
+        "Nothing, or add `spec.autoscaling`.",
+    )
+
+    # On the way.
+    STARTING = (
+        "Starting",
+        "The pods are being scheduled, download the model or load it; none answers yet.",
+        "operator, from the pods",
+        "Wait; the message names the phase. `rollout.progressDeadline` bounds it.",
+    )
+    ROLLING_OUT = (
+        "RollingOut",
+        "Pods of a new revision replace those of the old one, which go on serving meanwhile.",
+        "operator",
+        "Wait.",
+    )
+    SCALING_UP = ("ScalingUp", "Pods are being added.", "operator", "Wait.")
+    SCALING_DOWN = (
+        "ScalingDown",
+        "Pods finish their requests (up to `rollout.drainTimeout`) and leave.",
+        "operator",
+        "Wait.",
+    )
+    SCALED_TO_ZERO = (
+        "ScaledToZero",
+        "`spec.replicas` is 0, so nothing answers.",
+        "operator",
+        "Set `spec.replicas`.",
+    )
+
+    # The user's specification.
+    INVALID_SPEC = (
+        "InvalidSpec",
+        "The operator cannot read the spec, which the API server's schema let through.",
+        "operator",
+        "Correct the field that the message names; check that CRD and operator are of one version.",
+    )
+    NAME_CONFLICT = (
+        "NameConflict",
+        "An object with this name exists and does not belong to this LLMDeployment.",
+        "operator",
+        "Choose another `metadata.name`, or remove the object that the message names.",
+    )
+    APPLY_FAILED = (
+        "ApplyFailed",
+        "The API server refused one of the children; the operator tries again.",
+        "operator, from the API server's answer",
+        "Read the message: a quota, a policy or an admission webhook of the cluster stands behind.",
+    )
+    SECRET_NOT_FOUND = (
+        "SecretNotFound",
+        "A Secret that the spec names, or a key in it, does not exist in the namespace.",
+        "kubelet",
+        "Create the Secret.",
+    )
+
+    # The cluster.
+    IMAGE_PULL_FAILED = (
+        "ImagePullFailed",
+        "A node cannot pull the runtime image.",
+        "kubelet",
+        "Check the image that the operator was installed with, the registry and its credentials.",
+    )
+    CONTAINER_CONFIG_INVALID = (
+        "ContainerConfigInvalid",
+        "The kubelet cannot create the container.",
+        "kubelet",
+        "Read the message; check the Secrets and volumes that the spec names.",
+    )
+    INSUFFICIENT_GPU = (
+        "InsufficientGpu",
+        "No node has enough free GPUs (`resources.gpu` of `resources.gpuResource`).",
+        "kube-scheduler",
+        "Add nodes, ask for fewer GPUs, or choose `rollout.strategy: Recreate` if a rollout waits.",
+    )
+    VOLUME_UNAVAILABLE = (
+        "VolumeUnavailable",
+        "The model cache or the claim of `pvc://` does not exist, is not bound or cannot be mounted.",
+        "kube-scheduler",
+        "Check the claim, its storage class and its access mode.",
+    )
+    UNSCHEDULABLE = (
+        "Unschedulable",
+        "No node fits the pod.",
+        "kube-scheduler",
+        "Compare `resources` and `scheduling` with the nodes; the message counts them.",
+    )
+    QUOTA_EXCEEDED = (
+        "QuotaExceeded",
+        "A ResourceQuota of the namespace does not allow another pod.",
+        "kube-controller-manager, from the API server's answer",
+        "Raise the quota or lower `replicas` or `resources`.",
+    )
+    PODS_FORBIDDEN = (
+        "PodsForbidden",
+        "The API server refuses the pods (Pod Security, an admission webhook, a LimitRange).",
+        "kube-controller-manager, from the API server's answer",
+        "Read the message; the pods meet the `restricted` Pod Security Standard.",
+    )
+    REPLICAS_UNAVAILABLE = (
+        "ReplicasUnavailable",
+        "Fewer pods answer than wanted, though nothing is being changed.",
+        "operator, from the pods' readiness",
+        "Look at the pods: a node may be lost, or a pod may be restarting.",
+    )
+    PROGRESS_DEADLINE_EXCEEDED = (
+        "ProgressDeadlineExceeded",
+        "The rollout made no progress for `rollout.progressDeadline`.",
+        "kube-controller-manager",
+        "See `Degraded` for the cause; raise the deadline for models that load longer.",
+    )
+    CRASHING = (
+        "Crashing",
+        "The container ends again and again without saying why.",
+        "kubelet",
+        "Read the log: `kubectl logs --previous`.",
+    )
+
+    # What the runtime writes into its termination log.
+    MODEL_NOT_FOUND = (
+        "ModelNotFound",
+        "`model.uri` names a model that does not exist or that the credentials may not read.",
+        "runtime",
+        "Correct `model.uri` or `model.secretRef`.",
+    )
+    MODEL_INVALID = (
+        "ModelInvalid",
+        "The model's files are damaged, incomplete or not safetensors.",
+        "runtime",
+        "Repair the model's files.",
+    )
+    MODEL_UNSUPPORTED = (
+        "ModelUnsupported",
+        "The model's architecture is not one that Octavo runs.",
+        "runtime",
+        "Choose another model; `octavo inspect MODEL` tells beforehand.",
+    )
+    DOWNLOAD_FAILED = (
+        "DownloadFailed",
+        "The model could not be downloaded; the pod tries again.",
+        "runtime",
+        "Check the network, the proxy and the hub.",
+    )
+    OUT_OF_MEMORY = (
+        "OutOfMemory",
+        "The model, its KV cache or the process does not fit the memory.",
+        "runtime, or the kubelet (OOMKilled)",
+        "Lower `engine.maxModelLen` as the message says, or give more `resources`.",
+    )
+    INVALID_CONFIGURATION = (
+        "InvalidConfiguration",
+        "`octavo serve` refuses a value of `spec.engine`.",
+        "runtime",
+        "Correct the field that the message names.",
+    )
+    INTERNAL_ERROR = (
+        "InternalError",
+        "The runtime failed; the fault is ours.",
+        "runtime",
+        "Report it with the log: `kubectl logs --previous`.",
+    )
+
+    # Autoscaling.
+    PROMETHEUS_NOT_CONFIGURED = (
+        "PrometheusNotConfigured",
+        "The operator was installed without `prometheus.url`; the replica count holds.",
+        "operator",
+        "Install the chart with `prometheus.url`, or use `spec.replicas`.",
+    )
+    METRICS_UNAVAILABLE = (
+        "MetricsUnavailable",
+        "Prometheus does not answer or has no fresh samples of the pods; the replica count holds.",
+        "operator",
+        "Check that Prometheus runs and scrapes the pods' port 8001.",
+    )
+
+
+RUNTIME_REASONS: frozenset[Reason] = frozenset(
+    {
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_INVALID,
+        Reason.MODEL_UNSUPPORTED,
+        Reason.DOWNLOAD_FAILED,
+        Reason.OUT_OF_MEMORY,
+        Reason.INVALID_CONFIGURATION,
+        Reason.INTERNAL_ERROR,
+    }
+)
+"""What `{"reason": …}` in a termination message may say (the pod contract)."""
+
+MODEL_REASONS: frozenset[Reason] = RUNTIME_REASONS - {Reason.INTERNAL_ERROR}
+"""Reasons that make ModelAvailable False: the model will not load as it is specified."""
