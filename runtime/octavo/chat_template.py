@@ -1,0 +1,156 @@
+"""Turns chat messages into the prompt that a model was trained on, by the model's own Jinja template.
+
+A template comes with a checkpoint and is therefore foreign code: it runs in Jinja's immutable sandbox and
+sees plain JSON values alone. The functions it may call are those that Hugging Face's template format
+promises (https://huggingface.co/docs/transformers/chat_templating_writing), so that a template renders
+here exactly as it does in transformers; importing transformers itself would cost over a second at start.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import jinja2.exceptions
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+import jinja2.utils
+
+from octavo.errors import InvalidParameterError, ModelInvalidError
+
+# A message's reasoning has gone by these names; templates read the first or the second.
+_REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
+
+
+class ChatTemplate:
+    """One compiled template. Raises `ModelInvalidError` when it does not parse.
+
+    Args:
+        source: Jinja source.
+        variables: What every rendering sees, such as `bos_token` and `eos_token`.
+    """
+
+    def __init__(self, source: str, variables: Mapping[str, str] | None = None) -> None:
+        self.source = source
+        self._variables = dict(variables or {})
+        try:
+            self._template = _environment().from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise ModelInvalidError(
+                f"The chat template does not parse (line {error.lineno}): {error.message}. Mend it, or "
+                "give another with --chat-template."
+            ) from error
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt for `messages`.
+
+        Raises `InvalidParameterError` when the template refuses them (roles in an order that the model
+        does not know, content of a kind that it cannot read).
+        """
+        values: dict[str, Any] = {
+            **self._variables,
+            **_plain(dict(template_kwargs or {})),
+            "messages": [_with_reasoning(_plain(message)) for message in messages],
+            "tools": _plain(list(tools)) if tools else None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        try:
+            return self._template.render(values)
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InvalidParameterError(
+                "messages", f"The model's chat template refuses these messages: {error}"
+            ) from error
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    for name in _REASONING_NAMES:
+        if message.get(name) is not None:
+            return {"thinking": message[name], **message, "reasoning_content": message[name]}
+    return message
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: an object with methods would widen what the template can reach."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise InvalidParameterError(
+        "messages", f"A message holds a {type(value).__name__}; only JSON values can be rendered."
+    )
+
+
+def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_GenerationBlock, "jinja2.ext.loopcontrols"],
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals.update(
+        raise_exception=_raise_exception,
+        strftime_now=_strftime_now,
+        namespace=_Namespace,
+    )
+    return environment
+
+
+class _GenerationBlock(jinja2.ext.Extension):
+    """`{% generation %}` marks what the assistant wrote, for training; here its body is just rendered."""
+
+    tags = {"generation"}  # noqa: RUF012 (declared so by Jinja)
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Namespace(jinja2.utils.Namespace):
+    """Jinja's namespace without underscore names, which could otherwise shadow Python's internals."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"{name!r} cannot be set on a namespace.")
+        super().__setitem__(name, value)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter escapes HTML, which no model was trained on.
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return dt.datetime.now(tz=dt.UTC).astimezone().strftime(pattern)

@@ -1,0 +1,230 @@
+"""Finds the folder behind a model's name: bundled, local, on the Hugging Face hub, or in an S3 bucket.
+
+What leaves this module is a local folder, so that nothing downstream knows of hubs or credentials. Only
+safetensors weights and text files are ever fetched: no pickle and no code.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from octavo.errors import DownloadFailedError, ModelNotFoundError
+
+FILE_PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+)
+
+_BUILTIN_NAMES = ("demo",)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REVISION = re.compile(r"[\w./-]{1,200}")
+_HELP = (
+    "Use builtin://demo, hf://org/name[@revision], org/name, s3://bucket/prefix or a local folder "
+    "with config.json."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A repository on the Hugging Face hub; `revision` None is its main branch."""
+
+    name: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BucketModel:
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinModel:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    folder: Path
+
+
+ModelSource = HubModel | BucketModel | BuiltinModel | LocalModel
+
+
+def resolve(model: str, *, download_dir: Path | None = None, revision: str | None = None) -> Path:
+    """The folder that holds `model`, downloaded first where needed; a finished download is used again.
+
+    Args:
+        model: `builtin://demo`, `hf://org/name[@revision]`, `org/name`, `s3://bucket/prefix` or a folder.
+        download_dir: Where downloads are kept; None is the Hugging Face cache.
+        revision: Branch, tag or commit of a hub model; one in `model` itself takes precedence.
+
+    Raises `ModelNotFoundError` when no such model exists, `DownloadFailedError` when fetching it failed.
+    """
+    source = parse(model, revision=revision)
+    if isinstance(source, BuiltinModel):
+        return _builtin(source)
+    if isinstance(source, LocalModel):
+        return _local(source)
+    if isinstance(source, HubModel):
+        return _download_from_hub(source, download_dir)
+    return _download_from_bucket(source, download_dir)
+
+
+def parse(model: str, *, revision: str | None = None) -> ModelSource:
+    """Reads a model's name, touching the disk only to tell a folder `a/b` from a hub name `a/b`."""
+    scheme, separator, rest = model.partition("://")
+    if separator:
+        if scheme == "builtin" and rest in _BUILTIN_NAMES:
+            return BuiltinModel(rest)
+        if scheme == "hf":
+            return _hub_model(rest, model, revision)
+        if scheme == "s3":
+            return _bucket_model(rest, model)
+        raise ModelNotFoundError(f"There is no model {model!r}. {_HELP}")
+    path = Path(model).expanduser()
+    looks_like_path = model.startswith((".", "/", "~"))
+    if looks_like_path or path.is_dir():
+        return LocalModel(path)
+    return _hub_model(model, model, revision)
+
+
+def _hub_model(text: str, model: str, revision: str | None) -> HubModel:
+    name, at, own_revision = text.partition("@")
+    chosen = own_revision if at else revision
+    well_formed = _HUB_NAME.fullmatch(name) and ".." not in text
+    if not well_formed or (chosen is not None and not _REVISION.fullmatch(chosen)):
+        raise ModelNotFoundError(f"There is no model {model!r}. {_HELP}")
+    return HubModel(name, chosen)
+
+
+def _bucket_model(rest: str, model: str) -> BucketModel:
+    bucket, _, prefix = rest.partition("/")
+    prefix = prefix.strip("/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket) or not prefix:
+        raise ModelNotFoundError(f"There is no model {model!r}: it must read s3://bucket/prefix.")
+    if ".." in PurePosixPath(prefix).parts:
+        raise ModelNotFoundError(f"There is no model {model!r}: a prefix may not hold '..'.")
+    return BucketModel(bucket, prefix)
+
+
+def _builtin(source: BuiltinModel) -> Path:
+    folder = Path(str(resources.files("octavo.builtin").joinpath(source.name)))
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"builtin://{source.name} is not part of this installation ({folder} is empty). Install "
+            "octavo from a complete wheel."
+        )
+    return folder
+
+
+def _local(source: LocalModel) -> Path:
+    folder = source.folder
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"There is no folder {folder}. {_HELP}")
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"{folder} holds no config.json, so it is no model. {_HELP}")
+    return folder.resolve()
+
+
+def _download_from_hub(source: HubModel, download_dir: Path | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    at = f"{source.name}@{source.revision}" if source.revision else source.name
+    try:
+        folder = huggingface_hub.snapshot_download(
+            source.name,
+            revision=source.revision,
+            cache_dir=download_dir,
+            allow_patterns=list(FILE_PATTERNS),
+        )
+    except errors.GatedRepoError as error:
+        raise DownloadFailedError(
+            f"hf://{at} is gated: ask for access on its page, then set HF_TOKEN (or the model's "
+            "secretRef)."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"The hub knows no model hf://{at}. Check the name; a private one needs HF_TOKEN."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelNotFoundError(
+            f"hf://{source.name} has no revision {source.revision!r}."
+        ) from error
+    except Exception as error:  # network, disk and hub errors have no common base
+        raise DownloadFailedError(
+            f"hf://{at} could not be fetched: {_first_line(error)}. Check the network (HF_ENDPOINT, "
+            "proxy), HF_TOKEN and the free disk."
+        ) from error
+    return Path(folder)
+
+
+def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Path:
+    url = f"s3://{source.bucket}/{source.prefix}"
+    root = download_dir or Path.home() / ".cache" / "octavo" / "models"
+    target = root / "s3" / source.bucket / source.prefix
+    if (target / "config.json").is_file():
+        return target
+    filesystem = _s3_filesystem(url)
+    try:
+        keys = [
+            key
+            for key in filesystem.ls(f"{source.bucket}/{source.prefix}", detail=False)
+            if any(PurePosixPath(key).match(pattern) for pattern in FILE_PATTERNS)
+        ]
+        if not any(PurePosixPath(key).name == "config.json" for key in keys):
+            raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Fetched beside the target and renamed: a folder under its final name is complete.
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+        try:
+            for key in keys:
+                filesystem.get_file(key, str(partial / PurePosixPath(key).name))
+            _move_into_place(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{url} does not exist.") from error
+    except ModelNotFoundError:
+        raise
+    except Exception as error:  # botocore's errors have no common base with the disk's
+        raise DownloadFailedError(
+            f"{url} could not be fetched: {_first_line(error)}. Check the AWS credentials, "
+            "AWS_ENDPOINT_URL and the free disk."
+        ) from error
+    return target
+
+
+def _move_into_place(partial: Path, target: Path) -> None:
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another replica that shares the folder was faster; its download is as good as ours.
+        if not (target / "config.json").is_file():
+            raise
+
+
+def _s3_filesystem(url: str) -> Any:
+    import fsspec
+
+    try:
+        return fsspec.filesystem("s3")
+    except ImportError as error:
+        raise DownloadFailedError(
+            f"{url} needs the s3fs package, which is not installed: pip install s3fs."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
