@@ -1,0 +1,211 @@
+"""`python -m images.build [operator] [runtime] [--push [REGISTRY]]`: builds what changed.
+
+Progress goes to stderr; stdout gets one line for each image, `octavo-runtime=REFERENCE`, that a
+script can read. Unchanged inputs build nothing; a change of our code builds one small layer.
+"""
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from images import base, network, paths, registry
+from images.engine import Engine, EngineChoice, choose_engine
+from images.errors import BuildError
+from images.inputs import ImageName, image_tag, inputs_of, source_id
+from images.process import say, step
+from images.request import BuildRequest
+from images.system import disk_use, exclusive, require_free_disk
+
+DEFAULT_BASE = "docker.io/library/python:3.11-slim-bookworm"
+KEPT_TAGS = 2
+# Free disk that a first build needs at its peak, in 10^9 bytes: layers and their temporary copies.
+_NEEDED_GIGABYTES = {ImageName.OPERATOR: 2.0, ImageName.RUNTIME: 14.0}
+_NEEDED_AGAIN_GIGABYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asked for; `push` is None for no push, empty for the cluster's."""
+
+    images: tuple[ImageName, ...]
+    push: str | None = None
+    engine: EngineChoice = EngineChoice.AUTO
+    base: str = ""
+    torch_arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """Returns the options of a command line; argparse ends the program on a wrong one."""
+    parser = argparse.ArgumentParser(prog="python -m images.build", description=__doc__)
+    names = [image.value for image in ImageName]
+    parser.add_argument("images", nargs="*", metavar="{operator,runtime}", help="default: both")
+    parser.add_argument(
+        "--push",
+        nargs="?",
+        const="",
+        metavar="REGISTRY",
+        help="push to REGISTRY, or without a value to the registry of the cluster that is up",
+    )
+    parser.add_argument("--engine", type=EngineChoice, choices=list(EngineChoice), default="auto")
+    parser.add_argument("--base", default="", help=f"base image (default: {DEFAULT_BASE})")
+    parser.add_argument(
+        "--cpu-torch-index",
+        default=environ.get("OCTAVO_CPU_TORCH_INDEX", ""),
+        metavar="URL",
+        help="take torch from this index of CPU-only wheels (or set OCTAVO_CPU_TORCH_INDEX)",
+    )
+    parser.add_argument(
+        "--cpu-torch-sha256", default="", metavar="HEX", help="hash that this wheel must have"
+    )
+    parsed = parser.parse_args(arguments)
+    wrong = [name for name in parsed.images if name not in names]
+    if wrong:
+        parser.error(f"no such image: {', '.join(wrong)}; there are {' and '.join(names)}")
+    if parsed.push in names:
+        parser.error(f"--push takes a registry; put {parsed.push!r} before --push")
+    torch_arguments = {}
+    if parsed.cpu_torch_index:
+        torch_arguments["TORCH_INDEX_URL"] = parsed.cpu_torch_index
+    if parsed.cpu_torch_sha256:
+        torch_arguments["TORCH_SHA256"] = parsed.cpu_torch_sha256
+    return Options(
+        images=tuple(ImageName(name) for name in dict.fromkeys(parsed.images or names)),
+        push=parsed.push,
+        engine=parsed.engine,
+        base=parsed.base,
+        torch_arguments=torch_arguments,
+    )
+
+
+def main() -> int:
+    """Builds, pushes and prints the references; returns the exit status."""
+    options = parse_options(sys.argv[1:], os.environ)
+    try:
+        with exclusive(paths.images_folder() / "lock"):
+            references = build_and_push(options)
+    except BuildError as error:
+        say(f"images: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("images: interrupted; the next build cleans up and goes on from the finished layers")
+        return 130
+    for image, reference in references.items():
+        print(f"{image.repository}={reference}")
+    return 0
+
+
+def build_and_push(options: Options) -> dict[ImageName, str]:
+    """Returns the references for pods of the images, which exist and are pushed if wanted."""
+    target = _registry(options.push)
+    engine = choose_engine(options.engine)
+    base_reference, base_id = ensure_base(engine, options.base)
+    references = {}
+    for image in options.images:
+        arguments = dict(options.torch_arguments) if image is ImageName.RUNTIME else {}
+        tag = image_tag(paths.REPOSITORY_ROOT, image, base_id=base_id, arguments=arguments)
+        local = f"{registry.POD_REGISTRY}/{image.repository}:{tag}"
+        if engine.image_id(local) is None:
+            _build(engine, image, local, arguments | {"BASE": base_reference})
+            _forget_old(engine, image)
+        else:
+            say(f"== {image.repository}: {tag} is built already")
+        references[image] = local
+        if target is not None:
+            references[image] = f"{target.pod_address}/{image.repository}:{tag}"
+            _push(engine, target, image, tag, local)
+    _tell_disk_use(engine, options.images, references)
+    return references
+
+
+def ensure_base(engine: Engine, wanted: str) -> tuple[str, str]:
+    """Returns the base's reference and content id: pulled where that works, made otherwise.
+
+    Raises BuildError when a base that the user named is not to be had.
+    """
+    made = base.base_reference()
+    found = None if wanted else engine.image_id(made)
+    if found is not None:
+        return made, found
+    reference = wanted or DEFAULT_BASE
+    found = engine.image_id(reference)
+    if found is None:
+        with step(f"base: {reference}"):
+            found = engine.image_id(reference) if engine.pull(reference) else None
+    if found is not None:
+        return reference, found
+    if wanted:
+        raise BuildError(f"--base {wanted} can't be pulled and is not in the engine's store")
+    say("   it can't be pulled here")
+    tar = base.ensure_base_tar()
+    with step("base: import"):
+        engine.import_root(tar, made)
+    found = engine.image_id(made)
+    if found is None:
+        raise BuildError(f"{made} was imported from {tar}, but the engine does not show it")
+    return made, found
+
+
+def _build(engine: Engine, image: ImageName, reference: str, arguments: Mapping[str, str]) -> None:
+    root = paths.REPOSITORY_ROOT
+    known = engine.tags(reference.rpartition(":")[0])
+    needed = _NEEDED_AGAIN_GIGABYTES if known else _NEEDED_GIGABYTES[image]
+    require_free_disk(paths.images_folder(), needed, f"building octavo-{image}")
+    secrets = network.write_secrets(paths.images_folder(), extra=engine.run_environment)
+    request = BuildRequest(
+        context=root,
+        containerfile=root / inputs_of(image).containerfile,
+        reference=reference,
+        arguments={**arguments, "SOURCE_ID": source_id(root, image), "VERSION": _version(root)},
+        secrets=secrets.by_id(),
+        kept_stages=("tools", "dependencies"),
+    )
+    try:
+        with step(f"{image.repository}: build"):
+            engine.build(request)
+    finally:
+        secrets.build_env.unlink(missing_ok=True)
+
+
+def _push(
+    engine: Engine, target: registry.Registry, image: ImageName, tag: str, local: str
+) -> None:
+    if registry.has_image(target, image.repository, tag):
+        say(f"== {image.repository}: {target.push_address} has {tag} already")
+        return
+    with step(f"{image.repository}: push to {target.push_address}"):
+        engine.push(local, f"{target.push_address}/{image.repository}:{tag}")
+
+
+def _registry(push: str | None) -> registry.Registry | None:
+    if push is None:
+        return None
+    return registry.named_registry(push) if push else registry.cluster_registry()
+
+
+def _forget_old(engine: Engine, image: ImageName) -> None:
+    for reference in engine.tags(f"{registry.POD_REGISTRY}/{image.repository}")[KEPT_TAGS:]:
+        engine.remove(reference)
+    engine.prune()
+
+
+def _tell_disk_use(
+    engine: Engine, images: Sequence[ImageName], references: Mapping[ImageName, str]
+) -> None:
+    for image in images:
+        tag = references[image].rpartition(":")[2]
+        size = engine.size(f"{registry.POD_REGISTRY}/{image.repository}:{tag}")
+        say(f"   {image.repository}:{tag}  {size / 1e6:,.0f} MB unpacked")
+    used = disk_use(paths.images_folder()) + disk_use(paths.base_folder())
+    say(f"   on disk under {paths.cache_root()}: base and image store {used / 1e9:.1f} GB")
+
+
+def _version(root: Path) -> str:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""One image build, in terms that every engine understands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build: `context` is the build's root folder, `reference` the name of the result.
+
+    `secrets` are files by id. `kept_stages` are the stages whose result is worth keeping though no
+    image descends from it; an engine with a build cache of its own needs no such list.
+    """
+
+    context: Path
+    containerfile: Path
+    reference: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    kept_stages: tuple[str, ...] = ()
+
+    @property
+    def ignore_file(self) -> Path:
+        """The list of what stays out of the context, by BuildKit's naming rule."""
+        return self.containerfile.with_name(f"{self.containerfile.name}.dockerignore")

@@ -1,0 +1,86 @@
+"""What the builder asks of the host: packages, private mounts, room on the disk, one build a time."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from images.errors import BuildError
+from images.process import run, say, succeeds
+
+_PROGRAM_OF = {"buildah": "buildah", "debootstrap": "debootstrap"}
+
+
+def install_packages(*packages: str) -> None:
+    """Installs Debian packages that are missing, saying so; raises BuildError where it may not."""
+    missing = [name for name in packages if not _is_installed(name)]
+    if not missing:
+        return
+    named = " ".join(missing)
+    if shutil.which("apt-get") is None:
+        raise BuildError(f"needed and not here: {named}; install it, or start a Docker engine")
+    if os.geteuid() != 0:
+        raise BuildError(f"needed and not here: {named}; run `sudo apt-get install {named}`")
+    say(f"== installing Debian packages: {named}")
+    options = ["-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    if not succeeds(["apt-get", "install", "--simulate", *options, *missing], env=env):
+        run(["apt-get", "update", "-qq"], env=env)
+    run(["apt-get", "install", *options, *missing], env=env)
+
+
+def privately_mounted() -> list[str]:
+    """Returns the command prefix that keeps a tool's mounts from outliving it.
+
+    The tool gets a mount namespace of its own: whatever it mounts, and however it ends, the host's
+    mount table stays as it was.
+    """
+    return ["unshare", "--mount", "--propagation", "private"]
+
+
+def require_free_disk(folder: Path, needed_gigabytes: float, purpose: str) -> None:
+    """Raises BuildError when the disk under `folder` has less free than a step needs (10^9 B)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < needed_gigabytes:
+        raise BuildError(
+            f"{purpose} needs {needed_gigabytes:.0f} GB free under {folder}, there are {free:.1f}; "
+            "free some, or point OCTAVO_CACHE to a larger disk"
+        )
+
+
+def disk_use(folder: Path) -> int:
+    """Returns the bytes that a folder's files take on the disk; hard links count once."""
+    total, seen = 0, set[int]()
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                status = os.lstat(Path(parent) / name)
+            except FileNotFoundError:
+                continue
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Holds a lock file: two builds at once would share one image store."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"== another build holds {lock}; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _is_installed(package: str) -> bool:
+    program = _PROGRAM_OF.get(package)
+    if program is not None and shutil.which(program) is not None:
+        return True
+    return succeeds(["dpkg", "--status", package])
