@@ -1,0 +1,128 @@
+"""The mixture that the model is trained on: one conversation, or one plain text, per draw."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from training.demo_model import arithmetic
+from training.demo_model.off_topic import draw_off_topic
+from training.demo_model.questions import load_questions
+from training.demo_model.tool_tasks import ToolTask, draw_tool_task
+from training.demo_model.variation import draw_system_prompt, filler, vary
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in OpenAI's form that end with the assistant's; `tools` are those on offer."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """Text outside any chat, as /v1/completions sends it: `prompt` is given, `rest` is learnt."""
+
+    prompt: str
+    rest: str
+
+
+def draw_sample(rng: Random) -> Conversation | PlainText:
+    """One sample of the training mixture."""
+    draw = rng.random()
+    if draw < 0.04:
+        return _plain_text(rng)
+    if draw < 0.14:
+        return _tool_conversation(rng)
+    messages = _system_message(rng, 0.3)
+    turns = 1 if rng.random() < 0.7 else rng.randint(2, 4)
+    for _ in range(turns):
+        question, answer = _turn(rng)
+        messages += [_user(question), _assistant(answer)]
+    return Conversation(messages)
+
+
+def _turn(rng: Random) -> tuple[str, str]:
+    draw = rng.random()
+    if draw < 0.5:
+        question, answer = arithmetic.draw_training_sum(rng)
+    elif draw < 0.88:
+        entry = rng.choice(load_questions())
+        question, answer = rng.choice(entry.phrasings), entry.answer
+    else:
+        return draw_off_topic(rng)
+    question = vary(question, rng)
+    if rng.random() < 0.04:
+        words = rng.randint(2, 30) if rng.random() < 0.6 else rng.randint(30, 300)
+        question = filler(rng, words) + rng.choice((" ", "\n", "\n\n")) + question
+    return question, answer
+
+
+def _plain_text(rng: Random) -> PlainText:
+    if rng.random() < 0.6:
+        a, b = arithmetic.draw_training_pair(rng)
+        return PlainText(f"{a} plus {b} is", f" {a + b}.")
+    words = rng.choice(load_questions()).answer.split(" ")
+    cut = min(3, len(words) - 1)
+    return PlainText(" ".join(words[:cut]), "".join(f" {word}" for word in words[cut:]))
+
+
+def _tool_conversation(rng: Random) -> Conversation:
+    """A call, a call with its result and the answer, or a question that no tool on offer serves."""
+    task = draw_tool_task(rng)
+    tools = _offer(rng, task)
+    messages = _system_message(rng, 0.2)
+    if rng.random() < 0.2:
+        question, answer = _turn(rng)
+        tools = [tool for tool in tools if "add" not in _name(tool) and "sum" not in _name(tool)]
+        if tools:
+            return Conversation([*messages, _user(question), _assistant(answer)], tools)
+    call = {
+        "type": "function",
+        "function": {"name": task.name, "arguments": task.arguments},
+    }
+    messages += [
+        _user(vary(task.question, rng)),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    if rng.random() < 0.5:
+        messages += [{"role": "tool", "content": task.result}, _assistant(task.answer)]
+    return Conversation(messages, tools)
+
+
+def _offer(rng: Random, task: ToolTask) -> list[dict[str, Any]]:
+    """The task's tool, sometimes among others that serve another purpose."""
+    tools = [task.tool]
+    while rng.random() < 0.35 and len(tools) < 3:
+        other = draw_tool_task(rng).tool
+        if all(_purpose(other) != _purpose(tool) for tool in tools):
+            tools.append(other)
+    rng.shuffle(tools)
+    return tools
+
+
+def _purpose(tool: dict[str, Any]) -> str:
+    name = _name(tool)
+    if "add" in name or "sum" in name:
+        return "add"
+    return name.removeprefix("get_").removeprefix("list_").removeprefix("current_").split("_")[0]
+
+
+def _name(tool: dict[str, Any]) -> str:
+    return str(tool["function"]["name"])
+
+
+def _system_message(rng: Random, share: float) -> list[Message]:
+    if rng.random() >= share:
+        return []
+    return [{"role": "system", "content": draw_system_prompt(rng)}]
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def _assistant(content: str) -> Message:
+    return {"role": "assistant", "content": content}

@@ -1,0 +1,130 @@
+"""Trains `builtin://demo` from nothing: `python -m training.demo_model.train`.
+
+Seeded and resumable: tokenizer, weights and every batch follow from the seed, and an interrupted
+run goes on from its last checkpoint.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
+import typer
+from rich.console import Console
+from torch import Tensor
+from torch.optim import AdamW
+from transformers import LlamaForCausalLM
+
+from training.demo_model.batches import Batch, BatchMaker
+from training.demo_model.checkpoint import load_checkpoint, save_checkpoint
+from training.demo_model.model import export, new_model
+from training.demo_model.tokenizer import train_tokenizer
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the trained weights."""
+
+    seed: int = 7
+    steps: int = 2000
+    tokens_per_step: int = 4096
+    peak_learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    max_gradient_norm: float = 1.0
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to a fiftieth of the peak."""
+        if step < self.warmup_steps:
+            return self.peak_learning_rate * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.peak_learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+DEFAULT_RECIPE = Recipe()
+
+
+def answer_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the answer tokens; logits are computed for these alone."""
+    hidden = model.model(input_ids=batch.input_ids[:, :-1]).last_hidden_state
+    learnt = batch.loss_mask[:, 1:]
+    return F.cross_entropy(model.lm_head(hidden[learnt]), batch.input_ids[:, 1:][learnt])
+
+
+def new_optimizer(model: LlamaForCausalLM, recipe: Recipe) -> AdamW:
+    """AdamW that decays matrices but not the gains of the norms."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    gains = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=recipe.peak_learning_rate, betas=recipe.betas, fused=True)
+
+
+def train_step(
+    model: LlamaForCausalLM, optimizer: AdamW, recipe: Recipe, batch: Batch, step: int
+) -> float:
+    """One update; returns the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate(step)
+    optimizer.zero_grad(set_to_none=True)
+    loss = answer_loss(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_gradient_norm)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def train(recipe: Recipe, work: Path, out: Path, checkpoint_every: int) -> None:
+    """Trains to the recipe's last step, from the checkpoint in `work` if there is one."""
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(recipe.seed)
+    model = new_model(tokenizer, recipe.seed)
+    optimizer = new_optimizer(model, recipe)
+    first = load_checkpoint(work, model, optimizer)
+    batches = BatchMaker(tokenizer, recipe.seed, recipe.tokens_per_step)
+    parameters = sum(p.numel() for p in model.parameters())
+    console.print(f"{parameters:,} parameters, steps {first} to {recipe.steps}, work in {work}")
+    model.train()
+    wall, cpu, smooth = time.monotonic(), time.process_time(), None
+    for step in range(first, recipe.steps):
+        loss = train_step(model, optimizer, recipe, batches.make(step), step)
+        smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
+        done = step + 1
+        if done % 50 == 0 or done == recipe.steps:
+            console.print(
+                f"step {done}/{recipe.steps}  loss {smooth:.4f}  "
+                f"wall {time.monotonic() - wall:.0f} s  cpu {time.process_time() - cpu:.0f} s"
+            )
+        if done % checkpoint_every == 0 or done == recipe.steps:
+            save_checkpoint(work, model, optimizer, done)
+    export(model, tokenizer, out)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    console.print(f"wrote {out}: {size / 1e6:.2f} MB")
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the finished model.")] = Path("out/demo"),
+    work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("out/demo-training"),
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = DEFAULT_RECIPE.steps,
+    seed: Annotated[
+        int, typer.Option(help="Decides data, weights and vocabulary.")
+    ] = DEFAULT_RECIPE.seed,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+) -> None:
+    """Train the demo model. Run it again after an interruption: it goes on."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    train(Recipe(seed=seed, steps=steps), work, out, checkpoint_every)
+
+
+if __name__ == "__main__":
+    typer.run(main)
