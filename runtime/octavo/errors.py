@@ -85,6 +85,15 @@ class QueueFullError(OctavoError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class DeviceFaultError(OctavoError):
+    """The device is lost (a CUDA error, say) and the KV cache with it: the engine process must end.
+
+    An executor raises it from `execute`; every other exception of a step fails that step's requests alone.
+    """
+
+    reason: ClassVar[str] = "DeviceFault"
+
+
 class EngineDeadError(OctavoError):
     """The engine process ended; running requests are lost and the API process must end as well."""
 

@@ -75,7 +75,7 @@ class EngineClient:
         )  # the waiting queue bounds what is under way, the socket must not block
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_address(directory))
-        self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._on_readable)
+        self._loop.add_reader(self._socket.fileno(), self._on_readable)
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
@@ -209,7 +209,7 @@ class EngineClient:
             raise self._death
         self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
         # A send may swallow the edge that announces incoming messages: look again.
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(self._on_readable)
 
     def _abort_stream(self, request_id: str) -> None:
@@ -257,7 +257,7 @@ class EngineClient:
     def _close_socket(self) -> None:
         if self._socket.closed:
             return
-        self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
+        self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._context.term()
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -44,7 +44,8 @@ class IncrementalDetokenizer:
         try:
             text = self._stream.step(self._tokenizer, token_id)
         except Exception:
-            # The library raises nothing narrower. Some decoders rewrite earlier text when a token follows ("Invalid prefix"): start afresh.
+            # The library raises nothing narrower. Some decoders rewrite earlier text when a token
+            # follows ("Invalid prefix"): start afresh.
             self._held.append(token_id)
             return self._restart()
         if text is not None:

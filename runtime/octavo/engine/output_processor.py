@@ -144,7 +144,8 @@ class _CompletionState:
 
     def apply(self, output: TokenOutput, token_texts: TokenTexts) -> Delta:
         token_ids = output.new_token_ids
-        finish_reason, stop_reason = output.finish_reason, output.stop_reason
+        finish_reason = output.finish_reason
+        stop_reason: int | str | None = output.stop_reason
         text, stop_string, num_used = self._read(token_ids, finish_reason)
         if stop_string is not None:
             token_ids = token_ids[:num_used]

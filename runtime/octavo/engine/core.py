@@ -1,0 +1,246 @@
+"""The engine without its sockets: requests in, steps, token outputs out.
+
+`EngineCore.step()` is the whole loop: schedule, execute, update. Whoever drives it (the engine process, or
+`LLM` in its own process) decides when.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from octavo.config import EngineConfig
+from octavo.engine.block_manager import BlockManager
+from octavo.engine.messages import (
+    AddRequest,
+    EngineInfo,
+    EngineStats,
+    StepOutputs,
+    TokenLogprobs,
+    TokenOutput,
+)
+from octavo.engine.scheduler import ScheduledBatch, Scheduler, SchedulerConfig, SequenceUpdate
+from octavo.engine.sequence import Sequence
+from octavo.errors import (
+    ContextLengthExceededError,
+    DeviceFaultError,
+    InvalidParameterError,
+)
+from octavo.outputs import FinishReason
+from octavo.worker.batch import Executor, SampledToken
+
+_log = structlog.get_logger("octavo.engine")
+
+
+class EngineCore:
+    """Runs requests on an executor. Not thread-safe.
+
+    Args:
+        config: The limits of one step.
+        executor: Owns model and KV memory.
+        clock: Unix time in seconds; only stamps when a request was first scheduled.
+    """
+
+    def __init__(
+        self, config: EngineConfig, executor: Executor, clock: Callable[[], float] = time.time
+    ) -> None:
+        info = executor.info
+        self._executor = executor
+        self._clock = clock
+        self._vocab_size = info.vocab_size
+        self._blocks = BlockManager(info.num_kv_blocks, info.block_size)
+        # A sequence must be able to finish when it has the whole cache to itself.
+        self.max_model_len = min(info.max_model_len, info.num_kv_blocks * info.block_size)
+        self._scheduler = Scheduler(
+            SchedulerConfig(
+                max_num_seqs=config.max_num_seqs,
+                max_num_batched_tokens=config.max_num_batched_tokens,
+                eos_token_ids=frozenset(info.eos_token_ids),
+            ),
+            self._blocks,
+        )
+        self._requests: dict[
+            str, dict[int, int]
+        ] = {}  # request_id → completion index → sequence_id
+        self._sequence_ids = itertools.count()
+        self._num_steps = 0
+        self._num_prompt_tokens = 0
+        self._num_generated_tokens = 0
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the API process validates requests against."""
+        info = self._executor.info
+        return EngineInfo(
+            max_model_len=self.max_model_len,
+            num_kv_blocks=info.num_kv_blocks,
+            block_size=info.block_size,
+            vocab_size=info.vocab_size,
+            dtype=info.dtype,
+            device=info.device,
+            phases=info.phases,
+        )
+
+    def add(self, request: AddRequest) -> None:
+        """Queues the request's n completions behind all that came before with its priority.
+
+        Raises:
+            InvalidParameterError: `request_id` is running already, or the prompt is empty or holds an id
+                outside the vocabulary. Nothing was queued.
+            ContextLengthExceededError: The prompt leaves no room for one output token.
+        """
+        self._validate(request)
+        params = request.sampling
+        room = self.max_model_len - len(request.prompt_token_ids)
+        sequence_ids = self._requests[request.request_id] = {}
+        for index in range(params.n):
+            sequence_id = sequence_ids[index] = next(self._sequence_ids)
+            self._scheduler.add(
+                Sequence(
+                    sequence_id=sequence_id,
+                    request_id=request.request_id,
+                    index=index,
+                    prompt_token_ids=request.prompt_token_ids,
+                    params=params,
+                    max_output_tokens=min(params.max_tokens or room, room),
+                    priority=request.priority,
+                )
+            )
+
+    def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:
+        """Ends these requests (of each only the completions `indexes`, if given); their blocks are free
+        when this returns. Unknown ids are ignored. Nothing is output for what was aborted."""
+        chosen = None if indexes is None else set(indexes)
+        for request_id in request_ids:
+            sequence_ids = self._requests.get(request_id, {})
+            self._forget(
+                self._scheduler.abort(
+                    [
+                        sequence_id
+                        for index, sequence_id in sequence_ids.items()
+                        if chosen is None or index in chosen
+                    ]
+                )
+            )
+
+    def step(self) -> StepOutputs:
+        """Runs one step, if there is work.
+
+        A step that fails ends the sequences of its batch with `FinishReason.ERROR`; the engine goes on.
+
+        Raises:
+            DeviceFaultError: The device is gone, and with it the KV cache; the engine is of no more use.
+        """
+        batch = self._scheduler.schedule()
+        if not batch.entries:
+            return StepOutputs([], self.stats())
+        self._num_steps += 1
+        self._stamp(batch.admitted)
+        try:
+            updates = self._scheduler.update(batch, self._executor.execute(batch.entries))
+        except DeviceFaultError:
+            raise
+        except Exception as error:
+            _log.exception("step failed", step=self._num_steps, sequences=len(batch.sequences))
+            return StepOutputs(self._fail(batch, error), self.stats())
+        outputs = [self._to_output(update) for update in updates]
+        self._num_generated_tokens += len(updates)
+        self._forget(update.sequence for update in updates if update.sequence.is_finished)
+        return StepOutputs(outputs, self.stats())
+
+    def stats(self) -> EngineStats:
+        """A snapshot between two steps."""
+        return EngineStats(
+            step=self._num_steps,
+            num_running=self._scheduler.num_running,
+            num_waiting=self._scheduler.num_waiting,
+            kv_blocks_total=self._blocks.num_blocks,
+            kv_blocks_used=self._blocks.num_blocks - self._blocks.num_free_blocks,
+            kv_tokens_held=self._scheduler.num_tokens_held,
+            preemptions_total=self._scheduler.num_preemptions,
+            prompt_tokens_total=self._num_prompt_tokens,
+            generation_tokens_total=self._num_generated_tokens,
+        )
+
+    def _validate(self, request: AddRequest) -> None:
+        prompt = request.prompt_token_ids
+        if request.request_id in self._requests:
+            raise InvalidParameterError(
+                "request_id",
+                f"request_id {request.request_id!r} is running already; use a new one.",
+            )
+        if not prompt:
+            raise InvalidParameterError(
+                "prompt", "The prompt has no tokens; it needs at least one."
+            )
+        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
+            raise InvalidParameterError(
+                "prompt",
+                f"The prompt's token ids lie in [{min(prompt)}, {max(prompt)}]; the model knows "
+                f"[0, {self._vocab_size - 1}].",
+            )
+        if len(prompt) >= self.max_model_len:
+            raise ContextLengthExceededError(
+                "prompt",
+                f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}, one of "
+                "them for output. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
+            )
+
+    def _stamp(self, admitted: list[Sequence]) -> None:
+        for sequence in admitted:
+            if sequence.first_scheduled_time is None:  # else it comes back from a preemption
+                sequence.first_scheduled_time = self._clock()
+                if sequence.index == 0:  # a prompt counts once, however many completions it gets
+                    self._num_prompt_tokens += len(sequence.prompt_token_ids)
+
+    def _to_output(self, update: SequenceUpdate) -> TokenOutput:
+        sequence, sampled = update.sequence, update.sampled
+        is_first = len(sequence.output_token_ids) == 1
+        return TokenOutput(
+            request_id=sequence.request_id,
+            index=sequence.index,
+            new_token_ids=[sampled.token_id],
+            finish_reason=sequence.finish_reason,
+            stop_reason=sequence.stop_reason,
+            logprobs=_logprobs(sampled),
+            first_scheduled_time=sequence.first_scheduled_time if is_first else None,
+        )
+
+    def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenOutput]:
+        message = f"The step that ran this request failed: {type(error).__name__}."
+        ended = self._scheduler.abort(
+            [sequence.sequence_id for sequence in batch.sequences], FinishReason.ERROR
+        )
+        self._forget(ended)
+        return [
+            TokenOutput(
+                request_id=sequence.request_id,
+                index=sequence.index,
+                new_token_ids=[],
+                finish_reason=FinishReason.ERROR,
+                error=message,
+            )
+            for sequence in ended
+        ]
+
+    def _forget(self, ended: Iterable[Sequence]) -> None:
+        for sequence in ended:
+            sequence_ids = self._requests[sequence.request_id]
+            del sequence_ids[sequence.index]
+            if not sequence_ids:
+                del self._requests[sequence.request_id]
+
+
+def _logprobs(sampled: SampledToken) -> list[TokenLogprobs] | None:
+    if sampled.top_token_ids is None:
+        return None
+    return [
+        TokenLogprobs(sampled.top_token_ids, sampled.top_logprobs or [], sampled.top_ranks or [])
+    ]

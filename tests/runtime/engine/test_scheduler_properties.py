@@ -1,0 +1,189 @@
+"""Random arrivals, lengths, aborts and preemptions on a tiny cache, with a memory that tells on mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from octavo.config import EngineConfig
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import AddRequest
+from octavo.outputs import FinishReason
+from octavo.sampling_params import SamplingParams
+
+from .oracle import EOS, PagedMemoryExecutor, run_alone
+
+
+@dataclass(frozen=True)
+class Request:
+    prompt: list[int]
+    max_tokens: int
+    n: int
+    priority: int = 0
+
+    def message(self, name: str) -> AddRequest:
+        params = SamplingParams(n=self.n, max_tokens=self.max_tokens, seed=7)
+        return AddRequest(name, self.prompt, params, arrival_time=0.0, priority=self.priority)
+
+
+requests = st.builds(
+    Request,
+    prompt=st.lists(st.integers(1, 39), min_size=1, max_size=24),
+    max_tokens=st.integers(1, 20),
+    n=st.integers(1, 3),
+)
+
+
+def make_core(executor: PagedMemoryExecutor, max_num_seqs: int, budget: int) -> EngineCore:
+    config = EngineConfig(
+        model="oracle", max_num_seqs=max_num_seqs, max_num_batched_tokens=max(budget, max_num_seqs)
+    )
+    return EngineCore(config, executor, clock=lambda: 0.0)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Drives an engine with anything that can come in, and compares with each sequence run alone."""
+
+    @initialize(
+        num_blocks=st.integers(6, 24), max_num_seqs=st.integers(1, 6), budget=st.integers(1, 24)
+    )
+    def start(self, num_blocks: int, max_num_seqs: int, budget: int) -> None:
+        self.executor = PagedMemoryExecutor(num_blocks, block_size=4, max_model_len=48)
+        self.core = make_core(self.executor, max_num_seqs, budget)
+        self.budget = max(budget, max_num_seqs)
+        self.max_num_seqs = max_num_seqs
+        self.requests: dict[str, Request] = {}
+        self.outputs: dict[tuple[str, int], list[int]] = {}
+        self.finished: dict[tuple[str, int], FinishReason] = {}
+        self.aborted: set[tuple[str, int]] = set()
+
+    @rule(request=requests)
+    def add(self, request: Request) -> None:
+        if len(request.prompt) >= self.core.max_model_len:
+            return
+        name = f"r{len(self.requests)}"
+        self.core.add(request.message(name))
+        self.requests[name] = request
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data(), whole=st.booleans())
+    def abort(self, data: st.DataObject, whole: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.requests)))
+        indexes = range(self.requests[name].n)
+        chosen = list(indexes) if whole else [data.draw(st.sampled_from(list(indexes)))]
+        self.core.abort([name], None if whole else chosen)
+        self.aborted |= {(name, index) for index in chosen} - self.finished.keys()
+
+    @rule(steps=st.integers(1, 12))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            if not self.core.has_work:
+                return
+            before = len(self.executor.batches)
+            for output in self.core.step().outputs:
+                key = (output.request_id, output.index)
+                assert key not in self.aborted
+                assert key not in self.finished
+                assert output.finish_reason is not FinishReason.ERROR, output.error
+                self.outputs.setdefault(key, []).extend(output.new_token_ids)
+                if output.finish_reason is not None:
+                    self.finished[key] = output.finish_reason
+            assert len(self.executor.batches) == before + 1, "a step that ran nothing"
+
+    @invariant()
+    def every_block_is_free_or_owned_once(self) -> None:
+        self.core._blocks.check_integrity()
+        stats = self.core.stats()
+        running = self.core._scheduler._running
+        assert stats.kv_tokens_held == sum(sequence.num_computed_tokens for sequence in running)
+        assert stats.kv_blocks_used == sum(-(-s.num_computed_tokens // 4) for s in running)
+
+    @invariant()
+    def no_step_exceeds_its_limits(self) -> None:
+        for batch in self.executor.batches:
+            assert sum(count for _, count in batch) <= self.budget
+            assert len(batch) <= self.max_num_seqs
+
+    @invariant()
+    def first_admissions_follow_arrival(self) -> None:
+        first_seen = dict.fromkeys(name for batch in self.executor.batches for name, _ in batch)
+        assert list(first_seen) == sorted(first_seen)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        limit = 40 * 3 * (len(self.requests) + 1) * 24
+        while self.core.has_work:
+            limit -= 1
+            assert limit > 0, "starved"
+            self.step(1)
+        stats = self.core.stats()
+        event(f"preempted: {stats.preemptions_total > 0}")
+        assert (stats.kv_blocks_used, stats.kv_tokens_held) == (0, 0)
+        assert not self.core._requests
+        for name, request in self.requests.items():
+            room = self.core.max_model_len - len(request.prompt)
+            for index in range(request.n):
+                expected = run_alone(request.prompt, min(request.max_tokens, room), seed=7 + index)
+                got = self.outputs.get((name, index), [])
+                if (name, index) in self.aborted:
+                    assert got == expected[: len(got)]
+                    continue
+                assert got == expected
+                reason = FinishReason.STOP if expected[-1] == EOS else FinishReason.LENGTH
+                assert self.finished[name, index] is reason
+
+
+TestEngineMachine = EngineMachine.TestCase
+TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrivals=st.lists(requests, min_size=2, max_size=8),
+    num_blocks=st.integers(6, 10),
+    budget=st.integers(3, 30),
+)
+def test_preemption_leaves_every_output_unchanged(
+    arrivals: list[Request], num_blocks: int, budget: int
+) -> None:
+    executor = PagedMemoryExecutor(num_blocks, block_size=4, max_model_len=48)
+    core = make_core(executor, max_num_seqs=8, budget=budget)
+    accepted = [
+        (f"r{position}", request)
+        for position, request in enumerate(arrivals)
+        if len(request.prompt) < core.max_model_len
+    ]
+    for name, request in accepted:
+        core.add(request.message(name))
+    outputs: dict[tuple[str, int], list[int]] = {}
+    while core.has_work:
+        for output in core.step().outputs:
+            outputs.setdefault((output.request_id, output.index), []).extend(output.new_token_ids)
+    event(f"preemptions: {min(core.stats().preemptions_total, 3)}")
+    for name, request in accepted:
+        room = core.max_model_len - len(request.prompt)
+        for index in range(request.n):
+            expected = run_alone(request.prompt, min(request.max_tokens, room), seed=7 + index)
+            assert outputs[name, index] == expected
+
+
+def test_the_oracle_does_see_preemptions() -> None:
+    """Guards the two tests above: on such a cache preemption must really happen."""
+    executor = PagedMemoryExecutor(num_blocks=8, block_size=4, max_model_len=32)
+    core = make_core(executor, max_num_seqs=8, budget=30)
+    for position in range(6):
+        params = SamplingParams(max_tokens=14, ignore_eos=True, seed=0)
+        core.add(AddRequest(f"r{position}", [position + 1] * 5, params, arrival_time=0.0))
+    while core.has_work:
+        core.step()
+    assert core.stats().preemptions_total >= 3
