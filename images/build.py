@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from images import base, network, paths, registry
 from images.engine import Engine, EngineChoice, choose_engine
@@ -47,7 +48,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
         nargs="?",
         const="",
         metavar="REGISTRY",
-        help="push to REGISTRY, or without a value to the registry of the cluster that is up",
+        help=f"push to REGISTRY (default: the cluster's, {registry.CLUSTER_REGISTRY})",
     )
     parser.add_argument("--engine", type=EngineChoice, choices=list(EngineChoice), default="auto")
     parser.add_argument("--base", default="", help=f"base image (default: {DEFAULT_BASE})")
@@ -99,14 +100,14 @@ def main() -> int:
 
 def build_and_push(options: Options) -> dict[ImageName, str]:
     """Returns the references for pods of the images, which exist and are pushed if wanted."""
-    target = _registry(options.push)
+    target = None if options.push is None else registry.resolve(options.push)
     engine = choose_engine(options.engine)
     base_reference, base_id = ensure_base(engine, options.base)
     references = {}
     for image in options.images:
         arguments = dict(options.torch_arguments) if image is ImageName.RUNTIME else {}
         tag = image_tag(paths.REPOSITORY_ROOT, image, base_id=base_id, arguments=arguments)
-        local = f"{registry.POD_REGISTRY}/{image.repository}:{tag}"
+        local = f"{registry.CLUSTER_REGISTRY}/{image.repository}:{tag}"
         if engine.image_id(local) is None:
             _build(engine, image, local, arguments | {"BASE": base_reference})
             _forget_old(engine, image)
@@ -114,8 +115,8 @@ def build_and_push(options: Options) -> dict[ImageName, str]:
             say(f"== {image.repository}: {tag} is built already")
         references[image] = local
         if target is not None:
-            references[image] = f"{target.pod_address}/{image.repository}:{tag}"
-            _push(engine, target, image, tag, local)
+            references[image] = f"{target}/{image.repository}:{tag}"
+            _push(engine, target, references[image], local)
     _tell_disk_use(engine, options.images, references)
     return references
 
@@ -169,24 +170,17 @@ def _build(engine: Engine, image: ImageName, reference: str, arguments: Mapping[
         secrets.build_env.unlink(missing_ok=True)
 
 
-def _push(
-    engine: Engine, target: registry.Registry, image: ImageName, tag: str, local: str
-) -> None:
-    if registry.has_image(target, image.repository, tag):
-        say(f"== {image.repository}: {target.push_address} has {tag} already")
+def _push(engine: Engine, target: str, reference: str, local: str) -> None:
+    repository, _, tag = reference.removeprefix(f"{target}/").partition(":")
+    if registry.has_image(target, repository, tag):
+        say(f"== {repository}: {target} has {tag} already")
         return
-    with step(f"{image.repository}: push to {target.push_address}"):
-        engine.push(local, f"{target.push_address}/{image.repository}:{tag}")
-
-
-def _registry(push: str | None) -> registry.Registry | None:
-    if push is None:
-        return None
-    return registry.named_registry(push) if push else registry.cluster_registry()
+    with step(f"{repository}: push to {target}"):
+        engine.push(local, reference)
 
 
 def _forget_old(engine: Engine, image: ImageName) -> None:
-    for reference in engine.tags(f"{registry.POD_REGISTRY}/{image.repository}")[KEPT_TAGS:]:
+    for reference in engine.tags(f"{registry.CLUSTER_REGISTRY}/{image.repository}")[KEPT_TAGS:]:
         engine.remove(reference)
     engine.prune()
 
@@ -196,7 +190,7 @@ def _tell_disk_use(
 ) -> None:
     for image in images:
         tag = references[image].rpartition(":")[2]
-        size = engine.size(f"{registry.POD_REGISTRY}/{image.repository}:{tag}")
+        size = engine.size(f"{registry.CLUSTER_REGISTRY}/{image.repository}:{tag}")
         say(f"   {image.repository}:{tag}  {size / 1e6:,.0f} MB unpacked")
     used = disk_use(paths.images_folder()) + disk_use(paths.base_folder())
     say(f"   on disk under {paths.cache_root()}: base and image store {used / 1e9:.1f} GB")

@@ -1,58 +1,47 @@
-"""Where built images go: a registry, by two names.
+"""Where built images go: the cluster's local registry, or one that the user names."""
 
-A cluster's local registry is reached from the host under one address and named by pods under
-another (`localhost:5001`, which the nodes' containerd maps). A registry that the user names has one.
-"""
-
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 
 from images.errors import BuildError
-from images.paths import REPOSITORY_ROOT
 
-POD_REGISTRY = "localhost:5001"
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """`push_address` is what the host pushes to, `pod_address` what a pod's image starts with."""
-
-    push_address: str
-    pod_address: str
+# The same name on the host, on every node and in every pod spec (docs/architecture.md).
+CLUSTER_REGISTRY = "localhost:5001"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json,"
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+# The registry is on this machine: a proxy has no business in between.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def named_registry(address: str) -> Registry:
-    """Returns the registry that the user named, `host[:port][/prefix]`."""
-    return Registry(push_address=address.rstrip("/"), pod_address=address.rstrip("/"))
+def resolve(push: str) -> str:
+    """Returns the registry to push to, `host[:port][/prefix]`; empty means the cluster's.
 
-
-def cluster_registry() -> Registry:
-    """Returns the registry of the cluster that is up; raises BuildError when none is."""
-    command = [sys.executable, "-m", "e2e.cluster", "registry"]
-    done = subprocess.run(command, cwd=REPOSITORY_ROOT, capture_output=True, text=True, check=False)
-    address = done.stdout.strip()
-    if done.returncode != 0 or not address:
+    Raises BuildError when the cluster's is meant and none answers.
+    """
+    if push:
+        return push.rstrip("/")
+    if not _answers(f"http://{CLUSTER_REGISTRY}/v2/"):
         raise BuildError(
-            "--push found no cluster's registry: `python -m e2e.cluster up` first, or name one with "
-            f"--push HOST:PORT ({done.stderr.strip().splitlines()[-1:] or 'no output'})"
+            f"--push: no registry answers on {CLUSTER_REGISTRY}; start the cluster with "
+            "`python -m e2e.cluster up`, or name a registry: --push HOST:PORT"
         )
-    return Registry(push_address=address, pod_address=POD_REGISTRY)
+    return CLUSTER_REGISTRY
 
 
-def has_image(registry: Registry, repository: str, tag: str) -> bool:
-    """Tells whether a local plain-HTTP registry holds the tag; False where it can't be asked."""
-    url = f"http://{registry.push_address}/v2/{repository}/manifests/{tag}"
-    kinds = (
-        "application/vnd.oci.image.manifest.v1+json, "
-        "application/vnd.docker.distribution.manifest.v2+json"
-    )
-    request = urllib.request.Request(url, method="HEAD", headers={"Accept": kinds})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def has_image(registry: str, repository: str, tag: str) -> bool:
+    """Tells whether the cluster's registry holds the tag; False for others, which aren't asked."""
+    if registry != CLUSTER_REGISTRY:
+        return False
+    return _answers(f"http://{registry}/v2/{repository}/manifests/{tag}")
+
+
+def _answers(url: str) -> bool:
+    headers = {"Accept": _MANIFESTS}
+    request = urllib.request.Request(url, method="HEAD", headers=headers)  # noqa: S310 -- always http
     try:
-        with opener.open(request, timeout=5) as response:
+        with _opener.open(request, timeout=5) as response:
             return bool(response.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, OSError):
         return False
