@@ -69,12 +69,7 @@ class Helm:
     kubectl: Kubectl
 
     def command(self, *args: str) -> list[str]:
-        command = [self.binary]
-        if self.kubectl.kubeconfig is not None:
-            command.append(f"--kubeconfig={self.kubectl.kubeconfig}")
-        if self.kubectl.context is not None:
-            command.append(f"--kube-context={self.kubectl.context}")
-        return [*command, *args]
+        return [self.binary, f"--kubeconfig={self.kubectl.kubeconfig}", *args]
 
     def typed(self, *args: str) -> str:
         return readable(["helm", *args])

@@ -18,12 +18,11 @@ Object: TypeAlias = dict[str, Any]
 class Kubectl:
     """One cluster, and the namespace that calls go to unless they name another.
 
-    `binary` is kubectl itself; `kubeconfig` and `context` may be None: then kubectl's own defaults hold.
+    `binary` is kubectl itself.
     """
 
-    binary: str = "kubectl"
-    kubeconfig: Path | None = None
-    context: str | None = None
+    binary: str
+    kubeconfig: Path
     namespace: str | None = None
 
     def within(self, namespace: str) -> Kubectl:
@@ -31,11 +30,7 @@ class Kubectl:
 
     def command(self, *args: str) -> list[str]:
         """The whole argument list."""
-        command = [self.binary]
-        if self.kubeconfig is not None:
-            command.append(f"--kubeconfig={self.kubeconfig}")
-        if self.context is not None:
-            command.append(f"--context={self.context}")
+        command = [self.binary, f"--kubeconfig={self.kubeconfig}"]
         if self.namespace is not None:
             command.append(f"--namespace={self.namespace}")
         return [*command, *args]
@@ -86,13 +81,13 @@ class Kubectl:
             return refused.answer
         raise AssertionError(f"the API server accepted {_as_yaml(manifest)}")
 
-    def popen(self, *args: str) -> subprocess.Popen[str]:
+    def popen(self, *args: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """A command that goes on, with its input and output open to the caller."""
         return subprocess.Popen(
             self.command(*args),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             bufsize=1,
         )

@@ -1,0 +1,101 @@
+"""The chart's own life, beside models that serve: a broken upgrade, its repair, an uninstall, a return.
+
+The last module: it changes the installation that all others share, and puts it back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.lib import clients
+from e2e.lib.environment import Environment
+from e2e.lib.explain import explain
+from e2e.lib.install import OPERATOR_NAMESPACE, RELEASE, upgrade_arguments
+from e2e.lib.kubectl import Kubectl, Object
+from e2e.lib.llmd import condition, is_ready, model_pods, wait_ready
+from e2e.lib.wait import wait_for
+
+# As long as a name may be: every child, label and pod name has to bear it.
+NAME = "a" * 63
+CRD = "llmdeployments.octavo.dev"
+
+
+def uids(pods: list[Object]) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in pods}
+
+
+@pytest.fixture(scope="module")
+def serving(namespace: Kubectl, client: Kubectl, environment: Environment) -> Iterator[Kubectl]:
+    namespace.apply(
+        {
+            "apiVersion": "octavo.dev/v1alpha1",
+            "kind": "LLMDeployment",
+            "metadata": {"name": NAME},
+            "spec": {
+                "model": {"uri": "builtin://demo", "servedNames": ["demo"]},
+                "resources": {"cpu": "100m"},
+            },
+        }
+    )
+    wait_ready(namespace, NAME)
+    clients.await_client(client)
+    yield namespace
+    environment.helm.run(*upgrade_arguments(environment.images, environment.prometheus_url))
+
+
+def answer(kubectl: Kubectl) -> str:
+    url = kubectl.must_get("llmd", NAME)["status"]["url"]
+    return clients.ask(kubectl, url, "demo", "What is 17 plus 25?")
+
+
+def test_a_name_of_63_characters_serves(serving: Kubectl) -> None:
+    assert "42" in answer(serving)
+
+
+def test_an_image_that_cannot_be_pulled_is_told_while_the_old_pods_serve_on(
+    serving: Kubectl, environment: Environment
+) -> None:
+    before = model_pods(serving, NAME)
+    arguments = upgrade_arguments(environment.images, environment.prometheus_url)
+    broken = "--set-string=runtime.image.tag=no-such-tag"
+    environment.helm.run(*arguments, broken)
+    start = time.monotonic()
+    seen = wait_for(
+        "ImagePullFailed",
+        lambda: condition(serving.must_get("llmd", NAME), "Degraded"),
+        lambda degraded: degraded.is_true and degraded.reason == "ImagePullFailed",
+        timeout_seconds=30,
+        explain=lambda: explain(serving, NAME),
+    )
+    print(f"{seen} ({time.monotonic() - start:.1f} s after the upgrade)")
+    assert "no-such-tag" in seen.message
+    assert not condition(serving.must_get("llmd", NAME), "Ready").is_true
+    assert "42" in answer(serving)
+    environment.helm.run(*arguments)
+    wait_for(
+        "the status to be well again",
+        lambda: serving.must_get("llmd", NAME),
+        lambda llmd: is_ready(llmd) and condition(llmd, "Degraded").status == "False",
+        timeout_seconds=60,
+        explain=lambda: explain(serving, NAME),
+    )
+    assert uids(model_pods(serving, NAME)) == uids(before), "the repair restarted a pod"
+
+
+def test_uninstalling_the_chart_leaves_the_models_serving(
+    serving: Kubectl, environment: Environment
+) -> None:
+    before = model_pods(serving, NAME)
+    environment.helm.run(
+        "uninstall", RELEASE, f"--namespace={OPERATOR_NAMESPACE}", "--wait", "--timeout=1m"
+    )
+    assert serving.get("crd", CRD) is not None
+    assert "42" in answer(serving)
+    environment.helm.run(*upgrade_arguments(environment.images, environment.prometheus_url))
+    # The operator that came back is at work again, and has taken over what it found.
+    serving.merge_patch("llmd", NAME, {"spec": {"rollout": {"progressDeadline": "29m"}}})
+    wait_ready(serving, NAME)
+    assert uids(model_pods(serving, NAME)) == uids(before)
