@@ -192,24 +192,21 @@ class Scheduler:
                 continue  # a prompt waits while the decodes behind it take the rest of the budget
             needed = sequence.num_computed_tokens + count
             if needed > len(sequence.block_table) * self._blocks.block_size:
-                decodes_ahead -= self._make_room(sequence, needed)
+                self._make_room(sequence, needed)
                 if sequence.status is not SequenceStatus.RUNNING:
                     break  # it was the youngest itself
                 self._blocks.allocate(sequence.sequence_id, needed)
             batch.add(sequence, count)
 
-    def _make_room(self, sequence: Sequence, num_tokens: int) -> int:
-        """Preempts from the youngest up, at worst `sequence` itself; returns how many decodes it cost."""
-        decodes = 0
+    def _make_room(self, sequence: Sequence, num_tokens: int) -> None:
+        """Preempts from the youngest up, at worst `sequence` itself, until its table can grow."""
         while not self._blocks.can_allocate(sequence.sequence_id, num_tokens):
             victim = self._running.pop()
-            decodes += victim is not sequence and _remaining(victim) == 1
             self._release(victim, SequenceStatus.WAITING)
             heapq.heappush(self._waiting, (victim.order, victim))
             self.num_preemptions += 1
             if victim is sequence:
-                break
-        return decodes
+                return
 
     def _admit(self, batch: ScheduledBatch) -> None:
         """Starts waiting sequences in order, while all their tokens find room beside the running ones."""

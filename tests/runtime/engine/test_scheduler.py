@@ -117,6 +117,18 @@ def test_the_youngest_is_preempted_and_recomputed_from_prompt_and_output() -> No
     assert young.output_token_ids[: len(generated)] == generated
 
 
+def test_a_preempted_sequence_comes_back_before_those_that_never_ran() -> None:
+    scheduler = make_scheduler(num_blocks=5, block_size=4)
+    scheduler.add(make_sequence(0, 7, max_output_tokens=9))
+    scheduler.add(make_sequence(1, 4, max_output_tokens=9))
+    scheduler.add(make_sequence(2, 12, max_output_tokens=4))
+    while scheduler.num_preemptions == 0:
+        assert 2 not in run(scheduler)
+    while (step := run(scheduler)).keys() == {0}:
+        pass
+    assert list(step) == [1]
+
+
 def test_abort_frees_blocks_at_once() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(0))

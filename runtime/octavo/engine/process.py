@@ -1,0 +1,210 @@
+"""The engine process: `python -m octavo.engine.process ADDRESS`, spawned by `EngineClient`.
+
+Standard input brings the `EngineConfig` as one line of JSON and then stays open: its end means that the API
+process is gone, and this process ends too. Everything else goes over the ZeroMQ socket.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import msgspec
+import structlog
+import zmq
+
+from octavo.config import EngineConfig
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import (
+    AbortRequests,
+    AddRequest,
+    FromEngine,
+    PhaseStarted,
+    Ping,
+    Pong,
+    Shutdown,
+    StartFailed,
+    StepOutputs,
+    ToEngine,
+    TokenOutput,
+)
+from octavo.errors import DeviceFaultError, InvalidParameterError, OctavoError, UserError
+from octavo.outputs import FinishReason
+
+_log = structlog.get_logger("octavo.engine")
+_STDIN = 0
+_EXIT_OURS, _EXIT_USERS = 1, 3
+_LINGER_MS = 2000
+
+
+class EngineLoop:
+    """Feeds an `EngineCore` from the socket and sends what it produces, one message a step."""
+
+    def __init__(self, core: EngineCore, socket: zmq.Socket[bytes]) -> None:
+        self._core = core
+        self._socket = socket
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
+        self._rejected: list[TokenOutput] = []
+        self._must_report = False
+        self._must_end = False
+
+    def run(self) -> None:
+        """Until `Shutdown` arrives; an idle engine sleeps in `poll`.
+
+        Raises:
+            DeviceFaultError: The device is gone.
+        """
+        while True:
+            if not self._core.has_work:
+                self._socket.poll()
+            self._receive()
+            if self._must_end:
+                return
+            if self._rejected or (self._must_report and not self._core.has_work):
+                self._send(StepOutputs(self._rejected, self._core.stats()))
+                self._rejected = []
+            self._must_report = False
+            if self._core.has_work:
+                self._send(self._core.step())
+
+    def _receive(self) -> None:
+        """Takes in all messages that are there, without waiting."""
+        while not self._must_end:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = self._decoder.decode(frame)
+            except (msgspec.MsgspecError, OctavoError) as error:
+                _log.error("message dropped", error=str(error), num_bytes=len(frame))
+                continue
+            self._handle(message)
+
+    def _handle(self, message: ToEngine) -> None:
+        match message:
+            case AddRequest():
+                self._add(message)
+            case AbortRequests():
+                self._core.abort(message.request_ids, message.indexes)
+                self._must_report = True
+            case Ping():
+                self._send(Pong(message.nonce, self._core.stats()))
+            case Shutdown():
+                self._must_end = True
+
+    def _add(self, request: AddRequest) -> None:
+        try:
+            self._core.add(request)
+        except InvalidParameterError as error:
+            _log.warning("request rejected", request_id=request.request_id, error=str(error))
+            self._rejected += [
+                TokenOutput(
+                    request_id=request.request_id,
+                    index=index,
+                    new_token_ids=[],
+                    finish_reason=FinishReason.ERROR,
+                    error=str(error),
+                )
+                for index in range(request.sampling.n)
+            ]
+
+    def _send(self, message: FromEngine) -> None:
+        self._socket.send(self._encoder.encode(message))
+
+
+def main(address: str) -> int:
+    """Runs the engine until the API process ends it; returns the exit status.
+
+    SIGINT and SIGTERM are ignored: a Ctrl-C reaches the whole process group, and the API process, which
+    gets it too, decides when running requests have finished.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _configure_log()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return _EXIT_OURS  # the API process ended before it said what to run
+    config = msgspec.json.decode(line, type=EngineConfig)
+    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+    context = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.set_hwm(0)  # the waiting queue bounds what is under way, the socket must not block
+    socket.setsockopt(zmq.LINGER, _LINGER_MS)
+    socket.connect(address)
+    try:
+        return _run(config, socket)
+    finally:
+        socket.close()
+        context.term()
+
+
+def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> int:
+    encode = msgspec.msgpack.encode
+    try:
+        core = _start(config, lambda phase: socket.send(encode(PhaseStarted(phase))))
+    except OctavoError as error:
+        is_user_error = isinstance(error, UserError)
+        socket.send(encode(StartFailed(error.reason, str(error), is_user_error)))
+        return _EXIT_USERS if is_user_error else _EXIT_OURS
+    except Exception as error:
+        _log.exception("engine start failed")
+        socket.send(encode(StartFailed("InternalError", f"{type(error).__name__}: {error}", False)))
+        return _EXIT_OURS
+    socket.send(encode(core.info))
+    # What start-up made lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        EngineLoop(core, socket).run()
+    except DeviceFaultError as error:
+        _log.critical("device lost, engine ends", error=str(error))
+        return _EXIT_OURS
+    return 0
+
+
+def _start(config: EngineConfig, on_phase: Callable[[str], None]) -> EngineCore:
+    # Imported here, because this is where torch comes in: errors before this point are reported at once.
+    on_phase("import")
+    from octavo.worker.executor import create_executor
+
+    core = EngineCore(config, create_executor(config, on_phase))
+    info = core.info
+    _log.info(
+        "engine ready",
+        device=info.device,
+        dtype=info.dtype,
+        max_model_len=info.max_model_len,
+        num_kv_blocks=info.num_kv_blocks,
+        block_size=info.block_size,
+        phases={name: round(seconds, 3) for name, seconds in info.phases.items()},
+    )
+    return core
+
+
+def _exit_with_parent() -> None:
+    while os.read(_STDIN, 1):
+        pass
+    os._exit(_EXIT_OURS)  # nobody is left who could read an answer
+
+
+def _configure_log() -> None:
+    """One JSON object a line on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
