@@ -42,7 +42,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OCTAVO_OPERATOR_", frozen=True, extra="ignore")
 
-    runtime_image: str = Field(min_length=1, description="Image that runs `octavo serve`.")
+    runtime_image: str = Field(
+        default="", min_length=1, validate_default=True, description="Runs `octavo serve`."
+    )
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     image_pull_secrets: CommaSeparated = Field(
         default=(), description="Names of pull secrets that exist in the users' namespaces."

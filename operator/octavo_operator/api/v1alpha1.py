@@ -164,10 +164,13 @@ class ModelSpec(_Model):
         description="hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path (a claim in this "
         "namespace) or builtin://demo."
     )
-    served_names: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=128, pattern=_SERVED_NAME)], ...],
-        Field(min_length=1, max_length=8),
-    ] | None = Field(
+    served_names: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1, max_length=128, pattern=_SERVED_NAME)], ...],
+            Field(min_length=1, max_length=8),
+        ]
+        | None
+    ) = Field(
         default=None,
         description="Names that requests may use as `model`; metadata.name when absent.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
@@ -424,7 +427,8 @@ class LLMDeploymentSpec(_Model):
         default_factory=RolloutSpec, description="How changes reach the pods."
     )
     auth: AuthSpec | None = Field(
-        default=None, description="Who may use the OpenAI port; open within the cluster when absent."
+        default=None,
+        description="Who may use the OpenAI port; open within the cluster when absent.",
     )
 
 

@@ -1,0 +1,233 @@
+"""The running operator: wires settings, cluster, queue, autoscaling and kopf together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import structlog
+from kubernetes.aio.client import Configuration
+
+from octavo_operator import health, metrics
+from octavo_operator.autoscale.controller import Autoscaler
+from octavo_operator.autoscale.prometheus import Prometheus, PrometheusError, Snapshot
+from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
+from octavo_operator.leader import LeaderElection, LeaseTimes
+from octavo_operator.manifest import LLM_DEPLOYMENT, ObjectKey
+from octavo_operator.reconcile import Reconciler
+from octavo_operator.render import Installation
+from octavo_operator.settings import Settings
+from octavo_operator.watching import watch
+from octavo_operator.workqueue import WorkQueue
+
+log = structlog.get_logger()
+
+_LEASE_NAME = "octavo-operator"
+_CRD_RETRY_SECONDS = 2.0
+
+
+def installation_of(settings: Settings) -> Installation:
+    """The part of the settings that shows in manifests."""
+    return Installation(
+        runtime_image=settings.runtime_image,
+        image_pull_policy=settings.image_pull_policy.value,
+        image_pull_secrets=settings.image_pull_secrets,
+        operator_namespace=settings.own_namespace,
+        monitoring_namespaces=settings.monitoring_namespaces,
+    )
+
+
+class Operator:
+    """Everything that acts while this replica leads. `run` goes on until it is cancelled."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        load: Callable[[], Awaitable[Configuration]],
+        settings: Settings,
+        identity: str,
+    ) -> None:
+        self._kube = kube
+        self._load = load
+        self._settings = settings
+        self._autoscaler = Autoscaler(
+            is_configured=bool(settings.prometheus_url),
+            snapshot_max_age_seconds=settings.metrics_max_age_seconds,
+        )
+        self._reconciler = Reconciler(
+            kube,
+            installation_of(settings),
+            self._autoscaler,
+            instance=identity,
+            wall_clock=lambda: datetime.now(UTC),
+            steady_clock=time.monotonic,
+        )
+        self.queue: WorkQueue[ObjectKey] = WorkQueue(self._work, _log_failure, settings.workers)
+
+    async def run(self) -> None:
+        """Reconciles what kopf, the resync and the autoscaling pass enqueue."""
+        await self._wait_for_crd()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.queue.run(), name="queue")
+            group.create_task(self._resync_forever(), name="resync")
+            group.create_task(self._autoscale_forever(), name="autoscale")
+            group.create_task(
+                watch(self.queue.add, self._load, self._settings.watch_namespaces), name="watch"
+            )
+
+    async def _work(self, key: ObjectKey) -> float | None:
+        metrics.QUEUE_DEPTH.set(self.queue.depth)
+        try:
+            with metrics.RECONCILE_SECONDS.time():
+                return await self._reconciler.reconcile(key)
+        except KubeError as error:
+            if error.is_namespace_terminating:
+                return None
+            raise
+
+    async def _wait_for_crd(self) -> None:
+        """kopf looks once for the resources that it watches, so they must be there first."""
+        while True:
+            try:
+                await self._resources()
+            except KubeError as error:
+                log.warning("cannot list LLMDeployments, is the CRD installed?", error=str(error))
+                await asyncio.sleep(_CRD_RETRY_SECONDS)
+            else:
+                return
+
+    async def _resources(self) -> list[tuple[ObjectKey, bool]]:
+        """All keys, with whether they are autoscaled."""
+        found = []
+        for namespace in self._settings.watch_namespaces or (None,):
+            for resource in await self._kube.list(LLM_DEPLOYMENT, namespace):
+                metadata = resource["metadata"]
+                key = ObjectKey(metadata["namespace"], metadata["name"])
+                found.append((key, bool(resource["spec"].get("autoscaling"))))
+        return found
+
+    async def _resync_forever(self) -> None:
+        """Every object now and then, whatever the watches say, spread over the period."""
+        period = self._settings.resync_seconds
+        while True:
+            await asyncio.sleep(period * (0.9 + random.random() / 5))  # noqa: S311
+            try:
+                for key, _ in await self._resources():
+                    self.queue.add_after(key, random.random() * period / 2)  # noqa: S311
+            except KubeError as error:
+                log.warning("resync skipped", error=str(error))
+
+    async def _autoscale_forever(self) -> None:
+        """Takes a snapshot of all pods' load and enqueues the objects that scale by it."""
+        if not self._settings.prometheus_url:
+            log.info("autoscaling is off: OCTAVO_OPERATOR_PROMETHEUS_URL is empty")
+            return
+        prometheus = Prometheus(
+            self._settings.prometheus_url,
+            self._settings.prometheus_timeout_seconds,
+            self._settings.metrics_max_age_seconds,
+        )
+        try:
+            while True:
+                await self._autoscale_once(prometheus)
+                await asyncio.sleep(self._settings.autoscale_interval_seconds)
+        finally:
+            await prometheus.close()
+
+    async def _autoscale_once(self, prometheus: Prometheus) -> None:
+        try:
+            keys = [key for key, is_autoscaled in await self._resources() if is_autoscaled]
+        except KubeError as error:
+            log.warning("autoscaling pass skipped", error=str(error))
+            return
+        if not keys:
+            return
+        try:
+            snapshot = await prometheus.snapshot(time.time(), time.monotonic())
+        except PrometheusError as error:
+            metrics.PROMETHEUS_ERRORS.inc()
+            log.warning("no samples", error=str(error))
+            snapshot = Snapshot(time.monotonic(), error=str(error))
+        self._autoscaler.snapshot = snapshot
+        for key in keys:
+            self.queue.add(key)
+
+
+async def run(settings: Settings, stop: asyncio.Event, *, kubeconfig: str | None = None) -> None:
+    """Runs until `stop` is set; raises RuntimeError when the lease is lost or a part fails."""
+    identity = settings.identity or socket.gethostname()
+    configuration = await load_configuration(kubeconfig)
+    async with AsyncExitStack() as stack:
+        kube = ApiServer(configuration, settings.request_timeout_seconds)
+        stack.push_async_callback(kube.close)
+        await stack.enter_async_context(health.serving(settings.health_port))
+        operator = Operator(kube, lambda: load_configuration(kubeconfig), settings, identity)
+        await _until(stop, _act_as_leader(operator, kube, settings, identity))
+
+
+async def _act_as_leader(operator: Operator, kube: Kube, settings: Settings, identity: str) -> None:
+    """Acts while it holds the lease (always, without leader election)."""
+    if not settings.leader_election:
+        await _act(operator)
+        return
+    election = LeaderElection(
+        kube,
+        ObjectKey(settings.own_namespace, _LEASE_NAME),
+        identity,
+        LeaseTimes.of(settings.lease_duration_seconds),
+        time.monotonic,
+    )
+    await election.acquire()
+    holding = asyncio.create_task(election.hold(), name="lease")
+    try:
+        await _until(holding, _act(operator))
+        raise RuntimeError("lost the lease; ending, so that a fresh process tries again")
+    finally:
+        # Nobody may start before this replica has stopped, so the lease goes last.
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        await asyncio.shield(election.release())
+
+
+async def _act(operator: Operator) -> None:
+    metrics.LEADER.set(1)
+    try:
+        await operator.run()
+    finally:
+        metrics.LEADER.set(0)
+
+
+async def _until(
+    end: asyncio.Event | asyncio.Task[None], work: Coroutine[None, None, None]
+) -> None:
+    """Runs `work` until it or `end` is over; work that is not over is cancelled, and awaited."""
+    working = asyncio.ensure_future(work)
+    ending = asyncio.ensure_future(end.wait()) if isinstance(end, asyncio.Event) else end
+    try:
+        await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if working.done():
+            if isinstance(end, asyncio.Event):
+                ending.cancel()
+        else:
+            working.cancel()
+        outcome = (await asyncio.gather(working, return_exceptions=True))[0]
+    if isinstance(outcome, Exception):
+        raise outcome
+
+
+def _log_failure(key: ObjectKey, error: Exception, retry_in_seconds: float) -> None:
+    metrics.RECONCILE_ERRORS.inc()
+    is_ours = not isinstance(error, KubeError)
+    log.error(
+        "reconcile failed",
+        key=str(key),
+        error=str(error) or type(error).__name__,
+        retry_in_seconds=round(retry_in_seconds, 1),
+        exc_info=error if is_ours else None,
+    )

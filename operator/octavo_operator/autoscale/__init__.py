@@ -1,0 +1,1 @@
+"""Replicas follow the queue: read it (`prometheus`), decide (`decide`), try it out (`simulate`)."""

@@ -1,0 +1,108 @@
+"""Keeps what autoscaling remembers between passes, and turns it into a decision for one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from octavo_operator.api.conditions import Reason
+from octavo_operator.api.quantity import duration_seconds
+from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.autoscale.decide import (
+    DEFAULT_SLOTS,
+    Basis,
+    Decision,
+    Policy,
+    State,
+    decide,
+)
+from octavo_operator.autoscale.prometheus import Snapshot
+from octavo_operator.manifest import ObjectKey
+from octavo_operator.pods import Fleet
+from octavo_operator.status import AutoscalingView
+
+
+@dataclass(slots=True)
+class Autoscaler:
+    """The memory of all autoscaled objects, and the snapshot of the last pass.
+
+    `snapshot` is None before the first pass. A restart forgets everything: replicas then start from
+    the live Deployment's number, and nothing shrinks before a whole window was watched anew.
+    """
+
+    is_configured: bool
+    snapshot_max_age_seconds: float
+    snapshot: Snapshot | None = None
+    _states: dict[ObjectKey, State] = field(default_factory=dict)
+
+    def forget(self, key: ObjectKey) -> None:
+        """The object is gone or no longer autoscaled."""
+        self._states.pop(key, None)
+
+    def decide(
+        self, key: ObjectKey, spec: LLMDeploymentSpec, fleet: Fleet, current: int, now: float
+    ) -> Decision:
+        """How many replicas an object with `spec.autoscaling` is to have now.
+
+        Args:
+            current: The live Deployment's replicas; before there is one, the spec's minimum.
+            now: Seconds on the clock that the snapshot was taken with.
+        """
+        snapshot = self._fresh_snapshot(now)
+        decision, self._states[key] = decide(
+            loads=snapshot.of(key.namespace) if snapshot else {},
+            serving_pods=frozenset(pod.name for pod in fleet.ready),
+            current=current,
+            state=self._states.get(key, State()),
+            policy=policy_of(spec),
+            now=now,
+        )
+        return decision
+
+    def view(
+        self, spec: LLMDeploymentSpec, fleet: Fleet, decision: Decision | None
+    ) -> AutoscalingView:
+        """What the status says about autoscaling."""
+        if spec.autoscaling is None or decision is None:
+            return AutoscalingView(Reason.AUTOSCALING_DISABLED, "the spec has no autoscaling")
+        if not self.is_configured:
+            return AutoscalingView(
+                Reason.PROMETHEUS_NOT_CONFIGURED,
+                "the operator was installed without prometheus.url; replicas hold",
+            )
+        # Without a pod that answers there is nothing to sample, and nothing wrong with it.
+        if decision.waiting is None and fleet.ready:
+            error = self.snapshot.error if self.snapshot else ""
+            why = error or f"no fresh samples of {', '.join(pod.name for pod in fleet.ready[:3])}"
+            return AutoscalingView(Reason.METRICS_UNAVAILABLE, f"{why}; replicas hold")
+        bounds = spec.autoscaling
+        message = (
+            f"{bounds.min_replicas} to {bounds.max_replicas} replicas, "
+            f"{bounds.queue_depth} waiting requests each"
+        )
+        return AutoscalingView(Reason.AUTOSCALING_ACTIVE, message, decision.waiting or 0)
+
+    def _fresh_snapshot(self, now: float) -> Snapshot | None:
+        if self.snapshot is None or self.snapshot.error:
+            return None
+        age_seconds = now - self.snapshot.taken_at
+        return self.snapshot if age_seconds <= self.snapshot_max_age_seconds else None
+
+
+def policy_of(spec: LLMDeploymentSpec) -> Policy:
+    """The decision's targets. Raises ValueError when the spec has no autoscaling."""
+    if spec.autoscaling is None:
+        raise ValueError("spec.autoscaling is absent")
+    return Policy(
+        min_replicas=spec.autoscaling.min_replicas,
+        max_replicas=spec.autoscaling.max_replicas,
+        queue_depth=spec.autoscaling.queue_depth,
+        stabilization_seconds=float(duration_seconds(spec.autoscaling.scale_down_stabilization)),
+        slots=spec.engine.max_num_seqs or DEFAULT_SLOTS,
+    )
+
+
+def explain(decision: Decision, before: int) -> str:
+    """One sentence about a change of replicas, for the log and the Event."""
+    is_backlog = decision.basis is Basis.BACKLOG
+    why = f"{decision.waiting} requests wait" if is_backlog else decision.basis.value
+    return f"replicas {before} → {decision.replicas}: {why}"

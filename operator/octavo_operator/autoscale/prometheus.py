@@ -1,0 +1,118 @@
+"""Reads the pods' load from Prometheus: one snapshot of all pods per pass, however many CRs there are.
+
+Two instant queries: the values, and the time of the samples, because an instant query also answers
+with samples that are minutes old. Pods are told apart by the labels `namespace` and `pod` that
+Prometheus itself puts on what it scrapes, so a pod cannot speak for another namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from octavo_operator.autoscale.decide import PodLoad
+from octavo_operator.manifest import ObjectKey
+
+WAITING = "octavo_requests_waiting"
+RUNNING = "octavo_requests_running"
+KV_CACHE_USAGE = "octavo_kv_cache_usage_ratio"
+_VALUES_QUERY = f'{{__name__=~"{WAITING}|{RUNNING}|{KV_CACHE_USAGE}"}}'
+_TIMES_QUERY = f"timestamp({WAITING})"
+
+
+class PrometheusError(Exception):
+    """Prometheus does not answer, or not as Prometheus does; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The load of every pod that was sampled lately, by namespace and name; `error` when Prometheus
+    did not answer."""
+
+    taken_at: float
+    loads: Mapping[ObjectKey, PodLoad] = field(default_factory=dict)
+    error: str = ""
+
+    def of(self, namespace: str) -> dict[str, PodLoad]:
+        """The load of one namespace's pods by name."""
+        return {key.name: load for key, load in self.loads.items() if key.namespace == namespace}
+
+
+class Prometheus:
+    """The HTTP API of one Prometheus. Close it with `close`."""
+
+    def __init__(self, url: str, timeout_seconds: float, max_age_seconds: float) -> None:
+        self._url = url.rstrip("/") + "/api/v1/query"
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._max_age_seconds = max_age_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def snapshot(self, wall_time: float, steady_time: float) -> Snapshot:
+        """The load now. Raises PrometheusError.
+
+        Args:
+            wall_time: Seconds since the epoch, to compare with the samples' own time.
+            steady_time: Seconds on the clock of the decisions.
+        """
+        times = await self._query(_TIMES_QUERY, wall_time)
+        fresh = {
+            key
+            for key, _, sampled_at in _series(times)
+            if wall_time - sampled_at <= self._max_age_seconds
+        }
+        values: dict[ObjectKey, dict[str, float]] = {}
+        for key, name, value in _series(await self._query(_VALUES_QUERY, wall_time)):
+            if key in fresh:
+                of_pod = values.setdefault(key, {})
+                # A pod that serves one model has one series of each; more of them add up.
+                of_pod[name] = of_pod.get(name, 0.0) + value
+        loads = {
+            key: PodLoad(
+                waiting=max(0.0, of_pod[WAITING]),
+                running=max(0.0, of_pod.get(RUNNING, 0.0)),
+                kv_cache_usage=max(0.0, of_pod.get(KV_CACHE_USAGE, 0.0)),
+            )
+            for key, of_pod in values.items()
+            if WAITING in of_pod
+        }
+        return Snapshot(steady_time, loads)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _query(self, query: str, wall_time: float) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        parameters = {"query": query, "time": f"{wall_time:.3f}"}
+        try:
+            async with self._session.get(self._url, params=parameters) as response:
+                if response.status != 200:
+                    raise PrometheusError(f"{self._url} answered {response.status}")
+                return await response.json()
+        except (aiohttp.ClientError, ValueError) as error:
+            raise PrometheusError(f"{self._url}: {error}") from error
+        except TimeoutError as error:
+            raise PrometheusError(
+                f"{self._url} did not answer within {self._timeout.total} s"
+            ) from error
+
+
+def _series(answer: Any) -> list[tuple[ObjectKey, str, float]]:
+    """`(pod, metric, value)` of an instant vector; series without a pod are left out."""
+    try:
+        result = answer["data"]["result"]
+        return [
+            (
+                ObjectKey(series["metric"]["namespace"], series["metric"]["pod"]),
+                series["metric"].get("__name__", ""),
+                float(series["value"][1]),
+            )
+            for series in result
+            if "namespace" in series["metric"] and "pod" in series["metric"]
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise PrometheusError(f"an answer that is not an instant vector: {error!r}") from error

@@ -1,0 +1,83 @@
+"""Every kopf decorator, and nothing else: handlers turn events into keys.
+
+kopf lists and watches; an event only says "look at this object". The handlers write nothing and
+return nothing, so kopf adds no annotation and no finalizer, and a missed event costs no more than
+the wait for the next resync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from octavo_operator.api import v1alpha1
+from octavo_operator.manifest import CHILD_KINDS, POD, Manifest, ObjectKey
+from octavo_operator.render.metadata import OWNER_LABEL
+
+Enqueue = Callable[[ObjectKey], None]
+
+
+class SeenGenerations:
+    """Tells the events of our own status writes from those of a change by somebody else."""
+
+    def __init__(self) -> None:
+        self._seen: dict[ObjectKey, tuple[object, ...]] = {}
+
+    def is_change(self, key: ObjectKey, resource: Manifest, event_type: str | None) -> bool:
+        """Whether spec, labels, identity or deletion differ from what the last event showed."""
+        if event_type == "DELETED":
+            self._seen.pop(key, None)
+            return True
+        metadata = resource["metadata"]
+        mark = (
+            metadata["uid"],
+            metadata.get("generation"),
+            metadata.get("deletionTimestamp"),
+            tuple(sorted(metadata.get("labels", {}).items())),
+        )
+        is_listed = event_type is None
+        if self._seen.get(key) == mark and not is_listed:
+            return False
+        self._seen[key] = mark
+        return True
+
+
+def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
+    """Puts a handler for the custom resource and for each kind of child into `registry`."""
+    seen = SeenGenerations()
+
+    @kopf.on.event(v1alpha1.GROUP, v1alpha1.VERSION, v1alpha1.PLURAL, registry=registry)
+    async def on_resource(event: Any, body: Any, **_: Any) -> None:
+        metadata = body["metadata"]
+        key = ObjectKey(metadata["namespace"], metadata["name"])
+        if seen.is_change(key, body, event["type"]):
+            enqueue(key)
+
+    for kind in (*CHILD_KINDS, POD):
+        version = kind.api_version.rpartition("/")[2]
+
+        @kopf.on.event(
+            kind.group,
+            version,
+            kind.plural,
+            labels={OWNER_LABEL: kopf.PRESENT},
+            registry=registry,
+            id=f"on_{kind.plural}",
+        )
+        async def on_child(body: Any, **_: Any) -> None:
+            metadata = body["metadata"]
+            enqueue(ObjectKey(metadata["namespace"], metadata["labels"][OWNER_LABEL]))
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """What kopf is to do and to leave. Children are filtered by the API server, so a cluster's other
+    pods never reach us."""
+    for kind in (*CHILD_KINDS, POD):
+        version = kind.api_version.rpartition("/")[2]
+        settings.watching.label_selectors[kind.group, version, kind.plural] = OWNER_LABEL
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 600
+    settings.networking.request_timeout = 60

@@ -1,0 +1,244 @@
+"""Reads pods: which of them answer, and why one does not start. Pure.
+
+The first thing that stands in a pod's way becomes a `Finding`: a reason with the kubelet's, the
+scheduler's or the runtime's own words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
+from octavo_operator.manifest import Manifest
+from octavo_operator.render.metadata import CONTAINER, REVISION_LABEL
+from octavo_operator.render.pod import FETCH_CONTAINER
+
+_MESSAGE_LIMIT = 1024
+_PULL_REASONS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+}
+_CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_PRIORITY = (
+    Reason.IMAGE_PULL_FAILED,
+    Reason.SECRET_NOT_FOUND,
+    Reason.CONTAINER_CONFIG_INVALID,
+    *sorted(RUNTIME_REASONS),
+    Reason.CRASHING,
+    Reason.INSUFFICIENT_GPU,
+    Reason.VOLUME_UNAVAILABLE,
+    Reason.UNSCHEDULABLE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What stands in the way, in one word and in a sentence."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod as the status and the autoscaler need it."""
+
+    name: str
+    revision: str
+    is_ready: bool
+    is_leaving: bool
+    phase_text: str
+    """What the pod is doing while it is not ready: "being scheduled", "downloading the model" …"""
+    finding: Finding | None
+    unscheduled_since: datetime | None
+    """Since when the scheduler finds no node; None when it has found one or has not tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All pods of one LLMDeployment that are not on their way out."""
+
+    revision: str
+    pods: tuple[PodView, ...]
+
+    @property
+    def ready(self) -> tuple[PodView, ...]:
+        """Pods that answer, of whatever revision."""
+        return tuple(pod for pod in self.pods if pod.is_ready)
+
+    @property
+    def current(self) -> tuple[PodView, ...]:
+        """Pods of the revision in force."""
+        return tuple(pod for pod in self.pods if pod.revision == self.revision)
+
+    @property
+    def ready_current(self) -> tuple[PodView, ...]:
+        """Pods that answer and are of the revision in force."""
+        return tuple(pod for pod in self.current if pod.is_ready)
+
+    def finding(self) -> Finding | None:
+        """The gravest finding among the pods of the revision in force."""
+        findings = [pod.finding for pod in self.current if pod.finding]
+        return min(findings, key=lambda each: _PRIORITY.index(each.reason), default=None)
+
+    def phase_text(self) -> str:
+        """What the pods of the revision in force are doing, most advanced first in the sentence."""
+        texts = sorted({pod.phase_text for pod in self.current if not pod.is_ready})
+        return ", ".join(texts) if texts else "waiting for pods to be created"
+
+
+def fleet(pods: Iterable[Manifest], revision: str, gpu_resource: str) -> Fleet:
+    """Views of the pods that count: not on their way out and not finished."""
+    views = (view(pod, gpu_resource) for pod in pods)
+    return Fleet(
+        revision,
+        tuple(sorted((each for each in views if not each.is_leaving), key=lambda each: each.name)),
+    )
+
+
+def view(pod: Manifest, gpu_resource: str) -> PodView:
+    """What a pod's status says."""
+    status = pod.get("status", {})
+    conditions = {each["type"]: each for each in status.get("conditions", ())}
+    phase = status.get("phase", "Pending")
+    is_ready = conditions.get("Ready", {}).get("status") == "True"
+    statuses = _container_statuses(status)
+    return PodView(
+        name=pod["metadata"]["name"],
+        revision=pod["metadata"].get("labels", {}).get(REVISION_LABEL, ""),
+        is_ready=is_ready,
+        # A finished pod (evicted, node shut down) stays visible but will be replaced.
+        is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
+        phase_text=_phase_text(conditions, statuses),
+        finding=None if is_ready else _finding(conditions, statuses, gpu_resource),
+        unscheduled_since=_unscheduled_since(conditions.get("PodScheduled", {})),
+    )
+
+
+def _container_statuses(status: Manifest) -> dict[str, Manifest]:
+    every = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    return {each["name"]: each for each in every}
+
+
+def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) -> str:
+    if conditions.get("PodScheduled", {}).get("status") != "True":
+        return "being scheduled"
+    if "running" in statuses.get(FETCH_CONTAINER, {}).get("state", {}):
+        return "downloading the model"
+    if "running" in statuses.get(CONTAINER, {}).get("state", {}):
+        return "loading the model"
+    return "starting the container"
+
+
+def _unscheduled_since(scheduled: dict[str, Any]) -> datetime | None:
+    since = scheduled.get("lastTransitionTime")
+    if scheduled.get("status") != "False" or not since:
+        return None
+    return datetime.fromisoformat(since)
+
+
+def _finding(
+    conditions: dict[str, Manifest], statuses: dict[str, Manifest], gpu_resource: str
+) -> Finding | None:
+    for name in (FETCH_CONTAINER, CONTAINER):
+        if name in statuses and (found := _container_finding(statuses[name])):
+            return found
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return _scheduling_finding(scheduled.get("message", ""), gpu_resource)
+    return None
+
+
+def _container_finding(status: dict[str, Any]) -> Finding | None:
+    waiting = status.get("state", {}).get("waiting", {})
+    reason, message = waiting.get("reason", ""), _short(waiting.get("message", ""))
+    if reason in _PULL_REASONS:
+        return Finding(Reason.IMAGE_PULL_FAILED, f"{status['image']}: {message or reason}")
+    if reason in _CONFIG_REASONS:
+        if "secret" in message.lower():
+            return Finding(Reason.SECRET_NOT_FOUND, message)
+        return Finding(Reason.CONTAINER_CONFIG_INVALID, f"{reason}: {message}")
+    # A container that is starting again has not proved anything yet: how it ended last still holds.
+    ended = status.get("state", {}).get("terminated")
+    if ended and ended.get("exitCode") == 0:
+        return None
+    for end in (ended, status.get("lastState", {}).get("terminated")):
+        if end and end.get("exitCode", 0) != 0:
+            return _ended(end)
+    return None
+
+
+def _ended(end: dict[str, Any]) -> Finding:
+    message = end.get("message", "").strip()
+    if end.get("reason") == "OOMKilled":
+        return Finding(
+            Reason.OUT_OF_MEMORY,
+            "the container was killed at its memory limit; raise spec.resources.memory or lower "
+            "spec.engine.kvCacheMemory",
+        )
+    if told := _told_by_runtime(message):
+        return told
+    last_line = message.splitlines()[-1] if message else "no message"
+    return Finding(Reason.CRASHING, _short(f"exit code {end['exitCode']}: {last_line}"))
+
+
+def _told_by_runtime(message: str) -> Finding | None:
+    try:
+        told = json.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    for reason in RUNTIME_REASONS:
+        if told.get("reason") == reason.value:
+            return Finding(reason, _short(str(told.get("message", ""))))
+    return None
+
+
+def _scheduling_finding(message: str, gpu_resource: str) -> Finding:
+    if f"Insufficient {gpu_resource}" in message:
+        return Finding(Reason.INSUFFICIENT_GPU, _short(message))
+    if "persistentvolumeclaim" in message.lower() or "volume" in message.lower():
+        return Finding(Reason.VOLUME_UNAVAILABLE, _short(message))
+    return Finding(Reason.UNSCHEDULABLE, _short(message))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
+
+
+def deployment_finding(deployment: Manifest | None) -> Finding | None:
+    """Why the Deployment cannot even create its pods, as its ReplicaFailure condition tells."""
+    for condition in _conditions(deployment):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            message = _short(condition.get("message", ""))
+            if "exceeded quota" in message:
+                return Finding(Reason.QUOTA_EXCEEDED, message)
+            return Finding(Reason.PODS_FORBIDDEN, message)
+    return None
+
+
+def deadline_exceeded(deployment: Manifest | None) -> bool:
+    """Whether the Deployment gave its rollout up."""
+    return any(
+        condition["type"] == "Progressing"
+        and condition["status"] == "False"
+        and condition.get("reason") == "ProgressDeadlineExceeded"
+        for condition in _conditions(deployment)
+    )
+
+
+def _conditions(deployment: Manifest | None) -> Sequence[dict[str, Any]]:
+    conditions: Sequence[dict[str, Any]] = (
+        (deployment or {}).get("status", {}).get("conditions", ())
+    )
+    return conditions

@@ -1,0 +1,28 @@
+"""The model cache: one volume for all replicas and all pods to come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, Manifest
+from octavo_operator.render.context import RenderContext
+from octavo_operator.render.metadata import child
+
+
+def claim(context: RenderContext) -> str:
+    """The claim's name."""
+    return f"{context.name}-models"
+
+
+def model_cache(context: RenderContext) -> Manifest | None:
+    """The claim, or None where the spec asks for no cache."""
+    cache = context.spec.model.cache
+    if cache is None:
+        return None
+    spec: dict[str, Any] = {
+        "accessModes": [cache.access_mode.value],
+        "resources": {"requests": {"storage": cache.size}},
+    }
+    if cache.storage_class_name:
+        spec["storageClassName"] = cache.storage_class_name
+    return child(context, PERSISTENT_VOLUME_CLAIM, claim(context), spec=spec)

@@ -1,0 +1,62 @@
+"""What rendering needs to know, gathered: the custom resource, the installation, the decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.manifest import Manifest, ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What whoever installed the operator decided for all pods."""
+
+    runtime_image: str
+    image_pull_policy: str
+    image_pull_secrets: tuple[str, ...]
+    operator_namespace: str
+    monitoring_namespaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """How a Deployment replaces its pods; surge and unavailable are counts of pods."""
+
+    type: Literal["RollingUpdate", "Recreate"]
+    max_surge: int = 1
+    max_unavailable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The custom resource as far as its children name it."""
+
+    key: ObjectKey
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenderContext:
+    """Everything that a manifest depends on."""
+
+    owner: Owner
+    spec: LLMDeploymentSpec
+    installation: Installation
+    replicas: int
+    replacement: Replacement
+
+    @property
+    def name(self) -> str:
+        return self.owner.key.name
+
+    @property
+    def namespace(self) -> str:
+        return self.owner.key.namespace
+
+
+def owner_of(resource: Manifest) -> Owner:
+    """The owner that a live LLMDeployment makes."""
+    metadata = resource["metadata"]
+    return Owner(ObjectKey(metadata["namespace"], metadata["name"]), metadata["uid"])

@@ -1,0 +1,71 @@
+"""The fence around the pods.
+
+In: the OpenAI port from the pods of any namespace (the API key guards it); the ops port from the
+monitoring namespaces and the operator's. The kubelet's probes come from the pod's own node, which
+Kubernetes always admits. Out: names (DNS), and what the download needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo_operator.api.v1alpha1 import ModelSpec
+from octavo_operator.manifest import NETWORK_POLICY, Manifest
+from octavo_operator.render.context import RenderContext
+from octavo_operator.render.metadata import HTTP_PORT, OPS_PORT, child, selector
+
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+_HTTPS_PORT = 443
+_DNS_PORT = 53
+
+
+def network_policy(context: RenderContext) -> Manifest:
+    """Selects the pods of this LLMDeployment; everything that is not listed is refused."""
+    ops_namespaces = sorted(
+        {*context.installation.monitoring_namespaces, context.installation.operator_namespace}
+    )
+    return child(
+        context,
+        NETWORK_POLICY,
+        context.name,
+        spec={
+            "podSelector": {"matchLabels": selector(context.name)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]},
+                {
+                    "from": [
+                        {
+                            "namespaceSelector": {
+                                "matchExpressions": [
+                                    {
+                                        "key": _NAMESPACE_NAME,
+                                        "operator": "In",
+                                        "values": ops_namespaces,
+                                    }
+                                ]
+                            }
+                        }
+                    ],
+                    "ports": [_tcp(OPS_PORT)],
+                },
+            ],
+            "egress": _egress(context.spec.model),
+        },
+    )
+
+
+def _egress(model: ModelSpec) -> list[dict[str, Any]]:
+    dns: dict[str, Any] = {"ports": [{"port": _DNS_PORT, "protocol": "UDP"}, _tcp(_DNS_PORT)]}
+    match model.scheme:
+        case "hf":
+            return [dns, {"ports": [_tcp(_HTTPS_PORT)]}]
+        case "s3":
+            # Object stores inside a cluster listen wherever they like.
+            return [dns, {"ports": [{"port": 1, "endPort": 65535, "protocol": "TCP"}]}]
+        case "pvc" | "builtin":
+            return [dns]
+
+
+def _tcp(port: int) -> dict[str, Any]:
+    return {"port": port, "protocol": "TCP"}

@@ -1,0 +1,319 @@
+"""The status: the one place that sets conditions, by `mark_…` helpers. Pure; the clock is passed in.
+
+Everything is said from what was observed in this pass, about the generation that was read in this
+pass. `lastTransitionTime` changes only with `status`, so equal observations give an equal status and
+nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from octavo_operator.api.conditions import (
+    MODEL_REASONS,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+)
+from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.manifest import Manifest, ObjectKey
+from octavo_operator.pods import Finding, Fleet
+from octavo_operator.render.metadata import selector
+from octavo_operator.render.service import url
+
+_MESSAGE_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalingView:
+    """What the autoscaler says about itself; None as reason when it works."""
+
+    reason: Reason
+    message: str
+    queue: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A state that was reached: this many pods of this revision."""
+
+    revision: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything that a status of a readable spec depends on."""
+
+    key: ObjectKey
+    generation: int
+    spec: LLMDeploymentSpec
+    fleet: Fleet
+    desired_replicas: int
+    autoscaling: AutoscalingView
+    problem: Finding | None
+    """The gravest thing in the way: of the children, of the Deployment, or of a pod."""
+    is_deadline_exceeded: bool = False
+    settled: Settlement | None = None
+    """What was reached before, if the pass before found everything in place or pods lost."""
+
+    @property
+    def required_replicas(self) -> int:
+        """Pods of the current revision that must answer before the whole is Ready."""
+        if self.spec.autoscaling:
+            return self.spec.autoscaling.min_replicas
+        return self.spec.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A condition that changed its status or reason: worth an Event."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: Reason
+    message: str
+
+    is_first: bool
+    """Whether the condition was not there before."""
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether somebody should look at it."""
+        match self.type:
+            case ConditionType.DEGRADED:
+                return self.status is ConditionStatus.TRUE
+            case ConditionType.AUTOSCALING:
+                return (
+                    self.status is ConditionStatus.FALSE
+                    and self.reason is not Reason.AUTOSCALING_DISABLED
+                )
+            case ConditionType.MODEL_AVAILABLE:
+                return self.status is ConditionStatus.FALSE
+            case ConditionType.READY | ConditionType.PROGRESSING:
+                return False
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it is worth an Event: a condition that begins as it should be is none."""
+        return not self.is_first or self.is_warning or self.type is ConditionType.PROGRESSING
+
+
+@dataclass(slots=True)
+class ConditionSet:
+    """Collects the conditions of one pass over those of the pass before."""
+
+    generation: int
+    now: datetime
+    previous: dict[str, dict[str, Any]]
+    marked: dict[ConditionType, dict[str, Any]] = field(default_factory=dict)
+    transitions: list[Transition] = field(default_factory=list)
+
+    def mark_true(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
+        self._mark(type_, ConditionStatus.TRUE, reason, message)
+
+    def mark_false(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
+        self._mark(type_, ConditionStatus.FALSE, reason, message)
+
+    def mark_unknown(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
+        self._mark(type_, ConditionStatus.UNKNOWN, reason, message)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """All conditions in the order of their declaration."""
+        return [self.marked[type_] for type_ in ConditionType if type_ in self.marked]
+
+    def _mark(
+        self, type_: ConditionType, status: ConditionStatus, reason: Reason, message: str
+    ) -> None:
+        before = self.previous.get(type_, {})
+        is_same = before.get("status") == status
+        if not is_same or before.get("reason") != reason:
+            self.transitions.append(Transition(type_, status, reason, message, not before))
+        self.marked[type_] = {
+            "type": type_.value,
+            "status": status.value,
+            "observedGeneration": self.generation,
+            "lastTransitionTime": before["lastTransitionTime"] if is_same else _timestamp(self.now),
+            "reason": reason.value,
+            "message": message[:_MESSAGE_LIMIT],
+        }
+
+
+def condition_set(resource: Manifest, now: datetime) -> ConditionSet:
+    """An empty set over the conditions that the live object has."""
+    previous: Iterable[dict[str, Any]] = resource.get("status", {}).get("conditions", ())
+    generation = resource["metadata"].get("generation", 0)
+    return ConditionSet(generation, now, {each["type"]: each for each in previous})
+
+
+def settlement(resource: Manifest) -> Settlement | None:
+    """What the live status says was reached, if it says so."""
+    status = resource.get("status", {})
+    reached = (Reason.SETTLED, Reason.REPLICAS_UNAVAILABLE)
+    if not any(
+        each["type"] == ConditionType.PROGRESSING and each["reason"] in reached
+        for each in status.get("conditions", ())
+    ):
+        return None
+    return Settlement(status.get("revision", ""), status.get("desiredReplicas", 0))
+
+
+def compute_status(observation: Observation, conditions: ConditionSet) -> dict[str, Any]:
+    """The whole status of a spec that could be read."""
+    mark_ready(conditions, observation)
+    mark_model_available(conditions, observation)
+    mark_progressing(conditions, observation)
+    mark_autoscaling(conditions, observation.autoscaling)
+    mark_degraded(conditions, observation)
+    fleet, desired = observation.fleet, observation.desired_replicas
+    status: dict[str, Any] = {
+        "observedGeneration": observation.generation,
+        "replicas": len(fleet.pods),
+        "readyReplicas": len(fleet.ready),
+        "updatedReplicas": len(fleet.ready_current),
+        "desiredReplicas": desired,
+        "ready": f"{len(fleet.ready)}/{desired}",
+        "selector": selector_text(observation.key.name),
+        "revision": fleet.revision,
+        "url": url(observation.key),
+        "conditions": conditions.as_list(),
+    }
+    if observation.autoscaling.queue is not None:
+        status["queue"] = observation.autoscaling.queue
+    return status
+
+
+def invalid_status(
+    resource: Manifest, conditions: ConditionSet, reason: Reason, message: str
+) -> dict[str, Any]:
+    """The status of a spec that the operator cannot act on; what ran before goes on running, so
+    the counts of the live status stay."""
+    conditions.mark_false(ConditionType.READY, reason, message)
+    conditions.mark_unknown(ConditionType.MODEL_AVAILABLE, reason, message)
+    conditions.mark_false(ConditionType.PROGRESSING, reason, message)
+    conditions.mark_false(ConditionType.AUTOSCALING, reason, message)
+    conditions.mark_true(ConditionType.DEGRADED, reason, message)
+    return {
+        **resource.get("status", {}),
+        "observedGeneration": conditions.generation,
+        "conditions": conditions.as_list(),
+    }
+
+
+def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
+    """True when enough pods of the current revision answer, however many that is."""
+    answering, required = len(seen.fleet.ready_current), seen.required_replicas
+    counts = f"{answering} of {required} pods of revision {seen.fleet.revision} answer"
+    if required == 0:
+        conditions.mark_false(ConditionType.READY, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+    elif answering >= required:
+        conditions.mark_true(ConditionType.READY, Reason.SERVING, counts)
+    elif seen.problem:
+        conditions.mark_false(
+            ConditionType.READY, seen.problem.reason, f"{counts}: {seen.problem.message}"
+        )
+    else:
+        reason = _movement(seen) or Reason.STARTING
+        conditions.mark_false(
+            ConditionType.READY, reason, f"{counts}; the others: {seen.fleet.phase_text()}"
+        )
+
+
+def mark_model_available(conditions: ConditionSet, seen: Observation) -> None:
+    """Pods that answer prove the model; a runtime that refused it disproves it."""
+    if seen.fleet.ready_current:
+        conditions.mark_true(
+            ConditionType.MODEL_AVAILABLE, Reason.MODEL_LOADED, f"{seen.spec.model.uri} is loaded"
+        )
+    elif seen.problem and seen.problem.reason in MODEL_REASONS:
+        conditions.mark_false(
+            ConditionType.MODEL_AVAILABLE, seen.problem.reason, seen.problem.message
+        )
+    elif seen.problem:
+        conditions.mark_unknown(
+            ConditionType.MODEL_AVAILABLE, seen.problem.reason, seen.problem.message
+        )
+    elif seen.desired_replicas == 0:
+        conditions.mark_unknown(
+            ConditionType.MODEL_AVAILABLE, Reason.SCALED_TO_ZERO, "spec.replicas is 0"
+        )
+    else:
+        conditions.mark_unknown(
+            ConditionType.MODEL_AVAILABLE, Reason.STARTING, seen.fleet.phase_text()
+        )
+
+
+def mark_progressing(conditions: ConditionSet, seen: Observation) -> None:
+    """True while pods move and nothing stops them."""
+    movement = _movement(seen)
+    pods = _counts(seen)
+    if movement is None:
+        conditions.mark_false(ConditionType.PROGRESSING, Reason.SETTLED, pods)
+    elif seen.is_deadline_exceeded:
+        conditions.mark_false(ConditionType.PROGRESSING, Reason.PROGRESS_DEADLINE_EXCEEDED, pods)
+    else:
+        conditions.mark_true(ConditionType.PROGRESSING, movement, pods)
+
+
+def mark_autoscaling(conditions: ConditionSet, view: AutoscalingView) -> None:
+    """True while the replica count follows the queue."""
+    if view.reason is Reason.AUTOSCALING_ACTIVE:
+        conditions.mark_true(ConditionType.AUTOSCALING, view.reason, view.message)
+    else:
+        conditions.mark_false(ConditionType.AUTOSCALING, view.reason, view.message)
+
+
+def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
+    """True when something needs a person: a problem, or pods missing though nothing moves."""
+    answering = len(seen.fleet.ready)
+    if seen.problem:
+        conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
+    elif seen.is_deadline_exceeded:
+        conditions.mark_true(
+            ConditionType.DEGRADED, Reason.PROGRESS_DEADLINE_EXCEEDED, seen.fleet.phase_text()
+        )
+    elif _movement(seen) is Reason.REPLICAS_UNAVAILABLE:
+        conditions.mark_true(
+            ConditionType.DEGRADED,
+            Reason.REPLICAS_UNAVAILABLE,
+            f"{answering} of {seen.desired_replicas} pods answer",
+        )
+    else:
+        conditions.mark_false(ConditionType.DEGRADED, Reason.AS_EXPECTED)
+
+
+def selector_text(name: str) -> str:
+    """The pods' selector as `kubectl get pods -l` and the scale subresource take it."""
+    return ",".join(f"{key}={value}" for key, value in selector(name).items())
+
+
+def _movement(seen: Observation) -> Reason | None:
+    """Which way pods are moving; None when they are all there, of one revision.
+
+    Pods that are missing after everything was settled, with nothing wanted anew, were lost.
+    """
+    fleet, desired = seen.fleet, seen.desired_replicas
+    if len(fleet.pods) > len(fleet.current):
+        return Reason.ROLLING_OUT
+    if len(fleet.pods) > desired:
+        return Reason.SCALING_DOWN
+    if len(fleet.ready) < desired:
+        if seen.settled == Settlement(fleet.revision, desired):
+            return Reason.REPLICAS_UNAVAILABLE
+        return Reason.SCALING_UP if fleet.ready else Reason.STARTING
+    return None
+
+
+def _counts(seen: Observation) -> str:
+    fleet = seen.fleet
+    return (
+        f"{len(fleet.pods)} pods, {len(fleet.current)} of revision {fleet.revision}, "
+        f"{len(fleet.ready)} answer, {seen.desired_replicas} wanted"
+    )
+
+
+def _timestamp(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
