@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.engine.messages import TokenLogprobs, TokenOutput
+from octavo.engine.output_processor import Delta, RequestState
+from octavo.outputs import FinishReason
+from octavo.sampling_params import SamplingParams
+
+from .tokenizers_for_tests import byte_level_tokenizer
+
+TOKENIZER = byte_level_tokenizer()
+EOS = TOKENIZER.token_to_id("<eos>")
+
+
+def make_state(**sampling: Any) -> RequestState:
+    prompt = TOKENIZER.encode("hello").ids
+    return RequestState("r", "hello", prompt, SamplingParams(**sampling), TOKENIZER)
+
+
+def feed(
+    state: RequestState, text: str, finish: FinishReason | None = None, index: int = 0
+) -> list[Delta]:
+    """One output a token; the last one carries `finish`."""
+    tokens = TOKENIZER.encode(text).ids
+    deltas = []
+    for position, token in enumerate(tokens):
+        reason = finish if position == len(tokens) - 1 else None
+        delta = state.apply(TokenOutput("r", index, [token], finish_reason=reason))
+        if delta is not None:
+            deltas.append(delta)
+    return deltas
+
+
+def test_deltas_add_up_to_the_output() -> None:
+    state = make_state()
+    deltas = feed(state, " world 😀!", FinishReason.LENGTH)
+    (output,) = state.to_request_output().outputs
+    assert "".join(delta.text for delta in deltas) == output.text == " world 😀!"
+    assert output.token_ids == TOKENIZER.encode(" world 😀!").ids
+    assert output.finish_reason == "length"
+    assert state.is_finished
+
+
+def test_the_end_token_is_counted_but_not_shown() -> None:
+    state = make_state(skip_special_tokens=False)
+    feed(state, "there")
+    state.apply(TokenOutput("r", 0, [EOS], finish_reason=FinishReason.STOP))
+    (output,) = state.to_request_output().outputs
+    assert output.text == "there"
+    assert output.token_ids[-1] == EOS
+    assert state.num_output_tokens == len(output.token_ids)
+
+
+def test_a_stop_token_is_not_shown_and_is_the_reason() -> None:
+    state = make_state(stop_token_ids=[5])
+    feed(state, "there")
+    state.apply(TokenOutput("r", 0, [5], finish_reason=FinishReason.STOP, stop_reason=5))
+    (output,) = state.to_request_output().outputs
+    assert (output.text, output.stop_reason) == ("there", 5)
+
+
+def test_a_stop_string_over_several_tokens_ends_the_output_before_it() -> None:
+    state = make_state(stop=["\nQ:"])
+    deltas = feed(state, "hello\nQ: more")
+    assert deltas[-1].finish_reason is FinishReason.STOP
+    assert deltas[-1].stop_reason == "\nQ:"
+    assert deltas[-1].abort_needed
+    assert "".join(delta.text for delta in deltas) == "hello"
+    (output,) = state.to_request_output().outputs
+    assert (output.text, output.finish_reason) == ("hello", "stop")
+    assert TOKENIZER.decode(output.token_ids) == "hello\nQ:"
+
+
+def test_a_stop_string_with_the_last_token_needs_no_abort() -> None:
+    state = make_state(stop="Q")
+    deltas = feed(state, "hello Q", FinishReason.LENGTH)
+    assert deltas[-1].finish_reason is FinishReason.STOP
+    assert not deltas[-1].abort_needed
+    assert state.to_request_output().outputs[0].text == "hello "
+
+
+def test_tokens_of_one_output_after_the_stop_string_are_dropped() -> None:
+    state = make_state(stop="Q")
+    tokens = TOKENIZER.encode("aQbc").ids
+    delta = state.apply(TokenOutput("r", 0, tokens))
+    assert delta is not None
+    assert (delta.text, delta.token_ids) == ("a", tokens[:2])
+
+
+def test_a_held_back_tail_is_shown_when_the_output_ends() -> None:
+    state = make_state(stop="!!")
+    deltas = feed(state, "hello!", FinishReason.LENGTH)
+    assert deltas[-1].text.endswith("!")
+    assert state.to_request_output().outputs[0].text == "hello!"
+
+
+def test_completions_are_kept_apart() -> None:
+    state = make_state(n=2, stop="Q")
+    feed(state, "ab Q", index=1)
+    assert not state.is_finished
+    feed(state, "cd", FinishReason.LENGTH, index=0)
+    assert state.is_finished
+    assert [output.text for output in state.to_request_output().outputs] == ["cd", "ab "]
+
+
+def test_logprobs_are_decoded_with_the_sampled_token_first() -> None:
+    state = make_state(logprobs=2)
+    sampled, best = TOKENIZER.encode("a").ids[0], TOKENIZER.encode("b").ids[0]
+    position = TokenLogprobs([sampled, best, sampled], [-2.0, -0.5, -2.0], [2, 1, 2])
+    delta = state.apply(TokenOutput("r", 0, [sampled], logprobs=[position]))
+    assert delta is not None
+    assert delta.logprobs is not None
+    assert [(k, v.logprob, v.rank, v.decoded_token) for k, v in delta.logprobs[0].items()] == [
+        (sampled, -2.0, 2, "a"),
+        (best, -0.5, 1, "b"),
+    ]
+    (output,) = state.to_request_output().outputs
+    assert output.cumulative_logprob == -2.0
+    assert output.logprobs == delta.logprobs
+
+
+def test_an_error_ends_the_completion_with_its_message() -> None:
+    state = make_state()
+    error = TokenOutput("r", 0, [], finish_reason=FinishReason.ERROR, error="boom")
+    delta = state.apply(error)
+    assert delta is not None
+    assert (delta.finish_reason, delta.error) == (FinishReason.ERROR, "boom")
+    assert state.is_finished
