@@ -1,11 +1,13 @@
 """Reads a Debian host's package sources: a base image is made from the mirrors that work here."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 DEFAULT_SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+_ONE_LINE = re.compile(r"^\s*deb\s+(\[[^\]]*\]\s+)?(?P<address>[^\s#]+)\s+(?P<suite>[^\s#]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,7 @@ def _deb822(stanza: str) -> list[tuple[str, str]]:
 def _one_line(stanza: str) -> list[tuple[str, str]]:
     found = []
     for line in stanza.splitlines():
-        words = line.partition("#")[0].split()
-        if words[:1] != ["deb"]:
-            continue
-        rest = words[1:]
-        while rest and not rest[0].endswith("]") and rest[0].startswith("["):
-            rest = rest[1:]
-        if rest and rest[0].endswith("]"):
-            rest = rest[1:]
-        if len(rest) >= 2:
-            found.append((rest[0].rstrip("/"), rest[1]))
+        match = _ONE_LINE.match(line)
+        if match:
+            found.append((match["address"].rstrip("/"), match["suite"]))
     return found

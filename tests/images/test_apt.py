@@ -1,0 +1,68 @@
+"""The base image is made from the mirrors that the host itself uses."""
+
+from pathlib import Path
+
+from images.apt import DEFAULT_MIRROR, Mirrors, host_mirrors, parse_sources
+
+DEB822 = """\
+# the main archive
+Types: deb deb-src
+URIs: http://mirror.example/debian/
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://mirror.example/security
+Suites: bookworm-security
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://off.example/debian
+Suites: bookworm
+"""
+
+
+def test_deb822_sources_are_read() -> None:
+    assert parse_sources([DEB822]) == [
+        ("http://mirror.example/debian", "bookworm"),
+        ("http://mirror.example/debian", "bookworm-updates"),
+        ("http://mirror.example/security", "bookworm-security"),
+    ]
+
+
+def test_one_line_sources_are_read_with_options_and_comments() -> None:
+    text = (
+        "# deb http://commented.example/debian bookworm main\n"
+        "deb [ arch=amd64 signed-by=/k.gpg ] http://one.example/debian/ bookworm main # why\n"
+        "deb [trusted=yes] http://two.example/x stable main\n"
+        "deb-src http://three.example/debian bookworm main\n"
+    )
+    assert parse_sources([text]) == [
+        ("http://one.example/debian", "bookworm"),
+        ("http://two.example/x", "stable"),
+    ]
+
+
+def test_the_hosts_mirrors_are_found_in_its_files(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d/debian.sources").write_text(DEB822)
+    (tmp_path / "sources.list.d/old.list.save").write_text("deb http://x.example bookworm main")
+    assert host_mirrors("bookworm", tmp_path) == Mirrors(
+        main="http://mirror.example/debian", security="http://mirror.example/security"
+    )
+
+
+def test_a_host_of_another_suite_gets_debians_own_mirror(tmp_path: Path) -> None:
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/ubuntu noble main\n")
+    assert host_mirrors("bookworm", tmp_path).main == DEFAULT_MIRROR
+
+
+def test_the_image_gets_updates_and_security() -> None:
+    lines = Mirrors(main="http://m", security="http://s").sources_list("bookworm").splitlines()
+    assert lines == [
+        "deb http://m bookworm main",
+        "deb http://m bookworm-updates main",
+        "deb http://s bookworm-security main",
+    ]
