@@ -18,7 +18,8 @@ from kubernetes.aio.client import Configuration
 from octavo_operator import handlers
 from octavo_operator.manifest import ObjectKey
 
-_STOP_TIMEOUT_SECONDS = 10.0
+_STOP_TIMEOUT_SECONDS = 2.0
+_LOGIN_BACKOFF_SECONDS = 3.0
 
 
 async def watch(
@@ -76,9 +77,9 @@ async def _operator(
     handlers.register(registry, enqueue)
     handlers.configure(settings)
 
-    @kopf.on.login(registry=registry)
+    @kopf.on.login(registry=registry, backoff=_LOGIN_BACKOFF_SECONDS)
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection_info(await load())
+        return await connection_info(await load())
 
     await kopf.operator(
         registry=registry,
@@ -90,9 +91,9 @@ async def _operator(
     )
 
 
-def connection_info(configuration: Configuration) -> kopf.ConnectionInfo:
+async def connection_info(configuration: Configuration) -> kopf.ConnectionInfo:
     """The same login for kopf."""
-    header = configuration.get_api_key_with_prefix("BearerToken") or ""
+    header = await configuration.get_api_key_with_prefix("BearerToken") or ""
     scheme, _, token = header.rpartition(" ")
     return kopf.ConnectionInfo(
         server=configuration.host,
