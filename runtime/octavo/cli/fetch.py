@@ -1,0 +1,36 @@
+"""`octavo fetch MODEL --to DIR`: downloads once, for a volume that many replicas share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def fetch_command(
+    model: Annotated[
+        str, typer.Argument(help="hf://org/name\\[@revision], org/name or s3://bucket/prefix.")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="Folder that keeps the download.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+) -> int:
+    """Download a model, and print the folder that holds it.
+
+    `octavo serve MODEL --download-dir DIR` finds it there.
+    """
+    from octavo.errors import OctavoError
+    from octavo.model_source import resolve
+    from octavo.server.run import fail
+
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        folder = resolve(model, download_dir=to, revision=revision)
+    except OctavoError as error:
+        return fail(error)
+    except OSError as error:
+        print(f"octavo: {to} cannot be used: {error.strerror}.", file=sys.stderr)
+        return 3
+    print(folder)
+    return 0

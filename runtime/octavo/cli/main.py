@@ -1,0 +1,79 @@
+"""The entry point: commands, version, and what a wrong flag answers."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from octavo import __version__
+from octavo.cli import bench, chat, fetch, serve
+
+_USAGE_STATUS = 2
+_COMMANDS = ("serve", "fetch", "chat", "bench")
+
+app = typer.Typer(
+    name="octavo",
+    help="LLM serving for Kubernetes and for this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve_command)
+app.command("fetch")(fetch.fetch_command)
+app.command("chat")(chat.chat_command)
+app.add_typer(bench.app, name="bench")
+
+
+@app.callback()
+def _octavo(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        print(f"octavo {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits with its status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status of a command."""
+    if arguments == ["--version"]:
+        print(f"octavo {__version__}")
+        return 0
+    try:
+        status = app(args=arguments, prog_name="octavo", standalone_mode=False)
+    except typer.Abort:
+        return 130
+    except typer.TyperException as error:
+        return _usage_error(arguments, error)
+    return status if isinstance(status, int) else 0
+
+
+def _usage_error(arguments: list[str], error: typer.TyperException) -> int:
+    """A pod's wrong flag must reach the custom resource like any other failed start."""
+    command = next((one for one in arguments if not one.startswith("-")), None)
+    message = error.format_message()
+    if command == "serve":
+        from octavo.errors import InvalidConfigurationError
+        from octavo.server.termination import USER_ERROR_STATUS, write_termination
+
+        write_termination(InvalidConfigurationError.reason, message)
+        print(
+            f"octavo: {InvalidConfigurationError.reason}: {message} (see octavo serve --help)",
+            file=sys.stderr,
+        )
+        return USER_ERROR_STATUS
+    if not message:  # `octavo` alone: its help has been printed
+        return _USAGE_STATUS
+    hint = f"octavo {command} --help" if command in _COMMANDS else "octavo --help"
+    print(f"octavo: {message} (see {hint})", file=sys.stderr)
+    return _USAGE_STATUS

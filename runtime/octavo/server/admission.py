@@ -1,0 +1,70 @@
+"""Who may queue: a bounded waiting queue that answers 429 with an honest Retry-After.
+
+Pure. Counts sequences (a request with n = 4 is four), and knows of those that were sent to the engine
+after its latest statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from octavo.engine.messages import EngineStats
+from octavo.errors import QueueFullError
+
+_RATE_WINDOW = 64
+_MAX_RETRY_SECONDS = 60
+
+
+class Admission:
+    """Bounds the waiting sequences.
+
+    Args:
+        max_queued: Sequences that may wait while the engine's places are taken.
+        max_running: Sequences that the engine runs at once.
+    """
+
+    def __init__(self, max_queued: int, max_running: int) -> None:
+        self._max_queued = max_queued
+        self._max_running = max_running
+        self._seen: EngineStats | None = None
+        self._sent_since = 0
+        self._finish_times: deque[float] = deque(maxlen=_RATE_WINDOW)
+
+    def num_unsent(self, stats: EngineStats) -> int:
+        """Admitted sequences that `stats` cannot know of yet."""
+        return self._sent_since if stats is self._seen else 0
+
+    def admit(self, num_sequences: int, stats: EngineStats, now: float) -> None:
+        """Counts a request in.
+
+        Raises:
+            QueueFullError: The queue has no room for it; nothing is counted.
+        """
+        unsent = self.num_unsent(stats)
+        waiting = stats.num_waiting + unsent
+        # Sequences that the engine left waiting show that places are not what is short.
+        free = 0 if stats.num_waiting else max(0, self._max_running - stats.num_running)
+        is_idle = waiting == 0 and stats.num_running == 0
+        if waiting + num_sequences > self._max_queued + free and not is_idle:
+            excess = waiting + num_sequences - self._max_queued - free
+            raise QueueFullError(
+                f"The queue is full: {waiting} sequences wait and at most {self._max_queued} may "
+                "(--max-queued-requests). Try again later.",
+                self._retry_after_seconds(excess, now),
+            )
+        if stats is not self._seen:
+            self._seen = stats
+            unsent = 0
+        self._sent_since = unsent + num_sequences
+
+    def count_finished(self, now: float) -> None:
+        """A sequence ended: what the guess for Retry-After is made of."""
+        self._finish_times.append(now)
+
+    def _retry_after_seconds(self, excess: int, now: float) -> int:
+        """Until `excess` places are free at the pace of the latest completions."""
+        if len(self._finish_times) < 2:
+            return 1
+        seconds_each = (now - self._finish_times[0]) / len(self._finish_times)
+        return min(_MAX_RETRY_SECONDS, max(1, math.ceil(excess * seconds_each)))

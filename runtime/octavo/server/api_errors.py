@@ -1,0 +1,168 @@
+"""Every error that leaves the HTTP port, in OpenAI's one shape.
+
+`{"error": {"message", "type", "param", "code"}}`: clients switch on `code` and show `message`, so
+the message names the parameter, its value, the limit and what to do. What is raised elsewhere
+(`OctavoError`, pydantic, Starlette) is translated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from octavo.errors import (
+    ContextLengthExceededError,
+    EngineDeadError,
+    InvalidParameterError,
+    OctavoError,
+    QueueFullError,
+)
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+_MAX_QUOTED_CHARS = 120
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """OpenAI's error object. `param` is the request's field, `code` a stable constant."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ApiError(Exception):
+    """An answer that is an error: HTTP status, error object and headers."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        error_type: str = INVALID_REQUEST,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = ErrorDetail(message, error_type, param, code)
+        self.headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        return msgspec.json.encode({"error": self.detail})
+
+
+def invalid_value(param: str, message: str, *, code: str = "invalid_value") -> ApiError:
+    """400: a field of the request is wrong."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def unsupported(param: str, why: str) -> ApiError:
+    """400: a field that would change the answer and that this server does not implement."""
+    message = f"{param} is not supported by this server: {why}"
+    return ApiError(400, message, param=param, code="unsupported_parameter")
+
+
+def model_not_found(name: str, served: list[str]) -> ApiError:
+    return ApiError(
+        404,
+        f"The model {quoted(name)} does not exist. This server serves: {', '.join(served)}.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def body_too_large(limit_bytes: int) -> ApiError:
+    message = (
+        f"The request body is larger than {limit_bytes} bytes, this server's limit "
+        "(--max-body-size). Send a shorter prompt."
+    )
+    return ApiError(413, message, code="request_too_large")
+
+
+def not_serving(status: str) -> ApiError:
+    """503: the model is still loading, or the server is shutting down."""
+    messages = {
+        "starting": "The model is still loading. Try again shortly.",
+        "draining": "The server is shutting down. Send the request again: another replica answers.",
+        "failed": "The engine has ended; the server is about to restart.",
+    }
+    return ApiError(
+        503,
+        messages[status],
+        error_type=SERVER_ERROR,
+        code=f"server_{status}",
+        headers={"Retry-After": "1"},
+    )
+
+
+def internal_error(request_id: str | None = None) -> ApiError:
+    """500 without any detail of ours: the log has it, under the same request id."""
+    suffix = f" (request {request_id})" if request_id else ""
+    return ApiError(
+        500,
+        f"The server had an internal error while handling the request{suffix}.",
+        error_type=SERVER_ERROR,
+        code="internal_error",
+    )
+
+
+def from_octavo_error(error: OctavoError) -> ApiError:
+    """Translates the runtime's own errors."""
+    if isinstance(error, ContextLengthExceededError):
+        return invalid_value(error.parameter, str(error), code="context_length_exceeded")
+    if isinstance(error, InvalidParameterError):
+        return invalid_value(error.parameter, str(error))
+    if isinstance(error, QueueFullError):
+        return ApiError(
+            429,
+            str(error),
+            error_type="rate_limit_error",
+            code="queue_full",
+            headers={"Retry-After": str(max(1, error.retry_after_seconds))},
+        )
+    if isinstance(error, EngineDeadError):
+        return not_serving("failed")
+    return ApiError(500, str(error), error_type=SERVER_ERROR, code="internal_error")
+
+
+def from_validation_errors(errors: list[Any]) -> ApiError:
+    """Translates pydantic's list of errors: the first one that names a field wins."""
+    first = errors[0]
+    # Members of a union and discriminators show up in the location as well; they are not fields.
+    path = [str(part) for part in first["loc"] if not _is_union_tag(part)]
+    param = ".".join(path) or None
+    if first["type"] == "extra_forbidden":
+        message = f"Unrecognized request argument supplied: {param}"
+        return ApiError(400, message, param=param, code="unknown_parameter")
+    if first["type"] == "missing":
+        message = f"Missing required parameter: {param}."
+        return ApiError(400, message, param=param, code="missing_required_parameter")
+    message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectation(first['msg'])}."
+    return ApiError(400, message, param=param, code="invalid_type")
+
+
+def _is_union_tag(part: int | str) -> bool:
+    return isinstance(part, str) and (not part.isidentifier() or part in _UNION_TAGS)
+
+
+_UNION_TAGS = frozenset({"str", "int", "list"})
+
+
+def _expectation(message: str) -> str:
+    text = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"it must be {text}" if text != message and "Input" in message else text
+
+
+def quoted(value: object) -> str:
+    """`repr` of a client's value, short enough for an error message."""
+    if isinstance(value, str):
+        value = value[: _MAX_QUOTED_CHARS + 1]
+    elif isinstance(value, list | dict):
+        return f"a {'list' if isinstance(value, list) else 'object'} of {len(value)} items"
+    text = repr(value)
+    return text if len(text) <= _MAX_QUOTED_CHARS else text[:_MAX_QUOTED_CHARS] + "…"

@@ -1,0 +1,156 @@
+"""The HTTP port's routes: OpenAI's API, on FastAPI for routing and its OpenAPI document.
+
+Bodies are read, decoded and validated by hand, because limits and error objects are ours, and answers
+are bytes that msgspec made: FastAPI serialises nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from octavo import __version__
+from octavo.errors import OctavoError
+from octavo.server.api_errors import ApiError, from_octavo_error, internal_error, model_not_found
+from octavo.server.body import ClientDisconnectedError, decode_object, read_body
+from octavo.server.chat import chat_completion
+from octavo.server.completions import completion
+from octavo.server.generation import Generator
+from octavo.server.metrics import ServerMetrics
+from octavo.server.prompts import PromptBuilder
+from octavo.server.protocol import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from octavo.server.responses import ModelCard, ModelList
+
+_MIN_BODY_LIMIT_BYTES = 4 * 1024 * 1024
+_BODY_BYTES_PER_TOKEN = 16
+
+R = TypeVar("R", bound=GenerationRequest)
+
+
+def default_body_limit(max_model_len: int) -> int:
+    """Bytes: room for a prompt as long as the context, escaped and with its history's JSON."""
+    return max(_MIN_BODY_LIMIT_BYTES, _BODY_BYTES_PER_TOKEN * max_model_len)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the routes answer from."""
+
+    names: Sequence[str]
+    root: str
+    max_model_len: int
+    max_body_bytes: int
+    generator: Generator
+    prompts: PromptBuilder
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def card(self, name: str) -> ModelCard:
+        return ModelCard(name, self.created, self.max_model_len, self.root)
+
+    def check(self, name: str) -> None:
+        if name not in self.names:
+            raise model_not_found(name, list(self.names))
+
+
+def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
+    """The app without the gateway around it."""
+    app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None)
+    _add_error_handlers(app, metrics)
+    _add_generation_routes(app, model)
+
+    @app.get("/v1/models")
+    async def list_models() -> Response:
+        return _json(ModelList([model.card(name) for name in model.names]))
+
+    @app.get("/v1/models/{name:path}")
+    async def show_model(name: str) -> Response:
+        model.check(name)
+        return _json(model.card(name))
+
+    @app.get("/health")
+    async def health() -> Response:
+        return Response(status_code=200)
+
+    @app.get("/version")
+    async def version() -> Response:
+        return _json({"version": __version__})
+
+    return app
+
+
+def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
+    @app.post("/v1/chat/completions", openapi_extra=_body_schema(ChatCompletionRequest))
+    async def chat_completions(http_request: Request) -> Response:
+        request = await _parse(http_request, ChatCompletionRequest, model)
+        return await chat_completion(request, model.generator, model.prompts, http_request)
+
+    @app.post("/v1/completions", openapi_extra=_body_schema(CompletionRequest))
+    async def completions(http_request: Request) -> Response:
+        request = await _parse(http_request, CompletionRequest, model)
+        return await completion(request, model.generator, model.prompts, http_request)
+
+
+async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:
+    body = await read_body(http_request.scope, http_request.receive, model.max_body_bytes)
+    request = kind.parse(decode_object(body))
+    model.check(request.model)
+    return request
+
+
+def _body_schema(kind: type[GenerationRequest]) -> dict[str, Any]:
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": kind.model_json_schema()}},
+        }
+    }
+
+
+def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
+    """Every exception becomes an error object here; the gateway logs those that are ours."""
+
+    def render(error: ApiError) -> Response:
+        metrics.count_rejected(error.detail.code or "other")
+        return Response(error.body(), error.status, error.headers, "application/json")
+
+    @app.exception_handler(ApiError)
+    async def on_api_error(_: Request, error: ApiError) -> Response:
+        return render(error)
+
+    @app.exception_handler(OctavoError)
+    async def on_octavo_error(_: Request, error: OctavoError) -> Response:
+        return render(from_octavo_error(error))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        return render(_from_http_exception(request, error))
+
+    @app.exception_handler(ClientDisconnectedError)
+    async def on_disconnect(_: Request, __: ClientDisconnectedError) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def on_exception(request: Request, _: Exception) -> Response:
+        return render(internal_error(request.scope.get("request_id")))
+
+
+def _from_http_exception(request: Request, error: HTTPException) -> ApiError:
+    where = f"{request.method} {request.url.path[:200]}"
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return ApiError(404, f"Unknown request URL: {where}.", code="unknown_url")
+    if error.status_code == 405:
+        message = f"Not allowed to {request.method} on {request.url.path[:200]}."
+        return ApiError(405, message, code="method_not_supported", headers=headers)
+    return ApiError(error.status_code, str(error.detail), headers=headers)
+
+
+def _json(document: object) -> Response:
+    return Response(msgspec.json.encode(document), media_type="application/json")

@@ -1,0 +1,39 @@
+"""Small pieces of ASGI that both ports share. No framework: the ops port must be up within moments."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = "application/json"
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of that (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None
+
+
+async def respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    *,
+    content_type: str = JSON,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Sends a whole response."""
+    fields = {"content-type": content_type, "content-length": str(len(body)), **(headers or {})}
+    encoded = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})

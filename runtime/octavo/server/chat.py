@@ -1,0 +1,168 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.engine.output_processor import Delta
+from octavo.outputs import CompletionOutput, Logprob
+from octavo.server.generation import Generation, Generator, PromptRun
+from octavo.server.prompts import PromptBuilder
+from octavo.server.protocol import ChatCompletionRequest
+from octavo.server.responses import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatLogprobs,
+    ChunkEncoder,
+    ToolCallOut,
+    chat_logprobs,
+)
+from octavo.server.streaming import EventStream, running
+from octavo.server.tools import ToolCallParser
+
+_encode = msgspec.json.Encoder().encode
+_ROLE_FIELD = b'"delta":{"role":"assistant","content":""}'
+_EMPTY_FIELD = b'"delta":{}'
+
+
+async def chat_completion(
+    request: ChatCompletionRequest,
+    generator: Generator,
+    prompts: PromptBuilder,
+    http_request: Request,
+) -> Response:
+    """Answers a validated request, whole or as a stream."""
+    num_top = request.requested_logprobs
+    prompt = await prompts.chat(request)
+    max_tokens = prompts.max_tokens(prompt, request.requested_max_tokens, "messages")
+    sampling = request.sampling_params(max_tokens=max_tokens, logprobs=num_top)
+    response_id = f"chatcmpl-{uuid.uuid4().hex}"
+    generation = generator.generate(
+        response_id, http_request.scope["request_id"], [PromptRun(prompt, sampling)]
+    )
+    answer = _ChatAnswer(request, response_id, num_top)
+    if request.stream:
+        return EventStream(generation, answer.events(generation))
+    async with running(generation, http_request.receive):
+        async for _ in generation.deltas():
+            pass
+    return Response(answer.whole(generation), media_type="application/json")
+
+
+class _ChatAnswer:
+    """What was asked for, as it shapes the answer."""
+
+    def __init__(
+        self, request: ChatCompletionRequest, response_id: str, num_top: int | None
+    ) -> None:
+        self._id = response_id
+        self._model = request.model
+        self._created = int(time.time())
+        self._num_top = num_top
+        self._may_call_tools = bool(request.tools) and request.tool_choice != "none"
+        self._has_usage = request.include_usage
+
+    def whole(self, generation: Generation) -> bytes:
+        choices = [self._choice(output) for output in generation.outputs[0].outputs]
+        return _encode(
+            ChatCompletion(self._id, self._created, self._model, choices, generation.usage)
+        )
+
+    def _choice(self, output: CompletionOutput) -> ChatChoice:
+        content: str | None = output.text
+        calls: list[ToolCallOut] = []
+        if self._may_call_tools:
+            parser = ToolCallParser()
+            pieces = [*parser.push(output.text), *parser.flush()]
+            calls = [piece for piece in pieces if isinstance(piece, ToolCallOut)]
+            content = "".join(piece for piece in pieces if isinstance(piece, str))
+            content = content or (None if calls else "")
+        logprobs = None
+        if output.logprobs is not None:
+            logprobs = self._logprobs(output.logprobs)
+        return ChatChoice(
+            output.index,
+            AssistantMessage(content, calls or msgspec.UNSET),
+            _finish_reason(output.finish_reason or "stop", len(calls)),
+            logprobs,
+        )
+
+    def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
+        return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
+
+    async def events(self, generation: Generation) -> AsyncIterator[bytes]:
+        """One item for each wake-up: all chunks that are due, in one piece."""
+        encoder = ChunkEncoder(
+            {
+                "id": self._id,
+                "object": "chat.completion.chunk",
+                "created": self._created,
+                "model": self._model,
+                "system_fingerprint": None,
+            },
+            has_usage=self._has_usage,
+        )
+        parsers: dict[int, ToolCallParser | None] = {}
+        async for deltas in generation.deltas():
+            chunks: list[bytes] = []
+            for index, delta in deltas:
+                if index not in parsers:
+                    parsers[index] = ToolCallParser() if self._may_call_tools else None
+                    chunks.append(encoder.choice(index, _ROLE_FIELD, None, None))
+                chunks += self._chunks(encoder, index, delta, parsers[index])
+            if chunks:
+                yield b"".join(chunks)
+        if self._has_usage:
+            yield encoder.usage(generation.usage)
+
+    def _chunks(
+        self, encoder: ChunkEncoder, index: int, delta: Delta, parser: ToolCallParser | None
+    ) -> list[bytes]:
+        fields: list[bytes] = []
+        if parser is None:
+            if delta.text or delta.logprobs:
+                fields.append(_content_field(delta.text))
+        else:
+            pieces = [*parser.push(delta.text)]
+            if delta.finish_reason is not None:
+                pieces += parser.flush()
+            number = parser.num_calls - sum(isinstance(piece, ToolCallOut) for piece in pieces)
+            for piece in pieces:
+                if isinstance(piece, str):
+                    fields.append(_content_field(piece))
+                else:
+                    fields.append(_tool_call_field(piece, number))
+                    number += 1
+            if not fields and delta.logprobs:
+                fields.append(_content_field(""))
+        # Log-probabilities belong to the tokens of this delta: they go with its first chunk.
+        logprobs = self._logprobs(delta.logprobs) if delta.logprobs else None
+        chunks = []
+        for field in fields:
+            chunks.append(encoder.choice(index, field, None, logprobs))
+            logprobs = None
+        if delta.finish_reason is not None:
+            num_calls = 0 if parser is None else parser.num_calls
+            reason = _finish_reason(delta.finish_reason.value, num_calls)
+            chunks.append(encoder.choice(index, _EMPTY_FIELD, reason, None))
+        return chunks
+
+
+def _content_field(text: str) -> bytes:
+    return b'"delta":{"content":' + _encode(text) + b"}"
+
+
+def _tool_call_field(call: ToolCallOut, number: int) -> bytes:
+    delta = {"index": number, "id": call.id, "type": "function", "function": call.function}
+    return b'"delta":{"tool_calls":[' + _encode(delta) + b"]}"
+
+
+def _finish_reason(reason: str, num_calls: int) -> str:
+    return "tool_calls" if num_calls and reason == "stop" else reason

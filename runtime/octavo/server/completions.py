@@ -1,0 +1,148 @@
+"""`POST /v1/completions`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.engine.output_processor import Delta
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
+from octavo.server.api_errors import invalid_value, unsupported
+from octavo.server.generation import Generation, Generator, PromptRun
+from octavo.server.prompts import Prompt, PromptBuilder
+from octavo.server.protocol import CompletionRequest
+from octavo.server.responses import (
+    ChunkEncoder,
+    Completion,
+    CompletionChoice,
+    completion_logprobs,
+)
+from octavo.server.streaming import EventStream, running
+
+_encode = msgspec.json.Encoder().encode
+_DEFAULT_MAX_TOKENS = 16
+
+
+async def completion(
+    request: CompletionRequest,
+    generator: Generator,
+    prompts: PromptBuilder,
+    http_request: Request,
+) -> Response:
+    """Answers a validated request, whole or as a stream."""
+    _check_logprobs(request)
+    given = await prompts.completions(request)
+    runs = [PromptRun(prompt, _sampling(request, prompts, prompt)) for prompt in given]
+    response_id = f"cmpl-{uuid.uuid4().hex}"
+    generation = generator.generate(response_id, http_request.scope["request_id"], runs)
+    echoes = [_echo(request, prompts, prompt) for prompt in given]
+    answer = _CompletionAnswer(request, response_id, echoes)
+    if request.stream:
+        return EventStream(generation, answer.events(generation))
+    async with running(generation, http_request.receive):
+        async for _ in generation.deltas():
+            pass
+    return Response(answer.whole(generation), media_type="application/json")
+
+
+def _check_logprobs(request: CompletionRequest) -> None:
+    if request.logprobs is None:
+        return
+    if not 0 <= request.logprobs <= MAX_LOGPROBS:
+        raise invalid_value(
+            "logprobs", f"logprobs is {request.logprobs}; it must lie in [0, {MAX_LOGPROBS}]."
+        )
+    if request.echo:
+        raise unsupported("echo", "with logprobs it would need those of the prompt. Leave one out.")
+
+
+def _sampling(request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt) -> SamplingParams:
+    wanted = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    if request.max_tokens is None:
+        # The default must not refuse a prompt that leaves less room than it.
+        wanted = min(wanted, prompts.max_tokens(prompt, None, "prompt"))
+    max_tokens = prompts.max_tokens(prompt, wanted, "prompt")
+    return request.sampling_params(max_tokens=max_tokens, logprobs=request.logprobs)
+
+
+def _echo(request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt) -> str:
+    if not request.echo:
+        return ""
+    return prompts.decode(prompt.token_ids) if prompt.text is None else prompt.text
+
+
+class _CompletionAnswer:
+    """What was asked for, as it shapes the answer. `echoes[i]` goes before the text of prompt i."""
+
+    def __init__(self, request: CompletionRequest, response_id: str, echoes: list[str]) -> None:
+        self._id = response_id
+        self._model = request.model
+        self._created = int(time.time())
+        self._num_top = request.logprobs
+        self._has_usage = request.include_usage
+        self._echoes = echoes
+        self._n = request.n or 1
+
+    def whole(self, generation: Generation) -> bytes:
+        choices = [
+            CompletionChoice(
+                position * self._n + output.index,
+                self._echoes[position] + output.text,
+                output.finish_reason,
+                None
+                if output.logprobs is None
+                else completion_logprobs(output.logprobs, self._num_top or 0, 0),
+            )
+            for position, result in enumerate(generation.outputs)
+            for output in result.outputs
+        ]
+        return _encode(Completion(self._id, self._created, self._model, choices, generation.usage))
+
+    async def events(self, generation: Generation) -> AsyncIterator[bytes]:
+        """One item for each wake-up: all chunks that are due, in one piece."""
+        encoder = ChunkEncoder(
+            {
+                "id": self._id,
+                "object": "text_completion",
+                "created": self._created,
+                "model": self._model,
+                "system_fingerprint": None,
+            },
+            has_usage=self._has_usage,
+        )
+        lengths: dict[int, int] = {}
+        async for deltas in generation.deltas():
+            chunks: list[bytes] = []
+            for index, delta in deltas:
+                if index not in lengths:
+                    lengths[index] = 0
+                    if echo := self._echoes[index // self._n]:
+                        chunks.append(encoder.choice(index, _text_field(echo), None, None))
+                chunk = self._chunk(encoder, index, delta, lengths[index])
+                lengths[index] += len(delta.text)
+                if chunk is not None:
+                    chunks.append(chunk)
+            if chunks:
+                yield b"".join(chunks)
+        if self._has_usage:
+            yield encoder.usage(generation.usage)
+
+    def _chunk(self, encoder: ChunkEncoder, index: int, delta: Delta, offset: int) -> bytes | None:
+        reason = delta.finish_reason
+        if not delta.text and reason is None and not delta.logprobs:
+            return None
+        logprobs = None
+        if delta.logprobs:
+            logprobs = completion_logprobs(delta.logprobs, self._num_top or 0, offset)
+        return encoder.choice(
+            index, _text_field(delta.text), None if reason is None else reason.value, logprobs
+        )
+
+
+def _text_field(text: str) -> bytes:
+    return b'"text":' + _encode(text)

@@ -1,0 +1,124 @@
+"""Where one server stands between its start and its end: what probes, drain and start-up log read.
+
+Pure: the clock is passed in, so that tests count in numbers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class State(enum.Enum):
+    """`STARTING` → `READY` → `DRAINING` (still answers) → `REFUSING` (running ones finish) → `STOPPED`.
+
+    `FAILED`: the engine ended on its own.
+    """
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    REFUSING = "refusing"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Phase:
+    """One part of the start-up. `seconds` counts on until `is_done`."""
+
+    name: str
+    started_at: float
+    seconds: float = 0.0
+    is_done: bool = False
+
+
+class Lifecycle:
+    """The state and the start-up's phases.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started_at = clock()
+        self.state = State.STARTING
+        self.phases: list[Phase] = []
+        self.startup_seconds: float | None = None
+
+    def begin_phase(self, name: str) -> Phase | None:
+        """Ends the current phase, begins `name` and returns the one that ended."""
+        ended = self._end_phase()
+        self.phases.append(Phase(name, self._clock()))
+        return ended
+
+    def mark_ready(self) -> Phase | None:
+        """The model answers. Returns the last phase."""
+        ended = self._end_phase()
+        self.startup_seconds = self._clock() - self._started_at
+        if self.state is State.STARTING:
+            self.state = State.READY
+        return ended
+
+    @property
+    def has_started(self) -> bool:
+        return self.startup_seconds is not None
+
+    @property
+    def accepts_requests(self) -> bool:
+        """A draining server still answers: endpoints take seconds to leave every load balancer."""
+        return self.state in (State.READY, State.DRAINING)
+
+    def startup_report(self) -> dict[str, object]:
+        """The body of `/startupz`."""
+        now = self._clock()
+        return {
+            "status": self.state.value,
+            "started": self.has_started,
+            "seconds": round(
+                now - self._started_at if self.startup_seconds is None else self.startup_seconds, 3
+            ),
+            "phases": [
+                {
+                    "name": phase.name,
+                    "seconds": round(phase.seconds if phase.is_done else now - phase.started_at, 3),
+                    "done": phase.is_done,
+                }
+                for phase in self.phases
+            ],
+        }
+
+    def _end_phase(self) -> Phase | None:
+        if not self.phases or self.phases[-1].is_done:
+            return None
+        phase = self.phases[-1]
+        phase.seconds = self._clock() - phase.started_at
+        phase.is_done = True
+        return phase
+
+
+class StallDetector:
+    """Notices an engine that has work and makes no steps: the opposite of "alive".
+
+    Args:
+        limit_seconds: Time without a step, while requests wait for tokens, that counts as a stall.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._limit_seconds = limit_seconds
+        self._last_step = -1
+        self._progress_at = 0.0
+        self.seconds = 0.0
+
+    def observe(self, *, step: int, is_busy: bool, now: float) -> None:
+        """To be called regularly; an idle engine, or a step counter that moved, is progress."""
+        if not is_busy or step != self._last_step:
+            self._last_step = step
+            self._progress_at = now
+        self.seconds = now - self._progress_at
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.seconds > self._limit_seconds

@@ -1,0 +1,110 @@
+"""One port with an ASGI app behind it, on uvicorn, started and stopped by us instead of by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from octavo.server.api_errors import ApiError
+from octavo.server.asgi import AsgiApp
+
+# Longer than the keep-alive of clients and load balancers, so that they close first and no request
+# meets a connection that is just being closed.
+_KEEP_ALIVE_SECONDS = 75
+_MAX_HEADER_BYTES = 256 * 1024
+_BACKLOG = 2048
+
+
+class Listener:
+    """Serves `app` on a bound socket from `start` to `stop`."""
+
+    def __init__(self, app: AsgiApp, bound: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=2,
+            backlog=_BACKLOG,
+        )
+        self._server = _Server(config)
+        self._socket = bound
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The real one, where 0 was asked for."""
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Returns when connections are taken."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            await asyncio.sleep(0.005)
+            if self._task.done():
+                await self._task
+
+    def close_idle_connections(self) -> None:
+        """Ends kept-alive connections that carry no request; busy ones end with their answer."""
+        for connection in list(self._server.server_state.connections):
+            connection.shutdown()
+
+    async def stop(self) -> None:
+        """Closes the port; gives answers under way two seconds to leave. Safe to repeat."""
+        if self._task is None:
+            self._socket.close()
+            return
+        self._server.should_exit = True
+        await self._task
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """Answers bytes that are no HTTP with the error object, and bounds the size of headers."""
+
+    _header_bytes = 0
+    _in_body = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._in_body:
+            self._header_bytes += len(data)
+            # A small request's body may lie in the same segment: only long headers exceed this.
+            if self._header_bytes > _MAX_HEADER_BYTES + len(data):
+                self._unset_keepalive_if_required()
+                self.send_400_response("The request's headers are too long.")
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._header_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        body = ApiError(400, msg, code="invalid_http").body()
+        head: list[Any] = [
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n",
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
+        ]
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()

@@ -1,0 +1,216 @@
+"""OpenAI's answers as msgspec structs, and the bytes of streamed chunks.
+
+A chunk is sent for every token of every stream, so its constant parts are encoded once per stream and
+only the text is encoded per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from octavo.outputs import Logprob
+
+DONE = b"data: [DONE]\n\n"
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+    @classmethod
+    def of(cls, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> Usage:
+        return cls(
+            prompt_tokens,
+            completion_tokens,
+            prompt_tokens + completion_tokens,
+            PromptTokensDetails(cached_tokens),
+        )
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class FunctionOut(msgspec.Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class ToolCallOut(msgspec.Struct, frozen=True):
+    id: str
+    function: FunctionOut
+    type: str = "function"
+
+
+class AssistantMessage(msgspec.Struct, frozen=True):
+    content: str | None
+    tool_calls: list[ToolCallOut] | msgspec.UnsetType = msgspec.UNSET
+    role: str = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    index: int
+    message: AssistantMessage
+    finish_reason: str
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    object: str = "chat.completion"
+    system_fingerprint: str | None = None
+
+
+class CompletionLogprobs(msgspec.Struct, frozen=True):
+    """Parallel lists, one entry per token; `text_offset` counts characters from the text's begin."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(msgspec.Struct, frozen=True):
+    index: int
+    text: str
+    finish_reason: str | None
+    logprobs: CompletionLogprobs | None = None
+
+
+class Completion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    object: str = "text_completion"
+    system_fingerprint: str | None = None
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    max_model_len: int
+    root: str
+    object: str = "model"
+    owned_by: str = "octavo"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    data: list[ModelCard]
+    object: str = "list"
+
+
+def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list[TokenLogprob]:
+    """`positions[i]` holds the sampled token first; `num_top` of the best ones are shown."""
+    return [
+        TokenLogprob(
+            sampled.decoded_token,
+            sampled.logprob,
+            _bytes(sampled),
+            [
+                TopLogprob(best.decoded_token, best.logprob, _bytes(best))
+                for best in _best(position, num_top)
+            ],
+        )
+        for position in positions
+        for sampled in (next(iter(position.values())),)
+    ]
+
+
+def completion_logprobs(
+    positions: Sequence[dict[int, Logprob]], num_top: int, first_offset: int
+) -> CompletionLogprobs:
+    """`first_offset`: characters of text before the first of these tokens."""
+    sampled = [next(iter(position.values())) for position in positions]
+    offsets, offset = [], first_offset
+    for logprob in sampled:
+        offsets.append(offset)
+        offset += len(logprob.decoded_token)
+    top = [
+        {best.decoded_token: best.logprob for best in _best(position, num_top)}
+        for position in positions
+    ]
+    return CompletionLogprobs(
+        tokens=[logprob.decoded_token for logprob in sampled],
+        token_logprobs=[logprob.logprob for logprob in sampled],
+        top_logprobs=top if num_top else None,
+        text_offset=offsets,
+    )
+
+
+def _best(position: dict[int, Logprob], num_top: int) -> list[Logprob]:
+    ranked = sorted(position.values(), key=lambda logprob: logprob.rank)
+    return [logprob for logprob in ranked if logprob.rank <= num_top]
+
+
+def _bytes(logprob: Logprob) -> list[int]:
+    return list(logprob.decoded_token.encode())
+
+
+class ChunkEncoder:
+    """Encodes the server-sent events of one stream.
+
+    Args:
+        head: The constant fields of every chunk (`id`, `object`, `created`, `model`).
+        has_usage: With `include_usage` every chunk carries `usage`, null but for the last one.
+    """
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self, head: dict[str, Any], *, has_usage: bool) -> None:
+        self._head = b"data: " + msgspec.json.encode(head)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if has_usage else b"]}\n\n"
+
+    def choice(self, index: int, field: bytes, finish_reason: str | None, logprobs: Any) -> bytes:
+        """A chunk with one choice; `field` is the encoded `"delta":…` or `"text":…`."""
+        return b"".join(
+            (
+                self._head,
+                b'{"index":%d,' % index,
+                field,
+                b',"logprobs":',
+                b"null" if logprobs is None else msgspec.json.encode(logprobs),
+                b',"finish_reason":',
+                b"null" if finish_reason is None else msgspec.json.encode(finish_reason),
+                b"}",
+                self._tail,
+            )
+        )
+
+    def usage(self, usage: Usage) -> bytes:
+        """The chunk without choices that `include_usage` asks for."""
+        return self._head + b'],"usage":' + msgspec.json.encode(usage) + b"}\n\n"
+
+
+def error_event(body: bytes) -> bytes:
+    """An error after the stream began: the status line is gone, so the event tells it."""
+    return b"data: " + body + b"\n\n"

@@ -1,0 +1,81 @@
+"""Server-sent events, and what happens when the client hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import structlog
+from starlette.responses import Response
+
+from octavo.errors import OctavoError
+from octavo.server.api_errors import ApiError, from_octavo_error, internal_error
+from octavo.server.asgi import Receive, Scope, Send
+from octavo.server.body import ClientDisconnectedError
+from octavo.server.generation import Generation
+from octavo.server.responses import DONE, error_event
+
+log = structlog.get_logger("octavo.server")
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold tokens back
+]
+
+
+@contextlib.asynccontextmanager
+async def running(generation: Generation, receive: Receive) -> AsyncIterator[Generation]:
+    """Enters `generation` and cancels it as soon as the client hangs up.
+
+    Raises:
+        ClientDisconnectedError: On leaving, when it did.
+    """
+    async with generation:
+        watcher = asyncio.create_task(_cancel_on_disconnect(generation, receive))
+        try:
+            yield generation
+        finally:
+            watcher.cancel()
+        if generation.is_cancelled:
+            raise ClientDisconnectedError
+
+
+async def _cancel_on_disconnect(generation: Generation, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    generation.cancel()
+
+
+class EventStream(Response):
+    """Sends encoded events as they come.
+
+    The status line waits for the first of them: an error until then is an ordinary answer with its own
+    status. Later ones are told in an event, after which the stream ends.
+    """
+
+    def __init__(self, generation: Generation, events: AsyncIterator[bytes]) -> None:
+        self.background = None
+        self.status_code = 200
+        self._generation = generation
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with running(self._generation, receive):
+            first = await anext(self._events, b"")
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            last = DONE
+            try:
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                async for event in self._events:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            except ApiError as error:
+                last = error_event(error.body())
+            except OctavoError as error:
+                last = error_event(from_octavo_error(error).body())
+            except Exception:
+                request_id = scope.get("request_id")
+                log.exception("stream failed", request_id=request_id)
+                last = error_event(internal_error(request_id).body())
+            await send({"type": "http.response.body", "body": last, "more_body": False})
