@@ -1,0 +1,109 @@
+"""What this process may use of the machine: cores, memory and instructions, honouring cgroup limits.
+
+A pod with a limit of 2 CPUs on a 64-core node sees 64 cores; running 64 threads there makes each of them
+wait for its share. Both cgroup versions are read; paths are arguments so that tests can lay them out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_MIN_PARAMETERS_FOR_THREADS = 20_000_000
+_UNLIMITED_BYTES = 2**60  # cgroup v1 writes a huge number for "no limit"
+
+
+def available_cpus(cgroup_root: Path = _CGROUP_ROOT) -> int:
+    """Cores that this process may run on at once, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _cpu_quota(cgroup_root)
+    cpus = allowed or 1
+    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
+
+
+def threads_for(num_parameters: int, cpus: int) -> int:
+    """Threads that torch should use for a model of this size.
+
+    A tiny model's products are shorter than the barrier between threads, and a core left free serves
+    the API process.
+    """
+    return 1 if num_parameters < _MIN_PARAMETERS_FOR_THREADS else cpus
+
+
+def available_memory_bytes(
+    cgroup_root: Path = _CGROUP_ROOT, meminfo: Path = Path("/proc/meminfo")
+) -> int:
+    """Bytes that can be allocated before the kernel or the pod's limit stops us."""
+    free = _meminfo_available(meminfo)
+    limit = _memory_limit(cgroup_root)
+    if limit is not None:
+        free = min(free, max(limit - _memory_in_use(cgroup_root), 0))
+    return free
+
+
+def has_fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies bf16 itself (AVX512-BF16, AMX, or Arm's BF16)."""
+    try:
+        lines = cpuinfo.read_text("utf-8").splitlines()
+    except OSError:
+        return False
+    flags: set[str] = set()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            flags.update(value.split())
+            break
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """CPUs of the pod's limit, or None without one."""
+    v2 = _read(root / "cpu.max").split()
+    if len(v2) == 2:
+        return None if v2[0] == "max" else int(v2[0]) / int(v2[1])
+    quota = _read_int(root / "cpu" / "cpu.cfs_quota_us")
+    period = _read_int(root / "cpu" / "cpu.cfs_period_us")
+    return quota / period if quota and period and quota > 0 else None
+
+
+def _memory_limit(root: Path) -> int | None:
+    v2 = _read_int(root / "memory.max")  # "max" is no integer: no limit
+    limit = v2 if v2 is not None else _read_int(root / "memory" / "memory.limit_in_bytes")
+    return None if limit is None or limit >= _UNLIMITED_BYTES else limit
+
+
+def _memory_in_use(root: Path) -> int:
+    """The working set: usage less the page cache that the kernel would drop first."""
+    usage = _read_int(root / "memory.current")
+    stat = _read(root / "memory.stat")
+    if usage is None:
+        usage = _read_int(root / "memory" / "memory.usage_in_bytes") or 0
+        stat = _read(root / "memory" / "memory.stat")
+    droppable = 0
+    for line in stat.splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):
+            droppable = int(value)
+    return max(usage - droppable, 0)
+
+
+def _meminfo_available(meminfo: Path) -> int:
+    for line in _read(meminfo).splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _read_int(path: Path) -> int | None:
+    text = _read(path)
+    return int(text) if text.lstrip("-").isdigit() else None

@@ -1,0 +1,167 @@
+"""Owns the model and its KV cache on one device, and runs the engine's steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.errors import InvalidConfigurationError
+from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
+from octavo.models.config import DecoderConfig
+from octavo.models.decoder import Decoder
+from octavo.models.registry import read_model_config
+from octavo.worker import cpu
+from octavo.worker.batch import Executor, ExecutorInfo, SampledToken, ScheduledSequence
+from octavo.worker.dtype import choose_dtype
+from octavo.worker.memory import KVCacheSize, bytes_per_block, size_kv_cache
+from octavo.worker.model_runner import ModelRunner
+from octavo.worker.profile import cuda_cache_budget, warm_up
+from octavo.worker.sampler import Sampler
+
+logger = logging.getLogger(__name__)
+
+# On a CPU the KV cache shares memory with the API process, the page cache and other programs.
+_CPU_CACHE_SHARE = 0.4
+_CPU_CACHE_LIMIT_BYTES = 4 * 2**30
+
+
+def create_executor(
+    config: EngineConfig, on_phase: Callable[[str], None] = lambda _: None
+) -> Executor:
+    """Loads the model, sizes the KV cache and warms up.
+
+    Args:
+        config: `config.model` is a resolved folder.
+        on_phase: Called as each phase starts: load, profile, warmup.
+
+    Raises `ModelInvalidError`, `ModelUnsupportedError`, `OutOfMemoryError` or
+    `InvalidConfigurationError`.
+    """
+    phases: dict[str, float] = {}
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        on_phase(name)
+        started = time.monotonic()
+        yield
+        phases[name] = time.monotonic() - started
+
+    with phase("load"):
+        device = _choose_device(config.device)
+        model_config = read_model_config(Path(config.model))
+        dtype = choose_dtype(config.dtype, model_config, device)
+        if device.type == "cpu":
+            torch.set_num_threads(
+                cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
+            )
+        with torch.inference_mode():
+            model = Decoder(model_config, _open_weights(config, device, dtype))
+    with phase("profile"):
+        budget = _cache_budget(config, model, device, dtype)
+        size = _size_cache(config, model_config, dtype, budget)
+        runner = ModelRunner(
+            model,
+            num_blocks=size.num_blocks,
+            max_model_len=size.max_model_len,
+            block_size=config.block_size,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            device=device,
+            dtype=dtype,
+        )
+    with phase("warmup"):
+        warm_up(runner, config.max_num_seqs)
+    info = ExecutorInfo(
+        max_model_len=size.max_model_len,
+        num_kv_blocks=size.num_blocks,
+        block_size=config.block_size,
+        vocab_size=model_config.vocab_size,
+        eos_token_ids=model_config.eos_token_ids,
+        dtype=str(dtype).removeprefix("torch."),
+        device=str(device),
+        phases=phases,
+    )
+    return TorchExecutor(runner, Sampler(config.seed), info)
+
+
+class TorchExecutor:
+    """Runs steps on one device; see the `Executor` protocol."""
+
+    def __init__(self, runner: ModelRunner, sampler: Sampler, info: ExecutorInfo) -> None:
+        self._runner = runner
+        self._sampler = sampler
+        self._info = info
+
+    @property
+    def info(self) -> ExecutorInfo:
+        return self._info
+
+    @torch.inference_mode()
+    def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
+        inputs, logits = self._runner.run(batch)
+        if logits is None:
+            return []
+        return self._sampler.sample(logits, inputs.sequence_ids, inputs.sampling)
+
+
+def _choose_device(wanted: Device) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if wanted is Device.CUDA and not has_cuda:
+        raise InvalidConfigurationError(
+            "device is cuda, but torch sees no GPU. Give the pod one (resources.gpu), or use --device "
+            "cpu."
+        )
+    use_cuda = wanted is Device.CUDA or (wanted is Device.AUTO and has_cuda)
+    return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
+
+
+def _open_weights(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> WeightSource:
+    if config.load_format is LoadFormat.DUMMY:
+        return DummyWeights(dtype=dtype, device=device, seed=config.seed)
+    return SafetensorsWeights(Path(config.model), dtype=dtype, device=device)
+
+
+def _cache_budget(
+    config: EngineConfig,
+    model: Decoder,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> int:
+    """Bytes for keys and values."""
+    if config.kv_cache_memory_bytes is not None:
+        return config.kv_cache_memory_bytes
+    if device.type == "cuda":
+        return cuda_cache_budget(config, model, device, dtype)
+    free = int(cpu.available_memory_bytes() * _CPU_CACHE_SHARE)
+    return min(free, _CPU_CACHE_LIMIT_BYTES)
+
+
+def _size_cache(
+    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, budget_bytes: int
+) -> KVCacheSize:
+    size = size_kv_cache(
+        budget_bytes=budget_bytes,
+        block_bytes=bytes_per_block(
+            block_size=config.block_size,
+            num_layers=shape.num_layers,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            element_bytes=dtype.itemsize,
+        ),
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        model_max_len=shape.max_position_embeddings,
+        wanted_max_len=config.max_model_len,
+    )
+    if size.is_capped:
+        logger.warning(
+            "max_model_len is %d, not the model's %d: more does not fit the KV cache.",
+            size.max_model_len,
+            shape.max_position_embeddings,
+        )
+    return size

@@ -1,0 +1,74 @@
+"""Runs one step of the model over the paged KV cache: a batch in, logits of the sampled rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from octavo.layers.attention import AttentionStep
+from octavo.layers.rotary import RotaryTable
+from octavo.models.decoder import Decoder
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.step_inputs import StepInputBuilder, StepInputs
+
+
+class ModelRunner:
+    """A model with its KV cache.
+
+    Args:
+        num_blocks: Of the KV cache, each `block_size` tokens.
+        max_model_len: Positions that can occur.
+        max_num_batched_tokens: Tokens of one step.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        num_blocks: int,
+        max_model_len: int,
+        block_size: int,
+        max_num_batched_tokens: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        config = model.config
+        self.model = model
+        self.block_size = block_size
+        self.num_blocks = num_blocks
+        self.max_model_len = max_model_len
+        block = (block_size, 2, config.num_kv_heads, config.head_dim)
+        # Zeroed, because a masked weight of zero times NaN left over in fresh memory is NaN.
+        self._caches = [
+            torch.zeros((num_blocks, *block), dtype=dtype, device=device)
+            for _ in range(config.num_layers)
+        ]
+        self._workspace = torch.empty((1, *block), dtype=dtype, device=device)
+        self._rotary = RotaryTable(
+            config.rope, config.head_dim, max_model_len, dtype=dtype, device=device
+        )
+        self._builder = StepInputBuilder(
+            max_tokens=max_num_batched_tokens, block_size=block_size, dtype=dtype, device=device
+        )
+
+    @torch.inference_mode()
+    def run(self, batch: Sequence[ScheduledSequence]) -> tuple[StepInputs, torch.Tensor | None]:
+        """Logits `[samples, vocab]` of the rows with `sampling`, in the batch's order, or None."""
+        inputs = self._builder.build(batch)
+        cos, sin = self._rotary.at(inputs.positions)
+        workspace = self._workspace_of(inputs.plan.workspace_blocks)
+        step = AttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
+        residual = self.model.forward(inputs.token_ids, self._caches, step)
+        if not inputs.sampling:
+            return inputs, None
+        if inputs.sampled_rows is not None:
+            residual = residual.index_select(0, inputs.sampled_rows)
+        return inputs, self.model.logits(residual)
+
+    def _workspace_of(self, blocks: int) -> torch.Tensor:
+        if self._workspace.shape[0] < blocks:
+            # Doubled, so that growing contexts reallocate a few times and not at every block.
+            size = (max(blocks, 2 * self._workspace.shape[0]), *self._workspace.shape[1:])
+            self._workspace = self._workspace.new_empty(size)
+        return self._workspace

@@ -1,0 +1,54 @@
+"""Small real checkpoints with random weights, made by transformers, which is the reference as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+VOCAB = 97
+
+
+def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
+    """Saves a tiny model to `folder` and returns transformers' own instance of it, fp32."""
+    classes = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+    }
+    config_class, model_class = classes[family]
+    values: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 256,
+        "eos_token_id": 1,
+        "bos_token_id": 2,
+        "pad_token_id": 0,
+        # Weights large enough that attention is peaked: with 0.02 every position looks alike.
+        "initializer_range": 0.25,
+    }
+    if family == "mistral":
+        values["sliding_window"] = None
+    torch.manual_seed(seed)
+    model = model_class(config_class(**{**values, **changes})).eval()
+    randomise_vectors(model)
+    model.save_pretrained(folder)
+    return model
+
+
+def randomise_vectors(model: torch.nn.Module) -> None:
+    """Norms start as ones and biases as zeros, which would hide a swapped or a forgotten one."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.normal_(0.0, 0.3)
+            elif parameter.dim() == 1:
+                parameter.uniform_(0.5, 1.5)
