@@ -7,6 +7,7 @@ process is gone, and this process ends too. Everything else goes over the ZeroMQ
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 import zmq
+from structlog.typing import Processor
 
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
@@ -194,16 +196,27 @@ def _exit_with_parent() -> None:
 
 
 def _configure_log() -> None:
-    """One JSON object a line on standard error."""
+    """One JSON object a line on standard error, for our records and for those of libraries."""
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.dict_tracebacks,
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 if __name__ == "__main__":

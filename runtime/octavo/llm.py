@@ -1,0 +1,245 @@
+"""Offline inference: `from octavo import LLM, SamplingParams`.
+
+The same scheduler, KV cache and kernels as the server's, driven in the caller's process without sockets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from octavo import model_source
+from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.engine.core import EngineCore
+from octavo.engine.detokenizer import TokenTexts
+from octavo.engine.messages import AddRequest, EngineStats
+from octavo.engine.output_processor import RequestState
+from octavo.errors import InvalidParameterError, OctavoError
+from octavo.outputs import FinishReason, RequestOutput
+from octavo.sampling_params import SamplingParams
+from octavo.tokenizer import Tokenizer, load_tokenizer
+from octavo.worker.executor import create_executor
+
+Prompt = str | Sequence[int]
+"""Text, or token ids that are used as they are."""
+Message = Mapping[str, Any]
+"""One chat message, `{"role": …, "content": …}`."""
+
+
+class LLM:
+    """A model in this process. Not thread-safe: one call at a time.
+
+    Args:
+        model: `builtin://demo`, `hf://org/name[@revision]`, `org/name`, `s3://bucket/prefix` or a folder.
+        download_dir: Where downloads are kept; None is the Hugging Face cache.
+        revision: Branch, tag or commit of a hub model.
+        chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
+        others: See `EngineConfig`, whose defaults hold here too.
+
+    Raises:
+        OctavoError: Of the kind that says why the model cannot be run (`ModelNotFoundError`,
+            `OutOfMemoryError`, `InvalidConfigurationError`, …).
+
+    Example:
+        >>> with LLM("builtin://demo") as llm:
+        ...     outputs = llm.generate(["What is Octavo?"], SamplingParams(max_tokens=64))
+        ...     print(outputs[0].outputs[0].text)
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str = "auto",
+        device: Device | str = Device.AUTO,
+        load_format: LoadFormat | str = LoadFormat.AUTO,
+        max_model_len: int | None = None,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.9,
+        kv_cache_memory_bytes: int | None = None,
+        max_num_seqs: int = 256,
+        max_num_batched_tokens: int = 2048,
+        enforce_eager: bool = False,
+        seed: int = 0,
+        download_dir: Path | str | None = None,
+        revision: str | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        folder = model_source.resolve(
+            model,
+            download_dir=None if download_dir is None else Path(download_dir),
+            revision=revision,
+        )
+        config = EngineConfig(
+            model=str(folder),
+            dtype=dtype,
+            device=Device(device),
+            load_format=LoadFormat(load_format),
+            max_model_len=max_model_len,
+            block_size=block_size,
+            gpu_memory_utilization=gpu_memory_utilization,
+            kv_cache_memory_bytes=kv_cache_memory_bytes,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            enforce_eager=enforce_eager,
+            seed=seed,
+        )
+        self._tokenizer = load_tokenizer(folder, chat_template)
+        self._token_texts = TokenTexts(self._tokenizer.backend)
+        self._core: EngineCore | None = EngineCore(
+            config, create_executor(config, lambda phase: None)
+        )
+        self._request_numbers = itertools.count()
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[RequestOutput]:
+        """Completes every prompt, batched continuously; outputs come in the order of the prompts.
+
+        Args:
+            prompts: One prompt or many, each a text or token ids.
+            sampling_params: For all prompts, or one each; None is `SamplingParams()`.
+
+        Raises:
+            InvalidParameterError: A prompt is empty or too long; nothing was run then.
+            OctavoError: A step of the engine failed.
+        """
+        tokenized = [self._tokenize(prompt) for prompt in _as_list(prompts)]
+        return self._run(tokenized, _one_each(sampling_params, len(tokenized)))
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[RequestOutput]:
+        """Answers one conversation, or each of several, through the model's chat template.
+
+        Raises: as `generate`; `InvalidParameterError` also when the model has no chat template.
+        """
+        prompts: list[tuple[str | None, list[int]]] = []
+        for conversation in _as_conversations(messages):
+            token_ids = self._tokenizer.encode_chat(
+                conversation, tools=tools, add_generation_prompt=add_generation_prompt
+            )
+            text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
+            prompts.append((text, token_ids))
+        return self._run(prompts, _one_each(sampling_params, len(prompts)))
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest sequence in tokens, prompt plus output."""
+        return self._engine().max_model_len
+
+    @property
+    def stats(self) -> EngineStats:
+        """Counters of the engine, and what it holds."""
+        return self._engine().stats()
+
+    def shutdown(self) -> None:
+        """Gives the model's memory back; the object is of no more use. Safe to repeat."""
+        self._core = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    def _run(
+        self,
+        prompts: Sequence[tuple[str | None, list[int]]],
+        sampling_params: Sequence[SamplingParams],
+    ) -> list[RequestOutput]:
+        core = self._engine()
+        states: dict[str, RequestState] = {}
+        try:
+            for (text, token_ids), sampling in zip(prompts, sampling_params, strict=True):
+                name = str(next(self._request_numbers))
+                core.add(AddRequest(name, token_ids, sampling, arrival_time=time.time()))
+                states[name] = RequestState(
+                    name, text, token_ids, sampling, self._tokenizer.backend, self._token_texts
+                )
+            _drive(core, states)
+        finally:
+            core.abort(states)  # whatever was interrupted must not run on in the next call
+        return [state.to_request_output() for state in states.values()]
+
+    def _engine(self) -> EngineCore:
+        if self._core is None:
+            raise OctavoError("This LLM was shut down; make a new one.")
+        return self._core
+
+    def _tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+        if isinstance(prompt, str):
+            return prompt, self._tokenizer.encode(prompt)
+        return None, list(prompt)
+
+
+def _drive(core: EngineCore, states: Mapping[str, RequestState]) -> None:
+    while core.has_work:
+        for output in core.step().outputs:
+            delta = states[output.request_id].apply(output)
+            if delta is None:
+                continue
+            if delta.finish_reason is FinishReason.ERROR:
+                raise OctavoError(f"Prompt {output.request_id} failed: {delta.error}")
+            if delta.abort_needed:
+                core.abort([output.request_id], [delta.index])
+
+
+def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """`[1, 2]` is one prompt of token ids, `["a", "b"]` and `[[1], [2]]` are two prompts."""
+    if isinstance(prompts, str):
+        return [prompts]
+    items: list[Any] = list(prompts)
+    if items and all(isinstance(item, int) for item in items):
+        return [items]
+    for item in items:
+        is_token_ids = isinstance(item, Sequence) and all(isinstance(token, int) for token in item)
+        if not isinstance(item, str) and not is_token_ids:
+            raise InvalidParameterError(
+                "prompts", f"A prompt is a text or a list of token ids, not {item!r:.80}."
+            )
+    return items
+
+
+def _as_conversations(
+    messages: Sequence[Message] | Sequence[Sequence[Message]],
+) -> list[Sequence[Message]]:
+    items: list[Any] = list(messages)
+    if items and all(isinstance(item, Mapping) for item in items):
+        return [items]
+    return items
+
+
+def _one_each(
+    sampling_params: SamplingParams | Sequence[SamplingParams] | None, count: int
+) -> Sequence[SamplingParams]:
+    if sampling_params is None:
+        sampling_params = SamplingParams()
+    if isinstance(sampling_params, SamplingParams):
+        return [sampling_params] * count
+    if len(sampling_params) != count:
+        raise InvalidParameterError(
+            "sampling_params",
+            f"There are {count} prompts and {len(sampling_params)} sampling_params; give one for all, or "
+            "one each.",
+        )
+    return sampling_params

@@ -1,0 +1,185 @@
+"""`LLM` against transformers on the same weights, token for token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM, SamplingParams
+from octavo.errors import (
+    ContextLengthExceededError,
+    InvalidParameterError,
+    ModelNotFoundError,
+    OctavoError,
+)
+
+from .tiny_llama import greedy_reference, save_tiny_llama
+
+_KV_BYTES_PER_TOKEN = 2 * 2 * 2 * 16 * 4  # keys and values, layers, KV heads, head size, float32
+_LENGTHS = [1, 5, 15, 16, 17, 33, 64, 2, 100, 31]
+
+
+@dataclass(frozen=True)
+class Model:
+    folder: Path
+    reference: Any
+    prompts: list[list[int]]
+    expected: list[list[int]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    reference = save_tiny_llama(folder)
+    generator = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(1, 250, (n,), generator=generator).tolist() for n in _LENGTHS]
+    expected = [greedy_reference(reference, prompt, 24) for prompt in prompts]
+    return Model(folder, reference, prompts, expected)
+
+
+def make_llm(model: Model, num_kv_tokens: int = 4096, **options: Any) -> LLM:
+    return LLM(
+        str(model.folder),
+        dtype="float32",
+        device="cpu",
+        kv_cache_memory_bytes=num_kv_tokens * _KV_BYTES_PER_TOKEN,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def llm(model: Model) -> Iterator[LLM]:
+    with make_llm(model) as llm:
+        yield llm
+
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
+
+
+def tokens_of(outputs: list[Any]) -> list[list[int]]:
+    return [output.outputs[0].token_ids for output in outputs]
+
+
+def test_a_mixed_batch_equals_transformers(model: Model, llm: LLM) -> None:
+    outputs = llm.generate(model.prompts, GREEDY)
+    assert tokens_of(outputs) == model.expected
+    assert [output.prompt_token_ids for output in outputs] == model.prompts
+
+
+def test_chunked_prefill_changes_nothing(model: Model) -> None:
+    with make_llm(model, max_num_seqs=4, max_num_batched_tokens=7) as llm:
+        assert tokens_of(llm.generate(model.prompts, GREEDY)) == model.expected
+
+
+def test_preemption_changes_nothing(model: Model) -> None:
+    with make_llm(model, num_kv_tokens=160, max_model_len=128) as llm:
+        assert tokens_of(llm.generate(model.prompts, GREEDY)) == model.expected
+        assert llm.stats.preemptions_total > 0
+
+
+def test_everything_is_free_afterwards(llm: LLM) -> None:
+    llm.generate("hello", GREEDY)
+    assert (llm.stats.kv_blocks_used, llm.stats.num_running, llm.stats.num_waiting) == (0, 0, 0)
+
+
+def test_a_seed_fixes_the_output_whatever_runs_beside_it(model: Model, llm: LLM) -> None:
+    seeded = SamplingParams(temperature=1.0, seed=11, max_tokens=16, n=2, ignore_eos=True)
+    (alone,) = llm.generate([model.prompts[1]], seeded)
+    beside = llm.generate(
+        model.prompts, [seeded if position == 1 else GREEDY for position in range(len(_LENGTHS))]
+    )[1]
+    assert [o.token_ids for o in alone.outputs] == [o.token_ids for o in beside.outputs]
+    first, second = alone.outputs
+    assert first.token_ids != second.token_ids
+
+
+def test_each_prompt_takes_its_own_parameters(model: Model, llm: LLM) -> None:
+    params = [SamplingParams(temperature=0.0, max_tokens=count + 1) for count in range(3)]
+    outputs = llm.generate(model.prompts[2:5], params)
+    wanted = [model.expected[2 + position][: position + 1] for position in range(3)]
+    assert tokens_of(outputs) == wanted
+
+
+def test_text_prompts_are_tokenized_and_outputs_are_text(llm: LLM) -> None:
+    (output,) = llm.generate("hello", GREEDY)
+    tokenizer = llm.get_tokenizer()
+    assert output.prompt == "hello"
+    assert output.prompt_token_ids == tokenizer.encode("hello")
+    completion = output.outputs[0]
+    whole = tokenizer.decode(completion.token_ids)
+    assert completion.text == whole.rstrip("\ufffd") or completion.text == whole
+
+
+def test_a_stop_string_ends_one_completion_alone(model: Model, llm: LLM) -> None:
+    texts = [output.outputs[0].text for output in llm.generate(model.prompts, GREEDY)]
+    position = max(range(len(texts)), key=lambda index: len(texts[index]))
+    stop = texts[position][5:7]
+    stopping = SamplingParams(temperature=0.0, max_tokens=24, stop=stop)
+    outputs = llm.generate(
+        model.prompts, [stopping if index == position else GREEDY for index in range(len(texts))]
+    )
+    stopped = outputs.pop(position).outputs[0]
+    assert stopped.text == texts[position][: texts[position].index(stop)]
+    assert (stopped.finish_reason, stopped.stop_reason) == ("stop", stop)
+    del texts[position]
+    assert [output.outputs[0].text for output in outputs] == texts
+
+
+def test_logprobs_are_those_of_transformers(model: Model, llm: LLM) -> None:
+    prompt = model.prompts[4]
+    params = SamplingParams(temperature=0.0, max_tokens=4, logprobs=3)
+    completion = llm.generate([prompt], params)[0].outputs[0]
+    assert completion.logprobs is not None
+    tokens = [*prompt, *completion.token_ids]
+    with torch.no_grad():
+        logits = model.reference(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    for position, logprobs in enumerate(completion.logprobs):
+        best = logits[len(prompt) - 1 + position].topk(3)
+        assert list(logprobs) == best.indices.tolist()
+        assert [entry.rank for entry in logprobs.values()] == [1, 2, 3]
+        values = [entry.logprob for entry in logprobs.values()]
+        assert values == pytest.approx(best.values.tolist(), abs=1e-4)
+    total = sum(next(iter(entry.values())).logprob for entry in completion.logprobs)
+    assert completion.cumulative_logprob == pytest.approx(total)
+
+
+def test_chat_goes_through_the_template(llm: LLM) -> None:
+    conversation = [{"role": "user", "content": "hello"}]
+    one, two = llm.chat([conversation, conversation], GREEDY)
+    assert one.prompt == "<user>hello<assistant>"
+    (alone,) = llm.chat(conversation, GREEDY)
+    (completed,) = llm.generate("<user>hello<assistant>", GREEDY)
+    assert tokens_of([one, two, alone]) == tokens_of([completed]) * 3
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_nothing_stays(model: Model, llm: LLM) -> None:
+    with pytest.raises(
+        ContextLengthExceededError, match="has 300 tokens, but the context holds 256"
+    ):
+        llm.generate([model.prompts[0], [1] * 300], GREEDY)
+    assert llm.stats.num_waiting == 0
+    assert tokens_of(llm.generate(model.prompts[:1], GREEDY)) == model.expected[:1]
+
+
+def test_what_is_no_prompt_is_refused(llm: LLM) -> None:
+    with pytest.raises(InvalidParameterError, match="A prompt is a text or a list of token ids"):
+        llm.generate([{"role": "user"}])  # type: ignore[list-item]
+    with pytest.raises(InvalidParameterError, match="2 prompts and 1 sampling_params"):
+        llm.generate(["a", "b"], [GREEDY])
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(ModelNotFoundError, match="/does/not/exist"):
+        LLM("/does/not/exist")
+
+
+def test_after_shutdown_it_says_so(model: Model) -> None:
+    llm = make_llm(model)
+    llm.shutdown()
+    with pytest.raises(OctavoError, match="was shut down"):
+        llm.generate("hello")
