@@ -20,6 +20,9 @@ from octavo_operator.manifest import ObjectKey
 
 _STOP_TIMEOUT_SECONDS = 2.0
 _LOGIN_BACKOFF_SECONDS = 3.0
+# kopf's own guess asks the password database, which knows nobody under a container's UID. The type
+# is a NewType of str that kopf does not export; without peering nothing compares it.
+_IDENTITY: Any = "octavo-operator"
 
 
 async def watch(
@@ -85,6 +88,7 @@ async def _operator(
         registry=registry,
         settings=settings,
         standalone=True,
+        identity=_IDENTITY,
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=stop,
