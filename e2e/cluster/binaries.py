@@ -1,0 +1,135 @@
+"""Programs the cluster needs: from PATH where their version fits, else built from pinned modules."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from e2e.cluster import versions
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.paths import Layout, tools_folder
+from e2e.cluster.process import run
+from e2e.cluster.progress import step
+
+_BUILD_TIMEOUT_SECONDS = 3600
+
+
+def go_tool(binary: str, layout: Layout) -> Path:
+    """The program built from its module in `tools/`, or the one that an earlier call built."""
+    tool = versions.GO_TOOLS[binary]
+    target = _target(binary, layout)
+    if target.exists():
+        return target
+    go = shutil.which("go")
+    if go is None:
+        raise ClusterError(
+            f"{binary} {tool.version} must be built and Go was not found on PATH",
+            hint="Install Go 1.22 or later from https://go.dev/dl/ and try again.",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".unfinished")
+    command = [go, "build", "-trimpath", "-mod=readonly", "-buildvcs=false"]
+    command += ["-tags", tool.tags, "-ldflags", tool.ldflags, "-o", str(unfinished), tool.package]
+    with step(f"Build {binary} {tool.version}"):
+        run(
+            command,
+            cwd=tools_folder() / tool.module,
+            env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
+            log=layout.logs / f"build-{tool.module}.log",
+            timeout_seconds=_BUILD_TIMEOUT_SECONDS,
+        )
+        unfinished.rename(target)
+    return target
+
+
+def module_folder(module: str, dependency: str, layout: Layout) -> Path:
+    """The source folder of a module that `tools/<module>` requires, downloaded if need be."""
+    go = shutil.which("go") or "go"
+    listed = run(
+        [go, "mod", "download", "-json", dependency],
+        cwd=tools_folder() / module,
+        env={**os.environ, "GOWORK": "off"},
+        log=layout.logs / f"build-{module}.log",
+    )
+    return Path(json.loads(listed)["Dir"])
+
+
+def kind(layout: Layout) -> Path:
+    """kind, not older than the node images that we use need."""
+    return _found("kind", os.environ.get("PATH")) or go_tool("kind", layout)
+
+
+def kubectl(layout: Layout) -> Path:
+    """kubectl within one minor version of the cluster."""
+    return _found("kubectl", os.environ.get("PATH")) or go_tool("kubectl", layout)
+
+
+def helm(layout: Layout) -> Path:
+    """Helm 3 or 4."""
+    return _found("helm", os.environ.get("PATH")) or go_tool("helm", layout)
+
+
+def missing(layout: Layout) -> list[str]:
+    """Those of kind, kubectl and helm that a call would have to build."""
+    built = {name for name in _PUBLISHED if _target(name, layout).exists()}
+    return [
+        name
+        for name in _PUBLISHED
+        if name not in built and _found(name, os.environ.get("PATH")) is None
+    ]
+
+
+def fits_kind(output: str) -> bool:
+    """Whether `kind version` tells of a version that we support."""
+    found = re.search(r"v(\d+)\.(\d+)", output)
+    return found is not None and (int(found[1]), int(found[2])) >= versions.OLDEST_KIND
+
+
+def fits_kubectl(output: str) -> bool:
+    """Whether `kubectl version --client --output=json` is within the supported skew."""
+    found = re.search(r'"gitVersion":\s*"v1\.(\d+)\.', output)
+    return found is not None and int(found[1]) in versions.KUBECTL_MINORS
+
+
+def fits_helm(output: str) -> bool:
+    """Whether `helm version --short` tells of a major version that we support."""
+    found = re.search(r"v(\d+)\.\d+", output)
+    return found is not None and int(found[1]) in versions.HELM_MAJORS
+
+
+def with_folders_first(base: Mapping[str, str], *folders: Path) -> dict[str, str]:
+    """`base` with the folders in front of PATH."""
+    path = [str(folder) for folder in folders]
+    return {**base, "PATH": ":".join([*path, base.get("PATH", os.defpath)])}
+
+
+def _target(binary: str, layout: Layout) -> Path:
+    tool = versions.GO_TOOLS[binary]
+    return layout.binaries(tool.binary, tool.version) / tool.binary
+
+
+@functools.cache
+def _found(binary: str, path: str | None) -> Path | None:
+    """The program on PATH, if its version fits. Asked once per command: some take a second."""
+    arguments, fits = _PUBLISHED[binary]
+    found = shutil.which(binary, path=path)
+    if found is None:
+        return None
+    try:
+        output = run([found, *arguments], timeout_seconds=20)
+    except ClusterError:
+        return None
+    return Path(found) if fits(output) else None
+
+
+_PUBLISHED: dict[str, tuple[list[str], Callable[[str], bool]]] = {
+    "kind": (["version"], fits_kind),
+    "kubectl": (["version", "--client", "--output=json"], fits_kubectl),
+    "helm": (["version", "--short"], fits_helm),
+}
+"""Programs that are taken from PATH: how each tells its version, and which fits."""

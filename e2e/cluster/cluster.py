@@ -1,0 +1,291 @@
+"""A cluster as the demo and the tests use it: ensure that it runs, ask it, remove it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from e2e.cluster import (
+    binaries,
+    engine,
+    fake_gpus,
+    images,
+    kind,
+    preflight,
+    prometheus,
+    registry,
+    versions,
+)
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.lock import exclusive
+from e2e.cluster.node_image import NodeImage, ensure_node_image
+from e2e.cluster.paths import Layout, cache_layout
+from e2e.cluster.process import run, succeeds
+from e2e.cluster.progress import say, step
+
+_NODE_READY_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that answers. Nothing here changes it unless a method says so.
+
+    `registry` is the address that images are pushed to and that pods name, empty for a cluster of
+    the user's own without one; `enforces_network_policy` is None where we cannot know.
+    """
+
+    name: str
+    kubeconfig: Path
+    kubectl_path: Path
+    helm_path: Path
+    registry: str
+    is_kind: bool
+    enforces_network_policy: bool | None
+    layout: Layout
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which kubectl, helm and Kubernetes clients reach this cluster."""
+        folders = (self.kubectl_path.parent, self.helm_path.parent)
+        environment = binaries.with_folders_first(os.environ, *folders)
+        environment["KUBECONFIG"] = str(self.kubeconfig)
+        return environment
+
+    def kubectl(
+        self,
+        *arguments: str | Path,
+        stdin: str | None = None,
+        timeout_seconds: float = 300,
+    ) -> str:
+        """Run kubectl and return what it prints; raises `CommandError` with what it complains."""
+        command = [self.kubectl_path, *arguments]
+        return run(command, env=self.environment, stdin=stdin, timeout_seconds=timeout_seconds)
+
+    def helm(self, *arguments: str | Path, timeout_seconds: float = 600) -> str:
+        """Run helm and return what it prints."""
+        command = [self.helm_path, *arguments]
+        return run(command, env=self.environment, timeout_seconds=timeout_seconds)
+
+    def nodes(self) -> list[str]:
+        """The names of all nodes, sorted."""
+        listed = self.kubectl("get", "nodes", "--output=name")
+        return sorted(line.removeprefix("node/") for line in listed.split())
+
+    def workers(self) -> list[str]:
+        """The names of the nodes that take ordinary pods."""
+        listed = json.loads(self.kubectl("get", "nodes", "--output=json"))["items"]
+        taken = ("NoSchedule", "NoExecute")
+        return sorted(
+            node["metadata"]["name"]
+            for node in listed
+            if not any(taint["effect"] in taken for taint in node["spec"].get("taints", []))
+        )
+
+    def set_fake_gpus(self, count: int, nodes: Sequence[str] | None = None) -> None:
+        """Let each of the nodes, by default all workers, claim `count` GPUs. Changes the cluster."""
+        fake_gpus.set_fake_gpus(self.kubectl, nodes or self.workers(), count)
+
+    def load_image(self, reference: str) -> str:
+        """Push a local image to the registry and return the name that pods use."""
+        if not self.is_kind:
+            raise ClusterError(
+                f"{self.name} is a cluster of your own, so its registry is yours too",
+                hint="Push the image there and name it in full.",
+            )
+        images.pod_reference(reference) if not Path(reference).is_file() else None
+        with exclusive(self.layout):
+            found = _running_engine(self.layout)
+            return images.load_image(reference, found, self.layout)
+
+    def run_on_node(self, node: str, *command: str) -> str:
+        """Run a program on a node of a kind cluster, as root."""
+        return self.node_engine().call("exec", node, *command)
+
+    def node_engine(self) -> engine.Engine:
+        """The engine whose containers are the nodes: to stop, start or pause one."""
+        if not self.is_kind:
+            raise ClusterError(f"The nodes of {self.name} are not containers of ours")
+        return _running_engine(self.layout)
+
+
+def ensure_cluster(
+    name: str,
+    workers: int = 0,
+    fake_gpus: int = 0,
+    *,
+    with_prometheus: bool = True,
+) -> Cluster:
+    """The cluster, started where it does not run, with registry and Prometheus. Safe to repeat.
+
+    A cluster that runs with another number of workers is used as it is if it has more, and
+    refused if it has fewer: nobody's pods are taken away unasked.
+    """
+    layout = cache_layout()
+    running = engine.running_engine(layout)
+    preflight.check(preflight.look(layout, running))
+    with exclusive(layout):
+        docker = engine.ensure_engine(layout)
+        if not _is_whole(docker, name, layout):
+            _create(docker, name, workers, layout)
+        registry.ensure_registry(docker, layout)
+        containers = kind.node_containers(docker, name)
+        registry.teach_nodes(docker, containers)
+        registry.collect_garbage(docker, layout)
+        cluster = _cluster(name, layout)
+        if len(containers) - 1 < workers:
+            raise ClusterError(
+                f"The cluster {name} has {len(containers) - 1} workers, not {workers}",
+                hint=f"`python -m e2e.cluster down --name {name}` removes it first.",
+            )
+        if with_prometheus and not _prometheus_is_available(cluster):
+            prometheus.install(cluster.kubectl, prometheus.ensure_image(docker, layout))
+    if fake_gpus:
+        cluster.set_fake_gpus(fake_gpus)
+    return cluster
+
+
+def adopt_context(name: str, context: str, *, with_prometheus: bool = False) -> Cluster:
+    """Use the cluster of a kubeconfig context as it is; Prometheus is installed only when asked."""
+    layout = cache_layout()
+    kubectl = binaries.kubectl(layout)
+    command: list[str | Path] = [kubectl, "config", "view", "--minify", "--flatten"]
+    text = run([*command, "--context", context])
+    path = layout.kubeconfig(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+    _write_record(layout, name, _Record(is_kind=False, enforces_network_policy=None))
+    run([kubectl, "--kubeconfig", path, "config", "use-context", context])
+    cluster = _cluster(name, layout)
+    with step(f"Ask the cluster of the context {context}"):
+        cluster.kubectl("version", "--output=json", timeout_seconds=30)
+    if with_prometheus:
+        prometheus.install(cluster.kubectl, versions.PUBLISHED_PROMETHEUS_IMAGE)
+    return cluster
+
+
+def open_cluster(name: str) -> Cluster:
+    """The cluster that an earlier call started or adopted; raises `ClusterError` if there is none."""
+    layout = cache_layout()
+    if not layout.kubeconfig(name).exists():
+        raise ClusterError(
+            f"There is no cluster {name}",
+            hint=f"`python -m e2e.cluster up --name {name}` starts it.",
+        )
+    return _cluster(name, layout)
+
+
+def known_clusters(layout: Layout) -> list[str]:
+    """The names of the clusters that were started or adopted and not removed."""
+    return sorted(path.parent.name for path in layout.root.glob("clusters/*/kubeconfig"))
+
+
+def remove_cluster(name: str, *, everything: bool = False) -> None:
+    """Remove the cluster; with `everything` all clusters, the registry and the engine we started.
+
+    A cluster of the user's own is only forgotten. What was built stays in the cache.
+    """
+    layout = cache_layout()
+    with exclusive(layout):
+        docker = engine.running_engine(layout)
+        for each in known_clusters(layout) if everything else [name]:
+            if docker is not None and _read_record(layout, each).is_kind:
+                with step(f"Delete the cluster {each}"):
+                    kind.delete(docker, each, layout)
+            shutil.rmtree(layout.cluster(each), ignore_errors=True)
+        if not everything:
+            return
+        if docker is not None:
+            registry.remove_registry(docker)
+            if docker.is_ours:
+                succeeds([docker.docker, "network", "rm", kind.NETWORK], env=docker.environment)
+        engine.stop(layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What a later command must know of a cluster."""
+
+    is_kind: bool
+    enforces_network_policy: bool | None
+
+
+def _create(docker: engine.Engine, name: str, workers: int, layout: Layout) -> None:
+    if kind.exists(docker, name, layout):
+        say(f"The cluster {name} is not whole; it is made anew")
+        kind.delete(docker, name, layout)
+    image: NodeImage = ensure_node_image(docker, layout)
+    kind.ensure_network(docker)
+    kind.create(docker, name, workers, image, layout)
+    record = _Record(is_kind=True, enforces_network_policy=image.is_published)
+    _write_record(layout, name, record)
+
+
+def _is_whole(docker: engine.Engine, name: str, layout: Layout) -> bool:
+    """Whether the cluster was created to the end and answers; stopped nodes are started again."""
+    if not (layout.cluster(name) / "cluster.json").exists():
+        return False
+    containers = kind.node_containers(docker, name)
+    if not containers:
+        return False
+    running = docker.call("ps", "--format", "{{.Names}}").split()
+    if stopped := [node for node in containers if node not in running]:
+        with step(f"Start the nodes {', '.join(stopped)} again"):
+            docker.call("start", *stopped)
+    kind.write_kubeconfig(docker, name, layout)
+    wait = ["wait", "--for=condition=Ready", "nodes", "--all"]
+    command: list[str | Path] = [binaries.kubectl(layout), "--kubeconfig", layout.kubeconfig(name)]
+    return succeeds(
+        [*command, *wait, f"--timeout={_NODE_READY_SECONDS}s"],
+        timeout_seconds=_NODE_READY_SECONDS + 10,
+    )
+
+
+def _prometheus_is_available(cluster: Cluster) -> bool:
+    get = ["--namespace", prometheus.NAMESPACE, "get", "deployment", "prometheus"]
+    try:
+        available = cluster.kubectl(*get, "--output=jsonpath={.status.availableReplicas}")
+    except ClusterError:
+        return False
+    return available == "1"
+
+
+def _running_engine(layout: Layout) -> engine.Engine:
+    found = engine.running_engine(layout)
+    if found is None:
+        raise ClusterError(
+            "No container engine runs", hint="`python -m e2e.cluster up` starts the cluster."
+        )
+    return found
+
+
+def _cluster(name: str, layout: Layout) -> Cluster:
+    record = _read_record(layout, name)
+    return Cluster(
+        name=name,
+        kubeconfig=layout.kubeconfig(name),
+        kubectl_path=binaries.kubectl(layout),
+        helm_path=binaries.helm(layout),
+        registry=registry.ADDRESS if record.is_kind else os.environ.get("OCTAVO_REGISTRY", ""),
+        is_kind=record.is_kind,
+        enforces_network_policy=record.enforces_network_policy,
+        layout=layout,
+    )
+
+
+def _write_record(layout: Layout, name: str, record: _Record) -> None:
+    (layout.cluster(name) / "cluster.json").write_text(json.dumps(asdict(record)))
+
+
+def _read_record(layout: Layout, name: str) -> _Record:
+    try:
+        found: Mapping[str, bool | None] = json.loads(
+            (layout.cluster(name) / "cluster.json").read_text()
+        )
+    except (OSError, ValueError):
+        return _Record(is_kind=True, enforces_network_policy=None)
+    return _Record(found["is_kind"] is not False, found["enforces_network_policy"])

@@ -1,0 +1,161 @@
+"""Debian packages without installing them: what the machine lacks is unpacked into the cache.
+
+Nothing of the machine changes: apt only downloads (its signatures are checked as always), the
+files are unpacked below the cache, and programs find them through `environment()`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import versions
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.paths import Layout
+from e2e.cluster.process import run
+from e2e.cluster.progress import step
+
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """Packages unpacked at `root`."""
+
+    root: Path
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """`base` with the unpacked programs first on PATH and their libraries findable."""
+        library = self.root / "usr/lib" / f"{platform.machine()}-linux-gnu"
+        path = [str(self.root / folder) for folder in ("usr/sbin", "usr/bin", "sbin", "bin")]
+        environment = dict(base)
+        environment["PATH"] = ":".join([*path, base.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+        if library.is_dir():
+            known = base.get("LD_LIBRARY_PATH")
+            environment["LD_LIBRARY_PATH"] = f"{library}:{known}" if known else str(library)
+        if (library / "xtables").is_dir():
+            environment["XTABLES_LIBDIR"] = str(library / "xtables")
+        if (self.root / "usr/share/debootstrap").is_dir():
+            environment["DEBOOTSTRAP_DIR"] = str(self.root / "usr/share/debootstrap")
+        return environment
+
+    def keyring(self) -> Path | None:
+        """The keys of Debian's archive, from the machine or from the unpacked package."""
+        name = "usr/share/keyrings/debian-archive-keyring.gpg"
+        for candidate in (Path("/") / name, self.root / name):
+            if candidate.is_file():
+                return candidate
+        return None
+
+
+def engine_packages(layout: Layout) -> Unpacked:
+    """The distribution's Docker engine with its tools, unpacked once per distribution release."""
+    release = platform.freedesktop_os_release()
+    label = f"{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
+    root = layout.debian / f"engine-{label}"
+    unpacked = Unpacked(root)
+    if (root / ".complete").exists() and _works(unpacked):
+        return unpacked
+    packages = list(versions.ENGINE_DEBIAN_PACKAGES)
+    if unpacked.keyring() is None:
+        packages.append("debian-archive-keyring")
+    with step(f"Unpack {', '.join(packages)} into {root} (nothing is installed)"):
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        for file in _download(packages, layout):
+            run(["dpkg-deb", "--extract", file, root], log=layout.logs / "debian.log")
+            file.unlink()
+        _link_iptables(root)
+        (root / ".complete").touch()
+    return unpacked
+
+
+def mirror() -> str:
+    """The Debian archive to bootstrap from: `$OCTAVO_DEBIAN_MIRROR`, the machine's own, the usual."""
+    if configured := os.environ.get("OCTAVO_DEBIAN_MIRROR"):
+        return configured
+    if platform.freedesktop_os_release().get("ID") == "debian":
+        sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+        for source in sources:
+            if found := mirror_in(source.read_text() if source.is_file() else ""):
+                return found
+    return DEFAULT_MIRROR
+
+
+def mirror_in(sources: str) -> str | None:
+    """The first archive of Debian itself (not its security archive) that a sources file names."""
+    for line in sources.splitlines():
+        words = line.split()
+        if not words or words[0] not in ("URIs:", "deb"):
+            continue
+        for word in words[1:]:
+            if word.startswith(("http://", "https://")) and word.rstrip("/").endswith("/debian"):
+                return word.rstrip("/")
+    return None
+
+
+def _works(unpacked: Unpacked) -> bool:
+    """Whether the engine's programs still find their libraries on this machine."""
+    environment = unpacked.environment(os.environ)
+    found = [shutil.which(name, path=environment["PATH"]) for name in ("dockerd", "nft", "runc")]
+    return all(found)
+
+
+def _download(packages: list[str], layout: Layout) -> list[Path]:
+    """Download the packages with everything of theirs that the machine lacks."""
+    folder = layout.debian / "archives"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "partial").mkdir(parents=True)
+    options = [
+        *_lists_that_know(packages[0], layout),
+        "-o",
+        f"Dir::Cache::archives={folder}",
+        "-o",
+        "Debug::NoLocking=1",
+        "-o",
+        "APT::Sandbox::User=root",
+    ]
+    log = layout.logs / "debian.log"
+    # What the machine has installed is not in the dependencies that apt adds, so the packages
+    # named here are also fetched when they are installed: the cache must not lean on them.
+    arguments = ["install", "--download-only", "--reinstall", "--yes", "--no-install-recommends"]
+    run(["apt-get", *options, *arguments, *packages], log=log)
+    return sorted(folder.glob("*.deb"))
+
+
+def _lists_that_know(package: str, layout: Layout) -> list[str]:
+    """apt options under which `package` has a candidate; refreshes private lists if need be."""
+    if _has_candidate(package, []):
+        return []
+    lists = layout.debian / "lists"
+    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    options = ["-o", f"Dir::State::lists={lists}", "-o", "Debug::NoLocking=1"]
+    options += ["-o", "APT::Sandbox::User=root"]
+    if not _has_candidate(package, options):
+        run(["apt-get", *options, "update"], log=layout.logs / "debian.log")
+    if not _has_candidate(package, options):
+        raise ClusterError(
+            f"apt knows no package {package}",
+            hint="Start Docker yourself, or enable the distribution's main (Ubuntu: universe) archive.",
+        )
+    return options
+
+
+def _has_candidate(package: str, options: list[str]) -> bool:
+    policy = run(["apt-cache", *options, "policy", package])
+    return "Candidate:" in policy and "Candidate: (none)" not in policy
+
+
+def _link_iptables(root: Path) -> None:
+    """Debian chooses the iptables variant by alternatives at installation; we choose nft."""
+    folder = root / "usr/sbin"
+    if not (folder / "xtables-nft-multi").exists():
+        return
+    for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables"):
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to("xtables-nft-multi")

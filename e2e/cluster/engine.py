@@ -1,0 +1,266 @@
+"""The container engine: the Docker that runs, or the distribution's dockerd started for this alone.
+
+Our own engine lives in its own mount and process namespaces. When it ends, every container, mount
+and helper process of it ends with it, whatever happened before. It is told to leave iptables alone;
+what it needs of the network is one nftables table (see `outbound`). Its data is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e.cluster import binaries, debian, outbound
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.paths import Layout
+from e2e.cluster.process import run, start_time, succeeds, wait_until_gone
+from e2e.cluster.progress import step
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 40.0
+_CAP_SYS_RESOURCE = 24
+_CGROUP_PARENT = "octavo"
+_OLD_KEY = Path("/etc/docker/key.json")
+"""Releases up to 20.10 write this, wherever their other files are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A Docker engine that answers; `environment` makes docker and kind talk to it."""
+
+    docker: str
+    is_ours: bool
+    environment: Mapping[str, str] = field(repr=False)
+
+    def call(
+        self,
+        *arguments: str | Path,
+        stdin: str | None = None,
+        log: Path | None = None,
+        timeout_seconds: float | None = 600,
+    ) -> str:
+        """Run `docker ARGUMENTS…` and return what it prints."""
+        return run(
+            [self.docker, *arguments],
+            env=self.environment,
+            stdin=stdin,
+            log=log,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def has_image(self, reference: str) -> bool:
+        """Whether the engine's store holds the image."""
+        return succeeds([self.docker, "image", "inspect", reference], env=self.environment)
+
+    def pull(self, reference: str, timeout_seconds: float = 600) -> bool:
+        """Pull the image unless it is there; False when it can't be had in time."""
+        if self.has_image(reference):
+            return True
+        return succeeds(
+            [self.docker, "pull", "--quiet", reference],
+            env=self.environment,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+def running_engine(layout: Layout) -> Engine | None:
+    """The engine that answers now: ours if we started one, else the user's Docker."""
+    return _ours_if_running(layout) or users_engine()
+
+
+def ensure_engine(layout: Layout) -> Engine:
+    """The engine that answers, starting the distribution's own if there is none."""
+    return running_engine(layout) or _start(layout)
+
+
+def users_engine() -> Engine | None:
+    """The Docker that the user's command line reaches, if any. `OCTAVO_ENGINE=own` ignores it."""
+    docker = shutil.which("docker")
+    if docker is None or os.environ.get("OCTAVO_ENGINE") == "own":
+        return None
+    reached = succeeds([docker, "version", "--format", "{{.Server.Version}}"], timeout_seconds=10)
+    return Engine(docker, is_ours=False, environment=dict(os.environ)) if reached else None
+
+
+def stop(layout: Layout) -> None:
+    """End our engine, if it runs, and take away all that it brought onto the machine."""
+    pid = _recorded_pid(layout)
+    if pid is not None:
+        with step("Stop the container engine"):
+            _ask_to_end(pid)
+            if not wait_until_gone(pid, _STOP_SECONDS):
+                os.kill(pid, signal.SIGKILL)  # takes the whole process namespace with it
+                wait_until_gone(pid, 10)
+    outbound.close(layout)
+    _remove_cgroups()
+    _remove_old_key(layout)
+    shutil.rmtree(layout.engine / "exec", ignore_errors=True)
+    for name in ("engine.json", "docker.sock"):
+        (layout.engine / name).unlink(missing_ok=True)
+
+
+def lacks_sys_resource(status: str) -> bool:
+    """Whether a `/proc/PID/status` text has no CAP_SYS_RESOURCE in its bounding set."""
+    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return found is not None and not int(found[1], 16) >> _CAP_SYS_RESOURCE & 1
+
+
+def this_machine_lacks_sys_resource() -> bool:
+    """`lacks_sys_resource` of the process that asks."""
+    if platform.system() != "Linux":
+        return False
+    return lacks_sys_resource(Path("/proc/self/status").read_text())
+
+
+def _ours_if_running(layout: Layout) -> Engine | None:
+    if _recorded_pid(layout) is None:
+        return None
+    engine = _client(layout, debian.engine_packages(layout))
+    return engine if _answers(engine) else None
+
+
+def _client(layout: Layout, packages: debian.Unpacked) -> Engine:
+    configuration = layout.engine / "client"
+    configuration.mkdir(parents=True, exist_ok=True)
+    docker = packages.root / "usr/bin/docker"
+    environment = binaries.with_folders_first(os.environ, docker.parent)
+    for name in ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        environment.pop(name, None)
+    environment["DOCKER_HOST"] = f"unix://{layout.engine_socket}"
+    environment["DOCKER_CONFIG"] = str(configuration)
+    return Engine(str(docker), is_ours=True, environment=environment)
+
+
+def _answers(engine: Engine) -> bool:
+    command = [engine.docker, "version", "--format", "{{.Server.Version}}"]
+    return succeeds(command, env=engine.environment, timeout_seconds=10)
+
+
+def _start(layout: Layout) -> Engine:
+    packages = debian.engine_packages(layout)
+    stop(layout)  # what an interrupted or crashed engine may have left
+    runtime = None
+    if this_machine_lacks_sys_resource():
+        runtime = binaries.go_tool("runc-without-caps", layout)
+    log = layout.engine / "dockerd.log"
+    environment = packages.environment(os.environ)
+    environment.pop("DOCKER_HOST", None)
+    runc = shutil.which("runc", path=environment["PATH"])
+    if runc is not None:
+        environment["OCTAVO_RUNC"] = runc
+    with step("Start the distribution's Docker engine for Octavo alone"):
+        layout.engine.mkdir(parents=True, exist_ok=True)
+        (layout.engine / "daemon.json").write_text("{}\n")
+        had_key, had_folder = _OLD_KEY.exists(), _OLD_KEY.parent.exists()
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*_namespaces(environment), *_daemon(layout, environment, runtime)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        record = {
+            "pid": process.pid,
+            "start_time": start_time(process.pid),
+            "had_key": had_key,
+            "had_folder": had_folder,
+        }
+        (layout.engine / "engine.json").write_text(json.dumps(record))
+        engine = _client(layout, packages)
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(engine):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ClusterError("The container engine did not start", log=log)
+            time.sleep(0.3)
+        outbound.open_for(layout, environment)
+    return engine
+
+
+def _namespaces(environment: Mapping[str, str]) -> list[str]:
+    """Mounts and processes of the engine are its own; killing `unshare` ends all of them."""
+    tini = shutil.which("tini", path=environment["PATH"])
+    if tini is None:
+        raise ClusterError("tini was not found among the unpacked packages of docker.io")
+    unshare = ["unshare", "--mount", "--propagation", "slave", "--pid", "--fork"]
+    return [*unshare, "--kill-child=SIGKILL", "--mount-proc", tini, "--"]
+
+
+def _daemon(layout: Layout, environment: Mapping[str, str], runtime: Path | None) -> list[str]:
+    folder = layout.engine
+    dockerd = shutil.which("dockerd", path=environment["PATH"]) or "dockerd"
+    command = [
+        dockerd,
+        f"--host=unix://{layout.engine_socket}",
+        f"--config-file={folder / 'daemon.json'}",
+        f"--data-root={folder / 'data'}",
+        f"--exec-root={folder / 'exec'}",
+        f"--pidfile={folder / 'exec/docker.pid'}",
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        f"--cgroup-parent=/{_CGROUP_PARENT}",
+        "--oom-score-adjust=0",
+        "--bridge=none",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--ip-masq=false",
+        "--log-level=warn",
+    ]
+    if runtime is not None:
+        command += [f"--add-runtime=without-caps={runtime}", "--default-runtime=without-caps"]
+    return command
+
+
+def _record(layout: Layout) -> dict[str, int]:
+    try:
+        record: dict[str, int] = json.loads((layout.engine / "engine.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def _recorded_pid(layout: Layout) -> int | None:
+    """The pid of the engine that we started, if that very process still runs."""
+    record = _record(layout)
+    pid = record.get("pid")
+    return pid if pid is not None and start_time(pid) == record["start_time"] else None
+
+
+def _remove_old_key(layout: Layout) -> None:
+    record = _record(layout)
+    if not record.get("had_key", True):
+        _OLD_KEY.unlink(missing_ok=True)
+        if not record["had_folder"]:
+            with contextlib.suppress(OSError):
+                _OLD_KEY.parent.rmdir()
+
+
+def _ask_to_end(pid: int) -> None:
+    """Signal the engine itself, which is the one child of `unshare`."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    with contextlib.suppress(OSError):
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGTERM)
+
+
+def _remove_cgroups() -> None:
+    """Remove the empty control groups that the kernel keeps after their processes are gone."""
+    hierarchies = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
+    for hierarchy in hierarchies:
+        top = hierarchy / _CGROUP_PARENT
+        if not top.is_dir():
+            continue
+        folders = [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()

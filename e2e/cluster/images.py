@@ -1,0 +1,76 @@
+"""Bring local images into the cluster: from Docker's store, buildah's, or an archive."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from e2e.cluster import registry
+from e2e.cluster.engine import Engine
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.paths import Layout
+from e2e.cluster.process import run, succeeds
+from e2e.cluster.progress import step
+
+_PUSH_SECONDS = 1800
+
+
+def pod_reference(reference: str, address: str = registry.ADDRESS) -> str:
+    """The name under which pods pull a local image: its registry is replaced by ours.
+
+    `docker.io/library/app:1`, `localhost/app:1` and `app:1` become `localhost:5001/app:1`; a
+    missing tag becomes `latest`.
+    """
+    name, digest, _ = reference.partition("@")
+    if digest:
+        raise ClusterError(f"{reference} names a digest; give the image a tag to push it")
+    first, slash, rest = name.partition("/")
+    looks_like_host = first == "localhost" or "." in first.strip(".") or ":" in first
+    has_registry = bool(slash) and looks_like_host
+    path = rest if has_registry else name
+    path = path.removeprefix("library/") if first in ("docker.io", "index.docker.io") else path
+    repository, colon, tag = path.rpartition(":")
+    if not colon:
+        repository, tag = path, "latest"
+    if not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", repository):
+        raise ClusterError(
+            f"{reference} is not an image's name: {repository!r} is not allowed in one"
+        )
+    return f"{address}/{repository}:{tag}"
+
+
+def load_image(reference: str, engine: Engine, layout: Layout) -> str:
+    """Push one local image, or every image of an archive's path, and return the pods' name."""
+    log = layout.logs / "push.log"
+    if Path(reference).is_file():
+        reference = _from_archive(Path(reference), engine)
+    target = pod_reference(reference)
+    with step(f"Push {target}"):
+        if engine.has_image(reference):
+            registry.push(engine, reference, target, log)
+        elif (buildah := shutil.which("buildah")) and _in_buildah(buildah, reference):
+            command = [buildah, "push", "--tls-verify=false", reference, f"docker://{target}"]
+            run(command, log=log, timeout_seconds=_PUSH_SECONDS)
+        else:
+            raise ClusterError(
+                f"There is no local image {reference}",
+                hint="`docker image ls` and `buildah images` show what there is; "
+                "build it first, or name an archive's path.",
+            )
+    return target
+
+
+def _from_archive(path: Path, engine: Engine) -> str:
+    with step(f"Read {path}"):
+        output = engine.call("load", "--input", path, timeout_seconds=_PUSH_SECONDS)
+    found = re.search(r"Loaded image: (\S+)", output)
+    if found is None:
+        raise ClusterError(f"{path} holds no image with a name: {output.strip()}")
+    return found[1]
+
+
+def _in_buildah(buildah: str, reference: str) -> bool:
+    # A machine may set the driver with which it builds; the same store must be asked.
+    return succeeds([buildah, "inspect", "--type", "image", reference], env=dict(os.environ))

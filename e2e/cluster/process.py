@@ -1,0 +1,106 @@
+"""Start programs as argument lists, keep what they print, and fail with the name of the log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from e2e.cluster.errors import ClusterError, CommandError
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    stdin: str | None = None,
+    timeout_seconds: float | None = None,
+) -> str:
+    """Run to the end and return stdout; stdout and stderr are appended to `log` if given.
+
+    Raises `CommandError` when the status is not 0, `ClusterError` when the program is missing or
+    takes longer than `timeout_seconds`. The program is killed with all its children when this
+    call is interrupted.
+    """
+    arguments = [str(part) for part in command]
+    shown = shlex.join(arguments)
+    try:
+        process = subprocess.Popen(
+            arguments,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ClusterError(f"The program {arguments[0]} was not found") from error
+    try:
+        out, err = process.communicate(stdin, timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(process)
+        raise ClusterError(f"`{shown}` took more than {timeout_seconds:g} s", log=log) from error
+    except BaseException:
+        _kill_group(process)
+        raise
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(f"$ {shown}\n{out}{err}\n")
+    if process.returncode != 0:
+        raise CommandError(shown, process.returncode, err or out, log=log)
+    return out
+
+
+def succeeds(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout_seconds: float = 20.0,
+) -> bool:
+    """Whether the program exists, ends in time and reports success."""
+    try:
+        run(command, env=env, timeout_seconds=timeout_seconds)
+    except ClusterError:
+        return False
+    return True
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks after boot at which process `pid` began, or None when there is none.
+
+    Together with the pid it names a process for good: a reused pid has another start time.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the name in parentheses and may hold spaces; start time is field 22.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def wait_until_gone(pid: int, timeout_seconds: float) -> bool:
+    """Wait for the process to end; False when it still runs after the time."""
+    deadline = time.monotonic() + timeout_seconds
+    while start_time(pid) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

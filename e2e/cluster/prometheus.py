@@ -1,0 +1,54 @@
+"""A real Prometheus in the cluster: it scrapes every pod that is annotated for it, every 5 s."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from e2e.cluster import binaries, registry, versions
+from e2e.cluster.engine import Engine
+from e2e.cluster.image_archive import Image, layer_of_folder
+from e2e.cluster.node_image import can_pull, load
+from e2e.cluster.paths import Layout, manifests_folder
+from e2e.cluster.progress import step
+
+NAMESPACE = "monitoring"
+URL = f"http://prometheus.{NAMESPACE}.svc:9090"
+_PLACEHOLDER = "PROMETHEUS_IMAGE"
+
+
+def install(kubectl: Callable[..., str], image: str) -> None:
+    """Apply Prometheus and wait until it answers."""
+    text = (manifests_folder() / "prometheus.yaml").read_text().replace(_PLACEHOLDER, image)
+    with step(f"Start Prometheus in the namespace {NAMESPACE}"):
+        kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=text)
+        rollout = ["rollout", "status", "deployment/prometheus", "--timeout=180s"]
+        kubectl("--namespace", NAMESPACE, *rollout)
+
+
+def ensure_image(engine: Engine, layout: Layout) -> str:
+    """The image's name for pods: published if it can be pulled, else made of the built program.
+
+    Debian's package would need no build, but it is compiled without Kubernetes' discovery.
+    """
+    published = versions.PUBLISHED_PROMETHEUS_IMAGE
+    if engine.has_image(published) or can_pull(engine, published):
+        return published  # the nodes pull it themselves
+    name = f"octavo-prometheus:{versions.PROMETHEUS}"
+    local = f"localhost/{name}"
+    if not engine.has_image(local):
+        _build(engine, local, layout)
+    registry.push(engine, local, f"{registry.ADDRESS}/{name}", layout.logs / "push.log")
+    return f"{registry.ADDRESS}/{name}"
+
+
+def _build(engine: Engine, reference: str, layout: Layout) -> None:
+    binary = binaries.go_tool("prometheus", layout)
+    work = layout.root / "prometheus-image"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "root/bin").mkdir(parents=True)
+    shutil.copy2(binary, work / "root/bin/prometheus")
+    config: dict[str, object] = {"Entrypoint": ["/bin/prometheus"], "User": "65534:65534"}
+    layer = layer_of_folder(work / "root", work / "layer.tar")
+    load(engine, Image((reference,), (layer,), config))
+    shutil.rmtree(work)

@@ -1,0 +1,97 @@
+"""What runs, where it is and what it takes: for a person who wants to know, or to clean up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from e2e.cluster import engine, kind, registry
+from e2e.cluster.cluster import Cluster, known_clusters, open_cluster
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.paths import Layout
+
+
+def show(layout: Layout, name: str = "") -> None:
+    """Print the engine, the registry, the clusters (or the one named) and the disk they take."""
+    console = Console(highlight=False)
+    running = engine.running_engine(layout)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("engine", _engine_line(running, layout))
+    table.add_row("registry", _registry_line(running, layout))
+    clusters = [name] if name else known_clusters(layout)
+    for each in clusters:
+        try:
+            table.add_row(f"cluster {each}", _cluster_lines(open_cluster(each), running))
+        except ClusterError as error:
+            table.add_row(f"cluster {each}", error.message)
+    if not clusters:
+        table.add_row("clusters", "none")
+    table.add_row("cache", f"{layout.root}, {_size(disk_bytes(layout.root))}")
+    console.print(table)
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a folder takes on disk, each hard-linked file counted once; mounts are not entered."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    device = folder.stat().st_dev if folder.exists() else 0
+    for path, folders, files in os.walk(folder):
+        folders[:] = [x for x in folders if _device(Path(path, x)) == device]
+        for file in files:
+            try:
+                stat = Path(path, file).lstat()
+            except OSError:
+                continue  # it went away while we looked
+            if (stat.st_dev, stat.st_ino) not in seen:
+                seen.add((stat.st_dev, stat.st_ino))
+                total += stat.st_blocks * 512
+    return total
+
+
+def _engine_line(running: engine.Engine | None, layout: Layout) -> str:
+    if running is None:
+        return "none runs"
+    version = running.call("version", "--format", "{{.Server.Version}}").strip()
+    if running.is_ours:
+        return f"Docker {version}, started by us: unix://{layout.engine_socket}"
+    return f"Docker {version}, yours"
+
+
+def _registry_line(running: engine.Engine | None, layout: Layout) -> str:
+    size = _size(registry.data_bytes(layout))
+    if running is None or not registry.is_running(running):
+        return f"stopped, {size} of images"
+    return f"{registry.ADDRESS}, {size} of images"
+
+
+def _cluster_lines(cluster: Cluster, running: engine.Engine | None) -> str:
+    lines = [f"kubeconfig {cluster.kubeconfig}"]
+    if cluster.is_kind and running is None:
+        return "\n".join([*lines, "stopped"])
+    try:
+        nodes = cluster.kubectl("get", "nodes", "--no-headers", timeout_seconds=15)
+    except ClusterError:
+        return "\n".join([*lines, "does not answer"])
+    lines += [" ".join(line.split()[:2]) for line in nodes.splitlines()]
+    if cluster.is_kind and running is not None:
+        containers = kind.node_containers(running, cluster.name)
+        lines.append(f"containers {', '.join(containers)}")
+    enforced = {True: "enforced", False: "not enforced", None: "not known"}
+    lines.append(f"NetworkPolicy {enforced[cluster.enforces_network_policy]}")
+    lines.append(f"kubectl {cluster.kubectl_path}")
+    lines.append(f"helm {cluster.helm_path}")
+    return "\n".join(lines)
+
+
+def _device(path: Path) -> int:
+    try:
+        return path.lstat().st_dev
+    except OSError:
+        return -1
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

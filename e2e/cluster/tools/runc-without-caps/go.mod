@@ -1,0 +1,3 @@
+module octavo.dev/tools/runc-without-caps
+
+go 1.26.0

@@ -1,0 +1,83 @@
+"""A machine that can't run a cluster is told everything that is missing, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.preflight import FIRST_UP_BYTES, Machine, check, problems
+
+BARE_DEBIAN = Machine(
+    system="Linux",
+    architecture="x86_64",
+    is_root=True,
+    has_docker=False,
+    has_go=True,
+    has_node_image=False,
+    has_built_binaries=False,
+    missing_tools=("kind", "kubectl", "helm"),
+    cache=Path("/root/.cache/octavo"),
+    free_bytes=100 * 1000**3,
+    missing_programs=(),
+)
+
+
+def test_a_bare_debian_with_go_is_enough() -> None:
+    assert problems(BARE_DEBIAN) == []
+
+
+def test_docker_with_the_published_tools_needs_neither_root_nor_go() -> None:
+    laptop = dataclasses.replace(
+        BARE_DEBIAN, system="Darwin", is_root=False, has_docker=True, has_go=False, missing_tools=()
+    )
+    assert problems(laptop) == []
+
+
+def test_docker_without_tools_and_go_names_each_missing_tool() -> None:
+    machine = dataclasses.replace(
+        BARE_DEBIAN, has_docker=True, has_go=False, missing_tools=("kind", "helm")
+    )
+    [problem] = problems(machine)
+    assert "kind, helm" in problem
+    assert "Go" in problem
+
+
+def test_without_docker_one_must_be_root() -> None:
+    [problem] = problems(dataclasses.replace(BARE_DEBIAN, is_root=False))
+    assert "not root" in problem
+
+
+def test_without_docker_go_is_needed_until_all_is_built() -> None:
+    without_go = dataclasses.replace(BARE_DEBIAN, has_go=False)
+    assert any("Go was not found" in problem for problem in problems(without_go))
+    built = dataclasses.replace(without_go, has_built_binaries=True, missing_tools=())
+    assert problems(built) == []
+
+
+def test_missing_programs_are_named() -> None:
+    machine = dataclasses.replace(BARE_DEBIAN, missing_programs=("apt-get", "dpkg-deb"))
+    [problem] = problems(machine)
+    assert "apt-get, dpkg-deb" in problem
+
+
+def test_too_little_disk_says_what_is_free_and_what_is_needed() -> None:
+    [problem] = problems(dataclasses.replace(BARE_DEBIAN, free_bytes=FIRST_UP_BYTES - 1))
+    assert "15.0 GB free and 15 GB are needed" in problem
+    known = dataclasses.replace(BARE_DEBIAN, free_bytes=FIRST_UP_BYTES - 1, has_node_image=True)
+    assert problems(known) == []
+
+
+def test_a_cache_path_too_long_for_sockets_is_refused() -> None:
+    [problem] = problems(dataclasses.replace(BARE_DEBIAN, cache=Path("/" + "x" * 80)))
+    assert "OCTAVO_CACHE" in problem
+
+
+def test_check_tells_everything_at_once() -> None:
+    machine = dataclasses.replace(BARE_DEBIAN, free_bytes=0, has_go=False)
+    with pytest.raises(ClusterError) as caught:
+        check(machine)
+    assert "Go was not found" in str(caught.value)
+    assert "GB free" in str(caught.value)
