@@ -9,8 +9,10 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 NAME ?= octavo
 WORKERS ?= 0
-# A cluster of your own: make demo CONTEXT=my-context
+# A cluster of your own: make demo CONTEXT=my-context OCTAVO_REGISTRY=… PROMETHEUS_URL=…
 CONTEXT ?=
+PROMETHEUS_URL ?=
+export OCTAVO_REGISTRY
 PYTEST_ARGS ?=
 
 .PHONY: help demo test test-unit test-e2e lint format cluster-up cluster-down images crds lock demo-model bench clean
@@ -19,7 +21,7 @@ help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.tools ## a real Kubernetes, an LLMDeployment, an answer, load, autoscaling
-	@$(PY) -m e2e.demo $(if $(CONTEXT),--context $(CONTEXT))
+	@$(PY) -m e2e.demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(PROMETHEUS_URL),--prometheus-url $(PROMETHEUS_URL))
 
 test: $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on the real cluster
 	@echo "== cluster octavo-e2e: one control plane, two workers"
