@@ -37,7 +37,7 @@ _SMALLEST_SHARE = 0.05
 
 def parse_quantity(text: str) -> Decimal:
     """The number that a quantity means: "500m" is 0.5, "1Ki" is 1024. Raises ValueError."""
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a quantity; write a number with a unit such as 64Gi.")
     suffix = match.group("suffix")
@@ -52,7 +52,7 @@ def quantity_bytes(text: str) -> int:
 
 def duration_seconds(text: str) -> int:
     """Seconds of "90s", "5m" or "1h30m". Raises ValueError."""
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m.")
     return (
@@ -73,7 +73,7 @@ def _checked_duration(text: str) -> str:
 
 
 def _checked_share(text: str) -> str:
-    if _SHARE.match(text) is None or float(text) < _SMALLEST_SHARE:
+    if _SHARE.fullmatch(text) is None or float(text) < _SMALLEST_SHARE:
         raise ValueError(f'{text!r} is not a share; write a quoted number such as "0.9".')
     return text
 

@@ -66,7 +66,7 @@ class _Model(BaseModel):
 
 
 def _checked_uri(uri: str) -> str:
-    if _URI.match(uri) is None or ".." in uri:
+    if _URI.fullmatch(uri) is None or ".." in uri:
         raise ValueError(f"{uri!r} {_URI_HELP}")
     return uri
 

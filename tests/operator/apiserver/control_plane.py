@@ -61,9 +61,7 @@ def running(folder: Path, etcd: Path, kube_apiserver: Path) -> Iterator[ControlP
     )
     tokens.chmod(0o600)
     key = folder / "service-account.key"
-    subprocess.run(
-        ["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True
-    )
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
     log = folder / "kube-apiserver.log"
     with _process(_etcd_command(etcd, folder, etcd_port, peer_port), folder / "etcd.log"):
         command = _apiserver_command(kube_apiserver, folder, api_port, etcd_port, key, tokens)

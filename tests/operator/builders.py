@@ -1,0 +1,146 @@
+"""Small objects for the operator's tests, as a cluster would hold them."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.manifest import Manifest, ObjectKey
+from octavo_operator.render import Installation, Owner, RenderContext, Replacement
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+KEY = ObjectKey("team", "llama")
+UID = "11111111-2222-3333-4444-555555555555"
+INSTALLATION = Installation(
+    runtime_image="registry.example/octavo-runtime:1",
+    image_pull_policy="IfNotPresent",
+    image_pull_secrets=(),
+    operator_namespace="octavo-system",
+    monitoring_namespaces=("monitoring",),
+)
+
+
+def after(seconds: float) -> datetime:
+    """NOW plus seconds."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def stamp(moment: datetime) -> str:
+    """As Kubernetes writes a time."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def spec_dict(**fields: Any) -> dict[str, Any]:
+    """A spec as the user writes it; the model is the demo's unless given."""
+    return {"model": {"uri": "builtin://demo"}, **copy.deepcopy(fields)}
+
+
+def spec(**fields: Any) -> LLMDeploymentSpec:
+    """The same, parsed."""
+    return LLMDeploymentSpec.model_validate(spec_dict(**fields))
+
+
+def resource(
+    *, key: ObjectKey = KEY, uid: str = UID, generation: int = 1, **fields: Any
+) -> Manifest:
+    """A live LLMDeployment without a status."""
+    return {
+        "apiVersion": "octavo.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": uid,
+            "generation": generation,
+        },
+        "spec": spec_dict(**fields),
+    }
+
+
+def context(
+    *,
+    key: ObjectKey = KEY,
+    replicas: int = 1,
+    installation: Installation = INSTALLATION,
+    replacement: Replacement | None = None,
+    **fields: Any,
+) -> RenderContext:
+    """Everything that a manifest depends on."""
+    return RenderContext(
+        Owner(key, UID),
+        spec(**fields),
+        installation,
+        replicas,
+        replacement or Replacement("RollingUpdate"),
+    )
+
+
+def pod(
+    name: str = "llama-1",
+    *,
+    key: ObjectKey = KEY,
+    revision: str = "new",
+    ready: bool = False,
+    statuses: list[dict[str, Any]] | None = None,
+    init_statuses: list[dict[str, Any]] | None = None,
+    unschedulable: str = "",
+    since: datetime = NOW,
+    phase: str | None = None,
+    leaving: bool = False,
+) -> Manifest:
+    """A live pod: scheduled and running, unless told otherwise."""
+    conditions = [
+        {"type": "Ready", "status": str(ready), "lastTransitionTime": stamp(since)},
+        {
+            "type": "PodScheduled",
+            "status": "False" if unschedulable else "True",
+            "lastTransitionTime": stamp(since),
+            **({"reason": "Unschedulable", "message": unschedulable} if unschedulable else {}),
+        },
+    ]
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": key.namespace,
+        "labels": {"octavo.dev/llmdeployment": key.name, "octavo.dev/revision": revision},
+    }
+    if leaving:
+        metadata["deletionTimestamp"] = stamp(since)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "status": {
+            "phase": phase or ("Running" if ready else "Pending"),
+            "conditions": conditions,
+            "containerStatuses": statuses or [container(running=True)],
+            "initContainerStatuses": init_statuses or [],
+        },
+    }
+
+
+def container(
+    name: str = "octavo",
+    *,
+    running: bool = False,
+    waiting: tuple[str, str] | None = None,
+    ended: dict[str, Any] | None = None,
+    ended_before: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One container's status."""
+    state: dict[str, Any] = {}
+    if running:
+        state = {"running": {"startedAt": stamp(NOW)}}
+    if waiting:
+        state = {"waiting": {"reason": waiting[0], "message": waiting[1]}}
+    if ended:
+        state = {"terminated": ended}
+    status: dict[str, Any] = {
+        "name": name,
+        "image": "registry.example/octavo-runtime:1",
+        "restartCount": 1 if ended_before else 0,
+        "state": state,
+        "lastState": {"terminated": ended_before} if ended_before else {},
+    }
+    return status

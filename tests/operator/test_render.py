@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo_operator.manifest import Manifest
+from octavo_operator.render import Replacement, child_names, render
+from octavo_operator.render.service import url
+
+from .builders import KEY, UID, context
+
+
+def by_kind(**fields: Any) -> dict[str, Manifest]:
+    return {manifest["kind"]: manifest for manifest in render(context(**fields))}
+
+
+def test_an_ordinary_spec_has_these_children() -> None:
+    assert list(by_kind()) == [
+        "ServiceAccount",
+        "NetworkPolicy",
+        "Service",
+        "PodDisruptionBudget",
+        "Deployment",
+    ]
+
+
+def test_a_cache_adds_its_claim_before_the_pods() -> None:
+    children = by_kind(
+        model={"uri": "hf://o/n", "cache": {"size": "50Gi", "storageClassName": "fast"}}
+    )
+    assert list(children).index("PersistentVolumeClaim") < list(children).index("Deployment")
+    claim = children["PersistentVolumeClaim"]
+    assert claim["metadata"]["name"] == "llama-models"
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "50Gi"}},
+        "storageClassName": "fast",
+    }
+    volumes = children["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "models", "persistentVolumeClaim": {"claimName": "llama-models"}} in volumes
+
+
+def test_every_child_is_owned_labelled_and_named_as_announced() -> None:
+    names = {kind.kind: name for kind, name in child_names(KEY.name).items()}
+    children = by_kind(model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
+    for kind, manifest in children.items():
+        metadata = manifest["metadata"]
+        assert metadata["name"] == names[kind]
+        assert metadata["namespace"] == KEY.namespace
+        assert metadata["labels"]["octavo.dev/llmdeployment"] == KEY.name
+        (owner,) = metadata["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (UID, True)
+    assert set(children) == set(names)
+
+
+def test_the_service_shows_the_openai_port_alone() -> None:
+    service = by_kind()["Service"]
+    assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("http", 8000)]
+    assert url(KEY) == "http://llama.team.svc:8000/v1"
+
+
+def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:
+    children = by_kind()
+    labels = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        children["Service"]["spec"]["selector"],
+        children["Deployment"]["spec"]["selector"]["matchLabels"],
+        children["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        children["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert selector == {"octavo.dev/llmdeployment": KEY.name}
+        assert selector.items() <= labels.items()
+
+
+def test_replicas_are_always_stated() -> None:
+    assert by_kind(replicas=0)["Deployment"]["spec"]["replicas"] == 0
+    assert by_kind(replicas=3)["Deployment"]["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize(
+    ("replacement", "strategy"),
+    [
+        (Replacement("Recreate"), {"type": "Recreate"}),
+        (
+            Replacement("RollingUpdate", 0, 1),
+            {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        ),
+    ],
+)
+def test_the_replacement_becomes_the_strategy(
+    replacement: Replacement, strategy: dict[str, Any]
+) -> None:
+    assert by_kind(replacement=replacement)["Deployment"]["spec"]["strategy"] == strategy
+
+
+def test_the_ops_port_is_open_to_monitoring_and_the_operator_alone() -> None:
+    openai, ops = by_kind()["NetworkPolicy"]["spec"]["ingress"]
+    assert openai["ports"] == [{"port": 8000, "protocol": "TCP"}]
+    assert ops["ports"] == [{"port": 8001, "protocol": "TCP"}]
+    (source,) = ops["from"]
+    (expression,) = source["namespaceSelector"]["matchExpressions"]
+    assert expression["values"] == ["monitoring", "octavo-system"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "ports"),
+    [("builtin://demo", {53}), ("pvc://claim", {53}), ("hf://o/n", {53, 443})],
+)
+def test_pods_reach_out_no_farther_than_their_model_needs(uri: str, ports: set[int]) -> None:
+    egress = by_kind(model={"uri": uri})["NetworkPolicy"]["spec"]["egress"]
+    assert {port["port"] for rule in egress for port in rule["ports"]} == ports
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "replicas": st.integers(0, 5),
+            "engine": st.fixed_dictionaries({}, optional={"maxNumSeqs": st.integers(1, 64)}),
+            "resources": st.fixed_dictionaries({}, optional={"gpu": st.integers(0, 1)}),
+            "auth": st.just({"secretRef": {"name": "keys"}}),
+        },
+    )
+)
+def test_rendering_twice_gives_the_same_bytes(fields: dict[str, Any]) -> None:
+    """An operator that restarts, or an upgrade that renders the same, must change nothing."""
+    fields.pop("replicas", None)
+    first, second = (json.dumps(render(context(**fields)), sort_keys=True) for _ in range(2))
+    assert first == second

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from octavo_operator.api.v1alpha1 import EngineSpec
+from octavo_operator.render.command import engine_arguments, serve_arguments
+
+from .builders import spec
+
+
+def pairs(arguments: list[str]) -> dict[str, str]:
+    return dict(zip(arguments[::2], arguments[1::2], strict=True))
+
+
+def test_the_name_of_the_object_is_served_when_no_other_is_given() -> None:
+    assert pairs(serve_arguments("llama", spec()))["--served-model-name"] == "llama"
+
+
+def test_all_served_names_are_passed() -> None:
+    arguments = serve_arguments(
+        "llama", spec(model={"uri": "builtin://demo", "servedNames": ["a", "b"]})
+    )
+    at = arguments.index("--served-model-name")
+    assert arguments[at : at + 4] == ["--served-model-name", "a", "--served-model-name", "b"]
+
+
+def test_an_absent_field_gives_no_flag() -> None:
+    assert engine_arguments(EngineSpec()) == []
+
+
+def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
+    """A field without a flag would be ignored silently."""
+    values = {
+        "maxModelLen": 4096,
+        "maxNumSeqs": 32,
+        "maxNumBatchedTokens": 512,
+        "maxQueuedRequests": 99,
+        "gpuMemoryUtilization": "0.85",
+        "kvCacheMemory": "256Mi",
+        "blockSize": 16,
+        "dtype": "bfloat16",
+        "loadFormat": "dummy",
+        "enforceEager": True,
+        "seed": 7,
+    }
+    engine = EngineSpec.model_validate(values)
+    assert set(values) == {field.alias for field in EngineSpec.model_fields.values()}
+    arguments = engine_arguments(engine)
+    assert arguments.pop() == "--enforce-eager"
+    assert pairs(arguments) == {
+        "--max-model-len": "4096",
+        "--max-num-seqs": "32",
+        "--max-num-batched-tokens": "512",
+        "--max-queued-requests": "99",
+        "--gpu-memory-utilization": "0.85",
+        "--kv-cache-memory": str(256 * 2**20),
+        "--block-size": "16",
+        "--dtype": "bfloat16",
+        "--load-format": "dummy",
+        "--seed": "7",
+    }
+
+
+@pytest.mark.parametrize("value", [False, None])
+def test_a_switch_that_is_off_gives_no_flag(value: bool | None) -> None:
+    assert engine_arguments(EngineSpec(enforce_eager=value)) == []

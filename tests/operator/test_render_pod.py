@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from octavo_operator.render.pod import pod_template, revision_of
+
+from .builders import INSTALLATION, KEY, context
+
+
+def pod_spec(**fields: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = pod_template(context(**fields))["spec"]
+    return spec
+
+
+def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+SOURCES = [
+    {"uri": "builtin://demo"},
+    {"uri": "hf://org/name", "secretRef": {"name": "token"}, "cache": {"size": "5Gi"}},
+    {"uri": "s3://bucket/prefix"},
+    {"uri": "pvc://claim/a/b"},
+]
+
+
+@pytest.mark.parametrize("model", SOURCES, ids=lambda model: model["uri"])
+def test_the_pod_meets_the_restricted_standard(model: dict[str, Any]) -> None:
+    spec = pod_spec(model=model)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    assert {next(key for key in volume if key != "name") for volume in spec["volumes"]} <= {
+        "emptyDir",
+        "persistentVolumeClaim",
+    }
+    for container in containers(spec):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_pod_has_no_token_and_no_injected_services() -> None:
+    spec = pod_spec()
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert spec["serviceAccountName"] == KEY.name
+
+
+def test_the_credentials_of_the_download_reach_the_download_alone() -> None:
+    spec = pod_spec(model=SOURCES[1])
+    (fetch,), (serve,) = spec["initContainers"], spec["containers"]
+    assert fetch["envFrom"] == [{"secretRef": {"name": "token"}}]
+    assert "token" not in str(serve)
+
+
+def test_a_downloaded_model_is_served_from_the_folder_it_was_fetched_to() -> None:
+    spec = pod_spec(model=SOURCES[1])
+    (fetch,), (serve,) = spec["initContainers"], spec["containers"]
+    folder = fetch["args"][fetch["args"].index("--to") + 1]
+    assert fetch["args"][:2] == ["fetch", "hf://org/name"]
+    assert serve["args"][:2] == ["serve", folder]
+    mounts = {mount["name"]: mount for mount in serve["volumeMounts"]}
+    assert folder.startswith(mounts["models"]["mountPath"] + "/")
+    assert mounts["models"]["readOnly"] is True
+
+
+def test_two_revisions_of_a_model_never_share_a_folder() -> None:
+    folders = {
+        pod_spec(model={"uri": uri})["containers"][0]["args"][1]
+        for uri in ("hf://org/name", "hf://org/name@v2", "hf://org/name2")
+    }
+    assert len(folders) == 3
+
+
+def test_a_claim_is_mounted_read_only_and_served_by_path() -> None:
+    spec = pod_spec(model={"uri": "pvc://claim/a/b/"})
+    (serve,) = spec["containers"]
+    assert serve["args"][1] == "/claim/a/b"
+    assert {"name": "claim", "mountPath": "/claim", "readOnly": True} in serve["volumeMounts"]
+    assert "initContainers" not in spec
+
+
+def test_a_cache_of_one_node_keeps_the_replicas_on_it() -> None:
+    once = pod_spec(model=SOURCES[1])
+    many = pod_spec(
+        model={"uri": "hf://o/n", "cache": {"size": "5Gi", "accessMode": "ReadWriteMany"}}
+    )
+    assert "podAffinity" in once["affinity"]
+    assert "affinity" not in many
+
+
+def test_without_resources_the_defaults_hold_and_nothing_is_limited() -> None:
+    (serve,) = pod_spec()["containers"]
+    assert serve["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+
+
+def test_a_gpu_is_requested_and_limited_alike() -> None:
+    resources = {"gpu": 1, "gpuResource": "amd.com/gpu", "cpu": 8, "memory": "64Gi"}
+    (serve,) = pod_spec(resources=resources)["containers"]
+    assert serve["resources"]["requests"] == {"cpu": "8", "memory": "64Gi", "amd.com/gpu": "1"}
+    assert serve["resources"]["limits"] == {"memory": "64Gi", "amd.com/gpu": "1"}
+
+
+def test_a_pod_may_drain_longer_than_its_requests_take() -> None:
+    spec = pod_spec(rollout={"drainTimeout": "2m"})
+    (serve,) = spec["containers"]
+    timeout = int(serve["args"][serve["args"].index("--shutdown-timeout") + 1])
+    assert timeout == 120
+    assert spec["terminationGracePeriodSeconds"] > timeout
+
+
+def test_the_startup_probe_lasts_as_long_as_the_progress_deadline() -> None:
+    (serve,) = pod_spec(rollout={"progressDeadline": "45m"})["containers"]
+    probe = serve["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 45 * 60
+    assert {
+        serve[name]["httpGet"]["port"]
+        for name in ("startupProbe", "readinessProbe", "livenessProbe")
+    } == {"ops"}
+
+
+def test_the_api_key_comes_by_reference() -> None:
+    (serve,) = pod_spec(auth={"secretRef": {"name": "keys"}})["containers"]
+    assert {
+        "name": "OCTAVO_API_KEY",
+        "valueFrom": {"secretKeyRef": {"name": "keys", "key": "api-key"}},
+    } in serve["env"]
+
+
+def test_the_placement_is_passed_on() -> None:
+    spec = pod_spec(
+        scheduling={
+            "nodeSelector": {"gpu": "h100"},
+            "tolerations": [
+                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+            ],
+            "runtimeClassName": "nvidia",
+            "priorityClassName": "high",
+        }
+    )
+    assert spec["nodeSelector"] == {"gpu": "h100"}
+    assert spec["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    ]
+    assert (spec["runtimeClassName"], spec["priorityClassName"]) == ("nvidia", "high")
+
+
+def test_prometheus_finds_the_ops_port() -> None:
+    annotations = pod_template(context())["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "true"
+    assert annotations["prometheus.io/port"] == "8001"
+
+
+def test_the_revision_changes_with_what_the_pod_runs_and_with_nothing_else() -> None:
+    def revision(**fields: Any) -> str:
+        return revision_of(pod_template(context(**fields)))
+
+    base = revision()
+    assert revision(replicas=7) == base
+    assert revision(rollout={"strategy": "Recreate"}) == base
+    assert revision(autoscaling={"maxReplicas": 3}) == base
+    assert revision(engine={"maxNumSeqs": 8}) != base
+    assert revision(installation=replace(INSTALLATION, runtime_image="other:2")) != base

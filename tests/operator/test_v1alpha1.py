@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from octavo_operator.api.conditions import Reason
+
+from .builders import spec
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "hf://meta-llama/Llama-3.1-8B-Instruct",
+        "hf://org/name@refs/pr/1",
+        "s3://bucket/a/b",
+        "s3://bucket",
+        "pvc://claim/models/llama",
+        "pvc://claim",
+        "builtin://demo",
+    ],
+)
+def test_every_documented_form_of_a_uri_is_accepted(uri: str) -> None:
+    assert spec(model={"uri": uri}).model.uri == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "../../etc",
+        "/etc/passwd",
+        "hf://../x",
+        "hf://org/na..me",
+        "pvc://claim/../other",
+        "pvc://claim/a/../../b",
+        "hf://org",
+        "hf://org/name@../../x",
+        "hf://-x/--host",
+        "file:///etc/passwd",
+        "http://169.254.169.254/latest",
+        "builtin://demo; rm -rf /",
+        "hf://org/name\nx",
+        "builtin://demo\n",
+        "",
+    ],
+)
+def test_a_uri_that_could_leave_its_place_is_refused(uri: str) -> None:
+    with pytest.raises(ValidationError, match=r"model\.uri"):
+        spec(model={"uri": uri})
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}, "autoscaling"),
+        ({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}, "autoscaling.minReplicas"),
+        ({"replicas": -1}, "replicas"),
+        ({"engine": {"gpuMemoryUtilization": "1.5"}}, "engine.gpuMemoryUtilization"),
+        ({"engine": {"gpuMemoryUtilization": "0.01"}}, "engine.gpuMemoryUtilization"),
+        ({"engine": {"maxModelLen": 0}}, "engine.maxModelLen"),
+        ({"engine": {"dtype": "int3"}}, "engine.dtype"),
+        ({"resources": {"gpu": 2}}, "resources.gpu"),
+        ({"resources": {"memory": "lots"}}, "resources.memory"),
+        ({"rollout": {"drainTimeout": "soon"}}, "rollout.drainTimeout"),
+        ({"model": {"uri": "builtin://demo", "servedNames": ["--host"]}}, "model.servedNames"),
+        ({"auth": {"secretRef": {"name": "../x"}}}, "auth.secretRef.name"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(fields: dict[str, Any], path: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        spec(**fields)
+    location = ".".join(str(part) for part in caught.value.errors()[0]["loc"])
+    assert location.startswith(path)
+
+
+def test_a_bare_number_is_a_quantity() -> None:
+    assert spec(resources={"cpu": 8}).resources.cpu == "8"
+
+
+def test_every_reason_tells_its_meaning_its_origin_and_what_to_do() -> None:
+    for reason in Reason:
+        assert reason.meaning.endswith("."), reason
+        assert reason.set_by, reason
+        assert reason.action.endswith("."), reason
+    assert len({reason.value for reason in Reason}) == len(list(Reason))
