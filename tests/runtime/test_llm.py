@@ -18,8 +18,6 @@ from octavo.errors import (
     OctavoError,
 )
 
-from .tiny_llama import greedy_reference, save_tiny_llama
-
 _KV_BYTES_PER_TOKEN = 2 * 2 * 2 * 16 * 4  # keys and values, layers, KV heads, head size, float32
 _LENGTHS = [1, 5, 15, 16, 17, 33, 64, 2, 100, 31]
 
@@ -33,13 +31,11 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    reference = save_tiny_llama(folder)
+def model(tiny_llama: Any) -> Model:
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(1, 250, (n,), generator=generator).tolist() for n in _LENGTHS]
-    expected = [greedy_reference(reference, prompt, 24) for prompt in prompts]
-    return Model(folder, reference, prompts, expected)
+    expected = [tiny_llama.greedy(prompt, 24) for prompt in prompts]
+    return Model(tiny_llama.folder, tiny_llama.reference, prompts, expected)
 
 
 def make_llm(model: Model, num_kv_tokens: int = 4096, **options: Any) -> LLM:

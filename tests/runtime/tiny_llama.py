@@ -48,16 +48,3 @@ def save_tiny_llama(folder: Path, **overrides: Any) -> Any:
     model = LlamaForCausalLM(config).float().eval()
     model.save_pretrained(folder)
     return model
-
-
-def greedy_reference(model: Any, prompt: list[int], max_new_tokens: int) -> list[int]:
-    """What transformers generates for one prompt alone."""
-    output = model.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=0,
-    )
-    tokens: list[int] = output[0, len(prompt) :].tolist()
-    return tokens

@@ -173,8 +173,10 @@ class EngineClient:
         except TimeoutError:
             self._process.kill()
         await self._watcher
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        if (stdin := self._process.stdin) is not None:
+            stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await stdin.wait_closed()
         self._close_socket()
 
     async def _configure(self, config: EngineConfig) -> None:
@@ -207,7 +209,10 @@ class EngineClient:
     def _send(self, message: ToEngine) -> None:
         if self._death is not None:
             raise self._death
-        self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        try:
+            self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return  # the other end is gone: the watcher is about to say so to everyone
         # A send may swallow the edge that announces incoming messages: look again.
         if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(self._on_readable)
