@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from octavo_operator.kube import KubeError
+from octavo_operator.leader import LeaderElection, LeaseTimes
+from octavo_operator.manifest import LEASE, ObjectKey
+
+from .fake_kube import FakeKube
+
+KEY = ObjectKey("octavo-system", "octavo-operator")
+TIMES = LeaseTimes(duration=15, renew_deadline=10, retry_period=0.01)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def candidate(kube: FakeKube, identity: str, clock: Clock) -> LeaderElection:
+    return LeaderElection(kube, KEY, identity, TIMES, clock)
+
+
+def holder(kube: FakeKube) -> str:
+    identity: str = kube.live(LEASE, KEY.namespace, KEY.name)["spec"]["holderIdentity"]
+    return identity
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await scenario()
+
+    asyncio.run(bounded())
+
+
+def test_one_of_two_leads_until_the_lease_runs_out() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        await candidate(kube, "a", clock).acquire()
+        waiting = asyncio.create_task(candidate(kube, "b", clock).acquire())
+        await asyncio.sleep(0.05)
+        clock.seconds += TIMES.duration - 1
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        assert holder(kube) == "a"
+        clock.seconds += 2
+        await waiting
+        assert holder(kube) == "b"
+        assert kube.live(LEASE, KEY.namespace, KEY.name)["spec"]["leaseTransitions"] == 1
+
+    run(scenario)
+
+
+def test_a_holder_that_renews_keeps_the_lease() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        await first.acquire()
+        holding = asyncio.create_task(first.hold())
+        waiting = asyncio.create_task(candidate(kube, "b", clock).acquire())
+        for _ in range(10):
+            await asyncio.sleep(0.03)
+            clock.seconds += 8
+        assert not waiting.done()
+        assert not holding.done()
+        for task in (holding, waiting):
+            task.cancel()
+
+    run(scenario)
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_may_start() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        await first.acquire()
+        kube.fault = lambda _verb, _kind, _name: KubeError(0, "Unreachable", "no route")
+        holding = asyncio.create_task(first.hold())
+        await asyncio.sleep(0.05)
+        assert not holding.done()
+        clock.seconds += TIMES.renew_deadline
+        await holding
+        assert TIMES.renew_deadline < TIMES.duration
+
+    run(scenario)
+
+
+def test_a_holder_that_lost_the_lease_to_another_stops() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        await first.acquire()
+        lease = kube.live(LEASE, KEY.namespace, KEY.name)
+        kube.put(LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": "b"}})
+        await first.hold()
+
+    run(scenario)
+
+
+def test_a_released_lease_is_taken_at_once() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        await first.acquire()
+        await first.release()
+        await candidate(kube, "b", clock).acquire()
+        assert holder(kube) == "b"
+        await first.release()
+        assert holder(kube) == "b"
+
+    run(scenario)
+
+
+def test_of_two_that_start_together_one_wins() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        tasks = [asyncio.create_task(candidate(kube, each, clock).acquire()) for each in "ab"]
+        done, pending = await asyncio.wait(tasks, timeout=0.2)
+        assert (len(done), len(pending)) == (1, 1)
+        for task in pending:
+            task.cancel()
+
+    run(scenario)

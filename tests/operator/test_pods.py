@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
+from octavo_operator.pods import deadline_exceeded, deployment_finding, fleet, view
+
+from .builders import NOW, container, pod
+
+GPU = "nvidia.com/gpu"
+
+
+def finding(**fields: Any) -> tuple[Reason, str] | None:
+    found = view(pod(**fields), GPU).finding
+    return (found.reason, found.message) if found else None
+
+
+@pytest.mark.parametrize("waiting", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
+def test_an_image_that_cannot_be_pulled_is_named(waiting: str) -> None:
+    found = finding(statuses=[container(waiting=(waiting, "manifest unknown"))])
+    assert found == (
+        Reason.IMAGE_PULL_FAILED,
+        "registry.example/octavo-runtime:1: manifest unknown",
+    )
+
+
+def test_a_missing_secret_is_told_from_other_faults_of_the_container() -> None:
+    secret = ("CreateContainerConfigError", 'secret "keys" not found')
+    other = ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
+    assert finding(statuses=[container(waiting=secret)]) == (Reason.SECRET_NOT_FOUND, secret[1])
+    found = finding(statuses=[container(waiting=other)])
+    assert found is not None
+    assert found[0] is Reason.CONTAINER_CONFIG_INVALID
+
+
+@pytest.mark.parametrize("reason", sorted(RUNTIME_REASONS))
+def test_what_the_runtime_says_at_its_end_is_passed_on(reason: Reason) -> None:
+    message = json.dumps({"reason": reason.value, "message": "the sentence"})
+    ended = {"exitCode": 3, "reason": "Error", "message": message}
+    assert finding(statuses=[container(ended=ended)]) == (reason, "the sentence")
+
+
+def test_it_still_holds_while_the_container_backs_off_or_starts_again() -> None:
+    message = json.dumps({"reason": "ModelNotFound", "message": "no such model"})
+    before = {"exitCode": 3, "message": message}
+    backing_off = container(waiting=("CrashLoopBackOff", "back-off 10s"), ended_before=before)
+    again = container(running=True, ended_before=before)
+    for status in (backing_off, again):
+        assert finding(statuses=[status]) == (Reason.MODEL_NOT_FOUND, "no such model")
+
+
+def test_a_pod_that_answers_has_overcome_its_past() -> None:
+    status = container(running=True, ended_before={"exitCode": 137, "reason": "OOMKilled"})
+    assert finding(ready=True, statuses=[status]) is None
+
+
+@pytest.mark.parametrize(
+    "message", ["", "Traceback:\n  boom", '{"reason": "Haxx", "message": "x"}', "[1]", '"text"']
+)
+def test_an_end_without_the_contract_s_reason_is_a_crash(message: str) -> None:
+    found = finding(statuses=[container(ended={"exitCode": 1, "message": message})])
+    assert found is not None
+    assert found[0] is Reason.CRASHING
+    assert found[1].startswith("exit code 1: ")
+
+
+def test_a_container_killed_at_its_limit_is_out_of_memory() -> None:
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    found = finding(statuses=[container(ended_before=ended, running=True)])
+    assert found is not None
+    assert found[0] is Reason.OUT_OF_MEMORY
+    assert "spec.resources.memory" in found[1]
+
+
+def test_a_download_that_failed_is_found_and_one_that_was_repeated_well_is_not() -> None:
+    message = json.dumps({"reason": "DownloadFailed", "message": "timed out"})
+    failed = container("fetch", ended={"exitCode": 3, "message": message})
+    repeated = container(
+        "fetch", ended={"exitCode": 0}, ended_before={"exitCode": 3, "message": message}
+    )
+    assert finding(init_statuses=[failed]) == (Reason.DOWNLOAD_FAILED, "timed out")
+    assert finding(init_statuses=[repeated]) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", Reason.INSUFFICIENT_GPU),
+        ("0/3 nodes are available: 3 Insufficient cpu.", Reason.UNSCHEDULABLE),
+        ('persistentvolumeclaim "weights" not found', Reason.VOLUME_UNAVAILABLE),
+        ("pod has unbound immediate PersistentVolumeClaims", Reason.VOLUME_UNAVAILABLE),
+    ],
+)
+def test_what_the_scheduler_says_is_told_apart(message: str, reason: Reason) -> None:
+    assert finding(unschedulable=message, statuses=[]) == (reason, message)
+    assert view(pod(unschedulable=message), GPU).unscheduled_since == NOW
+
+
+def test_a_message_of_any_length_is_cut() -> None:
+    found = finding(statuses=[container(waiting=("ErrImagePull", "x" * 100_000))])
+    assert found is not None
+    assert len(found[1]) < 2000
+
+
+def test_pods_on_their_way_out_do_not_count() -> None:
+    pods = [
+        pod("a", ready=True),
+        pod("b", ready=True, leaving=True),
+        pod("c", phase="Failed"),
+    ]
+    assert [each.name for each in fleet(pods, "new", GPU).pods] == ["a"]
+
+
+def test_the_gravest_finding_of_the_revision_in_force_wins() -> None:
+    pods = [
+        pod("a", unschedulable="0/1 nodes are available: 1 Insufficient cpu."),
+        pod("b", statuses=[container(waiting=("ErrImagePull", "no"))]),
+        pod("c", revision="old", statuses=[container(ended={"exitCode": 1})]),
+    ]
+    found = fleet(pods, "new", GPU).finding()
+    assert found is not None
+    assert found.reason is Reason.IMAGE_PULL_FAILED
+    assert fleet(pods, "newer", GPU).finding() is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"unschedulable": "no"}, "being scheduled"),
+        ({"statuses": [container(waiting=("ContainerCreating", ""))]}, "starting the container"),
+        ({"init_statuses": [container("fetch", running=True)]}, "downloading the model"),
+        ({}, "loading the model"),
+    ],
+)
+def test_the_phase_of_a_start_is_put_in_words(fields: dict[str, Any], text: str) -> None:
+    assert fleet([pod(**fields)], "new", GPU).phase_text() == text
+
+
+def deployment(type_: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
+    condition = {"type": type_, "status": status, "reason": reason, "message": message}
+    return {"status": {"conditions": [condition]}}
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('pods "a" is forbidden: exceeded quota: q', Reason.QUOTA_EXCEEDED),
+        ('pods "a" is forbidden: violates PodSecurity "restricted"', Reason.PODS_FORBIDDEN),
+    ],
+)
+def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason) -> None:
+    found = deployment_finding(deployment("ReplicaFailure", "True", "FailedCreate", message))
+    assert found is not None
+    assert (found.reason, found.message) == (reason, message)
+    assert deployment_finding(deployment("ReplicaFailure", "False")) is None
+    assert deployment_finding(None) is None
+
+
+def test_a_rollout_that_was_given_up_is_seen() -> None:
+    assert deadline_exceeded(deployment("Progressing", "False", "ProgressDeadlineExceeded"))
+    assert not deadline_exceeded(deployment("Progressing", "True", "ReplicaSetUpdated"))

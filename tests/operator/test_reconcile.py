@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from octavo_operator.autoscale.controller import Autoscaler
+from octavo_operator.autoscale.decide import PodLoad
+from octavo_operator.autoscale.prometheus import Snapshot
+from octavo_operator.kube import KubeError
+from octavo_operator.manifest import (
+    DEPLOYMENT,
+    LLM_DEPLOYMENT,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Manifest,
+    ObjectKey,
+)
+from octavo_operator.reconcile import Reconciler
+
+from .builders import INSTALLATION, KEY, NOW, resource
+from .fake_kube import FakeKube
+
+
+class World:
+    """A cluster, an operator and a clock."""
+
+    def __init__(self, *, prometheus: bool = True, **fields: Any) -> None:
+        self.kube = FakeKube()
+        self.kube.put(LLM_DEPLOYMENT, resource(**fields))
+        self.seconds = 0.0
+        self.restart_operator(prometheus=prometheus)
+
+    def restart_operator(self, *, prometheus: bool = True) -> None:
+        self.autoscaler = Autoscaler(is_configured=prometheus, snapshot_max_age_seconds=60)
+        self.reconciler = Reconciler(
+            self.kube,
+            INSTALLATION,
+            self.autoscaler,
+            instance="test",
+            wall_clock=self.wall_clock,
+            steady_clock=lambda: self.seconds,
+        )
+
+    def wall_clock(self) -> datetime:
+        return datetime.fromtimestamp(NOW.timestamp() + self.seconds, tz=NOW.tzinfo)
+
+    def reconcile(self) -> float | None:
+        return asyncio.run(self.reconciler.reconcile(KEY))
+
+    def edit(self, **fields: Any) -> None:
+        live = self.resource
+        self.kube.put(LLM_DEPLOYMENT, {**live, "spec": {**live["spec"], **fields}})
+
+    def load(self, waiting: float, running: float = 0) -> None:
+        names = [name for kind, _, name in self.kube.objects if kind == "Pod"]
+        share = PodLoad(waiting / max(1, len(names)), running / max(1, len(names)))
+        loads = {ObjectKey(KEY.namespace, name): share for name in names}
+        self.autoscaler.snapshot = Snapshot(self.seconds, loads)
+
+    @property
+    def resource(self) -> Manifest:
+        return self.kube.live(LLM_DEPLOYMENT, KEY.namespace, KEY.name)
+
+    @property
+    def deployment(self) -> Manifest:
+        return self.kube.live(DEPLOYMENT, KEY.namespace, KEY.name)
+
+    @property
+    def status(self) -> Manifest:
+        return self.resource["status"]
+
+    def condition(self, type_: str) -> tuple[str, str]:
+        return next(
+            (each["status"], each["reason"])
+            for each in self.status["conditions"]
+            if each["type"] == type_
+        )
+
+    def events(self) -> list[str]:
+        return [each["reason"] for (kind, *_), each in self.kube.objects.items() if kind == "Event"]
+
+
+def running(**fields: Any) -> World:
+    """A world in which the pods already answer."""
+    world = World(**fields)
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    return world
+
+
+def test_a_new_object_gets_its_children_and_a_status() -> None:
+    world = World()
+    world.reconcile()
+    assert world.kube.kinds() == [
+        "Deployment",
+        "LLMDeployment",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceAccount",
+    ]
+    assert world.condition("Ready") == ("False", "Starting")
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+
+
+def test_a_pass_without_a_change_writes_nothing() -> None:
+    world = running()
+    world.kube.requests.clear()
+    world.reconcile()
+    assert world.kube.writes == []
+
+
+def test_a_restarted_operator_writes_nothing() -> None:
+    world = running(autoscaling={"maxReplicas": 4})
+    world.kube.requests.clear()
+    world.restart_operator()
+    world.load(0)
+    world.autoscaler.snapshot = None
+    world.reconcile()
+    assert [write for write in world.kube.writes if write[1] == "Deployment"] == []
+
+
+def test_a_deleted_child_comes_back() -> None:
+    world = running()
+    world.kube.remove(SERVICE, KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.kube.live(SERVICE, KEY.namespace, KEY.name)
+
+
+def test_an_object_that_is_gone_or_going_is_left_alone() -> None:
+    world = running()
+    world.resource["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.kube.requests.clear()
+    assert world.reconcile() is None
+    world.kube.remove(LLM_DEPLOYMENT, KEY.namespace, KEY.name)
+    assert world.reconcile() is None
+    assert world.kube.writes == []
+    assert world.kube.kinds() == ["Pod"]
+
+
+def test_replicas_change_the_deployment_and_not_its_pods() -> None:
+    world = running()
+    template = world.deployment["spec"]["template"]
+    world.edit(replicas=3)
+    world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 3
+    assert world.deployment["spec"]["template"] == template
+    assert world.condition("Ready") == ("False", "ScalingUp")
+
+
+def test_a_changed_engine_is_not_ready_until_its_own_pods_answer() -> None:
+    world = running()
+    world.edit(engine={"maxNumSeqs": 8})
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "RollingOut")
+    assert world.status["readyReplicas"] == 1
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.status["observedGeneration"] == 2
+
+
+def test_a_cache_that_is_no_longer_wanted_is_removed() -> None:
+    world = World(model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
+    world.reconcile()
+    assert "PersistentVolumeClaim" in world.kube.kinds()
+    world.edit(model={"uri": "hf://o/n"})
+    world.reconcile()
+    assert "PersistentVolumeClaim" not in world.kube.kinds()
+
+
+def test_a_spec_that_cannot_be_read_is_said_and_touches_no_child() -> None:
+    world = running()
+    world.edit(engine={"maxNumSeqs": "many"})
+    world.kube.requests.clear()
+    assert world.reconcile() is None
+    assert world.condition("Degraded") == ("True", "InvalidSpec")
+    message = world.status["conditions"][0]["message"]
+    assert "spec.engine.maxNumSeqs" in message
+    assert "'many'" in message
+    assert {write[1] for write in world.kube.writes} == {"LLMDeployment", "Event"}
+
+
+def test_the_object_of_somebody_else_stops_everything_and_is_named() -> None:
+    world = World()
+    foreign = {"metadata": {"name": KEY.name, "namespace": KEY.namespace, "uid": "foreign"}}
+    world.kube.put(SERVICE_ACCOUNT, foreign)
+    assert world.reconcile() is not None
+    assert world.condition("Degraded") == ("True", "NameConflict")
+    assert world.kube.kinds() == ["LLMDeployment", "ServiceAccount"]
+    assert world.kube.live(SERVICE_ACCOUNT, KEY.namespace, KEY.name)["metadata"]["uid"] == "foreign"
+    world.kube.remove(SERVICE_ACCOUNT, KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_refused_child_is_said_and_tried_again_while_the_others_go_on() -> None:
+    world = World()
+    refusal = KubeError(403, "Forbidden", "exceeded quota: services")
+    world.kube.fault = lambda verb, kind, _: (
+        refusal if verb == "apply" and kind is SERVICE else None
+    )
+    assert world.reconcile() == pytest.approx(30)
+    assert world.condition("Degraded") == ("True", "ApplyFailed")
+    assert "Service llama: exceeded quota" in world.status["conditions"][-1]["message"]
+    assert "Deployment" in world.kube.kinds()
+
+
+@pytest.mark.parametrize("status", [0, 409, 429, 500, 503])
+def test_a_passing_fault_fails_the_pass_so_that_it_is_tried_again(status: int) -> None:
+    world = World()
+    fault = KubeError(status, "", "later")
+    world.kube.fault = lambda verb, _kind, _name: fault if verb == "apply" else None
+    with pytest.raises(KubeError, match="later"):
+        world.reconcile()
+
+
+def test_an_event_that_cannot_be_written_fails_nothing() -> None:
+    world = World()
+    refusal = KubeError(403, "Forbidden", "no events")
+    world.kube.fault = lambda verb, kind, _: refusal if kind.kind == "Event" else None
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "Starting")
+
+
+def test_a_status_never_lands_on_another_object_of_the_same_name() -> None:
+    world = World()
+    world.reconcile()
+    world.edit(replicas=2)
+
+    def swap(verb: str, kind: Any, _name: str) -> None:
+        if verb == "status":
+            world.resource["metadata"]["uid"] = "another"
+
+    world.kube.fault = swap
+    before = dict(world.status)
+    world.reconcile()
+    assert world.status == before
+
+
+AUTOSCALED = {
+    "autoscaling": {
+        "minReplicas": 1,
+        "maxReplicas": 4,
+        "queueDepth": 4,
+        "scaleDownStabilization": "60s",
+    }
+}
+
+
+def test_a_queue_adds_replicas_and_an_idle_window_removes_them() -> None:
+    world = running(**AUTOSCALED)
+    world.load(waiting=11)
+    world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 3
+    assert world.status["desiredReplicas"] == 3
+    assert world.status["queue"] == 11
+    assert world.condition("Autoscaling") == ("True", "Active")
+    assert "Autoscaled" in world.events()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    for _ in range(14):
+        world.seconds += 5
+        world.load(waiting=0)
+        world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 1
+
+
+def test_a_restarted_operator_starts_from_the_live_replicas() -> None:
+    world = running(**AUTOSCALED)
+    world.load(waiting=11)
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.restart_operator()
+    world.seconds += 1000
+    world.load(waiting=0)
+    world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 3
+
+
+def test_spec_replicas_have_no_effect_beside_autoscaling() -> None:
+    world = running(**AUTOSCALED)
+    world.edit(replicas=4)
+    world.load(waiting=0)
+    world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 1
+
+
+def test_without_samples_the_replicas_hold_and_it_is_said() -> None:
+    world = running(**AUTOSCALED)
+    world.autoscaler.snapshot = Snapshot(0.0, error="http://prometheus: refused")
+    world.reconcile()
+    assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
+    world.load(waiting=100)
+    world.seconds += 61  # the snapshot is too old by now
+    world.reconcile()
+    assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
+    assert world.deployment["spec"]["replicas"] == 1
+
+
+def test_without_prometheus_the_condition_says_so() -> None:
+    world = running(prometheus=False, **AUTOSCALED)
+    assert world.condition("Autoscaling") == ("False", "PrometheusNotConfigured")
+
+
+def test_new_bounds_hold_at_once() -> None:
+    world = running(**AUTOSCALED)
+    world.edit(autoscaling={"minReplicas": 2, "maxReplicas": 3})
+    world.autoscaler.snapshot = None
+    world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 2
+
+
+def test_switching_autoscaling_off_gives_the_replicas_back_to_the_spec() -> None:
+    world = running(**AUTOSCALED)
+    live = world.resource
+    spec = {key: value for key, value in live["spec"].items() if key != "autoscaling"}
+    world.kube.put(LLM_DEPLOYMENT, {**live, "spec": {**spec, "replicas": 2}})
+    world.reconcile()
+    assert world.deployment["spec"]["replicas"] == 2
+    assert world.condition("Autoscaling") == ("False", "Disabled")
+    assert "queue" not in world.status
