@@ -59,23 +59,15 @@ def test_the_credentials_of_the_download_reach_the_download_alone() -> None:
     assert "token" not in str(serve)
 
 
-def test_a_downloaded_model_is_served_from_the_folder_it_was_fetched_to() -> None:
+def test_a_downloaded_model_is_served_from_where_it_was_fetched_to_without_a_hub() -> None:
     spec = pod_spec(model=SOURCES[1])
     (fetch,), (serve,) = spec["initContainers"], spec["containers"]
     folder = fetch["args"][fetch["args"].index("--to") + 1]
     assert fetch["args"][:2] == ["fetch", "hf://org/name"]
-    assert serve["args"][:2] == ["serve", folder]
+    assert serve["args"][:4] == ["serve", "hf://org/name", "--download-dir", folder]
     mounts = {mount["name"]: mount for mount in serve["volumeMounts"]}
-    assert folder.startswith(mounts["models"]["mountPath"] + "/")
-    assert mounts["models"]["readOnly"] is True
-
-
-def test_two_revisions_of_a_model_never_share_a_folder() -> None:
-    folders = {
-        pod_spec(model={"uri": uri})["containers"][0]["args"][1]
-        for uri in ("hf://org/name", "hf://org/name@v2", "hf://org/name2")
-    }
-    assert len(folders) == 3
+    assert mounts["models"] == {"name": "models", "mountPath": folder, "readOnly": True}
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in serve["env"]
 
 
 def test_a_claim_is_mounted_read_only_and_served_by_path() -> None:

@@ -35,7 +35,7 @@ PLURAL = "llmdeployments"
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _URI = re.compile(
     rf"^(hf://{_SEGMENT}/{_SEGMENT}(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
-    rf"|s3://[a-z0-9][a-z0-9.-]*(/{_SEGMENT})*/?"
+    rf"|s3://[a-z0-9][a-z0-9.-]*(/{_SEGMENT})+/?"
     rf"|pvc://[a-z0-9][a-z0-9.-]*(/{_SEGMENT})*/?"
     r"|builtin://[a-z0-9][a-z0-9-]*)$"
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from octavo_operator.api.quantity import duration_seconds, quantity_bytes
 from octavo_operator.api.v1alpha1 import EngineSpec, LLMDeploymentSpec, ModelSpec
-from octavo_operator.manifest import digest
 from octavo_operator.render.metadata import HTTP_PORT, OPS_PORT
 
 MODELS_PATH = "/models"
@@ -14,6 +13,8 @@ CLAIM_PATH = "/claim"
 def serve_arguments(name: str, spec: LLMDeploymentSpec) -> list[str]:
     """`octavo serve …` without the program's name."""
     arguments = ["serve", model_argument(spec.model)]
+    if spec.model.is_downloaded:
+        arguments += ["--download-dir", MODELS_PATH]
     for served_name in spec.model.served_names or (name,):
         arguments += ["--served-model-name", served_name]
     arguments += ["--host", "0.0.0.0", "--port", str(HTTP_PORT), "--ops-port", str(OPS_PORT)]  # noqa: S104
@@ -23,23 +24,15 @@ def serve_arguments(name: str, spec: LLMDeploymentSpec) -> list[str]:
 
 def fetch_arguments(model: ModelSpec) -> list[str]:
     """`octavo fetch …` without the program's name."""
-    return ["fetch", model.uri, "--to", model_argument(model)]
+    return ["fetch", model.uri, "--to", MODELS_PATH]
 
 
 def model_argument(model: ModelSpec) -> str:
-    """What `octavo serve` is given: the folder that holds the model, or the built-in's URI.
-
-    A downloaded model has a folder of its own per URI, so that a changed URI never meets the files
-    of the old one in a shared cache.
-    """
-    match model.scheme:
-        case "builtin":
-            return model.uri
-        case "pvc":
-            path = model.uri.removeprefix("pvc://").partition("/")[2].rstrip("/")
-            return f"{CLAIM_PATH}/{path}" if path else CLAIM_PATH
-        case "hf" | "s3":
-            return f"{MODELS_PATH}/{digest(model.uri, 16)}"
+    """What `octavo serve` is given: the URI, or for `pvc://` the folder in the mounted claim."""
+    if model.scheme != "pvc":
+        return model.uri
+    path = model.uri.removeprefix("pvc://").partition("/")[2].rstrip("/")
+    return f"{CLAIM_PATH}/{path}" if path else CLAIM_PATH
 
 
 def claim_name(model: ModelSpec) -> str:

@@ -130,6 +130,9 @@ def _serve_container(context: RenderContext) -> dict[str, Any]:
         "resources": _resources(spec.resources),
         **_probes(duration_seconds(spec.rollout.progress_deadline)),
     }
+    if spec.model.is_downloaded:
+        # The fetching container did it all: serving asks no hub, so it needs no credentials.
+        container["env"].append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if spec.auth:
         reference = spec.auth.secret_ref
         container["env"].append(
