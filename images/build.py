@@ -7,12 +7,14 @@ script can read. Unchanged inputs build nothing; a change of our code builds one
 import argparse
 import os
 import sys
+import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from images import base, network, paths, registry
+from images.context import write_context
 from images.engine import Engine, EngineChoice, choose_engine
 from images.errors import BuildError
 from images.inputs import ImageName, image_tag, inputs_of, source_id
@@ -154,20 +156,20 @@ def _build(engine: Engine, image: ImageName, reference: str, arguments: Mapping[
     known = engine.tags(reference.rpartition(":")[0])
     needed = _NEEDED_AGAIN_GIGABYTES if known else _NEEDED_GIGABYTES[image]
     require_free_disk(paths.images_folder(), needed, f"building octavo-{image}")
-    secrets = network.write_secrets(paths.images_folder(), extra=engine.run_environment)
-    request = BuildRequest(
-        context=root,
-        containerfile=root / inputs_of(image).containerfile,
-        reference=reference,
-        arguments={**arguments, "SOURCE_ID": source_id(root, image), "VERSION": _version(root)},
-        secrets=secrets.by_id(),
-        kept_stages=("tools", "dependencies"),
-    )
-    try:
+    with tempfile.TemporaryDirectory(dir=paths.images_folder(), prefix="build-") as scratch:
+        context = Path(scratch) / "context"
+        write_context(root, image, context)
+        secrets = network.write_secrets(Path(scratch), extra=engine.run_environment)
+        request = BuildRequest(
+            context=context,
+            containerfile=context / inputs_of(image).containerfile,
+            reference=reference,
+            arguments={**arguments, "SOURCE_ID": source_id(root, image), "VERSION": _version(root)},
+            secrets=secrets.by_id(),
+            kept_stages=("tools", "dependencies"),
+        )
         with step(f"{image.repository}: build"):
             engine.build(request)
-    finally:
-        secrets.build_env.unlink(missing_ok=True)
 
 
 def _push(engine: Engine, target: str, reference: str, local: str) -> None:

@@ -43,6 +43,8 @@ class Buildah:
                 "run as root"
             )
         install_packages("buildah")
+        for left in self._folder.glob("build-*"):
+            shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
         self._quietly("rm", "--all")
@@ -146,8 +148,6 @@ class Buildah:
 def _build_arguments(request: BuildRequest) -> list[str]:
     command = ["build", "--isolation", "chroot", "--layers", "--format", "oci", "--pull=never"]
     command += ["--file", str(request.containerfile)]
-    if request.ignore_file.is_file():
-        command += ["--ignorefile", str(request.ignore_file)]
     for name, value in request.arguments.items():
         command += ["--build-arg", f"{name}={value}"]
     for secret, path in request.secrets.items():

@@ -19,8 +19,3 @@ class BuildRequest:
     arguments: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Path] = field(default_factory=dict)
     kept_stages: tuple[str, ...] = ()
-
-    @property
-    def ignore_file(self) -> Path:
-        """The list of what stays out of the context, by BuildKit's naming rule."""
-        return self.containerfile.with_name(f"{self.containerfile.name}.dockerignore")
