@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from octavo.beam_search import BeamSearchParams
     from octavo.llm import LLM
     from octavo.outputs import CompletionOutput, RequestOutput
     from octavo.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams", "__version__"]
+__all__ = [
+    "LLM",
+    "BeamSearchParams",
+    "CompletionOutput",
+    "RequestOutput",
+    "SamplingParams",
+    "__version__",
+]
 
 _HOMES = {
     "LLM": "octavo.llm",
+    "BeamSearchParams": "octavo.beam_search",
     "SamplingParams": "octavo.sampling_params",
     "RequestOutput": "octavo.outputs",
     "CompletionOutput": "octavo.outputs",

@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from octavo import model_source
+from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.engine.core import EngineCore
 from octavo.engine.detokenizer import TokenTexts
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.engine.output_processor import RequestState
 from octavo.errors import InvalidParameterError, OctavoError
-from octavo.outputs import FinishReason, RequestOutput
+from octavo.outputs import CompletionOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.executor import create_executor
@@ -134,6 +135,30 @@ class LLM:
             prompts.append((text, token_ids))
         return self._run(prompts, _one_each(sampling_params, len(prompts)))
 
+    def beam_search(
+        self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams | None = None
+    ) -> list[RequestOutput]:
+        """The most probable completions of every prompt that a beam search finds, best first.
+
+        All beams of all prompts run in one batch per token. Each token recomputes its beam's prefix, so
+        the cost grows with the square of the length.
+
+        Raises: as `generate`.
+        """
+        params = params or BeamSearchParams()
+        tokenized = [self._tokenize(prompt) for prompt in _as_list(prompts)]
+        eos_token_ids = self._engine().eos_token_ids
+        searches = [
+            BeamSearch(params, eos_token_ids, room=max(1, self.max_model_len - len(token_ids)))
+            for _, token_ids in tokenized
+        ]
+        while running := [i for i, search in enumerate(searches) if not search.is_done]:
+            self._extend_beams([(tokenized[i][1], searches[i]) for i in running])
+        return [
+            self._beam_output(text, token_ids, search)
+            for (text, token_ids), search in zip(tokenized, searches, strict=True)
+        ]
+
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
 
@@ -180,6 +205,40 @@ class LLM:
         finally:
             core.abort(states)  # whatever was interrupted must not run on in the next call
         return [state.to_request_output() for state in states.values()]
+
+    def _extend_beams(self, searches: Sequence[tuple[list[int], BeamSearch]]) -> None:
+        """One more token for every live beam of these (prompt, search) pairs."""
+        prefixes = [
+            (None, [*prompt, *beam.token_ids])
+            for prompt, search in searches
+            for beam in search.live
+        ]
+        sampling = SamplingParams(
+            temperature=0.0, max_tokens=1, logprobs=searches[0][1].num_candidates
+        )
+        outputs = iter(self._run(prefixes, [sampling] * len(prefixes)))
+        for _, search in searches:
+            found = []
+            for _ in search.live:
+                (candidates,) = next(outputs).outputs[0].logprobs or [{}]
+                found.append({token: entry.logprob for token, entry in candidates.items()})
+            search.advance(found)
+
+    def _beam_output(
+        self, prompt: str | None, prompt_token_ids: list[int], search: BeamSearch
+    ) -> RequestOutput:
+        completions = [
+            CompletionOutput(
+                index=index,
+                text=self._tokenizer.decode(beam.token_ids),
+                token_ids=list(beam.token_ids),
+                cumulative_logprob=beam.logprob,
+                finish_reason=(FinishReason.STOP if beam.is_ended else FinishReason.LENGTH).value,
+            )
+            for index, beam in enumerate(search.best)
+        ]
+        name = str(next(self._request_numbers))
+        return RequestOutput(name, prompt, prompt_token_ids, completions, finished=True)
 
     def _engine(self) -> EngineCore:
         if self._core is None:

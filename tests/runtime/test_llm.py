@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from octavo import LLM, SamplingParams
+from octavo.beam_search import BeamSearchParams
 from octavo.errors import (
     ContextLengthExceededError,
     InvalidParameterError,
@@ -153,6 +154,36 @@ def test_chat_goes_through_the_template(llm: LLM) -> None:
     assert tokens_of([one, two, alone]) == tokens_of([completed]) * 3
 
 
+@pytest.mark.parametrize("ignore_eos", [True, False])
+def test_beam_search_finds_what_transformers_finds(
+    model: Model, llm: LLM, ignore_eos: bool
+) -> None:
+    params = BeamSearchParams(beam_width=3, max_tokens=12, ignore_eos=ignore_eos)
+    for prompt in model.prompts[1:3]:
+        expected = model.reference.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=12,
+            num_beams=3,
+            num_return_sequences=3,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+            pad_token_id=0,
+            **({"eos_token_id": None} if ignore_eos else {}),
+        )
+        (output,) = llm.beam_search([prompt], params)
+        got = [completion.token_ids for completion in output.outputs]
+        wanted = [row.tolist() for row in expected.sequences[:, len(prompt) :]]
+        assert got == [row[: len(tokens)] for row, tokens in zip(wanted, got, strict=True)]
+        scores = [
+            completion.cumulative_logprob / len(completion.token_ids)
+            for completion in output.outputs
+            if completion.cumulative_logprob is not None
+        ]
+        assert scores == pytest.approx(expected.sequences_scores.tolist(), abs=1e-4)
+
+
 def test_a_prompt_that_is_too_long_is_refused_and_nothing_stays(model: Model, llm: LLM) -> None:
     with pytest.raises(
         ContextLengthExceededError, match="has 300 tokens, but the context holds 256"
@@ -160,6 +191,11 @@ def test_a_prompt_that_is_too_long_is_refused_and_nothing_stays(model: Model, ll
         llm.generate([model.prompts[0], [1] * 300], GREEDY)
     assert llm.stats.num_waiting == 0
     assert tokens_of(llm.generate(model.prompts[:1], GREEDY)) == model.expected[:1]
+
+
+def test_beam_search_refuses_a_prompt_that_is_too_long(llm: LLM) -> None:
+    with pytest.raises(ContextLengthExceededError, match="has 256 tokens"):
+        llm.beam_search([[1] * 256])
 
 
 def test_what_is_no_prompt_is_refused(llm: LLM) -> None:

@@ -88,6 +88,11 @@ class EngineCore:
             phases=info.phases,
         )
 
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end a sequence unless its request ignores them."""
+        return self._executor.info.eos_token_ids
+
     def add(self, request: AddRequest) -> None:
         """Queues the request's n completions behind all that came before with its priority.
 

@@ -1,0 +1,115 @@
+"""Beam search as pure arithmetic over log-probabilities; `LLM.beam_search` feeds it with the engine's.
+
+The search of Sutskever et al. (2014) with the length penalty of Wu et al. (2016): per step every live beam
+is extended by its best tokens and the `beam_width` best extensions go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from octavo.errors import InvalidParameterError
+from octavo.sampling_params import MAX_LOGPROBS
+
+MAX_BEAM_WIDTH = MAX_LOGPROBS // 2
+
+
+@dataclass(frozen=True, slots=True)
+class BeamSearchParams:
+    """Raises `InvalidParameterError` when built with a value out of range.
+
+    Args:
+        beam_width: Beams that are kept, and completions that come back; at most 10.
+        max_tokens: Tokens to generate at most.
+        length_penalty: Beams are ranked by log-probability divided by length to this power.
+        ignore_eos: Go on after the model's end-of-sequence token.
+    """
+
+    beam_width: int = 4
+    max_tokens: int = 16
+    length_penalty: float = 1.0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.beam_width <= MAX_BEAM_WIDTH:
+            raise InvalidParameterError(
+                "beam_width",
+                f"beam_width is {self.beam_width}; it must lie in [1, {MAX_BEAM_WIDTH}].",
+            )
+        if self.max_tokens < 1:
+            raise InvalidParameterError(
+                "max_tokens", f"max_tokens is {self.max_tokens}; it must be at least 1."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Beam:
+    """A completion so far; `logprob` is the sum over its tokens. `is_ended`: by end of sequence."""
+
+    token_ids: tuple[int, ...] = ()
+    logprob: float = 0.0
+    is_ended: bool = False
+
+
+@dataclass(slots=True)
+class BeamSearch:
+    """The beams of one prompt. Call `advance` until `is_done`.
+
+    Args:
+        params: The search's parameters.
+        eos_token_ids: Tokens that end a beam, unless `params.ignore_eos`.
+        room: Tokens that the context holds after the prompt.
+        live: Beams to be extended.
+        ended: Beams that reached the end of sequence.
+    """
+
+    params: BeamSearchParams
+    eos_token_ids: Collection[int]
+    room: int
+    live: list[Beam] = field(default_factory=lambda: [Beam()])
+    ended: list[Beam] = field(default_factory=list)
+
+    @property
+    def num_candidates(self) -> int:
+        """Tokens to look at per beam: twice the width, so that ended ones leave enough to go on."""
+        return 2 * self.params.beam_width
+
+    @property
+    def is_done(self) -> bool:
+        if not self.live or len(self.live[0].token_ids) >= min(self.params.max_tokens, self.room):
+            return True
+        if len(self.ended) < self.params.beam_width:
+            return False
+        # A live beam only loses probability: when the best of them ranks below all, none can come in.
+        return self._score(self.live[0]) <= min(map(self._score, self._best_ended()))
+
+    @property
+    def best(self) -> list[Beam]:
+        """The `beam_width` best beams, ended or cut off, best first."""
+        beams = sorted([*self.ended, *self.live], key=self._score, reverse=True)
+        return beams[: self.params.beam_width]
+
+    def advance(self, next_logprobs: Sequence[Mapping[int, float]]) -> None:
+        """Extends the live beams; `next_logprobs[i]` are the best tokens after `live[i]`."""
+        extensions = sorted(
+            (
+                Beam((*beam.token_ids, token_id), beam.logprob + logprob, self._ends(token_id))
+                for beam, logprobs in zip(self.live, next_logprobs, strict=True)
+                for token_id, logprob in logprobs.items()
+            ),
+            key=lambda beam: beam.logprob,
+            reverse=True,
+        )
+        width = self.params.beam_width
+        self.ended += [beam for beam in extensions[:width] if beam.is_ended]
+        self.live = [beam for beam in extensions if not beam.is_ended][:width]
+
+    def _ends(self, token_id: int) -> bool:
+        return not self.params.ignore_eos and token_id in self.eos_token_ids
+
+    def _best_ended(self) -> list[Beam]:
+        return sorted(self.ended, key=self._score, reverse=True)[: self.params.beam_width]
+
+    def _score(self, beam: Beam) -> float:
+        return float(beam.logprob / max(1, len(beam.token_ids)) ** self.params.length_penalty)
