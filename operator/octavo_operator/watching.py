@@ -91,8 +91,6 @@ async def _operator(
         identity=_IDENTITY,
         clusterwide=not namespaces,
         namespaces=namespaces,
-        # By default kopf asks for the user's name, and a pod's user has none.
-        identity="octavo-operator",  # type: ignore[arg-type]  # kopf does not export the type
         stop_flag=stop,
     )
 
