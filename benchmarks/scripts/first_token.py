@@ -1,4 +1,4 @@
-"""Asks until a first token streams: python first_token.py URL MODEL. Runs in a pod, imports nothing of ours."""
+"""Asks until a first token streams: first_token.py URL MODEL. Runs in a pod, imports nothing of ours."""
 
 import json
 import sys
