@@ -96,7 +96,6 @@ class Cluster:
                 f"{self.name} is a cluster of your own, so its registry is yours too",
                 hint="Push the image there and name it in full.",
             )
-        images.pod_reference(reference) if not Path(reference).is_file() else None
         with exclusive(self.layout):
             found = _running_engine(self.layout)
             return images.load_image(reference, found, self.layout)
@@ -237,7 +236,8 @@ def _is_whole(docker: engine.Engine, name: str, layout: Layout) -> bool:
         with step(f"Start the nodes {', '.join(stopped)} again"):
             docker.call("start", *stopped)
     kind.write_kubeconfig(docker, name, layout)
-    wait = ["wait", "--for=condition=Ready", "nodes", "--all"]
+    # By name: a test may have made Node objects that no kubelet stands behind.
+    wait = ["wait", "--for=condition=Ready", *(f"node/{node}" for node in containers)]
     command: list[str | Path] = [binaries.kubectl(layout), "--kubeconfig", layout.kubeconfig(name)]
     return succeeds(
         [*command, *wait, f"--timeout={_NODE_READY_SECONDS}s"],

@@ -23,8 +23,8 @@ from pathlib import Path
 from e2e.cluster import binaries, debian, outbound
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout
-from e2e.cluster.process import run, start_time, succeeds, wait_until_gone
-from e2e.cluster.progress import step
+from e2e.cluster.process import run, succeeds, wait_until_gone
+from e2e.cluster.progress import say, step
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
@@ -63,14 +63,18 @@ class Engine:
         return succeeds([self.docker, "image", "inspect", reference], env=self.environment)
 
     def pull(self, reference: str, timeout_seconds: float = 600) -> bool:
-        """Pull the image unless it is there; False when it can't be had in time."""
+        """Pull the image unless it is there; False when it can't be had in time.
+
+        Where no registry can be reached the engine gives up by itself within seconds.
+        """
         if self.has_image(reference):
             return True
-        return succeeds(
-            [self.docker, "pull", "--quiet", reference],
-            env=self.environment,
-            timeout_seconds=timeout_seconds,
-        )
+        command = [self.docker, "pull", "--quiet", reference]
+        with step(f"Pull {reference.partition('@')[0]}"):
+            pulled = succeeds(command, env=self.environment, timeout_seconds=timeout_seconds)
+            if not pulled:
+                say("it can't be had here")
+        return pulled
 
 
 def running_engine(layout: Layout) -> Engine | None:
@@ -94,7 +98,7 @@ def users_engine() -> Engine | None:
 
 def stop(layout: Layout) -> None:
     """End our engine, if it runs, and take away all that it brought onto the machine."""
-    pid = _recorded_pid(layout)
+    pid = find_process(layout.engine)
     if pid is not None:
         with step("Stop the container engine"):
             _ask_to_end(pid)
@@ -105,8 +109,7 @@ def stop(layout: Layout) -> None:
     _remove_cgroups()
     _remove_old_key(layout)
     shutil.rmtree(layout.engine / "exec", ignore_errors=True)
-    for name in ("engine.json", "docker.sock"):
-        (layout.engine / name).unlink(missing_ok=True)
+    layout.engine_socket.unlink(missing_ok=True)
 
 
 def lacks_sys_resource(status: str) -> bool:
@@ -123,7 +126,7 @@ def this_machine_lacks_sys_resource() -> bool:
 
 
 def _ours_if_running(layout: Layout) -> Engine | None:
-    if _recorded_pid(layout) is None:
+    if find_process(layout.engine) is None:
         return None
     engine = _client(layout, debian.engine_packages(layout))
     return engine if _answers(engine) else None
@@ -161,7 +164,8 @@ def _start(layout: Layout) -> Engine:
     with step("Start the distribution's Docker engine for Octavo alone"):
         layout.engine.mkdir(parents=True, exist_ok=True)
         (layout.engine / "daemon.json").write_text("{}\n")
-        had_key, had_folder = _OLD_KEY.exists(), _OLD_KEY.parent.exists()
+        before = {"key": _OLD_KEY.exists(), "folder": _OLD_KEY.parent.exists()}
+        (layout.engine / "etc-docker.json").write_text(json.dumps(before))
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*_namespaces(environment), *_daemon(layout, environment, runtime)],
@@ -171,13 +175,6 @@ def _start(layout: Layout) -> Engine:
                 env=environment,
                 start_new_session=True,
             )
-        record = {
-            "pid": process.pid,
-            "start_time": start_time(process.pid),
-            "had_key": had_key,
-            "had_folder": had_folder,
-        }
-        (layout.engine / "engine.json").write_text(json.dumps(record))
         engine = _client(layout, packages)
         deadline = time.monotonic() + _START_SECONDS
         while not _answers(engine):
@@ -221,28 +218,35 @@ def _daemon(layout: Layout, environment: Mapping[str, str], runtime: Path | None
     return command
 
 
-def _record(layout: Layout) -> dict[str, int]:
-    try:
-        record: dict[str, int] = json.loads((layout.engine / "engine.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return record
+def find_process(folder: Path, processes: Path = Path("/proc")) -> int | None:
+    """The pid of the process that holds the engine of this folder's namespaces, if one runs.
 
-
-def _recorded_pid(layout: Layout) -> int | None:
-    """The pid of the engine that we started, if that very process still runs."""
-    record = _record(layout)
-    pid = record.get("pid")
-    return pid if pid is not None and start_time(pid) == record["start_time"] else None
+    It is found by its arguments, so nothing written down can be lost or be out of date.
+    """
+    argument = f"--data-root={folder / 'data'}"
+    for entry in processes.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if Path(words[0].decode(errors="replace")).name == "unshare" and argument.encode() in words:
+            return int(entry.name)
+    return None
 
 
 def _remove_old_key(layout: Layout) -> None:
-    record = _record(layout)
-    if not record.get("had_key", True):
+    record = layout.engine / "etc-docker.json"
+    if not record.exists():
+        return
+    before = json.loads(record.read_text())
+    if not before["key"]:
         _OLD_KEY.unlink(missing_ok=True)
-        if not record["had_folder"]:
-            with contextlib.suppress(OSError):
-                _OLD_KEY.parent.rmdir()
+    if not before["folder"]:
+        with contextlib.suppress(OSError):
+            _OLD_KEY.parent.rmdir()
+    record.unlink()
 
 
 def _ask_to_end(pid: int) -> None:

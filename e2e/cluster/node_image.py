@@ -25,7 +25,6 @@ from e2e.cluster.paths import Layout, manifests_folder, tools_folder
 from e2e.cluster.process import run, succeeds
 from e2e.cluster.progress import step
 
-_PULL_PROBE_SECONDS = 15
 _PULL_SECONDS = 900
 
 
@@ -55,24 +54,21 @@ def wanted_source() -> NodeImageSource:
         raise ClusterError(f"OCTAVO_NODE_IMAGE is {value!r}; it must be one of {allowed}") from None
 
 
-def can_pull(engine: Engine, reference: str) -> bool:
-    """Whether the engine's registry tells of the image within a few seconds."""
-    command = [engine.docker, "manifest", "inspect", reference]
-    return succeeds(command, env=engine.environment, timeout_seconds=_PULL_PROBE_SECONDS)
-
-
 def built_reference() -> str:
     """The name of our own image: its tag hashes what it is made of."""
-    digest = hashlib.sha256()
-    inputs = [tools_folder().glob("*/go.sum"), manifests_folder().glob("default-*.yaml")]
-    inputs.append((tools_folder() / "kubernetes/nodeagent").glob("*.go"))
+    tools = [versions.GO_TOOLS[name] for name in versions.NODE_BINARIES]
+    modules = sorted({tool.module for tool in tools})
     here = Path(__file__).parent
-    names = ("versions.py", "node_rootfs.py", "control_plane_images.py", "node_image.py")
-    for path in sorted([path for found in inputs for path in found]):
-        digest.update(path.read_bytes())
-    for name in names:
-        digest.update((here / name).read_bytes())
-    digest.update(str(this_machine_lacks_sys_resource()).encode())
+    files = [
+        *(path for name in modules for path in sorted((tools_folder() / name).rglob("*.*"))),
+        *sorted(manifests_folder().glob("default-*.yaml")),
+        here / "node_rootfs.py",
+        here / "control_plane_images.py",
+    ]
+    packages = (versions.NODE_DEBIAN_SUITE, versions.NODE_DEBIAN_PACKAGES)
+    digest = hashlib.sha256(repr((tools, packages, this_machine_lacks_sys_resource())).encode())
+    for file in files:
+        digest.update(file.read_bytes())
     return f"localhost/octavo-node:{versions.KUBERNETES}-{digest.hexdigest()[:12]}"
 
 
@@ -84,10 +80,8 @@ def ensure_node_image(engine: Engine, layout: Layout) -> NodeImage:
         return NodeImage(built, is_published=False)
     if source is not NodeImageSource.BUILT:
         published = versions.PUBLISHED_NODE_IMAGE
-        if engine.has_image(published) or can_pull(engine, published):
-            with step(f"Pull {published.partition('@')[0]}"):
-                if engine.pull(published, _PULL_SECONDS):
-                    return NodeImage(published, is_published=True)
+        if engine.pull(published, _PULL_SECONDS):
+            return NodeImage(published, is_published=True)
         if source is NodeImageSource.PUBLISHED:
             raise ClusterError(
                 f"{published} can't be pulled",
@@ -105,7 +99,7 @@ def _build(engine: Engine, reference: str, layout: Layout) -> None:
             "No node image can be pulled, and building one needs root",
             hint="Let Docker reach docker.io, or run this as root on Debian or Ubuntu.",
         )
-    for binary in versions.GO_TOOLS:
+    for binary in versions.NODE_BINARIES:
         binaries.go_tool(binary, layout)
     work = layout.node_image
     shutil.rmtree(work, ignore_errors=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +44,7 @@ def run(
             text=True,
             errors="replace",
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     except FileNotFoundError as error:
         raise ClusterError(f"The program {arguments[0]} was not found") from error
@@ -98,6 +101,12 @@ def wait_until_gone(pid: int, timeout_seconds: float) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def _end_with_parent() -> None:
+    """In the child: be killed when our own process is, which then can't do it itself."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from e2e.cluster import binaries, registry, versions
 from e2e.cluster.engine import Engine
 from e2e.cluster.image_archive import Image, layer_of_folder
-from e2e.cluster.node_image import can_pull, load
+from e2e.cluster.node_image import load
 from e2e.cluster.paths import Layout, manifests_folder
 from e2e.cluster.progress import step
 
@@ -31,15 +31,15 @@ def ensure_image(engine: Engine, layout: Layout) -> str:
 
     Debian's package would need no build, but it is compiled without Kubernetes' discovery.
     """
-    published = versions.PUBLISHED_PROMETHEUS_IMAGE
-    if engine.has_image(published) or can_pull(engine, published):
-        return published  # the nodes pull it themselves
+    source = versions.PUBLISHED_PROMETHEUS_IMAGE
     name = f"octavo-prometheus:{versions.PROMETHEUS}"
-    local = f"localhost/{name}"
-    if not engine.has_image(local):
-        _build(engine, local, layout)
-    registry.push(engine, local, f"{registry.ADDRESS}/{name}", layout.logs / "push.log")
-    return f"{registry.ADDRESS}/{name}"
+    if engine.has_image(f"localhost/{name}") or not engine.pull(source):
+        source = f"localhost/{name}"
+    if not engine.has_image(source):
+        _build(engine, source, layout)
+    target = f"{registry.ADDRESS}/{name}"
+    registry.push(engine, source, target, layout.logs / "push.log")
+    return target
 
 
 def _build(engine: Engine, reference: str, layout: Layout) -> None:

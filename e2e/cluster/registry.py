@@ -19,7 +19,7 @@ from e2e.cluster import binaries, kind, versions
 from e2e.cluster.engine import Engine
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.image_archive import Image, layer_of_folder
-from e2e.cluster.node_image import can_pull, load
+from e2e.cluster.node_image import load
 from e2e.cluster.paths import Layout
 from e2e.cluster.process import run, succeeds
 from e2e.cluster.progress import say, step
@@ -94,10 +94,10 @@ def remove_registry(engine: Engine) -> None:
 def teach_nodes(engine: Engine, nodes: list[str]) -> None:
     """Tell each node's containerd where `localhost:5001` is for it."""
     folder = f"/etc/containerd/certs.d/{ADDRESS}"
+    hosts = f'[host."http://{CONTAINER}:5000"]\n'
     for node in nodes:
-        engine.call("exec", node, "mkdir", "-p", folder)
-        hosts = f'[host."http://{CONTAINER}:5000"]\n'
-        engine.call("exec", "--interactive", node, "tee", f"{folder}/hosts.toml", stdin=hosts)
+        write = ["install", "-D", "--mode=0644", "/dev/stdin", f"{folder}/hosts.toml"]
+        engine.call("exec", "--interactive", node, *write, stdin=hosts)
 
 
 def data_bytes(layout: Layout) -> int:
@@ -153,10 +153,8 @@ def _image(engine: Engine, layout: Layout) -> str:
     """The published registry where it can be pulled, else one static binary as an image."""
     if engine.has_image(_IMAGE):
         return _IMAGE
-    published = versions.PUBLISHED_REGISTRY_IMAGE
-    can = engine.has_image(published) or can_pull(engine, published)
-    if can and engine.pull(published):
-        return published
+    if engine.pull(versions.PUBLISHED_REGISTRY_IMAGE):
+        return versions.PUBLISHED_REGISTRY_IMAGE
     binary = binaries.go_tool("registry", layout)
     work = layout.registry / "image"
     shutil.rmtree(work, ignore_errors=True)

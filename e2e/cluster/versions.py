@@ -70,9 +70,10 @@ NODE_DEBIAN_PACKAGES = (
 # What a machine without Docker lacks; unpacked into the cache, never installed.
 ENGINE_DEBIAN_PACKAGES = ("docker.io", "iptables", "nftables", "debootstrap")
 
-# Published kubectl and kind on PATH are used from these minor versions on.
-OLDEST_KIND = (0, 30)
-KUBECTL_MINORS = (35, 36, 37)
+# What is taken from PATH: kind that knows the node image, kubectl within one minor version of
+# both node images.
+OLDEST_KIND = (0, 33)
+KUBECTL_MINORS = (36, 37)
 HELM_MAJORS = (3, 4)
 
 
@@ -139,3 +140,14 @@ GO_TOOLS: dict[str, GoTool] = {
         ),
     )
 }
+
+NODE_BINARIES = (
+    "coredns",
+    "etcd",
+    "pause",
+    "nodeagent",
+    "crictl",
+    *(tool.binary for tool in GO_TOOLS.values() if tool.module == "containerd"),
+    *(tool.binary for tool in GO_TOOLS.values() if tool.package.startswith("k8s.io/kubernetes/")),
+)
+"""What a node image of our own holds."""
