@@ -1,0 +1,226 @@
+"""What the API server takes and what it answers to a wrong spec: the field and a sentence."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+
+from .conftest import Admin, Answer
+
+MINIMAL = {"model": {"uri": "builtin://demo"}}
+
+
+def path(namespace: str, name: str = "") -> str:
+    base = f"/apis/octavo.dev/v1alpha1/namespaces/{namespace}/llmdeployments"
+    return f"{base}/{name}" if name else base
+
+
+def create(admin: Admin, namespace: str, name: str = "llama", **spec: Any) -> Answer:
+    body = {
+        "apiVersion": "octavo.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name},
+        "spec": {**MINIMAL, **copy.deepcopy(spec)},
+    }
+    return admin.request("POST", f"{path(namespace)}?fieldValidation=Strict", body)
+
+
+FULL: dict[str, Any] = {
+    "model": {
+        "uri": "hf://meta-llama/Llama-3.1-8B-Instruct@main",
+        "servedNames": ["llama-3.1-8b", "llama"],
+        "secretRef": {"name": "hf-token"},
+        "cache": {"size": "50Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"},
+    },
+    "engine": {
+        "maxModelLen": 8192,
+        "maxNumSeqs": 64,
+        "maxNumBatchedTokens": 2048,
+        "maxQueuedRequests": 256,
+        "gpuMemoryUtilization": "0.9",
+        "kvCacheMemory": "2Gi",
+        "blockSize": 16,
+        "dtype": "bfloat16",
+        "loadFormat": "safetensors",
+        "enforceEager": False,
+        "seed": 0,
+    },
+    "autoscaling": {
+        "minReplicas": 1,
+        "maxReplicas": 8,
+        "queueDepth": 4,
+        "scaleDownStabilization": "5m",
+    },
+    "resources": {"gpu": 1, "gpuResource": "nvidia.com/gpu", "cpu": 8, "memory": "64Gi"},
+    "scheduling": {
+        "nodeSelector": {"node.kubernetes.io/instance-type": "g6"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "runtimeClassName": "nvidia",
+        "priorityClassName": "high",
+    },
+    "rollout": {"strategy": "Auto", "drainTimeout": "5m", "progressDeadline": "30m"},
+    "auth": {"secretRef": {"name": "keys", "key": "token"}},
+    "replicas": 2,
+}
+
+
+def test_a_spec_with_every_field_is_taken_whole_and_read_alike(
+    admin: Admin, namespace: str
+) -> None:
+    answer = create(admin, namespace, **FULL)
+    assert answer.status == 201, answer.message
+    assert answer.body["spec"] == FULL
+    assert set(FULL) == {field.alias for field in LLMDeploymentSpec.model_fields.values()}
+    assert LLMDeploymentSpec.model_validate(answer.body["spec"]).replicas == 2
+
+
+def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> None:
+    assert create(admin, namespace).body["spec"] == {**MINIMAL, "replicas": 1}
+
+
+@pytest.mark.parametrize("length", [1, 63])
+def test_a_name_of_up_to_63_characters_is_taken(admin: Admin, namespace: str, length: int) -> None:
+    assert create(admin, namespace, "a" * length).status == 201
+
+
+@pytest.mark.parametrize("name", ["a" * 64, "1a", "a.b"])
+def test_a_name_that_no_service_could_have_is_refused(
+    admin: Admin, namespace: str, name: str
+) -> None:
+    answer = create(admin, namespace, name)
+    assert answer.status == 422
+    assert "metadata.name must be at most 63 characters" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "sentence"),
+    [
+        (
+            {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+            "spec.autoscaling.maxReplicas",
+            "maxReplicas must not be smaller than minReplicas",
+        ),
+        (
+            {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}},
+            "spec.autoscaling.minReplicas",
+            "greater than or equal to 1",
+        ),
+        ({"autoscaling": {}}, "spec.autoscaling.maxReplicas", "Required value"),
+        ({"model": {"uri": "../../etc"}}, "spec.model.uri", "must be hf://org/name[@revision]"),
+        ({"model": {"uri": "pvc://a/../b"}}, "spec.model.uri", "without '..'"),
+        ({"model": {"uri": "http://10.0.0.1/"}}, "spec.model.uri", "must be hf://"),
+        ({"model": {"uri": "builtin://demo\n"}}, "spec.model.uri", "must be hf://"),
+        ({"model": {}}, "spec.model.uri", "Required value"),
+        (
+            {"model": {"uri": "builtin://demo", "servedNames": ["--host"]}},
+            "spec.model.servedNames[0]",
+            "should match",
+        ),
+        (
+            {"model": {"uri": "builtin://demo", "cache": {"size": "5Gi"}}},
+            "spec.model.cache",
+            "is for models that are downloaded",
+        ),
+        (
+            {"model": {"uri": "pvc://claim", "secretRef": {"name": "x"}}},
+            "spec.model.secretRef",
+            "is for models that are downloaded",
+        ),
+        (
+            {"engine": {"gpuMemoryUtilization": "1.5"}},
+            "spec.engine.gpuMemoryUtilization",
+            'must be a quoted number from "0.05" to "1"',
+        ),
+        ({"engine": {"gpuMemoryUtilization": 0.9}}, "spec.engine.gpuMemoryUtilization", "string"),
+        ({"engine": {"kvCacheMemory": "3Zi"}}, "spec.engine.kvCacheMemory", "must be a quantity"),
+        ({"engine": {"blockSize": 17}}, "spec.engine.blockSize", "Unsupported value"),
+        (
+            {"engine": {"maxNumSeqs": 512, "maxNumBatchedTokens": 256}},
+            "spec.engine.maxNumBatchedTokens",
+            "must not be smaller than maxNumSeqs",
+        ),
+        ({"engine": {"maxModelLen": 0}}, "spec.engine.maxModelLen", "greater than or equal to 1"),
+        ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
+        ({"resources": {"gpu": 2}}, "spec.resources.gpu", "less than or equal to 1"),
+        ({"resources": {"memory": "lots"}}, "spec.resources.memory", "must be a quantity"),
+        ({"rollout": {"drainTimeout": "soon"}}, "spec.rollout.drainTimeout", "must be a duration"),
+        (
+            {"scheduling": {"nodeSelector": {"a b": "c"}}},
+            "spec.scheduling.nodeSelector",
+            "not a label key",
+        ),
+    ],
+)
+def test_a_wrong_spec_is_refused_with_its_field_and_a_sentence(
+    admin: Admin, namespace: str, spec: dict[str, Any], field: str, sentence: str
+) -> None:
+    answer = create(admin, namespace, **spec)
+    assert answer.status == 422
+    assert field in answer.message
+    assert sentence in answer.message
+
+
+def test_a_field_that_does_not_exist_is_not_ignored(admin: Admin, namespace: str) -> None:
+    answer = create(admin, namespace, engine={"tensorParallelism": 2})
+    assert answer.status == 400
+    assert 'unknown field "spec.engine.tensorParallelism"' in answer.message
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"size": "4Gi"}, "spec.model.cache.size"),
+        ({"storageClassName": "slow"}, "spec.model.cache.storageClassName"),
+        ({"accessMode": "ReadWriteMany"}, "spec.model.cache.accessMode"),
+    ],
+)
+def test_what_a_volume_cannot_change_is_immutable(
+    admin: Admin, namespace: str, change: dict[str, str], field: str
+) -> None:
+    cache = {"size": "5Gi", "storageClassName": "fast"}
+    create(admin, namespace, model={"uri": "hf://o/n", "cache": cache})
+    answer = admin.merge(
+        path(namespace, "llama"), {"spec": {"model": {"cache": {**cache, **change}}}}
+    )
+    assert answer.status == 422
+    assert field in answer.message
+
+
+def test_a_volume_may_grow_and_may_be_given_up(admin: Admin, namespace: str) -> None:
+    create(admin, namespace, model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
+    for cache in ({"size": "6Gi"}, None):
+        answer = admin.merge(path(namespace, "llama"), {"spec": {"model": {"cache": cache}}})
+        assert answer.status == 200, answer.message
+
+
+def test_kubectl_scale_works_on_an_object_without_replicas(admin: Admin, namespace: str) -> None:
+    create(admin, namespace)
+    scaled = admin.merge(path(namespace, "llama") + "/scale", {"spec": {"replicas": 3}})
+    assert scaled.status == 200, scaled.message
+    assert (admin.get(path(namespace, "llama")) or {})["spec"]["replicas"] == 3
+
+
+def test_kubectl_prints_what_matters(admin: Admin) -> None:
+    found = admin.get(
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/llmdeployments.octavo.dev"
+    )
+    assert found is not None
+    names = found["spec"]["names"]
+    assert (names["shortNames"], names["categories"]) == (["llmd"], ["all"])
+    columns = found["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert [column["name"] for column in columns if not column.get("priority")] == [
+        "Model",
+        "Ready",
+        "Queue",
+        "URL",
+        "Age",
+    ]
+    assert [column["name"] for column in columns if column.get("priority")] == [
+        "Reason",
+        "GPUs",
+        "Revision",
+    ]

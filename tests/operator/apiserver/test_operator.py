@@ -1,0 +1,319 @@
+"""The whole operator process against a real API server, with the rights of its own ClusterRole.
+
+No controllers run here, so the tests write what they would: the pods and their status. Deleting an
+owner collects nothing for the same reason; the end-to-end tests see that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Admin, wait_until
+from .control_plane import ControlPlane
+from .test_crd import create, path
+
+COLLECTIONS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+}
+ORDINARY = set(COLLECTIONS) - {"PersistentVolumeClaim"}
+
+
+class OperatorProcess:
+    """`python -m octavo_operator.main`, watching one namespace."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, log: Path, **settings: str) -> None:
+        self.log = log
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(log.parent),
+            "KUBECONFIG": str(plane.operator_kubeconfig),
+            "OCTAVO_OPERATOR_RUNTIME_IMAGE": "registry.example/octavo-runtime:1",
+            "OCTAVO_OPERATOR_WATCH_NAMESPACES": namespace,
+            "OCTAVO_OPERATOR_NAMESPACE": namespace,
+            "OCTAVO_OPERATOR_HEALTH_PORT": "0",
+            "OCTAVO_OPERATOR_LEASE_DURATION_SECONDS": "3",
+            **{f"OCTAVO_OPERATOR_{key.upper()}": value for key, value in settings.items()},
+        }
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "octavo_operator.main"],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        try:
+            return self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+
+@pytest.fixture
+def operator(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    process = OperatorProcess(control_plane, namespace, tmp_path / "operator.log")
+    yield process
+    process.stop()
+    assert "Traceback" not in process.text(), process.text()
+    assert "forbidden" not in process.text().lower(), process.text()
+
+
+class Cluster:
+    """One namespace as a test sees it."""
+
+    def __init__(self, admin: Admin, namespace: str) -> None:
+        self.admin, self.namespace = admin, namespace
+
+    def children(self, name: str = "llama") -> dict[str, dict[str, Any]]:
+        found = {}
+        for kind, collection in COLLECTIONS.items():
+            for item in self.admin.items(collection.format(self.namespace)):
+                if item["metadata"].get("labels", {}).get("octavo.dev/llmdeployment") == name:
+                    found[kind] = item
+        return found
+
+    def wait_children(self, kinds: set[str] = ORDINARY) -> dict[str, dict[str, Any]]:
+        wait_until(lambda: set(self.children()) == kinds)
+        return self.children()
+
+    def condition(self, type_: str, name: str = "llama") -> tuple[str, str]:
+        live = self.admin.get(path(self.namespace, name)) or {}
+        for condition in live.get("status", {}).get("conditions", []):
+            if condition["type"] == type_:
+                return condition["status"], condition["reason"]
+        return ("", "")
+
+    def status(self) -> dict[str, Any]:
+        return (self.admin.get(path(self.namespace, "llama")) or {}).get("status", {})
+
+    def versions(self) -> dict[str, str]:
+        live = {**self.children(), "": self.admin.get(path(self.namespace, "llama")) or {}}
+        return {kind: each["metadata"]["resourceVersion"] for kind, each in live.items()}
+
+    def add_pod(self, name: str, status: dict[str, Any]) -> None:
+        """What the ReplicaSet controller, the scheduler and the kubelet would do."""
+        template = self.children()["Deployment"]["spec"]["template"]
+        pods = f"/api/v1/namespaces/{self.namespace}/pods"
+        pod = {
+            "metadata": {"name": name, "labels": template["metadata"]["labels"]},
+            "spec": template["spec"],
+        }
+        answer = self.admin.request("POST", pods, pod)
+        assert answer.status == 201, answer.message
+        answer = self.admin.merge(f"{pods}/{name}/status", {"status": status})
+        assert answer.status == 200, answer.message
+
+
+READY = {
+    "phase": "Running",
+    "conditions": [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Ready", "status": "True"},
+    ],
+}
+
+
+@pytest.fixture
+def cluster(admin: Admin, namespace: str) -> Cluster:
+    return Cluster(admin, namespace)
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_object_gets_its_children_and_becomes_ready_with_its_pods(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    children = cluster.wait_children()
+    owner = cluster.admin.get(path(cluster.namespace, "llama")) or {}
+    for child in children.values():
+        (reference,) = child["metadata"]["ownerReferences"]
+        assert reference["uid"] == owner["metadata"]["uid"]
+        managers = {each["manager"] for each in child["metadata"]["managedFields"]}
+        assert managers == {"octavo-operator"}
+    wait_until(lambda: cluster.condition("Ready") == ("False", "Starting"))
+    cluster.add_pod("llama-1", READY)
+    wait_until(lambda: cluster.condition("Ready") == ("True", "Serving"))
+    status = cluster.status()
+    assert (status["ready"], status["observedGeneration"]) == ("1/1", 1)
+    assert status["url"] == f"http://llama.{cluster.namespace}.svc:8000/v1"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_name_of_63_characters_works(cluster: Cluster) -> None:
+    name = "a" * 63
+    create(cluster.admin, cluster.namespace, name)
+    wait_until(lambda: set(cluster.children(name)) == ORDINARY)
+    wait_until(lambda: cluster.condition("Ready", name)[1] == "Starting")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_deleted_child_comes_back_and_a_changed_one_is_put_right(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    service = COLLECTIONS["Service"].format(cluster.namespace) + "/llama"
+    before = (cluster.admin.get(service) or {})["metadata"]["uid"]
+    cluster.admin.request("DELETE", service)
+    wait_until(
+        lambda: (cluster.admin.get(service) or {}).get("metadata", {}).get("uid", before) != before
+    )
+    cluster.admin.merge(service, {"spec": {"selector": {"octavo.dev/llmdeployment": "other"}}})
+    wait_until(
+        lambda: (
+            (cluster.admin.get(service) or {})["spec"]["selector"]
+            == {"octavo.dev/llmdeployment": "llama"}
+        )
+    )
+
+
+@pytest.mark.usefixtures("operator")
+def test_scaling_changes_the_replicas_and_not_the_pods(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    template = cluster.wait_children()["Deployment"]["spec"]["template"]
+    cluster.admin.merge(path(cluster.namespace, "llama") + "/scale", {"spec": {"replicas": 3}})
+    wait_until(lambda: cluster.children()["Deployment"]["spec"]["replicas"] == 3)
+    assert cluster.children()["Deployment"]["spec"]["template"] == template
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_cache_comes_and_goes_with_the_spec(cluster: Cluster) -> None:
+    model = {"uri": "hf://o/n", "cache": {"size": "5Gi"}}
+    create(cluster.admin, cluster.namespace, model=model)
+    cluster.wait_children(ORDINARY | {"PersistentVolumeClaim"})
+    cluster.admin.merge(path(cluster.namespace, "llama"), {"spec": {"model": {"cache": None}}})
+    # Nothing here lifts the protection of claims, which a controller does.
+    wait_until(
+        lambda: "deletionTimestamp" in cluster.children()["PersistentVolumeClaim"]["metadata"]
+    )
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_image_that_cannot_be_pulled_is_a_condition_and_an_event(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    waiting = {"reason": "ErrImagePull", "message": "manifest unknown"}
+    container = {
+        "name": "octavo",
+        "image": "registry.example/octavo-runtime:1",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"waiting": waiting},
+    }
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    cluster.add_pod(
+        "llama-1",
+        {"phase": "Pending", "conditions": [scheduled], "containerStatuses": [container]},
+    )
+    wait_until(lambda: cluster.condition("Degraded") == ("True", "ImagePullFailed"))
+    assert cluster.condition("Ready") == ("False", "ImagePullFailed")
+    events = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
+    wait_until(
+        lambda: any(
+            (each["reason"], each["type"]) == ("ImagePullFailed", "Warning")
+            for each in cluster.admin.items(events)
+        )
+    )
+
+
+@pytest.mark.usefixtures("operator")
+def test_what_belongs_to_somebody_else_is_not_taken_over(cluster: Cluster) -> None:
+    accounts = COLLECTIONS["ServiceAccount"].format(cluster.namespace)
+    foreign = cluster.admin.create(accounts, {"metadata": {"name": "llama"}})
+    create(cluster.admin, cluster.namespace)
+    wait_until(lambda: cluster.condition("Degraded") == ("True", "NameConflict"))
+    assert cluster.children() == {}
+    live = cluster.admin.get(f"{accounts}/llama") or {}
+    assert live["metadata"]["resourceVersion"] == foreign["metadata"]["resourceVersion"]
+
+
+def test_a_restarted_operator_changes_nothing(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    first = OperatorProcess(control_plane, cluster.namespace, tmp_path / "first.log")
+    create(cluster.admin, cluster.namespace, resources={"cpu": "0.5", "memory": "1024Mi"})
+    cluster.wait_children()
+    cluster.add_pod("llama-1", READY)
+    wait_until(lambda: cluster.condition("Ready") == ("True", "Serving"))
+    assert first.stop() == 0
+    before = cluster.versions()
+    second = OperatorProcess(control_plane, cluster.namespace, tmp_path / "second.log")
+    # It is awake once it follows a new object, and has been through the old one by then.
+    create(cluster.admin, cluster.namespace, "other")
+    wait_until(lambda: set(cluster.children("other")) == ORDINARY)
+    assert cluster.versions() == before
+    assert second.stop() == 0
+
+
+def test_what_happened_while_the_operator_was_down_is_made_good(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    create(cluster.admin, cluster.namespace)
+    process = OperatorProcess(control_plane, cluster.namespace, tmp_path / "a.log")
+    cluster.wait_children()
+    process.stop(signal.SIGKILL)
+    cluster.admin.request("DELETE", COLLECTIONS["Service"].format(cluster.namespace) + "/llama")
+    cluster.admin.merge(path(cluster.namespace, "llama"), {"spec": {"replicas": 2}})
+    # Deleting works without the operator: it sets no finalizer.
+    create(cluster.admin, cluster.namespace, "gone")
+    cluster.admin.request("DELETE", path(cluster.namespace, "gone"))
+    assert cluster.admin.get(path(cluster.namespace, "gone")) is None
+    again = OperatorProcess(control_plane, cluster.namespace, tmp_path / "b.log")
+    wait_until(
+        lambda: (
+            cluster.children().get("Deployment", {}).get("spec", {}).get("replicas") == 2
+            and "Service" in cluster.children()
+        )
+    )
+    assert again.stop() == 0
+
+
+def test_of_two_replicas_one_acts_and_the_other_takes_over(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    one = OperatorProcess(control_plane, cluster.namespace, tmp_path / "1.log", identity="one")
+    wait_until(lambda: '"leading"' in one.text())
+    two = OperatorProcess(control_plane, cluster.namespace, tmp_path / "2.log", identity="two")
+    wait_until(lambda: "waiting for the lease" in two.text())
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    assert '"child"' not in two.text()
+    one.stop(signal.SIGKILL)
+    killed_at = time.monotonic()
+    create(cluster.admin, cluster.namespace, "second")
+    wait_until(lambda: set(cluster.children("second")) == ORDINARY)
+    assert time.monotonic() - killed_at < 10
+    assert two.stop() == 0
+
+
+def test_a_missing_setting_is_named(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "octavo_operator.main"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 3
+    assert "OCTAVO_OPERATOR_RUNTIME_IMAGE" in result.stderr
