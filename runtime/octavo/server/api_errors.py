@@ -160,9 +160,12 @@ def _expectation(message: str) -> str:
 
 def quoted(value: object) -> str:
     """`repr` of a client's value, short enough for an error message."""
+    if isinstance(value, list | dict) and len(value) > 8:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} items"
     if isinstance(value, str):
         value = value[: _MAX_QUOTED_CHARS + 1]
-    elif isinstance(value, list | dict):
-        return f"a {'list' if isinstance(value, list) else 'object'} of {len(value)} items"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= _MAX_QUOTED_CHARS else text[:_MAX_QUOTED_CHARS] + "…"

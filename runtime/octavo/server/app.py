@@ -52,7 +52,9 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def card(self, name: str) -> ModelCard:
-        return ModelCard(name, self.created, self.max_model_len, self.root)
+        return ModelCard(
+            id=name, created=self.created, root=self.root, max_model_len=self.max_model_len
+        )
 
     def check(self, name: str) -> None:
         if name not in self.names:
@@ -67,7 +69,7 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
 
     @app.get("/v1/models")
     async def list_models() -> Response:
-        return _json(ModelList([model.card(name) for name in model.names]))
+        return _json(ModelList(data=[model.card(name) for name in model.names]))
 
     @app.get("/v1/models/{name:path}")
     async def show_model(name: str) -> Response:

@@ -72,7 +72,13 @@ class _ChatAnswer:
     def whole(self, generation: Generation) -> bytes:
         choices = [self._choice(output) for output in generation.outputs[0].outputs]
         return _encode(
-            ChatCompletion(self._id, self._created, self._model, choices, generation.usage)
+            ChatCompletion(
+                id=self._id,
+                created=self._created,
+                model=self._model,
+                choices=choices,
+                usage=generation.usage,
+            )
         )
 
     def _choice(self, output: CompletionOutput) -> ChatChoice:
@@ -89,9 +95,9 @@ class _ChatAnswer:
             logprobs = self._logprobs(output.logprobs)
         return ChatChoice(
             output.index,
-            AssistantMessage(content, calls or msgspec.UNSET),
-            _finish_reason(output.finish_reason or "stop", len(calls)),
+            AssistantMessage(content=content, tool_calls=calls or msgspec.UNSET),
             logprobs,
+            _finish_reason(output.finish_reason or "stop", len(calls)),
         )
 
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:

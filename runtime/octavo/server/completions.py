@@ -93,15 +93,23 @@ class _CompletionAnswer:
             CompletionChoice(
                 position * self._n + output.index,
                 self._echoes[position] + output.text,
-                output.finish_reason,
                 None
                 if output.logprobs is None
                 else completion_logprobs(output.logprobs, self._num_top or 0, 0),
+                output.finish_reason,
             )
             for position, result in enumerate(generation.outputs)
             for output in result.outputs
         ]
-        return _encode(Completion(self._id, self._created, self._model, choices, generation.usage))
+        return _encode(
+            Completion(
+                id=self._id,
+                created=self._created,
+                model=self._model,
+                choices=choices,
+                usage=generation.usage,
+            )
+        )
 
     async def events(self, generation: Generation) -> AsyncIterator[bytes]:
         """One item for each wake-up: all chunks that are due, in one piece."""

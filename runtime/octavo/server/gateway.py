@@ -82,7 +82,7 @@ class Gateway:
         except OctavoError as error:
             await self._fail(response, from_octavo_error(error))
         except ClientDisconnectedError:
-            log.info("client disconnected", request_id=request_id)
+            pass  # the request's own log line says so
         except Exception:
             log.exception("request failed", request_id=request_id, path=scope["path"])
             await self._fail(response, internal_error(request_id))

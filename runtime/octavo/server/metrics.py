@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -58,6 +64,7 @@ class ServerMetrics:
     def __init__(
         self, model: str, lifecycle: Lifecycle, read_engine: Callable[[], EngineView | None]
     ) -> None:
+        disable_created_metrics()  # one more series for each of ours, and nobody reads them
         self._registry = CollectorRegistry()
         labels = ["model"]
 

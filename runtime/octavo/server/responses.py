@@ -59,33 +59,33 @@ class FunctionOut(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class ToolCallOut(msgspec.Struct, frozen=True):
+class ToolCallOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
-    function: FunctionOut
     type: str = "function"
+    function: FunctionOut
 
 
-class AssistantMessage(msgspec.Struct, frozen=True):
-    content: str | None
-    tool_calls: list[ToolCallOut] | msgspec.UnsetType = msgspec.UNSET
+class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: str = "assistant"
+    content: str | None
     refusal: None = None
+    tool_calls: list[ToolCallOut] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
     index: int
     message: AssistantMessage
+    logprobs: ChatLogprobs | None
     finish_reason: str
-    logprobs: ChatLogprobs | None = None
 
 
-class ChatCompletion(msgspec.Struct, frozen=True):
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     id: str
+    object: str = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
     usage: Usage
-    object: str = "chat.completion"
     system_fingerprint: str | None = None
 
 
@@ -101,32 +101,32 @@ class CompletionLogprobs(msgspec.Struct, frozen=True):
 class CompletionChoice(msgspec.Struct, frozen=True):
     index: int
     text: str
+    logprobs: CompletionLogprobs | None
     finish_reason: str | None
-    logprobs: CompletionLogprobs | None = None
 
 
-class Completion(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
     id: str
+    object: str = "text_completion"
     created: int
     model: str
     choices: list[CompletionChoice]
     usage: Usage
-    object: str = "text_completion"
     system_fingerprint: str | None = None
 
 
-class ModelCard(msgspec.Struct, frozen=True):
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
-    created: int
-    max_model_len: int
-    root: str
     object: str = "model"
+    created: int
     owned_by: str = "octavo"
+    root: str
+    max_model_len: int
 
 
-class ModelList(msgspec.Struct, frozen=True):
-    data: list[ModelCard]
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
+    data: list[ModelCard]
 
 
 def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list[TokenLogprob]:

@@ -38,8 +38,8 @@ async def running(generation: Generation, receive: Receive) -> AsyncIterator[Gen
             yield generation
         finally:
             watcher.cancel()
-        if generation.is_cancelled:
-            raise ClientDisconnectedError
+    if generation.is_cancelled:
+        raise ClientDisconnectedError
 
 
 async def _cancel_on_disconnect(generation: Generation, receive: Receive) -> None:
@@ -62,6 +62,10 @@ class EventStream(Response):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(ClientDisconnectedError):
+            await self._stream(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with running(self._generation, receive):
             first = await anext(self._events, b"")
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

@@ -85,4 +85,6 @@ def _parse_call(inside: str) -> ToolCallOut | None:
     arguments = document.get("arguments", document.get("parameters", {}))
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments).decode()
-    return ToolCallOut(f"call_{uuid.uuid4().hex[:24]}", FunctionOut(document["name"], arguments))
+    return ToolCallOut(
+        id=f"call_{uuid.uuid4().hex[:24]}", function=FunctionOut(document["name"], arguments)
+    )

@@ -1,0 +1,295 @@
+"""What a client that is wrong gets to read: always OpenAI's error object, never a stack trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from octavo.server.protocol import ChatCompletionRequest, CompletionRequest
+
+from .server_process import ServerProcess
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def chat(http: httpx.Client, **fields: Any) -> httpx.Response:
+    body = {"model": "demo", "messages": HELLO, "max_tokens": 2, **fields}
+    return http.post("/v1/chat/completions", json=body)
+
+
+def complete(http: httpx.Client, **fields: Any) -> httpx.Response:
+    body = {"model": "demo", "prompt": "hello", "max_tokens": 2, **fields}
+    return http.post("/v1/completions", json=body)
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    document = response.json()
+    assert set(document) == {"error"}
+    assert set(document["error"]) == {"message", "type", "param", "code"}
+    assert "Traceback" not in response.text
+    error: dict[str, Any] = document["error"]
+    return error
+
+
+def test_unknown_model_is_404_and_names_the_served_ones(http: httpx.Client) -> None:
+    response = chat(http, model="gpt-x")
+    assert response.status_code == 404
+    error = error_of(response)
+    assert error["code"] == "model_not_found"
+    assert error["param"] == "model"
+    assert "'gpt-x'" in error["message"]
+    assert "demo" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nul",
+        b'{"model": NaN}',
+        b'{"model": Infinity}',
+        b'{"model": "\xff"}',
+        b'{"model": "demo\x00"}',
+        rb'{"model": "\ud800"}',
+        b"[" * 200_000,
+        b'{"n": ' + b"9" * 6000 + b"}",
+        b'{"temperature": 1e999}',
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_malformed_json_is_400(http: httpx.Client, body: bytes) -> None:
+    response = http.post("/v1/chat/completions", content=body)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["code"] == "invalid_json"
+    assert error["type"] == "invalid_request_error"
+    assert "not valid JSON" in error["message"]
+
+
+def test_json_that_is_no_object_is_400(http: httpx.Client) -> None:
+    response = http.post("/v1/completions", content=b"[1]")
+    assert response.status_code == 400
+    assert "must be a JSON object" in error_of(response)["message"]
+
+
+def test_prompt_longer_than_the_context_is_400_with_the_numbers(http: httpx.Client) -> None:
+    response = chat(http, messages=[{"role": "user", "content": "word " * 5000}])
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["code"] == "context_length_exceeded"
+    assert error["param"] == "messages"
+    assert "maximum context length is 2048 tokens" in error["message"]
+    assert "resulted in" in error["message"]
+
+
+def test_prompt_and_max_tokens_beyond_the_context_is_400(http: httpx.Client) -> None:
+    response = complete(http, prompt=[1] * 100, max_tokens=2000)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["code"] == "context_length_exceeded"
+    assert "2100 tokens (100 in the prompt, 2000 in the completion)" in error["message"]
+    assert "at most 1948 tokens" in error["message"]
+
+
+def test_a_million_completions_is_400(http: httpx.Client) -> None:
+    response = chat(http, n=1_000_000)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["param"] == "n"
+    assert error["message"] == "n is 1000000; it must be a number in [1, 128]."
+
+
+def test_a_body_of_50_mb_is_413_by_its_declared_size(http: httpx.Client) -> None:
+    body = b'{"model": "' + b"a" * 50_000_000 + b'"}'
+    response = http.post("/v1/chat/completions", content=body)
+    assert response.status_code == 413
+    error = error_of(response)
+    assert error["code"] == "request_too_large"
+    assert "4194304 bytes" in error["message"]
+
+
+def test_a_body_of_50_mb_is_413_when_its_size_is_not_declared(http: httpx.Client) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(50):
+            yield b"a" * 1_000_000
+
+    response = http.post("/v1/chat/completions", content=parts())
+    assert response.status_code == 413
+    assert error_of(response)["code"] == "request_too_large"
+
+
+def test_a_compressed_body_is_415(http: httpx.Client) -> None:
+    response = http.post("/v1/completions", content=b"x", headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert "gzip" in error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/chat/completions", 405, "method_not_supported"),
+        ("DELETE", "/v1/models", 405, "method_not_supported"),
+        ("GET", "/nothing", 404, "unknown_url"),
+        ("POST", "/v1/embeddings", 404, "unknown_url"),
+        ("GET", "/v1/models/other", 404, "model_not_found"),
+        ("GET", "/v1/models/../../etc/passwd", 404, "unknown_url"),
+        ("GET", "/metrics", 404, "unknown_url"),
+    ],
+)
+def test_wrong_method_or_path(
+    http: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    response = http.request(method, path)
+    assert response.status_code == status
+    assert error_of(response)["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"temperature": -1}, "temperature", "temperature is -1"),
+        ({"temperature": "hot"}, "temperature", "temperature is 'hot'"),
+        ({"top_p": 0}, "top_p", "(0, 1]"),
+        ({"top_k": -5}, "top_k", "top_k is -5"),
+        ({"min_p": 2}, "min_p", "min_p is 2"),
+        ({"presence_penalty": 3}, "presence_penalty", "[-2, 2]"),
+        ({"seed": 2**70}, "seed", "seed is 1180591620717411303424"),
+        ({"n": True}, "n", "n is True"),
+        ({"n": 0}, "n", "n is 0"),
+        ({"max_tokens": 0}, "max_tokens", "max_tokens is 0"),
+        ({"max_tokens": 1.5}, "max_tokens", "max_tokens is 1.5"),
+        ({"stop": ["a"] * 17}, "stop", "17 strings"),
+        ({"stop": ""}, "stop", "none empty"),
+        ({"stop_token_ids": [2**70]}, "stop_token_ids.0", "less than"),
+        ({"top_logprobs": 3}, "top_logprobs", "logprobs: true"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "[0, 20]"),
+        ({"stream": "yes"}, "stream", "stream is 'yes'"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
+        ({"messages": []}, "messages", "at least one"),
+        ({"messages": "hello"}, "messages", "messages is 'hello'"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, "messages.0.role", "'robot'"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "is 5"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice", "not supported"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "json_object"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"),
+        ({"reasoning_effort": "high"}, "reasoning_effort", "not supported"),
+        ({"temprature": 0}, "temprature", "Unrecognized request argument"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_a_wrong_field_is_400_and_named(
+    http: httpx.Client, fields: dict[str, Any], param: str, message: str
+) -> None:
+    response = chat(http, **fields)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["param"] == param
+    assert message in error["message"]
+
+
+def test_an_image_is_refused_and_named(http: httpx.Client) -> None:
+    part = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}
+    response = chat(http, messages=[{"role": "user", "content": [part]}])
+    assert response.status_code == 400
+    assert "image_url" in error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], "", [""], [1, "a"], [[1.5]], [-1], [10**30], [[]], None, 5, {"a": 1}, [True]]
+)
+def test_a_wrong_prompt_is_400(http: httpx.Client, prompt: object) -> None:
+    response = complete(http, prompt=prompt)
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "prompt"
+
+
+def test_fields_without_effect_and_neutral_values_are_taken(http: httpx.Client) -> None:
+    response = chat(
+        http,
+        user="u",
+        metadata={"a": "b"},
+        store=False,
+        response_format={"type": "text"},
+        logit_bias=None,
+        tools=None,
+    )
+    assert response.status_code == 200
+
+
+def test_nul_characters_are_text_like_any_other(http: httpx.Client) -> None:
+    assert chat(http, messages=[{"role": "user", "content": "a\0b"}]).status_code == 200
+
+
+def test_bytes_that_are_no_http_get_an_error_object(server: ServerProcess) -> None:
+    import socket
+
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+        answer = b"".join(iter(lambda: raw.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_endless_headers_are_refused(server: ServerProcess) -> None:
+    import socket
+
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nx: ")
+        answer = b""
+        try:
+            for _ in range(100):
+                raw.sendall(b"a" * 65536)
+            answer = raw.recv(4096)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+def test_the_openai_client_raises_its_own_errors(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="does not exist"):
+        client.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": "a"}])
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model="demo", prompt="a", n=1_000_000)
+    assert caught.value.param == "n"
+    assert caught.value.code == "invalid_value"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_FIELDS = st.sampled_from(
+    [*ChatCompletionRequest.model_fields, *CompletionRequest.model_fields, "user", "foo"]
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(_FIELDS, _JSON, max_size=4),
+    st.sampled_from(["chat/completions", "completions"]),
+)
+def test_whatever_is_sent_the_server_answers_properly(
+    http: httpx.Client, fields: dict[str, Any], path: str
+) -> None:
+    base = {"model": "demo", "messages": HELLO, "max_tokens": 1}
+    if path == "completions":
+        base = {"model": "demo", "prompt": "a", "max_tokens": 1}
+    body = json.dumps({**base, **fields}).encode()
+    response = http.post(f"/v1/{path}", content=body)
+    if response.status_code != 200:
+        assert 400 <= response.status_code < 500, response.text
+        error_of(response)
+    assert http.get("/health").status_code == 200

@@ -1,0 +1,56 @@
+"""Who hangs up frees what they held."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from .server_process import ServerProcess, eventually
+
+LONG = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": True}
+
+
+def used_blocks(server: ServerProcess) -> float:
+    return server.metrics()["octavo_kv_cache_blocks_used"]
+
+
+def assert_freed_early(server: ServerProcess, tokens_before: float) -> None:
+    """Well before the 2000 tokens were made, all blocks are free again."""
+    eventually(lambda: used_blocks(server) == 0)
+    metrics = server.metrics()
+    assert metrics["octavo_requests_running"] == 0
+    assert metrics["octavo_generation_tokens_total"] - tokens_before < 1900
+
+
+def test_a_closed_stream_frees_its_blocks(server: ServerProcess, http: httpx.Client) -> None:
+    before = server.metrics()
+    with http.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
+        lines = response.iter_lines()
+        for _ in range(10):
+            next(lines)
+        assert used_blocks(server) > 0
+    assert_freed_early(server, before["octavo_generation_tokens_total"])
+    aborted = 'octavo_requests_total{finish_reason="abort"}'
+    assert server.metrics()[aborted] == before[aborted] + 1
+
+
+def test_an_abandoned_plain_request_frees_its_blocks(
+    server: ServerProcess, http: httpx.Client
+) -> None:
+    before = server.metrics()
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/completions", json=LONG, timeout=0.3)
+    assert_freed_early(server, before["octavo_generation_tokens_total"])
+    internal_error = 'octavo_requests_rejected_total{reason="internal_error"}'
+    assert internal_error not in server.metrics()
+
+
+def test_all_completions_of_an_abandoned_request_end(
+    server: ServerProcess, http: httpx.Client
+) -> None:
+    body = {**LONG, "prompt": ["a", "b", "c"], "n": 2, "stream": True}
+    with http.stream("POST", "/v1/completions", json=body) as response:
+        lines = response.iter_lines()  # its end would close the connection
+        next(lines)
+        eventually(lambda: server.metrics()["octavo_requests_running"] == 6)
+    eventually(lambda: used_blocks(server) == 0)

@@ -1,0 +1,77 @@
+"""API keys and the bounded queue, on a server that runs one sequence at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from .server_process import ServerProcess, eventually
+
+KEY = {"authorization": "Bearer right-key"}
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ServerProcess]:
+    flags = ("--max-num-seqs", "1", "--max-queued-requests", "2", "--max-body-size", "64Ki")
+    with ServerProcess(*flags, OCTAVO_API_KEY="other-key right-key") as process:
+        yield process.wait_ready()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer"},
+        {"authorization": "right-key"},
+        {"authorization": "Basic right-key"},
+        {"authorization": "Bearer right-key2"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/nothing", "/openapi.json"])
+def test_without_a_key_nothing_is_told(
+    guarded: ServerProcess, headers: dict[str, str], path: str
+) -> None:
+    response = httpx.get(f"{guarded.url}{path}", headers=headers)
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "invalid_api_key"
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_either_key_opens_and_probes_need_none(guarded: ServerProcess) -> None:
+    for key in ("right-key", "other-key"):
+        headers = {"authorization": f"Bearer {key}"}
+        assert httpx.get(f"{guarded.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+    assert httpx.get(f"{guarded.ops_url}/readyz").status_code == 200
+    assert "right-key" not in "".join(guarded.stderr)
+
+
+def test_the_body_limit_is_the_flags(guarded: ServerProcess) -> None:
+    response = httpx.post(f"{guarded.url}/v1/completions", content=b"a" * 65537, headers=KEY)
+    assert response.status_code == 413
+
+
+def test_a_full_queue_answers_429_and_the_others_finish(guarded: ServerProcess) -> None:
+    body = {"model": "demo", "prompt": "hello", "max_tokens": 600, "ignore_eos": True}
+
+    def send(_: int) -> httpx.Response:
+        return httpx.post(f"{guarded.url}/v1/completions", json=body, headers=KEY, timeout=120)
+
+    with ThreadPoolExecutor(8) as threads:
+        running = [threads.submit(send, 0) for _ in range(3)]
+        eventually(lambda: guarded.metrics()["octavo_requests_waiting"] == 2)
+        assert guarded.metrics()["octavo_requests_running"] == 1
+        refused = send(0)
+        answers = [future.result() for future in running]
+    assert refused.status_code == 429
+    error = refused.json()["error"]
+    assert error["code"] == "queue_full"
+    assert "at most 2" in error["message"]
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert guarded.metrics()['octavo_requests_rejected_total{reason="queue_full"}'] == 1

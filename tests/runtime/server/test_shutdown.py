@@ -1,0 +1,114 @@
+"""How a server ends: drained on SIGTERM, at once when idle, with a word when its engine dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .server_process import ServerProcess, eventually
+
+STREAM = {"model": "demo", "prompt": "hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
+
+
+def test_sigterm_lets_a_running_stream_finish() -> None:
+    with ServerProcess("--shutdown-grace", "1.5") as server:
+        server.wait_ready()
+        url = f"{server.url}/v1/completions"
+        with httpx.stream("POST", url, json=STREAM, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            server.send(signal.SIGTERM)
+            server.wait_for("draining", timeout=10)
+            assert httpx.get(f"{server.ops_url}/readyz").json() == {"status": "draining"}
+            assert httpx.get(f"{server.ops_url}/livez").status_code == 200
+            # Endpoints have not propagated yet: new requests are answered, and told to move on.
+            late = httpx.post(
+                f"{server.url}/v1/completions",
+                json={"model": "demo", "prompt": "a", "max_tokens": 1},
+            )
+            assert late.status_code == 200
+            assert late.headers["connection"] == "close"
+
+            def is_refused() -> bool:
+                answer = httpx.get(f"{server.url}/v1/models")
+                if answer.status_code == 200:
+                    return False
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "server_draining"
+                assert answer.headers["connection"] == "close"
+                assert "retry-after" in answer.headers
+                return True
+
+            eventually(is_refused)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert (
+            json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+        )
+        assert server.wait() == 0
+
+
+def test_shutdown_timeout_ends_what_does_not_finish() -> None:
+    with ServerProcess("--shutdown-grace", "0", "--shutdown-timeout", "0.5") as server:
+        server.wait_ready()
+        body = {**STREAM, "max_tokens": 2000}
+        with httpx.stream(
+            "POST", f"{server.url}/v1/completions", json=body, timeout=60
+        ) as response:
+            lines = response.iter_lines()
+            next(lines)
+            server.send(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        error = json.loads(rest[-1].removeprefix("data: "))["error"]
+        assert error["type"] == "server_error"
+        assert server.wait() == 0
+
+
+def test_ctrl_c_ends_an_idle_server_at_once_and_its_engine_too() -> None:
+    with ServerProcess() as server:
+        server.wait_ready()
+        engine = engine_pid(server)
+        started = time.monotonic()
+        server.send(signal.SIGINT)
+        assert server.wait(20) == 0
+        assert time.monotonic() - started < 5
+        assert not Path(f"/proc/{engine}").exists()
+
+
+def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> None:
+    last_words = tmp_path / "termination-log"
+    with ServerProcess(OCTAVO_TERMINATION_LOG=str(last_words)) as server:
+        server.wait_ready()
+        with httpx.stream(
+            "POST", f"{server.url}/v1/completions", json=STREAM, timeout=60
+        ) as response:
+            lines = response.iter_lines()
+            next(lines)
+            os.kill(engine_pid(server), signal.SIGKILL)
+            rest = [line for line in lines if line]
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
+        assert server.wait() == 1
+    document = json.loads(last_words.read_text())
+    assert document["reason"] == "EngineDead"
+    assert "engine process" in document["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_starting_ends_the_start(number: signal.Signals) -> None:
+    with ServerProcess() as server:
+        server.wait_for("start-up phase")
+        server.send(number)
+        assert server.wait(20) == (0 if number is signal.SIGTERM else 130)
+        assert not any("Traceback" in line for line in server.stderr)
+
+
+def engine_pid(server: ServerProcess) -> int:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+    (pid,) = children.split()
+    return int(pid)
