@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     namespace: str = Field(default="", description="The operator's own; empty: ask the pod.")
     identity: str = Field(default="", description="Holder of the Lease; empty: the host name.")
     leader_election: bool = True
-    lease_duration_seconds: int = Field(default=15, ge=2)
+    lease_duration_seconds: int = Field(
+        default=30, ge=2, description="A crashed leader is replaced after this time."
+    )
     health_port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=8, ge=1, description="Objects that are reconciled at once.")
     resync_seconds: float = Field(default=300.0, gt=0)
