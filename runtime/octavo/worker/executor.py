@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from octavo.config import Device, EngineConfig, LoadFormat
-from octavo.errors import InvalidConfigurationError
+from octavo.errors import DeviceFaultError, InvalidConfigurationError
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.config import DecoderConfig
 from octavo.models.decoder import Decoder
@@ -103,10 +103,13 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
-        inputs, logits = self._runner.run(batch)
-        if logits is None:
-            return []
-        return self._sampler.sample(logits, inputs.sequence_ids, inputs.sampling)
+        try:
+            inputs, logits = self._runner.run(batch)
+            if logits is None:
+                return []
+            return self._sampler.sample(logits, inputs.sequence_ids, inputs.sampling)
+        except torch.AcceleratorError as error:
+            raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
 
 
 def _choose_device(wanted: Device) -> torch.device:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from octavo.layers.attention import AttentionStep
@@ -39,10 +41,8 @@ class ModelRunner:
         self.num_blocks = num_blocks
         self.max_model_len = max_model_len
         block = (block_size, 2, config.num_kv_heads, config.head_dim)
-        # Zeroed, because a masked weight of zero times NaN left over in fresh memory is NaN.
         self._caches = [
-            torch.zeros((num_blocks, *block), dtype=dtype, device=device)
-            for _ in range(config.num_layers)
+            _zeros((num_blocks, *block), dtype, device) for _ in range(config.num_layers)
         ]
         self._workspace = torch.empty((1, *block), dtype=dtype, device=device)
         self._rotary = RotaryTable(
@@ -72,3 +72,15 @@ class ModelRunner:
             size = (max(blocks, 2 * self._workspace.shape[0]), *self._workspace.shape[1:])
             self._workspace = self._workspace.new_empty(size)
         return self._workspace
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeroed, because a masked weight of zero times NaN left over in fresh memory is NaN.
+
+    On a CPU the kernel's zero pages are taken as they are touched: `torch.zeros` would write gigabytes
+    at start-up, and hold them for a cache that may stay nearly empty.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(shape)
