@@ -166,7 +166,7 @@ def _build(engine: Engine, image: ImageName, reference: str, arguments: Mapping[
             reference=reference,
             arguments={**arguments, "SOURCE_ID": source_id(root, image), "VERSION": _version(root)},
             secrets=secrets.by_id(),
-            kept_stages=("tools", "dependencies"),
+            kept_stages=("tools",),
         )
         with step(f"{image.repository}: build"):
             engine.build(request)
