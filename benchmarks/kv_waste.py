@@ -25,14 +25,15 @@ from benchmarks.cpu.models import demo_model
 from benchmarks.cpu.processes import Server
 
 console = Console()
+BLOCK_SIZE = 16
 MIN_TOKENS_HELD = 1000  # below it the ratio speaks of the burst's start and end, not of the load
 
 
 def sample_waste(server: Server, stop: threading.Event, waste: list[float]) -> None:
     while not stop.is_set():
         sums = server.metrics()
-        slots = sums.get("octavo_kv_cache_slots_allocated", 0.0)
-        held = sums.get("octavo_kv_cache_tokens_held", 0.0)
+        slots = sums["octavo_kv_cache_blocks_used"] * BLOCK_SIZE
+        held = sums["octavo_kv_cache_tokens"]
         if held >= MIN_TOKENS_HELD:
             waste.append(1 - held / slots)
         time.sleep(0.02)
