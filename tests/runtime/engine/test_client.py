@@ -46,7 +46,7 @@ class Session:
         self.client = self.run(EngineClient.start(config, self.phases.append))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(asyncio.wait_for(work, 60))
+        return self.runner.run(asyncio.wait_for(work, 120))
 
     def close(self) -> None:
         self.run(self.client.shutdown(5))
