@@ -24,9 +24,10 @@ from images.system import disk_use, exclusive, require_free_disk
 
 DEFAULT_BASE = "docker.io/library/python:3.11-slim-bookworm"
 KEPT_TAGS = 2
-# Free disk that a first build needs at its peak, in 10^9 bytes: layers and their temporary copies.
+# Free disk at the peak of a first build, in 10^9 bytes (layers, their temporary copies, uv's cache),
+# and of a later one, which may replace every layer.
 _NEEDED_GIGABYTES = {ImageName.OPERATOR: 2.0, ImageName.RUNTIME: 14.0}
-_NEEDED_AGAIN_GIGABYTES = 2.0
+_NEEDED_AGAIN_GIGABYTES = {ImageName.OPERATOR: 1.0, ImageName.RUNTIME: 6.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +109,22 @@ def build_and_push(options: Options) -> dict[ImageName, str]:
     references = {}
     for image in options.images:
         arguments = dict(options.torch_arguments) if image is ImageName.RUNTIME else {}
-        tag = image_tag(paths.REPOSITORY_ROOT, image, base_id=base_id, arguments=arguments)
-        local = f"{registry.CLUSTER_REGISTRY}/{image.repository}:{tag}"
-        if engine.image_id(local) is None:
-            _build(engine, image, local, arguments | {"BASE": base_reference})
-            _forget_old(engine, image)
-        else:
-            say(f"== {image.repository}: {tag} is built already")
+        with tempfile.TemporaryDirectory(dir=paths.images_folder(), prefix="build-") as scratch:
+            # The tag is the copy's: what changes meanwhile in the repository is the next build's.
+            context = Path(scratch) / "context"
+            write_context(paths.REPOSITORY_ROOT, image, context)
+            tag = image_tag(context, image, base_id=base_id, arguments=arguments)
+            local = f"{registry.CLUSTER_REGISTRY}/{image.repository}:{tag}"
+            if engine.image_id(local) is None:
+                _build(engine, image, context, local, arguments | {"BASE": base_reference})
+                _forget_old(engine, image)
+                _tell_disk_use(engine, local)
+            else:
+                say(f"== {image.repository}: {tag} is built already")
         references[image] = local
         if target is not None:
             references[image] = f"{target}/{image.repository}:{tag}"
             _push(engine, target, references[image], local)
-    _tell_disk_use(engine, options.images, references)
     return references
 
 
@@ -151,25 +156,27 @@ def ensure_base(engine: Engine, wanted: str) -> tuple[str, str]:
     return made, found
 
 
-def _build(engine: Engine, image: ImageName, reference: str, arguments: Mapping[str, str]) -> None:
-    root = paths.REPOSITORY_ROOT
+def _build(
+    engine: Engine, image: ImageName, context: Path, reference: str, arguments: Mapping[str, str]
+) -> None:
     known = engine.tags(reference.rpartition(":")[0])
-    needed = _NEEDED_AGAIN_GIGABYTES if known else _NEEDED_GIGABYTES[image]
-    require_free_disk(paths.images_folder(), needed, f"building octavo-{image}")
-    with tempfile.TemporaryDirectory(dir=paths.images_folder(), prefix="build-") as scratch:
-        context = Path(scratch) / "context"
-        write_context(root, image, context)
-        secrets = network.write_secrets(Path(scratch), extra=engine.run_environment)
-        request = BuildRequest(
-            context=context,
-            containerfile=context / inputs_of(image).containerfile,
-            reference=reference,
-            arguments={**arguments, "SOURCE_ID": source_id(root, image), "VERSION": _version(root)},
-            secrets=secrets.by_id(),
-            kept_stages=("tools",),
-        )
-        with step(f"{image.repository}: build"):
-            engine.build(request)
+    needed = (_NEEDED_AGAIN_GIGABYTES if known else _NEEDED_GIGABYTES)[image]
+    require_free_disk(paths.images_folder(), needed, f"building {image.repository}")
+    secrets = network.write_secrets(context.parent, extra=engine.run_environment)
+    request = BuildRequest(
+        context=context,
+        containerfile=context / inputs_of(image).containerfile,
+        reference=reference,
+        arguments={
+            **arguments,
+            "SOURCE_ID": source_id(context, image),
+            "VERSION": _version(context),
+        },
+        secrets=secrets.by_id(),
+        kept_stages=("tools",),
+    )
+    with step(f"{image.repository}: build"):
+        engine.build(request)
 
 
 def _push(engine: Engine, target: str, reference: str, local: str) -> None:
@@ -187,15 +194,10 @@ def _forget_old(engine: Engine, image: ImageName) -> None:
     engine.prune()
 
 
-def _tell_disk_use(
-    engine: Engine, images: Sequence[ImageName], references: Mapping[ImageName, str]
-) -> None:
-    for image in images:
-        tag = references[image].rpartition(":")[2]
-        size = engine.size(f"{registry.CLUSTER_REGISTRY}/{image.repository}:{tag}")
-        say(f"   {image.repository}:{tag}  {size / 1e6:,.0f} MB unpacked")
+def _tell_disk_use(engine: Engine, reference: str) -> None:
+    say(f"   {reference}: {engine.size(reference) / 1e6:,.0f} MB unpacked")
     used = disk_use(paths.images_folder()) + disk_use(paths.base_folder())
-    say(f"   on disk under {paths.cache_root()}: base and image store {used / 1e9:.1f} GB")
+    say(f"   base and image store under {paths.cache_root()}: {used / 1e9:.1f} GB")
 
 
 def _version(root: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from images import paths
 from images.errors import BuildError
 from images.process import output, run, succeeds
-from images.request import BuildRequest
+from images.request import PULL_SECONDS, BuildRequest
 from images.system import install_packages, privately_mounted
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,8 +55,9 @@ class Buildah:
         return str(found["FromImageID"]) if found else None
 
     def pull(self, reference: str) -> bool:
-        """Tries to pull, once: without a registry in reach this fails at once or times out."""
-        return self._quietly("pull", "--quiet", "--retry", "1", "--policy", "missing", reference)
+        """Tries to pull, once; where no registry is in reach that fails soon, or at the limit."""
+        command = self._command("pull", "--quiet", "--retry", "1", "--policy", "missing", reference)
+        return succeeds(command, env=self._environment(), timeout_seconds=PULL_SECONDS)
 
     def import_root(self, tar: Path, reference: str) -> None:
         """Unpacks the tar into one layer and commits it."""

@@ -7,7 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from images.process import output, run, succeeds
-from images.request import BuildRequest
+from images.request import PULL_SECONDS, BuildRequest
+
+# The first docker command whose BuildKit builds need the buildx plugin.
+_BUILDX_SINCE = 23
 
 
 class Docker:
@@ -20,11 +23,11 @@ class Docker:
     def obstacle() -> str | None:
         """Tells why Docker can't build here, or None if it can.
 
-        The Containerfiles need BuildKit: build secrets and bind mounts are not in the old builder.
+        The Containerfiles need BuildKit: build secrets and cache mounts are not in the old builder.
         """
         if not succeeds(["docker", "version"]):
             return "no daemon answers the docker command"
-        if not succeeds(["docker", "buildx", "version"]):
+        if _front_end() is None:
             return "the docker command lacks buildx, BuildKit's front end"
         return None
 
@@ -38,15 +41,15 @@ class Docker:
 
     def pull(self, reference: str) -> bool:
         """Tries to pull; an image that is here already counts."""
-        return succeeds(["docker", "pull", "--quiet", reference])
+        return succeeds(["docker", "pull", "--quiet", reference], timeout_seconds=PULL_SECONDS)
 
     def import_root(self, tar: Path, reference: str) -> None:
         """Imports the tar as an image of one layer."""
         run(["docker", "import", "--change", 'CMD ["python3"]', str(tar), reference])
 
     def build(self, request: BuildRequest) -> None:
-        """Runs `docker buildx build` and loads the result into the daemon's store."""
-        command = ["docker", "buildx", "build", "--load", "--progress", "plain"]
+        """Builds with BuildKit into the daemon's store; its own cache keeps the stages."""
+        command = [*(_front_end() or ("docker", "build")), "--progress", "plain"]
         command += ["--tag", request.reference, "--file", str(request.containerfile)]
         for name, value in request.arguments.items():
             command += ["--build-arg", f"{name}={value}"]
@@ -77,3 +80,12 @@ class Docker:
         if destination != reference:
             run(["docker", "tag", reference, destination])
         run(["docker", "push", "--quiet", destination])
+
+
+def _front_end() -> tuple[str, ...] | None:
+    """The command that builds with BuildKit: buildx, or a client old enough to have it built in."""
+    if succeeds(["docker", "buildx", "version"]):
+        return ("docker", "buildx", "build", "--load")
+    version = output(["docker", "version", "--format", "{{.Client.Version}}"]).strip()
+    major = version.partition(".")[0]
+    return ("docker", "build") if major.isdecimal() and int(major) < _BUILDX_SINCE else None

@@ -41,12 +41,20 @@ def output(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> s
     return done.stdout
 
 
-def succeeds(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> bool:
-    """Tells whether a command exits with 0; a command that isn't there does not."""
+def succeeds(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout_seconds: float | None = None,
+) -> bool:
+    """Tells whether a command exits with 0; one that isn't there or takes too long does not."""
     try:
-        return subprocess.run(command, capture_output=True, env=env, check=False).returncode == 0
-    except FileNotFoundError:
+        done = subprocess.run(
+            command, capture_output=True, env=env, check=False, timeout=timeout_seconds
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
+    return done.returncode == 0
 
 
 def _name(command: Sequence[str]) -> str:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# A base image is some 50 MB: what takes longer has no way to its registry.
+PULL_SECONDS = 180.0
+
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
