@@ -106,6 +106,7 @@ def build_and_push(options: Options) -> dict[ImageName, str]:
     target = None if options.push is None else registry.resolve(options.push)
     engine = choose_engine(options.engine)
     base_reference, base_id = ensure_base(engine, options.base)
+    paths.images_folder().mkdir(parents=True, exist_ok=True)
     references = {}
     for image in options.images:
         arguments = dict(options.torch_arguments) if image is ImageName.RUNTIME else {}
