@@ -94,22 +94,20 @@ class Operator:
         """kopf looks once for the resources that it watches, so they must be there first."""
         while True:
             try:
-                await self._resources()
+                await self._keys()
             except KubeError as error:
                 log.warning("cannot list LLMDeployments, is the CRD installed?", error=str(error))
                 await asyncio.sleep(_CRD_RETRY_SECONDS)
             else:
                 return
 
-    async def _resources(self) -> list[tuple[ObjectKey, bool]]:
-        """All keys, with whether they are autoscaled."""
-        found = []
-        for namespace in self._settings.watch_namespaces or (None,):
-            for resource in await self._kube.list(LLM_DEPLOYMENT, namespace):
-                metadata = resource["metadata"]
-                key = ObjectKey(metadata["namespace"], metadata["name"])
-                found.append((key, bool(resource["spec"].get("autoscaling"))))
-        return found
+    async def _keys(self) -> list[ObjectKey]:
+        """All objects that this operator is responsible for."""
+        return [
+            ObjectKey(resource["metadata"]["namespace"], resource["metadata"]["name"])
+            for namespace in self._settings.watch_namespaces or (None,)
+            for resource in await self._kube.list(LLM_DEPLOYMENT, namespace)
+        ]
 
     async def _resync_forever(self) -> None:
         """Every object now and then, whatever the watches say, spread over the period."""
@@ -117,7 +115,7 @@ class Operator:
         while True:
             await asyncio.sleep(period * (0.9 + random.random() / 5))  # noqa: S311
             try:
-                for key, _ in await self._resources():
+                for key in await self._keys():
                     self.queue.add_after(key, random.random() * period / 2)  # noqa: S311
             except KubeError as error:
                 log.warning("resync skipped", error=str(error))
@@ -140,11 +138,7 @@ class Operator:
             await prometheus.close()
 
     async def _autoscale_once(self, prometheus: Prometheus) -> None:
-        try:
-            keys = [key for key, is_autoscaled in await self._resources() if is_autoscaled]
-        except KubeError as error:
-            log.warning("autoscaling pass skipped", error=str(error))
-            return
+        keys = self._autoscaler.keys()
         if not keys:
             return
         try:

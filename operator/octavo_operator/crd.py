@@ -4,7 +4,8 @@ Kubernetes takes only a structural schema: no `$ref`, no `type: null`, no `title
 `additionalProperties` beside `properties`. `structural` turns pydantic's JSON schema into one and
 raises on anything that it cannot express, so that a model can never weaken validation unseen.
 
-`python -m octavo_operator.crd` writes `crds/` and the chart's copy; `--check` fails on drift.
+`python -m octavo_operator.crd` writes `crds/`, the chart's copy and the tables of the reference pages;
+`--check` fails on drift.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from octavo_operator import reference
 from octavo_operator.api import v1alpha1
 
 JsonSchema = dict[str, Any]
@@ -225,11 +227,19 @@ def _dump(value: object) -> str:
     return yaml.safe_dump(value, sort_keys=False, width=100, allow_unicode=True)
 
 
-def files() -> dict[Path, str]:
-    """Every generated file, relative to the root of the repository, with what it must hold."""
+def files(root: Path) -> dict[Path, str]:
+    """Every generated file, relative to `root`, with what it must hold. Pages that `root` does not
+    have are left out."""
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    pages = {
+        page: reference.updated((root / page).read_text(encoding="utf-8"), schema)
+        for page in reference.PAGES
+        if (root / page).is_file()
+    }
     return {
         Path(f"crds/{v1alpha1.PLURAL}.{v1alpha1.GROUP}.yaml"): crd_yaml(),
         Path(f"charts/octavo/templates/crds/{v1alpha1.PLURAL}.yaml"): chart_yaml(),
+        **pages,
     }
 
 
@@ -240,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     stale = 0
-    for path, text in files().items():
+    for path, text in files(options.root).items():
         target = options.root / path
         if options.check:
             if not target.is_file() or target.read_text(encoding="utf-8") != text:

@@ -81,12 +81,6 @@ class WorkQueue(Generic[Key]):
             timer.cancel()
         self._timers[key] = loop.call_at(due, self.add, key)
 
-    def forget(self, key: Key) -> None:
-        """The object is gone: no failure and no timer is remembered for it."""
-        self._failures.pop(key, None)
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
-
     async def run(self) -> None:
         """Works until it is cancelled. The work in hand is cancelled with it."""
         async with AsyncExitStack() as stack:

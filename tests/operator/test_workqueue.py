@@ -134,18 +134,6 @@ def test_the_earlier_of_two_times_holds_and_adding_overtakes_both() -> None:
     run(scenario)
 
 
-def test_a_forgotten_key_does_not_come_back() -> None:
-    async def scenario() -> None:
-        recorder = Recorder()
-        recorder.queue.add_after("a", 0.01)
-        recorder.queue.forget("a")
-        recorder.queue.add("b")
-        await recorder.until(1)
-        assert recorder.done == ["b"]
-
-    run(scenario)
-
-
 @given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
 def test_the_delay_grows_to_its_bound_and_is_never_nothing(failures: int, fraction: float) -> None:
     delay = backoff_seconds(failures, fraction)

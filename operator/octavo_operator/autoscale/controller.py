@@ -34,6 +34,10 @@ class Autoscaler:
     snapshot: Snapshot | None = None
     _states: dict[ObjectKey, State] = field(default_factory=dict)
 
+    def keys(self) -> list[ObjectKey]:
+        """The objects that were decided about since the start and are autoscaled still."""
+        return list(self._states)
+
     def forget(self, key: ObjectKey) -> None:
         """The object is gone or no longer autoscaled."""
         self._states.pop(key, None)

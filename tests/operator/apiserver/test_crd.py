@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 
@@ -224,3 +226,13 @@ def test_kubectl_prints_what_matters(admin: Admin) -> None:
         "GPUs",
         "Revision",
     ]
+
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
+def test_every_example_is_taken(admin: Admin, namespace: str, file: Path) -> None:
+    body = yaml.safe_load(file.read_text(encoding="utf-8"))
+    answer = admin.request("POST", f"{path(namespace)}?fieldValidation=Strict", body)
+    assert answer.status == 201, answer.message
