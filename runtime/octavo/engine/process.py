@@ -6,6 +6,7 @@ process is gone, and this process ends too. Everything else goes over the ZeroMQ
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -130,10 +132,13 @@ def main(address: str) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _configure_log()
     line = sys.stdin.buffer.readline()
-    if not line:
-        return _EXIT_OURS  # the API process ended before it said what to run
+    if not line:  # the API process ended before it said what to run
+        _remove_socket(address)
+        return _EXIT_OURS
     config = msgspec.json.decode(line, type=EngineConfig)
-    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+    threading.Thread(
+        target=_exit_with_parent, args=(address,), name="parent-watch", daemon=True
+    ).start()
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.set_hwm(0)  # the waiting queue bounds what is under way, the socket must not block
@@ -189,10 +194,19 @@ def _start(config: EngineConfig, on_phase: Callable[[str], None]) -> EngineCore:
     return core
 
 
-def _exit_with_parent() -> None:
+def _exit_with_parent(address: str) -> None:
     while os.read(_STDIN, 1):
         pass
+    _remove_socket(address)
     os._exit(_EXIT_OURS)  # nobody is left who could read an answer
+
+
+def _remove_socket(address: str) -> None:
+    """What the API process does itself, unless it was killed."""
+    socket = Path(address.removeprefix("ipc://"))
+    with contextlib.suppress(OSError):
+        socket.unlink(missing_ok=True)
+        socket.parent.rmdir()
 
 
 def _configure_log() -> None:

@@ -251,7 +251,7 @@ async def main():
     client = await EngineClient.start(
         EngineConfig(model=sys.argv[1], dtype="float32", kv_cache_memory_bytes=4 * 2**20)
     )
-    print(client.pid, flush=True)
+    print(client.pid, client._directory, flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -263,13 +263,15 @@ def test_the_engine_ends_with_its_parent(folder: Path) -> None:
         [sys.executable, "-c", _PARENT, str(folder)], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        engine = int(parent.stdout.readline())
+        pid, directory = parent.stdout.readline().split()
+        engine = int(pid)
         assert _is_running(engine)
         parent.kill()
     deadline = time.monotonic() + 5
     while _is_running(engine):
         assert time.monotonic() < deadline, "the engine outlived its parent"
         time.sleep(0.02)
+    assert not Path(directory).exists()
 
 
 def _cpu_seconds(pid: int) -> float:
