@@ -41,12 +41,6 @@ class Watch:
         self._reader.join(timeout=10)
 
     def _read(self) -> None:
-        decoder = json.JSONDecoder()
-        text = ""
+        # With watch events kubectl writes each as one line.
         for line in self._process.stdout or ():
-            text += line
-            # kubectl indents what belongs to an object: a brace at the margin ends it.
-            if line.startswith("}"):
-                event, end = decoder.raw_decode(text.lstrip())
-                text = text.lstrip()[end:]
-                self.seen.append(event["object"])
+            self.seen.append(json.loads(line)["object"])

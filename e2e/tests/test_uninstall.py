@@ -6,7 +6,6 @@ The last module: it changes the installation that all others share, and puts it 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -28,7 +27,7 @@ def uids(pods: list[Object]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def serving(namespace: Kubectl, client: Kubectl, environment: Environment) -> Iterator[Kubectl]:
+def serving(namespace: Kubectl, client: Kubectl) -> Kubectl:
     namespace.apply(
         {
             "apiVersion": "octavo.dev/v1alpha1",
@@ -42,8 +41,7 @@ def serving(namespace: Kubectl, client: Kubectl, environment: Environment) -> It
     )
     wait_ready(namespace, NAME)
     clients.await_client(client)
-    yield namespace
-    environment.helm.run(*upgrade_arguments(environment.images, environment.prometheus_url))
+    return namespace
 
 
 def answer(kubectl: Kubectl) -> str:
@@ -63,18 +61,20 @@ def test_an_image_that_cannot_be_pulled_is_told_while_the_old_pods_serve_on(
     broken = "--set-string=runtime.image.tag=no-such-tag"
     environment.helm.run(*arguments, broken)
     start = time.monotonic()
-    seen = wait_for(
-        "ImagePullFailed",
-        lambda: condition(serving.must_get("llmd", NAME), "Degraded"),
-        lambda degraded: degraded.is_true and degraded.reason == "ImagePullFailed",
-        timeout_seconds=30,
-        explain=lambda: explain(serving, NAME),
-    )
-    print(f"{seen} ({time.monotonic() - start:.1f} s after the upgrade)")
-    assert "no-such-tag" in seen.message
-    assert not condition(serving.must_get("llmd", NAME), "Ready").is_true
-    assert "42" in answer(serving)
-    environment.helm.run(*arguments)
+    try:
+        seen = wait_for(
+            "ImagePullFailed",
+            lambda: condition(serving.must_get("llmd", NAME), "Degraded"),
+            lambda degraded: degraded.is_true and degraded.reason == "ImagePullFailed",
+            timeout_seconds=30,
+            explain=lambda: explain(serving, NAME),
+        )
+        print(f"{seen} ({time.monotonic() - start:.1f} s after the upgrade)")
+        assert "no-such-tag" in seen.message
+        assert not condition(serving.must_get("llmd", NAME), "Ready").is_true
+        assert "42" in answer(serving)
+    finally:
+        environment.helm.run(*arguments)
     wait_for(
         "the status to be well again",
         lambda: serving.must_get("llmd", NAME),
@@ -92,10 +92,12 @@ def test_uninstalling_the_chart_leaves_the_models_serving(
     environment.helm.run(
         "uninstall", RELEASE, f"--namespace={OPERATOR_NAMESPACE}", "--wait", "--timeout=1m"
     )
-    assert serving.get("crd", CRD) is not None
-    assert "42" in answer(serving)
-    environment.helm.run(*upgrade_arguments(environment.images, environment.prometheus_url))
+    try:
+        assert serving.get("crd", CRD) is not None
+        assert "42" in answer(serving)
+    finally:
+        environment.helm.run(*upgrade_arguments(environment.images, environment.prometheus_url))
     # The operator that came back is at work again, and has taken over what it found.
-    serving.merge_patch("llmd", NAME, {"spec": {"rollout": {"progressDeadline": "29m"}}})
+    serving.merge_patch("llmd", NAME, {"spec": {"rollout": {"strategy": "RollingUpdate"}}})
     wait_ready(serving, NAME)
     assert uids(model_pods(serving, NAME)) == uids(before)
