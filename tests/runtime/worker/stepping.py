@@ -32,7 +32,7 @@ class Stepper:
     """Hands out blocks in random order, so that no test passes with contiguous blocks alone."""
 
     executor: Executor
-    random: random.Random = field(default_factory=lambda: random.Random(7))
+    random: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311
     free: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:

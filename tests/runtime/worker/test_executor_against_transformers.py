@@ -11,7 +11,7 @@ import torch
 
 from octavo.worker.executor import TorchExecutor
 
-from ..checkpoints import VOCAB, make_checkpoint
+from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .stepping import Generation, Stepper, make_executor
 
 LLAMA3_ROPE = {
@@ -61,7 +61,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def prompts_of(*lengths: int) -> list[list[int]]:
-    numbers = random.Random(sum(lengths))
+    numbers = random.Random(sum(lengths))  # noqa: S311
     return [[numbers.randrange(3, VOCAB) for _ in range(length)] for length in lengths]
 
 

@@ -1,0 +1,181 @@
+"""Paged attention equals dense attention, whatever the shapes, chunks and block tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.attention_plan import (
+    ContinuedPrefill,
+    DecodeGroup,
+    FreshPrefill,
+    SequenceSpan,
+    plan_attention,
+)
+from octavo.kernels.paged_attention import paged_attention, write_kv_cache
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    block_size: int
+    kv_heads: int
+    group: int
+    head_dim: int
+    spans: list[tuple[int, int]]  # (rows of this step, tokens before it)
+    seed: int
+
+
+spans = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 90)), min_size=1, max_size=7)
+decodes = st.lists(st.tuples(st.just(1), st.integers(1, 300)), max_size=9)
+cases = st.builds(
+    Case,
+    block_size=st.sampled_from([8, 16, 32]),
+    kv_heads=st.sampled_from([1, 2, 3]),
+    group=st.sampled_from([1, 2, 5]),
+    head_dim=st.sampled_from([2, 8, 20]),
+    spans=st.tuples(decodes, spans).map(lambda pair: pair[0] + pair[1]),
+    seed=st.integers(0, 2**20),
+)
+
+
+def in_row_order(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    decode = sorted((p for p in pairs if p[0] == 1 and p[1] > 0), key=lambda p: -p[1])
+    return decode + [p for p in pairs if p[0] > 1 or p[1] == 0]
+
+
+def dense(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The definition, one row and head at a time. `query` `[rows, heads, d]`, keys `[length, kv, d]`."""
+    rows, heads, head_dim = query.shape
+    length, kv_heads, _ = keys.shape
+    out = torch.zeros_like(query)
+    for row in range(rows):
+        visible = length - rows + row + 1
+        for head in range(heads):
+            kv = head // (heads // kv_heads)
+            scores = keys[:visible, kv] @ query[row, head] / math.sqrt(head_dim)
+            out[row, head] = torch.softmax(scores, 0) @ values[:visible, kv]
+    return out.reshape(rows, -1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases)
+def test_equals_dense_attention(case: Case) -> None:
+    torch.manual_seed(case.seed)
+    pairs = in_row_order(case.spans)
+    blocks_of = [-(-(rows + before) // case.block_size) for rows, before in pairs]
+    num_blocks = sum(blocks_of) + 2
+    free = torch.randperm(num_blocks).tolist()
+    cache = torch.full((num_blocks, case.block_size, 2, case.kv_heads, case.head_dim), torch.nan)
+    flat = cache.view(-1, 2, case.kv_heads, case.head_dim)
+    heads = case.kv_heads * case.group
+    tables, contexts, slots = [], [], []
+    for (rows, before), count in zip(pairs, blocks_of, strict=True):
+        table = [free.pop() for _ in range(count)]
+        kv = torch.randn(rows + before, 2, case.kv_heads, case.head_dim)
+        places = torch.tensor(
+            [
+                table[p // case.block_size] * case.block_size + p % case.block_size
+                for p in range(rows + before)
+            ]
+        )
+        flat[places[:before]] = kv[:before]
+        tail = [
+            s
+            for block in table
+            for s in range(block * case.block_size, (block + 1) * case.block_size)
+        ]
+        flat[tail[rows + before :]] = 7.0  # stale, but finite: what a freed block holds
+        tables.append(table)
+        contexts.append(kv)
+        slots.append(places[before:])
+    kv_now = torch.cat([kv[before:] for kv, (_, before) in zip(contexts, pairs, strict=True)])
+    query = torch.randn(kv_now.shape[0], heads, case.head_dim)
+    plan = plan_attention(
+        [
+            SequenceSpan(rows, rows + before, table)
+            for (rows, before), table in zip(pairs, tables, strict=True)
+        ],
+        torch.cat(slots),
+        block_size=case.block_size,
+        dtype=torch.float32,
+        device=CPU,
+    )
+    write_kv_cache(cache, kv_now, plan.slots)
+    out = paged_attention(
+        query,
+        kv_now,
+        cache,
+        plan,
+        scale=case.head_dim**-0.5,
+        workspace=torch.full((plan.workspace_blocks, *cache.shape[1:]), torch.nan),
+    )
+    row = 0
+    for (rows, _), kv in zip(pairs, contexts, strict=True):
+        expected = dense(query[row : row + rows], kv[:, 0], kv[:, 1])
+        torch.testing.assert_close(out[row : row + rows], expected, rtol=1e-4, atol=1e-4)
+        row += rows
+    assert row == out.shape[0]
+
+
+def plan_of(*pairs: tuple[int, int]) -> list[DecodeGroup | FreshPrefill | ContinuedPrefill]:
+    spans_ = [SequenceSpan(rows, rows + before, range(100)) for rows, before in pairs]
+    slots = torch.zeros(sum(rows for rows, _ in pairs), dtype=torch.int64)
+    plan = plan_attention(spans_, slots, block_size=16, dtype=torch.float32, device=CPU)
+    return list(plan.work)
+
+
+def test_decodes_of_like_context_form_one_group() -> None:
+    work = plan_of((1, 900), (1, 800), (1, 500))
+    assert [(w.first, w.last) for w in work] == [(0, 3)]
+
+
+def test_a_long_context_does_not_pad_short_ones() -> None:
+    work = plan_of((1, 1500), (1, 90), (1, 3))
+    assert [(w.first, w.last) for w in work] == [(0, 1), (1, 3)]
+    assert isinstance(work[0], DecodeGroup)
+    assert work[0].mask is None
+
+
+def test_equal_contexts_need_no_mask() -> None:
+    (work,) = plan_of((1, 50), (1, 50))
+    assert isinstance(work, DecodeGroup)
+    assert work.mask is None
+
+
+def test_short_fresh_prompts_run_together_and_long_ones_alone() -> None:
+    work = plan_of((20, 0), (30, 0), (250, 0), (5, 40), (6, 0))
+    assert [(type(w), w.first, w.last) for w in work] == [
+        (FreshPrefill, 0, 50),
+        (FreshPrefill, 50, 300),
+        (ContinuedPrefill, 300, 305),
+        (FreshPrefill, 305, 311),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bit_formats_agree_with_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kv_heads, group, head_dim, block_size = 2, 2, 16, 16
+    pairs = [(1, 60), (1, 33), (9, 0), (4, 20)]
+    results = []
+    generator = torch.Generator().manual_seed(5)
+    cache32 = torch.randn(64, block_size, 2, kv_heads, head_dim, generator=generator)
+    kv32 = torch.randn(15, 2, kv_heads, head_dim, generator=generator)
+    query32 = torch.randn(15, kv_heads * group, head_dim, generator=generator)
+    for kind in (torch.float32, dtype):
+        cache, kv, query = (t.to(dtype).to(kind) for t in (cache32, kv32, query32))
+        table = [list(range(i * 8, i * 8 + 8)) for i in range(4)]
+        spans_ = [SequenceSpan(r, r + b, table[i]) for i, (r, b) in enumerate(pairs)]
+        slots = torch.tensor([i * 128 + b + o for i, (r, b) in enumerate(pairs) for o in range(r)])
+        plan = plan_attention(spans_, slots, block_size=block_size, dtype=kind, device=CPU)
+        write_kv_cache(cache, kv, plan.slots)
+        workspace = torch.empty((plan.workspace_blocks, *cache.shape[1:]), dtype=kind)
+        results.append(paged_attention(query, kv, cache, plan, scale=0.25, workspace=workspace))
+    torch.testing.assert_close(results[1].float(), results[0], rtol=2e-2, atol=2e-2)

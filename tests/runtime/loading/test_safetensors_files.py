@@ -1,0 +1,123 @@
+"""Checkpoints on disk: whole, sharded, damaged, incomplete, or pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from octavo.config import EngineConfig, LoadFormat
+from octavo.errors import ModelInvalidError
+from octavo.worker.executor import create_executor
+
+from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+
+
+def load(folder: Path, load_format: LoadFormat = LoadFormat.AUTO) -> None:
+    create_executor(
+        EngineConfig(model=str(folder), kv_cache_memory_bytes=2**20, load_format=load_format)
+    )
+
+
+def rewrite(folder: Path, change: object) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)  # type: ignore[operator]
+    save_file(tensors, path)
+
+
+def test_shards_are_read_through_their_index(tmp_path: Path) -> None:
+    reference = make_checkpoint(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    names = sorted(tensors)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, own in halves.items():
+        save_file({name: tensors[name] for name in own}, tmp_path / file)
+    index = {"weight_map": {name: file for file, own in halves.items() for name in own}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    del reference
+    load(tmp_path)
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(ModelInvalidError, match=r"names b\.safetensors, which is missing"):
+        load(tmp_path)
+
+
+def test_missing_and_unexpected_tensors_are_named_together(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["model.layers.1.mlp.up_proj.weight"]
+        tensors["model.layers.0.self_attn.q_proj.lora_A"] = torch.zeros(2)
+
+    rewrite(tmp_path, change)
+    with pytest.raises(ModelInvalidError) as error:
+        load(tmp_path)
+    assert "model.layers.1.mlp.up_proj.weight is missing" in str(error.value)
+    assert "model.layers.0.self_attn.q_proj.lora_A is unexpected" in str(error.value)
+
+
+def test_wrong_shape_is_told_with_both_shapes(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["model.norm.weight"] = torch.ones(50)
+
+    rewrite(tmp_path, change)
+    with pytest.raises(ModelInvalidError, match=r"model\.norm\.weight has shape \[50\].*\[48\]"):
+        load(tmp_path)
+
+
+def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    rewrite(tmp_path, lambda tensors: [tensors.pop(n) for n in list(tensors)[5:]])
+    with pytest.raises(ModelInvalidError, match=r"and \d+ more"):
+        load(tmp_path)
+
+
+def test_tied_models_may_carry_their_head_and_old_ones_rotary_tables(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, tie_word_embeddings=True)
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+
+    rewrite(tmp_path, change)
+    load(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 500])
+def test_truncated_file_is_called_damaged(tmp_path: Path, keep: int) -> None:
+    make_checkpoint(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelInvalidError, match="is damaged"):
+        load(tmp_path)
+
+
+def test_pickle_weights_are_refused_by_name(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelInvalidError, match=r"pytorch_model\.bin.*refused"):
+        load(tmp_path)
+
+
+def test_folder_without_weights(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelInvalidError, match=r"no \*\.safetensors"):
+        load(tmp_path)
+    load(tmp_path, LoadFormat.DUMMY)  # which needs none
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": "../b"}}']
+)
+def test_bad_index_is_refused(tmp_path: Path, content: str) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelInvalidError):
+        load(tmp_path)

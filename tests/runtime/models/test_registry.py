@@ -1,0 +1,115 @@
+"""config.json: what is read, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.rotary import RopeScaling
+from octavo.models.config import DecoderConfig
+from octavo.models.registry import read_model_config
+
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "factor": 8.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+    "eos_token_id": 128001,
+    "torch_dtype": "bfloat16",
+}
+
+
+def read(folder: Path, *, drop: str | None = None, **changes: Any) -> DecoderConfig:
+    raw = {**LLAMA, **changes}
+    if drop is not None:
+        del raw[drop]
+    (folder / "config.json").write_text(json.dumps(raw))
+    return read_model_config(folder)
+
+
+def test_llama_3_1_8b_is_read_in_full(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [128001, 128008, 128009]}')
+    config = read(tmp_path)
+    assert (config.num_kv_heads, config.head_dim, config.num_layers) == (8, 128, 32)
+    assert config.rope.scaling is RopeScaling.LLAMA3
+    assert (config.rope.theta, config.rope.original_max_position) == (500000.0, 8192)
+    assert config.eos_token_ids == (128001, 128008, 128009)
+    assert config.checkpoint_dtype == "bfloat16"
+    assert 8.0e9 < config.num_parameters < 8.1e9
+
+
+def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnsupportedError) as error:
+        read(tmp_path, architectures=["GPT2LMHeadModel"])
+    for name in ("GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3ForCausalLM"):
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"quantization_config": {"quant_method": "awq"}}, "awq"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding window"),
+        ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}, "sliding window"),
+        ({"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": True}, "sliding window"),
+    ],
+)
+def test_what_would_answer_wrongly_is_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelUnsupportedError, match=words):
+        read(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_size": "big"}, "hidden_size is 'big'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_key_value_heads": 5}, "multiple of"),
+        ({"head_dim": 127}, "head_dim is 127"),
+        ({"rms_norm_eps": True}, "rms_norm_eps"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
+        ({"architectures": []}, "architectures"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelInvalidError, match=words):
+        read(tmp_path, **changes)
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalidError, match="vocab_size"):
+        read(tmp_path, drop="vocab_size")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00"])
+def test_a_damaged_config_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelInvalidError, match=r"config\.json"):
+        read_model_config(tmp_path)
+
+
+def test_a_missing_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalidError, match=r"no config\.json"):
+        read_model_config(tmp_path)
