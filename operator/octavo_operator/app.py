@@ -49,14 +49,16 @@ class Operator:
         self,
         kube: Kube,
         load: Callable[[], Awaitable[Configuration]],
+        prometheus: Prometheus | None,
         settings: Settings,
         identity: str,
     ) -> None:
         self._kube = kube
         self._load = load
+        self._prometheus = prometheus
         self._settings = settings
         self._autoscaler = Autoscaler(
-            is_configured=bool(settings.prometheus_url),
+            is_configured=prometheus is not None,
             snapshot_max_age_seconds=settings.metrics_max_age_seconds,
         )
         self._reconciler = Reconciler(
@@ -72,10 +74,14 @@ class Operator:
     async def run(self) -> None:
         """Reconciles what kopf, the resync and the autoscaling pass enqueue."""
         await self._wait_for_crd()
+        if self._prometheus is not None:
+            # Before the first decision, which would otherwise be taken blindly.
+            await self._take_snapshot(self._prometheus)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run(), name="queue")
             group.create_task(self._resync_forever(), name="resync")
-            group.create_task(self._autoscale_forever(), name="autoscale")
+            if self._prometheus is not None:
+                group.create_task(self._autoscale_forever(self._prometheus), name="autoscale")
             group.create_task(
                 watch(self.queue.add, self._load, self._settings.watch_namespaces), name="watch"
             )
@@ -120,36 +126,22 @@ class Operator:
             except KubeError as error:
                 log.warning("resync skipped", error=str(error))
 
-    async def _autoscale_forever(self) -> None:
-        """Takes a snapshot of all pods' load and enqueues the objects that scale by it."""
-        if not self._settings.prometheus_url:
-            log.info("autoscaling is off: OCTAVO_OPERATOR_PROMETHEUS_URL is empty")
-            return
-        prometheus = Prometheus(
-            self._settings.prometheus_url,
-            self._settings.prometheus_timeout_seconds,
-            self._settings.metrics_max_age_seconds,
-        )
-        try:
-            while True:
-                await self._autoscale_once(prometheus)
-                await asyncio.sleep(self._settings.autoscale_interval_seconds)
-        finally:
-            await prometheus.close()
+    async def _autoscale_forever(self, prometheus: Prometheus) -> None:
+        """Enqueues the objects that scale by the pods' load, after a look at it."""
+        while True:
+            await asyncio.sleep(self._settings.autoscale_interval_seconds)
+            if keys := self._autoscaler.keys():
+                await self._take_snapshot(prometheus)
+                for key in keys:
+                    self.queue.add(key)
 
-    async def _autoscale_once(self, prometheus: Prometheus) -> None:
-        keys = self._autoscaler.keys()
-        if not keys:
-            return
+    async def _take_snapshot(self, prometheus: Prometheus) -> None:
         try:
-            snapshot = await prometheus.snapshot(time.time(), time.monotonic())
+            self._autoscaler.snapshot = await prometheus.snapshot(time.time(), time.monotonic())
         except PrometheusError as error:
             metrics.PROMETHEUS_ERRORS.inc()
             log.warning("no samples", error=str(error))
-            snapshot = Snapshot(time.monotonic(), error=str(error))
-        self._autoscaler.snapshot = snapshot
-        for key in keys:
-            self.queue.add(key)
+            self._autoscaler.snapshot = Snapshot(time.monotonic(), error=str(error))
 
 
 async def run(settings: Settings, stop: asyncio.Event, *, kubeconfig: str | None = None) -> None:
@@ -160,8 +152,24 @@ async def run(settings: Settings, stop: asyncio.Event, *, kubeconfig: str | None
         kube = ApiServer(configuration, settings.request_timeout_seconds)
         stack.push_async_callback(kube.close)
         await stack.enter_async_context(health.serving(settings.health_port))
-        operator = Operator(kube, lambda: load_configuration(kubeconfig), settings, identity)
+        prometheus = _prometheus(settings)
+        if prometheus is not None:
+            stack.push_async_callback(prometheus.close)
+        operator = Operator(
+            kube, lambda: load_configuration(kubeconfig), prometheus, settings, identity
+        )
         await _until(stop, _act_as_leader(operator, kube, settings, identity))
+
+
+def _prometheus(settings: Settings) -> Prometheus | None:
+    if not settings.prometheus_url:
+        log.info("autoscaling is off: OCTAVO_OPERATOR_PROMETHEUS_URL is empty")
+        return None
+    return Prometheus(
+        settings.prometheus_url,
+        settings.prometheus_timeout_seconds,
+        settings.metrics_max_age_seconds,
+    )
 
 
 async def _act_as_leader(operator: Operator, kube: Kube, settings: Settings, identity: str) -> None:

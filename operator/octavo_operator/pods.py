@@ -59,6 +59,8 @@ class PodView:
     phase_text: str
     """What the pod is doing while it is not ready: "being scheduled", "downloading the model" …"""
     finding: Finding | None
+    ready_since: datetime | None
+    """Since when it answers; None while it does not."""
     unscheduled_since: datetime | None
     """Since when the scheduler finds no node; None when it has found one or has not tried."""
 
@@ -120,7 +122,8 @@ def view(pod: Manifest, gpu_resource: str) -> PodView:
         is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
         phase_text=_phase_text(conditions, statuses),
         finding=None if is_ready else _finding(conditions, statuses, gpu_resource),
-        unscheduled_since=_unscheduled_since(conditions.get("PodScheduled", {})),
+        ready_since=_since(conditions.get("Ready", {}), "True"),
+        unscheduled_since=_since(conditions.get("PodScheduled", {}), "False"),
     )
 
 
@@ -139,9 +142,10 @@ def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) 
     return "starting the container"
 
 
-def _unscheduled_since(scheduled: dict[str, Any]) -> datetime | None:
-    since = scheduled.get("lastTransitionTime")
-    if scheduled.get("status") != "False" or not since:
+def _since(condition: dict[str, Any], status: str) -> datetime | None:
+    """Since when the condition has this status; None when it has another."""
+    since = condition.get("lastTransitionTime")
+    if condition.get("status") != status or not since:
         return None
     return datetime.fromisoformat(since)
 

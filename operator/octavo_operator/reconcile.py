@@ -135,7 +135,7 @@ class Reconciler:
             spec=spec,
             fleet=pods,
             desired_replicas=context.replicas,
-            autoscaling=self._autoscaler.view(spec, pods, decision),
+            autoscaling=self._autoscaler.view(spec, pods, decision, conditions.now),
             problem=applied.problem or deployment_finding(applied.deployment) or pods.finding(),
             is_deadline_exceeded=deadline_exceeded(applied.deployment),
             settled=settlement(resource),

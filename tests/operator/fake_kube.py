@@ -116,7 +116,14 @@ class FakeKube:
         self._record("delete", kind, metadata["name"])
         self.remove(kind, metadata["namespace"], metadata["name"])
 
-    def run_pods(self, namespace: str, name: str, *, ready: bool = True) -> None:
+    def run_pods(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        ready: bool = True,
+        since: str = "2026-05-04T12:00:00Z",
+    ) -> None:
         """What the controllers and the kubelet do: pods of the template's revision, as many as
         wanted."""
         deployment = self.live(DEPLOYMENT, namespace, name)
@@ -137,7 +144,11 @@ class FakeKube:
                         "phase": "Running",
                         "conditions": [
                             {"type": "PodScheduled", "status": "True"},
-                            {"type": "Ready", "status": str(ready)},
+                            {
+                                "type": "Ready",
+                                "status": str(ready),
+                                "lastTransitionTime": since,
+                            },
                         ],
                     },
                 },

@@ -118,12 +118,14 @@ def test_a_pass_without_a_change_writes_nothing() -> None:
 
 def test_a_restarted_operator_writes_nothing() -> None:
     world = running(autoscaling={"maxReplicas": 4})
-    world.kube.requests.clear()
+    world.load(0)
+    world.reconcile()
+    world.seconds += 1000
     world.restart_operator()
     world.load(0)
-    world.autoscaler.snapshot = None
+    world.kube.requests.clear()
     world.reconcile()
-    assert [write for write in world.kube.writes if write[1] == "Deployment"] == []
+    assert world.kube.writes == []
 
 
 def test_a_deleted_child_comes_back() -> None:
@@ -291,16 +293,31 @@ def test_spec_replicas_have_no_effect_beside_autoscaling() -> None:
     assert world.deployment["spec"]["replicas"] == 1
 
 
-def test_without_samples_the_replicas_hold_and_it_is_said() -> None:
+def test_without_prometheus_s_answer_the_replicas_hold_and_it_is_said() -> None:
     world = running(**AUTOSCALED)
     world.autoscaler.snapshot = Snapshot(0.0, error="http://prometheus: refused")
     world.reconcile()
     assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
+    assert "queue" not in world.status
+    assert world.deployment["spec"]["replicas"] == 1
+
+
+def test_samples_that_stopped_are_said_and_do_not_scale() -> None:
+    world = running(**AUTOSCALED)
     world.load(waiting=100)
-    world.seconds += 61  # the snapshot is too old by now
+    world.seconds += 61  # the snapshot and its samples are too old by now
     world.reconcile()
     assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
+    assert "llama-0" in world.status["conditions"][3]["message"]
     assert world.deployment["spec"]["replicas"] == 1
+
+
+def test_a_pod_that_was_not_scraped_yet_is_no_fault() -> None:
+    world = running(**AUTOSCALED)
+    world.autoscaler.snapshot = Snapshot(0.0)
+    world.seconds += 10
+    world.reconcile()
+    assert world.condition("Autoscaling") == ("True", "Active")
 
 
 def test_without_prometheus_the_condition_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
@@ -63,9 +64,9 @@ class Autoscaler:
         return decision
 
     def view(
-        self, spec: LLMDeploymentSpec, fleet: Fleet, decision: Decision | None
+        self, spec: LLMDeploymentSpec, fleet: Fleet, decision: Decision | None, now: datetime
     ) -> AutoscalingView:
-        """What the status says about autoscaling."""
+        """What the status says about autoscaling. `now` is the time of the pods' conditions."""
         if spec.autoscaling is None or decision is None:
             return AutoscalingView(Reason.AUTOSCALING_DISABLED, "the spec has no autoscaling")
         if not self.is_configured:
@@ -73,17 +74,27 @@ class Autoscaler:
                 Reason.PROMETHEUS_NOT_CONFIGURED,
                 "the operator was installed without prometheus.url; replicas hold",
             )
-        # Without a pod that answers there is nothing to sample, and nothing wrong with it.
-        if decision.waiting is None and fleet.ready:
-            error = self.snapshot.error if self.snapshot else ""
-            why = error or f"no fresh samples of {', '.join(pod.name for pod in fleet.ready[:3])}"
+        if decision.waiting is None and (why := self._why_blind(fleet, now)):
             return AutoscalingView(Reason.METRICS_UNAVAILABLE, f"{why}; replicas hold")
         bounds = spec.autoscaling
         message = (
             f"{bounds.min_replicas} to {bounds.max_replicas} replicas, "
             f"{bounds.queue_depth} waiting requests each"
         )
-        return AutoscalingView(Reason.AUTOSCALING_ACTIVE, message, decision.waiting or 0)
+        return AutoscalingView(Reason.AUTOSCALING_ACTIVE, message, decision.waiting)
+
+    def _why_blind(self, fleet: Fleet, now: datetime) -> str | None:
+        """Why there are no samples, if somebody should know. A pod that answers since a moment ago
+        has not been scraped yet, and without a pod that answers there is nothing to scrape."""
+        if self.snapshot is not None and self.snapshot.error:
+            return self.snapshot.error
+        overdue = [
+            pod.name
+            for pod in fleet.ready
+            if pod.ready_since is None
+            or (now - pod.ready_since).total_seconds() > self.snapshot_max_age_seconds
+        ]
+        return f"no fresh samples of {', '.join(overdue[:3])}" if overdue else None
 
     def _fresh_snapshot(self, now: float) -> Snapshot | None:
         if self.snapshot is None or self.snapshot.error:

@@ -143,7 +143,7 @@ class Admin:
         )
 
 
-def wait_until(is_true: Callable[[], object], timeout_seconds: float = 20.0) -> None:
+def wait_until(is_true: Callable[[], object], timeout_seconds: float = 60.0) -> None:
     """Polls; fails when it takes too long."""
 
     async def poll() -> None:

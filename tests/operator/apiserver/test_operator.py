@@ -6,10 +6,13 @@ owner collects nothing for the same reason; the end-to-end tests see that.
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -304,6 +307,83 @@ def test_of_two_replicas_one_acts_and_the_other_takes_over(
     wait_until(lambda: set(cluster.children("second")) == ORDINARY)
     assert time.monotonic() - killed_at < 10
     assert two.stop() == 0
+
+
+class PrometheusStub:
+    """Answers Prometheus' two queries: every pod has so many waiting requests, sampled now."""
+
+    def __init__(self, namespace: str) -> None:
+        self.waiting = {"llama-1": 0}
+        stub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                is_time = "timestamp" in self.path
+                result = [
+                    {
+                        "metric": {
+                            "__name__": "octavo_requests_waiting",
+                            "namespace": namespace,
+                            "pod": pod,
+                        },
+                        "value": [0, str(time.time() if is_time else waiting)],
+                    }
+                    for pod, waiting in stub.waiting.items()
+                ]
+                body = json.dumps({"data": {"result": result}}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_the_queue_moves_the_replicas_and_a_restart_does_not(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    stub = PrometheusStub(cluster.namespace)
+    settings = {"prometheus_url": stub.url, "autoscale_interval_seconds": "0.2"}
+    process = OperatorProcess(control_plane, cluster.namespace, tmp_path / "a.log", **settings)
+
+    def replicas() -> int:
+        return int(cluster.children()["Deployment"]["spec"]["replicas"])
+
+    try:
+        bounds = {"maxReplicas": 4, "queueDepth": 4, "scaleDownStabilization": "2s"}
+        create(cluster.admin, cluster.namespace, autoscaling=bounds)
+        cluster.wait_children()
+        cluster.add_pod("llama-1", READY)
+        wait_until(lambda: cluster.condition("Autoscaling") == ("True", "Active"))
+        stub.waiting["llama-1"] = 11
+        wait_until(lambda: replicas() == 3)
+        wait_until(lambda: cluster.status()["queue"] == 11)
+        process.stop()
+        stub.waiting["llama-1"] = 1
+        before = cluster.versions()["Deployment"]
+        process = OperatorProcess(control_plane, cluster.namespace, tmp_path / "b.log", **settings)
+        wait_until(lambda: cluster.status()["queue"] == 1)
+        assert cluster.versions()["Deployment"] == before
+        stub.waiting["llama-1"] = 0
+        wait_until(lambda: replicas() == 1)
+        events = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
+        notes = [
+            each["note"] for each in cluster.admin.items(events) if each["reason"] == "Autoscaled"
+        ]
+        assert any("1 → 3" in note for note in notes)
+    finally:
+        process.stop()
+        stub.stop()
 
 
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:
