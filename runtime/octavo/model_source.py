@@ -93,7 +93,7 @@ def parse(model: str, *, revision: str | None = None) -> ModelSource:
         raise ModelNotFoundError(f"There is no model {model!r}. {_HELP}")
     path = Path(model).expanduser()
     looks_like_path = model.startswith((".", "/", "~"))
-    if looks_like_path or path.is_dir():
+    if looks_like_path or (model and path.is_dir()):
         return LocalModel(path)
     return _hub_model(model, model, revision)
 

@@ -1,0 +1,267 @@
+"""From a model's name to its folder. The hub and the bucket are local servers that speak the protocol."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from octavo import model_source
+from octavo.errors import DownloadFailedError, ModelNotFoundError
+from octavo.model_source import BucketModel, BuiltinModel, HubModel, LocalModel, parse, resolve
+
+COMMIT = "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("builtin://demo", BuiltinModel("demo")),
+        ("hf://org/name", HubModel("org/name", None)),
+        ("hf://org/name@v1.0", HubModel("org/name", "v1.0")),
+        ("hf://org/name@refs/pr/3", HubModel("org/name", "refs/pr/3")),
+        ("meta-llama/Llama-3.1-8B", HubModel("meta-llama/Llama-3.1-8B", None)),
+        ("s3://my-bucket/models/llama/", BucketModel("my-bucket", "models/llama")),
+        ("./x", LocalModel(Path("./x"))),
+        ("/models/x", LocalModel(Path("/models/x"))),
+    ],
+)
+def test_names(model: str, expected: object) -> None:
+    assert parse(model) == expected
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "",
+        "demo",
+        "builtin://other",
+        "builtin://../../etc",
+        "hf://../../etc",
+        "hf://org/..",
+        "hf://org/name/extra",
+        "hf://org",
+        "hf://org/name@",
+        "hf://org/name@a b",
+        "hf://org/name@../../x",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://bucket/../other",
+        "s3://Bucket_/x",
+        "http://host/model",
+        "file:///etc",
+        "pvc://claim/path",
+        "org/name;rm",
+    ],
+)
+def test_what_is_no_name_is_refused_with_the_forms_that_are(model: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"There is no model|must read"):
+        parse(model)
+
+
+def test_revision_argument_yields_to_the_names_own() -> None:
+    assert parse("org/name", revision="main") == HubModel("org/name", "main")
+    assert parse("hf://org/name@v2", revision="main") == HubModel("org/name", "v2")
+
+
+def test_local_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelNotFoundError, match="no folder"):
+        resolve(str(tmp_path / "absent"))
+    with pytest.raises(ModelNotFoundError, match=r"no config\.json"):
+        resolve(str(tmp_path))
+    folder = tmp_path / "org" / "name"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert resolve("org/name") == folder  # a folder that is there wins over a hub name
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """The three routes of the hub that a snapshot needs: revision info, file tree, file content."""
+
+    files: ClassVar[dict[str, bytes]] = {
+        "config.json": b"{}",
+        "model.safetensors": b"weights",
+        "pytorch_model.bin": b"pickle",
+        "modeling_x.py": b"raise SystemExit",
+        "tokenizer.json": b"{}",
+    }
+    fetched: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith("/api/models/org/gated"):
+            self._answer(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+        elif path.startswith("/api/models/org/broken"):
+            self._answer(418, {"error": "teapot"})
+        elif not path.startswith(("/api/models/org/name", "/org/name/resolve/")):
+            self._answer(404, {"error": "absent"}, {"X-Error-Code": "RepoNotFound"})
+        elif "/revision/" in path and not path.endswith(("/main", COMMIT)):
+            self._answer(404, {"error": "absent"}, {"X-Error-Code": "RevisionNotFound"})
+        elif "/tree/" in path:
+            tree = [
+                {"type": "file", "path": name, "size": len(data), "oid": f"{i:040x}"}
+                for i, (name, data) in enumerate(self.files.items())
+            ]
+            self._answer(200, tree)
+        elif path.startswith("/api/"):
+            siblings = [{"rfilename": name} for name in self.files]
+            self._answer(200, {"id": "org/name", "sha": COMMIT, "siblings": siblings})
+        else:
+            self._file(path.rpartition("/")[2])
+
+    do_HEAD = do_GET  # noqa: N815 (the base class's spelling)
+
+    def _file(self, name: str) -> None:
+        data = self.files[name]
+        if self.command == "GET":
+            self.fetched.append(name)
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{name}"')
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Hub]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    original = huggingface_hub.snapshot_download
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda *args, **kwargs: original(*args, **kwargs, endpoint=endpoint, token=False),
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    _Hub.fetched.clear()
+    yield _Hub
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_only_weights_and_text_are_fetched_from_the_hub(tmp_path: Path, hub: type[_Hub]) -> None:
+    folder = resolve("hf://org/name", download_dir=tmp_path)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert folder.is_relative_to(tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    count = len(hub.fetched)
+    assert resolve("org/name", download_dir=tmp_path) == folder
+    assert len(hub.fetched) == count, "what is there must not be fetched again"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "words"),
+    [
+        ("hf://org/absent", ModelNotFoundError, "knows no model hf://org/absent"),
+        ("hf://org/name@nope", ModelNotFoundError, "no revision 'nope'"),
+        ("hf://org/gated", DownloadFailedError, "HF_TOKEN"),
+        ("hf://org/broken", DownloadFailedError, "could not be fetched"),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_refuses_says_what_to_do(
+    tmp_path: Path, model: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        resolve(model, download_dir=tmp_path)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
+    """fsspec's own in-memory file system in place of S3: same interface, no credentials."""
+    filesystem = MemoryFileSystem()
+    filesystem.store.clear()
+    monkeypatch.setattr(fsspec, "filesystem", lambda _protocol: filesystem)
+    return filesystem
+
+
+def test_a_bucket_is_fetched_once_without_code_or_pickle(
+    tmp_path: Path, bucket: MemoryFileSystem
+) -> None:
+    for name in ("config.json", "a.safetensors", "x.bin", "run.py"):
+        bucket.pipe(f"/bucket/models/m/{name}", name.encode())
+    folder = resolve("s3://bucket/models/m", download_dir=tmp_path)
+    assert sorted(p.name for p in folder.iterdir()) == ["a.safetensors", "config.json"]
+    bucket.store.clear()
+    assert resolve("s3://bucket/models/m", download_dir=tmp_path) == folder
+
+
+def test_an_interrupted_download_leaves_nothing_that_looks_complete(
+    tmp_path: Path, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("config.json", "a.safetensors"):
+        bucket.pipe(f"/bucket/m/{name}", name.encode())
+    original = MemoryFileSystem.get_file
+
+    def failing(self: MemoryFileSystem, key: str, target: str, **kwargs: Any) -> None:
+        if key.endswith("config.json"):
+            original(self, key, target, **kwargs)
+        else:
+            raise OSError("connection lost")
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", failing)
+    with pytest.raises(DownloadFailedError, match="connection lost"):
+        resolve("s3://bucket/m", download_dir=tmp_path)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    monkeypatch.setattr(MemoryFileSystem, "get_file", original)
+    assert (resolve("s3://bucket/m", download_dir=tmp_path) / "a.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("bucket")
+def test_an_empty_bucket_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError):
+        resolve("s3://bucket/none", download_dir=tmp_path)
+
+
+def test_missing_s3fs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_protocol: str) -> Any:
+        raise ImportError("Install s3fs")
+
+    monkeypatch.setattr(fsspec, "filesystem", absent)
+    with pytest.raises(DownloadFailedError, match="pip install s3fs"):
+        resolve("s3://bucket/m", download_dir=tmp_path)
+
+
+def test_the_bundled_model_is_there_or_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_source.resources, "files", lambda _package: tmp_path)
+    with pytest.raises(ModelNotFoundError, match="not part of this installation"):
+        resolve("builtin://demo")
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "config.json").write_text("{}")
+    assert resolve("builtin://demo") == tmp_path / "demo"
