@@ -18,7 +18,7 @@ _FACTORS = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
-_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kKMGT]i?)?")
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([kKMGT]i?)?")
 
 
 def parse_bytes(flag: str, text: str) -> int:

@@ -64,7 +64,8 @@ class ServerMetrics:
     def __init__(
         self, model: str, lifecycle: Lifecycle, read_engine: Callable[[], EngineView | None]
     ) -> None:
-        disable_created_metrics()  # one more series for each of ours, and nobody reads them
+        # One more series for each of ours, and nobody reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         labels = ["model"]
 

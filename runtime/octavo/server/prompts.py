@@ -68,7 +68,7 @@ class PromptBuilder:
         """The prompts in order, each as text or token ids."""
         given = self._split(request.prompt)
         return [
-            Prompt(await self._run(functools.partial(self._encode, one), len(one)), one)
+            Prompt(await self._run(functools.partial(self._tokenizer.encode, one), len(one)), one)
             if isinstance(one, str)
             else Prompt(one)
             for one in given
@@ -106,10 +106,6 @@ class PromptBuilder:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)
-
-    def _encode(self, text: str) -> list[int]:
-        # Unlike `encode`, the batch form gives Python's lock back while it works.
-        return self._tokenizer.backend.encode_batch([text])[0].ids
 
     async def _run(self, function: Callable[[], T], num_chars: int) -> T:
         if num_chars < _THREAD_FROM_CHARS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from pathlib import Path
 
@@ -23,13 +24,20 @@ def termination_log_path() -> Path | None:
 
 def encode_termination(reason: str, message: str) -> bytes:
     """`{"reason", "message"}` as JSON of at most `MAX_BYTES`; a longer message loses its end."""
-    while True:
-        encoded = msgspec.json.encode({"reason": reason, "message": message})
-        excess = len(encoded) - MAX_BYTES
-        if excess <= 0:
-            return encoded
-        # A character is at most 12 bytes of JSON, so this ends after few rounds.
-        message = message[: len(message) - max(1, excess // 12 + 1)] + "…"
+    encoded = _encode(reason, message)
+    if len(encoded) <= MAX_BYTES:
+        return encoded
+    # How many bytes a character takes depends on its escapes: search for the longest that fits.
+    length = bisect.bisect_right(
+        range(min(len(message), MAX_BYTES)),
+        MAX_BYTES,
+        key=lambda kept: len(_encode(reason, message[:kept] + "…")),
+    )
+    return _encode(reason, message[: length - 1] + "…")
+
+
+def _encode(reason: str, message: str) -> bytes:
+    return msgspec.json.encode({"reason": reason, "message": message})
 
 
 def write_termination(reason: str, message: str) -> None:

@@ -1,0 +1,107 @@
+"""The command as a person or a pod runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from octavo.cli.main import run
+
+
+def octavo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "octavo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == "octavo 0.1.0\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["bench", "serve", "-h"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from octavo.cli.main import run; status = run(sys.argv[1:]);"
+        "heavy = {'torch', 'fastapi', 'uvicorn', 'openai', 'zmq', 'tokenizers'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Usage: octavo" in result.stdout
+
+
+def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for flag in ("--served-model-name", "--max-model-len", "--shutdown-timeout", "--ops-port"):
+        assert flag in shown
+    for flag in ("--tensor-parallel-size", "--quantization", "--speculative-config"):
+        assert flag not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["nothing"], 2, "No such command 'nothing'"),
+        (["--nothing"], 2, "No such option: --nothing"),
+        (["fetch", "org/name"], 2, "--to"),
+        (["bench", "serve", "--concurrency", "0"], 2, "--concurrency"),
+        (["serve", "x", "--tensor-parallel-size", "2"], 3, "--tensor-parallel-size"),
+        (["serve", "x", "--log-level", "loud"], 3, "'loud'"),
+        (["serve", "x", "--max-num-seqs", "0"], 3, "max_num_seqs is 0"),
+        (["serve", "x", "--shutdown-timeout", "-1"], 3, "shutdown_timeout_seconds is -1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str],
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("OCTAVO_TERMINATION_LOG", str(tmp_path / "log"))
+    assert run(arguments) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    if arguments[0] == "serve":
+        document = json.loads((tmp_path / "log").read_text())
+        assert document["reason"] == "InvalidConfiguration"
+        assert message in document["message"]
+
+
+def test_fetch_prints_the_folder_of_a_builtin_model(tmp_path: Path) -> None:
+    result = octavo("fetch", "builtin://demo", "--to", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert (Path(result.stdout.strip()) / "model.safetensors").is_file()
+
+
+def test_fetch_of_nothing_is_told(tmp_path: Path) -> None:
+    result = octavo("fetch", "s3://UPPER/x", "--to", str(tmp_path))
+    assert result.returncode == 3
+    assert result.stderr.startswith("octavo: ModelNotFound: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_chat_and_bench_say_when_nothing_answers() -> None:
+    for arguments in (
+        ("chat", "http://127.0.0.1:9/v1", "-m", "hi"),
+        ("bench", "serve", "--base-url", "http://127.0.0.1:9/v1"),
+    ):
+        result = octavo(*arguments)
+        assert result.returncode == 1
+        assert "nothing answers at http://127.0.0.1:9/v1" in result.stderr
+        assert "Traceback" not in result.stderr

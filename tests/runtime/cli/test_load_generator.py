@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from octavo.cli.load_generator import LoadResult, RequestTiming, percentiles
+
+
+def test_percentiles_are_nearest_rank_in_milliseconds() -> None:
+    values = [n / 1000 for n in range(1, 101)]
+    assert percentiles(values) == {"mean": 50.5, "p50": 50.0, "p90": 90.0, "p99": 99.0}
+    assert percentiles([0.002]) == {"mean": 2.0, "p50": 2.0, "p90": 2.0, "p99": 2.0}
+    assert percentiles([]) == {}
+
+
+def test_failed_requests_are_counted_and_not_timed() -> None:
+    good = RequestTiming(0.0, 0.1, [0.01, 0.03], 0.2, prompt_tokens=5, completion_tokens=3)
+    bad = RequestTiming(0.0, seconds=9.0, error="429 queue_full")
+    summary = LoadResult(2.0, [good, bad]).summary()
+    assert (summary["succeeded"], summary["failed"]) == (1, 1)
+    assert summary["errors"] == {"429 queue_full": 1}
+    assert summary["output_tokens_per_second"] == 1.5
+    assert summary["itl_ms"]["mean"] == pytest.approx(20.0)
+    assert summary["e2e_ms"]["p99"] == 200.0

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from octavo.cli.quantity import parse_bytes
+from octavo.errors import InvalidConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("1024", 1024),
+        ("256Mi", 268435456),
+        ("2G", 2_000_000_000),
+        ("1.5Ki", 1536),
+        ("3k", 3000),
+    ],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert parse_bytes("--x", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "-1", "1 GB", "1e9", "12Mib", "٣", "1ki", "9" * 40])
+def test_what_is_no_size_is_refused_by_name(text: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match="--x is"):
+        parse_bytes("--x", text)

@@ -1,0 +1,71 @@
+"""The probes in states that a healthy server does not reach: dead, stalled, unreachable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from octavo.server.lifecycle import Lifecycle, State
+from octavo.server.operations import OperationsApp
+
+
+@dataclass
+class Engine:
+    answers: bool = True
+    is_engine_dead: bool = False
+    is_stalled: bool = False
+
+    async def engine_answers(self) -> bool:
+        return self.answers
+
+
+def get(app: OperationsApp, path: str) -> tuple[int, dict[str, Any]]:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    asyncio.run(app({"type": "http", "method": "GET", "path": path}, receive, send))
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def app_in(state: State, engine: Engine) -> OperationsApp:
+    lifecycle = Lifecycle(lambda: 0.0)
+    lifecycle.state = state
+    return OperationsApp(lifecycle, engine, lambda: b"")
+
+
+@pytest.mark.parametrize(
+    ("state", "engine", "live", "ready"),
+    [
+        (State.STARTING, Engine(answers=False), 200, 503),
+        (State.READY, Engine(), 200, 200),
+        (State.READY, Engine(answers=False), 200, 503),
+        (State.READY, Engine(is_stalled=True), 503, 200),
+        (State.READY, Engine(is_engine_dead=True, answers=False), 503, 503),
+        (State.DRAINING, Engine(), 200, 503),
+        (State.REFUSING, Engine(), 200, 503),
+        (State.FAILED, Engine(), 503, 503),
+    ],
+    ids=str,
+)
+def test_liveness_and_readiness(state: State, engine: Engine, live: int, ready: int) -> None:
+    app = app_in(state, engine)
+    assert get(app, "/livez")[0] == live
+    assert get(app, "/readyz")[0] == ready
+
+
+def test_a_stall_says_so() -> None:
+    status, document = get(app_in(State.READY, Engine(is_stalled=True)), "/livez")
+    assert status == 503
+    assert document == {
+        "status": "stalled",
+        "reason": "requests run, but the engine makes no steps",
+    }

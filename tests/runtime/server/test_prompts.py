@@ -1,0 +1,119 @@
+"""Messages and tools as chat templates read them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from octavo.model_source import resolve
+from octavo.server.api_errors import ApiError
+from octavo.server.prompts import PromptBuilder, template_messages, template_tools
+from octavo.server.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.tokenizer import load_tokenizer
+
+
+def chat(**fields: Any) -> ChatCompletionRequest:
+    return ChatCompletionRequest.parse({"model": "m", "messages": [], **fields})
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def test_an_answer_that_comes_back_as_the_client_got_it() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    request = chat(
+        messages=[
+            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+            {"role": "user", "content": "hi", "name": "ann"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [call],
+                "refusal": None,
+                "annotations": [],
+                "audio": None,
+                "function_call": None,
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        ]
+    )
+    assert template_messages(request.messages) == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "hi", "name": "ann"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+            ],
+        },
+        {"role": "tool", "content": "3", "tool_call_id": "c1"},
+    ]
+
+
+def test_tools_are_passed_as_the_client_wrote_them() -> None:
+    assert template_tools(chat(tools=[TOOL])) == [TOOL]
+    assert template_tools(chat(tools=[TOOL], tool_choice="none")) is None
+    assert template_tools(chat()) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice",
+        ),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [{**TOOL, "type": "web_search"}]}, "tools.0.type"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
+            "tools.0.function.strict",
+        ),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        template_tools(chat(**fields))
+    assert caught.value.status == 400
+    assert caught.value.detail.param == param
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions"])
+def test_a_long_prompt_does_not_hold_up_the_others(kind: str) -> None:
+    """While it is tokenised in a thread, the event loop keeps turning."""
+    builder = PromptBuilder(
+        load_tokenizer(resolve("builtin://demo")),
+        max_model_len=10**9,
+        vocab_size=10**6,
+        max_prompts=4,
+    )
+    text = "some words and numbers 12345 " * 40_000
+
+    async def longest_pause() -> tuple[float, float]:
+        pauses = []
+
+        async def beat() -> None:
+            while True:
+                before = time.perf_counter()
+                await asyncio.sleep(0.001)
+                pauses.append(time.perf_counter() - before)
+
+        beating = asyncio.create_task(beat())
+        await asyncio.sleep(0.01)
+        started = time.perf_counter()
+        if kind == "chat":
+            await builder.chat(chat(messages=[{"role": "user", "content": text}]))
+        else:
+            await builder.completions(CompletionRequest.parse({"model": "m", "prompt": text}))
+        took = time.perf_counter() - started
+        beating.cancel()
+        return max(pauses), took
+
+    pause, took = asyncio.run(longest_pause())
+    assert pause < took / 3, (pause, took)

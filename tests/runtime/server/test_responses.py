@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+
+from octavo.outputs import Logprob
+from octavo.server.responses import ChunkEncoder, Usage, chat_logprobs, completion_logprobs
+
+
+def test_a_chunk_is_valid_json_whatever_the_text() -> None:
+    encoder = ChunkEncoder({"id": "x", "model": 'a"b'}, has_usage=True)
+    chunk = encoder.choice(2, b'"text":' + json.dumps('"\n\u2028').encode(), "stop", None)
+    assert chunk.startswith(b"data: ")
+    assert chunk.endswith(b"\n\n")
+    assert chunk.count(b"\n") == 2
+    assert json.loads(chunk[6:]) == {
+        "id": "x",
+        "model": 'a"b',
+        "choices": [{"index": 2, "text": '"\n\u2028', "logprobs": None, "finish_reason": "stop"}],
+        "usage": None,
+    }
+    last = json.loads(encoder.usage(Usage.of(3, 4, 1))[6:])
+    assert last["choices"] == []
+    assert last["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 1},
+    }
+
+
+POSITION = {
+    7: Logprob(-3.0, 3, "c"),  # sampled: comes first, ranks third
+    5: Logprob(-0.1, 1, "é"),
+    6: Logprob(-1.0, 2, "b"),
+}
+
+
+def test_the_sampled_token_is_shown_among_the_best_only_if_it_is_one() -> None:
+    (token,) = chat_logprobs([POSITION], num_top=2)
+    assert (token.token, token.logprob) == ("c", -3.0)
+    assert [(top.token, top.bytes) for top in token.top_logprobs] == [
+        ("é", [195, 169]),
+        ("b", [98]),
+    ]
+    (bare,) = chat_logprobs([POSITION], num_top=0)
+    assert bare.top_logprobs == []
+
+
+def test_completion_logprobs_count_characters() -> None:
+    both = completion_logprobs([POSITION, POSITION], num_top=1, first_offset=10)
+    assert both.tokens == ["c", "c"]
+    assert both.text_offset == [10, 11]
+    assert both.top_logprobs == [{"é": -0.1}, {"é": -0.1}]

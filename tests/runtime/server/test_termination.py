@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import DownloadFailedError, ModelNotFoundError
+from octavo.server.run import fail
+from octavo.server.termination import MAX_BYTES, encode_termination, write_termination
+
+
+@pytest.mark.parametrize(
+    "message", ["short", "x" * 10_000, "é" * 5000, '"\\\n' * 3000, "\0" * 4000]
+)
+def test_last_words_are_valid_json_of_4_kib_at_most(message: str) -> None:
+    encoded = encode_termination("OutOfMemory", message)
+    assert len(encoded) <= MAX_BYTES
+    document = json.loads(encoded)
+    assert document["reason"] == "OutOfMemory"
+    shown = document["message"].removesuffix("…")
+    assert message.startswith(shown)
+    assert len(encoded) > MAX_BYTES - 64 or shown == message
+
+
+def test_a_path_that_cannot_be_written_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OCTAVO_TERMINATION_LOG", str(tmp_path / "no" / "folder"))
+    write_termination("InternalError", "message")
+
+
+def test_exit_status_tells_whose_error_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    monkeypatch.setenv("OCTAVO_TERMINATION_LOG", str(path))
+    assert fail(ModelNotFoundError("no\nmodel")) == 3
+    assert capsys.readouterr().err == "octavo: ModelNotFound: no model\n"
+    assert fail(DownloadFailedError("no network")) == 1
+    assert json.loads(path.read_text()) == {"reason": "DownloadFailed", "message": "no network"}
+    assert fail(KeyError("bug")) == 1
+    assert json.loads(path.read_text())["reason"] == "InternalError"
