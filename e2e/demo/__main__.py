@@ -48,11 +48,12 @@ def main() -> int:
 def _tell(environment: Environment, namespace: str, bring_up: str, take_down: str) -> int:
     kubectl = environment.kubectl.within(namespace)
     try:
+        # First the client: the node pulls the runtime's image while the operator is installed.
+        clients.start_client(kubectl, environment.images.runtime)
+        show.say("# meanwhile a client's pod starts: the node pulls the runtime's image for it")
         story.install(
             environment.kubectl, environment.helm, environment.images, environment.prometheus_url
         )
-        # The client starts while the model does; it is asked later.
-        clients.start_client(kubectl, environment.images.runtime)
         url = story.serve(kubectl)["status"]["url"]
         story.ask(kubectl, url)
         if environment.prometheus_url:

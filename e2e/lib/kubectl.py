@@ -37,7 +37,7 @@ class Kubectl:
 
     def typed(self, *args: str) -> str:
         """The command as a user types it whose kubeconfig already points at the cluster."""
-        where = ["-n", self.namespace] if self.namespace is not None else []
+        where = ["-n", self.namespace] if self.namespace not in (None, "default") else []
         return readable(["kubectl", *where, *args])
 
     def run(self, *args: str, stdin: str | None = None, timeout_seconds: float = 120) -> str:
