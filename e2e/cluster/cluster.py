@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,8 +191,8 @@ def remove_cluster(name: str, *, everything: bool = False) -> None:
     """
     layout = cache_layout()
     with exclusive(layout):
-        docker = engine.running_engine(layout)
-        for each in known_clusters(layout) if everything else [name]:
+        docker = engine.engine_with_containers(layout)
+        for each in _names_in_use(docker, layout) if everything else [name]:
             if docker is not None and _read_record(layout, each).is_kind:
                 with step(f"Delete the cluster {each}"):
                     kind.delete(docker, each, layout)
@@ -205,6 +206,14 @@ def remove_cluster(name: str, *, everything: bool = False) -> None:
         engine.stop(layout)
 
 
+def _names_in_use(docker: engine.Engine | None, layout: Layout) -> list[str]:
+    """All clusters with a folder of ours, and all on an engine that is ours alone."""
+    names = {path.name for path in layout.root.glob("clusters/*")}
+    if docker is not None and docker.is_ours:
+        names.update(kind.clusters(docker, layout))
+    return sorted(names)
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
     """What a later command must know of a cluster."""
@@ -214,7 +223,7 @@ class _Record:
 
 
 def _create(docker: engine.Engine, name: str, workers: int, layout: Layout) -> None:
-    if kind.exists(docker, name, layout):
+    if name in kind.clusters(docker, layout):
         say(f"The cluster {name} is not whole; it is made anew")
         kind.delete(docker, name, layout)
     image: NodeImage = ensure_node_image(docker, layout)
@@ -239,10 +248,12 @@ def _is_whole(docker: engine.Engine, name: str, layout: Layout) -> bool:
     # By name: a test may have made Node objects that no kubelet stands behind.
     wait = ["wait", "--for=condition=Ready", *(f"node/{node}" for node in containers)]
     command: list[str | Path] = [binaries.kubectl(layout), "--kubeconfig", layout.kubeconfig(name)]
-    return succeeds(
-        [*command, *wait, f"--timeout={_NODE_READY_SECONDS}s"],
-        timeout_seconds=_NODE_READY_SECONDS + 10,
-    )
+    deadline = time.monotonic() + _NODE_READY_SECONDS
+    while time.monotonic() < deadline:  # an API server that starts refuses connections at first
+        if succeeds([*command, *wait, "--timeout=20s"], timeout_seconds=30):
+            return True
+        time.sleep(1)
+    return False
 
 
 def _prometheus_is_available(cluster: Cluster) -> bool:

@@ -8,7 +8,6 @@ what it needs of the network is one nftables table (see `outbound`). Its data is
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -20,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from e2e.cluster import binaries, debian, outbound
+from e2e.cluster import binaries, debian, outbound, residue, sysctls
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout
 from e2e.cluster.process import run, succeeds, wait_until_gone
@@ -29,9 +28,6 @@ from e2e.cluster.progress import say, step
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _CAP_SYS_RESOURCE = 24
-_CGROUP_PARENT = "octavo"
-_OLD_KEY = Path("/etc/docker/key.json")
-"""Releases up to 20.10 write this, wherever their other files are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +66,11 @@ class Engine:
         if self.has_image(reference):
             return True
         command = [self.docker, "pull", "--quiet", reference]
-        with step(f"Pull {reference.partition('@')[0]}"):
+        name = reference.partition("@")[0]
+        with step(f"Try to pull {name}"):
             pulled = succeeds(command, env=self.environment, timeout_seconds=timeout_seconds)
-            if not pulled:
-                say("it can't be had here")
+        if not pulled:
+            say(f"{name} can't be had here; ours takes its place")
         return pulled
 
 
@@ -84,7 +81,17 @@ def running_engine(layout: Layout) -> Engine | None:
 
 def ensure_engine(layout: Layout) -> Engine:
     """The engine that answers, starting the distribution's own if there is none."""
-    return running_engine(layout) or _start(layout)
+    engine = running_engine(layout) or _start(layout)
+    if engine.is_ours:
+        sysctls.raise_all(layout)
+    return engine
+
+
+def engine_with_containers(layout: Layout) -> Engine | None:
+    """The engine that holds our containers, to remove them: one of ours that died is started."""
+    containers = layout.engine / "data/containers"
+    left = containers.is_dir() and any(containers.iterdir())
+    return running_engine(layout) or (_start(layout) if left else None)
 
 
 def users_engine() -> Engine | None:
@@ -106,8 +113,8 @@ def stop(layout: Layout) -> None:
                 os.kill(pid, signal.SIGKILL)  # takes the whole process namespace with it
                 wait_until_gone(pid, 10)
     outbound.close(layout)
-    _remove_cgroups()
-    _remove_old_key(layout)
+    sysctls.set_back(layout)
+    residue.remove(layout)
     shutil.rmtree(layout.engine / "exec", ignore_errors=True)
     layout.engine_socket.unlink(missing_ok=True)
 
@@ -129,7 +136,13 @@ def _ours_if_running(layout: Layout) -> Engine | None:
     if find_process(layout.engine) is None:
         return None
     engine = _client(layout, debian.engine_packages(layout))
-    return engine if _answers(engine) else None
+    # A busy machine answers late; taking that for dead would end the clusters that run.
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(engine):
+        if find_process(layout.engine) is None or time.monotonic() > deadline:
+            return None
+        time.sleep(0.3)
+    return engine
 
 
 def _client(layout: Layout, packages: debian.Unpacked) -> Engine:
@@ -164,8 +177,7 @@ def _start(layout: Layout) -> Engine:
     with step("Start the distribution's Docker engine for Octavo alone"):
         layout.engine.mkdir(parents=True, exist_ok=True)
         (layout.engine / "daemon.json").write_text("{}\n")
-        before = {"key": _OLD_KEY.exists(), "folder": _OLD_KEY.parent.exists()}
-        (layout.engine / "etc-docker.json").write_text(json.dumps(before))
+        residue.remember(layout)
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*_namespaces(environment), *_daemon(layout, environment, runtime)],
@@ -205,7 +217,7 @@ def _daemon(layout: Layout, environment: Mapping[str, str], runtime: Path | None
         f"--exec-root={folder / 'exec'}",
         f"--pidfile={folder / 'exec/docker.pid'}",
         "--exec-opt=native.cgroupdriver=cgroupfs",
-        f"--cgroup-parent=/{_CGROUP_PARENT}",
+        f"--cgroup-parent=/{residue.CGROUP_PARENT}",
         "--oom-score-adjust=0",
         "--bridge=none",
         "--iptables=false",
@@ -236,35 +248,9 @@ def find_process(folder: Path, processes: Path = Path("/proc")) -> int | None:
     return None
 
 
-def _remove_old_key(layout: Layout) -> None:
-    record = layout.engine / "etc-docker.json"
-    if not record.exists():
-        return
-    before = json.loads(record.read_text())
-    if not before["key"]:
-        _OLD_KEY.unlink(missing_ok=True)
-    if not before["folder"]:
-        with contextlib.suppress(OSError):
-            _OLD_KEY.parent.rmdir()
-    record.unlink()
-
-
 def _ask_to_end(pid: int) -> None:
     """Signal the engine itself, which is the one child of `unshare`."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     with contextlib.suppress(OSError):
         for child in children.read_text().split():
             os.kill(int(child), signal.SIGTERM)
-
-
-def _remove_cgroups() -> None:
-    """Remove the empty control groups that the kernel keeps after their processes are gone."""
-    hierarchies = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
-    for hierarchy in hierarchies:
-        top = hierarchy / _CGROUP_PARENT
-        if not top.is_dir():
-            continue
-        folders = [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
-        for folder in folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from e2e.cluster import binaries, outbound, versions
+from e2e.cluster import binaries, residue, versions
 from e2e.cluster.engine import Engine
 from e2e.cluster.errors import ClusterError, CommandError
 from e2e.cluster.node_image import NodeImage
@@ -40,14 +40,14 @@ def ensure_network(engine: Engine) -> None:
         [engine.docker, "network", "inspect", NETWORK], env=engine.environment
     ):
         return
-    bridge = f"com.docker.network.bridge.name={outbound.bridge_name()}"
+    bridge = f"com.docker.network.bridge.name={residue.BRIDGE}"
     engine.call("network", "create", "--driver", "bridge", "--opt", bridge, NETWORK)
 
 
-def exists(engine: Engine, name: str, layout: Layout) -> bool:
-    """Whether kind knows the cluster, be it complete or not."""
+def clusters(engine: Engine, layout: Layout) -> list[str]:
+    """The names of the clusters that kind knows on this engine, complete or not."""
     kind = binaries.kind(layout)
-    return name in run([kind, "get", "clusters"], env=_environment(engine)).split()
+    return run([kind, "get", "clusters"], env=_environment(engine)).split()
 
 
 def node_containers(engine: Engine, name: str) -> list[str]:
@@ -67,7 +67,7 @@ def create(engine: Engine, name: str, workers: int, image: NodeImage, layout: La
     command: list[str | Path] = [binaries.kind(layout), "create", "cluster", "--name", name]
     command += ["--image", image.reference, "--config", config]
     command += ["--kubeconfig", layout.kubeconfig(name), "--wait", f"{_READY_SECONDS}s", "--retain"]
-    nodes = "1 node" if workers == 0 else f"1 control plane, {workers} workers"
+    nodes = "1 node" if workers == 0 else f"1 control plane and {workers} more"
     with step(f"Create the cluster {name} ({nodes})"):
         try:
             run(command, env=_environment(engine), log=log, timeout_seconds=900)
@@ -76,7 +76,7 @@ def create(engine: Engine, name: str, workers: int, image: NodeImage, layout: La
             delete(engine, name, layout)
             raise ClusterError(
                 f"kind could not create the cluster {name}:\n{error.output[-1500:]}",
-                hint=f"The nodes' logs were kept in {folder / 'logs'}.",
+                hint=_hint(folder / "logs"),
                 log=log,
             ) from error
 
@@ -96,6 +96,18 @@ def write_kubeconfig(engine: Engine, name: str, layout: Layout) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(text)
+
+
+def _hint(logs: Path) -> str:
+    """What the nodes' logs tell of the cause, and where they are."""
+    kept = f"The nodes' logs were kept in {logs}."
+    for serial in logs.glob("*/serial.log"):
+        if "Too many open files" in serial.read_text(errors="replace"):
+            return (
+                "The kernel's limit of inotify instances is too low for another node: "
+                f"`sysctl fs.inotify.max_user_instances=1024` raises it. {kept}"
+            )
+    return kept
 
 
 def _keep_logs(engine: Engine, name: str, layout: Layout) -> None:

@@ -27,7 +27,7 @@ def step(title: str) -> Iterator[None]:
             with console.status(f"{title} …"):
                 yield
         else:
-            console.print(f"{'  ' * (len(_open_steps) - 1)}• {title} …")
+            _print(f"{'  ' * (len(_open_steps) - 1)}• {title} …")
             yield
     except BaseException:
         _end(title, start, "[red]✗[/red]")
@@ -37,10 +37,14 @@ def step(title: str) -> Iterator[None]:
 
 def say(line: str) -> None:
     """One line for the reader."""
-    console.print(f"{'  ' * len(_open_steps)}{line}")
+    _print(f"{'  ' * len(_open_steps)}{line}")
 
 
 def _end(title: str, start: float, mark: str) -> None:
     _open_steps.pop()
     seconds = time.monotonic() - start
-    console.print(f"{'  ' * len(_open_steps)}{mark} {title} ({seconds:.1f} s)")
+    _print(f"{'  ' * len(_open_steps)}{mark} {title} ({seconds:.1f} s)")
+
+
+def _print(line: str) -> None:
+    console.print(line, soft_wrap=True)  # a log keeps its lines whole

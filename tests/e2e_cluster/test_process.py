@@ -60,3 +60,23 @@ def test_start_time_names_a_process_for_good() -> None:
         time.sleep(0.01)
     assert start_time(child.pid) is None  # a zombie does not count as running
     child.wait()
+
+
+def test_a_program_ends_with_the_command_that_was_killed(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    child = (
+        f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))"
+    )
+    script = (
+        "import sys; from e2e.cluster.process import run;"
+        f"run([sys.executable, '-c', {child + '; time.sleep(60)'!r}])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 20
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = int(pid_file.read_text())
+    assert start_time(pid) is not None
+    parent.kill()
+    parent.wait()
+    assert wait_until_gone(pid, 5)
