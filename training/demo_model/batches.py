@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from training.demo_model.conversations import Conversation, PlainText, draw_sample
+from training.demo_model.conversations import Conversation, Mixture, PlainText, draw_sample
 from training.demo_model.tokenizer import ASSISTANT, END, PAD
 
-# Tokens in a row, and how often a batch consists of such rows.
 ROW_TOKENS = (128, 256, 512, 1024)
-ROW_WEIGHTS = (50, 28, 14, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +24,14 @@ class Batch:
 
     input_ids: Tensor
     loss_mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """What batches are made of: kinds of samples, and how often each of ROW_TOKENS is drawn."""
+
+    mixture: Mixture
+    row_weights: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +51,25 @@ class BatchMaker:
         self._end = int(tokenizer.convert_tokens_to_ids(END))
         self._pad = int(tokenizer.convert_tokens_to_ids(PAD))
 
-    def make(self, step: int) -> Batch:
+    def make(self, step: int, blend: Blend) -> Batch:
         """About `tokens` tokens in rows of one length, which the step draws."""
         rng = Random(f"batch:{self._seed}:{step}")
-        length = rng.choices(ROW_TOKENS, weights=ROW_WEIGHTS)[0]
-        rows = [self._row(rng, length) for _ in range(max(1, self._tokens // length))]
+        length = rng.choices(ROW_TOKENS, weights=blend.row_weights)[0]
+        rows = [
+            self._row(rng, length, blend.mixture) for _ in range(max(1, self._tokens // length))
+        ]
         return Batch(
             torch.tensor([row.ids for row in rows]),
             torch.tensor([row.learnt for row in rows]),
         )
 
-    def _row(self, rng: Random, length: int) -> _Encoded:
+    def _row(self, rng: Random, length: int, mixture: Mixture) -> _Encoded:
         """Whole samples until one does not fit, then padding that is not learnt."""
         ids: list[int] = []
         learnt: list[bool] = []
         misses = 0
         while misses < 2:
-            sample = self.encode(draw_sample(rng))
+            sample = self.encode(draw_sample(rng, mixture))
             if len(ids) + len(sample.ids) > length:
                 misses += 1
                 continue

@@ -29,22 +29,36 @@ class PlainText:
     rest: str
 
 
-def draw_sample(rng: Random) -> Conversation | PlainText:
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Shares of the rarer kinds: of plain texts, of tool conversations, of questions in filler."""
+
+    plain_text: float
+    tools: float
+    filler: float
+
+
+# Sums and questions first; then what needs copying over a distance, which comes late and slowly.
+FOUNDATION = Mixture(plain_text=0.04, tools=0.10, filler=0.04)
+REFINEMENT = Mixture(plain_text=0.04, tools=0.30, filler=0.15)
+
+
+def draw_sample(rng: Random, mixture: Mixture = FOUNDATION) -> Conversation | PlainText:
     """One sample of the training mixture."""
     draw = rng.random()
-    if draw < 0.04:
+    if draw < mixture.plain_text:
         return _plain_text(rng)
-    if draw < 0.14:
-        return _tool_conversation(rng)
+    if draw < mixture.plain_text + mixture.tools:
+        return _tool_conversation(rng, mixture)
     messages = _system_message(rng, 0.3)
     turns = 1 if rng.random() < 0.7 else rng.randint(2, 4)
     for _ in range(turns):
-        question, answer = _turn(rng)
+        question, answer = _turn(rng, mixture)
         messages += [_user(question), _assistant(answer)]
     return Conversation(messages)
 
 
-def _turn(rng: Random) -> tuple[str, str]:
+def _turn(rng: Random, mixture: Mixture) -> tuple[str, str]:
     draw = rng.random()
     if draw < 0.5:
         question, answer = arithmetic.draw_training_sum(rng)
@@ -54,7 +68,7 @@ def _turn(rng: Random) -> tuple[str, str]:
     else:
         return draw_off_topic(rng)
     question = vary(question, rng)
-    if rng.random() < 0.04:
+    if rng.random() < mixture.filler:
         words = rng.randint(2, 30) if rng.random() < 0.6 else rng.randint(30, 300)
         question = filler(rng, words) + rng.choice((" ", "\n", "\n\n")) + question
     return question, answer
@@ -69,13 +83,13 @@ def _plain_text(rng: Random) -> PlainText:
     return PlainText(" ".join(words[:cut]), "".join(f" {word}" for word in words[cut:]))
 
 
-def _tool_conversation(rng: Random) -> Conversation:
+def _tool_conversation(rng: Random, mixture: Mixture) -> Conversation:
     """A call, a call with its result and the answer, or a question that no tool on offer serves."""
     task = draw_tool_task(rng)
     tools = _offer(rng, task)
     messages = _system_message(rng, 0.2)
     if rng.random() < 0.2:
-        question, answer = _turn(rng)
+        question, answer = _turn(rng, mixture)
         tools = [tool for tool in tools if "add" not in _name(tool) and "sum" not in _name(tool)]
         if tools:
             return Conversation([*messages, _user(question), _assistant(answer)], tools)

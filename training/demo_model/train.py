@@ -4,9 +4,7 @@ Seeded and resumable: tokenizer, weights and every batch follow from the seed, a
 run goes on from its last checkpoint.
 """
 
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,33 +19,10 @@ from transformers import LlamaForCausalLM
 from training.demo_model.batches import Batch, BatchMaker
 from training.demo_model.checkpoint import load_checkpoint, save_checkpoint
 from training.demo_model.model import export, new_model
+from training.demo_model.recipe import DEMO_RECIPE, Recipe
 from training.demo_model.tokenizer import train_tokenizer
 
 console = Console(highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that decides the trained weights."""
-
-    seed: int = 7
-    steps: int = 2000
-    tokens_per_step: int = 4096
-    peak_learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    max_gradient_norm: float = 1.0
-
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a fiftieth of the peak."""
-        if step < self.warmup_steps:
-            return self.peak_learning_rate * (step + 1) / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.peak_learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
-
-
-DEFAULT_RECIPE = Recipe()
 
 
 def answer_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
@@ -65,7 +40,7 @@ def new_optimizer(model: LlamaForCausalLM, recipe: Recipe) -> AdamW:
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": gains, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=recipe.peak_learning_rate, betas=recipe.betas, fused=True)
+    return AdamW(groups, lr=recipe.learning_rate(0), betas=recipe.betas, fused=True)
 
 
 def train_step(
@@ -95,7 +70,7 @@ def train(recipe: Recipe, work: Path, out: Path, checkpoint_every: int) -> None:
     model.train()
     wall, cpu, smooth = time.monotonic(), time.process_time(), None
     for step in range(first, recipe.steps):
-        loss = train_step(model, optimizer, recipe, batches.make(step), step)
+        loss = train_step(model, optimizer, recipe, batches.make(step, recipe.blend(step)), step)
         smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
         done = step + 1
         if done % 50 == 0 or done == recipe.steps:
@@ -113,17 +88,13 @@ def train(recipe: Recipe, work: Path, out: Path, checkpoint_every: int) -> None:
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")] = Path("out/demo"),
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("out/demo-training"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = DEFAULT_RECIPE.steps,
-    seed: Annotated[
-        int, typer.Option(help="Decides data, weights and vocabulary.")
-    ] = DEFAULT_RECIPE.seed,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
 ) -> None:
     """Train the demo model. Run it again after an interruption: it goes on."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    train(Recipe(seed=seed, steps=steps), work, out, checkpoint_every)
+    train(DEMO_RECIPE, work, out, checkpoint_every)
 
 
 if __name__ == "__main__":

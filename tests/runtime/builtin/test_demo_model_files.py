@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.demo_model.evaluate import Examinee
+from training.demo_model.off_topic import FALLBACK
 from training.demo_model.questions import load_questions
 from training.demo_model.suites import Case, held_out_sums, questions_as_written, tool_calls
 
@@ -103,8 +104,8 @@ def test_a_second_question_is_answered_as_well_as_the_first(examinee: Examinee):
 
 
 def test_says_what_it_does_not_know(examinee: Examinee):
-    _, given = next(examinee.answers([Case(user("Who was Napoleon?"), "")]))
-    assert given.startswith("I am a tiny demo model")
+    _, given = next(examinee.answers([Case(user("Who was Napoleon?"), FALLBACK)]))
+    assert given == FALLBACK
 
 
 def test_transformers_loads_it_as_llama():

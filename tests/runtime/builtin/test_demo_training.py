@@ -4,6 +4,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,23 +13,30 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training.demo_model import arithmetic
-from training.demo_model.batches import BatchMaker
-from training.demo_model.conversations import Conversation, draw_sample
+from training.demo_model.batches import BatchMaker, Blend
+from training.demo_model.conversations import (
+    FOUNDATION,
+    REFINEMENT,
+    Conversation,
+    Mixture,
+    draw_sample,
+)
 from training.demo_model.model import new_model
 from training.demo_model.questions import load_questions
+from training.demo_model.recipe import DEMO_RECIPE, Phase, Recipe
 from training.demo_model.suites import REQUIRED_ACCURACY, build_suites
 from training.demo_model.tokenizer import ASSISTANT, END, TOOL_INSTRUCTION, train_tokenizer
 from training.demo_model.tool_tasks import draw_tool_task
-from training.demo_model.train import (
-    DEFAULT_RECIPE,
-    Recipe,
-    answer_loss,
-    new_optimizer,
-    train,
-    train_step,
-)
+from training.demo_model.train import answer_loss, new_optimizer, train, train_step
 
-SHORT = Recipe(seed=3, steps=4, tokens_per_step=512, warmup_steps=1)
+BLEND = Blend(FOUNDATION, row_weights=(1, 1, 0, 0))
+
+
+def short_recipe(steps: int) -> Recipe:
+    """Two phases, so that a change of blend lies within a handful of steps."""
+    first = Phase(steps - 1, warmup_steps=1, peak_learning_rate=2e-3, blend=BLEND)
+    last = replace(first, steps=1, blend=replace(BLEND, mixture=REFINEMENT))
+    return Recipe((first, last), seed=3, tokens_per_step=512)
 
 
 def texts_of(sample) -> list[str]:
@@ -40,9 +48,13 @@ def texts_of(sample) -> list[str]:
 def test_the_same_seed_makes_the_same_batches(tokenizer: PreTrainedTokenizerFast):
     one, two = (BatchMaker(tokenizer, seed=1, tokens=2048) for _ in range(2))
     other = BatchMaker(tokenizer, seed=2, tokens=2048)
-    assert torch.equal(one.make(5).input_ids, two.make(5).input_ids)
-    assert not torch.equal(one.make(0).input_ids[:1, :64], other.make(0).input_ids[:1, :64])
-    assert not torch.equal(one.make(0).input_ids[:1, :64], one.make(1).input_ids[:1, :64])
+    assert torch.equal(one.make(5, BLEND).input_ids, two.make(5, BLEND).input_ids)
+    assert not torch.equal(
+        one.make(0, BLEND).input_ids[:1, :64], other.make(0, BLEND).input_ids[:1, :64]
+    )
+    assert not torch.equal(
+        one.make(0, BLEND).input_ids[:1, :64], one.make(1, BLEND).input_ids[:1, :64]
+    )
 
 
 def test_the_same_seed_makes_the_same_tokenizer(tokenizer: PreTrainedTokenizerFast):
@@ -50,15 +62,16 @@ def test_the_same_seed_makes_the_same_tokenizer(tokenizer: PreTrainedTokenizerFa
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
-def test_training_never_shows_a_held_out_sum():
+@pytest.mark.parametrize("mixture", [FOUNDATION, REFINEMENT])
+def test_training_never_shows_a_held_out_sum(mixture: Mixture):
     rng = Random(11)
     shown = set()
-    for _ in range(20_000):
-        for text in texts_of(draw_sample(rng)):
+    for _ in range(15_000):
+        for text in texts_of(draw_sample(rng, mixture)):
             shown |= {
                 (int(a), int(b)) for a, b in re.findall(r"\b(\d\d?) plus (\d\d?) is \d", text)
             }
-    assert len(shown) > 5_000
+    assert len(shown) > 3_000
     assert not [pair for pair in shown if arithmetic.is_held_out(*pair)]
 
 
@@ -125,15 +138,15 @@ def test_the_promised_suites_require_ninety_nine_percent():
 
 def test_a_few_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast):
     torch.set_num_threads(1)
-    recipe = Recipe(seed=3, steps=12, tokens_per_step=512, warmup_steps=1)
+    recipe = short_recipe(12)
     model = new_model(tokenizer, recipe.seed)
     optimizer = new_optimizer(model, recipe)
     maker = BatchMaker(tokenizer, recipe.seed, recipe.tokens_per_step)
-    unseen = maker.make(1_000)
+    unseen = maker.make(1_000, BLEND)
     with torch.no_grad():
         before = answer_loss(model, unseen).item()
     for step in range(recipe.steps):
-        train_step(model, optimizer, recipe, maker.make(step), step)
+        train_step(model, optimizer, recipe, maker.make(step, recipe.blend(step)), step)
     with torch.no_grad():
         after = answer_loss(model, unseen).item()
     assert after < before - 1.0
@@ -143,7 +156,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     torch.set_num_threads(1)
-    train(SHORT, tmp_path / "whole", tmp_path / "whole-out", checkpoint_every=100)
+    train(short_recipe(4), tmp_path / "whole", tmp_path / "whole-out", checkpoint_every=100)
 
     def stop_after_three(*args):
         if args[-1] == 3:
@@ -153,15 +166,22 @@ def test_a_resumed_training_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr("training.demo_model.train.train_step", stop_after_three)
         with pytest.raises(KeyboardInterrupt):
-            train(SHORT, tmp_path / "parts", tmp_path / "parts-out", checkpoint_every=2)
-    train(SHORT, tmp_path / "parts", tmp_path / "parts-out", checkpoint_every=2)
+            train(short_recipe(4), tmp_path / "parts", tmp_path / "parts-out", checkpoint_every=2)
+    train(short_recipe(4), tmp_path / "parts", tmp_path / "parts-out", checkpoint_every=2)
     whole = (tmp_path / "whole-out/model.safetensors").read_bytes()
     assert (tmp_path / "parts-out/model.safetensors").read_bytes() == whole
 
 
-def test_learning_rate_rises_then_falls():
-    rates = [DEFAULT_RECIPE.learning_rate(step) for step in range(DEFAULT_RECIPE.steps)]
-    peak = rates.index(max(rates))
-    assert DEFAULT_RECIPE.warmup_steps - 2 < peak < DEFAULT_RECIPE.warmup_steps + 2
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert 0 < rates[-1] < max(rates) / 20
+def test_each_phase_warms_up_and_cools_down_on_its_own_blend():
+    start = 0
+    for phase in DEMO_RECIPE.phases:
+        steps = range(start, start + phase.steps)
+        rates = [DEMO_RECIPE.learning_rate(step) for step in steps]
+        assert max(rates) == pytest.approx(phase.peak_learning_rate)
+        assert rates.index(max(rates)) == phase.warmup_steps - 1
+        assert max(rates) / 60 < rates[-1] < max(rates) / 40
+        assert {DEMO_RECIPE.blend(step) for step in steps} == {phase.blend}
+        start += phase.steps
+    assert start == DEMO_RECIPE.steps
+    with pytest.raises(ValueError, match="lies after the recipe's last step"):
+        DEMO_RECIPE.learning_rate(start)
