@@ -18,18 +18,26 @@ def headers(folder: Path) -> dict[str, tuple[int, float]]:
     }
 
 
+def clone(origin: Path, image: ImageName, folder: Path, mode: int) -> Path:
+    """A copy of an image's inputs with times of its own and files of the given mode."""
+    inputs = inputs_of(image)
+    shutil.copytree(origin / inputs.sources, folder / inputs.sources, copy_function=shutil.copyfile)
+    for path in (inputs.containerfile, *inputs.files):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(origin / path, folder / path)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+    return folder
+
+
 @pytest.mark.parametrize("image", list(ImageName))
 def test_the_context_is_the_same_from_every_clone(tmp_path: Path, image: ImageName) -> None:
-    inputs = inputs_of(image)
-    clone = tmp_path / "clone"
-    for path in (inputs.containerfile, *inputs.files):
-        (clone / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY_ROOT / path, clone / path)
-        (clone / path).chmod(0o600)
-    shutil.copytree(REPOSITORY_ROOT / inputs.sources, clone / inputs.sources)
-    write_context(REPOSITORY_ROOT, image, tmp_path / "first")
-    write_context(clone, image, tmp_path / "second")
-    assert headers(tmp_path / "first") == headers(tmp_path / "second")
+    first = clone(REPOSITORY_ROOT, image, tmp_path / "first", 0o644)
+    second = clone(first, image, tmp_path / "second", 0o600)
+    write_context(first, image, tmp_path / "context-1")
+    write_context(second, image, tmp_path / "context-2")
+    assert headers(tmp_path / "context-1") == headers(tmp_path / "context-2")
 
 
 def test_only_inputs_are_in_it(tmp_path: Path) -> None:
