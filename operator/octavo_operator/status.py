@@ -310,8 +310,8 @@ def _movement(seen: Observation) -> Reason | None:
 def _counts(seen: Observation) -> str:
     fleet = seen.fleet
     return (
-        f"{len(fleet.pods)} pods, {len(fleet.current)} of revision {fleet.revision}, "
-        f"{len(fleet.ready)} answer, {seen.desired_replicas} wanted"
+        f"{len(fleet.pods)} of {seen.desired_replicas} wanted pods exist, "
+        f"{len(fleet.current)} of revision {fleet.revision}, {len(fleet.ready)} answer"
     )
 
 

@@ -52,6 +52,11 @@ def test_the_pod_has_no_token_and_no_injected_services() -> None:
     assert spec["serviceAccountName"] == KEY.name
 
 
+def test_a_signal_that_comes_while_the_process_starts_is_not_lost() -> None:
+    """Process 1 of a PID namespace ignores signals without a handler."""
+    assert pod_spec()["shareProcessNamespace"] is True
+
+
 def test_the_credentials_of_the_download_reach_the_download_alone() -> None:
     spec = pod_spec(model=SOURCES[1])
     (fetch,), (serve,) = spec["initContainers"], spec["containers"]

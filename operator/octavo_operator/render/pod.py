@@ -69,6 +69,10 @@ def _pod_spec(context: RenderContext) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         # Kubernetes would otherwise inject a variable for every Service of the namespace.
         "enableServiceLinks": False,
+        # Process 1 of a namespace ignores a SIGTERM that it has no handler for yet, so a pod that is
+        # taken away while it starts would serve on until it is killed. Here the pause container is
+        # process 1; it also reaps what the engine leaves behind.
+        "shareProcessNamespace": True,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
