@@ -19,9 +19,7 @@ def explain(kubectl: Kubectl, name: str, operator_namespace: str = "octavo-syste
         _section(f"pods in {kubectl.namespace}", lambda: _pods(kubectl.list("pods"))),
         _section(f"Events in {kubectl.namespace}", lambda: _events(kubectl.list("events"))),
     ]
-    selector = f"--selector=octavo.dev/llmdeployment={name}"
-    flags = ["--all-containers", "--prefix", f"--tail={LOG_LINES}"]
-    parts.append(_section("model logs", lambda: kubectl.run("logs", selector, *flags)))
+    parts.append(_section("model logs", lambda: _logs(kubectl, name)))
     operator = "--selector=app.kubernetes.io/component=operator"
     parts.append(
         _section(
@@ -71,6 +69,29 @@ def _pod_state(pod: Object) -> str:
                 f"{container['name']}:{state} {reason} {message} restarts={container['restartCount']}"
             )
     return "; ".join(words)
+
+
+def _logs(kubectl: Kubectl, name: str) -> str:
+    """The last lines of each container that has run, of the run before where it waits to run again."""
+    parts = []
+    for pod in kubectl.list("pods", f"octavo.dev/llmdeployment={name}"):
+        status = pod.get("status", {})
+        for container in status.get("initContainerStatuses", []) + status.get(
+            "containerStatuses", []
+        ):
+            state = container.get("state", {})
+            if "waiting" in state and not container["restartCount"]:
+                continue
+            flags = [f"--container={container['name']}", f"--tail={LOG_LINES}"]
+            if "waiting" in state:
+                flags.append("--previous")
+            title = f"[{pod['metadata']['name']}/{container['name']}]"
+            try:
+                text = kubectl.run("logs", pod["metadata"]["name"], *flags)
+            except CommandError as failed:
+                text = f"({failed.answer.strip()})"
+            parts.append(f"{title}\n{text.rstrip()}")
+    return "\n".join(parts)
 
 
 def _events(events: list[Object]) -> str:

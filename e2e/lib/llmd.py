@@ -59,16 +59,27 @@ def is_ready(resource: Object | None) -> bool:
 
 def wait_ready(kubectl: Kubectl, name: str, timeout_seconds: float = 120) -> Object:
     """Waits for Ready of the current generation; explains itself when it does not come."""
-    found = wait_for(
+    wait_for(
         f"LLMDeployment {name} to be Ready",
-        lambda: kubectl.get("llmd", name),
-        is_ready,
+        lambda: _readiness(kubectl.get("llmd", name)),
+        lambda seen: seen.is_ready,
         timeout_seconds=timeout_seconds,
         explain=lambda: explain(kubectl, name),
     )
-    if found is None:
-        raise LookupError(name)
-    return found
+    return kubectl.must_get("llmd", name)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Readiness:
+    is_ready: bool
+    condition: Condition
+
+    def __str__(self) -> str:
+        return str(self.condition)
+
+
+def _readiness(resource: Object | None) -> _Readiness:
+    return _Readiness(is_ready(resource), condition(resource, "Ready"))
 
 
 def model_pods(kubectl: Kubectl, name: str) -> list[Object]:

@@ -9,6 +9,8 @@ from typing import TypeVar
 from e2e.lib.command import CommandError
 
 Seen = TypeVar("Seen")
+# A whole object says less than its conditions, which `explain` shows.
+_LONGEST_SIGHT = 400
 
 
 class WaitTimeoutError(AssertionError):
@@ -43,6 +45,11 @@ def wait_for(
             seen = failed
         if time.monotonic() - start > timeout_seconds:
             raise WaitTimeoutError(
-                f"waited {timeout_seconds:g} s for {what}; last seen: {seen}\n{explain()}"
+                f"waited {timeout_seconds:g} s for {what}; last seen: {_short(seen)}\n{explain()}"
             )
         time.sleep(interval_seconds)
+
+
+def _short(seen: object) -> str:
+    text = str(seen)
+    return text if len(text) <= _LONGEST_SIGHT else f"{text[:_LONGEST_SIGHT]}…"
