@@ -22,6 +22,7 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Option("--name", help="The cluster's name.")]
 DEFAULT_NAME = "octavo"
+_INTERRUPTED = 130
 
 
 @app.command()
@@ -107,6 +108,7 @@ def main() -> None:
         if error.log:
             console.print(f"The details are in {error.log}", markup=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("Interrupted; the same command goes on where this one stopped.")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            console.print("Interrupted; the same command goes on where this one stopped.")
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -50,8 +49,8 @@ def load_image(reference: str, engine: Engine, layout: Layout) -> str:
     with step(f"Push {target}"):
         if engine.has_image(reference):
             registry.push(engine, reference, target, log)
-        elif (buildah := shutil.which("buildah")) and _in_buildah(buildah, reference):
-            command = [buildah, "push", "--tls-verify=false", reference, f"docker://{target}"]
+        elif buildah := _buildah_with(reference, layout):
+            command = [*buildah, "push", "--tls-verify=false", reference, f"docker://{target}"]
             run(command, log=log, timeout_seconds=_PUSH_SECONDS)
         else:
             raise ClusterError(
@@ -71,6 +70,15 @@ def _from_archive(path: Path, engine: Engine) -> str:
     return found[1]
 
 
-def _in_buildah(buildah: str, reference: str) -> bool:
-    # A machine may set the driver with which it builds; the same store must be asked.
-    return succeeds([buildah, "inspect", "--type", "image", reference], env=dict(os.environ))
+def _buildah_with(reference: str, layout: Layout) -> list[str]:
+    """The buildah command whose store holds the image: the user's, or the one of `images.build`."""
+    buildah = shutil.which("buildah")
+    if buildah is None:
+        return []
+    own = layout.root / "images"
+    folders = ["--root", str(own / "storage"), "--runroot", str(own / "run")]
+    stores = [[buildah], [buildah, *folders, "--storage-driver", "overlay"]]
+    for command in stores:
+        if succeeds([*command, "inspect", "--type", "image", reference]):
+            return command
+    return []

@@ -7,6 +7,7 @@ control groups and the few paths outside its own folders are removed by name.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -64,15 +65,22 @@ def _remove_cgroups(root: Path) -> None:
 
 
 def _remove_bridge(name: str) -> None:
-    if not Path("/sys/class/net", name, "bridge").is_dir():
-        return
-    # The kernel takes the ends of ended containers' links away a moment later.
-    deadline = time.monotonic() + _LINKS_GONE_SECONDS
-    while any(Path("/sys/class/net", name, "brif").iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)
     padded = name.encode().ljust(16, b"\0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sH14x", padded, 0)
-        _, flags = struct.unpack("16sH14x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))
+        try:
+            _, flags = struct.unpack("16sH14x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return
+            raise
+        _wait_for_links(Path("/sys/class/net", name, "brif"))
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", padded, flags & ~_IFF_UP))
         fcntl.ioctl(control, _SIOCBRDELBR, padded)
+
+
+def _wait_for_links(ports: Path) -> None:
+    """The kernel takes the ends of ended containers' links away a moment later."""
+    deadline = time.monotonic() + _LINKS_GONE_SECONDS
+    while ports.is_dir() and any(ports.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
