@@ -11,6 +11,7 @@ from collections import deque
 
 from octavo.engine.messages import EngineStats
 from octavo.errors import QueueFullError
+from octavo.sampling_params import MAX_N
 
 _RATE_WINDOW = 64
 _MAX_RETRY_SECONDS = 60
@@ -45,8 +46,9 @@ class Admission:
         waiting = stats.num_waiting + unsent
         # Sequences that the engine left waiting show that places are not what is short.
         free = 0 if stats.num_waiting else max(0, self._max_running - stats.num_running)
-        is_idle = waiting == 0 and stats.num_running == 0
-        if waiting + num_sequences > self._max_queued + free and not is_idle:
+        # A small queue must not refuse for ever what one request may ask for.
+        is_alone = waiting == 0 and stats.num_running == 0 and num_sequences <= MAX_N
+        if waiting + num_sequences > self._max_queued + free and not is_alone:
             excess = waiting + num_sequences - self._max_queued - free
             raise QueueFullError(
                 f"The queue is full: {waiting} sequences wait and at most {self._max_queued} may "

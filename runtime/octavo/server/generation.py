@@ -72,17 +72,8 @@ class Generation:
         self._request_id = request_id
         self._arrival = time.time()
         self._runs = runs
-        self._states = [
-            RequestState(
-                f"{response_id}-{position}",
-                run.prompt.text,
-                run.prompt.token_ids,
-                run.sampling,
-                generator.tokenizer.backend,
-                generator.token_texts,
-            )
-            for position, run in enumerate(runs)
-        ]
+        self._response_id = response_id
+        self._states: list[RequestState] = []
         self._streams: list[RequestStream] = []
         self._last_token_at: dict[int, float] = {}
         self._finish_reasons: dict[int, str] = {}
@@ -95,6 +86,17 @@ class Generation:
         num_sequences = sum(run.sampling.n for run in self._runs)
         generator.admission.admit(num_sequences, generator.client.stats, time.monotonic())
         generator.num_active += 1
+        self._states = [
+            RequestState(
+                f"{self._response_id}-{position}",
+                run.prompt.text,
+                run.prompt.token_ids,
+                run.sampling,
+                generator.tokenizer.backend,
+                generator.token_texts,
+            )
+            for position, run in enumerate(self._runs)
+        ]
         try:
             for state in self._states:
                 request = AddRequest(

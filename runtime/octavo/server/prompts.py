@@ -22,6 +22,8 @@ from octavo.tokenizer import Tokenizer
 T = TypeVar("T")
 
 _THREAD_FROM_CHARS = 4096
+# What rendering a message costs beside its content.
+_MESSAGE_CHARS = 64
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -61,7 +63,7 @@ class PromptBuilder:
             tools=tools,
             template_kwargs=request.chat_template_kwargs,
         )
-        size = sum(len(str(message.get("content"))) for message in messages)
+        size = sum(_MESSAGE_CHARS + len(message["content"]) for message in messages)
         return Prompt(await self._run(encode, size))
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:

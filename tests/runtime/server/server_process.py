@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -69,6 +70,13 @@ class ServerProcess:
                     value
                 )
         return samples
+
+    @property
+    def engine_pid(self) -> int:
+        """The server's only child."""
+        pid = self.process.pid
+        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(child)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

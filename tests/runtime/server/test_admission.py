@@ -50,6 +50,8 @@ def test_a_refused_request_is_not_counted() -> None:
 
 def test_an_idle_server_takes_one_request_however_wide() -> None:
     Admission(max_queued=1, max_running=1).admit(128, stats(), now=0.0)
+    with pytest.raises(QueueFullError):
+        Admission(max_queued=1, max_running=1).admit(129, stats(), now=0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
-"""API keys and the bounded queue, on a server that runs one sequence at a time."""
+"""API keys, the bounded queue and the watch over the engine, on a server that runs one sequence at a time."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +18,16 @@ KEY = {"authorization": "Bearer right-key"}
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ServerProcess]:
-    flags = ("--max-num-seqs", "1", "--max-queued-requests", "2", "--max-body-size", "64Ki")
+    flags = (
+        "--max-num-seqs",
+        "1",
+        "--max-queued-requests",
+        "2",
+        "--max-body-size",
+        "64Ki",
+        "--stall-timeout",
+        "1.5",
+    )
     with ServerProcess(*flags, OCTAVO_API_KEY="other-key right-key") as process:
         yield process.wait_ready()
 
@@ -75,3 +87,27 @@ def test_a_full_queue_answers_429_and_the_others_finish(guarded: ServerProcess) 
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert [answer.status_code for answer in answers] == [200] * 3
     assert guarded.metrics()['octavo_requests_rejected_total{reason="queue_full"}'] == 1
+
+
+def test_an_engine_that_hangs_fails_its_probes_and_recovers(guarded: ServerProcess) -> None:
+    body = {"model": "demo", "prompt": "hello", "max_tokens": 5, "ignore_eos": True}
+
+    def probe(name: str) -> int:
+        return httpx.get(f"{guarded.ops_url}/{name}").status_code
+
+    engine = guarded.engine_pid
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        assert probe("readyz") == 503
+        time.sleep(2)
+        assert probe("livez") == 200  # idle: nothing says that it hangs
+        with ThreadPoolExecutor(1) as threads:
+            url = f"{guarded.url}/v1/completions"
+            answer = threads.submit(httpx.post, url, json=body, headers=KEY, timeout=120)
+            eventually(lambda: probe("livez") == 503)
+            assert "no steps" in httpx.get(f"{guarded.ops_url}/livez").json()["reason"]
+            os.kill(engine, signal.SIGCONT)
+            assert answer.result().status_code == 200
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    assert probe("livez") == probe("readyz") == 200

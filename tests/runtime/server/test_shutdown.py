@@ -73,7 +73,7 @@ def test_shutdown_timeout_ends_what_does_not_finish() -> None:
 def test_ctrl_c_ends_an_idle_server_at_once_and_its_engine_too() -> None:
     with ServerProcess() as server:
         server.wait_ready()
-        engine = engine_pid(server)
+        engine = server.engine_pid
         started = time.monotonic()
         server.send(signal.SIGINT)
         assert server.wait(20) == 0
@@ -90,7 +90,7 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
         ) as response:
             lines = response.iter_lines()
             next(lines)
-            os.kill(engine_pid(server), signal.SIGKILL)
+            os.kill(server.engine_pid, signal.SIGKILL)
             rest = [line for line in lines if line]
         assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
         assert server.wait() == 1
@@ -106,9 +106,3 @@ def test_a_signal_while_starting_ends_the_start(number: signal.Signals) -> None:
         server.send(number)
         assert server.wait(20) == (0 if number is signal.SIGTERM else 130)
         assert not any("Traceback" in line for line in server.stderr)
-
-
-def engine_pid(server: ServerProcess) -> int:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    (pid,) = children.split()
-    return int(pid)
