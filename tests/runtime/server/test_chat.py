@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -158,6 +159,45 @@ def test_tools_are_shown_to_the_model(client: openai.OpenAI) -> None:
     assert ask(client, tools=[tool]).usage.prompt_tokens > ask(client).usage.prompt_tokens
     without = ask(client, tools=[tool], tool_choice="none")
     assert without.usage.prompt_tokens == ask(client).usage.prompt_tokens
+
+
+ADD: Any = {
+    "type": "function",
+    "function": {
+        "name": "add_numbers",
+        "description": "Add two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+            "required": ["x", "y"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_call_comes_back_as_one(client: openai.OpenAI, stream: bool) -> None:
+    options: Any = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "What is 97 plus 8?"}],
+        "tools": [ADD],
+        "temperature": 0,
+        "max_tokens": 64,
+    }
+    if stream:
+        chunks = list(client.chat.completions.create(**options, stream=True))
+        assert "<tool_call>" not in "".join(c.choices[0].delta.content or "" for c in chunks)
+        calls = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
+        reason = chunks[-1].choices[0].finish_reason
+    else:
+        choice = client.chat.completions.create(**options).choices[0]
+        assert choice.message.content is None
+        calls, reason = choice.message.tool_calls, choice.finish_reason
+    (call,) = calls
+    assert reason == "tool_calls"
+    assert call.id.startswith("call_")
+    assert call.function.name == "add_numbers"
+    assert isinstance(json.loads(call.function.arguments), dict)
 
 
 def test_events_are_what_the_standard_says(http: httpx.Client) -> None:
