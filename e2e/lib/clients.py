@@ -16,14 +16,15 @@ LOAD = _SCRIPTS / "load.py"
 CLIENT = "client"
 
 
-def client_pod(image: str, name: str = CLIENT) -> Object:
-    """A pod that does nothing until a command is executed in it."""
+def client_pod(image: str, node: str | None = None) -> Object:
+    """A pod that does nothing until a command is executed in it; `node` pins it to a node."""
     idle = "import signal; signal.pause()"
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "octavo-client"}},
+        "metadata": {"name": CLIENT, "labels": {"app.kubernetes.io/name": "octavo-client"}},
         "spec": {
+            **({"nodeSelector": {"kubernetes.io/hostname": node}} if node else {}),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             # Python as process 1 ignores SIGTERM, and there is nothing to finish.
@@ -51,7 +52,7 @@ def client_pod(image: str, name: str = CLIENT) -> Object:
     }
 
 
-def start_client(kubectl: Kubectl, image: str) -> None:
+def start_client(kubectl: Kubectl, image: str, node: str | None = None) -> None:
     """Applies the client's pod and waits until commands can be executed in it."""
     # The controller-manager makes the default ServiceAccount a moment after the namespace.
     wait_for(
@@ -59,7 +60,7 @@ def start_client(kubectl: Kubectl, image: str) -> None:
         lambda: kubectl.get("serviceaccount", "default"),
         timeout_seconds=30,
     )
-    kubectl.apply(client_pod(image))
+    kubectl.apply(client_pod(image, node))
 
 
 def await_client(kubectl: Kubectl, timeout_seconds: int = 120) -> None:

@@ -27,14 +27,13 @@ def scaling(namespace: Kubectl, client: Kubectl) -> Kubectl:
 
 def test_without_load_the_fewest_replicas_run_and_the_queue_is_read(scaling: Kubectl) -> None:
     spec = scaling.must_get("llmd", NAME)["spec"]["autoscaling"]
-    wait_for(
+    llmd = wait_for(
         "the operator to read the queue from Prometheus",
-        lambda: condition(scaling.must_get("llmd", NAME), "Autoscaling"),
-        lambda seen: seen.is_true and seen.reason == "Active",
+        lambda: scaling.must_get("llmd", NAME),
+        lambda seen: "queue" in seen["status"] and condition(seen, "Autoscaling").is_true,
         timeout_seconds=60,
         explain=lambda: explain(scaling, NAME),
     )
-    llmd = scaling.must_get("llmd", NAME)
     assert llmd["status"]["queue"] == 0
     assert status(llmd, "desiredReplicas") == spec["minReplicas"]
 
