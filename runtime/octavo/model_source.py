@@ -80,6 +80,15 @@ def resolve(model: str, *, download_dir: Path | None = None, revision: str | Non
     return _download_from_bucket(source, download_dir)
 
 
+def default_served_name(model: str) -> str:
+    """What clients call `model` when nobody says otherwise: without its scheme and its revision."""
+    try:
+        source = parse(model)
+    except ModelNotFoundError:
+        return model  # `resolve` refuses it, with the whole start-up's way of saying so
+    return source.name if isinstance(source, BuiltinModel | HubModel) else model
+
+
 def parse(model: str, *, revision: str | None = None) -> ModelSource:
     """Reads a model's name, touching the disk only to tell a folder `a/b` from a hub name `a/b`."""
     scheme, separator, rest = model.partition("://")

@@ -15,9 +15,33 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from octavo import model_source
 from octavo.errors import DownloadFailedError, ModelNotFoundError
-from octavo.model_source import BucketModel, BuiltinModel, HubModel, LocalModel, parse, resolve
+from octavo.model_source import (
+    BucketModel,
+    BuiltinModel,
+    HubModel,
+    LocalModel,
+    default_served_name,
+    parse,
+    resolve,
+)
 
 COMMIT = "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("builtin://demo", "demo"),
+        ("hf://org/name@v1.0", "org/name"),
+        ("org/name", "org/name"),
+        ("/models/x", "/models/x"),
+        ("s3://my-bucket/models/llama", "s3://my-bucket/models/llama"),
+    ],
+)
+def test_clients_call_a_model_by_its_name_without_scheme_and_revision(
+    model: str, name: str
+) -> None:
+    assert default_served_name(model) == name
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,7 +29,10 @@ def serve_command(
     ],
     served_model_name: Annotated[
         list[str] | None,
-        typer.Option(help="Name for clients; repeatable. Default: MODEL.", rich_help_panel=_API),
+        typer.Option(
+            help="Name for clients; repeatable. Default: MODEL, no scheme.",
+            rich_help_panel=_API,
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address of both ports.", rich_help_panel=_API)
@@ -140,7 +145,9 @@ def serve_command(
 
     Example: octavo serve builtin://demo
     """
-    # The engine client and the loop; the web framework loads while the engine starts.
+    # Until the server listens to signals itself: process 1 of a container has no default handler.
+    signal.signal(signal.SIGTERM, _end)
+    from octavo.model_source import default_served_name
     from octavo.server.options import ServeOptions
     from octavo.server.run import fail, serve
 
@@ -166,7 +173,7 @@ def serve_command(
                 enforce_eager=enforce_eager,
                 seed=seed,
             ),
-            served_names=tuple(served_model_name or [model]),
+            served_names=tuple(served_model_name or [default_served_name(model)]),
             host=host,
             port=port,
             ops_port=ops_port,
@@ -185,6 +192,10 @@ def serve_command(
     except OctavoError as error:
         return fail(error)
     return serve(options)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _checked_level(level: str) -> str:

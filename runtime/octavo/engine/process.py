@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from pathlib import Path
 import msgspec
 import structlog
 import zmq
-from structlog.typing import Processor
 
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
@@ -37,6 +35,7 @@ from octavo.engine.messages import (
     TokenOutput,
 )
 from octavo.errors import DeviceFaultError, InvalidParameterError, OctavoError, UserError
+from octavo.logs import configure_logging
 from octavo.outputs import FinishReason
 
 _log = structlog.get_logger("octavo.engine")
@@ -130,7 +129,7 @@ def main(address: str) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _configure_log()
+    configure_logging("info")
     line = sys.stdin.buffer.readline()
     if not line:  # the API process ended before it said what to run
         _remove_socket(address)
@@ -207,30 +206,6 @@ def _remove_socket(address: str) -> None:
     with contextlib.suppress(OSError):
         socket.unlink(missing_ok=True)
         socket.parent.rmdir()
-
-
-def _configure_log() -> None:
-    """One JSON object a line on standard error, for our records and for those of libraries."""
-    shared: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ import structlog
 
 from octavo.engine.client import EngineClient
 from octavo.errors import EngineDeadError, OctavoError, UserError
+from octavo.logs import configure_logging
 from octavo.server import banner
 from octavo.server.admission import Admission
 from octavo.server.health import EngineHealth
 from octavo.server.lifecycle import Lifecycle, State
-from octavo.server.logs import configure_logging
 from octavo.server.options import ServeOptions
 from octavo.server.sockets import bind
 from octavo.server.termination import (
