@@ -16,7 +16,7 @@ from pathlib import Path
 from e2e.cluster import versions
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout
-from e2e.cluster.process import run
+from e2e.cluster.process import run, succeeds
 from e2e.cluster.progress import step
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
@@ -30,15 +30,18 @@ class Unpacked:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` with the unpacked programs first on PATH and their libraries findable."""
-        library = self.root / "usr/lib" / f"{platform.machine()}-linux-gnu"
+        triple = f"{platform.machine()}-linux-gnu"
+        # Some packages still put their files where /lib was a folder of its own.
+        libraries = [self.root / "usr/lib" / triple, self.root / "lib" / triple]
         path = [str(self.root / folder) for folder in ("usr/sbin", "usr/bin", "sbin", "bin")]
         environment = dict(base)
         environment["PATH"] = ":".join([*path, base.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-        if library.is_dir():
-            known = base.get("LD_LIBRARY_PATH")
-            environment["LD_LIBRARY_PATH"] = f"{library}:{known}" if known else str(library)
-        if (library / "xtables").is_dir():
-            environment["XTABLES_LIBDIR"] = str(library / "xtables")
+        found = [str(library) for library in libraries if library.is_dir()]
+        if found:
+            known = [base["LD_LIBRARY_PATH"]] if base.get("LD_LIBRARY_PATH") else []
+            environment["LD_LIBRARY_PATH"] = ":".join([*found, *known])
+        if (libraries[0] / "xtables").is_dir():
+            environment["XTABLES_LIBDIR"] = str(libraries[0] / "xtables")
         if (self.root / "usr/share/debootstrap").is_dir():
             environment["DEBOOTSTRAP_DIR"] = str(self.root / "usr/share/debootstrap")
         return environment
@@ -70,6 +73,12 @@ def engine_packages(layout: Layout) -> Unpacked:
             run(["dpkg-deb", "--extract", file, root], log=layout.logs / "debian.log")
             file.unlink()
         _link_iptables(root)
+        if not _works(unpacked):
+            raise ClusterError(
+                "The distribution's Docker engine does not start from where it was unpacked",
+                hint=f"Try `LD_LIBRARY_PATH=… {root}/usr/sbin/dockerd --version`, or start Docker.",
+                log=layout.logs / "debian.log",
+            )
         (root / ".complete").touch()
     return unpacked
 
@@ -101,8 +110,8 @@ def mirror_in(sources: str) -> str | None:
 def _works(unpacked: Unpacked) -> bool:
     """Whether the engine's programs still find their libraries on this machine."""
     environment = unpacked.environment(os.environ)
-    found = [shutil.which(name, path=environment["PATH"]) for name in ("dockerd", "nft", "runc")]
-    return all(found)
+    programs = ("dockerd", "containerd", "runc", "nft", "debootstrap")
+    return all(succeeds([name, "--version"], env=environment) for name in programs)
 
 
 def _download(packages: list[str], layout: Layout) -> list[Path]:

@@ -70,7 +70,7 @@ class Engine:
         with step(f"Try to pull {name}"):
             pulled = succeeds(command, env=self.environment, timeout_seconds=timeout_seconds)
         if not pulled:
-            say(f"{name} can't be had here; ours takes its place")
+            say(f"{name} can't be pulled here")
         return pulled
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from e2e.cluster import binaries, debian, engine, versions
@@ -47,14 +46,7 @@ def bootstrap(root: Path, layout: Layout) -> None:
     command += ["debootstrap", "--variant=minbase", f"--keyring={keyring}"]
     command += [f"--include={','.join(versions.NODE_DEBIAN_PACKAGES)}"]
     command += [versions.NODE_DEBIAN_SUITE, str(root), debian.mirror()]
-    run(command, env=_bootstrap_environment(unpacked), log=log, timeout_seconds=1800)
-
-
-def _bootstrap_environment(unpacked: debian.Unpacked) -> Mapping[str, str]:
-    environment = unpacked.environment(os.environ)
-    # The new system brings its own libraries; ours must not leak into it.
-    environment.pop("LD_LIBRARY_PATH", None)
-    return environment
+    run(command, env=unpacked.environment(os.environ), log=log, timeout_seconds=1800)
 
 
 def turn_into_node(root: Path, layout: Layout) -> None:

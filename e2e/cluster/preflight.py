@@ -54,8 +54,14 @@ def look(layout: Layout, engine: Engine | None) -> Machine:
         missing_tools=binaries.missing(layout),
         cache=layout.root,
         free_bytes=shutil.disk_usage(existing).free,
-        missing_programs=[name for name in _NEEDED_PROGRAMS if shutil.which(name) is None],
+        missing_programs=[name for name in _NEEDED_PROGRAMS if not _is_installed(name)],
     )
+
+
+def _is_installed(program: str) -> bool:
+    # The system folders of root's programs are not on everybody's PATH.
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return shutil.which(program, path=path) is not None
 
 
 def problems(machine: Machine) -> list[str]:
