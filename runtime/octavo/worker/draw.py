@@ -46,8 +46,7 @@ def _draw_unfiltered(
     scaled: torch.Tensor, states: Sequence[SamplingState], uniforms: Sequence[float]
 ) -> list[int]:
     del states
-    probabilities = torch.softmax(scaled, dim=-1, dtype=torch.float64)
-    return _invert(probabilities, uniforms).tolist()
+    return _invert(torch.softmax(scaled, dim=-1), uniforms).tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +99,10 @@ def _keep(
     best = ranked[:, :1].double()
     in_top_k = torch.arange(candidates, device=ranked.device)[None, :] < filters.top_k
     weights = (ranked.double() - best).exp_().mul_(in_top_k)
-    whole = (scaled.double() - best).exp_().sum(dim=-1, keepdim=True)
-    total = torch.where(filters.top_k < vocab, weights.sum(dim=-1, keepdim=True), whole)
+    total = weights.sum(dim=-1, keepdim=True)
+    if candidates < vocab and bool((filters.top_k >= vocab).any()):
+        whole = (scaled - ranked[:, :1]).exp_().sum(dim=-1, keepdim=True, dtype=torch.float64)
+        total = torch.where(filters.top_k < vocab, total, whole)
     mass_above = weights.cumsum(dim=-1) - weights
     kept = (mass_above < filters.top_p * total) & (weights >= filters.min_p) & in_top_k
     kept[:, 0] = True
@@ -115,7 +116,7 @@ def _keep(
 
 def _invert(weights: torch.Tensor, uniforms: Sequence[float]) -> torch.Tensor:
     """Index in each row where the running sum of `weights` `[rows, n]` first exceeds `u * total`."""
-    sums = weights.cumsum(dim=-1)
+    sums = weights.cumsum(dim=-1, dtype=torch.float64)
     targets = _column(uniforms, weights.device, torch.float64) * sums[:, -1:]
     return torch.searchsorted(sums, targets, right=True)[:, 0].clamp_(max=weights.shape[1] - 1)
 

@@ -42,13 +42,13 @@ class Sampler:
             sequence_ids, states: Of the rows.
         """
         if all(_is_plain_greedy(state) for state in states):
-            tokens = logits.argmax(dim=-1).tolist()
+            tokens = _best(logits)
             return [SampledToken(s, t) for s, t in zip(sequence_ids, tokens, strict=True)]
         scores = logits.float()
         raw = scores
         if any(needs_penalties(state.params) for state in states):
             scores = apply_penalties(scores, states)
-        tokens = scores.argmax(dim=-1).tolist()
+        tokens = _best(scores)
         drawn = [i for i, state in enumerate(states) if not state.params.is_greedy]
         if drawn:
             rows = scores if len(drawn) == len(states) else scores[drawn]
@@ -80,6 +80,15 @@ def _splitmix64(value: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
     return value ^ (value >> 31)
+
+
+def _best(scores: torch.Tensor) -> list[int]:
+    """Index of the largest score of each row; the first of equal ones."""
+    if scores.device.type == "cpu":
+        # torch's argmax is not vectorised on CPUs: 4.4 ms for 8 rows of 152k bf16, against 0.2 ms.
+        best: list[int] = scores.float().numpy().argmax(axis=-1).tolist()
+        return best
+    return scores.argmax(dim=-1).tolist()
 
 
 def _is_plain_greedy(state: SamplingState) -> bool:
