@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.lib.command import CommandError
-from e2e.lib.install import ROOT
+from e2e.lib.install import OPERATOR, OPERATOR_NAMESPACE, ROOT
 from e2e.lib.kubectl import Kubectl, Object
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -75,3 +75,17 @@ def test_the_resource_explains_itself(namespace: Kubectl) -> None:
     assert "hf://org/name" in namespace.run("explain", "llmd.spec.model.uri")
     found = json.loads(namespace.run("get", "all", "--output=json"))
     assert found["items"] == []
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "patch", "delete"])
+def test_the_operator_may_do_nothing_with_secrets(octavo: Kubectl, verb: str) -> None:
+    account = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR}"
+    with pytest.raises(CommandError, match=r"(?m)^no$"):
+        octavo.run("auth", "can-i", verb, "secrets", "--all-namespaces", f"--as={account}")
+
+
+def test_the_operators_namespace_admits_restricted_pods_alone(octavo: Kubectl) -> None:
+    system = octavo.within(OPERATOR_NAMESPACE)
+    with pytest.raises(CommandError, match='violates PodSecurity "restricted'):
+        system.run("run", "loose", "--image=any", "--dry-run=server")
+    assert [pod["status"]["phase"] for pod in system.list("pods")] == ["Running"]

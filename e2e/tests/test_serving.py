@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from e2e.lib import clients
+from e2e.lib.command import CommandError
+from e2e.lib.environment import Environment
 from e2e.lib.explain import explain
 from e2e.lib.install import OPERATOR, OPERATOR_NAMESPACE, ROOT
 from e2e.lib.kubectl import Kubectl, Object
@@ -106,6 +108,19 @@ def test_the_network_policy_selects_the_pods_and_opens_the_openai_port_alone(
         ports = {port["port"] for port in rule["ports"]}
         if ports & {8001, "ops"}:
             assert rule["from"], "the ops port is open to everybody"
+
+
+def test_the_ops_port_is_closed_to_other_pods(serving: Kubectl, environment: Environment) -> None:
+    if not environment.cluster.enforces_network_policy:
+        pytest.skip(
+            "this cluster's network enforces no NetworkPolicy: only what it selects is tested"
+        )
+    (pod,) = model_pods(serving, NAME)
+    reach = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+    command = ("exec", clients.CLIENT, "--", "python", "-c", reach, pod["status"]["podIP"])
+    serving.run(*command, "8000")
+    with pytest.raises(CommandError, match=r"timed out|refused"):
+        serving.run(*command, "8001")
 
 
 def test_kubectl_scale_moves_the_pods(serving: Kubectl) -> None:

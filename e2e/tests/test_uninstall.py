@@ -12,13 +12,14 @@ import pytest
 from e2e.lib import clients
 from e2e.lib.environment import Environment
 from e2e.lib.explain import explain
-from e2e.lib.install import OPERATOR_NAMESPACE, RELEASE, upgrade_arguments
+from e2e.lib.install import OPERATOR, OPERATOR_NAMESPACE, RELEASE, upgrade_arguments
 from e2e.lib.kubectl import Kubectl, Object
 from e2e.lib.llmd import condition, is_ready, model_pods, wait_ready
 from e2e.lib.wait import wait_for
 
 # As long as a name may be: every child, label and pod name has to bear it.
 NAME = "a" * 63
+COMPONENT = "app.kubernetes.io/component=operator"
 CRD = "llmdeployments.octavo.dev"
 
 
@@ -85,6 +86,25 @@ def test_an_image_that_cannot_be_pulled_is_told_while_the_old_pods_serve_on(
     assert uids(model_pods(serving, NAME)) == uids(before), "the repair restarted a pod"
 
 
+def test_of_two_operators_the_second_takes_over(serving: Kubectl, environment: Environment) -> None:
+    arguments = upgrade_arguments(environment.images, environment.prometheus_url)
+    environment.helm.run(*arguments, "--set=replicaCount=2")
+    try:
+        system = serving.within(OPERATOR_NAMESPACE)
+        leader = system.must_get("lease", OPERATOR)["spec"]["holderIdentity"]
+        pods = [pod["metadata"]["name"] for pod in system.list("pods", COMPONENT)]
+        assert leader in pods
+        assert len(pods) == 2
+        system.delete("pod", leader, "--force", "--grace-period=0")
+        start = time.monotonic()
+        serving.merge_patch("llmd", NAME, {"spec": {"rollout": {"strategy": "RollingUpdate"}}})
+        wait_ready(serving, NAME, timeout_seconds=60)
+        print(f"the second operator acted {time.monotonic() - start:.0f} s after the first's end")
+        assert system.must_get("lease", OPERATOR)["spec"]["holderIdentity"] != leader
+    finally:
+        environment.helm.run(*arguments)
+
+
 def test_uninstalling_the_chart_leaves_the_models_serving(
     serving: Kubectl, environment: Environment
 ) -> None:
@@ -98,6 +118,6 @@ def test_uninstalling_the_chart_leaves_the_models_serving(
     finally:
         environment.helm.run(*upgrade_arguments(environment.images, environment.prometheus_url))
     # The operator that came back is at work again, and has taken over what it found.
-    serving.merge_patch("llmd", NAME, {"spec": {"rollout": {"strategy": "RollingUpdate"}}})
+    serving.merge_patch("llmd", NAME, {"spec": {"rollout": {"strategy": "Auto"}}})
     wait_ready(serving, NAME)
     assert uids(model_pods(serving, NAME)) == uids(before)
