@@ -229,6 +229,10 @@ def _create(docker: engine.Engine, name: str, workers: int, layout: Layout) -> N
     image: NodeImage = ensure_node_image(docker, layout)
     kind.ensure_network(docker)
     kind.create(docker, name, workers, image, layout)
+    # Pods are forbidden until the controller-manager has made their account.
+    command: list[str | Path] = [binaries.kubectl(layout), "--kubeconfig", layout.kubeconfig(name)]
+    run([*command, "wait", "--for=create", "serviceaccount/default", "--timeout=60s"])
+    # Written last: without it an interrupted cluster is known to be incomplete.
     record = _Record(is_kind=True, enforces_network_policy=image.is_published)
     _write_record(layout, name, record)
 
