@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ def fetch_command(
 
     `octavo serve MODEL --download-dir DIR` finds it there.
     """
-    from octavo.errors import OctavoError
+    from octavo.errors import InvalidConfigurationError, OctavoError
     from octavo.model_source import resolve
     from octavo.server.run import fail
 
@@ -30,7 +29,7 @@ def fetch_command(
     except OctavoError as error:
         return fail(error)
     except OSError as error:
-        print(f"octavo: {to} cannot be used: {error.strerror}.", file=sys.stderr)
-        return 3
+        message = f"--to is {to}, which cannot be used ({error.strerror}). Give a writable folder."
+        return fail(InvalidConfigurationError(message))
     print(folder)
     return 0

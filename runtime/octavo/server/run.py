@@ -21,12 +21,13 @@ import msgspec
 import structlog
 
 from octavo.engine.client import EngineClient
-from octavo.errors import EngineDeadError, OctavoError, UserError
+from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
 from octavo.logs import configure_logging
 from octavo.server import banner
 from octavo.server.admission import Admission
 from octavo.server.health import EngineHealth
 from octavo.server.lifecycle import Lifecycle, State
+from octavo.server.memory_limit import count_oom_kills
 from octavo.server.options import ServeOptions
 from octavo.server.sockets import bind
 from octavo.server.termination import (
@@ -53,9 +54,12 @@ def serve(options: ServeOptions) -> int:
     import uvloop
 
     configure_logging(options.log_level)
+    oom_kills = count_oom_kills()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Server(options).run())
+    except EngineDeadError as error:
+        return fail(_explain(error, was_oom_killed=count_oom_kills() > oom_kills))
     except OctavoError as error:
         return fail(error)
     except Exception as error:
@@ -72,6 +76,16 @@ def fail(error: Exception) -> int:
     write_termination(reason, message)
     print(f"octavo: {reason}: {' '.join(message.split())}", file=sys.stderr)
     return USER_ERROR_STATUS if isinstance(error, UserError) else INTERNAL_ERROR_STATUS
+
+
+def _explain(death: EngineDeadError, *, was_oom_killed: bool) -> OctavoError:
+    """The death of the engine in the words of the pod contract, which knows no `EngineDead`."""
+    if was_oom_killed:
+        return OutOfMemoryError(
+            "The engine process exceeded its container's memory limit and was killed. Raise the limit "
+            "(resources.memory), or lower --max-model-len, --max-num-seqs or --kv-cache-memory."
+        )
+    return OctavoError(str(death))
 
 
 @dataclass(frozen=True, slots=True)

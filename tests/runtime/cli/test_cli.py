@@ -96,6 +96,13 @@ def test_fetch_of_nothing_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_fetch_into_what_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = octavo("fetch", "builtin://demo", "--to", str(tmp_path / "file" / "x"))
+    assert result.returncode == 3
+    assert result.stderr.startswith("octavo: InvalidConfiguration: --to is ")
+
+
 def test_chat_and_bench_say_when_nothing_answers() -> None:
     for arguments in (
         ("chat", "http://127.0.0.1:9/v1", "-m", "hi"),

@@ -95,7 +95,7 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
         assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
         assert server.wait() == 1
     document = json.loads(last_words.read_text())
-    assert document["reason"] == "EngineDead"
+    assert document["reason"] == "InternalError"
     assert "engine process" in document["message"]
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from octavo.errors import DownloadFailedError, ModelNotFoundError
-from octavo.server.run import fail
+from octavo.errors import DownloadFailedError, EngineDeadError, ModelNotFoundError
+from octavo.server.memory_limit import count_oom_kills
+from octavo.server.run import _explain, fail
 from octavo.server.termination import MAX_BYTES, encode_termination, write_termination
 
 
@@ -41,3 +42,14 @@ def test_exit_status_tells_whose_error_it_is(
     assert json.loads(path.read_text()) == {"reason": "DownloadFailed", "message": "no network"}
     assert fail(KeyError("bug")) == 1
     assert json.loads(path.read_text())["reason"] == "InternalError"
+
+
+def test_the_container_limit_is_told_from_other_deaths(tmp_path: Path) -> None:
+    events = tmp_path / "memory.events"
+    assert count_oom_kills(events) == 0
+    events.write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n")
+    assert count_oom_kills(events) == 1
+    death = EngineDeadError("The engine process was ended by SIGKILL.")
+    assert _explain(death, was_oom_killed=True).reason == "OutOfMemory"
+    other = _explain(death, was_oom_killed=False)
+    assert (other.reason, str(other)) == ("InternalError", str(death))
