@@ -48,6 +48,9 @@ def main() -> int:
 def _tell(environment: Environment, namespace: str, bring_up: str, take_down: str) -> int:
     kubectl = environment.kubectl.within(namespace)
     try:
+        if environment.kubectl.get("namespace", namespace) is None:
+            show.typed(f"kubectl create namespace {namespace}")
+            environment.kubectl.run("create", "namespace", namespace)
         # First the client: the node pulls the runtime's image while the operator is installed.
         clients.start_client(kubectl, environment.images.runtime)
         show.say("# meanwhile a client's pod starts: the node pulls the runtime's image for it")
