@@ -27,7 +27,7 @@ from e2e.cluster.progress import say, step
 PORT = 5001
 ADDRESS = f"localhost:{PORT}"
 CONTAINER = "octavo-registry"
-LARGEST_BYTES = 12 * 1000**3
+LARGEST_BYTES = 6 * 1000**3
 KEPT_TAGS = 2
 _IMAGE = f"localhost/octavo-registry:{versions.REGISTRY}"
 _START_SECONDS = 30

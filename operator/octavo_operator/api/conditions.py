@@ -229,7 +229,7 @@ class Reason(StrEnum):
         "ModelUnsupported",
         "The model's architecture is not one that Octavo runs.",
         "runtime",
-        "Choose another model; `octavo inspect MODEL` tells beforehand.",
+        "Choose another model: the message lists the architectures that are supported.",
     )
     DOWNLOAD_FAILED = (
         "DownloadFailed",
