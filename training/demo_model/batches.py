@@ -91,7 +91,7 @@ class BatchMaker:
         return _Encoded(ids, self._answer_mask(ids))
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def _answer_mask(self, ids: list[int]) -> list[bool]:
         mask, in_answer = [], False

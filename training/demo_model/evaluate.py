@@ -118,14 +118,20 @@ def report(scores: list[Score], show_wrong: int, console: Console) -> None:
             score.suite.name,
             f"{len(score.suite.cases):,}",
             f"{score.accuracy:.2%}",
-            f"{score.suite.required:.0%}",
-            "ok" if score.passed else "MISSED",
+            f"{score.suite.required:.0%}" if score.suite.required else "-",
+            _verdict(score),
         )
     console.print(table)
     for score in scores:
         for wrong in score.wrong[:show_wrong]:
             question = wrong.case.messages[-1]["content"][-70:]
             console.print(f"{score.suite.name}: {question!r} -> {wrong.given!r}", markup=False)
+
+
+def _verdict(score: Score) -> str:
+    if not score.suite.required:
+        return "shown only"
+    return "ok" if score.passed else "MISSED"
 
 
 def sample_suites(suites: list[Suite], at_most: int) -> list[Suite]:

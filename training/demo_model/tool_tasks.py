@@ -32,6 +32,12 @@ class ToolTask:
     answer: str
 
     @property
+    def is_familiar(self) -> bool:
+        """Whether the arguments are numbers and names that training repeats."""
+        values = self.arguments.values()
+        return all(isinstance(value, int) or value in FAMILIAR_NAMES for value in values)
+
+    @property
     def call(self) -> str:
         """The assistant text that the model must write to call the tool."""
         return (
@@ -56,19 +62,23 @@ class _Family:
     results: tuple[str, ...]
 
 
+_NAMESPACES = ("default", "kube-system", "monitoring", "octavo-system", "prod", "staging", "dev")
+_CITIES = ("Paris", "London", "Berlin", "Tokyo", "Rome", "Madrid", "Oslo", "Vienna", "Boston")
+_MODELS = ("demo", "llama", "qwen", "mistral", "llama-3.1-8b", "gemma")
+# Names that training repeats; every other name in a question is invented and has to be copied.
+FAMILIAR_NAMES = frozenset((*_NAMESPACES, *_CITIES, *_MODELS))
+
+
 def _namespace(rng: Random) -> str:
-    known = ("default", "kube-system", "monitoring", "octavo-system", "prod", "staging", "dev")
-    return rng.choice(known) if rng.random() < 0.6 else random_name(rng)
+    return rng.choice(_NAMESPACES) if rng.random() < 0.6 else random_name(rng)
 
 
 def _city(rng: Random) -> str:
-    known = ("Paris", "London", "Berlin", "Tokyo", "Rome", "Madrid", "Oslo", "Vienna", "Boston")
-    return rng.choice(known) if rng.random() < 0.7 else random_name(rng).capitalize()
+    return rng.choice(_CITIES) if rng.random() < 0.7 else random_name(rng).capitalize()
 
 
 def _model(rng: Random) -> str:
-    known = ("demo", "llama", "qwen", "mistral", "llama-3.1-8b", "gemma")
-    return rng.choice(known) if rng.random() < 0.6 else random_name(rng)
+    return rng.choice(_MODELS) if rng.random() < 0.6 else random_name(rng)
 
 
 def random_name(rng: Random) -> str:
