@@ -87,9 +87,10 @@ $(VENV)/.tools: locks/tools.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tools.txt
 	@touch $@
 
-# Everything, torch included, and the project itself in editable form.
+# Everything, torch included, and the project itself in editable form. Compiled at once: torch imports in 2 s
+# then, and in 9 s where Python may not write its own .pyc files.
 $(VENV)/.dev: locks/dev.txt pyproject.toml $(VENV)/.tools
 	@echo "== Python environment $(VENV): all dependencies (torch and its libraries: about 6 GB)"
-	@$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r locks/dev.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes --compile-bytecode -r locks/dev.txt
 	@$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
