@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from training.demo_model import arithmetic
+from training.demo_model import arithmetic, evaluate
 from training.demo_model.batches import BatchMaker, Blend
 from training.demo_model.conversations import (
     FOUNDATION,
@@ -21,7 +21,7 @@ from training.demo_model.conversations import (
     Mixture,
     draw_sample,
 )
-from training.demo_model.model import new_model
+from training.demo_model.model import export, new_model
 from training.demo_model.questions import load_questions
 from training.demo_model.recipe import DEMO_RECIPE, Phase, Recipe
 from training.demo_model.suites import REQUIRED_ACCURACY, build_suites
@@ -170,6 +170,18 @@ def test_a_resumed_training_ends_with_the_same_weights(
     train(short_recipe(4), tmp_path / "parts", tmp_path / "parts-out", checkpoint_every=2)
     whole = (tmp_path / "whole-out/model.safetensors").read_bytes()
     assert (tmp_path / "parts-out/model.safetensors").read_bytes() == whole
+
+
+def test_an_examination_below_the_bar_fails_and_shows_the_figures(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    export(new_model(tokenizer, seed=1), tokenizer, tmp_path)
+    with pytest.raises(SystemExit) as exit_status:
+        evaluate.main(tmp_path, at_most=1, threads=1)
+    assert exit_status.value.code == 1
+    shown = capsys.readouterr().out
+    assert "0.00%" in shown
+    assert "missed: two-digit sums, held out" in shown
 
 
 def test_each_phase_warms_up_and_cools_down_on_its_own_blend():
