@@ -18,6 +18,9 @@ import torch
 _MAX_PACKED_ROWS = 256
 # A decode joins a group if its context is at least this share of the group's longest.
 _MIN_GROUP_SHARE = 0.5
+# Rows of a chunk are cut where their mask would hold more entries: a chunk of 2,048 rows over 128k tokens
+# of context would need a gibibyte.
+_MAX_MASK_ELEMENTS = 2**22
 # Contexts up to this many blocks are grouped whatever their ratio.
 _SMALL_CONTEXT_BLOCKS = 8
 
@@ -68,7 +71,7 @@ class FreshPrefill:
 
 @dataclass(frozen=True, slots=True)
 class ContinuedPrefill:
-    """Rows `[first, last)` of one prompt whose beginning is in the cache already.
+    """Rows `[first, last)` of one prompt whose beginning is in the cache already; a part of a chunk.
 
     `mask` is `[rows, length]`; `block_ids` `[blocks]` int64 covers `length` keys.
     """
@@ -129,7 +132,7 @@ def plan_attention(
         if is_fresh:
             fresh.append(span.num_rows)
         else:
-            work.append(_continued_prefill(span, row, block_size, dtype, device))
+            work += _continued_prefill(span, row, block_size, dtype, device)
             row += span.num_rows
     if fresh:
         work.append(_fresh_prefill(fresh, row, dtype, device))
@@ -193,13 +196,18 @@ def _fresh_prefill(
 
 def _continued_prefill(
     span: SequenceSpan, first: int, block_size: int, dtype: torch.dtype, device: torch.device
-) -> ContinuedPrefill:
-    length = span.context_length
-    blocks = -(-length // block_size)
-    ids = torch.tensor(span.block_ids[:blocks], dtype=torch.int64).to(device)
-    allowed = np.tri(span.num_rows, length, length - span.num_rows, dtype=bool)
-    mask = _bias(allowed, dtype, device)
-    return ContinuedPrefill(first, first + span.num_rows, ids, length, mask)
+) -> list[ContinuedPrefill]:
+    before = span.context_length - span.num_rows
+    rows_at_once = max(_MAX_MASK_ELEMENTS // span.context_length, 1)
+    parts = []
+    for start in range(0, span.num_rows, rows_at_once):
+        rows = min(rows_at_once, span.num_rows - start)
+        length = before + start + rows
+        ids = torch.tensor(span.block_ids[: -(-length // block_size)], dtype=torch.int64).to(device)
+        allowed = np.tri(rows, length, length - rows, dtype=bool)
+        mask = _bias(allowed, dtype, device)
+        parts.append(ContinuedPrefill(first + start, first + start + rows, ids, length, mask))
+    return parts
 
 
 def _bias(allowed: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

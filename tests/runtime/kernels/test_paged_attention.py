@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo.kernels import attention_plan
 from octavo.kernels.attention_plan import (
     ContinuedPrefill,
     DecodeGroup,
@@ -30,6 +31,7 @@ class Case:
     head_dim: int
     spans: list[tuple[int, int]]  # (rows of this step, tokens before it)
     seed: int
+    max_mask_elements: int
 
 
 spans = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 90)), min_size=1, max_size=7)
@@ -42,6 +44,7 @@ cases = st.builds(
     head_dim=st.sampled_from([2, 8, 20]),
     spans=st.tuples(decodes, spans).map(lambda pair: pair[0] + pair[1]),
     seed=st.integers(0, 2**20),
+    max_mask_elements=st.sampled_from([2**22, 200]),
 )
 
 
@@ -97,16 +100,18 @@ def test_equals_dense_attention(case: Case) -> None:
         slots.append(places[before:])
     kv_now = torch.cat([kv[before:] for kv, (_, before) in zip(contexts, pairs, strict=True)])
     query = torch.randn(kv_now.shape[0], heads, case.head_dim)
-    plan = plan_attention(
-        [
-            SequenceSpan(rows, rows + before, table)
-            for (rows, before), table in zip(pairs, tables, strict=True)
-        ],
-        torch.cat(slots),
-        block_size=case.block_size,
-        dtype=torch.float32,
-        device=CPU,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_plan, "_MAX_MASK_ELEMENTS", case.max_mask_elements)
+        plan = plan_attention(
+            [
+                SequenceSpan(rows, rows + before, table)
+                for (rows, before), table in zip(pairs, tables, strict=True)
+            ],
+            torch.cat(slots),
+            block_size=case.block_size,
+            dtype=torch.float32,
+            device=CPU,
+        )
     write_kv_cache(cache, kv_now, plan.slots)
     out = paged_attention(
         query,
@@ -129,6 +134,13 @@ def plan_of(*pairs: tuple[int, int]) -> list[DecodeGroup | FreshPrefill | Contin
     slots = torch.zeros(sum(rows for rows, _ in pairs), dtype=torch.int64)
     plan = plan_attention(spans_, slots, block_size=16, dtype=torch.float32, device=CPU)
     return list(plan.work)
+
+
+def test_a_long_chunk_is_cut_so_that_its_mask_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_plan, "_MAX_MASK_ELEMENTS", 1000)
+    work = plan_of((30, 70))
+    assert [(w.first, w.last) for w in work] == [(0, 10), (10, 20), (20, 30)]
+    assert [w.length for w in work if isinstance(w, ContinuedPrefill)] == [80, 90, 100]
 
 
 def test_decodes_of_like_context_form_one_group() -> None:

@@ -1,0 +1,155 @@
+"""What an executor settles on at the start, and how it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.errors import (
+    DeviceFaultError,
+    InvalidConfigurationError,
+    ModelUnsupportedError,
+    OutOfMemoryError,
+)
+from octavo.worker.batch import SamplingState, ScheduledSequence
+from octavo.worker.executor import TorchExecutor, create_executor
+
+from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from .stepping import GREEDY, Stepper, make_executor
+
+
+def test_phases_are_announced_in_order_and_timed(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    announced: list[str] = []
+    config = EngineConfig(model=str(tmp_path), device=Device.CPU, kv_cache_memory_bytes=2**20)
+    info = create_executor(config, announced.append).info
+    assert announced == ["load", "profile", "warmup"]
+    assert list(info.phases) == announced
+    assert all(seconds >= 0 for seconds in info.phases.values())
+    assert (info.vocab_size, info.eos_token_ids, info.device) == (VOCAB, (1,), "cpu")
+
+
+def test_cache_size_decides_blocks_and_length(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)  # 3 layers, 2 KV heads of 8, fp32: 384 bytes a token
+    per_block = 384 * 16
+    assert make_executor(tmp_path, kv_cache_memory_bytes=per_block * 5).info.num_kv_blocks == 5
+    assert make_executor(tmp_path, kv_cache_memory_bytes=per_block * 5).info.max_model_len == 80
+    with pytest.raises(OutOfMemoryError, match="--max-model-len 80"):
+        make_executor(tmp_path, kv_cache_memory_bytes=per_block * 5, max_model_len=81)
+    with pytest.raises(InvalidConfigurationError, match="256 positions"):
+        make_executor(tmp_path, max_model_len=257)
+
+
+def test_memory_of_an_untouched_cache_is_not_taken(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, max_position_embeddings=65536)
+    code = (
+        "import resource, sys; from octavo.config import *;"
+        "from octavo.worker.executor import create_executor;"
+        "c = lambda n: create_executor(EngineConfig(model=sys.argv[1], device=Device.CPU,"
+        " kv_cache_memory_bytes=n, max_model_len=64, max_num_seqs=256)).info.num_kv_blocks;"
+        "c(2**20); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "c(2**30); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert int(result.stdout) < 100 * 1024  # KiB
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_says_what_to_do(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    with pytest.raises(InvalidConfigurationError, match="--device"):
+        make_executor(tmp_path, device=Device.CUDA)
+
+
+def test_unsupported_models_are_told_before_weights_are_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    with pytest.raises(ModelUnsupportedError, match="GPT2LMHeadModel"):
+        make_executor(tmp_path)
+
+
+def test_a_step_that_fails_leaves_the_executor_usable(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    executor = make_executor(tmp_path)
+    state = SamplingState(GREEDY, None, [1], [])
+    with pytest.raises(Exception, match=r"."):
+        executor.execute([ScheduledSequence(1, [VOCAB + 5], 0, [0], state)])
+    stepper = Stepper(executor)
+    generation = stepper.sequence([3, 4, 5])
+    assert len(stepper.step([(generation, 3)])) == 1
+
+
+def test_a_lost_device_is_a_device_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_checkpoint(tmp_path)
+    executor = make_executor(tmp_path)
+    assert isinstance(executor, TorchExecutor)
+
+    def lost(_batch: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(executor._runner, "run", lost)
+    with pytest.raises(DeviceFaultError, match="illegal memory access"):
+        executor.execute([])
+
+
+def test_bfloat16_follows_a_clear_favourite(tmp_path: Path) -> None:
+    reference = make_checkpoint(tmp_path, "qwen3", hidden_size=256, intermediate_size=512)
+    executor = make_executor(tmp_path, dtype="bfloat16")
+    assert isinstance(executor, TorchExecutor)
+    assert executor.info.dtype == "bfloat16"
+    torch.manual_seed(0)
+    tokens = torch.randint(3, VOCAB, (90,)).tolist()
+    with torch.no_grad():
+        expected = reference(torch.tensor([tokens])).logits[0]
+    stepper = Stepper(executor)
+    best = expected.topk(2, dim=-1)
+    clear = 0
+    for length in range(1, 91, 3):
+        generation = stepper.sequence(tokens[:length])
+        stepper.step([(generation, length)])
+        stepper.free.extend(generation.blocks)
+        margin = best.values[length - 1, 0] - best.values[length - 1, 1]
+        if margin > 0.1 * expected[length - 1].std():
+            clear += 1
+            assert generation.output == [int(best.indices[length - 1, 0])]
+    assert clear > 10
+
+
+def test_dummy_weights_need_no_files_but_the_config(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    stepper = Stepper(make_executor(tmp_path, load_format=LoadFormat.DUMMY))
+    generation = stepper.sequence([3, 4, 5])
+    stepper.step([(generation, 3)])
+    assert generation.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_barriers_spin_briefly_unless_the_user_says_otherwise(
+    environment: dict[str, str], expected: str
+) -> None:
+    inherited = {
+        k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
+    code = (
+        "import octavo.worker.batch, sys, os; assert 'torch' not in sys.modules;"
+        "print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**inherited, **environment},
+    )
+    assert result.stdout.strip() == expected
