@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from octavo.beam_search import BeamSearchParams
     from octavo.llm import LLM
-    from octavo.outputs import CompletionOutput, RequestOutput
+    from octavo.outputs import CompletionOutput, EmbeddingOutput, RequestOutput
     from octavo.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __all__ = [
     "LLM",
     "BeamSearchParams",
     "CompletionOutput",
+    "EmbeddingOutput",
     "RequestOutput",
     "SamplingParams",
     "__version__",
@@ -26,6 +27,7 @@ _HOMES = {
     "SamplingParams": "octavo.sampling_params",
     "RequestOutput": "octavo.outputs",
     "CompletionOutput": "octavo.outputs",
+    "EmbeddingOutput": "octavo.outputs",
 }
 
 

@@ -20,7 +20,7 @@ from octavo.engine.detokenizer import TokenTexts
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.engine.output_processor import RequestState
 from octavo.errors import InvalidParameterError, OctavoError
-from octavo.outputs import CompletionOutput, FinishReason, RequestOutput
+from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.executor import create_executor
@@ -157,6 +157,32 @@ class LLM:
         return [
             self._beam_output(text, token_ids, search)
             for (text, token_ids), search in zip(tokenized, searches, strict=True)
+        ]
+
+    def embed(self, prompts: Prompt | Sequence[Prompt]) -> list[EmbeddingOutput]:
+        """The embedding of every prompt: the last hidden state at its last token, of length 1.
+
+        Last-token pooling is what decoder models trained for it use (Qwen3-Embedding, E5-Mistral).
+
+        Raises: as `generate`.
+        """
+        core = self._engine()
+        tokenized = {str(next(self._request_numbers)): self._tokenize(p) for p in _as_list(prompts)}
+        found: dict[str, list[float]] = {}
+        sampling = SamplingParams(temperature=0.0, max_tokens=1)
+        try:
+            for name, (_, token_ids) in tokenized.items():
+                core.add(AddRequest(name, token_ids, sampling, time.time(), is_pooled=True))
+            while core.has_work:
+                for output in core.step().outputs:
+                    if output.embedding is None:
+                        raise OctavoError(f"Prompt {output.request_id} failed: {output.error}")
+                    found[output.request_id] = output.embedding
+        finally:
+            core.abort(tokenized)
+        return [
+            EmbeddingOutput(name, token_ids, found[name])
+            for name, (_, token_ids) in tokenized.items()
         ]
 
     def get_tokenizer(self) -> Tokenizer:

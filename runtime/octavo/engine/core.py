@@ -116,6 +116,7 @@ class EngineCore:
                     params=params,
                     max_output_tokens=min(params.max_tokens or room, room),
                     priority=request.priority,
+                    is_pooled=request.is_pooled,
                 )
             )
 
@@ -216,6 +217,7 @@ class EngineCore:
             stop_reason=sequence.stop_reason,
             logprobs=_logprobs(sampled),
             first_scheduled_time=sequence.first_scheduled_time if is_first else None,
+            embedding=sampled.embedding,
         )
 
     def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenOutput]:

@@ -12,13 +12,17 @@ from octavo.sampling_params import SamplingParams
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
-    """A validated request. `arrival_time` is `time.time()` in seconds, taken in the API process."""
+    """A validated request. `arrival_time` is `time.time()` in seconds, taken in the API process.
+
+    `is_pooled` asks for the prompt's embedding beside its first token.
+    """
 
     request_id: str
     prompt_token_ids: list[int]
     sampling: SamplingParams
     arrival_time: float
     priority: int = 0
+    is_pooled: bool = False
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):
@@ -65,6 +69,7 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     error: str | None = None
     num_cached_tokens: int = 0
     first_scheduled_time: float | None = None
+    embedding: list[float] | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):

@@ -30,6 +30,7 @@ class Sequence:
         prompt_token_ids: Shared by the n completions; never changed.
         params: The request's sampling parameters.
         max_output_tokens: `params.max_tokens`, cut to what the context holds after the prompt.
+        is_pooled: Its embedding is wanted beside its tokens.
         priority: Lower runs first; equal ones in order of arrival.
         output_token_ids: Generated so far.
         num_computed_tokens: Tokens of prompt plus output whose KV lies in the cache.
@@ -44,6 +45,7 @@ class Sequence:
     params: SamplingParams
     max_output_tokens: int
     priority: int = 0
+    is_pooled: bool = False
     output_token_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0
     block_table: AbstractSequence[int] = ()
@@ -59,6 +61,7 @@ class Sequence:
             seed=_completion_seed(self.params.seed, self.index),
             prompt_token_ids=self.prompt_token_ids,
             output_token_ids=self.output_token_ids,
+            is_pooled=self.is_pooled,
         )
 
     @property

@@ -62,16 +62,20 @@ class Decoder:
             token_ids: `[tokens]` int64.
             caches: KV cache of each layer; see `octavo.kernels.paged_attention`.
 
-        Returns `[tokens, hidden]`, to be given to `logits`.
+        Returns `[tokens, hidden]`, to be given to `normalise`.
         """
         residual = F.embedding(token_ids, self._embedding)
         for layer, cache in zip(self._layers, caches, strict=True):
             layer.add_to(residual, cache, step)
         return residual
 
-    def logits(self, residual: torch.Tensor) -> torch.Tensor:
-        """Scores of the next token, `[rows, vocab]`, for rows `[rows, hidden]` of the residual stream."""
-        return self._head(self._norm(residual))
+    def normalise(self, residual: torch.Tensor) -> torch.Tensor:
+        """The last hidden state, `[rows, hidden]`, of rows of the residual stream."""
+        return self._norm(residual)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token, `[rows, vocab]`, for rows of the last hidden state."""
+        return self._head(hidden)
 
     def _is_ignored(self, name: str) -> bool:
         is_tied_copy = name == "lm_head.weight" and self.config.tie_word_embeddings

@@ -19,12 +19,14 @@ class SamplingState:
         prompt_token_ids: For the repetition penalty.
         output_token_ids: Generated so far; its length is the position in the random stream, so that a
             seeded sequence draws the same numbers after a preemption and in any batch.
+        is_pooled: The last hidden state is wanted beside the token.
     """
 
     params: SamplingParams
     seed: int | None
     prompt_token_ids: Sequence[int]
     output_token_ids: Sequence[int]
+    is_pooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class SampledToken:
     """The token that follows a scheduled sequence; `top_*` are filled when logprobs were asked for.
 
     `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
+    `embedding` holds hidden_size floats of length 1 (L2), for a sequence that is pooled.
     """
 
     sequence_id: int
@@ -58,6 +61,7 @@ class SampledToken:
     top_token_ids: list[int] | None = None
     top_logprobs: list[float] | None = None
     top_ranks: list[int] | None = None
+    embedding: list[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,13 @@ from octavo.models.config import DecoderConfig
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
 from octavo.worker import cpu
-from octavo.worker.batch import Executor, ExecutorInfo, SampledToken, ScheduledSequence
+from octavo.worker.batch import (
+    Executor,
+    ExecutorInfo,
+    SampledToken,
+    SamplingState,
+    ScheduledSequence,
+)
 from octavo.worker.dtype import choose_dtype
 from octavo.worker.memory import KVCacheSize, bytes_per_block, size_kv_cache
 from octavo.worker.model_runner import ModelRunner
@@ -104,12 +111,30 @@ class TorchExecutor:
     @torch.inference_mode()
     def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
         try:
-            inputs, logits = self._runner.run(batch)
-            if logits is None:
-                return []
-            return self._sampler.sample(logits, inputs.sequence_ids, inputs.sampling)
+            return self._step(batch)
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+
+    def _step(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
+        result = self._runner.run(batch)
+        if result.logits is None or result.hidden is None:
+            return []
+        inputs = result.inputs
+        tokens = self._sampler.sample(result.logits, inputs.sequence_ids, inputs.sampling)
+        if any(state.is_pooled for state in inputs.sampling):
+            tokens = _with_embeddings(tokens, inputs.sampling, result.hidden)
+        return tokens
+
+
+def _with_embeddings(
+    tokens: list[SampledToken], sampling: Sequence[SamplingState], hidden: torch.Tensor
+) -> list[SampledToken]:
+    """Last-token pooling: the last hidden state at the sequence's end, scaled to length 1."""
+    rows = torch.nn.functional.normalize(hidden.float(), dim=-1).cpu()
+    return [
+        dataclasses.replace(token, embedding=row.tolist()) if state.is_pooled else token
+        for token, state, row in zip(tokens, sampling, rows, strict=True)
+    ]
 
 
 def _choose_device(wanted: Device) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,18 @@ from octavo.layers.rotary import RotaryTable
 from octavo.models.decoder import Decoder
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.step_inputs import StepInputBuilder, StepInputs
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Of the rows with `sampling`, in the batch's order; None where a step has none.
+
+    `hidden` `[samples, hidden]` is the last hidden state, `logits` `[samples, vocab]` what follows from it.
+    """
+
+    inputs: StepInputs
+    hidden: torch.Tensor | None
+    logits: torch.Tensor | None
 
 
 class ModelRunner:
@@ -53,18 +66,19 @@ class ModelRunner:
         )
 
     @torch.inference_mode()
-    def run(self, batch: Sequence[ScheduledSequence]) -> tuple[StepInputs, torch.Tensor | None]:
-        """Logits `[samples, vocab]` of the rows with `sampling`, in the batch's order, or None."""
+    def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
+        """Runs all tokens of the batch and scores the rows with `sampling`."""
         inputs = self._builder.build(batch)
         cos, sin = self._rotary.at(inputs.positions)
         workspace = self._workspace_of(inputs.plan.workspace_blocks)
         step = AttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
         residual = self.model.forward(inputs.token_ids, self._caches, step)
         if not inputs.sampling:
-            return inputs, None
+            return StepResult(inputs, None, None)
         if inputs.sampled_rows is not None:
             residual = residual.index_select(0, inputs.sampled_rows)
-        return inputs, self.model.logits(residual)
+        hidden = self.model.normalise(residual)
+        return StepResult(inputs, hidden, self.model.logits(hidden))
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:
         if self._workspace.shape[0] < blocks:

@@ -77,9 +77,9 @@ def _run_largest_steps(config: EngineConfig, runner: ModelRunner) -> None:
         left -= count
     decodes = [_sequence(i, 1, 1) for i in range(config.max_num_seqs)]
     for batch in (prompts, decodes):
-        inputs, logits = runner.run(batch)
-        if logits is not None:
-            sampler.sample(logits, inputs.sequence_ids, inputs.sampling)
+        result = runner.run(batch)
+        if result.logits is not None:
+            sampler.sample(result.logits, result.inputs.sequence_ids, result.inputs.sampling)
 
 
 def _sequence(index: int, count: int, start: int, num_blocks: int = 1) -> ScheduledSequence:

@@ -106,9 +106,9 @@ def test_logits_of_prefill_chunks_and_decode_are_close(pair: Any) -> None:
         scheduled = generation.schedule(count)
         probe = stepper.sequence(tokens[: generation.computed + count])
         probe.computed, probe.blocks = generation.computed, generation.blocks
-        _, logits = executor._runner.run(
+        logits = executor._runner.run(
             [scheduled if scheduled.sampling else probe.schedule(count)]
-        )
+        ).logits
         generation.computed += count
         assert logits is not None
         torch.testing.assert_close(
