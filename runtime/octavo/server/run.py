@@ -46,6 +46,7 @@ T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 _ENGINE_EXIT_SECONDS = 5.0
+_LAST_ANSWERS_SECONDS = 2.0
 _INTERRUPTED_STATUS = 130
 
 
@@ -131,6 +132,7 @@ class Server:
             await asyncio.wait([signalled, died], return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
                 self._lifecycle.state = State.FAILED
+                await _answered(running.gateway)
                 raise EngineDeadError(
                     f"The engine process ended with status {died.result()}; its log says why."
                 )
@@ -249,6 +251,13 @@ class Server:
                 bound.close()
             else:
                 await listener.stop()
+
+
+async def _answered(gateway: Gateway) -> None:
+    """Gives the requests that a dead engine left behind the time to hear of it."""
+    deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
+    while gateway.num_in_flight and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _in_daemon_thread(function: Callable[[], T]) -> T:
