@@ -141,6 +141,13 @@ def test_positions_and_seeds_give_independent_numbers() -> None:
     assert uniform_at(-(2**63), 5) != uniform_at(2**63 - 1, 5)
 
 
+def test_the_positions_of_one_seeded_sequence_draw_anew() -> None:
+    logits = torch.zeros(1, 8)
+    drawn = [tokens(logits, [state(seed=5, output=[0] * n)])[0] for n in range(800)]
+    counts = np.bincount(drawn, minlength=8)
+    assert float(((counts - 100) ** 2 / 100).sum()) < 7 + 5 * math.sqrt(14)
+
+
 def test_unseeded_rows_differ_from_each_other_and_from_step_to_step() -> None:
     logits = torch.zeros(4, 1000)
     sampler = Sampler(0)
