@@ -72,9 +72,9 @@ class Server:
         flags = ["--load-format", "dummy"] if model.dummy_weights else []
         started = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "octavo.cli.main", "serve", str(model.folder)]
+            [sys.executable, "-m", "octavo", "serve", str(model.folder)]
             + ["--served-model-name", "bench", "--host", "127.0.0.1", "--port", str(self.port)]
-            + ["--ops-port", str(self.ops_port), "--max-model-len", "4096", *flags, *extra],
+            + ["--ops-port", str(self.ops_port), "--max-model-len", "2048", *flags, *extra],
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
@@ -96,7 +96,9 @@ class Server:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise RuntimeError(f"octavo serve ended with {self._process.returncode}; see {log}")
+                raise RuntimeError(
+                    f"octavo serve ended with {self._process.returncode}: {log.read_text()[-2000:]}"
+                )
             try:
                 url = f"http://127.0.0.1:{self.ops_port}/readyz"
                 with urllib.request.urlopen(url, timeout=2) as answer:
