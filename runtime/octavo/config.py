@@ -23,6 +23,21 @@ class LoadFormat(enum.Enum):
     DUMMY = "dummy"
 
 
+class KVCacheDtype(enum.Enum):
+    """`FP8` is float8 e4m3; names as in vLLM."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FP8 = "fp8"
+
+
+class Quantization(enum.Enum):
+    """Weight-only formats that are made at load."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One engine. Raises `InvalidConfigurationError` when built with a value out of range.
 
@@ -33,6 +48,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         block_size: Tokens in one KV-cache block.
         gpu_memory_utilization: Share of the GPU's memory for weights, activations and KV cache.
         kv_cache_memory_bytes: Fixes the KV cache's size; None sizes it from what is free.
+        kv_cache_dtype: `auto` is the model's dtype; `fp8` halves the cache (float8 e4m3).
+        quantization: `int8` or `int4` packs the weights of 16- or 32-bit checkpoints at load (CPU); None
+            leaves them.
+        enable_prefix_caching: Prompts that begin alike share their blocks, also after a request ended.
         max_num_seqs: Sequences that run at once.
         max_num_batched_tokens: Tokens of one step, prefill and decode together.
         max_queued_requests: Waiting requests; more are refused with 429.
@@ -47,6 +66,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     block_size: int = 16
     gpu_memory_utilization: float = 0.9
     kv_cache_memory_bytes: int | None = None
+    kv_cache_dtype: KVCacheDtype = KVCacheDtype.AUTO
+    quantization: Quantization | None = None
+    enable_prefix_caching: bool = True
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2048
     max_queued_requests: int = 1024

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from octavo.cli.quantity import parse_bytes
-from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.config import Device, EngineConfig, KVCacheDtype, LoadFormat, Quantization
 from octavo.errors import OctavoError
 
 _API = "API"
@@ -93,6 +93,18 @@ def serve_command(
             help="Size of the KV cache (256Mi). Default: what is free.", rich_help_panel=_ENGINE
         ),
     ] = None,
+    kv_cache_dtype: Annotated[
+        KVCacheDtype,
+        typer.Option(help="fp8 halves the KV cache.", rich_help_panel=_ENGINE),
+    ] = KVCacheDtype.AUTO,
+    quantization: Annotated[
+        Quantization | None,
+        typer.Option(help="Packs the weights at load (CPU).", rich_help_panel=_MODEL),
+    ] = None,
+    enable_prefix_caching: Annotated[
+        bool,
+        typer.Option(help="Prompts that begin alike share blocks.", rich_help_panel=_ENGINE),
+    ] = True,
     block_size: Annotated[
         int, typer.Option(help="Tokens in a KV-cache block.", rich_help_panel=_ENGINE)
     ] = 16,
@@ -167,6 +179,9 @@ def serve_command(
                     if kv_cache_memory is None
                     else parse_bytes("--kv-cache-memory", kv_cache_memory)
                 ),
+                kv_cache_dtype=kv_cache_dtype,
+                quantization=quantization,
+                enable_prefix_caching=enable_prefix_caching,
                 max_num_seqs=max_num_seqs,
                 max_num_batched_tokens=max_num_batched_tokens,
                 max_queued_requests=max_queued_requests,

@@ -30,7 +30,7 @@ from octavo.errors import (
     InvalidParameterError,
 )
 from octavo.outputs import FinishReason
-from octavo.worker.batch import Executor, SampledToken
+from octavo.worker.batch import Executor, SampledToken, StepBatch
 
 _log = structlog.get_logger("octavo.engine")
 
@@ -150,7 +150,8 @@ class EngineCore:
         self._num_steps += 1
         self._stamp(batch.admitted)
         try:
-            updates = self._scheduler.update(batch, self._executor.execute(batch.entries))
+            pending = self._executor.submit(StepBatch(batch.entries))
+            updates = self._scheduler.update(batch, pending.result())
         except DeviceFaultError:
             raise
         except Exception as error:

@@ -1,34 +1,48 @@
-"""Grouped-query self-attention with rotary positions over the paged KV cache."""
+"""Grouped-query self-attention over the paged KV cache, between its two products.
+
+How queries meet keys differs by device; a step brings that with it (`AttentionStep`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from octavo.kernels.attention_plan import AttentionPlan
-from octavo.kernels.paged_attention import paged_attention, write_kv_cache
+from octavo.kernels.attention_options import AttentionOptions
 from octavo.layers.linear import Linear
 from octavo.layers.norm import HeadNorm
-from octavo.layers.rotary import RotaryTable
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionStep:
-    """What all layers share in one step.
+class AttentionSpec:
+    """Constant per layer.
 
     Args:
-        plan: Rows, blocks and masks.
-        rotary: Its table rotates queries and keys.
-        cos, sin: `[tokens, 1, head_dim]`, of the rows' positions.
-        workspace: Scratch for gathered blocks; see `paged_attention`.
+        head_norm: Normalises queries and keys per head before rotation (Qwen3), or None.
     """
 
-    plan: AttentionPlan
-    rotary: RotaryTable
-    cos: torch.Tensor
-    sin: torch.Tensor
-    workspace: torch.Tensor
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    options: AttentionOptions
+    head_norm: HeadNorm | None = None
+
+
+class AttentionStep(Protocol):
+    """One step of the engine, as attention sees it: which rows attend to which blocks."""
+
+    def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
+        """Normalises and rotates queries and keys, stores keys and values, and attends.
+
+        Args:
+            heads: `[tokens, num_heads + 2 * num_kv_heads, head_dim]`: queries, keys, values; overwritten.
+            cache: The layer's, `[num_blocks, block_size, 2, num_kv_heads, head_dim]`.
+
+        Returns `[tokens, num_heads * head_dim]`.
+        """
+        ...
 
 
 class Attention:
@@ -36,52 +50,16 @@ class Attention:
 
     Args:
         qkv: Computes queries, keys and values side by side.
-        output: From `[tokens, query_heads * head_dim]` back to the hidden width.
-        head_norm: Normalises queries and keys per head before rotation (Qwen3), or None.
+        output: From `[tokens, num_heads * head_dim]` back to the hidden width.
     """
 
-    __slots__ = (
-        "_head_dim",
-        "_head_norm",
-        "_num_heads",
-        "_num_kv_heads",
-        "_output",
-        "_qkv",
-        "_scale",
-    )
+    __slots__ = ("_output", "_qkv", "_spec")
 
-    def __init__(
-        self,
-        qkv: Linear,
-        output: Linear,
-        *,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
-        head_norm: HeadNorm | None,
-    ) -> None:
+    def __init__(self, qkv: Linear, output: Linear, spec: AttentionSpec) -> None:
         self._qkv = qkv
         self._output = output
-        self._num_heads = num_heads
-        self._num_kv_heads = num_kv_heads
-        self._head_dim = head_dim
-        self._head_norm = head_norm
-        self._scale = head_dim**-0.5
+        self._spec = spec
 
     def __call__(self, x: torch.Tensor, cache: torch.Tensor, step: AttentionStep) -> torch.Tensor:
-        heads = self._qkv(x).view(x.shape[0], -1, self._head_dim)
-        rotated = heads[:, : self._num_heads + self._num_kv_heads]  # queries and keys
-        if self._head_norm is not None:
-            rotated.copy_(self._head_norm(rotated))
-        step.rotary.rotate_(rotated, step.cos, step.sin)
-        kv = heads[:, self._num_heads :].view(-1, 2, self._num_kv_heads, self._head_dim)
-        write_kv_cache(cache, kv, step.plan.slots)
-        attended = paged_attention(
-            heads[:, : self._num_heads],
-            kv,
-            cache,
-            step.plan,
-            scale=self._scale,
-            workspace=step.workspace,
-        )
-        return self._output(attended)
+        heads = self._qkv(x).view(x.shape[0], -1, self._spec.head_dim)
+        return self._output(step.attend(heads, cache, self._spec))

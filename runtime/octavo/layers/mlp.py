@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F  # noqa: N812 (its established name)
 
 from octavo.layers.linear import Linear
 
 
 class GatedMLP:
-    """`down(silu(gate(x)) * up(x))`, gate and up in one product.
+    """`down(activation(gate(x)) * up(x))`, gate and up in one product.
 
     Args:
         gate_up: `[tokens, hidden] -> [tokens, 2 * width]`, the gate first.
         down: `[tokens, width] -> [tokens, hidden]`.
+        gate: `[tokens, 2 * width] -> [tokens, width]`, such as `Kernels.silu_and_mul`.
     """
 
-    __slots__ = ("_down", "_gate_up", "_width")
+    __slots__ = ("_down", "_gate", "_gate_up")
 
-    def __init__(self, gate_up: Linear, down: Linear, width: int) -> None:
+    def __init__(
+        self, gate_up: Linear, down: Linear, gate: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
         self._gate_up = gate_up
         self._down = down
-        self._width = width
+        self._gate = gate
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        gate_up = self._gate_up(x)
-        activated = F.silu(gate_up[:, : self._width]).mul_(gate_up[:, self._width :])
-        return self._down(activated)
+        return self._down(self._gate(self._gate_up(x)))

@@ -7,7 +7,9 @@ import re
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
-from octavo.layers.attention import Attention, AttentionStep
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.interface import Kernels
+from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
 from octavo.layers.linear import Linear, load_linear, make_linear
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.norm import HeadNorm, RMSNorm
@@ -31,21 +33,39 @@ class DecoderLayer:
         self._mlp_norm = mlp_norm
         self._mlp = mlp
 
-    def add_to(self, residual: torch.Tensor, cache: torch.Tensor, step: AttentionStep) -> None:
-        """Adds this layer's output to `residual` `[tokens, hidden]`, in place."""
-        residual.add_(self._attention(self._attention_norm(residual), cache, step))
-        residual.add_(self._mlp(self._mlp_norm(residual)))
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        delta: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: AttentionStep,
+    ) -> torch.Tensor:
+        """Adds the layer before (`delta`) and half of this one to `residual`, in place.
+
+        Args:
+            residual: `[tokens, hidden]`.
+            delta: What the layer before returned; None in the first one.
+
+        Returns `[tokens, hidden]`: what is left to be added, so that each sum is one pass with the norm
+        that follows it.
+        """
+        norm = self._attention_norm
+        hidden = norm(residual) if delta is None else norm.add(residual, delta)
+        attended = self._attention(hidden, cache, step)
+        return self._mlp(self._mlp_norm.add(residual, attended))
 
 
 class Decoder:
     """A causal language model. Built from a `WeightSource`; raises `ModelInvalidError` on a mismatch."""
 
-    def __init__(self, config: DecoderConfig, source: WeightSource) -> None:
+    def __init__(self, config: DecoderConfig, source: WeightSource, kernels: Kernels) -> None:
         self.config = config
         table = (config.vocab_size, config.hidden_size)
         self._embedding = source.take("model.embed_tokens.weight", table)
-        self._layers = [_load_layer(config, source, i) for i in range(config.num_layers)]
-        self._norm = RMSNorm.load(source, "model.norm", config.hidden_size, config.rms_norm_eps)
+        self._layers = [_load_layer(config, source, i, kernels) for i in range(config.num_layers)]
+        self._norm = RMSNorm.load(
+            source, "model.norm", config.hidden_size, config.rms_norm_eps, kernels
+        )
         self._head: Linear
         if config.tie_word_embeddings:
             self._head = make_linear(self._embedding)
@@ -65,9 +85,10 @@ class Decoder:
         Returns `[tokens, hidden]`, to be given to `normalise`.
         """
         residual = F.embedding(token_ids, self._embedding)
+        delta: torch.Tensor | None = None
         for layer, cache in zip(self._layers, caches, strict=True):
-            layer.add_to(residual, cache, step)
-        return residual
+            delta = layer(residual, delta, cache, step)
+        return residual if delta is None else residual.add_(delta)
 
     def normalise(self, residual: torch.Tensor) -> torch.Tensor:
         """The last hidden state, `[rows, hidden]`, of rows of the residual stream."""
@@ -82,14 +103,16 @@ class Decoder:
         return is_tied_copy or _IGNORED.fullmatch(name) is not None
 
 
-def _load_layer(config: DecoderConfig, source: WeightSource, index: int) -> DecoderLayer:
+def _load_layer(
+    config: DecoderConfig, source: WeightSource, index: int, kernels: Kernels
+) -> DecoderLayer:
     prefix = f"model.layers.{index}"
     hidden, eps = config.hidden_size, config.rms_norm_eps
     return DecoderLayer(
-        RMSNorm.load(source, f"{prefix}.input_layernorm", hidden, eps),
+        RMSNorm.load(source, f"{prefix}.input_layernorm", hidden, eps, kernels),
         _load_attention(config, source, f"{prefix}.self_attn"),
-        RMSNorm.load(source, f"{prefix}.post_attention_layernorm", hidden, eps),
-        _load_mlp(config, source, f"{prefix}.mlp"),
+        RMSNorm.load(source, f"{prefix}.post_attention_layernorm", hidden, eps, kernels),
+        _load_mlp(config, source, f"{prefix}.mlp", kernels),
     )
 
 
@@ -112,24 +135,26 @@ def _load_attention(config: DecoderConfig, source: WeightSource, prefix: str) ->
     )
     head_norm = None
     if config.has_head_norm:
-        head_norm = HeadNorm(
+        head_norm = HeadNorm.of(
             source.take(f"{prefix}.q_norm.weight", (config.head_dim,)),
             source.take(f"{prefix}.k_norm.weight", (config.head_dim,)),
             num_query_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,
             eps=config.rms_norm_eps,
         )
-    return Attention(
-        qkv,
-        output,
+    spec = AttentionSpec(
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
+        options=AttentionOptions(scale=config.head_dim**-0.5),
         head_norm=head_norm,
     )
+    return Attention(qkv, output, spec)
 
 
-def _load_mlp(config: DecoderConfig, source: WeightSource, prefix: str) -> GatedMLP:
+def _load_mlp(
+    config: DecoderConfig, source: WeightSource, prefix: str, kernels: Kernels
+) -> GatedMLP:
     width = config.intermediate_size
     gate_up = load_linear(
         source,
@@ -145,4 +170,4 @@ def _load_mlp(config: DecoderConfig, source: WeightSource, prefix: str) -> Gated
         out_features=[config.hidden_size],
         bias=config.mlp_bias,
     )
-    return GatedMLP(gate_up, down, width)
+    return GatedMLP(gate_up, down, kernels.silu_and_mul)

@@ -8,6 +8,10 @@ from typing import Protocol
 
 from octavo.sampling_params import SamplingParams
 
+PENDING_TOKEN = -1
+"""Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
+executor knows it before the engine does."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingState:
@@ -35,7 +39,7 @@ class ScheduledSequence:
 
     Args:
         sequence_id: Unique in the engine's life.
-        token_ids: The tokens to run: a prompt chunk, or the last sampled token.
+        token_ids: The tokens to run: a prompt chunk, the last sampled token, or `PENDING_TOKEN`.
         start: Position of `token_ids[0]`, which is the number of tokens already in the KV cache.
         block_ids: The block table; holds at least `start + len(token_ids)` slots.
         sampling: None when this chunk does not reach the sequence's end: nothing is sampled then.
@@ -46,6 +50,23 @@ class ScheduledSequence:
     start: int
     block_ids: Sequence[int]
     sampling: SamplingState | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """One step.
+
+    Args:
+        entries: What runs.
+        block_copies: Pairs of source and target block, copied in all layers before the step runs
+            (copy-on-write).
+        released: Sequences that ended or were preempted since the last batch: what an executor keeps of
+            them may go. One that comes back is new to it.
+    """
+
+    entries: Sequence[ScheduledSequence]
+    block_copies: Sequence[tuple[int, int]] = ()
+    released: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +87,11 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorInfo:
-    """What an executor settled on after loading and profiling."""
+    """What an executor settled on after loading and profiling.
+
+    `is_asynchronous`: `submit` returns before the device is done, so that the next step can be prepared
+    meanwhile.
+    """
 
     max_model_len: int
     num_kv_blocks: int
@@ -76,6 +101,25 @@ class ExecutorInfo:
     dtype: str
     device: str
     phases: dict[str, float]
+    is_asynchronous: bool = False
+
+
+class PendingStep(Protocol):
+    """A step under way."""
+
+    def result(self) -> list[SampledToken]:
+        """Waits for the step; one token for each entry with `sampling`, in the batch's order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedStep:
+    """The pending step of an executor that is done when `submit` returns."""
+
+    tokens: list[SampledToken]
+
+    def result(self) -> list[SampledToken]:
+        return self.tokens
 
 
 class Executor(Protocol):
@@ -84,6 +128,6 @@ class Executor(Protocol):
     @property
     def info(self) -> ExecutorInfo: ...
 
-    def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
-        """Runs one step; returns one token for each entry with `sampling`, in the batch's order."""
+    def submit(self, batch: StepBatch) -> PendingStep:
+        """Starts one step. One more may be submitted before its result is taken."""
         ...

@@ -13,6 +13,7 @@ import torch
 
 from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.errors import DeviceFaultError, InvalidConfigurationError
+from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.config import DecoderConfig
 from octavo.models.decoder import Decoder
@@ -21,9 +22,12 @@ from octavo.worker import cpu
 from octavo.worker.batch import (
     Executor,
     ExecutorInfo,
+    FinishedStep,
+    PendingStep,
     SampledToken,
     SamplingState,
     ScheduledSequence,
+    StepBatch,
 )
 from octavo.worker.dtype import choose_dtype
 from octavo.worker.memory import KVCacheSize, bytes_per_block, size_kv_cache
@@ -68,7 +72,8 @@ def create_executor(
                 cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
             )
         with torch.inference_mode():
-            model = Decoder(model_config, _open_weights(config, device, dtype))
+            weights = _open_weights(config, device, dtype)
+            model = Decoder(model_config, weights, kernels_for(device))
     with phase("profile"):
         budget = _cache_budget(config, model, device, dtype)
         size = _size_cache(config, model_config, dtype, budget)
@@ -109,9 +114,10 @@ class TorchExecutor:
         return self._info
 
     @torch.inference_mode()
-    def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
+    def submit(self, batch: StepBatch) -> PendingStep:
         try:
-            return self._step(batch)
+            self._runner.copy_blocks(batch.block_copies)
+            return FinishedStep(self._step(batch.entries))
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
 

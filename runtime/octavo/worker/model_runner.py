@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from octavo.layers.attention import AttentionStep
 from octavo.layers.rotary import RotaryTable
+from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.models.decoder import Decoder
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.step_inputs import StepInputBuilder, StepInputs
@@ -71,7 +71,7 @@ class ModelRunner:
         inputs = self._builder.build(batch)
         cos, sin = self._rotary.at(inputs.positions)
         workspace = self._workspace_of(inputs.plan.workspace_blocks)
-        step = AttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
+        step = TorchAttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
         residual = self.model.forward(inputs.token_ids, self._caches, step)
         if not inputs.sampling:
             return StepResult(inputs, None, None)
@@ -79,6 +79,18 @@ class ModelRunner:
             residual = residual.index_select(0, inputs.sampled_rows)
         hidden = self.model.normalise(residual)
         return StepResult(inputs, hidden, self.model.logits(hidden))
+
+    @torch.inference_mode()
+    def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copies KV blocks `(source, target)` in all layers; no target is a source of the same call."""
+        if not copies:
+            return
+        sources, targets = (
+            torch.tensor(side, dtype=torch.int64, device=self._workspace.device)
+            for side in zip(*copies, strict=True)
+        )
+        for cache in self._caches:
+            cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:
         if self._workspace.shape[0] < blocks:

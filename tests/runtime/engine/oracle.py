@@ -10,7 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from octavo.worker.batch import ExecutorInfo, SampledToken, ScheduledSequence
+from octavo.worker.batch import (
+    ExecutorInfo,
+    FinishedStep,
+    PendingStep,
+    SampledToken,
+    ScheduledSequence,
+    StepBatch,
+)
 
 EOS = 0
 VOCAB_SIZE = 40
@@ -57,6 +64,9 @@ class PagedMemoryExecutor:
             tuple[int, int], tuple[int, int]
         ] = {}  # (block, slot) → (position, token)
         self._on_execute = on_execute
+
+    def submit(self, batch: StepBatch) -> PendingStep:
+        return FinishedStep(self.execute(batch.entries))
 
     def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
         self._on_execute(batch)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from octavo.config import Device, EngineConfig
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import Executor, SampledToken, SamplingState, ScheduledSequence
+from octavo.worker.batch import (
+    Executor,
+    SampledToken,
+    SamplingState,
+    ScheduledSequence,
+    StepBatch,
+)
 from octavo.worker.executor import create_executor
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=None)
@@ -45,7 +51,7 @@ class Stepper:
     def step(self, parts: Sequence[tuple[Generation, int]]) -> list[SampledToken]:
         """Runs the next `count` tokens of each generation in one batch and applies what was sampled."""
         batch = [generation.schedule(count) for generation, count in parts]
-        sampled = self.executor.execute(batch)
+        sampled = self.executor.submit(StepBatch(batch)).result()
         by_id = {token.sequence_id: token for token in sampled}
         for generation, count in parts:
             generation.computed += count

@@ -17,7 +17,7 @@ from octavo.errors import (
     ModelUnsupportedError,
     OutOfMemoryError,
 )
-from octavo.worker.batch import SamplingState, ScheduledSequence
+from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
 from octavo.worker.executor import TorchExecutor, create_executor
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
@@ -80,7 +80,7 @@ def test_a_step_that_fails_leaves_the_executor_usable(tmp_path: Path) -> None:
     executor = make_executor(tmp_path)
     state = SamplingState(GREEDY, None, [1], [])
     with pytest.raises(Exception, match=r"."):
-        executor.execute([ScheduledSequence(1, [VOCAB + 5], 0, [0], state)])
+        executor.submit(StepBatch([ScheduledSequence(1, [VOCAB + 5], 0, [0], state)]))
     stepper = Stepper(executor)
     generation = stepper.sequence([3, 4, 5])
     assert len(stepper.step([(generation, 3)])) == 1
@@ -96,7 +96,7 @@ def test_a_lost_device_is_a_device_fault(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(executor._runner, "run", lost)
     with pytest.raises(DeviceFaultError, match="illegal memory access"):
-        executor.execute([])
+        executor.submit(StepBatch([]))
 
 
 def test_bfloat16_follows_a_clear_favourite(tmp_path: Path) -> None:

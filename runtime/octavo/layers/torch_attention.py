@@ -1,0 +1,46 @@
+"""Attention in plain torch, after a plan that the host made: the form for CPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from octavo.kernels.attention_plan import AttentionPlan
+from octavo.kernels.paged_attention import paged_attention, write_kv_cache
+from octavo.layers.attention import AttentionSpec
+from octavo.layers.rotary import RotaryTable
+
+
+@dataclass(frozen=True, slots=True)
+class TorchAttentionStep:
+    """See `AttentionStep`.
+
+    Args:
+        plan: Rows, blocks and masks.
+        rotary: Its table rotates queries and keys.
+        cos, sin: `[tokens, 1, head_dim]`, of the rows' positions.
+        workspace: Scratch for gathered blocks; see `paged_attention`.
+    """
+
+    plan: AttentionPlan
+    rotary: RotaryTable
+    cos: torch.Tensor
+    sin: torch.Tensor
+    workspace: torch.Tensor
+
+    def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
+        rotated = heads[:, : spec.num_heads + spec.num_kv_heads]  # queries and keys
+        if spec.head_norm is not None:
+            rotated.copy_(spec.head_norm(rotated))
+        self.rotary.rotate_(rotated, self.cos, self.sin)
+        kv = heads[:, spec.num_heads :].view(-1, 2, spec.num_kv_heads, spec.head_dim)
+        write_kv_cache(cache, kv, self.plan.slots)
+        return paged_attention(
+            heads[:, : spec.num_heads],
+            kv,
+            cache,
+            self.plan,
+            scale=spec.options.scale,
+            workspace=self.workspace,
+        )
