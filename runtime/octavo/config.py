@@ -24,11 +24,16 @@ class LoadFormat(enum.Enum):
 
 
 class KVCacheDtype(enum.Enum):
-    """`FP8` is float8 e4m3; names as in vLLM."""
+    """`FP8` and `FP8_E4M3` are two names of one format, as in vLLM."""
 
     AUTO = "auto"
     BFLOAT16 = "bfloat16"
     FP8 = "fp8"
+    FP8_E4M3 = "fp8_e4m3"
+
+    @property
+    def is_fp8(self) -> bool:
+        return self in (KVCacheDtype.FP8, KVCacheDtype.FP8_E4M3)
 
 
 class Quantization(enum.Enum):

@@ -46,7 +46,7 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for flag in ("--served-model-name", "--max-model-len", "--shutdown-timeout", "--ops-port"):
         assert flag in shown
-    for flag in ("--tensor-parallel-size", "--quantization", "--speculative-config"):
+    for flag in ("--tensor-parallel-size", "--speculative-config"):
         assert flag not in shown
 
 
