@@ -1,112 +1,144 @@
-"""`python -m benchmarks.cpu`: output tokens/s at 1, 8 and 32 requests, paired with transformers.
+"""`python -m benchmarks.cpu`: output tokens/s of `octavo serve`, as ratios to baselines in the same run.
 
-Baseline and server stay loaded, and run in turn: an idle Octavo uses no CPU, and a baseline that waits
-on stdin neither. Each pair gives one ratio; the table quotes the median. Of several baseline dtypes the
-fastest counts.
+Server and baselines stay loaded, and run in turn: an idle Octavo uses no CPU, and a baseline that waits
+on stdin neither. Each round gives one ratio; the table quotes the median. See benchmarks/README.md.
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import json
 import os
-import random
-import statistics
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cpu.baselines import find_llama_cpp, llama_cpp_baseline, transformers_baseline
 from benchmarks.cpu.hardware import describe_hardware
-from benchmarks.cpu.models import BenchmarkModel, demo_model, qwen3_0_6b
-from benchmarks.cpu.processes import Baseline, Server
+from benchmarks.cpu.models import BenchmarkModel, Quantization, demo_model, qwen3_0_6b
+from benchmarks.cpu.processes import Server
+from benchmarks.cpu.rounds import Row, compare
 
 console = Console()
 
 
-def pair(
-    server: Server, baselines: list[Baseline], model: BenchmarkModel, concurrency: int, pairs: int
-) -> dict[str, Any]:
-    """Medians over `pairs` rounds, after one round that is not counted."""
-    numbers = random.Random(concurrency)
-    prompts = [
-        [numbers.randrange(3, 250) for _ in range(model.prompt_tokens)] for _ in range(concurrency)
-    ]
-    octavo: list[float] = []
-    theirs: list[float] = []
-    for round_number in range(pairs + 1):
-        rates = [baseline.run(prompts, model.output_tokens) for baseline in baselines]
-        ours = server.run(prompts, model.output_tokens)
-        if round_number:
-            octavo.append(ours)
-            theirs.append(max(rates))
-    ratios = [a / b for a, b in zip(octavo, theirs, strict=True)]
-    return {
-        "model": model.name,
-        "concurrency": concurrency,
-        "octavo_tokens_per_second": round(statistics.median(octavo), 1),
-        "transformers_tokens_per_second": round(statistics.median(theirs), 1),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_median": round(statistics.median(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
-        "pairs": pairs,
-    }
+class ModelChoice(enum.Enum):
+    DEMO = "demo"
+    QWEN3 = "qwen3"
+    ALL = "all"
+
+
+def choose_models(
+    choice: ModelChoice, quantizations: Sequence[Quantization], work: Path
+) -> list[BenchmarkModel]:
+    models = []
+    if choice is not ModelChoice.QWEN3:
+        models.append(demo_model())
+    if choice is not ModelChoice.DEMO:
+        models += [qwen3_0_6b(work, quantization) for quantization in quantizations]
+    return models
 
 
 def run_model(
-    model: BenchmarkModel, work: Path, concurrencies: list[int], pairs: int
-) -> list[dict[str, Any]]:
+    model: BenchmarkModel,
+    work: Path,
+    concurrencies: Sequence[int],
+    rounds: int,
+    llama_cpp: Path | None,
+) -> tuple[list[Row], dict[str, str]]:
+    """Its rows, and the baselines' versions."""
     threads = len(os.sched_getaffinity(0))
-    baselines = [Baseline(model, dtype, threads) for dtype in model.baseline_dtypes]
-    try:
-        with Server(model, work / f"{model.name}.log") as server:
-            console.print(f"{model.name}: ready after {server.startup_seconds:.1f} s")
-            rows = []
-            for concurrency in concurrencies:
-                rows.append(pair(server, baselines, model, concurrency, pairs))
-                console.print(rows[-1])
-            return rows
-    finally:
+    flags = []
+    if model.quantization is not Quantization.NONE:
+        flags = ["--quantization", model.quantization.value]
+    with contextlib.ExitStack() as stack:
+        baselines = [
+            transformers_baseline(model, dtype, threads, work)
+            for dtype in model.transformers_dtypes
+        ]
+        if model.has_gguf and llama_cpp is not None:
+            baselines.append(llama_cpp_baseline(model, llama_cpp, threads, work))
         for baseline in baselines:
-            baseline.close()
+            stack.callback(baseline.close)
+        server = stack.enter_context(Server(model, work / f"{model.name}.log", flags))
+        console.print(f"{model.name}: ready after {server.startup_seconds:.1f} s")
+        rows = []
+        for concurrency in concurrencies:
+            rows.append(
+                compare(
+                    server,
+                    [(baseline.name, baseline) for baseline in baselines],
+                    model=model.name,
+                    concurrency=concurrency,
+                    prompt_tokens=model.prompt_tokens,
+                    output_tokens=model.output_tokens,
+                    rounds=rounds,
+                )
+            )
+            console.print(rows[-1])
+        return rows, {baseline.name: baseline.version for baseline in baselines}
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    out = Table("model", "requests", "octavo tok/s", "transformers tok/s", "ratio (min–max)")
+def table(rows: Sequence[Row]) -> Table:
+    out = Table("model", "requests", "octavo tok/s", "baseline", "its tok/s", "ratio (min–max)")
     for row in rows:
-        out.add_row(
-            row["model"],
-            str(row["concurrency"]),
-            f"{row['octavo_tokens_per_second']:.1f}",
-            f"{row['transformers_tokens_per_second']:.1f}",
-            f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f}–{row['ratio_max']:.2f})",
-        )
+        ours = (row.model, str(row.concurrency), f"{row.octavo_tokens_per_second:.1f}")
+        if not row.baselines:
+            out.add_row(*ours, "none", "", "")
+        for name, other in row.baselines.items():
+            out.add_row(
+                *ours,
+                name,
+                f"{other.tokens_per_second:.1f}",
+                f"{other.ratio_median:.2f} ({other.ratio_min:.2f}–{other.ratio_max:.2f})",
+            )
     return out
 
 
 def main(
-    model: Annotated[str, typer.Option(help="demo, qwen3 or all")] = "all",
-    concurrency: Annotated[list[int] | None, typer.Option(help="repeatable")] = None,
-    pairs: Annotated[int, typer.Option(help="counted rounds")] = 3,
+    model: Annotated[ModelChoice, typer.Option(help="which models")] = ModelChoice.ALL,
+    quantization: Annotated[
+        list[Quantization] | None,
+        typer.Option(help="of the Qwen3 shape's weights; repeatable; default: none, int8 and int4"),
+    ] = None,
+    concurrency: Annotated[
+        list[int] | None, typer.Option(help="requests at once; repeatable; default: the model's")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="counted rounds", min=1)] = 3,
+    llama_cpp_python: Annotated[
+        Path | None,
+        typer.Option(help="a Python that has llama-cpp-python and gguf; default: this one"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
 ) -> None:
-    concurrencies = concurrency or [1, 8, 32]
-    rows: list[dict[str, Any]] = []
+    """Octavo against transformers and llama.cpp on this machine's CPU."""
+    llama_cpp = find_llama_cpp(llama_cpp_python)
+    if llama_cpp is None:
+        console.print("llama.cpp: not installed: skipped (pip install llama-cpp-python gguf)")
+    rows: list[Row] = []
+    versions: dict[str, str] = {"llama.cpp": "not installed: skipped"}
     with tempfile.TemporaryDirectory(prefix="octavo-bench-") as folder:
         work = Path(folder)
-        if model in ("demo", "all"):
-            rows += run_model(demo_model(), work, concurrencies, pairs)
-        if model in ("qwen3", "all"):
-            rows += run_model(qwen3_0_6b(work), work, concurrencies, pairs)
+        for each in choose_models(model, quantization or list(Quantization), work):
+            found, their_versions = run_model(
+                each, work, concurrency or each.concurrencies, pairs, llama_cpp
+            )
+            rows += found
+            versions |= their_versions
     console.print(table(rows))
     if out is not None:
         result = {
             "date": datetime.now(UTC).date().isoformat(),
             "hardware": describe_hardware(),
-            "rows": rows,
+            "baselines": versions,
+            "rows": [row.to_json() for row in rows],
         }
         out.write_text(json.dumps(result, indent=1) + "\n")
         console.print(f"written to {out}")

@@ -10,6 +10,7 @@ import sys
 import time
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     model.eval()
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": True, "version": transformers.__version__}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         prompts = torch.tensor(job["prompts"])

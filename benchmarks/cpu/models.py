@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import shutil
 from dataclasses import dataclass
@@ -36,28 +37,62 @@ QWEN3_0_6B = {
 }
 
 
+class Quantization(enum.Enum):
+    """Of the weights alone; the value is the flag of `octavo serve`."""
+
+    NONE = "none"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 @dataclass(frozen=True, slots=True)
 class BenchmarkModel:
-    """A model folder, the dtypes that transformers may choose from, and the load that fits it."""
+    """A model folder, the baselines that fit it, and the load.
+
+    Args:
+        transformers_dtypes: That transformers may choose from; empty leaves transformers out.
+        has_gguf: llama.cpp runs it too, with random weights of the same shapes.
+        concurrencies: Requests at once, unless the command line says otherwise.
+    """
 
     name: str
     folder: Path
     dummy_weights: bool
-    baseline_dtypes: tuple[str, ...]
+    transformers_dtypes: tuple[str, ...]
     prompt_tokens: int
     output_tokens: int
+    concurrencies: tuple[int, ...]
+    has_gguf: bool = False
+    quantization: Quantization = Quantization.NONE
 
 
 def demo_model() -> BenchmarkModel:
-    return BenchmarkModel("builtin-demo", DEMO, False, ("float32", "bfloat16"), 32, 128)
+    return BenchmarkModel(
+        "builtin-demo", DEMO, False, ("float32", "bfloat16"), 32, 128, concurrencies=(1, 8, 32)
+    )
 
 
-def qwen3_0_6b(work: Path) -> BenchmarkModel:
-    """Writes the folder into `work`; its tokenizer is the demo model's: only ids are sent."""
+def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> BenchmarkModel:
+    """Writes the folder into `work`; its tokenizer is the demo model's: only ids are sent.
+
+    64 prompt and 128 output tokens: mostly decode, as a chat is. Quantised, llama.cpp alone compares:
+    transformers has no weight-only form of its own for CPUs.
+    """
     folder = work / "qwen3-0.6b-shape"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(QWEN3_0_6B, indent=1))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         if (DEMO / name).exists():
             shutil.copy(DEMO / name, folder / name)
-    return BenchmarkModel("qwen3-0.6b-shape", folder, True, ("bfloat16",), 64, 48)
+    is_quantised = quantization is not Quantization.NONE
+    return BenchmarkModel(
+        f"qwen3-0.6b-shape{'-' + quantization.value if is_quantised else ''}",
+        folder,
+        dummy_weights=True,
+        transformers_dtypes=() if is_quantised else ("bfloat16",),
+        prompt_tokens=64,
+        output_tokens=128,
+        concurrencies=(1, 8),
+        has_gguf=True,
+        quantization=quantization,
+    )

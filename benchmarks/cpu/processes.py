@@ -1,4 +1,4 @@
-"""The two sides as processes: a baseline that answers lines, and a real `octavo serve`."""
+"""A real `octavo serve`, started as its users start it and driven over HTTP."""
 
 from __future__ import annotations
 
@@ -24,43 +24,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-class Baseline:
-    """transformers `generate`; `run` returns output tokens per second."""
-
-    def __init__(self, model: BenchmarkModel, dtype: str, threads: int) -> None:
-        weights = "dummy" if model.dummy_weights else "real"
-        self.dtype = dtype
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.cpu.baseline", str(model.folder), dtype, weights]
-            + [str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._read()
-
-    def _read(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the transformers baseline ended with {self._process.wait()}")
-        answer: dict[str, float] = json.loads(line)
-        return answer
-
-    def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
-        assert self._process.stdin is not None
-        job = {"prompts": prompts, "output_tokens": output_tokens}
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        answer = self._read()
-        return answer["tokens"] / answer["seconds"]
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 class Server:
