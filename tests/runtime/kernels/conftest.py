@@ -1,0 +1,33 @@
+"""Where a kernel under test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+# Triton has no wheel for some platforms, on which nothing else of these tests changes.
+collect_ignore = [] if find_spec("triton") else ["test_compile_gate.py"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("cpu", id="interpreted"),
+        pytest.param("cuda", id="gpu", marks=pytest.mark.gpu),
+    ],
+)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The CPU, with every Triton kernel interpreted, and the GPU where there is one (`pytest -m gpu`)."""
+    pytest.importorskip("triton")
+    if request.param == "cpu":
+        from .interpreter import interpreted_kernels
+
+        with interpreted_kernels():
+            yield torch.device("cpu")
+        return
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    yield torch.device("cuda")
