@@ -1,0 +1,482 @@
+"""Decode attention over the paged cache: contexts are split so that all multiprocessors read equally.
+
+Flash-Decoding (Dao et al., 2023) with a work list. Once per step `schedule_decode` cuts all contexts of the
+batch into pieces of one length and writes them down as a list; each layer's `paged_decode` is one launch of
+as many programs as the list may be long, for each group of heads that share keys. A sequence in one piece
+is written to the output directly; of several, the program that finishes last merges them, so that no second
+launch is needed. The grid depends on shapes alone and nothing waits for the device: a CUDA graph holds both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.gpu.attention_scores import scaled_scores
+from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
+from octavo.kernels.gpu.configs import (
+    DecodeConfig,
+    capability_of,
+    decode_config,
+    multiprocessors_of,
+    padded_head_dim,
+)
+
+# Rows of a tensor-core product; the query heads of a group are packed into them.
+_BLOCK_ROWS = 16
+# Of a work item: sequence (-1: none), first key, end key, first item of the sequence, its number of items.
+_ITEM_FIELDS = 8
+_NO_WINDOW = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeWorkspace:
+    """Memory between the programs of one launch, made once. Layers that run one after another share it.
+
+    Layers whose sliding windows differ need a work list each: `dataclasses.replace` with other `items`.
+
+    Args:
+        config: Block sizes.
+        target_items: Pieces to aim at per group of heads.
+        items: `[max_seqs + target_items, 8]` int32, written by `schedule_decode`.
+        partial: `[items, query_heads, head_dim]` float32, outputs of pieces.
+        partial_lse: `[items, query_heads]` float32, log2 of their sums of exponentials.
+        arrivals: `[max_seqs * head_blocks]` int32, pieces finished; zero between launches.
+    """
+
+    config: DecodeConfig
+    target_items: int
+    items: torch.Tensor
+    partial: torch.Tensor
+    partial_lse: torch.Tensor
+    arrivals: torch.Tensor
+
+
+def make_decode_workspace(
+    max_seqs: int,
+    num_query_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    *,
+    cache_dtype: torch.dtype,
+    device: torch.device,
+    num_multiprocessors: int | None = None,
+) -> DecodeWorkspace:
+    """For batches of up to `max_seqs` rows.
+
+    Raises:
+        ValueError: `head_dim` is out of range, or the cache's dtype is not one of this GPU's.
+    """
+    capability = capability_of(device)
+    _check_cache_dtype(cache_dtype, capability)
+    config = decode_config(capability, head_dim, cache_dtype)
+    head_blocks = num_kv_heads * -(-(num_query_heads // num_kv_heads) // _BLOCK_ROWS)
+    processors = num_multiprocessors or multiprocessors_of(device)
+    target = -(-processors * config.programs_per_multiprocessor // head_blocks)
+    num_items = max_seqs + target
+    return DecodeWorkspace(
+        config,
+        target,
+        torch.full((num_items, _ITEM_FIELDS), -1, dtype=torch.int32, device=device),
+        torch.empty(num_items, num_query_heads, head_dim, device=device),
+        torch.empty(num_items, num_query_heads, device=device),
+        torch.zeros(max_seqs * head_blocks, dtype=torch.int32, device=device),
+    )
+
+
+def _check_cache_dtype(cache_dtype: torch.dtype, capability: int) -> None:
+    if cache_dtype == torch.float8_e4m3fn and capability < 89:
+        raise ValueError(
+            f"an FP8 KV cache needs compute capability 8.9 or later, this GPU has {capability / 10}: "
+            "use --kv-cache-dtype auto"
+        )
+
+
+def schedule_decode(
+    context_lens: torch.Tensor, workspace: DecodeWorkspace, sliding_window: int | None = None
+) -> None:
+    """Writes the work list of a step; call it before the step's first `paged_decode`.
+
+    Args:
+        context_lens: `[seqs]` int32 as `paged_decode` will get it.
+        sliding_window: Of the layers that will use this list.
+    """
+    num_seqs = context_lens.shape[0]
+    _schedule[(num_seqs + 1,)](
+        context_lens,
+        workspace.items,
+        num_seqs,
+        num_seqs + workspace.target_items,
+        workspace.target_items,
+        sliding_window or _NO_WINDOW,
+        TILE=workspace.config.tile,
+        BLOCK=256,
+        **launch_options(num_warps=4, num_stages=1),
+    )
+
+
+@triton.jit
+def _visible_tokens(context, window, TILE: tl.constexpr):
+    """Keys from the tile in which the window begins to the end of the context."""
+    first = tl.maximum(context - window, 0) // TILE * TILE
+    return context - first
+
+
+@triton.jit(do_not_specialize=["num_seqs", "num_items", "target_items", "window"])
+def _schedule(
+    context_lens,
+    items,
+    num_seqs,
+    num_items,
+    target_items,
+    window,
+    TILE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Program i writes the items of sequence i; the last one marks the rest of the list as empty."""
+    sequence = tl.program_id(0)
+    lane = tl.arange(0, BLOCK)
+    total = 0
+    for first in range(0, num_seqs, BLOCK):
+        context = tl.load(context_lens + first + lane, first + lane < num_seqs, other=0)
+        total += tl.sum(_visible_tokens(context, window, TILE))
+    length = tl.maximum(tl.cdiv(tl.cdiv(total, target_items), TILE), 1) * TILE
+    before = 0
+    for first in range(0, sequence, BLOCK):
+        context = tl.load(context_lens + first + lane, first + lane < sequence, other=0)
+        pieces = tl.maximum(tl.cdiv(_visible_tokens(context, window, TILE), length), 1)
+        before += tl.sum(tl.where(first + lane < sequence, pieces, 0))
+    if sequence == num_seqs:
+        for first in range(before, num_items, BLOCK):
+            index = first + lane
+            tl.store(items + index * 8, tl.full([BLOCK], -1, tl.int32), index < num_items)
+    else:
+        context = tl.load(context_lens + sequence)
+        visible = _visible_tokens(context, window, TILE)
+        pieces = tl.maximum(tl.cdiv(visible, length), 1)
+        for first in range(0, pieces, BLOCK):
+            piece = first + lane
+            item = items + (before + piece) * 8
+            begin = context - visible + piece * length
+            own = piece < pieces
+            tl.store(item, tl.zeros([BLOCK], tl.int32) + sequence, own)
+            tl.store(item + 1, begin, own)
+            tl.store(item + 2, tl.minimum(begin + length, context), own)
+            tl.store(item + 3, tl.zeros([BLOCK], tl.int32) + before, own)
+            tl.store(item + 4, tl.zeros([BLOCK], tl.int32) + pieces, own)
+
+
+def paged_decode(
+    query: torch.Tensor,
+    cache: torch.Tensor,
+    block_tables: torch.Tensor,
+    context_lens: torch.Tensor,
+    out: torch.Tensor,
+    workspace: DecodeWorkspace,
+    options: AttentionOptions,
+) -> None:
+    """As `reference.paged_decode`, after `schedule_decode` of the same `context_lens` and window.
+
+    The last axes of `query`, `out` and `block_tables` are contiguous.
+    """
+    num_seqs, num_query_heads, head_dim = query.shape
+    num_kv_heads = cache.shape[3]
+    group = num_query_heads // num_kv_heads
+    head_blocks = -(-group // _BLOCK_ROWS)
+    config = workspace.config
+    _decode[(num_kv_heads * head_blocks, num_seqs + workspace.target_items)](
+        query,
+        cache,
+        block_tables,
+        context_lens,
+        workspace.items,
+        out,
+        workspace.partial,
+        workspace.partial_lse,
+        workspace.arrivals,
+        options.alibi_slopes,
+        *query.stride()[:2],
+        *out.stride()[:2],
+        *cache.stride()[:4],
+        block_tables.stride(0),
+        options.scale * options.key_scale,
+        options.value_scale,
+        options.softcap or 1.0,
+        PAGE=cache.shape[1],
+        **_constants(group, num_query_heads, head_dim, config, options),
+        **launch_options(config.num_warps, config.num_stages),
+    )
+
+
+def _constants(
+    group: int, num_query_heads: int, head_dim: int, config: DecodeConfig, options: AttentionOptions
+) -> dict[str, int | bool]:
+    rows = min(group, _BLOCK_ROWS)
+    padded = padded_head_dim(head_dim)
+    merged_rows = 1 << (rows - 1).bit_length()
+    return {
+        "WINDOW": options.sliding_window or 0,
+        "GROUP": group,
+        "QUERY_HEADS": num_query_heads,
+        "HEAD_DIM": head_dim,
+        "BLOCK_D": padded,
+        "BLOCK_ROWS": _BLOCK_ROWS,
+        "TILE": config.tile,
+        "MERGED_ROWS": merged_rows,
+        # Pieces merged at a time: 32 values a thread in flight.
+        "MERGED_PIECES": max(32 * 128 // (merged_rows * padded), 1),
+        "HAS_SOFTCAP": options.softcap is not None,
+        "HAS_ALIBI": options.alibi_slopes is not None,
+    }
+
+
+@triton.jit(do_not_specialize=["score_scale", "value_scale", "softcap"])
+def _decode(
+    query,
+    cache,
+    block_tables,
+    context_lens,
+    items,
+    out,
+    partial,
+    partial_lse,
+    arrivals,
+    alibi_slopes,
+    query_stride_seq,
+    query_stride_head,
+    out_stride_seq,
+    out_stride_head,
+    cache_stride_block,
+    cache_stride_token,
+    cache_stride_kv,
+    cache_stride_head,
+    table_stride,
+    score_scale,
+    value_scale,
+    softcap,
+    PAGE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    GROUP: tl.constexpr,
+    QUERY_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    MERGED_ROWS: tl.constexpr,
+    MERGED_PIECES: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_ALIBI: tl.constexpr,
+):
+    """One piece of one sequence's context, for up to 16 query heads of one KV head."""
+    HEAD_BLOCKS: tl.constexpr = (GROUP + BLOCK_ROWS - 1) // BLOCK_ROWS
+    head_block = tl.program_id(0)
+    item = tl.program_id(1)
+    sequence = tl.load(items + item * 8)
+    if sequence < 0:
+        return
+    begin = tl.load(items + item * 8 + 1)
+    end = tl.load(items + item * 8 + 2)
+    first_item = tl.load(items + item * 8 + 3)
+    pieces = tl.load(items + item * 8 + 4)
+    context = tl.load(context_lens + sequence)
+
+    kv_head = head_block // HEAD_BLOCKS
+    first_row = (head_block % HEAD_BLOCKS) * BLOCK_ROWS
+    row = first_row + tl.arange(0, BLOCK_ROWS)
+    head = kv_head * GROUP + row
+    dim = tl.arange(0, BLOCK_D)
+    owned = (row < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    q = tl.load(
+        query
+        + sequence.to(tl.int64) * query_stride_seq
+        + head[:, None] * query_stride_head
+        + dim[None, :],
+        owned,
+        other=0.0,
+    )
+    slopes = tl.zeros([BLOCK_ROWS], tl.float32)
+    if HAS_ALIBI:
+        slopes = tl.load(alibi_slopes + head, row < GROUP, other=0.0)
+
+    keys = cache + kv_head * cache_stride_head
+    values = keys + cache_stride_kv
+    table = block_tables + sequence.to(tl.int64) * table_stride
+    best = tl.full([BLOCK_ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_ROWS], tl.float32)
+    accumulated = tl.zeros([BLOCK_ROWS, BLOCK_D], tl.float32)
+    for first in range(begin, end, TILE):
+        position = first + tl.arange(0, TILE)
+        visible = position < end
+        if WINDOW > 0:
+            visible &= position >= context - WINDOW
+        block = tl.load(table + position // PAGE, visible, other=0).to(tl.int64)
+        token = block * cache_stride_block + (position % PAGE) * cache_stride_token
+        k = tl.load(
+            keys + token[None, :] + dim[:, None],
+            visible[None, :] & (dim < HEAD_DIM)[:, None],
+            other=0.0,
+        )
+        v = tl.load(
+            values + token[:, None] + dim[None, :],
+            visible[:, None] & (dim < HEAD_DIM)[None, :],
+            other=0.0,
+        )
+        products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
+        distance = (position - (context - 1))[None, :].to(tl.float32)
+        scores = scaled_scores(
+            products, score_scale, softcap, slopes, distance, HAS_SOFTCAP, HAS_ALIBI
+        )
+        scores = tl.where(visible[None, :], scores, float("-inf"))
+        # Every tile of the list holds a visible key, so the maximum is finite.
+        better = tl.maximum(best, tl.max(scores, 1))
+        weights = tl.exp2(scores - better[:, None])
+        shrink = tl.exp2(best - better)
+        total = total * shrink + tl.sum(weights, 1)
+        accumulated = accumulated * shrink[:, None]
+        accumulated = tl.dot(
+            weights.to(q.dtype), v.to(q.dtype), accumulated, input_precision="ieee"
+        )
+        best = better
+
+    if begin < end:
+        accumulated = accumulated / total[:, None]
+    target = out + sequence.to(tl.int64) * out_stride_seq
+    if pieces == 1:
+        tl.store(
+            target + head[:, None] * out_stride_head + dim[None, :],
+            (accumulated * value_scale).to(out.dtype.element_ty),
+            owned,
+        )
+    else:
+        line = item.to(tl.int64) * QUERY_HEADS + head
+        tl.store(partial + line[:, None] * HEAD_DIM + dim[None, :], accumulated, owned)
+        tl.store(partial_lse + line, best + tl.log2(total), row < GROUP)
+        # All threads' stores come before the count, and the count before the loads of who comes last.
+        tl.debug_barrier()
+        arrival = arrivals + sequence * tl.num_programs(0) + head_block
+        arrived = tl.atomic_add(arrival, 1, sem="acq_rel", scope="gpu")
+        if arrived == pieces - 1:
+            tl.store(arrival, 0)
+            merged_row = tl.arange(0, MERGED_ROWS)
+            merged_head = kv_head * GROUP + first_row + merged_row
+            row_owned = (merged_row < BLOCK_ROWS) & (first_row + merged_row < GROUP)
+            merged = _merge(
+                partial,
+                partial_lse,
+                first_item,
+                pieces,
+                merged_head,
+                row_owned,
+                QUERY_HEADS,
+                HEAD_DIM,
+                BLOCK_D,
+                MERGED_ROWS,
+                MERGED_PIECES,
+            )
+            tl.store(
+                target + merged_head[:, None] * out_stride_head + dim[None, :],
+                (merged * value_scale).to(out.dtype.element_ty),
+                row_owned[:, None] & (dim < HEAD_DIM)[None, :],
+            )
+
+
+@triton.jit
+def _merge(
+    partial,
+    partial_lse,
+    first_item,
+    pieces,
+    head,
+    row_owned,
+    QUERY_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    MERGED_ROWS: tl.constexpr,
+    MERGED_PIECES: tl.constexpr,
+):
+    """The output of a sequence from those of its pieces, `[MERGED_ROWS, BLOCK_D]`.
+
+    Loads skip the first-level cache, which is not coherent between multiprocessors.
+    """
+    dim = tl.arange(0, BLOCK_D)
+    best = tl.full([MERGED_ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([MERGED_ROWS], tl.float32)
+    merged = tl.zeros([MERGED_ROWS, BLOCK_D], tl.float32)
+    for first in range(0, pieces, MERGED_PIECES):
+        piece = first + tl.arange(0, MERGED_PIECES)
+        line = (first_item + piece).to(tl.int64)[:, None] * QUERY_HEADS + head[None, :]
+        present = (piece < pieces)[:, None] & row_owned[None, :]
+        lse = tl.load(partial_lse + line, present, other=0.0, cache_modifier=".cg")
+        lse = tl.where((piece < pieces)[:, None], lse, float("-inf"))
+        outputs = tl.load(
+            partial + line[:, :, None] * HEAD_DIM + dim[None, None, :],
+            present[:, :, None] & (dim < HEAD_DIM)[None, None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        better = tl.maximum(best, tl.max(lse, 0))
+        weights = tl.exp2(lse - better[None, :])
+        shrink = tl.exp2(best - better)
+        total = total * shrink + tl.sum(weights, 0)
+        merged = merged * shrink[:, None] + tl.sum(weights[:, :, None] * outputs, 0)
+        best = better
+    return merged / total[:, None]
+
+
+def shipped_configurations() -> Iterator[ShippedConfiguration]:
+    """The schedule, and decode for the shapes of Llama, Qwen, Mixtral, Gemma, Falcon and BLOOM."""
+    integers = ("num_seqs", "num_items", "target_items", "window")
+    yield ShippedConfiguration(
+        name="schedule",
+        kernel=_schedule,
+        arguments={"context_lens": "*i32", "items": "*i32"} | dict.fromkeys(integers, "i32"),
+        constants={"TILE": 64, "BLOCK": 256},
+        num_warps=4,
+        num_stages=1,
+    )
+    capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
+    slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
+    plain = AttentionOptions(scale=1.0)
+    for name, heads, kv_heads, head_dim, fp8, options in (
+        ("64", 32, 8, 64, False, plain),
+        ("128-gqa4", 32, 8, 128, False, plain),
+        ("128-gqa8-fp8", 64, 8, 128, True, plain),
+        ("256-window-softcap", 16, 8, 256, False, capped),
+        ("80-mha-alibi", 32, 32, 80, False, slopes),
+    ):
+        cache_dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
+        for capability in (90,) if fp8 else (80, 90):
+            config = decode_config(capability, head_dim, cache_dtype)
+            yield ShippedConfiguration(
+                name=name,
+                kernel=_decode,
+                arguments=_argument_types("bf16", "fp8e4nv" if fp8 else "bf16"),
+                constants=_constants(heads // kv_heads, heads, head_dim, config, options)
+                | {"PAGE": 16}
+                | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
+                num_warps=config.num_warps,
+                num_stages=config.num_stages,
+                divisible=STRIDES,
+                capabilities=(capability,),
+            )
+
+
+STRIDES = frozenset(
+    ["query_stride_seq", "query_stride_head", "out_stride_seq", "out_stride_head"]
+    + ["cache_stride_block", "cache_stride_token", "cache_stride_kv", "cache_stride_head"]
+)
+
+
+def _argument_types(dtype: str, cache_dtype: str) -> dict[str, str]:
+    return (
+        {"query": f"*{dtype}", "out": f"*{dtype}", "cache": f"*{cache_dtype}"}
+        | dict.fromkeys(("block_tables", "context_lens", "items", "arrivals"), "*i32")
+        | dict.fromkeys(("partial", "partial_lse", "alibi_slopes"), "*fp32")
+        | dict.fromkeys((*STRIDES, "table_stride"), "i32")
+        | dict.fromkeys(("score_scale", "value_scale", "softcap"), "fp32")
+    )
