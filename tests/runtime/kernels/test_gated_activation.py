@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels import reference
+
+from .poison import poisoned_memory
+
+pytest.importorskip("triton")
+from octavo.kernels.gpu import gated_activation as gpu
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["silu_and_mul", "gelu_and_mul"]),
+    st.sampled_from([torch.float32, torch.float16]),
+    st.integers(0, 7),
+    st.integers(1, 300) | st.sampled_from([1024, 1500]),
+)
+def test_every_column_is_gated(
+    device: torch.device, name: str, dtype: torch.dtype, rows: int, width: int
+) -> None:
+    generator = torch.Generator().manual_seed(rows * 31 + width)
+    gate_up = (torch.randn(rows, 2 * width, generator=generator) * 6).to(dtype).to(device)
+
+    with poisoned_memory():
+        got = getattr(gpu, name)(gate_up)
+
+    expected = getattr(reference, name)(gate_up)
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-3
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)

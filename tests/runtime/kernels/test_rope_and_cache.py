@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.reference import rope_and_cache as reference
+from octavo.layers.rotary import RopeConfig, RotaryTable
+
+pytest.importorskip("triton")
+from octavo.kernels.gpu import rope_and_cache as gpu
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Case:
+    """Inputs of one call; `slots` mixes padding rows with distinct slots in any order."""
+
+    heads: torch.Tensor
+    cache: torch.Tensor
+    table: torch.Tensor
+    positions: torch.Tensor
+    slots: torch.Tensor
+    query_heads: int
+    kv_heads: int
+    norm: torch.Tensor | None
+
+    @classmethod
+    def make(
+        cls,
+        tokens: int,
+        heads: tuple[int, int],
+        head_dim: int,
+        *,
+        dtype: torch.dtype,
+        cache_dtype: torch.dtype,
+        has_norm: bool = False,
+        block_size: int = 8,
+    ) -> Case:
+        generator = torch.Generator().manual_seed(tokens * 1000 + head_dim)
+        query_heads, kv_heads = heads
+        total = query_heads + 2 * kv_heads
+        blocks = tokens // block_size + 2
+        slots = torch.randperm(blocks * block_size, generator=generator)[:tokens]
+        slots[torch.rand(tokens, generator=generator) < 0.3] = -1
+        cache = torch.randn(blocks, block_size, 2, kv_heads, head_dim, generator=generator)
+        return cls(
+            heads=(torch.randn(tokens, total, head_dim, generator=generator) * 3).to(dtype),
+            cache=cache.to(cache_dtype),
+            table=RotaryTable(RopeConfig(), head_dim, 50, dtype=dtype, device=CPU).table,
+            positions=torch.randint(0, 50, (tokens,), generator=generator),
+            slots=slots,
+            query_heads=query_heads,
+            kv_heads=kv_heads,
+            norm=torch.randn(query_heads + kv_heads, head_dim, generator=generator).to(dtype)
+            if has_norm
+            else None,
+        )
+
+    def run(
+        self, module: object, device: torch.device, scales: tuple[float, float] = (1.0, 1.0)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Heads and cache as `module.rope_and_cache` leaves them."""
+        heads, cache = self.heads.to(device, copy=True), self.cache.to(device, copy=True)
+        module.rope_and_cache(  # type: ignore[attr-defined]
+            heads,
+            cache,
+            self.table.to(device),
+            self.positions.to(device),
+            self.slots.to(device),
+            num_query_heads=self.query_heads,
+            num_kv_heads=self.kv_heads,
+            head_norm_weight=None if self.norm is None else self.norm.to(device),
+            key_scale=scales[0],
+            value_scale=scales[1],
+        )
+        return heads.cpu(), cache.cpu()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 7),
+    st.sampled_from([(1, 1), (4, 2), (7, 1), (16, 8)]),
+    st.sampled_from([16, 48, 64, 80, 128]),
+    st.sampled_from(
+        [
+            (torch.float32, torch.float32),
+            (torch.float16, torch.float16),
+            (torch.float16, torch.float8_e4m3fn),
+        ]
+    ),
+    st.booleans(),
+)
+def test_heads_and_cache_are_the_references(
+    device: torch.device,
+    tokens: int,
+    heads: tuple[int, int],
+    head_dim: int,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    has_norm: bool,
+) -> None:
+    dtype, cache_dtype = dtypes
+    case = Case.make(
+        tokens, heads, head_dim, dtype=dtype, cache_dtype=cache_dtype, has_norm=has_norm
+    )
+    got_heads, got_cache = case.run(gpu, device, scales=(0.03, 0.5))
+    expected_heads, expected_cache = case.run(reference, device, scales=(0.03, 0.5))
+
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-3
+    torch.testing.assert_close(got_heads, expected_heads, rtol=tolerance, atol=tolerance)
+    # One step of three mantissa bits, where the rotated halves rounded apart.
+    tolerance = 0.13 if cache_dtype is torch.float8_e4m3fn else tolerance
+    torch.testing.assert_close(
+        got_cache.float(), expected_cache.float(), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_the_reference_is_norm_then_rotation_then_a_write_per_slot() -> None:
+    case = Case.make(9, (4, 2), 32, dtype=torch.float32, cache_dtype=torch.float32, has_norm=True)
+    assert case.norm is not None
+    heads, cache = case.run(reference, CPU)
+
+    table = RotaryTable(RopeConfig(), 32, 50, dtype=torch.float32, device=CPU)
+    normed = torch.rms_norm(case.heads[:, :6], (32,), None, 1e-6) * case.norm
+    rotated = table.rotate_(normed, *table.at(case.positions))
+    torch.testing.assert_close(heads[:, :6], rotated)
+    assert torch.equal(heads[:, 6:], case.heads[:, 6:])
+    expected = case.cache.clone()
+    for row, slot in enumerate(case.slots.tolist()):
+        if slot >= 0:
+            expected[slot // 8, slot % 8, 0] = heads[row, 4:6]
+            expected[slot // 8, slot % 8, 1] = heads[row, 6:]
+    assert torch.equal(cache, expected)
+
+
+@pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])
+def test_padding_rows_leave_the_cache_alone(device: torch.device, module: object) -> None:
+    case = Case.make(5, (2, 1), 16, dtype=torch.float32, cache_dtype=torch.float32)
+    case.slots.fill_(-1)
+    assert torch.equal(case.run(module, device)[1], case.cache)
+    case.slots[3] = 0
+    written = case.run(module, device)[1]
+    assert torch.equal(written[0, 0, 1], case.heads[3, 3:])
+    assert torch.equal(written.flatten(0, 1)[1:], case.cache.flatten(0, 1)[1:])
+
+
+def test_an_fp8_cache_takes_every_value_of_float16_as_torch_casts_it(device: torch.device) -> None:
+    values = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16)
+    case = Case.make(
+        values.numel() // 2048, (1, 8), 256, dtype=torch.float16, cache_dtype=torch.float8_e4m3fn
+    )
+    case.heads[:, 9:] = values.view(-1, 8, 256)
+    case.slots = torch.arange(case.heads.shape[0])
+    stored = case.run(gpu, device)[1].flatten(0, 1)[: case.heads.shape[0], 1].flatten()
+    expected = values.float().clamp(-448, 448).to(torch.float8_e4m3fn)
+    is_number = ~values.isnan()
+    assert torch.equal(stored[is_number].float(), expected[is_number].float())
+    assert stored[~is_number].float().isnan().all()
+
+
+def test_layouts_that_would_be_misread_are_refused(device: torch.device) -> None:
+    case = Case.make(2, (2, 1), 16, dtype=torch.float32, cache_dtype=torch.float32)
+    case.query_heads = 3
+    with pytest.raises(ValueError, match="make 5"):
+        case.run(gpu, device)
