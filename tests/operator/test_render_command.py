@@ -37,8 +37,11 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "maxQueuedRequests": 99,
         "gpuMemoryUtilization": "0.85",
         "kvCacheMemory": "256Mi",
+        "kvCacheDtype": "fp8",
+        "enablePrefixCaching": False,
         "blockSize": 16,
         "dtype": "bfloat16",
+        "quantization": "int4",
         "loadFormat": "dummy",
         "enforceEager": True,
         "seed": 7,
@@ -47,6 +50,7 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
     assert set(values) == {field.alias for field in EngineSpec.model_fields.values()}
     arguments = engine_arguments(engine)
     assert arguments.pop() == "--enforce-eager"
+    assert arguments.pop() == "--no-enable-prefix-caching"
     assert pairs(arguments) == {
         "--max-model-len": "4096",
         "--max-num-seqs": "32",
@@ -54,11 +58,21 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "--max-queued-requests": "99",
         "--gpu-memory-utilization": "0.85",
         "--kv-cache-memory": str(256 * 2**20),
+        "--kv-cache-dtype": "fp8",
         "--block-size": "16",
         "--dtype": "bfloat16",
+        "--quantization": "int4",
         "--load-format": "dummy",
         "--seed": "7",
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "flags"),
+    [(True, ["--enable-prefix-caching"]), (False, ["--no-enable-prefix-caching"]), (None, [])],
+)
+def test_prefix_caching_is_switched_either_way(value: bool | None, flags: list[str]) -> None:
+    assert engine_arguments(EngineSpec(enable_prefix_caching=value)) == flags
 
 
 @pytest.mark.parametrize("value", [False, None])

@@ -51,12 +51,17 @@ def engine_arguments(engine: EngineSpec) -> list[str]:
         "--kv-cache-memory": (
             None if engine.kv_cache_memory is None else quantity_bytes(engine.kv_cache_memory)
         ),
+        "--kv-cache-dtype": engine.kv_cache_dtype,
         "--block-size": engine.block_size,
         "--dtype": engine.dtype,
+        "--quantization": engine.quantization,
         "--load-format": engine.load_format,
         "--seed": engine.seed,
     }
     arguments = [
         part for flag, value in values.items() if value is not None for part in (flag, str(value))
     ]
+    if engine.enable_prefix_caching is not None:
+        switch = "enable" if engine.enable_prefix_caching else "no-enable"
+        arguments.append(f"--{switch}-prefix-caching")
     return [*arguments, "--enforce-eager"] if engine.enforce_eager else arguments

@@ -1,0 +1,32 @@
+"""What every model of this version is made with: the base class, CEL rules, names of objects."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+_DNS_SUBDOMAIN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_DNS_SUBDOMAIN)]
+
+
+def cel(rule: str, message: str, field: str | None = None) -> dict[str, str]:
+    """A validation rule of the API server; `field` is the one that its message is about."""
+    validation = {"rule": rule, "message": message}
+    return validation if field is None else validation | {"fieldPath": f".{field}"}
+
+
+def rules(*validations: dict[str, str]) -> dict[str, Any]:
+    """The rules as the extra of a JSON schema."""
+    return {"x-kubernetes-validations": list(validations)}
+
+
+class ApiModel(BaseModel):
+    """A part of the resource, in camelCase on the wire."""
+
+    # Unknown fields: the API server prunes them, and a CRD newer than the operator must still work.
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )

@@ -1,0 +1,110 @@
+"""`spec.resources`, `spec.scheduling` and `spec.rollout`: the pods, where they run, how they change."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from octavo_operator.api.quantity import Duration, Quantity
+from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName
+
+_LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+_LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
+
+
+class ResourcesSpec(ApiModel):
+    """What one replica asks of its node."""
+
+    gpu: Annotated[int, Field(ge=0, le=1)] = Field(
+        default=0,
+        description="GPUs of one replica: 0 computes on the CPU, 1 is the most that it can use.",
+    )
+    gpu_resource: Annotated[
+        str, Field(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    ] = Field(default="nvidia.com/gpu", description="Name of the extended resource.")
+    cpu: Quantity | None = Field(
+        default=None, description="CPU request; 500m when absent. There is no CPU limit."
+    )
+    memory: Quantity | None = Field(
+        default=None,
+        description="Memory request and limit. When absent the request is 1Gi and there is no limit.",
+    )
+
+
+class TolerationOperator(StrEnum):
+    """How a toleration compares."""
+
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class TaintEffect(StrEnum):
+    """What a taint does."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(ApiModel):
+    """A taint that the pods tolerate, as in a pod."""
+
+    key: Annotated[str, Field(max_length=316)] | None = Field(
+        default=None, description="Key of the taint."
+    )
+    operator: TolerationOperator | None = Field(default=None, description="Equal when absent.")
+    value: Annotated[str, Field(max_length=63)] | None = Field(
+        default=None, description="Value of the taint."
+    )
+    effect: TaintEffect | None = Field(default=None, description="Every effect when absent.")
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How long a NoExecute taint is tolerated."
+    )
+
+
+class SchedulingSpec(ApiModel):
+    """Where the pods may run."""
+
+    node_selector: Annotated[
+        dict[
+            Annotated[str, Field(max_length=316, pattern=_LABEL_KEY)],
+            Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)],
+        ],
+        Field(max_length=32),
+    ] = Field(default_factory=dict, description="Labels that a node must have.")
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = Field(
+        default=(), description="Taints that the pods tolerate."
+    )
+    runtime_class_name: ObjectName | None = Field(
+        default=None, description="RuntimeClass, such as nvidia."
+    )
+    priority_class_name: ObjectName | None = Field(
+        default=None, description="PriorityClass of the pods."
+    )
+
+
+class RolloutStrategy(StrEnum):
+    """How pods of a new revision replace those of the old one."""
+
+    AUTO = "Auto"
+    ROLLING_UPDATE = "RollingUpdate"
+    RECREATE = "Recreate"
+
+
+class RolloutSpec(ApiModel):
+    """How changes reach the pods."""
+
+    strategy: RolloutStrategy = Field(
+        default=RolloutStrategy.AUTO,
+        description="RollingUpdate adds a new pod before it takes an old one away. Recreate stops "
+        "all old pods first. Auto is RollingUpdate, but replaces pods one by one in place when no "
+        "GPU is free for an additional one and at least two replicas run.",
+    )
+    drain_timeout: Duration = Field(
+        default="5m", description="How long a leaving pod may finish its requests."
+    )
+    progress_deadline: Duration = Field(
+        default="30m", description="How long a pod may take to become ready."
+    )

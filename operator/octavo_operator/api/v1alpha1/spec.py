@@ -1,0 +1,65 @@
+"""`spec`: what the user wants.
+
+Only what the runtime can do has a field: nothing in a spec is ever silently ignored, except `replicas`
+beside `autoscaling`, which the description of `replicas` says.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from octavo_operator.api.v1alpha1.autoscaling import AutoscalingSpec
+from octavo_operator.api.v1alpha1.base import ApiModel, rules
+from octavo_operator.api.v1alpha1.engine import ENGINE_BUDGET, EngineSpec
+from octavo_operator.api.v1alpha1.model import ModelSpec, SecretReference
+from octavo_operator.api.v1alpha1.pods import ResourcesSpec, RolloutSpec, SchedulingSpec
+
+
+class AuthSecretReference(SecretReference):
+    """A key of a Secret in the namespace of the LLMDeployment."""
+
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._-]+$")] = Field(
+        default="api-key", description="Key in the Secret that holds the API key."
+    )
+
+
+class AuthSpec(ApiModel):
+    """Who may use the OpenAI port."""
+
+    secret_ref: AuthSecretReference = Field(
+        description="API key that requests must bring as a bearer token."
+    )
+
+
+class LLMDeploymentSpec(ApiModel):
+    """What the user wants."""
+
+    model: ModelSpec = Field(description="The model.")
+    engine: EngineSpec = Field(
+        default_factory=EngineSpec,
+        description="Flags of `octavo serve` in camelCase.",
+        json_schema_extra=rules(ENGINE_BUDGET),
+    )
+    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1,
+        description="Fixed number of replicas. With `autoscaling` this field, and with it "
+        "`kubectl scale`, has no effect.",
+    )
+    autoscaling: AutoscalingSpec | None = Field(
+        default=None, description="Lets the number of replicas follow the queue."
+    )
+    resources: ResourcesSpec = Field(
+        default_factory=ResourcesSpec, description="What one replica asks of its node."
+    )
+    scheduling: SchedulingSpec = Field(
+        default_factory=SchedulingSpec, description="Where the pods may run."
+    )
+    rollout: RolloutSpec = Field(
+        default_factory=RolloutSpec, description="How changes reach the pods."
+    )
+    auth: AuthSpec | None = Field(
+        default=None,
+        description="Who may use the OpenAI port; open within the cluster when absent.",
+    )
