@@ -1,7 +1,12 @@
-"""Reads a Debian host's package sources: a base image is made from the mirrors that work here."""
+"""Reads a Debian host's package sources: what is bootstrapped comes from the mirrors that work here.
 
+`$OCTAVO_DEBIAN_MIRROR` names another main archive; its security archive then lies beside it, as on
+Debian's own mirrors, unless the host's sources name one.
+"""
+
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,19 +40,32 @@ def parse_sources(texts: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-def host_mirrors(suite: str, folder: Path = Path("/etc/apt")) -> Mirrors:
-    """Returns the host's mirrors of `suite`, or Debian's own where the host names none."""
+def host_mirrors(
+    suite: str, folder: Path = Path("/etc/apt"), environ: Mapping[str, str] = os.environ
+) -> Mirrors:
+    """Returns the host's mirrors of `suite`, or Debian's own where the host names none.
+
+    A Debian of another suite names mirrors too: one whose path is Debian's holds every suite.
+    """
     files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
     texts = [
         path.read_text(errors="replace")
         for path in files
         if path.is_file() and path.suffix in {".list", ".sources"}
     ]
-    addresses = {found: address for address, found in reversed(parse_sources(texts))}
+    sources = parse_sources(texts)
+    main = environ.get("OCTAVO_DEBIAN_MIRROR", "").rstrip("/")
+    beside = f"{main}-security" if main else DEFAULT_SECURITY_MIRROR
     return Mirrors(
-        main=addresses.get(suite, DEFAULT_MIRROR),
-        security=addresses.get(f"{suite}-security", DEFAULT_SECURITY_MIRROR),
+        main=main or _mirror_of(suite, "/debian", sources) or DEFAULT_MIRROR,
+        security=_mirror_of(f"{suite}-security", "/debian-security", sources) or beside,
     )
+
+
+def _mirror_of(suite: str, path: str, sources: list[tuple[str, str]]) -> str | None:
+    of_suite = [address for address, found in sources if found == suite]
+    of_debian = [address for address, _ in sources if address.endswith(path)]
+    return next(iter(of_suite + of_debian), None)
 
 
 def _deb822(stanza: str) -> list[tuple[str, str]]:

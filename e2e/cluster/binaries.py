@@ -39,12 +39,22 @@ def go_tool(binary: str, layout: Layout) -> Path:
         run(
             command,
             cwd=tools_folder() / tool.module,
-            env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
+            env={
+                **os.environ,
+                "CGO_ENABLED": "0",
+                "GOWORK": "off",
+                "GOCACHE": str(layout.go_build),
+            },
             log=layout.logs / f"build-{tool.module}.log",
             timeout_seconds=_BUILD_TIMEOUT_SECONDS,
         )
         unfinished.rename(target)
     return target
+
+
+def drop_build_cache(layout: Layout) -> None:
+    """Remove what the compiler kept: seven gigabytes, and of no use once the programs exist."""
+    shutil.rmtree(layout.go_build, ignore_errors=True)
 
 
 def module_folder(module: str, dependency: str, layout: Layout) -> Path:

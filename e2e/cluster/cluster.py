@@ -143,6 +143,7 @@ def ensure_cluster(
             )
         if with_prometheus and not _prometheus_is_available(cluster):
             prometheus.install(cluster.kubectl, prometheus.ensure_image(docker, layout))
+        binaries.drop_build_cache(layout)
     if fake_gpus:
         cluster.set_fake_gpus(fake_gpus)
     return cluster

@@ -1,4 +1,7 @@
-"""Images of the control plane, each one static binary, under the names that kubeadm asks for."""
+"""Images of the control plane, each one static binary, under the names that kubeadm asks for.
+
+Compressed: every node of every cluster keeps its own copy of the archive's layers.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ def _static(
     config: dict[str, object] | None = None,
 ) -> Image:
     folder = _folder_with(binary, work, layout)
-    return Image(references, (layer_of_folder(folder, work / f"{binary}.tar"),), config or {})
+    layer = layer_of_folder(folder, work / f"{binary}.tar", is_compressed=True)
+    return Image(references, (layer,), config or {})
 
 
 def _with_iptables(binary: str, reference: str, rootfs: Path, work: Path, layout: Layout) -> Image:
@@ -72,7 +76,7 @@ def _with_iptables(binary: str, reference: str, rootfs: Path, work: Path, layout
         if not target.exists():
             shutil.copyfile(_inside(source, rootfs), target)
             target.chmod(0o755)
-    layer = layer_of_folder(folder, work / f"{binary}.tar")
+    layer = layer_of_folder(folder, work / f"{binary}.tar", is_compressed=True)
     return Image((reference,), (layer,))
 
 

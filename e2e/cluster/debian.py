@@ -19,8 +19,6 @@ from e2e.cluster.paths import Layout
 from e2e.cluster.process import run, succeeds
 from e2e.cluster.progress import step
 
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
-
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
@@ -81,30 +79,6 @@ def engine_packages(layout: Layout) -> Unpacked:
             )
         (root / ".complete").touch()
     return unpacked
-
-
-def mirror() -> str:
-    """The Debian archive to bootstrap from: `$OCTAVO_DEBIAN_MIRROR`, the machine's own, the usual."""
-    if configured := os.environ.get("OCTAVO_DEBIAN_MIRROR"):
-        return configured
-    if platform.freedesktop_os_release().get("ID") == "debian":
-        sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-        for source in sources:
-            if found := mirror_in(source.read_text() if source.is_file() else ""):
-                return found
-    return DEFAULT_MIRROR
-
-
-def mirror_in(sources: str) -> str | None:
-    """The first archive of Debian itself (not its security archive) that a sources file names."""
-    for line in sources.splitlines():
-        words = line.split()
-        if not words or words[0] not in ("URIs:", "deb"):
-            continue
-        for word in words[1:]:
-            if word.startswith(("http://", "https://")) and word.rstrip("/").endswith("/debian"):
-                return word.rstrip("/")
-    return None
 
 
 def _works(unpacked: Unpacked) -> bool:

@@ -6,27 +6,31 @@ build. The format is the one of `docker save`: layers, one configuration per ima
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import platform
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from e2e.cluster.errors import ClusterError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EPOCH = "1970-01-01T00:00:00Z"
 _CHUNK_BYTES = 1 << 20
+_GZIP_LEVEL = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """An uncompressed layer in a file; `digest` is the SHA-256 of its bytes in hexadecimal."""
+    """A layer's tar in a file, plain or gzipped; `digest` is the SHA-256 in hexadecimal of the plain
+    bytes."""
 
     path: Path
     digest: str
@@ -61,8 +65,11 @@ def go_architecture(machine: str) -> str:
     return names[machine]
 
 
-def layer_of_folder(folder: Path, target: Path) -> Layer:
-    """Pack a folder with its owners, links and extended attributes, hashing as it is written."""
+def layer_of_folder(folder: Path, target: Path, *, is_compressed: bool = False) -> Layer:
+    """Pack a folder with its owners, links and extended attributes, hashing as it is written.
+
+    A compressed layer suits an archive that is kept as it is; an engine unpacks what it loads.
+    """
     command = ["tar", "--create", "--directory", str(folder), "--numeric-owner", "--xattrs"]
     command += ["--sort=name", "--mtime=@0"]
     # Times of access and the packer's pid would give the same folder another digest each time.
@@ -70,13 +77,22 @@ def layer_of_folder(folder: Path, target: Path) -> Layer:
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     digest = hashlib.sha256()
-    with target.open("wb") as file:
+    with target.open("wb") as file, _writer(file, is_compressed=is_compressed) as writer:
         while chunk := process.stdout.read(_CHUNK_BYTES):
             digest.update(chunk)
-            file.write(chunk)
+            writer.write(chunk)
     if process.wait() != 0:
         raise ClusterError(f"tar could not pack {folder}: status {process.returncode}")
     return Layer(target, digest.hexdigest())
+
+
+@contextmanager
+def _writer(file: IO[bytes], *, is_compressed: bool) -> Iterator[IO[bytes]]:
+    if not is_compressed:
+        yield file
+        return
+    with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as compressed:
+        yield cast("IO[bytes]", compressed)
 
 
 def write_archive(stream: IO[bytes], images: Sequence[Image]) -> None:

@@ -64,6 +64,7 @@ def built_reference() -> str:
         *sorted(manifests_folder().glob("default-*.yaml")),
         here / "node_rootfs.py",
         here / "control_plane_images.py",
+        here / "image_archive.py",
     ]
     packages = (versions.NODE_DEBIAN_SUITE, versions.NODE_DEBIAN_PACKAGES)
     digest = hashlib.sha256(repr((tools, packages, this_machine_lacks_sys_resource())).encode())

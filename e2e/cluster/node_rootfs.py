@@ -14,6 +14,7 @@ from e2e.cluster import binaries, debian, engine, versions
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout, manifests_folder
 from e2e.cluster.process import run
+from images.apt import host_mirrors
 
 _IN_USR_LOCAL_BIN = ("containerd", "containerd-shim-runc-v2", "ctr", "crictl")
 _IN_USR_BIN = ("kubelet", "kubectl", "kubeadm")
@@ -45,7 +46,8 @@ def bootstrap(root: Path, layout: Layout) -> None:
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
     command += ["debootstrap", "--variant=minbase", f"--keyring={keyring}"]
     command += [f"--include={','.join(versions.NODE_DEBIAN_PACKAGES)}"]
-    command += [versions.NODE_DEBIAN_SUITE, str(root), debian.mirror()]
+    suite = versions.NODE_DEBIAN_SUITE
+    command += [suite, str(root), host_mirrors(suite).main]
     run(command, env=unpacked.environment(os.environ), log=log, timeout_seconds=1800)
 
 

@@ -44,6 +44,10 @@ class Layout:
     def node_image(self) -> Path:
         return self.root / "node-image"
 
+    @property
+    def go_build(self) -> Path:
+        return self.root / "go-build"
+
     def binaries(self, tool: str, version: str) -> Path:
         return self.root / "bin" / f"{tool}-{version}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -36,6 +37,15 @@ def test_the_same_folder_gives_the_same_layer(tmp_path: Path) -> None:
     first = layer_of_folder(folder, tmp_path / "1.tar")
     (folder / "a").touch()
     assert layer_of_folder(folder, tmp_path / "2.tar").digest == first.digest
+
+
+def test_a_compressed_layer_is_known_by_its_plain_bytes(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "root", zeros="0" * 100_000)
+    plain = layer_of_folder(folder, tmp_path / "plain.tar")
+    packed = layer_of_folder(folder, tmp_path / "packed.tar", is_compressed=True)
+    assert packed.digest == plain.digest
+    assert gzip.decompress(packed.path.read_bytes()) == plain.path.read_bytes()
+    assert packed.path.stat().st_size < plain.path.stat().st_size / 10
 
 
 def test_images_share_layers_and_keep_their_names_and_settings(tmp_path: Path) -> None:

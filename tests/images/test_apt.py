@@ -49,14 +49,36 @@ def test_the_hosts_mirrors_are_found_in_its_files(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / "sources.list.d/debian.sources").write_text(DEB822)
     (tmp_path / "sources.list.d/old.list.save").write_text("deb http://x.example bookworm main")
-    assert host_mirrors("bookworm", tmp_path) == Mirrors(
+    assert host_mirrors("bookworm", tmp_path, {}) == Mirrors(
         main="http://mirror.example/debian", security="http://mirror.example/security"
     )
 
 
 def test_a_host_of_another_suite_gets_debians_own_mirror(tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_text("deb http://mirror.example/ubuntu noble main\n")
-    assert host_mirrors("bookworm", tmp_path).main == DEFAULT_MIRROR
+    assert host_mirrors("bookworm", tmp_path, {}).main == DEFAULT_MIRROR
+
+
+def test_a_debian_of_another_suite_lends_its_mirrors(tmp_path: Path) -> None:
+    (tmp_path / "sources.list").write_text(
+        "deb https://packages.example/apt trixie main\n"
+        "deb http://mirror.example/debian/ trixie main\n"
+        "deb http://mirror.example/debian-security trixie-security main\n"
+    )
+    assert host_mirrors("bookworm", tmp_path, {}) == Mirrors(
+        main="http://mirror.example/debian", security="http://mirror.example/debian-security"
+    )
+
+
+def test_the_environment_names_another_mirror(tmp_path: Path) -> None:
+    environ = {"OCTAVO_DEBIAN_MIRROR": "http://chosen.example/debian/"}
+    assert host_mirrors("bookworm", tmp_path, environ) == Mirrors(
+        main="http://chosen.example/debian", security="http://chosen.example/debian-security"
+    )
+    (tmp_path / "sources.list").write_text(DEB822)
+    assert host_mirrors("bookworm", tmp_path, environ) == Mirrors(
+        main="http://chosen.example/debian", security="http://mirror.example/security"
+    )
 
 
 def test_the_image_gets_updates_and_security() -> None:
