@@ -1,0 +1,60 @@
+"""Requests and their arrival times. Seeded and pure: every side and every run gets the same load."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from benchmarks.gpu.scale import Scale
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One request: how many tokens in and out, and when it arrives in seconds from the start."""
+
+    prompt_tokens: int
+    output_tokens: int
+    arrival: float = 0.0
+
+
+def mixed(scale: Scale) -> list[Load]:
+    """The mix: prompts and outputs uniform between the shortest and the longest, all there at once."""
+    numbers = random.Random(20)
+    low, high = scale.mix_shortest, scale.mix_longest
+    return [
+        Load(numbers.randint(low, high), numbers.randint(low, high))
+        for _ in range(scale.mix_requests)
+    ]
+
+
+def stationary(scale: Scale) -> list[Load]:
+    """A full batch as it stands in the middle of a long run: each request at an age of its own.
+
+    A request of age a has a tokens of its output behind it, so here they belong to its prompt. Started
+    all at once instead, equal requests would end in the same step.
+    """
+    count = scale.max_num_seqs
+    ages = [index * scale.saturated_output // count for index in range(count)]
+    return [Load(scale.saturated_prompt + age, scale.saturated_output - age) for age in ages]
+
+
+def poisson(scale: Scale, rate: float) -> list[Load]:
+    """Arrivals of a Poisson process of `rate` requests per second over the scale's window."""
+    numbers = random.Random(f"poisson {rate}")
+    loads: list[Load] = []
+    now = numbers.expovariate(rate)
+    low, high = scale.mix_shortest, scale.mix_longest
+    while now < scale.rate_window:
+        loads.append(Load(numbers.randint(low, high), numbers.randint(low, high // 4 + low), now))
+        now += numbers.expovariate(rate)
+    return loads
+
+
+def percentiles(values: list[float]) -> dict[str, float | None]:
+    """p50, p90 and p99 (nearest rank) of values in seconds, as milliseconds; None of no values."""
+    ordered = sorted(values)
+    found: dict[str, float | None] = {}
+    for share in (50, 90, 99):
+        rank = max(0, -(-share * len(ordered) // 100) - 1)
+        found[f"p{share}_ms"] = round(ordered[rank] * 1e3, 2) if ordered else None
+    return found

@@ -1,0 +1,1 @@
+"""One measurement per file, each a function `run(context) -> SectionResult`."""

@@ -1,0 +1,192 @@
+"""Paged decode attention alone: the share of memory bandwidth over batch, context and shape.
+
+Several calls on disjoint blocks of a large pool are timed in turn, so that the L2 cache does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.gpu.context import Context
+from benchmarks.gpu.formulas import attention_bytes
+from benchmarks.gpu.results import Row, SectionResult
+from benchmarks.gpu.sections.flashinfer_decode import flashinfer_calls, is_flashinfer_installed
+from benchmarks.gpu.timing import device_seconds
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.reference.paged_decode import paged_decode
+
+BLOCK_SIZE = 16
+_MAX_SETS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    name: str
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    cache_dtype: torch.dtype | None = None  # None: the queries'
+
+
+SHAPES = (
+    Heads("llama-3.1-8b", 32, 8, 128),
+    Heads("qwen3-0.6b", 16, 8, 128),
+    Heads("llama-3.1-8b fp8 cache", 32, 8, 128, torch.float8_e4m3fn),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One decode step's attention; `tables` `[sets, batch, blocks]` int32 name disjoint blocks."""
+
+    heads: Heads
+    query: torch.Tensor
+    cache: torch.Tensor
+    tables: torch.Tensor
+    context_lens: torch.Tensor
+    options: AttentionOptions
+
+
+def run(context: Context) -> SectionResult:
+    has_flashinfer = context.device.type == "cuda" and is_flashinfer_installed()
+    for heads in SHAPES:
+        pool = _make_pool(context, heads)
+        context.emit({"shape": heads.name, "relative_error": _error(context, heads, pool)})
+        for batch in context.scale.attention_batches:
+            for length in context.scale.attention_contexts:
+                if batch * (-(-length // BLOCK_SIZE)) <= pool.shape[0]:
+                    problem = make_problem(context, heads, pool, batch, length)
+                    context.emit(_measure(context, problem, has_flashinfer))
+        del pool
+    notes = [
+        "the work list, written once a step for all layers, is not timed",
+        f"points of more than {context.scale.attention_pool_tokens:,} tokens are left out",
+    ]
+    if not has_flashinfer:
+        notes.append("FlashInfer: not installed")
+    return context.result(*notes)
+
+
+def make_problem(
+    context: Context, heads: Heads, pool: torch.Tensor, batch: int, length: int
+) -> Problem:
+    blocks = -(-length // BLOCK_SIZE)
+    sets = min(_MAX_SETS, pool.shape[0] // (batch * blocks))
+    order = torch.randperm(pool.shape[0], device=context.device)[: sets * batch * blocks]
+    return Problem(
+        heads,
+        torch.randn(
+            batch, heads.num_heads, heads.head_dim, device=context.device, dtype=context.dtype
+        ),
+        pool,
+        order.to(torch.int32).view(sets, batch, blocks),
+        torch.full((batch,), length, dtype=torch.int32, device=context.device),
+        AttentionOptions(scale=heads.head_dim**-0.5),
+    )
+
+
+def octavo_calls(
+    context: Context, problem: Problem, out: torch.Tensor
+) -> list[Callable[[], object]]:
+    """One call for each set of blocks, of the kernel that serves on this device."""
+    attend, workspace = _kernel(context, problem)
+
+    def call(table: torch.Tensor) -> Callable[[], object]:
+        return lambda: attend(
+            problem.query,
+            problem.cache,
+            table,
+            problem.context_lens,
+            out,
+            workspace,
+            problem.options,
+        )
+
+    return [call(table) for table in problem.tables]
+
+
+def _kernel(context: Context, problem: Problem) -> tuple[Callable[..., None], object]:
+    """The decode kernel and its workspace, with the step's work list written."""
+    if context.device.type != "cuda":
+        return paged_decode, None
+    from octavo.kernels.gpu import paged_decode as triton_decode  # needs triton
+
+    heads = problem.heads
+    workspace = triton_decode.make_decode_workspace(
+        problem.query.shape[0],
+        heads.num_heads,
+        heads.num_kv_heads,
+        heads.head_dim,
+        cache_dtype=problem.cache.dtype,
+        device=context.device,
+    )
+    triton_decode.schedule_decode(problem.context_lens, workspace)
+    return triton_decode.paged_decode, workspace
+
+
+def _make_pool(context: Context, heads: Heads) -> torch.Tensor:
+    """`[blocks, block_size, 2, kv_heads, head_dim]` of random numbers."""
+    blocks = context.scale.attention_pool_tokens // BLOCK_SIZE
+    shape = (blocks, BLOCK_SIZE, 2, heads.num_kv_heads, heads.head_dim)
+    pool = torch.empty(shape, device=context.device, dtype=context.dtype).normal_()
+    return pool if heads.cache_dtype is None else pool.to(heads.cache_dtype)
+
+
+def _measure(context: Context, problem: Problem, has_flashinfer: bool) -> Row:
+    batch, length = problem.query.shape[0], int(problem.context_lens[0])
+    heads = problem.heads
+    moved = attention_bytes(
+        batch,
+        length,
+        heads.num_heads,
+        heads.num_kv_heads,
+        heads.head_dim,
+        problem.cache.element_size(),
+    )
+    out = torch.empty_like(problem.query)
+    seconds = device_seconds(octavo_calls(context, problem, out), context.device)
+    row: Row = {
+        "shape": heads.name,
+        "batch": batch,
+        "context": length,
+        "microseconds": round(seconds * 1e6, 1),
+        "gb_per_second": round(moved / seconds / 1e9, 1),
+        "bandwidth_share": _share(context, moved, seconds),
+    }
+    if has_flashinfer:
+        theirs = device_seconds(
+            flashinfer_calls(problem, torch.empty_like(out), BLOCK_SIZE), context.device
+        )
+        row["flashinfer_microseconds"] = round(theirs * 1e6, 1)
+        row["flashinfer_bandwidth_share"] = _share(context, moved, theirs)
+    return row
+
+
+def _share(context: Context, moved: int, seconds: float) -> float | None:
+    if context.roofline is None:
+        return None
+    return context.share(moved / context.roofline.bandwidth, seconds)
+
+
+def _error(context: Context, heads: Heads, pool: torch.Tensor) -> float:
+    """‖out − reference‖ / ‖reference‖ of a small ragged batch, over poisoned output."""
+    batch, longest = 3, 3 * BLOCK_SIZE
+    problem = make_problem(context, heads, pool, batch, longest)
+    problem.context_lens.copy_(torch.tensor([1, BLOCK_SIZE + 1, longest]))
+    out = torch.full_like(problem.query, float("nan"))
+    octavo_calls(context, problem, out)[0]()
+    expected = torch.empty_like(problem.query, dtype=torch.float32)
+    paged_decode(
+        problem.query,
+        problem.cache,
+        problem.tables[0],
+        problem.context_lens,
+        expected,
+        None,
+        problem.options,
+    )
+    difference = torch.linalg.vector_norm(out.float() - expected)
+    return float(difference / torch.linalg.vector_norm(expected))
