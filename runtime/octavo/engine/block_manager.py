@@ -1,18 +1,18 @@
 """Who owns which block of the KV cache.
 
-A block holds the keys and values of `block_size` consecutive tokens of one sequence. Every block is either
-free or in exactly one sequence's table; the n-th block of a table holds the tokens from `n * block_size` on
-(PagedAttention, Kwon et al. 2023). Blocks are taken only for tokens that are about to be computed, so that
-at most `block_size - 1` slots of a sequence lie idle.
+A block holds the keys and values of `block_size` consecutive tokens; the n-th block of a sequence's table
+holds its tokens from `n * block_size` on (PagedAttention, Kwon et al. 2023). Full blocks may stand in many
+tables at once, because nobody writes into them any more; a block that is still being filled stands in one
+table alone. Blocks are taken only for tokens that are about to be computed, so that at most
+`block_size - 1` slots of a sequence lie idle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
-
-class OutOfBlocksError(Exception):
-    """More blocks were asked for than are free: the caller did not look first."""
+from octavo.engine.block_pool import BlockPool, OutOfBlocksError
 
 
 class BlockManager:
@@ -25,13 +25,29 @@ class BlockManager:
             )
         self.num_blocks = num_blocks
         self.block_size = block_size
-        # A stack: the block that was freed last is the one most likely still in a processor's cache.
-        self._free = list(range(num_blocks - 1, -1, -1))
+        self._pool = BlockPool(num_blocks)
         self._tables: dict[int, list[int]] = {}
+        self._num_table_entries = 0
 
     @property
     def num_free_blocks(self) -> int:
-        return len(self._free)
+        """Blocks that no sequence holds. Those with cached content count: they go when they are needed."""
+        return self._pool.num_available
+
+    @property
+    def num_blocks_saved(self) -> int:
+        """Blocks that sharing spares: entries in all tables beyond the blocks that are held."""
+        return self._num_table_entries - (self.num_blocks - self.num_free_blocks)
+
+    @property
+    def has_cached_content(self) -> bool:
+        """Whether `find_block` can find anything at all."""
+        return self._pool.num_registered > 0
+
+    @property
+    def owners(self) -> AbstractSet[int]:
+        """Sequences that have a table."""
+        return self._tables.keys()
 
     def blocks_for(self, num_tokens: int) -> int:
         """How many blocks hold `num_tokens` tokens."""
@@ -40,7 +56,23 @@ class BlockManager:
     def can_allocate(self, sequence_id: int, num_tokens: int) -> bool:
         """Whether the sequence's table can grow to hold `num_tokens` tokens in total."""
         owned = len(self._tables.get(sequence_id, ()))
-        return self.blocks_for(num_tokens) - owned <= len(self._free)
+        return self.blocks_for(num_tokens) - owned <= self.num_free_blocks
+
+    def can_start(self, num_tokens: int, shared: Sequence[int], spare: int) -> bool:
+        """Whether a new sequence of `num_tokens` tokens that begins with the blocks `shared` fits, and
+        `spare` blocks stay free."""
+        from_free = self.blocks_for(num_tokens) - sum(map(self._pool.is_held, shared))
+        return from_free + spare <= self.num_free_blocks
+
+    def start(self, sequence_id: int, shared: Sequence[int]) -> None:
+        """Gives a sequence without blocks a table that begins with `shared`, full blocks found by
+        `find_block` or standing in another table."""
+        if sequence_id in self._tables:
+            raise ValueError(f"Sequence {sequence_id} has a table already.")
+        for block in shared:
+            self._pool.share(block)
+        self._tables[sequence_id] = list(shared)
+        self._num_table_entries += len(shared)
 
     def allocate(self, sequence_id: int, num_tokens: int) -> None:
         """Grows the sequence's table to hold `num_tokens` tokens in total; all or nothing.
@@ -52,35 +84,49 @@ class BlockManager:
         missing = self.blocks_for(num_tokens) - (0 if table is None else len(table))
         if missing <= 0:
             return
-        if missing > len(self._free):
+        if missing > self.num_free_blocks:
             raise OutOfBlocksError(
                 f"Sequence {sequence_id} needs {missing} more blocks for {num_tokens} tokens, "
-                f"{len(self._free)} of {self.num_blocks} are free."
+                f"{self.num_free_blocks} of {self.num_blocks} are free."
             )
         if table is None:
             table = self._tables[sequence_id] = []
-        table.extend(self._free.pop() for _ in range(missing))
+        take = self._pool.take
+        table.extend([take() for _ in range(missing)])
+        self._num_table_entries += missing
 
     def free(self, sequence_id: int) -> None:
-        """Gives all blocks of the sequence back; one that owns none is fine."""
+        """Lets go of all blocks of the sequence; one that owns none is fine.
+
+        The last block goes first: of a cached chain the end is evicted before what it stands on.
+        """
         table = self._tables.pop(sequence_id, None)
         if table is not None:
-            self._free.extend(reversed(table))
+            self._num_table_entries -= len(table)
+            release = self._pool.release
+            for block in reversed(table):
+                release(block)
 
     def block_table(self, sequence_id: int) -> Sequence[int]:
         """The live table: it grows in place until `free` ends it. Empty for a sequence without blocks."""
         return self._tables.get(sequence_id, ())
 
+    def find_block(self, name: bytes) -> int | None:
+        """The block whose content was registered under `name` (see `prefix_cache`)."""
+        return self._pool.find(name)
+
+    def register_block(self, sequence_id: int, index: int, name: bytes) -> None:
+        """Makes the `index`-th block of the sequence findable: it is full, and computed."""
+        self._pool.register(self._tables[sequence_id][index], name)
+
     def check_integrity(self) -> None:
-        """Raises `RuntimeError` unless every block is free or owned exactly once."""
-        owners: dict[int, str] = {}
-        holdings = [("the free list", self._free)]
-        holdings += [(f"sequence {name}", table) for name, table in self._tables.items()]
-        for owner, blocks in holdings:
-            for block in blocks:
-                if block in owners:
-                    raise RuntimeError(f"Block {block} is in {owners[block]} and in {owner}.")
-                owners[block] = owner
-        if owners.keys() != set(range(self.num_blocks)):
-            lost = sorted(set(range(self.num_blocks)) ^ owners.keys())
-            raise RuntimeError(f"Blocks {lost} are lost or were never handed out.")
+        """Raises `RuntimeError` unless every block is free, cached or owned, and reference counts sum up."""
+        entries = [block for table in self._tables.values() for block in table]
+        self._pool.check_integrity(entries)
+        if len(entries) != self._num_table_entries:
+            raise RuntimeError(
+                f"The tables have {len(entries)} entries, {self._num_table_entries} were counted."
+            )
+        for name, table in self._tables.items():
+            if len(table) != len(set(table)):
+                raise RuntimeError(f"The table of sequence {name} names a block twice: {table}.")

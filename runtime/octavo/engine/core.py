@@ -1,14 +1,17 @@
 """The engine without its sockets: requests in, steps, token outputs out.
 
-`EngineCore.step()` is the whole loop: schedule, execute, update. Whoever drives it (the engine process, or
-`LLM` in its own process) decides when.
+`EngineCore.step()` is the whole loop: schedule, submit, update. Whoever drives it (the engine process, or
+`LLM` in its own process) decides when. With an asynchronous executor step n + 1 is scheduled and submitted
+while step n runs, so that the device never waits for this code; the tokens are the same.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 
@@ -22,17 +25,25 @@ from octavo.engine.messages import (
     TokenLogprobs,
     TokenOutput,
 )
-from octavo.engine.scheduler import ScheduledBatch, Scheduler, SchedulerConfig, SequenceUpdate
+from octavo.engine.scheduled_batch import ScheduledBatch
+from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.engine.sequence import Sequence
+from octavo.engine.siblings import SiblingGroup
 from octavo.errors import (
     ContextLengthExceededError,
     DeviceFaultError,
     InvalidParameterError,
 )
 from octavo.outputs import FinishReason
-from octavo.worker.batch import Executor, SampledToken, StepBatch
+from octavo.worker.batch import Executor, PendingStep, SampledToken, StepBatch
 
 _log = structlog.get_logger("octavo.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class _StepInFlight:
+    batch: ScheduledBatch
+    pending: PendingStep
 
 
 class EngineCore:
@@ -42,14 +53,24 @@ class EngineCore:
         config: The limits of one step.
         executor: Owns model and KV memory.
         clock: Unix time in seconds; only stamps when a request was first scheduled.
+        is_debugging: Check the integrity of the scheduler and its blocks whenever the engine gets idle.
     """
 
     def __init__(
-        self, config: EngineConfig, executor: Executor, clock: Callable[[], float] = time.time
+        self,
+        config: EngineConfig,
+        executor: Executor,
+        clock: Callable[[], float] = time.time,
+        *,
+        is_debugging: bool = False,
     ) -> None:
         info = executor.info
         self._executor = executor
         self._clock = clock
+        self._is_debugging = is_debugging
+        self._uses_prefix_cache = config.enable_prefix_caching
+        self._max_in_flight = 2 if info.is_asynchronous else 1
+        self._in_flight: deque[_StepInFlight] = deque()
         self._vocab_size = info.vocab_size
         self._blocks = BlockManager(info.num_kv_blocks, info.block_size)
         # A sequence must be able to finish when it has the whole cache to itself.
@@ -59,6 +80,7 @@ class EngineCore:
                 max_num_seqs=config.max_num_seqs,
                 max_num_batched_tokens=config.max_num_batched_tokens,
                 eos_token_ids=frozenset(info.eos_token_ids),
+                enable_prefix_caching=config.enable_prefix_caching,
             ),
             self._blocks,
         )
@@ -69,10 +91,12 @@ class EngineCore:
         self._num_steps = 0
         self._num_prompt_tokens = 0
         self._num_generated_tokens = 0
+        self._num_cached_tokens = 0
 
     @property
     def has_work(self) -> bool:
-        return self._scheduler.has_work
+        """Something is to be run, or the result of a step to be taken."""
+        return self._scheduler.has_work or bool(self._in_flight)
 
     @property
     def info(self) -> EngineInfo:
@@ -104,6 +128,7 @@ class EngineCore:
         self._validate(request)
         params = request.sampling
         room = self.max_model_len - len(request.prompt_token_ids)
+        group = SiblingGroup() if params.n > 1 else None
         sequence_ids = self._requests[request.request_id] = {}
         for index in range(params.n):
             sequence_id = sequence_ids[index] = next(self._sequence_ids)
@@ -117,6 +142,8 @@ class EngineCore:
                     max_output_tokens=min(params.max_tokens or room, room),
                     priority=request.priority,
                     is_pooled=request.is_pooled,
+                    cache_salt=request.cache_salt,
+                    group=group,
                 )
             )
 
@@ -137,30 +164,25 @@ class EngineCore:
             )
 
     def step(self) -> StepOutputs:
-        """Runs one step, if there is work.
+        """Submits what can be submitted and takes in the oldest step's result.
 
         A step that fails ends the sequences of its batch with `FinishReason.ERROR`; the engine goes on.
 
         Raises:
             DeviceFaultError: The device is gone, and with it the KV cache; the engine is of no more use.
         """
-        batch = self._scheduler.schedule()
-        if not batch.entries:
-            return StepOutputs([], self.stats())
-        self._num_steps += 1
-        self._stamp(batch.admitted)
-        try:
-            pending = self._executor.submit(StepBatch(batch.entries))
-            updates = self._scheduler.update(batch, pending.result())
-        except DeviceFaultError:
-            raise
-        except Exception as error:
-            _log.exception("step failed", step=self._num_steps, sequences=len(batch.sequences))
-            return StepOutputs(self._fail(batch, error), self.stats())
-        outputs = [self._to_output(update) for update in updates]
-        self._num_generated_tokens += len(updates)
-        self._forget(update.sequence for update in updates if update.sequence.is_finished)
+        outputs: list[TokenOutput] = []
+        while len(self._in_flight) < self._max_in_flight and self._submit(outputs):
+            pass
+        if self._in_flight:
+            self._take(self._in_flight.popleft(), outputs)
+        if self._is_debugging and not self.has_work:
+            self.check_integrity()
         return StepOutputs(outputs, self.stats())
+
+    def check_integrity(self) -> None:
+        """Raises `RuntimeError` unless the scheduler's and the blocks' accounts agree."""
+        self._scheduler.check_integrity()
 
     def stats(self) -> EngineStats:
         """A snapshot between two steps."""
@@ -174,7 +196,46 @@ class EngineCore:
             preemptions_total=self._scheduler.num_preemptions,
             prompt_tokens_total=self._num_prompt_tokens,
             generation_tokens_total=self._num_generated_tokens,
+            prefix_cache_hit_tokens_total=self._num_cached_tokens,
+            prefix_cache_query_tokens_total=(
+                self._num_prompt_tokens if self._uses_prefix_cache else 0
+            ),
         )
+
+    def _submit(self, outputs: list[TokenOutput]) -> bool:
+        """Starts the next step. False when there is none, or it failed: then its sequences have ended."""
+        batch = self._scheduler.schedule()
+        if not batch.entries:
+            return False
+        self._num_steps += 1
+        self._stamp(batch.admitted)
+        try:
+            pending = self._executor.submit(
+                StepBatch(batch.entries, batch.block_copies, batch.released)
+            )
+        except DeviceFaultError:
+            raise
+        except Exception as error:
+            self._scheduler.restore_released(batch)
+            outputs += self._fail(batch, error)
+            return False
+        self._in_flight.append(_StepInFlight(batch, pending))
+        return True
+
+    def _take(self, step: _StepInFlight, outputs: list[TokenOutput]) -> None:
+        """Waits for a step and takes in its tokens."""
+        try:
+            updates = self._scheduler.update(step.batch, step.pending.result())
+        except DeviceFaultError:
+            raise
+        except Exception as error:
+            outputs += self._fail(step.batch, error)
+            return
+        self._num_generated_tokens += len(updates)
+        for sequence, token in updates:
+            outputs.append(_to_output(sequence, token))
+            if sequence.finish_reason is not None:
+                self._forget((sequence,))
 
     def _validate(self, request: AddRequest) -> None:
         prompt = request.prompt_token_ids
@@ -206,22 +267,12 @@ class EngineCore:
                 sequence.first_scheduled_time = self._clock()
                 if sequence.index == 0:  # a prompt counts once, however many completions it gets
                     self._num_prompt_tokens += len(sequence.prompt_token_ids)
-
-    def _to_output(self, update: SequenceUpdate) -> TokenOutput:
-        sequence, sampled = update.sequence, update.sampled
-        is_first = len(sequence.output_token_ids) == 1
-        return TokenOutput(
-            request_id=sequence.request_id,
-            index=sequence.index,
-            new_token_ids=[sampled.token_id],
-            finish_reason=sequence.finish_reason,
-            stop_reason=sequence.stop_reason,
-            logprobs=_logprobs(sampled),
-            first_scheduled_time=sequence.first_scheduled_time if is_first else None,
-            embedding=sampled.embedding,
-        )
+                    self._num_cached_tokens += sequence.num_cached_tokens
 
     def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenOutput]:
+        _log.error(
+            "step failed", step=self._num_steps, sequences=len(batch.sequences), exc_info=error
+        )
         message = f"The step that ran this request failed: {type(error).__name__}."
         ended = self._scheduler.abort(
             [sequence.sequence_id for sequence in batch.sequences], FinishReason.ERROR
@@ -244,6 +295,25 @@ class EngineCore:
             del sequence_ids[sequence.index]
             if not sequence_ids:
                 del self._requests[sequence.request_id]
+
+
+def _to_output(sequence: Sequence, sampled: SampledToken) -> TokenOutput:
+    is_first = len(sequence.output_token_ids) == 1
+    if not is_first and sequence.finish_reason is None and sampled.top_token_ids is None:
+        # Nearly every token: six keyword arguments less.
+        return TokenOutput(sequence.request_id, sequence.index, [sampled.token_id])
+    return TokenOutput(
+        request_id=sequence.request_id,
+        index=sequence.index,
+        new_token_ids=[sampled.token_id],
+        finish_reason=sequence.finish_reason,
+        stop_reason=sequence.stop_reason,
+        logprobs=_logprobs(sampled),
+        # A prompt counts once: what the other completions found is what the first one computed.
+        num_cached_tokens=sequence.num_cached_tokens if is_first and sequence.index == 0 else 0,
+        first_scheduled_time=sequence.first_scheduled_time if is_first else None,
+        embedding=sampled.embedding,
+    )
 
 
 def _logprobs(sampled: SampledToken) -> list[TokenLogprobs] | None:

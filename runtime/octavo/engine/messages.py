@@ -14,7 +14,8 @@ from octavo.sampling_params import SamplingParams
 class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     """A validated request. `arrival_time` is `time.time()` in seconds, taken in the API process.
 
-    `is_pooled` asks for the prompt's embedding beside its first token.
+    `is_pooled` asks for the prompt's embedding beside its first token. Cached prefixes are shared only
+    between requests of the same `cache_salt`. A lower `priority` runs first.
     """
 
     request_id: str
@@ -23,6 +24,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     arrival_time: float
     priority: int = 0
     is_pooled: bool = False
+    cache_salt: str | None = None
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):
@@ -56,8 +58,8 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
 class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     """New tokens of completion `index`; `finish_reason` set means the last ones.
 
-    `first_scheduled_time` (seconds, `time.time()`) is set on a completion's first output: queue time
-    is that minus arrival.
+    `first_scheduled_time` (seconds, `time.time()`) and `num_cached_tokens` (prompt tokens that the prefix
+    cache held) are set on a completion's first output; queue time is that minus arrival.
     """
 
     request_id: str
@@ -73,7 +75,12 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
-    """A snapshot after a step. Counters grow from the engine's start; `kv_*` are in tokens or blocks."""
+    """A snapshot after a step. Counters grow from the engine's start; `kv_*` are in tokens or blocks.
+
+    A block is used while a running sequence holds it; one that only caches a prefix is not, and a shared
+    one counts once, with its tokens. Hits are prompt tokens found in the prefix cache, queries all prompt
+    tokens that were looked for.
+    """
 
     step: int
     num_running: int
@@ -85,6 +92,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     prompt_tokens_total: int
     generation_tokens_total: int
     prefix_cache_hit_tokens_total: int = 0
+    prefix_cache_query_tokens_total: int = 0
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):

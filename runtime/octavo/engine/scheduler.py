@@ -8,74 +8,52 @@ clock, no I/O, no randomness, so that the same calls always give the same batche
 from __future__ import annotations
 
 import heapq
+import sys
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 
+from octavo.engine.admission import Start, block_name, find_start
 from octavo.engine.block_manager import BlockManager
+from octavo.engine.completion import end_tokens, finish_by_token
+from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.sequence import Sequence, SequenceStatus
 from octavo.outputs import FinishReason
-from octavo.worker.batch import SampledToken, ScheduledSequence
+from octavo.worker.batch import PENDING_TOKEN, SampledToken, ScheduledSequence
 
 _ORDER = attrgetter("order")
+_PENDING = (PENDING_TOKEN,)
 _WATERMARK = 0.01
 """Share of the blocks that an admission leaves free, for the decodes of the next steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """The limits of one step; see `EngineConfig` for the first two."""
+    """The limits of one step and the use of the prefix cache; see `EngineConfig`."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
     eos_token_ids: frozenset[int] = frozenset()
-
-
-@dataclass(slots=True)
-class ScheduledBatch:
-    """One step: `entries[i]` is the share of `sequences[i]`; `admitted` left the waiting queue for it."""
-
-    sequences: list[Sequence] = field(default_factory=list)
-    entries: list[ScheduledSequence] = field(default_factory=list)
-    admitted: list[Sequence] = field(default_factory=list)
-    num_tokens: int = 0
-
-    def add(self, sequence: Sequence, count: int) -> None:
-        """Lets the sequence's next `count` tokens run; their slots must be allocated."""
-        start = sequence.num_computed_tokens
-        reaches_end = start + count == sequence.num_tokens
-        self.sequences.append(sequence)
-        self.entries.append(
-            ScheduledSequence(
-                sequence_id=sequence.sequence_id,
-                token_ids=sequence.next_tokens(count),
-                start=start,
-                block_ids=sequence.block_table,
-                sampling=sequence.sampling if reaches_end else None,
-            )
-        )
-        self.num_tokens += count
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceUpdate:
-    """A sequence that got a token; `sequence.finish_reason` is set when it was the last one."""
-
-    sequence: Sequence
-    sampled: SampledToken
+    enable_prefix_caching: bool = True
 
 
 class Scheduler:
     """First come, first served, within equal priority.
 
+    A step may be scheduled while the one before it still runs: its decodes carry `PENDING_TOKEN` then. Per
+    step, `schedule` comes before `update`, and at most one more `schedule` may come in between.
+
     Promises, which the property tests hold it to:
         - A step never exceeds `max_num_batched_tokens` tokens or `max_num_seqs` sequences.
-        - Every running sequence that decodes gets its token in each step, unless it is preempted.
-        - Sequences are admitted for the first time in the order of priority and arrival; nobody overtakes.
+        - Every running sequence that decodes gets its token in each step, unless it is preempted or the
+          step in flight makes its last one for certain.
+        - Requests are admitted for the first time in the order of priority and arrival; nobody overtakes.
+          The completions of one request but for its first come after its prompt is computed, before all
+          that is younger.
         - The first running sequence always makes progress, so all of them finish.
         - Preemption takes the last running sequence, frees its blocks and recomputes it later from prompt
-          and output, which changes nothing that was generated.
+          and output, which changes nothing that was generated. It happens only when blocks run out.
     """
 
     def __init__(self, config: SchedulerConfig, block_manager: BlockManager) -> None:
@@ -87,8 +65,10 @@ class Scheduler:
             tuple[tuple[int, int], Sequence]
         ] = []  # heap; may hold finished sequences
         self._alive: dict[int, Sequence] = {}
+        self._released: list[int] = []
+        self._num_prefilling = 0
+        self._num_scheduled_tokens = 0  # of all running sequences
         self.num_preemptions = 0
-        self.num_tokens_held = 0
 
     @property
     def num_running(self) -> int:
@@ -96,8 +76,13 @@ class Scheduler:
 
     @property
     def num_waiting(self) -> int:
-        """New and preempted sequences."""
+        """New and preempted sequences, and completions that wait for their request's prompt."""
         return len(self._alive) - len(self._running)
+
+    @property
+    def num_tokens_held(self) -> int:
+        """Slots of held blocks that are filled, or will be by the steps in flight; shared ones count once."""
+        return self._num_scheduled_tokens - self._blocks.num_blocks_saved * self._blocks.block_size
 
     @property
     def has_work(self) -> bool:
@@ -108,19 +93,21 @@ class Scheduler:
         return self._blocks.blocks_for(num_tokens) <= self._blocks.num_blocks
 
     def add(self, sequence: Sequence) -> None:
-        """Queues a new sequence.
+        """Queues a new sequence, or parks it until its group's prompt is computed.
 
         Raises:
             ValueError: It could outgrow the whole KV cache and would then never finish.
         """
-        longest = len(sequence.prompt_token_ids) + sequence.max_output_tokens - 1
-        if not self.fits(longest):  # the last token is never fed back, so it needs no slot
+        longest = sequence.max_fed_tokens
+        if not self.fits(longest):
             raise ValueError(
                 f"Sequence {sequence.sequence_id} may hold {longest} tokens, but the KV cache holds "
                 f"{self._blocks.num_blocks * self._blocks.block_size}."
             )
+        sequence.end_token_ids = end_tokens(sequence, self._config.eos_token_ids)
         self._alive[sequence.sequence_id] = sequence
-        heapq.heappush(self._waiting, (sequence.order, sequence))
+        if sequence.group is None or sequence.group.join(sequence):
+            self._queue(sequence)
 
     def abort(
         self, sequence_ids: Iterable[int], reason: FinishReason = FinishReason.ABORT
@@ -130,83 +117,151 @@ class Scheduler:
         if ended:
             for sequence in ended:
                 sequence.finish_reason = reason
-                self._release(sequence, SequenceStatus.FINISHED)
+                self._finish(sequence)
             self._drop_ended()
         return ended
 
     def schedule(self) -> ScheduledBatch:
-        """The next step. Allocates its blocks; `update` must follow before the next call."""
+        """The next step, with its blocks allocated; without entries when nothing can run."""
         batch = ScheduledBatch()
+        preemptions = self.num_preemptions
         self._schedule_running(batch)
-        self._admit(batch)
+        # Whoever was preempted just now may still get a token from the step in flight: not to be
+        # admitted before that is known.
+        if self.num_preemptions == preemptions:
+            self._admit(batch)
+        self._num_scheduled_tokens += batch.num_tokens
+        if batch.entries:
+            batch.released, self._released = self._released, []
         return batch
 
     def update(
         self, batch: ScheduledBatch, sampled: Iterable[SampledToken]
-    ) -> list[SequenceUpdate]:
+    ) -> list[tuple[Sequence, SampledToken]]:
         """Takes in what a step computed: its tokens now lie in the cache, the sampled ones follow.
+
+        Returns the sequences that got a token, each with it; `finish_reason` is set on those whose last
+        it was. What ended meanwhile gets nothing.
 
         Raises:
             ValueError: `sampled` does not hold one token for each entry with `sampling`, in order.
         """
-        pairs = [
-            pair for pair in zip(batch.sequences, batch.entries, strict=True) if pair[1].sampling
-        ]
         tokens = list(sampled)
-        got = [token.sequence_id for token in tokens]
-        if got != [entry.sequence_id for _, entry in pairs]:
-            raise ValueError(
-                f"The step sampled {len(got)} tokens for {len(pairs)} sequences: {got}."
-            )
-        for sequence, entry in zip(batch.sequences, batch.entries, strict=True):
-            if sequence.status is SequenceStatus.RUNNING:
-                sequence.num_computed_tokens += len(entry.token_ids)
-                self.num_tokens_held += len(entry.token_ids)
-        updates = []
+        _check_tokens(batch, tokens)
+        next_token = iter(tokens).__next__
+        running, finished = SequenceStatus.RUNNING, SequenceStatus.FINISHED
+        updates: list[tuple[Sequence, SampledToken]] = []
         any_finished = False
-        for (sequence, _), token in zip(pairs, tokens, strict=True):
-            if sequence.status is not SequenceStatus.RUNNING:
-                continue  # aborted while the step ran
-            sequence.output_token_ids.append(token.token_id)
-            if self._is_complete(sequence, token.token_id):
-                self._release(sequence, SequenceStatus.FINISHED)
-                any_finished = True
-            updates.append(SequenceUpdate(sequence, token))
+        for sequence, entry in zip(batch.sequences, batch.entries, strict=True):
+            token = None if entry.sampling is None else next_token()
+            status = sequence.status
+            if status is finished:
+                continue  # it ended while the step ran
+            if status is running:  # else it was preempted while the step ran: its token counts
+                end = sequence.num_computed_tokens = entry.start + len(entry.token_ids)
+                if end >= sequence.registers_at:
+                    self._register_blocks(sequence, end)
+                group = sequence.group
+                if group is not None and group.parked and end >= sequence.num_prompt_tokens:
+                    for sibling in group.unpark():
+                        self._queue(sibling)
+            if token is None:
+                continue
+            updates.append((sequence, token))
+            outputs, token_id = sequence.output_token_ids, token.token_id
+            outputs.append(token_id)
+            if token_id in sequence.end_token_ids:
+                finish_by_token(sequence, token_id)
+            elif len(outputs) >= sequence.max_output_tokens:
+                sequence.finish_reason = FinishReason.LENGTH
+            else:
+                continue
+            self._finish(sequence)
+            any_finished = True
         if any_finished:
             self._drop_ended()
         return updates
 
+    def restore_released(self, batch: ScheduledBatch) -> None:
+        """The executor never took this batch: the next one tells again what was released."""
+        self._released = batch.released + self._released
+
+    def check_integrity(self) -> None:
+        """Raises `RuntimeError` unless blocks, tables and counts agree; see `BlockManager`."""
+        self._blocks.check_integrity()
+        running = self._running
+        counts = (
+            sum(s.num_scheduled_tokens for s in running),
+            sum(s.is_prefilling for s in running),
+        )
+        if counts != (self._num_scheduled_tokens, self._num_prefilling):
+            raise RuntimeError(
+                f"Running sequences hold {counts[0]} tokens, {counts[1]} of them prefill; counted were "
+                f"{self._num_scheduled_tokens} and {self._num_prefilling}."
+            )
+        owners = {sequence.sequence_id for sequence in running}
+        if not self._blocks.owners <= owners:
+            raise RuntimeError(
+                f"Sequences {sorted(self._blocks.owners - owners)} own blocks and do not run."
+            )
+
     def _schedule_running(self, batch: ScheduledBatch) -> None:
         """Oldest first, so that whoever is preempted for blocks has no share in this step yet."""
-        running = self._running
-        decodes_ahead = sum(_remaining(sequence) == 1 for sequence in running)
-        position = 0
-        while position < len(running):
-            sequence = running[position]
-            remaining = _remaining(sequence)
-            if remaining == 1:
-                decodes_ahead -= 1
-            count = min(remaining, self._budget(batch) - decodes_ahead)
-            position += 1
-            if count <= 0:
-                continue  # a prompt waits while the decodes behind it take the rest of the budget
-            needed = sequence.num_computed_tokens + count
-            if needed > len(sequence.block_table) * self._blocks.block_size:
-                self._make_room(sequence, needed)
-                if sequence.status is not SequenceStatus.RUNNING:
-                    break  # it was the youngest itself
-                self._blocks.allocate(sequence.sequence_id, needed)
-            batch.add(sequence, count)
+        block_size = self._blocks.block_size
+        sequences, entries = batch.sequences, batch.entries
+        decodes_ahead = len(self._running) - self._num_prefilling
+        for sequence in self._running:  # preemption shortens it from its end
+            if sequence.is_prefilling:
+                if not self._schedule_chunk(batch, sequence, self._budget(batch) - decodes_ahead):
+                    break
+                continue
+            decodes_ahead -= 1
+            start = sequence.num_scheduled_tokens
+            if start == sequence.max_fed_tokens:
+                continue  # the step in flight makes its last token
+            table = sequence.block_table
+            if start == len(table) * block_size:
+                if not self._make_room(sequence, start + 1):
+                    break
+                self._blocks.allocate(sequence.sequence_id, start + 1)
+            outputs = sequence.output_token_ids
+            index = start - sequence.num_prompt_tokens
+            sequence.num_scheduled_tokens = start + 1
+            sequences.append(sequence)
+            entries.append(
+                ScheduledSequence(
+                    sequence.sequence_id,
+                    (outputs[index],) if index < len(outputs) else _PENDING,
+                    start,
+                    table,
+                    sequence.sampling,
+                )
+            )
+            batch.num_tokens += 1
 
-    def _make_room(self, sequence: Sequence, num_tokens: int) -> None:
-        """Preempts from the youngest up, at worst `sequence` itself, until its table can grow."""
+    def _schedule_chunk(self, batch: ScheduledBatch, sequence: Sequence, budget: int) -> bool:
+        """As much of the sequence's known tokens as `budget` allows; False when it was preempted itself."""
+        count = min(sequence.num_tokens - sequence.num_scheduled_tokens, budget)
+        if count <= 0:
+            return True  # it waits while the decodes behind it take the rest of the budget
+        needed = sequence.num_scheduled_tokens + count
+        if not self._make_room(sequence, needed):
+            return False
+        self._blocks.allocate(sequence.sequence_id, needed)
+        batch.add_chunk(sequence, count)
+        self._num_prefilling -= not sequence.is_prefilling
+        return True
+
+    def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Preempts from the youngest up until the sequence's table can grow; False when it was its turn."""
         while not self._blocks.can_allocate(sequence.sequence_id, num_tokens):
             victim = self._running.pop()
             self._release(victim, SequenceStatus.WAITING)
-            heapq.heappush(self._waiting, (victim.order, victim))
+            self._queue(victim)
             self.num_preemptions += 1
             if victim is sequence:
-                return
+                return False
+        return True
 
     def _admit(self, batch: ScheduledBatch) -> None:
         """Starts waiting sequences in order, while all their tokens find room beside the running ones."""
@@ -219,47 +274,77 @@ class Scheduler:
             if sequence.is_finished:  # aborted while it waited
                 heapq.heappop(self._waiting)
                 continue
-            count = min(sequence.num_tokens, self._budget(batch))
+            start = find_start(sequence, self._blocks, self._config.enable_prefix_caching)
             spare = self._watermark_blocks if self._running else 0
-            if self._blocks.blocks_for(sequence.num_tokens) + spare > self._blocks.num_free_blocks:
+            if not self._blocks.can_start(sequence.num_tokens, start.shared, spare):
                 break
             heapq.heappop(self._waiting)
-            self._blocks.allocate(sequence.sequence_id, count)
-            sequence.block_table = self._blocks.block_table(sequence.sequence_id)
-            sequence.status = SequenceStatus.RUNNING
-            insort(self._running, sequence, key=_ORDER)
-            batch.admitted.append(sequence)
-            batch.add(sequence, count)
+            self._start(batch, sequence, start)
+
+    def _start(self, batch: ScheduledBatch, sequence: Sequence, start: Start) -> None:
+        count = min(sequence.num_tokens - start.num_tokens, self._budget(batch))
+        self._blocks.start(sequence.sequence_id, start.shared)
+        self._blocks.allocate(sequence.sequence_id, start.num_tokens + count)
+        table = sequence.block_table = self._blocks.block_table(sequence.sequence_id)
+        num_shared = sequence.num_registered_blocks = len(start.shared)
+        if start.copied is not None:
+            batch.block_copies.append((start.copied, table[num_shared]))
+        if self._config.enable_prefix_caching:
+            sequence.registers_at = (num_shared + 1) * self._blocks.block_size
+        if start.source is None and sequence.first_scheduled_time is None:
+            sequence.num_cached_tokens = start.num_tokens
+        sequence.num_scheduled_tokens = sequence.num_computed_tokens = start.num_tokens
+        self._num_scheduled_tokens += start.num_tokens
+        sequence.status = SequenceStatus.RUNNING
+        insort(self._running, sequence, key=_ORDER)
+        batch.admitted.append(sequence)
+        batch.add_chunk(sequence, count)
+        self._num_prefilling += sequence.is_prefilling
 
     def _budget(self, batch: ScheduledBatch) -> int:
         return self._config.max_num_batched_tokens - batch.num_tokens
 
-    def _is_complete(self, sequence: Sequence, token_id: int) -> bool:
-        """Sets the finish reason when `token_id` was the sequence's last."""
-        params = sequence.params
-        if token_id in params.stop_token_ids:
-            sequence.finish_reason = FinishReason.STOP
-            sequence.stop_reason = token_id
-        elif token_id in self._config.eos_token_ids and not params.ignore_eos:
-            sequence.finish_reason = FinishReason.STOP
-        elif len(sequence.output_token_ids) >= sequence.max_output_tokens:
-            sequence.finish_reason = FinishReason.LENGTH
-        return sequence.finish_reason is not None
+    def _register_blocks(self, sequence: Sequence, num_computed: int) -> None:
+        """Makes the blocks findable that are full now."""
+        size = self._blocks.block_size
+        for index in range(sequence.num_registered_blocks, num_computed // size):
+            self._blocks.register_block(
+                sequence.sequence_id, index, block_name(sequence, index, size)
+            )
+        sequence.num_registered_blocks = num_computed // size
+        sequence.registers_at = (sequence.num_registered_blocks + 1) * size
+
+    def _queue(self, sequence: Sequence) -> None:
+        heapq.heappush(self._waiting, (sequence.order, sequence))
+
+    def _finish(self, sequence: Sequence) -> None:
+        """The caller sets the reason, and calls `_drop_ended` when it is through."""
+        self._release(sequence, SequenceStatus.FINISHED)
+        del self._alive[sequence.sequence_id]
+        if sequence.group is not None and (heir := sequence.group.leave(sequence)) is not None:
+            self._queue(heir)
 
     def _release(self, sequence: Sequence, status: SequenceStatus) -> None:
         """Frees the sequence's blocks. The caller takes it out of `_running`."""
-        self._blocks.free(sequence.sequence_id)
-        self.num_tokens_held -= sequence.num_computed_tokens
-        sequence.num_computed_tokens = 0
+        if sequence.status is SequenceStatus.RUNNING:
+            self._blocks.free(sequence.sequence_id)
+            self._released.append(sequence.sequence_id)
+            self._num_scheduled_tokens -= sequence.num_scheduled_tokens
+            self._num_prefilling -= sequence.is_prefilling
+        sequence.num_scheduled_tokens = sequence.num_computed_tokens = 0
+        sequence.num_registered_blocks = 0
+        sequence.registers_at = sys.maxsize
+        sequence.is_prefilling = False
         sequence.block_table = ()
         sequence.status = status
-        if status is SequenceStatus.FINISHED:
-            del self._alive[sequence.sequence_id]
 
     def _drop_ended(self) -> None:
-        self._running = [sequence for sequence in self._running if not sequence.is_finished]
+        finished = SequenceStatus.FINISHED
+        self._running = [sequence for sequence in self._running if sequence.status is not finished]
 
 
-def _remaining(sequence: Sequence) -> int:
-    """Tokens that are known but not computed: 1 for a decode, more for a prompt or a recomputation."""
-    return sequence.num_tokens - sequence.num_computed_tokens
+def _check_tokens(batch: ScheduledBatch, tokens: list[SampledToken]) -> None:
+    got = [token.sequence_id for token in tokens]
+    wanted = [entry.sequence_id for entry in batch.entries if entry.sampling is not None]
+    if got != wanted:
+        raise ValueError(f"The step sampled {len(got)} tokens for {len(wanted)} sequences: {got}.")

@@ -2,15 +2,19 @@
 
 It keeps a paged memory as a device does: it writes each token into the slot that the block table names and
 reads the whole prefix back from the slots before it chooses the next token. A wrong table, a slot that was
-never written or one that another sequence overwrote changes the output or raises.
+never written, one that another sequence overwrote, or a write into a block that others read changes the
+output or raises.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from octavo.worker.batch import (
+    PENDING_TOKEN,
     ExecutorInfo,
     FinishedStep,
     PendingStep,
@@ -41,13 +45,43 @@ def run_alone(
     return tokens[len(prompt) :]
 
 
+class PendingTokens:
+    """Knows, as an asynchronous device does, the tokens that the engine does not know yet."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def resolve(self, batch: StepBatch) -> list[ScheduledSequence]:
+        """The batch's entries with real tokens instead of `PENDING_TOKEN`."""
+        for name in batch.released:
+            self._last.pop(name, None)
+        return [self._resolve_entry(entry) for entry in batch.entries]
+
+    def keep(self, sampled: Sequence[SampledToken]) -> None:
+        self._last.update({token.sequence_id: token.token_id for token in sampled})
+
+    def _resolve_entry(self, entry: ScheduledSequence) -> ScheduledSequence:
+        if PENDING_TOKEN not in entry.token_ids:
+            return entry
+        assert list(entry.token_ids) == [PENDING_TOKEN], "only a decode may be pending"
+        assert entry.sampling is not None
+        token = self._last[entry.sequence_id]
+        sampling = dataclasses.replace(
+            entry.sampling, output_token_ids=[*entry.sampling.output_token_ids, token]
+        )
+        return dataclasses.replace(entry, token_ids=[token], sampling=sampling)
+
+
 class PagedMemoryExecutor:
+    """With `is_asynchronous` the engine gets a step's tokens one step late, as from a GPU."""
+
     def __init__(
         self,
         num_blocks: int,
         block_size: int = 4,
         max_model_len: int = 64,
         on_execute: Callable[[Sequence[ScheduledSequence]], None] = lambda batch: None,
+        is_asynchronous: bool = False,
     ) -> None:
         self.info = ExecutorInfo(
             max_model_len=max_model_len,
@@ -58,26 +92,40 @@ class PagedMemoryExecutor:
             dtype="none",
             device="oracle",
             phases={},
+            is_asynchronous=is_asynchronous,
         )
         self.batches: list[list[tuple[int, int]]] = []  # (sequence_id, tokens) of each step
+        self.num_copies = 0
+        self.num_pending = 0
         self._memory: dict[
             tuple[int, int], tuple[int, int]
         ] = {}  # (block, slot) → (position, token)
         self._on_execute = on_execute
+        self._pending = PendingTokens()
 
     def submit(self, batch: StepBatch) -> PendingStep:
-        return FinishedStep(self.execute(batch.entries))
+        self._on_execute(batch.entries)
+        self.num_pending += sum(PENDING_TOKEN in entry.token_ids for entry in batch.entries)
+        entries = self._pending.resolve(batch)
+        for source, target in batch.block_copies:
+            self.num_copies += 1
+            for slot in range(self.info.block_size):
+                if (source, slot) in self._memory:
+                    self._memory[target, slot] = self._memory[source, slot]
+        sampled = self.execute(entries)
+        self._pending.keep(sampled)
+        return FinishedStep(sampled)
 
     def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
-        self._on_execute(batch)
         self.batches.append([(entry.sequence_id, len(entry.token_ids)) for entry in batch])
-        tables = [block for entry in batch for block in entry.block_ids]
-        assert len(tables) == len(set(tables)), "two sequences of a batch share a block"
+        readers = Counter(block for entry in batch for block in entry.block_ids)
         for entry in batch:
             assert entry.token_ids, "an entry without tokens"
             for offset, token in enumerate(entry.token_ids):
                 position = entry.start + offset
-                self._memory[self._slot(entry, position)] = (position, token)
+                block, slot = self._slot(entry, position)
+                assert readers[block] == 1, "a write into a block that others read"
+                self._memory[block, slot] = (position, token)
         return [self._sample(entry) for entry in batch if entry.sampling is not None]
 
     def _sample(self, entry: ScheduledSequence) -> SampledToken:

@@ -37,18 +37,51 @@ def test_the_live_table_grows_in_place() -> None:
     assert len(table) == 4
 
 
-def test_integrity_finds_a_block_that_two_own() -> None:
+def test_a_shared_block_is_free_when_the_last_holder_lets_go() -> None:
+    blocks = BlockManager(num_blocks=4, block_size=4)
+    blocks.allocate(1, 8)
+    blocks.start(2, blocks.block_table(1))
+    assert (blocks.num_free_blocks, blocks.num_blocks_saved) == (2, 2)
+    blocks.free(1)
+    assert (blocks.num_free_blocks, blocks.num_blocks_saved) == (2, 0)
+    blocks.free(2)
+    assert blocks.num_free_blocks == 4
+
+
+def test_held_blocks_need_no_free_ones_and_cached_ones_do() -> None:
+    blocks = BlockManager(num_blocks=4, block_size=4)
+    blocks.allocate(1, 12)
+    assert blocks.can_start(16, blocks.block_table(1), spare=0)
+    assert not blocks.can_start(16, blocks.block_table(1), spare=1)
+    for index in range(3):
+        blocks.register_block(1, index, bytes([index]))
+    cached = list(blocks.block_table(1))
+    blocks.free(1)
+    blocks.allocate(2, 4)
+    assert blocks.can_start(12, cached, spare=0)
+    assert not blocks.can_start(16, cached, spare=0)
+
+
+def test_integrity_finds_a_wrong_reference_count() -> None:
     blocks = BlockManager(num_blocks=4, block_size=16)
     blocks.allocate(1, 16)
-    blocks._free.append(blocks.block_table(1)[0])
-    with pytest.raises(RuntimeError, match="Block 0 is in"):
+    blocks._pool.share(blocks.block_table(1)[0])
+    with pytest.raises(RuntimeError, match="Block 0 counts 2 references, 1 hold it"):
         blocks.check_integrity()
 
 
 def test_integrity_finds_a_lost_block() -> None:
     blocks = BlockManager(num_blocks=4, block_size=16)
-    blocks._free.remove(3)
-    with pytest.raises(RuntimeError, match=r"\[3\] are lost"):
+    blocks._pool._free.remove(3)
+    with pytest.raises(RuntimeError, match="Block 3 is in 0 places"):
+        blocks.check_integrity()
+
+
+def test_integrity_finds_a_block_that_is_held_and_free() -> None:
+    blocks = BlockManager(num_blocks=4, block_size=16)
+    blocks.allocate(1, 16)
+    blocks._pool._free.append(0)
+    with pytest.raises(RuntimeError, match="Block 0 is in 2 places"):
         blocks.check_integrity()
 
 

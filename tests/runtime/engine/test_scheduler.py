@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from octavo.engine.block_manager import BlockManager
-from octavo.engine.scheduler import ScheduledBatch, Scheduler, SchedulerConfig
+from octavo.engine.scheduled_batch import ScheduledBatch
+from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.engine.sequence import Sequence, SequenceStatus
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
@@ -19,7 +20,7 @@ def make_sequence(
         sequence_id=sequence_id,
         request_id=f"r{sequence_id}",
         index=0,
-        prompt_token_ids=[1] * num_prompt_tokens,
+        prompt_token_ids=[sequence_id + 1] * num_prompt_tokens,
         params=SamplingParams(temperature=0.0),
         max_output_tokens=max_output_tokens,
         priority=priority,
@@ -27,9 +28,13 @@ def make_sequence(
 
 
 def make_scheduler(
-    num_blocks: int = 100, block_size: int = 4, max_num_seqs: int = 8, budget: int = 64
+    num_blocks: int = 100,
+    block_size: int = 4,
+    max_num_seqs: int = 8,
+    budget: int = 64,
+    caching: bool = True,
 ) -> Scheduler:
-    config = SchedulerConfig(max_num_seqs, budget, frozenset({EOS}))
+    config = SchedulerConfig(max_num_seqs, budget, frozenset({EOS}), enable_prefix_caching=caching)
     return Scheduler(config, BlockManager(num_blocks, block_size))
 
 
@@ -102,7 +107,7 @@ def test_an_admission_leaves_room_for_the_next_decodes() -> None:
 
 
 def test_the_youngest_is_preempted_and_recomputed_from_prompt_and_output() -> None:
-    scheduler = make_scheduler(num_blocks=5, block_size=4)
+    scheduler = make_scheduler(num_blocks=5, block_size=4, caching=False)
     old, young = make_sequence(0, 7, max_output_tokens=9), make_sequence(1, 4, max_output_tokens=9)
     scheduler.add(old)
     scheduler.add(young)

@@ -35,33 +35,65 @@ class Request:
         return AddRequest(name, self.prompt, params, arrival_time=0.0, priority=self.priority)
 
 
+# A few beginnings that come again and again, so that prefixes are shared.
+prompts = st.builds(
+    lambda start, end: [*start, *end],
+    st.sampled_from([[], [1] * 5, [1] * 8, [1] * 8 + [2] * 6]),
+    st.lists(st.integers(1, 39), min_size=1, max_size=12),
+)
 requests = st.builds(
     Request,
-    prompt=st.lists(st.integers(1, 39), min_size=1, max_size=24),
+    prompt=prompts,
     max_tokens=st.integers(1, 20),
     n=st.integers(1, 3),
 )
 
 
-def make_core(executor: PagedMemoryExecutor, max_num_seqs: int, budget: int) -> EngineCore:
+def make_core(
+    executor: PagedMemoryExecutor, max_num_seqs: int, budget: int, caching: bool = True
+) -> EngineCore:
     config = EngineConfig(
-        model="oracle", max_num_seqs=max_num_seqs, max_num_batched_tokens=max(budget, max_num_seqs)
+        model="oracle",
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max(budget, max_num_seqs),
+        enable_prefix_caching=caching,
     )
-    return EngineCore(config, executor, clock=lambda: 0.0)
+    return EngineCore(config, executor, clock=lambda: 0.0, is_debugging=True)
+
+
+def filled_slots(core: EngineCore) -> int:
+    """Counted from the tables, each block once: the long way round."""
+    size = core.info.block_size
+    filled: dict[int, int] = {}
+    for sequence in core._scheduler._running:
+        for index, block in enumerate(sequence.block_table):
+            count = min(size, sequence.num_scheduled_tokens - index * size)
+            filled[block] = max(count, filled.get(block, 0))
+    return sum(filled.values())
 
 
 class EngineMachine(RuleBasedStateMachine):
     """Drives an engine with anything that can come in, and compares with each sequence run alone."""
 
     @initialize(
-        num_blocks=st.integers(6, 24), max_num_seqs=st.integers(1, 6), budget=st.integers(1, 24)
+        num_blocks=st.integers(6, 24),
+        max_num_seqs=st.integers(1, 6),
+        budget=st.integers(1, 24),
+        caching=st.booleans(),
+        overlap=st.booleans(),
     )
-    def start(self, num_blocks: int, max_num_seqs: int, budget: int) -> None:
-        self.executor = PagedMemoryExecutor(num_blocks, block_size=4, max_model_len=48)
-        self.core = make_core(self.executor, max_num_seqs, budget)
+    def start(
+        self, num_blocks: int, max_num_seqs: int, budget: int, caching: bool, overlap: bool
+    ) -> None:
+        self.executor = PagedMemoryExecutor(
+            num_blocks, block_size=4, max_model_len=48, is_asynchronous=overlap
+        )
+        self.core = make_core(self.executor, max_num_seqs, budget, caching)
+        self.overlap = overlap
         self.budget = max(budget, max_num_seqs)
         self.max_num_seqs = max_num_seqs
         self.requests: dict[str, Request] = {}
+        self.request_of: dict[int, int] = {}
         self.outputs: dict[tuple[str, int], list[int]] = {}
         self.finished: dict[tuple[str, int], FinishReason] = {}
         self.aborted: set[tuple[str, int]] = set()
@@ -72,6 +104,8 @@ class EngineMachine(RuleBasedStateMachine):
             return
         name = f"r{len(self.requests)}"
         self.core.add(request.message(name))
+        for sequence_id in self.core._requests[name].values():
+            self.request_of[sequence_id] = len(self.requests)
         self.requests[name] = request
 
     @precondition(lambda self: self.requests)
@@ -88,7 +122,7 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(steps):
             if not self.core.has_work:
                 return
-            before = len(self.executor.batches)
+            ran = len(self.executor.batches) - len(self.core._in_flight)
             for output in self.core.step().outputs:
                 key = (output.request_id, output.index)
                 assert key not in self.aborted
@@ -97,15 +131,21 @@ class EngineMachine(RuleBasedStateMachine):
                 self.outputs.setdefault(key, []).extend(output.new_token_ids)
                 if output.finish_reason is not None:
                     self.finished[key] = output.finish_reason
-            assert len(self.executor.batches) == before + 1, "a step that ran nothing"
+            taken = len(self.executor.batches) - len(self.core._in_flight)
+            assert taken == ran + 1, "a step without a result"
 
     @invariant()
-    def every_block_is_free_or_owned_once(self) -> None:
-        self.core._blocks.check_integrity()
+    def every_block_is_free_cached_or_owned(self) -> None:
+        self.core.check_integrity()
         stats = self.core.stats()
         running = self.core._scheduler._running
-        assert stats.kv_tokens_held == sum(sequence.num_computed_tokens for sequence in running)
-        assert stats.kv_blocks_used == sum(-(-s.num_computed_tokens // 4) for s in running)
+        held = {block for sequence in running for block in sequence.block_table}
+        assert stats.kv_blocks_used == len(held)
+        assert stats.kv_tokens_held == filled_slots(self.core)
+        assert all(
+            len(sequence.block_table) == -(-sequence.num_scheduled_tokens // 4)
+            for sequence in running
+        )
 
     @invariant()
     def no_step_exceeds_its_limits(self) -> None:
@@ -115,8 +155,9 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def first_admissions_follow_arrival(self) -> None:
-        first_seen = dict.fromkeys(name for batch in self.executor.batches for name, _ in batch)
-        assert list(first_seen) == sorted(first_seen)
+        names = [name for batch in self.executor.batches for name, _ in batch]
+        first_seen = list(dict.fromkeys(self.request_of[name] for name in names))
+        assert first_seen == sorted(first_seen)
 
     def teardown(self) -> None:
         if not hasattr(self, "core"):
@@ -128,6 +169,9 @@ class EngineMachine(RuleBasedStateMachine):
             self.step(1)
         stats = self.core.stats()
         event(f"preempted: {stats.preemptions_total > 0}")
+        event(f"hits: {stats.prefix_cache_hit_tokens_total > 0}")
+        event(f"copies: {self.executor.num_copies > 0}")
+        event(f"pending: {self.executor.num_pending > 0}")
         assert (stats.kv_blocks_used, stats.kv_tokens_held) == (0, 0)
         assert not self.core._requests
         for name, request in self.requests.items():
@@ -152,12 +196,16 @@ TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, d
     arrivals=st.lists(requests, min_size=2, max_size=8),
     num_blocks=st.integers(6, 10),
     budget=st.integers(3, 30),
+    caching=st.booleans(),
+    overlap=st.booleans(),
 )
 def test_preemption_leaves_every_output_unchanged(
-    arrivals: list[Request], num_blocks: int, budget: int
+    arrivals: list[Request], num_blocks: int, budget: int, caching: bool, overlap: bool
 ) -> None:
-    executor = PagedMemoryExecutor(num_blocks, block_size=4, max_model_len=48)
-    core = make_core(executor, max_num_seqs=8, budget=budget)
+    executor = PagedMemoryExecutor(
+        num_blocks, block_size=4, max_model_len=48, is_asynchronous=overlap
+    )
+    core = make_core(executor, max_num_seqs=8, budget=budget, caching=caching)
     accepted = [
         (f"r{position}", request)
         for position, request in enumerate(arrivals)
@@ -177,13 +225,19 @@ def test_preemption_leaves_every_output_unchanged(
             assert outputs[name, index] == expected
 
 
-def test_the_oracle_does_see_preemptions() -> None:
-    """Guards the two tests above: on such a cache preemption must really happen."""
-    executor = PagedMemoryExecutor(num_blocks=8, block_size=4, max_model_len=32)
+def test_the_oracle_does_see_what_the_tests_above_are_about() -> None:
+    """Guards them: on such a cache preemption, hits, copies and pending tokens must really happen."""
+    executor = PagedMemoryExecutor(
+        num_blocks=8, block_size=4, max_model_len=32, is_asynchronous=True
+    )
     core = make_core(executor, max_num_seqs=8, budget=30)
     for position in range(6):
-        params = SamplingParams(max_tokens=14, ignore_eos=True, seed=0)
-        core.add(AddRequest(f"r{position}", [position + 1] * 5, params, arrival_time=0.0))
+        params = SamplingParams(max_tokens=14, ignore_eos=True, seed=0, n=2)
+        core.add(AddRequest(f"r{position}", [position // 2 + 1] * 6, params, arrival_time=0.0))
     while core.has_work:
         core.step()
-    assert core.stats().preemptions_total >= 3
+    stats = core.stats()
+    assert stats.preemptions_total >= 3
+    assert stats.prefix_cache_hit_tokens_total >= 4
+    assert executor.num_copies >= 3
+    assert executor.num_pending >= 50

@@ -1,0 +1,38 @@
+"""One step as the scheduler sees it: who runs how much, beside what the executor is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from octavo.engine.sequence import Sequence
+from octavo.worker.batch import ScheduledSequence
+
+
+@dataclass(slots=True)
+class ScheduledBatch:
+    """`entries[i]` is the share of `sequences[i]`; `admitted` left the waiting queue for this step.
+    `block_copies` and `released` are those of `StepBatch`."""
+
+    sequences: list[Sequence] = field(default_factory=list)
+    entries: list[ScheduledSequence] = field(default_factory=list)
+    admitted: list[Sequence] = field(default_factory=list)
+    block_copies: list[tuple[int, int]] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+    num_tokens: int = 0
+
+    def add_chunk(self, sequence: Sequence, count: int) -> None:
+        """Lets the sequence's next `count` known tokens run; their slots must be allocated."""
+        start = sequence.num_scheduled_tokens
+        end = sequence.num_scheduled_tokens = start + count
+        sequence.is_prefilling = end < sequence.num_tokens
+        self.sequences.append(sequence)
+        self.entries.append(
+            ScheduledSequence(
+                sequence.sequence_id,
+                sequence.tokens(start, end),
+                start,
+                sequence.block_table,
+                None if sequence.is_prefilling else sequence.sampling,
+            )
+        )
+        self.num_tokens += count
