@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,9 @@ from octavo.server.asgi import AsgiApp
 # Longer than the keep-alive of clients and load balancers, so that they close first and no request
 # meets a connection that is just being closed.
 _KEEP_ALIVE_SECONDS = 75
+# A Service balances connections, not requests: a client that kept one for ever would never find the
+# replicas that came after it. From about this age on an answer says that it is the connection's last.
+_CONNECTION_SECONDS = 60.0
 _MAX_HEADER_BYTES = 256 * 1024
 _BACKLOG = 2048
 
@@ -76,10 +80,18 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Answers bytes that are no HTTP with the error object, and bounds the size of headers."""
+    """Answers bytes that are no HTTP with the error object; bounds the size of headers and the age of
+    connections."""
 
     _header_bytes = 0
     _in_body = False
+    _last_answer_at = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # Spread, so that clients which connected together do not come back together.
+        age = _CONNECTION_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
+        self._last_answer_at = self.loop.time() + age
 
     def data_received(self, data: bytes) -> None:
         if not self._in_body:
@@ -94,6 +106,8 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_body = True
         super().on_headers_complete()
+        if self.loop.time() >= self._last_answer_at:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._in_body = False
