@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu.loads import Load
 from benchmarks.gpu.scale import Scale
-from octavo.config import EngineConfig, LoadFormat
+from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.sampling_params import SamplingParams
@@ -93,6 +93,7 @@ class EngineUnderTest:
         self.config = EngineConfig(
             model=str(folder),
             load_format=LoadFormat.DUMMY,
+            device=Device.CPU if scale.is_smoke else Device.AUTO,
             max_model_len=scale.max_model_len,
             max_num_seqs=scale.max_num_seqs,
             max_num_batched_tokens=scale.max_num_batched_tokens,

@@ -19,9 +19,7 @@ from benchmarks.gpu.plan import Process, Section
 from benchmarks.gpu.results import Outcome, SectionReport
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# A section ends itself at its budget, between two steps; past this much more its process is killed.
-_GRACE_SECONDS = 15.0
-_START_SECONDS = 60.0
+_START_SECONDS = 60.0  # Python, torch and CUDA, before a process's first section begins
 
 
 class Runner:
@@ -32,6 +30,9 @@ class Runner:
         total_seconds: Of the whole run; sections that would start later are skipped, and budgets shrink
             to what is left.
         on_report: Called with every section's report as it ends.
+        worker: The measuring process's command.
+        grace_seconds: A section ends itself at its budget, between two steps; past this much more its
+            process is killed.
     """
 
     def __init__(
@@ -41,11 +42,15 @@ class Runner:
         is_smoke: bool,
         total_seconds: float,
         on_report: Callable[[SectionReport], None] = lambda _: None,
+        worker: Sequence[str] = (sys.executable, "-m", "benchmarks.gpu.worker"),
+        grace_seconds: float = 15.0,
     ) -> None:
         self._work = work
         self._is_smoke = is_smoke
         self._deadline = time.monotonic() + total_seconds
         self._on_report = on_report
+        self._worker = list(worker)
+        self._grace_seconds = grace_seconds
         self._roofline: Roofline | None = None
         self.reports: list[SectionReport] = []
 
@@ -70,7 +75,7 @@ class Runner:
         log = self._work / f"{process.group.value}-{process.model}.log"
         with log.open("a") as stderr:
             child = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.gpu.worker"],
+                self._worker,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -113,7 +118,8 @@ class Runner:
             started = time.monotonic()
             if started > self._deadline:
                 return index if index else self._skip(report)
-            limit = started + section.budget + _GRACE_SECONDS + (0 if index else _START_SECONDS)
+            limit = started + section.budget + (0 if index else _START_SECONDS)
+            limit = min(limit, self._deadline) + self._grace_seconds
             is_alive = _collect(report, lines, limit)
             if not is_alive and report.error is None and report.outcome is Outcome.FAILED:
                 report.error = f"the measuring process ended: {_tail(log)}"

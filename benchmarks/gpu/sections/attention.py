@@ -13,7 +13,7 @@ import torch
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.formulas import attention_bytes
 from benchmarks.gpu.results import Row, SectionResult
-from benchmarks.gpu.sections.flashinfer_decode import flashinfer_calls, is_flashinfer_installed
+from benchmarks.gpu.sections.flashinfer_decode import Yardstick
 from benchmarks.gpu.timing import device_seconds
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.reference.paged_decode import paged_decode
@@ -51,7 +51,7 @@ class Problem:
 
 
 def run(context: Context) -> SectionResult:
-    has_flashinfer = context.device.type == "cuda" and is_flashinfer_installed()
+    yardstick = Yardstick(context.device)
     for heads in SHAPES:
         pool = _make_pool(context, heads)
         context.emit({"shape": heads.name, "relative_error": _error(context, heads, pool)})
@@ -59,15 +59,13 @@ def run(context: Context) -> SectionResult:
             for length in context.scale.attention_contexts:
                 if batch * (-(-length // BLOCK_SIZE)) <= pool.shape[0]:
                     problem = make_problem(context, heads, pool, batch, length)
-                    context.emit(_measure(context, problem, has_flashinfer))
+                    context.emit(_measure(context, problem, yardstick))
         del pool
-    notes = [
+    return context.result(
         "the work list, written once a step for all layers, is not timed",
         f"points of more than {context.scale.attention_pool_tokens:,} tokens are left out",
-    ]
-    if not has_flashinfer:
-        notes.append("FlashInfer: not installed")
-    return context.result(*notes)
+        f"FlashInfer: {yardstick.state}",
+    )
 
 
 def make_problem(
@@ -135,7 +133,7 @@ def _make_pool(context: Context, heads: Heads) -> torch.Tensor:
     return pool if heads.cache_dtype is None else pool.to(heads.cache_dtype)
 
 
-def _measure(context: Context, problem: Problem, has_flashinfer: bool) -> Row:
+def _measure(context: Context, problem: Problem, yardstick: Yardstick) -> Row:
     batch, length = problem.query.shape[0], int(problem.context_lens[0])
     heads = problem.heads
     moved = attention_bytes(
@@ -156,10 +154,8 @@ def _measure(context: Context, problem: Problem, has_flashinfer: bool) -> Row:
         "gb_per_second": round(moved / seconds / 1e9, 1),
         "bandwidth_share": _share(context, moved, seconds),
     }
-    if has_flashinfer:
-        theirs = device_seconds(
-            flashinfer_calls(problem, torch.empty_like(out), BLOCK_SIZE), context.device
-        )
+    theirs = yardstick.seconds(problem, BLOCK_SIZE)
+    if theirs is not None:
         row["flashinfer_microseconds"] = round(theirs * 1e6, 1)
         row["flashinfer_bandwidth_share"] = _share(context, moved, theirs)
     return row

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
+
+from benchmarks.gpu.timing import device_seconds
 
 if TYPE_CHECKING:
     from benchmarks.gpu.sections.attention import Problem
@@ -15,19 +18,38 @@ if TYPE_CHECKING:
 _WORKSPACE_BYTES = 128 * 2**20
 
 
-def is_flashinfer_installed() -> bool:
-    return importlib.util.find_spec("flashinfer") is not None
+class Yardstick:
+    """Times FlashInfer until it fails once: its failure costs its column and not the section.
+
+    `state` says in words whether it is there.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        is_installed = importlib.util.find_spec("flashinfer") is not None
+        self.state = version("flashinfer-python") if is_installed else "not installed"
+        self._is_usable = is_installed and device.type == "cuda"
+
+    def seconds(self, problem: Problem, block_size: int) -> float | None:
+        """Of one call; None without FlashInfer."""
+        if not self._is_usable:
+            return None
+        try:
+            return device_seconds(_calls(problem, block_size), self._device)
+        except Exception as error:  # whatever a library of another version raises
+            self._is_usable = False
+            self.state = f"failed: {type(error).__name__}: {error}"[:300]
+            return None
 
 
-def flashinfer_calls(
-    problem: Problem, out: torch.Tensor, block_size: int
-) -> list[Callable[[], object]]:
+def _calls(problem: Problem, block_size: int) -> list[Callable[[], object]]:
     """One planned call for each set of blocks; planning is not timed, as it runs once a step."""
     import flashinfer
 
     sets, batch, blocks = problem.tables.shape
     device = problem.query.device
     heads = problem.heads
+    out = torch.empty_like(problem.query)
     length = int(problem.context_lens[0])
     indptr = torch.arange(batch + 1, dtype=torch.int32, device=device) * blocks
     last = torch.full((batch,), (length - 1) % block_size + 1, dtype=torch.int32, device=device)

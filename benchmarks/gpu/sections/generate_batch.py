@@ -14,6 +14,8 @@ from benchmarks.gpu.results import SectionResult
 from benchmarks.gpu.sections.versus import loads_of
 
 _PAGE_TOKENS = 32
+# paged|sdpa masks every query against every cached token: larger batches spend memory on masks alone.
+_MAX_BATCH_TOKENS = 2048
 
 
 def run(context: Context) -> SectionResult:
@@ -55,7 +57,7 @@ def _run(context: Context, loads: Sequence[Load]) -> float:
         continuous_batching_config=ContinuousBatchingConfig(
             page_size=_PAGE_TOKENS,
             num_blocks=-(-tokens // _PAGE_TOKENS),
-            max_batch_tokens=context.scale.max_num_batched_tokens,
+            max_batch_tokens=min(_MAX_BATCH_TOKENS, context.scale.max_num_batched_tokens),
             auto_switch_to_flash=False,
         ),
         block=True,

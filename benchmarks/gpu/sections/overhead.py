@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 
-from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.context import Context
@@ -70,6 +69,6 @@ def _profiled(context: Context) -> tuple[float | None, float]:
     intervals = [
         (event.time_range.start * 1e-6, event.time_range.end * 1e-6)
         for event in profiler.events() or []
-        if event.device_type == DeviceType.CUDA
+        if event.device_type.name == "CUDA"
     ]
     return (busy_seconds(intervals) / steps if intervals else None), wall

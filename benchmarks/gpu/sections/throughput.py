@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.loads import Load, stationary
@@ -20,13 +21,7 @@ def run(context: Context) -> SectionResult:
         for _ in engine.step():
             engine.add(fresh)
 
-    before = engine.stats
-    while (
-        engine.stats.prompt_tokens_total - before.prompt_tokens_total
-        < sum(load.prompt_tokens for load in stationary(scale))
-        and engine.stats.num_waiting
-    ):
-        step()
+    _fill(context, step)
     first, counted = engine.output_tokens, engine.stats
     start = time.perf_counter()
     running: list[int] = []
@@ -47,3 +42,13 @@ def run(context: Context) -> SectionResult:
         }
     )
     return context.result("a window of a stationary load: prefill of new requests is in it")
+
+
+def _fill(context: Context, step: Callable[[], None]) -> None:
+    """Steps until all requests run, or the cache holds no more: two steps that admit nobody."""
+    engine = context.engine
+    idle_steps = 0
+    while engine.stats.num_waiting and idle_steps < 2:
+        admitted = engine.stats.prompt_tokens_total
+        step()
+        idle_steps = idle_steps + 1 if engine.stats.prompt_tokens_total == admitted else 0

@@ -1,0 +1,88 @@
+"""Drives a scheduler through steps whose tokens are made up, and times its two calls."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from octavo.engine.block_manager import BlockManager
+from octavo.engine.scheduled_batch import ScheduledBatch
+from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.sequence import Sequence
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import SampledToken
+
+BLOCK_SIZE = 16
+PROMPT_TOKENS = 512
+LONGEST_OUTPUT = 100_000  # no sequence ends by itself during a steady state
+_VOCABULARY = 128_000
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds of one step, in `schedule` and in `update`."""
+
+    schedule: float
+    update: float
+
+    @property
+    def total(self) -> float:
+        return self.schedule + self.update
+
+
+class SchedulerLoad:
+    """A scheduler with `num_running` sequences that decode.
+
+    Prompts differ from their first token on, so that the prefix cache, where it is on, never hits.
+
+    Args:
+        num_blocks: Enough for all, unless preemption is wanted.
+    """
+
+    def __init__(self, num_running: int, *, caching: bool, num_blocks: int | None = None) -> None:
+        self._num_added = 0
+        per_sequence = (PROMPT_TOKENS + LONGEST_OUTPUT) // BLOCK_SIZE + 1
+        blocks = num_blocks or 64 * num_running + per_sequence
+        config = SchedulerConfig(
+            max_num_seqs=num_running,
+            max_num_batched_tokens=max(2048, num_running),
+            enable_prefix_caching=caching,
+        )
+        self.scheduler = Scheduler(config, BlockManager(blocks, BLOCK_SIZE))
+        self._params = SamplingParams(ignore_eos=True, max_tokens=None)
+        self._num_running = num_running
+
+    def fill(self) -> None:
+        """Adds sequences and steps until all of them decode, at positions spread over a block."""
+        for position in range(self._num_running):
+            self.add(PROMPT_TOKENS + position % BLOCK_SIZE, LONGEST_OUTPUT)
+        while self.scheduler.num_waiting:
+            self.step()
+        self.step()
+
+    def add(self, num_prompt_tokens: int, max_output_tokens: int) -> None:
+        number = self._num_added
+        self._num_added += 1
+        prompt = [(number * 7919 + i * 31) % _VOCABULARY for i in range(num_prompt_tokens)]
+        prompt[0] = number % _VOCABULARY
+        self.scheduler.add(
+            Sequence(number, f"request-{number}", 0, prompt, self._params, max_output_tokens)
+        )
+
+    def step(self) -> StepTime:
+        """One step; making up its tokens is not part of the time."""
+        started = time.perf_counter()
+        batch = self.scheduler.schedule()
+        scheduled = time.perf_counter()
+        tokens = _make_tokens(batch)
+        sampled = time.perf_counter()
+        self.scheduler.update(batch, tokens)
+        return StepTime(scheduled - started, time.perf_counter() - sampled)
+
+
+def _make_tokens(batch: ScheduledBatch) -> list[SampledToken]:
+    return [
+        SampledToken(entry.sequence_id, (entry.start * 7 + entry.sequence_id) % _VOCABULARY)
+        for entry in batch.entries
+        if entry.sampling is not None
+    ]
