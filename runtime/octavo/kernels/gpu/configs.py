@@ -77,11 +77,18 @@ def prefill_config(
     padded = padded_head_dim(head_dim)
     if cache_dtype == torch.float32:
         return PrefillConfig(16, 32, num_warps=4, num_stages=2)
+    if capability >= 90:
+        if padded > 128:
+            return PrefillConfig(128, 32, num_warps=8, num_stages=2)
+        if max_rows <= 64:
+            return PrefillConfig(64, 64, num_warps=4, num_stages=2)
+        return PrefillConfig(128, 64, num_warps=8, num_stages=3)
+    # Before Hopper queries stay in registers, beside the output.
+    if padded > 128:
+        return PrefillConfig(64, 32, num_warps=8, num_stages=2)
     if max_rows <= 64:
-        return PrefillConfig(64, 64 if padded <= 128 else 32, num_warps=4, num_stages=2)
-    if padded <= 128:
-        return PrefillConfig(128, 64, num_warps=8, num_stages=3 if capability >= 90 else 2)
-    return PrefillConfig(128, 64 if capability >= 90 else 32, num_warps=8, num_stages=2)
+        return PrefillConfig(64, 32, num_warps=4, num_stages=2)
+    return PrefillConfig(128, 64, num_warps=8, num_stages=2)
 
 
 def capability_of(device: torch.device) -> int:

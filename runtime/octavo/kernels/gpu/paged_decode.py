@@ -461,12 +461,12 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
-                divisible=STRIDES,
+                divisible=_STRIDES,
                 capabilities=(capability,),
             )
 
 
-STRIDES = frozenset(
+_STRIDES = frozenset(
     ["query_stride_seq", "query_stride_head", "out_stride_seq", "out_stride_head"]
     + ["cache_stride_block", "cache_stride_token", "cache_stride_kv", "cache_stride_head"]
 )
@@ -477,6 +477,6 @@ def _argument_types(dtype: str, cache_dtype: str) -> dict[str, str]:
         {"query": f"*{dtype}", "out": f"*{dtype}", "cache": f"*{cache_dtype}"}
         | dict.fromkeys(("block_tables", "context_lens", "items", "arrivals"), "*i32")
         | dict.fromkeys(("partial", "partial_lse", "alibi_slopes"), "*fp32")
-        | dict.fromkeys((*STRIDES, "table_stride"), "i32")
+        | dict.fromkeys((*_STRIDES, "table_stride"), "i32")
         | dict.fromkeys(("score_scale", "value_scale", "softcap"), "fp32")
     )

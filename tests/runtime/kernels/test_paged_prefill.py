@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.reference.paged_prefill import paged_prefill as reference_prefill
+
+from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+
+pytest.importorskip("triton")
+from octavo.kernels.gpu.paged_prefill import paged_prefill
+
+
+def expected_of(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:
+    out = torch.full(batch.query.shape, torch.nan, dtype=torch.float64)
+    reference_prefill(
+        batch.query,
+        batch.cache,
+        batch.block_tables,
+        batch.context_lens,
+        batch.query_start,
+        out,
+        len(batch.query),
+        options,
+    )
+    return out
+
+
+def prefill(batch: PagedBatch, options: AttentionOptions, device: torch.device) -> torch.Tensor:
+    out = batch.out.to(device)
+    slopes = options.alibi_slopes
+    paged_prefill(
+        batch.query.to(device),
+        batch.cache.to(device),
+        batch.block_tables.to(device),
+        batch.context_lens.to(device),
+        batch.query_start.to(device),
+        out,
+        int(batch.query_start.diff().max()),
+        replace(options, alibi_slopes=None if slopes is None else slopes.to(device)),
+    )
+    return out.cpu()
+
+
+@st.composite
+def prefill_batches(draw: st.DrawFn) -> tuple[PagedBatch, AttentionOptions]:
+    kv_heads, group = draw(st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 4), (1, 8), (1, 20)]))
+    head_dim = draw(st.sampled_from([16, 64, 80, 128]))
+    page = draw(st.sampled_from([8, 16, 64]))
+    edge = st.sampled_from([0, 1, 15, 16, 17, 63, 64, 65])
+    rows = draw(st.lists(edge | st.integers(1, 90), min_size=1, max_size=3))
+    rows[draw(st.integers(0, len(rows) - 1))] += 1  # a batch has a row
+    before = [draw(st.just(0) | st.integers(0, 200)) for _ in rows]
+    window = draw(st.none() | st.integers(1, 150))
+    options = AttentionOptions(
+        scale=head_dim**-0.5,
+        sliding_window=window,
+        softcap=draw(st.none() | st.just(2.0)),
+        alibi_slopes=torch.linspace(0.02, 0.5, kv_heads * group) if draw(st.booleans()) else None,
+    )
+    batch = paged_batch(
+        [n + m for n, m in zip(rows, before, strict=True)],
+        rows,
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        page=page,
+        dtype=draw(st.sampled_from([torch.float32, torch.float16, torch.float16])),
+        window=window,
+        padding_rows=draw(st.sampled_from([0, 0, 5])),
+        seed=draw(st.integers(0, 99)),
+    )
+    return batch, options
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(prefill_batches())
+def test_equals_dense_attention(
+    device: torch.device, case: tuple[PagedBatch, AttentionOptions]
+) -> None:
+    batch, options = case
+    rows = int(batch.query_start[-1])
+
+    actual = prefill(batch, options, device)
+
+    expected = expected_of(batch, options)
+    assert relative_error(actual[:rows], expected[:rows]) < TOLERANCE[batch.query.dtype]
+    assert actual[rows:].isnan().all(), "padding rows were written"
+
+
+def test_long_chunks_after_a_long_context(device: torch.device) -> None:
+    """Several runs a sequence, with tiles that no mask touches between window and diagonal."""
+    batch = paged_batch(
+        [700, 260],
+        [200, 260],
+        heads=2,
+        kv_heads=1,
+        head_dim=128,
+        page=16,
+        dtype=torch.float16,
+        window=400,
+    )
+    options = AttentionOptions(scale=0.088, sliding_window=400)
+
+    out = prefill(batch, options, device)
+
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float16]
+
+
+def test_decodes_in_a_mixed_batch_are_chunks_of_one_row(device: torch.device) -> None:
+    batch = paged_batch(
+        [90, 1, 33], [1, 1, 33], heads=4, kv_heads=2, head_dim=64, page=16, dtype=torch.float16
+    )
+    options = AttentionOptions(scale=0.125)
+
+    out = prefill(batch, options, device)
+
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float16]
+
+
+def test_fp8_keys_and_values_count_with_their_scales(device: torch.device) -> None:
+    batch = paged_batch(
+        [100],
+        [70],
+        heads=4,
+        kv_heads=2,
+        head_dim=64,
+        page=16,
+        dtype=torch.float16,
+        cache_dtype=torch.float8_e4m3fn,
+    )
+    options = AttentionOptions(scale=0.125, key_scale=0.5, value_scale=2.0)
+
+    out = prefill(batch, options, device)
+
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float16]
+
+
+@pytest.mark.gpu
+def test_bfloat16_on_a_gpu(device: torch.device) -> None:
+    """The interpreter can't say: it computes bfloat16 wrongly."""
+    if device.type == "cpu":
+        pytest.skip("the interpreter has no bfloat16")
+    batch = paged_batch(
+        [3000, 700], [1000, 700], heads=8, kv_heads=2, head_dim=128, page=16, dtype=torch.bfloat16
+    )
+    options = AttentionOptions(scale=0.088)
+
+    out = prefill(batch, options, device)
+
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.bfloat16]
