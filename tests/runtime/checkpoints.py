@@ -18,6 +18,8 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
         "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+        "mixtral": (transformers.MixtralConfig, transformers.MixtralForCausalLM),
+        "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM),
     }
     config_class, model_class = classes[family]
     values: dict[str, Any] = {
@@ -38,7 +40,9 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
     if family == "mistral":
         values["sliding_window"] = None
     torch.manual_seed(seed)
-    model = model_class(config_class(**{**values, **changes})).eval()
+    # Attention spelt out: torch's fused form leaves out Gemma's cap on the scores.
+    config = config_class(**{**values, **changes}, attn_implementation="eager")
+    model = model_class(config).eval()
     randomise_vectors(model)
     model.save_pretrained(folder)
     return model

@@ -2,13 +2,14 @@
 
 A step's rows are laid out as decodes first (one row each, longest context first), then prefill chunks.
 The plan groups decodes of similar context so that padding stays small, and packs short fresh prompts
-together so that a burst of them is one product.
+together so that a burst of them is one product. A sliding window gets work of its own, which leaves out
+the blocks that no row of it sees; they stay allocated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ _MIN_GROUP_SHARE = 0.5
 # Rows of a chunk are cut where their mask would hold more entries: a chunk of 2,048 rows over 128k tokens
 # of context would need a gibibyte.
 _MAX_MASK_ELEMENTS = 2**22
+# A windowed prompt is cut into parts of this many rows or one window, whichever is more: each part reads
+# the keys of one window beside its own.
+_MIN_WINDOWED_ROWS = 256
 # Contexts up to this many blocks are grouped whatever their ratio.
 _SMALL_CONTEXT_BLOCKS = 8
 
@@ -45,9 +49,10 @@ class DecodeGroup:
     """Rows `[first, last)`, one per sequence, that attend to the same padded context length.
 
     Args:
-        block_ids: `[rows * blocks]` int64, rows of the padded block tables one after another.
-        length: Keys to look at: the longest context of the group.
-        mask: `[rows, 1, 1, length]` added to the scores, or None when all contexts are `length` long.
+        block_ids: `[rows * blocks]` int64, rows of the padded block tables one after another, each from
+            the first block that its row sees.
+        length: Keys to look at: the most that a row of the group has.
+        mask: `[rows, 1, 1, length]` added to the scores, or None when every row sees all `length`.
     """
 
     first: int
@@ -83,6 +88,9 @@ class ContinuedPrefill:
     mask: torch.Tensor
 
 
+Work = DecodeGroup | FreshPrefill | ContinuedPrefill
+
+
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
     """Everything that attention needs of a step besides queries, keys and values.
@@ -91,11 +99,17 @@ class AttentionPlan:
         slots: `[tokens]` int64: where each row's key and value go, `block * block_size + offset`.
         work: Covers the rows `[0, tokens)` in order, without gaps.
         workspace_blocks: Blocks that the largest gather reads.
+        windowed: The same as `work` for each sliding window.
     """
 
     slots: torch.Tensor
-    work: tuple[DecodeGroup | FreshPrefill | ContinuedPrefill, ...]
+    work: tuple[Work, ...]
     workspace_blocks: int
+    windowed: Mapping[int, tuple[Work, ...]] = field(default_factory=dict)
+
+    def within(self, window: int | None) -> tuple[Work, ...]:
+        """The work of a layer with this sliding window, which the plan was made for."""
+        return self.work if window is None else self.windowed[window]
 
 
 def plan_attention(
@@ -105,6 +119,7 @@ def plan_attention(
     block_size: int,
     dtype: torch.dtype,
     device: torch.device,
+    windows: Sequence[int] = (),
 ) -> AttentionPlan:
     """Plans one step.
 
@@ -112,19 +127,43 @@ def plan_attention(
         spans: In the rows' order: those of one row first, longest context first, then the others.
         slots: As in `AttentionPlan`.
         dtype: Of the masks, which is that of the queries.
+        windows: The sliding windows that layers have.
     """
-    work: list[DecodeGroup | FreshPrefill | ContinuedPrefill] = []
+    longest = max((span.context_length for span in spans), default=0)
+    work = _plan(spans, None, block_size, dtype, device)
+    windowed = {
+        window: _plan(spans, window, block_size, dtype, device) if window < longest else work
+        for window in set(windows)
+    }
+    gathers = [
+        one.block_ids.numel()
+        for each in (work, *windowed.values())
+        for one in each
+        if not isinstance(one, FreshPrefill)
+    ]
+    return AttentionPlan(slots, work, max(gathers, default=0), windowed)
+
+
+def _plan(
+    spans: Sequence[SequenceSpan],
+    window: int | None,
+    block_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Work, ...]:
+    work: list[Work] = []
     num_decodes = next(
         (i for i, span in enumerate(spans) if span.num_rows > 1 or span.context_length == 1),
         len(spans),
     )
     row = 0
     for group in _similar_contexts(spans[:num_decodes], block_size):
-        work.append(_decode_group(group, row, block_size, dtype, device))
+        work.append(_decode_group(group, row, window, block_size, dtype, device))
         row += len(group)
     fresh: list[int] = []  # row counts of fresh prompts that wait to be packed
     for span in spans[num_decodes:]:
         is_fresh = span.context_length == span.num_rows
+        is_fresh = is_fresh and (window is None or span.num_rows <= window)
         if fresh and (not is_fresh or sum(fresh) + span.num_rows > _MAX_PACKED_ROWS):
             work.append(_fresh_prefill(fresh, row, dtype, device))
             row += sum(fresh)
@@ -132,12 +171,11 @@ def plan_attention(
         if is_fresh:
             fresh.append(span.num_rows)
         else:
-            work += _continued_prefill(span, row, block_size, dtype, device)
+            work += _continued_prefill(span, row, window, block_size, dtype, device)
             row += span.num_rows
     if fresh:
         work.append(_fresh_prefill(fresh, row, dtype, device))
-    gathers = [w.block_ids.numel() for w in work if not isinstance(w, FreshPrefill)]
-    return AttentionPlan(slots, tuple(work), max(gathers, default=0))
+    return tuple(work)
 
 
 def _similar_contexts(spans: Sequence[SequenceSpan], block_size: int) -> list[list[SequenceSpan]]:
@@ -156,31 +194,34 @@ def _similar_contexts(spans: Sequence[SequenceSpan], block_size: int) -> list[li
 def _decode_group(
     group: Sequence[SequenceSpan],
     first: int,
+    window: int | None,
     block_size: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> DecodeGroup:
-    length = group[0].context_length
+    # Of each sequence: the first key that it sees, and the block that this one lies in.
+    lows = [0 if window is None else max(span.context_length - window, 0) for span in group]
+    skipped = [low // block_size for low in lows]
+    ends = np.array(
+        [span.context_length - skip * block_size for span, skip in zip(group, skipped, strict=True)]
+    )
+    length = int(ends.max())
     blocks = -(-length // block_size)
-    if len(group) == 1:
-        ids = torch.tensor(group[0].block_ids[:blocks], dtype=torch.int64).to(device)
-        return DecodeGroup(first, first + 1, ids, length, None)
     table = np.empty((len(group), blocks), dtype=np.int64)
-    contexts = np.empty(len(group), dtype=np.int64)
-    for index, span in enumerate(group):
-        own = min(len(span.block_ids), blocks)
-        table[index, :own] = span.block_ids[:own]
+    for index, (span, skip) in enumerate(zip(group, skipped, strict=True)):
+        ids = span.block_ids[skip : skip + blocks]
+        table[index, : len(ids)] = ids
         # Padding repeats a block of the sequence's own: another sequence's NaN must not reach it
         # (a masked weight of zero times NaN is NaN).
-        table[index, own:] = span.block_ids[own - 1]
-        contexts[index] = span.context_length
+        table[index, len(ids) :] = ids[-1]
+    starts = np.array(lows) - np.array(skipped) * block_size
     mask = None
-    if contexts[-1] != length:
-        beyond = np.arange(length)[None, :] >= contexts[:, None]
-        bias = np.where(beyond, np.float32(-np.inf), np.float32(0.0))
-        mask = torch.from_numpy(bias).to(device=device, dtype=dtype)[:, None, None, :]
-    ids = torch.from_numpy(table.reshape(-1)).to(device)
-    return DecodeGroup(first, first + len(group), ids, length, mask)
+    if ends.min() != length or starts.any():
+        keys = np.arange(length)[None, :]
+        allowed = (keys < ends[:, None]) & (keys >= starts[:, None])
+        mask = _bias(allowed, dtype, device)[:, None, None, :]
+    block_ids = torch.from_numpy(table.reshape(-1)).to(device)
+    return DecodeGroup(first, first + len(group), block_ids, length, mask)
 
 
 def _fresh_prefill(
@@ -195,18 +236,31 @@ def _fresh_prefill(
 
 
 def _continued_prefill(
-    span: SequenceSpan, first: int, block_size: int, dtype: torch.dtype, device: torch.device
+    span: SequenceSpan,
+    first: int,
+    window: int | None,
+    block_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> list[ContinuedPrefill]:
     before = span.context_length - span.num_rows
     rows_at_once = max(_MAX_MASK_ELEMENTS // span.context_length, 1)
+    if window is not None:
+        rows_at_once = min(rows_at_once, max(window, _MIN_WINDOWED_ROWS))
     parts = []
     for start in range(0, span.num_rows, rows_at_once):
         rows = min(rows_at_once, span.num_rows - start)
-        length = before + start + rows
-        ids = torch.tensor(span.block_ids[: -(-length // block_size)], dtype=torch.int64).to(device)
+        end = before + start + rows
+        low = 0 if window is None else max(end - rows - window + 1, 0)
+        skip = low // block_size
+        length = end - skip * block_size
+        ids = torch.tensor(span.block_ids[skip : -(-end // block_size)], dtype=torch.int64)
         allowed = np.tri(rows, length, length - rows, dtype=bool)
+        if window is not None:
+            allowed &= ~np.tri(rows, length, length - rows - window, dtype=bool)
         mask = _bias(allowed, dtype, device)
-        parts.append(ContinuedPrefill(first + start, first + start + rows, ids, length, mask))
+        place = first + start
+        parts.append(ContinuedPrefill(place, place + rows, ids.to(device), length, mask))
     return parts
 
 

@@ -7,6 +7,9 @@ the `[num_blocks, block_size, kv_heads, head_dim]` views that a GPU kernel takes
 
 Query heads that share a KV head are folded into the row axis instead of repeating keys: with bf16 on a
 CPU, `enable_gqa=True` took ten times as long.
+
+A cache of another dtype than the model's (float8 e4m3) is converted as it is written and read; a prompt's
+own keys pass through that format as well, so that it does not matter how a prompt is cut into chunks.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import (
     AttentionPlan,
     ContinuedPrefill,
@@ -22,15 +26,48 @@ from octavo.kernels.attention_plan import (
 )
 
 
-def write_kv_cache(cache: torch.Tensor, kv: torch.Tensor, slots: torch.Tensor) -> None:
+def write_kv_cache(
+    cache: torch.Tensor, kv: torch.Tensor, slots: torch.Tensor, options: AttentionOptions
+) -> torch.Tensor:
     """Stores keys and values of the step's rows.
 
     Args:
         cache: As in the module docstring; written in place.
         kv: `[tokens, 2, kv_heads, head_dim]`.
         slots: `[tokens]` int64.
+
+    Returns them as the cache gives them back, shape and dtype as `kv`.
     """
-    cache.view(-1, *cache.shape[2:]).index_copy_(0, slots, kv)
+    flat = cache.view(-1, *cache.shape[2:])
+    if cache.dtype == kv.dtype:
+        flat.index_copy_(0, slots, kv)
+        return kv
+    scaled = kv if _is_unscaled(options) else kv / _scales(kv, options)
+    limit = torch.finfo(cache.dtype).max
+    stored = scaled.clamp(-limit, limit).to(cache.dtype)  # float8 e4m3 has no infinity
+    as_bytes(flat).index_copy_(0, slots, as_bytes(stored))
+    return _restored(stored, kv.dtype, options)
+
+
+def as_bytes(cache: torch.Tensor) -> torch.Tensor:
+    """A view that can be indexed: torch cannot gather or scatter float8."""
+    return cache.view(torch.uint8) if cache.dtype is torch.float8_e4m3fn else cache
+
+
+def _is_unscaled(options: AttentionOptions) -> bool:
+    return options.key_scale == 1.0 and options.value_scale == 1.0
+
+
+def _scales(kv: torch.Tensor, options: AttentionOptions) -> torch.Tensor:
+    return kv.new_tensor([options.key_scale, options.value_scale])[:, None, None]
+
+
+def _restored(stored: torch.Tensor, dtype: torch.dtype, options: AttentionOptions) -> torch.Tensor:
+    """`stored` `[..., 2, kv_heads, head_dim]` as `dtype`, times its scales."""
+    if stored.dtype == dtype:
+        return stored
+    restored = stored.to(dtype)
+    return restored if _is_unscaled(options) else restored.mul_(_scales(restored, options))
 
 
 def paged_attention(
@@ -39,31 +76,33 @@ def paged_attention(
     cache: torch.Tensor,
     plan: AttentionPlan,
     *,
-    scale: float,
+    options: AttentionOptions,
     workspace: torch.Tensor,
 ) -> torch.Tensor:
     """Causal attention of each row to its sequence's keys so far.
 
     Args:
         query: `[tokens, query_heads, head_dim]`.
-        kv: This step's keys and values, `[tokens, 2, kv_heads, head_dim]`, already in `cache` as well.
+        kv: This step's keys and values, as `write_kv_cache` returned them.
         cache: As in the module docstring.
-        scale: Multiplies the scores, usually `head_dim ** -0.5`.
+        options: Without `alibi_slopes`; the plan was made for its `sliding_window`.
         workspace: `[at least plan.workspace_blocks, *cache.shape[1:]]`, overwritten.
 
     Returns `[tokens, query_heads * head_dim]`.
     """
     parts = []
-    for work in plan.work:
+    for work in plan.within(options.sliding_window):
         rows = query[work.first : work.last]
         if isinstance(work, DecodeGroup):
-            parts.append(_decode(rows, cache, work, scale, workspace))
+            gathered = _gather(cache, work, rows.shape[0], rows.dtype, options, workspace)
+            parts.append(_decode(rows, gathered, work.mask, options))
         elif isinstance(work, FreshPrefill):
             keys, values = kv[work.first : work.last].unbind(1)
-            parts.append(_prefill(rows, keys, values, work.mask, scale))
+            parts.append(_prefill(rows, keys, values, work.mask, options))
         else:
-            keys, values = _gather(cache, work, 1, workspace).squeeze(0).unbind(1)
-            parts.append(_prefill(rows, keys, values, work.mask, scale))
+            gathered = _gather(cache, work, 1, rows.dtype, options, workspace)
+            keys, values = gathered.squeeze(0).unbind(1)
+            parts.append(_prefill(rows, keys, values, work.mask, options))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -71,26 +110,32 @@ def _gather(
     cache: torch.Tensor,
     work: DecodeGroup | ContinuedPrefill,
     sequences: int,
+    dtype: torch.dtype,
+    options: AttentionOptions,
     workspace: torch.Tensor,
 ) -> torch.Tensor:
-    """`[sequences, length, 2, kv_heads, head_dim]`, a view of `workspace`."""
+    """`[sequences, length, 2, kv_heads, head_dim]` in `dtype`: a view of `workspace` where the cache has
+    that dtype."""
     gathered = workspace[: work.block_ids.shape[0]]
-    torch.index_select(cache, 0, work.block_ids, out=gathered)
-    return gathered.view(sequences, -1, *cache.shape[2:])[:, : work.length]
+    torch.index_select(as_bytes(cache), 0, work.block_ids, out=as_bytes(gathered))
+    shaped = gathered.view(sequences, -1, *cache.shape[2:])[:, : work.length]
+    return _restored(shaped, dtype, options)
 
 
 def _decode(
-    query: torch.Tensor,
-    cache: torch.Tensor,
-    work: DecodeGroup,
-    scale: float,
-    workspace: torch.Tensor,
+    query: torch.Tensor, kv: torch.Tensor, mask: torch.Tensor | None, options: AttentionOptions
 ) -> torch.Tensor:
+    """`query` `[sequences, query_heads, d]`, `kv` `[sequences, length, 2, kv_heads, d]`."""
     sequences, _, head_dim = query.shape
-    kv = _gather(cache, work, sequences, workspace).transpose(1, 3)  # [n, kv_heads, 2, length, d]
-    keys, values = kv.select(2, 0), kv.select(2, 1)
+    by_head = kv.transpose(1, 3)  # [sequences, kv_heads, 2, length, d]
+    keys, values = by_head.select(2, 0), by_head.select(2, 1)
     folded = query.view(sequences, keys.shape[1], -1, head_dim)
-    out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=work.mask, scale=scale)
+    if options.softcap is not None:
+        out = _capped_attention(folded, keys, values, mask, options)
+    else:
+        out = F.scaled_dot_product_attention(
+            folded, keys, values, attn_mask=mask, scale=options.scale
+        )
     return out.reshape(sequences, -1)
 
 
@@ -99,7 +144,7 @@ def _prefill(
     keys: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor | None,
-    scale: float,
+    options: AttentionOptions,
 ) -> torch.Tensor:
     """`query` `[rows, query_heads, d]`, `keys`, `values` `[length, kv_heads, d]`; causal without `mask`."""
     rows, heads, head_dim = query.shape
@@ -109,7 +154,28 @@ def _prefill(
     shape = (kv_heads, group, length, head_dim)
     k = keys.transpose(0, 1).unsqueeze(1).expand(shape)
     v = values.transpose(0, 1).unsqueeze(1).expand(shape)
-    out = F.scaled_dot_product_attention(
-        folded, k, v, attn_mask=mask, is_causal=mask is None, scale=scale
-    )
+    if options.softcap is not None:
+        if mask is None:
+            mask = query.new_full((rows, length), -torch.inf).triu_(1)
+        out = _capped_attention(folded, k, v, mask, options)
+    else:
+        out = F.scaled_dot_product_attention(
+            folded, k, v, attn_mask=mask, is_causal=mask is None, scale=options.scale
+        )
     return out.permute(2, 0, 1, 3).reshape(rows, -1)
+
+
+def _capped_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: AttentionOptions,
+) -> torch.Tensor:
+    """torch's fused attention has no place for a cap on the scores, so these are laid out in full."""
+    cap = options.softcap or 1.0
+    scores = torch.matmul(query, keys.transpose(-1, -2)).mul_(options.scale / cap).tanh_().mul_(cap)
+    if mask is not None:
+        scores.add_(mask)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return torch.matmul(weights, values)

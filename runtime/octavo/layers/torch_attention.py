@@ -35,12 +35,12 @@ class TorchAttentionStep:
             rotated.copy_(spec.head_norm(rotated))
         self.rotary.rotate_(rotated, self.cos, self.sin)
         kv = heads[:, spec.num_heads :].view(-1, 2, spec.num_kv_heads, spec.head_dim)
-        write_kv_cache(cache, kv, self.plan.slots)
+        kv = write_kv_cache(cache, kv, self.plan.slots, spec.options)
         return paged_attention(
             heads[:, : spec.num_heads],
             kv,
             cache,
             self.plan,
-            scale=spec.options.scale,
+            options=spec.options,
             workspace=self.workspace,
         )

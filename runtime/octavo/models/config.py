@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,21 @@ from typing import Any
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.layers.rotary import RopeConfig, RopeScaling
+
+
+class Activation(enum.Enum):
+    """Of the feed-forward blocks' gate, by the names of config.json."""
+
+    SILU = "silu"
+    GELU_TANH = "gelu_pytorch_tanh"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertsConfig:
+    """Mixture of experts: each token runs through `num_per_token` of `num_experts`."""
+
+    num_experts: int
+    num_per_token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +37,13 @@ class DecoderConfig:
         max_position_embeddings: Context in tokens that the model was trained for.
         qkv_bias, output_bias, mlp_bias: Which projections have biases.
         has_head_norm: Queries and keys are normalised per head.
+        has_output_norms: Attention and feed-forward are normalised after as well as before (Gemma 2).
+        has_offset_norms: The norms' weights are stored less one (Gemma).
+        experts: In place of one feed-forward block, or None.
+        attention_scale: Multiplies the scores; None: `head_dim ** -0.5`.
+        attention_softcap, logits_softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
+        embedding_scale: Multiplies the token embeddings.
+        sliding_windows: Of each layer, in tokens, None for full attention; empty when no layer has one.
     """
 
     architecture: str
@@ -39,6 +62,15 @@ class DecoderConfig:
     output_bias: bool = False
     mlp_bias: bool = False
     has_head_norm: bool = False
+    has_output_norms: bool = False
+    has_offset_norms: bool = False
+    activation: Activation = Activation.SILU
+    experts: ExpertsConfig | None = None
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    logits_softcap: float | None = None
+    embedding_scale: float = 1.0
+    sliding_windows: tuple[int | None, ...] = ()
     checkpoint_dtype: str = "float32"
     eos_token_ids: tuple[int, ...] = ()
 
@@ -46,7 +78,8 @@ class DecoderConfig:
     def num_parameters(self) -> int:
         """Weights of the matrices, biases and norms left out."""
         attention = self.hidden_size * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
-        layer = attention + 3 * self.hidden_size * self.intermediate_size
+        blocks = 1 if self.experts is None else self.experts.num_experts
+        layer = attention + blocks * 3 * self.hidden_size * self.intermediate_size
         tables = 1 if self.tie_word_embeddings else 2
         return self.num_layers * layer + tables * self.vocab_size * self.hidden_size
 
@@ -95,14 +128,40 @@ class ConfigReader:
             raise ModelInvalidError(f"config.json: {name} is {value!r}; it must be true or false.")
         return value
 
+    def softcap(self, name: str, default: float | None) -> float | None:
+        """A positive number, or None where the file says null."""
+        if name not in self.raw:
+            return default
+        if self.raw[name] is None:
+            return None
+        value = self.number(name, 0.0)
+        if value <= 0.0:
+            raise ModelInvalidError(
+                f"config.json: {name} is {value:g}; it must be above 0, or null."
+            )
+        return value
+
     def token_ids(self, name: str) -> tuple[int, ...]:
         value = self.raw.get(name)
         values = value if isinstance(value, list) else [value]
         return tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool))
 
-    def decoder(self, architecture: str, **family: bool) -> DecoderConfig:
-        """The fields that all families name alike; `family` adds what differs."""
-        self._refuse_unsupported()
+    def decoder(
+        self,
+        architecture: str,
+        *,
+        ties_by_default: bool = False,
+        activation: str | None = None,
+        **family: Any,
+    ) -> DecoderConfig:
+        """The fields that all families name alike.
+
+        Args:
+            ties_by_default: What a missing `tie_word_embeddings` means.
+            activation: Its name, where the family has a field of its own for it.
+            family: Further fields of `DecoderConfig`.
+        """
+        self._refuse_quantised()
         num_heads = self.integer("num_attention_heads")
         hidden_size = self.integer("hidden_size")
         num_kv_heads = self.integer("num_key_value_heads", num_heads)
@@ -127,23 +186,19 @@ class ConfigReader:
             rms_norm_eps=self.number("rms_norm_eps", 1e-6),
             max_position_embeddings=max_position,
             rope=self._rope(max_position),
-            tie_word_embeddings=self.flag("tie_word_embeddings"),
+            tie_word_embeddings=self.flag("tie_word_embeddings", ties_by_default),
+            activation=_activation(activation or self.raw.get("hidden_act", "silu")),
             checkpoint_dtype=str(self.raw.get("dtype") or self.raw.get("torch_dtype") or "float32"),
             eos_token_ids=self.token_ids("eos_token_id"),
             **family,
         )
 
-    def _refuse_unsupported(self) -> None:
+    def _refuse_quantised(self) -> None:
         if self.raw.get("quantization_config") is not None:
             method = self.raw["quantization_config"].get("quant_method", "unknown")
             raise ModelUnsupportedError(
                 f"config.json: the weights are quantised ({method}), which is not implemented. Use "
                 "the model's bf16 checkpoint."
-            )
-        activation = self.raw.get("hidden_act", "silu")
-        if activation not in ("silu", "swish"):
-            raise ModelUnsupportedError(
-                f"config.json: hidden_act is {activation!r}; only silu is implemented."
             )
 
     def _rope(self, max_position: int) -> RopeConfig:
@@ -179,3 +234,13 @@ class ConfigReader:
             beta_slow=rope.number("beta_slow", 1.0),
             attention_factor=None if attention_factor is None else float(attention_factor),
         )
+
+
+def _activation(name: object) -> Activation:
+    try:
+        return Activation("silu" if name == "swish" else name)
+    except ValueError as error:
+        raise ModelUnsupportedError(
+            f"config.json: hidden_act is {name!r}; implemented are "
+            f"{', '.join(one.value for one in Activation)}."
+        ) from error

@@ -1,14 +1,14 @@
-"""Mistral without a sliding window (v0.2 and later): Llama under another name."""
+"""Mistral: Llama under another name, v0.1 with a sliding window in every layer."""
 
 from __future__ import annotations
 
 from octavo.models.config import ConfigReader, DecoderConfig
-from octavo.models.sliding_window import refuse_sliding_window
+from octavo.models.sliding_window import window_everywhere
 
 ARCHITECTURE = "MistralForCausalLM"
 
 
 def read_config(reader: ConfigReader) -> DecoderConfig:
-    if reader.raw.get("sliding_window") is not None:
-        refuse_sliding_window(ARCHITECTURE)
-    return reader.decoder(ARCHITECTURE)
+    # A file without the field is of v0.1's time, whose class had this window by default.
+    windows = window_everywhere(reader, default=4096)
+    return reader.decoder(ARCHITECTURE, sliding_windows=windows)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from octavo.models.config import ConfigReader, DecoderConfig
-from octavo.models.sliding_window import refuse_sliding_window
+from octavo.models.sliding_window import window_from_layer
 
 ARCHITECTURE = "Qwen2ForCausalLM"
 
 
 def read_config(reader: ConfigReader) -> DecoderConfig:
-    if reader.flag("use_sliding_window"):
-        refuse_sliding_window(ARCHITECTURE)
-    return reader.decoder(ARCHITECTURE, qkv_bias=True)
+    return reader.decoder(ARCHITECTURE, qkv_bias=True, sliding_windows=window_from_layer(reader))

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
-from octavo.models import llama, mistral, qwen2, qwen3
+from octavo.models import gemma2, llama, mistral, mixtral, qwen2, qwen3
 from octavo.models.config import ConfigReader, DecoderConfig, read_json_object
 
 FAMILIES: Mapping[str, Callable[[ConfigReader], DecoderConfig]] = {
-    family.ARCHITECTURE: family.read_config for family in (llama, mistral, qwen2, qwen3)
+    family.ARCHITECTURE: family.read_config
+    for family in (gemma2, llama, mistral, mixtral, qwen2, qwen3)
 }
 
 

@@ -1,14 +1,48 @@
-"""One refusal for all families that may use a sliding window: full attention would answer wrongly."""
+"""Which layers attend within a sliding window, and how wide it is."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Sequence
 
-from octavo.errors import ModelUnsupportedError
+from octavo.errors import ModelInvalidError
+from octavo.models.config import ConfigReader
+
+_KINDS = ("sliding_attention", "full_attention")
 
 
-def refuse_sliding_window(architecture: str) -> NoReturn:
-    raise ModelUnsupportedError(
-        f"config.json: this {architecture} attends within a sliding window, which is not "
-        "implemented. Use a variant with full attention."
-    )
+def window_everywhere(reader: ConfigReader, default: int | None = None) -> tuple[int | None, ...]:
+    """One window for all layers; empty for null. `default` stands in where the field is missing."""
+    if reader.raw.get("sliding_window", default) is None:
+        return ()
+    window = reader.integer("sliding_window", default)
+    return (window,) * reader.integer("num_hidden_layers")
+
+
+def window_from_layer(reader: ConfigReader) -> tuple[int | None, ...]:
+    """Qwen's switch `use_sliding_window`: the layers that `layer_types` names, or without it those from
+    `max_window_layers` on."""
+    if not reader.flag("use_sliding_window") or reader.raw.get("sliding_window") is None:
+        return ()
+    first = reader.raw.get("max_window_layers", 28)
+    if not isinstance(first, int) or first < 0:
+        raise ModelInvalidError(
+            f"config.json: max_window_layers is {first!r}; it must be an integer, 0 or more."
+        )
+    count = reader.integer("num_hidden_layers")
+    return window_by_kind(reader, [_KINDS[layer < first] for layer in range(count)])
+
+
+def window_by_kind(reader: ConfigReader, default_kinds: Sequence[str]) -> tuple[int | None, ...]:
+    """The layers that `layer_types` calls sliding; `default_kinds` stands in where it is missing."""
+    kinds = reader.raw.get("layer_types") or default_kinds
+    if (
+        not isinstance(kinds, Sequence)
+        or len(kinds) != reader.integer("num_hidden_layers")
+        or any(kind not in _KINDS for kind in kinds)
+    ):
+        raise ModelInvalidError(
+            f"config.json: layer_types must name {' or '.join(_KINDS)} for each of the "
+            f"{reader.integer('num_hidden_layers')} layers."
+        )
+    window = reader.integer("sliding_window")
+    return tuple(window if kind == _KINDS[0] else None for kind in kinds)

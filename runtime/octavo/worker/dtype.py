@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from octavo.config import KVCacheDtype
 from octavo.models.config import DecoderConfig
 from octavo.worker.cpu import has_fast_bfloat16
 
@@ -28,3 +29,10 @@ def choose_dtype(wanted: str, config: DecoderConfig, device: torch.device) -> to
     if stored.itemsize == 2 and is_large and has_fast_bfloat16():
         return torch.bfloat16
     return torch.float32
+
+
+def choose_cache_dtype(wanted: KVCacheDtype, dtype: torch.dtype) -> torch.dtype:
+    """Of keys and values; `auto` is `dtype`, the model's."""
+    if wanted.is_fp8:
+        return torch.float8_e4m3fn
+    return torch.bfloat16 if wanted is KVCacheDtype.BFLOAT16 else dtype

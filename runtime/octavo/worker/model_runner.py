@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from octavo.kernels.paged_attention import as_bytes
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.models.decoder import Decoder
@@ -35,6 +36,8 @@ class ModelRunner:
         num_blocks: Of the KV cache, each `block_size` tokens.
         max_model_len: Positions that can occur.
         max_num_batched_tokens: Tokens of one step.
+        dtype: Of the activations.
+        cache_dtype: Of keys and values in the cache; None: `dtype`.
     """
 
     def __init__(
@@ -47,22 +50,28 @@ class ModelRunner:
         max_num_batched_tokens: int,
         device: torch.device,
         dtype: torch.dtype,
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
         config = model.config
         self.model = model
         self.block_size = block_size
         self.num_blocks = num_blocks
         self.max_model_len = max_model_len
+        cache_dtype = cache_dtype or dtype
         block = (block_size, 2, config.num_kv_heads, config.head_dim)
         self._caches = [
-            _zeros((num_blocks, *block), dtype, device) for _ in range(config.num_layers)
+            _zeros((num_blocks, *block), cache_dtype, device) for _ in range(config.num_layers)
         ]
-        self._workspace = torch.empty((1, *block), dtype=dtype, device=device)
+        self._workspace = torch.empty((1, *block), dtype=cache_dtype, device=device)
         self._rotary = RotaryTable(
             config.rope, config.head_dim, max_model_len, dtype=dtype, device=device
         )
         self._builder = StepInputBuilder(
-            max_tokens=max_num_batched_tokens, block_size=block_size, dtype=dtype, device=device
+            max_tokens=max_num_batched_tokens,
+            block_size=block_size,
+            dtype=dtype,
+            device=device,
+            windows=sorted({window for window in config.sliding_windows if window is not None}),
         )
 
     @torch.inference_mode()
@@ -89,7 +98,7 @@ class ModelRunner:
             torch.tensor(side, dtype=torch.int64, device=self._workspace.device)
             for side in zip(*copies, strict=True)
         )
-        for cache in self._caches:
+        for cache in map(as_bytes, self._caches):
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:

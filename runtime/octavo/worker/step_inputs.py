@@ -44,11 +44,19 @@ class StepInputBuilder:
         max_tokens: Of one step.
         block_size: Tokens of a KV block.
         dtype: Of the queries.
+        windows: The sliding windows that layers have.
     """
 
     def __init__(
-        self, *, max_tokens: int, block_size: int, dtype: torch.dtype, device: torch.device
+        self,
+        *,
+        max_tokens: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        windows: Sequence[int] = (),
     ) -> None:
+        self._windows = windows
         self._block_size = block_size
         self._dtype = dtype
         self._device = device
@@ -72,7 +80,12 @@ class StepInputBuilder:
             last_rows[index] = first - 1
         token_ids, positions, slots = self._on_device(first)
         plan = plan_attention(
-            spans, slots, block_size=self._block_size, dtype=self._dtype, device=self._device
+            spans,
+            slots,
+            block_size=self._block_size,
+            dtype=self._dtype,
+            device=self._device,
+            windows=self._windows,
         )
         sampled = [i for i, sequence in enumerate(batch) if sequence.sampling is not None]
         rows: torch.Tensor | None = None

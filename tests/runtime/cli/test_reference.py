@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from octavo.cli.main import run
+from octavo.models.registry import FAMILIES
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.metrics import ServerMetrics
 
@@ -24,6 +25,11 @@ def test_every_flag_of_serve_is_in_the_reference(
     text = (REFERENCE / "cli.md").read_text()
     section = text.split("## `octavo serve MODEL`")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)) == shown
+
+
+def test_every_architecture_is_in_the_reference() -> None:
+    text = (REFERENCE / "cli.md").read_text()
+    assert re.findall(r"^\| `(\w+ForCausalLM)`", text, re.MULTILINE) == sorted(FAMILIES)
 
 
 def test_every_metric_is_in_the_reference() -> None:

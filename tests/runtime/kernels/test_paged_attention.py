@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels import attention_plan
+from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import (
     ContinuedPrefill,
     DecodeGroup,
@@ -32,6 +32,8 @@ class Case:
     spans: list[tuple[int, int]]  # (rows of this step, tokens before it)
     seed: int
     max_mask_elements: int
+    window: int | None
+    softcap: float | None
 
 
 spans = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 90)), min_size=1, max_size=7)
@@ -45,6 +47,8 @@ cases = st.builds(
     spans=st.tuples(decodes, spans).map(lambda pair: pair[0] + pair[1]),
     seed=st.integers(0, 2**20),
     max_mask_elements=st.sampled_from([2**22, 200]),
+    window=st.sampled_from([None, 1, 7, 16, 50, 1000]),
+    softcap=st.sampled_from([None, 0.7]),
 )
 
 
@@ -53,17 +57,22 @@ def in_row_order(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return decode + [p for p in pairs if p[0] > 1 or p[1] == 0]
 
 
-def dense(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def dense(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, options: AttentionOptions
+) -> torch.Tensor:
     """The definition, one row and head at a time. `query` `[rows, heads, d]`, keys `[length, kv, d]`."""
-    rows, heads, head_dim = query.shape
+    rows, heads, _ = query.shape
     length, kv_heads, _ = keys.shape
     out = torch.zeros_like(query)
     for row in range(rows):
-        visible = length - rows + row + 1
+        end = length - rows + row + 1
+        seen = slice(max(end - (options.sliding_window or end), 0), end)
         for head in range(heads):
             kv = head // (heads // kv_heads)
-            scores = keys[:visible, kv] @ query[row, head] / math.sqrt(head_dim)
-            out[row, head] = torch.softmax(scores, 0) @ values[:visible, kv]
+            scores = keys[seen, kv] @ query[row, head] * options.scale
+            if options.softcap is not None:
+                scores = options.softcap * torch.tanh(scores / options.softcap)
+            out[row, head] = torch.softmax(scores, 0) @ values[seen, kv]
     return out.reshape(rows, -1)
 
 
@@ -71,6 +80,9 @@ def dense(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torc
 @given(cases)
 def test_equals_dense_attention(case: Case) -> None:
     torch.manual_seed(case.seed)
+    options = AttentionOptions(
+        case.head_dim**-0.5, sliding_window=case.window, softcap=case.softcap
+    )
     pairs = in_row_order(case.spans)
     blocks_of = [-(-(rows + before) // case.block_size) for rows, before in pairs]
     num_blocks = sum(blocks_of) + 2
@@ -102,6 +114,7 @@ def test_equals_dense_attention(case: Case) -> None:
     query = torch.randn(kv_now.shape[0], heads, case.head_dim)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_plan, "_MAX_MASK_ELEMENTS", case.max_mask_elements)
+        patch.setattr(attention_plan, "_MIN_WINDOWED_ROWS", 5)
         plan = plan_attention(
             [
                 SequenceSpan(rows, rows + before, table)
@@ -111,19 +124,20 @@ def test_equals_dense_attention(case: Case) -> None:
             block_size=case.block_size,
             dtype=torch.float32,
             device=CPU,
+            windows=[case.window] if case.window else [],
         )
-    write_kv_cache(cache, kv_now, plan.slots)
+    write_kv_cache(cache, kv_now, plan.slots, options)
     out = paged_attention(
         query,
         kv_now,
         cache,
         plan,
-        scale=case.head_dim**-0.5,
+        options=options,
         workspace=torch.full((plan.workspace_blocks, *cache.shape[1:]), torch.nan),
     )
     row = 0
     for (rows, _), kv in zip(pairs, contexts, strict=True):
-        expected = dense(query[row : row + rows], kv[:, 0], kv[:, 1])
+        expected = dense(query[row : row + rows], kv[:, 0], kv[:, 1], options)
         torch.testing.assert_close(out[row : row + rows], expected, rtol=1e-4, atol=1e-4)
         row += rows
     assert row == out.shape[0]
@@ -175,6 +189,7 @@ def test_short_fresh_prompts_run_together_and_long_ones_alone() -> None:
 def test_sixteen_bit_formats_agree_with_float32(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     kv_heads, group, head_dim, block_size = 2, 2, 16, 16
+    options = AttentionOptions(scale=0.25)
     pairs = [(1, 60), (1, 33), (9, 0), (4, 20)]
     results = []
     generator = torch.Generator().manual_seed(5)
@@ -187,7 +202,8 @@ def test_sixteen_bit_formats_agree_with_float32(dtype: torch.dtype) -> None:
         spans_ = [SequenceSpan(r, r + b, table[i]) for i, (r, b) in enumerate(pairs)]
         slots = torch.tensor([i * 128 + b + o for i, (r, b) in enumerate(pairs) for o in range(r)])
         plan = plan_attention(spans_, slots, block_size=block_size, dtype=kind, device=CPU)
-        write_kv_cache(cache, kv, plan.slots)
+        write_kv_cache(cache, kv, plan.slots, options)
         workspace = torch.empty((plan.workspace_blocks, *cache.shape[1:]), dtype=kind)
-        results.append(paged_attention(query, kv, cache, plan, scale=0.25, workspace=workspace))
+        out = paged_attention(query, kv, cache, plan, options=options, workspace=workspace)
+        results.append(out)
     torch.testing.assert_close(results[1].float(), results[0], rtol=2e-2, atol=2e-2)

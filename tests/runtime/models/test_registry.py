@@ -10,7 +10,7 @@ import pytest
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.layers.rotary import RopeScaling
-from octavo.models.config import DecoderConfig
+from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
 from octavo.models.registry import read_model_config
 
 LLAMA: dict[str, Any] = {
@@ -34,6 +34,17 @@ LLAMA: dict[str, Any] = {
     "eos_token_id": 128001,
     "torch_dtype": "bfloat16",
 }
+QWEN3: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "use_sliding_window": True,
+    "sliding_window": 4096,
+}
+GEMMA2: dict[str, Any] = {
+    "architectures": ["Gemma2ForCausalLM"],
+    "hidden_size": 3584,
+    "sliding_window": 4096,
+}
+MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
 
 
 def read(folder: Path, *, drop: str | None = None, **changes: Any) -> DecoderConfig:
@@ -55,6 +66,45 @@ def test_llama_3_1_8b_is_read_in_full(tmp_path: Path) -> None:
     assert 8.0e9 < config.num_parameters < 8.1e9
 
 
+def test_mixtral_8x7b_is_read_in_full(tmp_path: Path) -> None:
+    config = read(tmp_path, **MIXTRAL, vocab_size=32000, sliding_window=None)
+    assert config.experts == ExpertsConfig(num_experts=8, num_per_token=2)
+    assert config.sliding_windows == ()
+    assert 46.6e9 < config.num_parameters < 46.8e9
+
+
+def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
+    config = read(tmp_path, **GEMMA2, head_dim=256, query_pre_attn_scalar=224)
+    assert config.sliding_windows == (4096, None) * 16
+    assert (config.attention_softcap, config.logits_softcap) == (50.0, 30.0)
+    assert config.attention_scale == pytest.approx(224**-0.5)
+    assert config.embedding_scale == pytest.approx(3584**0.5)
+    assert config.activation is Activation.GELU_TANH
+    assert config.tie_word_embeddings
+    assert config.has_output_norms
+    assert config.has_offset_norms
+    assert read(tmp_path, **GEMMA2, attn_logit_softcapping=None).attention_softcap is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "windows"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, (4096,) * 32),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": None}, ()),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 512}, (512,) * 32),
+        ({**QWEN3, "use_sliding_window": False}, ()),
+        ({**QWEN3, "sliding_window": None}, ()),
+        (QWEN3, (None,) * 28 + (4096,) * 4),
+        ({**QWEN3, "architectures": ["Qwen2ForCausalLM"], "max_window_layers": 0}, (4096,) * 32),
+        ({**QWEN3, "layer_types": ["sliding_attention", "full_attention"] * 16}, (4096, None) * 16),
+    ],
+)
+def test_sliding_windows_are_read_as_transformers_reads_them(
+    tmp_path: Path, changes: dict[str, Any], windows: tuple[int | None, ...]
+) -> None:
+    assert read(tmp_path, **changes).sliding_windows == windows
+
+
 def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ModelUnsupportedError) as error:
         read(tmp_path, architectures=["GPT2LMHeadModel"])
@@ -69,9 +119,10 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding window"),
-        ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}, "sliding window"),
-        ({"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": True}, "sliding window"),
+        (
+            {"architectures": ["Gemma2ForCausalLM"], "use_bidirectional_attention": True},
+            "use_bidirectional_attention",
+        ),
     ],
 )
 def test_what_would_answer_wrongly_is_refused(
@@ -91,6 +142,12 @@ def test_what_would_answer_wrongly_is_refused(
         ({"rms_norm_eps": True}, "rms_norm_eps"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
         ({"architectures": []}, "architectures"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 0}, "sliding_window is 0"),
+        ({**QWEN3, "layer_types": ["full_attention"]}, "layer_types"),
+        ({**QWEN3, "layer_types": ["chunked_attention"] * 32}, "layer_types"),
+        ({**QWEN3, "max_window_layers": -1}, "max_window_layers is -1"),
+        ({**GEMMA2, "attn_logit_softcapping": 0}, "attn_logit_softcapping is 0"),
+        ({**MIXTRAL, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -30,6 +30,20 @@ YARN_ROPE = {
 }
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
+QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": 23}
+KINDS = ["sliding_attention", "full_attention"]
+# Caps that the scores do reach, and a scale that is not the head size's.
+GEMMA2 = {
+    "head_dim": 16,
+    "sliding_window": 23,
+    "query_pre_attn_scalar": 24,
+    "attn_logit_softcapping": 3.0,
+    "final_logit_softcapping": 4.0,
+    "hidden_activation": "gelu_pytorch_tanh",
+    # Tied, a tiny random model says its last token for ever.
+    "tie_word_embeddings": False,
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
@@ -45,6 +59,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-tied": ("qwen3", {"tie_word_embeddings": True, "head_dim": 16}),
     "qwen2": ("qwen2", {}),
     "mistral": ("mistral", {}),
+    "mistral-window": ("mistral", {"sliding_window": 23}),
+    "qwen2-window": ("qwen2", {**QWEN_WINDOW, "max_window_layers": 1}),
+    "qwen3-window": ("qwen3", {**QWEN_WINDOW, "layer_types": [*KINDS, KINDS[0]]}),
+    "mixtral": ("mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2}),
+    "gemma2": ("gemma2", GEMMA2),
 }
 
 

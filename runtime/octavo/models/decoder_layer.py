@@ -1,0 +1,220 @@
+"""One layer of the decoder: its parts, and how they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.interface import Kernels
+from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
+from octavo.layers.linear import load_linear
+from octavo.layers.mlp import GatedMLP
+from octavo.layers.moe import ExpertLoop, Router, StackedExperts, has_grouped_product
+from octavo.layers.norm import HeadNorm, RMSNorm
+from octavo.loading import WeightSource
+from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
+
+FeedForward = Callable[[torch.Tensor], torch.Tensor]
+
+
+class DecoderLayer:
+    """Attention and feed-forward, each on a normalised copy of the residual stream."""
+
+    __slots__ = ("_attention", "_attention_norm", "_mlp", "_mlp_norm")
+
+    def __init__(
+        self, attention_norm: RMSNorm, attention: Attention, mlp_norm: RMSNorm, mlp: FeedForward
+    ) -> None:
+        self._attention_norm = attention_norm
+        self._attention = attention
+        self._mlp_norm = mlp_norm
+        self._mlp = mlp
+
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        delta: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: AttentionStep,
+    ) -> torch.Tensor:
+        """Adds the layer before (`delta`) and half of this one to `residual`, in place.
+
+        Args:
+            residual: `[tokens, hidden]`.
+            delta: What the layer before returned; None in the first one.
+
+        Returns `[tokens, hidden]`: what is left to be added, so that each sum is one pass with the norm
+        that follows it.
+        """
+        norm = self._attention_norm
+        hidden = norm(residual) if delta is None else norm.add(residual, delta)
+        attended = self._attention(hidden, cache, step)
+        return self._mlp(self._mlp_norm.add(residual, attended))
+
+
+class SandwichLayer:
+    """A `DecoderLayer` that also normalises what attention and feed-forward add (Gemma 2)."""
+
+    __slots__ = ("_attention", "_attention_norms", "_mlp", "_mlp_norms")
+
+    def __init__(
+        self,
+        attention_norms: tuple[RMSNorm, RMSNorm],
+        attention: Attention,
+        mlp_norms: tuple[RMSNorm, RMSNorm],
+        mlp: FeedForward,
+    ) -> None:
+        self._attention_norms = attention_norms
+        self._attention = attention
+        self._mlp_norms = mlp_norms
+        self._mlp = mlp
+
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        delta: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: AttentionStep,
+    ) -> torch.Tensor:
+        """As in `DecoderLayer`."""
+        before, after = self._attention_norms
+        hidden = before(residual) if delta is None else before.add(residual, delta)
+        attended = after(self._attention(hidden, cache, step))
+        before, after = self._mlp_norms
+        return after(self._mlp(before.add(residual, attended)))
+
+
+def load_layer(
+    config: DecoderConfig, source: WeightSource, index: int, kernels: Kernels
+) -> DecoderLayer | SandwichLayer:
+    """Layer `index`, counted from 0."""
+    prefix = f"model.layers.{index}"
+
+    def norm(name: str) -> RMSNorm:
+        return load_norm(config, source, f"{prefix}.{name}", kernels)
+
+    attention = _load_attention(config, source, index)
+    if config.experts is None:
+        names = [f"{prefix}.mlp.{name}_proj" for name in ("gate", "up", "down")]
+        mlp: FeedForward = _load_mlp(config, source, names, kernels)
+    else:
+        mlp = _load_experts(config, config.experts, source, f"{prefix}.block_sparse_moe", kernels)
+    if config.has_output_norms:
+        return SandwichLayer(
+            (norm("input_layernorm"), norm("post_attention_layernorm")),
+            attention,
+            (norm("pre_feedforward_layernorm"), norm("post_feedforward_layernorm")),
+            mlp,
+        )
+    return DecoderLayer(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)
+
+
+def load_norm(config: DecoderConfig, source: WeightSource, name: str, kernels: Kernels) -> RMSNorm:
+    if not config.has_offset_norms:
+        return RMSNorm.load(source, name, config.hidden_size, config.rms_norm_eps, kernels)
+    weight = source.take(f"{name}.weight", (config.hidden_size,))
+    # In float32: near 1, bfloat16 would drop most bits of what is stored.
+    return RMSNorm(weight.float() + 1.0, config.rms_norm_eps, kernels)
+
+
+def _load_attention(config: DecoderConfig, source: WeightSource, index: int) -> Attention:
+    prefix = f"model.layers.{index}.self_attn"
+    query_width = config.num_heads * config.head_dim
+    kv_width = config.num_kv_heads * config.head_dim
+    qkv = load_linear(
+        source,
+        [f"{prefix}.q_proj", f"{prefix}.k_proj", f"{prefix}.v_proj"],
+        in_features=config.hidden_size,
+        out_features=[query_width, kv_width, kv_width],
+        bias=config.qkv_bias,
+    )
+    output = load_linear(
+        source,
+        [f"{prefix}.o_proj"],
+        in_features=query_width,
+        out_features=[config.hidden_size],
+        bias=config.output_bias,
+    )
+    head_norm = None
+    if config.has_head_norm:
+        head_norm = HeadNorm.of(
+            source.take(f"{prefix}.q_norm.weight", (config.head_dim,)),
+            source.take(f"{prefix}.k_norm.weight", (config.head_dim,)),
+            num_query_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads,
+            eps=config.rms_norm_eps,
+        )
+    spec = AttentionSpec(
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        options=AttentionOptions(
+            scale=config.attention_scale or config.head_dim**-0.5,
+            sliding_window=config.sliding_windows[index] if config.sliding_windows else None,
+            softcap=config.attention_softcap,
+        ),
+        head_norm=head_norm,
+    )
+    return Attention(qkv, output, spec)
+
+
+def _load_mlp(
+    config: DecoderConfig, source: WeightSource, names: Sequence[str], kernels: Kernels
+) -> GatedMLP:
+    """`names` are the prefixes of gate, up and down."""
+    width = config.intermediate_size
+    gate_up = load_linear(
+        source,
+        names[:2],
+        in_features=config.hidden_size,
+        out_features=[width, width],
+        bias=config.mlp_bias,
+    )
+    down = load_linear(
+        source,
+        names[2:],
+        in_features=width,
+        out_features=[config.hidden_size],
+        bias=config.mlp_bias,
+    )
+    return GatedMLP(gate_up, down, _gate(config, kernels))
+
+
+def _load_experts(
+    config: DecoderConfig,
+    experts: ExpertsConfig,
+    source: WeightSource,
+    prefix: str,
+    kernels: Kernels,
+) -> FeedForward:
+    hidden, width = config.hidden_size, config.intermediate_size
+    weight = source.take(f"{prefix}.gate.weight", (experts.num_experts, hidden))
+    router = Router(weight, experts.num_per_token)
+    names = [
+        [f"{prefix}.experts.{expert}.{name}" for name in ("w1", "w3", "w2")]
+        for expert in range(experts.num_experts)
+    ]
+    if weight.device.type == "cpu":
+        return ExpertLoop(router, [_load_mlp(config, source, three, kernels) for three in names])
+    gate_up = weight.new_empty(experts.num_experts, 2 * width, hidden)
+    down = weight.new_empty(experts.num_experts, hidden, width)
+    # Filled tensor by tensor: beside the stacks, one expert's tensor at a time is in memory.
+    for index, (gate_name, up_name, down_name) in enumerate(names):
+        gate_up[index, :width] = source.take(f"{gate_name}.weight", (width, hidden))
+        gate_up[index, width:] = source.take(f"{up_name}.weight", (width, hidden))
+        down[index] = source.take(f"{down_name}.weight", (hidden, width))
+    return StackedExperts(
+        router,
+        gate_up,
+        down,
+        _gate(config, kernels),
+        has_grouped_product=has_grouped_product(gate_up),
+    )
+
+
+def _gate(config: DecoderConfig, kernels: Kernels) -> Callable[[torch.Tensor], torch.Tensor]:
+    if config.activation is Activation.GELU_TANH:
+        return kernels.gelu_and_mul
+    return kernels.silu_and_mul
