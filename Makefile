@@ -66,13 +66,14 @@ demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cor
 bench: $(VENV)/.dev ## the CPU benchmarks, as ratios to transformers in the same run
 	@$(PY) -m benchmarks.cpu
 
-UV_COMPILE := $(VENV)/bin/uv pip compile pyproject.toml --python-version 3.11 \
+UV_COMPILE := $(VENV)/bin/uv pip compile --python-version 3.11 \
   --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate --no-header --quiet
-lock: $(VENV)/.tools ## resolve the dependencies anew into locks/
-	@echo "== locks/dev.txt"; $(UV_COMPILE) --extra operator --extra runtime --extra dev -o locks/dev.txt
-	@echo "== locks/operator.txt"; $(UV_COMPILE) --extra operator -c locks/dev.txt -o locks/operator.txt
-	@echo "== locks/runtime.txt"; $(UV_COMPILE) --extra runtime -c locks/dev.txt -o locks/runtime.txt
-	@echo "== locks/tools.txt"; $(UV_COMPILE) --extra dev -c locks/dev.txt -o locks/tools.txt
+lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/tools.txt
+	@echo "== locks/dev.txt"; $(UV_COMPILE) pyproject.toml --extra operator --extra runtime --extra dev -o locks/dev.txt
+	@echo "== locks/operator.txt"; $(UV_COMPILE) pyproject.toml --extra operator -c locks/dev.txt -o locks/operator.txt
+	@echo "== locks/runtime.txt"; $(UV_COMPILE) pyproject.toml --extra runtime -c locks/dev.txt -o locks/runtime.txt
+	@echo "== locks/tools.txt"; $(UV_COMPILE) pyproject.toml --extra dev -c locks/dev.txt -o locks/tools.txt
+	@echo "== images/tools.txt"; $(UV_COMPILE) images/tools.in -c locks/dev.txt -o images/tools.txt
 
 clean: ## remove what the build made here (clusters and caches stay: make cluster-down)
 	@rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -126,7 +126,8 @@ def ensure_cluster(
     """
     layout = cache_layout()
     running = engine.running_engine(layout)
-    preflight.check(preflight.look(layout, running))
+    is_new = not (layout.cluster(name) / "cluster.json").exists()
+    preflight.check(preflight.look(layout, running, max(1, workers) if is_new else 0))
     with exclusive(layout):
         docker = engine.ensure_engine(layout)
         if not _is_whole(docker, name, layout):

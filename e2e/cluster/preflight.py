@@ -15,14 +15,19 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.node_image import built_reference
 from e2e.cluster.paths import LONGEST_CACHE_PATH, Layout
 
-FIRST_UP_BYTES = 15 * 1000**3
-NEXT_UP_BYTES = 6 * 1000**3
+ALL_BUILDS_BYTES = 20 * 1000**3
+"""Go's modules and build cache, the programs and the node image, at the peak of a bare machine."""
+NODE_IMAGE_BYTES = 4 * 1000**3
+POD_NODE_BYTES = 6 * 1000**3
+"""The runtime's image on a node that takes pods, and what the node writes."""
+PULL_BYTES = 3 * 1000**3
+"""Compressed layers of the runtime's image, until they are unpacked."""
 _NEEDED_PROGRAMS = ("apt-get", "dpkg-deb", "unshare", "tar", "ldd", "chroot")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was found on the machine; `free_bytes` where the cache lies."""
+    """What was found on the machine; `free_bytes` where the cache lies, `new_pod_nodes` to come."""
 
     system: str
     architecture: str
@@ -34,10 +39,11 @@ class Machine:
     missing_tools: Sequence[str]
     cache: Path
     free_bytes: int
+    new_pod_nodes: int
     missing_programs: Sequence[str]
 
 
-def look(layout: Layout, engine: Engine | None) -> Machine:
+def look(layout: Layout, engine: Engine | None, new_pod_nodes: int) -> Machine:
     """Look at the machine; `engine` is the one that runs, if any."""
     existing = next(path for path in (layout.root, *layout.root.parents) if path.exists())
     return Machine(
@@ -54,6 +60,7 @@ def look(layout: Layout, engine: Engine | None) -> Machine:
         missing_tools=binaries.missing(layout),
         cache=layout.root,
         free_bytes=shutil.disk_usage(existing).free,
+        new_pod_nodes=new_pod_nodes,
         missing_programs=[name for name in _NEEDED_PROGRAMS if not _is_installed(name)],
     )
 
@@ -80,13 +87,23 @@ def problems(machine: Machine) -> list[str]:
             f"The cache's path {machine.cache} has {len(str(machine.cache))} characters and may "
             f"have {LONGEST_CACHE_PATH}: set OCTAVO_CACHE to a shorter one."
         )
-    needed = NEXT_UP_BYTES if machine.has_node_image else FIRST_UP_BYTES
+    needed = needed_bytes(machine)
     if machine.free_bytes < needed:
         found.append(
             f"{machine.cache} has {machine.free_bytes / 1e9:.1f} GB free and "
             f"{needed / 1e9:.0f} GB are needed: free some, or set OCTAVO_CACHE to another disk."
         )
     return found
+
+
+def needed_bytes(machine: Machine) -> int:
+    """Free disk that `up` and the pods after it need; a build's temporary files are gone by then."""
+    building = 0
+    if not machine.has_node_image:
+        has_tools = machine.has_docker or machine.has_built_binaries
+        building = NODE_IMAGE_BYTES if has_tools else ALL_BUILDS_BYTES
+    running = machine.new_pod_nodes * POD_NODE_BYTES + PULL_BYTES if machine.new_pod_nodes else 0
+    return max(building, running)
 
 
 def check(machine: Machine) -> None:

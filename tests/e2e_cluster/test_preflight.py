@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.preflight import FIRST_UP_BYTES, Machine, check, problems
+from e2e.cluster.preflight import ALL_BUILDS_BYTES, Machine, check, needed_bytes, problems
 
 BARE_DEBIAN = Machine(
     system="Linux",
@@ -21,6 +21,7 @@ BARE_DEBIAN = Machine(
     missing_tools=("kind", "kubectl", "helm"),
     cache=Path("/root/.cache/octavo"),
     free_bytes=100 * 1000**3,
+    new_pod_nodes=1,
     missing_programs=(),
 )
 
@@ -64,10 +65,18 @@ def test_missing_programs_are_named() -> None:
 
 
 def test_too_little_disk_says_what_is_free_and_what_is_needed() -> None:
-    [problem] = problems(dataclasses.replace(BARE_DEBIAN, free_bytes=FIRST_UP_BYTES - 1))
-    assert "15.0 GB free and 15 GB are needed" in problem
-    known = dataclasses.replace(BARE_DEBIAN, free_bytes=FIRST_UP_BYTES - 1, has_node_image=True)
-    assert problems(known) == []
+    [problem] = problems(dataclasses.replace(BARE_DEBIAN, free_bytes=ALL_BUILDS_BYTES - 1))
+    assert "20.0 GB free and 20 GB are needed" in problem
+
+
+def test_built_programs_spare_their_room_and_each_new_node_wants_its_own() -> None:
+    warm = dataclasses.replace(BARE_DEBIAN, has_built_binaries=True)
+    one, two = (
+        needed_bytes(dataclasses.replace(warm, new_pod_nodes=count)) / 1e9 for count in (1, 2)
+    )
+    assert (one, two) == (9, 15)
+    running = dataclasses.replace(warm, has_docker=True, has_node_image=True, new_pod_nodes=0)
+    assert needed_bytes(running) == 0
 
 
 def test_a_cache_path_too_long_for_sockets_is_refused() -> None:

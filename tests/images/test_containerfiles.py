@@ -106,3 +106,18 @@ def test_the_operators_lock_holds_no_model_code() -> None:
     locked = {name for name, _ in requirement_blocks(lock)}
     assert "kopf" in locked
     assert not {n for n in locked if re.match(r"torch|triton|nvidia|transformers|numpy", n)}
+
+
+def test_builds_use_the_versions_that_development_uses() -> None:
+    """`make lock` resolves both: a forgotten one would build images with another uv."""
+
+    def pins(lock: str) -> dict[str, str]:
+        blocks = requirement_blocks((REPOSITORY_ROOT / lock).read_text())
+        return {name: text.split()[0].partition("==")[2] for name, text in blocks}
+
+    development = pins("locks/dev.txt")
+    shared = {
+        name: version for name, version in pins("images/tools.txt").items() if name in development
+    }
+    assert "uv" in shared
+    assert shared == {name: development[name] for name in shared}
