@@ -7,11 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 
 import msgspec
+from octavo.engine.output_processor import Delta
+from octavo.outputs import CompletionOutput, Logprob
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.engine.output_processor import Delta
-from octavo.outputs import CompletionOutput, Logprob
 from octavo.server.generation import Generation, Generator, PromptRun
 from octavo.server.prompts import PromptBuilder
 from octavo.server.protocol import ChatCompletionRequest
@@ -24,7 +24,7 @@ from octavo.server.responses import (
     ToolCallOut,
     chat_logprobs,
 )
-from octavo.server.streaming import EventStream, running
+from octavo.server.streaming import answered, chunk_events
 from octavo.server.tools import ToolCallParser
 
 _encode = msgspec.json.Encoder().encode
@@ -48,12 +48,7 @@ async def chat_completion(
         response_id, http_request.scope["request_id"], [PromptRun(prompt, sampling)]
     )
     answer = _ChatAnswer(request, response_id, num_top)
-    if request.stream:
-        return EventStream(generation, answer.events(generation))
-    async with running(generation, http_request.receive):
-        async for _ in generation.deltas():
-            pass
-    return Response(answer.whole(generation), media_type="application/json")
+    return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
 class _ChatAnswer:
@@ -103,30 +98,20 @@ class _ChatAnswer:
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
         return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
 
-    async def events(self, generation: Generation) -> AsyncIterator[bytes]:
-        """One item for each wake-up: all chunks that are due, in one piece."""
+    def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(
-            {
-                "id": self._id,
-                "object": "chat.completion.chunk",
-                "created": self._created,
-                "model": self._model,
-                "system_fingerprint": None,
-            },
-            has_usage=self._has_usage,
+            "chat.completion.chunk", self._id, self._created, self._model, has_usage=self._has_usage
         )
         parsers: dict[int, ToolCallParser | None] = {}
-        async for deltas in generation.deltas():
-            chunks: list[bytes] = []
-            for index, delta in deltas:
-                if index not in parsers:
-                    parsers[index] = ToolCallParser() if self._may_call_tools else None
-                    chunks.append(encoder.choice(index, _ROLE_FIELD, None, None))
-                chunks += self._chunks(encoder, index, delta, parsers[index])
-            if chunks:
-                yield b"".join(chunks)
-        if self._has_usage:
-            yield encoder.usage(generation.usage)
+
+        def chunks(index: int, delta: Delta) -> list[bytes]:
+            role = []
+            if index not in parsers:
+                parsers[index] = ToolCallParser() if self._may_call_tools else None
+                role.append(encoder.choice(index, _ROLE_FIELD, None, None))
+            return role + self._chunks(encoder, index, delta, parsers[index])
+
+        return chunk_events(generation, encoder, chunks)
 
     def _chunks(
         self, encoder: ChunkEncoder, index: int, delta: Delta, parser: ToolCallParser | None

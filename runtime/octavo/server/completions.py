@@ -7,11 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 
 import msgspec
+from octavo.engine.output_processor import Delta
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.engine.output_processor import Delta
-from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.server.api_errors import invalid_value, unsupported
 from octavo.server.generation import Generation, Generator, PromptRun
 from octavo.server.prompts import Prompt, PromptBuilder
@@ -22,7 +22,7 @@ from octavo.server.responses import (
     CompletionChoice,
     completion_logprobs,
 )
-from octavo.server.streaming import EventStream, running
+from octavo.server.streaming import answered, chunk_events
 
 _encode = msgspec.json.Encoder().encode
 _DEFAULT_MAX_TOKENS = 16
@@ -42,12 +42,7 @@ async def completion(
     generation = generator.generate(response_id, http_request.scope["request_id"], runs)
     echoes = [_echo(request, prompts, prompt) for prompt in given]
     answer = _CompletionAnswer(request, response_id, echoes)
-    if request.stream:
-        return EventStream(generation, answer.events(generation))
-    async with running(generation, http_request.receive):
-        async for _ in generation.deltas():
-            pass
-    return Response(answer.whole(generation), media_type="application/json")
+    return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
 def _check_logprobs(request: CompletionRequest) -> None:
@@ -111,34 +106,23 @@ class _CompletionAnswer:
             )
         )
 
-    async def events(self, generation: Generation) -> AsyncIterator[bytes]:
-        """One item for each wake-up: all chunks that are due, in one piece."""
+    def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(
-            {
-                "id": self._id,
-                "object": "text_completion",
-                "created": self._created,
-                "model": self._model,
-                "system_fingerprint": None,
-            },
-            has_usage=self._has_usage,
+            "text_completion", self._id, self._created, self._model, has_usage=self._has_usage
         )
         lengths: dict[int, int] = {}
-        async for deltas in generation.deltas():
-            chunks: list[bytes] = []
-            for index, delta in deltas:
-                if index not in lengths:
-                    lengths[index] = 0
-                    if echo := self._echoes[index // self._n]:
-                        chunks.append(encoder.choice(index, _text_field(echo), None, None))
-                chunk = self._chunk(encoder, index, delta, lengths[index])
-                lengths[index] += len(delta.text)
-                if chunk is not None:
-                    chunks.append(chunk)
-            if chunks:
-                yield b"".join(chunks)
-        if self._has_usage:
-            yield encoder.usage(generation.usage)
+
+        def chunks(index: int, delta: Delta) -> list[bytes]:
+            found = []
+            if index not in lengths:
+                lengths[index] = 0
+                if echo := self._echoes[index // self._n]:
+                    found.append(encoder.choice(index, _text_field(echo), None, None))
+            chunk = self._chunk(encoder, index, delta, lengths[index])
+            lengths[index] += len(delta.text)
+            return found if chunk is None else [*found, chunk]
+
+        return chunk_events(generation, encoder, chunks)
 
     def _chunk(self, encoder: ChunkEncoder, index: int, delta: Delta, offset: int) -> bytes | None:
         reason = delta.finish_reason

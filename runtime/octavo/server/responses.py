@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-
 from octavo.outputs import Logprob
 
 DONE = b"data: [DONE]\n\n"
@@ -180,13 +179,23 @@ class ChunkEncoder:
     """Encodes the server-sent events of one stream.
 
     Args:
-        head: The constant fields of every chunk (`id`, `object`, `created`, `model`).
+        kind: `object` of every chunk; this, `id`, `created` and `model` are constant.
         has_usage: With `include_usage` every chunk carries `usage`, null but for the last one.
     """
 
-    __slots__ = ("_head", "_tail")
+    __slots__ = ("_head", "_tail", "has_usage")
 
-    def __init__(self, head: dict[str, Any], *, has_usage: bool) -> None:
+    def __init__(
+        self, kind: str, response_id: str, created: int, model: str, *, has_usage: bool
+    ) -> None:
+        head = {
+            "id": response_id,
+            "object": kind,
+            "created": created,
+            "model": model,
+            "system_fingerprint": None,
+        }
+        self.has_usage = has_usage
         self._head = b"data: " + msgspec.json.encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if has_usage else b"]}\n\n"
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import structlog
+from octavo.engine.output_processor import Delta
+from octavo.errors import OctavoError
+from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.errors import OctavoError
 from octavo.server.api_errors import ApiError, from_octavo_error, internal_error
 from octavo.server.asgi import Receive, Scope, Send
 from octavo.server.body import ClientDisconnectedError
 from octavo.server.generation import Generation
-from octavo.server.responses import DONE, error_event
+from octavo.server.responses import DONE, ChunkEncoder, error_event
 
 log = structlog.get_logger("octavo.server")
 
@@ -46,6 +49,44 @@ async def _cancel_on_disconnect(generation: Generation, receive: Receive) -> Non
     while (await receive())["type"] != "http.disconnect":
         pass
     generation.cancel()
+
+
+class Answer(Protocol):
+    """One generation in the shape that a route promises."""
+
+    def whole(self, generation: Generation) -> bytes:
+        """The body of an answer in one piece, once the generation has ended."""
+        ...
+
+    def events(self, generation: Generation) -> AsyncIterator[bytes]:
+        """The events of a stream, without the last word."""
+        ...
+
+
+async def answered(
+    answer: Answer, generation: Generation, request: Request, *, is_stream: bool
+) -> Response:
+    """Runs `generation` and answers: whole when it has ended, or as a stream from its first token."""
+    if is_stream:
+        return EventStream(generation, answer.events(generation))
+    async with running(generation, request.receive):
+        async for _ in generation.deltas():
+            pass
+    return Response(answer.whole(generation), media_type="application/json")
+
+
+async def chunk_events(
+    generation: Generation, encoder: ChunkEncoder, chunks: Callable[[int, Delta], list[bytes]]
+) -> AsyncIterator[bytes]:
+    """One item for each wake-up: all chunks that are due, in one piece; at the end the usage.
+
+    `chunks(index, delta)` encodes what one delta of choice `index` adds; it may be nothing.
+    """
+    async for deltas in generation.deltas():
+        if due := b"".join(chunk for index, delta in deltas for chunk in chunks(index, delta)):
+            yield due
+    if encoder.has_usage:
+        yield encoder.usage(generation.usage)
 
 
 class EventStream(Response):

@@ -3,18 +3,22 @@ from __future__ import annotations
 import json
 
 from octavo.outputs import Logprob
+
 from octavo.server.responses import ChunkEncoder, Usage, chat_logprobs, completion_logprobs
 
 
 def test_a_chunk_is_valid_json_whatever_the_text() -> None:
-    encoder = ChunkEncoder({"id": "x", "model": 'a"b'}, has_usage=True)
+    encoder = ChunkEncoder("text_completion", "x", 7, 'a"b', has_usage=True)
     chunk = encoder.choice(2, b'"text":' + json.dumps('"\n\u2028').encode(), "stop", None)
     assert chunk.startswith(b"data: ")
     assert chunk.endswith(b"\n\n")
     assert chunk.count(b"\n") == 2
     assert json.loads(chunk[6:]) == {
         "id": "x",
+        "object": "text_completion",
+        "created": 7,
         "model": 'a"b',
+        "system_fingerprint": None,
         "choices": [{"index": 2, "text": '"\n\u2028', "logprobs": None, "finish_reason": "stop"}],
         "usage": None,
     }
