@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
 from octavo.layers.mlp import GatedMLP
+from octavo.loading import WeightSource
 
 
 class Router:
@@ -110,6 +111,30 @@ class StackedExperts:
             inner = self._gate(F.linear(x, self._gate_up[index]))
             out.addcmul_(F.linear(inner, self._down[index]), weights[:, index, None])
         return out.to(x.dtype)
+
+
+def stack_experts(
+    source: WeightSource,
+    names: Sequence[Sequence[str]],
+    hidden: int,
+    width: int,
+    *,
+    like: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights of `StackedExperts`, filled tensor by tensor: beside the stacks one tensor at a time is
+    in memory.
+
+    Args:
+        names: Of each expert, the parameter prefixes of gate, up and down.
+        like: Gives device and dtype.
+    """
+    gate_up = like.new_empty(len(names), 2 * width, hidden)
+    down = like.new_empty(len(names), hidden, width)
+    for index, (gate_name, up_name, down_name) in enumerate(names):
+        gate_up[index, :width] = source.take(f"{gate_name}.weight", (width, hidden))
+        gate_up[index, width:] = source.take(f"{up_name}.weight", (width, hidden))
+        down[index] = source.take(f"{down_name}.weight", (hidden, width))
+    return gate_up, down
 
 
 def has_grouped_product(weight: torch.Tensor) -> bool:

@@ -26,7 +26,9 @@ class Decoder:
         table = (config.vocab_size, config.hidden_size)
         self._embedding = source.take("model.embed_tokens.weight", table)
         # Rounded as the activations are, which is what the models were trained with.
-        self._embedding_scale = self._embedding.new_tensor(config.embedding_scale).item()
+        self._embedding_scale = torch.tensor(
+            config.embedding_scale, dtype=self._embedding.dtype
+        ).item()
         self._layers = [load_layer(config, source, i, kernels) for i in range(config.num_layers)]
         self._norm = load_norm(config, source, "model.norm", kernels)
         self._head: Linear

@@ -11,7 +11,13 @@ from octavo.kernels.interface import Kernels
 from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
 from octavo.layers.linear import load_linear
 from octavo.layers.mlp import GatedMLP
-from octavo.layers.moe import ExpertLoop, Router, StackedExperts, has_grouped_product
+from octavo.layers.moe import (
+    ExpertLoop,
+    Router,
+    StackedExperts,
+    has_grouped_product,
+    stack_experts,
+)
 from octavo.layers.norm import HeadNorm, RMSNorm
 from octavo.loading import WeightSource
 from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
@@ -198,13 +204,7 @@ def _load_experts(
     ]
     if weight.device.type == "cpu":
         return ExpertLoop(router, [_load_mlp(config, source, three, kernels) for three in names])
-    gate_up = weight.new_empty(experts.num_experts, 2 * width, hidden)
-    down = weight.new_empty(experts.num_experts, hidden, width)
-    # Filled tensor by tensor: beside the stacks, one expert's tensor at a time is in memory.
-    for index, (gate_name, up_name, down_name) in enumerate(names):
-        gate_up[index, :width] = source.take(f"{gate_name}.weight", (width, hidden))
-        gate_up[index, width:] = source.take(f"{up_name}.weight", (width, hidden))
-        down[index] = source.take(f"{down_name}.weight", (hidden, width))
+    gate_up, down = stack_experts(source, names, hidden, width, like=weight)
     return StackedExperts(
         router,
         gate_up,
