@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.console import make_console
 from benchmarks.cpu.baselines import find_llama_cpp, llama_cpp_baseline, transformers_baseline
 from benchmarks.cpu.hardware import describe_hardware
 from benchmarks.cpu.models import BenchmarkModel, Quantization, demo_model, qwen3_0_6b
 from benchmarks.cpu.processes import Server
 from benchmarks.cpu.rounds import Row, compare
 
-console = Console()
+console = make_console()
 
 
 class ModelChoice(enum.Enum):
@@ -60,8 +60,8 @@ def run_model(
         flags = ["--quantization", model.quantization.value]
     with contextlib.ExitStack() as stack:
         baselines = [
-            transformers_baseline(model, dtype, threads, work)
-            for dtype in model.transformers_dtypes
+            transformers_baseline(model, dtype, 1 if is_one_thread else threads, work)
+            for dtype, is_one_thread in model.transformers_forms
         ]
         if model.has_gguf and llama_cpp is not None:
             baselines.append(llama_cpp_baseline(model, llama_cpp, threads, work))

@@ -76,7 +76,7 @@ def transformers_baseline(model: BenchmarkModel, dtype: str, threads: int, work:
         "transformers",
         [sys.executable, "-m", "benchmarks.cpu.baseline", str(model.folder), dtype, weights]
         + [str(threads)],
-        work / f"transformers-{model.name}-{dtype}.log",
+        work / f"transformers-{model.name}-{dtype}-{threads}.log",
     )
 
 

@@ -50,7 +50,8 @@ class BenchmarkModel:
     """A model folder, the baselines that fit it, and the load.
 
     Args:
-        transformers_dtypes: That transformers may choose from; empty leaves transformers out.
+        transformers_forms: Dtype, and whether on one thread alone; the fastest counts. Empty leaves
+            transformers out.
         has_gguf: llama.cpp runs it too, with random weights of the same shapes.
         concurrencies: Requests at once, unless the command line says otherwise.
     """
@@ -58,7 +59,7 @@ class BenchmarkModel:
     name: str
     folder: Path
     dummy_weights: bool
-    transformers_dtypes: tuple[str, ...]
+    transformers_forms: tuple[tuple[str, bool], ...]
     prompt_tokens: int
     output_tokens: int
     concurrencies: tuple[int, ...]
@@ -67,9 +68,8 @@ class BenchmarkModel:
 
 
 def demo_model() -> BenchmarkModel:
-    return BenchmarkModel(
-        "builtin-demo", DEMO, False, ("float32", "bfloat16"), 32, 128, concurrencies=(1, 8, 32)
-    )
+    forms = (("float32", False), ("float32", True), ("bfloat16", False))
+    return BenchmarkModel("builtin-demo", DEMO, False, forms, 32, 128, concurrencies=(1, 8, 32))
 
 
 def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> BenchmarkModel:
@@ -89,7 +89,7 @@ def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> Be
         f"qwen3-0.6b-shape{'-' + quantization.value if is_quantised else ''}",
         folder,
         dummy_weights=True,
-        transformers_dtypes=() if is_quantised else ("bfloat16",),
+        transformers_forms=() if is_quantised else (("bfloat16", False),),
         prompt_tokens=64,
         output_tokens=128,
         concurrencies=(1, 8),

@@ -14,18 +14,14 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 
+from benchmarks.console import make_console
 from benchmarks.gpu.models import CONFIGS
 from benchmarks.gpu.plan import MODELS, SMOKE_MODELS, TOTAL_SECONDS, make_plan
 from benchmarks.gpu.report import print_report, print_tables, to_json
 from benchmarks.gpu.runner import Runner
 
-console = Console()
-if not console.is_terminal:
-    console = Console(
-        width=150
-    )  # a file or a pipe has no width, and tables cut to 80 columns say little
+console = make_console()
 
 
 def _split(text: str) -> list[str]:

@@ -41,7 +41,7 @@ SECTIONS = (
     Section("generate_batch", Group.TRANSFORMERS, 60, only_first_model=True),
 )
 MODELS = ("llama-3.1-8b", "qwen3-0.6b", "mixtral-8x7b")
-SMOKE_MODELS = ("tiny-llama",)
+SMOKE_MODELS = ("tiny-llama", "tiny-mixtral")
 TOTAL_SECONDS = 580.0
 
 
