@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +12,6 @@ from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.errors import DeviceFaultError, InvalidConfigurationError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
-from octavo.models.config import DecoderConfig
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
 from octavo.worker import cpu
@@ -29,13 +25,12 @@ from octavo.worker.batch import (
     ScheduledSequence,
     StepBatch,
 )
-from octavo.worker.dtype import choose_dtype
-from octavo.worker.memory import KVCacheSize, bytes_per_block, size_kv_cache
+from octavo.worker.dtype import choose_cache_dtype, choose_dtype
+from octavo.worker.memory import check_weights_fit
 from octavo.worker.model_runner import ModelRunner
-from octavo.worker.profile import cuda_cache_budget, warm_up
+from octavo.worker.profile import warm_up
 from octavo.worker.sampler import Sampler
-
-logger = logging.getLogger(__name__)
+from octavo.worker.start_up import PhaseTimer, executor_info, size_cache
 
 # On a CPU the KV cache shares memory with the API process, the page cache and other programs.
 _CPU_CACHE_SHARE = 0.4
@@ -49,20 +44,12 @@ def create_executor(
 
     Args:
         config: `config.model` is a resolved folder.
-        on_phase: Called as each phase starts: load, profile, warmup.
+        on_phase: Called as each phase starts: load, profile, warmup, and on a GPU capture.
 
     Raises `ModelInvalidError`, `ModelUnsupportedError`, `OutOfMemoryError` or
     `InvalidConfigurationError`.
     """
-    phases: dict[str, float] = {}
-
-    @contextmanager
-    def phase(name: str) -> Iterator[None]:
-        on_phase(name)
-        started = time.monotonic()
-        yield
-        phases[name] = time.monotonic() - started
-
+    phase = PhaseTimer(on_phase)
     with phase("load"):
         device = _choose_device(config.device)
         model_config = read_model_config(Path(config.model))
@@ -71,12 +58,28 @@ def create_executor(
             torch.set_num_threads(
                 cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
             )
+        else:
+            free, total = torch.cuda.mem_get_info(device)
+            check_weights_fit(
+                num_parameters=model_config.num_parameters,
+                element_bytes=dtype.itemsize,
+                free_bytes=free,
+                total_bytes=total,
+                utilization=config.gpu_memory_utilization,
+            )
         with torch.inference_mode():
             weights = _open_weights(config, device, dtype)
             model = Decoder(model_config, weights, kernels_for(device))
+    if device.type == "cuda":
+        from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
+        from octavo.worker.gpu_executor import start_gpu_executor
+
+        return start_gpu_executor(
+            config, model, gpu_kernels, device=device, dtype=dtype, phase=phase
+        )
     with phase("profile"):
-        budget = _cache_budget(config, model, device, dtype)
-        size = _size_cache(config, model_config, dtype, budget)
+        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+        size = size_cache(config, model_config, cache_dtype, _cpu_cache_budget(config))
         runner = ModelRunner(
             model,
             num_blocks=size.num_blocks,
@@ -85,18 +88,18 @@ def create_executor(
             max_num_batched_tokens=config.max_num_batched_tokens,
             device=device,
             dtype=dtype,
+            cache_dtype=cache_dtype,
         )
     with phase("warmup"):
         warm_up(runner, config.max_num_seqs)
-    info = ExecutorInfo(
-        max_model_len=size.max_model_len,
-        num_kv_blocks=size.num_blocks,
-        block_size=config.block_size,
-        vocab_size=model_config.vocab_size,
-        eos_token_ids=model_config.eos_token_ids,
-        dtype=str(dtype).removeprefix("torch."),
-        device=str(device),
-        phases=phases,
+    info = executor_info(
+        config,
+        model_config,
+        size,
+        dtype=dtype,
+        device=device,
+        phases=phase.seconds,
+        is_asynchronous=False,
     )
     return TorchExecutor(runner, Sampler(config.seed), info)
 
@@ -160,42 +163,9 @@ def _open_weights(config: EngineConfig, device: torch.device, dtype: torch.dtype
     return SafetensorsWeights(Path(config.model), dtype=dtype, device=device)
 
 
-def _cache_budget(
-    config: EngineConfig,
-    model: Decoder,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> int:
+def _cpu_cache_budget(config: EngineConfig) -> int:
     """Bytes for keys and values."""
     if config.kv_cache_memory_bytes is not None:
         return config.kv_cache_memory_bytes
-    if device.type == "cuda":
-        return cuda_cache_budget(config, model, device, dtype)
     free = int(cpu.available_memory_bytes() * _CPU_CACHE_SHARE)
     return min(free, _CPU_CACHE_LIMIT_BYTES)
-
-
-def _size_cache(
-    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, budget_bytes: int
-) -> KVCacheSize:
-    size = size_kv_cache(
-        budget_bytes=budget_bytes,
-        block_bytes=bytes_per_block(
-            block_size=config.block_size,
-            num_layers=shape.num_layers,
-            num_kv_heads=shape.num_kv_heads,
-            head_dim=shape.head_dim,
-            element_bytes=dtype.itemsize,
-        ),
-        block_size=config.block_size,
-        max_num_seqs=config.max_num_seqs,
-        model_max_len=shape.max_position_embeddings,
-        wanted_max_len=config.max_model_len,
-    )
-    if size.is_capped:
-        logger.warning(
-            "max_model_len is %d, not the model's %d: more does not fit the KV cache.",
-            size.max_model_len,
-            shape.max_position_embeddings,
-        )
-    return size

@@ -64,6 +64,36 @@ def size_kv_cache(
     )
 
 
+def check_weights_fit(
+    *,
+    num_parameters: int,
+    element_bytes: int,
+    free_bytes: int,
+    total_bytes: int,
+    utilization: float,
+) -> None:
+    """Says before minutes of loading that a model is too large for the GPU.
+
+    Args:
+        free_bytes, total_bytes: Of the GPU's memory now.
+        utilization: Share of `total_bytes` that may be used in all.
+
+    Raises `OutOfMemoryError` when the weights alone exceed what may be used.
+    """
+    weights = num_parameters * element_bytes
+    usable = free_bytes - int(total_bytes * (1.0 - utilization))
+    if weights <= usable:
+        return
+    hint = "Use a larger GPU or a smaller model"
+    if weights <= free_bytes:
+        hint += f", or raise --gpu-memory-utilization above {utilization:g}"
+    raise OutOfMemoryError(
+        f"The model does not fit: its weights take {weights / _GIB:.2f} GiB, and "
+        f"{max(usable, 0) / _GIB:.2f} GiB of the GPU's {total_bytes / _GIB:.2f} GiB may be used "
+        f"({free_bytes / _GIB:.2f} GiB are free). No --max-model-len would fit. {hint}."
+    )
+
+
 def _does_not_fit(max_len: int, fitting_len: int, budget_bytes: int, block_bytes: int) -> str:
     room = f"{max(budget_bytes, 0) / _GIB:.2f} GiB is left for the KV cache"
     if fitting_len < 1:

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import InvalidConfigurationError, OutOfMemoryError
-from octavo.worker.memory import KVCacheSize, bytes_per_block, size_kv_cache
+from octavo.worker.memory import (
+    KVCacheSize,
+    bytes_per_block,
+    check_weights_fit,
+    size_kv_cache,
+)
 
 
 def size(
@@ -83,3 +88,23 @@ def test_what_is_promised_fits(
         assert result.num_blocks * block <= budget
         assert result.num_blocks * 16 >= result.max_model_len
         assert 1 <= result.max_model_len <= model
+
+
+def weights_fit(num_parameters: int, free: int = 90, utilization: float = 0.9) -> None:
+    check_weights_fit(
+        num_parameters=num_parameters,
+        element_bytes=2,
+        free_bytes=free * 2**30,
+        total_bytes=100 * 2**30,
+        utilization=utilization,
+    )
+
+
+def test_weights_that_do_not_fit_are_told_with_what_would_help() -> None:
+    weights_fit(40 * 2**30)  # 80 of 90 - 10 GiB
+    with pytest.raises(OutOfMemoryError, match=r"take 82.00 GiB.*raise --gpu-memory-utilization"):
+        weights_fit(41 * 2**30)
+    weights_fit(41 * 2**30, utilization=0.95)
+    with pytest.raises(OutOfMemoryError, match="larger GPU") as error:
+        weights_fit(50 * 2**30)
+    assert "utilization" not in str(error.value)

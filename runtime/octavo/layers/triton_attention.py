@@ -1,0 +1,132 @@
+"""Attention by kernels that find their rows and blocks on the device: the form for GPUs.
+
+Nothing here depends on values: the same launches serve every step of the same shape, which is what a CUDA
+graph records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.step_state import StepBuffers, chunks_at
+from octavo.layers.attention import AttentionSpec
+
+
+class DecodeWorkspaces:
+    """Memory that decodes work in, one for each length of sliding window, kept for the whole process.
+
+    See `make_decode_workspace` for the arguments.
+    """
+
+    def __init__(
+        self,
+        kernels: DeviceKernels,
+        *,
+        max_seqs: int,
+        num_query_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        cache_dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        def make() -> Any:
+            return kernels.make_decode_workspace(
+                max_seqs,
+                num_query_heads,
+                num_kv_heads,
+                head_dim,
+                cache_dtype=cache_dtype,
+                device=device,
+            )
+
+        self._make = make
+        self._by_window: dict[int | None, Any] = {None: make()}
+
+    def of(self, sliding_window: int | None) -> Any:
+        if sliding_window not in self._by_window:
+            self._by_window[sliding_window] = self._make()
+        return self._by_window[sliding_window]
+
+
+@dataclass(frozen=True, slots=True)
+class TritonAttentionStep:
+    """See `AttentionStep`. Decodes, one row each, come first; the rows of prompt chunks follow.
+
+    Args:
+        rotary_table: `[positions, 2, 1, head_dim]`, see `RotaryTable`.
+        buffers: Filled for this step before the layers run.
+        num_decodes: Padding included.
+        max_query_len: Of the longest chunk, in rows.
+        scheduled: Sliding windows whose decodes were scheduled in this step.
+    """
+
+    kernels: DeviceKernels
+    rotary_table: torch.Tensor
+    buffers: StepBuffers
+    workspaces: DecodeWorkspaces
+    num_decodes: int
+    num_chunks: int
+    max_query_len: int
+    scheduled: set[int | None] = field(default_factory=set)
+
+    def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
+        tokens, options = heads.shape[0], spec.options
+        self.kernels.rope_and_cache(
+            heads,
+            cache,
+            self.rotary_table,
+            self.buffers.positions[:tokens],
+            self.buffers.slots[:tokens],
+            num_query_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            head_norm_weight=None if spec.head_norm is None else spec.head_norm.weight,
+            eps=1e-6 if spec.head_norm is None else spec.head_norm.eps,
+            key_scale=options.key_scale,
+            value_scale=options.value_scale,
+        )
+        query = heads[:, : spec.num_heads]
+        out = heads.new_empty((tokens, spec.num_heads, spec.head_dim))
+        if self.num_decodes:
+            self._decode(query, cache, out, spec)
+        if self.num_chunks:
+            self._prefill(query, cache, out, spec)
+        return out.view(tokens, -1)
+
+    def _decode(
+        self, query: torch.Tensor, cache: torch.Tensor, out: torch.Tensor, spec: AttentionSpec
+    ) -> None:
+        count, window = self.num_decodes, spec.options.sliding_window
+        context_lens = self.buffers.context_lens[:count]
+        workspace = self.workspaces.of(window)
+        if window not in self.scheduled:
+            self.kernels.schedule_decode(context_lens, workspace, window)
+            self.scheduled.add(window)
+        self.kernels.paged_decode(
+            query[:count],
+            cache,
+            self.buffers.block_tables[:count],
+            context_lens,
+            out[:count],
+            workspace,
+            spec.options,
+        )
+
+    def _prefill(
+        self, query: torch.Tensor, cache: torch.Tensor, out: torch.Tensor, spec: AttentionSpec
+    ) -> None:
+        first = chunks_at(self.num_decodes)
+        last = first + self.num_chunks
+        self.kernels.paged_prefill(
+            query[self.num_decodes :],
+            cache,
+            self.buffers.block_tables[first:last],
+            self.buffers.context_lens[first:last],
+            self.buffers.query_start[first : last + 1],
+            out[self.num_decodes :],
+            self.max_query_len,
+            spec.options,
+        )

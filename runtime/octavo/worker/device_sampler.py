@@ -1,0 +1,146 @@
+"""Chooses tokens on the device, behind the model on the same stream, without the host looking."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.reference.sampling import SamplingTensors
+from octavo.worker.batch import SamplingState
+from octavo.worker.readback import DeviceSamples
+from octavo.worker.state_rows import StateRows
+from octavo.worker.step_packing import DrawSections, PenaltySections, Samples
+
+_MAX_COUNT = 2**15 - 1
+_IN_PROMPT = -(2**15)
+
+
+class PackedView:
+    """Sections of a packed step as tensors of their type; views, no copies."""
+
+    def __init__(self, packed: torch.Tensor) -> None:
+        self._packed = packed
+
+    def int32(self, first: int, count: int) -> torch.Tensor:
+        return self._packed[first : first + count]
+
+    def float32(self, first: int, count: int) -> torch.Tensor:
+        return self.int32(first, count).view(torch.float32)
+
+    def int64(self, first: int, count: int) -> torch.Tensor:
+        return self.int32(first, 2 * count).view(torch.int64)
+
+
+class DeviceSampler:
+    """Holds the token counts of sequences with penalties: `[rows, vocab]` int16, made when needed."""
+
+    def __init__(self, kernels: DeviceKernels, vocab_size: int, device: torch.device) -> None:
+        self._kernels = kernels
+        self._vocab_size = vocab_size
+        self._device = device
+        self._counts = torch.zeros((0, vocab_size), dtype=torch.int16, device=device)
+
+    def sample(
+        self,
+        hidden: torch.Tensor,
+        logits: torch.Tensor,
+        samples: Samples,
+        view: PackedView,
+        rows: StateRows,
+    ) -> DeviceSamples:
+        """One token for each sample.
+
+        Args:
+            hidden: `[samples, width]`.
+            logits: `[samples, vocab]`, in any float type; unchanged.
+        """
+        count = logits.shape[0]
+        scores, penalties = logits, samples.penalties
+        if penalties is not None:
+            self._begin_counts(samples.states, penalties, rows.num_count_rows)
+            scores = logits.to(torch.float32, copy=True)
+            self._kernels.apply_penalties(
+                scores,
+                self._counts,
+                view.float32(penalties.presence, count),
+                view.float32(penalties.frequency, count),
+                view.float32(penalties.repetition, count),
+                view.int32(penalties.count_rows, count),
+            )
+        if samples.draw is None:
+            tokens = scores.argmax(dim=-1)
+        else:
+            tokens = self._kernels.sample(scores, _tensors(samples.draw, view, count))
+        if penalties is not None:
+            self._count(tokens, penalties, view)
+        return DeviceSamples(
+            tokens,
+            None
+            if not samples.with_logprobs
+            else self._kernels.top_logprobs(
+                *_subset(samples.with_logprobs, samples.logprob_rows, view, logits, tokens),
+                _most_logprobs(samples, self._vocab_size),
+            ),
+            None
+            if not samples.pooled
+            else torch.nn.functional.normalize(
+                _subset(samples.pooled, samples.pooled_rows, view, hidden, tokens)[0].float(),
+                dim=-1,
+            ),
+        )
+
+    def _begin_counts(
+        self, states: list[SamplingState], penalties: PenaltySections, num_rows: int
+    ) -> None:
+        if self._counts.shape[0] < num_rows:
+            grown = self._counts.new_zeros((2 * num_rows, self._vocab_size))
+            grown[: self._counts.shape[0]] = self._counts
+            self._counts = grown
+        for index, row in penalties.started:
+            counts = torch.from_numpy(_initial_counts(states[index], self._vocab_size))
+            if self._device.type == "cuda":
+                counts = counts.pin_memory()
+            self._counts[row].copy_(counts, non_blocking=True)
+
+    def _count(self, tokens: torch.Tensor, penalties: PenaltySections, view: PackedView) -> None:
+        rows = view.int64(penalties.counted_rows, penalties.num_counted)
+        chosen = tokens.index_select(0, view.int64(penalties.counted, penalties.num_counted))
+        flat = self._counts.view(-1)
+        places = rows * self._vocab_size + chosen
+        counts = flat.index_select(0, places)
+        flat.index_copy_(0, places, counts + ((counts & _MAX_COUNT) < _MAX_COUNT))
+
+
+def _initial_counts(state: SamplingState, vocab_size: int) -> np.ndarray:
+    """`[vocab]` int16: how often the output holds each token; the sign bit marks the prompt's."""
+    output = np.asarray(state.output_token_ids, dtype=np.int64)
+    counts = np.bincount(output, minlength=vocab_size).clip(max=_MAX_COUNT).astype(np.int16)
+    counts[np.asarray(state.prompt_token_ids, dtype=np.int64)] |= np.int16(_IN_PROMPT)
+    return counts
+
+
+def _tensors(draw: DrawSections, view: PackedView, count: int) -> SamplingTensors:
+    return SamplingTensors(
+        temperature=view.float32(draw.temperature, count),
+        top_k=view.int32(draw.top_k, count),
+        top_p=view.float32(draw.top_p, count),
+        min_p=view.float32(draw.min_p, count),
+        seed=view.int64(draw.seed, count),
+        position=view.int64(draw.position, count),
+        has_filters=draw.has_filters,
+    )
+
+
+def _subset(
+    chosen: list[int], section: int, view: PackedView, rows: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if len(chosen) == tokens.shape[0]:
+        return rows, tokens
+    index = view.int64(section, len(chosen))
+    return rows.index_select(0, index), tokens.index_select(0, index)
+
+
+def _most_logprobs(samples: Samples, vocab_size: int) -> int:
+    most = max(samples.states[i].params.logprobs or 0 for i in samples.with_logprobs)
+    return min(most, vocab_size)

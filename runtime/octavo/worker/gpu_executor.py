@@ -1,0 +1,101 @@
+"""The executor for GPUs: sizes the KV cache, warms up, records decode steps, and translates faults."""
+
+from __future__ import annotations
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import DeviceFaultError, InvalidConfigurationError
+from octavo.kernels.device_kernels import DeviceKernels
+from octavo.models.decoder import Decoder
+from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
+from octavo.worker.cuda_graphs import CudaCapture
+from octavo.worker.dtype import choose_cache_dtype
+from octavo.worker.gpu_profile import gpu_cache_budget, warm_up_gpu
+from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
+from octavo.worker.start_up import PhaseTimer, executor_info, size_cache
+
+
+class GpuExecutor:
+    """Runs steps without waiting for them; see the `Executor` protocol."""
+
+    def __init__(self, runner: GpuRunner, info: ExecutorInfo) -> None:
+        self._runner = runner
+        self._info = info
+
+    @property
+    def info(self) -> ExecutorInfo:
+        return self._info
+
+    @property
+    def runner(self) -> GpuRunner:
+        return self._runner
+
+    def submit(self, batch: StepBatch) -> PendingStep:
+        try:
+            return self._runner.submit(batch)
+        except torch.AcceleratorError as error:
+            raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+        except RuntimeError as error:
+            if is_device_fault(error):
+                raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+            raise
+
+
+def is_device_fault(error: RuntimeError) -> bool:
+    """Triton reports what the CUDA driver says as a plain RuntimeError."""
+    return str(error).startswith("Triton Error [CUDA]")
+
+
+def start_gpu_executor(
+    config: EngineConfig,
+    model: Decoder,
+    kernels: DeviceKernels,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    phase: PhaseTimer,
+) -> GpuExecutor:
+    """Phases profile, warmup and, unless `config.enforce_eager`, capture.
+
+    Raises `OutOfMemoryError` or `InvalidConfigurationError`.
+    """
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    with phase("profile"):
+        try:
+            budget = config.kv_cache_memory_bytes
+            if budget is None:
+                budget = gpu_cache_budget(config, model, kernels, device, dtype, cache_dtype)
+            size = size_cache(config, model.config, cache_dtype, budget)
+            runner = GpuRunner(
+                model,
+                kernels,
+                RunnerLimits(
+                    num_blocks=size.num_blocks,
+                    block_size=config.block_size,
+                    max_model_len=size.max_model_len,
+                    max_num_batched_tokens=config.max_num_batched_tokens,
+                    max_num_seqs=config.max_num_seqs,
+                ),
+                device=device,
+                dtype=dtype,
+                cache_dtype=cache_dtype,
+                seed=config.seed,
+            )
+        except ValueError as error:  # a kernel has no form for these shapes or types on this GPU
+            raise InvalidConfigurationError(f"The model cannot run on {device}: {error}") from error
+    with phase("warmup"):
+        warm_up_gpu(runner)
+    if not config.enforce_eager:
+        with phase("capture"):
+            runner.capture(CudaCapture(device))
+    info = executor_info(
+        config,
+        model.config,
+        size,
+        dtype=dtype,
+        device=device,
+        phases=phase.seconds,
+        is_asynchronous=True,
+    )
+    return GpuExecutor(runner, info)

@@ -1,0 +1,151 @@
+"""The steps that run on a GPU before any request: to measure peak memory, and to compile what will run."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import OutOfMemoryError
+from octavo.kernels.device_kernels import DeviceKernels
+from octavo.models.decoder import Decoder
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
+from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
+from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
+
+logger = logging.getLogger(__name__)
+
+_GREEDY = SamplingParams(temperature=0.0)
+_EVERYTHING = SamplingParams(
+    temperature=0.8,
+    top_k=40,
+    top_p=0.9,
+    min_p=0.01,
+    presence_penalty=0.1,
+    repetition_penalty=1.1,
+    logprobs=MAX_LOGPROBS,
+    seed=1,
+)
+# Of what a profile run cannot see: fragmentation, and the libraries' own buffers made later.
+_SPARE_BYTES = 256 * 2**20
+
+
+def warm_up_gpu(runner: GpuRunner) -> None:
+    """Runs prompts, decodes and both in one, greedy and sampled, so that no request waits for a compiler.
+
+    Touches block 0 alone, and leaves no rows behind.
+    """
+    limits = runner.limits
+    length = min(4, limits.max_model_len - 1)
+    if length < 1:
+        return
+    for params in (_GREEDY, _EVERYTHING):
+        rows = min(3, limits.max_num_seqs)
+        ids = range(-1, -1 - rows, -1)
+        batches = [
+            [_sequence(-1, length, 0, params)],
+            [_sequence(-1, 1, length, params)],
+            [_sequence(i, 1, length, params) for i in ids],
+        ]
+        if rows > 1 and limits.max_num_batched_tokens > length:
+            batches.append([_sequence(-1, 1, length, params), _sequence(-2, length, 0, params)])
+        for entries in batches:
+            runner.submit(StepBatch(entries)).result()
+        runner.submit(StepBatch([], released=ids))
+
+
+def gpu_cache_budget(
+    config: EngineConfig,
+    model: Decoder,
+    kernels: DeviceKernels,
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dtype: torch.dtype,
+) -> int:
+    """Bytes that `gpu_memory_utilization` leaves for the KV cache.
+
+    Runs the largest steps that the scheduler may build, sampling included, looks at the peak, and sets
+    aside what recorded decode steps keep: one set of a decode step's activations, as they share a pool.
+    May be negative when the weights alone exceed the share.
+
+    Raises `OutOfMemoryError` when not even these steps fit.
+    """
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    length = model.config.max_position_embeddings
+    if config.max_model_len is not None:
+        length = min(length, config.max_model_len)
+    try:
+        runner = GpuRunner(
+            model,
+            kernels,
+            RunnerLimits(
+                num_blocks=1,  # every table names this block: speed and memory are the same
+                block_size=config.block_size,
+                max_model_len=length,
+                max_num_batched_tokens=config.max_num_batched_tokens,
+                max_num_seqs=config.max_num_seqs,
+            ),
+            device=device,
+            dtype=dtype,
+            cache_dtype=cache_dtype,
+            seed=config.seed,
+        )
+        prompts, decodes = largest_steps(config, length)
+        runner.submit(StepBatch(prompts)).result()
+        runner.submit(StepBatch([], released=[e.sequence_id for e in prompts]))
+        before = torch.cuda.memory_allocated(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        runner.submit(StepBatch(decodes)).result()
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"A step of {config.max_num_batched_tokens} tokens does not fit the GPU beside the "
+            "weights. Lower --max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
+        ) from error
+    torch.cuda.synchronize(device)
+    decode_peak = torch.cuda.max_memory_allocated(device)
+    graphs = 0 if config.enforce_eager else max(decode_peak - before, 0)
+    peak = max(peak, decode_peak) + graphs + _SPARE_BYTES
+    del runner
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    others = total - free - torch.cuda.memory_reserved(device)  # the context, and other processes
+    budget = int(total * config.gpu_memory_utilization) - peak - others
+    logger.info(
+        "GPU memory: %.2f GiB in all, %.2f GiB at the peak of a step, %.2f GiB of it for recorded steps, "
+        "%.2f GiB left for the KV cache.",
+        total / 2**30,
+        peak / 2**30,
+        graphs / 2**30,
+        budget / 2**30,
+    )
+    return budget
+
+
+def largest_steps(
+    config: EngineConfig, max_model_len: int
+) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
+    """The most prompt tokens, and the most decodes with all that sampling can be asked for.
+
+    The prompts are cut so that every row of the step that can be sampled is one.
+    """
+    count = min(config.max_num_seqs, config.max_num_batched_tokens)
+    length, longer = divmod(config.max_num_batched_tokens, count)
+    prompts = [
+        _sequence(i, min(length + (i < longer), max_model_len), 0, _GREEDY, config.block_size)
+        for i in range(count)
+    ]
+    start = min(1, max_model_len - 1)
+    decodes = [_sequence(i, 1, start, _EVERYTHING) for i in range(config.max_num_seqs)]
+    return prompts, decodes
+
+
+def _sequence(
+    sequence_id: int, count: int, start: int, params: SamplingParams, block_size: int = 0
+) -> ScheduledSequence:
+    """All blocks of a prompt are block 0; `block_size` 0 says that one is enough."""
+    blocks = 1 if block_size == 0 else -(-(start + count) // block_size)
+    state = SamplingState(params, params.seed, [0] * max(start, 1), [])
+    return ScheduledSequence(sequence_id, [0] * count, start, [0] * blocks, state)

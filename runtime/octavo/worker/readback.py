@@ -1,0 +1,136 @@
+"""The way of sampled tokens back to the host, on a stream of its own.
+
+The next step may be queued behind this one before its tokens are read, so reading waits for one event and
+never for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from octavo.errors import DeviceFaultError
+from octavo.kernels.reference.logprobs import TopLogprobs
+from octavo.worker.batch import SampledToken
+from octavo.worker.step_packing import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSamples:
+    """What a step sampled, on the device.
+
+    Args:
+        tokens: `[samples]` int64.
+        logprobs: Of the samples in `Samples.with_logprobs`, or None.
+        embeddings: `[pooled, hidden]` float32 of the samples in `Samples.pooled`, or None.
+    """
+
+    tokens: torch.Tensor
+    logprobs: TopLogprobs | None
+    embeddings: torch.Tensor | None
+
+
+class Readback:
+    """Copies to pinned memory; one for each executor."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def start(self, sampled: DeviceSamples, samples: Samples) -> PendingSamples:
+        """Queues the copies behind what the current stream holds."""
+        if self._stream is None:
+            return PendingSamples(samples, _host_copy(sampled), None)
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for tensor in _tensors(sampled):
+                tensor.record_stream(self._stream)
+            copy = _host_copy(sampled)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
+        return PendingSamples(samples, copy, done)
+
+
+class PendingSamples:
+    """See `PendingStep`. `samples` is None for a step that samples nothing."""
+
+    def __init__(
+        self,
+        samples: Samples | None,
+        copy: DeviceSamples | None,
+        done: torch.cuda.Event | None,
+    ) -> None:
+        self._samples = samples
+        self._copy = copy
+        self._done = done
+
+    def result(self) -> list[SampledToken]:
+        """Raises `DeviceFaultError` when the device failed under the step."""
+        if self._samples is None or self._copy is None:
+            return []
+        if self._done is not None:
+            try:
+                self._done.synchronize()
+            except torch.AcceleratorError as error:
+                raise DeviceFaultError(f"The GPU failed while a step ran: {error}") from error
+        return _to_tokens(self._samples, self._copy)
+
+
+def _tensors(sampled: DeviceSamples) -> list[torch.Tensor]:
+    found = [sampled.tokens]
+    if sampled.logprobs is not None:
+        top = sampled.logprobs
+        found += [top.logprobs, top.ranks, top.top_ids, top.top_logprobs]
+    if sampled.embeddings is not None:
+        found.append(sampled.embeddings)
+    return found
+
+
+def _host_copy(sampled: DeviceSamples) -> DeviceSamples:
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        is_cuda = tensor.device.type == "cuda"
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=is_cuda)
+        return host.copy_(tensor, non_blocking=True)
+
+    top = sampled.logprobs
+    return DeviceSamples(
+        copy(sampled.tokens),
+        None
+        if top is None
+        else TopLogprobs(
+            logprobs=copy(top.logprobs),
+            ranks=copy(top.ranks),
+            top_ids=copy(top.top_ids),
+            top_logprobs=copy(top.top_logprobs),
+        ),
+        None if sampled.embeddings is None else copy(sampled.embeddings),
+    )
+
+
+def _to_tokens(samples: Samples, copy: DeviceSamples) -> list[SampledToken]:
+    token_ids: list[int] = copy.tokens.tolist()
+    if copy.logprobs is None and copy.embeddings is None:
+        return [SampledToken(s, t) for s, t in zip(samples.sequence_ids, token_ids, strict=True)]
+    tops: dict[int, tuple[list[int], list[float], list[int]]] = {}
+    if copy.logprobs is not None:
+        top = copy.logprobs
+        columns = (top.logprobs, top.ranks, top.top_ids, top.top_logprobs)
+        lists = zip(*(column.tolist() for column in columns), strict=True)
+        for index, (own, rank, ids, values) in zip(samples.with_logprobs, lists, strict=True):
+            count = min(samples.states[index].params.logprobs or 0, len(ids))
+            tops[index] = (
+                [token_ids[index], *ids[:count]],
+                [own, *values[:count]],
+                [rank, *range(1, count + 1)],
+            )
+    embeddings: dict[int, list[float]] = {}
+    if copy.embeddings is not None:
+        embeddings = dict(zip(samples.pooled, copy.embeddings.tolist(), strict=True))
+    tokens = []
+    for index, sequence_id in enumerate(samples.sequence_ids):
+        ids, values, ranks = tops.get(index, (None, None, None))
+        embedding = embeddings.get(index)
+        tokens.append(SampledToken(sequence_id, token_ids[index], ids, values, ranks, embedding))
+    return tokens

@@ -1,0 +1,82 @@
+"""What starting an executor takes on every device: timed phases, the KV cache's size, what is reported."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.models.config import DecoderConfig
+from octavo.worker.batch import ExecutorInfo
+from octavo.worker.memory import KVCacheSize, bytes_per_block, size_kv_cache
+
+logger = logging.getLogger(__name__)
+
+
+class PhaseTimer:
+    """Announces phases as they start and keeps how long they took, in seconds."""
+
+    def __init__(self, on_phase: Callable[[str], None]) -> None:
+        self._on_phase = on_phase
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._on_phase(name)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def size_cache(
+    config: EngineConfig, shape: DecoderConfig, cache_dtype: torch.dtype, budget_bytes: int
+) -> KVCacheSize:
+    """Fits the KV cache into the budget; see `size_kv_cache` for what is raised."""
+    size = size_kv_cache(
+        budget_bytes=budget_bytes,
+        block_bytes=bytes_per_block(
+            block_size=config.block_size,
+            num_layers=shape.num_layers,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            element_bytes=cache_dtype.itemsize,
+        ),
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        model_max_len=shape.max_position_embeddings,
+        wanted_max_len=config.max_model_len,
+    )
+    if size.is_capped:
+        logger.warning(
+            "max_model_len is %d, not the model's %d: more does not fit the KV cache.",
+            size.max_model_len,
+            shape.max_position_embeddings,
+        )
+    return size
+
+
+def executor_info(
+    config: EngineConfig,
+    shape: DecoderConfig,
+    size: KVCacheSize,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    phases: dict[str, float],
+    is_asynchronous: bool,
+) -> ExecutorInfo:
+    return ExecutorInfo(
+        max_model_len=size.max_model_len,
+        num_kv_blocks=size.num_blocks,
+        block_size=config.block_size,
+        vocab_size=shape.vocab_size,
+        eos_token_ids=shape.eos_token_ids,
+        dtype=str(dtype).removeprefix("torch."),
+        device=str(device),
+        phases=phases,
+        is_asynchronous=is_asynchronous,
+    )
