@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+
 from octavo.outputs import Logprob
 
 DONE = b"data: [DONE]\n\n"

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import structlog
-from octavo.engine.output_processor import Delta
-from octavo.errors import OctavoError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.engine.output_processor import Delta
+from octavo.errors import OctavoError
 from octavo.server.api_errors import ApiError, from_octavo_error, internal_error
 from octavo.server.asgi import Receive, Scope, Send
 from octavo.server.body import ClientDisconnectedError

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 
 from octavo.outputs import Logprob
-
 from octavo.server.responses import ChunkEncoder, Usage, chat_logprobs, completion_logprobs
 
 
