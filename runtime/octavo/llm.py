@@ -6,16 +6,18 @@ The same scheduler, KV cache and kernels as the server's, driven in the caller's
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from octavo import model_source
 from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.engine.core import EngineCore
+from octavo.engine.debugging import is_debugging
 from octavo.engine.detokenizer import TokenTexts
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.engine.output_processor import RequestState
@@ -24,6 +26,8 @@ from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, Requ
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.executor import create_executor
+
+T = TypeVar("T", SamplingParams, int)
 
 Prompt = str | Sequence[int]
 """Text, or token ids that are used as they are."""
@@ -64,6 +68,7 @@ class LLM:
         kv_cache_memory_bytes: int | None = None,
         max_num_seqs: int = 256,
         max_num_batched_tokens: int = 2048,
+        enable_prefix_caching: bool = True,
         enforce_eager: bool = False,
         seed: int = 0,
         download_dir: Path | str | None = None,
@@ -86,13 +91,16 @@ class LLM:
             kv_cache_memory_bytes=kv_cache_memory_bytes,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
+            enable_prefix_caching=enable_prefix_caching,
             enforce_eager=enforce_eager,
             seed=seed,
         )
         self._tokenizer = load_tokenizer(folder, chat_template)
         self._token_texts = TokenTexts(self._tokenizer.backend)
         self._core: EngineCore | None = EngineCore(
-            config, create_executor(config, lambda phase: None)
+            config,
+            create_executor(config, lambda phase: None),
+            is_debugging=is_debugging(os.environ),
         )
         self._request_numbers = itertools.count()
 
@@ -100,19 +108,28 @@ class LLM:
         self,
         prompts: Prompt | Sequence[Prompt],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
         """Completes every prompt, batched continuously; outputs come in the order of the prompts.
 
         Args:
             prompts: One prompt or many, each a text or token ids.
             sampling_params: For all prompts, or one each; None is `SamplingParams()`.
+            priority: For all prompts, or one each; lower runs first, equal ones in order.
 
         Raises:
             InvalidParameterError: A prompt is empty or too long; nothing was run then.
             OctavoError: A step of the engine failed.
         """
         tokenized = [self._tokenize(prompt) for prompt in _as_list(prompts)]
-        return self._run(tokenized, _one_each(sampling_params, len(tokenized)))
+        params = SamplingParams() if sampling_params is None else sampling_params
+        count = len(tokenized)
+        return self._run(
+            tokenized,
+            _one_each("sampling_params", params, count),
+            _one_each("priority", priority, count),
+        )
 
     def chat(
         self,
@@ -121,6 +138,7 @@ class LLM:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
         """Answers one conversation, or each of several, through the model's chat template.
 
@@ -133,15 +151,23 @@ class LLM:
             )
             text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
             prompts.append((text, token_ids))
-        return self._run(prompts, _one_each(sampling_params, len(prompts)))
+        params = SamplingParams() if sampling_params is None else sampling_params
+        count = len(prompts)
+        return self._run(
+            prompts,
+            _one_each("sampling_params", params, count),
+            _one_each("priority", priority, count),
+        )
 
     def beam_search(
         self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams | None = None
     ) -> list[RequestOutput]:
         """The most probable completions of every prompt that a beam search finds, best first.
 
-        All beams of all prompts run in one batch per token. Each token recomputes its beam's prefix, so
-        the cost grows with the square of the length.
+        All beams of all prompts run in one batch per token. A beam is a request of its own per token, and
+        finds the full blocks of its prefix in the prefix cache, where all beams with that prefix share
+        them: it computes the last, partial block. Without prefix caching each token recomputes its beam's
+        whole prefix.
 
         Raises: as `generate`.
         """
@@ -217,13 +243,16 @@ class LLM:
         self,
         prompts: Sequence[tuple[str | None, list[int]]],
         sampling_params: Sequence[SamplingParams],
+        priorities: Sequence[int],
     ) -> list[RequestOutput]:
         core = self._engine()
         states: dict[str, RequestState] = {}
         try:
-            for (text, token_ids), sampling in zip(prompts, sampling_params, strict=True):
+            for (text, token_ids), sampling, priority in zip(
+                prompts, sampling_params, priorities, strict=True
+            ):
                 name = str(next(self._request_numbers))
-                core.add(AddRequest(name, token_ids, sampling, arrival_time=time.time()))
+                core.add(AddRequest(name, token_ids, sampling, time.time(), priority=priority))
                 states[name] = RequestState(
                     name, text, token_ids, sampling, self._tokenizer.backend, self._token_texts
                 )
@@ -242,7 +271,7 @@ class LLM:
         sampling = SamplingParams(
             temperature=0.0, max_tokens=1, logprobs=searches[0][1].num_candidates
         )
-        outputs = iter(self._run(prefixes, [sampling] * len(prefixes)))
+        outputs = iter(self._run(prefixes, [sampling] * len(prefixes), [0] * len(prefixes)))
         for _, search in searches:
             found = []
             for _ in search.live:
@@ -314,17 +343,13 @@ def _as_conversations(
     return items
 
 
-def _one_each(
-    sampling_params: SamplingParams | Sequence[SamplingParams] | None, count: int
-) -> Sequence[SamplingParams]:
-    if sampling_params is None:
-        sampling_params = SamplingParams()
-    if isinstance(sampling_params, SamplingParams):
-        return [sampling_params] * count
-    if len(sampling_params) != count:
+def _one_each(name: str, values: T | Sequence[T], count: int) -> Sequence[T]:
+    """`values` as one for each prompt."""
+    if not isinstance(values, Sequence):
+        return [values] * count
+    if len(values) != count:
         raise InvalidParameterError(
-            "sampling_params",
-            f"There are {count} prompts and {len(sampling_params)} sampling_params; give one for all, or "
-            "one each.",
+            name,
+            f"There are {count} prompts and {len(values)} {name}; give one for all, or one each.",
         )
-    return sampling_params
+    return values

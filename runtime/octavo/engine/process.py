@@ -21,6 +21,7 @@ import zmq
 
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
+from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import (
     AbortRequests,
     AddRequest,
@@ -179,7 +180,9 @@ def _start(config: EngineConfig, on_phase: Callable[[str], None]) -> EngineCore:
     on_phase("import")
     from octavo.worker.executor import create_executor
 
-    core = EngineCore(config, create_executor(config, on_phase))
+    core = EngineCore(
+        config, create_executor(config, on_phase), is_debugging=is_debugging(os.environ)
+    )
     info = core.info
     _log.info(
         "engine ready",

@@ -160,7 +160,7 @@ class Scheduler:
             if status is running:  # else it was preempted while the step ran: its token counts
                 end = sequence.num_computed_tokens = entry.start + len(entry.token_ids)
                 if end >= sequence.registers_at:
-                    self._register_blocks(sequence, end)
+                    self._register_blocks(sequence)
                 group = sequence.group
                 if group is not None and group.parked and end >= sequence.num_prompt_tokens:
                     for sibling in group.unpark():
@@ -289,8 +289,7 @@ class Scheduler:
         num_shared = sequence.num_registered_blocks = len(start.shared)
         if start.copied is not None:
             batch.block_copies.append((start.copied, table[num_shared]))
-        if self._config.enable_prefix_caching:
-            sequence.registers_at = (num_shared + 1) * self._blocks.block_size
+        self._set_next_registration(sequence)
         if start.source is None and sequence.first_scheduled_time is None:
             sequence.num_cached_tokens = start.num_tokens
         sequence.num_scheduled_tokens = sequence.num_computed_tokens = start.num_tokens
@@ -304,15 +303,28 @@ class Scheduler:
     def _budget(self, batch: ScheduledBatch) -> int:
         return self._config.max_num_batched_tokens - batch.num_tokens
 
-    def _register_blocks(self, sequence: Sequence, num_computed: int) -> None:
-        """Makes the blocks findable that are full now."""
+    def _register_blocks(self, sequence: Sequence) -> None:
+        """Makes the blocks findable that are full and computed.
+
+        Those of the prompt at once, those of the output when the sequence lets go of them: nobody asks for
+        them before, and a decode step stays free of hashing.
+        """
         size = self._blocks.block_size
-        for index in range(sequence.num_registered_blocks, num_computed // size):
+        num_full = sequence.num_computed_tokens // size
+        for index in range(sequence.num_registered_blocks, num_full):
             self._blocks.register_block(
                 sequence.sequence_id, index, block_name(sequence, index, size)
             )
-        sequence.num_registered_blocks = num_computed // size
-        sequence.registers_at = (sequence.num_registered_blocks + 1) * size
+        sequence.num_registered_blocks = num_full
+        self._set_next_registration(sequence)
+
+    def _set_next_registration(self, sequence: Sequence) -> None:
+        next_full = (sequence.num_registered_blocks + 1) * self._blocks.block_size
+        sequence.registers_at = (
+            next_full
+            if self._config.enable_prefix_caching and next_full <= sequence.num_prompt_tokens
+            else sys.maxsize
+        )
 
     def _queue(self, sequence: Sequence) -> None:
         heapq.heappush(self._waiting, (sequence.order, sequence))
@@ -327,6 +339,9 @@ class Scheduler:
     def _release(self, sequence: Sequence, status: SequenceStatus) -> None:
         """Frees the sequence's blocks. The caller takes it out of `_running`."""
         if sequence.status is SequenceStatus.RUNNING:
+            is_sound = sequence.finish_reason is not FinishReason.ERROR
+            if self._config.enable_prefix_caching and is_sound:
+                self._register_blocks(sequence)
             self._blocks.free(sequence.sequence_id)
             self._released.append(sequence.sequence_id)
             self._num_scheduled_tokens -= sequence.num_scheduled_tokens

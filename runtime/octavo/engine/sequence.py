@@ -51,7 +51,8 @@ class Sequence:
         block_table: The live table of the block manager; empty while waiting.
         block_names: Of its full blocks, for the prefix cache.
         num_registered_blocks: Of its table, those that the prefix cache knows of.
-        registers_at: Once this many tokens are computed, another block is full and to be registered.
+        registers_at: Once this many tokens are computed, another block of the prompt is full and to be
+            registered.
     """
 
     sequence_id: int

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 
 import msgspec
-from octavo.engine.output_processor import Delta
-from octavo.outputs import CompletionOutput, Logprob
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.engine.output_processor import Delta
+from octavo.outputs import CompletionOutput, Logprob
 from octavo.server.generation import Generation, Generator, PromptRun
 from octavo.server.prompts import PromptBuilder
 from octavo.server.protocol import ChatCompletionRequest
@@ -44,9 +44,8 @@ async def chat_completion(
     max_tokens = prompts.max_tokens(prompt, request.requested_max_tokens, "messages")
     sampling = request.sampling_params(max_tokens=max_tokens, logprobs=num_top)
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
-    generation = generator.generate(
-        response_id, http_request.scope["request_id"], [PromptRun(prompt, sampling)]
-    )
+    run = PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
+    generation = generator.generate(response_id, http_request.scope["request_id"], [run])
     answer = _ChatAnswer(request, response_id, num_top)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 

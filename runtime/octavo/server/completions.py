@@ -7,11 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 
 import msgspec
-from octavo.engine.output_processor import Delta
-from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.engine.output_processor import Delta
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.server.api_errors import invalid_value, unsupported
 from octavo.server.generation import Generation, Generator, PromptRun
 from octavo.server.prompts import Prompt, PromptBuilder
@@ -37,7 +37,15 @@ async def completion(
     """Answers a validated request, whole or as a stream."""
     _check_logprobs(request)
     given = await prompts.completions(request)
-    runs = [PromptRun(prompt, _sampling(request, prompts, prompt)) for prompt in given]
+    runs = [
+        PromptRun(
+            prompt,
+            _sampling(request, prompts, prompt),
+            request.priority or 0,
+            request.cache_salt,
+        )
+        for prompt in given
+    ]
     response_id = f"cmpl-{uuid.uuid4().hex}"
     generation = generator.generate(response_id, http_request.scope["request_id"], runs)
     echoes = [_echo(request, prompts, prompt) for prompt in given]

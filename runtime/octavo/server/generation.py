@@ -34,10 +34,13 @@ log = structlog.get_logger("octavo.server")
 
 @dataclass(frozen=True, slots=True)
 class PromptRun:
-    """One prompt and how its completions are sampled."""
+    """One prompt, how its completions are sampled, and who may share its cached prefix; a lower
+    `priority` runs first."""
 
     prompt: Prompt
     sampling: SamplingParams
+    priority: int = 0
+    cache_salt: str | None = None
 
 
 class Generator:
@@ -98,9 +101,14 @@ class Generation:
             for position, run in enumerate(self._runs)
         ]
         try:
-            for state in self._states:
+            for state, run in zip(self._states, self._runs, strict=True):
                 request = AddRequest(
-                    state.request_id, state.prompt_token_ids, state.sampling, self._arrival
+                    state.request_id,
+                    state.prompt_token_ids,
+                    state.sampling,
+                    self._arrival,
+                    priority=run.priority,
+                    cache_salt=run.cache_salt,
                 )
                 self._streams.append(await generator.client.add(request))
         except BaseException:

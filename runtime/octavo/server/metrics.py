@@ -156,12 +156,21 @@ class _EngineCollector(Collector):
             yield gauge
         counters = (
             ("octavo_engine_steps", "Steps of the engine.", stats.step),
-            ("octavo_prompt_tokens", "Prompt tokens computed.", stats.prompt_tokens_total),
+            (
+                "octavo_prompt_tokens",
+                "Prompt tokens of what was started.",
+                stats.prompt_tokens_total,
+            ),
             ("octavo_generation_tokens", "Tokens made.", stats.generation_tokens_total),
             (
                 "octavo_prefix_cache_hit_tokens",
                 "Prompt tokens found in the prefix cache.",
                 stats.prefix_cache_hit_tokens_total,
+            ),
+            (
+                "octavo_prefix_cache_query_tokens",
+                "Prompt tokens that the prefix cache was asked for.",
+                stats.prefix_cache_query_tokens_total,
             ),
             (
                 "octavo_preemptions",

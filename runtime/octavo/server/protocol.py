@@ -41,7 +41,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
     "bad_words": (None, []),
     "best_of": (None, 1),
-    "cache_salt": (None,),
     "documents": (None, []),
     "function_call": (None, "none"),
     "functions": (None, []),
@@ -57,7 +56,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "mm_processor_kwargs": (None, {}),
     "modalities": (None, ["text"]),
     "prediction": (None,),
-    "priority": (None, 0),
     "prompt_logprobs": (None, False),
     "reasoning_effort": (None,),
     "response_format": (None, {"type": "text"}),
@@ -106,6 +104,9 @@ class GenerationRequest(BaseModel):
     skip_special_tokens: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    # Fields of vLLM's: a lower priority runs first, and prefixes are shared within one salt alone.
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
         "n",

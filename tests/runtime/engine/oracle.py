@@ -13,6 +13,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from octavo.worker.batch import (
     PENDING_TOKEN,
     ExecutorInfo,
@@ -69,7 +71,7 @@ class PendingTokens:
         sampling = dataclasses.replace(
             entry.sampling, output_token_ids=[*entry.sampling.output_token_ids, token]
         )
-        return dataclasses.replace(entry, token_ids=[token], sampling=sampling)
+        return msgspec.structs.replace(entry, token_ids=[token], sampling=sampling)
 
 
 class PagedMemoryExecutor:
