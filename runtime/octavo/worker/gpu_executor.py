@@ -89,6 +89,7 @@ def start_gpu_executor(
     if not config.enforce_eager:
         with phase("capture"):
             runner.capture(CudaCapture(device))
+            torch.cuda.empty_cache()  # what the runs before each recording left
     info = executor_info(
         config,
         model.config,

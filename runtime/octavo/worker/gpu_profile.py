@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
+import msgspec
 import torch
 
 from octavo.config import EngineConfig
@@ -71,44 +73,16 @@ def gpu_cache_budget(
 
     Raises `OutOfMemoryError` when not even these steps fit.
     """
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    length = model.config.max_position_embeddings
-    if config.max_model_len is not None:
-        length = min(length, config.max_model_len)
     try:
-        runner = GpuRunner(
-            model,
-            kernels,
-            RunnerLimits(
-                num_blocks=1,  # every table names this block: speed and memory are the same
-                block_size=config.block_size,
-                max_model_len=length,
-                max_num_batched_tokens=config.max_num_batched_tokens,
-                max_num_seqs=config.max_num_seqs,
-            ),
-            device=device,
-            dtype=dtype,
-            cache_dtype=cache_dtype,
-            seed=config.seed,
-        )
-        prompts, decodes = largest_steps(config, length)
-        runner.submit(StepBatch(prompts)).result()
-        runner.submit(StepBatch([], released=[e.sequence_id for e in prompts]))
-        before = torch.cuda.memory_allocated(device)
-        peak = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        runner.submit(StepBatch(decodes)).result()
+        peak, graphs = _peaks(config, model, kernels, device, dtype, cache_dtype)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"A step of {config.max_num_batched_tokens} tokens does not fit the GPU beside the "
             "weights. Lower --max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
         ) from error
-    torch.cuda.synchronize(device)
-    decode_peak = torch.cuda.max_memory_allocated(device)
-    graphs = 0 if config.enforce_eager else max(decode_peak - before, 0)
-    peak = max(peak, decode_peak) + graphs + _SPARE_BYTES
-    del runner
+    if config.enforce_eager:
+        graphs = 0
+    peak += graphs + _SPARE_BYTES
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     others = total - free - torch.cuda.memory_reserved(device)  # the context, and other processes
@@ -122,6 +96,57 @@ def gpu_cache_budget(
         budget / 2**30,
     )
     return budget
+
+
+def _peaks(
+    config: EngineConfig,
+    model: Decoder,
+    kernels: DeviceKernels,
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dtype: torch.dtype,
+) -> tuple[int, int]:
+    """Bytes at the peak of the largest steps, weights included, and of a decode step's activations."""
+    length = model.config.max_position_embeddings
+    if config.max_model_len is not None:
+        length = min(length, config.max_model_len)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    runner = GpuRunner(
+        model,
+        kernels,
+        RunnerLimits(
+            num_blocks=1,  # every table names this block: time and memory are the same
+            block_size=config.block_size,
+            max_model_len=length,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_num_seqs=config.max_num_seqs,
+        ),
+        device=device,
+        dtype=dtype,
+        cache_dtype=cache_dtype,
+        seed=config.seed,
+    )
+    prompts, decodes = largest_steps(config, length)
+    runner.submit(StepBatch(prompts)).result()
+    runner.submit(StepBatch([], released=[entry.sequence_id for entry in prompts]))
+    peak = torch.cuda.max_memory_allocated(device)
+    recorded = [msgspec.structs.replace(entry, sampling=None) for entry in decodes]
+    graphs = _peak_above(device, lambda: runner.submit(StepBatch(recorded)).result())
+    torch.cuda.reset_peak_memory_stats(device)
+    runner.submit(StepBatch(decodes)).result()
+    torch.cuda.synchronize(device)
+    return max(peak, torch.cuda.max_memory_allocated(device)), graphs
+
+
+def _peak_above(device: torch.device, work: Callable[[], object]) -> int:
+    """Bytes that `work` takes for a while."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def largest_steps(
