@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+
 import torch
 
 from octavo.kernels import reference
@@ -9,6 +12,19 @@ from octavo.kernels.interface import Kernels
 
 
 def kernels_for(device: torch.device) -> Kernels:
-    """The fastest kernels that run on `device`."""
-    del device
-    return reference
+    """The fastest kernels for layers that run on `device`."""
+    if device.type == "cuda":
+        from octavo.kernels.gpu import device as gpu  # triton is not there on every platform
+
+        return gpu
+    if not has_cpu_kernels():
+        return reference
+    from octavo.kernels import cpu  # numba is not there on every platform
+
+    return cpu
+
+
+@functools.cache
+def has_cpu_kernels() -> bool:
+    """Whether `kernels.cpu` can be imported."""
+    return importlib.util.find_spec("numba") is not None

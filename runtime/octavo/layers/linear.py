@@ -9,11 +9,14 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.select import has_cpu_kernels
 from octavo.loading import WeightSource
 
-# Below this many elements oneDNN's dispatch costs more than its blocked layout saves. For the bundled
-# model (65k to 200k elements, fp32) packing makes a decode step of 8 rows 15 % faster, one of 32 rows
-# 10 %, and one of a single row 5 % slower.
+# Up to this many elements a product is so short that dispatch is most of it, and a second thread does not
+# pay. On the bundled model (65k to 330k elements) `SmallLinear` takes a quarter of oneDNN's time at 1 row,
+# half at 8, and as long at 32.
+_MAX_SMALL_ELEMENTS = 2**19
+# Below this many elements oneDNN's dispatch costs more than its blocked layout saves.
 _MIN_PACKED_ELEMENTS = 2**15
 # The row count that oneDNN lays the weight out for. One for decode batches is as good for 1 row and
 # for 1024 (1.65 times the plain speed at 8 rows, bf16); a hint of 1 would keep the plain layout.
@@ -60,6 +63,11 @@ class PackedLinear:
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
     """The fastest form for the weight's device, dtype and size."""
+    if weight.device.type == "cpu" and has_cpu_kernels() and weight.numel() <= _MAX_SMALL_ELEMENTS:
+        from octavo.kernels.cpu.small_linear import SmallLinear  # needs numba
+
+        if SmallLinear.takes(weight):
+            return SmallLinear(weight, bias)
     if (
         weight.device.type == "cpu"
         and weight.numel() >= _MIN_PACKED_ELEMENTS

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from octavo.kernels.paged_attention import as_bytes
+from octavo.kernels.select import has_cpu_kernels
+from octavo.layers.attention import AttentionStep
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.models.decoder import Decoder
@@ -72,15 +74,14 @@ class ModelRunner:
             dtype=dtype,
             device=device,
             windows=sorted({window for window in config.sliding_windows if window is not None}),
+            has_decode_kernel=_has_decode_kernel(device, dtype, cache_dtype, config.head_dim),
         )
 
     @torch.inference_mode()
     def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
         """Runs all tokens of the batch and scores the rows with `sampling`."""
         inputs = self._builder.build(batch)
-        cos, sin = self._rotary.at(inputs.positions)
-        workspace = self._workspace_of(inputs.plan.workspace_blocks)
-        step = TorchAttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
+        step = self._attention_step(inputs)
         residual = self.model.forward(inputs.token_ids, self._caches, step)
         if not inputs.sampling:
             return StepResult(inputs, None, None)
@@ -101,12 +102,35 @@ class ModelRunner:
         for cache in map(as_bytes, self._caches):
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
+    def _attention_step(self, inputs: StepInputs) -> AttentionStep:
+        if inputs.decodes is None:
+            return self._torch_step(inputs, 0)
+        from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
+
+        rest = self._torch_step(inputs, inputs.decodes.count) if inputs.plan.work else None
+        return CpuAttentionStep(inputs.decodes, self._rotary.table, rest)
+
+    def _torch_step(self, inputs: StepInputs, first_row: int) -> TorchAttentionStep:
+        cos, sin = self._rotary.at(inputs.positions[first_row:])
+        workspace = self._workspace_of(inputs.plan.workspace_blocks)
+        return TorchAttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
+
     def _workspace_of(self, blocks: int) -> torch.Tensor:
         if self._workspace.shape[0] < blocks:
             # Doubled, so that growing contexts reallocate a few times and not at every block.
             size = (max(blocks, 2 * self._workspace.shape[0]), *self._workspace.shape[1:])
             self._workspace = self._workspace.new_empty(size)
         return self._workspace
+
+
+def _has_decode_kernel(
+    device: torch.device, dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int
+) -> bool:
+    if device.type != "cpu" or not has_cpu_kernels():
+        return False
+    from octavo.kernels.cpu.paged_decode import supports  # needs numba
+
+    return supports(dtype, cache_dtype, head_dim)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

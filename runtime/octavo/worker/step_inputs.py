@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
+from octavo.kernels.decode_rows import DecodeRows, count_decodes, make_decode_rows
 from octavo.worker.batch import SamplingState, ScheduledSequence
 
 
@@ -23,7 +24,8 @@ class StepInputs:
     Args:
         token_ids: `[tokens]` int64.
         positions: `[tokens]` int64, each token's place in its sequence.
-        plan: What attends to what.
+        decodes: The first rows, where a kernel attends for them; None: no such rows.
+        plan: What the rows after them attend to, the first of which it counts as row 0.
         sampled_rows: `[samples]` int64: rows whose next token is wanted, in the batch's order; None when
             that is every row as it stands.
         sequence_ids, sampling: Of those rows.
@@ -31,6 +33,7 @@ class StepInputs:
 
     token_ids: torch.Tensor
     positions: torch.Tensor
+    decodes: DecodeRows | None
     plan: AttentionPlan
     sampled_rows: torch.Tensor | None
     sequence_ids: list[int]
@@ -45,6 +48,7 @@ class StepInputBuilder:
         block_size: Tokens of a KV block.
         dtype: Of the queries.
         windows: The sliding windows that layers have.
+        has_decode_kernel: Decodes go to a kernel, not into the plan.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class StepInputBuilder:
         dtype: torch.dtype,
         device: torch.device,
         windows: Sequence[int] = (),
+        has_decode_kernel: bool = False,
     ) -> None:
+        self._has_decode_kernel = has_decode_kernel
         self._windows = windows
         self._block_size = block_size
         self._dtype = dtype
@@ -79,9 +85,13 @@ class StepInputBuilder:
             first += count
             last_rows[index] = first - 1
         token_ids, positions, slots = self._on_device(first)
+        num_decodes = count_decodes(spans) if self._has_decode_kernel else 0
+        decodes: DecodeRows | None = None
+        if num_decodes:
+            decodes = make_decode_rows(spans[:num_decodes], positions, slots, self._block_size)
         plan = plan_attention(
-            spans,
-            slots,
+            spans[num_decodes:],
+            slots[num_decodes:],
             block_size=self._block_size,
             dtype=self._dtype,
             device=self._device,
@@ -95,6 +105,7 @@ class StepInputBuilder:
         return StepInputs(
             token_ids,
             positions,
+            decodes,
             plan,
             rows,
             [batch[i].sequence_id for i in sampled],

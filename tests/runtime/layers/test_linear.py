@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from octavo.kernels.cpu.small_linear import SmallLinear
 from octavo.layers.linear import PackedLinear, PlainLinear, load_linear, make_linear
 from octavo.loading import DummyWeights
 
@@ -21,8 +22,10 @@ def test_packed_products_equal_plain_ones(dtype: torch.dtype, rows: int) -> None
     torch.testing.assert_close(packed(x), F.linear(x, weight, bias), rtol=tolerance, atol=tolerance)
 
 
-def test_small_and_half_precision_weights_stay_plain() -> None:
-    assert isinstance(make_linear(torch.zeros(64, 64)), PlainLinear)
+def test_small_weights_take_the_kernel_and_its_misfits_stay_plain() -> None:
+    assert isinstance(make_linear(torch.zeros(64, 64)), SmallLinear)
+    assert isinstance(make_linear(torch.zeros(65, 64)), PlainLinear)
+    assert isinstance(make_linear(torch.zeros(64, 64, dtype=torch.bfloat16)), PlainLinear)
     assert isinstance(make_linear(torch.zeros(1024, 1024, dtype=torch.float16)), PlainLinear)
 
 

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.attention_plan import SequenceSpan
+from octavo.kernels.decode_rows import count_decodes, make_decode_rows
+from octavo.kernels.reference.paged_decode import paged_decode as reference_decode
+from octavo.kernels.reference.rope_and_cache import rope_and_cache
+from octavo.layers.rotary import RopeConfig, RotaryTable
+
+from .paged_batches import TOLERANCE, paged_batch, relative_error
+
+pytest.importorskip("numba")
+from octavo.kernels.cpu.paged_decode import rotate_and_decode, supports
+
+
+@dataclass(frozen=True)
+class Case:
+    context_lens: list[int]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    page: int
+    dtype: torch.dtype
+    window: int | None
+    softcap: float | None
+    has_norm: bool
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    kv_heads, group = draw(st.sampled_from([(1, 1), (2, 2), (1, 7), (4, 2)]))
+    return Case(
+        sorted(draw(st.lists(st.integers(2, 150), min_size=1, max_size=4)), reverse=True),
+        kv_heads * group,
+        kv_heads,
+        draw(st.sampled_from([32, 64, 96, 128])),
+        draw(st.sampled_from([8, 16, 32])),
+        draw(st.sampled_from([torch.float32, torch.bfloat16])),
+        draw(st.none() | st.integers(1, 80)),
+        draw(st.none() | st.sampled_from([1.0, 30.0])),
+        draw(st.booleans()),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
+    """The oracle rotates, stores, then attends in double precision; slots that must not be read are NaN."""
+    rows, total = len(case.context_lens), case.heads + 2 * case.kv_heads
+    batch = paged_batch(
+        case.context_lens,
+        [1] * rows,
+        heads=case.heads,
+        kv_heads=case.kv_heads,
+        head_dim=case.head_dim,
+        page=case.page,
+        dtype=case.dtype,
+        window=case.window,
+    )
+    generator = torch.Generator().manual_seed(1)
+    heads = torch.randn(rows, total, case.head_dim, generator=generator).to(case.dtype)
+    norm = torch.rand(case.heads + case.kv_heads, case.head_dim, generator=generator) + 0.5
+    norm_weight = norm.to(case.dtype) if case.has_norm else None
+    table = RotaryTable(
+        RopeConfig(), case.head_dim, 160, dtype=case.dtype, device=torch.device("cpu")
+    ).table
+    options = AttentionOptions(
+        scale=case.head_dim**-0.5, sliding_window=case.window, softcap=case.softcap
+    )
+    positions = torch.tensor(case.context_lens) - 1
+    slots = torch.tensor(
+        [
+            int(block_table[position // case.page]) * case.page + position % case.page
+            for block_table, position in zip(batch.block_tables, positions.tolist(), strict=True)
+        ]
+    )
+    spans = [
+        SequenceSpan(1, length, block_table.tolist())
+        for length, block_table in zip(case.context_lens, batch.block_tables, strict=True)
+    ]
+    decodes = make_decode_rows(spans, positions, slots, case.page)
+    cache = batch.cache.clone()
+    out = torch.full((rows, case.heads * case.head_dim), torch.nan, dtype=case.dtype)
+    rotate_and_decode(
+        heads.clone(),
+        cache,
+        table,
+        decodes,
+        options,
+        out,
+        num_query_heads=case.heads,
+        num_kv_heads=case.kv_heads,
+        head_norm_weight=norm_weight,
+    )
+
+    expected_cache = batch.cache.float()
+    rotated = heads.float()
+    rope_and_cache(
+        rotated,
+        expected_cache,
+        table.float(),
+        positions,
+        slots,
+        num_query_heads=case.heads,
+        num_kv_heads=case.kv_heads,
+        head_norm_weight=None if norm_weight is None else norm_weight.float(),
+    )
+    expected = torch.empty(rows, case.heads, case.head_dim, dtype=torch.float64)
+    reference_decode(
+        rotated[:, : case.heads],
+        cache,
+        batch.block_tables,
+        batch.context_lens,
+        expected,
+        None,
+        options,
+    )
+    tolerance = TOLERANCE[case.dtype]
+    torch.testing.assert_close(
+        cache.float(), expected_cache, rtol=tolerance, atol=tolerance, equal_nan=True
+    )
+    got = out.view(rows, case.heads, case.head_dim)
+    assert relative_error(got, expected) < tolerance
+
+
+def test_rows_that_follow_a_context_are_counted_until_the_first_other() -> None:
+    decode, fresh, chunk = (
+        SequenceSpan(1, 5, [0]),
+        SequenceSpan(1, 1, [1]),
+        SequenceSpan(4, 9, [2]),
+    )
+    assert count_decodes([decode, decode, fresh]) == 2
+    assert count_decodes([decode, chunk, decode]) == 1
+    assert count_decodes([fresh]) == 0
+    assert count_decodes([]) == 0
+
+
+def test_what_the_kernel_does_not_take_is_said() -> None:
+    assert supports(torch.float32, torch.float32, 64)
+    assert not supports(torch.float16, torch.float16, 64)
+    assert not supports(torch.bfloat16, torch.float8_e4m3fn, 64)
+    assert not supports(torch.float32, torch.float32, 80)
