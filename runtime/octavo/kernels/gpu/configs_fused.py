@@ -36,8 +36,14 @@ _NORM_TILES = (
 )
 
 ACTIVATION_TILE = TileConfig(1, 1024, 4)
-PENALTY_TILE = TileConfig(1, 4096, 4)
-LOGPROB_TILE = TileConfig(1, 8192, 8)
+PENALTY_TILE = TileConfig(1, 2048, 4)
+SAMPLING_SCAN_TILE = TileConfig(1, 2048, 4)
+# A filtered row is narrowed to at least TARGET and at most LIST groups of 32 tokens.
+SAMPLING_TARGET_GROUPS = 128
+SAMPLING_LIST_GROUPS = 256
+# Groups that a program reads at once.
+SAMPLING_LIST_TILE = 128
+LOGPROB_TILE = TileConfig(1, 2048, 8)
 
 # Heads of one program of rope_and_cache, by the widest half head served, ascending.
 _ROPE_TILES = (

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.reference import sampling as reference
+from octavo.kernels.reference.sampling import SamplingTensors
+
+from .poison import poisoned_memory
+
+pytest.importorskip("triton")
+from octavo.kernels.gpu import sampling as gpu
+
+CPU = torch.device("cpu")
+
+
+def tensors(
+    rows: Sequence[tuple[float, int, float, float]], device: torch.device = CPU, first_seed: int = 0
+) -> SamplingTensors:
+    """From (temperature, top_k, top_p, min_p) of each row, all with seeds of their own."""
+    temperature, top_k, top_p, min_p = zip(*rows, strict=True)
+    seeds = torch.arange(first_seed, first_seed + len(rows), dtype=torch.int64)
+    return SamplingTensors(
+        torch.tensor(temperature, dtype=torch.float32, device=device),
+        torch.tensor(top_k, dtype=torch.int32, device=device),
+        torch.tensor(top_p, dtype=torch.float32, device=device),
+        torch.tensor(min_p, dtype=torch.float32, device=device),
+        (seeds * 0x9E3779B97F4A7C15).to(device),
+        (seeds * 3 + (seeds << 33)).to(device),
+        has_filters=any(row[1:] != (0, 1.0, 0.0) for row in rows),
+    )
+
+
+def expected_distribution(
+    logits: torch.Tensor, temperature: float, top_k: int, top_p: float, min_p: float
+) -> torch.Tensor:
+    """The definition, token by token, in float64."""
+    scores = [x / temperature for x in logits.double().tolist()]
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    order = order[:top_k] if top_k else order
+    weights = {i: math.exp(scores[i] - scores[order[0]]) for i in order}
+    total = sum(weights.values())
+    probabilities = torch.zeros(len(scores), dtype=torch.float64)
+    mass = 0.0
+    for i in order:
+        if mass < top_p * total and weights[i] >= min_p:
+            probabilities[i] = weights[i]
+        mass += weights[i]
+    return probabilities / probabilities.sum()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (1.0, 0, 1.0, 0.0),
+        (0.5, 0, 1.0, 0.0),
+        (2.5, 0, 1.0, 0.0),
+        (1.0, 3, 1.0, 0.0),
+        (1.0, 0, 0.6, 0.0),
+        (1.0, 0, 1.0, 0.2),
+        (3.0, 6, 0.9, 0.05),
+    ],
+    ids=str,
+)
+def test_draws_follow_the_definitions_distribution(case: tuple[float, int, float, float]) -> None:
+    logits = torch.randn(13, generator=torch.Generator().manual_seed(1)) * 2
+    expected = expected_distribution(logits, *case)
+    draws = 20_000
+    drawn = reference.sample(logits.expand(draws, -1), tensors([case] * draws))
+    counts = torch.bincount(drawn, minlength=13)
+    assert counts[expected == 0].sum() == 0
+    want = expected[expected > 0] * draws
+    chi_square = ((counts[expected > 0] - want) ** 2 / want).sum().item()
+    freedom = len(want) - 1
+    # Mean of chi-square is its freedom, its standard deviation sqrt(2 freedom).
+    assert chi_square < freedom + 5 * math.sqrt(2 * max(freedom, 1))
+
+
+def test_a_flat_vocabulary_is_drawn_without_bias_to_low_ids() -> None:
+    vocab, draws = 30_000, 300
+    drawn = [
+        reference.sample(torch.zeros(20, vocab), tensors([(1.0, 0, 1.0, 0.0)] * 20, CPU, first))
+        for first in range(0, draws, 20)
+    ]
+    counts = torch.histc(torch.cat(drawn).float(), bins=10, min=0, max=vocab)
+    assert ((counts - draws / 10) ** 2 / (draws / 10)).sum().item() < 9 + 5 * math.sqrt(18)
+
+
+def test_the_random_words_are_philox() -> None:
+    """Known answers of the generator's authors (Random123, kat_vectors)."""
+    zero = reference._philox(torch.tensor([0]), torch.tensor([0]), 1)
+    assert zero[0].tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+
+
+FILTERS = st.tuples(
+    st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+    st.sampled_from([0, 0, 1, 5, 50, 300]),
+    st.sampled_from([1.0, 1.0, 0.1, 0.9, 0.99]),
+    st.sampled_from([0.0, 0.0, 0.05, 0.5]),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.lists(FILTERS, min_size=1, max_size=3),
+    st.integers(1, 300) | st.sampled_from([2049, 9000, 20_000]),
+    st.sampled_from([0.05, 3.0]),
+    st.sampled_from([torch.float32, torch.float16]),
+)
+def test_every_row_gets_the_references_token(
+    device: torch.device,
+    rows: list[tuple[float, int, float, float]],
+    vocab: int,
+    spread: float,
+    dtype: torch.dtype,
+) -> None:
+    generator = torch.Generator().manual_seed(vocab)
+    logits = (torch.randn(len(rows), vocab, generator=generator) * spread).to(dtype).to(device)
+    how = tensors(rows, device)
+
+    with poisoned_memory():
+        got = gpu.sample(logits, how)
+
+    assert torch.equal(got, reference.sample(logits, how))
+
+
+@pytest.mark.parametrize(
+    ("case", "spread"),
+    [
+        ((0.7, 20, 0.8, 0.0), 3.0),
+        ((0.6, 0, 0.9, 0.0), 4.0),
+        ((1.5, 0, 0.99, 0.0), 0.01),
+        ((1.0, 600, 0.9, 0.02), 1.0),
+        ((1.0, 0, 1.0, 0.1), 2.0),
+    ],
+    ids=str,
+)
+def test_large_vocabularies_are_narrowed_without_losing_a_token(
+    device: torch.device, case: tuple[float, int, float, float], spread: float
+) -> None:
+    logits = torch.randn(1, 40_001, generator=torch.Generator().manual_seed(4)) * spread
+    how = tensors([case], device)
+    logits = logits.half().to(device)
+    assert torch.equal(gpu.sample(logits, how), reference.sample(logits, how))
+
+
+@pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])
+def test_equal_logits_are_kept_together_and_greedy_takes_the_first(
+    device: torch.device, module: object
+) -> None:
+    logits = torch.full((18, 50), -1.0, device=device)
+    logits[:, [7, 11, 30]] = 2.0
+    logits[:, 7] = -0.0
+    logits[:, 8] = 0.0
+    greedy, tied, zeros = (0.0, 0, 1.0, 0.0), (1.0, 1, 1.0, 0.0), (50.0, 3, 1.0, 0.0)
+    drawn = module.sample(logits, tensors([greedy] * 2 + [tied] * 6 + [zeros] * 10, device))  # type: ignore[attr-defined]
+    assert drawn[:2].tolist() == [11, 11]
+    assert set(drawn[2:8].tolist()) == {11, 30}
+    assert set(drawn[8:].tolist()) == {7, 8, 11, 30}
+
+
+@pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])
+def test_masked_tokens_and_nan_are_never_drawn(device: torch.device, module: object) -> None:
+    logits = torch.full((6, 2500), float("-inf"), device=device)
+    logits[:, 2300] = -5.0
+    logits[:, 4] = float("nan")
+    rows = [(0.0, 0, 1.0, 0.0), (1.0, 0, 1.0, 0.0), (1.0, 0, 0.5, 0.0), (1.0, 40, 1.0, 0.0)]
+    rows += [(1.0, 2, 0.9, 0.1), (1.0, 0, 1.0, 0.3)]
+    assert module.sample(logits, tensors(rows, device)).tolist() == [2300] * 6  # type: ignore[attr-defined]
+
+
+def test_a_rows_token_does_not_depend_on_its_neighbours(device: torch.device) -> None:
+    logits = torch.randn(3, 700, generator=torch.Generator().manual_seed(2)).to(device)
+    rows = [(1.0, 0, 1.0, 0.0), (1.0, 9, 0.9, 0.0), (1.0, 0, 1.0, 0.1)]
+    together = gpu.sample(logits, tensors(rows, device))
+    alone = [
+        gpu.sample(logits[i : i + 1], tensors(rows[i : i + 1], device, i)).item() for i in range(3)
+    ]
+    assert together.tolist() == alone
+
+
+def test_an_empty_batch_and_an_unheld_vocabulary(device: torch.device) -> None:
+    how = tensors([(1.0, 0, 0.5, 0.0)], device)
+    empty = SamplingTensors(*(getattr(how, name)[:0] for name in how.__slots__[:6]))
+    assert gpu.sample(torch.empty(0, 100, device=device), empty).shape == (0,)
+    for module in (reference, gpu):
+        with pytest.raises(ValueError, match="524289"):
+            module.sample(torch.empty(1, 2**19 + 1, device=device), how)
