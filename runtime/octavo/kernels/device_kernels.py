@@ -99,6 +99,10 @@ class DeviceKernels(Kernels, Protocol):
         rows: torch.Tensor,
     ) -> None: ...
 
+    def count_tokens(
+        self, token_counts: torch.Tensor, rows: torch.Tensor, token_ids: torch.Tensor
+    ) -> None: ...
+
     def top_logprobs(
         self, logits: torch.Tensor, token_ids: torch.Tensor, k: int
     ) -> TopLogprobs: ...

@@ -6,14 +6,12 @@ import numpy as np
 import torch
 
 from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.reference.penalties import IN_PROMPT, MAX_COUNT
 from octavo.kernels.reference.sampling import SamplingTensors
 from octavo.worker.batch import SamplingState
 from octavo.worker.readback import DeviceSamples
 from octavo.worker.state_rows import StateRows
 from octavo.worker.step_packing import DrawSections, PenaltySections, Samples
-
-_MAX_COUNT = 2**15 - 1
-_IN_PROMPT = -(2**15)
 
 
 class PackedView:
@@ -73,7 +71,9 @@ class DeviceSampler:
         else:
             tokens = self._kernels.sample(scores, _tensors(samples.draw, view, count))
         if penalties is not None:
-            self._count(tokens, penalties, view)
+            self._kernels.count_tokens(
+                self._counts, view.int32(penalties.count_rows, count), tokens
+            )
         return DeviceSamples(
             tokens,
             None
@@ -103,20 +103,12 @@ class DeviceSampler:
                 counts = counts.pin_memory()
             self._counts[row].copy_(counts, non_blocking=True)
 
-    def _count(self, tokens: torch.Tensor, penalties: PenaltySections, view: PackedView) -> None:
-        rows = view.int64(penalties.counted_rows, penalties.num_counted)
-        chosen = tokens.index_select(0, view.int64(penalties.counted, penalties.num_counted))
-        flat = self._counts.view(-1)
-        places = rows * self._vocab_size + chosen
-        counts = flat.index_select(0, places)
-        flat.index_copy_(0, places, counts + ((counts & _MAX_COUNT) < _MAX_COUNT))
-
 
 def _initial_counts(state: SamplingState, vocab_size: int) -> np.ndarray:
     """`[vocab]` int16: how often the output holds each token; the sign bit marks the prompt's."""
     output = np.asarray(state.output_token_ids, dtype=np.int64)
-    counts = np.bincount(output, minlength=vocab_size).clip(max=_MAX_COUNT).astype(np.int16)
-    counts[np.asarray(state.prompt_token_ids, dtype=np.int64)] |= np.int16(_IN_PROMPT)
+    counts = np.bincount(output, minlength=vocab_size).clip(max=MAX_COUNT).astype(np.int16)
+    counts[np.asarray(state.prompt_token_ids, dtype=np.int64)] |= np.int16(IN_PROMPT)
     return counts
 
 

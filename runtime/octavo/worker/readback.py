@@ -82,7 +82,7 @@ def _tensors(sampled: DeviceSamples) -> list[torch.Tensor]:
     found = [sampled.tokens]
     if sampled.logprobs is not None:
         top = sampled.logprobs
-        found += [top.logprobs, top.ranks, top.top_ids, top.top_logprobs]
+        found += [top.own_logprob, top.own_rank, top.top_ids, top.top_logprobs]
     if sampled.embeddings is not None:
         found.append(sampled.embeddings)
     return found
@@ -100,8 +100,8 @@ def _host_copy(sampled: DeviceSamples) -> DeviceSamples:
         None
         if top is None
         else TopLogprobs(
-            logprobs=copy(top.logprobs),
-            ranks=copy(top.ranks),
+            own_logprob=copy(top.own_logprob),
+            own_rank=copy(top.own_rank),
             top_ids=copy(top.top_ids),
             top_logprobs=copy(top.top_logprobs),
         ),
@@ -116,7 +116,7 @@ def _to_tokens(samples: Samples, copy: DeviceSamples) -> list[SampledToken]:
     tops: dict[int, tuple[list[int], list[float], list[int]]] = {}
     if copy.logprobs is not None:
         top = copy.logprobs
-        columns = (top.logprobs, top.ranks, top.top_ids, top.top_logprobs)
+        columns = (top.own_logprob, top.own_rank, top.top_ids, top.top_logprobs)
         lists = zip(*(column.tolist() for column in columns), strict=True)
         for index, (own, rank, ids, values) in zip(samples.with_logprobs, lists, strict=True):
             count = min(samples.states[index].params.logprobs or 0, len(ids))

@@ -13,8 +13,8 @@ import numpy as np
 from octavo.worker.batch import SamplingState
 
 _MASK64 = 2**64 - 1
-NO_COUNTS = 0
-"""Row of the token counts that every sequence without penalties names; its penalties are neutral."""
+NO_COUNTS = -1
+"""Row of the token counts of a sequence without penalties."""
 
 
 class StateRows:
@@ -40,7 +40,7 @@ class StateRows:
         self._has_params = np.zeros(num_rows, dtype=bool)
         self._random = np.random.default_rng(seed & _MASK64)
         self._free_count_rows: list[int] = []
-        self._num_count_rows = 1
+        self._num_count_rows = 0
         self.table_lengths = np.zeros(num_rows, dtype=np.int64)
         self.has_token = np.zeros(num_rows, dtype=bool)
         self._floats = np.zeros((6, num_rows), dtype=np.float32)
@@ -48,11 +48,11 @@ class StateRows:
         self.presence, self.frequency, self.repetition = self._floats[3:]
         self.top_k = np.zeros(num_rows, dtype=np.int32)
         self.seeds = np.zeros(num_rows, dtype=np.int64)
-        self.count_rows = np.zeros(num_rows, dtype=np.int32)
+        self.count_rows = np.full(num_rows, NO_COUNTS, dtype=np.int32)
 
     @property
     def num_count_rows(self) -> int:
-        """Rows of token counts that are needed, `NO_COUNTS` included."""
+        """Rows of token counts that are needed."""
         return self._num_count_rows
 
     @property

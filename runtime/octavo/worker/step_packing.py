@@ -13,7 +13,7 @@ import numpy as np
 
 from octavo.kernels.step_state import StepLayout
 from octavo.worker.batch import PENDING_TOKEN, SamplingState, ScheduledSequence, StepBatch
-from octavo.worker.state_rows import StateRows
+from octavo.worker.state_rows import NO_COUNTS, StateRows
 
 _ALIGNMENT = 4
 """Elements, so 16 bytes: what a kernel may assume of a tensor's address."""
@@ -62,8 +62,7 @@ class PenaltySections:
     """Where the penalties of the samples lie, each `[samples]`.
 
     Args:
-        counted: `[num_counted]` int64: samples whose tokens are counted.
-        counted_rows: `[num_counted]` int64: their rows of the token counts.
+        count_rows: int32, rows of the token counts; `NO_COUNTS` for samples without penalties.
         started: Index of the sample and row of the token counts, of sequences whose counts begin here.
     """
 
@@ -71,9 +70,6 @@ class PenaltySections:
     frequency: int
     repetition: int
     count_rows: int
-    counted: int
-    counted_rows: int
-    num_counted: int
     started: list[tuple[int, int]]
 
 
@@ -317,16 +313,12 @@ def _pack_penalties(
     started: list[tuple[int, int]], own_rows: np.ndarray, rows: StateRows, packer: Packer
 ) -> PenaltySections | None:
     count_rows = rows.count_rows[own_rows]
-    counted = np.flatnonzero(count_rows).astype(np.int64)
-    if not counted.size:
+    if (count_rows == NO_COUNTS).all():
         return None
     return PenaltySections(
         presence=packer.put(rows.presence[own_rows]),
         frequency=packer.put(rows.frequency[own_rows]),
         repetition=packer.put(rows.repetition[own_rows]),
         count_rows=packer.put(count_rows),
-        counted=packer.put(counted),
-        counted_rows=packer.put(count_rows[counted].astype(np.int64)),
-        num_counted=int(counted.size),
         started=started,
     )

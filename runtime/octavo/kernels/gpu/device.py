@@ -1,0 +1,34 @@
+"""The kernels of this folder as one module, of the shape of `DeviceKernels`."""
+
+from __future__ import annotations
+
+from octavo.kernels.gpu.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.gpu.logprobs import top_logprobs
+from octavo.kernels.gpu.paged_decode import (
+    make_decode_workspace,
+    paged_decode,
+    schedule_decode,
+)
+from octavo.kernels.gpu.paged_prefill import paged_prefill
+from octavo.kernels.gpu.penalties import apply_penalties, count_tokens
+from octavo.kernels.gpu.rms_norm import add_rms_norm, rms_norm
+from octavo.kernels.gpu.rope_and_cache import rope_and_cache
+from octavo.kernels.gpu.sampling import sample
+from octavo.kernels.gpu.step_inputs import step_inputs
+
+__all__ = [
+    "add_rms_norm",
+    "apply_penalties",
+    "count_tokens",
+    "gelu_and_mul",
+    "make_decode_workspace",
+    "paged_decode",
+    "paged_prefill",
+    "rms_norm",
+    "rope_and_cache",
+    "sample",
+    "schedule_decode",
+    "silu_and_mul",
+    "step_inputs",
+    "top_logprobs",
+]

@@ -1,0 +1,31 @@
+"""The kernels of this folder as one module, of the shape of `DeviceKernels`."""
+
+from __future__ import annotations
+
+from octavo.kernels.reference.decode_schedule import make_decode_workspace, schedule_decode
+from octavo.kernels.reference.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.logprobs import top_logprobs
+from octavo.kernels.reference.paged_decode import paged_decode
+from octavo.kernels.reference.paged_prefill import paged_prefill
+from octavo.kernels.reference.penalties import apply_penalties, count_tokens
+from octavo.kernels.reference.rms_norm import add_rms_norm, rms_norm
+from octavo.kernels.reference.rope_and_cache import rope_and_cache
+from octavo.kernels.reference.sampling import sample
+from octavo.kernels.reference.step_inputs import step_inputs
+
+__all__ = [
+    "add_rms_norm",
+    "apply_penalties",
+    "count_tokens",
+    "gelu_and_mul",
+    "make_decode_workspace",
+    "paged_decode",
+    "paged_prefill",
+    "rms_norm",
+    "rope_and_cache",
+    "sample",
+    "schedule_decode",
+    "silu_and_mul",
+    "step_inputs",
+    "top_logprobs",
+]

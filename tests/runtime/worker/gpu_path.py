@@ -1,0 +1,157 @@
+"""The execution path of a GPU on CPU tensors: the same runner, with kernels that run there.
+
+Recording decode steps is replaced by running them: padding and fixed buffers stay, CUDA does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.reference import device as reference
+from octavo.loading import SafetensorsWeights
+from octavo.models.decoder import Decoder
+from octavo.models.registry import read_model_config
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import (
+    PENDING_TOKEN,
+    PendingStep,
+    SampledToken,
+    SamplingState,
+    ScheduledSequence,
+    StepBatch,
+)
+from octavo.worker.gpu_executor import GpuExecutor
+from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
+from octavo.worker.memory import KVCacheSize
+from octavo.worker.start_up import executor_info
+
+from .stepping import GREEDY
+
+CPU = torch.device("cpu")
+
+
+def called(work: Callable[[], None]) -> Callable[[], None]:
+    """In place of recording: each replay runs the step."""
+    return work
+
+
+def make_gpu_executor(
+    folder: Path,
+    *,
+    kernels: DeviceKernels = reference,
+    is_padded: bool = True,
+    dtype: torch.dtype = torch.float32,
+    cache_dtype: torch.dtype | None = None,
+    device: torch.device = CPU,
+    num_blocks: int = 200,
+    max_num_seqs: int = 16,
+) -> GpuExecutor:
+    """`is_padded` runs decode steps at the sizes that a GPU would record."""
+    config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
+    shape = read_model_config(folder)
+    limits = RunnerLimits(num_blocks, 16, shape.max_position_embeddings, 512, max_num_seqs)
+    with torch.inference_mode():
+        weights = SafetensorsWeights(folder, dtype=dtype, device=device)
+        model = Decoder(shape, weights, kernels)
+    runner = GpuRunner(
+        model,
+        kernels,
+        limits,
+        device=device,
+        dtype=dtype,
+        cache_dtype=cache_dtype or dtype,
+        seed=0,
+    )
+    if is_padded:
+        runner.capture(called)
+    size = KVCacheSize(num_blocks, limits.max_model_len, is_capped=False)
+    info = executor_info(
+        config, shape, size, dtype=dtype, device=device, phases={}, is_asynchronous=True
+    )
+    return GpuExecutor(runner, info)
+
+
+@dataclass
+class Running:
+    """A sequence as the engine sees it; what is in flight is not in `output` yet."""
+
+    sequence_id: int
+    prompt: list[int]
+    params: SamplingParams = GREEDY
+    seed: int | None = None
+    output: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    computed: int = 0
+    tokens: list[SampledToken] = field(default_factory=list)
+
+    @property
+    def is_pending(self) -> bool:
+        """The next token to be run is one that the step in flight samples."""
+        return self.computed == len(self.prompt) + len(self.output)
+
+
+class Overlapped:
+    """Submits step n + 1 before it takes step n's result, as the engine does."""
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+        self._free = list(range(executor.info.num_kv_blocks - 1, -1, -3))
+        self._in_flight: tuple[PendingStep, list[Running]] | None = None
+        self._released: list[int] = []
+        self.num_pending = 0
+
+    def submit(
+        self, parts: Sequence[tuple[Running, int]], copies: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        entries = [self._entry(sequence, count) for sequence, count in parts]
+        step = self._executor.submit(StepBatch(entries, copies, self._released))
+        self._released = []
+        self.take()
+        sampled = [s for (s, _), e in zip(parts, entries, strict=True) if e.sampling is not None]
+        self._in_flight = (step, sampled)
+
+    def take(self) -> None:
+        """The result of the step in flight."""
+        if self._in_flight is None:
+            return
+        step, sampled = self._in_flight
+        self._in_flight = None
+        tokens = step.result()
+        assert [t.sequence_id for t in tokens] == [s.sequence_id for s in sampled]
+        for sequence, token in zip(sampled, tokens, strict=True):
+            sequence.output.append(token.token_id)
+            sequence.tokens.append(token)
+
+    def preempt(self, sequence: Running) -> None:
+        """Everything of it in flight must have been taken."""
+        self._free.extend(sequence.blocks)
+        sequence.blocks, sequence.computed = [], 0
+        self._released.append(sequence.sequence_id)
+
+    def take_block(self) -> int:
+        return self._free.pop()
+
+    def _entry(self, sequence: Running, count: int) -> ScheduledSequence:
+        known = [*sequence.prompt, *sequence.output]
+        start, end = sequence.computed, sequence.computed + count
+        while len(sequence.blocks) * self._executor.info.block_size < end:
+            sequence.blocks.append(self._free.pop())
+        token_ids = known[start:end]
+        if sequence.is_pending:
+            assert count == 1
+            token_ids = [PENDING_TOKEN]
+            self.num_pending += 1
+        sequence.computed = end
+        sampling = None
+        if end >= len(known):
+            sampling = SamplingState(
+                sequence.params, sequence.seed, sequence.prompt, sequence.output
+            )
+        return ScheduledSequence(sequence.sequence_id, token_ids, start, sequence.blocks, sampling)

@@ -1,0 +1,140 @@
+"""What only a GPU can show: recorded decode steps, no waiting in `submit`, and the start of an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.config import Device, KVCacheDtype
+from octavo.errors import OutOfMemoryError
+from octavo.kernels.reference import device as reference
+from octavo.sampling_params import SamplingParams
+from octavo.worker.gpu_executor import GpuExecutor
+
+from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from .gpu_path import Overlapped, Running, make_gpu_executor
+from .stepping import make_executor
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder, and transformers' model of it on the GPU."""
+    folder = tmp_path_factory.mktemp("qwen3")
+    reference_model = make_checkpoint(
+        folder, "qwen3", head_dim=64, num_attention_heads=4, initializer_range=0.1
+    )
+    return folder, reference_model.cuda()
+
+
+@pytest.fixture
+def exact_products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def running() -> list[Running]:
+    return [Running(i, [(7 * i + j) % (VOCAB - 3) + 3 for j in range(3 + 9 * i)]) for i in range(7)]
+
+
+def generate(executor: Any, sequences: list[Running], count: int = 24) -> list[list[int]]:
+    steps = Overlapped(executor)
+    steps.submit([(s, len(s.prompt)) for s in sequences])
+    for _ in range(count - 1):
+        steps.submit([(s, 1) for s in sequences])
+    steps.take()
+    return [s.output for s in sequences]
+
+
+def on_gpu(folder: Path, **changes: object) -> GpuExecutor:
+    values: dict[str, object] = {"device": Device.CUDA, "kv_cache_memory_bytes": 64 * 2**20}
+    executor = make_executor(folder, **{**values, **changes})
+    assert isinstance(executor, GpuExecutor)
+    return executor
+
+
+def test_recorded_steps_give_the_tokens_of_eager_ones_and_of_transformers(
+    model: Any, exact_products: None
+) -> None:
+    folder, reference_model = model
+    recorded = on_gpu(folder)
+    assert list(recorded.info.phases) == ["load", "profile", "warmup", "capture"]
+    eager = on_gpu(folder, enforce_eager=True)
+    assert "capture" not in eager.info.phases
+    sequences = running()
+    outputs = generate(recorded, sequences)
+    assert outputs == generate(eager, running())
+    for sequence in sequences:
+        expected = reference_model.generate(
+            torch.tensor([sequence.prompt], device="cuda"),
+            max_new_tokens=24,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        assert sequence.output == expected[0, len(sequence.prompt) :].tolist()
+
+
+@pytest.mark.parametrize("cache", [KVCacheDtype.AUTO, KVCacheDtype.FP8])
+def test_the_path_is_that_of_the_reference_on_a_cpu(
+    model: Any, exact_products: None, cache: KVCacheDtype
+) -> None:
+    folder, _ = model
+    cache_dtype = torch.float8_e4m3fn if cache is KVCacheDtype.FP8 else torch.float32
+    expected = make_gpu_executor(folder, kernels=reference, cache_dtype=cache_dtype)
+    first = [tokens[:4] for tokens in generate(expected, running(), 4)]
+    assert [t[:4] for t in generate(on_gpu(folder, kv_cache_dtype=cache), running(), 4)] == first
+
+
+def test_submit_does_not_wait_for_the_device(model: Any) -> None:
+    folder, _ = model
+    executor = on_gpu(folder)
+    params = SamplingParams(
+        temperature=0.9, top_p=0.9, presence_penalty=0.5, logprobs=3, max_tokens=None
+    )
+    steps = Overlapped(executor)
+    sequences = running()
+    sequences[0].params = sequences[3].params = params
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        steps.submit([(s, len(s.prompt)) for s in sequences])
+        for _ in range(5):
+            steps.submit([(s, 1) for s in sequences])
+        steps.take()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(len(s.output) == 6 for s in sequences)
+
+
+def test_memory_is_taken_up_to_the_share(model: Any) -> None:
+    folder, _ = model
+    free, total = torch.cuda.mem_get_info()
+    share = round((total - free) / total + 0.1, 2)
+    executor = on_gpu(
+        folder, kv_cache_memory_bytes=None, gpu_memory_utilization=share, max_num_seqs=64
+    )
+    del executor
+    free_after, _ = torch.cuda.mem_get_info()
+    assert total - free_after <= share * total + 512 * 2**20
+
+
+def test_a_model_that_does_not_fit_is_told_before_its_weights_are_read(
+    model: Any, tmp_path: Path
+) -> None:
+    make_checkpoint(tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(
+        config.replace('"intermediate_size": 80', '"intermediate_size": 800000000')
+    )
+    with pytest.raises(OutOfMemoryError, match="weights take"):
+        on_gpu(tmp_path)

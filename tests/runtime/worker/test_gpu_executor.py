@@ -1,0 +1,152 @@
+"""The engine on the GPU's executor, which overlaps steps; and what becomes of faults."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.config import EngineConfig
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import AddRequest
+from octavo.errors import DeviceFaultError
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import StepBatch
+from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
+from octavo.worker.readback import PendingSamples
+
+from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from .gpu_path import make_gpu_executor
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder, and transformers' model of it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("llama")
+    return folder, make_checkpoint(folder)
+
+
+def run(core: EngineCore, requests: list[AddRequest]) -> dict[tuple[str, int], list[int]]:
+    """Requests arrive while others run."""
+    waiting = list(requests)
+    outputs: dict[tuple[str, int], list[int]] = {}
+    while waiting or core.has_work:
+        if waiting:
+            core.add(waiting.pop(0))
+        for output in core.step().outputs:
+            assert output.error is None
+            outputs.setdefault((output.request_id, output.index), []).extend(output.new_token_ids)
+    return outputs
+
+
+def test_an_engine_that_preempts_shares_and_copies_blocks_answers_as_transformers(
+    llama: Any,
+) -> None:
+    folder, reference = llama
+    executor = make_gpu_executor(folder, num_blocks=24, max_num_seqs=8)
+    config = EngineConfig(model=str(folder), max_num_seqs=8, max_num_batched_tokens=48)
+    core = EngineCore(config, executor, is_debugging=True)
+    numbers = random.Random(3)  # noqa: S311
+    shared = [numbers.randrange(3, VOCAB) for _ in range(40)]
+    prompts = [shared + [numbers.randrange(3, VOCAB) for _ in range(n)] for n in (1, 9, 30, 9)]
+    prompts += [[numbers.randrange(3, VOCAB) for _ in range(n)] for n in (5, 70)]
+    greedy = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True}
+    requests = [
+        AddRequest(str(i), prompt, SamplingParams(**greedy, n=1 + i % 2), 0.0)  # type: ignore[arg-type]
+        for i, prompt in enumerate(prompts)
+    ]
+    outputs = run(core, requests)
+    assert core.stats().preemptions_total > 0
+    assert core.stats().prefix_cache_hit_tokens_total > 0
+    assert len(outputs) == 9
+    for (name, _), tokens in outputs.items():
+        prompt = prompts[int(name)]
+        expected = reference.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+            max_new_tokens=40,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        assert tokens == expected[0, len(prompt) :].tolist()
+    executor.submit(StepBatch([], released=range(100)))
+    assert executor.runner.rows.num_used == 0
+
+
+def test_seeds_and_penalties_outlive_preemptions(llama: Any) -> None:
+    folder, _ = llama
+    params = SamplingParams(
+        temperature=1.0, seed=11, frequency_penalty=0.8, max_tokens=50, ignore_eos=True
+    )
+    requests = [AddRequest(str(i), [4 + i] * 30, params, 0.0) for i in range(4)]
+    results = []
+    for num_blocks in (100, 12):
+        config = EngineConfig(model=str(folder), max_num_seqs=8, max_num_batched_tokens=48)
+        core = EngineCore(config, make_gpu_executor(folder, num_blocks=num_blocks, max_num_seqs=8))
+        results.append(run(core, requests))
+    assert core.stats().preemptions_total > 0
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    ],
+)
+def test_a_lost_device_is_a_device_fault(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    executor = make_gpu_executor(llama[0])
+
+    def lost(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(executor.runner, "submit", lost)
+    with pytest.raises(DeviceFaultError, match="illegal memory access"):
+        executor.submit(StepBatch([]))
+
+
+def test_any_other_error_of_a_step_is_its_own(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = make_gpu_executor(llama[0])
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(executor.runner, "submit", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        executor.submit(StepBatch([]))
+
+
+def test_a_device_that_is_lost_while_a_step_runs_is_noticed_at_its_result() -> None:
+    class LostEvent:
+        def synchronize(self) -> None:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    anything: Any = object()
+    pending = PendingSamples(anything, anything, LostEvent())  # type: ignore[arg-type]
+    with pytest.raises(DeviceFaultError, match="launch failure"):
+        pending.result()
+
+
+@pytest.mark.parametrize("max_num_seqs", [1, 16])
+def test_warming_up_leaves_no_rows(llama: Any, max_num_seqs: int) -> None:
+    executor = make_gpu_executor(llama[0], max_num_seqs=max_num_seqs, is_padded=False)
+    warm_up_gpu(executor.runner)
+    assert executor.runner.rows.num_used == 0
+
+
+def test_the_profiled_steps_are_the_largest_and_can_run(llama: Any) -> None:
+    config = EngineConfig(model="m", max_num_seqs=16, max_num_batched_tokens=500)
+    prompts, decodes = largest_steps(config, 256)
+    assert sum(len(entry.token_ids) for entry in prompts) == 500
+    assert (len(prompts), len(decodes)) == (16, 16)
+    executor = make_gpu_executor(llama[0], num_blocks=1, is_padded=False)
+    assert len(executor.submit(StepBatch(prompts)).result()) == 16
+    executor.submit(StepBatch([], released=range(16)))
+    assert len(executor.submit(StepBatch(decodes)).result()) == 16

@@ -1,0 +1,127 @@
+"""Nothing between `submit` and its return looks at a value on the device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.reference import device as reference
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
+from octavo.worker.readback import Readback
+
+from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from .gpu_path import make_gpu_executor
+
+# Each waits for a GPU: the value, or the result's shape, is needed on the host.
+_WAITING = (
+    "item",
+    "tolist",
+    "cpu",
+    "nonzero",
+    "unique",
+    "masked_select",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+)
+
+
+class HostWaits:
+    """Makes these methods of tensors raise, except within a kernel: the reference may look at values."""
+
+    def __init__(self) -> None:
+        self.is_watching = False
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        was_watching, self.is_watching = self.is_watching, False
+        try:
+            yield
+        finally:
+            self.is_watching = was_watching
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        for name in _WAITING:
+            patch.setattr(torch.Tensor, name, self._guard(name, getattr(torch.Tensor, name)))
+        get_item = torch.Tensor.__getitem__
+
+        def indexed(tensor: torch.Tensor, index: Any) -> torch.Tensor:
+            parts = index if isinstance(index, tuple) else (index,)
+            if self.is_watching and any(
+                isinstance(p, torch.Tensor) and p.dtype is torch.bool for p in parts
+            ):
+                raise AssertionError("a boolean mask waits for the device")
+            return get_item(tensor, index)
+
+        patch.setattr(torch.Tensor, "__getitem__", indexed)
+
+    def _guard(self, name: str, original: Any) -> Any:
+        def guarded(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self.is_watching:
+                raise AssertionError(f"Tensor.{name} waits for the device")
+            return original(tensor, *args, **kwargs)
+
+        return guarded
+
+    def kernels(self) -> DeviceKernels:
+        def wrap(kernel: Any) -> Any:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                with self.allowed():
+                    return kernel(*args, **kwargs)
+
+            return run
+
+        wrapped: Any = SimpleNamespace(
+            **{name: wrap(getattr(reference, name)) for name in reference.__all__}
+        )
+        return wrapped  # type: ignore[no-any-return]
+
+
+def test_submit_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_checkpoint(tmp_path)
+    waits = HostWaits()
+    executor = make_gpu_executor(tmp_path, kernels=waits.kernels())
+    everything = SamplingParams(
+        temperature=0.9, top_p=0.9, top_k=5, min_p=0.01, presence_penalty=1.0, logprobs=2
+    )
+
+    def entry(index: int, count: int, start: int, params: SamplingParams) -> ScheduledSequence:
+        state = SamplingState(params, 3, [4] * 5, [], is_pooled=index == 1)
+        return ScheduledSequence(index, [4] * count, start, [index], state)
+
+    steps = [
+        StepBatch([entry(i, 5, 0, params) for i in range(3)])
+        for params in (SamplingParams(temperature=0.0), everything)
+    ]
+    steps += [
+        StepBatch([entry(i, 1, 5, everything) for i in range(3)], block_copies=[(1, 9)]),
+        StepBatch([entry(0, 1, 6, everything), entry(5, 4, 0, everything)], released=[1, 2]),
+    ]
+    start = Readback.start
+
+    def start_unwatched(*args: Any) -> Any:
+        with waits.allowed():  # its copies go to pinned memory
+            return start(*args)
+
+    with monkeypatch.context() as patch:
+        waits.install(patch)
+        patch.setattr(Readback, "start", start_unwatched)
+        pending = []
+        for step in steps:
+            waits.is_watching = True
+            pending.append(executor.submit(step))
+            waits.is_watching = False
+        waits.is_watching = True
+        with pytest.raises(AssertionError, match="waits"):  # the watch itself works
+            torch.ones(1).item()
+        waits.is_watching = False
+    assert [len(step.result()) for step in pending] == [3, 3, 3, 2]
