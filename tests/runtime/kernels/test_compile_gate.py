@@ -52,6 +52,8 @@ def test_a_shipped_kernel_fits_the_chip(
     assert resources.shared_bytes <= MAX_SHARED_BYTES[capability], resources
     if configuration.uses_wgmma and capability == 90:
         assert resources.wgmma_instructions > 0, resources
+    if configuration.overlaps_copies:
+        assert resources.copy_groups_in_flight > 0, resources
 
 
 @triton.jit

@@ -240,7 +240,7 @@ def test_the_plain_torch_form_agrees() -> None:
         torch.empty(5, 2, 2, 64),
         cache,
         plan,
-        scale=0.125,
+        options=AttentionOptions(scale=0.125),
         workspace=workspace,
     )
 

@@ -35,13 +35,15 @@ class ShippedConfiguration:
         name: Says what is special about it; part of a test's name.
         kernel: The `triton.jit` function.
         arguments: Type of each run-time argument as Triton writes it: `*bf16`, `*i32`, `i64`, `fp32`.
-            Pointers count as aligned to 16 bytes, as torch allocates them.
+            Pointers count as aligned to 16 bytes, as torch allocates them, unless the kernel has them in
+            `do_not_specialize_on_alignment`.
         constants: The `tl.constexpr` arguments, and pointers that are None.
         divisible: Integer arguments that are multiples of 16 in every launch and not in the kernel's
             `do_not_specialize`, such as strides: Triton makes wide loads of them.
         capabilities: What it ships for, 80 (A100) and 90 (H100, H200).
         uses_wgmma: Whether it must multiply by Hopper's warpgroup instruction on 90; prefill's rate
             halves without.
+        overlaps_copies: Whether it must compute while copies to shared memory are under way.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ShippedConfiguration:
     divisible: frozenset[str] = field(default_factory=frozenset)
     capabilities: tuple[int, ...] = (80, 90)
     uses_wgmma: bool = False
+    overlaps_copies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Resources:
         spill_instructions: Loads from and stores to local memory, where spilled registers go.
         shared_bytes: Per block.
         wgmma_instructions: Hopper's warpgroup matrix products.
-        async_copies: Copies to shared memory that run while the block computes: `cp.async` or TMA.
+        async_copies: Copies to shared memory that run beside the program: `cp.async` or TMA.
+        copy_groups_in_flight: Groups of such copies that may still be under way when the program goes on.
     """
 
     registers: int
@@ -72,6 +76,7 @@ class Resources:
     shared_bytes: int
     wgmma_instructions: int
     async_copies: int
+    copy_groups_in_flight: int
 
 
 def launch_options(num_warps: int, num_stages: int) -> dict[str, Any]:
@@ -96,7 +101,8 @@ def compile_configuration(configuration: ShippedConfiguration, capability: int) 
     attributes = {
         (index,): [["tt.divisibility", 16]]
         for index, name in enumerate(kernel.arg_names)
-        if signature[name].startswith("*") or name in configuration.divisible
+        if (signature[name].startswith("*") or name in configuration.divisible)
+        and not kernel.params[index].do_not_specialize_on_alignment
     }
     compiled = triton.compile(
         ASTSource(kernel, signature, constexprs=dict(configuration.constants), attrs=attributes),
@@ -121,6 +127,10 @@ def _resources(binary: bytes, shared_bytes: int) -> Resources:
         shared_bytes=shared_bytes,
         wgmma_instructions=len(re.findall(r"\b[HIQ]GMMA\b", code)),
         async_copies=len(re.findall(r"\b(?:LDGSTS|UTMALDG)\b", code)),
+        copy_groups_in_flight=max(
+            (int(count, 16) for count in re.findall(r"DEPBAR\.LE SB0, 0x([0-9a-f]+)", code)),
+            default=0,
+        ),
     )
 
 

@@ -1,7 +1,11 @@
 """Block sizes of the attention kernels: a table per chip, so that nothing is tuned when a server starts.
 
-Every entry is compiled for its chip by the tests without spilling. None has been timed on a GPU yet: they
-follow from the sizes of shared memory and register file, and are where measuring starts.
+Every entry for 16-bit and FP8 caches is compiled for its chip by the tests without spilling. None has been
+timed on a GPU yet: they follow from the sizes of shared memory and register file, and are where measuring
+starts. Float32 runs, but is not cut for speed.
+
+Stages are shared between the block table and the keys it leads to: with three or four, the machine code
+waits for the next keys as soon as it has asked for them; with five they arrive while a tile is computed.
 """
 
 from __future__ import annotations
@@ -62,12 +66,10 @@ def decode_config(capability: int, head_dim: int, cache_dtype: torch.dtype) -> D
     if cache_dtype == torch.float8_e4m3fn:
         # Half the bytes a tile, so one more in flight; 128 keys would take 254 registers to convert.
         tile = 64 if padded_head_dim(head_dim) <= 128 else 32
-        return DecodeConfig(tile, num_warps=4, num_stages=4, programs_per_multiprocessor=2)
-    # Bytes of keys that one iteration reads stay about the same, 16 KiB. One stage goes to the block
-    # table, whose entries are the addresses of the next.
+        return DecodeConfig(tile, num_warps=4, num_stages=5, programs_per_multiprocessor=2)
+    # Bytes of keys that one iteration reads stay about the same, 16 KiB.
     tile = min(max(16 * 1024 // width, 32), 128)
-    stages = 3 if capability >= 90 or width <= 256 else 2
-    return DecodeConfig(tile, num_warps=4, num_stages=stages, programs_per_multiprocessor=2)
+    return DecodeConfig(tile, num_warps=4, num_stages=5, programs_per_multiprocessor=2)
 
 
 def prefill_config(
@@ -79,16 +81,16 @@ def prefill_config(
         return PrefillConfig(16, 32, num_warps=4, num_stages=2)
     if capability >= 90:
         if padded > 128:
-            return PrefillConfig(128, 32, num_warps=8, num_stages=2)
+            return PrefillConfig(128, 32, num_warps=8, num_stages=5)
         if max_rows <= 64:
-            return PrefillConfig(64, 64, num_warps=4, num_stages=2)
-        return PrefillConfig(128, 64, num_warps=8, num_stages=3)
+            return PrefillConfig(64, 64, num_warps=4, num_stages=5)
+        return PrefillConfig(128, 64, num_warps=8, num_stages=5)
     # Before Hopper queries stay in registers, beside the output.
     if padded > 128:
-        return PrefillConfig(64, 32, num_warps=8, num_stages=2)
+        return PrefillConfig(64, 32, num_warps=8, num_stages=5)
     if max_rows <= 64:
-        return PrefillConfig(64, 32, num_warps=4, num_stages=2)
-    return PrefillConfig(128, 64, num_warps=8, num_stages=2)
+        return PrefillConfig(64, 32, num_warps=4, num_stages=5)
+    return PrefillConfig(128, 64 if padded <= 64 else 32, num_warps=8, num_stages=5)
 
 
 def capability_of(device: torch.device) -> int:

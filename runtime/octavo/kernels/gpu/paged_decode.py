@@ -127,7 +127,10 @@ def _visible_tokens(context, window, TILE: tl.constexpr):
     return context - first
 
 
-@triton.jit(do_not_specialize=["num_seqs", "num_items", "target_items", "window"])
+@triton.jit(
+    do_not_specialize=["num_seqs", "num_items", "target_items", "window"],
+    do_not_specialize_on_alignment=["context_lens"],
+)
 def _schedule(
     context_lens,
     items,
@@ -235,7 +238,11 @@ def _constants(
     }
 
 
-@triton.jit(do_not_specialize=["score_scale", "value_scale", "softcap"])
+@triton.jit(
+    do_not_specialize=["score_scale", "value_scale", "softcap"],
+    # Parts of a buffer that begin anywhere.
+    do_not_specialize_on_alignment=["block_tables", "context_lens"],
+)
 def _decode(
     query,
     cache,
@@ -463,6 +470,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 num_stages=config.num_stages,
                 divisible=_STRIDES,
                 capabilities=(capability,),
+                overlaps_copies=True,
             )
 
 

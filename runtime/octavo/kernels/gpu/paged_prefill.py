@@ -85,7 +85,11 @@ def _constants(
     }
 
 
-@triton.jit(do_not_specialize=["num_seqs", "score_scale", "value_scale", "softcap"])
+@triton.jit(
+    do_not_specialize=["num_seqs", "score_scale", "value_scale", "softcap"],
+    # Parts of a buffer that begin anywhere.
+    do_not_specialize_on_alignment=["block_tables", "context_lens", "query_start"],
+)
 def _prefill(
     query,
     cache,
@@ -307,6 +311,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("64", 4, 64, False, 8192, plain),
         ("128-gqa4", 4, 128, False, 8192, plain),
         ("128-gqa4-short", 4, 128, False, 64, plain),
+        ("128-gqa7-window-softcap", 7, 128, False, 8192, capped),
         ("128-gqa8-fp8", 8, 128, True, 8192, plain),
         ("256-window-softcap", 2, 256, False, 8192, capped),
         ("80-mha-alibi", 1, 80, False, 8192, slopes),
@@ -325,6 +330,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 num_stages=config.num_stages,
                 divisible=_STRIDES,
                 capabilities=(capability,),
+                overlaps_copies=True,
                 uses_wgmma=True,
             )
 
