@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import triton.experimental.gluon  # noqa: F401 (looks at Triton's library at import: must precede the exchange)
+import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
@@ -38,8 +39,13 @@ def interpreted_kernels() -> Iterator[None]:
                 twin = interpreted.setdefault(id(value), InterpretedFunction(value.fn))
                 exchanged.append((module, attribute, value))
                 setattr(module, attribute, twin)
+    # The interpreter patches these and leaves some of it behind when a kernel calls into Triton's library.
+    languages = [(language, dict(vars(language))) for language in (tl, tl.core, tl.math)]
     try:
         yield
     finally:
+        for language, members in languages:
+            for name, value in members.items():
+                setattr(language, name, value)
         for module, attribute, value in exchanged:
             setattr(module, attribute, value)
