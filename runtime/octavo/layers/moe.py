@@ -137,6 +137,11 @@ def stack_experts(
     return gate_up, down
 
 
+def runs_on_host(weight: torch.Tensor) -> bool:
+    """Whether looking at values of the device that holds `weight` costs nothing."""
+    return weight.device.type == "cpu"
+
+
 def has_grouped_product(weight: torch.Tensor) -> bool:
     """Whether `grouped_mm` on `weight` is one kernel that reads its borders on the device.
 

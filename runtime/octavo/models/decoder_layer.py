@@ -16,6 +16,7 @@ from octavo.layers.moe import (
     Router,
     StackedExperts,
     has_grouped_product,
+    runs_on_host,
     stack_experts,
 )
 from octavo.layers.norm import HeadNorm, RMSNorm
@@ -202,7 +203,7 @@ def _load_experts(
         [f"{prefix}.experts.{expert}.{name}" for name in ("w1", "w3", "w2")]
         for expert in range(experts.num_experts)
     ]
-    if weight.device.type == "cpu":
+    if runs_on_host(weight):
         return ExpertLoop(router, [_load_mlp(config, source, three, kernels) for three in names])
     gate_up, down = stack_experts(source, names, hidden, width, like=weight)
     return StackedExperts(
