@@ -19,16 +19,12 @@ class DecodeRows:
         block_tables: `[count, blocks]` int64; what lies beyond a context is not read.
         context_lens: `[count]` int64, this step's token included.
         longest: The longest of them.
-        positions: `[count]` int64.
-        slots: `[count]` int64: where keys and values go, `block * block_size + offset`.
     """
 
     count: int
     block_tables: torch.Tensor
     context_lens: torch.Tensor
     longest: int
-    positions: torch.Tensor
-    slots: torch.Tensor
 
 
 def count_decodes(spans: Sequence[SequenceSpan]) -> int:
@@ -39,22 +35,12 @@ def count_decodes(spans: Sequence[SequenceSpan]) -> int:
     return len(spans)
 
 
-def make_decode_rows(
-    spans: Sequence[SequenceSpan], positions: torch.Tensor, slots: torch.Tensor, block_size: int
-) -> DecodeRows:
-    """`spans` of one row each; `positions` and `slots` of at least these rows."""
+def make_decode_rows(spans: Sequence[SequenceSpan], block_size: int) -> DecodeRows:
+    """`spans` are of one row each."""
     contexts = np.array([span.context_length for span in spans], dtype=np.int64)
     longest = int(contexts.max())
     tables = np.empty((len(spans), -(-longest // block_size)), dtype=np.int64)
     for row, span in zip(tables, spans, strict=True):
         blocks = -(-span.context_length // block_size)
         row[:blocks] = span.block_ids[:blocks]
-    count = len(spans)
-    return DecodeRows(
-        count,
-        torch.from_numpy(tables),
-        torch.from_numpy(contexts),
-        longest,
-        positions[:count],
-        slots[:count],
-    )
+    return DecodeRows(len(spans), torch.from_numpy(tables), torch.from_numpy(contexts), longest)

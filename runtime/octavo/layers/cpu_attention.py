@@ -6,42 +6,64 @@ from dataclasses import dataclass
 
 import torch
 
-from octavo.kernels.cpu.paged_decode import rotate_and_decode
+from octavo.kernels.attention_plan import AttentionPlan
+from octavo.kernels.cpu.paged_decode import paged_decode
+from octavo.kernels.cpu.rope_and_cache import rope_and_cache
 from octavo.kernels.decode_rows import DecodeRows
+from octavo.kernels.paged_attention import paged_attention
 from octavo.layers.attention import AttentionSpec
-from octavo.layers.torch_attention import TorchAttentionStep
 
 
 @dataclass(frozen=True, slots=True)
 class CpuAttentionStep:
-    """See `AttentionStep`.
+    """See `AttentionStep`. All rows are stored before any attends: sequences may share blocks.
 
     Args:
-        decodes: The first rows of the step.
+        positions, slots: `[tokens]` int64.
         rotary_table: `[positions, 2, 1, head_dim]`; see `RotaryTable`.
-        rest: Attends the rows after them, of which its plan counts the first as row 0; None without any.
+        decodes: The first rows of the step, if they are decodes.
+        plan: Of the rows after them, the first of which is its row 0; without work if there are none.
+        workspace: See `paged_attention`.
     """
 
-    decodes: DecodeRows
+    positions: torch.Tensor
+    slots: torch.Tensor
     rotary_table: torch.Tensor
-    rest: TorchAttentionStep | None
+    decodes: DecodeRows | None
+    plan: AttentionPlan
+    workspace: torch.Tensor
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
-        out = heads.new_empty(heads.shape[0], spec.num_heads * spec.head_dim)
         norm = spec.head_norm
-        rotate_and_decode(
+        rope_and_cache(
             heads,
             cache,
             self.rotary_table,
-            self.decodes,
-            spec.options,
-            out,
+            self.positions,
+            self.slots,
             num_query_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
             head_norm_weight=None if norm is None else norm.weight,
             eps=0.0 if norm is None else norm.eps,
         )
-        if self.rest is not None:
-            count = self.decodes.count
-            out[count:] = self.rest.attend(heads[count:], cache, spec)
+        if self.decodes is None:
+            return self._attend_chunks(heads, cache, spec)
+        out = heads.new_empty(heads.shape[0], spec.num_heads * spec.head_dim)
+        paged_decode(heads, cache, self.decodes, spec.options, out)
+        if self.plan.work:
+            first = self.decodes.count
+            out[first:] = self._attend_chunks(heads[first:], cache, spec)
         return out
+
+    def _attend_chunks(
+        self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec
+    ) -> torch.Tensor:
+        kv = heads[:, spec.num_heads :].view(-1, 2, spec.num_kv_heads, spec.head_dim)
+        return paged_attention(
+            heads[:, : spec.num_heads],
+            kv,
+            cache,
+            self.plan,
+            options=spec.options,
+            workspace=self.workspace,
+        )

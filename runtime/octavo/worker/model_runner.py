@@ -68,13 +68,14 @@ class ModelRunner:
         self._rotary = RotaryTable(
             config.rope, config.head_dim, max_model_len, dtype=dtype, device=device
         )
+        self._has_cpu_attention = _has_cpu_attention(device, dtype, cache_dtype, config.head_dim)
         self._builder = StepInputBuilder(
             max_tokens=max_num_batched_tokens,
             block_size=block_size,
             dtype=dtype,
             device=device,
             windows=sorted({window for window in config.sliding_windows if window is not None}),
-            has_decode_kernel=_has_decode_kernel(device, dtype, cache_dtype, config.head_dim),
+            has_decode_kernel=self._has_cpu_attention,
         )
 
     @torch.inference_mode()
@@ -103,17 +104,15 @@ class ModelRunner:
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     def _attention_step(self, inputs: StepInputs) -> AttentionStep:
-        if inputs.decodes is None:
-            return self._torch_step(inputs, 0)
+        plan, workspace = inputs.plan, self._workspace_of(inputs.plan.workspace_blocks)
+        if not self._has_cpu_attention:
+            cos, sin = self._rotary.at(inputs.positions)
+            return TorchAttentionStep(plan, self._rotary, cos, sin, workspace)
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
-        rest = self._torch_step(inputs, inputs.decodes.count) if inputs.plan.work else None
-        return CpuAttentionStep(inputs.decodes, self._rotary.table, rest)
-
-    def _torch_step(self, inputs: StepInputs, first_row: int) -> TorchAttentionStep:
-        cos, sin = self._rotary.at(inputs.positions[first_row:])
-        workspace = self._workspace_of(inputs.plan.workspace_blocks)
-        return TorchAttentionStep(inputs.plan, self._rotary, cos, sin, workspace)
+        return CpuAttentionStep(
+            inputs.positions, inputs.slots, self._rotary.table, inputs.decodes, plan, workspace
+        )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:
         if self._workspace.shape[0] < blocks:
@@ -123,7 +122,7 @@ class ModelRunner:
         return self._workspace
 
 
-def _has_decode_kernel(
+def _has_cpu_attention(
     device: torch.device, dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int
 ) -> bool:
     if device.type != "cpu" or not has_cpu_kernels():

@@ -24,6 +24,7 @@ class StepInputs:
     Args:
         token_ids: `[tokens]` int64.
         positions: `[tokens]` int64, each token's place in its sequence.
+        slots: `[tokens]` int64, where keys and values go: `block * block_size + offset`.
         decodes: The first rows, where a kernel attends for them; None: no such rows.
         plan: What the rows after them attend to, the first of which it counts as row 0.
         sampled_rows: `[samples]` int64: rows whose next token is wanted, in the batch's order; None when
@@ -33,6 +34,7 @@ class StepInputs:
 
     token_ids: torch.Tensor
     positions: torch.Tensor
+    slots: torch.Tensor
     decodes: DecodeRows | None
     plan: AttentionPlan
     sampled_rows: torch.Tensor | None
@@ -88,7 +90,7 @@ class StepInputBuilder:
         num_decodes = count_decodes(spans) if self._has_decode_kernel else 0
         decodes: DecodeRows | None = None
         if num_decodes:
-            decodes = make_decode_rows(spans[:num_decodes], positions, slots, self._block_size)
+            decodes = make_decode_rows(spans[:num_decodes], self._block_size)
         plan = plan_attention(
             spans[num_decodes:],
             slots[num_decodes:],
@@ -105,6 +107,7 @@ class StepInputBuilder:
         return StepInputs(
             token_ids,
             positions,
+            slots,
             decodes,
             plan,
             rows,

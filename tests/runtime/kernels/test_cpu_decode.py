@@ -11,13 +11,14 @@ from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan
 from octavo.kernels.decode_rows import count_decodes, make_decode_rows
 from octavo.kernels.reference.paged_decode import paged_decode as reference_decode
-from octavo.kernels.reference.rope_and_cache import rope_and_cache
+from octavo.kernels.reference.rope_and_cache import rope_and_cache as reference_rope
 from octavo.layers.rotary import RopeConfig, RotaryTable
 
 from .paged_batches import TOLERANCE, paged_batch, relative_error
 
 pytest.importorskip("numba")
-from octavo.kernels.cpu.paged_decode import rotate_and_decode, supports
+from octavo.kernels.cpu.paged_decode import paged_decode, supports
+from octavo.kernels.cpu.rope_and_cache import rope_and_cache
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,25 @@ def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
         SequenceSpan(1, length, block_table.tolist())
         for length, block_table in zip(case.context_lens, batch.block_tables, strict=True)
     ]
-    decodes = make_decode_rows(spans, positions, slots, case.page)
-    cache = batch.cache.clone()
-    out = torch.full((rows, case.heads * case.head_dim), torch.nan, dtype=case.dtype)
-    rotate_and_decode(
-        heads.clone(),
+    cache, rotated = batch.cache.clone(), heads.clone()
+    rope_and_cache(
+        rotated,
         cache,
         table,
-        decodes,
-        options,
-        out,
+        positions,
+        slots,
         num_query_heads=case.heads,
         num_kv_heads=case.kv_heads,
         head_norm_weight=norm_weight,
     )
+    decodes = make_decode_rows(spans, case.page)
+    out = torch.full((rows, case.heads * case.head_dim), torch.nan, dtype=case.dtype)
+    paged_decode(rotated, cache, decodes, options, out)
 
     expected_cache = batch.cache.float()
-    rotated = heads.float()
-    rope_and_cache(
-        rotated,
+    expected_heads = heads.float()
+    reference_rope(
+        expected_heads,
         expected_cache,
         table.float(),
         positions,
@@ -126,6 +127,7 @@ def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
     torch.testing.assert_close(
         cache.float(), expected_cache, rtol=tolerance, atol=tolerance, equal_nan=True
     )
+    torch.testing.assert_close(rotated.float(), expected_heads, rtol=tolerance, atol=tolerance)
     got = out.view(rows, case.heads, case.head_dim)
     assert relative_error(got, expected) < tolerance
 

@@ -1,12 +1,10 @@
 """Attention of decode rows over the paged cache for CPUs: no gather, no padding, one call per layer.
 
-A row is normalised per head if the model asks for it, rotated, stored in its slot, and attends to its own
-blocks where they lie. Everything is float32 inside; heads, cache and output are float32 or bfloat16.
+Everything is float32 inside; heads, cache and output are float32 or bfloat16.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,43 +17,6 @@ from octavo.kernels.decode_rows import DecodeRows
 
 # Beyond a context, and behind a sliding window: exp(_HIDDEN - anything) is 0.
 _HIDDEN = np.float32(-3.0e38)
-
-
-@part
-def _rotate(
-    heads: Any, at: int, norm: Any, eps: Any, scale: Any, table: Any, d: int, out: Any
-) -> None:
-    """`out = rotate(norm(heads[at : at + d])) * scale`.
-
-    `norm` is (whether there is one, pointer, offset); `table` and `out` are (pointer, offset).
-    """
-    has_norm, weight, weight_at = norm
-    rotary, rotary_at = table
-    target, target_at = out
-    factor = np.float32(1)
-    if has_norm:
-        squares = v.splat(np.float32(0))
-        for c in range(at, at + d, 16):
-            x = v.load(heads, c)
-            squares = v.multiply_add(x, x, squares)
-        mean = v.sum_lanes(squares) / np.float32(d)
-        factor = np.float32(1) / np.float32(math.sqrt(mean + eps))
-    half = d // 2
-    factors = v.splat(factor * scale)
-    for c in range(0, half, 16):
-        low = v.multiply(v.load(heads, at + c), factors)
-        high = v.multiply(v.load(heads, at + half + c), factors)
-        if has_norm:
-            low = v.multiply(low, v.load(weight, weight_at + c))
-            high = v.multiply(high, v.load(weight, weight_at + half + c))
-        # The table's cosines, then its sines, of which the first half is negated.
-        cos, sin = rotary_at + c, rotary_at + d + c
-        new_low = v.multiply(high, v.load(rotary, sin))
-        new_high = v.multiply(low, v.load(rotary, sin + half))
-        new_low = v.multiply_add(low, v.load(rotary, cos), new_low)
-        new_high = v.multiply_add(high, v.load(rotary, cos + half), new_high)
-        v.store(target, target_at + c, new_low)
-        v.store(target, target_at + half + c, new_high)
 
 
 @part
@@ -149,32 +110,23 @@ def _weigh(
 
 
 @part
-def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any, eps: Any) -> None:
-    heads, cache, rotary, norm, out = tensors
-    blocks, contexts, positions, slots, has_norm = indexes
+def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any) -> None:
+    heads, cache, out = tensors
+    blocks, contexts = indexes
     first_row, last_row, max_blocks, query_heads, kv_heads, d, block_size, window, longest = sizes
     scratch = np.empty(longest + 32 + d, dtype=np.float32)
     scores = v.float32_at(scratch.ctypes.data)
     query = v.float32_at(scratch.ctypes.data + (longest + 32) * 4)
     stride = 2 * kv_heads * d
     group = query_heads // kv_heads
+    scales = v.splat(scale)
     for r in range(first_row, last_row):
         row_at = r * (query_heads + 2 * kv_heads) * d
-        values_at = row_at + (query_heads + kv_heads) * d
-        slot_at = slots[r] * stride
-        table = (rotary, positions[r] * 2 * d)
-        for j in range(kv_heads):
-            key = (query_heads + j) * d
-            weight = (has_norm, norm, key)
-            target = (cache, slot_at + j * d)
-            _rotate(heads, row_at + key, weight, eps, np.float32(1), table, d, target)
-        for c in range(0, kv_heads * d, 16):
-            v.store(cache, slot_at + kv_heads * d + c, v.load(heads, values_at + c))
         length = contexts[r]
         first = max(0, length - window) if window > 0 else 0
         for j in range(query_heads):
-            weight = (has_norm, norm, j * d)
-            _rotate(heads, row_at + j * d, weight, eps, scale, table, d, (query, 0))
+            for c in range(0, d, 16):
+                v.store(query, c, v.multiply(v.load(heads, row_at + j * d + c), scales))
             head_at = j // group * d
             pages = (blocks, r * max_blocks, block_size, stride, head_at)
             _score(query, cache, pages, first, length, d, scores)
@@ -191,29 +143,14 @@ def _float32(
     sizes: tuple[int, ...],
     scale: float,
     softcap: float,
-    eps: float,
 ) -> None:
-    heads, cache, rotary, norm, out = tensors
-    blocks, contexts, positions, slots = indexes
+    heads, cache, out = tensors
     _rows(
-        (
-            v.float32_at(heads),
-            v.float32_at(cache),
-            v.float32_at(rotary),
-            v.float32_at(norm),
-            v.float32_at(out),
-        ),
-        (
-            v.int64_at(blocks),
-            v.int64_at(contexts),
-            v.int64_at(positions),
-            v.int64_at(slots),
-            norm != 0,
-        ),
+        (v.float32_at(heads), v.float32_at(cache), v.float32_at(out)),
+        (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
         sizes,
         np.float32(scale),
         np.float32(softcap),
-        np.float32(eps),
     )
 
 
@@ -224,29 +161,14 @@ def _bfloat16(
     sizes: tuple[int, ...],
     scale: float,
     softcap: float,
-    eps: float,
 ) -> None:
-    heads, cache, rotary, norm, out = tensors
-    blocks, contexts, positions, slots = indexes
+    heads, cache, out = tensors
     _rows(
-        (
-            v.bfloat16_at(heads),
-            v.bfloat16_at(cache),
-            v.bfloat16_at(rotary),
-            v.bfloat16_at(norm),
-            v.bfloat16_at(out),
-        ),
-        (
-            v.int64_at(blocks),
-            v.int64_at(contexts),
-            v.int64_at(positions),
-            v.int64_at(slots),
-            norm != 0,
-        ),
+        (v.bfloat16_at(heads), v.bfloat16_at(cache), v.bfloat16_at(out)),
+        (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
         sizes,
         np.float32(scale),
         np.float32(softcap),
-        np.float32(eps),
     )
 
 
@@ -254,61 +176,42 @@ _KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
 
 
 def supports(dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether `rotate_and_decode` takes such heads and such a cache."""
+    """Whether `rope_and_cache` and `paged_decode` take such heads and such a cache."""
     return dtype in _KERNELS and cache_dtype == dtype and head_dim % 32 == 0
 
 
-def rotate_and_decode(
+def paged_decode(
     heads: torch.Tensor,
     cache: torch.Tensor,
-    rotary_table: torch.Tensor,
     rows: DecodeRows,
     options: AttentionOptions,
     out: torch.Tensor,
-    *,
-    num_query_heads: int,
-    num_kv_heads: int,
-    head_norm_weight: torch.Tensor | None = None,
-    eps: float = 1e-6,
 ) -> None:
-    """Normalises, rotates, stores and attends, for the first `rows.count` rows.
+    """Attends the first `rows.count` rows to their contexts, which the cache holds already.
 
     Args:
-        heads: `[tokens, query_heads + 2 * kv_heads, head_dim]`: queries, keys and values, contiguous.
-        cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, contiguous; the rows' slots are written.
-        rotary_table: `[positions, 2, 1, head_dim]`, the sine's first half negated.
+        heads: `[tokens, query_heads + 2 * kv_heads, head_dim]`, contiguous; only queries are read.
+        cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, contiguous.
         options: Without `alibi_slopes`.
         out: `[tokens, query_heads * head_dim]`; the first rows are written.
-        head_norm_weight: `[query_heads + kv_heads, head_dim]`, or None where heads are not normalised.
 
     All of one dtype, float32 or bfloat16; see `supports`.
     """
+    kv_heads = cache.shape[3]
     _KERNELS[heads.dtype](
-        (
-            heads.data_ptr(),
-            cache.data_ptr(),
-            rotary_table.data_ptr(),
-            0 if head_norm_weight is None else head_norm_weight.data_ptr(),
-            out.data_ptr(),
-        ),
-        (
-            rows.block_tables.data_ptr(),
-            rows.context_lens.data_ptr(),
-            rows.positions.data_ptr(),
-            rows.slots.data_ptr(),
-        ),
+        (heads.data_ptr(), cache.data_ptr(), out.data_ptr()),
+        (rows.block_tables.data_ptr(), rows.context_lens.data_ptr()),
         (
             0,
             rows.count,
             rows.block_tables.shape[1],
-            num_query_heads,
-            num_kv_heads,
-            heads.shape[-1],
+            heads.shape[1] - 2 * kv_heads,
+            kv_heads,
+            heads.shape[2],
             cache.shape[1],
             options.sliding_window or 0,
             rows.longest,
         ),
         options.scale,
         options.softcap or 0.0,
-        eps,
     )

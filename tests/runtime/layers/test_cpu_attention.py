@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
+from octavo.kernels.decode_rows import count_decodes, make_decode_rows
+from octavo.layers.attention import AttentionSpec
+from octavo.layers.norm import HeadNorm
+from octavo.layers.rotary import RopeConfig, RotaryTable
+from octavo.layers.torch_attention import TorchAttentionStep
+
+pytest.importorskip("numba")
+from octavo.layers.cpu_attention import CpuAttentionStep
+
+HEADS, KV_HEADS, DIM, PAGE = 4, 2, 32, 16
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("window", [None, 20])
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float | None) -> None:
+    """Two decodes, a continued chunk and a fresh prompt. The first decode's context ends in a block that the
+    chunk fills in this very step, as sequences with a common prompt do."""
+    spans = [
+        SequenceSpan(1, 41, [0, 1, 2]),
+        SequenceSpan(1, 18, [4, 5]),
+        SequenceSpan(9, 40, [0, 1, 2]),
+        SequenceSpan(7, 7, [6]),
+    ]
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.tensor(
+        [p for s in spans for p in range(s.context_length - s.num_rows, s.context_length)]
+    )
+    owners = [span for span in spans for _ in range(span.num_rows)]
+    slots = torch.tensor(
+        [o.block_ids[p // PAGE] * PAGE + p % PAGE for o, p in zip(owners, positions, strict=True)]
+    )
+    heads = torch.randn(len(positions), HEADS + 2 * KV_HEADS, DIM, generator=generator)
+    start = torch.randn(8, PAGE, 2, KV_HEADS, DIM, generator=generator)
+    weight = torch.rand(HEADS + KV_HEADS, DIM, generator=generator) + 0.5
+    options = AttentionOptions(scale=DIM**-0.5, sliding_window=window, softcap=softcap)
+    spec = AttentionSpec(HEADS, KV_HEADS, DIM, options, HeadNorm(weight, 1e-6))
+    rotary = RotaryTable(RopeConfig(), DIM, 64, dtype=torch.float32, device=CPU)
+    cos, sin = rotary.at(positions)
+    workspace = torch.empty(16, *start.shape[1:])
+    windows = [] if window is None else [window]
+
+    def plan(first: int, first_row: int) -> AttentionPlan:
+        return plan_attention(
+            spans[first:],
+            slots[first_row:],
+            block_size=PAGE,
+            dtype=torch.float32,
+            device=CPU,
+            windows=windows,
+        )
+
+    expected_cache, cache = start.clone(), start.clone()
+    torch_step = TorchAttentionStep(plan(0, 0), rotary, cos, sin, workspace)
+    expected = torch_step.attend(heads.clone(), expected_cache, spec)
+    count = count_decodes(spans)
+    step = CpuAttentionStep(
+        positions,
+        slots,
+        rotary.table,
+        make_decode_rows(spans[:count], PAGE),
+        plan(count, count),
+        workspace,
+    )
+    got = step.attend(heads.clone(), cache, spec)
+    assert count == 2
+    torch.testing.assert_close(cache, expected_cache, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
