@@ -26,11 +26,10 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.dtype import choose_cache_dtype, choose_dtype
-from octavo.worker.memory import check_weights_fit
 from octavo.worker.model_runner import ModelRunner
 from octavo.worker.profile import warm_up
 from octavo.worker.sampler import Sampler
-from octavo.worker.start_up import PhaseTimer, executor_info, size_cache
+from octavo.worker.start_up import PhaseTimer, check_gpu_memory, executor_info, size_cache
 
 # On a CPU the KV cache shares memory with the API process, the page cache and other programs.
 _CPU_CACHE_SHARE = 0.4
@@ -59,14 +58,7 @@ def create_executor(
                 cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
             )
         else:
-            free, total = torch.cuda.mem_get_info(device)
-            check_weights_fit(
-                num_parameters=model_config.num_parameters,
-                element_bytes=dtype.itemsize,
-                free_bytes=free,
-                total_bytes=total,
-                utilization=config.gpu_memory_utilization,
-            )
+            check_gpu_memory(config, model_config, device, dtype)
         with torch.inference_mode():
             weights = _open_weights(config, device, dtype)
             model = Decoder(model_config, weights, kernels_for(device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from octavo.config import EngineConfig
-from octavo.errors import DeviceFaultError, InvalidConfigurationError
+from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.device_kernels import DeviceKernels
 from octavo.models.decoder import Decoder
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
@@ -61,35 +61,41 @@ def start_gpu_executor(
     Raises `OutOfMemoryError` or `InvalidConfigurationError`.
     """
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    with phase("profile"):
-        try:
+    try:
+        with phase("profile"):
             budget = config.kv_cache_memory_bytes
             if budget is None:
                 budget = gpu_cache_budget(config, model, kernels, device, dtype, cache_dtype)
             size = size_cache(config, model.config, cache_dtype, budget)
+            limits = RunnerLimits(
+                num_blocks=size.num_blocks,
+                block_size=config.block_size,
+                max_model_len=size.max_model_len,
+                max_num_batched_tokens=config.max_num_batched_tokens,
+                max_num_seqs=config.max_num_seqs,
+            )
             runner = GpuRunner(
                 model,
                 kernels,
-                RunnerLimits(
-                    num_blocks=size.num_blocks,
-                    block_size=config.block_size,
-                    max_model_len=size.max_model_len,
-                    max_num_batched_tokens=config.max_num_batched_tokens,
-                    max_num_seqs=config.max_num_seqs,
-                ),
+                limits,
                 device=device,
                 dtype=dtype,
                 cache_dtype=cache_dtype,
                 seed=config.seed,
             )
-        except ValueError as error:  # a kernel has no form for these shapes or types on this GPU
-            raise InvalidConfigurationError(f"The model cannot run on {device}: {error}") from error
-    with phase("warmup"):
-        warm_up_gpu(runner)
-    if not config.enforce_eager:
-        with phase("capture"):
-            runner.capture(CudaCapture(device))
-            torch.cuda.empty_cache()  # what the runs before each recording left
+        with phase("warmup"):
+            warm_up_gpu(runner)
+        if not config.enforce_eager:
+            with phase("capture"):
+                runner.capture(CudaCapture(device))
+                torch.cuda.empty_cache()  # what the runs before each recording left
+    except ValueError as error:  # a kernel has no form for these shapes or types on this GPU
+        raise InvalidConfigurationError(f"The model cannot run on {device}: {error}") from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The KV cache and the largest steps do not fit beside the weights: {error} Lower "
+            "--gpu-memory-utilization or --kv-cache-memory, --max-num-batched-tokens or --max-num-seqs."
+        ) from error
     info = executor_info(
         config,
         model.config,

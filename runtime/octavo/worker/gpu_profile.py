@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import torch
@@ -19,41 +20,47 @@ from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
 logger = logging.getLogger(__name__)
 
 _GREEDY = SamplingParams(temperature=0.0)
+_FILTERS: dict[str, Any] = {"top_k": 40, "top_p": 0.9, "min_p": 0.01}
+_PENALTIES: dict[str, Any] = {"presence_penalty": 0.1, "repetition_penalty": 1.1}
 _EVERYTHING = SamplingParams(
-    temperature=0.8,
-    top_k=40,
-    top_p=0.9,
-    min_p=0.01,
-    presence_penalty=0.1,
-    repetition_penalty=1.1,
-    logprobs=MAX_LOGPROBS,
-    seed=1,
+    temperature=0.8, seed=1, logprobs=MAX_LOGPROBS, **_FILTERS, **_PENALTIES
 )
+# Each takes kernels of its own: filters have theirs, and penalties make float32 of the logits.
+_WAYS_TO_SAMPLE = (
+    _GREEDY,
+    SamplingParams(temperature=0.8),
+    SamplingParams(temperature=0.8, **_FILTERS),
+    SamplingParams(temperature=0.8, **_PENALTIES),
+    _EVERYTHING,
+)
+# Prompts of a step run by one of two kernels, depending on the longest.
+_PROMPT_LENGTHS = (4, 96)
 # Of what a profile run cannot see: fragmentation, and the libraries' own buffers made later.
 _SPARE_BYTES = 256 * 2**20
 
 
 def warm_up_gpu(runner: GpuRunner) -> None:
-    """Runs prompts, decodes and both in one, greedy and sampled, so that no request waits for a compiler.
+    """Runs prompts, decodes and both in one, and all ways to sample, so that no request waits for a compiler.
 
     Touches block 0 alone, and leaves no rows behind.
     """
     limits = runner.limits
-    length = min(4, limits.max_model_len - 1)
-    if length < 1:
+    longest = min(limits.max_model_len - 1, limits.max_num_batched_tokens - 1)
+    if longest < 1:
         return
-    for params in (_GREEDY, _EVERYTHING):
-        rows = min(3, limits.max_num_seqs)
-        ids = range(-1, -1 - rows, -1)
-        batches = [
-            [_sequence(-1, length, 0, params)],
-            [_sequence(-1, 1, length, params)],
-            [_sequence(i, 1, length, params) for i in ids],
-        ]
-        if rows > 1 and limits.max_num_batched_tokens > length:
-            batches.append([_sequence(-1, 1, length, params), _sequence(-2, length, 0, params)])
+    rows = min(3, limits.max_num_seqs)
+    ids = range(-1, -1 - rows, -1)
+    for length in sorted({min(length, longest) for length in _PROMPT_LENGTHS}):
+        prompt = _sequence(-1, length, 0, _GREEDY, limits.block_size)
+        batches = [[prompt], [_sequence(-1, 1, length, _GREEDY, limits.block_size)]]
+        if rows > 1:
+            batches.append([batches[1][0], msgspec.structs.replace(prompt, sequence_id=-2)])
         for entries in batches:
             runner.submit(StepBatch(entries)).result()
+        runner.submit(StepBatch([], released=ids))
+    for params in _WAYS_TO_SAMPLE:
+        entries = [_sequence(i, 1, 0, params, limits.block_size) for i in ids]
+        runner.submit(StepBatch(entries)).result()
         runner.submit(StepBatch([], released=ids))
 
 
@@ -163,14 +170,16 @@ def largest_steps(
         for i in range(count)
     ]
     start = min(1, max_model_len - 1)
-    decodes = [_sequence(i, 1, start, _EVERYTHING) for i in range(config.max_num_seqs)]
+    decodes = [
+        _sequence(i, 1, start, _EVERYTHING, config.block_size) for i in range(config.max_num_seqs)
+    ]
     return prompts, decodes
 
 
 def _sequence(
-    sequence_id: int, count: int, start: int, params: SamplingParams, block_size: int = 0
+    sequence_id: int, count: int, start: int, params: SamplingParams, block_size: int
 ) -> ScheduledSequence:
-    """All blocks of a prompt are block 0; `block_size` 0 says that one is enough."""
-    blocks = 1 if block_size == 0 else -(-(start + count) // block_size)
+    """All its blocks are block 0."""
+    blocks = -(-(start + count) // block_size)
     state = SamplingState(params, params.seed, [0] * max(start, 1), [])
     return ScheduledSequence(sequence_id, [0] * count, start, [0] * blocks, state)

@@ -112,7 +112,7 @@ class GpuRunner:
 
     @torch.inference_mode()
     def capture(self, capture: Capture) -> None:
-        """Records the decode steps; what is recorded before the first step is free of padding's traces."""
+        """Records the decode steps, all rows of them padding: nothing is read or written."""
         self._graphs = DecodeGraphs(
             padded_sizes(self.limits.max_num_seqs), self._decode, self._pad, capture
         )

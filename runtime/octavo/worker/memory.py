@@ -64,15 +64,15 @@ def size_kv_cache(
     )
 
 
-def check_weights_fit(
+def room_beside_weights(
     *,
     num_parameters: int,
     element_bytes: int,
     free_bytes: int,
     total_bytes: int,
     utilization: float,
-) -> None:
-    """Says before minutes of loading that a model is too large for the GPU.
+) -> int:
+    """Bytes of a GPU that its weights leave, known before minutes of loading.
 
     Args:
         free_bytes, total_bytes: Of the GPU's memory now.
@@ -83,7 +83,7 @@ def check_weights_fit(
     weights = num_parameters * element_bytes
     usable = free_bytes - int(total_bytes * (1.0 - utilization))
     if weights <= usable:
-        return
+        return usable - weights
     hint = "Use a larger GPU or a smaller model"
     if weights <= free_bytes:
         hint += f", or raise --gpu-memory-utilization above {utilization:g}"
@@ -92,6 +92,24 @@ def check_weights_fit(
         f"{max(usable, 0) / _GIB:.2f} GiB of the GPU's {total_bytes / _GIB:.2f} GiB may be used "
         f"({free_bytes / _GIB:.2f} GiB are free). No --max-model-len would fit. {hint}."
     )
+
+
+def check_length_fits(
+    *, room_bytes: int, reserve_bytes: int, block_bytes: int, block_size: int, wanted_max_len: int
+) -> None:
+    """Refuses, before the weights are loaded, a length that fits in no case.
+
+    Args:
+        room_bytes: What the weights leave, all of it.
+        reserve_bytes: A guess of what activations take of it. The length that the message offers keeps
+            it free; what is refused does not depend on it.
+
+    Raises `OutOfMemoryError`.
+    """
+    if -(-wanted_max_len // block_size) * block_bytes > room_bytes:
+        budget = room_bytes - reserve_bytes
+        fitting_len = max(budget, 0) // block_bytes * block_size
+        raise OutOfMemoryError(_does_not_fit(wanted_max_len, fitting_len, budget, block_bytes))
 
 
 def _does_not_fit(max_len: int, fitting_len: int, budget_bytes: int, block_bytes: int) -> str:

@@ -10,7 +10,8 @@ from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.worker.memory import (
     KVCacheSize,
     bytes_per_block,
-    check_weights_fit,
+    check_length_fits,
+    room_beside_weights,
     size_kv_cache,
 )
 
@@ -90,8 +91,8 @@ def test_what_is_promised_fits(
         assert 1 <= result.max_model_len <= model
 
 
-def weights_fit(num_parameters: int, free: int = 90, utilization: float = 0.9) -> None:
-    check_weights_fit(
+def room(num_parameters: int, free: int = 90, utilization: float = 0.9) -> int:
+    return room_beside_weights(
         num_parameters=num_parameters,
         element_bytes=2,
         free_bytes=free * 2**30,
@@ -101,10 +102,25 @@ def weights_fit(num_parameters: int, free: int = 90, utilization: float = 0.9) -
 
 
 def test_weights_that_do_not_fit_are_told_with_what_would_help() -> None:
-    weights_fit(40 * 2**30)  # 80 of 90 - 10 GiB
+    assert room(30 * 2**30) // 2**30 == 20  # 90 free, 10 to stay free, 60 of weights
     with pytest.raises(OutOfMemoryError, match=r"take 82.00 GiB.*raise --gpu-memory-utilization"):
-        weights_fit(41 * 2**30)
-    weights_fit(41 * 2**30, utilization=0.95)
+        room(41 * 2**30)
+    assert room(41 * 2**30, utilization=0.95) // 2**30 == 3
     with pytest.raises(OutOfMemoryError, match="larger GPU") as error:
-        weights_fit(50 * 2**30)
+        room(50 * 2**30)
     assert "utilization" not in str(error.value)
+
+
+def test_a_length_that_cannot_fit_is_told_before_loading() -> None:
+    def check(wanted: int) -> None:
+        check_length_fits(
+            room_bytes=1000,
+            reserve_bytes=300,
+            block_bytes=100,
+            block_size=16,
+            wanted_max_len=wanted,
+        )
+
+    check(160)  # ten blocks: activations will not fit beside them, but that is measured later
+    with pytest.raises(OutOfMemoryError, match="--max-model-len 112"):
+        check(161)

@@ -1,0 +1,118 @@
+"""What a step sends to the device: differences, and little of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import PENDING_TOKEN, SamplingState, ScheduledSequence, StepBatch
+from octavo.worker.state_rows import NO_COUNTS, StateRows
+from octavo.worker.step_packing import PackedStep, pack_step
+from octavo.worker.upload import Uploader
+
+from .stepping import GREEDY
+
+
+def entry(
+    index: int, tokens: list[int], start: int, blocks: list[int], params: SamplingParams = GREEDY
+) -> ScheduledSequence:
+    state = SamplingState(params, 3, [1] * 8, [])
+    return ScheduledSequence(index, tokens, start, blocks, state)
+
+
+def pack(rows: StateRows, *entries: ScheduledSequence, **batch: object) -> PackedStep:
+    step = StepBatch(entries, **batch)  # type: ignore[arg-type]
+    rows.release(step.released)
+    return pack_step(step, rows, vocab_size=100, max_blocks=64)
+
+
+def values(step: PackedStep, first: int, count: int) -> list[int]:
+    target = np.zeros(step.packer.size, dtype=np.int32)
+    step.packer.write(target)
+    result: list[int] = target[first : first + count].tolist()
+    return result
+
+
+def updates(step: PackedStep) -> list[int]:
+    return values(step, step.layout.updates, 3 * step.layout.num_updates)
+
+
+def test_a_table_is_sent_once_and_then_as_it_grows() -> None:
+    rows, blocks = StateRows(4, 0), [7, 9]
+    first = pack(rows, entry(5, [1] * 8, 0, blocks))
+    row = values(first, first.layout.rows, 1)[0]
+    assert updates(first) == [row, row, 0, 1, 7, 9]
+    assert updates(pack(rows, entry(5, [PENDING_TOKEN], 8, blocks))) == []
+    blocks.append(3)
+    assert updates(pack(rows, entry(5, [PENDING_TOKEN], 9, blocks))) == [row, 2, 3]
+    blocks[1] = 6
+    copied = pack(rows, entry(5, [PENDING_TOKEN], 10, blocks), block_copies=[(9, 6)])
+    assert updates(copied) == [row, 1, 6]
+    again = pack(rows, entry(5, [1] * 8, 0, blocks), released=[5])
+    assert again.layout.num_updates == 3
+
+
+def test_a_steady_step_of_256_greedy_decodes_takes_some_kilobytes() -> None:
+    rows = StateRows(512, 0)
+    tables = [[i] for i in range(256)]
+    pack(rows, *(entry(i, [1, 2], 0, tables[i]) for i in range(256)))
+    step = pack(rows, *(entry(i, [PENDING_TOKEN], 2, tables[i]) for i in range(256)))
+    assert step.samples is not None
+    assert step.samples.hidden_rows is None
+    assert step.samples.draw is None
+    assert 4 * step.packer.size < 256 * 26
+
+
+def test_decodes_come_first_and_samples_stay_in_the_batchs_order() -> None:
+    rows = StateRows(4, 0)
+    step = pack(rows, entry(1, [4, 5, 6], 0, [0]), entry(2, [7], 3, [1]))
+    layout = step.layout
+    assert (layout.num_decodes, layout.num_seqs) == (1, 2)
+    assert values(step, layout.token_ids, 4) == [7, 4, 5, 6]
+    assert values(step, layout.query_start, 3) == [0, 1, 4]
+    assert step.samples is not None
+    assert step.samples.sequence_ids == [1, 2]
+    assert step.samples.hidden_rows is not None
+    assert values(step, step.samples.hidden_rows, 4) == [3, 0, 0, 0]  # int64
+
+
+def test_sections_are_aligned_as_kernels_expect() -> None:
+    sampled = SamplingParams(temperature=0.5, top_k=3, presence_penalty=1.0)
+    step = pack(StateRows(4, 0), *(entry(i, [4], 0, [i], sampled) for i in range(3)))
+    assert step.samples is not None
+    draw, penalties = step.samples.draw, step.samples.penalties
+    assert draw is not None
+    assert penalties is not None
+    for offset in (draw.temperature, draw.top_k, draw.seed, draw.position, penalties.count_rows):
+        assert offset % 4 == 0
+
+
+def test_rows_of_counts_are_only_those_of_penalties_and_come_back() -> None:
+    rows = StateRows(4, 0)
+    penalised = SamplingParams(temperature=0.0, frequency_penalty=0.5)
+    step = pack(rows, entry(1, [4], 0, [0]), entry(2, [4], 0, [1], penalised))
+    assert step.samples is not None
+    assert step.samples.penalties is not None
+    assert step.samples.penalties.started == [(1, 0)]
+    assert values(step, step.samples.penalties.count_rows, 2) == [NO_COUNTS, 0]
+    rows.release([2])
+    pack(rows, entry(3, [4], 0, [1], penalised))
+    assert rows.num_count_rows == 1
+
+
+def test_more_sequences_than_rows_is_an_error() -> None:
+    rows = StateRows(2, 0)
+    with pytest.raises(RuntimeError, match="all 2 are taken"):
+        pack(rows, *(entry(i, [4], 0, [i]) for i in range(3)))
+
+
+def test_an_upload_larger_than_the_buffers_grows_them() -> None:
+    uploader = Uploader(8, torch.device("cpu"))
+    rows = StateRows(4, 0)
+    for count in (1, 50, 2, 60, 3):
+        step = pack(rows, entry(1, list(range(count)), 0, [0] * 4), released=[1])
+        packed = uploader.upload(step.packer)
+        first = step.layout.token_ids
+        assert packed[first : first + count].tolist() == list(range(count))
