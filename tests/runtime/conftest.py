@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 from .tiny_llama import save_tiny_llama
+
+# Every engine that a test starts, in this process or another, checks its accounts when it gets idle.
+os.environ["OCTAVO_DEBUG"] = "1"
 
 
 @dataclass(frozen=True)

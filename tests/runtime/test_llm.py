@@ -12,6 +12,7 @@ import torch
 
 from octavo import LLM, SamplingParams
 from octavo.beam_search import BeamSearchParams
+from octavo.engine.messages import StepOutputs
 from octavo.errors import (
     ContextLengthExceededError,
     InvalidParameterError,
@@ -77,6 +78,61 @@ def test_preemption_changes_nothing(model: Model) -> None:
     with make_llm(model, num_kv_tokens=160, max_model_len=128) as llm:
         assert tokens_of(llm.generate(model.prompts, GREEDY)) == model.expected
         assert llm.stats.preemptions_total > 0
+
+
+def test_the_prefix_cache_changes_nothing(model: Model) -> None:
+    with make_llm(model) as llm:
+        first = llm.generate(model.prompts, GREEDY)
+        again = llm.generate(model.prompts, GREEDY)
+        assert tokens_of(first) == tokens_of(again) == model.expected
+        assert [output.num_cached_tokens for output in first] == [0] * len(_LENGTHS)
+        found = [(length - 1) // 16 * 16 for length in _LENGTHS]
+        assert [output.num_cached_tokens for output in again] == found
+        assert llm.stats.prefix_cache_hit_tokens_total == sum(found)
+
+
+def test_a_prompt_of_several_completions_is_stored_once(model: Model) -> None:
+    prompt, expected = model.prompts[8], model.expected[8]
+    params = SamplingParams(temperature=0.0, max_tokens=24, n=4)
+    for caching in (True, False):
+        with make_llm(
+            model, num_kv_tokens=224, max_model_len=128, enable_prefix_caching=caching
+        ) as llm:
+            (output,) = llm.generate([prompt], params)
+            assert [completion.token_ids for completion in output.outputs] == [expected] * 4
+            # 6 blocks of the prompt, and 2 of each completion's own: 14 are all there are.
+            assert llm.stats.preemptions_total == 0
+
+
+def test_priority_decides_who_goes_first(model: Model) -> None:
+    with make_llm(model, max_num_seqs=1) as llm:
+        seen: list[str] = []
+        core = llm._engine()
+        run_step = core.step
+
+        def step() -> StepOutputs:
+            done = run_step()
+            seen.extend(output.request_id for output in done.outputs if output.finish_reason)
+            return done
+
+        core.step = step  # type: ignore[method-assign]
+        outputs = llm.generate(model.prompts[:3], GREEDY, priority=[2, 0, 1])
+        assert tokens_of(outputs) == model.expected[:3]
+        assert seen == [outputs[1].request_id, outputs[2].request_id, outputs[0].request_id]
+
+
+def test_beams_share_what_they_have_in_common(model: Model) -> None:
+    params = BeamSearchParams(beam_width=3, max_tokens=12, ignore_eos=True)
+    results = []
+    for caching in (True, False):
+        with make_llm(model, enable_prefix_caching=caching) as llm:
+            (output,) = llm.beam_search([model.prompts[8]], params)
+            results.append([completion.token_ids for completion in output.outputs])
+            stats = llm.stats
+            computed = stats.prompt_tokens_total - stats.prefix_cache_hit_tokens_total
+            # 34 prefixes of 100 to 111 tokens: of each at most a block and a token, but for the first.
+            assert (computed < 100 + 33 * 17) == caching
+    assert results[0] == results[1]
 
 
 def test_everything_is_free_afterwards(llm: LLM) -> None:

@@ -36,6 +36,26 @@ def test_a_whole_answer(client: openai.OpenAI) -> None:
     assert answer.usage.prompt_tokens_details.cached_tokens >= 0
 
 
+def test_a_question_that_comes_again_is_cached_for_its_own_salt(client: openai.OpenAI) -> None:
+    def cached(salt: str | None) -> int:
+        messages: Any = [{"role": "user", "content": "What is Octavo? " * 4}]
+        answer = client.chat.completions.create(
+            model="demo",
+            messages=messages,
+            max_tokens=2,
+            temperature=0,
+            extra_body={"priority": -1, **({"cache_salt": salt} if salt else {})},
+        )
+        details = answer.usage.prompt_tokens_details  # type: ignore[union-attr]
+        found: int = details.cached_tokens  # type: ignore[union-attr, assignment]
+        return found
+
+    assert cached("tenant-a") == 0
+    assert cached("tenant-a") >= 16
+    assert cached("tenant-b") == 0
+    assert cached(None) == 0
+
+
 def test_a_stream_says_the_same_as_the_whole_answer(client: openai.OpenAI) -> None:
     whole = ask(client)
     chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
