@@ -57,8 +57,9 @@ def main(
             (numbers.randint(40, longest), numbers.randint(40, longest)) for _ in range(requests)
         ]
         threads = [
-            threading.Thread(target=server.run, args=([[5] * prompt], output))
-            for prompt, output in lengths
+            # Prompts that differ from their first token on: the prefix cache must not share them.
+            threading.Thread(target=server.run, args=([[5 + position] * prompt], output))
+            for position, (prompt, output) in enumerate(lengths)
         ]
         for thread in threads:
             thread.start()
