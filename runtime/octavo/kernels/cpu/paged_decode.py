@@ -18,6 +18,8 @@ from octavo.kernels.decode_rows import DecodeRows
 # Beyond a context, and behind a sliding window: exp(_HIDDEN - anything) is 0.
 _HIDDEN = np.float32(-3.0e38)
 
+_SIGNATURE = "void(UniTuple(int64, 3), UniTuple(int64, 2), UniTuple(int64, 9), float64, float64)"
+
 
 @part
 def _score(query: Any, cache: Any, pages: Any, first: int, length: int, d: int, out: Any) -> None:
@@ -136,7 +138,7 @@ def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any) -> N
             _weigh(scores, total, cache, pages, first, length, d, out, at)
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _float32(
     tensors: tuple[int, ...],
     indexes: tuple[int, ...],
@@ -154,7 +156,7 @@ def _float32(
     )
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _bfloat16(
     tensors: tuple[int, ...],
     indexes: tuple[int, ...],
