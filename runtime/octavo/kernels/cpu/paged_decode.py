@@ -22,33 +22,34 @@ _SIGNATURE = "void(UniTuple(int64, 3), UniTuple(int64, 2), UniTuple(int64, 9), f
 
 
 @part
-def _score(query: Any, cache: Any, pages: Any, first: int, length: int, d: int, out: Any) -> None:
-    """`out[t] = query · key[t]` for t in [first, length), in whole eights: what is beyond is arbitrary."""
-    blocks, table_at, block_size, stride, head_at = pages
-    for t in range(first // 8 * 8, length, 8):
-        block = t // block_size
-        place = blocks[table_at + block] * block_size + t - block * block_size
-        at = place * stride + head_at
+def _score(query: Any, query_at: int, cache: Any, pages: Any, n: int, d: int, out: Any) -> None:
+    """`out[t] = query · key[t]` for n keys of one block, in whole eights: what is beyond is arbitrary.
+
+    `pages` is (offset of the first key, elements from key to key); `out` is (pointer, offset).
+    """
+    base, stride = pages
+    scores, scores_at = out
+    for t in range(0, n, 8):
+        at = base + t * stride
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = v.splat(np.float32(0))
-        for c in range(at, at + d, 16):
-            q = v.load(query, c - at)
-            s0 = v.multiply_add(q, v.load(cache, c), s0)
-            s1 = v.multiply_add(q, v.load(cache, c + stride), s1)
-            s2 = v.multiply_add(q, v.load(cache, c + 2 * stride), s2)
-            s3 = v.multiply_add(q, v.load(cache, c + 3 * stride), s3)
-            s4 = v.multiply_add(q, v.load(cache, c + 4 * stride), s4)
-            s5 = v.multiply_add(q, v.load(cache, c + 5 * stride), s5)
-            s6 = v.multiply_add(q, v.load(cache, c + 6 * stride), s6)
-            s7 = v.multiply_add(q, v.load(cache, c + 7 * stride), s7)
-        v.store(out, t, v.sum_lanes_of_eight(s0, s1, s2, s3, s4, s5, s6, s7))
+        for c in range(0, d, 16):
+            q = v.load(query, query_at + c)
+            k = at + c
+            s0 = v.multiply_add(q, v.load(cache, k), s0)
+            s1 = v.multiply_add(q, v.load(cache, k + stride), s1)
+            s2 = v.multiply_add(q, v.load(cache, k + 2 * stride), s2)
+            s3 = v.multiply_add(q, v.load(cache, k + 3 * stride), s3)
+            s4 = v.multiply_add(q, v.load(cache, k + 4 * stride), s4)
+            s5 = v.multiply_add(q, v.load(cache, k + 5 * stride), s5)
+            s6 = v.multiply_add(q, v.load(cache, k + 6 * stride), s6)
+            s7 = v.multiply_add(q, v.load(cache, k + 7 * stride), s7)
+        sums = v.sum_lanes_of_eight(s0, s1, s2, s3, s4, s5, s6, s7)
+        v.store(scores, scores_at + t, sums)
 
 
 @part
-def _softmax(scores: Any, first: int, length: int, softcap: Any) -> Any:
-    """Exponentials of `scores[first:length]` less their maximum, in place; returns their sum.
-
-    Up to 15 scores after `length` are overwritten.
-    """
+def _softmax(scores: Any, first: int, length: int, softcap: Any) -> None:
+    """Softmax of `scores[first:length]`, in place. Up to 15 scores after `length` are overwritten."""
     end = first + (length - first + 15) // 16 * 16
     if softcap > np.float32(0):
         one, two, cap = v.splat(np.float32(1)), v.splat(np.float32(2)), v.splat(softcap)
@@ -68,74 +69,81 @@ def _softmax(scores: Any, first: int, length: int, softcap: Any) -> Any:
         power = v.exp(v.subtract(v.load(scores, t), top))
         v.store(scores, t, power)
         total = v.add(total, power)
-    return v.sum_lanes(total)
+    scale = v.splat(np.float32(1) / v.sum_lanes(total))
+    for t in range(first, end, 16):
+        v.store(scores, t, v.multiply(v.load(scores, t), scale))
 
 
 @part
 def _weigh(
-    weights: Any,
-    total: Any,
-    cache: Any,
-    pages: Any,
-    first: int,
-    length: int,
-    d: int,
-    out: Any,
-    out_at: int,
+    weights: Any, at: int, cache: Any, pages: Any, first: int, n: int, d: int, out: Any, out_at: int
 ) -> None:
-    """`out = sum of weights[t] * value[t] / total`, 32 channels at a time."""
-    blocks, table_at, block_size, stride, head_at = pages
-    inverse = v.splat(np.float32(1) / total)
+    """`out += sum of weights[at + t] * value[t]` for t in [first, n) of one block; `pages` as in `_score`."""
+    base, stride = pages
     for c in range(0, d, 32):
-        a0 = a1 = b0 = b1 = v.splat(np.float32(0))
+        a0, a1 = v.load(out, out_at + c), v.load(out, out_at + c + 16)
+        b0 = b1 = v.splat(np.float32(0))
         t = first
-        while t < length:
-            block = t // block_size
-            base = (blocks[table_at + block] - block) * block_size * stride + head_at + c
-            end = min((block + 1) * block_size, length)
-            while t + 2 <= end:
-                at = base + t * stride
-                p, q = v.splat(weights[t]), v.splat(weights[t + 1])
-                a0 = v.multiply_add(p, v.load(cache, at), a0)
-                a1 = v.multiply_add(p, v.load(cache, at + 16), a1)
-                b0 = v.multiply_add(q, v.load(cache, at + stride), b0)
-                b1 = v.multiply_add(q, v.load(cache, at + stride + 16), b1)
-                t += 2
-            if t < end:
-                at = base + t * stride
-                p = v.splat(weights[t])
-                a0 = v.multiply_add(p, v.load(cache, at), a0)
-                a1 = v.multiply_add(p, v.load(cache, at + 16), a1)
-                t += 1
-        v.store(out, out_at + c, v.multiply(v.add(a0, b0), inverse))
-        v.store(out, out_at + c + 16, v.multiply(v.add(a1, b1), inverse))
+        while t + 2 <= n:
+            place = base + t * stride + c
+            p, q = v.splat(weights[at + t]), v.splat(weights[at + t + 1])
+            a0 = v.multiply_add(p, v.load(cache, place), a0)
+            a1 = v.multiply_add(p, v.load(cache, place + 16), a1)
+            b0 = v.multiply_add(q, v.load(cache, place + stride), b0)
+            b1 = v.multiply_add(q, v.load(cache, place + stride + 16), b1)
+            t += 2
+        if t < n:
+            place = base + t * stride + c
+            p = v.splat(weights[at + t])
+            a0 = v.multiply_add(p, v.load(cache, place), a0)
+            a1 = v.multiply_add(p, v.load(cache, place + 16), a1)
+        v.store(out, out_at + c, v.add(a0, b0))
+        v.store(out, out_at + c + 16, v.add(a1, b1))
 
 
 @part
 def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any) -> None:
+    """Block by block, and all heads of a block in turn: a block is read once from far and then from the
+    nearest cache."""
     heads, cache, out = tensors
     blocks, contexts = indexes
     first_row, last_row, max_blocks, query_heads, kv_heads, d, block_size, window, longest = sizes
-    scratch = np.empty(longest + 32 + d, dtype=np.float32)
-    scores = v.float32_at(scratch.ctypes.data)
-    query = v.float32_at(scratch.ctypes.data + (longest + 32) * 4)
+    width = query_heads * d
+    span = longest + block_size + 32  # scores of one head
+    scratch = np.empty(2 * width + query_heads * span, dtype=np.float32)
+    query = v.float32_at(scratch.ctypes.data)
+    sums = v.float32_at(scratch.ctypes.data + 4 * width)
+    scores = v.float32_at(scratch.ctypes.data + 8 * width)
     stride = 2 * kv_heads * d
     group = query_heads // kv_heads
-    scales = v.splat(scale)
+    scales, zero = v.splat(scale), v.splat(np.float32(0))
     for r in range(first_row, last_row):
         row_at = r * (query_heads + 2 * kv_heads) * d
+        for c in range(0, width, 16):
+            v.store(query, c, v.multiply(v.load(heads, row_at + c), scales))
+            v.store(sums, c, zero)
         length = contexts[r]
         first = max(0, length - window) if window > 0 else 0
+        first_block, last_block = first // block_size, (length - 1) // block_size + 1
+        for b in range(first_block, last_block):
+            base = blocks[r * max_blocks + b] * block_size * stride
+            n = min(block_size, length - b * block_size)
+            for j in range(query_heads):
+                target = (scores, j * span + b * block_size)
+                pages = (base + j // group * d, stride)
+                _score(query, j * d, cache, pages, n, d, target)
         for j in range(query_heads):
-            for c in range(0, d, 16):
-                v.store(query, c, v.multiply(v.load(heads, row_at + j * d + c), scales))
-            head_at = j // group * d
-            pages = (blocks, r * max_blocks, block_size, stride, head_at)
-            _score(query, cache, pages, first, length, d, scores)
-            total = _softmax(scores, first, length, softcap)
-            pages = (blocks, r * max_blocks, block_size, stride, kv_heads * d + head_at)
-            at = (r * query_heads + j) * d
-            _weigh(scores, total, cache, pages, first, length, d, out, at)
+            _softmax(scores, j * span + first, j * span + length, softcap)
+        for b in range(first_block, last_block):
+            base = blocks[r * max_blocks + b] * block_size * stride + kv_heads * d
+            start = max(0, first - b * block_size)
+            n = min(block_size, length - b * block_size)
+            for j in range(query_heads):
+                at = j * span + b * block_size
+                pages = (base + j // group * d, stride)
+                _weigh(scores, at, cache, pages, start, n, d, sums, j * d)
+        for c in range(0, width, 16):
+            v.store(out, r * width + c, v.load(sums, c))
 
 
 @kernel(_SIGNATURE)
