@@ -14,8 +14,6 @@ from octavo.kernels.reference import gelu_and_mul
 
 __all__ = ["gelu_and_mul", "silu_and_mul"]
 
-_SIGNATURE = "void(int64, int64, int64, int64)"
-
 
 @part
 def _rows(gate_up: Any, out: Any, rows: int, width: int) -> None:
@@ -28,12 +26,12 @@ def _rows(gate_up: Any, out: Any, rows: int, width: int) -> None:
             v.store(out, r * width + c, v.multiply(silu, up))
 
 
-@kernel(_SIGNATURE)
+@kernel
 def _float32(gate_up: int, out: int, rows: int, width: int) -> None:
     _rows(v.float32_at(gate_up), v.float32_at(out), rows, width)
 
 
-@kernel(_SIGNATURE)
+@kernel
 def _bfloat16(gate_up: int, out: int, rows: int, width: int) -> None:
     _rows(v.bfloat16_at(gate_up), v.bfloat16_at(out), rows, width)
 

@@ -12,8 +12,6 @@ from octavo.kernels import reference
 from octavo.kernels.cpu import vector as v
 from octavo.kernels.cpu.jit import kernel, part
 
-_SIGNATURE = "void(int64, int64, int64, int64, int64, int64, float64)"
-
 
 @part
 def _rows(
@@ -41,7 +39,7 @@ def _rows(
             v.store(out, start + c, v.multiply(x, v.load(weight, c)))
 
 
-@kernel(_SIGNATURE)
+@kernel
 def _float32(
     residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
 ) -> None:
@@ -49,7 +47,7 @@ def _float32(
     _rows(r, d, delta != 0, v.float32_at(weight), v.float32_at(out), rows, width, eps)
 
 
-@kernel(_SIGNATURE)
+@kernel
 def _bfloat16(
     residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
 ) -> None:
