@@ -14,6 +14,8 @@ from octavo.kernels.reference import gelu_and_mul
 
 __all__ = ["gelu_and_mul", "silu_and_mul"]
 
+_SIGNATURE = "void(int64, int64, int64, int64)"
+
 
 @part
 def _rows(gate_up: Any, out: Any, rows: int, width: int) -> None:
@@ -26,12 +28,12 @@ def _rows(gate_up: Any, out: Any, rows: int, width: int) -> None:
             v.store(out, r * width + c, v.multiply(silu, up))
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _float32(gate_up: int, out: int, rows: int, width: int) -> None:
     _rows(v.float32_at(gate_up), v.float32_at(out), rows, width)
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _bfloat16(gate_up: int, out: int, rows: int, width: int) -> None:
     _rows(v.bfloat16_at(gate_up), v.bfloat16_at(out), rows, width)
 

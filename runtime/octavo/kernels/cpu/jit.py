@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
+from numba.core.sigutils import normalize_signature
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+_declared: list[tuple[Any, str]] = []
 
-def kernel(function: Function) -> Function:
+
+def kernel(signature: str) -> Callable[[Function], Function]:
     """Compiles a function of addresses and numbers at its first call, or loads it from numba's cache.
 
     It releases the interpreter's lock and checks nothing. A call costs a microsecond or two: addresses are
     plain integers (`Tensor.data_ptr()`), so that no array has to be taken apart.
+
+    Args:
+        signature: In numba's notation, as a call with Python's numbers has it: int64 and float64.
     """
-    compiled: Function = numba.njit(
-        function, nogil=True, cache=True, error_model="numpy", boundscheck=False
-    )
-    return compiled
+
+    def declare(function: Function) -> Function:
+        compiled: Function = numba.njit(
+            function, nogil=True, cache=True, error_model="numpy", boundscheck=False
+        )
+        _declared.append((compiled, signature))
+        return compiled
+
+    return declare
 
 
 def part(function: Function) -> Function:
     """A piece of a kernel, compiled into each kernel that uses it."""
     compiled: Function = numba.njit(function, error_model="numpy", boundscheck=False)
     return compiled
+
+
+def compile_all() -> None:
+    """Compiles what has been declared so far, and writes numba's cache."""
+    for compiled, signature in _declared:
+        # As types: numba keeps what it compiles under what it is given here.
+        compiled.compile(normalize_signature(signature)[0])

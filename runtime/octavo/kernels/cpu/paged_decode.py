@@ -18,6 +18,8 @@ from octavo.kernels.decode_rows import DecodeRows
 # Beyond a context, and behind a sliding window: exp(_HIDDEN - anything) is 0.
 _HIDDEN = np.float32(-3.0e38)
 
+_SIGNATURE = "void(UniTuple(int64, 3), UniTuple(int64, 2), UniTuple(int64, 9), float64, float64)"
+
 
 @part
 def _score(query: Any, query_at: int, cache: Any, pages: Any, n: int, d: int, out: Any) -> None:
@@ -144,7 +146,7 @@ def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any) -> N
             v.store(out, r * width + c, v.load(sums, c))
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _float32(
     tensors: tuple[int, ...],
     indexes: tuple[int, ...],
@@ -162,7 +164,7 @@ def _float32(
     )
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _bfloat16(
     tensors: tuple[int, ...],
     indexes: tuple[int, ...],

@@ -12,6 +12,8 @@ from octavo.kernels import reference
 from octavo.kernels.cpu import vector as v
 from octavo.kernels.cpu.jit import kernel, part
 
+_SIGNATURE = "void(int64, int64, int64, int64, int64, int64, float64)"
+
 
 @part
 def _rows(
@@ -39,7 +41,7 @@ def _rows(
             v.store(out, start + c, v.multiply(x, v.load(weight, c)))
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _float32(
     residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
 ) -> None:
@@ -47,7 +49,7 @@ def _float32(
     _rows(r, d, delta != 0, v.float32_at(weight), v.float32_at(out), rows, width, eps)
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _bfloat16(
     residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
 ) -> None:

@@ -14,6 +14,8 @@ import torch
 from octavo.kernels.cpu import vector as v
 from octavo.kernels.cpu.jit import kernel, part
 
+_SIGNATURE = "void(UniTuple(int64, 4), UniTuple(int64, 2), UniTuple(int64, 4), float64)"
+
 
 @part
 def _rotate(heads: Any, at: int, norm: Any, eps: Any, table: Any, d: int) -> None:
@@ -63,7 +65,7 @@ def _rows(tensors: Any, indexes: Any, sizes: Any, has_norm: bool, eps: Any) -> N
                 v.store(cache, slots[r] * kv_width + c, v.load(heads, kv_at + c))
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _float32(
     tensors: tuple[int, ...], indexes: tuple[int, ...], sizes: tuple[int, ...], eps: float
 ) -> None:
@@ -77,7 +79,7 @@ def _float32(
     )
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _bfloat16(
     tensors: tuple[int, ...], indexes: tuple[int, ...], sizes: tuple[int, ...], eps: float
 ) -> None:

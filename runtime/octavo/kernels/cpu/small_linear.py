@@ -17,6 +17,8 @@ from octavo.kernels.cpu.jit import kernel, part
 
 PANEL = 64
 
+_SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64)"
+
 
 @part
 def _four_rows(x: Any, first: int, depth: int, panels: Any, base: int, out: Any) -> None:
@@ -98,13 +100,13 @@ def _product(x: Any, panels: Any, bias: Any, out: Any, rows: int, depth: int, wi
                 v.store(out, r + c, v.add(v.load(out, r + c), v.load(biases, c)))
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _float32(x: int, panels: int, bias: int, out: int, rows: int, depth: int, width: int) -> None:
     biases = (bias != 0, v.float32_at(bias))
     _product(v.float32_at(x), v.float32_at(panels), biases, v.float32_at(out), rows, depth, width)
 
 
-@kernel
+@kernel(_SIGNATURE)
 def _bfloat16(x: int, panels: int, bias: int, out: int, rows: int, depth: int, width: int) -> None:
     biases = (bias != 0, v.float32_at(bias))
     _product(v.float32_at(x), v.bfloat16_at(panels), biases, v.float32_at(out), rows, depth, width)

@@ -1,0 +1,58 @@
+"""What numba reads from its environment: for which CPU it compiles, and where its cache is.
+
+An image holds kernels that were compiled when it was built, on another machine and on a file system that is
+read-only now. So code is compiled for a level of the x86-64 architecture instead of the CPU at hand, and the
+image's cache is copied to where numba can write. What the user sets is left alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import MutableMapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+CACHE_VARIABLE = "OCTAVO_KERNEL_CACHE"
+"""Names the folder of compiled kernels that an image brings along."""
+
+_LEVEL_3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"}
+_LEVEL_4 = _LEVEL_3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+
+def x86_level(flags: AbstractSet[str]) -> str | None:
+    """LLVM's name of the highest level that a CPU with these flags of /proc/cpuinfo has.
+
+    None below the third.
+    """
+    if flags >= _LEVEL_4:
+        return "x86-64-v4"
+    return "x86-64-v3" if flags >= _LEVEL_3 else None
+
+
+def prepare_numba(environ: MutableMapping[str, str]) -> None:
+    """Sets `NUMBA_*` in `environ`; of no effect once numba is imported."""
+    if "numba" in sys.modules:
+        return
+    level = x86_level(_cpu_flags()) if platform.machine() == "x86_64" else None
+    if level is not None and "NUMBA_CPU_NAME" not in environ:
+        environ["NUMBA_CPU_NAME"] = level
+        environ.setdefault("NUMBA_CPU_FEATURES", "")
+    brought = environ.get(CACHE_VARIABLE)
+    if brought and "NUMBA_CACHE_DIR" not in environ and Path(brought).is_dir():
+        # A folder of our own with a name that nobody knows beforehand: numba runs what it finds there.
+        folder = tempfile.mkdtemp(prefix="octavo-kernels-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        environ["NUMBA_CACHE_DIR"] = shutil.copytree(brought, folder, dirs_exist_ok=True)
+
+
+def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> AbstractSet[str]:
+    try:
+        lines = cpuinfo.read_text("utf-8").splitlines()
+    except OSError:
+        return set()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return set(flags.partition(":")[2].split())
