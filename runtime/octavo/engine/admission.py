@@ -23,22 +23,24 @@ class Start:
         copied: The block whose first `num_tokens % block_size` slots hold the rest; it is still being
             written by its owner, so its content has to be copied.
         source: Whose blocks they are, unless they come from the prefix cache.
+        missing: The name of the first block that the prefix cache could have given and has not.
     """
 
     num_tokens: int = 0
     shared: tuple[int, ...] = ()
     copied: int | None = None
     source: Sequence | None = None
+    missing: bytes | None = None
 
 
 def find_start(sequence: Sequence, blocks: BlockManager, uses_prefix_cache: bool) -> Start:
     """The best start of a waiting sequence. Changes nothing but `sequence.block_names`."""
-    cached = _cached_blocks(sequence, blocks) if uses_prefix_cache else ()
+    cached, missing = _cached_blocks(sequence, blocks) if uses_prefix_cache else ((), None)
     num_cached = len(cached) * blocks.block_size
     source = None if sequence.group is None else sequence.group.find_source()
     num_common = min(sequence.num_prompt_tokens, sequence.num_tokens - 1)
     if source is None or num_common <= num_cached:
-        return Start(num_cached, cached)
+        return Start(num_cached, cached, missing=missing)
     num_full, rest = divmod(num_common, blocks.block_size)
     sequence.block_names.inherit(source.block_names, num_full)
     return Start(
@@ -49,17 +51,19 @@ def find_start(sequence: Sequence, blocks: BlockManager, uses_prefix_cache: bool
     )
 
 
-def _cached_blocks(sequence: Sequence, blocks: BlockManager) -> tuple[int, ...]:
-    """The longest prefix of full blocks that the cache holds, without the last known token."""
-    if not blocks.has_cached_content:
-        return ()
+def _cached_blocks(
+    sequence: Sequence, blocks: BlockManager
+) -> tuple[tuple[int, ...], bytes | None]:
+    """The longest prefix of full blocks that the cache holds, without the last known token, and the name of
+    the block that ends it, if there is one."""
     found: list[int] = []
     for index in range((sequence.num_tokens - 1) // blocks.block_size):
-        block = blocks.find_block(block_name(sequence, index, blocks.block_size))
+        name = block_name(sequence, index, blocks.block_size)
+        block = blocks.find_block(name)
         if block is None:
-            break
+            return tuple(found), name
         found.append(block)
-    return tuple(found)
+    return tuple(found), None
 
 
 def block_name(sequence: Sequence, index: int, block_size: int) -> bytes:

@@ -40,11 +40,6 @@ class BlockManager:
         return self._num_table_entries - (self.num_blocks - self.num_free_blocks)
 
     @property
-    def has_cached_content(self) -> bool:
-        """Whether `find_block` can find anything at all."""
-        return self._pool.num_registered > 0
-
-    @property
     def owners(self) -> AbstractSet[int]:
         """Sequences that have a table."""
         return self._tables.keys()

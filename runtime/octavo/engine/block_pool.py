@@ -32,11 +32,6 @@ class BlockPool:
         """Free blocks and cached ones, which `take` reuses when no free one is left."""
         return len(self._free) + len(self._cached)
 
-    @property
-    def num_registered(self) -> int:
-        """Contents that can be found, in held and in cached blocks."""
-        return len(self._blocks_by_key)
-
     def take(self) -> int:
         """A block for new content, with one reference.
 

@@ -17,6 +17,7 @@ from operator import attrgetter
 from octavo.engine.admission import Start, block_name, find_start
 from octavo.engine.block_manager import BlockManager
 from octavo.engine.completion import end_tokens, finish_by_token
+from octavo.engine.prefixes_in_flight import PrefixesInFlight
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.sequence import Sequence, SequenceStatus
 from octavo.outputs import FinishReason
@@ -48,7 +49,9 @@ class Scheduler:
         - A step never exceeds `max_num_batched_tokens` tokens or `max_num_seqs` sequences.
         - Every running sequence that decodes gets its token in each step, unless it is preempted or the
           step in flight makes its last one for certain.
-        - Requests are admitted for the first time in the order of priority and arrival; nobody overtakes.
+        - Requests are admitted for the first time in the order of priority and arrival. Nobody overtakes,
+          but for those that wait while an older one computes their prefix (`PrefixesInFlight`): whoever
+          passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
           The completions of one request but for its first come after its prompt is computed, before all
           that is younger.
         - The first running sequence always makes progress, so all of them finish.
@@ -66,6 +69,7 @@ class Scheduler:
         ] = []  # heap; may hold finished sequences
         self._alive: dict[int, Sequence] = {}
         self._released: list[int] = []
+        self._prefixes = PrefixesInFlight()
         self._num_prefilling = 0
         self._num_scheduled_tokens = 0  # of all running sequences
         self.num_preemptions = 0
@@ -190,6 +194,7 @@ class Scheduler:
         """Raises `RuntimeError` unless blocks, tables and counts agree; see `BlockManager`."""
         self._blocks.check_integrity()
         running = self._running
+        self._prefixes.check_integrity(running)
         counts = (
             sum(s.num_scheduled_tokens for s in running),
             sum(s.is_prefilling for s in running),
@@ -265,21 +270,40 @@ class Scheduler:
 
     def _admit(self, batch: ScheduledBatch) -> None:
         """Starts waiting sequences in order, while all their tokens find room beside the running ones."""
+        held: list[Sequence] = []  # until the block that they begin with is computed
+        num_reserved = 0  # blocks, for those
         while (
             self._waiting
             and self._budget(batch) > 0
-            and len(self._running) < self._config.max_num_seqs
+            and len(self._running) + len(held) < self._config.max_num_seqs
         ):
             sequence = self._waiting[0][1]
             if sequence.is_finished:  # aborted while it waited
                 heapq.heappop(self._waiting)
                 continue
-            start = find_start(sequence, self._blocks, self._config.enable_prefix_caching)
-            spare = self._watermark_blocks if self._running else 0
-            if not self._blocks.can_start(sequence.num_tokens, start.shared, spare):
+            start = self._find_start(sequence)
+            shared = () if start is None else start.shared
+            spare = num_reserved + (self._watermark_blocks if self._running else 0)
+            if not self._blocks.can_start(sequence.num_tokens, shared, spare):
                 break
+            if start is None:
+                held.append(heapq.heappop(self._waiting)[1])
+                num_reserved += self._blocks.blocks_for(sequence.num_tokens)
+                continue
+            if held and sequence.num_tokens - start.num_tokens > self._budget(batch):
+                break  # its next chunks would take the steps of those that it passed
             heapq.heappop(self._waiting)
             self._start(batch, sequence, start)
+        for sequence in held:
+            self._queue(sequence)
+
+    def _find_start(self, sequence: Sequence) -> Start | None:
+        """Where the sequence would begin now; None while it should wait for a prefix."""
+        if self._prefixes.will_bring(sequence.awaited_block, sequence):
+            return None  # as in the step before: the cache need not be searched again
+        start = find_start(sequence, self._blocks, self._config.enable_prefix_caching)
+        sequence.awaited_block = start.missing
+        return None if self._prefixes.will_bring(start.missing, sequence) else start
 
     def _start(self, batch: ScheduledBatch, sequence: Sequence, start: Start) -> None:
         count = min(sequence.num_tokens - start.num_tokens, self._budget(batch))
@@ -319,12 +343,14 @@ class Scheduler:
         self._set_next_registration(sequence)
 
     def _set_next_registration(self, sequence: Sequence) -> None:
-        next_full = (sequence.num_registered_blocks + 1) * self._blocks.block_size
-        sequence.registers_at = (
-            next_full
-            if self._config.enable_prefix_caching and next_full <= sequence.num_prompt_tokens
-            else sys.maxsize
-        )
+        index, size = sequence.num_registered_blocks, self._blocks.block_size
+        next_full = (index + 1) * size
+        if not self._config.enable_prefix_caching or next_full > sequence.num_prompt_tokens:
+            sequence.registers_at = sys.maxsize
+            self._prefixes.withdraw(sequence)
+            return
+        sequence.registers_at = next_full
+        self._prefixes.announce(sequence, block_name(sequence, index, size))
 
     def _queue(self, sequence: Sequence) -> None:
         heapq.heappush(self._waiting, (sequence.order, sequence))
@@ -342,6 +368,7 @@ class Scheduler:
             is_sound = sequence.finish_reason is not FinishReason.ERROR
             if self._config.enable_prefix_caching and is_sound:
                 self._register_blocks(sequence)
+            self._prefixes.withdraw(sequence)
             self._blocks.free(sequence.sequence_id)
             self._released.append(sequence.sequence_id)
             self._num_scheduled_tokens -= sequence.num_scheduled_tokens

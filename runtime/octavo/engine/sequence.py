@@ -53,6 +53,8 @@ class Sequence:
         num_registered_blocks: Of its table, those that the prefix cache knows of.
         registers_at: Once this many tokens are computed, another block of the prompt is full and to be
             registered.
+        announced_block: Name of that block, while others may wait for it (`PrefixesInFlight`).
+        awaited_block: Name of the first block that the prefix cache lacked when it was last looked at.
     """
 
     sequence_id: int
@@ -73,6 +75,8 @@ class Sequence:
     block_table: AbstractSequence[int] = ()
     num_registered_blocks: int = 0
     registers_at: int = sys.maxsize
+    announced_block: bytes | None = None
+    awaited_block: bytes | None = None
     status: SequenceStatus = SequenceStatus.WAITING
     end_token_ids: frozenset[int] = frozenset()
     finish_reason: FinishReason | None = None
