@@ -61,6 +61,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_num_batched_tokens: Tokens of one step, prefill and decode together.
         max_queued_requests: Waiting requests; more are refused with 429.
         seed: Of dummy weights and of requests that bring none.
+        eos_token_ids: End a sequence beside those that the model's folder names.
     """
 
     model: str
@@ -79,6 +80,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_queued_requests: int = 1024
     enforce_eager: bool = False
     seed: int = 0
+    eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "float16", "bfloat16"):

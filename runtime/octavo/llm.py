@@ -22,6 +22,7 @@ from octavo.engine.detokenizer import TokenTexts
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.engine.output_processor import RequestState
 from octavo.errors import InvalidParameterError, OctavoError
+from octavo.generation_config import AUTO, choose_generation_config
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
@@ -43,6 +44,8 @@ class LLM:
         download_dir: Where downloads are kept; None is the Hugging Face cache.
         revision: Branch, tag or commit of a hub model.
         chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
+        generation_config: Where sampling defaults come from: `auto` is the model's own
+            generation_config.json, `none` is `SamplingParams()`, anything else a folder that holds one.
         others: See `EngineConfig`, whose defaults hold here too.
 
     Raises:
@@ -74,12 +77,14 @@ class LLM:
         download_dir: Path | str | None = None,
         revision: str | None = None,
         chat_template: str | None = None,
+        generation_config: str = AUTO,
     ) -> None:
         folder = model_source.resolve(
             model,
             download_dir=None if download_dir is None else Path(download_dir),
             revision=revision,
         )
+        generation = choose_generation_config(folder, generation_config)
         config = EngineConfig(
             model=str(folder),
             dtype=dtype,
@@ -94,7 +99,9 @@ class LLM:
             enable_prefix_caching=enable_prefix_caching,
             enforce_eager=enforce_eager,
             seed=seed,
+            eos_token_ids=generation.eos_token_ids,
         )
+        self._sampling_defaults = generation.sampling
         self._tokenizer = load_tokenizer(folder, chat_template)
         self._token_texts = TokenTexts(self._tokenizer.backend)
         self._core: EngineCore | None = EngineCore(
@@ -115,7 +122,7 @@ class LLM:
 
         Args:
             prompts: One prompt or many, each a text or token ids.
-            sampling_params: For all prompts, or one each; None is `SamplingParams()`.
+            sampling_params: For all prompts, or one each; None is `get_default_sampling_params()`.
             priority: For all prompts, or one each; lower runs first, equal ones in order.
 
         Raises:
@@ -123,7 +130,7 @@ class LLM:
             OctavoError: A step of the engine failed.
         """
         tokenized = [self._tokenize(prompt) for prompt in _as_list(prompts)]
-        params = SamplingParams() if sampling_params is None else sampling_params
+        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
         count = len(tokenized)
         return self._run(
             tokenized,
@@ -151,7 +158,7 @@ class LLM:
             )
             text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
             prompts.append((text, token_ids))
-        params = SamplingParams() if sampling_params is None else sampling_params
+        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
         count = len(prompts)
         return self._run(
             prompts,
@@ -210,6 +217,10 @@ class LLM:
             EmbeddingOutput(name, token_ids, found[name])
             for name, (_, token_ids) in tokenized.items()
         ]
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """`SamplingParams()` with what the model's publisher recommends in its place."""
+        return self._sampling_defaults.params()
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
@@ -52,20 +51,20 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     skip_special_tokens: bool = True
 
     def __post_init__(self) -> None:
-        _in_range("n", self.n, 1, MAX_N)
+        _in_range("n", self.n, 1, MAX_N, is_whole=True)
         _in_range("temperature", self.temperature, 0.0, 100.0)
         _in_range("top_p", self.top_p, 0.0, 1.0, open_low=True)
-        _in_range("top_k", self.top_k, -1, 2**31 - 1)
+        _in_range("top_k", self.top_k, -1, 2**31 - 1, is_whole=True)
         _in_range("min_p", self.min_p, 0.0, 1.0)
         _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         _in_range("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
         if self.max_tokens is not None:
-            _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1)
+            _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1, is_whole=True)
         if self.logprobs is not None:
-            _in_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+            _in_range("logprobs", self.logprobs, 0, MAX_LOGPROBS, is_whole=True)
         if self.seed is not None:
-            _in_range("seed", self.seed, -(2**63), 2**63 - 1)
+            _in_range("seed", self.seed, -(2**63), 2**63 - 1, is_whole=True)
         strings = self.stop_strings
         if len(strings) > MAX_STOP_STRINGS or any(not s for s in strings):
             raise InvalidParameterError(
@@ -85,16 +84,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         return self.temperature < 1e-5
 
 
-def _in_range(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (
-        is_number
-        and math.isfinite(value)
-        and low <= value <= high
-        and not (open_low and value == low)
-    ):
+def _in_range(
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    is_whole: bool = False,
+) -> None:
+    """`is_whole`: only integers pass; the wire to the engine process takes no other for these fields."""
+    is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
+    if is_number and low <= value <= high and not (open_low and value == low):
         return
     bracket = "(" if open_low else "["
+    kind = "an integer" if is_whole else "a number"
     raise InvalidParameterError(
-        name, f"{name} is {value!r}; it must be a number in {bracket}{low:g}, {high:g}]."
+        name, f"{name} is {value!r}; it must be {kind} in {bracket}{low:g}, {high:g}]."
     )

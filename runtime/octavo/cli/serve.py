@@ -55,6 +55,13 @@ def serve_command(
         str | None,
         typer.Option(help="Jinja file instead of the model's own.", rich_help_panel=_MODEL),
     ] = None,
+    generation_config: Annotated[
+        str,
+        typer.Option(
+            help="Sampling defaults: auto (the model's own), none, or a folder.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "auto",
     max_body_size: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +201,7 @@ def serve_command(
             ops_port=ops_port,
             api_keys=tuple(api_key or ()),
             chat_template=chat_template,
+            generation_config=generation_config,
             download_dir=download_dir,
             revision=revision,
             max_body_bytes=(

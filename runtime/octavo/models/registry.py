@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.generation_config import read_eos_token_ids
 from octavo.models import gemma2, llama, mistral, mixtral, qwen2, qwen3
 from octavo.models.config import ConfigReader, DecoderConfig, read_json_object
 
@@ -35,8 +36,5 @@ def read_model_config(folder: Path) -> DecoderConfig:
             f"{', '.join(sorted(FAMILIES))}."
         )
     config = read_config(ConfigReader(raw))
-    generation = folder / "generation_config.json"
-    if not generation.is_file():
-        return config
-    more = ConfigReader(read_json_object(generation)).token_ids("eos_token_id")
+    more = read_eos_token_ids(folder)
     return replace(config, eos_token_ids=tuple(dict.fromkeys(config.eos_token_ids + more)))

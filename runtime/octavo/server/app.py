@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from octavo import __version__
 from octavo.errors import OctavoError
+from octavo.generation_config import SamplingDefaults
 from octavo.server.api_errors import ApiError, from_octavo_error, internal_error, model_not_found
 from octavo.server.body import ClientDisconnectedError, decode_object, read_body
 from octavo.server.chat import chat_completion
@@ -41,7 +42,7 @@ def default_body_limit(max_model_len: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the routes answer from."""
+    """What the routes answer from; `defaults` are for what a request leaves out."""
 
     names: Sequence[str]
     root: str
@@ -49,6 +50,7 @@ class ServedModel:
     max_body_bytes: int
     generator: Generator
     prompts: PromptBuilder
+    defaults: SamplingDefaults
     created: int = field(default_factory=lambda: int(time.time()))
 
     def card(self, name: str) -> ModelCard:
@@ -91,12 +93,16 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
     @app.post("/v1/chat/completions", openapi_extra=_body_schema(ChatCompletionRequest))
     async def chat_completions(http_request: Request) -> Response:
         request = await _parse(http_request, ChatCompletionRequest, model)
-        return await chat_completion(request, model.generator, model.prompts, http_request)
+        return await chat_completion(
+            request, model.generator, model.prompts, model.defaults, http_request
+        )
 
     @app.post("/v1/completions", openapi_extra=_body_schema(CompletionRequest))
     async def completions(http_request: Request) -> Response:
         request = await _parse(http_request, CompletionRequest, model)
-        return await completion(request, model.generator, model.prompts, http_request)
+        return await completion(
+            request, model.generator, model.prompts, model.defaults, http_request
+        )
 
 
 async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:

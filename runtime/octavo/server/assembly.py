@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from octavo.engine.client import EngineClient
+from octavo.generation_config import SamplingDefaults
 from octavo.server.admission import Admission
 from octavo.server.app import ServedModel, build_app, default_body_limit
 from octavo.server.gateway import ApiKeys, Gateway
@@ -18,6 +19,7 @@ def assemble(
     options: ServeOptions,
     client: EngineClient,
     tokenizer: Tokenizer,
+    defaults: SamplingDefaults,
     admission: Admission,
     lifecycle: Lifecycle,
     metrics: ServerMetrics,
@@ -39,6 +41,7 @@ def assemble(
         max_body_bytes=options.max_body_bytes or default_body_limit(info.max_model_len),
         generator=generator,
         prompts=prompts,
+        defaults=defaults,
     )
     gateway = Gateway(build_app(model, metrics), lifecycle, ApiKeys(options.api_keys), metrics)
     return generator, gateway

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.engine.output_processor import Delta
+from octavo.generation_config import SamplingDefaults
 from octavo.outputs import CompletionOutput, Logprob
 from octavo.server.generation import Generation, Generator, PromptRun
 from octavo.server.prompts import PromptBuilder
@@ -36,13 +37,16 @@ async def chat_completion(
     request: ChatCompletionRequest,
     generator: Generator,
     prompts: PromptBuilder,
+    defaults: SamplingDefaults,
     http_request: Request,
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
     num_top = request.requested_logprobs
     prompt = await prompts.chat(request)
-    max_tokens = prompts.max_tokens(prompt, request.requested_max_tokens, "messages")
-    sampling = request.sampling_params(max_tokens=max_tokens, logprobs=num_top)
+    max_tokens = prompts.max_tokens(
+        prompt, request.requested_max_tokens, "messages", default=defaults.max_tokens
+    )
+    sampling = request.sampling_params(defaults, max_tokens=max_tokens, logprobs=num_top)
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
     run = PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
     generation = generator.generate(response_id, http_request.scope["request_id"], [run])

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.engine.output_processor import Delta
+from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.server.api_errors import invalid_value, unsupported
 from octavo.server.generation import Generation, Generator, PromptRun
@@ -32,6 +33,7 @@ async def completion(
     request: CompletionRequest,
     generator: Generator,
     prompts: PromptBuilder,
+    defaults: SamplingDefaults,
     http_request: Request,
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
@@ -40,7 +42,7 @@ async def completion(
     runs = [
         PromptRun(
             prompt,
-            _sampling(request, prompts, prompt),
+            _sampling(request, prompts, prompt, defaults),
             request.priority or 0,
             request.cache_salt,
         )
@@ -64,13 +66,12 @@ def _check_logprobs(request: CompletionRequest) -> None:
         raise unsupported("echo", "with logprobs it would need those of the prompt. Leave one out.")
 
 
-def _sampling(request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt) -> SamplingParams:
-    wanted = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    if request.max_tokens is None:
-        # The default must not refuse a prompt that leaves less room than it.
-        wanted = min(wanted, prompts.max_tokens(prompt, None, "prompt"))
-    max_tokens = prompts.max_tokens(prompt, wanted, "prompt")
-    return request.sampling_params(max_tokens=max_tokens, logprobs=request.logprobs)
+def _sampling(
+    request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt, defaults: SamplingDefaults
+) -> SamplingParams:
+    default = _DEFAULT_MAX_TOKENS if defaults.max_tokens is None else defaults.max_tokens
+    max_tokens = prompts.max_tokens(prompt, request.max_tokens, "prompt", default=default)
+    return request.sampling_params(defaults, max_tokens=max_tokens, logprobs=request.logprobs)
 
 
 def _echo(request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
+from octavo.generation_config import AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class ServeOptions:
         engine: `engine.model` is filled in when `model` is resolved.
         served_names: What clients may call the model; the first one is the metrics' label.
         api_keys: Empty leaves the API open.
+        generation_config: Where sampling defaults come from; see `choose_generation_config`.
         max_body_bytes: None chooses by the model's context.
         shutdown_timeout_seconds: For running requests to finish after the grace.
         shutdown_grace_seconds: After SIGTERM, how long new requests are still answered.
@@ -32,6 +34,7 @@ class ServeOptions:
     ops_port: int = 8001
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     chat_template: str | None = None
+    generation_config: str = AUTO
     download_dir: Path | None = None
     revision: str | None = None
     max_body_bytes: int | None = None

@@ -76,8 +76,15 @@ class PromptBuilder:
             for one in given
         ]
 
-    def max_tokens(self, prompt: Prompt, requested: int | None, parameter: str) -> int:
-        """Tokens that may be made after `prompt`; None asks for all that fit.
+    def max_tokens(
+        self, prompt: Prompt, requested: int | None, parameter: str, *, default: int | None
+    ) -> int:
+        """Tokens that may be made after `prompt`.
+
+        Args:
+            requested: By the client; None takes what fits of `default`, which refuses no prompt.
+            parameter: What the client wrote the prompt into.
+            default: None is all that fits.
 
         Raises:
             ContextLengthExceededError: The prompt, or the prompt and `requested`, does not fit.
@@ -96,7 +103,7 @@ class PromptBuilder:
                 "at least one token of room is left.",
             )
         if requested is None:
-            return room
+            return room if default is None else min(room, default)
         if requested > room:
             raise ContextLengthExceededError(
                 parameter,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.server.api_errors import (
     ApiError,
@@ -143,14 +144,16 @@ class GenerationRequest(BaseModel):
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling_params(self, *, max_tokens: int, logprobs: int | None) -> SamplingParams:
+    def sampling_params(
+        self, defaults: SamplingDefaults, *, max_tokens: int, logprobs: int | None
+    ) -> SamplingParams:
         """Raises `InvalidParameterError` naming the field that is out of range."""
         given: dict[str, Any] = {
             name: value
             for name in self._sampling_fields
             if (value := getattr(self, name)) is not None
         }
-        return SamplingParams(**given, max_tokens=max_tokens, logprobs=logprobs)
+        return defaults.params(**given, max_tokens=max_tokens, logprobs=logprobs)
 
 
 def _check_extra(name: str, value: object) -> None:

@@ -22,6 +22,7 @@ import structlog
 
 from octavo.engine.client import EngineClient
 from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
+from octavo.generation_config import choose_generation_config
 from octavo.logs import configure_logging
 from octavo.server import banner
 from octavo.server.admission import Admission
@@ -152,8 +153,13 @@ class Server:
                 options.model, download_dir=options.download_dir, revision=options.revision
             )
         )
+        generation = choose_generation_config(folder, options.generation_config)
+        if generation.sampling.values:
+            log.info("sampling defaults of the model", **generation.sampling.values)
         self._begin_phase("spawn")
-        config = msgspec.structs.replace(options.engine, model=str(folder))
+        config = msgspec.structs.replace(
+            options.engine, model=str(folder), eos_token_ids=generation.eos_token_ids
+        )
         starting = asyncio.create_task(EngineClient.start(config, on_phase=self._begin_phase))
         try:
             await asyncio.sleep(0)
@@ -173,7 +179,13 @@ class Server:
             raise
         self._begin_phase("listen")
         generator, gateway = app_module.assemble(
-            options, client, tokenizer, self._admission, self._lifecycle, metrics
+            options,
+            client,
+            tokenizer,
+            generation.sampling,
+            self._admission,
+            self._lifecycle,
+            metrics,
         )
         self._health.attach(client, generator)
         from octavo.server.listener import Listener

@@ -119,7 +119,7 @@ def executor_info(
         num_kv_blocks=size.num_blocks,
         block_size=config.block_size,
         vocab_size=shape.vocab_size,
-        eos_token_ids=shape.eos_token_ids,
+        eos_token_ids=tuple(dict.fromkeys(shape.eos_token_ids + config.eos_token_ids)),
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         phases=phases,

@@ -104,7 +104,7 @@ def test_a_million_completions_is_400(http: httpx.Client) -> None:
     assert response.status_code == 400
     error = error_of(response)
     assert error["param"] == "n"
-    assert error["message"] == "n is 1000000; it must be a number in [1, 128]."
+    assert error["message"] == "n is 1000000; it must be an integer in [1, 128]."
 
 
 def test_a_body_of_50_mb_is_413_by_its_declared_size(http: httpx.Client) -> None:
