@@ -39,7 +39,7 @@ class ModelRunner:
         max_model_len: Positions that can occur.
         max_num_batched_tokens: Tokens of one step.
         dtype: Of the activations.
-        cache_dtype: Of keys and values in the cache; None: `dtype`.
+        cache_dtype: Of keys and values in the cache.
     """
 
     def __init__(
@@ -52,14 +52,13 @@ class ModelRunner:
         max_num_batched_tokens: int,
         device: torch.device,
         dtype: torch.dtype,
-        cache_dtype: torch.dtype | None = None,
+        cache_dtype: torch.dtype,
     ) -> None:
         config = model.config
         self.model = model
         self.block_size = block_size
         self.num_blocks = num_blocks
         self.max_model_len = max_model_len
-        cache_dtype = cache_dtype or dtype
         block = (block_size, 2, config.num_kv_heads, config.head_dim)
         self._caches = [
             _zeros((num_blocks, *block), cache_dtype, device) for _ in range(config.num_layers)
