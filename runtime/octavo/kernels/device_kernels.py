@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.interface import Kernels
+from octavo.kernels.interface import ExpertKernels, Kernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from octavo.kernels.reference.sampling import SamplingTensors
 
 
-class DeviceKernels(Kernels, Protocol):
-    """Attention over the paged cache, a step's inputs, and sampling."""
+class DeviceKernels(Kernels, ExpertKernels, Protocol):
+    """Attention over the paged cache, a mixture of experts, a step's inputs, and sampling."""
 
     def step_inputs(
         self,

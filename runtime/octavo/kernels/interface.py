@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
+
+if TYPE_CHECKING:
+    from octavo.kernels.reference.experts_route import ExpertRouting
 
 
 class Kernels(Protocol):
@@ -29,4 +32,42 @@ class Kernels(Protocol):
 
     def gelu_and_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """`gelu(gate) * up` with the tanh form of GELU; shapes as in `silu_and_mul`."""
+        ...
+
+
+@runtime_checkable
+class ExpertKernels(Protocol):
+    """A mixture of experts whose shapes follow from the number of tokens alone: nothing waits for the device.
+
+    Devices whose host may look at the router's choice do without. `kernels.reference` says what the
+    arguments are.
+    """
+
+    def route_to_experts(
+        self, logits: torch.Tensor, per_token: int, block_rows: int | None = None
+    ) -> ExpertRouting:
+        """Each token's experts and their shares, and everybody's work by expert."""
+        ...
+
+    def experts_gate_up(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        routing: ExpertRouting,
+        *,
+        is_gelu: bool = False,
+    ) -> torch.Tensor:
+        """Of each place of the routing, `activation(gate) * up`: `[tokens, hidden] -> [places, width]`."""
+        ...
+
+    def experts_down(
+        self, inner: torch.Tensor, weight: torch.Tensor, routing: ExpertRouting
+    ) -> torch.Tensor:
+        """`[places, width] -> [parts, choices, hidden]`, whose sum over the parts is each choice's result."""
+        ...
+
+    def combine_experts(
+        self, parts: torch.Tensor, shares: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Sum over each token's choices by their shares: `[tokens, hidden]`."""
         ...

@@ -7,18 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.interface import Kernels
+from octavo.kernels.interface import ExpertKernels, Kernels
 from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
 from octavo.layers.linear import load_linear
 from octavo.layers.mlp import GatedMLP
-from octavo.layers.moe import (
-    ExpertLoop,
-    Router,
-    StackedExperts,
-    has_grouped_product,
-    runs_on_host,
-    stack_experts,
-)
+from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, RMSNorm
 from octavo.loading import WeightSource
 from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
@@ -198,20 +191,21 @@ def _load_experts(
 ) -> FeedForward:
     hidden, width = config.hidden_size, config.intermediate_size
     weight = source.take(f"{prefix}.gate.weight", (experts.num_experts, hidden))
-    router = Router(weight, experts.num_per_token)
     names = [
         [f"{prefix}.experts.{expert}.{name}" for name in ("w1", "w3", "w2")]
         for expert in range(experts.num_experts)
     ]
-    if runs_on_host(weight):
+    if not isinstance(kernels, ExpertKernels):
+        router = Router(weight, experts.num_per_token)
         return ExpertLoop(router, [_load_mlp(config, source, three, kernels) for three in names])
     gate_up, down = stack_experts(source, names, hidden, width, like=weight)
     return StackedExperts(
-        router,
+        weight,
         gate_up,
         down,
-        _gate(config, kernels),
-        has_grouped_product=has_grouped_product(gate_up),
+        kernels,
+        num_per_token=experts.num_per_token,
+        is_gelu=config.activation is Activation.GELU_TANH,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from octavo.kernels import reference as kernels
+from octavo.kernels.reference import device as kernels
 from octavo.layers.linear import PlainLinear
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
@@ -28,34 +29,38 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return model.model.layers[1].mlp, folder
 
 
-def router_and_stacks(folder: Path) -> tuple[Router, torch.Tensor, torch.Tensor]:
+def router_and_stacks(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     source = SafetensorsWeights(folder, dtype=torch.float32, device=torch.device("cpu"))
-    weight = source.take(f"{PREFIX}.gate.weight", (EXPERTS, HIDDEN))
+    router = source.take(f"{PREFIX}.gate.weight", (EXPERTS, HIDDEN))
     names = [[f"{PREFIX}.experts.{i}.{w}" for w in ("w1", "w3", "w2")] for i in range(EXPERTS)]
-    gate_up, down = stack_experts(source, names, HIDDEN, WIDTH, like=weight)
+    gate_up, down = stack_experts(source, names, HIDDEN, WIDTH, like=router)
     source.finish(lambda _: True)
-    return Router(weight, 3), gate_up, down
+    return router, gate_up, down
+
+
+def stacked(folder: Path) -> StackedExperts:
+    return StackedExperts(*router_and_stacks(folder), kernels, num_per_token=3, is_gelu=False)
+
+
+def looped(folder: Path) -> ExpertLoop:
+    router, gate_up, down = router_and_stacks(folder)
+    blocks = [
+        GatedMLP(PlainLinear(g, None), PlainLinear(d, None), kernels.silu_and_mul)
+        for g, d in zip(gate_up, down, strict=True)
+    ]
+    return ExpertLoop(Router(router, 3), blocks)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
-@pytest.mark.parametrize("form", ["loop", "grouped", "every"])
-def test_equals_transformers(checkpoint: tuple[Any, Path], form: str, rows: int) -> None:
+@pytest.mark.parametrize("form", [looped, stacked])
+def test_equals_transformers(
+    checkpoint: tuple[Any, Path], form: Callable[[Path], Callable[..., torch.Tensor]], rows: int
+) -> None:
     block, folder = checkpoint
-    router, gate_up, down = router_and_stacks(folder)
-    gate = kernels.silu_and_mul
-    experts: ExpertLoop | StackedExperts
-    if form == "loop":
-        blocks = [
-            GatedMLP(PlainLinear(gate_up[i], None), PlainLinear(down[i], None), gate)
-            for i in range(EXPERTS)
-        ]
-        experts = ExpertLoop(router, blocks)
-    else:
-        experts = StackedExperts(router, gate_up, down, gate, has_grouped_product=form == "grouped")
     x = torch.randn(rows, HIDDEN, generator=torch.Generator().manual_seed(rows))
     with torch.inference_mode():
         expected = block(x[None])[0]
-        torch.testing.assert_close(experts(x), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(form(folder)(x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_experts_without_tokens_and_experts_with_all_of_them(
@@ -63,12 +68,8 @@ def test_experts_without_tokens_and_experts_with_all_of_them(
 ) -> None:
     """All rows alike: three experts get every row, the others none."""
     _, folder = checkpoint
-    router, gate_up, down = router_and_stacks(folder)
     x = torch.randn(1, HIDDEN, generator=torch.Generator().manual_seed(9)).expand(17, -1)
     with torch.inference_mode():
-        grouped, every = (
-            StackedExperts(router, gate_up, down, kernels.silu_and_mul, has_grouped_product=has)(x)
-            for has in (True, False)
-        )
-        torch.testing.assert_close(grouped, every, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(grouped, grouped[:1].expand(17, -1), rtol=0, atol=0)
+        got, expected = stacked(folder)(x), looped(folder)(x)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, got[:1].expand(17, -1), rtol=1e-5, atol=1e-5)

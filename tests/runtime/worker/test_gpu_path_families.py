@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.models import decoder_layer
-
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import Overlapped, make_gpu_executor
 from .test_executor_against_transformers import GEMMA2
@@ -18,19 +16,15 @@ from .test_gpu_path import greedy, sequences
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("gemma2", GEMMA2),
     "mistral-window": ("mistral", {"sliding_window": 23}),
-    "mixtral-grouped": ("mixtral", {"num_local_experts": 5}),
-    "mixtral-every": ("mixtral", {"num_local_experts": 5}),
+    "mixtral": ("mixtral", {"num_local_experts": 5}),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_ragged_chunks_and_pending_decodes_give_the_tokens_of_transformers(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    # What a GPU picks, on CPU tensors.
-    monkeypatch.setattr(decoder_layer, "runs_on_host", lambda _: False)
-    monkeypatch.setattr(decoder_layer, "has_grouped_product", lambda _: name.endswith("grouped"))
     family, changes = MODELS[name]
     reference = make_checkpoint(tmp_path, family, **changes)
     steps = Overlapped(make_gpu_executor(tmp_path))

@@ -16,19 +16,27 @@ from ..kernels.interpreter import interpreted_kernels  # noqa: TID252
 from .gpu_path import Overlapped, Running, make_gpu_executor
 
 
-@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.float8_e4m3fn])
+@pytest.mark.parametrize(
+    ("family", "changes", "cache_dtype"),
+    [
+        ("qwen3", {}, torch.float32),
+        ("qwen3", {}, torch.float8_e4m3fn),
+        ("mixtral", {"num_local_experts": 3}, torch.float32),
+    ],
+)
 def test_triton_and_reference_kernels_give_the_same_tokens(
-    tmp_path: Path, cache_dtype: torch.dtype
+    tmp_path: Path, family: str, changes: dict[str, int], cache_dtype: torch.dtype
 ) -> None:
     torch.set_num_threads(1)
     make_checkpoint(
         tmp_path,
-        "qwen3",
+        family,
         num_hidden_layers=2,
         head_dim=64,
         num_attention_heads=4,
         num_key_value_heads=2,
         initializer_range=0.1,
+        **changes,
     )
     drawn = SamplingParams(
         temperature=0.8, top_p=0.9, top_k=30, presence_penalty=0.5, logprobs=2, max_tokens=None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from octavo.kernels.gpu.experts_combine import combine_experts
+from octavo.kernels.gpu.experts_down import experts_down
+from octavo.kernels.gpu.experts_gate_up import experts_gate_up
+from octavo.kernels.gpu.experts_route import route_to_experts
 from octavo.kernels.gpu.gated_activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.gpu.logprobs import top_logprobs
 from octavo.kernels.gpu.paged_decode import (
@@ -19,13 +23,17 @@ from octavo.kernels.gpu.step_inputs import step_inputs
 __all__ = [
     "add_rms_norm",
     "apply_penalties",
+    "combine_experts",
     "count_tokens",
+    "experts_down",
+    "experts_gate_up",
     "gelu_and_mul",
     "make_decode_workspace",
     "paged_decode",
     "paged_prefill",
     "rms_norm",
     "rope_and_cache",
+    "route_to_experts",
     "sample",
     "schedule_decode",
     "silu_and_mul",

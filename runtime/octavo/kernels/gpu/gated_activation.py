@@ -55,10 +55,16 @@ def _gated_activation(
     source = gate_up + row * row_stride + column
     gate = tl.load(source, inside, other=0.0).to(tl.float32)
     up = tl.load(source + WIDTH, inside, other=0.0).to(tl.float32)
-    # The tanh form of GELU is a sigmoid: (1 + tanh(u)) / 2 = sigmoid(2u), u = √(2/π)(x + 0.044715 x³).
+    rounded = activated(gate, IS_GELU).to(out.dtype.element_ty).to(tl.float32)
+    tl.store(out + row * WIDTH + column, (rounded * up).to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def activated(gate, IS_GELU: tl.constexpr):
+    """SiLU, or the tanh form of GELU, of float32 values."""
+    # The latter is a sigmoid too: (1 + tanh(u)) / 2 = sigmoid(2u), u = √(2/π)(x + 0.044715 x³).
     steep = 1.5957691216057308 * (gate + 0.044715 * gate * gate * gate) if IS_GELU else gate
-    activated = (gate * tl.sigmoid(steep)).to(out.dtype.element_ty).to(tl.float32)
-    tl.store(out + row * WIDTH + column, (activated * up).to(out.dtype.element_ty), inside)
+    return gate * tl.sigmoid(steep)
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:

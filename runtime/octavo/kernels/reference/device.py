@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from octavo.kernels.reference.decode_schedule import make_decode_workspace, schedule_decode
+from octavo.kernels.reference.experts_combine import combine_experts
+from octavo.kernels.reference.experts_down import experts_down
+from octavo.kernels.reference.experts_gate_up import experts_gate_up
+from octavo.kernels.reference.experts_route import route_to_experts
 from octavo.kernels.reference.gated_activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.logprobs import top_logprobs
 from octavo.kernels.reference.paged_decode import paged_decode
@@ -16,13 +20,17 @@ from octavo.kernels.reference.step_inputs import step_inputs
 __all__ = [
     "add_rms_norm",
     "apply_penalties",
+    "combine_experts",
     "count_tokens",
+    "experts_down",
+    "experts_gate_up",
     "gelu_and_mul",
     "make_decode_workspace",
     "paged_decode",
     "paged_prefill",
     "rms_norm",
     "rope_and_cache",
+    "route_to_experts",
     "sample",
     "schedule_decode",
     "silu_and_mul",

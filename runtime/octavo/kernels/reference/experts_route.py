@@ -1,0 +1,77 @@
+"""Routing of a mixture of experts (Shazeer et al., 2017): who computes what, as lists for grouped products.
+
+Each token picks experts; what the experts are to compute is then written down expert by expert, cut into
+tiles of equally many rows, so that one launch can work through all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRouting:
+    """The work of all experts over `tokens` rows that chose `per_token` experts each.
+
+    Choice `token * per_token + i` is that token's i-th best expert; a *place* is an index into `order`.
+
+    Args:
+        shares: `[tokens, per_token]` float32, of each choice in its token's output; they sum to 1.
+        order: `[tokens * per_token]` int32, all choices by expert, and an expert's by token.
+        tiles: `[num_tiles(...), 3]` int32: expert, first place, end place. Tiles follow the experts; an
+            expert's are full but for the last. Those that are not needed have expert -1.
+        block_rows: Places in a full tile.
+    """
+
+    shares: torch.Tensor
+    order: torch.Tensor
+    tiles: torch.Tensor
+    block_rows: int
+
+    @property
+    def per_token(self) -> int:
+        return self.shares.shape[1]
+
+
+def num_tiles(num_choices: int, num_experts: int, block_rows: int) -> int:
+    """The most tiles that choices can fill, however they fall on the experts.
+
+    It follows from shapes alone, so that nobody has to ask the device how many there are.
+    """
+    # Each expert that got any choice fills less than one tile beyond its share of the choices.
+    return (num_choices + min(num_experts, num_choices) * (block_rows - 1)) // block_rows
+
+
+def route_to_experts(
+    logits: torch.Tensor, per_token: int, block_rows: int | None = None
+) -> ExpertRouting:
+    """Each token's best experts by the router's `logits` `[tokens, experts]`.
+
+    Their shares are the softmax over the chosen ones, which is what a softmax over all becomes when the
+    chosen ones' are scaled to a sum of 1. Of equal logits the lower expert wins.
+
+    Args:
+        per_token: Experts that each token gets, at most all.
+        block_rows: A power of two; None: what suits the device.
+    """
+    block_rows = block_rows or 16
+    tokens, num_experts = logits.shape
+    ranked, experts = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
+    chosen = experts[:, :per_token].reshape(-1)
+    counts = torch.bincount(chosen, minlength=num_experts).tolist()
+    tiles, first = [], 0
+    for expert, count in enumerate(counts):
+        end = first + count
+        tiles += [
+            (expert, place, min(place + block_rows, end)) for place in range(first, end, block_rows)
+        ]
+        first = end
+    tiles += [(-1, 0, 0)] * (num_tiles(tokens * per_token, num_experts, block_rows) - len(tiles))
+    return ExpertRouting(
+        shares=torch.softmax(ranked[:, :per_token], dim=-1),
+        order=torch.argsort(chosen, stable=True).int(),
+        tiles=torch.tensor(tiles, dtype=torch.int32, device=logits.device).view(-1, 3),
+        block_rows=block_rows,
+    )

@@ -1,0 +1,224 @@
+"""The kernels of a mixture of experts, one by one, over routings that leave experts without tokens or give
+one of them everything."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.reference import experts_combine as reference_combine
+from octavo.kernels.reference import experts_down as reference_down
+from octavo.kernels.reference import experts_gate_up as reference_gate_up
+from octavo.kernels.reference import experts_route as reference_route
+from octavo.kernels.reference.experts_route import ExpertRouting
+
+from .poison import poisoned_memory
+
+pytest.importorskip("triton")
+from octavo.kernels.gpu import experts_combine, experts_down, experts_gate_up, experts_route
+from octavo.kernels.gpu.configs_experts import block_rows_for, down_parts, experts_config
+
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+def dtypes(device: torch.device) -> st.SearchStrategy[torch.dtype]:
+    interpreted = [torch.float32, torch.float16]
+    return st.sampled_from([*interpreted, torch.bfloat16] if device.type == "cuda" else interpreted)
+
+
+def router_logits(tokens: int, experts: int, kind: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(tokens * 31 + experts)
+    logits = torch.randn(tokens, experts, generator=generator) * 3
+    if kind == "ties":
+        return (logits / 3).round()
+    if kind == "one takes all":
+        logits[:, experts // 2] += 50
+    if kind == "half get none":
+        logits[:, : experts // 2] -= 50
+    return logits
+
+
+KINDS = st.sampled_from(["spread", "ties", "one takes all", "half get none"])
+
+
+@st.composite
+def routings(draw: st.DrawFn, max_tokens: int = 40) -> ExpertRouting:
+    experts = draw(st.sampled_from([1, 3, 8]))
+    per_token = min(draw(st.sampled_from([1, 2, 4])), experts)
+    tokens = draw(st.integers(0, 3) | st.sampled_from([15, 16, 17, 33, max_tokens]))
+    logits = router_logits(tokens, experts, draw(KINDS))
+    return reference_route.route_to_experts(logits, per_token, draw(st.sampled_from([16, 32, 128])))
+
+
+def num_experts_of(routing: ExpertRouting) -> int:
+    return max([routing.per_token - 1, *routing.tiles[:, 0].tolist()]) + 2  # one gets nothing
+
+
+def on(device: torch.device, routing: ExpertRouting) -> ExpertRouting:
+    return ExpertRouting(
+        routing.shares.to(device),
+        routing.order.to(device),
+        routing.tiles.to(device),
+        routing.block_rows,
+    )
+
+
+def assert_same_routing(got: ExpertRouting, expected: ExpertRouting) -> None:
+    assert torch.equal(got.order, expected.order)
+    assert torch.equal(got.tiles, expected.tiles)
+    assert got.block_rows == expected.block_rows
+    torch.testing.assert_close(got.shares, expected.shares, equal_nan=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data(), KINDS)
+def test_choices_are_sorted_into_tiles(
+    device: torch.device, data: st.DataObject, kind: str
+) -> None:
+    experts = data.draw(st.sampled_from([1, 2, 5, 8, 64, 300]), "experts")
+    per_token = min(data.draw(st.sampled_from([1, 2, 4]), "per_token"), experts)
+    # 300 experts leave a program 16 rows: several of them count and place together.
+    tokens = data.draw(st.integers(0, 3) | st.sampled_from([16, 17, 32, 50, 130]), "tokens")
+    block_rows = data.draw(st.sampled_from([16, 64]), "block_rows")
+    logits = router_logits(tokens, experts, kind).to(data.draw(dtypes(device))).to(device)
+
+    with poisoned_memory():
+        got = experts_route.route_to_experts(logits, per_token, block_rows)
+
+    assert_same_routing(got, reference_route.route_to_experts(logits, per_token, block_rows))
+
+
+@pytest.mark.parametrize("tokens", [5, 600])
+def test_rows_of_nan_choose_as_many_experts_as_any_other(device: torch.device, tokens: int) -> None:
+    logits = router_logits(tokens, 8, "spread").to(device)
+    logits[::2] = torch.nan
+    logits[1, :4] = -torch.inf
+    with poisoned_memory():
+        got = experts_route.route_to_experts(logits, 3)
+    assert sorted(got.order.tolist()) == list(range(tokens * 3))
+    used = got.tiles[got.tiles[:, 0] >= 0]
+    assert (used[:, 2] - used[:, 1]).sum() == tokens * 3
+    torch.testing.assert_close(got.shares[1].sum(), torch.tensor(1.0, device=device))
+
+
+def test_more_experts_than_a_program_holds_are_refused(device: torch.device) -> None:
+    with pytest.raises(ValueError, match="513 experts"):
+        experts_route.route_to_experts(torch.zeros(1, 513, device=device), 2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.data(),
+    routings(),
+    st.booleans(),
+    st.integers(1, 70) | st.sampled_from([32, 64, 130]),
+    st.integers(1, 70) | st.sampled_from([32, 64, 130]),
+)
+def test_gate_and_up_of_each_place(
+    device: torch.device,
+    data: st.DataObject,
+    routing: ExpertRouting,
+    is_gelu: bool,
+    hidden: int,
+    width: int,
+) -> None:
+    dtype = data.draw(dtypes(device))
+    generator = torch.Generator().manual_seed(hidden * 31 + width)
+    experts = num_experts_of(routing)
+    wide = torch.randn(len(routing.shares), hidden + 3, generator=generator)
+    x = wide.to(dtype).to(device)[:, :hidden]
+    weight = torch.randn(experts, 2 * width, hidden, generator=generator) / hidden**0.5
+    weight[-1] = torch.nan  # of the expert that nobody chose
+    weight = weight.to(dtype).to(device)
+    routing = on(device, routing)
+
+    with poisoned_memory():
+        got = experts_gate_up.experts_gate_up(x, weight, routing, is_gelu=is_gelu)
+
+    expected = reference_gate_up.experts_gate_up(x, weight, routing, is_gelu=is_gelu)
+    torch.testing.assert_close(got, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.data(),
+    routings(),
+    st.integers(1, 70) | st.sampled_from([32, 64, 130]),
+    st.integers(1, 70) | st.sampled_from([64, 130, 600]),
+)
+def test_the_way_back_of_each_choice(
+    device: torch.device, data: st.DataObject, routing: ExpertRouting, hidden: int, width: int
+) -> None:
+    dtype = data.draw(dtypes(device))
+    generator = torch.Generator().manual_seed(hidden * 31 + width)
+    inner = torch.randn(len(routing.order), width, generator=generator).to(dtype).to(device)
+    weight = torch.randn(num_experts_of(routing), hidden, width, generator=generator) / width**0.5
+    weight[-1] = torch.nan
+    weight = weight.to(dtype).to(device)
+    routing = on(device, routing)
+
+    with poisoned_memory():
+        got = experts_down.experts_down(inner, weight, routing)
+
+    assert got.dtype == (dtype if got.shape[0] == 1 else torch.float32)
+    expected = reference_down.experts_down(inner, weight, routing)
+    torch.testing.assert_close(
+        got.sum(0).to(dtype), expected[0], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
+
+
+def test_few_rows_of_a_wide_expert_are_shared_by_more_programs(device: torch.device) -> None:
+    routing = on(device, reference_route.route_to_experts(router_logits(1, 4, "spread"), 2))
+    inner, weight = torch.randn(2, 1000, device=device), torch.randn(4, 40, 1000, device=device)
+    got = experts_down.experts_down(inner, weight, routing)
+    assert got.shape[0] > 1
+    expected = reference_down.experts_down(inner, weight, routing)
+    torch.testing.assert_close(got.sum(0), expected[0], rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from([torch.float32, torch.float16]),
+    st.integers(0, 9),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 2, 8]),
+    st.integers(1, 70) | st.sampled_from([1024, 1500]),
+)
+def test_a_tokens_choices_are_summed_by_their_shares(
+    device: torch.device, dtype: torch.dtype, tokens: int, per_token: int, parts: int, hidden: int
+) -> None:
+    generator = torch.Generator().manual_seed(hidden)
+    values = torch.randn(parts, tokens * per_token, hidden, generator=generator)
+    values = values.to(dtype if parts == 1 else torch.float32).to(device)
+    shares = torch.rand(tokens, per_token, generator=generator).to(device)
+
+    with poisoned_memory():
+        got = experts_combine.combine_experts(values, shares, dtype)
+
+    expected = reference_combine.combine_experts(values, shares, dtype)
+    torch.testing.assert_close(got, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=12), st.sampled_from([1, 16, 128]))
+def test_the_bound_on_tiles_holds_and_is_reached(counts: list[int], block_rows: int) -> None:
+    bound = reference_route.num_tiles(sum(counts), len(counts), block_rows)
+    assert sum(-(-count // block_rows) for count in counts) <= bound
+    ones = [1] * (len(counts) - 1)  # the worst case: one place in each tile but one
+    most = reference_route.num_tiles(len(ones) + 3 * block_rows, len(counts), block_rows)
+    assert most >= len(ones) + 3
+
+
+def test_the_tables_hold_every_chip_and_size() -> None:
+    for choices, experts in ((1, 8), (2, 8), (64, 8), (256, 8), (4096, 8), (8192 * 8, 128)):
+        rows = block_rows_for(choices, experts)
+        for capability in (80, 86, 90, 100):
+            for dtype in (torch.bfloat16, torch.float16, torch.float32):
+                assert experts_config(capability, dtype, rows).block_rows == rows
+    hopper = experts_config(90, torch.bfloat16, 16)
+    # One token of Mixtral: without parts, two experts would keep 128 of 132 multiprocessors busy once.
+    assert down_parts(hopper, 132, 2, hidden=4096, width=14336) > 1
+    assert down_parts(hopper, 132, 8, hidden=4096, width=14336) == 1
+    assert down_parts(hopper, 132, 1, hidden=64, width=256) == 1  # too little to share
