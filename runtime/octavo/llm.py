@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from octavo import model_source
 from octavo.beam_search import BeamSearch, BeamSearchParams
-from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.config import Device, EngineConfig, LoadFormat, Quantization
 from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
 from octavo.engine.detokenizer import TokenTexts
@@ -69,6 +69,7 @@ class LLM:
         block_size: int = 16,
         gpu_memory_utilization: float = 0.9,
         kv_cache_memory_bytes: int | None = None,
+        quantization: Quantization | str | None = None,
         max_num_seqs: int = 256,
         max_num_batched_tokens: int = 2048,
         enable_prefix_caching: bool = True,
@@ -94,6 +95,7 @@ class LLM:
             block_size=block_size,
             gpu_memory_utilization=gpu_memory_utilization,
             kv_cache_memory_bytes=kv_cache_memory_bytes,
+            quantization=None if quantization is None else Quantization(quantization),
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
             enable_prefix_caching=enable_prefix_caching,

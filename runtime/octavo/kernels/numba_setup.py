@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import MutableMapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 
 CACHE_VARIABLE = "OCTAVO_KERNEL_CACHE"
@@ -21,26 +22,42 @@ CACHE_VARIABLE = "OCTAVO_KERNEL_CACHE"
 
 _LEVEL_3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"}
 _LEVEL_4 = _LEVEL_3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_PAIR_PRODUCTS = {"avx512_bf16", "avx512vbmi"}
 
 
-def x86_level(flags: AbstractSet[str]) -> str | None:
-    """LLVM's name of the highest level that a CPU with these flags of /proc/cpuinfo has.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What code is compiled for, in LLVM's names: a level of x86-64, and features beyond it."""
 
-    None below the third.
-    """
+    level: str
+    features: str = ""
+
+
+TARGETS = (
+    Target("x86-64-v3"),
+    Target("x86-64-v4"),
+    Target("x86-64-v4", "+avx512bf16,+avx512vbmi"),
+)
+"""What an image brings compiled kernels for."""
+
+
+def x86_target(flags: AbstractSet[str]) -> Target | None:
+    """The highest of `TARGETS` that a CPU with these flags of /proc/cpuinfo runs, if any."""
+    if flags >= _LEVEL_4 | _PAIR_PRODUCTS:
+        return TARGETS[2]
     if flags >= _LEVEL_4:
-        return "x86-64-v4"
-    return "x86-64-v3" if flags >= _LEVEL_3 else None
+        return TARGETS[1]
+    return TARGETS[0] if flags >= _LEVEL_3 else None
 
 
 def prepare_numba(environ: MutableMapping[str, str]) -> None:
     """Sets `NUMBA_*` in `environ`; of no effect once numba is imported."""
     if "numba" in sys.modules:
         return
-    level = x86_level(_cpu_flags()) if platform.machine() == "x86_64" else None
-    if level is not None and "NUMBA_CPU_NAME" not in environ:
-        environ["NUMBA_CPU_NAME"] = level
-        environ.setdefault("NUMBA_CPU_FEATURES", "")
+    target = x86_target(cpu_flags()) if platform.machine() == "x86_64" else None
+    if target is not None and "NUMBA_CPU_NAME" not in environ:
+        environ["NUMBA_CPU_NAME"] = target.level
+        environ.setdefault("NUMBA_CPU_FEATURES", target.features)
     brought = environ.get(CACHE_VARIABLE)
     if brought and "NUMBA_CACHE_DIR" not in environ and Path(brought).is_dir():
         # A folder of our own with a name that nobody knows beforehand: numba runs what it finds there.
@@ -49,7 +66,8 @@ def prepare_numba(environ: MutableMapping[str, str]) -> None:
         environ["NUMBA_CACHE_DIR"] = shutil.copytree(brought, folder, dirs_exist_ok=True)
 
 
-def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> AbstractSet[str]:
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> AbstractSet[str]:
+    """What this CPU can do, in the kernel's names; empty where the kernel does not say."""
     try:
         lines = cpuinfo.read_text("utf-8").splitlines()
     except OSError:

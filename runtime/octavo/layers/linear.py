@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.config import Quantization
+from octavo.kernels.numba_setup import cpu_flags
 from octavo.kernels.select import has_cpu_kernels
 from octavo.loading import WeightSource
+
+if TYPE_CHECKING:
+    from octavo.kernels.cpu.weight_panels import PanelFormat
 
 # Up to this many elements a product is so short that dispatch is most of it, and a second thread does not
 # pay. On the bundled model (65k to 330k elements) `SmallLinear` takes a quarter of oneDNN's time at 1 row,
@@ -61,21 +66,75 @@ class PackedLinear:
         return result
 
 
-def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-    """The fastest form for the weight's device, dtype and size."""
-    if weight.device.type == "cpu" and has_cpu_kernels() and weight.numel() <= _MAX_SMALL_ELEMENTS:
-        from octavo.kernels.cpu.small_linear import SmallLinear  # needs numba
+def make_linear(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    quantization: Quantization | None = None,
+) -> Linear:
+    """The fastest form for the weight's device, dtype and size.
 
-        if SmallLinear.takes(weight):
-            return SmallLinear(weight, bias)
+    Args:
+        weight: `[out_features, in_features]`.
+        quantization: What to round the weight to (CPU). A weight that int4 does not fit (inputs in groups
+            of 32) is rounded to int8; one that int8 does not fit (inputs in eights, outputs in sixteens)
+            stays as it is.
+    """
+    if weight.device.type != "cpu":
+        return PlainLinear(weight, bias)
+    if has_cpu_kernels():
+        linear = _kernel_linear(weight, bias, quantization)
+        if linear is not None:
+            return linear
     if (
-        weight.device.type == "cpu"
-        and weight.numel() >= _MIN_PACKED_ELEMENTS
+        weight.numel() >= _MIN_PACKED_ELEMENTS
         and weight.dtype in (torch.float32, torch.bfloat16)
         and _can_pack()
     ):
         return PackedLinear(weight, bias)
     return PlainLinear(weight, bias)
+
+
+def make_head(weight: torch.Tensor, quantization: Quantization | None = None) -> Linear:
+    """The product that scores the vocabulary. It has eight bits at least, as in llama.cpp's mixed formats:
+    errors here are errors of the answer, and its rows may be the token embeddings too."""
+    return make_linear(weight, None, None if quantization is None else Quantization.INT8)
+
+
+def _kernel_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization | None
+) -> Linear | None:
+    """One of our own kernels, where one takes the weight and is the fastest."""
+    from octavo.kernels.cpu.panel_linear import PanelLinear  # needs numba
+    from octavo.kernels.cpu.small_linear import SmallLinear
+    from octavo.kernels.cpu.weight_panels import pack
+
+    panel_format = _panel_format(weight, quantization)
+    if panel_format is not None:
+        return PanelLinear(pack(weight, panel_format), weight.dtype, bias)
+    if weight.numel() <= _MAX_SMALL_ELEMENTS and SmallLinear.takes(weight):
+        return SmallLinear(weight, bias)
+    return None
+
+
+def _panel_format(weight: torch.Tensor, quantization: Quantization | None) -> PanelFormat | None:
+    """How the weight is to lie in panels; None where another form is right."""
+    from octavo.kernels.cpu.panel_tile import has_pair_products  # needs numba
+    from octavo.kernels.cpu.weight_panels import PanelFormat, takes
+
+    wanted = []
+    if quantization is Quantization.INT4:
+        wanted.append(PanelFormat.INT4)
+    if quantization is not None:
+        wanted.append(PanelFormat.INT8)
+    if weight.dtype is torch.bfloat16 and has_pair_products() and not _has_matrix_units():
+        wanted.append(PanelFormat.BFLOAT16)
+    return next((one for one in wanted if takes(weight, one)), None)
+
+
+@functools.cache
+def _has_matrix_units() -> bool:
+    """AMX, which oneDNN's products with many rows use and our kernels do not."""
+    return "amx_bf16" in cpu_flags()
 
 
 @functools.cache
@@ -94,6 +153,7 @@ def load_linear(
     in_features: int,
     out_features: Sequence[int],
     bias: bool,
+    quantization: Quantization | None = None,
 ) -> Linear:
     """One product that computes several projections of the same input side by side.
 
@@ -101,6 +161,7 @@ def load_linear(
         names: Parameter prefixes, such as `model.layers.0.self_attn.q_proj`.
         out_features: Width of each of them.
         bias: Whether they have biases.
+        quantization: As in `make_linear`.
     """
     weights = [
         source.take(f"{name}.weight", (width, in_features))
@@ -112,4 +173,4 @@ def load_linear(
         if bias
     ]
     weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-    return make_linear(weight.contiguous(), torch.cat(biases) if biases else None)
+    return make_linear(weight.contiguous(), torch.cat(biases) if biases else None, quantization)

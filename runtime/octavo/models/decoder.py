@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.config import Quantization
 from octavo.kernels.interface import Kernels
 from octavo.layers.attention import AttentionStep
-from octavo.layers.linear import Linear, make_linear
+from octavo.layers.embedding import Embedding, table_embedding, tie
+from octavo.layers.linear import Linear, make_head
 from octavo.loading import WeightSource
 from octavo.models.config import DecoderConfig
 from octavo.models.decoder_layer import load_layer, load_norm
@@ -19,24 +20,39 @@ _IGNORED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 
 
 class Decoder:
-    """A causal language model. Built from a `WeightSource`; raises `ModelInvalidError` on a mismatch."""
+    """A causal language model. Built from a `WeightSource`; raises `ModelInvalidError` on a mismatch.
 
-    def __init__(self, config: DecoderConfig, source: WeightSource, kernels: Kernels) -> None:
+    Args:
+        quantization: What the weights of products are rounded to, layer by layer as they are read (CPU).
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        source: WeightSource,
+        kernels: Kernels,
+        quantization: Quantization | None = None,
+    ) -> None:
         self.config = config
-        table = (config.vocab_size, config.hidden_size)
-        self._embedding = source.take("model.embed_tokens.weight", table)
-        # Rounded as the activations are, which is what the models were trained with.
-        self._embedding_scale = torch.tensor(
-            config.embedding_scale, dtype=self._embedding.dtype
-        ).item()
-        self._layers = [load_layer(config, source, i, kernels) for i in range(config.num_layers)]
+        self._embedding, self._head = self._load_tables(source, quantization)
+        self._layers = [
+            load_layer(config, source, index, kernels, quantization)
+            for index in range(config.num_layers)
+        ]
         self._norm = load_norm(config, source, "model.norm", kernels)
-        self._head: Linear
-        if config.tie_word_embeddings:
-            self._head = make_linear(self._embedding)
-        else:
-            self._head = make_linear(source.take("lm_head.weight", table))
         source.finish(self._is_ignored)
+
+    def _load_tables(
+        self, source: WeightSource, quantization: Quantization | None
+    ) -> tuple[Embedding, Linear]:
+        shape = (self.config.vocab_size, self.config.hidden_size)
+        table = source.take("model.embed_tokens.weight", shape)
+        # Rounded as the activations are, which is what the models were trained with.
+        self._embedding_scale = torch.tensor(self.config.embedding_scale, dtype=table.dtype).item()
+        if self.config.tie_word_embeddings:
+            return tie(table, quantization)
+        head = make_head(source.take("lm_head.weight", shape), quantization)
+        return table_embedding(table), head
 
     def forward(
         self, token_ids: torch.Tensor, caches: list[torch.Tensor], step: AttentionStep
@@ -49,7 +65,7 @@ class Decoder:
 
         Returns `[tokens, hidden]`, to be given to `normalise`.
         """
-        residual = F.embedding(token_ids, self._embedding)
+        residual = self._embedding(token_ids)
         if self._embedding_scale != 1.0:
             residual.mul_(self._embedding_scale)
         delta: torch.Tensor | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from octavo.config import Quantization
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.interface import ExpertKernels, Kernels
 from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
@@ -87,20 +88,25 @@ class SandwichLayer:
 
 
 def load_layer(
-    config: DecoderConfig, source: WeightSource, index: int, kernels: Kernels
+    config: DecoderConfig,
+    source: WeightSource,
+    index: int,
+    kernels: Kernels,
+    quantization: Quantization | None = None,
 ) -> DecoderLayer | SandwichLayer:
-    """Layer `index`, counted from 0."""
+    """Layer `index`, counted from 0; `quantization` as in `Decoder`."""
     prefix = f"model.layers.{index}"
 
     def norm(name: str) -> RMSNorm:
         return load_norm(config, source, f"{prefix}.{name}", kernels)
 
-    attention = _load_attention(config, source, index)
+    attention = _load_attention(config, source, index, quantization)
     if config.experts is None:
         names = [f"{prefix}.mlp.{name}_proj" for name in ("gate", "up", "down")]
-        mlp: FeedForward = _load_mlp(config, source, names, kernels)
+        mlp: FeedForward = _load_mlp(config, source, names, kernels, quantization)
     else:
-        mlp = _load_experts(config, config.experts, source, f"{prefix}.block_sparse_moe", kernels)
+        name = f"{prefix}.block_sparse_moe"
+        mlp = _load_experts(config, config.experts, source, name, kernels, quantization)
     if config.has_output_norms:
         return SandwichLayer(
             (norm("input_layernorm"), norm("post_attention_layernorm")),
@@ -119,7 +125,9 @@ def load_norm(config: DecoderConfig, source: WeightSource, name: str, kernels: K
     return RMSNorm(weight.float() + 1.0, config.rms_norm_eps, kernels)
 
 
-def _load_attention(config: DecoderConfig, source: WeightSource, index: int) -> Attention:
+def _load_attention(
+    config: DecoderConfig, source: WeightSource, index: int, quantization: Quantization | None
+) -> Attention:
     prefix = f"model.layers.{index}.self_attn"
     query_width = config.num_heads * config.head_dim
     kv_width = config.num_kv_heads * config.head_dim
@@ -129,6 +137,7 @@ def _load_attention(config: DecoderConfig, source: WeightSource, index: int) -> 
         in_features=config.hidden_size,
         out_features=[query_width, kv_width, kv_width],
         bias=config.qkv_bias,
+        quantization=quantization,
     )
     output = load_linear(
         source,
@@ -136,6 +145,7 @@ def _load_attention(config: DecoderConfig, source: WeightSource, index: int) -> 
         in_features=query_width,
         out_features=[config.hidden_size],
         bias=config.output_bias,
+        quantization=quantization,
     )
     head_norm = None
     if config.has_head_norm:
@@ -161,7 +171,11 @@ def _load_attention(config: DecoderConfig, source: WeightSource, index: int) -> 
 
 
 def _load_mlp(
-    config: DecoderConfig, source: WeightSource, names: Sequence[str], kernels: Kernels
+    config: DecoderConfig,
+    source: WeightSource,
+    names: Sequence[str],
+    kernels: Kernels,
+    quantization: Quantization | None,
 ) -> GatedMLP:
     """`names` are the prefixes of gate, up and down."""
     width = config.intermediate_size
@@ -171,6 +185,7 @@ def _load_mlp(
         in_features=config.hidden_size,
         out_features=[width, width],
         bias=config.mlp_bias,
+        quantization=quantization,
     )
     down = load_linear(
         source,
@@ -178,6 +193,7 @@ def _load_mlp(
         in_features=width,
         out_features=[config.hidden_size],
         bias=config.mlp_bias,
+        quantization=quantization,
     )
     return GatedMLP(gate_up, down, _gate(config, kernels))
 
@@ -188,6 +204,7 @@ def _load_experts(
     source: WeightSource,
     prefix: str,
     kernels: Kernels,
+    quantization: Quantization | None,
 ) -> FeedForward:
     hidden, width = config.hidden_size, config.intermediate_size
     weight = source.take(f"{prefix}.gate.weight", (experts.num_experts, hidden))
@@ -197,7 +214,8 @@ def _load_experts(
     ]
     if not isinstance(kernels, ExpertKernels):
         router = Router(weight, experts.num_per_token)
-        return ExpertLoop(router, [_load_mlp(config, source, three, kernels) for three in names])
+        blocks = [_load_mlp(config, source, three, kernels, quantization) for three in names]
+        return ExpertLoop(router, blocks)
     gate_up, down = stack_experts(source, names, hidden, width, like=weight)
     return StackedExperts(
         weight,

@@ -38,3 +38,14 @@ def read_model_config(folder: Path) -> DecoderConfig:
     config = read_config(ConfigReader(raw))
     more = read_eos_token_ids(folder)
     return replace(config, eos_token_ids=tuple(dict.fromkeys(config.eos_token_ids + more)))
+
+
+def read_quantization_method(folder: Path) -> str | None:
+    """`quant_method` of a checkpoint whose weights are quantised, else None.
+
+    Raises `ModelInvalidError` for a damaged config.json.
+    """
+    found = read_json_object(folder / "config.json").get("quantization_config")
+    if found is None:
+        return None
+    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"

@@ -13,7 +13,7 @@ from octavo.errors import DeviceFaultError, InvalidConfigurationError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.decoder import Decoder
-from octavo.models.registry import read_model_config
+from octavo.models.registry import read_model_config, read_quantization_method
 from octavo.worker import cpu
 from octavo.worker.batch import (
     Executor,
@@ -28,6 +28,7 @@ from octavo.worker.batch import (
 from octavo.worker.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.model_runner import ModelRunner
 from octavo.worker.profile import warm_up
+from octavo.worker.quantization import check_quantization
 from octavo.worker.sampler import Sampler
 from octavo.worker.start_up import PhaseTimer, check_gpu_memory, executor_info, size_cache
 
@@ -51,6 +52,7 @@ def create_executor(
     phase = PhaseTimer(on_phase)
     with phase("load"):
         device = _choose_device(config.device)
+        check_quantization(config, device, read_quantization_method(Path(config.model)))
         model_config = read_model_config(Path(config.model))
         dtype = choose_dtype(config.dtype, model_config, device)
         if device.type == "cpu":
@@ -61,7 +63,7 @@ def create_executor(
             check_gpu_memory(config, model_config, device, dtype)
         with torch.inference_mode():
             weights = _open_weights(config, device, dtype)
-            model = Decoder(model_config, weights, kernels_for(device))
+            model = Decoder(model_config, weights, kernels_for(device), config.quantization)
     if device.type == "cuda":
         from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
         from octavo.worker.gpu_executor import start_gpu_executor

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.kernels.numba_setup import x86_level
+from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 
 pytest.importorskip("numba")
 
@@ -24,10 +24,12 @@ print(sum(module._float32.stats.cache_hits.values()))
 """
 
 
-def test_the_level_is_the_highest_whose_flags_are_all_there() -> None:
-    assert x86_level(_V4) == "x86-64-v4"
-    assert x86_level(_V4 - {"avx512vl"}) == "x86-64-v3"
-    assert x86_level(_V3 - {"fma"}) is None
+def test_the_target_is_the_highest_whose_flags_are_all_there() -> None:
+    level_3, level_4, with_pair_products = TARGETS
+    assert x86_target(_V4 | {"avx512_bf16", "avx512vbmi"}) == with_pair_products
+    assert x86_target(_V4 | {"avx512_bf16"}) == level_4
+    assert x86_target(_V4 - {"avx512vl"} | {"avx512_bf16", "avx512vbmi"}) == level_3
+    assert x86_target(_V3 - {"fma"}) is None
 
 
 def run(arguments: list[str], **environ: str) -> str:
@@ -47,26 +49,15 @@ def test_a_cache_that_an_image_brings_is_used_where_it_cannot_be_written(tmp_pat
     brought, temporary = tmp_path / "brought", tmp_path / "tmp"
     brought.mkdir()
     temporary.mkdir()
-    level = x86_level(
-        set(
-            next(
-                (
-                    line.partition(":")[2]
-                    for line in Path("/proc/cpuinfo").read_text().splitlines()
-                    if line.startswith("flags")
-                ),
-                "",
-            ).split()
-        )
-    )
-    if level is None:
+    target = x86_target(cpu_flags())
+    if target is None:
         pytest.skip("no level of x86-64")
     declare = "from octavo.kernels.cpu import jit; jit.compile_all()"
     run(
         ["-c", declare],
         NUMBA_CACHE_DIR=str(brought),
-        NUMBA_CPU_NAME=level,
-        NUMBA_CPU_FEATURES="",
+        NUMBA_CPU_NAME=target.level,
+        NUMBA_CPU_FEATURES=target.features,
     )
     before = sorted(brought.rglob("*"))
     hits = run(["-c", _PROGRAM], OCTAVO_KERNEL_CACHE=str(brought), TMPDIR=str(temporary))

@@ -4,8 +4,19 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from octavo.config import Quantization
+from octavo.kernels.cpu.panel_linear import PanelLinear
 from octavo.kernels.cpu.small_linear import SmallLinear
-from octavo.layers.linear import PackedLinear, PlainLinear, load_linear, make_linear
+from octavo.kernels.cpu.weight_panels import PanelFormat
+from octavo.layers.embedding import tie
+from octavo.layers.linear import (
+    Linear,
+    PackedLinear,
+    PlainLinear,
+    load_linear,
+    make_head,
+    make_linear,
+)
 from octavo.loading import DummyWeights
 
 
@@ -15,17 +26,50 @@ def test_packed_products_equal_plain_ones(dtype: torch.dtype, rows: int) -> None
     torch.manual_seed(0)
     weight = torch.randn(1024, 640, dtype=dtype) / 25
     bias = torch.randn(1024, dtype=dtype)
-    packed = make_linear(weight, bias)
-    assert isinstance(packed, PackedLinear)
+    packed = PackedLinear(weight, bias)
     x = torch.randn(rows, 640, dtype=dtype)
     tolerance = 1e-4 if dtype is torch.float32 else 2e-2
     torch.testing.assert_close(packed(x), F.linear(x, weight, bias), rtol=tolerance, atol=tolerance)
 
 
+def test_large_weights_are_packed_for_the_cpu() -> None:
+    assert isinstance(make_linear(torch.zeros(1024, 640)), PackedLinear)
+    forms = (PackedLinear, PanelLinear)  # what the CPU multiplies itself decides
+    assert isinstance(make_linear(torch.zeros(1024, 640, dtype=torch.bfloat16)), forms)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quantization_decides_the_format(dtype: torch.dtype) -> None:
+    def format_of(linear: Linear) -> PanelFormat:
+        assert isinstance(linear, PanelLinear)
+        return linear.panels.format
+
+    def make(width: int, depth: int, quantization: Quantization) -> Linear:
+        return make_linear(torch.ones(width, depth, dtype=dtype), None, quantization)
+
+    assert format_of(make(48, 64, Quantization.INT8)) is PanelFormat.INT8
+    assert format_of(make(48, 64, Quantization.INT4)) is PanelFormat.INT4
+    assert format_of(make(48, 40, Quantization.INT4)) is PanelFormat.INT8
+    assert isinstance(make(40, 64, Quantization.INT8), PlainLinear)
+    head = make_head(torch.ones(48, 64, dtype=dtype), Quantization.INT4)
+    assert format_of(head) is PanelFormat.INT8
+
+
+def test_tied_tables_are_held_once_and_their_rows_are_what_the_head_multiplies_with() -> None:
+    table = torch.randn(160, 64)
+    embed, head = tie(table, Quantization.INT8)
+    x = torch.randn(1, 64)
+    ids = torch.tensor([3, 159, 40])
+    torch.testing.assert_close(head(x)[0, ids], embed(ids) @ x[0])
+    assert not torch.equal(embed(ids), table[ids])
+    plain, _ = tie(table, None)
+    assert torch.equal(plain(ids), table[ids])
+
+
 def test_small_weights_take_the_kernel_and_its_misfits_stay_plain() -> None:
     assert isinstance(make_linear(torch.zeros(64, 64)), SmallLinear)
     assert isinstance(make_linear(torch.zeros(65, 64)), PlainLinear)
-    assert isinstance(make_linear(torch.zeros(64, 64, dtype=torch.bfloat16)), PlainLinear)
+    assert isinstance(make_linear(torch.zeros(65, 64, dtype=torch.bfloat16)), PlainLinear)
     assert isinstance(make_linear(torch.zeros(1024, 1024, dtype=torch.float16)), PlainLinear)
 
 

@@ -1,19 +1,45 @@
 """`python -m octavo.kernels.cpu.compile`: compiles every kernel into numba's cache, without running one.
 
 For an image: `NUMBA_CACHE_DIR` says where to, `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` for which CPU,
-which need not be this one.
+which need not be this one. With `--all-targets` it does so for every one of `numba_setup.TARGETS`.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 
 from octavo.kernels.cpu import jit
+from octavo.kernels.numba_setup import TARGETS
 
 # The modules that declare kernels.
-_MODULES = ("gated_activation", "paged_decode", "rms_norm", "rope_and_cache", "small_linear")
+_MODULES = (
+    "gated_activation",
+    "paged_decode",
+    "panel_linear",
+    "rms_norm",
+    "rope_and_cache",
+    "small_linear",
+)
+
+
+def _compile_for_all_targets() -> None:
+    """In a process for each: numba has one target for life."""
+    for target in TARGETS:
+        chosen = {"NUMBA_CPU_NAME": target.level, "NUMBA_CPU_FEATURES": target.features}
+        subprocess.run(
+            [sys.executable, "-m", "octavo.kernels.cpu.compile"],
+            env=os.environ | chosen,
+            check=True,
+        )
+
 
 if __name__ == "__main__":
-    for name in _MODULES:
-        importlib.import_module(f"octavo.kernels.cpu.{name}")
-    jit.compile_all()
+    if sys.argv[1:] == ["--all-targets"]:
+        _compile_for_all_targets()
+    else:
+        for name in _MODULES:
+            importlib.import_module(f"octavo.kernels.cpu.{name}")
+        jit.compile_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from numba.core.sigutils import normalize_signature
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _declared: list[tuple[Any, str]] = []
+_declared_for_teams: list[TeamKernel] = []
 
 
 def kernel(signature: str) -> Callable[[Function], Function]:
@@ -39,8 +41,33 @@ def part(function: Function) -> Function:
     return compiled
 
 
+class TeamKernel:
+    """A function of one address for `team.run_on_team`, compiled or loaded when its own is asked for."""
+
+    def __init__(self, function: Callable[[int], None]) -> None:
+        self._function = function
+
+    @functools.cached_property
+    def address(self) -> int:
+        compile_function = numba.cfunc(
+            "void(int64)", cache=True, error_model="numpy", boundscheck=False
+        )
+        self._compiled = compile_function(self._function)  # lives as long as its address is used
+        address: int = self._compiled.address
+        return address
+
+
+def team_kernel(function: Callable[[int], None]) -> TeamKernel:
+    """Declares a kernel that all threads run at once, each with the address of the same numbers."""
+    declared = TeamKernel(function)
+    _declared_for_teams.append(declared)
+    return declared
+
+
 def compile_all() -> None:
     """Compiles what has been declared so far, and writes numba's cache."""
+    for team in _declared_for_teams:
+        _ = team.address
     for compiled, signature in _declared:
         # As types: numba keeps what it compiles under what it is given here.
         compiled.compile(normalize_signature(signature)[0])

@@ -4,8 +4,8 @@ LLVM vectorises a loop only after it has proved, or checks at run time, that not
 accumulator in a register that lives in an array. Kernels that name their vectors depend on neither: what
 is written is what runs, as one AVX-512 register, two of AVX2 or four of NEON.
 
-Pointers are either float32 or uint16; the latter is bfloat16, widened as it is loaded and rounded to
-nearest even as it is stored.
+Vectors are loaded through pointers to float32 or uint16; the latter is bfloat16, widened as it is loaded
+and rounded to nearest even as it is stored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, _VECTOR)
 
 
-def _intrinsic(function: Any) -> Any:
+def intrinsic(function: Any) -> Any:
     return extending.intrinsic(function)
 
 
@@ -57,12 +57,14 @@ def _pointer(element: Any) -> Any:
 
         return signature, generate
 
-    return _intrinsic(from_address)
+    return intrinsic(from_address)
 
 
 float32_at = _pointer(types.float32)
 bfloat16_at = _pointer(types.uint16)
 int64_at = _pointer(types.int64)
+int8_at = _pointer(types.int8)
+uint8_at = _pointer(types.uint8)
 
 
 def _constant(value: float) -> Any:
@@ -78,7 +80,7 @@ def _vector_address(builder: Any, pointer: Any, offset: Any, element: Any) -> An
     return builder.bitcast(place, element.as_pointer())
 
 
-@_intrinsic
+@intrinsic
 def load(typing_context: Any, pointer: Any, offset: Any) -> Any:
     """`pointer[offset : offset + 16]` as floats; unaligned."""
     del typing_context, offset
@@ -97,7 +99,7 @@ def load(typing_context: Any, pointer: Any, offset: Any) -> Any:
     return VECTOR(pointer, types.int64), generate
 
 
-@_intrinsic
+@intrinsic
 def store(typing_context: Any, pointer: Any, offset: Any, value: Any) -> Any:
     """`pointer[offset : offset + 16] = value`; unaligned."""
     del typing_context, offset, value
@@ -125,7 +127,7 @@ def _round_to_bfloat16(builder: Any, value: Any) -> Any:
     return builder.trunc(builder.lshr(rounded, _constant_i32(16)), _VECTOR_I16)
 
 
-@_intrinsic
+@intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
     """The scalar in all lanes."""
     del typing_context, value
@@ -139,7 +141,7 @@ def splat(typing_context: Any, value: Any) -> Any:
     return VECTOR(types.float32), generate
 
 
-@_intrinsic
+@intrinsic
 def scalar(typing_context: Any, pointer: Any, offset: Any) -> Any:
     """`pointer[offset]` as one float."""
     del typing_context, offset
@@ -154,6 +156,18 @@ def scalar(typing_context: Any, pointer: Any, offset: Any) -> Any:
         return builder.bitcast(shifted, _F32)
 
     return types.float32(pointer, types.int64), generate
+
+
+@intrinsic
+def count_up(typing_context: Any, pointer: Any) -> Any:
+    """Adds one to the int64 that all threads share; what it was before."""
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        return builder.atomic_rmw("add", arguments[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(pointer), generate
 
 
 def _operation(build: Any, arity: int) -> Any:
@@ -175,17 +189,18 @@ def _operation(build: Any, arity: int) -> Any:
         del context, signature
         return build(builder, *arguments)
 
-    return _intrinsic((one, two, three)[arity - 1])
+    return intrinsic((one, two, three)[arity - 1])
 
 
-def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Emits a call of an LLVM intrinsic that returns `result`."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, arguments)
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return _call(builder, "llvm.fmuladd.v16f32", _VECTOR, a, b, c)
+    return call(builder, "llvm.fmuladd.v16f32", _VECTOR, a, b, c)
 
 
 def _exp(builder: Any, x: Any) -> Any:
@@ -193,10 +208,10 @@ def _exp(builder: Any, x: Any) -> Any:
 
     What lies outside the range of float32 becomes the range's end.
     """
-    x = _call(builder, "llvm.maxnum.v16f32", _VECTOR, x, _constant(-87.3))
-    x = _call(builder, "llvm.minnum.v16f32", _VECTOR, x, _constant(88.3))
+    x = call(builder, "llvm.maxnum.v16f32", _VECTOR, x, _constant(-87.3))
+    x = call(builder, "llvm.minnum.v16f32", _VECTOR, x, _constant(88.3))
     turns = builder.fmul(x, _constant(1.4426950408889634))
-    whole = _call(builder, "llvm.nearbyint.v16f32", _VECTOR, turns)
+    whole = call(builder, "llvm.nearbyint.v16f32", _VECTOR, turns)
     # ln 2 in two parts, so that what is left of x keeps its last bits.
     rest = _fused(builder, whole, _constant(-0.693359375), x)
     rest = _fused(builder, whole, _constant(2.12194440e-4), rest)
@@ -212,7 +227,7 @@ add = _operation(lambda builder, a, b: builder.fadd(a, b), 2)
 subtract = _operation(lambda builder, a, b: builder.fsub(a, b), 2)
 multiply = _operation(lambda builder, a, b: builder.fmul(a, b), 2)
 divide = _operation(lambda builder, a, b: builder.fdiv(a, b), 2)
-maximum = _operation(lambda builder, a, b: _call(builder, "llvm.maxnum.v16f32", _VECTOR, a, b), 2)
+maximum = _operation(lambda builder, a, b: call(builder, "llvm.maxnum.v16f32", _VECTOR, a, b), 2)
 multiply_add = _operation(_fused, 3)
 exp = _operation(_exp, 1)
 
@@ -224,7 +239,7 @@ def _reduction(name: str, start: float | None) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             del context, signature
             if start is None:
-                return _call(builder, name, _F32, arguments[0])
+                return call(builder, name, _F32, arguments[0])
             kind = ir.FunctionType(_F32, [_F32, _VECTOR])
             function = cgutils.get_or_insert_function(builder.module, kind, name)
             # Without `reassoc` the sixteen lanes would be added one after another.
@@ -234,7 +249,7 @@ def _reduction(name: str, start: float | None) -> Any:
 
         return types.float32(VECTOR), generate
 
-    return _intrinsic(reduce)
+    return intrinsic(reduce)
 
 
 sum_lanes = _reduction("llvm.vector.reduce.fadd.v16f32", -0.0)
@@ -252,7 +267,7 @@ def _merge(builder: Any, a: Any, b: Any, run: int) -> Any:
     return builder.fadd(first, second)
 
 
-@_intrinsic
+@intrinsic
 def sum_lanes_of_eight(
     typing_context: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any
 ) -> Any:

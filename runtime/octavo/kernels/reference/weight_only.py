@@ -1,0 +1,61 @@
+"""Weight-only formats: matrices as small integers with scales, rounded to nearest without calibration.
+
+`int8` has one scale for each output feature, `int4` one for each 32 inputs of an output feature. Both are
+symmetric: a weight is its integer times its scale, and zero stays zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+INT4_GROUP = 32
+"""Inputs that share a scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedWeight:
+    """`weight[n, k] = codes[n, k] * scales[n, k // group]`, with `group = depth // scales.shape[1]`.
+
+    Args:
+        codes: `[out_features, in_features]` int8: -127 to 127, or -8 to 7.
+        scales: `[out_features, groups]` float32, 0 where all weights of a group are.
+    """
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+
+    def dequantize(self) -> torch.Tensor:
+        """`[out_features, in_features]` float32."""
+        width, depth = self.codes.shape
+        grouped = self.codes.float().view(width, self.scales.shape[1], -1)
+        return (grouped * self.scales.unsqueeze(-1)).view(width, depth)
+
+
+def quantize_int8(weight: torch.Tensor) -> QuantizedWeight:
+    """The largest weight of an output feature becomes ±127."""
+    wide = weight.float()
+    scales = wide.abs().amax(dim=-1, keepdim=True) / 127
+    return QuantizedWeight(_round(wide, scales, -127, 127), scales)
+
+
+def quantize_int4(weight: torch.Tensor) -> QuantizedWeight:
+    """The weight that is largest by magnitude becomes -8, which uses all sixteen values where a largest
+    of 7 would use fifteen. Scales are such as bfloat16 holds exactly.
+
+    Raises ValueError when `in_features` is no multiple of `INT4_GROUP`.
+    """
+    width, depth = weight.shape
+    if depth % INT4_GROUP:
+        raise ValueError(f"in_features is {depth}; int4 takes multiples of {INT4_GROUP}.")
+    groups = weight.float().view(width, -1, INT4_GROUP)
+    largest = groups.gather(-1, groups.abs().argmax(dim=-1, keepdim=True))
+    scales = (largest / -8).bfloat16().float()
+    codes = _round(groups, scales, -8, 7)
+    return QuantizedWeight(codes.view(width, depth), scales.squeeze(-1))
+
+
+def _round(weight: torch.Tensor, scales: torch.Tensor, low: int, high: int) -> torch.Tensor:
+    safe = torch.where(scales == 0, 1.0, scales)
+    return (weight / safe).round_().clamp_(low, high).to(torch.int8)

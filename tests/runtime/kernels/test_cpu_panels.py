@@ -1,0 +1,169 @@
+"""Products with weights in panels, against the same weights in double precision."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("numba")
+from octavo.kernels.cpu.panel_linear import PanelLinear
+from octavo.kernels.cpu.weight_panels import PanelFormat, pack, takes
+from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
+from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
+
+from .poison import poisoned_memory
+
+CASES = [
+    (PanelFormat.BFLOAT16, torch.bfloat16),
+    (PanelFormat.INT8, torch.bfloat16),
+    (PanelFormat.INT4, torch.bfloat16),
+    (PanelFormat.INT8, torch.float32),
+    (PanelFormat.INT4, torch.float32),
+]
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rounded(weight: torch.Tensor, panel_format: PanelFormat) -> torch.Tensor:
+    """What the panels stand for."""
+    if panel_format is PanelFormat.INT8:
+        return quantize_int8(weight).dequantize()
+    if panel_format is PanelFormat.INT4:
+        return quantize_int4(weight).dequantize()
+    return weight.bfloat16().float()
+
+
+def check(
+    result: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> None:
+    """Sums in float32, in any order, are off by an ulp for each term at most; then the result is rounded."""
+    x, weight = x.double(), weight.double()
+    expected = x @ weight.T
+    summed = x.abs() @ weight.abs().T
+    if bias is not None:
+        expected = expected + bias.double()
+        summed = summed + bias.double().abs()
+    last = 2**-8 if result.dtype is torch.bfloat16 else 2**-23
+    allowed = (weight.shape[1] + 4) * 2**-24 * summed + last * expected.abs()
+    assert ((result.double() - expected).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize(("panel_format", "dtype"), CASES)
+@settings(max_examples=12, deadline=None)
+@given(
+    rows=st.integers(0, 21),
+    sixteenths=st.integers(1, 9),
+    groups=st.integers(1, 9),
+    has_bias=st.booleans(),
+)
+def test_products_equal_those_of_the_rounded_weight(
+    panel_format: PanelFormat,
+    dtype: torch.dtype,
+    rows: int,
+    sixteenths: int,
+    groups: int,
+    has_bias: bool,
+) -> None:
+    width, depth = 16 * sixteenths, panel_format.depth_multiple * groups
+    weight = numbers(width, depth, seed=depth)
+    bias = numbers(width, seed=2).to(dtype) if has_bias else None
+    x = numbers(rows, depth, seed=3).to(dtype)
+    with poisoned_memory():
+        result = PanelLinear(pack(weight, panel_format), dtype, bias)(x)
+    assert result.dtype is dtype
+    check(result, x, rounded(weight, panel_format), bias)
+
+
+@pytest.mark.parametrize(("panel_format", "dtype"), CASES)
+def test_a_row_comes_out_the_same_alone_and_among_a_thousand(
+    panel_format: PanelFormat, dtype: torch.dtype
+) -> None:
+    """More rows than one block holds, and more panels than are packed at once."""
+    linear = PanelLinear(pack(numbers(2224, 512), panel_format), dtype, None)
+    x = numbers(1001, 512, seed=1).to(dtype)
+    together = linear(x)
+    for first, last in ((0, 1), (3, 5), (7, 11), (500, 508), (990, 1001)):
+        assert torch.equal(linear(x[first:last]), together[first:last])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_the_work_without_changing_it(threads: int) -> None:
+    weight, x = numbers(400, 64), numbers(9, 64, seed=1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        check(
+            PanelLinear(pack(weight, PanelFormat.INT8), torch.float32, None)(x),
+            x,
+            rounded(weight, PanelFormat.INT8),
+            None,
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("panel_format", [PanelFormat.BFLOAT16, PanelFormat.INT8])
+def test_rows_of_the_weight_can_be_looked_up(panel_format: PanelFormat) -> None:
+    weight = numbers(80, 24)
+    features = torch.tensor([0, 79, 31, 32, 17, 17])
+    found = pack(weight, panel_format).rows(features, torch.float32)
+    assert torch.equal(found, rounded(weight, panel_format)[features])
+
+
+def test_rows_of_int4_panels_are_refused() -> None:
+    with pytest.raises(ValueError, match="int4"):
+        pack(numbers(16, 32), PanelFormat.INT4).rows(torch.tensor([0]), torch.float32)
+
+
+def test_integers_take_the_memory_of_integers() -> None:
+    weight = numbers(4096, 1024)
+    held = {one: pack(weight, one).num_bytes / weight.numel() for one in PanelFormat}
+    assert held[PanelFormat.BFLOAT16] == 2.0
+    assert held[PanelFormat.INT8] == 1.0 + 4 / 1024
+    assert held[PanelFormat.INT4] == 0.5 + 2 / 32
+
+
+def test_shapes_that_fill_no_vectors_are_not_taken() -> None:
+    assert takes(torch.empty(48, 40), PanelFormat.INT8)
+    assert not takes(torch.empty(48, 40), PanelFormat.INT4)
+    assert not takes(torch.empty(40, 32), PanelFormat.INT8)
+    assert not takes(torch.empty(48, 36), PanelFormat.BFLOAT16)
+    with pytest.raises(ValueError, match=r"\[40, 32\]"):
+        pack(torch.empty(40, 32), PanelFormat.INT8)
+
+
+# A target without AVX512-BF16 widens bfloat16 inputs and weights.
+_WIDENED = """
+import torch
+from octavo.kernels.cpu.panel_linear import PanelLinear
+from octavo.kernels.cpu.panel_tile import has_pair_products
+from octavo.kernels.cpu.weight_panels import PanelFormat, pack
+assert not has_pair_products()
+weight = torch.arange(48 * 64).view(48, 64) % 255 - 127.0
+weight[:, 0] = 127
+x = (torch.arange(11 * 64).view(11, 64) % 7 - 3).bfloat16()
+result = PanelLinear(pack(weight, PanelFormat.INT8), torch.bfloat16, None)(x)
+assert torch.equal(result, (x.float() @ weight.T).bfloat16()), result
+print("equal")
+"""
+
+
+@pytest.mark.skipif(x86_target(cpu_flags()) is None, reason="not for this CPU")
+def test_cpus_without_pair_products_widen_both_sides() -> None:
+    target = TARGETS[0]
+    done = subprocess.run(
+        [sys.executable, "-c", _WIDENED],
+        env=os.environ | {"NUMBA_CPU_NAME": target.level, "NUMBA_CPU_FEATURES": target.features},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "equal", done.stderr

@@ -1,0 +1,165 @@
+"""`quantization` changes what is held and computed, and is refused where nothing would come of it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.config import Device, EngineConfig, Quantization
+from octavo.errors import InvalidConfigurationError
+from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
+from octavo.kernels.select import kernels_for
+from octavo.loading import SafetensorsWeights
+from octavo.models.decoder import Decoder
+from octavo.models.registry import read_model_config
+from octavo.sampling_params import SamplingParams
+from octavo.worker.quantization import check_quantization
+
+from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from .stepping import Stepper, make_executor
+
+pytest.importorskip("numba")
+
+GREEDY_WITH_LOGPROBS = SamplingParams(temperature=0.0, max_tokens=None, logprobs=0)
+CPU = torch.device("cpu")
+SHAPE = {
+    "vocab_size": 112,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {"attention_bias": True}),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}),
+    "mistral": ("mistral", {}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+    "gemma2": ("gemma2", {"tie_word_embeddings": False}),
+    "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
+}
+
+
+def round_beforehand(model: Any, quantization: Quantization, is_tied: bool) -> None:
+    """Every matrix of a product becomes what rounding leaves of it; the head has eight bits."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_table = "embed_tokens" in name
+            if parameter.dim() < 2 or (is_table and not is_tied) or "gate.weight" in name:
+                continue
+            has_eight = quantization is Quantization.INT8 or is_table or "lm_head" in name
+            rows = parameter.view(-1, parameter.shape[-1])
+            quantize = quantize_int8 if has_eight else quantize_int4
+            parameter.copy_(quantize(rows).dequantize().view(parameter.shape))
+
+
+def greedy(executor: Any, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
+    """Tokens, and the log-probability of each."""
+    stepper = Stepper(executor)
+    generation = stepper.sequence(prompt, GREEDY_WITH_LOGPROBS)
+    sampled = stepper.step([(generation, len(prompt))])
+    for _ in range(count - 1):
+        sampled += stepper.step([(generation, 1)])
+    return generation.output, [(token.top_logprobs or [])[0] for token in sampled]
+
+
+@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_tokens_are_those_of_weights_that_were_rounded_before(
+    name: str, quantization: Quantization, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    family, changes = FAMILIES[name]
+    model = make_checkpoint(tmp_path / "whole", family, **(SHAPE | changes))
+    round_beforehand(model, quantization, bool(changes.get("tie_word_embeddings", False)))
+    model.save_pretrained(tmp_path / "rounded")
+    prompt = random.Random(1).choices(range(3, 112), k=21)  # noqa: S311
+    tokens, logprobs = greedy(make_executor(tmp_path / "rounded"), prompt, 24)
+    quantised = make_executor(tmp_path / "whole", quantization=quantization)
+    found = greedy(quantised, prompt, 24)
+    assert found[0] == tokens
+    assert found[1] == pytest.approx(logprobs, abs=1e-3)
+    assert greedy(make_executor(tmp_path / "whole"), prompt, 24)[1] != pytest.approx(
+        logprobs, abs=0.01
+    )
+
+
+def held_bytes(root: object) -> int:
+    """Of all tensors that an object refers to, however deep."""
+    seen: set[int] = set()
+    storages: dict[int, int] = {}
+    stack = [root]
+    while stack:
+        one = stack.pop()
+        if id(one) in seen or isinstance(one, type) or type(one).__name__ == "module":
+            continue
+        seen.add(id(one))
+        if isinstance(one, torch.Tensor):
+            storages[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        elif not callable(one) or type(one).__module__.startswith("octavo.") or closure_of(one):
+            stack += closure_of(one) or gc.get_referents(one)
+    return sum(storages.values())
+
+
+def closure_of(one: object) -> list[object]:
+    return [cell.cell_contents for cell in getattr(one, "__closure__", None) or ()]
+
+
+def test_memory_that_is_held_is_that_of_the_format(tmp_path: Path) -> None:
+    make_checkpoint(
+        tmp_path,
+        "qwen3",
+        vocab_size=2048,
+        hidden_size=256,
+        intermediate_size=512,
+        num_attention_heads=8,
+        head_dim=32,
+        tie_word_embeddings=True,
+        initializer_range=0.02,
+    )
+    config = read_model_config(tmp_path)
+    held = {}
+    for quantization in (None, *Quantization):
+        weights = SafetensorsWeights(tmp_path, dtype=torch.float32, device=CPU)
+        decoder = Decoder(config, weights, kernels_for(CPU), quantization)
+        held[quantization] = held_bytes(decoder) / config.num_parameters
+    table = 2048 * 256 / config.num_parameters
+    assert held[Quantization.INT8] == pytest.approx(1.0, rel=0.03)
+    assert held[Quantization.INT4] == pytest.approx(0.5625 + table * 0.4375, rel=0.03)
+    assert held[None] >= 2.0  # float32, or bfloat16 where that loses nothing
+
+
+def test_a_gpu_refuses() -> None:
+    config = EngineConfig(model="m", quantization=Quantization.INT8)
+    with pytest.raises(
+        InvalidConfigurationError, match=r"quantization is int8.*cuda.*leave --quantization"
+    ):
+        check_quantization(config, torch.device("cuda", 0), None)
+
+
+def test_a_checkpoint_that_is_quantised_is_refused_before_its_weights(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    path = tmp_path / "config.json"
+    raw = json.loads(path.read_text()) | {"quantization_config": {"quant_method": "awq"}}
+    path.write_text(json.dumps(raw))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InvalidConfigurationError, match=r"quantization is int4.*quant_method awq"):
+        make_executor(tmp_path, quantization=Quantization.INT4)
+
+
+def test_float16_is_refused() -> None:
+    config = EngineConfig(
+        model="m", device=Device.CPU, dtype="float16", quantization=Quantization.INT8
+    )
+    with pytest.raises(InvalidConfigurationError, match="dtype is float16"):
+        check_quantization(config, CPU, None)
+
+
+def test_without_quantization_nothing_is_refused() -> None:
+    check_quantization(EngineConfig(model="m", dtype="float16"), torch.device("cuda", 0), "awq")
