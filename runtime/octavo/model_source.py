@@ -24,6 +24,8 @@ FILE_PATTERNS = (
     "tokenizer.model",
 )
 
+# Ten pieces are fetched at once, each in memory: a pod that downloads asks for 256 MiB.
+_S3_PIECE_BYTES = 8 << 20
 _BUILTIN_NAMES = ("demo",)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[\w./-]{1,200}")
@@ -207,11 +209,23 @@ def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Pat
     except ModelNotFoundError:
         raise
     except Exception as error:  # botocore's errors have no common base with the disk's
+        if _is_lack_of_credentials(error):
+            raise DownloadFailedError(
+                f"{url} could not be fetched: there are no AWS credentials. Set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY (in a cluster: as keys of the Secret that model.secretRef "
+                "names)."
+            ) from error
         raise DownloadFailedError(
             f"{url} could not be fetched: {_first_line(error)}. Check the AWS credentials, "
             "AWS_ENDPOINT_URL and the free disk."
         ) from error
     return target
+
+
+def _is_lack_of_credentials(error: Exception) -> bool:
+    from botocore.exceptions import NoCredentialsError
+
+    return isinstance(error, NoCredentialsError)
 
 
 def _move_into_place(partial: Path, target: Path) -> None:
@@ -227,7 +241,7 @@ def _s3_filesystem(url: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.filesystem("s3")
+        return fsspec.filesystem("s3", default_block_size=_S3_PIECE_BYTES)
     except ImportError as error:
         raise DownloadFailedError(
             f"{url} needs the s3fs package, which is not installed: pip install s3fs."

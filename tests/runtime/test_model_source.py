@@ -229,7 +229,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
     """fsspec's own in-memory file system in place of S3: same interface, no credentials."""
     filesystem = MemoryFileSystem()
     filesystem.store.clear()
-    monkeypatch.setattr(fsspec, "filesystem", lambda _protocol: filesystem)
+    monkeypatch.setattr(fsspec, "filesystem", lambda _protocol, **_: filesystem)
     return filesystem
 
 
@@ -272,7 +272,7 @@ def test_an_empty_bucket_is_no_model(tmp_path: Path) -> None:
 
 
 def test_missing_s3fs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_protocol: str) -> Any:
+    def absent(_protocol: str, **_: Any) -> Any:
         raise ImportError("Install s3fs")
 
     monkeypatch.setattr(fsspec, "filesystem", absent)

@@ -12,6 +12,7 @@ from octavo.cli import bench, chat, fetch, serve
 
 _USAGE_STATUS = 2
 _COMMANDS = ("serve", "fetch", "chat", "bench")
+_POD_COMMANDS = ("serve", "fetch")
 
 app = typer.Typer(
     name="octavo",
@@ -62,13 +63,13 @@ def _usage_error(arguments: list[str], error: typer.TyperException) -> int:
     """A pod's wrong flag must reach the custom resource like any other failed start."""
     command = next((one for one in arguments if not one.startswith("-")), None)
     message = error.format_message()
-    if command == "serve":
+    if command in _POD_COMMANDS:
         from octavo.errors import InvalidConfigurationError
         from octavo.server.termination import USER_ERROR_STATUS, write_termination
 
         write_termination(InvalidConfigurationError.reason, message)
         print(
-            f"octavo: {InvalidConfigurationError.reason}: {message} (see octavo serve --help)",
+            f"octavo: {InvalidConfigurationError.reason}: {message} (see octavo {command} --help)",
             file=sys.stderr,
         )
         return USER_ERROR_STATUS

@@ -55,7 +55,8 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
     [
         (["nothing"], 2, "No such command 'nothing'"),
         (["--nothing"], 2, "No such option: --nothing"),
-        (["fetch", "org/name"], 2, "--to"),
+        (["fetch", "org/name"], 3, "--to"),
+        (["fetch", "org/name", "--too", "x"], 3, "--too"),
         (["bench", "serve", "--concurrency", "0"], 2, "--concurrency"),
         (["serve", "x", "--tensor-parallel-size", "2"], 3, "--tensor-parallel-size"),
         (["serve", "x", "--log-level", "loud"], 3, "'loud'"),
@@ -77,7 +78,7 @@ def test_wrong_usage_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    if arguments[0] == "serve":
+    if arguments[0] in ("serve", "fetch"):
         document = json.loads((tmp_path / "log").read_text())
         assert document["reason"] == "InvalidConfiguration"
         assert message in document["message"]

@@ -1,0 +1,179 @@
+"""`octavo fetch s3://…` as a pod runs it, with the real client against a server that speaks S3."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import pytest
+
+KEY_ID = "octavo-test-key"
+LARGE = bytes(range(256)) * 80_000  # 20 MB: more than the client asks for in one piece
+OBJECTS = {
+    "models/tiny/config.json": b'{"model_type": "llama"}',
+    "models/tiny/model.safetensors": LARGE,
+    "models/tiny/tokenizer.json": b"{}",
+    "models/tiny/pytorch_model.bin": b"a pickle",
+    "models/tiny/run.py": b"print('no')",
+    "models/empty/readme.md": b"nothing here",
+}
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """ListObjectsV2, HeadObject and GetObject with ranges, path-style, for one key and one bucket."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        bucket, _, key = unquote(address.path).lstrip("/").partition("/")
+        if f"Credential={KEY_ID}/" not in self.headers.get("Authorization", ""):
+            self._refuse(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist")
+        elif bucket != "octavo-models":
+            self._refuse(404, "NoSuchBucket", "The specified bucket does not exist")
+        elif not key:
+            self._list({name: values[0] for name, values in parse_qs(address.query).items()})
+        elif key not in OBJECTS:
+            self._refuse(404, "NoSuchKey", "The specified key does not exist")
+        else:
+            self._send_object(OBJECTS[key])
+
+    do_HEAD = do_GET  # noqa: N815 -- the base class finds its methods by these names
+
+    def _list(self, query: dict[str, str]) -> None:
+        prefix = query.get("prefix", "")
+        found, folders = [], set()
+        for name, data in sorted(OBJECTS.items()):
+            rest = name.removeprefix(prefix)
+            if not name.startswith(prefix):
+                continue
+            if query.get("delimiter") == "/" and "/" in rest:
+                folders.add(prefix + rest.partition("/")[0] + "/")
+                continue
+            found.append(
+                f"<Contents><Key>{escape(name)}</Key><Size>{len(data)}</Size>"
+                f"<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>"
+                "<StorageClass>STANDARD</StorageClass></Contents>"
+            )
+        common = "".join(
+            f"<CommonPrefixes><Prefix>{f}</Prefix></CommonPrefixes>" for f in sorted(folders)
+        )
+        self._send_xml(
+            200,
+            "<ListBucketResult><Name>octavo-models</Name>"
+            f"<Prefix>{escape(prefix)}</Prefix><KeyCount>{len(found) + len(folders)}</KeyCount>"
+            f"<IsTruncated>false</IsTruncated>{''.join(found)}{common}</ListBucketResult>",
+        )
+
+    def _send_object(self, data: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted else 0
+        end = min(int(wanted[2]), len(data) - 1) if wanted and wanted[2] else len(data) - 1
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+        self.send_header("ETag", '"e"')
+        self._send_body(data[start : end + 1], "application/octet-stream")
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self._send_xml(status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>")
+
+    def _send_xml(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self._send_body(f"<?xml version='1.0' encoding='UTF-8'?>{text}".encode(), "application/xml")
+
+    def _send_body(self, data: bytes, kind: str) -> None:
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            try:
+                self.wfile.write(data)
+            except ConnectionError:
+                self.close_connection = True  # the client wants the rest in pieces
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: requests are not the test's output."""
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def fetch(
+    model: str, to: Path, endpoint: str, key: str = KEY_ID
+) -> subprocess.CompletedProcess[str]:
+    """`octavo fetch` with only those credentials: none of the person's own may leak in."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
+    }
+    environment |= {
+        "HOME": str(to.parent),  # no ~/.aws
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "OCTAVO_TERMINATION_LOG": str(to.parent / "termination"),
+    }
+    if key:
+        environment |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "octavo-test-secret"}
+    return subprocess.run(
+        [sys.executable, "-m", "octavo", "fetch", model, "--to", str(to)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_model_is_fetched_from_a_bucket_whole_and_without_code_or_pickle(
+    tmp_path: Path, endpoint: str
+) -> None:
+    done = fetch("s3://octavo-models/models/tiny", tmp_path / "to", endpoint)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert (folder / "model.safetensors").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "reason", "words"),
+    [
+        ("s3://octavo-models/models/tiny", "", "DownloadFailed", "no AWS credentials"),
+        ("s3://octavo-models/models/tiny", "wrong", "DownloadFailed", "Access Key Id does not"),
+        ("s3://octavo-models/models/absent", KEY_ID, "ModelNotFound", "does not exist"),
+        ("s3://octavo-models/models/empty", KEY_ID, "ModelNotFound", "no config.json"),
+        ("s3://octavo-absent/models/tiny", KEY_ID, "ModelNotFound", "does not exist"),
+    ],
+)
+def test_what_the_bucket_refuses_is_one_line_that_says_what_to_do(
+    tmp_path: Path, endpoint: str, model: str, key: str, reason: str, words: str
+) -> None:
+    done = fetch(model, tmp_path / "to", endpoint, key)
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"octavo: {reason}: {model}"), done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert reason in (tmp_path / "termination").read_text()
+    assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
