@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from octavo.engine.block_manager import BlockManager
 from octavo.engine.sequence import Sequence
+from octavo.engine.siblings import SiblingGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Start:
 
     Args:
         num_tokens: That need not be computed.
-        shared: The full blocks that hold them, in order.
+        num_skipped: Full blocks at the beginning that lie behind the sliding window: nobody reads them.
+        shared: The full blocks after those, in order.
         copied: The block whose first `num_tokens % block_size` slots hold the rest; it is still being
             written by its owner, so its content has to be copied.
         source: Whose blocks they are, unless they come from the prefix cache.
@@ -27,43 +29,96 @@ class Start:
     """
 
     num_tokens: int = 0
+    num_skipped: int = 0
     shared: tuple[int, ...] = ()
     copied: int | None = None
     source: Sequence | None = None
     missing: bytes | None = None
 
 
-def find_start(sequence: Sequence, blocks: BlockManager, uses_prefix_cache: bool) -> Start:
-    """The best start of a waiting sequence. Changes nothing but `sequence.block_names`."""
-    cached, missing = _cached_blocks(sequence, blocks) if uses_prefix_cache else ((), None)
-    num_cached = len(cached) * blocks.block_size
-    source = None if sequence.group is None else sequence.group.find_source()
+def find_start(
+    sequence: Sequence,
+    blocks: BlockManager,
+    *,
+    uses_prefix_cache: bool,
+    sliding_window: int | None = None,
+) -> Start:
+    """The best start of a waiting sequence. Changes nothing but `sequence.block_names`.
+
+    Args:
+        sliding_window: Tokens that a query sees at most in any layer; None: all.
+    """
+    start = Start()
+    if uses_prefix_cache:
+        start = (
+            _longest_prefix(sequence, blocks)
+            if sliding_window is None
+            else _last_window(sequence, blocks, sliding_window)
+        )
+    if sequence.group is None:
+        return start
     num_common = min(sequence.num_prompt_tokens, sequence.num_tokens - 1)
-    if source is None or num_common <= num_cached:
-        return Start(num_cached, cached, missing=missing)
+    if num_common <= start.num_tokens:
+        return start
+    return _sibling_start(sequence, sequence.group, num_common, blocks, sliding_window) or start
+
+
+def _sibling_start(
+    sequence: Sequence,
+    group: SiblingGroup,
+    num_common: int,
+    blocks: BlockManager,
+    sliding_window: int | None,
+) -> Start | None:
+    """After the prompt, which another completion has; None if none still holds what is visible from there."""
+    num_skipped = 0 if sliding_window is None else blocks.num_passed(num_common, sliding_window)
+    for source in group.sources():
+        if blocks.num_dropped(source.sequence_id) <= num_skipped:
+            break
+    else:
+        return None
     num_full, rest = divmod(num_common, blocks.block_size)
     sequence.block_names.inherit(source.block_names, num_full)
+    table = source.block_table
     return Start(
         num_common,
-        tuple(source.block_table[:num_full]),
-        source.block_table[num_full] if rest else None,
+        num_skipped,
+        tuple(table[num_skipped:num_full]),
+        table[num_full] if rest else None,
         source,
     )
 
 
-def _cached_blocks(
-    sequence: Sequence, blocks: BlockManager
-) -> tuple[tuple[int, ...], bytes | None]:
-    """The longest prefix of full blocks that the cache holds, without the last known token, and the name of
-    the block that ends it, if there is one."""
+def _longest_prefix(sequence: Sequence, blocks: BlockManager) -> Start:
+    """The longest prefix of full blocks that the cache holds, without the last known token."""
     found: list[int] = []
     for index in range((sequence.num_tokens - 1) // blocks.block_size):
         name = block_name(sequence, index, blocks.block_size)
         block = blocks.find_block(name)
         if block is None:
-            return tuple(found), name
+            return Start(len(found) * blocks.block_size, shared=tuple(found), missing=name)
         found.append(block)
-    return tuple(found), None
+    return Start(len(found) * blocks.block_size, shared=tuple(found))
+
+
+def _last_window(sequence: Sequence, blocks: BlockManager, sliding_window: int) -> Start:
+    """The longest prefix whose last window of blocks the cache holds: what came before, no query sees."""
+    size = blocks.block_size
+    names = [
+        block_name(sequence, index, size) for index in range((sequence.num_tokens - 1) // size)
+    ]
+    found: list[int] = []  # from the end on
+    end = index = len(names)
+    while index > blocks.num_passed(end * size, sliding_window):
+        index -= 1
+        block = blocks.find_block(names[index])
+        if block is None:
+            end = index
+            found.clear()
+        else:
+            found.append(block)
+    missing = names[end] if end < len(names) else None
+    return Start(end * size, index, tuple(reversed(found)), missing=missing)
 
 
 def block_name(sequence: Sequence, index: int, block_size: int) -> bytes:

@@ -4,7 +4,8 @@ A block holds the keys and values of `block_size` consecutive tokens; the n-th b
 holds its tokens from `n * block_size` on (PagedAttention, Kwon et al. 2023). Full blocks may stand in many
 tables at once, because nobody writes into them any more; a block that is still being filled stands in one
 table alone. Blocks are taken only for tokens that are about to be computed, so that at most
-`block_size - 1` slots of a sequence lie idle.
+`block_size - 1` slots of a sequence lie idle. The first blocks of a table may be dropped, when all that
+follows sees only a window of tokens: their places stay, and nothing is held for them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from octavo.engine.block_pool import BlockPool, OutOfBlocksError
+
+_DROPPED = 0
+"""Stands in a table for a block that was dropped: a valid id that nobody reads."""
 
 
 class BlockManager:
@@ -27,7 +31,8 @@ class BlockManager:
         self.block_size = block_size
         self._pool = BlockPool(num_blocks)
         self._tables: dict[int, list[int]] = {}
-        self._num_table_entries = 0
+        self._dropped: dict[int, int] = {}  # of those tables that have any
+        self._num_table_entries = 0  # without the dropped ones
 
     @property
     def num_free_blocks(self) -> int:
@@ -36,8 +41,9 @@ class BlockManager:
 
     @property
     def num_blocks_saved(self) -> int:
-        """Blocks that sharing spares: entries in all tables beyond the blocks that are held."""
-        return self._num_table_entries - (self.num_blocks - self.num_free_blocks)
+        """Blocks that sharing and windows spare: entries in all tables beyond the blocks that are held."""
+        entries = self._num_table_entries + sum(self._dropped.values())
+        return entries - (self.num_blocks - self.num_free_blocks)
 
     @property
     def owners(self) -> AbstractSet[int]:
@@ -53,21 +59,43 @@ class BlockManager:
         owned = len(self._tables.get(sequence_id, ()))
         return self.blocks_for(num_tokens) - owned <= self.num_free_blocks
 
-    def can_start(self, num_tokens: int, shared: Sequence[int], spare: int) -> bool:
-        """Whether a new sequence of `num_tokens` tokens that begins with the blocks `shared` fits, and
-        `spare` blocks stay free."""
-        from_free = self.blocks_for(num_tokens) - sum(map(self._pool.is_held, shared))
+    def can_start(self, num_blocks: int, shared: Sequence[int], spare: int) -> bool:
+        """Whether a new sequence of `num_blocks` blocks, `shared` among them, fits, and `spare` blocks stay
+        free."""
+        from_free = num_blocks - sum(map(self._pool.is_held, shared))
         return from_free + spare <= self.num_free_blocks
 
-    def start(self, sequence_id: int, shared: Sequence[int]) -> None:
-        """Gives a sequence without blocks a table that begins with `shared`, full blocks found by
-        `find_block` or standing in another table."""
+    def start(self, sequence_id: int, shared: Sequence[int], num_dropped: int = 0) -> None:
+        """Gives a sequence without blocks a table that begins with `num_dropped` dropped blocks and then
+        `shared`, full blocks found by `find_block` or standing in another table."""
         if sequence_id in self._tables:
             raise ValueError(f"Sequence {sequence_id} has a table already.")
         for block in shared:
             self._pool.share(block)
-        self._tables[sequence_id] = list(shared)
+        self._tables[sequence_id] = [_DROPPED] * num_dropped + list(shared)
         self._num_table_entries += len(shared)
+        if num_dropped:
+            self._dropped[sequence_id] = num_dropped
+
+    def drop(self, sequence_id: int, num_blocks: int) -> None:
+        """Lets go of the first `num_blocks` blocks of the sequence, those that are not dropped yet."""
+        table, first = self._tables[sequence_id], self.num_dropped(sequence_id)
+        if num_blocks <= first:
+            return
+        for index in range(first, num_blocks):
+            self._pool.release(table[index])
+            table[index] = _DROPPED
+        self._num_table_entries -= num_blocks - first
+        self._dropped[sequence_id] = num_blocks
+
+    def num_dropped(self, sequence_id: int) -> int:
+        """Blocks at the beginning of the sequence's table that are not held."""
+        return self._dropped.get(sequence_id, 0)
+
+    def num_passed(self, num_tokens: int, window: int) -> int:
+        """Full blocks that no query from position `num_tokens` on sees, where a query at position p sees
+        the keys `(p - window, p]`."""
+        return max(num_tokens - window + 1, 0) // self.block_size
 
     def allocate(self, sequence_id: int, num_tokens: int) -> None:
         """Grows the sequence's table to hold `num_tokens` tokens in total; all or nothing.
@@ -97,10 +125,11 @@ class BlockManager:
         """
         table = self._tables.pop(sequence_id, None)
         if table is not None:
-            self._num_table_entries -= len(table)
+            first = self._dropped.pop(sequence_id, 0)
+            self._num_table_entries -= len(table) - first
             release = self._pool.release
-            for block in reversed(table):
-                release(block)
+            for index in range(len(table) - 1, first - 1, -1):
+                release(table[index])
 
     def block_table(self, sequence_id: int) -> Sequence[int]:
         """The live table: it grows in place until `free` ends it. Empty for a sequence without blocks."""
@@ -111,17 +140,22 @@ class BlockManager:
         return self._pool.find(name)
 
     def register_block(self, sequence_id: int, index: int, name: bytes) -> None:
-        """Makes the `index`-th block of the sequence findable: it is full, and computed."""
-        self._pool.register(self._tables[sequence_id][index], name)
+        """Makes the `index`-th block of the sequence findable: it is full, and computed. One that was
+        dropped is not."""
+        if index >= self.num_dropped(sequence_id):
+            self._pool.register(self._tables[sequence_id][index], name)
 
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless every block is free, cached or owned, and reference counts sum up."""
-        entries = [block for table in self._tables.values() for block in table]
+        held = {name: table[self.num_dropped(name) :] for name, table in self._tables.items()}
+        entries = [block for blocks in held.values() for block in blocks]
         self._pool.check_integrity(entries)
         if len(entries) != self._num_table_entries:
             raise RuntimeError(
                 f"The tables have {len(entries)} entries, {self._num_table_entries} were counted."
             )
-        for name, table in self._tables.items():
-            if len(table) != len(set(table)):
-                raise RuntimeError(f"The table of sequence {name} names a block twice: {table}.")
+        if not self._dropped.keys() <= self._tables.keys():
+            raise RuntimeError(f"Blocks of unknown sequences were dropped: {self._dropped}.")
+        for name, blocks in held.items():
+            if len(blocks) != len(set(blocks)):
+                raise RuntimeError(f"The table of sequence {name} names a block twice: {blocks}.")

@@ -81,6 +81,7 @@ class EngineCore:
                 max_num_batched_tokens=config.max_num_batched_tokens,
                 eos_token_ids=frozenset(info.eos_token_ids),
                 enable_prefix_caching=config.enable_prefix_caching,
+                sliding_window=info.sliding_window,
             ),
             self._blocks,
         )

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
-from octavo.engine.admission import Start, block_name, find_start
+from octavo.engine.admission import Start, find_start
 from octavo.engine.block_manager import BlockManager
+from octavo.engine.block_upkeep import BlockUpkeep
 from octavo.engine.completion import end_tokens, finish_by_token
-from octavo.engine.prefixes_in_flight import PrefixesInFlight
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.sequence import Sequence, SequenceStatus
 from octavo.outputs import FinishReason
@@ -31,12 +31,13 @@ _WATERMARK = 0.01
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """The limits of one step and the use of the prefix cache; see `EngineConfig`."""
+    """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
     eos_token_ids: frozenset[int] = frozenset()
     enable_prefix_caching: bool = True
+    sliding_window: int | None = None
 
 
 class Scheduler:
@@ -69,7 +70,11 @@ class Scheduler:
         ] = []  # heap; may hold finished sequences
         self._alive: dict[int, Sequence] = {}
         self._released: list[int] = []
-        self._prefixes = PrefixesInFlight()
+        self._upkeep = BlockUpkeep(
+            block_manager,
+            uses_prefix_cache=config.enable_prefix_caching,
+            sliding_window=config.sliding_window,
+        )
         self._num_prefilling = 0
         self._num_scheduled_tokens = 0  # of all running sequences
         self.num_preemptions = 0
@@ -163,8 +168,8 @@ class Scheduler:
                 continue  # it ended while the step ran
             if status is running:  # else it was preempted while the step ran: its token counts
                 end = sequence.num_computed_tokens = entry.start + len(entry.token_ids)
-                if end >= sequence.registers_at:
-                    self._register_blocks(sequence)
+                if end >= sequence.settles_at:
+                    self._upkeep.settle(sequence)
                 group = sequence.group
                 if group is not None and group.parked and end >= sequence.num_prompt_tokens:
                     for sibling in group.unpark():
@@ -194,7 +199,7 @@ class Scheduler:
         """Raises `RuntimeError` unless blocks, tables and counts agree; see `BlockManager`."""
         self._blocks.check_integrity()
         running = self._running
-        self._prefixes.check_integrity(running)
+        self._upkeep.prefixes.check_integrity(running)
         counts = (
             sum(s.num_scheduled_tokens for s in running),
             sum(s.is_prefilling for s in running),
@@ -282,13 +287,13 @@ class Scheduler:
                 heapq.heappop(self._waiting)
                 continue
             start = self._find_start(sequence)
-            shared = () if start is None else start.shared
             spare = num_reserved + (self._watermark_blocks if self._running else 0)
-            if not self._blocks.can_start(sequence.num_tokens, shared, spare):
+            needed = self._num_blocks_needed(sequence, start)
+            if not self._blocks.can_start(needed, () if start is None else start.shared, spare):
                 break
             if start is None:
                 held.append(heapq.heappop(self._waiting)[1])
-                num_reserved += self._blocks.blocks_for(sequence.num_tokens)
+                num_reserved += needed
                 continue
             if held and sequence.num_tokens - start.num_tokens > self._budget(batch):
                 break  # its next chunks would take the steps of those that it passed
@@ -299,21 +304,36 @@ class Scheduler:
 
     def _find_start(self, sequence: Sequence) -> Start | None:
         """Where the sequence would begin now; None while it should wait for a prefix."""
-        if self._prefixes.will_bring(sequence.awaited_block, sequence):
+        prefixes = self._upkeep.prefixes
+        if prefixes.will_bring(sequence.awaited_block, sequence):
             return None  # as in the step before: the cache need not be searched again
-        start = find_start(sequence, self._blocks, self._config.enable_prefix_caching)
+        start = find_start(
+            sequence,
+            self._blocks,
+            uses_prefix_cache=self._config.enable_prefix_caching,
+            sliding_window=self._config.sliding_window,
+        )
         sequence.awaited_block = start.missing
-        return None if self._prefixes.will_bring(start.missing, sequence) else start
+        return None if prefixes.will_bring(start.missing, sequence) else start
+
+    def _num_blocks_needed(self, sequence: Sequence, start: Start | None) -> int:
+        """Blocks that the sequence holds at most until its known tokens are computed."""
+        num_skipped = 0 if start is None else start.num_skipped
+        needed = self._blocks.blocks_for(sequence.num_tokens) - num_skipped
+        if self._config.sliding_window is None:
+            return needed
+        # One window, and the chunks of the two steps that may be in flight before it moves.
+        visible = self._config.sliding_window + 2 * self._config.max_num_batched_tokens
+        return min(needed, self._blocks.blocks_for(visible) + 1)
 
     def _start(self, batch: ScheduledBatch, sequence: Sequence, start: Start) -> None:
         count = min(sequence.num_tokens - start.num_tokens, self._budget(batch))
-        self._blocks.start(sequence.sequence_id, start.shared)
+        self._blocks.start(sequence.sequence_id, start.shared, start.num_skipped)
         self._blocks.allocate(sequence.sequence_id, start.num_tokens + count)
         table = sequence.block_table = self._blocks.block_table(sequence.sequence_id)
-        num_shared = sequence.num_registered_blocks = len(start.shared)
         if start.copied is not None:
-            batch.block_copies.append((start.copied, table[num_shared]))
-        self._set_next_registration(sequence)
+            batch.block_copies.append((start.copied, table[start.num_skipped + len(start.shared)]))
+        self._upkeep.begin(sequence, start)
         if start.source is None and sequence.first_scheduled_time is None:
             sequence.num_cached_tokens = start.num_tokens
         sequence.num_scheduled_tokens = sequence.num_computed_tokens = start.num_tokens
@@ -326,31 +346,6 @@ class Scheduler:
 
     def _budget(self, batch: ScheduledBatch) -> int:
         return self._config.max_num_batched_tokens - batch.num_tokens
-
-    def _register_blocks(self, sequence: Sequence) -> None:
-        """Makes the blocks findable that are full and computed.
-
-        Those of the prompt at once, those of the output when the sequence lets go of them: nobody asks for
-        them before, and a decode step stays free of hashing.
-        """
-        size = self._blocks.block_size
-        num_full = sequence.num_computed_tokens // size
-        for index in range(sequence.num_registered_blocks, num_full):
-            self._blocks.register_block(
-                sequence.sequence_id, index, block_name(sequence, index, size)
-            )
-        sequence.num_registered_blocks = num_full
-        self._set_next_registration(sequence)
-
-    def _set_next_registration(self, sequence: Sequence) -> None:
-        index, size = sequence.num_registered_blocks, self._blocks.block_size
-        next_full = (index + 1) * size
-        if not self._config.enable_prefix_caching or next_full > sequence.num_prompt_tokens:
-            sequence.registers_at = sys.maxsize
-            self._prefixes.withdraw(sequence)
-            return
-        sequence.registers_at = next_full
-        self._prefixes.announce(sequence, block_name(sequence, index, size))
 
     def _queue(self, sequence: Sequence) -> None:
         heapq.heappush(self._waiting, (sequence.order, sequence))
@@ -366,16 +361,14 @@ class Scheduler:
         """Frees the sequence's blocks. The caller takes it out of `_running`."""
         if sequence.status is SequenceStatus.RUNNING:
             is_sound = sequence.finish_reason is not FinishReason.ERROR
-            if self._config.enable_prefix_caching and is_sound:
-                self._register_blocks(sequence)
-            self._prefixes.withdraw(sequence)
+            self._upkeep.end(sequence, is_sound=is_sound)
             self._blocks.free(sequence.sequence_id)
             self._released.append(sequence.sequence_id)
             self._num_scheduled_tokens -= sequence.num_scheduled_tokens
             self._num_prefilling -= sequence.is_prefilling
         sequence.num_scheduled_tokens = sequence.num_computed_tokens = 0
         sequence.num_registered_blocks = 0
-        sequence.registers_at = sys.maxsize
+        sequence.settles_at = sys.maxsize
         sequence.is_prefilling = False
         sequence.block_table = ()
         sequence.status = status

@@ -51,9 +51,10 @@ class Sequence:
         block_table: The live table of the block manager; empty while waiting.
         block_names: Of its full blocks, for the prefix cache.
         num_registered_blocks: Of its table, those that the prefix cache knows of.
-        registers_at: Once this many tokens are computed, another block of the prompt is full and to be
-            registered.
-        announced_block: Name of that block, while others may wait for it (`PrefixesInFlight`).
+        settles_at: Once this many tokens are computed, a block of the prompt is to be registered, or one
+            behind the sliding window to be dropped (`BlockUpkeep`).
+        announced_block: Name of the block that it registers next, while others may wait for it
+            (`PrefixesInFlight`).
         awaited_block: Name of the first block that the prefix cache lacked when it was last looked at.
     """
 
@@ -74,7 +75,7 @@ class Sequence:
     is_prefilling: bool = False
     block_table: AbstractSequence[int] = ()
     num_registered_blocks: int = 0
-    registers_at: int = sys.maxsize
+    settles_at: int = sys.maxsize
     announced_block: bytes | None = None
     awaited_block: bytes | None = None
     status: SequenceStatus = SequenceStatus.WAITING

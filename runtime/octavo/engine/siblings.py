@@ -8,6 +8,7 @@ token itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,8 @@ class SiblingGroup:
         parked, self.parked = self.parked, []
         return parked
 
-    def find_source(self) -> Sequence | None:
-        """A completion whose blocks hold the whole prompt."""
+    def sources(self) -> Iterator[Sequence]:
+        """Completions that have computed the whole prompt."""
         for member in self.members:
             if member.num_computed_tokens >= len(member.prompt_token_ids):
-                return member
-        return None
+                yield member

@@ -46,7 +46,8 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
         sequence_id: Unique in the engine's life.
         token_ids: The tokens to run: a prompt chunk, the last sampled token, or `PENDING_TOKEN`.
         start: Position of `token_ids[0]`, which is the number of tokens already in the KV cache.
-        block_ids: The block table; holds at least `start + len(token_ids)` slots.
+        block_ids: The block table; holds at least `start + len(token_ids)` slots. Entries that lie behind
+            `ExecutorInfo.sliding_window` may name any block, and must not be read.
         sampling: None when this chunk does not reach the sequence's end: nothing is sampled then.
     """
 
@@ -95,7 +96,8 @@ class ExecutorInfo:
     """What an executor settled on after loading and profiling.
 
     `is_asynchronous`: `submit` returns before the device is done, so that the next step can be prepared
-    meanwhile.
+    meanwhile. `sliding_window`: tokens that a query sees at most in any layer, so that blocks of a table
+    that lie behind it are never read; None when some layer sees all.
     """
 
     max_model_len: int
@@ -107,6 +109,7 @@ class ExecutorInfo:
     device: str
     phases: dict[str, float]
     is_asynchronous: bool = False
+    sliding_window: int | None = None
 
 
 class PendingStep(Protocol):

@@ -124,4 +124,11 @@ def executor_info(
         device=str(device),
         phases=phases,
         is_asynchronous=is_asynchronous,
+        sliding_window=_widest_window(shape),
     )
+
+
+def _widest_window(shape: DecoderConfig) -> int | None:
+    """Of all layers, in tokens; None when some layer has none."""
+    windows = [window for window in shape.sliding_windows if window is not None]
+    return max(windows) if len(windows) == shape.num_layers else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from hypothesis import event, given, settings
@@ -17,10 +18,12 @@ from hypothesis.stateful import (
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
+from octavo.engine.sequence import Sequence
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 
 from .oracle import EOS, PagedMemoryExecutor, run_alone
+from .window_oracle import WindowedMemoryExecutor, run_alone_within
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,24 @@ requests = st.builds(
 )
 
 
+def make_executor(num_blocks: int, overlap: bool, window: int | None) -> PagedMemoryExecutor:
+    executor = (
+        PagedMemoryExecutor(num_blocks, max_model_len=48)
+        if window is None
+        else WindowedMemoryExecutor(num_blocks, window, max_model_len=48)
+    )
+    executor.info = dataclasses.replace(executor.info, is_asynchronous=overlap)
+    return executor
+
+
+def run_one_alone(
+    window: int | None, prompt: list[int], max_output_tokens: int, seed: int
+) -> list[int]:
+    if window is None:
+        return run_alone(prompt, max_output_tokens, seed)
+    return run_alone_within(window, prompt, max_output_tokens, seed)
+
+
 def make_core(
     executor: PagedMemoryExecutor, max_num_seqs: int, budget: int, caching: bool = True
 ) -> EngineCore:
@@ -61,13 +82,20 @@ def make_core(
     return EngineCore(config, executor, clock=lambda: 0.0, is_debugging=True)
 
 
+def held_blocks(core: EngineCore, sequence: Sequence) -> list[tuple[int, int]]:
+    """(index in its table, block), without those that lie behind the window."""
+    window = core._executor.info.sliding_window
+    behind = 0 if window is None else sequence.num_computed_tokens - window
+    table = list(enumerate(sequence.block_table))
+    return [(index, block) for index, block in table if (index + 1) * 4 - 1 > behind]
+
+
 def filled_slots(core: EngineCore) -> int:
     """Counted from the tables, each block once: the long way round."""
-    size = core.info.block_size
     filled: dict[int, int] = {}
     for sequence in core._scheduler._running:
-        for index, block in enumerate(sequence.block_table):
-            count = min(size, sequence.num_scheduled_tokens - index * size)
+        for index, block in held_blocks(core, sequence):
+            count = min(4, sequence.num_scheduled_tokens - index * 4)
             filled[block] = max(count, filled.get(block, 0))
     return sum(filled.values())
 
@@ -81,13 +109,19 @@ class EngineMachine(RuleBasedStateMachine):
         budget=st.integers(1, 24),
         caching=st.booleans(),
         overlap=st.booleans(),
+        window=st.sampled_from([None, 2, 3, 4, 6, 9, 16]),
     )
     def start(
-        self, num_blocks: int, max_num_seqs: int, budget: int, caching: bool, overlap: bool
+        self,
+        num_blocks: int,
+        max_num_seqs: int,
+        budget: int,
+        caching: bool,
+        overlap: bool,
+        window: int | None,
     ) -> None:
-        self.executor = PagedMemoryExecutor(
-            num_blocks, block_size=4, max_model_len=48, is_asynchronous=overlap
-        )
+        self.window = window
+        self.executor = make_executor(num_blocks, overlap, window)
         self.core = make_core(self.executor, max_num_seqs, budget, caching)
         self.overlap = overlap
         self.budget = max(budget, max_num_seqs)
@@ -139,7 +173,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.core.check_integrity()
         stats = self.core.stats()
         running = self.core._scheduler._running
-        held = {block for sequence in running for block in sequence.block_table}
+        held = {block for sequence in running for _, block in held_blocks(self.core, sequence)}
         assert stats.kv_blocks_used == len(held)
         assert stats.kv_tokens_held == filled_slots(self.core)
         assert all(
@@ -175,12 +209,15 @@ class EngineMachine(RuleBasedStateMachine):
         event(f"hits: {stats.prefix_cache_hit_tokens_total > 0}")
         event(f"copies: {self.executor.num_copies > 0}")
         event(f"pending: {self.executor.num_pending > 0}")
+        event(f"window: {self.window}")
         assert (stats.kv_blocks_used, stats.kv_tokens_held) == (0, 0)
         assert not self.core._requests
         for name, request in self.requests.items():
             room = self.core.max_model_len - len(request.prompt)
             for index in range(request.n):
-                expected = run_alone(request.prompt, min(request.max_tokens, room), seed=7 + index)
+                expected = run_one_alone(
+                    self.window, request.prompt, min(request.max_tokens, room), seed=7 + index
+                )
                 got = self.outputs.get((name, index), [])
                 if (name, index) in self.aborted:
                     assert got == expected[: len(got)]
@@ -201,13 +238,17 @@ TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, d
     budget=st.integers(3, 30),
     caching=st.booleans(),
     overlap=st.booleans(),
+    window=st.sampled_from([None, None, 3, 8, 13]),
 )
 def test_preemption_leaves_every_output_unchanged(
-    arrivals: list[Request], num_blocks: int, budget: int, caching: bool, overlap: bool
+    arrivals: list[Request],
+    num_blocks: int,
+    budget: int,
+    caching: bool,
+    overlap: bool,
+    window: int | None,
 ) -> None:
-    executor = PagedMemoryExecutor(
-        num_blocks, block_size=4, max_model_len=48, is_asynchronous=overlap
-    )
+    executor = make_executor(num_blocks, overlap, window)
     core = make_core(executor, max_num_seqs=8, budget=budget, caching=caching)
     accepted = [
         (f"r{position}", request)
@@ -224,7 +265,9 @@ def test_preemption_leaves_every_output_unchanged(
     for name, request in accepted:
         room = core.max_model_len - len(request.prompt)
         for index in range(request.n):
-            expected = run_alone(request.prompt, min(request.max_tokens, room), seed=7 + index)
+            expected = run_one_alone(
+                window, request.prompt, min(request.max_tokens, room), seed=7 + index
+            )
             assert outputs[name, index] == expected
 
 
