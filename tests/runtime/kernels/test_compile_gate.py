@@ -1,10 +1,19 @@
-"""Every kernel as it ships, compiled for A100 and H100 without either."""
+"""Every kernel as it ships, compiled for A100 and H100 without either.
+
+Binaries are kept by Triton, under a hash of their source, of its compiler and of all options: a run compiles
+what changed. They are compiled by a thread for each core and disassembled together.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import triton
@@ -13,10 +22,17 @@ import triton.language as tl
 import octavo.kernels.gpu
 from octavo.kernels.gpu.compile import (
     MAX_SHARED_BYTES,
-    Resources,
     ShippedConfiguration,
     compile_configuration,
 )
+from octavo.kernels.gpu.machine_code import Binary, Resources, resources_of
+
+# All kernels are compiled before the first test: after a change of Triton that is minutes of work.
+pytestmark = pytest.mark.timeout(1200)
+
+_KEPT_SECONDS = 30 * 24 * 3600
+
+Form = tuple[ShippedConfiguration, int]
 
 
 def shipped() -> Iterator[tuple[str, ShippedConfiguration]]:
@@ -28,32 +44,76 @@ def shipped() -> Iterator[tuple[str, ShippedConfiguration]]:
                 yield info.name, configuration
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiler_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with triton.knobs.cache.scope():
-        triton.knobs.cache.dir = str(tmp_path_factory.mktemp("triton"))
+@pytest.fixture(scope="module")
+def compiler_cache() -> Iterator[None]:
+    cache = Path(os.environ.get("OCTAVO_CACHE") or Path.home() / ".cache" / "octavo")
+    folder = cache / "triton"
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        if entry.stat().st_mtime < time.time() - _KEPT_SECONDS:
+            shutil.rmtree(entry, ignore_errors=True)
+    with triton.knobs.cache.scope(), triton.knobs.compilation.scope():
+        triton.knobs.cache.dir = str(folder)
+        triton.knobs.compilation.store_binary_only = True
         yield
 
 
+def compiled(form: Form) -> Binary | Exception:
+    try:
+        return compile_configuration(*form)
+    except Exception as error:  # belongs to this form's test, not to all of them
+        return error
+
+
+@pytest.fixture(scope="module")
+def resources(
+    request: pytest.FixtureRequest, compiler_cache: None
+) -> Mapping[str, Resources | Exception]:
+    """By test id, of the forms that this run tests; or why one could not be compiled."""
+    forms: dict[str, Form] = {
+        item.callspec.id: item.callspec.params["form"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.function is test_a_shipped_kernel_fits_the_chip
+    }
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        results: dict[str, Resources | Binary | Exception] = dict(
+            zip(forms, threads.map(compiled, forms.values()), strict=True)
+        )
+    for capability in MAX_SHARED_BYTES:
+        binaries = {
+            name: result
+            for name, result in results.items()
+            if isinstance(result, Binary) and forms[name][1] == capability
+        }
+        results |= zip(binaries, resources_of(list(binaries.values()), capability), strict=True)
+    return results
+
+
 @pytest.mark.parametrize(
-    ("configuration", "capability"),
+    "form",
     [
-        pytest.param(configuration, capability, id=f"{module}-{configuration.name}-sm{capability}")
+        pytest.param(
+            (configuration, capability), id=f"{module}-{configuration.name}-sm{capability}"
+        )
         for module, configuration in shipped()
         for capability in configuration.capabilities
     ],
 )
 def test_a_shipped_kernel_fits_the_chip(
-    configuration: ShippedConfiguration, capability: int
+    form: Form, resources: Mapping[str, Resources | Exception], request: pytest.FixtureRequest
 ) -> None:
-    resources = compile_configuration(configuration, capability)
+    configuration, capability = form
+    found = resources[request.node.callspec.id]
+    if isinstance(found, Exception):
+        raise found
 
-    assert resources.spill_instructions == 0, resources
-    assert resources.shared_bytes <= MAX_SHARED_BYTES[capability], resources
+    assert found.spill_instructions == 0, found
+    assert found.shared_bytes <= MAX_SHARED_BYTES[capability], found
     if configuration.uses_wgmma and capability == 90:
-        assert resources.wgmma_instructions > 0, resources
+        assert found.wgmma_instructions > 0, found
     if configuration.overlaps_copies:
-        assert resources.copy_groups_in_flight > 0, resources
+        assert found.copy_groups_in_flight > 0, found
 
 
 @triton.jit
@@ -66,22 +126,35 @@ def _keeps_too_much(source, target, SIZE: tl.constexpr):
     tl.store(target + index, once * twice + tl.dot(twice.to(tl.bfloat16), once.to(tl.bfloat16)))
 
 
-def test_the_gate_notices_spills_wgmma_and_shared_memory() -> None:
-    def compiled(num_warps: int) -> Resources:
-        configuration = ShippedConfiguration(
-            name="too much",
-            kernel=_keeps_too_much,
-            arguments={"source": "*bf16", "target": "*fp32"},
-            constants={"SIZE": 64},
-            num_warps=num_warps,
-            num_stages=1,
+def test_the_gate_notices_spills_wgmma_and_shared_memory(compiler_cache: None) -> None:
+    binaries = [
+        compile_configuration(
+            ShippedConfiguration(
+                name="too much",
+                kernel=_keeps_too_much,
+                arguments={"source": "*bf16", "target": "*fp32"},
+                constants={"SIZE": 64},
+                num_warps=num_warps,
+                num_stages=1,
+            ),
+            90,
         )
-        return compile_configuration(configuration, 90)
+        for num_warps in (1, 4)
+    ]
 
-    one_warp, four_warps = compiled(1), compiled(4)
+    one_warp, four_warps = resources_of(binaries, 90)
 
     assert one_warp.spill_instructions > 0
     assert one_warp.wgmma_instructions == 0
     assert four_warps.spill_instructions == 0
     assert four_warps.wgmma_instructions > 0
     assert four_warps.shared_bytes >= 64 * 64 * 2
+
+
+def test_kernels_disassembled_together_read_as_each_would_alone(compiler_cache: None) -> None:
+    forms = [form for _, form in shipped()][:3]
+    binaries = [compile_configuration(form, 80) for form in forms]
+
+    together = resources_of(binaries, 80)
+
+    assert together == [resources_of([binary], 80)[0] for binary in binaries]

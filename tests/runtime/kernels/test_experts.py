@@ -178,6 +178,23 @@ def test_few_rows_of_a_wide_expert_are_shared_by_more_programs(device: torch.dev
     torch.testing.assert_close(got.sum(0), expected[0], rtol=1e-4, atol=1e-4)
 
 
+def test_tiles_without_an_expert_write_nothing(device: torch.device) -> None:
+    """A graph launches programs for as many tiles as there could be."""
+    routing = ExpertRouting(
+        shares=torch.ones(5, 1, device=device),
+        order=torch.arange(5, dtype=torch.int32, device=device),
+        tiles=torch.tensor([[-1, 0, 5]], dtype=torch.int32, device=device),
+        block_rows=16,
+    )
+    gate_up = torch.ones(2, 2 * 8, 12, device=device)[1:]  # there is memory where -1 points to
+    down = torch.ones(2, 12, 8, device=device)[1:]
+    with poisoned_memory():
+        inner = experts_gate_up.experts_gate_up(torch.ones(5, 12, device=device), gate_up, routing)
+        parts = experts_down.experts_down(torch.ones(5, 8, device=device), down, routing)
+    assert inner.isnan().all()
+    assert parts.isnan().all()
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from([torch.float32, torch.float16]),
