@@ -15,15 +15,20 @@ PROMETHEUS_URL ?=
 export OCTAVO_REGISTRY
 PYTEST_ARGS ?=
 
+# Targets are made in the order in which they are named: what a machine lacks is told first.
+.NOTPARALLEL:
+CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
+
+.PHONY: needs-python needs-demo needs-test needs-cluster preflight
 .PHONY: help demo test test-unit test-e2e lint format cluster-up cluster-down images crds lock demo-model bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/.tools ## a real Kubernetes, an LLMDeployment, an answer, load, autoscaling
+demo: needs-demo $(VENV)/.tools ## a real Kubernetes, an LLMDeployment, an answer, load, autoscaling
 	@$(PY) -m e2e.demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(PROMETHEUS_URL),--prometheus-url $(PROMETHEUS_URL))
 
-test: $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on the real cluster
+test: needs-test $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on the real cluster
 	@echo "== cluster octavo-e2e: one control plane, two workers"
 	@$(PY) -m e2e.cluster up --name octavo-e2e --workers 2
 	@echo "== images: operator and runtime, into the cluster's registry"
@@ -47,7 +52,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 format: $(VENV)/.dev ## let ruff format and mend what it can
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
-cluster-up: $(VENV)/.tools ## a kind cluster with registry and Prometheus [NAME=octavo WORKERS=0]
+cluster-up: needs-cluster $(VENV)/.tools ## a kind cluster with registry and Prometheus [NAME=octavo WORKERS=0]
 	@$(PY) -m e2e.cluster up --name $(NAME) --workers $(WORKERS)
 
 cluster-down: $(VENV)/.tools ## take every cluster down, and the engine if we started it
@@ -66,6 +71,7 @@ demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cor
 bench: $(VENV)/.dev ## the CPU benchmarks, as ratios to transformers in the same run
 	@$(PY) -m benchmarks.cpu
 
+# Resolved for x86_64; on aarch64 the same pins come out, and the hashes are of the wheels of both.
 UV_COMPILE := $(VENV)/bin/uv pip compile --python-version 3.11 \
   --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate --no-header --quiet
 lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/tools.txt
@@ -75,14 +81,30 @@ lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/too
 	@echo "== locks/tools.txt"; $(UV_COMPILE) pyproject.toml --extra dev -c locks/dev.txt -o locks/tools.txt
 	@echo "== images/tools.txt"; $(UV_COMPILE) images/tools.in -c locks/dev.txt -o images/tools.txt
 
+preflight: needs-test ## tell what this machine lacks for make test, before anything is fetched
+
+needs-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found="$$($(PYTHON) --version 2>/dev/null || true)"; \
+	  echo "Python 3.11 or later is needed; PYTHON=$(PYTHON) is $${found:-none at all}. Set PYTHON=python3.11."; \
+	  exit 1; }
+
+# A cluster of your own needs none of it.
+needs-demo: needs-python
+	@$(if $(CONTEXT),true,$(CHECK) demo)
+
+needs-test: needs-python
+	@$(CHECK) test --name octavo-e2e --workers 2
+
+needs-cluster: needs-python
+	@$(CHECK) cluster --name $(NAME) --workers $(WORKERS)
+
 clean: ## remove what the build made here (clusters and caches stay: make cluster-down)
 	@rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The tools alone (no torch): what make demo, cluster-up and images need.
-$(VENV)/.tools: locks/tools.txt
+$(VENV)/.tools: locks/tools.txt | needs-python
 	@echo "== Python environment $(VENV): tools"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=python3.11."; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tools.txt

@@ -157,11 +157,16 @@ def ensure_base(engine: Engine, wanted: str) -> tuple[str, str]:
     return made, found
 
 
+def needed_gigabytes(image: ImageName, *, is_known: bool = False) -> float:
+    """Returns the free disk in 10^9 bytes that a build takes at its peak; less where one is here."""
+    return (_NEEDED_AGAIN_GIGABYTES if is_known else _NEEDED_GIGABYTES)[image]
+
+
 def _build(
     engine: Engine, image: ImageName, context: Path, reference: str, arguments: Mapping[str, str]
 ) -> None:
-    known = engine.tags(reference.rpartition(":")[0])
-    needed = (_NEEDED_AGAIN_GIGABYTES if known else _NEEDED_GIGABYTES)[image]
+    is_known = bool(engine.tags(reference.rpartition(":")[0]))
+    needed = needed_gigabytes(image, is_known=is_known)
     require_free_disk(paths.images_folder(), needed, f"building {image.repository}")
     secrets = network.write_secrets(context.parent, extra=engine.run_environment)
     request = BuildRequest(

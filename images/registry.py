@@ -6,7 +6,8 @@ import urllib.request
 from images.errors import BuildError
 
 # The same name on the host, on every node and in every pod spec (docs/architecture.md).
-CLUSTER_REGISTRY = "localhost:5001"
+CLUSTER_REGISTRY_PORT = 5001
+CLUSTER_REGISTRY = f"localhost:{CLUSTER_REGISTRY_PORT}"
 _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json,"
     "application/vnd.docker.distribution.manifest.v2+json"
@@ -22,12 +23,17 @@ def resolve(push: str) -> str:
     """
     if push:
         return push.rstrip("/")
-    if not _answers(f"http://{CLUSTER_REGISTRY}/v2/"):
+    if not cluster_registry_answers():
         raise BuildError(
             f"--push: no registry answers on {CLUSTER_REGISTRY}; start the cluster with "
-            "`python -m e2e.cluster up`, or name a registry: --push HOST:PORT"
+            "`make cluster-up`, or name a registry: --push HOST:PORT"
         )
     return CLUSTER_REGISTRY
+
+
+def cluster_registry_answers() -> bool:
+    """Tells whether something answers as a registry where the cluster's is."""
+    return _answers(f"http://{CLUSTER_REGISTRY}/v2/")
 
 
 def has_image(registry: str, repository: str, tag: str) -> bool:

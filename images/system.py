@@ -52,31 +52,48 @@ def require_free_disk(folder: Path, needed_gigabytes: float, purpose: str) -> No
 
 
 def disk_use(folder: Path) -> int:
-    """Returns the bytes that a folder's files take on the disk; hard links count once."""
-    total, seen = 0, set[int]()
-    for parent, _, names in os.walk(folder):
+    """Returns the bytes that a folder's files take on the disk, 0 where there is no folder.
+
+    Hard links count once; what is mounted below the folder is not entered.
+    """
+    total, seen = 0, set[tuple[int, int]]()
+    device = folder.stat().st_dev if folder.exists() else -1
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if _device(Path(parent, name)) == device]
         for name in names:
             try:
                 status = os.lstat(Path(parent) / name)
-            except FileNotFoundError:
-                continue
-            if status.st_ino not in seen:
-                seen.add(status.st_ino)
+            except OSError:
+                continue  # it went away while we looked
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
                 total += status.st_blocks * 512
     return total
 
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Holds a lock file: two builds at once would share one image store."""
+    """Holds a lock file that names its holder; the kernel releases it even when we are killed."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
+    with lock.open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"== another build holds {lock}; waiting for it")
+            stream.seek(0)
+            say(f"Waiting for process {stream.read().strip() or '?'} to finish ({lock})")
             fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
         yield
+
+
+def _device(path: Path) -> int:
+    try:
+        return path.lstat().st_dev
+    except OSError:
+        return -1
 
 
 def _is_installed(package: str) -> bool:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from e2e.cluster import versions
+from e2e.cluster import go, versions
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout, tools_folder
 from e2e.cluster.process import run
@@ -25,24 +25,19 @@ def go_tool(binary: str, layout: Layout) -> Path:
     target = _target(binary, layout)
     if target.exists():
         return target
-    go = shutil.which("go")
-    if go is None:
-        raise ClusterError(
-            f"{binary} {tool.version} must be built and Go was not found on PATH",
-            hint="Install Go 1.22 or later from https://go.dev/dl/ and try again.",
-        )
+    folder = tools_folder() / tool.module
+    compiler = go.command(f"{binary} {tool.version}")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".unfinished")
-    command = [go, "build", "-trimpath", "-mod=readonly", "-buildvcs=false"]
+    command = [compiler, "build", "-trimpath", "-mod=readonly", "-buildvcs=false"]
     command += ["-tags", tool.tags, "-ldflags", tool.ldflags, "-o", str(unfinished), tool.package]
     with step(f"Build {binary} {tool.version}"):
         run(
             command,
-            cwd=tools_folder() / tool.module,
+            cwd=folder,
             env={
-                **os.environ,
+                **go.environment(folder),
                 "CGO_ENABLED": "0",
-                "GOWORK": "off",
                 "GOCACHE": str(layout.go_build),
             },
             log=layout.logs / f"build-{tool.module}.log",
@@ -59,11 +54,11 @@ def drop_build_cache(layout: Layout) -> None:
 
 def module_folder(module: str, dependency: str, layout: Layout) -> Path:
     """The source folder of a module that `tools/<module>` requires, downloaded if need be."""
-    go = shutil.which("go") or "go"
+    folder = tools_folder() / module
     listed = run(
-        [go, "mod", "download", "-json", dependency],
-        cwd=tools_folder() / module,
-        env={**os.environ, "GOWORK": "off"},
+        [go.command(dependency), "mod", "download", "-json", dependency],
+        cwd=folder,
+        env=go.environment(folder),
         log=layout.logs / f"build-{module}.log",
     )
     return Path(json.loads(listed)["Dir"])
@@ -79,6 +74,12 @@ def kubectl(layout: Layout) -> Path:
     return _found("kubectl", os.environ.get("PATH")) or go_tool("kubectl", layout)
 
 
+def any_kubectl(layout: Layout) -> Path:
+    """kubectl for a cluster of the user's own: the one that the user reaches it with."""
+    found = shutil.which("kubectl")
+    return Path(found) if found is not None else go_tool("kubectl", layout)
+
+
 def helm(layout: Layout) -> Path:
     """Helm 3 or 4."""
     return _found("helm", os.environ.get("PATH")) or go_tool("helm", layout)
@@ -86,12 +87,16 @@ def helm(layout: Layout) -> Path:
 
 def missing(layout: Layout) -> list[str]:
     """Those of kind, kubectl and helm that a call would have to build."""
-    built = {name for name in _PUBLISHED if _target(name, layout).exists()}
     return [
         name
         for name in _PUBLISHED
-        if name not in built and _found(name, os.environ.get("PATH")) is None
+        if not is_built(name, layout) and _found(name, os.environ.get("PATH")) is None
     ]
+
+
+def is_built(binary: str, layout: Layout) -> bool:
+    """Whether an earlier call of `go_tool` built the program."""
+    return _target(binary, layout).exists()
 
 
 def fits_kind(output: str) -> bool:

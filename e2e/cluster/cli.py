@@ -11,7 +11,7 @@ import typer
 from e2e.cluster import cluster, registry, status
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import cache_layout
-from e2e.cluster.progress import console, say
+from e2e.cluster.progress import complain, say
 
 app = typer.Typer(
     help="A real Kubernetes on this machine: kind, a registry and Prometheus.",
@@ -84,6 +84,17 @@ def load_image(
         typer.echo(found.load_image(reference))
 
 
+@app.command()
+def tool(
+    names: Annotated[
+        list[str], typer.Argument(help="Programs that we build, such as etcd or kube-apiserver.")
+    ],
+) -> None:
+    """Build programs from their pinned sources, unless they are there, and print their paths."""
+    for path in cluster.build_tools(names):
+        typer.echo(path)
+
+
 @app.command(name="registry")
 def registry_address() -> None:
     """Print the address to push images to; pods use the same."""
@@ -102,13 +113,9 @@ def main() -> None:
     try:
         app()
     except ClusterError as error:
-        console.print(f"[red]Error:[/red] {error.message}", markup=True, soft_wrap=True)
-        if error.hint:
-            console.print(error.hint, markup=False, soft_wrap=True)
-        if error.log:
-            console.print(f"The details are in {error.log}", markup=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
-            console.print("Interrupted; the same command goes on where this one stopped.")
+            say("Interrupted; the same command goes on where this one stopped.")
         raise

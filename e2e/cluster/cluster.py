@@ -22,12 +22,14 @@ from e2e.cluster import (
     versions,
 )
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.lock import exclusive
 from e2e.cluster.node_image import NodeImage, ensure_node_image
 from e2e.cluster.paths import Layout, cache_layout
 from e2e.cluster.process import run, succeeds
 from e2e.cluster.progress import say, step
+from images.system import exclusive
 
+COMMAND = ".venv/bin/python -m e2e.cluster"
+"""What a person types at the repository's root; it is in many a hint."""
 _NODE_READY_SECONDS = 120
 
 
@@ -97,13 +99,9 @@ class Cluster:
                 f"{self.name} is a cluster of your own, so its registry is yours too",
                 hint="Push the image there and name it in full.",
             )
-        with exclusive(self.layout):
+        with exclusive(self.layout.lock):
             found = _running_engine(self.layout)
             return images.load_image(reference, found, self.layout)
-
-    def run_on_node(self, node: str, *command: str) -> str:
-        """Run a program on a node of a kind cluster, as root."""
-        return self.node_engine().call("exec", node, *command)
 
     def node_engine(self) -> engine.Engine:
         """The engine whose containers are the nodes: to stop, start or pause one."""
@@ -128,8 +126,9 @@ def ensure_cluster(
     running = engine.running_engine(layout)
     is_new = not (layout.cluster(name) / "cluster.json").exists()
     preflight.check(preflight.look(layout, running, max(1, workers) if is_new else 0))
-    with exclusive(layout):
+    with exclusive(layout.lock):
         docker = engine.ensure_engine(layout)
+        _require_ours(docker, name, layout)
         if not _is_whole(docker, name, layout):
             _create(docker, name, workers, layout)
         registry.ensure_registry(docker, layout)
@@ -140,7 +139,7 @@ def ensure_cluster(
         if len(containers) - 1 < workers:
             raise ClusterError(
                 f"The cluster {name} has {len(containers) - 1} workers, not {workers}",
-                hint=f"`python -m e2e.cluster down --name {name}` removes it first.",
+                hint=f"`{COMMAND} down --name {name}` removes it first.",
             )
         if with_prometheus and not _prometheus_is_available(cluster):
             prometheus.install(cluster.kubectl, prometheus.ensure_image(docker, layout))
@@ -153,7 +152,7 @@ def ensure_cluster(
 def adopt_context(name: str, context: str, *, with_prometheus: bool = False) -> Cluster:
     """Use the cluster of a kubeconfig context as it is; Prometheus is installed only when asked."""
     layout = cache_layout()
-    kubectl = binaries.kubectl(layout)
+    kubectl = binaries.any_kubectl(layout)
     command: list[str | Path] = [kubectl, "config", "view", "--minify", "--flatten"]
     text = run([*command, "--context", context])
     path = layout.kubeconfig(name)
@@ -170,13 +169,25 @@ def adopt_context(name: str, context: str, *, with_prometheus: bool = False) -> 
     return cluster
 
 
+def build_tools(names: Sequence[str]) -> list[Path]:
+    """The programs built from their pinned sources, unless they are there already."""
+    unknown = sorted(set(names) - versions.GO_TOOLS.keys())
+    if unknown:
+        raise ClusterError(
+            f"There is no program {', '.join(unknown)}; there are {', '.join(versions.GO_TOOLS)}"
+        )
+    layout = cache_layout()
+    with exclusive(layout.lock):
+        return [binaries.go_tool(name, layout) for name in names]
+
+
 def open_cluster(name: str) -> Cluster:
     """The cluster that an earlier call started or adopted; raises `ClusterError` if there is none."""
     layout = cache_layout()
     if not layout.kubeconfig(name).exists():
         raise ClusterError(
             f"There is no cluster {name}",
-            hint=f"`python -m e2e.cluster up --name {name}` starts it.",
+            hint=f"`{COMMAND} up --name {name}` starts it.",
         )
     return _cluster(name, layout)
 
@@ -192,20 +203,47 @@ def remove_cluster(name: str, *, everything: bool = False) -> None:
     A cluster of the user's own is only forgotten. What was built stays in the cache.
     """
     layout = cache_layout()
-    with exclusive(layout):
+    with exclusive(layout.lock):
         docker = engine.engine_with_containers(layout)
-        for each in _names_in_use(docker, layout) if everything else [name]:
-            if docker is not None and _read_record(layout, each).is_kind:
-                with step(f"Delete the cluster {each}"):
-                    kind.delete(docker, each, layout)
-            shutil.rmtree(layout.cluster(each), ignore_errors=True)
-        if not everything:
-            return
-        if docker is not None:
-            registry.remove_registry(docker)
+        names = _names_in_use(docker, layout) if everything else [name]
+        found = [each for each in names if _remove(docker, each, layout)]
+        if everything and docker is not None:
+            found += [registry.CONTAINER] if registry.remove_registry(docker) else []
             if docker.is_ours:
+                found.append("engine")
                 succeeds([docker.docker, "network", "rm", kind.NETWORK], env=docker.environment)
-        engine.stop(layout)
+        if everything:
+            engine.stop(layout)  # an engine that died may have left something, too
+    if not found:
+        say("Nothing to take down: no cluster, registry or engine of ours is here.")
+
+
+def _remove(docker: engine.Engine | None, name: str, layout: Layout) -> bool:
+    """Remove or forget the cluster; False when there was none of ours."""
+    folder = layout.cluster(name)
+    if not folder.exists() and (docker is None or not kind.node_containers(docker, name)):
+        return False
+    if docker is not None and _read_record(layout, name).is_kind:
+        _require_ours(docker, name, layout)
+        with step(f"Delete the cluster {name}"):
+            kind.delete(docker, name, layout)
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _require_ours(docker: engine.Engine, name: str, layout: Layout) -> None:
+    """Raise `ClusterError` for a kind cluster that somebody else made under this name.
+
+    Ours is what runs on our own engine, and what we wrote down before we asked kind for it.
+    """
+    is_written_down = layout.cluster(name).exists() and _read_record(layout, name).is_kind
+    if docker.is_ours or is_written_down or not kind.node_containers(docker, name):
+        return
+    raise ClusterError(
+        f"A kind cluster {name} runs that Octavo did not start (there is no {layout.cluster(name)})",
+        hint=f"Choose another name (make cluster-up NAME=…, or `{COMMAND} up --name …`), or, if you "
+        f"no longer need it, delete it with `kind delete cluster --name {name}`.",
+    )
 
 
 def _names_in_use(docker: engine.Engine | None, layout: Layout) -> list[str]:
@@ -225,7 +263,7 @@ class _Record:
 
 
 def _create(docker: engine.Engine, name: str, workers: int, layout: Layout) -> None:
-    if name in kind.clusters(docker, layout):
+    if kind.node_containers(docker, name):
         say(f"The cluster {name} is not whole; it is made anew")
         kind.delete(docker, name, layout)
     image: NodeImage = ensure_node_image(docker, layout)
@@ -274,9 +312,7 @@ def _prometheus_is_available(cluster: Cluster) -> bool:
 def _running_engine(layout: Layout) -> engine.Engine:
     found = engine.running_engine(layout)
     if found is None:
-        raise ClusterError(
-            "No container engine runs", hint="`python -m e2e.cluster up` starts the cluster."
-        )
+        raise ClusterError("No container engine runs", hint=f"`{COMMAND} up` starts the cluster.")
     return found
 
 
@@ -285,7 +321,7 @@ def _cluster(name: str, layout: Layout) -> Cluster:
     return Cluster(
         name=name,
         kubeconfig=layout.kubeconfig(name),
-        kubectl_path=binaries.kubectl(layout),
+        kubectl_path=(binaries.kubectl if record.is_kind else binaries.any_kubectl)(layout),
         helm_path=binaries.helm(layout),
         registry=registry.ADDRESS if record.is_kind else os.environ.get("OCTAVO_REGISTRY", ""),
         is_kind=record.is_kind,

@@ -9,20 +9,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import binaries, versions
+from e2e.cluster import binaries, go, registry, versions
 from e2e.cluster.engine import Engine
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.node_image import built_reference
 from e2e.cluster.paths import LONGEST_CACHE_PATH, Layout
 
-ALL_BUILDS_BYTES = 20 * 1000**3
+GB = 1000**3
+ALL_BUILDS_BYTES = 20 * GB
 """Go's modules and build cache, the programs and the node image, at the peak of a bare machine."""
-NODE_IMAGE_BYTES = 4 * 1000**3
-POD_NODE_BYTES = 6 * 1000**3
+ALL_BUILDS_LEFT_BYTES = 9 * GB
+"""What stays of them: the modules, the programs, the engine and its node image."""
+NODE_IMAGE_BYTES = 4 * GB
+NODE_IMAGE_LEFT_BYTES = 1 * GB
+POD_NODE_BYTES = 6 * GB
 """The runtime's image on a node that takes pods, and what the node writes."""
-PULL_BYTES = 3 * 1000**3
+PULL_BYTES = 3 * GB
 """Compressed layers of the runtime's image, until they are unpacked."""
+API_SERVER_TOOLS = ("etcd", "kube-apiserver")
 _NEEDED_PROGRAMS = ("apt-get", "dpkg-deb", "unshare", "tar", "ldd", "chroot")
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Bytes that the caller puts on the cache's disk besides the cluster: packages before it, and
+    images after it, of which `image_peak` are taken while they are built and `image_left` stay."""
+
+    packages: int = 0
+    image_peak: int = 0
+    image_left: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +48,7 @@ class Machine:
     architecture: str
     is_root: bool
     has_docker: bool
-    has_go: bool
+    go_version: go.Version | None
     has_node_image: bool
     has_built_binaries: bool
     missing_tools: Sequence[str]
@@ -41,27 +56,42 @@ class Machine:
     free_bytes: int
     new_pod_nodes: int
     missing_programs: Sequence[str]
+    registry_port_is_taken: bool
+    later: Later = Later()
 
 
-def look(layout: Layout, engine: Engine | None, new_pod_nodes: int) -> Machine:
-    """Look at the machine; `engine` is the one that runs, if any."""
+def look(
+    layout: Layout,
+    engine: Engine | None,
+    new_pod_nodes: int,
+    *,
+    later: Later | None = None,
+    needed_tools: Sequence[str] = (),
+) -> Machine:
+    """Look at the machine; `engine` is the one that runs, if any.
+
+    `needed_tools` are programs that the caller has built whatever is on PATH.
+    """
     existing = next(path for path in (layout.root, *layout.root.parents) if path.exists())
     return Machine(
         system=platform.system(),
         architecture=platform.machine(),
         is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
         has_docker=engine is not None,
-        has_go=shutil.which("go") is not None,
+        go_version=go.installed(),
         has_node_image=engine is not None and engine.has_image(built_reference()),
-        has_built_binaries=all(
-            (layout.binaries(tool.binary, tool.version) / tool.binary).exists()
-            for tool in versions.GO_TOOLS.values()
-        ),
-        missing_tools=binaries.missing(layout),
+        has_built_binaries=all(binaries.is_built(name, layout) for name in versions.GO_TOOLS),
+        missing_tools=[
+            *binaries.missing(layout),
+            *(name for name in needed_tools if not binaries.is_built(name, layout)),
+        ],
         cache=layout.root,
         free_bytes=shutil.disk_usage(existing).free,
         new_pod_nodes=new_pod_nodes,
         missing_programs=[name for name in _NEEDED_PROGRAMS if not _is_installed(name)],
+        registry_port_is_taken=registry.port_is_taken()
+        and not (engine is not None and registry.exists(engine)),
+        later=later or Later(),
     )
 
 
@@ -76,11 +106,16 @@ def problems(machine: Machine) -> list[str]:
     found = []
     if not machine.has_docker:
         found += _problems_without_docker(machine)
-    elif machine.missing_tools and not machine.has_go:
+    elif machine.missing_tools and (wrong_go := go.problem(machine.go_version)):
         found.append(
-            f"{', '.join(machine.missing_tools)} was not found on PATH in a version that fits "
-            f"(kind {versions.KIND}, kubectl {versions.KUBERNETES}, helm {versions.HELM}) and Go, "
-            "which builds them, neither: install either."
+            f"{', '.join(machine.missing_tools)} was not found in a version that fits "
+            f"(kind {versions.KIND}, kubectl {versions.KUBERNETES}, helm {versions.HELM}) and would "
+            f"be built, but {wrong_go}. {go.INSTALL_HINT}"
+        )
+    if machine.registry_port_is_taken:
+        found.append(
+            f"Something listens on 127.0.0.1:{registry.PORT}, where the registry of the cluster "
+            "will: stop it (`ss -ltnp` names it)."
         )
     if len(str(machine.cache)) > LONGEST_CACHE_PATH:
         found.append(
@@ -96,14 +131,23 @@ def problems(machine: Machine) -> list[str]:
     return found
 
 
+def requires_api_server() -> bool:
+    """Whether the tests against a real API server must run, on every machine."""
+    return bool(os.environ.get("OCTAVO_REQUIRE_APISERVER"))
+
+
 def needed_bytes(machine: Machine) -> int:
-    """Free disk that `up` and the pods after it need; a build's temporary files are gone by then."""
-    building = 0
+    """Free disk that the cluster, the images and the pods need, at the fullest moment of all."""
+    peak, left = 0, 0
     if not machine.has_node_image:
         has_tools = machine.has_docker or machine.has_built_binaries
-        building = NODE_IMAGE_BYTES if has_tools else ALL_BUILDS_BYTES
-    running = machine.new_pod_nodes * POD_NODE_BYTES + PULL_BYTES if machine.new_pod_nodes else 0
-    return max(building, running)
+        peak = NODE_IMAGE_BYTES if has_tools else ALL_BUILDS_BYTES
+        left = NODE_IMAGE_LEFT_BYTES if has_tools else ALL_BUILDS_LEFT_BYTES
+    before_images = machine.later.packages + left
+    running = before_images + machine.later.image_left
+    if machine.new_pod_nodes:
+        running += machine.new_pod_nodes * POD_NODE_BYTES + PULL_BYTES
+    return max(machine.later.packages + peak, before_images + machine.later.image_peak, running)
 
 
 def check(machine: Machine) -> None:
@@ -127,9 +171,10 @@ def _problems_without_docker(machine: Machine) -> list[str]:
             f"No Docker answers and {', '.join(machine.missing_programs)} was not found: start "
             "Docker, or use Debian or Ubuntu, where the engine can be taken from a package."
         )
-    if not machine.has_go and not machine.has_built_binaries:
+    wrong_go = go.problem(machine.go_version)
+    if wrong_go and not machine.has_built_binaries:
         found.append(
-            "No Docker answers and Go was not found, which builds the tools and perhaps the "
-            "node image: install Go from https://go.dev/dl/, or start Docker."
+            "No Docker answers, so the tools and the node image are built with Go, but "
+            f"{wrong_go}. {go.INSTALL_HINT} Or start Docker."
         )
     return found

@@ -7,11 +7,11 @@ outgrow a bound.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import socket
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,11 @@ from e2e.cluster.node_image import load
 from e2e.cluster.paths import Layout
 from e2e.cluster.process import run, succeeds
 from e2e.cluster.progress import say, step
+from images.registry import CLUSTER_REGISTRY, CLUSTER_REGISTRY_PORT, cluster_registry_answers
+from images.system import disk_use
 
-PORT = 5001
-ADDRESS = f"localhost:{PORT}"
+PORT = CLUSTER_REGISTRY_PORT
+ADDRESS = CLUSTER_REGISTRY
 CONTAINER = "octavo-registry"
 LARGEST_BYTES = 3_500_000_000
 """One runtime image is 2.7 GB: a second one's torch layer is garbage as soon as no kept tag has it."""
@@ -54,8 +56,8 @@ class Tag:
 def ensure_registry(engine: Engine, layout: Layout) -> None:
     """Start the registry if it does not run, and check that it answers."""
     kind.ensure_network(engine)
-    if _answers():
-        if not succeeds([engine.docker, "inspect", CONTAINER], env=engine.environment):
+    if cluster_registry_answers():
+        if not exists(engine):
             raise ClusterError(
                 f"Something else answers as a registry on {ADDRESS}",
                 hint=f"Stop what listens on port {PORT}; `ss -ltnp` names it.",
@@ -75,21 +77,40 @@ def ensure_registry(engine: Engine, layout: Layout) -> None:
         command += ["--volume", f"{configuration}:/etc/octavo/config.yml:ro"]
         engine.call(*command, "--entrypoint", "registry", image, "serve", "/etc/octavo/config.yml")
         deadline = time.monotonic() + _START_SECONDS
-        while not _answers():
+        while not cluster_registry_answers():
             if time.monotonic() > deadline:
                 logs = engine.call("logs", CONTAINER)
                 raise ClusterError(f"The registry does not answer on {ADDRESS}:\n{logs}")
             time.sleep(0.2)
 
 
+def exists(engine: Engine) -> bool:
+    """Whether the registry's container is there, running or not."""
+    return succeeds([engine.docker, "inspect", CONTAINER], env=engine.environment)
+
+
 def is_running(engine: Engine) -> bool:
     """Whether the registry's container runs and answers."""
-    return succeeds([engine.docker, "inspect", CONTAINER], env=engine.environment) and _answers()
+    return exists(engine) and cluster_registry_answers()
 
 
-def remove_registry(engine: Engine) -> None:
-    """Stop the registry; what was pushed stays in the cache."""
-    succeeds([engine.docker, "rm", "--force", CONTAINER], env=engine.environment)
+def port_is_taken() -> bool:
+    """Whether something listens where the registry will."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", PORT))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def remove_registry(engine: Engine) -> bool:
+    """Stop the registry, and tell whether there was one; what was pushed stays in the cache."""
+    if not exists(engine):
+        return False
+    engine.call("rm", "--force", CONTAINER)
+    return True
 
 
 def teach_nodes(engine: Engine, nodes: list[str]) -> None:
@@ -103,8 +124,7 @@ def teach_nodes(engine: Engine, nodes: list[str]) -> None:
 
 def data_bytes(layout: Layout) -> int:
     """What the registry's data take on disk."""
-    files = (layout.registry / "data").rglob("*")
-    return sum(path.stat().st_size for path in files if path.is_file())
+    return disk_use(layout.registry / "data")
 
 
 def tags_to_remove(tags: list[Tag], kept: int = KEPT_TAGS) -> list[Tag]:
@@ -140,14 +160,6 @@ def _tags(layout: Layout) -> list[Tag]:
 def _tags_folder(layout: Layout, repository: str) -> Path:
     root = layout.registry / "data/docker/registry/v2/repositories"
     return root / repository / "_manifests/tags"
-
-
-def _answers() -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/v2/", timeout=3) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def _image(engine: Engine, layout: Layout) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +9,7 @@ from e2e.cluster import engine, kind, registry
 from e2e.cluster.cluster import Cluster, known_clusters, open_cluster
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout
+from images.system import disk_use
 
 
 def show(layout: Layout, name: str = "") -> None:
@@ -29,26 +27,8 @@ def show(layout: Layout, name: str = "") -> None:
             table.add_row(f"cluster {each}", error.message)
     if not clusters:
         table.add_row("clusters", "none")
-    table.add_row("cache", f"{layout.root}, {_size(disk_bytes(layout.root))}")
+    table.add_row("cache", f"{layout.root}, {_size(disk_use(layout.root))}")
     console.print(table)
-
-
-def disk_bytes(folder: Path) -> int:
-    """What a folder takes on disk, each hard-linked file counted once; mounts are not entered."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    device = folder.stat().st_dev if folder.exists() else 0
-    for path, folders, files in os.walk(folder):
-        folders[:] = [x for x in folders if _device(Path(path, x)) == device]
-        for file in files:
-            try:
-                stat = Path(path, file).lstat()
-            except OSError:
-                continue  # it went away while we looked
-            if (stat.st_dev, stat.st_ino) not in seen:
-                seen.add((stat.st_dev, stat.st_ino))
-                total += stat.st_blocks * 512
-    return total
 
 
 def _engine_line(running: engine.Engine | None, layout: Layout) -> str:
@@ -84,13 +64,6 @@ def _cluster_lines(cluster: Cluster, running: engine.Engine | None) -> str:
     lines.append(f"kubectl {cluster.kubectl_path}")
     lines.append(f"helm {cluster.helm_path}")
     return "\n".join(lines)
-
-
-def _device(path: Path) -> int:
-    try:
-        return path.lstat().st_dev
-    except OSError:
-        return -1
 
 
 def _size(size: int) -> str:

@@ -47,7 +47,9 @@ def test_a_program_that_must_be_built_without_go_names_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match=r"pause v1 must be built and Go was not found"):
+    with pytest.raises(
+        ClusterError, match=r"pause v1 must be built with Go: Go was not found on PATH"
+    ):
         binaries.go_tool("pause", Layout(tmp_path))
 
 
@@ -71,3 +73,15 @@ def test_an_old_program_on_path_is_passed_over(
     new.chmod(0o755)
     monkeypatch.setenv("PATH", f"{new.parent}:/usr/bin:/bin")
     assert binaries.kind(layout) == new
+
+
+def test_a_cluster_of_ones_own_is_reached_with_any_kubectl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text('#!/bin/sh\necho \'{"gitVersion": "v1.29.0"}\'\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert binaries.any_kubectl(Layout(tmp_path / "cache")) == program
+    with pytest.raises(ClusterError, match="must be built"):
+        binaries.kubectl(Layout(tmp_path / "cache"))
