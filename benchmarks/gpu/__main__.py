@@ -6,6 +6,7 @@ figures mean nothing. See benchmarks/README.md.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 import time
@@ -48,7 +49,11 @@ def main(
     if smoke and out is not None and "results" in out.resolve().parent.parts:
         raise typer.BadParameter("a smoke run's figures mean nothing: keep them out of results/.")
     try:
-        plan = make_plan(chosen, _split(sections))
+        plan = make_plan(
+            chosen,
+            _split(sections),
+            has_flashinfer=not smoke and importlib.util.find_spec("flashinfer") is not None,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     started = time.monotonic()

@@ -66,9 +66,14 @@ class Context:
         self._rows = []
         self._deadline = time.monotonic() + budget_seconds
 
+    @property
+    def seconds_left(self) -> float:
+        """Of the section's budget."""
+        return self._deadline - time.monotonic()
+
     def check(self) -> None:
         """Raises `SectionOverrunError` when the section's time is up."""
-        if time.monotonic() > self._deadline:
+        if self.seconds_left < 0:
             raise SectionOverrunError
 
     def emit(self, row: Row) -> None:

@@ -19,11 +19,26 @@ class Load:
 
 def mixed(scale: Scale) -> list[Load]:
     """The mix: prompts and outputs uniform between the shortest and the longest, all there at once."""
+    return _uniform(scale.mix_requests, scale.mix_shortest, scale.mix_longest)
+
+
+def against_baselines(scale: Scale) -> dict[str, list[Load]]:
+    """What transformers and Octavo both run, by name: one request; the requests of one static batch; those
+    of `generate_batch`. Shorter than the mix, because a baseline takes several times as long."""
+    requests = max(scale.static_batch, scale.paged_requests)
+    loads = _uniform(requests, scale.mix_shortest, scale.baseline_longest)
+    return {
+        "single": [Load(scale.single_prompt, scale.single_output)],
+        "static batch": loads[: scale.static_batch],
+        "paged": loads[: scale.paged_requests],
+    }
+
+
+def _uniform(count: int, shortest: int, longest: int) -> list[Load]:
     numbers = random.Random(20)
-    low, high = scale.mix_shortest, scale.mix_longest
     return [
-        Load(numbers.randint(low, high), numbers.randint(low, high))
-        for _ in range(scale.mix_requests)
+        Load(numbers.randint(shortest, longest), numbers.randint(shortest, longest))
+        for _ in range(count)
     ]
 
 

@@ -13,6 +13,8 @@ class Group(enum.Enum):
     DEVICE = "device"
     ENGINE = "engine"
     TRANSFORMERS = "transformers"
+    FLASHINFER = "flashinfer"
+    STATIC_CACHE = "static-cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,19 @@ class Section:
 
 SECTIONS = (
     Section("device", Group.DEVICE, 30),
-    Section("attention", Group.DEVICE, 75),
+    Section("attention", Group.DEVICE, 60),
     Section("startup", Group.ENGINE, 90),
     Section("decode", Group.ENGINE, 30),
     Section("prefill", Group.ENGINE, 20),
-    Section("overhead", Group.ENGINE, 40),
-    Section("throughput", Group.ENGINE, 45),
+    Section("overhead", Group.ENGINE, 30),
+    Section("throughput", Group.ENGINE, 40),
     Section("mix", Group.ENGINE, 45, is_dense_only=True),
-    Section("versus", Group.ENGINE, 30, is_dense_only=True),
-    Section("latency", Group.ENGINE, 60, only_first_model=True),
-    Section("generate", Group.TRANSFORMERS, 100, is_dense_only=True),
-    Section("generate_batch", Group.TRANSFORMERS, 60, only_first_model=True),
+    Section("versus", Group.ENGINE, 20, is_dense_only=True),
+    Section("latency", Group.ENGINE, 35, only_first_model=True),
+    Section("generate", Group.TRANSFORMERS, 60, is_dense_only=True),
+    Section("generate_batch", Group.TRANSFORMERS, 45, only_first_model=True),
+    Section("flashinfer_decode", Group.FLASHINFER, 60, only_first_model=True),
+    Section("generate_static", Group.STATIC_CACHE, 90, only_first_model=True),
 )
 MODELS = ("llama-3.1-8b", "qwen3-0.6b", "mixtral-8x7b")
 SMOKE_MODELS = ("tiny-llama", "tiny-mixtral")
@@ -54,12 +58,16 @@ class Process:
     sections: tuple[Section, ...]
 
 
-def make_plan(models: Sequence[str], sections: Sequence[str]) -> list[Process]:
-    """The processes in order: the device, each model's engine, then transformers.
+def make_plan(
+    models: Sequence[str], sections: Sequence[str], *, has_flashinfer: bool = False
+) -> list[Process]:
+    """The processes in order: the device, each model's engine, each one's transformers, then what compiles
+    for long before it measures. What is run last is what the end of the time takes.
 
     Args:
         models: Names; the first is the one that everything is measured of.
         sections: Names to run, or none for all.
+        has_flashinfer: Whether the package is there; without it nothing of it is planned.
 
     Raises:
         ValueError: A section's name is unknown.
@@ -68,14 +76,13 @@ def make_plan(models: Sequence[str], sections: Sequence[str]) -> list[Process]:
     if unknown := [name for name in sections if name not in known]:
         raise ValueError(f"Unknown sections {unknown}; known are {', '.join(sorted(known))}.")
     chosen_names = {"device", *(sections or known)}  # shares need the ceilings, always
+    if not has_flashinfer:
+        chosen_names.discard("flashinfer_decode")
     wanted = [section for section in SECTIONS if section.name in chosen_names]
     keys = [(Group.DEVICE, models[0])]
-    # The first model's baselines come before the other models: what is run last is what a cut takes.
-    for model in models:
-        keys.append((Group.ENGINE, model))
-        if model == models[0]:
-            keys.append((Group.TRANSFORMERS, model))
-    keys += [(Group.TRANSFORMERS, model) for model in models[1:]]
+    keys += [(Group.ENGINE, model) for model in models]
+    keys += [(Group.TRANSFORMERS, model) for model in models]
+    keys += [(Group.FLASHINFER, models[0]), (Group.STATIC_CACHE, models[0])]
     processes = []
     for group, model in keys:
         chosen = tuple(

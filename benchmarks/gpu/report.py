@@ -31,8 +31,10 @@ def to_json(reports: Sequence[SectionReport], *, is_smoke: bool, seconds: float)
             "cuda": torch.version.cuda,
             **_versions(),
         },
+        "not_measured": not_measured(reports),
         "sections": [report.to_json() for report in reports],
         "ratios": ratios(reports),
+        "attention_ratios": attention_ratios(reports),
     }
 
 
@@ -40,41 +42,71 @@ def gpu_name() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
+def not_measured(reports: Sequence[SectionReport]) -> list[str]:
+    """A line for every section that did not run to its end, and why: what a reader must know first."""
+    return [
+        f"{report.section} of {report.model}: {report.outcome.value}"
+        + "".join(f"; {reason[:200]}" for reason in (report.error, *report.notes) if reason)
+        for report in reports
+        if report.outcome is not Outcome.DONE
+    ]
+
+
 def ratios(reports: Sequence[SectionReport]) -> list[Row]:
-    """Octavo's output rate over each baseline's, of the same requests; and of the whole mix, in which
-    Octavo's batch is as large as it likes."""
+    """Octavo's output rate over each baseline's, of the same requests."""
     found = []
     for report in reports:
-        if report.section not in ("generate", "generate_batch"):
+        if report.section not in ("generate", "generate_batch", "generate_static"):
             continue
         ours = {row["load"]: row for row in _rows(reports, "versus", report.model)}
-        mix = _rows(reports, "mix", report.model)
         for row in report.rows:
             same = ours.get(row["load"])
             rate = row["output_tokens_per_second"]
-            is_mixed = row["load"] != "single"
             found.append(
                 {
                     "model": report.model,
                     "baseline": row["baseline"],
                     "load": row["load"],
-                    "ratio_same_requests": same
-                    and round(same["output_tokens_per_second"] / rate, 2),
-                    "ratio_whole_mix": round(mix[0]["output_tokens_per_second"] / rate, 2)
-                    if mix and is_mixed
-                    else None,
+                    "ratio": same and round(same["output_tokens_per_second"] / rate, 2),
                 }
             )
     return found
 
 
+def attention_ratios(reports: Sequence[SectionReport]) -> list[Row]:
+    """FlashInfer's time over Octavo's at each point that both were timed at: above 1 Octavo is faster."""
+    point = ("shape", "batch", "context")
+    rows = {
+        section: {
+            tuple(row[name] for name in point): row["microseconds"]
+            for report in reports
+            if report.section == section
+            for row in report.rows
+            if "microseconds" in row
+        }
+        for section in ("attention", "flashinfer_decode")
+    }
+    ours, theirs = rows["attention"], rows["flashinfer_decode"]
+    return [
+        {**dict(zip(point, key, strict=True)), "ratio": round(theirs[key] / ours[key], 2)}
+        for key in ours
+        if key in theirs
+    ]
+
+
 def print_tables(
     console: Console, reports: Sequence[SectionReport], *, is_smoke: bool = False
 ) -> None:
+    if lines := not_measured(reports):
+        console.print("Not measured, or not to the end:")
+        for line in lines:
+            console.print(f"  {line}", markup=False)
     for report in reports:
         print_report(console, report)
     if rows := ratios(reports):
         console.print(_table("octavo / transformers", rows))
+    if rows := attention_ratios(reports):
+        console.print(_table("FlashInfer's time / octavo's", rows))
     if is_smoke:
         console.print("Smoke run: every section ran at tiny sizes; the figures mean nothing.")
 

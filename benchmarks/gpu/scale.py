@@ -42,6 +42,7 @@ class Scale:
     # Against transformers
     single_prompt: int
     single_output: int
+    baseline_longest: int
     static_batch: int
     paged_requests: int
 
@@ -66,16 +67,17 @@ FULL = Scale(
     first_token_repeats=5,
     saturated_prompt=1000,
     saturated_output=1000,
-    saturated_window=15.0,
+    saturated_window=12.0,
     mix_requests=256,
     mix_shortest=100,
     mix_longest=1024,
     request_rates=(4.0, 16.0),
-    rate_window=12.0,
+    rate_window=8.0,
     overhead_batches=(1, 32, 256),
     overhead_steps=32,
     single_prompt=128,
     single_output=128,
+    baseline_longest=512,
     static_batch=32,
     paged_requests=64,
 )
@@ -110,6 +112,7 @@ SMOKE = Scale(
     overhead_steps=3,
     single_prompt=8,
     single_output=8,
+    baseline_longest=12,
     static_batch=3,
     paged_requests=3,
 )

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.gpu.loads import mixed, percentiles, poisson, stationary
+from benchmarks.gpu.loads import against_baselines, mixed, percentiles, poisson, stationary
 from benchmarks.gpu.scale import FULL
 from benchmarks.gpu.timing import busy_seconds
 
@@ -19,6 +19,14 @@ def test_the_mix_is_the_same_every_time_and_spans_its_range() -> None:
     prompts = [load.prompt_tokens for load in loads]
     assert min(prompts) in range(100, 130)
     assert max(prompts) in range(1000, 1025)
+
+
+def test_baselines_run_shorter_requests_of_mixed_lengths() -> None:
+    loads = against_baselines(FULL)
+    assert [len(loads[name]) for name in ("single", "static batch", "paged")] == [1, 32, 64]
+    outputs = [load.output_tokens for load in loads["paged"]]
+    assert min(outputs) >= 100
+    assert 450 < max(outputs) <= 512
 
 
 def test_a_stationary_batch_has_requests_of_all_ages_that_end_at_one_length() -> None:

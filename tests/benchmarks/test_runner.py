@@ -66,19 +66,26 @@ def test_a_section_that_hangs_is_killed_and_keeps_its_rows(tmp_path: Path) -> No
     assert reports["later"].outcome is Outcome.SKIPPED
 
 
-def test_a_plan_measures_the_device_first_and_everything_of_the_first_model() -> None:
-    plan = make_plan(["llama-3.1-8b", "qwen3-0.6b", "mixtral-8x7b"], [])
+def test_a_plan_measures_all_engines_before_any_baseline() -> None:
+    plan = make_plan(["llama-3.1-8b", "qwen3-0.6b", "mixtral-8x7b"], [], has_flashinfer=True)
     assert [(process.group, process.model) for process in plan] == [
         (Group.DEVICE, "llama-3.1-8b"),
         (Group.ENGINE, "llama-3.1-8b"),
-        (Group.TRANSFORMERS, "llama-3.1-8b"),
         (Group.ENGINE, "qwen3-0.6b"),
         (Group.ENGINE, "mixtral-8x7b"),
+        (Group.TRANSFORMERS, "llama-3.1-8b"),
         (Group.TRANSFORMERS, "qwen3-0.6b"),
+        (Group.FLASHINFER, "llama-3.1-8b"),
+        (Group.STATIC_CACHE, "llama-3.1-8b"),
     ]
-    names = [section.name for section in plan[4].sections]
+    names = [section.name for section in plan[3].sections]
     assert "decode" in names
     assert "mix" not in names
+
+
+def test_nothing_is_planned_for_a_package_that_is_not_there() -> None:
+    plan = make_plan(["llama-3.1-8b"], [])
+    assert Group.FLASHINFER not in {process.group for process in plan}
 
 
 def test_chosen_sections_bring_the_ceilings_that_their_shares_need() -> None:

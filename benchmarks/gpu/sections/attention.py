@@ -1,11 +1,12 @@
 """Paged decode attention alone: the share of memory bandwidth over batch, context and shape.
 
-Several calls on disjoint blocks of a large pool are timed in turn, so that the L2 cache does not answer.
+Several calls on disjoint blocks of a large pool are timed in turn, so many that the L2 cache does not answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +14,14 @@ import torch
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.formulas import attention_bytes
 from benchmarks.gpu.results import Row, SectionResult
-from benchmarks.gpu.sections.flashinfer_decode import Yardstick
 from benchmarks.gpu.timing import device_seconds
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.reference.paged_decode import paged_decode
 
 BLOCK_SIZE = 16
-_MAX_SETS = 8
+# What all sets of blocks read together is at least as many times the L2 cache.
+_L2_MULTIPLE = 2
+_MIN_SETS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +53,41 @@ class Problem:
 
 
 def run(context: Context) -> SectionResult:
-    yardstick = Yardstick(context.device)
     for heads in SHAPES:
-        pool = _make_pool(context, heads)
-        context.emit({"shape": heads.name, "relative_error": _error(context, heads, pool)})
-        for batch in context.scale.attention_batches:
-            for length in context.scale.attention_contexts:
-                if batch * (-(-length // BLOCK_SIZE)) <= pool.shape[0]:
-                    problem = make_problem(context, heads, pool, batch, length)
-                    context.emit(_measure(context, problem, yardstick))
-        del pool
+        _sweep(context, heads)
+    has_flashinfer = importlib.util.find_spec("flashinfer") is not None
     return context.result(
         "the work list, written once a step for all layers, is not timed",
         f"points of more than {context.scale.attention_pool_tokens:,} tokens are left out",
-        f"FlashInfer: {yardstick.state}",
+        "FlashInfer: see flashinfer_decode" if has_flashinfer else "FlashInfer: not installed",
     )
+
+
+def _sweep(context: Context, heads: Heads) -> None:
+    """A function of its own: with it the pool's memory is given back."""
+    pool = make_pool(context, heads)
+    context.emit({"shape": heads.name, "relative_error": _error(context, heads, pool)})
+    for problem in problems(context, heads, pool):
+        out = torch.empty_like(problem.query)
+        seconds = device_seconds(octavo_calls(context, problem, out), context.device)
+        context.emit(attention_row(context, problem, seconds))
+
+
+def problems(context: Context, heads: Heads, pool: torch.Tensor) -> Iterator[Problem]:
+    """Every point of the sweep that fits the pool."""
+    for batch in context.scale.attention_batches:
+        for length in context.scale.attention_contexts:
+            if batch * (-(-length // BLOCK_SIZE)) <= pool.shape[0]:
+                yield make_problem(context, heads, pool, batch, length)
 
 
 def make_problem(
     context: Context, heads: Heads, pool: torch.Tensor, batch: int, length: int
 ) -> Problem:
     blocks = -(-length // BLOCK_SIZE)
-    sets = min(_MAX_SETS, pool.shape[0] // (batch * blocks))
+    set_bytes = batch * blocks * pool[0].nbytes
+    wanted = max(_MIN_SETS, -(-_L2_MULTIPLE * _l2_bytes(context.device) // set_bytes))
+    sets = min(wanted, pool.shape[0] // (batch * blocks))
     order = torch.randperm(pool.shape[0], device=context.device)[: sets * batch * blocks]
     return Problem(
         heads,
@@ -84,6 +99,38 @@ def make_problem(
         torch.full((batch,), length, dtype=torch.int32, device=context.device),
         AttentionOptions(scale=heads.head_dim**-0.5),
     )
+
+
+def _l2_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 0
+    size: int = torch.cuda.get_device_properties(device).L2_cache_size
+    return size
+
+
+def attention_row(context: Context, problem: Problem, seconds: float) -> Row:
+    """One point's figures."""
+    batch, length = problem.query.shape[0], int(problem.context_lens[0])
+    heads = problem.heads
+    moved = attention_bytes(
+        batch,
+        length,
+        heads.num_heads,
+        heads.num_kv_heads,
+        heads.head_dim,
+        problem.cache.element_size(),
+    )
+    share = None
+    if context.roofline is not None:
+        share = context.share(moved / context.roofline.bandwidth, seconds)
+    return {
+        "shape": heads.name,
+        "batch": batch,
+        "context": length,
+        "microseconds": round(seconds * 1e6, 1),
+        "gb_per_second": round(moved / seconds / 1e9, 1),
+        "bandwidth_share": share,
+    }
 
 
 def octavo_calls(
@@ -125,46 +172,12 @@ def _kernel(context: Context, problem: Problem) -> tuple[Callable[..., None], ob
     return triton_decode.paged_decode, workspace
 
 
-def _make_pool(context: Context, heads: Heads) -> torch.Tensor:
+def make_pool(context: Context, heads: Heads) -> torch.Tensor:
     """`[blocks, block_size, 2, kv_heads, head_dim]` of random numbers."""
     blocks = context.scale.attention_pool_tokens // BLOCK_SIZE
     shape = (blocks, BLOCK_SIZE, 2, heads.num_kv_heads, heads.head_dim)
     pool = torch.empty(shape, device=context.device, dtype=context.dtype).normal_()
     return pool if heads.cache_dtype is None else pool.to(heads.cache_dtype)
-
-
-def _measure(context: Context, problem: Problem, yardstick: Yardstick) -> Row:
-    batch, length = problem.query.shape[0], int(problem.context_lens[0])
-    heads = problem.heads
-    moved = attention_bytes(
-        batch,
-        length,
-        heads.num_heads,
-        heads.num_kv_heads,
-        heads.head_dim,
-        problem.cache.element_size(),
-    )
-    out = torch.empty_like(problem.query)
-    seconds = device_seconds(octavo_calls(context, problem, out), context.device)
-    row: Row = {
-        "shape": heads.name,
-        "batch": batch,
-        "context": length,
-        "microseconds": round(seconds * 1e6, 1),
-        "gb_per_second": round(moved / seconds / 1e9, 1),
-        "bandwidth_share": _share(context, moved, seconds),
-    }
-    theirs = yardstick.seconds(problem, BLOCK_SIZE)
-    if theirs is not None:
-        row["flashinfer_microseconds"] = round(theirs * 1e6, 1)
-        row["flashinfer_bandwidth_share"] = _share(context, moved, theirs)
-    return row
-
-
-def _share(context: Context, moved: int, seconds: float) -> float | None:
-    if context.roofline is None:
-        return None
-    return context.share(moved / context.roofline.bandwidth, seconds)
 
 
 def _error(context: Context, heads: Heads, pool: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""transformers `generate`: eager at one request and at a static batch of mixed lengths, and a static cache.
+"""transformers `generate`, eager: one request, and a static batch of mixed lengths.
 
 A static batch pads its prompts and runs until its longest answer is done; only tokens that a request
 asked for count.
@@ -13,28 +13,24 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.context import Context
-from benchmarks.gpu.loads import Load
+from benchmarks.gpu.loads import Load, against_baselines
 from benchmarks.gpu.results import SectionResult
-from benchmarks.gpu.sections.versus import loads_of
 from benchmarks.gpu.timing import synchronize
+
+_WARM_UP_TOKENS = 8
 
 
 def run(context: Context) -> SectionResult:
-    loads = loads_of(context.scale)
-    single = loads["single"]
-    _generate(context, single)
-    _emit(context, "generate, eager", "single", single)
-    _emit(context, "generate, eager", "static batch", loads["static batch"])
-    # The first run compiles where transformers compiles (a GPU); the second counts.
-    _generate(context, single, cache_implementation="static")
-    _emit(context, "generate, static cache", "single", single, cache_implementation="static")
-    return context.result(
-        "the static cache is compiled by transformers on GPUs; compilation is not timed"
-    )
+    loads = against_baselines(context.scale)
+    generate(context, [Load(context.scale.single_prompt, _WARM_UP_TOKENS)])
+    emit(context, "generate, eager", "single", loads["single"])
+    emit(context, "generate, eager", "static batch", loads["static batch"])
+    return context.result()
 
 
-def _emit(context: Context, name: str, load: str, loads: Sequence[Load], **options: Any) -> None:
-    seconds = _generate(context, loads, **options)
+def emit(context: Context, name: str, load: str, loads: Sequence[Load], **options: Any) -> None:
+    """One row of a timed run."""
+    seconds = generate(context, loads, **options)
     tokens = sum(each.output_tokens for each in loads)
     context.emit(
         {
@@ -47,7 +43,7 @@ def _emit(context: Context, name: str, load: str, loads: Sequence[Load], **optio
     )
 
 
-def _generate(context: Context, loads: Sequence[Load], **options: Any) -> float:
+def generate(context: Context, loads: Sequence[Load], **options: Any) -> float:
     """Seconds of one greedy `generate` over the loads as one left-padded batch."""
     model, device = context.transformers_model, context.device
     longest = max(load.prompt_tokens for load in loads)

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.gpu.context import Context
-from benchmarks.gpu.loads import Load
+from benchmarks.gpu.loads import Load, against_baselines
 from benchmarks.gpu.results import SectionResult
-from benchmarks.gpu.sections.versus import loads_of
 
 _PAGE_TOKENS = 32
 # paged|sdpa masks every query against every cached token: larger batches spend memory on masks alone.
@@ -19,7 +18,7 @@ _MAX_BATCH_TOKENS = 2048
 
 
 def run(context: Context) -> SectionResult:
-    loads = loads_of(context.scale)["paged"]
+    loads = against_baselines(context.scale)["paged"]
     context.transformers_model.set_attn_implementation("paged|sdpa")
     _run(context, [Load(8, 4)] * 2)
     seconds = _run(context, loads)

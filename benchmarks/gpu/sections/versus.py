@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.gpu.context import Context
-from benchmarks.gpu.loads import Load, mixed
+from benchmarks.gpu.loads import against_baselines
 from benchmarks.gpu.results import SectionResult
-from benchmarks.gpu.scale import Scale
-
-
-def loads_of(scale: Scale) -> dict[str, list[Load]]:
-    """By name: one request; the requests of one static batch; those of `generate_batch`."""
-    mix = mixed(scale)
-    return {
-        "single": [Load(scale.single_prompt, scale.single_output)],
-        "static batch": mix[: scale.static_batch],
-        "paged": mix[: scale.paged_requests],
-    }
 
 
 def run(context: Context) -> SectionResult:
-    for name, loads in loads_of(context.scale).items():
+    for name, loads in against_baselines(context.scale).items():
         if name == "single":
             context.engine.run(loads)
         _, seconds = context.engine.run(loads)
