@@ -34,17 +34,30 @@ class GpuExecutor:
     def submit(self, batch: StepBatch) -> PendingStep:
         try:
             return self._runner.submit(batch)
+        except torch.OutOfMemoryError:
+            raise
         except torch.AcceleratorError as error:
-            raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+            raise self._fault(error) from error
         except RuntimeError as error:
-            if is_device_fault(error):
-                raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+            self._check_device(error)
             raise
 
+    def _check_device(self, error: RuntimeError) -> None:
+        """Raises `DeviceFaultError` if the device is lost.
 
-def is_device_fault(error: RuntimeError) -> bool:
-    """Triton reports what the CUDA driver says as a plain RuntimeError."""
-    return str(error).startswith("Triton Error [CUDA]")
+        cuBLAS, the driver and Triton report a broken context as a plain RuntimeError, in words that also
+        name harmless failures. A broken context fails every call from then on, so that one is made: the
+        steps in flight are waited for, which nobody minds after an error.
+        """
+        if self._runner.device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self._runner.device)
+        except RuntimeError:
+            raise self._fault(error) from error
+
+    def _fault(self, error: RuntimeError) -> DeviceFaultError:
+        return DeviceFaultError(f"{self._info.device} failed: {error}")
 
 
 def start_gpu_executor(

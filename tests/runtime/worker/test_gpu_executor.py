@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -92,35 +93,68 @@ def test_seeds_and_penalties_outlive_preemptions(llama: Any) -> None:
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
-        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
-    ],
-)
-def test_a_lost_device_is_a_device_fault(
-    llama: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+class Gpu:
+    """What a step meets on a GPU, and what the device says when it is asked afterwards."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, llama: Any) -> None:
+        self.executor = make_gpu_executor(llama[0])
+        self.num_probes = 0
+        self._is_lost = False
+        self._error: Exception | None = None
+        monkeypatch.setattr(self.executor.runner, "device", torch.device("cuda", 0))
+        monkeypatch.setattr(self.executor.runner, "submit", self._submit)
+        monkeypatch.setattr(torch.cuda, "synchronize", self._synchronize)
+
+    def run(self, error: Exception, *, is_lost: bool) -> None:
+        self._error, self._is_lost = error, is_lost
+        self.executor.submit(StepBatch([]))
+
+    def _submit(self, _: StepBatch) -> None:
+        assert self._error is not None
+        raise self._error
+
+    def _synchronize(self, device: torch.device) -> None:
+        self.num_probes += 1
+        if self._is_lost:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, llama: Any) -> Gpu:
+    return Gpu(monkeypatch, llama)
+
+
+UNCLEAR = [
+    "Triton Error [CUDA]: an illegal memory access was encountered",
+    "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(...)`",
+    "CUDA driver error: 700",
+]
+
+
+@pytest.mark.parametrize("message", UNCLEAR)
+def test_an_error_on_a_lost_device_is_a_device_fault(gpu: Gpu, message: str) -> None:
+    with pytest.raises(DeviceFaultError, match="cpu failed: " + re.escape(message)):
+        gpu.run(RuntimeError(message), is_lost=True)
+
+
+@pytest.mark.parametrize("message", UNCLEAR)
+def test_the_same_error_on_a_device_that_still_answers_is_the_steps_own(
+    gpu: Gpu, message: str
 ) -> None:
-    executor = make_gpu_executor(llama[0])
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        gpu.run(RuntimeError(message), is_lost=False)
 
-    def lost(*_: object) -> None:
-        raise error
 
-    monkeypatch.setattr(executor.runner, "submit", lost)
+def test_what_torch_calls_a_device_error_is_a_device_fault_at_once(gpu: Gpu) -> None:
     with pytest.raises(DeviceFaultError, match="illegal memory access"):
-        executor.submit(StepBatch([]))
+        gpu.run(torch.AcceleratorError("CUDA error: an illegal memory access"), is_lost=True)
+    assert gpu.num_probes == 0
 
 
-def test_any_other_error_of_a_step_is_its_own(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    executor = make_gpu_executor(llama[0])
-
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(executor.runner, "submit", full)
+def test_too_little_memory_is_the_steps_own_and_asks_nothing(gpu: Gpu) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        executor.submit(StepBatch([]))
+        gpu.run(torch.OutOfMemoryError("CUDA out of memory"), is_lost=False)
+    assert gpu.num_probes == 0
 
 
 def test_a_device_that_is_lost_while_a_step_runs_is_noticed_at_its_result() -> None:
