@@ -1,26 +1,42 @@
 """What this process may use of the machine: cores, memory and instructions, honouring cgroup limits.
 
 A pod with a limit of 2 CPUs on a 64-core node sees 64 cores; running 64 threads there makes each of them
-wait for its share. Both cgroup versions are read; paths are arguments so that tests can lay them out.
+wait for its share. A pod that only requests 2 CPUs has no limit to read, so its environment says it. Both
+cgroup versions are read; paths are arguments so that tests can lay them out.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from octavo.errors import InvalidConfigurationError
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _MIN_PARAMETERS_FOR_THREADS = 20_000_000
 _UNLIMITED_BYTES = 2**60  # cgroup v1 writes a huge number for "no limit"
 
 
-def available_cpus(cgroup_root: Path = _CGROUP_ROOT) -> int:
-    """Cores that this process may run on at once, at least 1."""
+def available_cpus(
+    cgroup_root: Path = _CGROUP_ROOT, environment: Mapping[str, str] = os.environ
+) -> int:
+    """Cores that this process may run on at once, at least 1: what affinity, the cgroup's quota,
+    `OCTAVO_CPUS` and `OMP_NUM_THREADS` all allow.
+
+    Raises:
+        InvalidConfigurationError: `OCTAVO_CPUS` is no positive integer.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _cpu_quota(cgroup_root)
-    cpus = allowed or 1
-    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
+    limits = (
+        allowed or 1,
+        None if quota is None else max(1, math.ceil(quota)),
+        _cpus_told(environment.get("OCTAVO_CPUS")),
+        _openmp_threads(environment.get("OMP_NUM_THREADS", "")),
+    )
+    return min(limit for limit in limits if limit is not None)
 
 
 def threads_for(num_parameters: int, cpus: int) -> int:
@@ -56,6 +72,26 @@ def has_fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
             flags.update(value.split())
             break
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _cpus_told(text: str | None) -> int | None:
+    """Of `OCTAVO_CPUS`; unset and empty are the same."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InvalidConfigurationError(
+            f"The environment variable OCTAVO_CPUS is {text!r}; it must be a whole number of cores, at "
+            "least 1. Leave it out to use all cores that the process may run on."
+        )
+    return int(text)
+
+
+def _openmp_threads(text: str) -> int | None:
+    """Of the outermost level; what OpenMP would ignore is ignored here too."""
+    outermost = text.split(",")[0].strip()
+    if not (outermost.isascii() and outermost.isdigit()):
+        return None
+    return int(outermost) or None
 
 
 def _cpu_quota(root: Path) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from octavo.errors import InvalidConfigurationError
 from octavo.worker.cpu import (
     available_cpus,
     available_memory_bytes,
@@ -39,12 +40,37 @@ def lay_out(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_cpu_limits(tmp_path: Path, files: dict[str, str], cpus: int) -> None:
-    assert available_cpus(lay_out(tmp_path, files)) == cpus
+    assert available_cpus(lay_out(tmp_path, files), {}) == cpus
 
 
 @pytest.mark.skipif(CORES < 2, reason="needs two cores to tell a rounding")
 def test_part_of_a_cpu_counts_as_one(tmp_path: Path) -> None:
-    assert available_cpus(lay_out(tmp_path, {"cpu.max": "150000 100000"})) == 2
+    assert available_cpus(lay_out(tmp_path, {"cpu.max": "150000 100000"}), {}) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "cpus"),
+    [
+        ({"OCTAVO_CPUS": "1"}, 1),
+        ({"OCTAVO_CPUS": "100000"}, CORES),
+        ({"OCTAVO_CPUS": ""}, CORES),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "1,4"}, 1),
+        ({"OMP_NUM_THREADS": "100000", "OCTAVO_CPUS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "many"}, CORES),
+        ({"OMP_NUM_THREADS": "0"}, CORES),
+    ],
+)
+def test_the_environment_lowers_the_number_of_cores(
+    tmp_path: Path, environment: dict[str, str], cpus: int
+) -> None:
+    assert available_cpus(tmp_path, environment) == cpus
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", "²"])
+def test_a_number_of_cores_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match=f"OCTAVO_CPUS is '{text}'"):
+        available_cpus(tmp_path, {"OCTAVO_CPUS": text})
 
 
 @pytest.mark.parametrize(
