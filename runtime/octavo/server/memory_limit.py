@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+# Of cgroup v2 (https://docs.kernel.org/admin-guide/cgroup-v2.html) and of v1
+# (https://docs.kernel.org/admin-guide/cgroup-v1/memory.html); each has a line `oom_kill N`.
+_FILES = ("memory.events", "memory/memory.oom_control")
 
 
-def count_oom_kills(path: Path = _MEMORY_EVENTS) -> int:
-    """Processes of this container that the kernel killed for memory so far; 0 where it does not say.
-
-    The file is cgroup v2's (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.events).
-    """
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return 0
-    counts = dict(line.split(maxsplit=1) for line in lines if " " in line)
-    return int(counts.get("oom_kill", 0))
+def count_oom_kills(cgroup_root: Path = _CGROUP_ROOT) -> int:
+    """Processes of this container that the kernel killed for memory so far; 0 where it does not say."""
+    for name in _FILES:
+        try:
+            lines = (cgroup_root / name).read_text().splitlines()
+        except OSError:
+            continue
+        counts = dict(line.split(maxsplit=1) for line in lines if " " in line)
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return 0

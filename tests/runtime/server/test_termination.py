@@ -44,11 +44,25 @@ def test_exit_status_tells_whose_error_it_is(
     assert json.loads(path.read_text())["reason"] == "InternalError"
 
 
-def test_the_container_limit_is_told_from_other_deaths(tmp_path: Path) -> None:
-    events = tmp_path / "memory.events"
-    assert count_oom_kills(events) == 0
-    events.write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n")
-    assert count_oom_kills(events) == 1
+@pytest.mark.parametrize(
+    ("name", "text", "kills"),
+    [
+        ("memory.events", "low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n", 1),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", 3),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", 0),  # before Linux 4.13
+        ("other", "oom_kill 9\n", 0),
+    ],
+)
+def test_the_kernel_is_asked_what_it_killed(
+    tmp_path: Path, name: str, text: str, kills: int
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert count_oom_kills(tmp_path) == kills
+
+
+def test_the_container_limit_is_told_from_other_deaths() -> None:
     death = EngineDeadError("The engine process was ended by SIGKILL.")
     assert _explain(death, was_oom_killed=True).reason == "OutOfMemory"
     other = _explain(death, was_oom_killed=False)
