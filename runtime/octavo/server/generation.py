@@ -220,10 +220,11 @@ class Generation:
         seconds = time.time() - self._arrival
         self._generator.metrics.request_duration.observe(seconds)
         num_choices = sum(run.sampling.n for run in self._runs)
+        unfinished = "abort" if error is None else "error"
         for _ in range(num_choices - len(self._finish_reasons)):
-            self._generator.metrics.count_finished("abort" if error is None else "error")
+            self._generator.metrics.count_finished(unfinished)
         usage = self.usage
-        reasons = sorted(set(self._finish_reasons.values())) or ["abort"]
+        reasons = sorted(set(self._finish_reasons.values())) or [unfinished]
         log.info(
             "request",
             request_id=self._request_id,
