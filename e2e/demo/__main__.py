@@ -23,9 +23,12 @@ from e2e.lib.environment import (
     kubectl_of,
     open_cluster,
 )
+from e2e.lib.kubectl import Kubectl
 from e2e.lib.wait import WaitTimeoutError
 
 CLUSTER = "octavo"
+PYTHON = ".venv/bin/python"
+"""As a person types it at the repository's root."""
 
 
 def main() -> int:
@@ -75,14 +78,22 @@ def _tell(environment: Environment, namespace: str, bring_up: str, take_down: st
     except KeyboardInterrupt:
         return _interrupted()
     finally:
-        kubectl.delete("pod", clients.CLIENT, "--wait=false")
+        _remove_client(kubectl)
     return 0
+
+
+def _remove_client(kubectl: Kubectl) -> None:
+    """Where the API server is gone this fails as well, and what was told before is what counts."""
+    try:
+        kubectl.delete("pod", clients.CLIENT, "--wait=false", timeout_seconds=20)
+    except CommandError as failed:
+        print(f"The client's pod was not removed: {failed}", file=sys.stderr)
 
 
 def _cluster(own: OwnCluster | None) -> Cluster:
     show.heading("A Kubernetes cluster")
     if own is None:
-        show.typed(f"python -m e2e.cluster up --name {CLUSTER}")
+        show.typed(f"{PYTHON} -m e2e.cluster up --name {CLUSTER}")
     cluster = open_cluster(CLUSTER, 0, 0, own)
     show.typed(_bring_up(cluster).replace("\n", "\n$ "))
     show.typed("kubectl get nodes")
@@ -93,7 +104,7 @@ def _cluster(own: OwnCluster | None) -> Cluster:
 def _images(cluster: Cluster, own: OwnCluster | None) -> Environment:
     registry = own.registry if own else ""
     show.heading("The operator's and the runtime's image")
-    show.typed(readable(["python", *build_command(registry)]))
+    show.typed(readable([PYTHON, *build_command(registry)]))
     images = build_images(registry)
     show.say(f"octavo-operator={images.operator}\noctavo-runtime={images.runtime}")
     return environment_of(cluster, images, own)
@@ -117,7 +128,7 @@ def _interrupted() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"{PYTHON} -m e2e.demo", description=__doc__)
     parser.add_argument("--context", help="use this context of your kubeconfig, not kind")
     parser.add_argument(
         "--registry",
