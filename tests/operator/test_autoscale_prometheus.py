@@ -98,6 +98,43 @@ def test_the_models_of_one_pod_add_up() -> None:
     assert snapshot(answer).of("team") == {"llama-1": PodLoad(3, 0)}
 
 
+def test_two_jobs_that_scrape_one_pod_count_its_requests_once() -> None:
+    def answer(query: str) -> dict[str, Any]:
+        name = "" if query.startswith("timestamp(") else "octavo_requests_waiting"
+        values = (NOW, NOW, NOW, NOW) if not name else (5, 6, 2, 2)
+        sources = (("a", "pods"), ("a", "podmonitor"), ("b", "pods"), ("b", "podmonitor"))
+        return vector(
+            *(
+                series(value, name, model=model, job=job)
+                for value, (model, job) in zip(values, sources, strict=True)
+            )
+        )
+
+    assert snapshot(answer).of("team") == {"llama-1": PodLoad(8, 0)}
+
+
+def test_a_job_that_no_longer_scrapes_does_not_hide_one_that_does() -> None:
+    def answer(query: str) -> dict[str, Any]:
+        if query.startswith("timestamp("):
+            return vector(series(NOW - 61, job="gone"), series(NOW, job="pods"))
+        name = "octavo_requests_waiting"
+        return vector(series(50, name, job="gone"), series(1, name, job="pods"))
+
+    assert snapshot(answer).of("team") == {"llama-1": PodLoad(1, 0)}
+
+
+@pytest.mark.parametrize("value", ["+Inf", "-Inf", "NaN"])
+def test_a_value_that_is_no_finite_number_counts_as_missing(value: str) -> None:
+    def answer(query: str) -> dict[str, Any]:
+        if query.startswith("timestamp("):
+            return vector(series(NOW), series(NOW, pod="b"))
+        broken = {**series(0, "octavo_requests_waiting"), "value": [NOW, value]}
+        running = {**series(0, "octavo_requests_running", pod="b"), "value": [NOW, value]}
+        return vector(broken, series(4, "octavo_requests_waiting", pod="b"), running)
+
+    assert snapshot(answer).of("team") == {"b": PodLoad(4, 0)}
+
+
 def test_a_series_without_a_pod_is_left_out() -> None:
     def answer(query: str) -> dict[str, Any]:
         value = NOW if query.startswith("timestamp(") else 5

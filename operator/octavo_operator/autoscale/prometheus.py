@@ -7,7 +7,8 @@ Prometheus itself puts on what it scrapes, so a pod cannot speak for another nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,28 +58,10 @@ class Prometheus:
             wall_time: Seconds since the epoch, to compare with the samples' own time.
             steady_time: Seconds on the clock of the decisions.
         """
-        times = await self._query(_TIMES_QUERY, wall_time)
-        fresh = {
-            key
-            for key, _, sampled_at in _series(times)
-            if wall_time - sampled_at <= self._max_age_seconds
-        }
-        values: dict[ObjectKey, dict[str, float]] = {}
-        for key, name, value in _series(await self._query(_VALUES_QUERY, wall_time)):
-            if key in fresh:
-                of_pod = values.setdefault(key, {})
-                # A pod that serves one model has one series of each; more of them add up.
-                of_pod[name] = of_pod.get(name, 0.0) + value
-        loads = {
-            key: PodLoad(
-                waiting=max(0.0, of_pod[WAITING]),
-                running=max(0.0, of_pod.get(RUNNING, 0.0)),
-                kv_cache_usage=max(0.0, of_pod.get(KV_CACHE_USAGE, 0.0)),
-            )
-            for key, of_pod in values.items()
-            if WAITING in of_pod
-        }
-        return Snapshot(steady_time, loads)
+        times = _series(await self._query(_TIMES_QUERY, wall_time))
+        fresh = {each.source for each in times if wall_time - each.value <= self._max_age_seconds}
+        values = _series(await self._query(_VALUES_QUERY, wall_time))
+        return Snapshot(steady_time, _loads(each for each in values if each.source in fresh))
 
     async def close(self) -> None:
         if self._session is not None:
@@ -101,18 +84,58 @@ class Prometheus:
             ) from error
 
 
-def _series(answer: Any) -> list[tuple[ObjectKey, str, float]]:
-    """`(pod, metric, value)` of an instant vector; series without a pod are left out."""
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One series of an instant vector."""
+
+    labels: Mapping[str, str]
+    value: float
+
+    @property
+    def pod(self) -> ObjectKey:
+        return ObjectKey(self.labels["namespace"], self.labels["pod"])
+
+    @property
+    def metric(self) -> str:
+        return self.labels.get("__name__", "")
+
+    @property
+    def model(self) -> str:
+        return self.labels.get("model", "")
+
+    @property
+    def source(self) -> frozenset[tuple[str, str]]:
+        """What the metrics of one model that one job scrapes from one pod have in common."""
+        return frozenset(item for item in self.labels.items() if item[0] != "__name__")
+
+
+def _loads(samples: Iterable[_Sample]) -> dict[ObjectKey, PodLoad]:
+    """The load of each pod. Two jobs that scrape one pod see the same requests, so of their series the
+    largest counts; the models of a pod have requests of their own, so they add up."""
+    largest: dict[tuple[ObjectKey, str, str], float] = {}
+    for sample in samples:
+        series = (sample.pod, sample.metric, sample.model)
+        largest[series] = max(0.0, sample.value, largest.get(series, 0.0))
+    sums: dict[ObjectKey, dict[str, float]] = {}
+    for (pod, metric, _), value in largest.items():
+        of_pod = sums.setdefault(pod, {})
+        of_pod[metric] = of_pod.get(metric, 0.0) + value
+    return {
+        pod: PodLoad(of_pod[WAITING], of_pod.get(RUNNING, 0.0), of_pod.get(KV_CACHE_USAGE, 0.0))
+        for pod, of_pod in sums.items()
+        if WAITING in of_pod
+    }
+
+
+def _series(answer: Any) -> list[_Sample]:
+    """The samples of an instant vector. Series without a pod are left out, and values that are no
+    finite number: nothing can be decided by them."""
     try:
-        result = answer["data"]["result"]
-        return [
-            (
-                ObjectKey(series["metric"]["namespace"], series["metric"]["pod"]),
-                series["metric"].get("__name__", ""),
-                float(series["value"][1]),
-            )
-            for series in result
+        samples = [
+            _Sample(series["metric"], float(series["value"][1]))
+            for series in answer["data"]["result"]
             if "namespace" in series["metric"] and "pod" in series["metric"]
         ]
+        return [sample for sample in samples if math.isfinite(sample.value)]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PrometheusError(f"an answer that is not an instant vector: {error!r}") from error
