@@ -1,1 +1,1 @@
-"""Replicas follow the queue: read it (`prometheus`), decide (`decide`), try it out (`simulate`)."""
+"""Replicas follow the queue: read it (`prometheus`), decide (`decide`), keep count (`controller`)."""
