@@ -17,7 +17,7 @@ from octavo_operator import health, metrics
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.prometheus import Prometheus, PrometheusError, Snapshot
 from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
-from octavo_operator.leader import LeaderElection, LeaseTimes
+from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LLM_DEPLOYMENT, ObjectKey
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation
@@ -27,7 +27,6 @@ from octavo_operator.workqueue import WorkQueue
 
 log = structlog.get_logger()
 
-_LEASE_NAME = "octavo-operator"
 _CRD_RETRY_SECONDS = 2.0
 
 
@@ -39,6 +38,7 @@ def installation_of(settings: Settings) -> Installation:
         image_pull_secrets=settings.image_pull_secrets,
         operator_namespace=settings.own_namespace,
         monitoring_namespaces=settings.monitoring_namespaces,
+        download_ports=settings.download_ports,
     )
 
 
@@ -179,8 +179,8 @@ async def _act_as_leader(operator: Operator, kube: Kube, settings: Settings, ide
         return
     election = LeaderElection(
         kube,
-        ObjectKey(settings.own_namespace, _LEASE_NAME),
-        identity,
+        ObjectKey(settings.own_namespace, settings.lease_name),
+        Candidate(identity, settings.pod_uid),
         LeaseTimes.of(settings.lease_duration_seconds),
         time.monotonic,
     )

@@ -37,6 +37,22 @@ class LeaseTimes:
         return cls(duration, duration * 2 / 3, duration * 2 / 15)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who stands for election: the name that the Lease shows and, if it is a pod, its uid."""
+
+    identity: str
+    pod_uid: str = ""
+
+    def as_owners(self) -> list[Manifest]:
+        """Makes Kubernetes collect the Lease with the pod that held it last, so that an uninstall
+        leaves none: by the time that a pod ends, its rights may be gone already. As everywhere in
+        Kubernetes, a pod that was removed by force counts as one that has ended."""
+        if not self.pod_uid:
+            return []
+        return [{"apiVersion": "v1", "kind": "Pod", "name": self.identity, "uid": self.pod_uid}]
+
+
 class LeaderElection:
     """One candidate. `acquire` returns when it leads; `hold` returns when it no longer does."""
 
@@ -44,13 +60,14 @@ class LeaderElection:
         self,
         kube: Kube,
         key: ObjectKey,
-        identity: str,
+        candidate: Candidate,
         times: LeaseTimes,
         steady_clock: Callable[[], float],
     ) -> None:
         self._kube = kube
         self._key = key
-        self._identity = identity
+        self._candidate = candidate
+        self._identity = candidate.identity
         self._times = times
         self._clock = steady_clock
         self._observed: tuple[object, object] | None = None
@@ -132,7 +149,11 @@ class LeaderElection:
             return {
                 "apiVersion": LEASE.api_version,
                 "kind": LEASE.kind,
-                "metadata": {"name": self._key.name, "namespace": self._key.namespace},
+                "metadata": {
+                    "name": self._key.name,
+                    "namespace": self._key.namespace,
+                    "ownerReferences": self._candidate.as_owners(),
+                },
                 "spec": {**spec, "acquireTime": _now(), "leaseTransitions": 0},
             }
         lease = copy.deepcopy(live)
@@ -140,6 +161,7 @@ class LeaderElection:
             spec["acquireTime"] = _now()
             spec["leaseTransitions"] = live["spec"].get("leaseTransitions", 0) + 1
         lease["spec"] |= spec
+        lease["metadata"]["ownerReferences"] = self._candidate.as_owners()
         return lease
 
 

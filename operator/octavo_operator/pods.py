@@ -17,6 +17,9 @@ from octavo_operator.manifest import Manifest
 from octavo_operator.render.metadata import CONTAINER, REVISION_LABEL
 from octavo_operator.render.pod import FETCH_CONTAINER
 
+SETUP_PATIENCE_SECONDS = 20.0
+"""How long a node may take to mount a pod's volumes and make its sandbox before it is worth a word."""
+
 _MESSAGE_LIMIT = 1024
 _PULL_REASONS = {
     "ErrImagePull",
@@ -36,6 +39,7 @@ _PRIORITY = (
     Reason.CRASHING,
     Reason.INSUFFICIENT_GPU,
     Reason.VOLUME_UNAVAILABLE,
+    Reason.SANDBOX_UNAVAILABLE,
     Reason.UNSCHEDULABLE,
 )
 
@@ -63,6 +67,9 @@ class PodView:
     """Since when it answers; None while it does not."""
     unscheduled_since: datetime | None
     """Since when the scheduler finds no node; None when it has found one or has not tried."""
+    setup_since: datetime | None
+    """Since when the node mounts its volumes and makes its sandbox; None when it is done with that
+    or has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +105,39 @@ class Fleet:
         return ", ".join(texts) if texts else "waiting for pods to be created"
 
 
-def fleet(pods: Iterable[Manifest], revision: str, gpu_resource: str) -> Fleet:
+def fleet(pods: Iterable[Manifest], revision: str, gpu_resource: str, now: datetime) -> Fleet:
     """Views of the pods that count: not on their way out and not finished."""
-    views = (view(pod, gpu_resource) for pod in pods)
+    views = (view(pod, gpu_resource, now) for pod in pods)
     return Fleet(
         revision,
         tuple(sorted((each for each in views if not each.is_leaving), key=lambda each: each.name)),
     )
 
 
-def view(pod: Manifest, gpu_resource: str) -> PodView:
-    """What a pod's status says."""
+def setup_patience_left(seen: Fleet, now: datetime) -> float | None:
+    """Seconds until a pod that is being set up should be looked at again: no event will tell that it
+    takes too long. None when there is none, or when it has been said."""
+    left = [
+        SETUP_PATIENCE_SECONDS - (now - pod.setup_since).total_seconds()
+        for pod in seen.current
+        if pod.setup_since is not None
+    ]
+    return min((seconds for seconds in left if seconds > 0), default=None)
+
+
+def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
+    """What a pod's status says at this time."""
     status = pod.get("status", {})
     conditions = {each["type"]: each for each in status.get("conditions", ())}
     phase = status.get("phase", "Pending")
     is_ready = conditions.get("Ready", {}).get("status") == "True"
     statuses = _container_statuses(status)
+    # Known only where the kubelet reports it; without, a slow pull of an image would look the same.
+    setup_since = _since(conditions.get("PodReadyToStartContainers", {}), "False")
+    finding = None
+    if not is_ready:
+        finding = _finding(conditions, statuses, gpu_resource)
+        finding = finding or _setup_finding(pod, setup_since, now)
     return PodView(
         name=pod["metadata"]["name"],
         revision=pod["metadata"].get("labels", {}).get(REVISION_LABEL, ""),
@@ -121,9 +145,10 @@ def view(pod: Manifest, gpu_resource: str) -> PodView:
         # A finished pod (evicted, node shut down) stays visible but will be replaced.
         is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
         phase_text=_phase_text(conditions, statuses),
-        finding=None if is_ready else _finding(conditions, statuses, gpu_resource),
+        finding=finding,
         ready_since=_since(conditions.get("Ready", {}), "True"),
         unscheduled_since=_since(conditions.get("PodScheduled", {}), "False"),
+        setup_since=None if is_ready else setup_since,
     )
 
 
@@ -214,6 +239,29 @@ def _scheduling_finding(message: str, gpu_resource: str) -> Finding:
     if "persistentvolumeclaim" in message.lower() or "volume" in message.lower():
         return Finding(Reason.VOLUME_UNAVAILABLE, _short(message))
     return Finding(Reason.UNSCHEDULABLE, _short(message))
+
+
+def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Finding | None:
+    """The kubelet gives its reason in Events alone, which the operator may not read."""
+    if since is None or (now - since).total_seconds() < SETUP_PATIENCE_SECONDS:
+        return None
+    metadata = pod["metadata"]
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod.get("spec", {}).get("volumes", ())
+        if "persistentVolumeClaim" in volume
+    ]
+    look = f"the Events of `kubectl -n {metadata['namespace']} describe pod {metadata['name']}` say why"
+    if not claims:
+        return Finding(
+            Reason.SANDBOX_UNAVAILABLE,
+            f"its node has not set pod {metadata['name']} up (network, RuntimeClass, volumes); {look}",
+        )
+    return Finding(
+        Reason.VOLUME_UNAVAILABLE,
+        f"its node has not mounted claim {', '.join(claims)} in pod {metadata['name']}, or has not set "
+        f"the pod up otherwise; {look}",
+    )
 
 
 def _short(text: str) -> str:

@@ -49,8 +49,9 @@ OWN_NAMESPACE_RULES: tuple[Rule, ...] = (
     Rule(
         "coordination.k8s.io",
         ("leases",),
-        ("get", "create", "update"),
-        "one of several replicas acts",
+        ("get", "create", "update", "delete"),
+        "one of several replicas acts; delete is asked for where OwnerReferencesPermissionEnforcement "
+        "is on, as the Lease belongs to the pod that holds it",
     ),
 )
 """Needed in the operator's own namespace alone (a Role)."""

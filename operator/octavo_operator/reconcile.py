@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -27,18 +27,21 @@ from octavo_operator.manifest import (
     DEPLOYMENT,
     EVENT,
     LLM_DEPLOYMENT,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
+    SERVICE,
     Kind,
     Manifest,
     ObjectKey,
 )
-from octavo_operator.plan import Action, ActionType, plan
+from octavo_operator.plan import Action, ActionType, first_drift, plan
 from octavo_operator.pods import (
     Finding,
     Fleet,
     deadline_exceeded,
     deployment_finding,
     fleet,
+    setup_patience_left,
 )
 from octavo_operator.render import (
     Installation,
@@ -47,6 +50,8 @@ from octavo_operator.render import (
     owner_of,
     render,
 )
+from octavo_operator.render.cache import is_of_one_node
+from octavo_operator.render.command import claim_name
 from octavo_operator.render.metadata import selector
 from octavo_operator.render.pod import pod_template, revision_of
 from octavo_operator.rollout import patience_left, replacement
@@ -73,6 +78,8 @@ class Observed:
     resource: Manifest
     children: dict[Kind, Manifest | None]
     pods: list[Manifest]
+    claim: Manifest | None
+    """The user's claim that `pvc://` names, if the spec names one and it is there."""
 
     @property
     def deployment(self) -> Manifest | None:
@@ -82,10 +89,12 @@ class Observed:
 
 @dataclass(slots=True)
 class Applied:
-    """What became of the plan: the Deployment as the API server answered, and the first problem."""
+    """What became of the plan: the Deployment as the API server answered, the first problem, and why
+    the Service does not lead to the pods, if it does not."""
 
-    deployment: Manifest | None
+    deployment: Manifest | None = None
     problem: Finding | None = None
+    service_problem: Finding | None = None
     was_refused: bool = False
 
 
@@ -124,10 +133,10 @@ class Reconciler:
             )
             await self._write_status(resource, status, conditions)
             return None
-        observed = await self._observe(key, resource)
+        observed = await self._observe(key, resource, spec)
         decision, context, pods = self._decide(key, spec, observed)
         applied = await self._apply(
-            plan(observed.children, render(context), owner_of(resource).uid)
+            plan(observed.children, render(context), owner_of(resource).uid), observed
         )
         observation = Observation(
             key=key,
@@ -137,6 +146,7 @@ class Reconciler:
             desired_replicas=context.replicas,
             autoscaling=self._autoscaler.view(spec, pods, decision, conditions.now),
             problem=applied.problem or deployment_finding(applied.deployment) or pods.finding(),
+            service_problem=applied.service_problem,
             is_deadline_exceeded=deadline_exceeded(applied.deployment),
             settled=settlement(resource),
         )
@@ -144,17 +154,28 @@ class Reconciler:
         await self._announce_scaling(resource, decision, observed)
         if applied.was_refused:
             return _RETRY_REFUSED_SECONDS
-        return patience_left(pods, self._wall_clock())
+        now = self._wall_clock()
+        waits = (patience_left(pods, now), setup_patience_left(pods, now))
+        return min((wait for wait in waits if wait is not None), default=None)
 
-    async def _observe(self, key: ObjectKey, resource: Manifest) -> Observed:
+    async def _observe(
+        self, key: ObjectKey, resource: Manifest, spec: LLMDeploymentSpec
+    ) -> Observed:
         names = child_names(key.name)
-        pods, children = await asyncio.gather(
+        pods, children, claim = await asyncio.gather(
             self._kube.list(POD, key.namespace, selector(key.name)),
             asyncio.gather(
                 *(self._kube.get(kind, key.namespace, names[kind]) for kind in CHILD_KINDS)
             ),
+            self._claim(key, spec),
         )
-        return Observed(resource, dict(zip(CHILD_KINDS, children, strict=True)), pods)
+        return Observed(resource, dict(zip(CHILD_KINDS, children, strict=True)), pods, claim)
+
+    async def _claim(self, key: ObjectKey, spec: LLMDeploymentSpec) -> Manifest | None:
+        if spec.model.scheme != "pvc":
+            return None
+        name = claim_name(spec.model)
+        return await self._kube.get(PERSISTENT_VOLUME_CLAIM, key.namespace, name)
 
     def _decide(
         self, key: ObjectKey, spec: LLMDeploymentSpec, observed: Observed
@@ -169,8 +190,10 @@ class Reconciler:
             self._installation,
             spec.replicas,
             replacement(spec, None, Fleet("", ()), 0, now),
+            is_claim_of_one_node=is_of_one_node(observed.claim),
         )
-        pods = fleet(observed.pods, revision_of(pod_template(draft)), spec.resources.gpu_resource)
+        revision = revision_of(pod_template(draft))
+        pods = fleet(observed.pods, revision, spec.resources.gpu_resource, now)
         decision = None
         replicas = spec.replicas
         if spec.autoscaling:
@@ -180,15 +203,17 @@ class Reconciler:
         else:
             self._autoscaler.forget(key)
         how = replacement(spec, live, pods, replicas, now)
-        return decision, RenderContext(owner, spec, self._installation, replicas, how), pods
+        return decision, replace(draft, replicas=replicas, replacement=how), pods
 
-    async def _apply(self, actions: Sequence[Action]) -> Applied:
+    async def _apply(self, actions: Sequence[Action], observed: Observed) -> Applied:
         """Carries the plan out in its order. A child that is refused does not stop the others, but a
         name that is taken stops them all: pods must not run under somebody else's objects."""
         conflicts = [action for action in actions if action.type is ActionType.CONFLICT]
         if conflicts:
-            return Applied(deployment=None, problem=_conflict(conflicts[0]), was_refused=True)
-        applied = Applied(deployment=None)
+            problem = _conflict(conflicts[0])
+            is_led = all(_leads_to_pods(each, observed) for each in actions if each.kind is SERVICE)
+            return Applied(None, problem, None if is_led else problem, was_refused=True)
+        applied = Applied()
         for action in actions:
             try:
                 live = await self._carry_out(action)
@@ -196,7 +221,10 @@ class Reconciler:
                 if error.is_namespace_terminating or not error.is_refusal:
                     raise
                 applied.was_refused = True
-                applied.problem = applied.problem or _refused(action, error)
+                problem = _refused(action, error)
+                applied.problem = applied.problem or problem
+                if action.kind is SERVICE and not _leads_to_pods(action, observed):
+                    applied.service_problem = problem
                 continue
             if action.kind is DEPLOYMENT and action.type is not ActionType.DELETE:
                 applied.deployment = live
@@ -290,6 +318,14 @@ def _live_replicas(deployment: Manifest | None, default: int) -> int:
     if deployment is None:
         return default
     return int(deployment["spec"].get("replicas", default))
+
+
+def _leads_to_pods(action: Action, observed: Observed) -> bool:
+    """Whether the Service that is live is ours and routes as it must, even without this action."""
+    live = observed.children[SERVICE]
+    if action.type is ActionType.CONFLICT or live is None:
+        return False
+    return first_drift(action.manifest["spec"], live["spec"]) is None
 
 
 def _conflict(action: Action) -> Finding:

@@ -36,6 +36,8 @@ class LogLevel(StrEnum):
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 """A list in one environment variable: `a,b`."""
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+
 
 class Settings(BaseSettings):
     """All settings with their defaults; `RUNTIME_IMAGE` alone must be given."""
@@ -61,9 +63,21 @@ class Settings(BaseSettings):
     monitoring_namespaces: CommaSeparated = Field(
         default=("monitoring",), description="Namespaces that may reach the ops port."
     )
+    download_ports: Annotated[tuple[Port, ...], NoDecode] = Field(
+        default=(443,), min_length=1, description="TCP ports that hf:// downloads may reach."
+    )
     namespace: str = Field(default="", description="The operator's own; empty: ask the pod.")
     identity: str = Field(default="", description="Holder of the Lease; empty: the host name.")
+    pod_uid: str = Field(
+        default="",
+        description="Uid of the pod `identity`: the Lease goes with it. Empty: it stays.",
+    )
     leader_election: bool = True
+    lease_name: str = Field(
+        default="octavo-operator",
+        min_length=1,
+        description="Operators that share it take turns: one name per release.",
+    )
     lease_duration_seconds: int = Field(
         default=30, ge=2, description="A crashed leader is replaced after this time."
     )
@@ -75,7 +89,11 @@ class Settings(BaseSettings):
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
 
     @field_validator(
-        "watch_namespaces", "monitoring_namespaces", "image_pull_secrets", mode="before"
+        "watch_namespaces",
+        "monitoring_namespaces",
+        "image_pull_secrets",
+        "download_ports",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

@@ -56,6 +56,8 @@ class Observation:
     autoscaling: AutoscalingView
     problem: Finding | None
     """The gravest thing in the way: of the children, of the Deployment, or of a pod."""
+    service_problem: Finding | None = None
+    """Why the Service is not there, not ours or not as it must be: the pods cannot be reached."""
     is_deadline_exceeded: bool = False
     settled: Settlement | None = None
     """What was reached before, if the pass before found everything in place or pods lost."""
@@ -178,7 +180,7 @@ def compute_status(observation: Observation, conditions: ConditionSet) -> dict[s
         "ready": f"{len(fleet.ready)}/{desired}",
         "selector": selector_text(observation.key.name),
         "revision": fleet.revision,
-        "url": url(observation.key),
+        "url": "" if observation.service_problem else url(observation.key),
         "conditions": conditions.as_list(),
     }
     if observation.autoscaling.queue is not None:
@@ -204,11 +206,17 @@ def invalid_status(
 
 
 def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
-    """True when enough pods of the current revision answer, however many that is."""
+    """True when enough pods of the current revision answer, and requests find them."""
     answering, required = len(seen.fleet.ready_current), seen.required_replicas
     counts = f"{answering} of {required} pods of revision {seen.fleet.revision} answer"
     if required == 0:
         conditions.mark_false(ConditionType.READY, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+    elif seen.service_problem:
+        conditions.mark_false(
+            ConditionType.READY,
+            seen.service_problem.reason,
+            f"nothing leads to the pods: {seen.service_problem.message}; {counts}",
+        )
     elif answering >= required:
         conditions.mark_true(ConditionType.READY, Reason.SERVING, counts)
     elif seen.problem:

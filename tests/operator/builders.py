@@ -19,6 +19,7 @@ INSTALLATION = Installation(
     image_pull_secrets=(),
     operator_namespace="octavo-system",
     monitoring_namespaces=("monitoring",),
+    download_ports=(443,),
 )
 
 
@@ -65,6 +66,7 @@ def context(
     replicas: int = 1,
     installation: Installation = INSTALLATION,
     replacement: Replacement | None = None,
+    is_claim_of_one_node: bool = False,
     **fields: Any,
 ) -> RenderContext:
     """Everything that a manifest depends on."""
@@ -74,6 +76,7 @@ def context(
         installation,
         replicas,
         replacement or Replacement("RollingUpdate"),
+        is_claim_of_one_node,
     )
 
 
@@ -89,6 +92,8 @@ def pod(
     since: datetime = NOW,
     phase: str | None = None,
     leaving: bool = False,
+    setting_up: bool = False,
+    claims: tuple[str, ...] = (),
 ) -> Manifest:
     """A live pod: scheduled and running, unless told otherwise."""
     conditions = [
@@ -100,6 +105,10 @@ def pod(
             **({"reason": "Unschedulable", "message": unschedulable} if unschedulable else {}),
         },
     ]
+    if setting_up:
+        done = {"type": "PodReadyToStartContainers", "status": "False"}
+        conditions.append({**done, "lastTransitionTime": stamp(since)})
+        statuses = statuses or [container(waiting=("ContainerCreating", ""))]
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": key.namespace,
@@ -111,6 +120,11 @@ def pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
+        "spec": {
+            "volumes": [
+                {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims
+            ]
+        },
         "status": {
             "phase": phase or ("Running" if ready else "Pending"),
             "conditions": conditions,

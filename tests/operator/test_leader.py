@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from octavo_operator.kube import KubeError
-from octavo_operator.leader import LeaderElection, LeaseTimes
+from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LEASE, ObjectKey
 
 from .fake_kube import FakeKube
@@ -23,7 +23,7 @@ class Clock:
 
 
 def candidate(kube: FakeKube, identity: str, clock: Clock) -> LeaderElection:
-    return LeaderElection(kube, KEY, identity, TIMES, clock)
+    return LeaderElection(kube, KEY, Candidate(identity, f"uid-of-{identity}"), TIMES, clock)
 
 
 def holder(kube: FakeKube) -> str:
@@ -125,5 +125,33 @@ def test_of_two_that_start_together_one_wins() -> None:
         assert (len(done), len(pending)) == (1, 1)
         for task in pending:
             task.cancel()
+
+    run(scenario)
+
+
+def test_the_lease_belongs_to_the_pod_that_holds_it_and_goes_with_it() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        await first.acquire()
+        lease = kube.live(LEASE, KEY.namespace, KEY.name)
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "uid-of-a"}
+        assert lease["metadata"]["ownerReferences"] == [owner]
+        await first.release()
+        await candidate(kube, "b", clock).acquire()
+        (taken,) = kube.live(LEASE, KEY.namespace, KEY.name)["metadata"]["ownerReferences"]
+        assert (taken["name"], taken["uid"]) == ("b", "uid-of-b")
+
+    run(scenario)
+
+
+def test_a_candidate_that_is_no_pod_leaves_the_lease_to_nobody() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        await first.acquire()
+        await first.release()
+        await LeaderElection(kube, KEY, Candidate("laptop"), TIMES, clock).acquire()
+        assert kube.live(LEASE, KEY.namespace, KEY.name)["metadata"]["ownerReferences"] == []
 
     run(scenario)

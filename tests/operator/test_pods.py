@@ -6,15 +6,22 @@ from typing import Any
 import pytest
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
-from octavo_operator.pods import deadline_exceeded, deployment_finding, fleet, view
+from octavo_operator.pods import (
+    SETUP_PATIENCE_SECONDS,
+    deadline_exceeded,
+    deployment_finding,
+    fleet,
+    setup_patience_left,
+    view,
+)
 
-from .builders import NOW, container, pod
+from .builders import NOW, after, container, pod
 
 GPU = "nvidia.com/gpu"
 
 
 def finding(**fields: Any) -> tuple[Reason, str] | None:
-    found = view(pod(**fields), GPU).finding
+    found = view(pod(**fields), GPU, NOW).finding
     return (found.reason, found.message) if found else None
 
 
@@ -96,7 +103,34 @@ def test_a_download_that_failed_is_found_and_one_that_was_repeated_well_is_not()
 )
 def test_what_the_scheduler_says_is_told_apart(message: str, reason: Reason) -> None:
     assert finding(unschedulable=message, statuses=[]) == (reason, message)
-    assert view(pod(unschedulable=message), GPU).unscheduled_since == NOW
+    assert view(pod(unschedulable=message), GPU, NOW).unscheduled_since == NOW
+
+
+def test_a_pod_whose_node_does_not_set_it_up_is_said_after_a_while_and_not_before() -> None:
+    def found(seconds: float, **fields: Any) -> Reason | None:
+        seen = view(pod(setting_up=True, **fields), GPU, after(seconds)).finding
+        return seen.reason if seen else None
+
+    assert found(SETUP_PATIENCE_SECONDS - 1) is None
+    assert found(SETUP_PATIENCE_SECONDS) is Reason.SANDBOX_UNAVAILABLE
+    assert found(SETUP_PATIENCE_SECONDS, claims=("weights",)) is Reason.VOLUME_UNAVAILABLE
+    assert found(SETUP_PATIENCE_SECONDS, ready=True) is None
+    slow_pull = pod(statuses=[container(waiting=("ContainerCreating", ""))])
+    assert view(slow_pull, GPU, after(3600)).finding is None
+
+
+def test_a_volume_that_is_not_mounted_is_named_with_where_to_look() -> None:
+    found = view(pod(setting_up=True, claims=("weights",)), GPU, after(60)).finding
+    assert found is not None
+    assert "claim weights" in found.message
+    assert "kubectl -n team describe pod llama-1" in found.message
+
+
+def test_a_pod_that_is_being_set_up_is_looked_at_again_in_time() -> None:
+    seen = fleet([pod(setting_up=True)], "new", GPU, NOW)
+    assert setup_patience_left(seen, after(SETUP_PATIENCE_SECONDS - 5)) == 5
+    assert setup_patience_left(seen, after(SETUP_PATIENCE_SECONDS)) is None
+    assert setup_patience_left(fleet([pod()], "new", GPU, NOW), NOW) is None
 
 
 def test_a_message_of_any_length_is_cut() -> None:
@@ -111,7 +145,7 @@ def test_pods_on_their_way_out_do_not_count() -> None:
         pod("b", ready=True, leaving=True),
         pod("c", phase="Failed"),
     ]
-    assert [each.name for each in fleet(pods, "new", GPU).pods] == ["a"]
+    assert [each.name for each in fleet(pods, "new", GPU, NOW).pods] == ["a"]
 
 
 def test_the_gravest_finding_of_the_revision_in_force_wins() -> None:
@@ -120,10 +154,10 @@ def test_the_gravest_finding_of_the_revision_in_force_wins() -> None:
         pod("b", statuses=[container(waiting=("ErrImagePull", "no"))]),
         pod("c", revision="old", statuses=[container(ended={"exitCode": 1})]),
     ]
-    found = fleet(pods, "new", GPU).finding()
+    found = fleet(pods, "new", GPU, NOW).finding()
     assert found is not None
     assert found.reason is Reason.IMAGE_PULL_FAILED
-    assert fleet(pods, "newer", GPU).finding() is None
+    assert fleet(pods, "newer", GPU, NOW).finding() is None
 
 
 @pytest.mark.parametrize(
@@ -136,7 +170,7 @@ def test_the_gravest_finding_of_the_revision_in_force_wins() -> None:
     ],
 )
 def test_the_phase_of_a_start_is_put_in_words(fields: dict[str, Any], text: str) -> None:
-    assert fleet([pod(**fields)], "new", GPU).phase_text() == text
+    assert fleet([pod(**fields)], "new", GPU, NOW).phase_text() == text
 
 
 def deployment(type_: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:

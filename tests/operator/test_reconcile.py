@@ -13,6 +13,10 @@ from octavo_operator.kube import KubeError
 from octavo_operator.manifest import (
     DEPLOYMENT,
     LLM_DEPLOYMENT,
+    NETWORK_POLICY,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    POD_DISRUPTION_BUDGET,
     SERVICE,
     SERVICE_ACCOUNT,
     Manifest,
@@ -212,6 +216,105 @@ def test_a_refused_child_is_said_and_tried_again_while_the_others_go_on() -> Non
     assert world.condition("Degraded") == ("True", "ApplyFailed")
     assert "Service llama: exceeded quota" in world.status["conditions"][-1]["message"]
     assert "Deployment" in world.kube.kinds()
+
+
+def refused(kind: Any) -> Any:
+    refusal = KubeError(403, "Forbidden", "exceeded quota")
+    return lambda verb, asked, _name: refusal if (verb, asked) == ("apply", kind) else None
+
+
+def test_without_its_service_a_model_that_loaded_is_not_ready_and_has_no_url() -> None:
+    world = World()
+    world.kube.fault = refused(SERVICE)
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "ApplyFailed")
+    assert world.status["url"] == ""
+    world.kube.fault = lambda _verb, _kind, _name: None
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.status["url"]
+
+
+def test_a_service_of_somebody_else_makes_a_serving_model_unready() -> None:
+    world = running()
+    foreign = {"metadata": {"name": KEY.name, "namespace": KEY.namespace, "uid": "foreign"}}
+    world.kube.remove(SERVICE, KEY.namespace, KEY.name)
+    world.kube.put(SERVICE, foreign)
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "NameConflict")
+    assert world.status["url"] == ""
+
+
+@pytest.mark.parametrize("kind", [POD_DISRUPTION_BUDGET, NETWORK_POLICY])
+def test_another_child_that_is_refused_leaves_a_serving_model_ready(kind: Any) -> None:
+    world = running()
+    world.kube.remove(kind, KEY.namespace, KEY.name)
+    world.kube.fault = refused(kind)
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.status["url"]
+    assert world.condition("Degraded") == ("True", "ApplyFailed")
+
+
+def test_a_service_that_still_leads_to_the_pods_serves_though_an_update_is_refused() -> None:
+    world = running()
+    live = world.kube.live(SERVICE, KEY.namespace, KEY.name)
+    live["metadata"]["annotations"] = {"octavo.dev/manifest-hash": "of an older operator"}
+    world.kube.fault = refused(SERVICE)
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.condition("Degraded") == ("True", "ApplyFailed")
+    live["spec"]["selector"] = {"app": "another"}
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "ApplyFailed")
+
+
+def test_a_conflict_elsewhere_leaves_a_serving_model_ready() -> None:
+    world = running()
+    world.kube.live(SERVICE_ACCOUNT, KEY.namespace, KEY.name)["metadata"]["ownerReferences"] = []
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.condition("Degraded") == ("True", "NameConflict")
+
+
+def test_a_claim_of_one_node_places_the_pods_and_one_of_many_does_not() -> None:
+    world = World(model={"uri": "pvc://weights/llama"})
+    world.reconcile()
+    waiting = world.deployment["spec"]["template"]
+    where = {"name": "weights", "namespace": KEY.namespace}
+    world.kube.put(
+        PERSISTENT_VOLUME_CLAIM, {"metadata": where, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    )
+    world.reconcile()
+    assert world.deployment["spec"]["template"] == waiting
+    assert "podAffinity" in waiting["spec"]["affinity"]
+    world.kube.put(
+        PERSISTENT_VOLUME_CLAIM, {"metadata": where, "spec": {"accessModes": ["ReadWriteMany"]}}
+    )
+    world.reconcile()
+    assert "affinity" not in world.deployment["spec"]["template"]["spec"]
+    assert "delete" not in {verb for verb, _, _ in world.kube.writes}
+
+
+def test_a_pod_that_its_node_does_not_set_up_is_said_without_any_event() -> None:
+    world = World()
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
+    stuck = world.kube.live(POD, KEY.namespace, f"{KEY.name}-0")
+    stuck["status"]["conditions"].append(
+        {
+            "type": "PodReadyToStartContainers",
+            "status": "False",
+            "lastTransitionTime": "2026-05-04T12:00:00Z",
+        }
+    )
+    assert world.reconcile() == pytest.approx(20)
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    world.seconds += 20
+    assert world.reconcile() is None
+    assert world.condition("Degraded") == ("True", "SandboxUnavailable")
 
 
 @pytest.mark.parametrize("status", [0, 409, 429, 500, 503])

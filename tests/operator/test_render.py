@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from octavo_operator.manifest import Manifest
 from octavo_operator.render import Replacement, child_names, render
 from octavo_operator.render.service import url
 
-from .builders import KEY, UID, context
+from .builders import INSTALLATION, KEY, UID, context
 
 
 def by_kind(**fields: Any) -> dict[str, Manifest]:
@@ -117,6 +118,13 @@ def test_pods_reach_out_no_farther_than_their_model_needs(uri: str, ports: set[i
     assert {port["port"] for rule in egress for port in rule["ports"]} == ports
 
 
+def test_a_proxy_or_mirror_on_another_port_can_be_reached_where_the_installation_says_so() -> None:
+    installation = replace(INSTALLATION, download_ports=(443, 3128))
+    policy = by_kind(model={"uri": "hf://o/n"}, installation=installation)["NetworkPolicy"]
+    ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert ports == {53, 443, 3128}
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -159,4 +167,4 @@ def test_an_object_of_an_earlier_release_renders_as_it_did() -> None:
         hashlib.sha256(json.dumps(render(context(**fields)), sort_keys=True).encode()).hexdigest()
         for fields in ({}, written_then)
     ]
-    assert [digest[:12] for digest in hashes] == ["d55c3f6f24ce", "f0ab26b219f1"]
+    assert [digest[:12] for digest in hashes] == ["e4680283d583", "ed03aef1f94b"]

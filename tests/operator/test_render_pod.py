@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from octavo_operator.api.quantity import duration_seconds
+from octavo_operator.api.v1alpha1.pods import MAX_PROGRESS_DEADLINE
+from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.pod import pod_template, revision_of
 
 from .builders import INSTALLATION, KEY, context
@@ -92,6 +95,26 @@ def test_a_cache_of_one_node_keeps_the_replicas_on_it() -> None:
     assert "affinity" not in many
 
 
+def test_a_claim_that_one_node_mounts_keeps_the_replicas_on_it() -> None:
+    once = pod_spec(model={"uri": "pvc://claim/a"}, is_claim_of_one_node=True)
+    assert "podAffinity" in once["affinity"]
+    assert "affinity" not in pod_spec(model={"uri": "pvc://claim/a"})
+
+
+@pytest.mark.parametrize(
+    ("modes", "is_one"),
+    [
+        (["ReadWriteOnce"], True),
+        (["ReadWriteOncePod"], True),
+        (["ReadWriteMany"], False),
+        (["ReadOnlyMany"], False),
+        (["ReadWriteOnce", "ReadOnlyMany"], False),
+    ],
+)
+def test_a_claim_s_access_modes_say_how_many_nodes_mount_it(modes: list[str], is_one: bool) -> None:
+    assert is_of_one_node({"spec": {"accessModes": modes}}) is is_one
+
+
 def test_without_resources_the_defaults_hold_and_nothing_is_limited() -> None:
     (serve,) = pod_spec()["containers"]
     assert serve["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
@@ -112,10 +135,11 @@ def test_a_pod_may_drain_longer_than_its_requests_take() -> None:
     assert spec["terminationGracePeriodSeconds"] > timeout
 
 
-def test_the_startup_probe_lasts_as_long_as_the_progress_deadline() -> None:
-    (serve,) = pod_spec(rollout={"progressDeadline": "45m"})["containers"]
+def test_the_startup_probe_outlasts_every_progress_deadline() -> None:
+    (serve,) = pod_spec()["containers"]
     probe = serve["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] == 45 * 60
+    longest = duration_seconds(MAX_PROGRESS_DEADLINE)
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= longest
     assert {
         serve[name]["httpGet"]["port"]
         for name in ("startupProbe", "readinessProbe", "livenessProbe")
@@ -161,6 +185,7 @@ def test_the_revision_changes_with_what_the_pod_runs_and_with_nothing_else() -> 
     base = revision()
     assert revision(replicas=7) == base
     assert revision(rollout={"strategy": "Recreate"}) == base
+    assert revision(rollout={"progressDeadline": "45m"}) == base
     assert revision(autoscaling={"maxReplicas": 3}) == base
     assert revision(engine={"maxNumSeqs": 8}) != base
     assert revision(installation=replace(INSTALLATION, runtime_image="other:2")) != base

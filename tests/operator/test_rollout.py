@@ -17,7 +17,7 @@ IN_PLACE = Replacement("RollingUpdate", 0, 1)
 def rolling(*, waiting_for_gpu: bool = True) -> Fleet:
     new = pod("new-1", unschedulable=NO_GPU if waiting_for_gpu else "")
     old = [pod(f"old-{index}", revision="old", ready=True) for index in range(2)]
-    return fleet([new, *old], "new", GPU)
+    return fleet([new, *old], "new", GPU, NOW)
 
 
 def live(surge: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def test_and_then_goes_on_in_place() -> None:
 
 def test_once_in_place_it_stays_so_until_no_old_pod_is_left() -> None:
     assert decided(rolling(waiting_for_gpu=False), surge=0) == IN_PLACE
-    done = fleet([pod("new-1", ready=True), pod("new-2", ready=True)], "new", GPU)
+    done = fleet([pod("new-1", ready=True), pod("new-2", ready=True)], "new", GPU, NOW)
     assert decided(done, surge=0) == SURGE
 
 
@@ -55,7 +55,7 @@ def test_a_single_replica_is_never_stopped_for_a_pod_that_may_not_start() -> Non
 
 
 def test_a_start_without_old_pods_is_no_rollout() -> None:
-    starting = fleet([pod("new-1", unschedulable=NO_GPU)], "new", GPU)
+    starting = fleet([pod("new-1", unschedulable=NO_GPU)], "new", GPU, NOW)
     assert decided(starting, seconds=3600) == SURGE
 
 
@@ -69,6 +69,7 @@ def test_another_shortage_is_not_cured_by_stopping_pods() -> None:
         [pod("new-1", unschedulable="1 Insufficient cpu."), pod("old", revision="old", ready=True)],
         "new",
         GPU,
+        NOW,
     )
     assert decided(short, seconds=3600) == SURGE
     assert after(1) > NOW

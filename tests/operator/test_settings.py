@@ -27,6 +27,7 @@ def test_what_the_chart_sets_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         HEALTH_PORT="9999",
         LOG_LEVEL="DEBUG",
         NAMESPACE="octavo-system",
+        DOWNLOAD_PORTS="443,3128",
     )
     assert found.watch_namespaces == ("a", "b")
     assert found.image_pull_secrets == ("one", "two")
@@ -35,6 +36,7 @@ def test_what_the_chart_sets_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     installation = installation_of(found)
     assert installation.image_pull_policy == "Always"
     assert installation.operator_namespace == "octavo-system"
+    assert installation.download_ports == (443, 3128)
 
 
 def test_an_empty_value_of_the_chart_means_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,9 @@ def test_an_empty_value_of_the_chart_means_all_namespaces(monkeypatch: pytest.Mo
         {"LOG_LEVEL": "LOUD"},
         {"WORKERS": "0"},
         {"LOG_FORMAT": "xml"},
+        {"DOWNLOAD_PORTS": "0"},
+        {"DOWNLOAD_PORTS": ""},
+        {"LEASE_NAME": ""},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )

@@ -35,12 +35,13 @@ def status(
     replicas: int = 1,
     desired: int | None = None,
     problem: Finding | None = None,
+    service_problem: Finding | None = None,
     deadline: bool = False,
     view: AutoscalingView = OFF,
     **fields: Any,
 ) -> dict[str, Any]:
     live = resource(generation=generation) | ({"status": before} if before else {})
-    seen = fleet(pods, "new", GPU)
+    seen = fleet(pods, "new", GPU, NOW)
     return compute_status(
         Observation(
             key=KEY,
@@ -50,6 +51,7 @@ def status(
             desired_replicas=replicas if desired is None else desired,
             autoscaling=view,
             problem=problem or seen.finding(),
+            service_problem=service_problem,
             is_deadline_exceeded=deadline,
             settled=settlement(live),
         ),
@@ -186,6 +188,16 @@ def test_a_problem_of_the_children_is_degraded_even_while_pods_answer(problem: R
     assert found["Degraded"] == ("True", problem.value)
 
 
+@pytest.mark.parametrize("reason", [Reason.NAME_CONFLICT, Reason.APPLY_FAILED])
+def test_pods_that_no_service_leads_to_are_not_ready_and_have_no_url(reason: Reason) -> None:
+    problem = Finding(reason, "Service llama: why")
+    found = status(ready(1), problem=problem, service_problem=problem)
+    assert told(found)["Ready"] == ("False", reason.value)
+    assert "Service llama: why" in found["conditions"][0]["message"]
+    assert found["url"] == ""
+    assert told(found)["ModelAvailable"] == ("True", "ModelLoaded")
+
+
 def test_the_time_of_a_transition_changes_with_the_status_alone() -> None:
     first = status([])
     second = status([pod()], before=first, now=after(60))
@@ -234,7 +246,7 @@ def test_an_unreadable_spec_keeps_the_counts_of_what_still_runs() -> None:
 def news_of(pods: list[dict[str, Any]], before: dict[str, Any] | None) -> list[tuple[str, bool]]:
     live = resource() | ({"status": before} if before else {})
     conditions = condition_set(live, NOW)
-    seen = fleet(pods, "new", GPU)
+    seen = fleet(pods, "new", GPU, NOW)
     compute_status(
         Observation(KEY, 1, spec(), seen, 1, OFF, seen.finding(), settled=settlement(live)),
         conditions,

@@ -67,6 +67,8 @@ def test_a_uri_that_could_leave_its_place_is_refused(uri: str) -> None:
         ({"resources": {"gpu": 2}}, "resources.gpu"),
         ({"resources": {"memory": "lots"}}, "resources.memory"),
         ({"rollout": {"drainTimeout": "soon"}}, "rollout.drainTimeout"),
+        ({"rollout": {"progressDeadline": "0s"}}, "rollout.progressDeadline"),
+        ({"rollout": {"progressDeadline": "24h1s"}}, "rollout.progressDeadline"),
         ({"model": {"uri": "builtin://demo", "servedNames": ["--host"]}}, "model.servedNames"),
         ({"auth": {"secretRef": {"name": "../x"}}}, "auth.secretRef.name"),
     ],

@@ -31,7 +31,7 @@ class ConditionStatus(StrEnum):
 CONDITION_MEANINGS: dict[ConditionType, str] = {
     ConditionType.READY: (
         "True: at least as many pods of the current revision answer as the spec asks for "
-        "(`replicas`, or `autoscaling.minReplicas`)."
+        "(`replicas`, or `autoscaling.minReplicas`), and the Service of `status.url` leads to them."
     ),
     ConditionType.MODEL_AVAILABLE: (
         "True: a pod of the current revision has loaded the model. Unknown: none has finished "
@@ -172,8 +172,14 @@ class Reason(StrEnum):
     VOLUME_UNAVAILABLE = (
         "VolumeUnavailable",
         "The model cache or the claim of `pvc://` does not exist, is not bound or cannot be mounted.",
-        "kube-scheduler",
-        "Check the claim, its storage class and its access mode.",
+        "kube-scheduler, or the operator from the kubelet's PodReadyToStartContainers",
+        "Check the claim, its storage class, its access mode; the pod's Events tell a failed mount.",
+    )
+    SANDBOX_UNAVAILABLE = (
+        "SandboxUnavailable",
+        "A node has had a pod for some time and cannot give it network, runtime class or volumes.",
+        "operator, from the kubelet's PodReadyToStartContainers",
+        "Read the pod's Events (`kubectl describe pod`); check `scheduling.runtimeClassName`.",
     )
     UNSCHEDULABLE = (
         "Unschedulable",
@@ -201,7 +207,7 @@ class Reason(StrEnum):
     )
     PROGRESS_DEADLINE_EXCEEDED = (
         "ProgressDeadlineExceeded",
-        "The rollout made no progress for `rollout.progressDeadline`.",
+        "The rollout made no progress for `rollout.progressDeadline`; the pods go on trying.",
         "kube-controller-manager",
         "See `Degraded` for the cause; raise the deadline for models that load longer.",
     )
@@ -235,7 +241,7 @@ class Reason(StrEnum):
         "DownloadFailed",
         "The model could not be downloaded; the pod tries again.",
         "runtime",
-        "Check the network, the proxy and the hub.",
+        "Check the network, the hub and the proxy; its port must be in `runtime.downloadPorts`.",
     )
     OUT_OF_MEMORY = (
         "OutOfMemory",

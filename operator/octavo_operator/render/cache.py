@@ -1,4 +1,5 @@
-"""The model cache: one volume for all replicas and all pods to come."""
+"""Where models lie in the cluster: the model cache, one volume for all replicas and all pods to come,
+and what a claim of the user's own says about the nodes that can mount it."""
 
 from __future__ import annotations
 
@@ -12,6 +13,15 @@ from octavo_operator.render.metadata import child
 def claim(context: RenderContext) -> str:
     """The claim's name."""
     return f"{context.name}-models"
+
+
+def is_of_one_node(live: Manifest | None) -> bool:
+    """Whether only one node at a time can mount this claim. One that does not exist yet counts as
+    such, because most are: when it appears, the pods that wait for it need not be made anew."""
+    if live is None:
+        return True
+    modes = set(live["spec"].get("accessModes", ()))
+    return not modes & {"ReadWriteMany", "ReadOnlyMany"}
 
 
 def model_cache(context: RenderContext) -> Manifest | None:

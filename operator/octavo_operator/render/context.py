@@ -18,6 +18,8 @@ class Installation:
     image_pull_secrets: tuple[str, ...]
     operator_namespace: str
     monitoring_namespaces: tuple[str, ...]
+    download_ports: tuple[int, ...]
+    """TCP ports that `hf://` downloads may reach: the hub's, a mirror's, a proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class RenderContext:
     installation: Installation
     replicas: int
     replacement: Replacement
+    is_claim_of_one_node: bool = False
+    """Whether one node at a time can mount the claim that `pvc://` names."""
 
     @property
     def name(self) -> str:

@@ -22,9 +22,7 @@ def deployment(context: RenderContext) -> Manifest:
         spec={
             "replicas": context.replicas,
             "revisionHistoryLimit": _REVISION_HISTORY,
-            "progressDeadlineSeconds": max(
-                1, duration_seconds(context.spec.rollout.progress_deadline)
-            ),
+            "progressDeadlineSeconds": duration_seconds(context.spec.rollout.progress_deadline),
             "selector": {"matchLabels": selector(context.name)},
             "strategy": _strategy(context.replacement),
             "template": pod_template(context),

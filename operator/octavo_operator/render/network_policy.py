@@ -7,6 +7,7 @@ Kubernetes always admits. Out: names (DNS), and what the download needs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from octavo_operator.api.v1alpha1 import ModelSpec
@@ -15,7 +16,6 @@ from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import HTTP_PORT, OPS_PORT, child, selector
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
-_HTTPS_PORT = 443
 _DNS_PORT = 53
 
 
@@ -50,16 +50,16 @@ def network_policy(context: RenderContext) -> Manifest:
                     "ports": [_tcp(OPS_PORT)],
                 },
             ],
-            "egress": _egress(context.spec.model),
+            "egress": _egress(context.spec.model, context.installation.download_ports),
         },
     )
 
 
-def _egress(model: ModelSpec) -> list[dict[str, Any]]:
+def _egress(model: ModelSpec, download_ports: Sequence[int]) -> list[dict[str, Any]]:
     dns: dict[str, Any] = {"ports": [{"port": _DNS_PORT, "protocol": "UDP"}, _tcp(_DNS_PORT)]}
     match model.scheme:
         case "hf":
-            return [dns, {"ports": [_tcp(_HTTPS_PORT)]}]
+            return [dns, {"ports": [_tcp(port) for port in download_ports]}]
         case "s3":
             # Object stores inside a cluster listen wherever they like.
             return [dns, {"ports": [{"port": 1, "endPort": 65535, "protocol": "TCP"}]}]

@@ -33,6 +33,7 @@ FETCH_CONTAINER = "fetch"
 USER_ID = 65532
 _TERMINATION_MARGIN_SECONDS = 30
 _STARTUP_PERIOD_SECONDS = 1
+_STARTUP_SECONDS = 24 * 3600
 _DEFAULT_CPU = "500m"
 _DEFAULT_MEMORY = "1Gi"
 _FETCH_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}}
@@ -99,7 +100,7 @@ def _pod_spec(context: RenderContext) -> dict[str, Any]:
         pod["imagePullSecrets"] = [
             {"name": name} for name in context.installation.image_pull_secrets
         ]
-    if spec.model.cache and spec.model.cache.access_mode is AccessMode.READ_WRITE_ONCE:
+    if _needs_one_node(context):
         pod["affinity"] = _one_node(context)
     if scheduling.node_selector:
         pod["nodeSelector"] = dict(scheduling.node_selector)
@@ -132,7 +133,7 @@ def _serve_container(context: RenderContext) -> dict[str, Any]:
             {"name": "ops", "containerPort": OPS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(spec.resources),
-        **_probes(duration_seconds(spec.rollout.progress_deadline)),
+        **_probes(),
     }
     if spec.model.is_downloaded:
         # The fetching container did it all: serving asks no hub, so it needs no credentials.
@@ -181,8 +182,10 @@ def _container(
     }
 
 
-def _probes(progress_deadline_seconds: int) -> dict[str, Any]:
-    """Start-up is asked every second, so that a ready pod serves at once, for as long as allowed."""
+def _probes() -> dict[str, Any]:
+    """Start-up is asked every second, so that a ready pod serves at once, and for a day, the longest
+    `rollout.progressDeadline`. The deadline itself is the Deployment's: in the template a change of it
+    would start every pod anew, and a model that loads slowly would never come to its end."""
 
     def get(path: str) -> dict[str, Any]:
         return {"httpGet": {"path": path, "port": "ops"}}
@@ -192,7 +195,7 @@ def _probes(progress_deadline_seconds: int) -> dict[str, Any]:
             **get("/startupz"),
             "periodSeconds": _STARTUP_PERIOD_SECONDS,
             "timeoutSeconds": 5,
-            "failureThreshold": max(1, progress_deadline_seconds // _STARTUP_PERIOD_SECONDS),
+            "failureThreshold": _STARTUP_SECONDS // _STARTUP_PERIOD_SECONDS,
         },
         "readinessProbe": {
             **get("/readyz"),
@@ -248,6 +251,13 @@ def _volumes(context: RenderContext) -> list[dict[str, Any]]:
             }
         )
     return volumes
+
+
+def _needs_one_node(context: RenderContext) -> bool:
+    model = context.spec.model
+    if model.scheme == "pvc":
+        return context.is_claim_of_one_node
+    return model.cache is not None and model.cache.access_mode is AccessMode.READ_WRITE_ONCE
 
 
 def _one_node(context: RenderContext) -> dict[str, Any]:

@@ -154,6 +154,17 @@ def test_a_name_that_no_service_could_have_is_refused(
         ({"resources": {"memory": "lots"}}, "spec.resources.memory", "must be a quantity"),
         ({"rollout": {"drainTimeout": "soon"}}, "spec.rollout.drainTimeout", "must be a duration"),
         (
+            {"rollout": {"progressDeadline": "0s"}},
+            "spec.rollout.progressDeadline",
+            "from 30s to 24h",
+        ),
+        ({"rollout": {"progressDeadline": "2d"}}, "spec.rollout.progressDeadline", "a duration"),
+        (
+            {"rollout": {"progressDeadline": "25h"}},
+            "spec.rollout.progressDeadline",
+            "from 30s to 24h",
+        ),
+        (
             {"scheduling": {"nodeSelector": {"a b": "c"}}},
             "spec.scheduling.nodeSelector",
             "not a label key",

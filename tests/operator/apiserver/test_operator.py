@@ -250,6 +250,25 @@ def test_what_belongs_to_somebody_else_is_not_taken_over(cluster: Cluster) -> No
     assert live["metadata"]["resourceVersion"] == foreign["metadata"]["resourceVersion"]
 
 
+def test_a_service_that_a_quota_refuses_makes_pods_that_answer_unready(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    quotas = f"/api/v1/namespaces/{cluster.namespace}/resourcequotas"
+    none = {"services": "0"}
+    cluster.admin.create(quotas, {"metadata": {"name": "q"}, "spec": {"hard": none}})
+    # What the controller of quotas would write, and the admission of objects reads.
+    answer = cluster.admin.merge(f"{quotas}/q/status", {"status": {"hard": none, "used": none}})
+    assert answer.status == 200, answer.message
+    process = OperatorProcess(control_plane, cluster.namespace, tmp_path / "operator.log")
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children(ORDINARY - {"Service"})
+    cluster.add_pod("llama-1", READY)
+    wait_until(lambda: cluster.condition("ModelAvailable") == ("True", "ModelLoaded"))
+    assert cluster.condition("Ready") == ("False", "ApplyFailed")
+    assert cluster.status()["url"] == ""
+    assert process.stop() == 0
+
+
 def test_a_restarted_operator_changes_nothing(
     control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -307,6 +326,35 @@ def test_of_two_replicas_one_acts_and_the_other_takes_over(
     wait_until(lambda: set(cluster.children("second")) == ORDINARY)
     assert time.monotonic() - killed_at < 10
     assert two.stop() == 0
+
+
+def test_two_releases_in_one_namespace_act_side_by_side(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    names = ("octavo-operator", "second-octavo-operator")
+    processes = [
+        OperatorProcess(
+            control_plane,
+            cluster.namespace,
+            tmp_path / f"{name}.log",
+            lease_name=name,
+            identity=f"{name}-pod",
+            pod_uid=f"uid-of-{name}",
+        )
+        for name in names
+    ]
+    for process in processes:
+        wait_until(lambda process=process: '"leading"' in process.text())
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases"
+    for name in names:
+        lease = cluster.admin.get(f"{leases}/{name}") or {}
+        (owner,) = lease["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == (
+            "Pod",
+            f"{name}-pod",
+            f"uid-of-{name}",
+        )
+    assert [process.stop() for process in processes] == [0, 0]
 
 
 class PrometheusStub:

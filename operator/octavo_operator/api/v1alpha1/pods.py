@@ -5,10 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 
-from octavo_operator.api.quantity import Duration, Quantity
-from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName
+from octavo_operator.api.quantity import Duration, Quantity, duration_seconds
+from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName, cel, rules
+
+MIN_PROGRESS_DEADLINE = "30s"
+MAX_PROGRESS_DEADLINE = "24h"
+_DEADLINE_HELP = f"must be from {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}"
 
 _LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
@@ -96,6 +100,17 @@ class RolloutStrategy(StrEnum):
 class RolloutSpec(ApiModel):
     """How changes reach the pods."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                f"duration(self.progressDeadline) >= duration('{MIN_PROGRESS_DEADLINE}') && "
+                f"duration(self.progressDeadline) <= duration('{MAX_PROGRESS_DEADLINE}')",
+                _DEADLINE_HELP,
+                "progressDeadline",
+            )
+        )
+    )
+
     strategy: RolloutStrategy = Field(
         default=RolloutStrategy.AUTO,
         description="RollingUpdate adds a new pod before it takes an old one away. Recreate stops "
@@ -106,5 +121,15 @@ class RolloutSpec(ApiModel):
         default="5m", description="How long a leaving pod may finish its requests."
     )
     progress_deadline: Duration = Field(
-        default="30m", description="How long a pod may take to become ready."
+        default="30m",
+        description="How long a rollout may go without a pod becoming ready before it counts as "
+        f"failed; {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}.",
     )
+
+    @field_validator("progress_deadline")
+    @classmethod
+    def _within_bounds(cls, text: str) -> str:
+        low, high = map(duration_seconds, (MIN_PROGRESS_DEADLINE, MAX_PROGRESS_DEADLINE))
+        if not low <= duration_seconds(text) <= high:
+            raise ValueError(f"{text!r} {_DEADLINE_HELP}")
+        return text
