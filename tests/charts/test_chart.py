@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from octavo_operator import smoke
 from octavo_operator.rbac import NAMESPACED_RULES, OWN_NAMESPACE_RULES, Rule
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,10 +189,76 @@ def test_crd_can_be_kept_removed_or_left_to_somebody_else() -> None:
 )
 def test_network_policy_lets_the_operator_reach_prometheus(url: str, port: int) -> None:
     (policy,) = of_kind(render(f"prometheus.url={url}"), "NetworkPolicy")
-    ports = {rule["port"] for block in policy["spec"]["egress"] for rule in block["ports"]}
-    assert ports == {53, 443, 6443, port}
+    anywhere = [block for block in policy["spec"]["egress"] if "to" not in block]
+    ports = {rule["port"] for block in anywhere for rule in block["ports"]}
+    assert ports == {53, 443, 6443, 8443, 16443, port}
     (inbound,) = policy["spec"]["ingress"]
     assert [rule["port"] for rule in inbound["ports"]] == ["health"]
+
+
+@pytest.mark.parametrize(
+    ("url", "namespace"),
+    [
+        ("http://prometheus-server.monitoring", "monitoring"),
+        ("http://prometheus.observe.svc.cluster.local:9090/prefix", "observe"),
+        ("http://prometheus:80", "octavo-system"),
+    ],
+)
+def test_network_policy_lets_the_operator_reach_prometheus_behind_its_service(
+    url: str, namespace: str
+) -> None:
+    """Where a policy is compared with the pod's port, that of the Service opens nothing."""
+    (policy,) = of_kind(render(f"prometheus.url={url}"), "NetworkPolicy")
+    (within,) = [block for block in policy["spec"]["egress"] if "to" in block]
+    (peer,) = within["to"]
+    assert peer == {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    }
+    assert within["ports"] == [{"port": 1, "endPort": 65535, "protocol": "TCP"}]
+
+
+def test_network_policy_lets_the_operator_reach_an_api_server_on_the_ports_that_are_given() -> None:
+    (policy,) = of_kind(render("networkPolicy.apiServerPorts={12345}"), "NetworkPolicy")
+    ports = {rule["port"] for block in policy["spec"]["egress"] for rule in block["ports"]}
+    assert ports == {53, 12345}
+
+
+def test_releases_have_a_lease_each_that_goes_with_the_pod_that_holds_it() -> None:
+    names = set()
+    for release in ("octavo", "team-b"):
+        done = helm("template", release, str(CHART), "--namespace", "octavo-system")
+        objects = [document for document in yaml.safe_load_all(done.stdout) if document]
+        names.add(environment(objects)["OCTAVO_OPERATOR_LEASE_NAME"])
+        _, container = operator(objects)
+        (uid,) = [item for item in container["env"] if item["name"] == "OCTAVO_OPERATOR_POD_UID"]
+        assert uid["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+    assert names == {"octavo-operator", "team-b-octavo-operator"}
+
+
+def test_ports_of_downloads_reach_the_operator() -> None:
+    assert environment(render())["OCTAVO_OPERATOR_DOWNLOAD_PORTS"] == "443"
+    objects = render("runtime.downloadPorts={443,3128}")
+    assert environment(objects)["OCTAVO_OPERATOR_DOWNLOAD_PORTS"] == "443,3128"
+
+
+def test_helm_test_runs_what_the_operator_s_image_has_against_the_operator_s_service() -> None:
+    objects = render("watchNamespaces={a,b}")
+    (pod,) = of_kind(objects, "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod["spec"]["containers"]
+    own, own_container = operator(objects)
+    assert container["image"] == own_container["image"]
+    assert container["command"] == ["python", "-m", smoke.__name__]
+    url, *namespaces = container["args"]
+    (service,) = of_kind(objects, "Service")
+    (port,) = service["spec"]["ports"]
+    assert url == f"http://{service['metadata']['name']}.octavo-system.svc:{port['port']}"
+    assert namespaces == ["--namespace=a", "--namespace=b"]
+    # What selects the operator's pods must not select this one.
+    assert not service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert pod["spec"]["securityContext"] == own["securityContext"]
+    assert container["securityContext"] == own_container["securityContext"]
+    assert pod["spec"]["serviceAccountName"] == own["serviceAccountName"]
 
 
 def test_selectors_meet_the_pods() -> None:
@@ -244,6 +311,8 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
         ("watchNamespaces={Team_A}", "/watchNamespaces/0"),
         ("logLevel=loud", "/logLevel"),
         ("crds.keep=maybe", "/crds/keep"),
+        ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
+        ("runtime.downloadPorts={https}", "/runtime/downloadPorts/0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:

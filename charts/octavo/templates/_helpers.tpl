@@ -51,3 +51,11 @@ app.kubernetes.io/part-of: octavo
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) -}}
 {{- if $port -}}{{ $port }}{{- else if eq $url.scheme "https" -}}443{{- else -}}80{{- end -}}
 {{- end -}}
+
+{{/* The namespace that prometheus.url names as a Service (service[.namespace[.svc…]]), for the egress rule.
+     For a host outside the cluster it is hardly ever a namespace that exists, and so opens nothing. */}}
+{{- define "octavo.prometheusNamespace" -}}
+{{- $host := regexReplaceAll ":[0-9]+$" (urlParse .Values.prometheus.url).host "" -}}
+{{- $parts := splitList "." $host -}}
+{{- if eq (len $parts) 1 -}}{{ .Release.Namespace }}{{- else -}}{{ index $parts 1 }}{{- end -}}
+{{- end -}}
