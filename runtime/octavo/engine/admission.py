@@ -13,6 +13,8 @@ from octavo.engine.block_manager import BlockManager
 from octavo.engine.sequence import Sequence
 from octavo.engine.siblings import SiblingGroup
 
+_NAMED_AT_ONCE = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -91,22 +93,24 @@ def _sibling_start(
 
 def _longest_prefix(sequence: Sequence, blocks: BlockManager) -> Start:
     """The longest prefix of full blocks that the cache holds, without the last known token."""
+    size = blocks.block_size
+    num_usable = (sequence.num_tokens - 1) // size
     found: list[int] = []
-    for index in range((sequence.num_tokens - 1) // blocks.block_size):
-        name = block_name(sequence, index, blocks.block_size)
-        block = blocks.find_block(name)
-        if block is None:
-            return Start(len(found) * blocks.block_size, shared=tuple(found), missing=name)
-        found.append(block)
-    return Start(len(found) * blocks.block_size, shared=tuple(found))
+    while len(found) < num_usable:
+        # Not all names at once: a prompt that hits nothing, or has to wait, needs the first one only.
+        count = min(num_usable, len(found) + _NAMED_AT_ONCE)
+        for name in block_names(sequence, len(found), count, size):
+            block = blocks.find_block(name)
+            if block is None:
+                return Start(len(found) * size, shared=tuple(found), missing=name)
+            found.append(block)
+    return Start(len(found) * size, shared=tuple(found))
 
 
 def _last_window(sequence: Sequence, blocks: BlockManager, sliding_window: int) -> Start:
     """The longest prefix whose last window of blocks the cache holds: what came before, no query sees."""
     size = blocks.block_size
-    names = [
-        block_name(sequence, index, size) for index in range((sequence.num_tokens - 1) // size)
-    ]
+    names = block_names(sequence, 0, (sequence.num_tokens - 1) // size, size)
     found: list[int] = []  # from the end on
     end = index = len(names)
     while index > blocks.num_passed(end * size, sliding_window):
@@ -121,9 +125,9 @@ def _last_window(sequence: Sequence, blocks: BlockManager, sliding_window: int) 
     return Start(end * size, index, tuple(reversed(found)), missing=missing)
 
 
-def block_name(sequence: Sequence, index: int, block_size: int) -> bytes:
-    """The name of the sequence's `index`-th block; the names before it must have been asked for."""
+def block_names(sequence: Sequence, first: int, stop: int, block_size: int) -> list[bytes]:
+    """The names of the sequence's blocks from `first` up to `stop`, all of whose tokens are known."""
     names = sequence.block_names
-    if index < len(names):
-        return names[index]
-    return names.append(sequence.tokens(index * block_size, (index + 1) * block_size))
+    if len(names) < stop:
+        names.extend(sequence.tokens(len(names) * block_size, stop * block_size), block_size)
+    return names.between(first, stop)

@@ -139,11 +139,13 @@ class BlockManager:
         """The block whose content was registered under `name` (see `prefix_cache`)."""
         return self._pool.find(name)
 
-    def register_block(self, sequence_id: int, index: int, name: bytes) -> None:
-        """Makes the `index`-th block of the sequence findable: it is full, and computed. One that was
-        dropped is not."""
-        if index >= self.num_dropped(sequence_id):
-            self._pool.register(self._tables[sequence_id][index], name)
+    def register_blocks(self, sequence_id: int, first: int, names: Sequence[bytes]) -> None:
+        """Makes the blocks of the sequence's table from index `first` on findable: they are full, and
+        computed. Those that were dropped are not."""
+        skipped = max(self.num_dropped(sequence_id) - first, 0)
+        table, register = self._tables[sequence_id], self._pool.register
+        for block, name in zip(table[first + skipped :], names[skipped:], strict=False):
+            register(block, name)
 
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless every block is free, cached or owned, and reference counts sum up."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from octavo.engine.admission import Start, block_name
+from octavo.engine.admission import Start, block_names
 from octavo.engine.block_manager import BlockManager
 from octavo.engine.prefixes_in_flight import PrefixesInFlight
 from octavo.engine.sequence import Sequence
@@ -59,12 +59,12 @@ class BlockUpkeep:
 
     def _register(self, sequence: Sequence) -> None:
         """All that are full and computed."""
-        size = self._blocks.block_size
+        size, first = self._blocks.block_size, sequence.num_registered_blocks
         num_full = sequence.num_computed_tokens // size
-        for index in range(sequence.num_registered_blocks, num_full):
-            name = block_name(sequence, index, size)
-            self._blocks.register_block(sequence.sequence_id, index, name)
-        sequence.num_registered_blocks = num_full
+        if num_full > first:
+            names = block_names(sequence, first, num_full, size)
+            self._blocks.register_blocks(sequence.sequence_id, first, names)
+            sequence.num_registered_blocks = num_full
 
     def _look_ahead(self, sequence: Sequence) -> None:
         """Sets when there is something to do next, and says what the sequence computes next."""
@@ -72,7 +72,8 @@ class BlockUpkeep:
         settles_at = sys.maxsize
         if self._uses_prefix_cache and (index + 1) * size <= sequence.num_prompt_tokens:
             settles_at = (index + 1) * size
-            self.prefixes.announce(sequence, block_name(sequence, index, size))
+            (name,) = block_names(sequence, index, index + 1, size)
+            self.prefixes.announce(sequence, name)
         else:
             self.prefixes.withdraw(sequence)
         if self._window is not None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import pack
 
-import msgspec
-
-_encode = msgspec.msgpack.Encoder().encode  # one length-prefixed form per list, faster than array()
+_TOKEN_BYTES = 4
 
 
 class BlockNames:
@@ -32,15 +31,19 @@ class BlockNames:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: int) -> bytes:
-        return self._names[index]
+    def between(self, first: int, stop: int) -> list[bytes]:
+        """Of these blocks, which were named."""
+        return self._names[first:stop]
 
-    def append(self, token_ids: Sequence[int]) -> bytes:
-        """Names the next block, which holds `token_ids`."""
-        parent = self._names[-1] if self._names else self._root
-        name = sha256(parent + _encode(token_ids)).digest()
-        self._names.append(name)
-        return name
+    def extend(self, token_ids: Sequence[int], block_size: int) -> None:
+        """Names the next blocks, which hold `token_ids`; `block_size` tokens each."""
+        names = self._names
+        name = names[-1] if names else self._root
+        content = pack(f"<{len(token_ids)}i", *token_ids)
+        width = block_size * _TOKEN_BYTES
+        for start in range(0, len(content), width):
+            name = sha256(name + content[start : start + width]).digest()
+            names.append(name)
 
     def inherit(self, other: BlockNames, count: int) -> None:
         """Takes over the first `count` names of a sequence that begins alike, if it has more of them."""

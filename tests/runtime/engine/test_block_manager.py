@@ -53,8 +53,7 @@ def test_held_blocks_need_no_free_ones_and_cached_ones_do() -> None:
     blocks.allocate(1, 12)
     assert blocks.can_start(4, blocks.block_table(1), spare=0)
     assert not blocks.can_start(4, blocks.block_table(1), spare=1)
-    for index in range(3):
-        blocks.register_block(1, index, bytes([index]))
+    blocks.register_blocks(1, 0, [b"a", b"b", b"c"])
     cached = list(blocks.block_table(1))
     blocks.free(1)
     blocks.allocate(2, 4)

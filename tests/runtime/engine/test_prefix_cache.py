@@ -41,6 +41,12 @@ def cached(core: EngineCore, prompt: list[int], salt: str | None = None) -> int:
     return outputs[0].num_cached_tokens
 
 
+def names_of(token_ids: list[int], salt: str | None = None) -> list[bytes]:
+    chain = BlockNames(salt)
+    chain.extend(token_ids, 4)
+    return chain.between(0, len(chain))
+
+
 def test_a_prompt_that_comes_again_is_found_but_for_its_last_tokens() -> None:
     core = make_core()
     assert cached(core, PROMPT) == 0
@@ -118,29 +124,34 @@ def test_the_oldest_chain_goes_first_and_its_end_before_its_begin() -> None:
     run(core, young, max_tokens=1)  # two full blocks of each are cached, four are free
     run(core, [39] * 20, max_tokens=1)  # needs one more than that
     blocks = core._scheduler._blocks
-    old_names, young_names = BlockNames(), BlockNames()
-    assert blocks.find_block(old_names.append(old[:4])) is not None
-    assert blocks.find_block(old_names.append(old[4:8])) is None
-    assert blocks.find_block(young_names.append(young[:4])) is not None
-    assert blocks.find_block(young_names.append(young[4:8])) is not None
+    assert [blocks.find_block(name) is None for name in names_of(old[:8])] == [False, True]
+    assert [blocks.find_block(name) is None for name in names_of(young[:8])] == [False, False]
 
 
 def test_a_block_is_named_by_all_before_it() -> None:
-    def names(*parts: list[int], salt: str | None = None) -> list[bytes]:
-        chain = BlockNames(salt)
-        return [chain.append(part) for part in parts]
+    tokens = list(range(8))
+    assert len(set(names_of(tokens))) == 2
+    assert names_of(tokens) == names_of(tokens)
+    assert names_of(tokens)[1] != names_of([9, *tokens[1:]])[1]
+    assert names_of(tokens)[0] == names_of([*tokens[:4], 9, 9, 9, 9])[0]
+    assert names_of(tokens)[0] != names_of(tokens, salt="")[0]
+    assert names_of([1, 2, 3, 4]) != names_of([2, 1, 3, 4])
+    assert names_of([256, 0, 0, 0]) != names_of([0, 1, 0, 0])
 
-    assert names([1, 2], [3, 4]) == names([1, 2], [3, 4])
-    assert names([1, 2], [3, 4])[1] != names([1, 9], [3, 4])[1]
-    assert names([1, 2])[0] != names([1, 2], salt="")[0]
-    assert names([1, 2])[0] != names([2, 1])[0]
+
+def test_names_do_not_depend_on_how_many_are_made_at_once() -> None:
+    chain = BlockNames("salt")
+    chain.extend(range(4), 4)
+    chain.extend(range(4, 16), 4)
+    assert chain.between(0, 4) == names_of(list(range(16)), "salt")
+    assert chain.between(1, 3) == names_of(list(range(16)), "salt")[1:3]
 
 
 def test_a_cached_block_that_is_found_again_survives_the_next_eviction() -> None:
     blocks = BlockManager(num_blocks=3, block_size=4)
     for name in (b"a", b"b", b"c"):
         blocks.allocate(ord(name), 4)
-        blocks.register_block(ord(name), 0, name)
+        blocks.register_blocks(ord(name), 0, [name])
     for name in (b"a", b"b", b"c"):
         blocks.free(ord(name))
     found = blocks.find_block(b"a")

@@ -109,7 +109,9 @@ def test_the_last_window_is_enough_to_go_on_from() -> None:
     run(scheduler, 2)
     scheduler.add(make_sequence(1, [40] * 16, max_output_tokens=1))  # evicts what was dropped first
     run(scheduler)
-    assert scheduler._blocks.find_block(BlockNames().append(prompt[:4])) is None
+    names = BlockNames()
+    names.extend(prompt[:4], BLOCK_SIZE)
+    assert scheduler._blocks.find_block(names.between(0, 1)[0]) is None
     scheduler.add(make_sequence(2, prompt, max_output_tokens=1))
     assert run(scheduler) == {2: 2}
 
