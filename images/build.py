@@ -43,7 +43,7 @@ class Options:
 
 def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
     """Returns the options of a command line; argparse ends the program on a wrong one."""
-    parser = argparse.ArgumentParser(prog="python -m images.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog=".venv/bin/python -m images.build", description=__doc__)
     names = [image.value for image in ImageName]
     parser.add_argument("images", nargs="*", metavar="{operator,runtime}", help="default: both")
     parser.add_argument(

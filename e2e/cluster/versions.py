@@ -43,8 +43,13 @@ PAUSE_IMAGE_TAGS = ("3.10", "3.10.2")
 PUBLISHED_NODE_IMAGE = (
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"
 )
-PUBLISHED_REGISTRY_IMAGE = "registry:3.0.0"
-PUBLISHED_PROMETHEUS_IMAGE = "prom/prometheus:v3.15.0"
+PUBLISHED_REGISTRY_IMAGE = (
+    "registry:3.0.0@sha256:6c5666b861f3505b116bb9aa9b25175e71210414bd010d92035ff64018f9457e"
+)
+PUBLISHED_PROMETHEUS_IMAGE = (
+    "prom/prometheus:v3.15.0"
+    "@sha256:efd719c99d83b060d9daefdcf00360461adf279f45ef5391f8d111892118753e"
+)
 
 # The last Debian whose systemd still starts on cgroup v1.
 NODE_DEBIAN_SUITE = "bookworm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -30,8 +31,23 @@ def test_kubernetes_parts_are_all_of_one_release() -> None:
     assert set(replaced) == {versions.KUBERNETES.removeprefix("v1.")}
 
 
-def test_published_node_image_is_named_by_digest() -> None:
-    assert re.search(r"@sha256:[0-9a-f]{64}$", versions.PUBLISHED_NODE_IMAGE)
+@pytest.mark.parametrize(
+    "image",
+    [
+        versions.PUBLISHED_NODE_IMAGE,
+        versions.PUBLISHED_REGISTRY_IMAGE,
+        versions.PUBLISHED_PROMETHEUS_IMAGE,
+    ],
+)
+def test_published_images_are_named_by_digest(image: str) -> None:
+    assert re.search(r"@sha256:[0-9a-f]{64}$", image)
+
+
+def test_the_workflow_names_its_actions_by_commit() -> None:
+    workflows = Path(__file__).parents[2] / ".github/workflows"
+    used = re.findall(r"uses: *(\S+)", "".join(p.read_text() for p in workflows.glob("*.yml")))
+    assert used
+    assert [action for action in used if not re.search(r"@[0-9a-f]{40}$", action)] == []
 
 
 def test_node_agent_manifest_runs_the_image_that_is_built() -> None:
