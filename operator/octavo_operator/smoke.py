@@ -66,9 +66,8 @@ async def _check_health(url: str) -> None:
             if response.status != 200:
                 raise SmokeError(f"{url} answered {response.status}; read the operator's log")
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise SmokeError(
-            f"{url} does not answer ({error!r}); is the operator's pod ready?"
-        ) from error
+        why = str(error) or type(error).__name__
+        raise SmokeError(f"{url} does not answer ({why}); is the operator's pod ready?") from error
 
 
 if __name__ == "__main__":
