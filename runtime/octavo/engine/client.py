@@ -24,6 +24,7 @@ from octavo.config import EngineConfig
 from octavo.engine.messages import (
     AbortRequests,
     AddRequest,
+    EngineFailed,
     EngineInfo,
     EngineStats,
     FromEngine,
@@ -48,6 +49,8 @@ class EngineClient:
     """What the engine settled on at its start."""
     stats: EngineStats
     """The latest snapshot that the engine sent (after each step, abort and ping)."""
+    num_messages: int
+    """Of any kind that came from the engine so far: while it grows, the engine is not stuck."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class EngineClient:
         on_phase: Callable[[str], None] | None,
     ) -> None:
         self.stats = _NO_STATS
+        self.num_messages = 0
         self._process = process
         self._directory = directory
         self._on_phase = on_phase
@@ -67,6 +71,7 @@ class EngineClient:
         self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
         self._started: asyncio.Future[EngineInfo] = self._loop.create_future()
         self._death: EngineDeadError | None = None
+        self._is_over = asyncio.Event()
         self._is_shutting_down = False
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -156,9 +161,11 @@ class EngineClient:
         finally:
             del self._pings[nonce]
 
-    async def wait_for_exit(self) -> int:
-        """Returns the engine process's exit status (negative: the signal) as soon as it ends."""
-        return await self._process.wait()
+    async def wait_for_death(self) -> EngineDeadError:
+        """Returns as soon as the engine ended, or said that it will, with the best known reason."""
+        await self._is_over.wait()
+        assert self._death is not None  # noqa: S101 - `_die` sets both
+        return self._death
 
     async def shutdown(self, timeout: float) -> None:
         """Ends the engine process after its current step, or kills it after `timeout` seconds.
@@ -196,6 +203,7 @@ class EngineClient:
         if self._death is not None:
             return
         self._death = error
+        self._is_over.set()
         if not self._started.done():
             self._started.set_exception(error)
             self._started.exception()  # not every starter waits long enough to look
@@ -230,6 +238,7 @@ class EngineClient:
             self._dispatch(self._decoder.decode(frame))
 
     def _dispatch(self, message: FromEngine) -> None:
+        self.num_messages += 1
         match message:
             case StepOutputs():
                 self._hand_out(message)
@@ -247,6 +256,9 @@ class EngineClient:
             case StartFailed():
                 if not self._started.done():
                     self._started.set_exception(_start_error(message))
+            case EngineFailed():
+                # Not only when its process has ended: a broken device may keep it from ending.
+                self._die(EngineDeadError(message.message))
 
     def _hand_out(self, step: StepOutputs) -> None:
         self.stats = step.stats

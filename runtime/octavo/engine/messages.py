@@ -79,7 +79,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
 
     A block is used while a running sequence holds it; one that only caches a prefix is not, and a shared
     one counts once, with its tokens. Hits are prompt tokens found in the prefix cache, queries all prompt
-    tokens that were looked for.
+    tokens that were looked for. `num_failed_steps` counts since a completion, or the engine's test of itself,
+    last succeeded.
     """
 
     step: int
@@ -93,6 +94,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     generation_tokens_total: int
     prefix_cache_hit_tokens_total: int = 0
     prefix_cache_query_tokens_total: int = 0
+    num_failed_steps: int = 0
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):
@@ -127,6 +129,12 @@ class StartFailed(msgspec.Struct, frozen=True, tag="start_failed", array_like=Tr
     is_user_error: bool
 
 
+class EngineFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
+    """The last message of an engine that started and cannot go on: why it ends."""
+
+    message: str
+
+
 class PhaseStarted(msgspec.Struct, frozen=True, tag="phase", array_like=True):
     """Start-up progress: `load`, `profile`, `warmup` …"""
 
@@ -134,4 +142,4 @@ class PhaseStarted(msgspec.Struct, frozen=True, tag="phase", array_like=True):
 
 
 ToEngine = AddRequest | AbortRequests | Ping | Shutdown
-FromEngine = StepOutputs | Pong | EngineInfo | StartFailed | PhaseStarted
+FromEngine = StepOutputs | Pong | EngineInfo | StartFailed | EngineFailed | PhaseStarted

@@ -25,6 +25,7 @@ from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import (
     AbortRequests,
     AddRequest,
+    EngineFailed,
     FromEngine,
     PhaseStarted,
     Ping,
@@ -145,10 +146,15 @@ def main(address: str) -> int:
     socket.setsockopt(zmq.LINGER, _LINGER_MS)
     socket.connect(address)
     try:
-        return _run(config, socket)
+        status = _run(config, socket)
     finally:
         socket.close()
         context.term()
+    if status != 0:
+        # The interpreter's own exit runs CUDA's destructors, which may hang on a broken device.
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> int:
@@ -170,7 +176,12 @@ def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> int:
     try:
         EngineLoop(core, socket).run()
     except DeviceFaultError as error:
-        _log.critical("device lost, engine ends", error=str(error))
+        _log.critical("engine ends", error=str(error))
+        socket.send(encode(EngineFailed(f"The engine ended: {error}")))
+        return _EXIT_OURS
+    except Exception as error:
+        _log.exception("engine failed")
+        socket.send(encode(EngineFailed(f"The engine failed: {type(error).__name__}: {error}")))
         return _EXIT_OURS
     return 0
 

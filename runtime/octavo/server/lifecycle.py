@@ -99,26 +99,53 @@ class Lifecycle:
         return phase
 
 
+class Stall(enum.Enum):
+    """How an engine that lives can be of no use. The value is what a person reads."""
+
+    NO_STEPS = "requests run, but the engine makes no steps"
+    SILENT = "the engine answers nothing"
+
+
 class StallDetector:
-    """Notices an engine that has work and makes no steps: the opposite of "alive".
+    """Notices an engine that has work and makes no steps, or that does not even answer.
+
+    Silence counts too because a client that waited long enough hangs up: then nothing is left to be done,
+    and an engine that hangs would look idle.
 
     Args:
-        limit_seconds: Time without a step, while requests wait for tokens, that counts as a stall.
+        limit_seconds: Time without a step, while requests wait for tokens, or without any message that
+            counts as a stall. It must be longer than the longest step: no message comes during one.
     """
 
     def __init__(self, limit_seconds: float) -> None:
         self._limit_seconds = limit_seconds
         self._last_step = -1
+        self._last_messages = -1
         self._progress_at = 0.0
-        self.seconds = 0.0
+        self._heard_at = 0.0
+        self.seconds_without_step = 0.0
+        self.seconds_silent = 0.0
 
-    def observe(self, *, step: int, is_busy: bool, now: float) -> None:
-        """To be called regularly; an idle engine, or a step counter that moved, is progress."""
+    def observe(self, *, step: int, num_messages: int, is_busy: bool, now: float) -> None:
+        """To be called regularly, with an idle engine asked for an answer in between.
+
+        Args:
+            step: The engine's step counter. That it moved, or that nothing is to be done, is progress.
+            num_messages: That came from the engine so far.
+            is_busy: Requests wait for tokens.
+            now: Monotonic seconds.
+        """
         if not is_busy or step != self._last_step:
             self._last_step = step
             self._progress_at = now
-        self.seconds = now - self._progress_at
+        if num_messages != self._last_messages:
+            self._last_messages = num_messages
+            self._heard_at = now
+        self.seconds_without_step = now - self._progress_at
+        self.seconds_silent = now - self._heard_at
 
     @property
-    def is_stalled(self) -> bool:
-        return self.seconds > self._limit_seconds
+    def stall(self) -> Stall | None:
+        if self.seconds_without_step > self._limit_seconds:
+            return Stall.NO_STEPS
+        return Stall.SILENT if self.seconds_silent > self._limit_seconds else None

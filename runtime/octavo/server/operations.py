@@ -1,7 +1,7 @@
 """The ops port: probes and metrics, up from the first moment of the process until its last.
 
-Never behind the API key and never on the Service that users call. `/livez` means "the engine makes
-steps while requests run", not "the socket answers".
+Never behind the API key and never on the Service that users call. `/livez` means "the engine answers, and
+makes steps while requests run", not "the socket answers".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from octavo.server.asgi import Receive, Scope, Send, respond
-from octavo.server.lifecycle import Lifecycle, State
+from octavo.server.lifecycle import Lifecycle, Stall, State
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -20,14 +20,14 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Health(Protocol):
     """What the probes ask of the engine."""
 
-    async def engine_answers(self) -> bool:
-        """True when it makes steps or answers a ping in time."""
+    async def why_unready(self) -> str | None:
+        """None when it answers in time and its steps succeed."""
 
     @property
     def is_engine_dead(self) -> bool: ...
 
     @property
-    def is_stalled(self) -> bool: ...
+    def stall(self) -> Stall | None: ...
 
 
 class OperationsApp:
@@ -61,9 +61,8 @@ class OperationsApp:
     async def _livez(self, send: Send) -> None:
         if self._lifecycle.state is State.FAILED or self._health.is_engine_dead:
             await _answer(send, 503, {"status": "dead", "reason": "the engine process ended"})
-        elif self._health.is_stalled:
-            reason = "requests run, but the engine makes no steps"
-            await _answer(send, 503, {"status": "stalled", "reason": reason})
+        elif (stall := self._health.stall) is not None:
+            await _answer(send, 503, {"status": "stalled", "reason": stall.value})
         else:
             await _answer(send, 200, {"status": "alive"})
 
@@ -71,8 +70,8 @@ class OperationsApp:
         state = self._lifecycle.state
         if state is not State.READY:
             await _answer(send, 503, {"status": state.value})
-        elif not await self._health.engine_answers():
-            await _answer(send, 503, {"status": "unready", "reason": "the engine does not answer"})
+        elif (reason := await self._health.why_unready()) is not None:
+            await _answer(send, 503, {"status": "unready", "reason": reason})
         else:
             await _answer(send, 200, {"status": "ready"})
 

@@ -128,15 +128,13 @@ class Server:
                 log.info("ended while starting", signal=signalled.result().name)
                 return _INTERRUPTED_STATUS if signalled.result() is signal.SIGINT else 0
             running = await starting
-            died = asyncio.create_task(running.client.wait_for_exit())
+            died = asyncio.create_task(running.client.wait_for_death())
             tasks += [died, asyncio.create_task(self._health.watch())]
             await asyncio.wait([signalled, died], return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
                 self._lifecycle.state = State.FAILED
                 await _answered(running.gateway)
-                raise EngineDeadError(
-                    f"The engine process ended with status {died.result()}; its log says why."
-                )
+                raise died.result()
             await self._drain(running, signalled.result(), died)
             return 0
         finally:
@@ -222,7 +220,7 @@ class Server:
             log.info("start-up phase", phase=ended.name, seconds=round(ended.seconds, 3))
 
     async def _drain(
-        self, running: _Running, received: signal.Signals, died: asyncio.Task[int]
+        self, running: _Running, received: signal.Signals, died: asyncio.Task[EngineDeadError]
     ) -> None:
         """Lets endpoints propagate, then lets running requests finish; a second signal hurries."""
         gateway, options = running.gateway, self._options

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -89,25 +88,36 @@ def test_a_full_queue_answers_429_and_the_others_finish(guarded: ServerProcess) 
     assert guarded.metrics()['octavo_requests_rejected_total{reason="queue_full"}'] == 1
 
 
-def test_an_engine_that_hangs_fails_its_probes_and_recovers(guarded: ServerProcess) -> None:
-    body = {"model": "demo", "prompt": "hello", "max_tokens": 5, "ignore_eos": True}
+def probe(server: ServerProcess, name: str) -> int:
+    return httpx.get(f"{server.ops_url}/{name}").status_code
 
-    def probe(name: str) -> int:
-        return httpx.get(f"{guarded.ops_url}/{name}").status_code
 
+def why_not_alive(server: ServerProcess) -> str:
+    return str(httpx.get(f"{server.ops_url}/livez").json()["reason"])
+
+
+def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recovers(
+    guarded: ServerProcess,
+) -> None:
+    url = f"{guarded.url}/v1/completions"
+    body = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": True}
     engine = guarded.engine_pid
-    os.kill(engine, signal.SIGSTOP)
     try:
-        assert probe("readyz") == 503
-        time.sleep(2)
-        assert probe("livez") == 200  # idle: nothing says that it hangs
+        with httpx.stream("POST", url, json={**body, "stream": True}, headers=KEY) as response:
+            lines = response.iter_lines()  # its end would close the connection
+            next(lines)
+            os.kill(engine, signal.SIGSTOP)
+            assert probe(guarded, "livez") == 200
+            assert probe(guarded, "readyz") == 200  # a step may take this long
+        eventually(lambda: probe(guarded, "readyz") == 503)
+        eventually(lambda: probe(guarded, "livez") == 503)
+        assert why_not_alive(guarded) == "the engine answers nothing"
         with ThreadPoolExecutor(1) as threads:
-            url = f"{guarded.url}/v1/completions"
-            answer = threads.submit(httpx.post, url, json=body, headers=KEY, timeout=120)
-            eventually(lambda: probe("livez") == 503)
-            assert "no steps" in httpx.get(f"{guarded.ops_url}/livez").json()["reason"]
+            short = {**body, "max_tokens": 5}
+            answer = threads.submit(httpx.post, url, json=short, headers=KEY, timeout=120)
+            eventually(lambda: "no steps" in why_not_alive(guarded))
             os.kill(engine, signal.SIGCONT)
             assert answer.result().status_code == 200
     finally:
         os.kill(engine, signal.SIGCONT)
-    assert probe("livez") == probe("readyz") == 200
+    assert probe(guarded, "livez") == probe(guarded, "readyz") == 200

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from octavo.server.lifecycle import Lifecycle, StallDetector, State
+from octavo.server.lifecycle import Lifecycle, Stall, StallDetector, State
 
 
 class Clock:
@@ -54,28 +54,52 @@ def test_a_server_that_was_told_to_end_does_not_become_ready() -> None:
     assert lifecycle.state is State.STOPPED
 
 
+class Watched:
+    """A detector with a limit of ten seconds; an engine that answers sends something in every look."""
+
+    def __init__(self) -> None:
+        self._detector = StallDetector(limit_seconds=10)
+        self._num_messages = 0
+
+    def look(
+        self, now: float, *, step: int = 5, is_busy: bool = False, answers: bool = True
+    ) -> Stall | None:
+        self._num_messages += answers
+        self._detector.observe(step=step, num_messages=self._num_messages, is_busy=is_busy, now=now)
+        return self._detector.stall
+
+
 def test_steps_are_progress() -> None:
-    detector = StallDetector(limit_seconds=10)
-    for second in range(100):
-        detector.observe(step=second, is_busy=True, now=float(second))
-    assert not detector.is_stalled
+    engine = Watched()
+    assert all(engine.look(now, step=now, is_busy=True) is None for now in range(100))
 
 
-def test_an_idle_engine_is_not_stalled() -> None:
-    detector = StallDetector(limit_seconds=10)
-    detector.observe(step=5, is_busy=False, now=0.0)
-    detector.observe(step=5, is_busy=False, now=1000.0)
-    assert not detector.is_stalled
-    detector.observe(step=5, is_busy=True, now=1001.0)
-    assert not detector.is_stalled
+def test_an_idle_engine_that_answers_is_not_stalled() -> None:
+    engine = Watched()
+    assert engine.look(0) is None
+    assert engine.look(1000) is None
+    assert engine.look(1001, is_busy=True) is None
 
 
 def test_work_without_steps_is_a_stall_until_a_step_comes() -> None:
-    detector = StallDetector(limit_seconds=10)
-    detector.observe(step=5, is_busy=True, now=0.0)
-    detector.observe(step=5, is_busy=True, now=10.0)
-    assert not detector.is_stalled
-    detector.observe(step=5, is_busy=True, now=10.5)
-    assert detector.is_stalled
-    detector.observe(step=6, is_busy=True, now=11.0)
-    assert not detector.is_stalled
+    engine = Watched()
+    engine.look(0, is_busy=True)
+    assert engine.look(10, is_busy=True) is None
+    assert engine.look(10.5, is_busy=True) is Stall.NO_STEPS
+    assert engine.look(11, is_busy=True, step=6) is None
+
+
+def test_silence_is_a_stall_although_the_clients_have_left() -> None:
+    engine = Watched()
+    engine.look(0, is_busy=True)
+    assert engine.look(9, is_busy=False, answers=False) is None
+    assert engine.look(10, is_busy=False, answers=False) is None
+    assert engine.look(10.5, is_busy=False, answers=False) is Stall.SILENT
+    assert engine.look(11, is_busy=False) is None
+
+
+def test_clients_that_come_and_go_do_not_hide_a_silent_engine() -> None:
+    engine = Watched()
+    engine.look(0)
+    stalls = [engine.look(now, is_busy=bool(now % 2), answers=False) for now in range(1, 12)]
+    assert stalls == [None] * 10 + [Stall.SILENT]

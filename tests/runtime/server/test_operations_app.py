@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from octavo.server.lifecycle import Lifecycle, State
+from octavo.server.lifecycle import Lifecycle, Stall, State
 from octavo.server.operations import OperationsApp
 
 
 @dataclass
 class Engine:
-    answers: bool = True
+    unready: str | None = None
     is_engine_dead: bool = False
-    is_stalled: bool = False
+    stall: Stall | None = None
 
-    async def engine_answers(self) -> bool:
-        return self.answers
+    async def why_unready(self) -> str | None:
+        return self.unready
 
 
 def get(app: OperationsApp, path: str) -> tuple[int, dict[str, Any]]:
@@ -45,11 +45,12 @@ def app_in(state: State, engine: Engine) -> OperationsApp:
 @pytest.mark.parametrize(
     ("state", "engine", "live", "ready"),
     [
-        (State.STARTING, Engine(answers=False), 200, 503),
+        (State.STARTING, Engine(unready="why"), 200, 503),
         (State.READY, Engine(), 200, 200),
-        (State.READY, Engine(answers=False), 200, 503),
-        (State.READY, Engine(is_stalled=True), 503, 200),
-        (State.READY, Engine(is_engine_dead=True, answers=False), 503, 503),
+        (State.READY, Engine(unready="why"), 200, 503),
+        (State.READY, Engine(stall=Stall.NO_STEPS), 503, 200),
+        (State.READY, Engine(stall=Stall.SILENT), 503, 200),
+        (State.READY, Engine(is_engine_dead=True, unready="why"), 503, 503),
         (State.DRAINING, Engine(), 200, 503),
         (State.REFUSING, Engine(), 200, 503),
         (State.FAILED, Engine(), 503, 503),
@@ -62,10 +63,14 @@ def test_liveness_and_readiness(state: State, engine: Engine, live: int, ready: 
     assert get(app, "/readyz")[0] == ready
 
 
-def test_a_stall_says_so() -> None:
-    status, document = get(app_in(State.READY, Engine(is_stalled=True)), "/livez")
+@pytest.mark.parametrize("stall", Stall)
+def test_a_stall_says_so(stall: Stall) -> None:
+    status, document = get(app_in(State.READY, Engine(stall=stall)), "/livez")
     assert status == 503
-    assert document == {
-        "status": "stalled",
-        "reason": "requests run, but the engine makes no steps",
-    }
+    assert document == {"status": "stalled", "reason": stall.value}
+
+
+def test_an_unready_engine_says_why() -> None:
+    status, document = get(app_in(State.READY, Engine(unready="3 steps failed")), "/readyz")
+    assert status == 503
+    assert document == {"status": "unready", "reason": "3 steps failed"}
