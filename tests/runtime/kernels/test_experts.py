@@ -18,7 +18,12 @@ from .poison import poisoned_memory
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import experts_combine, experts_down, experts_gate_up, experts_route
-from octavo.kernels.gpu.configs_experts import block_rows_for, down_parts, experts_config
+from octavo.kernels.gpu.configs_experts import (
+    block_rows_for,
+    down_parts,
+    experts_config,
+    route_tile,
+)
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
@@ -229,13 +234,41 @@ def test_the_bound_on_tiles_holds_and_is_reached(counts: list[int], block_rows: 
 
 
 def test_the_tables_hold_every_chip_and_size() -> None:
-    for choices, experts in ((1, 8), (2, 8), (64, 8), (256, 8), (4096, 8), (8192 * 8, 128)):
-        rows = block_rows_for(choices, experts)
+    for tokens, experts, per_token in ((1, 8, 2), (64, 8, 2), (8192, 8, 2), (8192, 128, 8)):
+        rows = block_rows_for(tokens, experts, per_token)
         for capability in (80, 86, 90, 100):
             for dtype in (torch.bfloat16, torch.float16, torch.float32):
                 assert experts_config(capability, dtype, rows).block_rows == rows
-    hopper = experts_config(90, torch.bfloat16, 16)
-    # One token of Mixtral: without parts, two experts would keep 128 of 132 multiprocessors busy once.
-    assert down_parts(hopper, 132, 2, hidden=4096, width=14336) > 1
-    assert down_parts(hopper, 132, 8, hidden=4096, width=14336) == 1
-    assert down_parts(hopper, 132, 1, hidden=64, width=256) == 1  # too little to share
+
+
+MIXTRAL = (8, 4096, 14336)
+
+
+def parts_on_hopper(tokens: int, shape: tuple[int, int, int] = MIXTRAL) -> int:
+    config = experts_config(90, torch.bfloat16, block_rows_for(tokens, shape[0], 2))
+    return down_parts(config, 132, tokens, 2, shape)
+
+
+def test_the_inner_axis_is_split_only_where_multiprocessors_would_idle() -> None:
+    # One token's two experts fill 128 programs, one for each of 132 multiprocessors.
+    assert parts_on_hopper(1) == 2
+    assert [parts_on_hopper(tokens) for tokens in (4, 16, 64, 256, 8192)] == [1] * 5
+    assert parts_on_hopper(1, (8, 512, 14336)) == 8
+    assert parts_on_hopper(1, (8, 64, 256)) == 1  # too little to share
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 20000), st.sampled_from([(8, 2), (6, 3), (64, 6), (128, 8)]))
+def test_steps_of_powers_of_two_compile_what_any_step_runs(
+    tokens: int, routed: tuple[int, int]
+) -> None:
+    experts, per_token = routed
+
+    def form(tokens: int) -> tuple[object, ...]:
+        rows = block_rows_for(tokens, experts, per_token)
+        tile = route_tile(tokens, experts)
+        config = experts_config(90, torch.bfloat16, rows)
+        parts = down_parts(config, 132, tokens, per_token, (experts, 2048, 1408))
+        return rows, tile, tokens <= tile.rows, parts
+
+    assert form(tokens) == form(1 << (tokens - 1).bit_length())

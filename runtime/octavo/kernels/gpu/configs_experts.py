@@ -4,6 +4,9 @@ Every entry is compiled for its chip by the tests without spilling; none has bee
 few rows the experts' weights are all there is to read: tiles are low, and many programs keep copies in
 flight. With many rows the products are bound by arithmetic: tiles are as large as registers hold, so that
 Hopper multiplies by warpgroups.
+
+What is compiled for a number of tokens is compiled for the next power of two: steps of 1, 2, 4, … tokens
+run every form that serving will, so that no request waits for a compiler.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from octavo.kernels.gpu.configs_fused import TileConfig
 # Columns of a token that one program of `combine_experts` sums.
 COMBINE_TILE = TileConfig(1, 1024, 4)
 
-# Programs that share a launch, for each multiprocessor, before the inner axis is split no further.
-_DOWN_PROGRAMS_PER_MULTIPROCESSOR = 2
 _MAX_DOWN_PARTS = 8
+# Multiprocessors may idle by so much before the inner axis is split: parts have to be summed.
+_BUSY_SHARE = 0.75
 
 _MAX_EXPERTS = 512
 _ROUTE_VALUES = 4096
@@ -47,25 +50,27 @@ class ExpertsConfig:
     Args:
         group: Row tiles that are worked on side by side, so that their rows and the columns' weights are
             read again from the second-level cache and not from memory.
+        down_residents: Programs of the second product that a multiprocessor should have at work.
     """
 
     block_rows: int
     gate_up: ProductTile
     down: ProductTile
     group: int = 8
+    down_residents: int = 2
 
 
 _HOPPER = (
     ExpertsConfig(16, ProductTile(32, 128, 4, 4), ProductTile(64, 128, 4, 4)),
     ExpertsConfig(32, ProductTile(32, 128, 4, 4), ProductTile(64, 128, 4, 4)),
     ExpertsConfig(64, ProductTile(64, 64, 4, 4), ProductTile(128, 64, 4, 4)),
-    ExpertsConfig(128, ProductTile(128, 64, 8, 4), ProductTile(256, 64, 8, 4), group=16),
+    ExpertsConfig(128, ProductTile(128, 64, 8, 4), ProductTile(256, 64, 8, 4), 16, 1),
 )
 _AMPERE = (
     ExpertsConfig(16, ProductTile(32, 128, 4, 4), ProductTile(64, 128, 4, 4)),
     ExpertsConfig(32, ProductTile(32, 128, 4, 4), ProductTile(64, 128, 4, 4)),
     ExpertsConfig(64, ProductTile(64, 64, 4, 4), ProductTile(128, 64, 4, 4)),
-    ExpertsConfig(128, ProductTile(64, 64, 8, 3), ProductTile(128, 64, 8, 3), group=16),
+    ExpertsConfig(128, ProductTile(64, 64, 8, 3), ProductTile(128, 64, 8, 3), 16, 1),
 )
 # Float32 runs, but is not cut for speed.
 _FLOAT32 = ProductTile(32, 32, 4, 2)
@@ -79,28 +84,35 @@ def experts_config(capability: int, dtype: torch.dtype, block_rows: int) -> Expe
     return next(config for config in table if config.block_rows == block_rows)
 
 
-def block_rows_for(num_choices: int, num_experts: int) -> int:
+def block_rows_for(num_tokens: int, num_experts: int, per_token: int) -> int:
     """Rows of a tile that most experts' rows fit into, when all get about as many.
 
     An expert with more is cut into several tiles, each of which reads its weights.
     """
-    average = num_choices / num_experts
+    average = _rounded_up(num_tokens) * per_token / num_experts
     # Half as many again: rows do not fall evenly.
     return next((rows for rows in (16, 32, 64) if 1.5 * average <= rows), 128)
 
 
 def down_parts(
-    config: ExpertsConfig, num_multiprocessors: int, num_experts: int, hidden: int, width: int
+    config: ExpertsConfig,
+    num_multiprocessors: int,
+    num_tokens: int,
+    per_token: int,
+    weight_shape: tuple[int, int, int],
 ) -> int:
-    """Into how many parts `experts_down` splits its inner axis of `width`, a power of two.
+    """Into how many parts `experts_down` splits its inner axis, a power of two.
 
     Args:
-        num_experts: Tiles that hold rows, at the least: each fills as many programs as `hidden` has columns
-            of a tile.
+        weight_shape: `(experts, hidden, width)`.
     """
-    tile = config.down
-    programs = num_experts * -(-hidden // tile.columns)
-    wanted = num_multiprocessors * _DOWN_PROGRAMS_PER_MULTIPROCESSOR
+    num_experts, hidden, width = weight_shape
+    tile, tokens = config.down, _rounded_up(num_tokens)
+    # Experts that tokens get who choose evenly and without regard to each other.
+    chosen = num_experts * (1 - (1 - per_token / num_experts) ** tokens)
+    tiles = max(chosen, tokens * per_token / config.block_rows)
+    programs = tiles * -(-hidden // tile.columns)
+    wanted = _BUSY_SHARE * num_multiprocessors * config.down_residents
     parts = 1
     # Each part keeps enough steps that its copies overlap.
     while (
@@ -110,6 +122,10 @@ def down_parts(
     ):
         parts *= 2
     return parts
+
+
+def _rounded_up(num_tokens: int) -> int:
+    return 1 << max(num_tokens - 1, 0).bit_length()
 
 
 @dataclass(frozen=True, slots=True)

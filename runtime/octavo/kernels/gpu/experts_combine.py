@@ -57,7 +57,7 @@ def _combine(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    for name, num_parts, per_token in (("2-of-4-parts", 4, 2), ("8", 1, 8)):
+    for name, num_parts, per_token in (("2-of-2-parts", 2, 2), ("8", 1, 8)):
         yield ShippedConfiguration(
             name=name,
             kernel=_combine,

@@ -21,19 +21,21 @@ from octavo.kernels.reference.experts_route import ExpertRouting
 
 def experts_down(inner: torch.Tensor, weight: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
     """As `reference.experts_down`; `inner` and `weight` are contiguous."""
-    num_experts, hidden, width = weight.shape
-    choices = routing.order.shape[0]
-    config = experts_config(capability_of(inner.device), inner.dtype, routing.block_rows)
+    _, hidden, width = weight.shape
+    tokens, per_token = routing.shares.shape
+    choices = tokens * per_token
+    device = inner.device
+    config = experts_config(capability_of(device), inner.dtype, routing.block_rows)
     tile = config.down
-    # A token's experts are different ones: at least so many tiles hold rows.
-    busy = max(routing.per_token, min(num_experts, choices) // 2)
-    parts = down_parts(config, multiprocessors_of(inner.device), busy, hidden, width)
+    parts = down_parts(
+        config, multiprocessors_of(device), tokens, per_token, (weight.shape[0], hidden, width)
+    )
     out = torch.empty(
         parts,
         choices,
         hidden,
         dtype=inner.dtype if parts == 1 else torch.float32,
-        device=inner.device,
+        device=device,
     )
     num_tiles = routing.tiles.shape[0]
     if choices:
@@ -126,7 +128,7 @@ def _down(
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     for capability in (80, 90):
-        for block_rows, parts in ((16, 4), (32, 1), (64, 1), (128, 1)):
+        for block_rows, parts in ((16, 2), (32, 1), (64, 1), (128, 1)):
             config = experts_config(capability, torch.bfloat16, block_rows)
             yield ShippedConfiguration(
                 name=f"mixtral-{block_rows}" + (f"-{parts}-parts" if parts > 1 else ""),

@@ -31,7 +31,7 @@ def route_to_experts(
     """
     tokens, num_experts = logits.shape
     choices = tokens * per_token
-    block_rows = block_rows or block_rows_for(choices, num_experts)
+    block_rows = block_rows or block_rows_for(tokens, num_experts, per_token)
     tile = route_tile(tokens, num_experts)
     chunks = triton.cdiv(tokens, tile.rows)
     device = logits.device
@@ -213,7 +213,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         constants: dict[str, object] = dict(_constants(tile, num_experts, per_token))
         if kernel is _place:
             constants |= {
-                "BLOCK_ROWS": block_rows_for(tokens * per_token, num_experts),
+                "BLOCK_ROWS": block_rows_for(tokens, num_experts, per_token),
                 "LISTED": _LISTED_TILES,
                 "IS_ONE_CHUNK": tokens <= tile.rows,
             }
