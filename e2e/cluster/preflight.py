@@ -26,6 +26,8 @@ POD_NODE_BYTES = 6 * GB
 """The runtime's image on a node that takes pods, and what the node writes."""
 PULL_BYTES = 3 * GB
 """Compressed layers of the runtime's image, until they are unpacked."""
+CPU_TORCH_SHARE = 3
+"""An image with PyTorch's CPU-only wheel takes a third of all that, or less."""
 API_SERVER_TOOLS = ("etcd", "kube-apiserver")
 _NEEDED_PROGRAMS = ("apt-get", "dpkg-deb", "unshare", "tar", "ldd", "chroot")
 
@@ -57,6 +59,7 @@ class Machine:
     new_pod_nodes: int
     missing_programs: Sequence[str]
     registry_port_is_taken: bool
+    has_cpu_torch: bool = False
     later: Later = Later()
 
 
@@ -91,6 +94,7 @@ def look(
         missing_programs=[name for name in _NEEDED_PROGRAMS if not _is_installed(name)],
         registry_port_is_taken=registry.port_is_taken()
         and not (engine is not None and registry.exists(engine)),
+        has_cpu_torch=bool(os.environ.get("OCTAVO_CPU_TORCH_INDEX")),
         later=later or Later(),
     )
 
@@ -144,9 +148,10 @@ def needed_bytes(machine: Machine) -> int:
         peak = NODE_IMAGE_BYTES if has_tools else ALL_BUILDS_BYTES
         left = NODE_IMAGE_LEFT_BYTES if has_tools else ALL_BUILDS_LEFT_BYTES
     before_images = machine.later.packages + left
-    running = before_images + machine.later.image_left
+    with_images = machine.later.image_left
     if machine.new_pod_nodes:
-        running += machine.new_pod_nodes * POD_NODE_BYTES + PULL_BYTES
+        with_images += machine.new_pod_nodes * POD_NODE_BYTES + PULL_BYTES
+    running = before_images + with_images // (CPU_TORCH_SHARE if machine.has_cpu_torch else 1)
     return max(machine.later.packages + peak, before_images + machine.later.image_peak, running)
 
 

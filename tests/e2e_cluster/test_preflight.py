@@ -113,6 +113,9 @@ def test_packages_images_and_pods_are_asked_for_together() -> None:
     assert needed_bytes(demo) == (7 + 9 + 9 + 6 + 3) * GB  # at the end, when the pods run
     running = dataclasses.replace(demo, new_pod_nodes=0, has_docker=True, has_node_image=True)
     assert needed_bytes(running) == (7 + 16) * GB  # while the images are built
+    without_cuda = dataclasses.replace(demo, has_cpu_torch=True, later=Later(image_left=9 * GB))
+    assert needed_bytes(without_cuda) == 20 * GB  # less than the builds
+    assert needed_bytes(dataclasses.replace(without_cuda, has_docker=True)) == (1 + 6) * GB
     packages = dataclasses.replace(BARE_DEBIAN, later=Later(packages=7 * GB))
     assert needed_bytes(packages) == (7 + 20) * GB  # while Go builds
 

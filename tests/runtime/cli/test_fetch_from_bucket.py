@@ -110,7 +110,8 @@ def endpoint() -> Iterator[str]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    # A name, not an address: the buckets of one's own server are paths below it, no subdomains.
+    yield f"http://localhost:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
     thread.join()
