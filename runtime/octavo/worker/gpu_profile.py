@@ -33,35 +33,44 @@ _WAYS_TO_SAMPLE = (
     SamplingParams(temperature=0.8, **_PENALTIES),
     _EVERYTHING,
 )
-# Prompts of a step run by one of two kernels, depending on the longest.
-_PROMPT_LENGTHS = (4, 96)
 # Of what a profile run cannot see: fragmentation, and the libraries' own buffers made later.
 _SPARE_BYTES = 256 * 2**20
 
 
 def warm_up_gpu(runner: GpuRunner) -> None:
-    """Runs prompts, decodes and both in one, and all ways to sample, so that no request waits for a compiler.
+    """Runs a step of every kind that has kernels of its own, so that no request waits for a compiler:
+    prompts of all sizes, alone and beside a decode, and all ways to sample. Last the largest steps, so that
+    memory that is short is noticed now.
 
     Touches block 0 alone, and leaves no rows behind.
     """
     limits = runner.limits
-    longest = min(limits.max_model_len - 1, limits.max_num_batched_tokens - 1)
-    if longest < 1:
-        return
-    rows = min(3, limits.max_num_seqs)
-    ids = range(-1, -1 - rows, -1)
-    for length in sorted({min(length, longest) for length in _PROMPT_LENGTHS}):
-        prompt = _sequence(-1, length, 0, _GREEDY, limits.block_size)
-        batches = [[prompt], [_sequence(-1, 1, length, _GREEDY, limits.block_size)]]
-        if rows > 1:
-            batches.append([batches[1][0], msgspec.structs.replace(prompt, sequence_id=-2)])
-        for entries in batches:
-            runner.submit(StepBatch(entries)).result()
-        runner.submit(StepBatch([], released=ids))
+    decode = _sequence(limits.max_num_seqs, 1, 0, _GREEDY, limits.block_size)
+    for tokens in step_sizes(limits.max_num_batched_tokens):
+        prompts = _prompts(tokens, -(-tokens // _longest_prompt(limits)), limits)
+        _run_and_release(runner, prompts)
+        if tokens < limits.max_num_batched_tokens and len(prompts) < limits.max_num_seqs:
+            _run_and_release(runner, [decode, *prompts])
     for params in _WAYS_TO_SAMPLE:
-        entries = [_sequence(i, 1, 0, params, limits.block_size) for i in ids]
-        runner.submit(StepBatch(entries)).result()
-        runner.submit(StepBatch([], released=ids))
+        rows = min(3, limits.max_num_seqs)
+        entries = [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)]
+        _run_and_release(runner, entries)
+    for entries in largest_steps(limits):
+        _run_and_release(runner, entries)
+
+
+def step_sizes(most: int) -> list[int]:
+    """Numbers of tokens up to `most` that between them launch every kernel that any number does.
+
+    A mixture of experts takes for a number what it takes for the next power of two (see
+    `octavo.kernels.gpu.configs_experts`), and prompts take one of two kernels, for short and long ones.
+    """
+    return [*(1 << bits for bits in range((most - 1).bit_length())), most]
+
+
+def _run_and_release(runner: GpuRunner, entries: list[ScheduledSequence]) -> None:
+    runner.submit(StepBatch(entries)).result()
+    runner.submit(StepBatch([], released=[entry.sequence_id for entry in entries]))
 
 
 def gpu_cache_budget(
@@ -119,24 +128,24 @@ def _peaks(
         length = min(length, config.max_model_len)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
+    limits = RunnerLimits(
+        num_blocks=1,  # every table names this block: time and memory are the same
+        block_size=config.block_size,
+        max_model_len=length,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_seqs=config.max_num_seqs,
+    )
     runner = GpuRunner(
         model,
         kernels,
-        RunnerLimits(
-            num_blocks=1,  # every table names this block: time and memory are the same
-            block_size=config.block_size,
-            max_model_len=length,
-            max_num_batched_tokens=config.max_num_batched_tokens,
-            max_num_seqs=config.max_num_seqs,
-        ),
+        limits,
         device=device,
         dtype=dtype,
         cache_dtype=cache_dtype,
         seed=config.seed,
     )
-    prompts, decodes = largest_steps(config, length)
-    runner.submit(StepBatch(prompts)).result()
-    runner.submit(StepBatch([], released=[entry.sequence_id for entry in prompts]))
+    prompts, decodes = largest_steps(limits)
+    _run_and_release(runner, prompts)
     peak = torch.cuda.max_memory_allocated(device)
     recorded = [msgspec.structs.replace(entry, sampling=None) for entry in decodes]
     graphs = _peak_above(device, lambda: runner.submit(StepBatch(recorded)).result())
@@ -157,23 +166,35 @@ def _peak_above(device: torch.device, work: Callable[[], object]) -> int:
 
 
 def largest_steps(
-    config: EngineConfig, max_model_len: int
+    limits: RunnerLimits,
 ) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
     """The most prompt tokens, and the most decodes with all that sampling can be asked for.
 
     The prompts are cut so that every row of the step that can be sampled is one.
     """
-    count = min(config.max_num_seqs, config.max_num_batched_tokens)
-    length, longer = divmod(config.max_num_batched_tokens, count)
-    prompts = [
-        _sequence(i, min(length + (i < longer), max_model_len), 0, _GREEDY, config.block_size)
-        for i in range(count)
-    ]
-    start = min(1, max_model_len - 1)
+    tokens = limits.max_num_batched_tokens
+    prompts = _prompts(tokens, min(limits.max_num_seqs, tokens), limits)
+    start = min(1, limits.max_model_len - 1)
     decodes = [
-        _sequence(i, 1, start, _EVERYTHING, config.block_size) for i in range(config.max_num_seqs)
+        _sequence(i, 1, start, _EVERYTHING, limits.block_size) for i in range(limits.max_num_seqs)
     ]
     return prompts, decodes
+
+
+def _prompts(tokens: int, count: int, limits: RunnerLimits) -> list[ScheduledSequence]:
+    """`count` prompts of about equal lengths, of `tokens` in all; fewer and less where the limits say so."""
+    count = min(count, limits.max_num_seqs)
+    length, longer = divmod(tokens, count)
+    longest = _longest_prompt(limits)
+    return [
+        _sequence(i, min(length + (i < longer), longest), 0, _GREEDY, limits.block_size)
+        for i in range(count)
+    ]
+
+
+def _longest_prompt(limits: RunnerLimits) -> int:
+    """A token of output follows."""
+    return max(limits.max_model_len - 1, 1)
 
 
 def _sequence(

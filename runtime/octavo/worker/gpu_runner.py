@@ -113,9 +113,9 @@ class GpuRunner:
     @torch.inference_mode()
     def capture(self, capture: Capture) -> None:
         """Records the decode steps, all rows of them padding: nothing is read or written."""
-        self._graphs = DecodeGraphs(
-            padded_sizes(self.limits.max_num_seqs), self._decode, self._pad, capture
-        )
+        has_experts = self.model.config.experts is not None
+        sizes = padded_sizes(self.limits.max_num_seqs, has_experts=has_experts)
+        self._graphs = DecodeGraphs(sizes, self._decode, self._pad, capture)
 
     @torch.inference_mode()
     def submit(self, batch: StepBatch) -> PendingSamples:

@@ -12,8 +12,15 @@ import torch
 
 from octavo.errors import DeviceFaultError
 from octavo.kernels.reference.logprobs import TopLogprobs
+from octavo.worker import cpu
 from octavo.worker.batch import SampledToken
 from octavo.worker.step_packing import Samples
+
+# A wait that polls sees a step's end at once, but keeps a core busy for as long as requests run; one that
+# sleeps is woken by an interrupt, which takes longer. The next step runs meanwhile, so being late costs
+# latency and rarely throughput. Where the process has few cores, polling would take those of what tokenises
+# and streams, and cost more than it saves.
+_MIN_CPUS_TO_POLL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class Readback:
     """Copies to pinned memory; one for each executor."""
 
     def __init__(self, device: torch.device) -> None:
+        self._must_sleep = cpu.available_cpus() < _MIN_CPUS_TO_POLL
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -48,7 +56,7 @@ class Readback:
             for tensor in _tensors(sampled):
                 tensor.record_stream(self._stream)
             copy = _host_copy(sampled)
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done = torch.cuda.Event(blocking=self._must_sleep)  # type: ignore[no-untyped-call]
             done.record()
         return PendingSamples(samples, copy, done)
 

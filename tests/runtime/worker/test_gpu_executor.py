@@ -16,6 +16,7 @@ from octavo.errors import DeviceFaultError
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import StepBatch
 from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
+from octavo.worker.gpu_runner import RunnerLimits
 from octavo.worker.readback import PendingSamples
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
@@ -176,8 +177,8 @@ def test_warming_up_leaves_no_rows(llama: Any, max_num_seqs: int) -> None:
 
 
 def test_the_profiled_steps_are_the_largest_and_can_run(llama: Any) -> None:
-    config = EngineConfig(model="m", max_num_seqs=16, max_num_batched_tokens=500)
-    prompts, decodes = largest_steps(config, 256)
+    limits = RunnerLimits(1, 16, 256, max_num_batched_tokens=500, max_num_seqs=16)
+    prompts, decodes = largest_steps(limits)
     assert sum(len(entry.token_ids) for entry in prompts) == 500
     assert (len(prompts), len(decodes)) == (16, 16)
     executor = make_gpu_executor(llama[0], num_blocks=1, is_padded=False)
