@@ -28,6 +28,8 @@ def crowded(namespace: Kubectl) -> Kubectl:
             "spec": {
                 "model": {"uri": "builtin://demo"},
                 "replicas": 3,
+                # The GPUs are numbers of the scheduler's alone.
+                "engine": {"device": "cpu"},
                 "resources": {"gpu": 1, "cpu": "100m"},
             },
         }

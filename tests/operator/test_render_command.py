@@ -24,6 +24,19 @@ def test_all_served_names_are_passed() -> None:
     assert arguments[at : at + 4] == ["--served-model-name", "a", "--served-model-name", "b"]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "engine", "device"),
+    [(1, {}, "cuda"), (1, {"device": "cpu"}, "cpu"), (0, {"device": "cpu"}, "cpu"), (0, {}, None)],
+)
+def test_a_replica_with_gpus_never_computes_on_its_cpu_unasked(
+    gpus: int, engine: dict[str, str], device: str | None
+) -> None:
+    arguments = serve_arguments("llama", spec(engine=engine, resources={"gpu": gpus}))
+    assert ("--device" in arguments) == (device is not None)
+    if device:
+        assert arguments[arguments.index("--device") + 1] == device
+
+
 def test_an_absent_field_gives_no_flag() -> None:
     assert engine_arguments(EngineSpec()) == []
 
@@ -47,7 +60,8 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "seed": 7,
     }
     engine = EngineSpec.model_validate(values)
-    assert set(values) == {field.alias for field in EngineSpec.model_fields.values()}
+    # `--device` depends on the resources too and is tested above.
+    assert {"device", *values} == {field.alias for field in EngineSpec.model_fields.values()}
     arguments = engine_arguments(engine)
     assert arguments.pop() == "--enforce-eager"
     assert arguments.pop() == "--no-enable-prefix-caching"

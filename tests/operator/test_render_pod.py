@@ -127,6 +127,14 @@ def test_a_gpu_is_requested_and_limited_alike() -> None:
     assert serve["resources"]["limits"] == {"memory": "64Gi", "amd.com/gpu": "1"}
 
 
+@pytest.mark.parametrize("cpu", [None, "2500m"])
+def test_threads_follow_a_stated_request_of_cpus(cpu: str | None) -> None:
+    (serve,) = pod_spec(resources={"cpu": cpu} if cpu else {})["containers"]
+    reference = {"resource": "requests.cpu", "divisor": "1"}
+    variable = {"name": "OCTAVO_CPUS", "valueFrom": {"resourceFieldRef": reference}}
+    assert (variable in serve["env"]) == (cpu is not None)
+
+
 def test_a_pod_may_drain_longer_than_its_requests_take() -> None:
     spec = pod_spec(rollout={"drainTimeout": "2m"})
     (serve,) = spec["containers"]

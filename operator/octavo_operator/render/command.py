@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from octavo_operator.api.quantity import duration_seconds, quantity_bytes
-from octavo_operator.api.v1alpha1 import EngineSpec, LLMDeploymentSpec, ModelSpec
+from octavo_operator.api.v1alpha1 import Device, EngineSpec, LLMDeploymentSpec, ModelSpec
 from octavo_operator.render.metadata import HTTP_PORT, OPS_PORT
 
 MODELS_PATH = "/models"
@@ -19,6 +19,9 @@ def serve_arguments(name: str, spec: LLMDeploymentSpec) -> list[str]:
         arguments += ["--served-model-name", served_name]
     arguments += ["--host", "0.0.0.0", "--port", str(HTTP_PORT), "--ops-port", str(OPS_PORT)]  # noqa: S104
     arguments += ["--shutdown-timeout", str(duration_seconds(spec.rollout.drain_timeout))]
+    device = spec.engine.device or (Device.CUDA if spec.resources.gpu else None)
+    if device:
+        arguments += ["--device", device]
     return arguments + engine_arguments(spec.engine)
 
 

@@ -138,12 +138,19 @@ def _serve_container(context: RenderContext) -> dict[str, Any]:
     if spec.model.is_downloaded:
         # The fetching container did it all: serving asks no hub, so it needs no credentials.
         container["env"].append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if spec.resources.cpu:
+        # Without a limit the container sees every core of its node: threads follow the request,
+        # rounded up to whole cores.
+        reference = {"resource": "requests.cpu", "divisor": "1"}
+        container["env"].append(
+            {"name": "OCTAVO_CPUS", "valueFrom": {"resourceFieldRef": reference}}
+        )
     if spec.auth:
-        reference = spec.auth.secret_ref
+        key = spec.auth.secret_ref
         container["env"].append(
             {
                 "name": "OCTAVO_API_KEY",
-                "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}},
+                "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}},
             }
         )
     return container

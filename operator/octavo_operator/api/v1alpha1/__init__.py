@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from octavo_operator.api.v1alpha1.base import ApiModel
-from octavo_operator.api.v1alpha1.engine import EngineSpec
+from octavo_operator.api.v1alpha1.engine import Device, EngineSpec
 from octavo_operator.api.v1alpha1.model import AccessMode, ModelSpec
 from octavo_operator.api.v1alpha1.pods import ResourcesSpec, RolloutStrategy
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
@@ -21,6 +21,7 @@ __all__ = [
     "PLURAL",
     "VERSION",
     "AccessMode",
+    "Device",
     "EngineSpec",
     "LLMDeployment",
     "LLMDeploymentSpec",

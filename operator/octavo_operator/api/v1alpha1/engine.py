@@ -20,6 +20,13 @@ class DType(StrEnum):
     FLOAT32 = "float32"
 
 
+class Device(StrEnum):
+    """Where a replica computes."""
+
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
 class KVCacheDType(StrEnum):
     """Number format of the KV cache."""
 
@@ -49,6 +56,11 @@ PositiveInt = Annotated[int, Field(ge=1, le=2_147_483_647)]
 class EngineSpec(ApiModel):
     """Flags of `octavo serve` in camelCase; what is absent takes the runtime's default."""
 
+    device: Device | None = Field(
+        default=None,
+        description="cuda or cpu; when absent, cuda for replicas that ask for GPUs, so that one whose "
+        "driver does not work says so instead of computing on its CPU.",
+    )
     max_model_len: PositiveInt | None = Field(
         default=None, description="Longest sequence in tokens, prompt and output together."
     )
