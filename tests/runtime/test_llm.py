@@ -142,10 +142,16 @@ def test_everything_is_free_afterwards(llm: LLM) -> None:
 
 def test_a_seed_fixes_the_output_whatever_runs_beside_it(model: Model, llm: LLM) -> None:
     seeded = SamplingParams(temperature=1.0, seed=11, max_tokens=16, n=2, ignore_eos=True)
+    others = [
+        GREEDY,
+        SamplingParams(temperature=0.9, top_p=0.8, max_tokens=20),
+        SamplingParams(seed=11, frequency_penalty=0.5, logprobs=2, max_tokens=9),
+    ]
     (alone,) = llm.generate([model.prompts[1]], seeded)
-    beside = llm.generate(
-        model.prompts, [seeded if position == 1 else GREEDY for position in range(len(_LENGTHS))]
-    )[1]
+    prompts = [model.prompts[1 + position % 9] for position in range(32)]
+    params = [seeded if position == 18 else others[position % 3] for position in range(32)]
+    beside = llm.generate(prompts, params)[18]
+    assert beside.prompt_token_ids == alone.prompt_token_ids
     assert [o.token_ids for o in alone.outputs] == [o.token_ids for o in beside.outputs]
     first, second = alone.outputs
     assert first.token_ids != second.token_ids

@@ -113,6 +113,7 @@ class TorchExecutor:
     @torch.inference_mode()
     def submit(self, batch: StepBatch) -> PendingStep:
         try:
+            self._sampler.forget(batch.released)
             self._runner.copy_blocks(batch.block_copies)
             return FinishedStep(self._step(batch.entries))
         except torch.AcceleratorError as error:

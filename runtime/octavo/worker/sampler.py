@@ -7,16 +7,20 @@ in the batch, on preemption or on the order of steps. Greedy rows never touch an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from octavo.worker.batch import SampledToken, SamplingState
 from octavo.worker.draw import draw
-from octavo.worker.penalties import apply_penalties, needs_penalties
+from octavo.worker.logprobs import with_logprobs
+from octavo.worker.penalties import TokenCounts, needs_penalties
+from octavo.worker.ranking import Floats, Ints
 
 _MASK64 = 2**64 - 1
+# Rows are taken so many at a time that their scores stay in the core's cache: half a megabyte.
+_SCORES_AT_ONCE = 131_072
 
 
 class Sampler:
@@ -28,6 +32,7 @@ class Sampler:
 
     def __init__(self, seed: int) -> None:
         self._unseeded = np.random.default_rng(seed & _MASK64)
+        self._counts: dict[int, TokenCounts] = {}
 
     def sample(
         self,
@@ -38,26 +43,69 @@ class Sampler:
         """One token for each row.
 
         Args:
-            logits: `[rows, vocab]` in the model's dtype; not modified.
+            logits: `[rows, vocab]` on the CPU, in the model's dtype; not modified. NaN counts as the least.
             sequence_ids, states: Of the rows.
         """
-        if all(_is_plain_greedy(state) for state in states):
-            tokens = _best(logits)
-            return [SampledToken(s, t) for s, t in zip(sequence_ids, tokens, strict=True)]
-        scores = logits.float()
-        raw = scores
-        if any(needs_penalties(state.params) for state in states):
-            scores = apply_penalties(scores, states)
-        tokens = _best(scores)
-        drawn = [i for i, state in enumerate(states) if not state.params.is_greedy]
-        if drawn:
-            rows = scores if len(drawn) == len(states) else scores[drawn]
-            uniforms = [self._uniform(states[i]) for i in drawn]
-            for i, token in zip(
-                drawn, draw(rows, [states[i] for i in drawn], uniforms), strict=True
-            ):
-                tokens[i] = token
-        return _with_logprobs(raw, sequence_ids, states, tokens)
+        results: list[SampledToken] = []
+        at_once = max(1, _SCORES_AT_ONCE // logits.shape[1])
+        for start in range(0, len(states), at_once):
+            part = slice(start, start + at_once)
+            results += self._sample(_as_float32(logits[part]), sequence_ids[part], states[part])
+        return results
+
+    def forget(self, sequence_ids: Iterable[int]) -> None:
+        """Drops what is kept of sequences that ended or were preempted."""
+        for sequence_id in sequence_ids:
+            self._counts.pop(sequence_id, None)
+
+    def _sample(
+        self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
+    ) -> list[SampledToken]:
+        scores = self._penalised(logits, sequence_ids, states)
+        tokens, best = _best(scores)
+        if not np.isfinite(best).all():
+            logits, scores = _finite(logits), _finite(scores)
+            tokens, best = _best(scores)
+        drawn = [row for row, state in enumerate(states) if not state.params.is_greedy]
+        uniforms = [self._uniform(states[row]) for row in drawn]
+        if len(drawn) == len(states):
+            tokens = draw(scores, best, states, uniforms)
+        elif drawn:
+            picked = [states[row] for row in drawn]
+            tokens[drawn] = draw(scores[drawn], best[drawn], picked, uniforms)
+        results = [
+            SampledToken(sequence_id, token)
+            for sequence_id, token in zip(sequence_ids, tokens.tolist(), strict=True)
+        ]
+        reported = [row for row, state in enumerate(states) if state.params.logprobs is not None]
+        if reported:
+            entries = with_logprobs(
+                logits if len(reported) == len(states) else logits[reported],
+                [sequence_ids[row] for row in reported],
+                tokens[reported],
+                [states[row].params.logprobs or 0 for row in reported],
+            )
+            for row, entry in zip(reported, entries, strict=True):
+                results[row] = entry
+        return results
+
+    def _penalised(
+        self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
+    ) -> Floats:
+        """A copy where a row has penalties, else `logits` itself."""
+        penalised = [row for row, state in enumerate(states) if needs_penalties(state.params)]
+        if not penalised:
+            return logits
+        scores = logits.copy()
+        for row in penalised:
+            self._counts_of(sequence_ids[row], states[row]).penalise(scores[row])
+        return scores
+
+    def _counts_of(self, sequence_id: int, state: SamplingState) -> TokenCounts:
+        counts = self._counts.get(sequence_id)
+        if counts is None or counts.state is not state:
+            counts = self._counts[sequence_id] = TokenCounts(state)
+        return counts
 
     def _uniform(self, state: SamplingState) -> float:
         if state.seed is None:
@@ -82,45 +130,25 @@ def _splitmix64(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _best(scores: torch.Tensor) -> list[int]:
-    """Index of the largest score of each row; the first of equal ones."""
-    if scores.device.type == "cpu":
-        # torch's argmax is not vectorised on CPUs: 4.4 ms for 8 rows of 152k bf16, against 0.2 ms.
-        best: list[int] = scores.float().numpy().argmax(axis=-1).tolist()
-        return best
-    return scores.argmax(dim=-1).tolist()
+def _as_float32(logits: torch.Tensor) -> Floats:
+    """On one thread: waking torch's others costs more than a few rows do, and on a busy machine waiting
+    for them may take many milliseconds."""
+    if logits.dtype is not torch.bfloat16:
+        return logits.numpy().astype(np.float32, copy=False)
+    bits = logits.view(torch.int16).numpy().astype(np.int32)
+    bits <<= 16
+    return bits.view(np.float32)
 
 
-def _is_plain_greedy(state: SamplingState) -> bool:
-    params = state.params
-    return params.is_greedy and params.logprobs is None and not needs_penalties(params)
+def _best(scores: Floats) -> tuple[Ints, Floats]:
+    """Id (the lowest of equal ones) and value of the largest score of each row; a NaN, where one is."""
+    ids = scores.argmax(axis=-1)
+    return ids, scores[np.arange(len(scores)), ids]
 
 
-def _with_logprobs(
-    raw: torch.Tensor,
-    sequence_ids: Sequence[int],
-    states: Sequence[SamplingState],
-    tokens: Sequence[int],
-) -> list[SampledToken]:
-    """Adds log-probabilities, of the model's own distribution before penalties and temperature."""
-    wanted = [i for i, state in enumerate(states) if state.params.logprobs is not None]
-    results = [SampledToken(s, t) for s, t in zip(sequence_ids, tokens, strict=True)]
-    if not wanted:
-        return results
-    logprobs = torch.log_softmax(raw[wanted], dim=-1)
-    own_ids = torch.tensor([tokens[i] for i in wanted], device=raw.device)[:, None]
-    own = logprobs.gather(1, own_ids)
-    ranks = (logprobs > own).sum(dim=-1).add_(1).tolist()
-    most = max(states[i].params.logprobs or 0 for i in wanted)
-    best, best_ids = torch.topk(logprobs, min(most, logprobs.shape[1]), dim=-1)
-    own_list, best_list, best_id_list = own[:, 0].tolist(), best.tolist(), best_ids.tolist()
-    for place, i in enumerate(wanted):
-        count = min(states[i].params.logprobs or 0, logprobs.shape[1])
-        results[i] = SampledToken(
-            sequence_ids[i],
-            tokens[i],
-            [tokens[i], *best_id_list[place][:count]],
-            [own_list[place], *best_list[place][:count]],
-            [ranks[place], *range(1, count + 1)],
-        )
-    return results
+def _finite(scores: Floats) -> Floats:
+    """A copy in which infinities are the largest numbers, and NaN is the least: a model that overflowed
+    spoils its own row alone."""
+    limit = float(np.finfo(np.float32).max)
+    finite: Floats = np.nan_to_num(scores, nan=-limit, posinf=limit, neginf=-limit)
+    return finite

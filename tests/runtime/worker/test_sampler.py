@@ -12,6 +12,8 @@ from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import SamplingState
 from octavo.worker.sampler import Sampler, uniform_at
 
+from .exact_distribution import exact_distribution
+
 
 def state(
     seed: int | None = None,
@@ -25,33 +27,6 @@ def state(
 def tokens(logits: torch.Tensor, states: Sequence[SamplingState], seed: int = 0) -> list[int]:
     sampled = Sampler(seed).sample(logits, list(range(len(states))), states)
     return [token.token_id for token in sampled]
-
-
-def expected_distribution(
-    logits: torch.Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-) -> np.ndarray:
-    """The definition, element by element, in float64."""
-    scores = [float(x) / temperature for x in logits]
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    if top_k > 0:
-        order = order[:top_k]
-    weights = {i: math.exp(scores[i] - scores[order[0]]) for i in order}
-    total = sum(weights.values())
-    kept, mass = [], 0.0
-    for i in order:
-        if mass < top_p * total:
-            kept.append(i)
-        mass += weights[i]
-    kept = [i for i in kept if weights[i] >= min_p * weights[order[0]]]
-    probabilities = np.zeros(len(scores))
-    for i in kept:
-        probabilities[i] = weights[i]
-    return probabilities / probabilities.sum()
 
 
 CASES = [
@@ -71,7 +46,7 @@ CASES = [
 def test_samples_follow_the_exact_distribution(case: dict[str, float], is_seeded: bool) -> None:
     torch.manual_seed(1)
     logits = torch.randn(12) * 2
-    expected = expected_distribution(logits, **case)  # type: ignore[arg-type]
+    expected = exact_distribution(logits.numpy(), SamplingParams(**case))  # type: ignore[arg-type]
     draws = 6000
     states = [
         state(seed=10_000 + i if is_seeded else None, output=[0] * (i % 7), **case)
@@ -103,7 +78,7 @@ def test_samples_follow_the_exact_distribution(case: dict[str, float], is_seeded
 def test_filters_that_reach_beyond_the_ranked_candidates_stay_exact(case: dict[str, float]) -> None:
     torch.manual_seed(2)
     logits = torch.randn(1000) * 0.5  # so flat that hundreds of tokens are needed
-    expected = expected_distribution(logits, **case)  # type: ignore[arg-type]
+    expected = exact_distribution(logits.numpy(), SamplingParams(**case))  # type: ignore[arg-type]
     draws = 4000
     drawn = tokens(logits.expand(draws, -1), [state(seed=i, **case) for i in range(draws)])
     counts = np.bincount(drawn, minlength=1000)
