@@ -104,9 +104,9 @@ def _kernel_linear(
     weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization | None
 ) -> Linear | None:
     """One of our own kernels, where one takes the weight and is the fastest."""
-    from octavo.kernels.cpu.panel_linear import PanelLinear  # needs numba
+    from octavo.kernels.cpu.pack_panels import pack  # needs numba
+    from octavo.kernels.cpu.panel_linear import PanelLinear
     from octavo.kernels.cpu.small_linear import SmallLinear
-    from octavo.kernels.cpu.weight_panels import pack
 
     panel_format = _panel_format(weight, quantization)
     if panel_format is not None:

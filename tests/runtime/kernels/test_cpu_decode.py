@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.attention_options import AttentionOptions
@@ -32,6 +33,7 @@ class Case:
     window: int | None
     softcap: float | None
     has_norm: bool
+    threads: int
 
 
 @st.composite
@@ -47,13 +49,26 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.none() | st.integers(1, 80)),
         draw(st.none() | st.sampled_from([1.0, 30.0])),
         draw(st.booleans()),
+        draw(st.integers(1, 3)),
     )
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """As many as before, afterwards."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(cases())
+@pytest.mark.usefixtures("threads")
 def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
     """The oracle rotates, stores, then attends in double precision; slots that must not be read are NaN."""
+    torch.set_num_threads(case.threads)
     rows, total = len(case.context_lens), case.heads + 2 * case.kv_heads
     batch = paged_batch(
         case.context_lens,

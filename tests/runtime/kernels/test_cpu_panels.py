@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("numba")
+from octavo.kernels.cpu.pack_panels import pack
 from octavo.kernels.cpu.panel_linear import PanelLinear
-from octavo.kernels.cpu.weight_panels import PanelFormat, pack, takes
+from octavo.kernels.cpu.weight_panels import PanelFormat, takes
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
 
@@ -63,6 +64,7 @@ def check(
     sixteenths=st.integers(1, 9),
     groups=st.integers(1, 9),
     has_bias=st.booleans(),
+    is_stored_narrow=st.booleans(),
 )
 def test_products_equal_those_of_the_rounded_weight(
     panel_format: PanelFormat,
@@ -71,9 +73,12 @@ def test_products_equal_those_of_the_rounded_weight(
     sixteenths: int,
     groups: int,
     has_bias: bool,
+    is_stored_narrow: bool,
 ) -> None:
     width, depth = 16 * sixteenths, panel_format.depth_multiple * groups
     weight = numbers(width, depth, seed=depth)
+    if panel_format is PanelFormat.BFLOAT16 or is_stored_narrow:
+        weight = weight.bfloat16()
     bias = numbers(width, seed=2).to(dtype) if has_bias else None
     x = numbers(rows, depth, seed=3).to(dtype)
     with poisoned_memory():
@@ -86,8 +91,8 @@ def test_products_equal_those_of_the_rounded_weight(
 def test_a_row_comes_out_the_same_alone_and_among_a_thousand(
     panel_format: PanelFormat, dtype: torch.dtype
 ) -> None:
-    """More rows than one block holds, and more panels than are packed at once."""
-    linear = PanelLinear(pack(numbers(2224, 512), panel_format), dtype, None)
+    """More rows than one block holds."""
+    linear = PanelLinear(pack(numbers(2224, 512).to(dtype), panel_format), dtype, None)
     x = numbers(1001, 512, seed=1).to(dtype)
     together = linear(x)
     for first, last in ((0, 1), (3, 5), (7, 11), (500, 508), (990, 1001)):
@@ -112,10 +117,12 @@ def test_threads_share_the_work_without_changing_it(threads: int) -> None:
 
 @pytest.mark.parametrize("panel_format", [PanelFormat.BFLOAT16, PanelFormat.INT8])
 def test_rows_of_the_weight_can_be_looked_up(panel_format: PanelFormat) -> None:
-    weight = numbers(80, 24)
+    weight = numbers(80, 24).bfloat16()
     features = torch.tensor([0, 79, 31, 32, 17, 17])
     found = pack(weight, panel_format).rows(features, torch.float32)
     assert torch.equal(found, rounded(weight, panel_format)[features])
+    weight[17] = 0
+    assert (pack(weight, panel_format).rows(features[-2:], torch.float32) == 0).all()
 
 
 def test_rows_of_int4_panels_are_refused() -> None:
@@ -124,7 +131,7 @@ def test_rows_of_int4_panels_are_refused() -> None:
 
 
 def test_integers_take_the_memory_of_integers() -> None:
-    weight = numbers(4096, 1024)
+    weight = numbers(4096, 1024).bfloat16()
     held = {one: pack(weight, one).num_bytes / weight.numel() for one in PanelFormat}
     assert held[PanelFormat.BFLOAT16] == 2.0
     assert held[PanelFormat.INT8] == 1.0 + 4 / 1024
@@ -143,9 +150,10 @@ def test_shapes_that_fill_no_vectors_are_not_taken() -> None:
 # A target without AVX512-BF16 widens bfloat16 inputs and weights.
 _WIDENED = """
 import torch
+from octavo.kernels.cpu.pack_panels import pack
 from octavo.kernels.cpu.panel_linear import PanelLinear
 from octavo.kernels.cpu.panel_tile import has_pair_products
-from octavo.kernels.cpu.weight_panels import PanelFormat, pack
+from octavo.kernels.cpu.weight_panels import PanelFormat
 assert not has_pair_products()
 weight = torch.arange(48 * 64).view(48, 64) % 255 - 127.0
 weight[:, 0] = 127

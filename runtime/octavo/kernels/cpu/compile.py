@@ -17,6 +17,7 @@ from octavo.kernels.numba_setup import TARGETS
 # The modules that declare kernels.
 _MODULES = (
     "gated_activation",
+    "pack_panels",
     "paged_decode",
     "panel_linear",
     "rms_norm",

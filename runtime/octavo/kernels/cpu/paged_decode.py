@@ -1,10 +1,12 @@
 """Attention of decode rows over the paged cache for CPUs: no gather, no padding, one call per layer.
 
+All of torch's threads share it.
 Everything is float32 inside; heads, cache and output are float32 or bfloat16.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,12 @@ import torch
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.cpu import vector as v
-from octavo.kernels.cpu.jit import kernel, part
+from octavo.kernels.cpu.jit import part, team_kernel
+from octavo.kernels.cpu.team import float32_bits, run_on_team
 from octavo.kernels.decode_rows import DecodeRows
 
 # Beyond a context, and behind a sliding window: exp(_HIDDEN - anything) is 0.
 _HIDDEN = np.float32(-3.0e38)
-
-_SIGNATURE = "void(UniTuple(int64, 3), UniTuple(int64, 2), UniTuple(int64, 9), float64, float64)"
 
 
 @part
@@ -102,23 +103,32 @@ def _weigh(
 
 
 @part
-def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any) -> None:
-    """Block by block, and all heads of a block in turn: a block is read once from far and then from the
-    nearest cache."""
+def _rows(tensors: Any, job: Any) -> None:
+    """A piece is a row's share of the heads, and whichever thread is free takes the next one.
+
+    Within it block by block, and all heads of a block in turn: a block is read once from far and then from
+    the nearest cache.
+    """
     heads, cache, out = tensors
-    blocks, contexts = indexes
-    first_row, last_row, max_blocks, query_heads, kv_heads, d, block_size, window, longest = sizes
-    width = query_heads * d
+    blocks, contexts = v.int64_at(job[4]), v.int64_at(job[5])
+    rows, max_blocks, query_heads, kv_heads = job[6], job[7], job[8], job[9]
+    d, block_size, window, longest, parts = job[10], job[11], job[12], job[13], job[14]
+    scales, softcap = v.splat(v.float32_of(job[15])), v.float32_of(job[16])
+    share = query_heads // parts  # heads of a piece
+    width = share * d
     span = longest + block_size + 32  # scores of one head
-    scratch = np.empty(2 * width + query_heads * span, dtype=np.float32)
+    scratch = np.empty(2 * width + share * span, dtype=np.float32)
     query = v.float32_at(scratch.ctypes.data)
     sums = v.float32_at(scratch.ctypes.data + 4 * width)
     scores = v.float32_at(scratch.ctypes.data + 8 * width)
     stride = 2 * kv_heads * d
     group = query_heads // kv_heads
-    scales, zero = v.splat(scale), v.splat(np.float32(0))
-    for r in range(first_row, last_row):
-        row_at = r * (query_heads + 2 * kv_heads) * d
+    zero = v.splat(np.float32(0))
+    piece = v.count_up(job)
+    while piece < rows * parts:
+        r, part_of_row = piece // parts, piece % parts
+        row_at = r * (query_heads + 2 * kv_heads) * d + part_of_row * width
+        first_kv = part_of_row * share // group
         for c in range(0, width, 16):
             v.store(query, c, v.multiply(v.load(heads, row_at + c), scales))
             v.store(sums, c, zero)
@@ -126,60 +136,38 @@ def _rows(tensors: Any, indexes: Any, sizes: Any, scale: Any, softcap: Any) -> N
         first = max(0, length - window) if window > 0 else 0
         first_block, last_block = first // block_size, (length - 1) // block_size + 1
         for b in range(first_block, last_block):
-            base = blocks[r * max_blocks + b] * block_size * stride
+            base = blocks[r * max_blocks + b] * block_size * stride + first_kv * d
             n = min(block_size, length - b * block_size)
-            for j in range(query_heads):
+            for j in range(share):
                 target = (scores, j * span + b * block_size)
                 pages = (base + j // group * d, stride)
                 _score(query, j * d, cache, pages, n, d, target)
-        for j in range(query_heads):
+        for j in range(share):
             _softmax(scores, j * span + first, j * span + length, softcap)
         for b in range(first_block, last_block):
-            base = blocks[r * max_blocks + b] * block_size * stride + kv_heads * d
+            base = blocks[r * max_blocks + b] * block_size * stride + (kv_heads + first_kv) * d
             start = max(0, first - b * block_size)
             n = min(block_size, length - b * block_size)
-            for j in range(query_heads):
+            for j in range(share):
                 at = j * span + b * block_size
                 pages = (base + j // group * d, stride)
                 _weigh(scores, at, cache, pages, start, n, d, sums, j * d)
+        out_at = r * query_heads * d + part_of_row * width
         for c in range(0, width, 16):
-            v.store(out, r * width + c, v.load(sums, c))
+            v.store(out, out_at + c, v.load(sums, c))
+        piece = v.count_up(job)
 
 
-@kernel(_SIGNATURE)
-def _float32(
-    tensors: tuple[int, ...],
-    indexes: tuple[int, ...],
-    sizes: tuple[int, ...],
-    scale: float,
-    softcap: float,
-) -> None:
-    heads, cache, out = tensors
-    _rows(
-        (v.float32_at(heads), v.float32_at(cache), v.float32_at(out)),
-        (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
-        sizes,
-        np.float32(scale),
-        np.float32(softcap),
-    )
+@team_kernel
+def _float32(address: int) -> None:
+    job = v.int64_at(address)
+    _rows((v.float32_at(job[1]), v.float32_at(job[2]), v.float32_at(job[3])), job)
 
 
-@kernel(_SIGNATURE)
-def _bfloat16(
-    tensors: tuple[int, ...],
-    indexes: tuple[int, ...],
-    sizes: tuple[int, ...],
-    scale: float,
-    softcap: float,
-) -> None:
-    heads, cache, out = tensors
-    _rows(
-        (v.bfloat16_at(heads), v.bfloat16_at(cache), v.bfloat16_at(out)),
-        (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
-        sizes,
-        np.float32(scale),
-        np.float32(softcap),
-    )
+@team_kernel
+def _bfloat16(address: int) -> None:
+    job = v.int64_at(address)
+    _rows((v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3])), job)
 
 
 _KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
@@ -208,20 +196,31 @@ def paged_decode(
     All of one dtype, float32 or bfloat16; see `supports`.
     """
     kv_heads = cache.shape[3]
-    _KERNELS[heads.dtype](
-        (heads.data_ptr(), cache.data_ptr(), out.data_ptr()),
-        (rows.block_tables.data_ptr(), rows.context_lens.data_ptr()),
-        (
-            0,
-            rows.count,
-            rows.block_tables.shape[1],
-            heads.shape[1] - 2 * kv_heads,
-            kv_heads,
-            heads.shape[2],
-            cache.shape[1],
-            options.sliding_window or 0,
-            rows.longest,
-        ),
-        options.scale,
-        options.softcap or 0.0,
+    run_on_team(
+        _KERNELS[heads.dtype],
+        heads.data_ptr(),
+        cache.data_ptr(),
+        out.data_ptr(),
+        rows.block_tables.data_ptr(),
+        rows.context_lens.data_ptr(),
+        rows.count,
+        rows.block_tables.shape[1],
+        heads.shape[1] - 2 * kv_heads,
+        kv_heads,
+        heads.shape[2],
+        cache.shape[1],
+        options.sliding_window or 0,
+        rows.longest,
+        _parts(rows.count, kv_heads, torch.get_num_threads()),
+        float32_bits(options.scale),
+        float32_bits(options.softcap or 0.0),
     )
+
+
+@functools.cache
+def _parts(rows: int, kv_heads: int, threads: int) -> int:
+    """Pieces that a row is cut into, by KV heads: enough that no thread waits for one with a long row."""
+    if threads == 1:
+        return 1
+    enough = (p for p in range(1, kv_heads) if kv_heads % p == 0 and rows * p >= 2 * threads)
+    return next(enough, kv_heads)

@@ -7,7 +7,6 @@ delays its share alone.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
@@ -138,7 +137,7 @@ class PanelLinear:
         bias: `[out_features]`, or None.
     """
 
-    __slots__ = ("_bias", "_block_rows", "_constants", "_kernel", "panels")
+    __slots__ = ("_bias", "_block_rows", "_kernel", "panels")
 
     def __init__(self, panels: Panels, dtype: torch.dtype, bias: torch.Tensor | None) -> None:
         self.panels = panels
@@ -151,8 +150,8 @@ class PanelLinear:
         x = x.contiguous()
         rows = x.shape[0]
         out = x.new_empty((rows, panels.width))
-        job = (ctypes.c_int64 * 11)(
-            0,
+        run_on_team(
+            self._kernel,
             x.data_ptr(),
             panels.data.data_ptr(),
             out.data_ptr(),
@@ -164,7 +163,6 @@ class PanelLinear:
             panels.data.shape[1],
             self._block_rows,
         )
-        run_on_team(self._kernel.address, job)
         return out
 
 

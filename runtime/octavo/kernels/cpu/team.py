@@ -9,25 +9,34 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import torch  # noqa: F401 (brings the library that is looked for)
 
-_Start = Callable[[int, Any], None]
+from octavo.kernels.cpu.jit import TeamKernel
 
 
-def run_on_team(kernel: int, job: Any) -> None:
-    """Calls the function at the address `kernel` on every thread with the address of `job`, and waits.
+def run_on_team(kernel: TeamKernel, *numbers: int) -> None:
+    """Calls `kernel` on every thread with the address of the same int64s, and waits for all.
 
-    Args:
-        job: A ctypes array.
+    The first of them is a zero, with which the threads count the pieces that they take
+    (`vector.count_up`); `numbers` follow.
     """
-    _starter()(kernel, job)
+    job = (ctypes.c_int64 * (len(numbers) + 1))(0, *numbers)
+    _starter()(kernel.address, job)
 
 
 @functools.cache
-def _starter() -> _Start:
+def float32_bits(value: float) -> int:
+    """A float as a number of `run_on_team`; `vector.float32_of` makes it one again."""
+    bits: int = struct.unpack("<I", struct.pack("<f", value))[0]
+    return bits
+
+
+@functools.cache
+def _starter() -> Callable[[int, Any], None]:
     library = _loaded_openmp()
     if library is None:
         function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

@@ -63,6 +63,7 @@ def _pointer(element: Any) -> Any:
 float32_at = _pointer(types.float32)
 bfloat16_at = _pointer(types.uint16)
 int64_at = _pointer(types.int64)
+int32_at = _pointer(types.int32)
 int8_at = _pointer(types.int8)
 uint8_at = _pointer(types.uint8)
 
@@ -156,6 +157,30 @@ def scalar(typing_context: Any, pointer: Any, offset: Any) -> Any:
         return builder.bitcast(shifted, _F32)
 
     return types.float32(pointer, types.int64), generate
+
+
+@intrinsic
+def float32_of(typing_context: Any, bits: Any) -> Any:
+    """The float32 whose bits are the low half of an int64."""
+    del typing_context, bits
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        return builder.bitcast(builder.trunc(arguments[0], _I32), _F32)
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
+def bits_of(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32, as an int64."""
+    del typing_context, value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        return builder.zext(builder.bitcast(arguments[0], _I32), ir.IntType(64))
+
+    return types.int64(types.float32), generate
 
 
 @intrinsic

@@ -13,18 +13,14 @@ AVX512-BF16 multiplies in. A step of a panel is `STEP` inputs deep:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its established name)
 
-from octavo.kernels.reference.weight_only import INT4_GROUP, quantize_int4, quantize_int8
+from octavo.kernels.reference.weight_only import INT4_GROUP
 
 PANEL = 32
 STEP = 8
-# Panels that are packed at once: bounds what packing needs beside the weight and the result.
-_CHUNK = 64
 
 
 class PanelFormat(enum.Enum):
@@ -82,68 +78,3 @@ def takes(weight: torch.Tensor, panel_format: PanelFormat) -> bool:
     """Whether a weight `[out_features, in_features]` fits whole vectors and groups."""
     width, depth = weight.shape
     return width % 16 == 0 and depth % panel_format.depth_multiple == 0
-
-
-def pack(weight: torch.Tensor, panel_format: PanelFormat) -> Panels:
-    """Packs `[out_features, in_features]` of a float dtype, some panels at a time.
-
-    Raises ValueError when it does not fit; see `takes`.
-    """
-    width, depth = weight.shape
-    if not takes(weight, panel_format):
-        raise ValueError(
-            f"A weight of shape [{width}, {depth}] fits no {panel_format.value} panels."
-        )
-    panels = -(-width // PANEL)
-    data = torch.empty((panels, panel_format.panel_bytes(depth)), dtype=torch.uint8)
-    scales = torch.zeros(panels * PANEL) if panel_format is PanelFormat.INT8 else None
-    for first in range(0, panels, _CHUNK):
-        last = min(first + _CHUNK, panels)
-        part = weight[first * PANEL : last * PANEL]
-        part = F.pad(part, (0, 0, 0, (last - first) * PANEL - part.shape[0]))
-        packed, part_scales = _PACKERS[panel_format](part)
-        data[first:last] = packed.contiguous().view(torch.uint8).view(last - first, -1)
-        if scales is not None and part_scales is not None:
-            scales[first * PANEL : last * PANEL] = part_scales
-    return Panels(panel_format, data, scales, width, depth)
-
-
-def _pack_bfloat16(weight: torch.Tensor) -> tuple[torch.Tensor, None]:
-    depth = weight.shape[1]
-    pairs = weight.to(torch.bfloat16).view(-1, PANEL, depth // 2, 2)
-    return pairs.transpose(1, 2), None
-
-
-def _pack_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    depth = weight.shape[1]
-    quantized = quantize_int8(weight)
-    parts = quantized.codes.view(
-        -1, 2, 4, 4, depth // 2, 2
-    )  # panel, half, lane, output, pair, parity
-    return parts.permute(0, 4, 2, 1, 3, 5), quantized.scales.view(-1)
-
-
-def _pack_int4(weight: torch.Tensor) -> tuple[torch.Tensor, None]:
-    depth = weight.shape[1]
-    quantized = quantize_int4(weight)
-    groups = depth // INT4_GROUP
-    parts = quantized.codes.view(-1, 2, 16, groups, 4, 4, 2).to(torch.int32) + 8
-    shifts = torch.tensor([0, 4, 8, 12], dtype=torch.int32).view(4, 1)
-    words = (
-        (parts << shifts).sum(dim=-2).to(torch.int16)
-    )  # panel, half, output, group, step, parity
-    nibbles = words.permute(0, 3, 4, 1, 2, 5).contiguous().view(torch.uint8)
-    scales = quantized.scales.bfloat16().view(-1, PANEL, groups).transpose(1, 2).contiguous()
-    panels = nibbles.shape[0]
-    return torch.cat(
-        [scales.view(torch.uint8).view(panels, groups, -1), nibbles.view(panels, groups, -1)],
-        dim=-1,
-    ), None
-
-
-_Packer = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
-_PACKERS: dict[PanelFormat, _Packer] = {
-    PanelFormat.BFLOAT16: _pack_bfloat16,
-    PanelFormat.INT8: _pack_int8,
-    PanelFormat.INT4: _pack_int4,
-}
