@@ -173,10 +173,10 @@ class LLM:
     ) -> list[RequestOutput]:
         """The most probable completions of every prompt that a beam search finds, best first.
 
-        All beams of all prompts run in one batch per token. A beam is a request of its own per token, and
+        All beams of all prompts run in one batch per token. A beam is a request of its own per token. It
         finds the full blocks of its prefix in the prefix cache, where all beams with that prefix share
-        them: it computes the last, partial block. Without prefix caching each token recomputes its beam's
-        whole prefix.
+        them, copies the last, partial one that its parent left there, and computes one token. Without
+        prefix caching each token recomputes its beam's whole prefix.
 
         Raises: as `generate`.
         """

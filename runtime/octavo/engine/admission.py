@@ -3,10 +3,14 @@
 Two sources: blocks of the prefix cache, found by name, and a completion of the same request that has the
 whole prompt (also where the prefix cache is off). Whichever spares more is taken; the last known token is
 always computed, because what follows it is wanted.
+
+A request for one token is how a search goes on: the next one is its prompt and a token more (beam search
+does so, for every beam). It leaves its last, partial block to be found by those, who copy it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from octavo.engine.block_manager import BlockManager
@@ -24,8 +28,8 @@ class Start:
         num_tokens: That need not be computed.
         num_skipped: Full blocks at the beginning that lie behind the sliding window: nobody reads them.
         shared: The full blocks after those, in order.
-        copied: The block whose first `num_tokens % block_size` slots hold the rest; it is still being
-            written by its owner, so its content has to be copied.
+        copied: The block whose first `num_tokens % block_size` slots hold the rest. Its owner is still
+            writing it, or others want it too, so its content has to be copied.
         source: Whose blocks they are, unless they come from the prefix cache.
         missing: The name of the first block that the prefix cache could have given and has not.
     """
@@ -57,6 +61,8 @@ def find_start(
             if sliding_window is None
             else _last_window(sequence, blocks, sliding_window)
         )
+        if sequence.max_output_tokens == 1 and start.missing is None:
+            start = _with_tail(sequence, blocks, start)
     if sequence.group is None:
         return start
     num_common = min(sequence.num_prompt_tokens, sequence.num_tokens - 1)
@@ -123,6 +129,22 @@ def _last_window(sequence: Sequence, blocks: BlockManager, sliding_window: int) 
             found.append(block)
     missing = names[end] if end < len(names) else None
     return Start(end * size, index, tuple(reversed(found)), missing=missing)
+
+
+def _with_tail(sequence: Sequence, blocks: BlockManager, start: Start) -> Start:
+    """Adds the partial block that the request left which ended one token ago, if it is still there."""
+    stop = sequence.num_tokens - 1
+    if stop > start.num_tokens:
+        block = blocks.find_block(tail_name(sequence, stop, blocks.block_size))
+        if block is not None:
+            return dataclasses.replace(start, num_tokens=stop, copied=block)
+    return start
+
+
+def tail_name(sequence: Sequence, stop: int, block_size: int) -> bytes:
+    """The name of the partial block that ends before token `stop`; the full ones before it were named."""
+    num_full = stop // block_size
+    return sequence.block_names.tail(num_full, sequence.tokens(num_full * block_size, stop))
 
 
 def block_names(sequence: Sequence, first: int, stop: int, block_size: int) -> list[bytes]:

@@ -147,6 +147,11 @@ class BlockManager:
         for block, name in zip(table[first + skipped :], names[skipped:], strict=False):
             register(block, name)
 
+    def register_tail(self, sequence_id: int, name: bytes) -> None:
+        """Makes the last block of the sequence's table findable, which is partly filled and will not change
+        any more. Whoever finds it copies it; it is the first to go when blocks are needed."""
+        self._pool.register(self._tables[sequence_id][-1], name, is_tail=True)
+
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless every block is free, cached or owned, and reference counts sum up."""
         held = {name: table[self.num_dropped(name) :] for name, table in self._tables.items()}

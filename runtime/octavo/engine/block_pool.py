@@ -26,6 +26,7 @@ class BlockPool:
         self._cached: OrderedDict[int, None] = OrderedDict()  # the next victim first
         self._keys: list[bytes | None] = [None] * num_blocks
         self._blocks_by_key: dict[bytes, int] = {}
+        self._tails: set[int] = set()  # registered, and not worth keeping for long
 
     @property
     def num_available(self) -> int:
@@ -65,12 +66,19 @@ class BlockPool:
                 self._free.append(block)
             else:
                 self._cached[block] = None
+                if block in self._tails:
+                    self._cached.move_to_end(block, last=False)
 
-    def register(self, block: int, key: bytes) -> None:
-        """Makes the content of a held block findable; a key that another block has stays with that one."""
+    def register(self, block: int, key: bytes, *, is_tail: bool = False) -> None:
+        """Makes the content of a held block findable; a key that another block has stays with that one.
+
+        A tail is the next victim as soon as nobody holds it.
+        """
         if self._keys[block] is None and key not in self._blocks_by_key:
             self._keys[block] = key
             self._blocks_by_key[key] = block
+            if is_tail:
+                self._tails.add(block)
 
     def find(self, key: bytes) -> int | None:
         """The block with this content, held or cached."""
@@ -96,9 +104,12 @@ class BlockPool:
             raise RuntimeError("Keys and blocks do not mirror each other.")
         if any(self._keys[block] is None for block in self._cached):
             raise RuntimeError("A cached block has no key.")
+        if any(self._keys[block] is None for block in self._tails):
+            raise RuntimeError("A tail has no key.")
 
     def _forget(self, block: int) -> None:
         key = self._keys[block]
         if key is not None:
             del self._blocks_by_key[key]
             self._keys[block] = None
+            self._tails.discard(block)

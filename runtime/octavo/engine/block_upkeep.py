@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from octavo.engine.admission import Start, block_names
+from octavo.engine.admission import Start, block_names, tail_name
 from octavo.engine.block_manager import BlockManager
 from octavo.engine.prefixes_in_flight import PrefixesInFlight
 from octavo.engine.sequence import Sequence
@@ -51,6 +51,8 @@ class BlockUpkeep:
         """The sequence lets go of its blocks next; without `is_sound` nothing more of them is registered."""
         if self._uses_prefix_cache and is_sound:
             self._register(sequence)
+            if sequence.max_output_tokens == 1:
+                self._leave_tail(sequence)
         self.prefixes.withdraw(sequence)
 
     def _num_full(self, sequence: Sequence) -> int:
@@ -65,6 +67,13 @@ class BlockUpkeep:
             names = block_names(sequence, first, num_full, size)
             self._blocks.register_blocks(sequence.sequence_id, first, names)
             sequence.num_registered_blocks = num_full
+
+    def _leave_tail(self, sequence: Sequence) -> None:
+        """The partial block at the prompt's end, for a request that goes on from there."""
+        stop, size = sequence.num_prompt_tokens, self._blocks.block_size
+        if sequence.num_computed_tokens == stop and stop % size:
+            name = tail_name(sequence, stop, size)
+            self._blocks.register_tail(sequence.sequence_id, name)
 
     def _look_ahead(self, sequence: Sequence) -> None:
         """Sets when there is something to do next, and says what the sequence computes next."""

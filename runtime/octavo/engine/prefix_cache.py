@@ -45,6 +45,12 @@ class BlockNames:
             name = sha256(name + content[start : start + width]).digest()
             names.append(name)
 
+    def tail(self, num_full: int, token_ids: Sequence[int]) -> bytes:
+        """The name of a block that holds `token_ids` so far, fewer than it has room for, after the first
+        `num_full` blocks, which were named. No full block has such a name."""
+        parent = self._names[num_full - 1] if num_full else self._root
+        return sha256(b"tail" + parent + pack(f"<{len(token_ids)}i", *token_ids)).digest()
+
     def inherit(self, other: BlockNames, count: int) -> None:
         """Takes over the first `count` names of a sequence that begins alike, if it has more of them."""
         if len(self._names) < count <= len(other):
