@@ -45,9 +45,11 @@ def main() -> int:
     layout = cache_layout()
     try:
         venv = Path(options.venv).absolute()
-        _require_venv_module(venv)
         running = engine.running_engine(layout)
-        later = _later(options.purpose, venv, running, layout)
+        packages = packages_bytes(options.purpose, venv)
+        shares_disk = _is_same_disk(venv, layout.root)
+        others = venv_problems(venv, 0 if shares_disk else packages)
+        later = _later(options.purpose, packages if shares_disk else 0, running, layout)
         is_new = not (layout.cluster(options.name) / "cluster.json").exists()
         machine = preflight.look(
             layout,
@@ -56,27 +58,32 @@ def main() -> int:
             later=later,
             needed_tools=preflight.API_SERVER_TOOLS if preflight.requires_api_server() else (),
         )
-        preflight.check(machine)
+        preflight.check(machine, others)
     except ClusterError as error:
         complain(str(error))
         return 1
     return 0
 
 
-def _later(purpose: Purpose, venv: Path, running: Engine | None, layout: Layout) -> Later:
-    packages = packages_bytes(purpose, venv)
-    if packages and not _is_same_disk(venv, layout.root):
-        free = shutil.disk_usage(_existing(venv)).free
-        if free < packages:
-            raise ClusterError(
-                f"{venv} has {free / GB:.1f} GB free and {packages / GB:.1f} GB are needed for the "
-                "Python packages: free some, or set VENV to a folder on another disk."
-            )
-        packages = 0
+def _later(purpose: Purpose, packages: int, running: Engine | None, layout: Layout) -> Later:
     if purpose is Purpose.CLUSTER or _has_images(running, layout):
         return Later(packages)
     peak = int(sum(needed_gigabytes(image) for image in ImageName) * GB)
     return Later(packages, peak, IMAGES_LEFT_BYTES)
+
+
+def venv_problems(venv: Path, needed_bytes: int) -> list[str]:
+    """What stands in the way of the Python environment, which takes these bytes of its own disk."""
+    found = []
+    if not venv.exists() and importlib.util.find_spec("ensurepip") is None:
+        found.append("Python's venv module is missing: apt-get install python3-venv.")
+    free = shutil.disk_usage(_existing(venv)).free
+    if free < needed_bytes:
+        found.append(
+            f"{venv} has {free / GB:.1f} GB free and {needed_bytes / GB:.1f} GB are needed for the "
+            "Python packages: free some, or set VENV to a folder on another disk."
+        )
+    return found
 
 
 def packages_bytes(purpose: Purpose, venv: Path) -> int:
@@ -93,11 +100,6 @@ def _has_images(running: Engine | None, layout: Layout) -> bool:
         return False
     repository = f"{CLUSTER_REGISTRY}/{ImageName.RUNTIME.repository}"
     return bool(running.call("image", "ls", "--quiet", repository).strip())
-
-
-def _require_venv_module(venv: Path) -> None:
-    if not venv.exists() and importlib.util.find_spec("ensurepip") is None:
-        raise ClusterError("Python's venv module is missing: apt-get install python3-venv")
 
 
 def _is_same_disk(one: Path, other: Path) -> bool:

@@ -155,9 +155,9 @@ def needed_bytes(machine: Machine) -> int:
     return max(machine.later.packages + peak, before_images + machine.later.image_peak, running)
 
 
-def check(machine: Machine) -> None:
-    """Raise `ClusterError` naming everything that is missing."""
-    found = problems(machine)
+def check(machine: Machine, others: Sequence[str] = ()) -> None:
+    """Raise `ClusterError` naming everything that is missing, `others` that the caller found first."""
+    found = [*others, *problems(machine)]
     if found:
         lines = "\n".join(f"- {problem}" for problem in found)
         raise ClusterError(f"A cluster can't be started on this machine:\n{lines}")

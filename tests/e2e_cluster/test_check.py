@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import registry
-from e2e.cluster.check import ALL_PACKAGES_BYTES, Purpose, packages_bytes
+from e2e.cluster.check import ALL_PACKAGES_BYTES, Purpose, packages_bytes, venv_problems
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +57,17 @@ def test_packages_are_asked_for_until_they_are_there(tmp_path: Path) -> None:
     assert packages_bytes(Purpose.TEST, tmp_path) == ALL_PACKAGES_BYTES
     (tmp_path / ".dev").touch()
     assert packages_bytes(Purpose.TEST, tmp_path) == 0
+
+
+def test_a_python_without_its_venv_module_and_a_full_disk_are_told_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    module, disk = venv_problems(tmp_path / "venv", 10**18)
+    assert "apt-get install python3-venv" in module
+    assert "VENV" in disk
+    (tmp_path / "venv").mkdir()
+    assert venv_problems(tmp_path / "venv", 0) == []
 
 
 def test_a_port_is_taken_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
