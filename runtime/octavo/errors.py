@@ -88,7 +88,8 @@ class QueueFullError(OctavoError):
 class DeviceFaultError(OctavoError):
     """The device is lost (a CUDA error, say) and the KV cache with it: the engine process must end.
 
-    An executor raises it from `execute`; every other exception of a step fails that step's requests alone.
+    An executor raises it from `submit` or `result`; every other exception of a step fails that step's
+    requests alone, until so many steps failed that the engine raises this itself (`StepFailures`).
     """
 
     reason: ClassVar[str] = "DeviceFault"

@@ -27,8 +27,10 @@ from octavo.engine.messages import (
 )
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.self_test import SELF_TEST_ID, SelfTest
 from octavo.engine.sequence import Sequence
 from octavo.engine.siblings import SiblingGroup
+from octavo.engine.step_failures import StepFailures
 from octavo.errors import (
     ContextLengthExceededError,
     DeviceFaultError,
@@ -85,6 +87,10 @@ class EngineCore:
             ),
             self._blocks,
         )
+        self._failures = StepFailures()
+        self._self_test = SelfTest(
+            executor, self._blocks, min(self.max_model_len, config.max_num_batched_tokens)
+        )
         self._requests: dict[
             str, dict[int, int]
         ] = {}  # request_id → completion index → sequence_id
@@ -97,7 +103,12 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Something is to be run, or the result of a step to be taken."""
-        return self._scheduler.has_work or bool(self._in_flight)
+        return self._scheduler.has_work or bool(self._in_flight) or self._failures.is_suspect
+
+    @property
+    def should_pause(self) -> bool:
+        """The next step should wait a moment: nothing works at present."""
+        return self._failures.should_pause
 
     @property
     def info(self) -> EngineInfo:
@@ -163,22 +174,28 @@ class EngineCore:
                     ]
                 )
             )
+        self._check_when_idle()
 
     def step(self) -> StepOutputs:
         """Submits what can be submitted and takes in the oldest step's result.
 
-        A step that fails ends the sequences of its batch with `FinishReason.ERROR`; the engine goes on.
+        A step that fails ends the sequences of its batch with `FinishReason.ERROR`; the engine goes on. After
+        some that failed and none that succeeded it runs a test of its own instead (see `StepFailures`).
 
         Raises:
-            DeviceFaultError: The device is gone, and with it the KV cache; the engine is of no more use.
+            DeviceFaultError: The device is gone, and with it the KV cache, or nothing works any more; the
+                engine is of no more use.
         """
         outputs: list[TokenOutput] = []
-        while len(self._in_flight) < self._max_in_flight and self._submit(outputs):
-            pass
+        is_suspect = self._failures.is_suspect
+        if is_suspect and not self._in_flight and self._self_test.has_room:
+            self._test_itself()
+        elif not is_suspect or not self._in_flight:
+            while len(self._in_flight) < self._max_in_flight and self._submit(outputs):
+                pass
         if self._in_flight:
             self._take(self._in_flight.popleft(), outputs)
-        if self._is_debugging and not self.has_work:
-            self.check_integrity()
+        self._check_when_idle()
         return StepOutputs(outputs, self.stats())
 
     def check_integrity(self) -> None:
@@ -201,6 +218,7 @@ class EngineCore:
             prefix_cache_query_tokens_total=(
                 self._num_prompt_tokens if self._uses_prefix_cache else 0
             ),
+            num_failed_steps=self._failures.count,
         )
 
     def _submit(self, outputs: list[TokenOutput]) -> bool:
@@ -237,6 +255,26 @@ class EngineCore:
             outputs.append(_to_output(sequence, token))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
+                self._failures.count_success()
+
+    def _test_itself(self) -> None:
+        """Decides whether the engine or its last requests were at fault."""
+        try:
+            self._self_test.run()
+        except DeviceFaultError:
+            raise
+        except Exception as error:
+            _log.error("self-test failed, requests wait", exc_info=error)
+            self._failures.count_failure(error)
+        else:
+            _log.warning("self-test succeeded: the requests were at fault, the engine goes on")
+            self._failures.count_success()
+        finally:
+            self._scheduler.restore_released(ScheduledBatch(released=[SELF_TEST_ID]))
+
+    def _check_when_idle(self) -> None:
+        if self._is_debugging and not self.has_work:
+            self.check_integrity()
 
     def _validate(self, request: AddRequest) -> None:
         prompt = request.prompt_token_ids
@@ -279,6 +317,7 @@ class EngineCore:
             [sequence.sequence_id for sequence in batch.sequences], FinishReason.ERROR
         )
         self._forget(ended)
+        self._failures.count_failure(error)
         return [
             TokenOutput(
                 request_id=sequence.request_id,

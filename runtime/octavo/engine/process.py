@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +46,8 @@ _log = structlog.get_logger("octavo.engine")
 _STDIN = 0
 _EXIT_OURS, _EXIT_USERS = 1, 3
 _LINGER_MS = 2000
+_PAUSE_SECONDS = 1.0
+"""Between two tests of an engine that does not work; see `StepFailures`."""
 
 
 class EngineLoop:
@@ -57,25 +61,35 @@ class EngineLoop:
         self._rejected: list[TokenOutput] = []
         self._must_report = False
         self._must_end = False
+        self._resume_at = 0.0
 
     def run(self) -> None:
         """Until `Shutdown` arrives; an idle engine sleeps in `poll`.
 
         Raises:
-            DeviceFaultError: The device is gone.
+            DeviceFaultError: The device is gone, or no step works any more.
         """
         while True:
-            if not self._core.has_work:
-                self._socket.poll()
+            self._wait()
             self._receive()
             if self._must_end:
                 return
-            if self._rejected or (self._must_report and not self._core.has_work):
+            can_step = self._core.has_work and time.monotonic() >= self._resume_at
+            if self._rejected or (self._must_report and not can_step):
                 self._send(StepOutputs(self._rejected, self._core.stats()))
                 self._rejected = []
             self._must_report = False
-            if self._core.has_work:
+            if can_step:
                 self._send(self._core.step())
+                if self._core.should_pause:
+                    self._resume_at = time.monotonic() + _PAUSE_SECONDS
+
+    def _wait(self) -> None:
+        """Returns when a message is there or a step can be made."""
+        if not self._core.has_work:
+            self._socket.poll()
+        elif (seconds := self._resume_at - time.monotonic()) > 0:
+            self._socket.poll(math.ceil(seconds * 1000))
 
     def _receive(self) -> None:
         """Takes in all messages that are there, without waiting."""

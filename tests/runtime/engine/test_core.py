@@ -169,6 +169,16 @@ def test_less_than_four_percent_of_the_allocated_cache_lies_idle() -> None:
     assert 0 < 1 - held / allocated < 0.04
 
 
+def test_a_debugging_engine_checks_its_accounts_when_an_abort_leaves_it_idle() -> None:
+    config = EngineConfig(model="oracle", max_num_seqs=4, max_num_batched_tokens=32)
+    core = EngineCore(config, PagedMemoryExecutor(32), is_debugging=True)
+    core.add(make_request())
+    core.step()
+    core._blocks.allocate(99, 4)
+    with pytest.raises(RuntimeError, match=r"\[99\] own blocks and do not run"):
+        core.abort(["r"])
+
+
 def test_a_lost_device_ends_the_engine() -> None:
     def lose(batch: Sequence[ScheduledSequence]) -> None:
         raise DeviceFaultError("CUDA error: an illegal memory access was encountered")

@@ -1,0 +1,35 @@
+"""Makes an engine process fail as a device would; imported at its start, for `PYTHONPATH` names this folder.
+
+The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
+can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps
+that run it fail.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if "octavo.engine.process" in sys.orig_argv:
+    import torch
+
+    from octavo.worker.batch import ScheduledSequence
+    from octavo.worker.model_runner import ModelRunner
+
+    fault_file = Path(os.environ["FAULT_FILE"])
+    run = ModelRunner.run
+
+    def run_or_fail(runner: ModelRunner, batch: Sequence[ScheduledSequence]) -> Any:
+        fault = fault_file.read_text()
+        if fault == "device":
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        if fault == "every step":
+            raise RuntimeError("no step works")
+        if fault and any(int(fault) in entry.token_ids for entry in batch):
+            raise RuntimeError("a bad token")
+        return run(runner, batch)
+
+    ModelRunner.run = run_or_fail  # type: ignore[method-assign]

@@ -1,0 +1,83 @@
+"""Engines whose steps fail, in real processes: what goes on, what is found out, what is told at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+
+from octavo.engine.step_failures import END_AFTER, SUSPECT_AFTER
+
+from .server_process import ServerProcess, eventually
+
+POISON = 77
+
+
+class FaultyServer(ServerProcess):
+    """A server whose engine fails as `fault` says; see `faults/sitecustomize.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._fault_file = folder / "fault"
+        self._last_words = folder / "termination-log"
+        self.break_by("")
+        super().__init__(
+            PYTHONPATH=str(Path(__file__).with_name("faults")),
+            FAULT_FILE=str(self._fault_file),
+            OCTAVO_TERMINATION_LOG=str(self._last_words),
+        )
+
+    def break_by(self, fault: str) -> None:
+        self._fault_file.write_text(fault)
+
+    def complete(self, *prompt: int) -> httpx.Response:
+        body = {"model": "demo", "prompt": list(prompt), "max_tokens": 3, "ignore_eos": True}
+        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=60)
+
+    def readiness(self) -> httpx.Response:
+        return httpx.get(f"{self.ops_url}/readyz")
+
+    def last_words(self) -> dict[str, str]:
+        words: dict[str, str] = json.loads(self._last_words.read_text())
+        return words
+
+
+def test_a_bad_request_does_not_end_an_engine_and_steps_that_all_fail_do(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path) as server:
+        server.wait_ready()
+
+        server.break_by(str(POISON))
+        answers = [server.complete(5, POISON).status_code for _ in range(END_AFTER + 2)]
+        assert answers == [500] * (END_AFTER + 2)
+        eventually(lambda: server.readiness().status_code == 200)
+        assert server.complete(5, 6).status_code == 200
+
+        server.break_by("every step")
+        answers = [server.complete(5, 6).status_code for _ in range(SUSPECT_AFTER)]
+        assert answers == [500] * SUSPECT_AFTER
+        eventually(lambda: server.readiness().status_code == 503)
+        assert "steps failed" in server.readiness().json()["reason"]
+        server.break_by("")
+        assert server.complete(5, 6).status_code == 200  # it waited for the engine to mend
+        assert server.readiness().status_code == 200
+
+        server.break_by("every step")
+        for _ in range(SUSPECT_AFTER):
+            server.complete(5, 6)
+        assert server.complete(5, 6).status_code == 503  # it waited in vain
+        assert server.wait() == 1
+    words = server.last_words()
+    assert words["reason"] == "InternalError"
+    assert f"{END_AFTER} steps failed and none succeeded" in words["message"]
+    assert "RuntimeError: no step works" in words["message"]
+
+
+def test_a_lost_device_is_named_in_the_last_words(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path) as server:
+        server.wait_ready()
+        server.break_by("device")
+        assert server.complete(5, 6).status_code == 503
+        assert server.wait() == 1
+    assert server.last_words()["message"] == (
+        "The engine ended: cpu failed: CUDA error: an illegal memory access was encountered"
+    )
