@@ -28,13 +28,14 @@ def with_logprobs(
     with np.errstate(over="ignore"):  # to -inf, whose weight is 0
         totals = np.exp(scores - best).sum(axis=-1, dtype=np.float32)
     normalisers = best[:, 0].astype(np.float64) + np.log(totals)
+    own = scores[np.arange(len(scores)), token_ids]
+    tops = best_tokens(scores, counts)
     results = []
-    for row, token_id, count, sequence_id, normaliser in zip(
-        scores, token_ids.tolist(), counts, sequence_ids, normalisers.tolist(), strict=True
-    ):
-        rank = int(np.count_nonzero(row > row[token_id])) + 1
-        ids = [token_id, *best_tokens(row, count).tolist()]
-        logprobs = [float(score) - normaliser for score in row[ids]]
+    for place, token_id in enumerate(token_ids.tolist()):
+        row = scores[place]
+        rank = int(np.count_nonzero(row > own[place])) + 1
+        ids = [token_id, *tops[place].tolist()]
+        logprobs = (row[ids] - normalisers[place]).tolist()
         ranks = [rank, *range(1, len(ids))]
-        results.append(SampledToken(sequence_id, token_id, ids, logprobs, ranks))
+        results.append(SampledToken(sequence_ids[place], token_id, ids, logprobs, ranks))
     return results

@@ -6,6 +6,7 @@ filters and the log-probabilities need of it is its top.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -38,12 +39,22 @@ def best_values(scores: Floats, count: int) -> Floats:
     return found
 
 
-def best_tokens(row: Floats, count: int) -> Ints:
-    """Ids of the `count` largest values of `row` `[vocab]`, largest first, the lower id among equals."""
-    if count == 0:
-        return np.empty(0, dtype=np.int64)
-    ids = np.flatnonzero(row >= best_values(row[None], count)[0, -1])
-    return ids[np.argsort(-row[ids], kind="stable")[:count]]
+def best_tokens(scores: Floats, counts: Sequence[int]) -> list[Ints]:
+    """Of each row the ids of its `counts[row]` largest values, largest first, the lower id among equals.
+
+    Args:
+        scores: `[rows, vocab]` without NaN.
+    """
+    ranked = best_values(scores, max(1, *counts))
+    return [
+        _first_of(row, values[:count]) if count else np.empty(0, dtype=np.int64)
+        for row, values, count in zip(scores, ranked, counts, strict=True)
+    ]
+
+
+def _first_of(row: Floats, ranked: Floats) -> Ints:
+    ids = np.flatnonzero(row >= ranked[-1])
+    return ids[np.argsort(-row[ids], kind="stable")[: len(ranked)]]
 
 
 def _top(values: Floats, count: int) -> Floats:

@@ -7,6 +7,7 @@ in the batch, on preemption or on the order of steps. Greedy rows never touch an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -61,11 +62,14 @@ class Sampler:
     def _sample(
         self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
     ) -> list[SampledToken]:
-        scores = self._penalised(logits, sequence_ids, states)
+        is_plain = all(map(_is_plain_greedy, states))
+        scores = logits if is_plain else self._penalised(logits, sequence_ids, states)
         tokens, best = _best(scores)
-        if not np.isfinite(best).all():
+        if not math.isfinite(best.dot(best)):
             logits, scores = _finite(logits), _finite(scores)
             tokens, best = _best(scores)
+        if is_plain:
+            return _tokens(sequence_ids, tokens)
         drawn = [row for row, state in enumerate(states) if not state.params.is_greedy]
         uniforms = [self._uniform(states[row]) for row in drawn]
         if len(drawn) == len(states):
@@ -73,10 +77,7 @@ class Sampler:
         elif drawn:
             picked = [states[row] for row in drawn]
             tokens[drawn] = draw(scores[drawn], best[drawn], picked, uniforms)
-        results = [
-            SampledToken(sequence_id, token)
-            for sequence_id, token in zip(sequence_ids, tokens.tolist(), strict=True)
-        ]
+        results = _tokens(sequence_ids, tokens)
         reported = [row for row, state in enumerate(states) if state.params.logprobs is not None]
         if reported:
             entries = with_logprobs(
@@ -128,6 +129,15 @@ def _splitmix64(value: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
     return value ^ (value >> 31)
+
+
+def _is_plain_greedy(state: SamplingState) -> bool:
+    params = state.params
+    return params.is_greedy and params.logprobs is None and not needs_penalties(params)
+
+
+def _tokens(sequence_ids: Sequence[int], tokens: Ints) -> list[SampledToken]:
+    return [SampledToken(s, t) for s, t in zip(sequence_ids, tokens.tolist(), strict=True)]
 
 
 def _as_float32(logits: torch.Tensor) -> Floats:
