@@ -91,8 +91,12 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidConfigurationError(
                 f"gpu_memory_utilization is {self.gpu_memory_utilization}; it must lie in [0.05, 1]."
             )
+        if self.max_model_len is not None and self.max_model_len < 2:
+            raise InvalidConfigurationError(
+                f"max_model_len is {self.max_model_len}; it must be at least 2, a token of prompt and one of "
+                "output."
+            )
         for name in (
-            "max_model_len",
             "block_size",
             "kv_cache_memory_bytes",
             "max_num_seqs",

@@ -9,19 +9,20 @@ import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from octavo import model_source
 from octavo.beam_search import BeamSearch, BeamSearchParams
-from octavo.config import Device, EngineConfig, LoadFormat, Quantization
+from octavo.config import Device, EngineConfig, KVCacheDtype, LoadFormat, Quantization
 from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
 from octavo.engine.detokenizer import TokenTexts
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.engine.output_processor import RequestState
-from octavo.errors import InvalidParameterError, OctavoError
+from octavo.errors import InvalidConfigurationError, InvalidParameterError, OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
@@ -29,6 +30,7 @@ from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.executor import create_executor
 
 T = TypeVar("T", SamplingParams, int)
+E = TypeVar("E", bound=Enum)
 
 Prompt = str | Sequence[int]
 """Text, or token ids that are used as they are."""
@@ -69,6 +71,7 @@ class LLM:
         block_size: int = 16,
         gpu_memory_utilization: float = 0.9,
         kv_cache_memory_bytes: int | None = None,
+        kv_cache_dtype: KVCacheDtype | str = KVCacheDtype.AUTO,
         quantization: Quantization | str | None = None,
         max_num_seqs: int = 256,
         max_num_batched_tokens: int = 2048,
@@ -89,13 +92,16 @@ class LLM:
         config = EngineConfig(
             model=str(folder),
             dtype=dtype,
-            device=Device(device),
-            load_format=LoadFormat(load_format),
+            device=_member(Device, "device", device),
+            load_format=_member(LoadFormat, "load_format", load_format),
             max_model_len=max_model_len,
             block_size=block_size,
             gpu_memory_utilization=gpu_memory_utilization,
             kv_cache_memory_bytes=kv_cache_memory_bytes,
-            quantization=None if quantization is None else Quantization(quantization),
+            kv_cache_dtype=_member(KVCacheDtype, "kv_cache_dtype", kv_cache_dtype),
+            quantization=None
+            if quantization is None
+            else _member(Quantization, "quantization", quantization),
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
             enable_prefix_caching=enable_prefix_caching,
@@ -329,6 +335,15 @@ def _drive(core: EngineCore, states: Mapping[str, RequestState]) -> None:
                 raise OctavoError(f"Prompt {output.request_id} failed: {delta.error}")
             if delta.abort_needed:
                 core.abort([output.request_id], [delta.index])
+
+
+def _member(kind: type[E], name: str, value: E | str) -> E:
+    """Raises `InvalidConfigurationError` when `kind` has no such value."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(str(one.value) for one in kind)
+        raise InvalidConfigurationError(f"{name} is {value!r}; use {known}.") from error
 
 
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 
 from octavo import LLM, SamplingParams
 from octavo.beam_search import BeamSearchParams
+from octavo.config import EngineConfig
 from octavo.engine.messages import StepOutputs
 from octavo.errors import (
     ContextLengthExceededError,
+    InvalidConfigurationError,
     InvalidParameterError,
     ModelNotFoundError,
     OctavoError,
@@ -277,3 +280,21 @@ def test_after_shutdown_it_says_so(model: Model) -> None:
     llm.shutdown()
     with pytest.raises(OctavoError, match="was shut down"):
         llm.generate("hello")
+
+
+def test_every_field_of_the_engine_can_be_set() -> None:
+    arguments = set(inspect.signature(LLM).parameters)
+    # One process has no waiting room to bound, and the model's folder names what ends a sequence.
+    own = {"max_queued_requests", "eos_token_ids"}
+    assert set(EngineConfig.__struct_fields__) - own <= arguments
+
+
+def test_a_cache_of_half_the_size_holds_twice_the_tokens(model: Model) -> None:
+    with make_llm(model, 64) as wide, make_llm(model, 64, kv_cache_dtype="bfloat16") as narrow:
+        assert narrow.stats.kv_blocks_total == 2 * wide.stats.kv_blocks_total
+
+
+@pytest.mark.parametrize("name", ["kv_cache_dtype", "device", "load_format", "quantization"])
+def test_a_value_that_is_none_of_those_known_is_refused_by_name(model: Model, name: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match=f"{name} is 'int3'; use "):
+        LLM(str(model.folder), **{name: "int3"})  # type: ignore[arg-type]

@@ -111,18 +111,18 @@ def _memory_limit(root: Path) -> int | None:
 
 
 def _memory_in_use(root: Path) -> int:
-    """The working set: usage less the page cache that the kernel would drop first."""
+    """Usage less the page cache, all of which the kernel drops before it kills: a model that was just
+    downloaded, and read again to be checked, lies in its active part."""
     usage = _read_int(root / "memory.current")
     stat = _read(root / "memory.stat")
     if usage is None:
         usage = _read_int(root / "memory" / "memory.usage_in_bytes") or 0
         stat = _read(root / "memory" / "memory.stat")
-    droppable = 0
-    for line in stat.splitlines():
-        name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):
-            droppable = int(value)
-    return max(usage - droppable, 0)
+    fields = dict(line.partition(" ")[::2] for line in stat.splitlines())
+    # Version 1 counts its children in `total_` fields alone.
+    prefix = "total_" if "total_inactive_file" in fields else ""
+    cached = sum(int(fields.get(f"{prefix}{part}_file", 0)) for part in ("inactive", "active"))
+    return max(usage - cached, 0)
 
 
 def _meminfo_available(meminfo: Path) -> int:

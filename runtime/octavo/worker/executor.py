@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,15 +27,23 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.dtype import choose_cache_dtype, choose_dtype
+from octavo.worker.memory import check_positions
 from octavo.worker.model_runner import ModelRunner
 from octavo.worker.profile import warm_up
 from octavo.worker.quantization import check_quantization
 from octavo.worker.sampler import Sampler
-from octavo.worker.start_up import PhaseTimer, check_gpu_memory, executor_info, size_cache
+from octavo.worker.start_up import (
+    PhaseTimer,
+    check_gpu_generation,
+    check_gpu_memory,
+    executor_info,
+    size_host_cache,
+)
 
-# On a CPU the KV cache shares memory with the API process, the page cache and other programs.
-_CPU_CACHE_SHARE = 0.4
-_CPU_CACHE_LIMIT_BYTES = 4 * 2**30
+logger = logging.getLogger(__name__)
+
+# Made by NVIDIA's driver on every node that has one.
+_NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
 def create_executor(
@@ -54,17 +63,22 @@ def create_executor(
         device = _choose_device(config.device)
         check_quantization(config, device, read_quantization_method(Path(config.model)))
         model_config = read_model_config(Path(config.model))
+        check_positions(config.max_model_len, model_config.max_position_embeddings)
         dtype = choose_dtype(config.dtype, model_config, device)
+        size = None  # on a GPU a profile run tells
         if device.type == "cpu":
             torch.set_num_threads(
                 cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
             )
+            size = size_host_cache(config, model_config, dtype, cpu.available_memory_bytes())
         else:
+            name = torch.cuda.get_device_name(device)
+            check_gpu_generation(name, torch.cuda.get_device_capability(device))
             check_gpu_memory(config, model_config, device, dtype)
         with torch.inference_mode():
             weights = _open_weights(config, device, dtype)
             model = Decoder(model_config, weights, kernels_for(device), config.quantization)
-    if device.type == "cuda":
+    if size is None:
         from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
         from octavo.worker.gpu_executor import start_gpu_executor
 
@@ -72,8 +86,6 @@ def create_executor(
             config, model, gpu_kernels, device=device, dtype=dtype, phase=phase
         )
     with phase("profile"):
-        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-        size = size_cache(config, model_config, cache_dtype, _cpu_cache_budget(config))
         runner = ModelRunner(
             model,
             num_blocks=size.num_blocks,
@@ -82,7 +94,7 @@ def create_executor(
             max_num_batched_tokens=config.max_num_batched_tokens,
             device=device,
             dtype=dtype,
-            cache_dtype=cache_dtype,
+            cache_dtype=choose_cache_dtype(config.kv_cache_dtype, dtype),
         )
     with phase("warmup"):
         warm_up(runner, config.max_num_seqs)
@@ -148,6 +160,14 @@ def _choose_device(wanted: Device) -> torch.device:
             "device is cuda, but torch sees no GPU. Give the pod one (resources.gpu), or use --device "
             "cpu."
         )
+    if wanted is Device.AUTO and not has_cuda and _NVIDIA_CONTROL.exists():
+        logger.warning(
+            "The engine runs on the CPU, although the node has an NVIDIA driver: torch %s (CUDA %s) sees no "
+            "GPU. Either the pod was given none, or the driver is older than this CUDA. --device cuda makes "
+            "this an error.",
+            torch.__version__,
+            torch.version.cuda,
+        )
     use_cuda = wanted is Device.CUDA or (wanted is Device.AUTO and has_cuda)
     return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
 
@@ -156,11 +176,3 @@ def _open_weights(config: EngineConfig, device: torch.device, dtype: torch.dtype
     if config.load_format is LoadFormat.DUMMY:
         return DummyWeights(dtype=dtype, device=device, seed=config.seed)
     return SafetensorsWeights(Path(config.model), dtype=dtype, device=device)
-
-
-def _cpu_cache_budget(config: EngineConfig) -> int:
-    """Bytes for keys and values."""
-    if config.kv_cache_memory_bytes is not None:
-        return config.kv_cache_memory_bytes
-    free = int(cpu.available_memory_bytes() * _CPU_CACHE_SHARE)
-    return min(free, _CPU_CACHE_LIMIT_BYTES)

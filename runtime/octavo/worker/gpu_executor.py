@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from octavo.config import EngineConfig
@@ -13,6 +16,7 @@ from octavo.worker.cuda_graphs import CudaCapture
 from octavo.worker.dtype import choose_cache_dtype
 from octavo.worker.gpu_profile import gpu_cache_budget, warm_up_gpu
 from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
+from octavo.worker.memory import BudgetSource
 from octavo.worker.start_up import PhaseTimer, executor_info, size_cache
 
 
@@ -60,6 +64,28 @@ class GpuExecutor:
         return DeviceFaultError(f"{self._info.device} failed: {error}")
 
 
+@contextmanager
+def translated_start_errors(device: torch.device) -> Iterator[None]:
+    """What the first steps on a GPU raise, as errors that say what to do."""
+    from triton.runtime.errors import OutOfResources  # triton is not on every platform
+
+    try:
+        yield
+    except ValueError as error:  # a kernel has no form for these shapes or types on this GPU
+        raise InvalidConfigurationError(f"The model cannot run on {device}: {error}") from error
+    except OutOfResources as error:
+        raise InvalidConfigurationError(
+            f"The model cannot run on {device}: a kernel needs {error.required} of {error.name}, and this "
+            f"GPU has {error.limit}. Kernels are cut for A100, H100 and H200: choose such nodes "
+            "(spec.scheduling.nodeSelector), or use --device cpu."
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The KV cache and the largest steps do not fit beside the weights: {error} Lower "
+            "--gpu-memory-utilization or --kv-cache-memory, --max-num-batched-tokens or --max-num-seqs."
+        ) from error
+
+
 def start_gpu_executor(
     config: EngineConfig,
     model: Decoder,
@@ -74,12 +100,13 @@ def start_gpu_executor(
     Raises `OutOfMemoryError` or `InvalidConfigurationError`.
     """
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    try:
+    with translated_start_errors(device):
         with phase("profile"):
-            budget = config.kv_cache_memory_bytes
+            budget, source = config.kv_cache_memory_bytes, BudgetSource.FLAG
             if budget is None:
                 budget = gpu_cache_budget(config, model, kernels, device, dtype, cache_dtype)
-            size = size_cache(config, model.config, cache_dtype, budget)
+                source = BudgetSource.GPU_SHARE
+            size = size_cache(config, model.config, cache_dtype, budget, source)
             limits = RunnerLimits(
                 num_blocks=size.num_blocks,
                 block_size=config.block_size,
@@ -102,13 +129,6 @@ def start_gpu_executor(
             with phase("capture"):
                 runner.capture(CudaCapture(device))
                 torch.cuda.empty_cache()  # what the runs before each recording left
-    except ValueError as error:  # a kernel has no form for these shapes or types on this GPU
-        raise InvalidConfigurationError(f"The model cannot run on {device}: {error}") from error
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"The KV cache and the largest steps do not fit beside the weights: {error} Lower "
-            "--gpu-memory-utilization or --kv-cache-memory, --max-num-batched-tokens or --max-num-seqs."
-        ) from error
     info = executor_info(
         config,
         model.config,

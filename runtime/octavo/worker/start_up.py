@@ -10,18 +10,26 @@ from contextlib import contextmanager
 import torch
 
 from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError
 from octavo.models.config import DecoderConfig
 from octavo.worker.batch import ExecutorInfo
 from octavo.worker.dtype import choose_cache_dtype
 from octavo.worker.memory import (
+    BudgetSource,
     KVCacheSize,
     bytes_per_block,
+    check_cache_fits,
     check_length_fits,
-    room_beside_weights,
+    host_cache_budget,
+    room_on_gpu,
+    room_on_host,
     size_kv_cache,
 )
+from octavo.worker.weight_bytes import rounded_weight_bytes, weight_bytes
 
 logger = logging.getLogger(__name__)
+
+_MIN_CAPABILITY = (8, 0)
 
 
 class PhaseTimer:
@@ -39,6 +47,16 @@ class PhaseTimer:
         self.seconds[name] = time.monotonic() - started
 
 
+def check_gpu_generation(name: str, capability: tuple[int, int]) -> None:
+    """Refuses GPUs that lack what the kernels are written for; raises `InvalidConfigurationError`."""
+    if capability < _MIN_CAPABILITY:
+        major, minor = capability
+        raise InvalidConfigurationError(
+            f"The GPU is a {name} of compute capability {major}.{minor}; the kernels need 8.0 or later "
+            "(A100, L4, H100). Choose such nodes (spec.scheduling.nodeSelector), or use --device cpu."
+        )
+
+
 def check_gpu_memory(
     config: EngineConfig, shape: DecoderConfig, device: torch.device, dtype: torch.dtype
 ) -> None:
@@ -47,23 +65,55 @@ def check_gpu_memory(
     What passes may still turn out too large when the profile run has measured the activations.
     """
     free, total = torch.cuda.mem_get_info(device)
-    room = room_beside_weights(
-        num_parameters=shape.num_parameters,
-        element_bytes=dtype.itemsize,
+    room = room_on_gpu(
+        weight_bytes=weight_bytes(shape, dtype),
         free_bytes=free,
         total_bytes=total,
         utilization=config.gpu_memory_utilization,
     )
-    if config.max_model_len is not None and config.kv_cache_memory_bytes is None:
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    block_bytes = _block_bytes(config, shape, cache_dtype)
+    if config.kv_cache_memory_bytes is not None:
+        size = size_cache(
+            config, shape, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG
+        )
+        beside_weights = free - weight_bytes(shape, dtype)  # the flag is not bound by the share
+        check_cache_fits(cache_bytes=size.num_blocks * block_bytes, room_bytes=beside_weights)
+    elif config.max_model_len is not None:
         check_length_fits(
             room_bytes=room,
             reserve_bytes=_activation_bytes(config, shape, dtype),
-            block_bytes=_block_bytes(
-                config, shape, choose_cache_dtype(config.kv_cache_dtype, dtype)
-            ),
+            block_bytes=block_bytes,
             block_size=config.block_size,
             wanted_max_len=config.max_model_len,
         )
+
+
+def size_host_cache(
+    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, available_bytes: int
+) -> KVCacheSize:
+    """The KV cache of a CPU, from what its weights will leave: asked before they are read.
+
+    Args:
+        available_bytes: Memory that can be allocated now.
+
+    Raises `OutOfMemoryError` when weights, cache or one sequence do not fit, and
+    `InvalidConfigurationError`, as `size_kv_cache`.
+    """
+    can_round = config.quantization is None
+    room = room_on_host(
+        weight_bytes=weight_bytes(shape, dtype, config.quantization),
+        available_bytes=available_bytes,
+        rounded=rounded_weight_bytes(shape, dtype) if can_round else {},
+    )
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    if config.kv_cache_memory_bytes is None:
+        budget = host_cache_budget(room)
+        return size_cache(config, shape, cache_dtype, budget, BudgetSource.HOST_SHARE)
+    size = size_cache(config, shape, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG)
+    cache_bytes = size.num_blocks * _block_bytes(config, shape, cache_dtype)
+    check_cache_fits(cache_bytes=cache_bytes, room_bytes=room)
+    return size
 
 
 def _activation_bytes(config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype) -> int:
@@ -84,7 +134,11 @@ def _block_bytes(config: EngineConfig, shape: DecoderConfig, cache_dtype: torch.
 
 
 def size_cache(
-    config: EngineConfig, shape: DecoderConfig, cache_dtype: torch.dtype, budget_bytes: int
+    config: EngineConfig,
+    shape: DecoderConfig,
+    cache_dtype: torch.dtype,
+    budget_bytes: int,
+    source: BudgetSource,
 ) -> KVCacheSize:
     """Fits the KV cache into the budget; see `size_kv_cache` for what is raised."""
     size = size_kv_cache(
@@ -94,6 +148,7 @@ def size_cache(
         max_num_seqs=config.max_num_seqs,
         model_max_len=shape.max_position_embeddings,
         wanted_max_len=config.max_model_len,
+        source=source,
     )
     if size.is_capped:
         logger.warning(

@@ -87,13 +87,21 @@ def test_a_number_of_cores_that_is_none_is_refused(tmp_path: Path, text: str) ->
             },
             GIB,  # the page cache goes first
         ),
+        (
+            {
+                "memory.max": str(4 * GIB),
+                "memory.current": str(4 * GIB),
+                "memory.stat": f"active_file {2 * GIB}\ninactive_file {GIB}\nfile {4 * GIB}",
+            },
+            3 * GIB,  # what was read twice goes too; tmpfs, the rest of `file`, stays
+        ),
         ({"memory.max": str(GIB), "memory.current": str(2 * GIB)}, 0),
         ({"memory.max": str(99 * GIB), "memory.current": "0"}, 8 * GIB),
         (
             {
                 "memory/memory.limit_in_bytes": str(3 * GIB),
                 "memory/memory.usage_in_bytes": str(2 * GIB),
-                "memory/memory.stat": f"total_inactive_file {GIB}",
+                "memory/memory.stat": f"inactive_file 5\ntotal_inactive_file {GIB}",
             },
             2 * GIB,
         ),

@@ -17,8 +17,11 @@ from octavo.errors import (
     ModelUnsupportedError,
     OutOfMemoryError,
 )
+from octavo.worker import cpu
+from octavo.worker import executor as executor_module
 from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
 from octavo.worker.executor import TorchExecutor, create_executor
+from octavo.worker.start_up import check_gpu_generation
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .stepping import GREEDY, Stepper, make_executor
@@ -44,6 +47,41 @@ def test_cache_size_decides_blocks_and_length(tmp_path: Path) -> None:
         make_executor(tmp_path, kv_cache_memory_bytes=per_block * 5, max_model_len=81)
     with pytest.raises(InvalidConfigurationError, match="256 positions"):
         make_executor(tmp_path, max_model_len=257)
+
+
+def test_what_cannot_fit_is_told_before_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")  # reading it would be another error
+    with pytest.raises(InvalidConfigurationError, match="256 positions"):
+        make_executor(tmp_path, max_model_len=257)
+    with pytest.raises(OutOfMemoryError, match="Raise --kv-cache-memory to 1Mi"):
+        make_executor(tmp_path, kv_cache_memory_bytes=1024)
+    monkeypatch.setattr(cpu, "available_memory_bytes", lambda: 2**20)
+    with pytest.raises(OutOfMemoryError, match="The KV cache does not fit"):
+        make_executor(tmp_path, kv_cache_memory_bytes=2**20)
+    monkeypatch.setattr(cpu, "available_memory_bytes", lambda: 2**14)
+    with pytest.raises(OutOfMemoryError, match=r"weights take .* 16.00 KiB of memory"):
+        make_executor(tmp_path)
+
+
+def test_a_gpu_that_the_kernels_are_not_written_for_is_refused_by_name() -> None:
+    check_gpu_generation("NVIDIA A10", (8, 6))
+    with pytest.raises(InvalidConfigurationError, match=r"Tesla T4 of compute capability 7\.5"):
+        check_gpu_generation("Tesla T4", (7, 5))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_driver_that_torch_cannot_use_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_checkpoint(tmp_path)
+    for path, count in ((tmp_path / "absent", 0), (tmp_path, 1)):
+        monkeypatch.setattr(executor_module, "_NVIDIA_CONTROL", path)
+        caplog.clear()
+        make_executor(tmp_path, device=Device.AUTO)
+        assert sum("runs on the CPU" in record.message for record in caplog.records) == count
 
 
 def test_memory_of_an_untouched_cache_is_not_taken(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from triton.runtime.errors import OutOfResources
 
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
-from octavo.errors import DeviceFaultError
+from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import StepBatch
+from octavo.worker.gpu_executor import translated_start_errors
 from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
 from octavo.worker.gpu_runner import RunnerLimits
 from octavo.worker.readback import PendingSamples
@@ -167,6 +169,26 @@ def test_a_device_that_is_lost_while_a_step_runs_is_noticed_at_its_result() -> N
     pending = PendingSamples(anything, anything, LostEvent())  # type: ignore[arg-type]
     with pytest.raises(DeviceFaultError, match="launch failure"):
         pending.result()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (
+            OutOfResources(232448, 101376, "shared memory"),
+            InvalidConfigurationError,
+            r"needs 232448 of shared memory, and this GPU has 101376.*nodeSelector",
+        ),
+        (ValueError("no form"), InvalidConfigurationError, "cannot run on cuda: no form"),
+        (torch.OutOfMemoryError("full"), OutOfMemoryError, "full Lower --gpu-memory-utilization"),
+    ],
+    ids=["resources", "form", "memory"],
+)
+def test_what_the_first_steps_raise_says_what_to_do(
+    error: Exception, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said), translated_start_errors(torch.device("cuda")):
+        raise error
 
 
 @pytest.mark.parametrize("max_num_seqs", [1, 16])
