@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 from octavo.kernels.cpu.pack_panels import pack
 from octavo.kernels.cpu.panel_linear import PanelLinear
+from octavo.kernels.cpu.weight_memory import allocate
 from octavo.kernels.cpu.weight_panels import PanelFormat, takes
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
@@ -136,6 +137,17 @@ def test_integers_take_the_memory_of_integers() -> None:
     assert held[PanelFormat.BFLOAT16] == 2.0
     assert held[PanelFormat.INT8] == 1.0 + 4 / 1024
     assert held[PanelFormat.INT4] == 0.5 + 2 / 32
+
+
+def test_weights_share_memory_without_overlap() -> None:
+    sizes = [1, 64, 100, 2**21, 2**24 + 1, 2**25, 2**25 - 64, 3]
+    parts = [allocate(size) for size in sizes]
+    for number, part in enumerate(parts):
+        assert part.data_ptr() % 64 == 0
+        part.fill_(number)
+    for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+        assert part.shape == (size,)
+        assert (part == number).all()
 
 
 def test_shapes_that_fill_no_vectors_are_not_taken() -> None:

@@ -14,6 +14,7 @@ import torch
 from octavo.kernels.cpu import vector as v
 from octavo.kernels.cpu.jit import TeamKernel, part, team_kernel
 from octavo.kernels.cpu.team import run_on_team
+from octavo.kernels.cpu.weight_memory import allocate
 from octavo.kernels.cpu.weight_panels import PANEL, STEP, PanelFormat, Panels, takes
 from octavo.kernels.reference.weight_only import INT4_GROUP
 
@@ -33,7 +34,8 @@ def pack(weight: torch.Tensor, panel_format: PanelFormat) -> Panels:
         )
     weight = weight.contiguous()
     panels = -(-width // PANEL)
-    data = torch.empty((panels, panel_format.panel_bytes(depth)), dtype=torch.uint8)
+    panel_bytes = panel_format.panel_bytes(depth)
+    data = allocate(panels * panel_bytes).view(panels, panel_bytes)
     scales = torch.zeros(panels * PANEL) if panel_format is PanelFormat.INT8 else None
     run_on_team(
         _KERNELS[weight.dtype, panel_format],
@@ -42,7 +44,7 @@ def pack(weight: torch.Tensor, panel_format: PanelFormat) -> Panels:
         0 if scales is None else scales.data_ptr(),
         width,
         depth,
-        data.shape[1],
+        panel_bytes,
     )
     return Panels(panel_format, data, scales, width, depth)
 
@@ -95,7 +97,7 @@ def _int4_group(weight: Any, at: int, data: Any, group_at: int, o: int) -> None:
     place = group_at + 2 * PANEL + o // 16 * 64 + o % 16 * 4
     for step in range(INT4_GROUP // STEP):
         for parity in range(2):
-            word = 0
+            word = np.int64(0)
             for pair in range(STEP // 2):
                 value = v.scalar(weight, at + step * STEP + 2 * pair + parity)
                 word |= (np.int64(_code(value, safe, low, high)) + 8) << (4 * pair)
