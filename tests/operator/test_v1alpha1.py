@@ -59,7 +59,7 @@ def test_a_uri_that_could_leave_its_place_is_refused(uri: str) -> None:
         ({"replicas": -1}, "replicas"),
         ({"engine": {"gpuMemoryUtilization": "1.5"}}, "engine.gpuMemoryUtilization"),
         ({"engine": {"gpuMemoryUtilization": "0.01"}}, "engine.gpuMemoryUtilization"),
-        ({"engine": {"maxModelLen": 0}}, "engine.maxModelLen"),
+        ({"engine": {"maxModelLen": 1}}, "engine.maxModelLen"),
         ({"engine": {"dtype": "int3"}}, "engine.dtype"),
         ({"engine": {"kvCacheDtype": "int8"}}, "engine.kvCacheDtype"),
         ({"engine": {"quantization": "awq"}}, "engine.quantization"),

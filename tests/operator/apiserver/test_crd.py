@@ -148,7 +148,7 @@ def test_a_name_that_no_service_could_have_is_refused(
             "spec.engine.maxNumBatchedTokens",
             "must not be smaller than maxNumSeqs",
         ),
-        ({"engine": {"maxModelLen": 0}}, "spec.engine.maxModelLen", "greater than or equal to 1"),
+        ({"engine": {"maxModelLen": 1}}, "spec.engine.maxModelLen", "greater than or equal to 2"),
         ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
         ({"resources": {"gpu": 2}}, "spec.resources.gpu", "less than or equal to 1"),
         ({"resources": {"memory": "lots"}}, "spec.resources.memory", "must be a quantity"),

@@ -61,7 +61,7 @@ class EngineSpec(ApiModel):
         description="cuda or cpu; when absent, cuda for replicas that ask for GPUs, so that one whose "
         "driver does not work says so instead of computing on its CPU.",
     )
-    max_model_len: PositiveInt | None = Field(
+    max_model_len: Annotated[PositiveInt, Field(ge=2)] | None = Field(
         default=None, description="Longest sequence in tokens, prompt and output together."
     )
     max_num_seqs: PositiveInt | None = Field(
