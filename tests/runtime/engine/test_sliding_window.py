@@ -81,7 +81,7 @@ def test_without_a_window_everything_stays() -> None:
 
 
 def test_a_long_prompt_is_admitted_by_what_it_holds_at_once() -> None:
-    scheduler = make_scheduler(num_blocks=30)
+    scheduler = make_scheduler(num_blocks=26)
     for name in range(2):  # 25 blocks each, but never more than 11
         scheduler.add(make_sequence(name, [name + 1] * 100, max_output_tokens=2))
     while scheduler.num_waiting:

@@ -101,8 +101,8 @@ def test_longer_requests_leave_no_tail() -> None:
     search = Search(64)
     params = SamplingParams(max_tokens=2, ignore_eos=True, seed=0)
     search.core.add(AddRequest("r", [1, 2, 3, 4, 5, 6], params, arrival_time=0.0))
-    while search.core.has_work:
-        search.core.step()
+    search.core.step()
+    search.core.abort(["r"])  # all of the prompt is computed, and nothing else
     blocks = search.core._blocks
     assert isinstance(blocks, BlockManager)
     assert not blocks._pool._tails
