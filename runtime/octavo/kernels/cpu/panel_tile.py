@@ -69,11 +69,20 @@ def make_tile(rows: int) -> Any:
 
 
 class _Format:
-    """How a panel's bytes become vectors; `group` counts the steps that share scales, 0: none do."""
+    """How a panel's bytes become vectors.
 
-    def __init__(self, step_bytes: int, group: int, pairs: _Unpack, widened: _Unpack) -> None:
+    Args:
+        group: Steps that share scales; 0: none do.
+        ahead: Bytes from what is used to what is asked for, 0: the CPU sees by itself what comes next. It
+            does so too late while it unpacks integers: asking took a tenth off their products.
+    """
+
+    def __init__(
+        self, step_bytes: int, group: int, ahead: int, pairs: _Unpack, widened: _Unpack
+    ) -> None:
         self.step_bytes = step_bytes
         self.group = group
+        self.ahead = ahead
         self.unpack = {True: pairs, False: widened}
 
 
@@ -140,6 +149,8 @@ def _emit(
     with cgutils.for_range(builder, turns) as loop:
         scales = builder.gep(panel, [builder.mul(loop.index, _I64(turn_bytes))])
         data = builder.gep(scales, [_I64(scale_bytes)])
+        if weights.ahead:
+            _ask_for(builder, builder.gep(scales, [_I64(weights.ahead)]), turn_bytes)
         first = builder.mul(loop.index, _I64(steps * STEP))
         sums = [[zero if weights.group else builder.load(t) for t in row] for row in totals]
         for step in range(steps):
@@ -162,6 +173,16 @@ def _emit(
             builder.store(
                 builder.load(total), builder.bitcast(place, _FLOATS.as_pointer()), align=4
             )
+
+
+def _ask_for(builder: Any, address: Any, count: int) -> None:
+    """Has `count` bytes fetched into the nearest cache; they may lie beyond the weight."""
+    kind = ir.FunctionType(ir.VoidType(), [address.type, _I32, _I32, _I32])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    for_reading, to_all_caches, of_data = _I32(0), _I32(3), _I32(1)
+    for line in range(0, count, 64):
+        place = builder.gep(address, [_I64(line)])
+        builder.call(fetch, [place, for_reading, to_all_caches, of_data])
 
 
 def _scale(builder: Any, scales: Any, sums: list[list[Any]], totals: list[list[Any]]) -> None:
@@ -263,9 +284,9 @@ def _int4_widened(builder: Any, address: Any) -> list[list[Any]]:
 _BFLOAT16_OF_INTEGER = np.arange(128, dtype=np.float32).view(np.uint32) >> 16
 
 _FORMATS = {
-    types.uint16: _Format(2 * PANEL * STEP, 0, _bfloat16_pairs, _bfloat16_widened),
-    types.int8: _Format(PANEL * STEP, 0, _int8_pairs, _int8_widened),
-    types.uint8: _Format(PANEL * STEP // 2, _STEPS_PER_GROUP, _int4_pairs, _int4_widened),
+    types.uint16: _Format(2 * PANEL * STEP, 0, 0, _bfloat16_pairs, _bfloat16_widened),
+    types.int8: _Format(PANEL * STEP, 0, 2048, _int8_pairs, _int8_widened),
+    types.uint8: _Format(PANEL * STEP // 2, _STEPS_PER_GROUP, 2048, _int4_pairs, _int4_widened),
 }
 
 
