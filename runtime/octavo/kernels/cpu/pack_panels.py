@@ -60,7 +60,7 @@ def _int8_panels(weight: Any, job: Any) -> None:
     data, scales = v.int8_at(job[2]), v.float32_at(job[3])
     width, depth = job[4], job[5]
     low, high = np.float32(-127), np.float32(127)
-    panel = v.count_up(job)
+    panel = v.count_up(job, 0)
     while panel * PANEL < width:
         for o in range(PANEL):
             feature = min(panel * PANEL + o, width - 1)  # what lies beyond repeats the last one
@@ -76,7 +76,7 @@ def _int8_panels(weight: Any, job: Any) -> None:
                 second = v.scalar(weight, feature * depth + k + 1)
                 data[at + PANEL * k] = np.int8(_code(first, safe, low, high))
                 data[at + PANEL * k + 1] = np.int8(_code(second, safe, low, high))
-        panel = v.count_up(job)
+        panel = v.count_up(job, 0)
 
 
 @part
@@ -111,14 +111,14 @@ def _int4_panels(weight: Any, job: Any) -> None:
     data = v.uint8_at(job[2])
     width, depth, panel_bytes = job[4], job[5], job[6]
     groups = depth // INT4_GROUP
-    panel = v.count_up(job)
+    panel = v.count_up(job, 0)
     while panel * PANEL < width:
         for o in range(PANEL):
             feature = min(panel * PANEL + o, width - 1)
             for group in range(groups):
                 group_at = panel * panel_bytes + group * (panel_bytes // groups)
                 _int4_group(weight, feature * depth + group * INT4_GROUP, data, group_at, o)
-        panel = v.count_up(job)
+        panel = v.count_up(job, 0)
 
 
 @team_kernel
@@ -126,13 +126,13 @@ def _bfloat16_to_bfloat16(address: int) -> None:
     job = v.int64_at(address)
     pairs, data = v.int32_at(job[1]), v.int32_at(job[2])  # a pair is moved as one number
     width, depth = job[4], job[5] // 2
-    panel = v.count_up(job)
+    panel = v.count_up(job, 0)
     while panel * PANEL < width:
         for o in range(PANEL):
             feature = min(panel * PANEL + o, width - 1)
             for k in range(depth):
                 data[(panel * depth + k) * PANEL + o] = pairs[feature * depth + k]
-        panel = v.count_up(job)
+        panel = v.count_up(job, 0)
 
 
 @team_kernel

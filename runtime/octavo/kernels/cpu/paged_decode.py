@@ -124,7 +124,7 @@ def _rows(tensors: Any, job: Any) -> None:
     stride = 2 * kv_heads * d
     group = query_heads // kv_heads
     zero = v.splat(np.float32(0))
-    piece = v.count_up(job)
+    piece = v.count_up(job, 0)
     while piece < rows * parts:
         r, part_of_row = piece // parts, piece % parts
         row_at = r * (query_heads + 2 * kv_heads) * d + part_of_row * width
@@ -155,7 +155,7 @@ def _rows(tensors: Any, job: Any) -> None:
         out_at = r * query_heads * d + part_of_row * width
         for c in range(0, width, 16):
             v.store(out, out_at + c, v.load(sums, c))
-        piece = v.count_up(job)
+        piece = v.count_up(job, 0)
 
 
 @team_kernel

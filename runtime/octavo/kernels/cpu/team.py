@@ -18,13 +18,13 @@ import torch  # noqa: F401 (brings the library that is looked for)
 from octavo.kernels.cpu.jit import TeamKernel
 
 
-def run_on_team(kernel: TeamKernel, *numbers: int) -> None:
+def run_on_team(kernel: TeamKernel, *numbers: int, counters: int = 0) -> None:
     """Calls `kernel` on every thread with the address of the same int64s, and waits for all.
 
-    The first of them is a zero, with which the threads count the pieces that they take
-    (`vector.count_up`); `numbers` follow.
+    The first of them is a zero, with which the threads count what they take (`vector.count_up`);
+    `numbers` follow, and after them as many more zeros as `counters` says.
     """
-    job = (ctypes.c_int64 * (len(numbers) + 1))(0, *numbers)
+    job = (ctypes.c_int64 * (1 + len(numbers) + counters))(0, *numbers)
     _starter()(kernel.address, job)
 
 

@@ -184,15 +184,16 @@ def bits_of(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def count_up(typing_context: Any, pointer: Any) -> Any:
-    """Adds one to the int64 that all threads share; what it was before."""
-    del typing_context
+def count_up(typing_context: Any, pointer: Any, offset: Any) -> Any:
+    """Adds one to `pointer[offset]`, an int64 that all threads share; what it was before."""
+    del typing_context, offset
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         del context, signature
-        return builder.atomic_rmw("add", arguments[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+        place = builder.gep(arguments[0], [arguments[1]])
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
 
-    return types.int64(pointer), generate
+    return types.int64(pointer, types.int64), generate
 
 
 def _operation(build: Any, arity: int) -> Any:
