@@ -91,6 +91,7 @@ class Case:
             (torch.float32, torch.float32),
             (torch.float16, torch.float16),
             (torch.float16, torch.float8_e4m3fn),
+            (torch.float32, torch.float16),
         ]
     ),
     st.booleans(),
@@ -112,8 +113,9 @@ def test_heads_and_cache_are_the_references(
 
     tolerance = 1e-5 if dtype is torch.float32 else 2e-3
     torch.testing.assert_close(got_heads, expected_heads, rtol=tolerance, atol=tolerance)
-    # One step of three mantissa bits, where the rotated halves rounded apart.
-    tolerance = 0.13 if cache_dtype is torch.float8_e4m3fn else tolerance
+    if cache_dtype is not dtype:
+        # One step of three or ten mantissa bits, where the rotated halves rounded apart.
+        tolerance = 0.13 if cache_dtype is torch.float8_e4m3fn else 1e-3
     torch.testing.assert_close(
         got_cache.float(), expected_cache.float(), rtol=tolerance, atol=tolerance
     )
@@ -135,6 +137,40 @@ def test_the_reference_is_norm_then_rotation_then_a_write_per_slot() -> None:
             expected[slot // 8, slot % 8, 0] = heads[row, 4:6]
             expected[slot // 8, slot % 8, 1] = heads[row, 6:]
     assert torch.equal(cache, expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "dtype", "cache_dtype"),
+    [
+        (reference, torch.float32, torch.bfloat16),
+        (reference, torch.float16, torch.bfloat16),
+        (gpu, torch.float32, torch.float16),
+        (gpu, torch.float16, torch.float32),
+    ],
+)
+def test_a_cache_of_another_dtype_takes_keys_and_values_rounded_to_nearest(
+    device: torch.device, module: object, dtype: torch.dtype, cache_dtype: torch.dtype
+) -> None:
+    """The interpreter has no bfloat16; the kernel's cast is the same line for every dtype."""
+    case = Case.make(6, (4, 2), 32, dtype=dtype, cache_dtype=cache_dtype)
+    case.slots = torch.arange(6)
+
+    heads, cache = case.run(module, device)
+
+    stored = cache.flatten(0, 1)[:6].flatten(1, 2)
+    assert torch.equal(stored, heads[:, 4:].to(cache_dtype))
+
+
+@pytest.mark.gpu
+def test_a_bfloat16_cache_on_a_gpu(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("the interpreter has no bfloat16")
+    case = Case.make(6, (4, 2), 32, dtype=torch.float32, cache_dtype=torch.bfloat16)
+    case.slots = torch.arange(6)
+
+    heads, cache = case.run(gpu, device)
+
+    assert torch.equal(cache.flatten(0, 1)[:6].flatten(1, 2), heads[:, 4:].to(torch.bfloat16))
 
 
 @pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])

@@ -36,12 +36,12 @@ def rope_and_cache(
 ) -> None:
     """Normalises and rotates queries and keys in place; stores keys and values.
 
-    Computes in float32 and rounds once, to the dtype of `heads`, before the cache's own rounding.
+    Computes in float32 and rounds once, to the dtype of `heads`, before the cache's own rounding to nearest.
 
     Args:
         heads: `[tokens, num_query_heads + 2 * num_kv_heads, head_dim]`, contiguous: queries, keys, values.
-        cache: `[num_blocks, block_size, 2, num_kv_heads, head_dim]`, of the dtype of `heads` or
-            float8_e4m3fn; contiguous but for the first axis.
+        cache: `[num_blocks, block_size, 2, num_kv_heads, head_dim]`, float32, float16, bfloat16 or
+            float8_e4m3fn, whatever `heads` is; contiguous but for the first axis.
         rotary_table: `[positions, 2, 1, head_dim]`, contiguous: cos, and sin whose first half is negated.
         positions: `[tokens]` integer, rows of the table.
         slots: `[tokens]` int64, slots of the cache, all different; below zero for a padding row, which
@@ -150,8 +150,8 @@ def _rope_and_cache(
             tl.store(target, _to_e4m3(low.to(tl.float32) * inverse), is_stored)
             tl.store(target + HALF, _to_e4m3(high.to(tl.float32) * inverse), is_stored)
         else:
-            tl.store(target, low, is_stored)
-            tl.store(target + HALF, high, is_stored)
+            tl.store(target, low.to(cache.dtype.element_ty), is_stored)
+            tl.store(target + HALF, high.to(cache.dtype.element_ty), is_stored)
 
 
 @triton.jit

@@ -21,8 +21,8 @@ def paged_decode(
 
     Args:
         query: `[seqs, query_heads, head_dim]`.
-        cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, keys first, of the query's dtype or
-            float8_e4m3fn.
+        cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, keys first, of any floating
+            dtype.
         block_tables: `[seqs, max_blocks]` int32.
         context_lens: `[seqs]` int32, the token of this step included; 0 marks a padding row, whose output
             is zero.

@@ -26,12 +26,12 @@ def rope_and_cache(
 ) -> None:
     """Normalises and rotates queries and keys in place; stores keys and values.
 
-    Computes in float32 and rounds once, to the dtype of `heads`, before the cache's own rounding.
+    Computes in float32 and rounds once, to the dtype of `heads`, before the cache's own rounding to nearest.
 
     Args:
         heads: `[tokens, num_query_heads + 2 * num_kv_heads, head_dim]`: queries, keys, values.
-        cache: `[num_blocks, block_size, 2, num_kv_heads, head_dim]`, of the dtype of `heads` or
-            float8_e4m3fn.
+        cache: `[num_blocks, block_size, 2, num_kv_heads, head_dim]`, float32, float16, bfloat16 or
+            float8_e4m3fn, whatever `heads` is.
         rotary_table: `[positions, 2, 1, head_dim]`: cos, and sin whose first half is negated.
         positions: `[tokens]` integer, rows of the table.
         slots: `[tokens]` int64, slots of the cache, all different; below zero for a padding row, which
@@ -53,7 +53,7 @@ def rope_and_cache(
         inverse = torch.tensor([1.0 / key_scale, 1.0 / value_scale], device=heads.device)
         scaled = keys_values.float() * inverse[:, None, None]
         keys_values = scaled.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
-    _write(cache, keys_values, slots)
+    _write(cache, keys_values.to(cache.dtype), slots)
 
 
 def _write(cache: torch.Tensor, keys_values: torch.Tensor, slots: torch.Tensor) -> None:
