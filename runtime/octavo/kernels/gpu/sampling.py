@@ -372,6 +372,11 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
     forms = {("scan", "bf16"): scan, ("narrow", "bf16"): narrow}
     for dtype, name in ((torch.bfloat16, "bf16"), (torch.float32, "fp32")):
         forms["finish", name] = (_finish, _finish_constants(vocab, dtype, True), _FINISH_WARPS)
+    # Steps of greedy and unfiltered rows alone, and the logits of a float16 model.
+    unfiltered = _scan_constants(vocab, False)
+    forms["scan-unfiltered", "fp16"] = (_scan, unfiltered, SAMPLING_SCAN_TILE.num_warps)
+    constants = _finish_constants(vocab, torch.float16, False)
+    forms["finish-unfiltered", "fp16"] = (_finish, constants, _FINISH_WARPS)
     for (step, name), (kernel, constants, num_warps) in forms.items():
         yield ShippedConfiguration(
             name=f"{step}-{name}",
@@ -381,4 +386,5 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
             num_warps=num_warps,
             num_stages=1,
             divisible=frozenset({"row_stride"}),
+            capabilities=(90,) if step.endswith("unfiltered") else (80, 90),
         )
