@@ -157,19 +157,20 @@ def _kernel(context: Context, problem: Problem) -> tuple[Callable[..., None], ob
     """The decode kernel and its workspace, with the step's work list written."""
     if context.device.type != "cuda":
         return paged_decode, None
-    from octavo.kernels.gpu import paged_decode as triton_decode  # needs triton
+    from octavo.kernels.gpu import device as triton_kernels  # needs triton
 
     heads = problem.heads
-    workspace = triton_decode.make_decode_workspace(
+    workspace = triton_kernels.make_decode_workspace(
         problem.query.shape[0],
         heads.num_heads,
         heads.num_kv_heads,
         heads.head_dim,
+        dtype=problem.query.dtype,
         cache_dtype=problem.cache.dtype,
         device=context.device,
     )
-    triton_decode.schedule_decode(problem.context_lens, workspace)
-    return triton_decode.paged_decode, workspace
+    triton_kernels.schedule_decode(problem.context_lens, workspace)
+    return triton_kernels.paged_decode, workspace
 
 
 def make_pool(context: Context, heads: Heads) -> torch.Tensor:

@@ -54,6 +54,7 @@ class DeviceKernels(Kernels, ExpertKernels, Protocol):
         num_kv_heads: int,
         head_dim: int,
         *,
+        dtype: torch.dtype,
         cache_dtype: torch.dtype,
         device: torch.device,
     ) -> Any:

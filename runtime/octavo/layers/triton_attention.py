@@ -30,6 +30,7 @@ class DecodeWorkspaces:
         num_query_heads: int,
         num_kv_heads: int,
         head_dim: int,
+        dtype: torch.dtype,
         cache_dtype: torch.dtype,
         device: torch.device,
     ) -> None:
@@ -39,6 +40,7 @@ class DecodeWorkspaces:
                 num_query_heads,
                 num_kv_heads,
                 head_dim,
+                dtype=dtype,
                 cache_dtype=cache_dtype,
                 device=device,
             )

@@ -88,6 +88,7 @@ class GpuRunner:
             num_query_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
+            dtype=dtype,
             cache_dtype=cache_dtype,
             device=device,
         )

@@ -236,7 +236,7 @@ def test_the_bound_on_tiles_holds_and_is_reached(counts: list[int], block_rows: 
 def test_the_tables_hold_every_chip_and_size() -> None:
     for tokens, experts, per_token in ((1, 8, 2), (64, 8, 2), (8192, 8, 2), (8192, 128, 8)):
         rows = block_rows_for(tokens, experts, per_token)
-        for capability in (80, 86, 90, 100):
+        for capability in (80, 86, 89, 90, 100, 120):
             for dtype in (torch.bfloat16, torch.float16, torch.float32):
                 assert experts_config(capability, dtype, rows).block_rows == rows
 

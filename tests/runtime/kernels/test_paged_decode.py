@@ -13,11 +13,8 @@ from octavo.kernels.reference.paged_decode import paged_decode as reference_deco
 from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu.paged_decode import (
-    make_decode_workspace,
-    paged_decode,
-    schedule_decode,
-)
+from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
+from octavo.kernels.gpu.paged_decode import paged_decode
 
 
 def expected_of(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:
@@ -43,6 +40,7 @@ def decode(
         heads,
         batch.cache.shape[3],
         head_dim,
+        dtype=batch.query.dtype,
         cache_dtype=batch.cache.dtype,
         device=device,
         num_multiprocessors=processors,
@@ -155,7 +153,14 @@ def test_work_is_cut_evenly_and_covers_every_visible_key_once(device: torch.devi
     lengths = [5000, 1, 0, 900, 130]
     window = 3000
     workspace = make_decode_workspace(
-        8, 8, 8, 128, cache_dtype=torch.float16, device=device, num_multiprocessors=40
+        8,
+        8,
+        8,
+        128,
+        dtype=torch.float16,
+        cache_dtype=torch.float16,
+        device=device,
+        num_multiprocessors=40,
     )
 
     schedule_decode(torch.tensor(lengths, dtype=torch.int32, device=device), workspace, window)
@@ -191,6 +196,29 @@ def test_fp8_keys_and_values_count_with_their_scales(device: torch.device) -> No
     out = decode(batch, options, device)
 
     assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float16]
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_float32_queries_read_a_narrower_cache_through_a_window(
+    device: torch.device, head_dim: int
+) -> None:
+    """Their tiles are not those of the cache's dtype: schedule and kernel must cut alike."""
+    batch = paged_batch(
+        [300, 17],
+        [1, 1],
+        heads=4,
+        kv_heads=2,
+        head_dim=head_dim,
+        page=16,
+        dtype=torch.float32,
+        cache_dtype=torch.float16,
+        window=100,
+    )
+    options = AttentionOptions(scale=0.1, sliding_window=100)
+
+    out = decode(batch, options, device)
+
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float32]
 
 
 def test_strided_queries_are_read_in_place(device: torch.device) -> None:

@@ -143,6 +143,25 @@ def test_fp8_keys_and_values_count_with_their_scales(device: torch.device) -> No
     assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float16]
 
 
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_float32_queries_read_a_narrower_cache(device: torch.device, head_dim: int) -> None:
+    batch = paged_batch(
+        [70, 9],
+        [30, 9],
+        heads=4,
+        kv_heads=2,
+        head_dim=head_dim,
+        page=16,
+        dtype=torch.float32,
+        cache_dtype=torch.float16,
+    )
+    options = AttentionOptions(scale=0.1)
+
+    out = prefill(batch, options, device)
+
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float32]
+
+
 @pytest.mark.gpu
 def test_bfloat16_on_a_gpu(device: torch.device) -> None:
     """The interpreter can't say: it computes bfloat16 wrongly."""

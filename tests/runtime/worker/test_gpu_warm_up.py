@@ -48,14 +48,15 @@ def test_experts_run_every_power_of_two_that_a_step_can_hold(
     assert executor.runner.rows.num_used == 0
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
 @pytest.mark.parametrize("group", [1, 3, 7, 32])
 def test_every_length_of_a_prompt_takes_the_kernel_of_one_that_runs(
-    capability: int, head_dim: int, group: int
+    capability: int, dtype: torch.dtype, head_dim: int, group: int
 ) -> None:
     def kernel(length: int) -> object:
-        return prefill_config(capability, head_dim, torch.bfloat16, length * group)
+        return prefill_config(capability, head_dim, dtype, dtype, length * group)
 
     for longest in (2, 3, 100, 300):
         warmed = {kernel(length) for length in step_sizes(longest) if length > 1}

@@ -11,15 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from octavo.kernels.gpu.chips import COMPACT_CHIPS
 from octavo.kernels.gpu.machine_code import Binary
 
-# Bytes of shared memory that one block may have, by compute capability (CUDA C++ programming guide,
-# "Technical specifications per compute capability").
-MAX_SHARED_BYTES: Mapping[int, int] = {80: 163 * 1024, 90: 227 * 1024}
+_TYPE_NAMES: Mapping[torch.dtype, str] = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float8_e4m3fn: "fp8e4nv",
+}
+
+
+def pointer_to(dtype: torch.dtype) -> str:
+    """The type of a tensor argument as Triton writes it."""
+    return f"*{_TYPE_NAMES[dtype]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,9 @@ class ShippedConfiguration:
         constants: The `tl.constexpr` arguments, and pointers that are None.
         divisible: Integer arguments that are multiples of 16 in every launch and not in the kernel's
             `do_not_specialize`, such as strides: Triton makes wide loads of them.
-        capabilities: What it ships for, 80 (A100) and 90 (H100, H200).
+        capabilities: What it is compiled for: 80 (A100), 90 (H100, H200), 89 (L4), 120 (RTX 50).
+        shares_tiles_with: More that are launched with the same block sizes, whose shared memory it must
+            also fit.
         uses_wgmma: Whether it must multiply by Hopper's warpgroup instruction on 90; prefill's rate
             halves without.
         overlaps_copies: Whether it must compute while copies to shared memory are under way.
@@ -49,6 +61,7 @@ class ShippedConfiguration:
     num_stages: int
     divisible: frozenset[str] = field(default_factory=frozenset)
     capabilities: tuple[int, ...] = (80, 90)
+    shares_tiles_with: tuple[int, ...] = COMPACT_CHIPS
     uses_wgmma: bool = False
     overlaps_copies: bool = False
 
@@ -62,7 +75,7 @@ def launch_options(num_warps: int, num_stages: int) -> dict[str, Any]:
 
 
 def compile_configuration(configuration: ShippedConfiguration, capability: int) -> Binary:
-    """Compiles for a compute capability, 80 or 90; several threads may at once.
+    """Compiles for a compute capability such as 80; several threads may at once.
 
     Raises:
         KeyError: An argument of the kernel is neither in `arguments` nor in `constants`.

@@ -1,6 +1,6 @@
 """Block sizes of the attention kernels: a table per chip, so that nothing is tuned when a server starts.
 
-Every entry for 16-bit and FP8 caches is compiled for its chip by the tests without spilling. None has been
+Entries are compiled by the tests, without spilling and within the chip's shared memory. None has been
 timed on a GPU yet: they follow from the sizes of shared memory and register file, and are where measuring
 starts. Float32 runs, but is not cut for speed.
 
@@ -10,13 +10,13 @@ waits for the next keys as soon as it has asked for them; with five they arrive 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 
-# Of an H100 or H200 with SXM; what a workspace is made for where no GPU says otherwise.
-DEFAULT_MULTIPROCESSORS = 132
-_DEFAULT_CAPABILITY = 90
+from octavo.kernels.gpu.chips import ChipFamily, family_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class DecodeConfig:
     tile: int
     num_warps: int
     num_stages: int
-    programs_per_multiprocessor: int
+    programs_per_multiprocessor: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,85 @@ class PrefillConfig:
     tile: int
     num_warps: int
     num_stages: int
+
+
+class _Operands(Enum):
+    """What is multiplied: registers and shared memory follow from it."""
+
+    HALF = auto()
+    FP8_CACHE = auto()
+    FLOAT32 = auto()
+
+
+def _operands(dtype: torch.dtype, cache_dtype: torch.dtype) -> _Operands:
+    """Keys and values are converted to the queries' dtype, hence the wider one decides."""
+    if torch.float32 in (dtype, cache_dtype):
+        return _Operands.FLOAT32
+    return _Operands.FP8_CACHE if cache_dtype == torch.float8_e4m3fn else _Operands.HALF
+
+
+# By the padded size of a head; smaller ones than the first take its entry.
+_HEAD_SIZES = (64, 128, 256)
+
+_DECODE_ANY_CHIP = {
+    # Bytes of keys that one iteration reads stay about the same, 16 KiB.
+    _Operands.HALF: {
+        64: DecodeConfig(128, 4, 5),
+        128: DecodeConfig(64, 4, 5),
+        256: DecodeConfig(32, 4, 5),
+    },
+    # Half the bytes a tile, so one more in flight; 128 keys would take 254 registers to convert.
+    _Operands.FP8_CACHE: {
+        64: DecodeConfig(64, 4, 5),
+        128: DecodeConfig(64, 4, 5),
+        256: DecodeConfig(32, 4, 5),
+    },
+    _Operands.FLOAT32: {
+        64: DecodeConfig(32, 4, 2),
+        128: DecodeConfig(16, 8, 2),
+        256: DecodeConfig(16, 8, 1),
+    },
+}
+_DECODE: Mapping[ChipFamily, Mapping[_Operands, Mapping[int, DecodeConfig]]] = {
+    ChipFamily.AMPERE: _DECODE_ANY_CHIP,
+    ChipFamily.COMPACT: _DECODE_ANY_CHIP,
+    ChipFamily.HOPPER: _DECODE_ANY_CHIP,
+}
+
+_PREFILL: Mapping[ChipFamily, Mapping[int, PrefillConfig]] = {
+    # Before Hopper queries stay in registers, beside the output.
+    ChipFamily.AMPERE: {
+        64: PrefillConfig(128, 64, 8, 5),
+        128: PrefillConfig(128, 32, 8, 5),
+        256: PrefillConfig(64, 32, 8, 5),
+    },
+    # At 256 tiles of 32 keys would take more shared memory than there is.
+    ChipFamily.COMPACT: {
+        64: PrefillConfig(128, 64, 8, 5),
+        128: PrefillConfig(128, 32, 8, 5),
+        256: PrefillConfig(64, 16, 8, 5),
+    },
+    ChipFamily.HOPPER: {
+        64: PrefillConfig(128, 64, 8, 5),
+        128: PrefillConfig(128, 64, 8, 5),
+        256: PrefillConfig(128, 32, 8, 5),
+    },
+}
+
+# Chunks of so few rows (tokens times grouped heads) take half the rows; heads of 256 have one form.
+_FEW_ROWS = 64
+_PREFILL_FEW_ROWS: Mapping[ChipFamily, PrefillConfig] = {
+    ChipFamily.AMPERE: PrefillConfig(64, 32, 4, 5),
+    ChipFamily.COMPACT: PrefillConfig(64, 32, 4, 5),
+    ChipFamily.HOPPER: PrefillConfig(64, 64, 4, 5),
+}
+
+# Without tensor cores a thread holds the rows and columns that it multiplies: small tiles, many threads.
+_PREFILL_FLOAT32 = {
+    64: PrefillConfig(16, 32, 4, 2),
+    128: PrefillConfig(16, 16, 8, 2),
+    256: PrefillConfig(16, 16, 8, 1),
+}
 
 
 def padded_head_dim(head_dim: int) -> int:
@@ -58,52 +137,24 @@ def padded_head_dim(head_dim: int) -> int:
     return 1 << (head_dim - 1).bit_length()
 
 
-def decode_config(capability: int, head_dim: int, cache_dtype: torch.dtype) -> DecodeConfig:
-    """For a chip (80, 90) and a cache's dtype."""
-    width = padded_head_dim(head_dim) * cache_dtype.itemsize
-    if cache_dtype == torch.float32:
-        return DecodeConfig(32, num_warps=4, num_stages=2, programs_per_multiprocessor=2)
-    if cache_dtype == torch.float8_e4m3fn:
-        # Half the bytes a tile, so one more in flight; 128 keys would take 254 registers to convert.
-        tile = 64 if padded_head_dim(head_dim) <= 128 else 32
-        return DecodeConfig(tile, num_warps=4, num_stages=5, programs_per_multiprocessor=2)
-    # Bytes of keys that one iteration reads stay about the same, 16 KiB.
-    tile = min(max(16 * 1024 // width, 32), 128)
-    return DecodeConfig(tile, num_warps=4, num_stages=5, programs_per_multiprocessor=2)
+def decode_config(
+    capability: int, head_dim: int, dtype: torch.dtype, cache_dtype: torch.dtype
+) -> DecodeConfig:
+    """For a chip (80, 86, 89, 90, 120), and the dtypes of queries and cache."""
+    return _DECODE[family_of(capability)][_operands(dtype, cache_dtype)][_size_of(head_dim)]
 
 
 def prefill_config(
-    capability: int, head_dim: int, cache_dtype: torch.dtype, max_rows: int
+    capability: int, head_dim: int, dtype: torch.dtype, cache_dtype: torch.dtype, max_rows: int
 ) -> PrefillConfig:
-    """For a chip, a cache's dtype, and chunks of at most `max_rows` tokens times grouped heads."""
-    padded = padded_head_dim(head_dim)
-    if cache_dtype == torch.float32:
-        return PrefillConfig(16, 32, num_warps=4, num_stages=2)
-    if capability >= 90:
-        if padded > 128:
-            return PrefillConfig(128, 32, num_warps=8, num_stages=5)
-        if max_rows <= 64:
-            return PrefillConfig(64, 64, num_warps=4, num_stages=5)
-        return PrefillConfig(128, 64, num_warps=8, num_stages=5)
-    # Before Hopper queries stay in registers, beside the output.
-    if padded > 128:
-        return PrefillConfig(64, 32, num_warps=8, num_stages=5)
-    if max_rows <= 64:
-        return PrefillConfig(64, 32, num_warps=4, num_stages=5)
-    return PrefillConfig(128, 64 if padded <= 64 else 32, num_warps=8, num_stages=5)
+    """For a chip, the dtypes of queries and cache, and chunks of at most `max_rows` rows."""
+    size, family = _size_of(head_dim), family_of(capability)
+    if _operands(dtype, cache_dtype) is _Operands.FLOAT32:
+        return _PREFILL_FLOAT32[size]
+    if max_rows <= _FEW_ROWS and size < 256:
+        return _PREFILL_FEW_ROWS[family]
+    return _PREFILL[family][size]
 
 
-def capability_of(device: torch.device) -> int:
-    """80 for an A100, 90 for an H100; Hopper's entries serve where there is no GPU (the interpreter)."""
-    if device.type != "cuda":
-        return _DEFAULT_CAPABILITY
-    major, minor = torch.cuda.get_device_capability(device)
-    return major * 10 + minor
-
-
-def multiprocessors_of(device: torch.device) -> int:
-    """How many blocks run side by side at the least."""
-    if device.type != "cuda":
-        return DEFAULT_MULTIPROCESSORS
-    count: int = torch.cuda.get_device_properties(device).multi_processor_count
-    return count
+def _size_of(head_dim: int) -> int:
+    return next(size for size in _HEAD_SIZES if padded_head_dim(head_dim) <= size)

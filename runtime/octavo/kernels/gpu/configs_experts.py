@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from octavo.kernels.gpu.chips import ChipFamily, family_of
 from octavo.kernels.gpu.configs_fused import TileConfig
 
 # Columns of a token that one program of `combine_experts` sums.
@@ -72,15 +73,21 @@ _AMPERE = (
     ExpertsConfig(64, ProductTile(64, 64, 4, 4), ProductTile(128, 64, 4, 4)),
     ExpertsConfig(128, ProductTile(64, 64, 8, 3), ProductTile(128, 64, 8, 3), 16, 1),
 )
+_TABLES = {
+    ChipFamily.AMPERE: _AMPERE,
+    # None of Ampere's takes more shared memory than these have.
+    ChipFamily.COMPACT: _AMPERE,
+    ChipFamily.HOPPER: _HOPPER,
+}
 # Float32 runs, but is not cut for speed.
-_FLOAT32 = ProductTile(32, 32, 4, 2)
+_FLOAT32 = ProductTile(32, 32, 8, 2)
 
 
 def experts_config(capability: int, dtype: torch.dtype, block_rows: int) -> ExpertsConfig:
-    """For a chip (80, 90), the weights' dtype, and tiles of `block_rows` rows."""
+    """For a chip (80, 86, 89, 90, 120), the weights' dtype, and tiles of `block_rows` rows."""
     if dtype == torch.float32:
         return ExpertsConfig(block_rows, _FLOAT32, _FLOAT32)
-    table = _HOPPER if capability >= 90 else _AMPERE
+    table = _TABLES[family_of(capability)]
     return next(config for config in table if config.block_rows == block_rows)
 
 

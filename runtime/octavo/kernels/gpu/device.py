@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
 from octavo.kernels.gpu.experts_combine import combine_experts
 from octavo.kernels.gpu.experts_down import experts_down
 from octavo.kernels.gpu.experts_gate_up import experts_gate_up
 from octavo.kernels.gpu.experts_route import route_to_experts
 from octavo.kernels.gpu.gated_activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.gpu.logprobs import top_logprobs
-from octavo.kernels.gpu.paged_decode import (
-    make_decode_workspace,
-    paged_decode,
-    schedule_decode,
-)
+from octavo.kernels.gpu.paged_decode import paged_decode
 from octavo.kernels.gpu.paged_prefill import paged_prefill
 from octavo.kernels.gpu.penalties import apply_penalties, count_tokens
 from octavo.kernels.gpu.rms_norm import add_rms_norm, rms_norm

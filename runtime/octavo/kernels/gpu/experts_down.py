@@ -6,14 +6,15 @@ rows the inner axis is split over more programs, whose parts are summed there, i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.gpu.chips import COMPACT_CHIPS, capability_of, multiprocessors_of
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
-from octavo.kernels.gpu.configs import capability_of, multiprocessors_of
 from octavo.kernels.gpu.configs_experts import ExpertsConfig, down_parts, experts_config
 from octavo.kernels.gpu.experts_tile import tile_and_columns
 from octavo.kernels.reference.experts_route import ExpertRouting
@@ -127,25 +128,26 @@ def _down(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    for capability in (80, 90):
-        for block_rows, parts in ((16, 2), (32, 1), (64, 1), (128, 1)):
-            config = experts_config(capability, torch.bfloat16, block_rows)
-            yield ShippedConfiguration(
-                name=f"mixtral-{block_rows}" + (f"-{parts}-parts" if parts > 1 else ""),
-                kernel=_down,
-                arguments={
-                    "values": "*bf16",
-                    "weight": "*bf16",
-                    "order": "*i32",
-                    "tiles": "*i32",
-                    "out": "*bf16" if parts == 1 else "*fp32",
-                    "num_tiles": "i32",
-                    "num_choices": "i32",
-                },
-                constants=_constants(config, 4096, 14336, parts),
-                num_warps=config.down.num_warps,
-                num_stages=config.down.num_stages,
-                capabilities=(capability,),
-                uses_wgmma=block_rows >= 64,
-                overlaps_copies=True,
-            )
+    forms = ((16, 2), (32, 1), (64, 1), (128, 1))
+    for capability, (block_rows, parts) in itertools.product((80, 90), forms):
+        config = experts_config(capability, torch.bfloat16, block_rows)
+        yield ShippedConfiguration(
+            name=f"mixtral-{block_rows}" + (f"-{parts}-parts" if parts > 1 else ""),
+            kernel=_down,
+            arguments={
+                "values": "*bf16",
+                "weight": "*bf16",
+                "order": "*i32",
+                "tiles": "*i32",
+                "out": "*bf16" if parts == 1 else "*fp32",
+                "num_tiles": "i32",
+                "num_choices": "i32",
+            },
+            constants=_constants(config, 4096, 14336, parts),
+            num_warps=config.down.num_warps,
+            num_stages=config.down.num_stages,
+            capabilities=(capability,),
+            shares_tiles_with=COMPACT_CHIPS if capability == 80 else (),
+            uses_wgmma=block_rows >= 64,
+            overlaps_copies=True,
+        )

@@ -14,8 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
-from octavo.kernels.gpu.configs import capability_of
+from octavo.kernels.gpu.chips import COMPACT_CHIPS, capability_of
+from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs_experts import ExpertsConfig, experts_config
 from octavo.kernels.gpu.experts_tile import tile_and_columns
 from octavo.kernels.gpu.gated_activation import activated
@@ -126,26 +126,26 @@ def _gate_up(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    for capability in (80, 90):
-        for block_rows in (16, 32, 64, 128):
-            config = experts_config(capability, torch.bfloat16, block_rows)
-            yield ShippedConfiguration(
-                name=f"mixtral-{block_rows}",
-                kernel=_gate_up,
-                arguments={
-                    "x": "*bf16",
-                    "weight": "*bf16",
-                    "order": "*i32",
-                    "tiles": "*i32",
-                    "out": "*bf16",
-                    "num_tiles": "i32",
-                    "x_stride": "i32",
-                },
-                constants=_constants(config, 4096, 14336, 2, is_gelu=False),
-                num_warps=config.gate_up.num_warps,
-                num_stages=config.gate_up.num_stages,
-                divisible=frozenset({"x_stride"}),
-                capabilities=(capability,),
-                uses_wgmma=block_rows >= 64,
-                overlaps_copies=True,
-            )
+    bf16, fp32 = torch.bfloat16, torch.float32
+    forms = [(bf16, rows, chip) for chip in (80, 90) for rows in (16, 32, 64, 128)]
+    for dtype, block_rows, capability in (*forms, (bf16, 128, 120), (fp32, 128, 89)):
+        config = experts_config(capability, dtype, block_rows)
+        yield ShippedConfiguration(
+            name=f"mixtral-{block_rows}" + ("-fp32" if dtype == fp32 else ""),
+            kernel=_gate_up,
+            arguments={
+                **dict.fromkeys(("x", "weight", "out"), pointer_to(dtype)),
+                "order": "*i32",
+                "tiles": "*i32",
+                "num_tiles": "i32",
+                "x_stride": "i32",
+            },
+            constants=_constants(config, 4096, 14336, 2, is_gelu=False),
+            num_warps=config.gate_up.num_warps,
+            num_stages=config.gate_up.num_stages,
+            divisible=frozenset({"x_stride"}),
+            capabilities=(capability,),
+            shares_tiles_with=COMPACT_CHIPS if capability == 80 else (),
+            uses_wgmma=block_rows >= 64,
+            overlaps_copies=dtype != fp32,
+        )

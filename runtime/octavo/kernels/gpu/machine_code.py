@@ -57,7 +57,7 @@ class Resources:
 
 
 def resources_of(binaries: Sequence[Binary], capability: int) -> list[Resources]:
-    """Of kernels that were all compiled for `capability`, 80 or 90, in their order."""
+    """Of kernels that were all compiled for `capability`, in their order."""
     if not binaries:
         return []
     codes = disassemble([_instructions(binary.cubin) for binary in binaries], capability)

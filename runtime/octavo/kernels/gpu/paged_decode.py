@@ -10,7 +10,6 @@ launch is needed. The grid depends on shapes alone and nothing waits for the dev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -18,160 +17,10 @@ import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu.attention_scores import scaled_scores
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
-from octavo.kernels.gpu.configs import (
-    DecodeConfig,
-    capability_of,
-    decode_config,
-    multiprocessors_of,
-    padded_head_dim,
-)
-
-# Rows of a tensor-core product; the query heads of a group are packed into them.
-_BLOCK_ROWS = 16
-# Of a work item: sequence (-1: none), first key, end key, first item of the sequence, its number of items.
-_ITEM_FIELDS = 8
-_NO_WINDOW = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeWorkspace:
-    """Memory between the programs of one launch, made once. Layers that run one after another share it.
-
-    Layers whose sliding windows differ need a work list each: `dataclasses.replace` with other `items`.
-
-    Args:
-        config: Block sizes.
-        target_items: Pieces to aim at per group of heads.
-        items: `[max_seqs + target_items, 8]` int32, written by `schedule_decode`.
-        partial: `[items, query_heads, head_dim]` float32, outputs of pieces.
-        partial_lse: `[items, query_heads]` float32, log2 of their sums of exponentials.
-        arrivals: `[max_seqs * head_blocks]` int32, pieces finished; zero between launches.
-    """
-
-    config: DecodeConfig
-    target_items: int
-    items: torch.Tensor
-    partial: torch.Tensor
-    partial_lse: torch.Tensor
-    arrivals: torch.Tensor
-
-
-def make_decode_workspace(
-    max_seqs: int,
-    num_query_heads: int,
-    num_kv_heads: int,
-    head_dim: int,
-    *,
-    cache_dtype: torch.dtype,
-    device: torch.device,
-    num_multiprocessors: int | None = None,
-) -> DecodeWorkspace:
-    """For batches of up to `max_seqs` rows.
-
-    Raises:
-        ValueError: `head_dim` is out of range, or the cache's dtype is not one of this GPU's.
-    """
-    capability = capability_of(device)
-    _check_cache_dtype(cache_dtype, capability)
-    config = decode_config(capability, head_dim, cache_dtype)
-    head_blocks = num_kv_heads * -(-(num_query_heads // num_kv_heads) // _BLOCK_ROWS)
-    processors = num_multiprocessors or multiprocessors_of(device)
-    target = -(-processors * config.programs_per_multiprocessor // head_blocks)
-    num_items = max_seqs + target
-    return DecodeWorkspace(
-        config,
-        target,
-        torch.full((num_items, _ITEM_FIELDS), -1, dtype=torch.int32, device=device),
-        torch.empty(num_items, num_query_heads, head_dim, device=device),
-        torch.empty(num_items, num_query_heads, device=device),
-        torch.zeros(max_seqs * head_blocks, dtype=torch.int32, device=device),
-    )
-
-
-def _check_cache_dtype(cache_dtype: torch.dtype, capability: int) -> None:
-    if cache_dtype == torch.float8_e4m3fn and capability < 89:
-        raise ValueError(
-            f"an FP8 KV cache needs compute capability 8.9 or later, this GPU has {capability / 10}: "
-            "use --kv-cache-dtype auto"
-        )
-
-
-def schedule_decode(
-    context_lens: torch.Tensor, workspace: DecodeWorkspace, sliding_window: int | None = None
-) -> None:
-    """Writes the work list of a step; call it before the step's first `paged_decode`.
-
-    Args:
-        context_lens: `[seqs]` int32 as `paged_decode` will get it.
-        sliding_window: Of the layers that will use this list.
-    """
-    num_seqs = context_lens.shape[0]
-    _schedule[(num_seqs + 1,)](
-        context_lens,
-        workspace.items,
-        num_seqs,
-        num_seqs + workspace.target_items,
-        workspace.target_items,
-        sliding_window or _NO_WINDOW,
-        TILE=workspace.config.tile,
-        BLOCK=256,
-        **launch_options(num_warps=4, num_stages=1),
-    )
-
-
-@triton.jit
-def _visible_tokens(context, window, TILE: tl.constexpr):
-    """Keys from the tile in which the window begins to the end of the context."""
-    first = tl.maximum(context - window, 0) // TILE * TILE
-    return context - first
-
-
-@triton.jit(
-    do_not_specialize=["num_seqs", "num_items", "target_items", "window"],
-    do_not_specialize_on_alignment=["context_lens"],
-)
-def _schedule(
-    context_lens,
-    items,
-    num_seqs,
-    num_items,
-    target_items,
-    window,
-    TILE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Program i writes the items of sequence i; the last one marks the rest of the list as empty."""
-    sequence = tl.program_id(0)
-    lane = tl.arange(0, BLOCK)
-    total = 0
-    for first in range(0, num_seqs, BLOCK):
-        context = tl.load(context_lens + first + lane, first + lane < num_seqs, other=0)
-        total += tl.sum(_visible_tokens(context, window, TILE))
-    length = tl.maximum(tl.cdiv(tl.cdiv(total, target_items), TILE), 1) * TILE
-    before = 0
-    for first in range(0, sequence, BLOCK):
-        context = tl.load(context_lens + first + lane, first + lane < sequence, other=0)
-        pieces = tl.maximum(tl.cdiv(_visible_tokens(context, window, TILE), length), 1)
-        before += tl.sum(tl.where(first + lane < sequence, pieces, 0))
-    if sequence == num_seqs:
-        for first in range(before, num_items, BLOCK):
-            index = first + lane
-            tl.store(items + index * 8, tl.full([BLOCK], -1, tl.int32), index < num_items)
-    else:
-        context = tl.load(context_lens + sequence)
-        visible = _visible_tokens(context, window, TILE)
-        pieces = tl.maximum(tl.cdiv(visible, length), 1)
-        for first in range(0, pieces, BLOCK):
-            piece = first + lane
-            item = items + (before + piece) * 8
-            begin = context - visible + piece * length
-            own = piece < pieces
-            tl.store(item, tl.zeros([BLOCK], tl.int32) + sequence, own)
-            tl.store(item + 1, begin, own)
-            tl.store(item + 2, tl.minimum(begin + length, context), own)
-            tl.store(item + 3, tl.zeros([BLOCK], tl.int32) + before, own)
-            tl.store(item + 4, tl.zeros([BLOCK], tl.int32) + pieces, own)
+from octavo.kernels.gpu.chips import COMPACT_CHIPS
+from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
+from octavo.kernels.gpu.configs import DecodeConfig, decode_config, padded_head_dim
+from octavo.kernels.gpu.decode_schedule import BLOCK_ROWS, DecodeWorkspace
 
 
 def paged_decode(
@@ -190,7 +39,7 @@ def paged_decode(
     num_seqs, num_query_heads, head_dim = query.shape
     num_kv_heads = cache.shape[3]
     group = num_query_heads // num_kv_heads
-    head_blocks = -(-group // _BLOCK_ROWS)
+    head_blocks = -(-group // BLOCK_ROWS)
     config = workspace.config
     _decode[(num_kv_heads * head_blocks, num_seqs + workspace.target_items)](
         query,
@@ -219,7 +68,7 @@ def paged_decode(
 def _constants(
     group: int, num_query_heads: int, head_dim: int, config: DecodeConfig, options: AttentionOptions
 ) -> dict[str, int | bool]:
-    rows = min(group, _BLOCK_ROWS)
+    rows = min(group, BLOCK_ROWS)
     padded = padded_head_dim(head_dim)
     merged_rows = 1 << (rows - 1).bit_length()
     return {
@@ -228,7 +77,7 @@ def _constants(
         "QUERY_HEADS": num_query_heads,
         "HEAD_DIM": head_dim,
         "BLOCK_D": padded,
-        "BLOCK_ROWS": _BLOCK_ROWS,
+        "BLOCK_ROWS": BLOCK_ROWS,
         "TILE": config.tile,
         "MERGED_ROWS": merged_rows,
         # Pieces merged at a time: 32 values a thread in flight.
@@ -313,43 +162,28 @@ def _decode(
     keys = cache + kv_head * cache_stride_head
     values = keys + cache_stride_kv
     table = block_tables + sequence.to(tl.int64) * table_stride
-    best = tl.full([BLOCK_ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_ROWS], tl.float32)
-    accumulated = tl.zeros([BLOCK_ROWS, BLOCK_D], tl.float32)
-    for first in range(begin, end, TILE):
-        position = first + tl.arange(0, TILE)
-        visible = position < end
-        if WINDOW > 0:
-            visible &= position >= context - WINDOW
-        block = tl.load(table + position // PAGE, visible, other=0).to(tl.int64)
-        token = block * cache_stride_block + (position % PAGE) * cache_stride_token
-        k = tl.load(
-            keys + token[None, :] + dim[:, None],
-            visible[None, :] & (dim < HEAD_DIM)[:, None],
-            other=0.0,
-        )
-        v = tl.load(
-            values + token[:, None] + dim[None, :],
-            visible[:, None] & (dim < HEAD_DIM)[None, :],
-            other=0.0,
-        )
-        products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
-        distance = (position - (context - 1))[None, :].to(tl.float32)
-        scores = scaled_scores(
-            products, score_scale, softcap, slopes, distance, HAS_SOFTCAP, HAS_ALIBI
-        )
-        scores = tl.where(visible[None, :], scores, float("-inf"))
-        # Every tile of the list holds a visible key, so the maximum is finite.
-        better = tl.maximum(best, tl.max(scores, 1))
-        weights = tl.exp2(scores - better[:, None])
-        shrink = tl.exp2(best - better)
-        total = total * shrink + tl.sum(weights, 1)
-        accumulated = accumulated * shrink[:, None]
-        accumulated = tl.dot(
-            weights.to(q.dtype), v.to(q.dtype), accumulated, input_precision="ieee"
-        )
-        best = better
-
+    accumulated, best, total = _attend_piece(
+        q,
+        keys,
+        values,
+        table,
+        slopes,
+        begin,
+        end,
+        context,
+        cache_stride_block,
+        cache_stride_token,
+        score_scale,
+        softcap,
+        PAGE,
+        WINDOW,
+        HEAD_DIM,
+        BLOCK_D,
+        BLOCK_ROWS,
+        TILE,
+        HAS_SOFTCAP,
+        HAS_ALIBI,
+    )
     if begin < end:
         accumulated = accumulated / total[:, None]
     target = out + sequence.to(tl.int64) * out_stride_seq
@@ -390,6 +224,70 @@ def _decode(
                 (merged * value_scale).to(out.dtype.element_ty),
                 row_owned[:, None] & (dim < HEAD_DIM)[None, :],
             )
+
+
+@triton.jit
+def _attend_piece(
+    q,
+    keys,
+    values,
+    table,
+    slopes,
+    begin,
+    end,
+    context,
+    cache_stride_block,
+    cache_stride_token,
+    score_scale,
+    softcap,
+    PAGE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_ALIBI: tl.constexpr,
+):
+    """Online softmax over the keys `[begin, end)`: sums of values, largest scores, sums of weights."""
+    dim = tl.arange(0, BLOCK_D)
+    best = tl.full([BLOCK_ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_ROWS], tl.float32)
+    accumulated = tl.zeros([BLOCK_ROWS, BLOCK_D], tl.float32)
+    for first in range(begin, end, TILE):
+        position = first + tl.arange(0, TILE)
+        visible = position < end
+        if WINDOW > 0:
+            visible &= position >= context - WINDOW
+        block = tl.load(table + position // PAGE, visible, other=0).to(tl.int64)
+        token = block * cache_stride_block + (position % PAGE) * cache_stride_token
+        k = tl.load(
+            keys + token[None, :] + dim[:, None],
+            visible[None, :] & (dim < HEAD_DIM)[:, None],
+            other=0.0,
+        )
+        v = tl.load(
+            values + token[:, None] + dim[None, :],
+            visible[:, None] & (dim < HEAD_DIM)[None, :],
+            other=0.0,
+        )
+        products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
+        distance = (position - (context - 1))[None, :].to(tl.float32)
+        scores = scaled_scores(
+            products, score_scale, softcap, slopes, distance, HAS_SOFTCAP, HAS_ALIBI
+        )
+        scores = tl.where(visible[None, :], scores, float("-inf"))
+        # Every tile of the list holds a visible key, so the maximum is finite.
+        better = tl.maximum(best, tl.max(scores, 1))
+        weights = tl.exp2(scores - better[:, None])
+        shrink = tl.exp2(best - better)
+        total = total * shrink + tl.sum(weights, 1)
+        accumulated = accumulated * shrink[:, None]
+        accumulated = tl.dot(
+            weights.to(q.dtype), v.to(q.dtype), accumulated, input_precision="ieee"
+        )
+        best = better
+    return accumulated, best, total
 
 
 @triton.jit
@@ -436,41 +334,42 @@ def _merge(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    """The schedule, and decode for the shapes of Llama, Qwen, Mixtral, Gemma, Falcon and BLOOM."""
-    integers = ("num_seqs", "num_items", "target_items", "window")
-    yield ShippedConfiguration(
-        name="schedule",
-        kernel=_schedule,
-        arguments={"context_lens": "*i32", "items": "*i32"} | dict.fromkeys(integers, "i32"),
-        constants={"TILE": 64, "BLOCK": 256},
-        num_warps=4,
-        num_stages=1,
-    )
+    """Shapes of Llama, Qwen, Mixtral, Gemma, Falcon and BLOOM."""
+    plain = AttentionOptions(scale=1.0)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
     slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
-    plain = AttentionOptions(scale=1.0)
-    for name, heads, kv_heads, head_dim, fp8, options in (
-        ("64", 32, 8, 64, False, plain),
-        ("128-gqa4", 32, 8, 128, False, plain),
-        ("128-gqa8-fp8", 64, 8, 128, True, plain),
-        ("256-window-softcap", 16, 8, 256, False, capped),
-        ("80-mha-alibi", 32, 32, 80, False, slopes),
+    bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
+    fp8 = torch.float8_e4m3fn
+    for name, heads, kv_heads, head_dim, dtype, cache_dtype, page, capabilities, options in (
+        ("64-gqa7-page32", 14, 2, 64, bf16, bf16, 32, (80, 90), plain),
+        ("128-gqa4", 32, 8, 128, bf16, bf16, 16, (80, 90), plain),
+        ("256-window-softcap", 16, 8, 256, bf16, bf16, 16, (80, 90), capped),
+        ("80-mha-alibi-fp16", 32, 32, 80, fp16, fp16, 16, (80, 90), slopes),
+        ("64-gqa4-fp8", 32, 8, 64, bf16, fp8, 16, (90,), plain),
+        ("128-gqa8-fp8", 64, 8, 128, bf16, fp8, 16, (89, 90), plain),
+        ("64-fp32-fp8", 32, 8, 64, fp32, fp8, 16, (89,), plain),
+        ("128-gqa5-fp32-bf16", 40, 8, 128, fp32, bf16, 16, (89,), plain),
+        ("256-window-softcap-fp32-bf16", 16, 8, 256, fp32, bf16, 16, (89,), capped),
     ):
-        cache_dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        for capability in (90,) if fp8 else (80, 90):
-            config = decode_config(capability, head_dim, cache_dtype)
+        for capability in capabilities:
+            config = decode_config(capability, head_dim, dtype, cache_dtype)
             yield ShippedConfiguration(
                 name=name,
                 kernel=_decode,
-                arguments=_argument_types("bf16", "fp8e4nv" if fp8 else "bf16"),
+                arguments=_argument_types(dtype, cache_dtype),
                 constants=_constants(heads // kv_heads, heads, head_dim, config, options)
-                | {"PAGE": 16}
+                | {"PAGE": page}
                 | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
                 divisible=_STRIDES,
                 capabilities=(capability,),
-                overlaps_copies=True,
+                shares_tiles_with=tuple(
+                    chip
+                    for chip in COMPACT_CHIPS
+                    if decode_config(chip, head_dim, dtype, cache_dtype) == config
+                ),
+                overlaps_copies=dtype != fp32,
             )
 
 
@@ -480,9 +379,9 @@ _STRIDES = frozenset(
 )
 
 
-def _argument_types(dtype: str, cache_dtype: str) -> dict[str, str]:
+def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, str]:
     return (
-        {"query": f"*{dtype}", "out": f"*{dtype}", "cache": f"*{cache_dtype}"}
+        {"query": pointer_to(dtype), "out": pointer_to(dtype), "cache": pointer_to(cache_dtype)}
         | dict.fromkeys(("block_tables", "context_lens", "items", "arrivals"), "*i32")
         | dict.fromkeys(("partial", "partial_lse", "alibi_slopes"), "*fp32")
         | dict.fromkeys((*_STRIDES, "table_stride"), "i32")

@@ -17,13 +17,9 @@ import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu.attention_scores import scaled_scores
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
-from octavo.kernels.gpu.configs import (
-    PrefillConfig,
-    capability_of,
-    padded_head_dim,
-    prefill_config,
-)
+from octavo.kernels.gpu.chips import COMPACT_CHIPS, capability_of
+from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
+from octavo.kernels.gpu.configs import PrefillConfig, padded_head_dim, prefill_config
 
 
 def paged_prefill(
@@ -41,7 +37,7 @@ def paged_prefill(
     num_kv_heads = cache.shape[3]
     group = num_query_heads // num_kv_heads
     capability = capability_of(query.device)
-    config = prefill_config(capability, head_dim, cache.dtype, max_query_len * group)
+    config = prefill_config(capability, head_dim, query.dtype, cache.dtype, max_query_len * group)
     num_seqs = context_lens.shape[0]
     constants = _constants(group, head_dim, config, options)
     # Each sequence begins a run of its own: at most one part-filled run for each.
@@ -307,31 +303,42 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
     plain = AttentionOptions(scale=1.0)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
     slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
-    for name, group, head_dim, fp8, max_rows, options in (
-        ("64", 4, 64, False, 8192, plain),
-        ("128-gqa4", 4, 128, False, 8192, plain),
-        ("128-gqa4-short", 4, 128, False, 64, plain),
-        ("128-gqa7-window-softcap", 7, 128, False, 8192, capped),
-        ("128-gqa8-fp8", 8, 128, True, 8192, plain),
-        ("256-window-softcap", 2, 256, False, 8192, capped),
-        ("80-mha-alibi", 1, 80, False, 8192, slopes),
+    bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
+    fp8 = torch.float8_e4m3fn
+    for name, group, head_dim, dtype, cache_dtype, page, max_rows, capabilities, options in (
+        ("64-gqa7-page32", 7, 64, bf16, bf16, 32, 8192, (80, 90), plain),
+        ("128-gqa4", 4, 128, bf16, bf16, 16, 8192, (80, 90, 120), plain),
+        ("128-gqa4-short", 4, 128, bf16, bf16, 16, 64, (80, 90), plain),
+        ("128-gqa7-window-softcap", 7, 128, bf16, bf16, 16, 8192, (90,), capped),
+        ("256-window-softcap", 2, 256, bf16, bf16, 16, 8192, (80, 89, 90), capped),
+        ("80-mha-alibi-fp16", 1, 80, fp16, fp16, 16, 8192, (80, 90), slopes),
+        ("128-gqa8-fp8", 8, 128, bf16, fp8, 16, 8192, (89, 90), plain),
+        ("256-window-softcap-fp8", 2, 256, bf16, fp8, 16, 8192, (90,), capped),
+        ("64-fp32-fp8", 4, 64, fp32, fp8, 16, 8192, (89,), plain),
+        ("128-gqa5-fp32-bf16", 5, 128, fp32, bf16, 16, 8192, (89,), plain),
+        ("256-window-softcap-fp32-bf16", 2, 256, fp32, bf16, 16, 8192, (89,), capped),
     ):
-        cache_dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        for capability in (90,) if fp8 else (80, 90):
-            config = prefill_config(capability, head_dim, cache_dtype, max_rows)
+        for capability in capabilities:
+            config = prefill_config(capability, head_dim, dtype, cache_dtype, max_rows)
             yield ShippedConfiguration(
                 name=name,
                 kernel=_prefill,
-                arguments=_argument_types("bf16", "fp8e4nv" if fp8 else "bf16"),
+                arguments=_argument_types(dtype, cache_dtype),
                 constants=_constants(group, head_dim, config, options)
-                | {"PAGE": 16}
+                | {"PAGE": page}
                 | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
                 divisible=_STRIDES,
                 capabilities=(capability,),
-                overlaps_copies=True,
-                uses_wgmma=True,
+                shares_tiles_with=tuple(
+                    chip
+                    for chip in COMPACT_CHIPS
+                    if capability < 90
+                    and prefill_config(chip, head_dim, dtype, cache_dtype, max_rows) == config
+                ),
+                overlaps_copies=dtype != fp32,
+                uses_wgmma=dtype != fp32,
             )
 
 
@@ -341,9 +348,9 @@ _STRIDES = frozenset(
 )
 
 
-def _argument_types(dtype: str, cache_dtype: str) -> dict[str, str]:
+def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, str]:
     return (
-        {"query": f"*{dtype}", "out": f"*{dtype}", "cache": f"*{cache_dtype}"}
+        {"query": pointer_to(dtype), "out": pointer_to(dtype), "cache": pointer_to(cache_dtype)}
         | dict.fromkeys(("block_tables", "context_lens", "query_start"), "*i32")
         | {"alibi_slopes": "*fp32"}
         | dict.fromkeys((*_STRIDES, "table_stride", "num_seqs"), "i32")

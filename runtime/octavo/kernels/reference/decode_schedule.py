@@ -11,11 +11,12 @@ def make_decode_workspace(
     num_kv_heads: int,
     head_dim: int,
     *,
+    dtype: torch.dtype,
     cache_dtype: torch.dtype,
     device: torch.device,
 ) -> None:
     """Nothing is kept between the reference's sequences."""
-    del max_seqs, num_query_heads, num_kv_heads, head_dim, cache_dtype, device
+    del max_seqs, num_query_heads, num_kv_heads, head_dim, dtype, cache_dtype, device
 
 
 def schedule_decode(
