@@ -2,17 +2,21 @@
 
 An image holds kernels that were compiled when it was built, on another machine and on a file system that is
 read-only now. So code is compiled for a level of the x86-64 architecture instead of the CPU at hand, and the
-image's cache is copied to where numba can write. What the user sets is left alone.
+image's cache is copied to where numba can write. Elsewhere the cache is a folder of the user's, named after
+the kernels' sources: numba itself notices no change of a file that a kernel takes its parts from. What the
+user sets is left alone.
 """
 
 from __future__ import annotations
 
 import atexit
+import hashlib
+import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +62,39 @@ def prepare_numba(environ: MutableMapping[str, str]) -> None:
     if target is not None and "NUMBA_CPU_NAME" not in environ:
         environ["NUMBA_CPU_NAME"] = target.level
         environ.setdefault("NUMBA_CPU_FEATURES", target.features)
+    if "NUMBA_CACHE_DIR" in environ:
+        return
     brought = environ.get(CACHE_VARIABLE)
-    if brought and "NUMBA_CACHE_DIR" not in environ and Path(brought).is_dir():
+    if brought and Path(brought).is_dir():
         # A folder of our own with a name that nobody knows beforehand: numba runs what it finds there.
         folder = tempfile.mkdtemp(prefix="octavo-kernels-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         environ["NUMBA_CACHE_DIR"] = shutil.copytree(brought, folder, dirs_exist_ok=True)
+        return
+    kept = _user_cache(environ)
+    if kept is not None:
+        environ["NUMBA_CACHE_DIR"] = str(kept)
+
+
+def _user_cache(environ: Mapping[str, str]) -> Path | None:
+    """The folder for these sources in the user's cache; None where it cannot be made."""
+    home = environ.get("HOME")
+    root = environ.get("XDG_CACHE_HOME") or (home and str(Path(home) / ".cache"))
+    if not root:
+        return None
+    folder = Path(root) / "octavo" / "kernels" / _source_digest(Path(__file__).parent / "cpu")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _source_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> AbstractSet[str]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import octavo.kernels
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 
 pytest.importorskip("numba")
@@ -64,3 +66,22 @@ def test_a_cache_that_an_image_brings_is_used_where_it_cannot_be_written(tmp_pat
     assert hits == "1"
     assert sorted(brought.rglob("*")) == before
     assert list(temporary.iterdir()) == []  # the copy is gone with its process
+
+
+def test_a_change_of_any_source_makes_kernels_anew(tmp_path: Path) -> None:
+    """A kernel takes its parts from files beside its own, which numba does not look at."""
+    package = tmp_path / "copy" / "octavo"
+    original = Path(octavo.kernels.__path__[0]).parent
+    shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
+    environ = {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert [run(["-c", _PROGRAM], **environ) for _ in range(2)] == ["0", "1"]
+    with (package / "kernels" / "cpu" / "vector.py").open("a") as file:
+        file.write("\n# changed\n")
+    assert run(["-c", _PROGRAM], **environ) == "0"
+
+
+def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    program = "import os; from octavo.kernels.numba_setup import prepare_numba as p; e = dict(os.environ);"
+    assert run(["-c", program + "p(e); print('NUMBA_CACHE_DIR' in e)"], **environ) == "False"
