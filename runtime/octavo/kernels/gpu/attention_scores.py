@@ -1,4 +1,5 @@
-"""What decode and prefill share: scores in units of log2, so that the softmax is made of `exp2` alone."""
+"""What decode and prefill share: scores in units of log2, so that the softmax is made of `exp2` alone, and
+the softmax itself, a tile of keys at a time."""
 
 from __future__ import annotations
 
@@ -32,3 +33,31 @@ def scaled_scores(
     if HAS_ALIBI:
         scores += (slopes * LOG2E)[:, None] * distance
     return scores
+
+
+@triton.jit
+def add_tile(
+    scores, values, accumulated, best, total, DTYPE: tl.constexpr, MAY_HIDE_ALL: tl.constexpr
+):
+    """One step of the online softmax (Milakov and Gimelshein, arXiv 1805.02867).
+
+    Args:
+        scores: Float32 `[rows, keys]`, -inf where a row does not see a key.
+        values: `[keys, BLOCK_D]`, in the dtype of the cache.
+        accumulated, best, total: Float32 `[rows, BLOCK_D]`, `[rows]`, `[rows]`: sums over the tiles so far,
+            weighed against the best score, which they come with.
+        DTYPE: Of the queries, in which weights and values are multiplied.
+        MAY_HIDE_ALL: Whether a row may see no key of this tile and none before; else `best` is finite.
+
+    Returns the last three, this tile included.
+    """
+    better = tl.maximum(best, tl.max(scores, 1))
+    reference = better
+    if MAY_HIDE_ALL:
+        reference = tl.where(better == float("-inf"), 0.0, better)
+    weights = tl.exp2(scores - reference[:, None])
+    shrink = tl.exp2(best - reference)
+    total = total * shrink + tl.sum(weights, 1)
+    accumulated = accumulated * shrink[:, None]
+    accumulated = tl.dot(weights.to(DTYPE), values.to(DTYPE), accumulated, input_precision="ieee")
+    return accumulated, better, total

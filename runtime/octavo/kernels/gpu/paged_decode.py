@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu.attention_scores import scaled_scores
+from octavo.kernels.gpu.attention_scores import add_tile, scaled_scores
 from octavo.kernels.gpu.chips import COMPACT_CHIPS
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs import DecodeConfig, decode_config, padded_head_dim
@@ -277,16 +277,10 @@ def _attend_piece(
             products, score_scale, softcap, slopes, distance, HAS_SOFTCAP, HAS_ALIBI
         )
         scores = tl.where(visible[None, :], scores, float("-inf"))
-        # Every tile of the list holds a visible key, so the maximum is finite.
-        better = tl.maximum(best, tl.max(scores, 1))
-        weights = tl.exp2(scores - better[:, None])
-        shrink = tl.exp2(best - better)
-        total = total * shrink + tl.sum(weights, 1)
-        accumulated = accumulated * shrink[:, None]
-        accumulated = tl.dot(
-            weights.to(q.dtype), v.to(q.dtype), accumulated, input_precision="ieee"
+        # Every tile of the list holds a visible key.
+        accumulated, best, total = add_tile(
+            scores, v, accumulated, best, total, DTYPE=q.dtype, MAY_HIDE_ALL=False
         )
-        best = better
     return accumulated, best, total
 
 

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu.attention_scores import scaled_scores
+from octavo.kernels.gpu.attention_scores import add_tile, scaled_scores
 from octavo.kernels.gpu.chips import COMPACT_CHIPS, capability_of
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs import PrefillConfig, padded_head_dim, prefill_config
@@ -282,19 +282,10 @@ def _attend_tiles(
             if WINDOW > 0:
                 visible &= distance > -WINDOW
             scores = tl.where(visible, scores, float("-inf"))
-        better = tl.maximum(best, tl.max(scores, 1))
-        reference = better
-        if IS_MASKED:
-            # A row may see nothing of a tile at the window's edge, and of none before it.
-            reference = tl.where(better == float("-inf"), 0.0, better)
-        weights = tl.exp2(scores - reference[:, None])
-        shrink = tl.exp2(best - reference)
-        total = total * shrink + tl.sum(weights, 1)
-        accumulated = accumulated * shrink[:, None]
-        accumulated = tl.dot(
-            weights.to(q.dtype), v.to(q.dtype), accumulated, input_precision="ieee"
+        # A row may see nothing of a tile at the window's edge, and of none before it.
+        accumulated, best, total = add_tile(
+            scores, v, accumulated, best, total, DTYPE=q.dtype, MAY_HIDE_ALL=IS_MASKED
         )
-        best = better
     return accumulated, best, total
 
 
