@@ -40,7 +40,6 @@ class Resources:
     """What the machine code of a kernel takes.
 
     Args:
-        registers: Per thread.
         spill_instructions: Loads from and stores to local memory, where spilled registers go.
         shared_bytes: Per block.
         wgmma_instructions: Hopper's warpgroup matrix products.
@@ -48,7 +47,6 @@ class Resources:
         copy_groups_in_flight: Groups of such copies that may still be under way when the program goes on.
     """
 
-    registers: int
     spill_instructions: int
     shared_bytes: int
     wgmma_instructions: int
@@ -80,15 +78,7 @@ def disassemble(programs: Sequence[bytes], capability: int) -> list[str]:
 
 
 def _resources(binary: Binary, code: str) -> Resources:
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary.cubin)
-        file.flush()
-        usage = _run("cuobjdump", "-res-usage", file.name)
-    match = re.search(r"REG:(\d+)", usage)
-    if match is None:
-        raise RuntimeError(f"cuobjdump -res-usage printed no register count: {usage!r}")
     return Resources(
-        registers=int(match[1]),
         spill_instructions=len(re.findall(r"\b(?:LDL|STL)\b", code)),
         shared_bytes=binary.shared_bytes,
         wgmma_instructions=len(re.findall(r"\b[HIQ]GMMA\b", code)),
