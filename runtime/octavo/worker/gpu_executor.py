@@ -107,12 +107,8 @@ def start_gpu_executor(
                 budget = gpu_cache_budget(config, model, kernels, device, dtype, cache_dtype)
                 source = BudgetSource.GPU_SHARE
             size = size_cache(config, model.config, cache_dtype, budget, source)
-            limits = RunnerLimits(
-                num_blocks=size.num_blocks,
-                block_size=config.block_size,
-                max_model_len=size.max_model_len,
-                max_num_batched_tokens=config.max_num_batched_tokens,
-                max_num_seqs=config.max_num_seqs,
+            limits = RunnerLimits.of(
+                config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
             )
             runner = GpuRunner(
                 model,

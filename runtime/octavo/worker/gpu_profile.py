@@ -128,13 +128,8 @@ def _peaks(
         length = min(length, config.max_model_len)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    limits = RunnerLimits(
-        num_blocks=1,  # every table names this block: time and memory are the same
-        block_size=config.block_size,
-        max_model_len=length,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        max_num_seqs=config.max_num_seqs,
-    )
+    # Every table names the one block: time and memory are the same.
+    limits = RunnerLimits.of(config, num_blocks=1, max_model_len=length)
     runner = GpuRunner(
         model,
         kernels,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from octavo.config import EngineConfig
 from octavo.kernels.device_kernels import DeviceKernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 from octavo.layers.rotary import RotaryTable
@@ -40,6 +41,17 @@ class RunnerLimits:
     max_model_len: int
     max_num_batched_tokens: int
     max_num_seqs: int
+
+    @classmethod
+    def of(cls, config: EngineConfig, *, num_blocks: int, max_model_len: int) -> RunnerLimits:
+        """What `config` asks for, with the sizes that memory decides."""
+        return cls(
+            num_blocks=num_blocks,
+            block_size=config.block_size,
+            max_model_len=max_model_len,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_num_seqs=config.max_num_seqs,
+        )
 
     @property
     def max_blocks(self) -> int:
