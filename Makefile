@@ -55,8 +55,9 @@ format: $(VENV)/.dev ## let ruff format and mend what it can
 cluster-up: needs-cluster $(VENV)/.tools ## a kind cluster with registry and Prometheus [NAME=octavo WORKERS=0]
 	@$(PY) -m e2e.cluster up --name $(NAME) --workers $(WORKERS)
 
-cluster-down: $(VENV)/.tools ## take every cluster down, and the engine if we started it
-	@$(PY) -m e2e.cluster down --all
+# A bare Python does: what is to go needs none of the packages that made it.
+cluster-down: needs-python ## take every cluster down, and the engine if we started it
+	@$(PYTHON) -m e2e.cluster.down --all
 
 images: $(VENV)/.tools ## build the operator's and the runtime's image
 	@$(PY) -m images.build operator runtime

@@ -221,9 +221,11 @@ def remove_cluster(name: str, *, everything: bool = False) -> None:
 def _remove(docker: engine.Engine | None, name: str, layout: Layout) -> bool:
     """Remove or forget the cluster; False when there was none of ours."""
     folder = layout.cluster(name)
-    if not folder.exists() and (docker is None or not kind.node_containers(docker, name)):
+    has_nodes = docker is not None and bool(kind.node_containers(docker, name))
+    if not folder.exists() and not has_nodes:
         return False
-    if docker is not None and _read_record(layout, name).is_kind:
+    # Where an interrupted start made no node there may be no kind yet, and nothing for it to delete.
+    if docker is not None and has_nodes and _read_record(layout, name).is_kind:
         _require_ours(docker, name, layout)
         with step(f"Delete the cluster {name}"):
             kind.delete(docker, name, layout)
@@ -250,7 +252,7 @@ def _names_in_use(docker: engine.Engine | None, layout: Layout) -> list[str]:
     """All clusters with a folder of ours, and all on an engine that is ours alone."""
     names = {path.name for path in layout.root.glob("clusters/*")}
     if docker is not None and docker.is_ours:
-        names.update(kind.clusters(docker, layout))
+        names.update(kind.clusters(docker))
     return sorted(names)
 
 

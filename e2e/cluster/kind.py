@@ -15,6 +15,8 @@ from e2e.cluster.progress import step
 
 NETWORK = "kind"
 _READY_SECONDS = 120
+_LABEL = "io.x-k8s.kind.cluster"
+"""kind puts it on a node's container; its value is the cluster's name."""
 
 
 def configuration(workers: int, image: NodeImage) -> str:
@@ -44,15 +46,15 @@ def ensure_network(engine: Engine) -> None:
     engine.call("network", "create", "--driver", "bridge", "--opt", bridge, NETWORK)
 
 
-def clusters(engine: Engine, layout: Layout) -> list[str]:
-    """The names of the clusters that kind knows on this engine, complete or not."""
-    kind = binaries.kind(layout)
-    return run([kind, "get", "clusters"], env=_environment(engine)).split()
+def clusters(engine: Engine) -> set[str]:
+    """The names of the clusters on this engine, complete or not; kind itself is not needed for it."""
+    shown = f'{{{{.Label "{_LABEL}"}}}}'
+    return set(engine.call("ps", "--all", "--filter", f"label={_LABEL}", "--format", shown).split())
 
 
 def node_containers(engine: Engine, name: str) -> list[str]:
     """The containers that are the cluster's nodes, running or not, sorted."""
-    label = f"label=io.x-k8s.kind.cluster={name}"
+    label = f"label={_LABEL}={name}"
     listed = engine.call("ps", "--all", "--filter", label, "--format", "{{.Names}}")
     return sorted(listed.split())
 

@@ -85,6 +85,16 @@ def test_our_own_cluster_is_removed(log: Path) -> None:
     assert not layout(log).cluster("octavo").exists()
 
 
+def test_a_start_that_made_no_node_is_forgotten_without_kind(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout(log).cluster("broken").mkdir(parents=True)
+    (log.parent / "programs/kind").unlink()
+    monkeypatch.setattr(cluster.binaries, "go_tool", lambda *_: pytest.fail("built kind"))
+    cluster.remove_cluster("broken")
+    assert not layout(log).cluster("broken").exists()
+
+
 def test_an_adopted_cluster_is_only_forgotten(log: Path) -> None:
     write_record(log, is_kind=False)
     cluster.remove_cluster("octavo")
