@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -327,8 +328,31 @@ def test_a_service_account_that_is_not_made_must_be_named() -> None:
     assert pod["serviceAccountName"] == "mine"
 
 
-def test_every_default_value_is_in_the_schema_and_in_the_readme() -> None:
-    readme = (CHART / "README.md").read_text()
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    missing = [name for name in values if f"`{name}" not in readme]
-    assert not missing
+def paths(values: Object, prefix: str = "") -> set[str]:
+    """The dotted paths of all values; an empty map is a value."""
+    found: set[str] = set()
+    for name, value in values.items():
+        inner = paths(value, f"{prefix}{name}.") if isinstance(value, dict) else set()
+        found |= inner or {f"{prefix}{name}"}
+    return found
+
+
+def documented_values() -> set[str]:
+    """The paths of the README's table, where `.name` stands for a neighbour of the value before it."""
+    table = (CHART / "README.md").read_text().split("## Values")[1].split("\n## ")[0]
+    found: list[str] = []
+    for cell in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE):
+        for name in re.findall(r"`([\w.*]+)`", cell):
+            parent = found[-1].rpartition(".")[0] if name.startswith(".") else ""
+            found.append(parent + name)
+    return set(found)
+
+
+def test_every_value_is_in_the_readme_and_every_value_there_exists() -> None:
+    values = paths(yaml.safe_load((CHART / "values.yaml").read_text()))
+    documented = {name.removesuffix(".*") for name in documented_values()}
+    assert len(documented) > 25
+    for name in documented:
+        assert any(value == name or value.startswith(f"{name}.") for value in values), name
+    for value in values:
+        assert any(value == name or value.startswith(f"{name}.") for name in documented), value

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from octavo_operator import reference
+from octavo_operator import metrics, reference
 from octavo_operator.api.conditions import ConditionType, Reason
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +16,14 @@ SCHEMA = {"properties": {"spec": {"properties": {}}, "status": {"properties": {}
 def test_the_page_explains_every_reason_and_every_condition() -> None:
     for name in (*Reason, *ConditionType):
         assert f"| `{name.value}` |" in PAGE
+
+
+def test_the_page_of_metrics_names_those_of_the_operator_with_their_types() -> None:
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `(octavo_operator_\w+)` \| (\w+) \|", page, re.MULTILINE)
+    exposed = re.findall(r"^# TYPE (\w+) (\w+)", metrics.exposition().decode(), re.MULTILINE)
+    # A counter's time of creation is a series beside it, which nobody reads.
+    assert sorted(documented) == sorted(row for row in exposed if not row[0].endswith("_created"))
 
 
 def test_the_prose_stays_and_the_tables_are_made_anew() -> None:

@@ -1,44 +1,152 @@
-"""The reference names every flag and metric that exists, and none that does not."""
+"""The reference names every flag, metric, route, field and error that exists, and none that does not."""
 
 from __future__ import annotations
 
+import enum
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from octavo.cli.main import run
+from octavo.cli.main import app
 from octavo.models.registry import FAMILIES
-from octavo.server.lifecycle import Lifecycle
+from octavo.server import protocol
+from octavo.server.app import build_app
+from octavo.server.lifecycle import Lifecycle, State
 from octavo.server.metrics import ServerMetrics
+from octavo.server.operations import OperationsApp
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+ROOT = Path(__file__).parents[3]
+REFERENCE = ROOT / "docs" / "reference"
+COMMANDS = ("serve", "fetch", "chat", "bench serve")
+_FLAG = re.compile(r"`(--?[a-z-]+)`")
 
 
-def test_every_flag_of_serve_is_in_the_reference(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    run(["serve", "--help"])
-    shown = set(re.findall(r"│ (--[a-z-]+)", capsys.readouterr().out)) - {"--help"}
-    assert len(shown) > 20
-    text = (REFERENCE / "cli.md").read_text()
-    section = text.split("## `octavo serve MODEL`")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)) == shown
+def section(page: str, heading: str) -> str:
+    """The text below a heading that begins so."""
+    _, _, rest = (REFERENCE / page).read_text("utf-8").partition(f"\n{heading}")
+    assert rest, heading
+    return re.split(r"\n#{1,2} ", rest)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables, without their heads."""
+    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
+def options(command: str) -> dict[str, Any]:
+    """The options of a command by their flags."""
+    found: Any = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    return {
+        flag: option
+        for option in found.params
+        for flag in (*option.opts, *option.secondary_opts)
+        if flag.startswith("-") and flag != "--help"
+    }
+
+
+def documented_flags(command: str) -> list[list[str]]:
+    """The rows of a command's flags."""
+    return [row for row in rows(section("cli.md", f"## `octavo {command}")) if row[0][1] == "-"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_in_the_reference(command: str) -> None:
+    flags = [flag for row in documented_flags(command) for flag in _FLAG.findall(row[0])]
+    assert sorted(flags) == sorted(options(command))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_defaults_in_the_reference_are_those_of_the_code(command: str) -> None:
+    known = options(command)
+    for flags, told, _ in documented_flags(command):
+        default = known[_FLAG.findall(flags)[0]].default
+        if default is None:  # what happens then is told in words
+            assert not told.strip("`")[0].isdigit(), flags
+        else:
+            assert told.strip("`") == _shown(default), flags
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, enum.Enum):
+        return str(default.value)
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def test_every_architecture_is_in_the_reference() -> None:
-    text = (REFERENCE / "cli.md").read_text()
+    text = (REFERENCE / "cli.md").read_text("utf-8")
     assert re.findall(r"^\| `(\w+ForCausalLM)`", text, re.MULTILINE) == sorted(FAMILIES)
+    # The front page names them by family.
+    front = (ROOT / "README.md").read_text("utf-8").replace("Gemma 2", "Gemma2")
+    for architecture in FAMILIES:
+        assert architecture.removesuffix("ForCausalLM") in front
 
 
-def test_every_metric_is_in_the_reference() -> None:
+def server_metrics() -> ServerMetrics:
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.begin_phase("load")
     lifecycle.mark_ready()
-    text = ServerMetrics("m", lifecycle, lambda: None).exposition().decode()
-    families = re.findall(r"^# TYPE (octavo_\w+) (\w+)", text, re.MULTILINE)
-    documented = dict.fromkeys(
-        re.findall(r"`(octavo_\w+)(?:\{\w+\})?`", (REFERENCE / "metrics.md").read_text())
+    return ServerMetrics("m", lifecycle, lambda: None)
+
+
+def test_every_metric_is_in_the_reference_with_its_type_and_labels() -> None:
+    text = server_metrics().exposition().decode()
+    exposed = dict(re.findall(r"^# TYPE (octavo_\w+) (\w+)", text, re.MULTILINE))
+    documented = {}
+    for names, kind, _ in rows(section("metrics.md", "## The runtime")):
+        for name, label in re.findall(r"`(octavo_\w+)(?:\{(\w+)\})?`", names):
+            documented[name] = kind
+            if label:
+                assert re.search(rf"^{name}\{{.*\b{label}=", text, re.MULTILINE), name
+    assert documented == exposed
+
+
+def test_every_route_is_in_the_reference() -> None:
+    http = build_app(None, None)  # type: ignore[arg-type] # the routes alone: nothing is asked
+    # `{id}` is what a reader writes; the route takes names with slashes.
+    served = {
+        (method, getattr(route, "path", "").replace("{name:path}", "{id}"))
+        for route in http.routes
+        for method in getattr(route, "methods", None) or ()
+        if method != "HEAD"
+    }
+    text = (REFERENCE / "http-api.md").read_text("utf-8")
+    assert set(re.findall(r"`(GET|POST) (/[\w/.{}]+)`", text)) == served
+    ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"")  # type: ignore[arg-type]
+    ports = section("http-api.md", "## Ops port")
+    assert set(re.findall(r"^\| `(/\w+)`", ports, re.MULTILINE)) == set(ops._routes)
+
+
+def test_every_field_of_a_request_is_in_the_reference() -> None:
+    documented: dict[str, set[str]] = {"chat": set(), "completions": set()}
+    for cells in rows(section("http-api.md", "## Request fields")):
+        # A route in brackets holds for the names before it.
+        for names, route in re.findall(r"((?:`[\w.]+`(?:, )?)+)(?: \((\w+)\))?", cells[0]):
+            for route_or_each in [route] if route else documented:
+                documented[route_or_each] |= set(re.findall(r"`(\w+)", names))
+    ignored = protocol._WITHOUT_EFFECT
+    assert documented["chat"] == set(protocol.ChatCompletionRequest.model_fields) | ignored
+    assert documented["completions"] == set(protocol.CompletionRequest.model_fields) | ignored
+
+
+def test_every_error_code_is_in_the_reference() -> None:
+    source = "\n".join(
+        file.read_text("utf-8") for file in (ROOT / "runtime/octavo/server").glob("*.py")
     )
-    assert set(documented) == {name for name, _ in families}
+    raised = set(re.findall(r'\bcode(?:: str)? ?= ?"([a-z_]+)"', source))
+    raised |= {f"server_{state.value}" for state in (State.STARTING, State.DRAINING, State.FAILED)}
+    documented = {
+        code
+        for cells in re.findall(
+            r"^\| \d{3} \| ([^|]*) \|", section("http-api.md", "## Errors"), re.M
+        )
+        for code in re.findall(r"`([a-z_]+)`", cells)
+    }
+    assert documented == raised
