@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -138,7 +139,7 @@ class EngineLoop:
 
 
 def main(address: str) -> int:
-    """Runs the engine until the API process ends it; returns the exit status.
+    """Runs the engine until the API process ends it; returns the exit status, unless it failed.
 
     SIGINT and SIGTERM are ignored: a Ctrl-C reaches the whole process group, and the API process, which
     gets it too, decides when running requests have finished.
@@ -160,29 +161,26 @@ def main(address: str) -> int:
     socket.setsockopt(zmq.LINGER, _LINGER_MS)
     socket.connect(address)
     try:
-        status = _run(config, socket)
+        _run(config, socket)
     finally:
         socket.close()
         context.term()
-    if status != 0:
-        # The interpreter's own exit runs CUDA's destructors, which may hang on a broken device.
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+    return 0
 
 
-def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> int:
+def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> None:
+    """Returns when the API process asked for the end; ends the process when anything failed."""
     encode = msgspec.msgpack.encode
     try:
         core = _start(config, lambda phase: socket.send(encode(PhaseStarted(phase))))
     except OctavoError as error:
         is_user_error = isinstance(error, UserError)
-        socket.send(encode(StartFailed(error.reason, str(error), is_user_error)))
-        return _EXIT_USERS if is_user_error else _EXIT_OURS
+        words = StartFailed(error.reason, str(error), is_user_error)
+        _end(socket, words, _EXIT_USERS if is_user_error else _EXIT_OURS)
     except Exception as error:
         _log.exception("engine start failed")
-        socket.send(encode(StartFailed("InternalError", f"{type(error).__name__}: {error}", False)))
-        return _EXIT_OURS
+        words = StartFailed("InternalError", f"{type(error).__name__}: {error}", False)
+        _end(socket, words, _EXIT_OURS)
     socket.send(encode(core.info))
     # What start-up made lives as long as the process: the collector need not look at it again.
     gc.collect()
@@ -191,13 +189,26 @@ def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> int:
         EngineLoop(core, socket).run()
     except DeviceFaultError as error:
         _log.critical("engine ends", error=str(error))
-        socket.send(encode(EngineFailed(f"The engine ended: {error}")))
-        return _EXIT_OURS
+        _end(socket, EngineFailed(f"The engine ended: {error}"), _EXIT_OURS)
     except Exception as error:
         _log.exception("engine failed")
-        socket.send(encode(EngineFailed(f"The engine failed: {type(error).__name__}: {error}")))
-        return _EXIT_OURS
-    return 0
+        message = f"The engine failed: {type(error).__name__}: {error}"
+        _end(socket, EngineFailed(message), _EXIT_OURS)
+
+
+def _end(
+    socket: zmq.Socket[bytes], last_words: StartFailed | EngineFailed, status: int
+) -> NoReturn:
+    """Called while the error is handled, whose traceback holds the tensors of the step that failed.
+
+    On a broken device freeing them may raise in a destructor, which aborts the process, and the
+    interpreter's own exit may hang.
+    """
+    socket.send(msgspec.msgpack.encode(last_words))
+    socket.close()
+    socket.context.term()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _start(config: EngineConfig, on_phase: Callable[[str], None]) -> EngineCore:

@@ -81,3 +81,4 @@ def test_a_lost_device_is_named_in_the_last_words(tmp_path: Path) -> None:
     assert server.last_words()["message"] == (
         "The engine ended: cpu failed: CUDA error: an illegal memory access was encountered"
     )
+    assert not (tmp_path / "freed").exists()

@@ -2,7 +2,8 @@
 
 The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
 can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps
-that run it fail.
+that run it fail. What a step holds on a lost device must not be freed: `freed` beside that file says that
+it was.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ if "octavo.engine.process" in sys.orig_argv:
     fault_file = Path(os.environ["FAULT_FILE"])
     run = ModelRunner.run
 
+    class LostTensor:
+        """On a GPU, freeing one would raise in a destructor, and abort the process."""
+
+        def __del__(self) -> None:
+            fault_file.with_name("freed").touch()
+
     def run_or_fail(runner: ModelRunner, batch: Sequence[ScheduledSequence]) -> Any:
         fault = fault_file.read_text()
         if fault == "device":
+            held = LostTensor()  # noqa: F841 (by this frame)
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
         if fault == "every step":
             raise RuntimeError("no step works")
