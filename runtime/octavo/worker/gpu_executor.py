@@ -14,7 +14,7 @@ from octavo.models.decoder import Decoder
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.cuda_graphs import CudaCapture
 from octavo.worker.dtype import choose_cache_dtype
-from octavo.worker.gpu_profile import gpu_cache_budget, warm_up_gpu
+from octavo.worker.gpu_profile import gpu_cache_budget, run_largest_steps, warm_up_gpu
 from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
 from octavo.worker.memory import BudgetSource
 from octavo.worker.start_up import PhaseTimer, executor_info, size_cache
@@ -125,6 +125,7 @@ def start_gpu_executor(
             with phase("capture"):
                 runner.capture(CudaCapture(device))
                 torch.cuda.empty_cache()  # what the runs before each recording left
+                run_largest_steps(runner)  # once more, now that the recordings hold memory
     info = executor_info(
         config,
         model.config,

@@ -55,7 +55,15 @@ def warm_up_gpu(runner: GpuRunner) -> None:
         rows = min(3, limits.max_num_seqs)
         entries = [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)]
         _run_and_release(runner, entries)
-    for entries in largest_steps(limits):
+    run_largest_steps(runner)
+
+
+def run_largest_steps(runner: GpuRunner) -> None:
+    """Takes the memory that serving may need, so that too little is noticed now.
+
+    Touches block 0 alone, and leaves no rows behind. Raises `torch.OutOfMemoryError`.
+    """
+    for entries in largest_steps(runner.limits):
         _run_and_release(runner, entries)
 
 
@@ -101,7 +109,9 @@ def gpu_cache_budget(
     peak += graphs + _SPARE_BYTES
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
-    others = total - free - torch.cuda.memory_reserved(device)  # the context, and other processes
+    # The context, other processes, and gaps that loading left between the weights: torch keeps those, and
+    # the KV cache is too large for them.
+    others = total - free - torch.cuda.memory_allocated(device)
     budget = int(total * config.gpu_memory_utilization) - peak - others
     logger.info(
         "GPU memory: %.2f GiB in all, %.2f GiB at the peak of a step, %.2f GiB of it for recorded steps, "
@@ -139,14 +149,13 @@ def _peaks(
         cache_dtype=cache_dtype,
         seed=config.seed,
     )
-    prompts, decodes = largest_steps(limits)
-    _run_and_release(runner, prompts)
+    decodes, prompts = largest_steps(limits)
+    _run_and_release(runner, decodes)
     peak = torch.cuda.max_memory_allocated(device)
     recorded = [msgspec.structs.replace(entry, sampling=None) for entry in decodes]
-    graphs = _peak_above(device, lambda: runner.submit(StepBatch(recorded)).result())
+    graphs = _peak_above(device, lambda: _run_and_release(runner, recorded))
     torch.cuda.reset_peak_memory_stats(device)
-    runner.submit(StepBatch(decodes)).result()
-    torch.cuda.synchronize(device)
+    _run_and_release(runner, prompts)
     return max(peak, torch.cuda.max_memory_allocated(device)), graphs
 
 
@@ -163,17 +172,17 @@ def _peak_above(device: torch.device, work: Callable[[], object]) -> int:
 def largest_steps(
     limits: RunnerLimits,
 ) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
-    """The most prompt tokens, and the most decodes with all that sampling can be asked for.
+    """The most decodes with all that sampling can be asked for, and the most prompt tokens.
 
-    The prompts are cut so that every row of the step that can be sampled is one.
+    In this order, because decodes leave the token counts of penalties for good, beside which prompts have
+    to fit. The prompts are cut so that every row of the step that can be sampled is one.
     """
     tokens = limits.max_num_batched_tokens
-    prompts = _prompts(tokens, min(limits.max_num_seqs, tokens), limits)
     start = min(1, limits.max_model_len - 1)
     decodes = [
         _sequence(i, 1, start, _EVERYTHING, limits.block_size) for i in range(limits.max_num_seqs)
     ]
-    return prompts, decodes
+    return decodes, _prompts(tokens, min(limits.max_num_seqs, tokens), limits)
 
 
 def _prompts(tokens: int, count: int, limits: RunnerLimits) -> list[ScheduledSequence]:

@@ -200,7 +200,7 @@ def test_warming_up_leaves_no_rows(llama: Any, max_num_seqs: int) -> None:
 
 def test_the_profiled_steps_are_the_largest_and_can_run(llama: Any) -> None:
     limits = RunnerLimits(1, 16, 256, max_num_batched_tokens=500, max_num_seqs=16)
-    prompts, decodes = largest_steps(limits)
+    decodes, prompts = largest_steps(limits)
     assert sum(len(entry.token_ids) for entry in prompts) == 500
     assert (len(prompts), len(decodes)) == (16, 16)
     executor = make_gpu_executor(llama[0], num_blocks=1, is_padded=False)
