@@ -178,7 +178,7 @@ class GpuRunner:
     ) -> PendingSamples:
         samples = step.samples
         if samples is None:
-            return PendingSamples(None, None, None)
+            return self._readback.start_empty()
         count = len(samples.sequence_ids)
         if samples.hidden_rows is not None:
             hidden = hidden.index_select(0, view.int64(samples.hidden_rows, count))

@@ -53,47 +53,58 @@ class Readback:
             return PendingSamples(samples, _host_copy(sampled), None)
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            for tensor in _tensors(sampled):
-                tensor.record_stream(self._stream)
             copy = _host_copy(sampled)
-            done = torch.cuda.Event(blocking=self._must_sleep)  # type: ignore[no-untyped-call]
-            done.record()
-        return PendingSamples(samples, copy, done)
+            done = self._mark()
+        return PendingSamples(samples, copy, done, sampled)
+
+    def start_empty(self) -> PendingSamples:
+        """Of a step that samples nothing: its result waits all the same. Otherwise the host would queue the
+        chunks of a long prompt one after another, and who comes then would wait for all of them."""
+        return PendingSamples(None, None, self._mark())
+
+    def _mark(self) -> torch.cuda.Event | None:
+        """Behind what the current stream holds."""
+        if self._stream is None:
+            return None
+        done = torch.cuda.Event(blocking=self._must_sleep)  # type: ignore[no-untyped-call]
+        done.record()
+        return done
 
 
 class PendingSamples:
-    """See `PendingStep`. `samples` is None for a step that samples nothing."""
+    """See `PendingStep`.
+
+    Args:
+        samples, copy: None for a step that samples nothing.
+        done: When the copy is made; None where nothing is queued.
+        source: What is copied. Held until then, because the stream that its memory goes back to does not
+            know of the copying one. `record_stream` would tell it, by an event each step, and freeing such
+            a tensor on a lost device aborts the process.
+    """
 
     def __init__(
         self,
         samples: Samples | None,
         copy: DeviceSamples | None,
         done: torch.cuda.Event | None,
+        source: DeviceSamples | None = None,
     ) -> None:
         self._samples = samples
         self._copy = copy
         self._done = done
+        self._source = source
 
     def result(self) -> list[SampledToken]:
         """Raises `DeviceFaultError` when the device failed under the step."""
-        if self._samples is None or self._copy is None:
-            return []
         if self._done is not None:
             try:
                 self._done.synchronize()
             except torch.AcceleratorError as error:
                 raise DeviceFaultError(f"The GPU failed while a step ran: {error}") from error
+        self._source = None
+        if self._samples is None or self._copy is None:
+            return []
         return _to_tokens(self._samples, self._copy)
-
-
-def _tensors(sampled: DeviceSamples) -> list[torch.Tensor]:
-    found = [sampled.tokens]
-    if sampled.logprobs is not None:
-        top = sampled.logprobs
-        found += [top.own_logprob, top.own_rank, top.top_ids, top.top_logprobs]
-    if sampled.embeddings is not None:
-        found.append(sampled.embeddings)
-    return found
 
 
 def _host_copy(sampled: DeviceSamples) -> DeviceSamples:
