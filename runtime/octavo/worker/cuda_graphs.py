@@ -55,6 +55,7 @@ class CudaCapture:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             work()
+        graph.replay()  # the first launch carries the recording to the device: no request waits for that
         return graph.replay
 
 
