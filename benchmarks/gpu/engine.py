@@ -146,7 +146,7 @@ class EngineUnderTest:
         sampling = SamplingParams(temperature=0.0, max_tokens=load.output_tokens, ignore_eos=True)
         request = Request(load, time.perf_counter() if due is None else due)
         self._requests[name] = request
-        self._core.add(AddRequest(name, prompt, sampling, arrival_time=time.time()))
+        self._core.add(AddRequest(name, prompt, sampling))
         return request
 
     def step(self) -> list[Request]:

@@ -83,7 +83,6 @@ def run_round(executor: Executor, load: Load, seed: int, *, caching: bool) -> Ro
             str(name),
             [numbers.randrange(5, vocab_size) for _ in range(load.prompt_tokens)],
             sampling,
-            arrival_time=0.0,
         )
         for name in range(load.requests)
     ]

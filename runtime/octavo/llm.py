@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -213,7 +212,7 @@ class LLM:
         sampling = SamplingParams(temperature=0.0, max_tokens=1)
         try:
             for name, (_, token_ids) in tokenized.items():
-                core.add(AddRequest(name, token_ids, sampling, time.time(), is_pooled=True))
+                core.add(AddRequest(name, token_ids, sampling, is_pooled=True))
             while core.has_work:
                 for output in core.step().outputs:
                     if output.embedding is None:
@@ -271,7 +270,7 @@ class LLM:
                 prompts, sampling_params, priorities, strict=True
             ):
                 name = str(next(self._request_numbers))
-                core.add(AddRequest(name, token_ids, sampling, time.time(), priority=priority))
+                core.add(AddRequest(name, token_ids, sampling, priority=priority))
                 states[name] = RequestState(
                     name, text, token_ids, sampling, self._tokenizer.backend, self._token_texts
                 )

@@ -12,7 +12,7 @@ from octavo.sampling_params import SamplingParams
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
-    """A validated request. `arrival_time` is `time.time()` in seconds, taken in the API process.
+    """A validated request. Those of equal priority run in the order in which they come.
 
     `is_pooled` asks for the prompt's embedding beside its first token. Cached prefixes are shared only
     between requests of the same `cache_salt`. A lower `priority` runs first.
@@ -21,7 +21,6 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     request_id: str
     prompt_token_ids: list[int]
     sampling: SamplingParams
-    arrival_time: float
     priority: int = 0
     is_pooled: bool = False
     cache_salt: str | None = None
@@ -59,7 +58,8 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     """New tokens of completion `index`; `finish_reason` set means the last ones.
 
     `first_scheduled_time` (seconds, `time.time()`) and `num_cached_tokens` (prompt tokens that the prefix
-    cache held) are set on a completion's first output; queue time is that minus arrival.
+    cache held) are set on a completion's first output; the API process subtracts the request's arrival
+    from it for the queue time.
     """
 
     request_id: str

@@ -106,7 +106,6 @@ class Generation:
                     state.request_id,
                     state.prompt_token_ids,
                     state.sampling,
-                    self._arrival,
                     priority=run.priority,
                     cache_salt=run.cache_salt,
                 )

@@ -72,7 +72,7 @@ def make_request(name: str, prompt: list[int] | None = None, **sampling: Any) ->
     params = SamplingParams(
         **{"temperature": 0.0, "max_tokens": 20, "ignore_eos": True, **sampling}
     )
-    return AddRequest(name, prompt or [5, 6, 7], params, arrival_time=time.time())
+    return AddRequest(name, prompt or [5, 6, 7], params)
 
 
 async def read_all(stream: RequestStream) -> list[TokenOutput]:

@@ -24,7 +24,7 @@ def make_request(
     name: str = "r", prompt: Sequence[int] = (1, 2, 3), **sampling: object
 ) -> AddRequest:
     params = SamplingParams(**{"max_tokens": 8, "ignore_eos": True, **sampling})  # type: ignore[arg-type]
-    return AddRequest(name, list(prompt), params, arrival_time=0.0)
+    return AddRequest(name, list(prompt), params)
 
 
 def run_to_end(core: EngineCore) -> list[TokenOutput]:

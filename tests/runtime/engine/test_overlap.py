@@ -74,7 +74,7 @@ def make_core(executor: PagedMemoryExecutor, max_num_seqs: int = 4) -> EngineCor
 
 def make_request(name: str, prompt: Sequence[int], max_tokens: int, **options: bool) -> AddRequest:
     params = SamplingParams(max_tokens=max_tokens, seed=0, **options)  # type: ignore[arg-type]
-    return AddRequest(name, list(prompt), params, arrival_time=0.0)
+    return AddRequest(name, list(prompt), params)
 
 
 def run_to_end(core: EngineCore) -> dict[str, list[TokenOutput]]:

@@ -83,7 +83,7 @@ def test_tokens_are_those_of_transformers(
     outputs: dict[tuple[str, int], list[int]] = {}
     for _ in range(2):  # the second time around much of it is cached
         for position, (prompt, _) in enumerate(expected):
-            core.add(AddRequest(str(position), prompt, sampling, arrival_time=0.0))
+            core.add(AddRequest(str(position), prompt, sampling))
         outputs.clear()
         while core.has_work:
             for output in core.step().outputs:

@@ -28,7 +28,7 @@ def run(
     n: int = 1,
 ) -> list[TokenOutput]:
     params = SamplingParams(max_tokens=max_tokens, ignore_eos=True, seed=0, n=n)
-    core.add(AddRequest("r", prompt, params, arrival_time=0.0, cache_salt=salt))
+    core.add(AddRequest("r", prompt, params, cache_salt=salt))
     outputs = []
     while core.has_work:
         outputs += core.step().outputs
@@ -86,10 +86,10 @@ def test_nothing_is_found_where_the_cache_is_off() -> None:
 def test_running_sequences_share_blocks() -> None:
     core = make_core()
     params = SamplingParams(max_tokens=9, ignore_eos=True, seed=0)
-    core.add(AddRequest("first", PROMPT, params, arrival_time=0.0))
+    core.add(AddRequest("first", PROMPT, params))
     core.step()
     alone = core.stats()
-    core.add(AddRequest("second", PROMPT, params, arrival_time=0.0))
+    core.add(AddRequest("second", PROMPT, params))
     core.step()
     both = core.stats()
     assert both.kv_blocks_used == alone.kv_blocks_used + 1

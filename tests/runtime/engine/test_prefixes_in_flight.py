@@ -194,7 +194,7 @@ def test_a_failed_step_hurts_nobody_who_waited_for_it() -> None:
     )
     params = SamplingParams(max_tokens=3, ignore_eos=True, seed=0)
     for name in range(3):
-        core.add(AddRequest(str(name), [*SYSTEM, 20 + name], params, arrival_time=0.0))
+        core.add(AddRequest(str(name), [*SYSTEM, 20 + name], params))
     outputs = []
     while core.has_work:
         outputs += core.step().outputs
@@ -241,7 +241,7 @@ def test_no_block_is_computed_twice(
             if core.has_work:
                 step()
         params = SamplingParams(max_tokens=max_tokens, seed=7)
-        core.add(AddRequest(str(name), prompt, params, arrival_time=0.0))
+        core.add(AddRequest(str(name), prompt, params))
     while core.has_work:
         step()
 

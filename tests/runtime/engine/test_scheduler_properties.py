@@ -35,7 +35,7 @@ class Request:
 
     def message(self, name: str) -> AddRequest:
         params = SamplingParams(n=self.n, max_tokens=self.max_tokens, seed=7)
-        return AddRequest(name, self.prompt, params, arrival_time=0.0, priority=self.priority)
+        return AddRequest(name, self.prompt, params, priority=self.priority)
 
 
 # A few beginnings that come again and again, so that prefixes are shared.
@@ -279,7 +279,7 @@ def test_the_oracle_does_see_what_the_tests_above_are_about() -> None:
     core = make_core(executor, max_num_seqs=8, budget=30)
     for position in range(6):
         params = SamplingParams(max_tokens=14, ignore_eos=True, seed=0, n=2)
-        core.add(AddRequest(f"r{position}", [position // 2 + 1] * 6, params, arrival_time=0.0))
+        core.add(AddRequest(f"r{position}", [position // 2 + 1] * 6, params))
     while core.has_work:
         core.step()
     stats = core.stats()

@@ -18,7 +18,7 @@ from ..worker.gpu_path import make_gpu_executor  # noqa: TID252
 
 def answer(core: EngineCore) -> list[int]:
     params = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
-    core.add(AddRequest("r", [5, 6, 7], params, 0.0))
+    core.add(AddRequest("r", [5, 6, 7], params))
     tokens = []
     while core.has_work:
         for output in core.step().outputs:

@@ -128,9 +128,9 @@ def test_a_completion_that_starts_late_does_not_use_what_its_sibling_dropped(cac
     core = EngineCore(config, executor, clock=lambda: 0.0, is_debugging=True)
     prompt = list(range(1, 20))
     first = SamplingParams(max_tokens=20, ignore_eos=True)
-    core.add(AddRequest("takes the second seat", [30], first, arrival_time=0.0))
+    core.add(AddRequest("takes the second seat", [30], first))
     params = SamplingParams(max_tokens=30, ignore_eos=True, seed=3, n=3)
-    core.add(AddRequest("r", prompt, params, arrival_time=0.0))
+    core.add(AddRequest("r", prompt, params))
     outputs: dict[tuple[str, int], list[int]] = {}
     while core.has_work:
         for output in core.step().outputs:
@@ -167,7 +167,7 @@ def test_a_model_never_reads_what_was_given_back(path: str, caching: bool, tmp_p
     sampling = SamplingParams(temperature=0.0, max_tokens=50, ignore_eos=True, n=2)
     outputs: dict[tuple[str, int], list[int]] = {}
     for name, prompt in enumerate(prompts):
-        core.add(AddRequest(str(name), prompt, sampling, arrival_time=0.0))
+        core.add(AddRequest(str(name), prompt, sampling))
     most = 0
     while core.has_work:
         poison_free_blocks(core)

@@ -51,7 +51,7 @@ class Engine:
         name = f"r{self._num_requests}"
         self._num_requests += 1
         params = SamplingParams(max_tokens=max_tokens, ignore_eos=True, seed=0)
-        self.core.add(AddRequest(name, list(prompt), params, arrival_time=0.0))
+        self.core.add(AddRequest(name, list(prompt), params))
         return name
 
     def run(self) -> list[TokenOutput]:

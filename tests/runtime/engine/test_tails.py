@@ -41,7 +41,7 @@ class Search:
         params = SamplingParams(max_tokens=1, ignore_eos=True, seed=0)
         first = len(self.executor.batches)
         for name, prefix in enumerate(prefixes):
-            self.core.add(AddRequest(str(name), prefix, params, arrival_time=0.0))
+            self.core.add(AddRequest(str(name), prefix, params))
         found: dict[str, list[int]] = {}
         while self.core.has_work:
             found |= {o.request_id: o.new_token_ids for o in self.core.step().outputs}
@@ -100,7 +100,7 @@ def test_a_tail_is_the_first_to_go() -> None:
 def test_longer_requests_leave_no_tail() -> None:
     search = Search(64)
     params = SamplingParams(max_tokens=2, ignore_eos=True, seed=0)
-    search.core.add(AddRequest("r", [1, 2, 3, 4, 5, 6], params, arrival_time=0.0))
+    search.core.add(AddRequest("r", [1, 2, 3, 4, 5, 6], params))
     search.core.step()
     search.core.abort(["r"])  # all of the prompt is computed, and nothing else
     blocks = search.core._blocks

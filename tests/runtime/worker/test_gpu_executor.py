@@ -59,7 +59,7 @@ def test_an_engine_that_preempts_shares_and_copies_blocks_answers_as_transformer
     prompts += [[numbers.randrange(3, VOCAB) for _ in range(n)] for n in (5, 70)]
     greedy = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True}
     requests = [
-        AddRequest(str(i), prompt, SamplingParams(**greedy, n=1 + i % 2), 0.0)  # type: ignore[arg-type]
+        AddRequest(str(i), prompt, SamplingParams(**greedy, n=1 + i % 2))  # type: ignore[arg-type]
         for i, prompt in enumerate(prompts)
     ]
     outputs = run(core, requests)
@@ -86,7 +86,7 @@ def test_seeds_and_penalties_outlive_preemptions(llama: Any) -> None:
     params = SamplingParams(
         temperature=1.0, seed=11, frequency_penalty=0.8, max_tokens=50, ignore_eos=True
     )
-    requests = [AddRequest(str(i), [4 + i] * 30, params, 0.0) for i in range(4)]
+    requests = [AddRequest(str(i), [4 + i] * 30, params) for i in range(4)]
     results = []
     for num_blocks in (100, 12):
         config = EngineConfig(model=str(folder), max_num_seqs=8, max_num_batched_tokens=48)
