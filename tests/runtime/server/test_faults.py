@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
+import torch
 
 from octavo.engine.step_failures import END_AFTER, SUSPECT_AFTER
 
@@ -17,11 +19,12 @@ POISON = 77
 class FaultyServer(ServerProcess):
     """A server whose engine fails as `fault` says; see `faults/sitecustomize.py`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self._fault_file = folder / "fault"
         self._last_words = folder / "termination-log"
         self.break_by("")
         super().__init__(
+            *arguments,
             PYTHONPATH=str(Path(__file__).with_name("faults")),
             FAULT_FILE=str(self._fault_file),
             OCTAVO_TERMINATION_LOG=str(self._last_words),
@@ -82,3 +85,18 @@ def test_a_lost_device_is_named_in_the_last_words(tmp_path: Path) -> None:
         "The engine ended: cpu failed: CUDA error: an illegal memory access was encountered"
     )
     assert not (tmp_path / "freed").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_that_is_lost_while_a_step_runs_is_named_in_the_last_words(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--device", "cuda", "--enforce-eager") as server:
+        server.wait_ready()
+        assert server.complete(5, 6).status_code == 200
+        server.break_by("gpu")
+        assert server.complete(5, 6).status_code == 503
+        assert server.wait() == 1
+    message = server.last_words()["message"]
+    assert message.startswith("The engine ended: ")
+    assert "device-side assert" in message
+    assert not any("terminate called" in line for line in server.stderr)

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
-from octavo.config import Device, KVCacheDtype
+from octavo.config import Device, EngineConfig, KVCacheDtype
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import AddRequest
 from octavo.errors import OutOfMemoryError
 from octavo.kernels.reference import device as reference
+from octavo.models.registry import read_model_config
 from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.gpu_executor import GpuExecutor
+from octavo.worker.memory import bytes_per_block
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import Overlapped, Running, make_gpu_executor
@@ -94,6 +100,86 @@ def test_the_path_is_that_of_the_reference_on_a_cpu(
     expected = make_gpu_executor(folder, kernels=reference, cache_dtype=cache_dtype)
     first = [tokens[:4] for tokens in generate(expected, running(), 4)]
     assert [t[:4] for t in generate(on_gpu(folder, kv_cache_dtype=cache), running(), 4)] == first
+
+
+def test_an_engine_that_preempts_shares_and_copies_blocks_answers_as_transformers(
+    model: Any, exact_products: None
+) -> None:
+    """Chunks beside decodes, recorded steps between them, preemption, and copies of blocks."""
+    folder, reference_model = model
+    shape = read_model_config(folder)
+    block_bytes = bytes_per_block(
+        block_size=16,
+        num_layers=shape.num_layers,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        element_bytes=4,
+    )
+    executor = on_gpu(
+        folder, kv_cache_memory_bytes=20 * block_bytes, max_num_seqs=8, max_num_batched_tokens=48
+    )
+    config = EngineConfig(model=str(folder), max_num_seqs=8, max_num_batched_tokens=48)
+    core = EngineCore(config, executor, is_debugging=True)
+    shared = [(11 * i) % (VOCAB - 3) + 3 for i in range(40)]
+    greedy = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
+    prompts = [shared + [5 + i] * (1 + 9 * i) for i in range(4)]
+    for index, prompt in enumerate(prompts):
+        core.add(AddRequest(str(index), prompt, msgspec.structs.replace(greedy, n=1 + index % 2)))
+    outputs: dict[tuple[str, int], list[int]] = {}
+    while core.has_work:
+        for output in core.step().outputs:
+            assert output.error is None
+            outputs.setdefault((output.request_id, output.index), []).extend(output.new_token_ids)
+    assert core.stats().preemptions_total > 0
+    assert core.stats().prefix_cache_hit_tokens_total > 0
+    assert len(outputs) == 6
+    for (name, _), tokens in outputs.items():
+        prompt = prompts[int(name)]
+        expected = reference_model.generate(
+            torch.tensor([prompt], device="cuda"),
+            max_new_tokens=40,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        assert tokens == expected[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("cache", [KVCacheDtype.AUTO, KVCacheDtype.FP8])
+def test_a_copied_block_holds_what_its_source_held(model: Any, cache: KVCacheDtype) -> None:
+    folder, _ = model
+    executor = on_gpu(folder, kv_cache_dtype=cache)
+    prompt = [(5 * j) % (VOCAB - 3) + 3 for j in range(20)]
+    outputs = []
+    for ids, is_copied in (((0, 1), False), ((2, 3), True)):
+        first, second = (Running(i, prompt) for i in ids)
+        steps = Overlapped(executor)
+        steps.submit([(first, 20)])
+        steps.take()
+        copies = []
+        if is_copied:
+            target = steps.take_block()
+            second.blocks, second.computed = [first.blocks[0], target], 20
+            second.output = list(first.output)
+            copies = [(first.blocks[1], target)]
+        else:
+            steps.submit([(second, 20)])
+            steps.take()
+        steps.submit([(first, 1), (second, 1)], copies)
+        for _ in range(10):
+            steps.submit([(first, 1), (second, 1)])
+        steps.take()
+        outputs.append((first.output, second.output))
+    assert outputs[0] == outputs[1]
+
+
+def test_the_result_of_a_chunk_waits_for_it(model: Any) -> None:
+    folder, _ = model
+    executor = on_gpu(folder)
+    for index in range(20):
+        chunk = ScheduledSequence(index, [4] * 24, 0, [index, index + 1], None)
+        assert executor.submit(StepBatch([chunk])).result() == []
+        assert torch.cuda.current_stream().query()
 
 
 def test_submit_does_not_wait_for_the_device(model: Any) -> None:

@@ -2,8 +2,8 @@
 
 The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
 can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps
-that run it fail. What a step holds on a lost device must not be freed: `freed` beside that file says that
-it was.
+that run it fail. `gpu`: a check on a real GPU fails, which takes its context. What a step holds on a lost
+device must not be freed: `freed` beside that file says that it was.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 if "octavo.engine.process" in sys.orig_argv:
     import torch
 
-    from octavo.worker.batch import ScheduledSequence
+    from octavo.worker.batch import ScheduledSequence, StepBatch
+    from octavo.worker.gpu_runner import GpuRunner
     from octavo.worker.model_runner import ModelRunner
 
     fault_file = Path(os.environ["FAULT_FILE"])
-    run = ModelRunner.run
+    run, submit = ModelRunner.run, GpuRunner.submit
 
     class LostTensor:
         """On a GPU, freeing one would raise in a destructor, and abort the process."""
@@ -40,4 +41,10 @@ if "octavo.engine.process" in sys.orig_argv:
             raise RuntimeError("a bad token")
         return run(runner, batch)
 
-    ModelRunner.run = run_or_fail  # type: ignore[method-assign]
+    def submit_or_lose_the_gpu(runner: GpuRunner, batch: StepBatch) -> Any:
+        if fault_file.read_text() == "gpu":
+            torch._assert_async(torch.zeros((), device=runner.device))
+        return submit(runner, batch)
+
+    ModelRunner.run = run_or_fail  # type: ignore[assignment, method-assign]
+    GpuRunner.submit = submit_or_lose_the_gpu  # type: ignore[assignment, method-assign]
