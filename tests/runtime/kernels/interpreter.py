@@ -4,20 +4,25 @@
 may have done already, and it leaves nothing to compile. Here the kernels of `octavo.kernels.gpu` and those
 of Triton's own library are exchanged for interpreted ones, and put back.
 
+Where a GPU promises less than the interpreter does, the GPU counts: programs run in any order, and what a
+masked load finds without a value in its place is poison.
+
 The interpreter computes bfloat16 wrongly without a word: use float16 and float32.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import triton.experimental.gluon  # noqa: F401 (looks at Triton's library at import: must precede the exchange)
 import triton.language as tl
-from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.interpreter import InterpretedFunction, TensorHandle, interpreter_builder
 from triton.runtime.jit import JITFunction
 
 import octavo.kernels.gpu
@@ -42,10 +47,61 @@ def interpreted_kernels() -> Iterator[None]:
     # The interpreter patches these and leaves some of it behind when a kernel calls into Triton's library.
     languages = [(language, dict(vars(language))) for language in (tl, tl.core, tl.math)]
     try:
-        yield
+        with _programs_in_any_order(), _poison_behind_masks():
+            yield
     finally:
         for language, members in languages:
             for name, value in members.items():
                 setattr(language, name, value)
         for module, attribute, value in exchanged:
             setattr(module, attribute, value)
+
+
+@contextmanager
+def _programs_in_any_order() -> Iterator[None]:
+    """A launch's programs run in an order that is drawn for it, from the same seed in every run."""
+    set_shape, set_index = interpreter_builder.set_grid_dim, interpreter_builder.set_grid_idx
+    draw = np.random.default_rng(0)
+    waiting: list[tuple[int, ...]] = []
+
+    def begin(*shape: int) -> None:
+        set_shape(*shape)
+        programs = list(itertools.product(*map(range, shape)))
+        waiting[:] = (programs[index] for index in draw.permutation(len(programs)))
+
+    def proceed(*_: int) -> None:
+        set_index(*waiting.pop())
+
+    with _replaced("set_grid_dim", begin), _replaced("set_grid_idx", proceed):
+        yield
+
+
+@contextmanager
+def _poison_behind_masks() -> Iterator[None]:
+    """Lanes that a mask leaves out hold NaN or all bits set where the kernel names no value for them."""
+    load = interpreter_builder.create_masked_load
+
+    def load_or_poison(
+        pointers: TensorHandle,
+        mask: TensorHandle,
+        other: TensorHandle | None,
+        *policies: object,
+        **named: object,
+    ) -> TensorHandle:
+        loaded = load(pointers, mask, other, *policies, **named)
+        if other is None and not mask.data.all():
+            loaded.data.view(np.uint8).reshape(*loaded.data.shape, -1)[~mask.data] = 0xFF
+        return loaded
+
+    with _replaced("create_masked_load", load_or_poison):
+        yield
+
+
+@contextmanager
+def _replaced(name: str, value: object) -> Iterator[None]:
+    """A method of the interpreter, until it ends."""
+    setattr(interpreter_builder, name, value)
+    try:
+        yield
+    finally:
+        delattr(interpreter_builder, name)
