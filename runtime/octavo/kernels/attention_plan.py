@@ -53,6 +53,8 @@ class DecodeGroup:
             the first block that its row sees.
         length: Keys to look at: the most that a row of the group has.
         mask: `[rows, 1, 1, length]` added to the scores, or None when every row sees all `length`.
+        unowned: `[keys]` int64 or None, indices into all gathered keys, `rows * blocks * block_size`: those
+            that another sequence may have written. A mask does not hide their NaN.
     """
 
     first: int
@@ -60,17 +62,19 @@ class DecodeGroup:
     block_ids: torch.Tensor
     length: int
     mask: torch.Tensor | None
+    unowned: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class FreshPrefill:
     """Rows `[first, last)` of prompts that start here: their keys are this step's own.
 
-    `mask` is `[rows, rows]`, None for a single prompt, which is plainly causal.
+    `row_counts` are the prompts', `mask` is `[rows, rows]`, None for a single one, which is plainly causal.
     """
 
     first: int
     last: int
+    row_counts: tuple[int, ...]
     mask: torch.Tensor | None
 
 
@@ -206,22 +210,42 @@ def _decode_group(
         [span.context_length - skip * block_size for span, skip in zip(group, skipped, strict=True)]
     )
     length = int(ends.max())
-    blocks = -(-length // block_size)
-    table = np.empty((len(group), blocks), dtype=np.int64)
-    for index, (span, skip) in enumerate(zip(group, skipped, strict=True)):
-        ids = span.block_ids[skip : skip + blocks]
-        table[index, : len(ids)] = ids
-        # Padding repeats a block of the sequence's own: another sequence's NaN must not reach it
-        # (a masked weight of zero times NaN is NaN).
-        table[index, len(ids) :] = ids[-1]
+    tables = [span.block_ids[skip:] for span, skip in zip(group, skipped, strict=True)]
+    block_ids, unowned = _padded_tables(tables, ends.tolist(), block_size)
     starts = np.array(lows) - np.array(skipped) * block_size
     mask = None
     if ends.min() != length or starts.any():
         keys = np.arange(length)[None, :]
         allowed = (keys < ends[:, None]) & (keys >= starts[:, None])
         mask = _bias(allowed, dtype, device)[:, None, None, :]
-    block_ids = torch.from_numpy(table.reshape(-1)).to(device)
-    return DecodeGroup(first, first + len(group), block_ids, length, mask)
+    return DecodeGroup(
+        first,
+        first + len(group),
+        torch.from_numpy(block_ids).to(device),
+        length,
+        mask,
+        torch.from_numpy(unowned).to(device) if unowned.size else None,
+    )
+
+
+def _padded_tables(
+    tables: Sequence[Sequence[int]], ends: Sequence[int], block_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`block_ids` and `unowned` of a `DecodeGroup` whose tables hold `ends` keys each."""
+    length = max(ends)
+    blocks = -(-length // block_size)
+    padded = np.empty((len(tables), blocks), dtype=np.int64)
+    unowned = []
+    for index, (table, end) in enumerate(zip(tables, ends, strict=True)):
+        own = -(-end // block_size)
+        padded[index, :own] = table[:own]
+        # The first block, unless it is the last, is full of the sequence's own keys: repeated as padding it
+        # brings nobody else's, which leaves the end of the last block to be wiped.
+        padded[index, own:] = table[0]
+        wiped = min(own * block_size, length) if own > 1 else length
+        base = index * blocks * block_size
+        unowned.append(np.arange(base + end, base + wiped))
+    return padded.reshape(-1), np.concatenate(unowned)
 
 
 def _fresh_prefill(
@@ -229,10 +253,11 @@ def _fresh_prefill(
 ) -> FreshPrefill:
     total = sum(row_counts)
     if len(row_counts) == 1:
-        return FreshPrefill(first, first + total, None)
+        return FreshPrefill(first, first + total, (total,), None)
     owner = np.repeat(np.arange(len(row_counts)), row_counts)
     allowed = (owner[:, None] == owner[None, :]) & np.tri(total, dtype=bool)
-    return FreshPrefill(first, first + total, _bias(allowed, dtype, device))
+    mask = _bias(allowed, dtype, device)
+    return FreshPrefill(first, first + total, tuple(row_counts), mask)
 
 
 def _continued_prefill(

@@ -10,9 +10,16 @@ CPU, `enable_gqa=True` took ten times as long.
 
 A cache of another dtype than the model's (float8 e4m3) is converted as it is written and read; a prompt's
 own keys pass through that format as well, so that it does not matter how a prompt is cut into chunks.
+
+A sequence's NaN stays its own. A mask alone would not keep it: added to a score of NaN it gives NaN, and so
+does a weight of zero times a value of NaN. So what others left in a sequence's blocks is wiped as it is
+gathered, and prompts that share a product each get their own when one of them has gone wrong.
 """
 
 from __future__ import annotations
+
+import itertools
+import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
@@ -97,8 +104,7 @@ def paged_attention(
             gathered = _gather(cache, work, rows.shape[0], rows.dtype, options, workspace)
             parts.append(_decode(rows, gathered, work.mask, options))
         elif isinstance(work, FreshPrefill):
-            keys, values = kv[work.first : work.last].unbind(1)
-            parts.append(_prefill(rows, keys, values, work.mask, options))
+            parts.append(_fresh_prefill(rows, kv[work.first : work.last], work, options))
         else:
             gathered = _gather(cache, work, 1, rows.dtype, options, workspace)
             keys, values = gathered.squeeze(0).unbind(1)
@@ -118,6 +124,8 @@ def _gather(
     that dtype."""
     gathered = workspace[: work.block_ids.shape[0]]
     torch.index_select(as_bytes(cache), 0, work.block_ids, out=as_bytes(gathered))
+    if isinstance(work, DecodeGroup) and work.unowned is not None:
+        as_bytes(gathered).flatten(0, 1).index_fill_(0, work.unowned, 0)
     shaped = gathered.view(sequences, -1, *cache.shape[2:])[:, : work.length]
     return _restored(shaped, dtype, options)
 
@@ -137,6 +145,17 @@ def _decode(
             folded, keys, values, attn_mask=mask, scale=options.scale
         )
     return out.reshape(sequences, -1)
+
+
+def _fresh_prefill(
+    query: torch.Tensor, kv: torch.Tensor, work: FreshPrefill, options: AttentionOptions
+) -> torch.Tensor:
+    """`query` `[rows, query_heads, d]`, `kv` `[rows, 2, kv_heads, d]`."""
+    if work.mask is None or math.isfinite(kv.sum(dtype=torch.float32).item()):
+        return _prefill(query, kv[:, 0], kv[:, 1], work.mask, options)
+    ends = list(itertools.accumulate(work.row_counts))
+    prompts = [slice(end - count, end) for end, count in zip(ends, work.row_counts, strict=True)]
+    return torch.cat([_prefill(query[p], kv[p, 0], kv[p, 1], None, options) for p in prompts])
 
 
 def _prefill(

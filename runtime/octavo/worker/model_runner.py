@@ -132,7 +132,7 @@ def _has_cpu_attention(
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeroed, because a masked weight of zero times NaN left over in fresh memory is NaN.
+    """Zeroed, so that no run can depend on what the memory held before.
 
     On a CPU the kernel's zero pages are taken as they are touched: `torch.zeros` would write gigabytes
     at start-up, and hold them for a cache that may stay nearly empty.

@@ -106,7 +106,7 @@ def test_equals_dense_attention(case: Case) -> None:
             for block in table
             for s in range(block * case.block_size, (block + 1) * case.block_size)
         ]
-        flat[tail[rows + before :]] = 7.0  # stale, but finite: what a freed block holds
+        flat[tail[rows + before :]] = torch.nan  # what a broken model left in a freed block
         tables.append(table)
         contexts.append(kv)
         slots.append(places[before:])
@@ -141,6 +141,66 @@ def test_equals_dense_attention(case: Case) -> None:
         torch.testing.assert_close(out[row : row + rows], expected, rtol=1e-4, atol=1e-4)
         row += rows
     assert row == out.shape[0]
+
+
+@pytest.mark.parametrize("left", [torch.nan, torch.inf])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float8_e4m3fn])
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_what_others_left_in_a_block_changes_nothing(
+    left: float, kind: torch.dtype, softcap: float | None
+) -> None:
+    """Decodes of one group, of which some end within a block and some have one block alone; a block of each
+    is followed in its table by one that is not written yet."""
+    options = AttentionOptions(scale=0.25, softcap=softcap)
+    contexts = [100, 97, 33, 32, 16, 5, 2]
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(len(contexts), 4, 10, generator=generator)
+    written = torch.randn(64, 16, 2, 2, 10, generator=generator)
+    spans_ = [
+        SequenceSpan(1, length, range(8 * i, 8 * i + -(-length // 16) + 1))
+        for i, length in enumerate(contexts)
+    ]
+    slots = torch.tensor([128 * i + length - 1 for i, length in enumerate(contexts)])
+    plan = plan_attention(spans_, slots, block_size=16, dtype=torch.float32, device=CPU)
+    assert len(plan.work) == 1
+    results = []
+    for stale in (0.0, left):
+        cache = written.clone()
+        for i, length in enumerate(contexts):
+            cache[8 * i : 8 * i + 8].flatten(0, 1)[length:] = stale
+        cache = cache.to(kind)
+        workspace = torch.empty((plan.workspace_blocks, *cache.shape[1:]), dtype=kind)
+        out = paged_attention(query, written[:0], cache, plan, options=options, workspace=workspace)
+        results.append(out)
+    assert results[0].isfinite().all()
+    assert torch.equal(results[1], results[0])
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("which", [0, 1])  # keys, values
+def test_a_broken_prompt_leaves_those_packed_with_it_alone(
+    softcap: float | None, which: int
+) -> None:
+    options = AttentionOptions(scale=0.25, softcap=softcap)
+    pairs = [(5, 0), (9, 0), (1, 0), (7, 0)]
+    spans_ = [SequenceSpan(rows, rows, [i]) for i, (rows, _) in enumerate(pairs)]
+    slots = torch.cat([torch.arange(rows) + 16 * i for i, (rows, _) in enumerate(pairs)])
+    plan = plan_attention(spans_, slots, block_size=16, dtype=torch.float32, device=CPU)
+    assert len(plan.work) == 1
+    generator = torch.Generator().manual_seed(0)
+    query, kv = (torch.randn(22, n, 10, generator=generator) for n in (4, 4))
+    kv = kv.view(22, 2, 2, 10)
+    results = []
+    for first_key in (0.0, torch.nan):
+        kv[5, which] = first_key  # of the second prompt, which all its rows see
+        cache, workspace = torch.zeros(4, 16, 2, 2, 10), torch.empty(0, 16, 2, 2, 10)
+        results.append(
+            paged_attention(query, kv, cache, plan, options=options, workspace=workspace)
+        )
+    expected, got = results
+    assert not got[5:14].isfinite().all()
+    others = [*range(5), *range(14, 22)]
+    torch.testing.assert_close(got[others], expected[others], rtol=1e-5, atol=1e-5)
 
 
 def plan_of(*pairs: tuple[int, int]) -> list[DecodeGroup | FreshPrefill | ContinuedPrefill]:

@@ -76,6 +76,23 @@ def test_it_does_not_matter_how_a_prompt_is_cut(folder: Path) -> None:
         torch.testing.assert_close(cut, whole, rtol=1e-3, atol=1e-3)
 
 
+def test_what_a_broken_sequence_left_in_the_cache_reaches_nobody(folder: Path) -> None:
+    """Float8 keys go through torch's form on a CPU, where decodes of like length are one product."""
+    outputs = []
+    for left in (0.0, torch.nan):
+        executor = make_executor(folder, kv_cache_dtype=KVCacheDtype.FP8)
+        assert isinstance(executor, TorchExecutor)
+        for cache in executor._runner._caches:
+            cache.copy_(torch.full(cache.shape, left))
+        steps = Stepper(executor)
+        running = [steps.sequence(PROMPT[:count]) for count in (60, 35, 9, 2)]
+        steps.step([(one, len(one.prompt)) for one in running])
+        for _ in range(10):
+            steps.step([(one, 1) for one in running])
+        outputs.append([one.output for one in running])
+    assert outputs[1] == outputs[0]
+
+
 def test_twice_or_four_times_the_tokens_fit(folder: Path) -> None:
     blocks = {
         cache: make_executor(
