@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,15 +15,18 @@ from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
+from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
+from octavo.worker import gpu_executor
 from octavo.worker.batch import StepBatch
-from octavo.worker.gpu_executor import translated_start_errors
+from octavo.worker.gpu_executor import start_gpu_executor, translated_start_errors
 from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
-from octavo.worker.gpu_runner import RunnerLimits
+from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
 from octavo.worker.readback import PendingSamples
+from octavo.worker.start_up import PhaseTimer
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import make_gpu_executor
+from .gpu_path import CPU, make_gpu_executor
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +211,43 @@ def test_the_profiled_steps_are_the_largest_and_can_run(llama: Any) -> None:
     assert len(executor.submit(StepBatch(prompts)).result()) == 16
     executor.submit(StepBatch([], released=range(16)))
     assert len(executor.submit(StepBatch(decodes)).result()) == 16
+
+
+@pytest.mark.parametrize("enforce_eager", [False, True])
+def test_the_largest_steps_run_last_beside_what_was_recorded(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, enforce_eager: bool
+) -> None:
+    """They find out whether memory suffices, so nothing may be allocated for good after them."""
+    log: list[str | int] = []
+
+    def capture(work: Callable[[], None]) -> Callable[[], None]:
+        log.append("recorded")
+        return work
+
+    submit = GpuRunner.submit
+
+    def logged(runner: GpuRunner, batch: StepBatch) -> PendingSamples:
+        if batch.entries:
+            log.append(sum(len(entry.token_ids) for entry in batch.entries))
+        return submit(runner, batch)
+
+    monkeypatch.setattr(gpu_executor, "CudaCapture", lambda _: capture)
+    monkeypatch.setattr(GpuRunner, "submit", logged)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    config = EngineConfig(
+        model=str(llama[0]),
+        max_num_seqs=8,
+        max_num_batched_tokens=64,
+        kv_cache_memory_bytes=2**20,
+        enforce_eager=enforce_eager,
+    )
+    start_gpu_executor(
+        config,
+        make_gpu_executor(llama[0]).runner.model,
+        reference,
+        device=CPU,
+        dtype=torch.float32,
+        phase=PhaseTimer(lambda _: None),
+    )
+    assert log[-2:] == [8, 64]
+    assert ("recorded" in log) is not enforce_eager
