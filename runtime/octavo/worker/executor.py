@@ -157,19 +157,29 @@ def _choose_device(wanted: Device) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if wanted is Device.CUDA and not has_cuda:
         raise InvalidConfigurationError(
-            "device is cuda, but torch sees no GPU. Give the pod one (resources.gpu), or use --device "
-            "cpu."
+            f"device is cuda, but torch {torch.__version__} sees no GPU: {_why_no_gpu()} Give the pod one "
+            f"(resources.gpu), update the node's driver to one for CUDA {torch.version.cuda}, or use "
+            "--device cpu."
         )
     if wanted is Device.AUTO and not has_cuda and _NVIDIA_CONTROL.exists():
         logger.warning(
             "The engine runs on the CPU, although the node has an NVIDIA driver: torch %s (CUDA %s) sees no "
-            "GPU. Either the pod was given none, or the driver is older than this CUDA. --device cuda makes "
-            "this an error.",
+            "GPU: %s --device cuda makes this an error.",
             torch.__version__,
             torch.version.cuda,
+            _why_no_gpu(),
         )
     use_cuda = wanted is Device.CUDA or (wanted is Device.AUTO and has_cuda)
     return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
+
+
+def _why_no_gpu() -> str:
+    """What torch has to say: no driver, one that is too old, or no device, as a sentence."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (AssertionError, RuntimeError) as error:
+        return str(error).split("\n")[0].split(". ")[0].rstrip(".") + "."
+    return "it does not say why."
 
 
 def _open_weights(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> WeightSource:

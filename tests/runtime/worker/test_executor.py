@@ -101,9 +101,18 @@ def test_memory_of_an_untouched_cache_is_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_cuda_without_a_gpu_says_what_to_do(tmp_path: Path) -> None:
+def test_cuda_without_a_gpu_says_why_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_checkpoint(tmp_path)
-    with pytest.raises(InvalidConfigurationError, match="--device"):
+    with pytest.raises(InvalidConfigurationError, match=r"sees no GPU: .*resources\.gpu.*--device"):
+        make_executor(tmp_path, device=Device.CUDA)
+
+    def init() -> None:
+        raise RuntimeError("The driver is too old (found version 12020). Please update it.\nMore.")
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(InvalidConfigurationError, match=r"too old \(found version 12020\)\. Give"):
         make_executor(tmp_path, device=Device.CUDA)
 
 
