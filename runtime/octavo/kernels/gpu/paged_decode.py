@@ -88,7 +88,8 @@ def _constants(
 
 
 @triton.jit(
-    do_not_specialize=["score_scale", "value_scale", "softcap"],
+    # The tables' width follows from the context that fits the memory, which nobody knows before a profile run.
+    do_not_specialize=["table_stride", "score_scale", "value_scale", "softcap"],
     # Parts of a buffer that begin anywhere.
     do_not_specialize_on_alignment=["block_tables", "context_lens"],
 )

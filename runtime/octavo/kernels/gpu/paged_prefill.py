@@ -82,7 +82,7 @@ def _constants(
 
 
 @triton.jit(
-    do_not_specialize=["num_seqs", "score_scale", "value_scale", "softcap"],
+    do_not_specialize=["table_stride", "num_seqs", "score_scale", "value_scale", "softcap"],
     # Parts of a buffer that begin anywhere.
     do_not_specialize_on_alignment=["block_tables", "context_lens", "query_start"],
 )

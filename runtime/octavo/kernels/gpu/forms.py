@@ -1,0 +1,109 @@
+"""The forms of kernels that launches ask for: recorded in place of running, and compiled without a GPU.
+
+A kernel is compiled anew for each combination of its arguments' types, of which pointers and integers are
+multiples of 16, and of its constants. Here Triton's own launch code decides that, so that what is compiled
+is what the same launches look for on a GPU later, under the same name in the same cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One binary of a kernel.
+
+    Args:
+        kernel: The `triton.jit` function.
+        specialization: What it is compiled for, in Triton's own words (JSON).
+    """
+
+    kernel: Any
+    specialization: str
+
+    @property
+    def name(self) -> str:
+        return str(self.kernel.__name__)
+
+    def details(self) -> dict[str, Any]:
+        """`signature`, `constant_keys` and `constant_vals`, `attrs_keys` and `attrs_vals`, `options`."""
+        details: dict[str, Any] = json.loads(self.specialization)
+        return details
+
+    def compile(self) -> Any:
+        """Triton's compiled kernel, from the cache if it is there; within `absent_driver`."""
+        return self.kernel.preload(self.specialization)
+
+    def compile_into_cache(self) -> Path:
+        """As `compile`; returns a file that is there as long as Triton finds the binary in its cache."""
+        compiled = self.compile()
+        metadata = next(path for path in compiled.metadata_group.values() if path.endswith(".json"))
+        return Path(metadata).relative_to(cache_folder())
+
+
+def cache_folder() -> Path:
+    """Where Triton keeps binaries."""
+    return Path(knobs.cache.dir)
+
+
+@contextmanager
+def absent_driver(capability: int) -> Iterator[None]:
+    """Triton compiles for a GPU of this compute capability, and cannot launch, until it ends.
+
+    Touches neither CUDA nor the kernels that the process has compiled for a GPU.
+    """
+    driver.set_active(_AbsentDriver(capability))
+    try:
+        yield
+    finally:
+        driver.set_active(None)  # the next launch finds the machine's own
+
+
+@contextmanager
+def recorded_launches(capability: int) -> Iterator[list[Form]]:
+    """Until it ends launches run nothing; their forms are in the list, each once, in order.
+
+    Tensors are asked for dtype and address alone.
+    """
+    forms: list[Form] = []
+    known: set[tuple[int, str]] = set()
+
+    def record(*, fn: Any, compile: Any, **_: object) -> bool:  # noqa: A002 (Triton's name)
+        form = Form(fn.jit_function, compile["specialization_data"])
+        key = (id(form.kernel), form.specialization)
+        if key not in known:
+            known.add(key)
+            forms.append(form)
+        return True  # do not compile, do not launch
+
+    with absent_driver(capability), knobs.runtime.scope():
+        knobs.runtime.jit_cache_hook = record
+        yield forms
+
+
+class _AbsentDriver:
+    """As much of a driver as compiling takes."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> str:
+        """Triton's table of compiled kernels is by device: this one is nobody else's."""
+        return f"absent-{self._target.arch}"
+
+    def get_current_stream(self, device: str) -> int:
+        del device
+        return 0

@@ -1,0 +1,175 @@
+"""A start-up on a GPU that is not there: it launches what a real one launches, and serving adds nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.config import EngineConfig, KVCacheDtype
+from octavo.models.registry import read_model_config
+from octavo.sampling_params import SamplingParams
+from octavo.worker.absent_gpu import absent_gpu
+from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
+from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
+from octavo.worker.rehearsal import distinct_layers, rehearse, start_on
+
+from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from .gpu_path import make_gpu_executor
+from .gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
+
+pytest.importorskip("triton")
+
+from octavo.kernels.gpu import device as gpu
+from octavo.kernels.gpu.forms import recorded_launches
+
+
+def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBatch]:
+    """Steps that a scheduler may make, of sequences that begin anywhere."""
+    numbers = random.Random(seed)  # noqa: S311
+    ways: tuple[dict[str, Any], ...] = (
+        {"temperature": 0.0},
+        {"temperature": 0.7, "seed": 3},
+        {"temperature": 1.0, "top_k": 5, "logprobs": 2},
+        {"temperature": 1.0, "top_p": 0.5, "frequency_penalty": 0.5},
+        {"temperature": 0.0, "repetition_penalty": 1.2, "logprobs": 20},
+    )
+
+    def entry(index: int, count: int) -> ScheduledSequence:
+        start = numbers.randrange(0, 200)
+        params = SamplingParams(**numbers.choice(ways))
+        state = SamplingState(params, params.seed, [0] * max(start, 1), [])
+        if numbers.random() < 0.2:
+            state = SamplingState(params, params.seed, [0], [], is_pooled=True)
+        wants = count == 1 or numbers.random() < 0.7
+        blocks = [0] * -(-(start + count) // config.block_size)
+        return ScheduledSequence(index, [0] * count, start, blocks, state if wants else None)
+
+    for _ in range(30):
+        counts = [1] * numbers.choice([0, 1, 2, 3, 7, 17])
+        budget = most_tokens - len(counts)
+        for _ in range(numbers.choice([0, 0, 1, 1, 2, 5])):
+            count = min(numbers.choice([2, 3, 15, 16, 17, 64, 100, 200]), budget)
+            if count > 1:
+                counts.append(count)
+                budget -= count
+        counts = counts[: config.max_num_seqs] or [1]
+        copies = [(0, 0)] * numbers.choice([0, 0, 1, 3])
+        entries = [entry(i, count) for i, count in enumerate(counts)]
+        numbers.shuffle(entries)
+        yield StepBatch(entries, copies, released=[])
+        yield StepBatch([], released=range(len(counts)))
+
+
+@pytest.mark.parametrize(
+    ("model", "enforce_eager"), [*((model, False) for model in SHAPES), ("mixtral-8x7b", True)]
+)
+def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(
+    model: str, enforce_eager: bool, tmp_path: Path
+) -> None:
+    config = EngineConfig(
+        model=str(tmp_path),
+        max_num_seqs=24,
+        max_num_batched_tokens=300,
+        enforce_eager=enforce_eager,
+    )
+    shape = shape_of(SHAPES[model], tmp_path)
+    with recorded_launches(90) as forms, absent_gpu(H100) as device:
+        executor = start_on(device, config, shape, torch.bfloat16)
+        at_start = len(forms)
+        sampled = 0
+        for batch in steps(1, config, most_tokens=300):
+            sampled += len(executor.submit(batch).result())
+        added = [f"{form.name}: {form.specialization}" for form in forms[at_start:]]
+    assert added == []
+    assert at_start > 10
+    assert sampled > 100
+
+
+def run_once(work: Callable[[], None]) -> Callable[[], None]:
+    work()
+    return work
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "cache_dtype"),
+    [
+        ("qwen3", {}, torch.bfloat16),
+        ("gemma2", {"sliding_window": 32}, torch.float8_e4m3fn),
+        ("mixtral", {"num_local_experts": 4}, torch.bfloat16),
+    ],
+)
+def test_a_rehearsal_launches_what_the_same_steps_launch_on_real_tensors(
+    family: str, changes: dict[str, Any], cache_dtype: torch.dtype, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    sizes = {"num_hidden_layers": 3, "head_dim": 16, "num_attention_heads": 4}
+    make_checkpoint(tmp_path, family, **sizes, **changes)
+    config = EngineConfig(
+        model=str(tmp_path),
+        max_num_seqs=24,
+        max_num_batched_tokens=512,
+        kv_cache_dtype=KVCacheDtype.FP8 if cache_dtype.itemsize == 1 else KVCacheDtype.AUTO,
+    )
+    rehearsed = rehearse(config, read_model_config(tmp_path), torch.bfloat16, H100)
+
+    with recorded_launches(90) as launched:  # of tensors in memory, that no kernel writes
+        executor = make_gpu_executor(
+            tmp_path,
+            kernels=gpu,
+            is_padded=False,
+            dtype=torch.bfloat16,
+            cache_dtype=cache_dtype,
+            max_num_seqs=24,
+        )
+        runner = executor.runner
+        for entries in largest_steps(runner.limits):
+            runner.submit(StepBatch(entries))
+            runner.submit(StepBatch([], released=range(24)))
+        warm_up_gpu(runner)
+        runner.capture(run_once)
+    assert len(launched) > 10
+    assert set(launched) == set(rehearsed)
+
+
+def test_layers_that_differ_in_their_window_are_all_rehearsed(tmp_path: Path) -> None:
+    shape = shape_of(GEMMA_2_9B, tmp_path)
+    few = distinct_layers(shape)
+    assert (few.num_layers, few.sliding_windows) == (2, shape.sliding_windows[:2])
+    assert set(few.sliding_windows) == {4096, None}
+    plain = distinct_layers(shape_of(SHAPES["llama-3.1-8b"], tmp_path))
+    assert (plain.num_layers, plain.sliding_windows) == (2, ())
+
+
+def test_a_tensor_on_the_wrong_device_is_refused() -> None:
+    with recorded_launches(90), absent_gpu(H100) as device:
+        on_gpu, on_host = torch.zeros(4, 8, device=device), torch.zeros(8)
+        with pytest.raises(RuntimeError, match="device"):
+            on_gpu + on_host
+        with pytest.raises(RuntimeError, match=r"shape \[8\] on cpu"):
+            gpu.rms_norm(on_gpu, on_host, 1e-6)
+        assert gpu.rms_norm(on_gpu, torch.zeros(8, device=device), 1e-6).device == device
+
+
+def test_addresses_are_those_of_a_storage(tmp_path: Path) -> None:
+    """A launch on every fourth row is another form than on every row: 8 values of 2 bytes are 16."""
+    with recorded_launches(90) as forms, absent_gpu(H100) as device:
+        values = torch.zeros(65, dtype=torch.bfloat16, device=device)
+        weight = torch.ones(8, dtype=torch.bfloat16, device=device)
+        gpu.rms_norm(values[8:64].view(7, 8), weight, 1e-6)
+        gpu.rms_norm(values[:64].view(8, 8), weight, 1e-6)
+        assert len(forms) == 1
+        gpu.rms_norm(values[1:].view(8, 8), weight, 1e-6)
+        assert len(forms) == 2
+
+
+def test_the_machine_is_as_before_afterwards() -> None:
+    before = dict(vars(torch.cuda))
+    with absent_gpu(A100):
+        assert torch.cuda.get_device_capability() == (8, 0)
+    assert dict(vars(torch.cuda)) == before
+    assert type(torch.zeros(1)) is torch.Tensor
