@@ -44,7 +44,11 @@ class ExpertKernels(Protocol):
     """
 
     def route_to_experts(
-        self, logits: torch.Tensor, per_token: int, block_rows: int | None = None
+        self,
+        logits: torch.Tensor,
+        per_token: int,
+        num_live: torch.Tensor | None = None,
+        block_rows: int | None = None,
     ) -> ExpertRouting:
         """Each token's experts and their shares, and everybody's work by expert."""
         ...
@@ -69,5 +73,5 @@ class ExpertKernels(Protocol):
     def combine_experts(
         self, parts: torch.Tensor, shares: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
-        """Sum over each token's choices by their shares: `[tokens, hidden]`."""
+        """Sum over each token's choices by their shares: `[tokens, hidden]`, zero in padding rows."""
         ...

@@ -51,6 +51,7 @@ class StepBuffers:
         context_lens: `[places]` int32: keys after this step; 0 in padding rows.
         query_start: `[places + 1]` int32: first row of each chunk, counted from the first chunk's; the
             last chunk's end follows. Without meaning for decodes.
+        num_live: `[1]` int32: rows of the step; those from there on are padding.
     """
 
     token_ids: torch.Tensor
@@ -59,6 +60,7 @@ class StepBuffers:
     block_tables: torch.Tensor
     context_lens: torch.Tensor
     query_start: torch.Tensor
+    num_live: torch.Tensor
 
     @classmethod
     def make(
@@ -75,6 +77,7 @@ class StepBuffers:
             block_tables=zeros(places, max_blocks, dtype=torch.int32),
             context_lens=zeros(places, dtype=torch.int32),
             query_start=zeros(places + 1, dtype=torch.int32),
+            num_live=zeros(1, dtype=torch.int32),
         )
 
 

@@ -31,7 +31,12 @@ class AttentionSpec:
 
 
 class AttentionStep(Protocol):
-    """One step of the engine, as attention sees it: which rows attend to which blocks."""
+    """One step of the engine, as layers see it: which rows attend to which blocks, and which are padding."""
+
+    @property
+    def num_live(self) -> torch.Tensor | None:
+        """`[1]` int32 on the device: rows from there on are padding; None: none is."""
+        ...
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         """Normalises and rotates queries and keys, stores keys and values, and attends.

@@ -33,6 +33,11 @@ class CpuAttentionStep:
     plan: AttentionPlan
     workspace: torch.Tensor
 
+    @property
+    def num_live(self) -> None:
+        """No row is padding."""
+        return None
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         norm = spec.head_norm
         rope_and_cache(

@@ -27,5 +27,7 @@ class GatedMLP:
         self._down = down
         self._gate = gate
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, num_live: torch.Tensor | None = None) -> torch.Tensor:
+        """Of `[tokens, hidden]`; padding rows cost nothing here and are computed like any other."""
+        del num_live
         return self._down(self._gate(self._gate_up(x)))

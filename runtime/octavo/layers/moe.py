@@ -51,7 +51,9 @@ class ExpertLoop:
         self._router = router
         self._experts = experts
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, num_live: torch.Tensor | None = None) -> torch.Tensor:
+        """Of `[tokens, hidden]`; steps that the host looks at have no padding rows."""
+        del num_live
         shares, experts = self._router(x)
         out = torch.zeros_like(x)
         for index in sorted(set(experts.view(-1).tolist())):
@@ -66,7 +68,7 @@ class StackedExperts:
 
     After the router's product, routing is one launch (two for long prompts), and the experts are three:
     gate and up with the gating, the way back, and the sum of each token's results. The products read the
-    weights of chosen experts only, once for each tile of rows.
+    weights of chosen experts only, once for each tile of rows; padding rows choose none.
 
     Args:
         router: `[experts, hidden]`.
@@ -95,9 +97,11 @@ class StackedExperts:
         self._num_per_token = num_per_token
         self._is_gelu = is_gelu
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, num_live: torch.Tensor | None = None) -> torch.Tensor:
+        """Of `[tokens, hidden]`: zero in padding rows, which begin at `num_live` (`[1]` int32)."""
         kernels = self._kernels
-        routing = kernels.route_to_experts(F.linear(x, self._router), self._num_per_token)
+        logits = F.linear(x, self._router)
+        routing = kernels.route_to_experts(logits, self._num_per_token, num_live)
         inner = kernels.experts_gate_up(x, self._gate_up, routing, is_gelu=self._is_gelu)
         parts = kernels.experts_down(inner, self._down, routing)
         return kernels.combine_experts(parts, routing.shares, x.dtype)

@@ -29,6 +29,11 @@ class TorchAttentionStep:
     sin: torch.Tensor
     workspace: torch.Tensor
 
+    @property
+    def num_live(self) -> None:
+        """No row is padding."""
+        return None
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         rotated = heads[:, : spec.num_heads + spec.num_kv_heads]  # queries and keys
         if spec.head_norm is not None:

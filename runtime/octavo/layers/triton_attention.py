@@ -75,6 +75,10 @@ class TritonAttentionStep:
     max_query_len: int
     scheduled: set[int | None] = field(default_factory=set)
 
+    @property
+    def num_live(self) -> torch.Tensor:
+        return self.buffers.num_live
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         tokens, options = heads.shape[0], spec.options
         self.kernels.rope_and_cache(

@@ -17,7 +17,8 @@ from octavo.layers.norm import HeadNorm, RMSNorm
 from octavo.loading import WeightSource
 from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
 
-FeedForward = Callable[[torch.Tensor], torch.Tensor]
+# Of `[tokens, hidden]`, and of `AttentionStep.num_live`.
+FeedForward = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 class DecoderLayer:
@@ -52,7 +53,7 @@ class DecoderLayer:
         norm = self._attention_norm
         hidden = norm(residual) if delta is None else norm.add(residual, delta)
         attended = self._attention(hidden, cache, step)
-        return self._mlp(self._mlp_norm.add(residual, attended))
+        return self._mlp(self._mlp_norm.add(residual, attended), step.num_live)
 
 
 class SandwichLayer:
@@ -84,7 +85,7 @@ class SandwichLayer:
         hidden = before(residual) if delta is None else before.add(residual, delta)
         attended = after(self._attention(hidden, cache, step))
         before, after = self._mlp_norms
-        return after(self._mlp(before.add(residual, attended)))
+        return after(self._mlp(before.add(residual, attended), step.num_live))
 
 
 def load_layer(

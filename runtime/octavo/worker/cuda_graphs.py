@@ -16,22 +16,10 @@ Replay = Callable[[], None]
 Capture = Callable[[Callable[[], None]], Replay]
 
 
-# Rows up to which a mixture of experts is recorded without padding.
-_MAX_UNPADDED_EXPERT_ROWS = 16
-
-
-def padded_sizes(max_num_seqs: int, *, has_experts: bool = False) -> list[int]:
-    """Ascending: dense where a row more costs a share of the step, sparse where it does not.
-
-    Args:
-        has_experts: A padding row picks experts too, whose weights are read for nothing where the other
-            rows did not pick them. All padding rows pick the same ones, and some ten rows pick most of what
-            there is to pick, so small steps alone are recorded without padding.
-    """
+def padded_sizes(max_num_seqs: int) -> list[int]:
+    """Ascending: dense where a row more costs a share of the step, sparse where it does not."""
     sizes = {1, 2, 4, *range(8, 32, 8), *range(32, 128, 16), *range(128, 256, 32)}
     sizes.update(range(256, max_num_seqs + 64, 64))
-    if has_experts:
-        sizes.update(range(1, _MAX_UNPADDED_EXPERT_ROWS + 1))
     return [*sorted(size for size in sizes if size < max_num_seqs), max_num_seqs]
 
 

@@ -85,7 +85,7 @@ class GpuRunner:
         self.device = device
         self._kernels = kernels
         block = (limits.block_size, 2, config.num_kv_heads, config.head_dim)
-        # Zeroed: a masked weight of zero times NaN left over in fresh memory is NaN.
+        # Zeroed, so that no run can depend on what the memory held before.
         self._caches = [
             torch.zeros((limits.num_blocks, *block), dtype=cache_dtype, device=device)
             for _ in range(config.num_layers)
@@ -126,8 +126,7 @@ class GpuRunner:
     @torch.inference_mode()
     def capture(self, capture: Capture) -> None:
         """Records the decode steps, all rows of them padding: nothing is read or written."""
-        has_experts = self.model.config.experts is not None
-        sizes = padded_sizes(self.limits.max_num_seqs, has_experts=has_experts)
+        sizes = padded_sizes(self.limits.max_num_seqs)
         self._graphs = DecodeGraphs(sizes, self._decode, self._pad, capture)
 
     @torch.inference_mode()

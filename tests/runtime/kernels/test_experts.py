@@ -1,7 +1,9 @@
 """The kernels of a mixture of experts, one by one, over routings that leave experts without tokens or give
-one of them everything."""
+one of them everything, and over steps that are padded."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -48,13 +50,19 @@ def router_logits(tokens: int, experts: int, kind: str) -> torch.Tensor:
 KINDS = st.sampled_from(["spread", "ties", "one takes all", "half get none"])
 
 
+def live_rows(tokens: int) -> st.SearchStrategy[torch.Tensor | None]:
+    counts = st.integers(0, tokens).map(lambda live: torch.tensor([live], dtype=torch.int32))
+    return st.none() | counts
+
+
 @st.composite
 def routings(draw: st.DrawFn, max_tokens: int = 40) -> ExpertRouting:
     experts = draw(st.sampled_from([1, 3, 8]))
     per_token = min(draw(st.sampled_from([1, 2, 4])), experts)
     tokens = draw(st.integers(0, 3) | st.sampled_from([15, 16, 17, 33, max_tokens]))
     logits = router_logits(tokens, experts, draw(KINDS))
-    return reference_route.route_to_experts(logits, per_token, draw(st.sampled_from([16, 32, 128])))
+    block_rows = draw(st.sampled_from([16, 32, 128]))
+    return reference_route.route_to_experts(logits, per_token, draw(live_rows(tokens)), block_rows)
 
 
 def num_experts_of(routing: ExpertRouting) -> int:
@@ -70,9 +78,15 @@ def on(device: torch.device, routing: ExpertRouting) -> ExpertRouting:
     )
 
 
+def num_places(routing: ExpertRouting) -> int:
+    """Those behind are in no tile."""
+    return max([0, *routing.tiles[:, 2].tolist()])
+
+
 def assert_same_routing(got: ExpertRouting, expected: ExpertRouting) -> None:
-    assert torch.equal(got.order, expected.order)
     assert torch.equal(got.tiles, expected.tiles)
+    places = num_places(expected)
+    assert torch.equal(got.order[:places], expected.order[:places])
     assert got.block_rows == expected.block_rows
     torch.testing.assert_close(got.shares, expected.shares, equal_nan=True)
 
@@ -88,11 +102,19 @@ def test_choices_are_sorted_into_tiles(
     tokens = data.draw(st.integers(0, 3) | st.sampled_from([16, 17, 32, 50, 130]), "tokens")
     block_rows = data.draw(st.sampled_from([16, 64]), "block_rows")
     logits = router_logits(tokens, experts, kind).to(data.draw(dtypes(device))).to(device)
+    live = data.draw(live_rows(tokens), "num_live")
+    if live is not None:
+        logits[int(live) :] = torch.nan
+        live = live.to(device)
 
     with poisoned_memory():
-        got = experts_route.route_to_experts(logits, per_token, block_rows)
+        got = experts_route.route_to_experts(logits, per_token, live, block_rows)
 
-    assert_same_routing(got, reference_route.route_to_experts(logits, per_token, block_rows))
+    expected = reference_route.route_to_experts(logits, per_token, live, block_rows)
+    assert_same_routing(got, expected)
+    count = tokens if live is None else int(live)
+    assert num_places(expected) == count * per_token
+    assert not got.shares[count:].any()
 
 
 @pytest.mark.parametrize("tokens", [5, 600])
@@ -137,13 +159,16 @@ def test_gate_and_up_of_each_place(
     weight = torch.randn(experts, 2 * width, hidden, generator=generator) / hidden**0.5
     weight[-1] = torch.nan  # of the expert that nobody chose
     weight = weight.to(dtype).to(device)
+    places = num_places(routing)
+    x[places // routing.per_token :] = torch.nan  # padding rows
     routing = on(device, routing)
 
     with poisoned_memory():
         got = experts_gate_up.experts_gate_up(x, weight, routing, is_gelu=is_gelu)
 
-    expected = reference_gate_up.experts_gate_up(x, weight, routing, is_gelu=is_gelu)
-    torch.testing.assert_close(got, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    expected = reference_gate_up.experts_gate_up(x, weight, routing, is_gelu=is_gelu)[:places]
+    torch.testing.assert_close(got[:places], expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    assert got[places:].isnan().all(), "a place without a tile was written"
 
 
 @settings(max_examples=20, deadline=None)
@@ -162,16 +187,20 @@ def test_the_way_back_of_each_choice(
     weight = torch.randn(num_experts_of(routing), hidden, width, generator=generator) / width**0.5
     weight[-1] = torch.nan
     weight = weight.to(dtype).to(device)
+    places = num_places(routing)
+    inner[places:] = torch.nan
     routing = on(device, routing)
 
     with poisoned_memory():
         got = experts_down.experts_down(inner, weight, routing)
 
     assert got.dtype == (dtype if got.shape[0] == 1 else torch.float32)
-    expected = reference_down.experts_down(inner, weight, routing)
+    # Live rows come first, so that their choices do.
+    expected = reference_down.experts_down(inner, weight, routing)[0, :places]
     torch.testing.assert_close(
-        got.sum(0).to(dtype), expected[0], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+        got[:, :places].sum(0).to(dtype), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
     )
+    assert got[:, places:].isnan().all(), "the choice of a padding row was written"
 
 
 def test_few_rows_of_a_wide_expert_are_shared_by_more_programs(device: torch.device) -> None:
@@ -204,23 +233,88 @@ def test_tiles_without_an_expert_write_nothing(device: torch.device) -> None:
 @given(
     st.sampled_from([torch.float32, torch.float16]),
     st.integers(0, 9),
+    st.integers(0, 3),
     st.sampled_from([1, 2, 4]),
     st.sampled_from([1, 2, 8]),
     st.integers(1, 70) | st.sampled_from([1024, 1500]),
 )
 def test_a_tokens_choices_are_summed_by_their_shares(
-    device: torch.device, dtype: torch.dtype, tokens: int, per_token: int, parts: int, hidden: int
+    device: torch.device,
+    dtype: torch.dtype,
+    tokens: int,
+    padding: int,
+    per_token: int,
+    parts: int,
+    hidden: int,
 ) -> None:
     generator = torch.Generator().manual_seed(hidden)
-    values = torch.randn(parts, tokens * per_token, hidden, generator=generator)
+    rows = tokens + padding
+    values = torch.randn(parts, rows * per_token, hidden, generator=generator)
+    values[:, tokens * per_token :] = torch.nan  # never written
     values = values.to(dtype if parts == 1 else torch.float32).to(device)
-    shares = torch.rand(tokens, per_token, generator=generator).to(device)
+    shares = torch.rand(rows, per_token, generator=generator)
+    shares[tokens:] = 0
+    shares = shares.to(device)
 
     with poisoned_memory():
         got = experts_combine.combine_experts(values, shares, dtype)
 
     expected = reference_combine.combine_experts(values, shares, dtype)
     torch.testing.assert_close(got, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    assert not got[tokens:].any()
+    assert not got[:tokens].isnan().any()
+
+
+def test_a_broken_row_stays_visible(device: torch.device) -> None:
+    values = torch.ones(1, 4, 8, device=device)
+    shares = torch.tensor([[torch.nan, torch.nan], [0.5, 0.5]], device=device)
+    got = experts_combine.combine_experts(values, shares, torch.float32)
+    assert got[0].isnan().all()
+    assert (got[1] == 1).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.data(),
+    st.sampled_from([(1, 1), (3, 2), (8, 2), (8, 4)]),
+    st.sampled_from([1, 2, 4, 16, 24]),
+)
+def test_padding_rows_change_nothing_and_give_zeros(
+    device: torch.device, data: st.DataObject, routed: tuple[int, int], tokens: int
+) -> None:
+    """All four kernels, one after another, as a recorded step of `tokens` rows runs them."""
+    experts, per_token = routed
+    live = data.draw(st.integers(0, tokens), "live")
+    hidden, width = data.draw(st.sampled_from([(20, 12), (20, 600)]), "hidden, width")
+    generator = torch.Generator().manual_seed(tokens * 31 + live)
+
+    def random(*shape: int) -> torch.Tensor:
+        return (torch.randn(*shape, generator=generator) / shape[-1] ** 0.5).to(device)
+
+    x, router = random(tokens, hidden), random(experts, hidden) * 5
+    x[live:] = torch.nan
+    stacks = random(experts, 2 * width, hidden), random(experts, hidden, width)
+    chosen = (x[:live] @ router.T).topk(per_token).indices
+    for stack in stacks:
+        stack[sorted(set(range(experts)) - set(chosen.flatten().tolist()))] = torch.nan
+
+    def run(x: torch.Tensor, num_live: torch.Tensor | None, *modules: Any) -> torch.Tensor:
+        route, gate_up, down, combine = modules
+        routing = route.route_to_experts(x @ router.T, per_token, num_live)
+        inner = gate_up.experts_gate_up(x, stacks[0], routing)
+        parts = down.experts_down(inner, stacks[1], routing)
+        result: torch.Tensor = combine.combine_experts(parts, routing.shares, x.dtype)
+        return result
+
+    num_live = torch.tensor([live], dtype=torch.int32, device=device)
+    with poisoned_memory():
+        got = run(x, num_live, experts_route, experts_gate_up, experts_down, experts_combine)
+        reference = (reference_route, reference_gate_up, reference_down, reference_combine)
+        padded, alone = run(x, num_live, *reference), run(x[:live], None, *reference)
+    assert not got[live:].any()
+    assert not padded[live:].any()
+    torch.testing.assert_close(got[:live], alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(padded[:live], alone, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=200, deadline=None)

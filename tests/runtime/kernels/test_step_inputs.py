@@ -112,6 +112,7 @@ def test_a_step_of_decodes_and_chunks(device: torch.device) -> None:
     assert buffers.context_lens[[0, chunk]].tolist() == [10, 10]
     assert buffers.block_tables[chunk, :3].tolist() == [row1, 555, -77]
     assert buffers.query_start[chunk : chunk + 2].tolist() == [0, 3]
+    assert buffers.num_live.tolist() == [4]
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -123,3 +124,4 @@ def test_a_step_of_padding_alone_reads_and_writes_nothing(device: torch.device, 
     assert buffers.context_lens[: size + 1].tolist() == [0] * size + [-77]
     assert buffers.slots[: size + 1].tolist() == [-1] * size + [-77]
     assert buffers.token_ids[: size + 1].tolist() == [0] * size + [-77]
+    assert buffers.num_live.tolist() == [0]

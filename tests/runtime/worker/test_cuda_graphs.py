@@ -20,14 +20,6 @@ def test_sizes_rise_to_the_most_sequences_and_waste_little(most: int) -> None:
         assert high - low <= 64
 
 
-@pytest.mark.parametrize("most", [1, 5, 16, 256])
-def test_small_steps_of_a_mixture_of_experts_are_not_padded(most: int) -> None:
-    sizes = padded_sizes(most, has_experts=True)
-    assert sizes == sorted(set(sizes))
-    assert sizes[: min(most, 16)] == list(range(1, min(most, 16) + 1))
-    assert set(padded_sizes(most)) <= set(sizes)
-
-
 def test_the_largest_is_recorded_first_and_each_runs_as_padding() -> None:
     log: list[tuple[str, int]] = []
 

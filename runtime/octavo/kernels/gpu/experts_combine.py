@@ -48,11 +48,14 @@ def _combine(
     total = tl.zeros([COLUMNS], tl.float32)
     for index in tl.static_range(PER_TOKEN):
         choice = token * PER_TOKEN + index
+        share = tl.zeros([COLUMNS], tl.float32) + tl.load(shares + choice)
+        # Of a padding row nothing was written, and NaN times 0 is NaN. A share of NaN goes through.
+        is_written = inside & (share != 0.0)
         source = parts + choice * HIDDEN + column
         whole = tl.zeros([COLUMNS], tl.float32)
         for part in tl.static_range(PARTS):
-            whole += tl.load(source + part * part_stride, inside, other=0.0).to(tl.float32)
-        total += tl.load(shares + choice) * whole
+            whole += tl.load(source + part * part_stride, is_written, other=0.0).to(tl.float32)
+        total += share * whole
     tl.store(out + token * HIDDEN + column, total.to(out.dtype.element_ty), inside)
 
 

@@ -22,7 +22,10 @@ _LISTED_TILES = 32
 
 
 def route_to_experts(
-    logits: torch.Tensor, per_token: int, block_rows: int | None = None
+    logits: torch.Tensor,
+    per_token: int,
+    num_live: torch.Tensor | None = None,
+    block_rows: int | None = None,
 ) -> ExpertRouting:
     """As `reference.experts_route.route_to_experts`.
 
@@ -49,9 +52,12 @@ def route_to_experts(
     constants = _constants(tile, num_experts, per_token)
     options = launch_options(tile.num_warps, 1)
     if chunks > 1:
-        _count[(chunks,)](logits, counts, tokens, logits.stride(0), **constants, **options)
+        _count[(chunks,)](
+            logits, num_live, counts, tokens, logits.stride(0), **constants, **options
+        )
     _place[(chunks,)](
         logits,
+        num_live,
         counts,
         routing.shares,
         routing.order,
@@ -79,10 +85,18 @@ def _constants(tile: RouteTile, num_experts: int, per_token: int) -> dict[str, i
 
 
 @triton.jit
+def _live_rows(num_live, num_tokens):
+    live = num_tokens
+    if num_live is not None:
+        live = tl.minimum(tl.load(num_live), num_tokens)
+    return live
+
+
+@triton.jit
 def _choose(
     logits,
     row,
-    num_tokens,
+    live,
     stride,
     EXPERTS: tl.constexpr,
     PER_TOKEN: tl.constexpr,
@@ -91,11 +105,12 @@ def _choose(
 ):
     """`[ROWS, COLUMNS]`: logits in float32, and which choice of its token each expert is, -1 for none.
 
-    Compared as integers that order like the floats, so that a row of NaNs still chooses as many experts as
-    any other: fewer would leave places unwritten.
+    Rows from `live` on are not read and choose nobody. Values are compared as integers that order like the
+    floats, so that a row of NaNs still chooses as many experts as any other: fewer would leave places
+    unwritten.
     """
     column = tl.arange(0, COLUMNS)[None, :]
-    inside = (row < num_tokens)[:, None] & (column < EXPERTS)
+    inside = (row < live)[:, None] & (column < EXPERTS)
     values = tl.load(logits + row.to(tl.int64)[:, None] * stride + column, inside, other=0.0)
     values = values.to(tl.float32) + 0.0  # both zeros alike
     bits = values.to(tl.int32, bitcast=True)
@@ -108,12 +123,13 @@ def _choose(
         first = tl.min(tl.where(keys == best, column, COLUMNS), axis=1, keep_dims=True)
         choice = tl.where(column == first, index, choice)
         keys = tl.where(column == first, taken, keys)
-    return values, tl.where((row < num_tokens)[:, None], choice, -1)
+    return values, tl.where((row < live)[:, None], choice, -1)
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
 def _count(
     logits,
+    num_live,
     counts,
     num_tokens,
     stride,
@@ -124,7 +140,8 @@ def _count(
 ):
     """Choices of each expert among the rows of a chunk."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    _, choice = _choose(logits, row, num_tokens, stride, EXPERTS, PER_TOKEN, ROWS, COLUMNS)
+    live = _live_rows(num_live, num_tokens)
+    _, choice = _choose(logits, row, live, stride, EXPERTS, PER_TOKEN, ROWS, COLUMNS)
     count = tl.sum((choice >= 0).to(tl.int32), axis=0)
     tl.store(counts + tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS), count)
 
@@ -132,6 +149,7 @@ def _count(
 @triton.jit(do_not_specialize=["num_tokens", "num_chunks", "num_tiles"])
 def _place(
     logits,
+    num_live,
     counts,
     shares,
     order,
@@ -152,7 +170,8 @@ def _place(
     chunk = tl.program_id(0)
     row = chunk * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    values, choice = _choose(logits, row, num_tokens, stride, EXPERTS, PER_TOKEN, ROWS, COLUMNS)
+    live = _live_rows(num_live, num_tokens)
+    values, choice = _choose(logits, row, live, stride, EXPERTS, PER_TOKEN, ROWS, COLUMNS)
     is_chosen = choice >= 0
 
     best = tl.max(tl.where(is_chosen, values, float("-inf")), axis=1, keep_dims=True)
@@ -161,6 +180,12 @@ def _place(
     share = weights / tl.maximum(tl.sum(weights, axis=1, keep_dims=True), 1.0)
     target = row[:, None] * PER_TOKEN + choice
     tl.store(shares + target, share, is_chosen)
+    is_padding = (row >= live) & (row < num_tokens)
+    tl.store(
+        shares + row[:, None] * PER_TOKEN + column[None, :],
+        tl.zeros([ROWS, COLUMNS], tl.float32),
+        is_padding[:, None] & (column < PER_TOKEN)[None, :],
+    )
 
     ones = is_chosen.to(tl.int32)
     before = tl.zeros([COLUMNS], tl.int32)
@@ -201,7 +226,7 @@ def _place(
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     arguments = {"logits": "*bf16", "shares": "*fp32"}
-    arguments |= dict.fromkeys(("counts", "order", "tiles"), "*i32")
+    arguments |= dict.fromkeys(("num_live", "counts", "order", "tiles"), "*i32")
     arguments |= dict.fromkeys(("num_tokens", "num_chunks", "num_tiles", "stride"), "i32")
     for name, kernel, tokens, num_experts, per_token in (
         ("place-8-decode", _place, 16, 8, 2),

@@ -23,8 +23,8 @@ def step_inputs(
     """Brings `state.block_tables` up to date and fills `buffers` for the step.
 
     Padding sequences, from `layout.num_seqs` to `layout.padded_seqs`, get context 0, slot -1, token and
-    position 0. What lies behind in the buffers, and in a block table behind its sequence's context, is
-    left as it was.
+    position 0, and are not counted by `num_live`. What lies behind in the buffers, and in a block table
+    behind its sequence's context, is left as it was.
 
     Args:
         packed: int32, laid out as `layout` says.
@@ -54,6 +54,7 @@ def step_inputs(
         buffers.block_tables,
         buffers.context_lens,
         buffers.query_start,
+        buffers.num_live,
         layout.rows,
         layout.starts,
         layout.query_start,
@@ -101,6 +102,7 @@ def _step_inputs_kernel(
     tables_out,
     context_lens_out,
     query_start_out,
+    num_live_out,
     rows,
     starts,
     first_rows,
@@ -114,6 +116,8 @@ def _step_inputs_kernel(
 ):
     """One program for each sequence, padding included; chunks lie `shift` places behind their index."""
     sequence = tl.program_id(0)
+    if sequence == 0:  # of padding alone, too
+        tl.store(num_live_out, tl.load(packed + first_rows + num_seqs))
     if (
         sequence >= num_seqs
     ):  # padding is found in steps of decodes alone: one row for each sequence
@@ -159,7 +163,7 @@ def shipped_configurations() -> list[ShippedConfiguration]:
     counts = ["num_seqs", "num_decodes", "shift", "max_blocks"]
     arguments = {"packed": "*i32", "last_tokens": "*i64", "tables": "*i32", "tables_out": "*i32"}
     arguments |= {f"{name}_out": "*i64" for name in ("token_ids", "positions", "slots")}
-    arguments |= {f"{name}_out": "*i32" for name in ("context_lens", "query_start")}
+    arguments |= {f"{name}_out": "*i32" for name in ("context_lens", "query_start", "num_live")}
     arguments |= dict.fromkeys((*packed_arguments, *counts), "i32")
     steps = [
         ShippedConfiguration(

@@ -16,7 +16,8 @@ def experts_down(inner: torch.Tensor, weight: torch.Tensor, routing: ExpertRouti
         weight: `[experts, hidden, width]`.
 
     Returns `[parts, choices, hidden]`, to be summed over the first axis: the dtype of `inner` where there
-    is one part, float32 where a kernel makes more of them to keep a GPU busy.
+    is one part, float32 where a kernel makes more of them to keep a GPU busy. What padding rows would have
+    chosen is left unwritten.
     """
     out = inner.new_empty(1, len(inner), weight.shape[1])
     for expert, first, end in routing.tiles.tolist():

@@ -14,6 +14,8 @@ def experts_gate_up(
 ) -> torch.Tensor:
     """`activation(gate) * up` of each place's token by its expert, `[places, width]` in the dtype of `x`.
 
+    Places that are in no tile are left unwritten.
+
     Args:
         x: `[tokens, hidden]`.
         weight: `[experts, 2 * width, hidden]`, the gate first.

@@ -16,10 +16,13 @@ class ExpertRouting:
     """The work of all experts over `tokens` rows that chose `per_token` experts each.
 
     Choice `token * per_token + i` is that token's i-th best expert; a *place* is an index into `order`.
+    Padding rows choose nobody: no tile names them, and nothing is read or computed for them.
 
     Args:
-        shares: `[tokens, per_token]` float32, of each choice in its token's output; they sum to 1.
-        order: `[tokens * per_token]` int32, all choices by expert, and an expert's by token.
+        shares: `[tokens, per_token]` float32, of each choice in its token's output; they sum to 1, and are 0
+            in padding rows.
+        order: `[tokens * per_token]` int32, all choices by expert, and an expert's by token. Places that
+            are in no tile, behind the others, are without meaning.
         tiles: `[num_tiles(...), 3]` int32: expert, first place, end place. Tiles follow the experts; an
             expert's are full but for the last. Those that are not needed have expert -1.
         block_rows: Places in a full tile.
@@ -45,7 +48,10 @@ def num_tiles(num_choices: int, num_experts: int, block_rows: int) -> int:
 
 
 def route_to_experts(
-    logits: torch.Tensor, per_token: int, block_rows: int | None = None
+    logits: torch.Tensor,
+    per_token: int,
+    num_live: torch.Tensor | None = None,
+    block_rows: int | None = None,
 ) -> ExpertRouting:
     """Each token's best experts by the router's `logits` `[tokens, experts]`.
 
@@ -54,11 +60,13 @@ def route_to_experts(
 
     Args:
         per_token: Experts that each token gets, at most all.
+        num_live: `[1]` int32 where `logits` are: rows from there on are padding; None: none is.
         block_rows: A power of two; None: what suits the device.
     """
     block_rows = block_rows or 16
     tokens, num_experts = logits.shape
-    ranked, experts = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
+    live = tokens if num_live is None else int(num_live)
+    ranked, experts = torch.sort(logits[:live].float(), dim=-1, descending=True, stable=True)
     chosen = experts[:, :per_token].reshape(-1)
     counts = torch.bincount(chosen, minlength=num_experts).tolist()
     tiles, first = [], 0
@@ -69,9 +77,13 @@ def route_to_experts(
         ]
         first = end
     tiles += [(-1, 0, 0)] * (num_tiles(tokens * per_token, num_experts, block_rows) - len(tiles))
+    shares = torch.zeros(tokens, per_token, dtype=torch.float32, device=logits.device)
+    shares[:live] = torch.softmax(ranked[:, :per_token], dim=-1)
+    order = torch.full((tokens * per_token,), -1, dtype=torch.int32, device=logits.device)
+    order[: len(chosen)] = torch.argsort(chosen, stable=True)
     return ExpertRouting(
-        shares=torch.softmax(ranked[:, :per_token], dim=-1),
-        order=torch.argsort(chosen, stable=True).int(),
+        shares=shares,
+        order=order,
         tiles=torch.tensor(tiles, dtype=torch.int32, device=logits.device).view(-1, 3),
         block_rows=block_rows,
     )

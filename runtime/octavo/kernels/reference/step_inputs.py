@@ -17,8 +17,8 @@ def step_inputs(
     """Brings `state.block_tables` up to date and fills `buffers` for the step.
 
     Padding sequences, from `layout.num_seqs` to `layout.padded_seqs`, get context 0, slot -1, token and
-    position 0. What lies behind in the buffers, and in a block table behind its sequence's context, is
-    left as it was.
+    position 0, and are not counted by `num_live`. What lies behind in the buffers, and in a block table
+    behind its sequence's context, is left as it was.
 
     Args:
         packed: int32, laid out as `layout` says.
@@ -33,6 +33,8 @@ def step_inputs(
             section(layout.updates + part * layout.num_updates + index, 1)[0] for part in range(3)
         )
         state.block_tables[row, place] = block
+    if layout.padded_seqs == 0:
+        return
     rows, starts = (section(at, layout.num_seqs) for at in (layout.rows, layout.starts))
     first_rows = section(layout.query_start, layout.num_seqs + 1)
     shift = chunks_at(layout.num_decodes) - layout.num_decodes
@@ -54,6 +56,7 @@ def step_inputs(
         buffers.context_lens[place] = context
         buffers.query_start[place] = first - layout.num_decodes
     buffers.query_start[layout.num_seqs + shift] = first_rows[-1] - layout.num_decodes
+    buffers.num_live.fill_(first_rows[-1])
     padding = slice(layout.num_seqs, layout.padded_seqs)
     buffers.context_lens[padding] = 0
     buffers.slots[padding] = -1
