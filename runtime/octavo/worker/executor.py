@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -26,8 +27,9 @@ from octavo.worker.batch import (
     ScheduledSequence,
     StepBatch,
 )
+from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.dtype import choose_cache_dtype, choose_dtype
-from octavo.worker.memory import check_positions
+from octavo.worker.memory import KVCacheSize, check_positions
 from octavo.worker.model_runner import ModelRunner
 from octavo.worker.profile import warm_up
 from octavo.worker.quantization import check_quantization
@@ -53,38 +55,61 @@ def create_executor(
 
     Args:
         config: `config.model` is a resolved folder.
-        on_phase: Called as each phase starts: load, profile, warmup, and on a GPU capture.
+        on_phase: Called as each phase starts: load, profile, warmup; on a GPU compile follows load where
+            kernels are compiled ahead, and capture comes last.
 
     Raises `ModelInvalidError`, `ModelUnsupportedError`, `OutOfMemoryError` or
     `InvalidConfigurationError`.
     """
     phase = PhaseTimer(on_phase)
-    with phase("load"):
-        device = _choose_device(config.device)
-        check_quantization(config, device, read_quantization_method(Path(config.model)))
-        model_config = read_model_config(Path(config.model))
-        check_positions(config.max_model_len, model_config.max_position_embeddings)
-        dtype = choose_dtype(config.dtype, model_config, device)
-        size = None  # on a GPU a profile run tells
-        if device.type == "cpu":
-            torch.set_num_threads(
-                cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
-            )
-            size = size_host_cache(config, model_config, dtype, cpu.available_memory_bytes())
-        else:
-            name = torch.cuda.get_device_name(device)
-            check_gpu_generation(name, torch.cuda.get_device_capability(device))
-            check_gpu_memory(config, model_config, device, dtype)
-        with torch.inference_mode():
-            weights = _open_weights(config, device, dtype)
-            model = Decoder(model_config, weights, kernels_for(device), config.quantization)
-    if size is None:
-        from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
-        from octavo.worker.gpu_executor import start_gpu_executor
+    with ExitStack() as stack:
+        with phase("load"):
+            device = _choose_device(config.device)
+            check_quantization(config, device, read_quantization_method(Path(config.model)))
+            model_config = read_model_config(Path(config.model))
+            check_positions(config.max_model_len, model_config.max_position_embeddings)
+            dtype = choose_dtype(config.dtype, model_config, device)
+            size, ahead = None, None  # of the cache; on a GPU a profile run tells
+            if device.type == "cpu":
+                torch.set_num_threads(
+                    cpu.threads_for(model_config.num_parameters, cpu.available_cpus())
+                )
+                size = size_host_cache(config, model_config, dtype, cpu.available_memory_bytes())
+            else:
+                name = torch.cuda.get_device_name(device)
+                check_gpu_generation(name, torch.cuda.get_device_capability(device))
+                check_gpu_memory(config, model_config, device, dtype)
+                ahead = stack.enter_context(compiling_ahead(config, model_config, dtype, device))
+            with torch.inference_mode():
+                weights = _open_weights(config, device, dtype)
+                model = Decoder(model_config, weights, kernels_for(device), config.quantization)
+        if ahead is not None:
+            with phase("compile"):
+                ahead.wait()
+    if size is not None:
+        return _start_host_executor(config, model, size, device=device, dtype=dtype, phase=phase)
+    from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
+    from octavo.kernels.gpu.compile_watch import CompileWatch
+    from octavo.worker.gpu_executor import start_gpu_executor
 
-        return start_gpu_executor(
-            config, model, gpu_kernels, device=device, dtype=dtype, phase=phase
-        )
+    watch = CompileWatch()
+    executor = start_gpu_executor(
+        config, model, gpu_kernels, device=device, dtype=dtype, phase=phase
+    )
+    watch.serving_begins()
+    return executor
+
+
+def _start_host_executor(
+    config: EngineConfig,
+    model: Decoder,
+    size: KVCacheSize,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    phase: PhaseTimer,
+) -> TorchExecutor:
+    """Phases profile and warmup."""
     with phase("profile"):
         runner = ModelRunner(
             model,
@@ -100,7 +125,7 @@ def create_executor(
         warm_up(runner, config.max_num_seqs)
     info = executor_info(
         config,
-        model_config,
+        model.config,
         size,
         dtype=dtype,
         device=device,
