@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def test_recorded_steps_give_the_tokens_of_eager_ones_and_of_transformers(
 ) -> None:
     folder, reference_model = model
     recorded = on_gpu(folder)
-    assert list(recorded.info.phases) == ["load", "profile", "warmup", "capture"]
+    # Compile is there as well unless all kernels were in the cache.
+    phases = [name for name in recorded.info.phases if name != "compile"]
+    assert phases == ["load", "profile", "warmup", "capture"]
     eager = on_gpu(folder, enforce_eager=True)
     assert "capture" not in eager.info.phases
     sequences = running()
@@ -200,6 +203,19 @@ def test_submit_does_not_wait_for_the_device(model: Any) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(len(s.output) == 6 for s in sequences)
+
+
+def test_warm_up_finds_all_its_kernels_compiled(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blocks of 64 tokens take forms that no other test of this process has made."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    folder, _ = model
+    executor = on_gpu(folder, block_size=64)
+    assert "compile" in executor.info.phases
+    assert "warm-up had to compile 0 forms" in caplog.text
+    assert "compile" not in on_gpu(folder, block_size=64).info.phases
 
 
 def test_memory_is_taken_up_to_the_share(model: Any) -> None:
