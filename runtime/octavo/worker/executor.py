@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
 from octavo.config import Device, EngineConfig, LoadFormat
-from octavo.errors import DeviceFaultError, InvalidConfigurationError
+from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.decoder import Decoder
@@ -80,7 +80,7 @@ def create_executor(
                 check_gpu_generation(name, torch.cuda.get_device_capability(device))
                 check_gpu_memory(config, model_config, device, dtype)
                 ahead = stack.enter_context(compiling_ahead(config, model_config, dtype, device))
-            with torch.inference_mode():
+            with torch.inference_mode(), _translated_load_errors():
                 weights = _open_weights(config, device, dtype)
                 model = Decoder(model_config, weights, kernels_for(device), config.quantization)
         if ahead is not None:
@@ -205,6 +205,18 @@ def _why_no_gpu() -> str:
     except (AssertionError, RuntimeError) as error:
         return str(error).split("\n")[0].split(". ")[0].rstrip(".") + "."
     return "it does not say why."
+
+
+@contextmanager
+def _translated_load_errors() -> Iterator[None]:
+    """What passed the check before may not fit: that counts matrices alone, and others may use the GPU."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The weights do not fit the GPU: {error} Use a larger GPU or a smaller model, or see what else "
+            "takes its memory (nvidia-smi)."
+        ) from error
 
 
 def _open_weights(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> WeightSource:

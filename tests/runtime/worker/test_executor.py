@@ -66,6 +66,19 @@ def test_what_cannot_fit_is_told_before_weights_are_read(
         make_executor(tmp_path)
 
 
+def test_weights_that_find_no_room_on_a_gpu_are_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint(tmp_path)
+
+    def decoder(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+
+    monkeypatch.setattr(executor_module, "Decoder", decoder)
+    with pytest.raises(OutOfMemoryError, match="weights do not fit the GPU: CUDA out of memory"):
+        make_executor(tmp_path)
+
+
 def test_a_gpu_that_the_kernels_are_not_written_for_is_refused_by_name() -> None:
     check_gpu_generation("NVIDIA A10", (8, 6))
     with pytest.raises(InvalidConfigurationError, match=r"Tesla T4 of compute capability 7\.5"):
