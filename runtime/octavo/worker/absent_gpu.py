@@ -64,7 +64,7 @@ class _HostMemory(TorchFunctionMode):
             return _host_zeros(args[0], kwargs["dtype"])
         if func is torch.Tensor.data_ptr:
             return _address(args[0])
-        if func in (torch.Tensor.pin_memory, torch.Tensor.record_stream):
+        if func is torch.Tensor.pin_memory:
             return args[0]
         if func is torch.Tensor.copy_ and _is_real(args[0]) != _is_real(args[1]):
             return args[0]
