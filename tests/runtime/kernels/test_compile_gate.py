@@ -1,7 +1,7 @@
 """Every kernel as it ships, compiled for A100 and H100 without either, and for chips with less memory.
 
-Binaries are kept by Triton, under a hash of their source, of its compiler and of all options: a run compiles
-what changed. They are compiled by a thread for each core and disassembled together.
+Binaries are kept (`kept_binaries.py`), so that a run compiles what changed. They are compiled by a thread
+for each core and disassembled together.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import shutil
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import triton
@@ -24,10 +21,10 @@ from octavo.kernels.gpu.chips import max_shared_bytes
 from octavo.kernels.gpu.compile import ShippedConfiguration, compile_configuration
 from octavo.kernels.gpu.machine_code import Binary, Resources, resources_of
 
+from .kept_binaries import kept_binaries
+
 # All kernels are compiled before the first test: after a change of Triton that is minutes of work.
 pytestmark = pytest.mark.timeout(1200)
-
-_KEPT_SECONDS = 30 * 24 * 3600
 
 Form = tuple[ShippedConfiguration, int]
 
@@ -43,15 +40,7 @@ def shipped() -> Iterator[tuple[str, ShippedConfiguration]]:
 
 @pytest.fixture(scope="module")
 def compiler_cache() -> Iterator[None]:
-    cache = Path(os.environ.get("OCTAVO_CACHE") or Path.home() / ".cache" / "octavo")
-    folder = cache / "triton"
-    folder.mkdir(parents=True, exist_ok=True)
-    for entry in folder.iterdir():
-        if entry.stat().st_mtime < time.time() - _KEPT_SECONDS:
-            shutil.rmtree(entry, ignore_errors=True)
-    with triton.knobs.cache.scope(), triton.knobs.compilation.scope():
-        triton.knobs.cache.dir = str(folder)
-        triton.knobs.compilation.store_binary_only = True
+    with kept_binaries():
         yield
 
 

@@ -24,8 +24,14 @@ from .gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
 
 pytest.importorskip("triton")
 
+from triton import knobs
+
+from octavo.kernels.gpu import decode_schedule
 from octavo.kernels.gpu import device as gpu
-from octavo.kernels.gpu.forms import recorded_launches
+from octavo.kernels.gpu.compile import compile_configuration
+from octavo.kernels.gpu.forms import absent_driver, recorded_launches
+
+from ..kernels.kept_binaries import kept_binaries  # noqa: TID252
 
 
 def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBatch]:
@@ -173,3 +179,18 @@ def test_the_machine_is_as_before_afterwards() -> None:
         assert torch.cuda.get_device_capability() == (8, 0)
     assert dict(vars(torch.cuda)) == before
     assert type(torch.zeros(1)) is torch.Tensor
+
+
+def test_a_launch_finds_what_the_compile_gate_built() -> None:
+    (shipped,) = decode_schedule.shipped_configurations()
+    with recorded_launches(90) as forms, absent_gpu(H100) as device:
+        workspace = gpu.make_decode_workspace(
+            8, 32, 8, 128, dtype=torch.bfloat16, cache_dtype=torch.bfloat16, device=device
+        )
+        gpu.schedule_decode(torch.zeros(8, dtype=torch.int32, device=device), workspace)
+    hits: list[bool] = []
+    with kept_binaries(), absent_driver(90):
+        compile_configuration(shipped, 90)
+        knobs.compilation.listener = lambda *, cache_hit, **_: hits.append(cache_hit)
+        forms[0].compile()
+    assert hits == [True]

@@ -27,6 +27,10 @@ _TYPE_NAMES: Mapping[torch.dtype, str] = {
 }
 
 
+# Triton specialises on no value of these.
+_FLOATS = ("fp32",)
+
+
 def pointer_to(dtype: torch.dtype) -> str:
     """The type of a tensor argument as Triton writes it."""
     return f"*{_TYPE_NAMES[dtype]}"
@@ -85,11 +89,11 @@ def compile_configuration(configuration: ShippedConfiguration, capability: int) 
         name: "constexpr" if name in configuration.constants else configuration.arguments[name]
         for name in kernel.arg_names
     }
+    # As a launch has them, empty ones included: then both find the same binary in Triton's cache.
     attributes = {
-        (index,): [["tt.divisibility", 16]]
-        for index, name in enumerate(kernel.arg_names)
-        if (signature[name].startswith("*") or name in configuration.divisible)
-        and not kernel.params[index].do_not_specialize_on_alignment
+        (index,): [["tt.divisibility", 16]] if _is_aligned(configuration, name, parameter) else []
+        for index, (name, parameter) in enumerate(zip(kernel.arg_names, kernel.params, strict=True))
+        if not parameter.do_not_specialize and signature[name] not in _FLOATS
     }
     compiled = triton.compile(
         ASTSource(kernel, signature, constexprs=dict(configuration.constants), attrs=attributes),
@@ -97,3 +101,9 @@ def compile_configuration(configuration: ShippedConfiguration, capability: int) 
         options=launch_options(configuration.num_warps, configuration.num_stages),
     )
     return Binary(compiled.asm["cubin"], compiled.metadata.shared)
+
+
+def _is_aligned(configuration: ShippedConfiguration, name: str, parameter: Any) -> bool:
+    if name in configuration.constants or parameter.do_not_specialize_on_alignment:
+        return False
+    return configuration.arguments[name].startswith("*") or name in configuration.divisible

@@ -62,11 +62,8 @@ def absent_driver(capability: int) -> Iterator[None]:
 
     Touches neither CUDA nor the kernels that the process has compiled for a GPU.
     """
-    driver.set_active(_AbsentDriver(capability))
-    try:
+    with _active(_AbsentDriver(capability, "absent")):
         yield
-    finally:
-        driver.set_active(None)  # the next launch finds the machine's own
 
 
 @contextmanager
@@ -86,23 +83,34 @@ def recorded_launches(capability: int) -> Iterator[list[Form]]:
             forms.append(form)
         return True  # do not compile, do not launch
 
-    with absent_driver(capability), knobs.runtime.scope():
+    # On a device for which nothing is ever compiled: what is compiled is launched, unseen by the hook.
+    with _active(_AbsentDriver(capability, "recorded")), knobs.runtime.scope():
         knobs.runtime.jit_cache_hook = record
         yield forms
+
+
+@contextmanager
+def _active(absent: _AbsentDriver) -> Iterator[None]:
+    driver.set_active(absent)
+    try:
+        yield
+    finally:
+        driver.set_active(None)  # the next launch finds the machine's own
 
 
 class _AbsentDriver:
     """As much of a driver as compiling takes."""
 
-    def __init__(self, capability: int) -> None:
+    def __init__(self, capability: int, device: str) -> None:
         self._target = GPUTarget("cuda", capability, 32)
+        self._device = f"{device}-{capability}"
 
     def get_current_target(self) -> GPUTarget:
         return self._target
 
     def get_current_device(self) -> str:
         """Triton's table of compiled kernels is by device: this one is nobody else's."""
-        return f"absent-{self._target.arch}"
+        return self._device
 
     def get_current_stream(self, device: str) -> int:
         del device
