@@ -25,6 +25,14 @@ module.rms_norm(torch.ones(1, 16), torch.ones(16), 1e-6)
 print(sum(module._float32.stats.cache_hits.values()))
 """
 
+# Prints where compiled functions are kept, without torch and without compiling any.
+_FOLDER = """
+from octavo.kernels.numba_setup import prepare_numba
+found = {**__import__("os").environ}
+prepare_numba(found)
+print(found["NUMBA_CACHE_DIR"])
+"""
+
 
 def test_the_target_is_the_highest_whose_flags_are_all_there() -> None:
     level_3, level_4, with_pair_products = TARGETS
@@ -75,9 +83,13 @@ def test_a_change_of_any_source_makes_kernels_anew(tmp_path: Path) -> None:
     shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
     environ = {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert [run(["-c", _PROGRAM], **environ) for _ in range(2)] == ["0", "1"]
+    used = run(["-c", _FOLDER], **environ)
     with (package / "kernels" / "cpu" / "vector.py").open("a") as file:
         file.write("\n# changed\n")
-    assert run(["-c", _PROGRAM], **environ) == "0"
+    changed = run(["-c", _FOLDER], **environ)
+    assert changed != used
+    assert any(Path(used).iterdir())
+    assert not any(Path(changed).iterdir())
 
 
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
