@@ -74,7 +74,7 @@ def test_programs_exist_and_are_run_by_the_python_that_has_their_packages(page: 
 
 @pytest.mark.parametrize("page", READERS_PAGES, ids=of_page)
 def test_variables_are_read_by_somebody(page: Path) -> None:
-    named = set(re.findall(r"OCTAVO_[A-Z][A-Z_]+[A-Z]", page.read_text("utf-8")))
+    named = set(re.findall(r"OCTAVO_[A-Z][A-Z0-9_]+[A-Z]", page.read_text("utf-8")))
     assert named <= _variables()
 
 
@@ -84,7 +84,7 @@ def _variables() -> frozenset[str]:
     folders = ("operator", "runtime", "images", "e2e", "tests/operator")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     text = "\n".join(file.read_text("utf-8") for file in files)
-    return frozenset(re.findall(r"OCTAVO_[A-Z_]+", text))
+    return frozenset(re.findall(r"OCTAVO_[A-Z0-9_]+", text))
 
 
 def deployments() -> Iterator[tuple[str, object]]:
