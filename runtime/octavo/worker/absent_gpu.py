@@ -38,7 +38,10 @@ class Chip:
 
 @contextmanager
 def absent_gpu(chip: Chip) -> Iterator[torch.device]:
-    """Until it ends `torch.cuda` tells of this chip, and tensors made on the device are fake."""
+    """Until it ends `torch.cuda` tells of this chip, and tensors made on the device are fake.
+
+    For a whole process: nothing else in it may use a GPU meanwhile.
+    """
     host = {"from_numpy": _outside(torch.from_numpy)}
     with (
         _exchanged(torch.cuda, _stand_ins(chip)),

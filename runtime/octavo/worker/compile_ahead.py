@@ -132,7 +132,8 @@ class CompilingAhead:
             raise ValueError(
                 f"the process ended with status {status}: {lines[-1] if lines else 'it said nothing'}"
             )
-        return msgspec.json.decode(answers.read(), type=CompileReport)
+        # Before it there may be what a library prints.
+        return msgspec.json.decode(answers.read().strip().rpartition(b"\n")[2], type=CompileReport)
 
 
 @contextmanager

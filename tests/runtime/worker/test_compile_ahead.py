@@ -223,7 +223,7 @@ def test_a_form_that_failed_is_named_and_nothing_is_called_complete(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    answer = 'echo \'{"files": ["a/b.json"], "failures": ["_decode (no space)"]}\''
+    answer = 'echo a warning; echo \'{"files": ["a/b.json"], "failures": ["_decode (no space)"]}\''
     running = running_as(answer, request_for_llama, tmp_path, monkeypatch)
     running.wait()
     running.end()
