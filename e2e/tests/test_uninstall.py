@@ -21,6 +21,7 @@ from e2e.lib.wait import wait_for
 NAME = "a" * 63
 COMPONENT = "app.kubernetes.io/component=operator"
 CRD = "llmdeployments.octavo.dev"
+IN_ITS_NAMESPACE = f"--namespace={OPERATOR_NAMESPACE}"
 
 
 def uids(pods: list[Object]) -> set[str]:
@@ -43,6 +44,23 @@ def serving(namespace: Kubectl, client: Kubectl) -> Kubectl:
     wait_ready(namespace, NAME)
     clients.await_client(client)
     return namespace
+
+
+def of_the_release(kubectl: Kubectl) -> set[str]:
+    """`kind/name` of all that bears the release's name in its namespace, whoever made it, and of all
+    with its label that belongs to no namespace. Events are left out: they only tell what was."""
+    system = kubectl.within(OPERATOR_NAMESPACE)
+    named = system.run("get", ",".join(kinds(system, "true")), "--output=name").split()
+    label = f"--selector=app.kubernetes.io/instance={RELEASE}"
+    labelled = system.run("get", ",".join(kinds(system, "false")), label, "--output=name").split()
+    return {name for name in named if RELEASE in name.partition("/")[2]} | set(labelled)
+
+
+def kinds(kubectl: Kubectl, namespaced: str) -> list[str]:
+    """All kinds that this API server can list."""
+    flags = ("--verbs=list", f"--namespaced={namespaced}", "--output=name")
+    found = kubectl.run("api-resources", *flags).split()
+    return [kind for kind in found if not kind.startswith("events")]
 
 
 def answer(kubectl: Kubectl) -> str:
@@ -105,14 +123,39 @@ def test_of_two_operators_the_second_takes_over(serving: Kubectl, environment: E
         environment.helm.run(*arguments)
 
 
-def test_uninstalling_the_chart_leaves_the_models_serving(
+def test_helm_test_passes_and_leaves_no_pod(octavo: Kubectl, environment: Environment) -> None:
+    told = environment.helm.run("test", RELEASE, IN_ITS_NAMESPACE, "--timeout=2m")
+    assert "Succeeded" in told
+    wait_for(
+        "the test's pod to be gone",
+        lambda: of_the_release(octavo),
+        lambda left: not any(name.endswith("-test") for name in left),
+    )
+
+
+def test_uninstalling_the_chart_leaves_the_models_serving_and_nothing_of_the_release(
     serving: Kubectl, environment: Environment
 ) -> None:
     before = model_pods(serving, NAME)
-    environment.helm.run(
-        "uninstall", RELEASE, f"--namespace={OPERATOR_NAMESPACE}", "--wait", "--timeout=1m"
+    expected = {
+        f"deployment.apps/{OPERATOR}",
+        f"lease.coordination.k8s.io/{OPERATOR}",
+        f"clusterrole.rbac.authorization.k8s.io/{OPERATOR}",
+    }
+    installed = wait_for(
+        "an installation with a leader", lambda: of_the_release(serving), expected.issubset
     )
+    environment.helm.run("uninstall", RELEASE, IN_ITS_NAMESPACE, "--wait", "--timeout=1m")
     try:
+        start = time.monotonic()
+        # What Kubernetes collects, the Lease among it, goes a moment after the pod that owned it.
+        wait_for(
+            "everything of the release to be gone",
+            lambda: sorted(of_the_release(serving)),
+            lambda left: not left,
+            timeout_seconds=60,
+        )
+        print(f"{len(installed)} objects were gone {time.monotonic() - start:.1f} s later")
         assert serving.get("crd", CRD) is not None
         assert "42" in answer(serving)
     finally:
