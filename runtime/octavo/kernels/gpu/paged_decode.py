@@ -88,7 +88,7 @@ def _constants(
 
 
 @triton.jit(
-    # The tables' width follows from the context that fits the memory, which nobody knows before a profile run.
+    # The tables' width follows from the context that fits the memory, known after a profile run alone.
     do_not_specialize=["table_stride", "score_scale", "value_scale", "softcap"],
     # Parts of a buffer that begin anywhere.
     do_not_specialize_on_alignment=["block_tables", "context_lens"],
