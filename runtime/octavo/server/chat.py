@@ -41,6 +41,7 @@ async def chat_completion(
     http_request: Request,
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
+    arrival = time.time()
     num_top = request.requested_logprobs
     prompt = await prompts.chat(request)
     max_tokens = prompts.max_tokens(
@@ -49,7 +50,9 @@ async def chat_completion(
     sampling = request.sampling_params(defaults, max_tokens=max_tokens, logprobs=num_top)
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
     run = PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
-    generation = generator.generate(response_id, http_request.scope["request_id"], [run])
+    generation = generator.generate(
+        response_id, http_request.scope["request_id"], [run], arrival=arrival
+    )
     answer = _ChatAnswer(request, response_id, num_top)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 

@@ -37,6 +37,7 @@ async def completion(
     http_request: Request,
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
+    arrival = time.time()
     _check_logprobs(request)
     given = await prompts.completions(request)
     runs = [
@@ -49,7 +50,9 @@ async def completion(
         for prompt in given
     ]
     response_id = f"cmpl-{uuid.uuid4().hex}"
-    generation = generator.generate(response_id, http_request.scope["request_id"], runs)
+    generation = generator.generate(
+        response_id, http_request.scope["request_id"], runs, arrival=arrival
+    )
     echoes = [_echo(request, prompts, prompt) for prompt in given]
     answer = _CompletionAnswer(request, response_id, echoes)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))

@@ -60,20 +60,32 @@ class Generator:
         self.token_texts = TokenTexts(tokenizer.backend)
         self.num_active = 0
 
-    def generate(self, response_id: str, request_id: str, runs: Sequence[PromptRun]) -> Generation:
-        """To be entered with `async with`; raises `QueueFullError` there when the queue is full."""
-        return Generation(self, response_id, request_id, runs)
+    def generate(
+        self, response_id: str, request_id: str, runs: Sequence[PromptRun], *, arrival: float
+    ) -> Generation:
+        """To be entered with `async with`; raises `QueueFullError` there when the queue is full.
+
+        Args:
+            arrival: When the request was there, before its prompt was tokenised (`time.time()`).
+        """
+        return Generation(self, response_id, request_id, runs, arrival=arrival)
 
 
 class Generation:
     """The completions of one HTTP request. Choice `i * n + j` is completion j of prompt i."""
 
     def __init__(
-        self, generator: Generator, response_id: str, request_id: str, runs: Sequence[PromptRun]
+        self,
+        generator: Generator,
+        response_id: str,
+        request_id: str,
+        runs: Sequence[PromptRun],
+        *,
+        arrival: float,
     ) -> None:
         self._generator = generator
         self._request_id = request_id
-        self._arrival = time.time()
+        self._arrival = arrival
         self._runs = runs
         self._response_id = response_id
         self._states: list[RequestState] = []
