@@ -8,22 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import torch
 
 from .tiny_llama import save_tiny_llama
 
 # Every engine that a test starts, in this process or another, checks its accounts when it gets idle.
 os.environ["OCTAVO_DEBUG"] = "1"
-
-# As the server logs them. structlog's own default draws each traceback with all local variables, which
-# takes 30 ms and more of every step that a test lets fail.
-structlog.configure(
-    processors=[
-        structlog.processors.add_log_level,
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-    ]
-)
 
 
 @dataclass(frozen=True)

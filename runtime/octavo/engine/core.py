@@ -8,12 +8,11 @@ while step n runs, so that the device never waits for this code; the tokens are 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-import structlog
 
 from octavo.config import EngineConfig
 from octavo.engine.block_manager import BlockManager
@@ -39,7 +38,8 @@ from octavo.errors import (
 from octavo.outputs import FinishReason
 from octavo.worker.batch import Executor, PendingStep, SampledToken, StepBatch
 
-_log = structlog.get_logger("octavo.engine")
+# Not structlog: where `LLM` runs it nobody has configured it, and its tracebacks would show prompts.
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ class EngineCore:
 
     def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenOutput]:
         _log.error(
-            "step failed", step=self._num_steps, sequences=len(batch.sequences), exc_info=error
+            "step %d of %d sequences failed", self._num_steps, len(batch.sequences), exc_info=error
         )
         message = f"The step that ran this request failed: {type(error).__name__}."
         ended = self._scheduler.abort(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
-from structlog.testing import capture_logs
 
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
@@ -21,13 +20,6 @@ from .oracle import PagedMemoryExecutor, run_alone
 
 POISON = 7
 Batch = Sequence[ScheduledSequence]
-
-
-@pytest.fixture(autouse=True)
-def captured_logs() -> Iterator[None]:
-    """To render a traceback takes longer than all else here."""
-    with capture_logs():
-        yield
 
 
 def is_test(batch: Batch) -> bool:
@@ -150,3 +142,16 @@ def test_without_a_free_block_a_requests_step_is_the_test() -> None:
     engine.run()
     assert engine.num_tests == 0
     assert engine.core.stats().num_failed_steps == 0
+
+
+def test_the_traceback_of_a_failed_step_shows_no_prompt(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine()
+    engine.fails = lambda batch: True
+    engine.add(31, 31, 31)
+    engine.run()
+    printed = capsys.readouterr()
+    assert "of 1 sequences failed" in caplog.text
+    assert "RuntimeError: no" in caplog.text
+    assert "31, 31" not in caplog.text + printed.out + printed.err
