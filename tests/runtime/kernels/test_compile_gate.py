@@ -46,7 +46,12 @@ def compiler_cache() -> Iterator[None]:
 
 def compiled(form: Form) -> Binary | Exception:
     try:
-        return compile_configuration(*form)
+        try:
+            return compile_configuration(*form)
+        except (
+            SystemError
+        ):  # rarely CPython 3.11 loses count when threads parse Python side by side
+            return compile_configuration(*form)
     except Exception as error:  # belongs to this form's test, not to all of them
         return error
 

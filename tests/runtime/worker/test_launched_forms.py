@@ -1,0 +1,83 @@
+"""All that a start-up and serving launch for the models of the benchmark, compiled for the chips they run on.
+
+The compile gate builds what kernels ship; here it is what launches ask for: Triton's own launch code says
+which arguments are multiples of 16. Binaries are kept: a run compiles what changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo.config import EngineConfig, KVCacheDtype
+
+from .gpu_shapes import A100, H100, SHAPES, shape_of
+
+pytest.importorskip("triton")
+
+from octavo.kernels.gpu.chips import max_shared_bytes
+from octavo.kernels.gpu.forms import Form, absent_driver
+from octavo.kernels.gpu.machine_code import Binary, resources_of
+from octavo.worker.absent_gpu import Chip
+from octavo.worker.compile_process import compile_forms
+from octavo.worker.rehearsal import rehearse
+
+from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
+
+# After a change of Triton everything is compiled, which is minutes of work.
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module")
+def compiler_cache() -> Iterator[None]:
+    with kept_binaries():
+        yield
+
+
+@pytest.fixture
+def forever() -> Iterator[int]:
+    """A pipe's end that says that somebody waits."""
+    read, write = os.pipe()
+    yield read
+    os.close(read)
+    os.close(write)
+
+
+def compiled(form: Form) -> Binary:
+    kernel = form.compile()
+    return Binary(kernel.asm["cubin"], kernel.metadata.shared)
+
+
+@pytest.mark.parametrize(
+    ("model", "chip", "cache"),
+    [
+        ("llama-3.1-8b", A100, KVCacheDtype.AUTO),
+        ("llama-3.1-8b", H100, KVCacheDtype.AUTO),
+        ("llama-3.1-8b", H100, KVCacheDtype.FP8),
+        ("qwen3-0.6b", A100, KVCacheDtype.AUTO),
+        ("qwen3-0.6b", H100, KVCacheDtype.AUTO),
+        ("mixtral-8x7b", A100, KVCacheDtype.AUTO),
+        ("mixtral-8x7b", H100, KVCacheDtype.AUTO),
+        ("gemma-2-9b", H100, KVCacheDtype.AUTO),
+    ],
+    ids=lambda value: f"sm{value.capability}" if isinstance(value, Chip) else str(value),
+)
+def test_every_form_that_is_launched_fits_the_chip(
+    model: str, chip: Chip, cache: KVCacheDtype, tmp_path: Path, compiler_cache: None, forever: int
+) -> None:
+    shape = shape_of(SHAPES[model], tmp_path)
+    config = EngineConfig(
+        model=str(tmp_path), max_num_seqs=8, max_num_batched_tokens=8192, kv_cache_dtype=cache
+    )
+    forms = rehearse(config, shape, torch.bfloat16, chip)
+    with absent_driver(chip.capability):
+        outcomes = compile_forms(forms, os.cpu_count() or 1, forever)
+        assert [outcome.error for outcome in outcomes if outcome.error] == []
+        binaries = [compiled(form) for form in forms]  # found in the cache
+    for form, found in zip(forms, resources_of(binaries, chip.capability), strict=True):
+        assert found.spill_instructions == 0, (form, found)
+        assert found.shared_bytes <= max_shared_bytes(chip.capability), (form, found)
