@@ -70,8 +70,9 @@ def test_every_form_that_is_launched_fits_the_chip(
     model: str, chip: Chip, cache: KVCacheDtype, tmp_path: Path, compiler_cache: None, forever: int
 ) -> None:
     shape = shape_of(SHAPES[model], tmp_path)
+    # Steps of 512 tokens launch the forms of larger ones, too.
     config = EngineConfig(
-        model=str(tmp_path), max_num_seqs=8, max_num_batched_tokens=8192, kv_cache_dtype=cache
+        model=str(tmp_path), max_num_seqs=2, max_num_batched_tokens=512, kv_cache_dtype=cache
     )
     forms = rehearse(config, shape, torch.bfloat16, chip)
     with absent_driver(chip.capability):
