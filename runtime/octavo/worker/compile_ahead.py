@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # A model has some thirty forms, of a core's second or two each: more than this would save little.
 _MAX_WORKERS = 8
+# One would hardly make up for the process's own start, which takes as long as ten forms.
+_MIN_WORKERS = 2
 # Longer than all forms take on one slow core: what is not there by then is stuck.
 _PATIENCE_SECONDS = 180.0
 _SOURCES = ("kernels", "layers", "models", "worker")
@@ -142,7 +144,7 @@ def compiling_ahead(
 ) -> Iterator[CompilingAhead | None]:
     """Starts the process, and ends it with the block.
 
-    None where there is nothing to compile, or no core to compile on beside the one that loads.
+    None where there is nothing to compile, or too few cores to compile on beside the one that loads.
     """
     running = None
     try:
@@ -160,7 +162,7 @@ def _start(
     config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, device: torch.device
 ) -> CompilingAhead | None:
     workers = min(cpu.available_cpus() - 1, _MAX_WORKERS)
-    if workers < 1:
+    if workers < _MIN_WORKERS:
         return None
     major, minor = torch.cuda.get_device_capability(device)
     request = CompileRequest(

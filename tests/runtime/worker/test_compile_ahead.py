@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from octavo.config import EngineConfig
+from octavo.worker import cpu
 from octavo.worker.absent_gpu import absent_gpu
 from octavo.worker.compile_ahead import (
     CompileRequest,
@@ -98,7 +99,7 @@ def test_workers_end_when_nobody_waits_any_more(life: tuple[int, int]) -> None:
 
 @pytest.fixture
 def request_for_llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompileRequest:
-    monkeypatch.setenv("OCTAVO_CPUS", "3")
+    monkeypatch.setattr(cpu, "available_cpus", lambda: 3)
     shape_of(SHAPES["llama-3.1-8b"], tmp_path)
     return CompileRequest(
         config=EngineConfig(model=str(tmp_path), max_num_seqs=8, max_num_batched_tokens=64),
@@ -148,10 +149,12 @@ def test_all_that_a_start_up_launches_is_compiled_once(
     assert {outcome.file for outcome in outcomes} == set(files)
 
 
-def test_one_core_is_left_to_the_weights(
-    request_for_llama: CompileRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_few_cores_are_left_to_the_weights(
+    cpus: int, request_for_llama: CompileRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OCTAVO_CPUS", "1")
+    monkeypatch.setattr(cpu, "available_cpus", lambda: cpus)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "empty"))
     shape = shape_of(SHAPES["llama-3.1-8b"], tmp_path)
     device = torch.device("cuda", 0)
     with compiling_ahead(request_for_llama.config, shape, torch.bfloat16, device) as ahead:
