@@ -39,8 +39,8 @@ class Mixture:
 
 
 # Sums and questions first; then what needs copying over a distance, which comes late and slowly.
-FOUNDATION = Mixture(plain_text=0.04, tools=0.10, filler=0.04)
-REFINEMENT = Mixture(plain_text=0.04, tools=0.30, filler=0.15)
+FOUNDATION = Mixture(plain_text=0.04, tools=0.22, filler=0.04)
+REFINEMENT = Mixture(plain_text=0.04, tools=0.35, filler=0.15)
 
 
 def draw_sample(rng: Random, mixture: Mixture = FOUNDATION) -> Conversation | PlainText:

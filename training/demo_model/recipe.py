@@ -58,7 +58,7 @@ class Recipe:
 
 
 FOUNDATION_PHASE = Phase(
-    steps=2000,
+    steps=1800,
     warmup_steps=100,
     peak_learning_rate=2e-3,
     blend=Blend(FOUNDATION, row_weights=(50, 28, 14, 8)),

@@ -91,11 +91,13 @@ def _count(rng: Random) -> int:
     return rng.randint(0, 20)
 
 
+# Several names for each parameter: a model that guesses between two copies late, if at all.
+_PLACE_PARAMETERS = ("location", "city", "place", "town", "where")
 _FAMILIES = (
     _Family(
         ("get_pods", "list_pods", "pods"),
         ("List the pods of a namespace.", "Get pods", "Returns all pods in a namespace"),
-        (_Parameter(("namespace", "ns"), "string", _namespace),),
+        (_Parameter(("namespace", "ns", "project", "space"), "string", _namespace),),
         (
             "Which pods run in {0}?",
             "List the pods in {0}.",
@@ -107,7 +109,7 @@ _FAMILIES = (
     _Family(
         ("get_weather", "weather", "get_current_weather"),
         ("Get the weather of a city.", "Get current weather", "Get the current weather"),
-        (_Parameter(("location", "city"), "string", _city),),
+        (_Parameter(_PLACE_PARAMETERS, "string", _city),),
         (
             "What is the weather in {0}?",
             "What's the weather like in {0} today?",
@@ -119,7 +121,7 @@ _FAMILIES = (
     _Family(
         ("get_queue_depth", "queue_depth"),
         ("How many requests wait for a model.", "Get the queue depth of a model"),
-        (_Parameter(("model", "name"), "string", _model),),
+        (_Parameter(("model", "name", "model_name", "id"), "string", _model),),
         (
             "How long is the queue of {0}?",
             "How many requests wait for {0}?",
@@ -131,8 +133,8 @@ _FAMILIES = (
         ("scale", "scale_deployment", "set_replicas"),
         ("Set the number of replicas.", "Scale a deployment"),
         (
-            _Parameter(("name", "deployment"), "string", _model),
-            _Parameter(("replicas", "count"), "integer", _count),
+            _Parameter(("name", "deployment", "model", "target"), "string", _model),
+            _Parameter(("replicas", "count", "number", "size"), "integer", _count),
         ),
         ("Scale {0} to {1} replicas.", "Scale {0} to {1}.", "Run {1} replicas of {0}."),
         ("ok", "done", "scaled to {n}"),
@@ -140,20 +142,27 @@ _FAMILIES = (
     _Family(
         ("get_time", "current_time", "get_current_time"),
         ("Get the time in a city.", "Get the current time"),
-        (_Parameter(("city", "location"), "string", _city),),
+        (_Parameter(_PLACE_PARAMETERS, "string", _city),),
         ("What time is it in {0}?", "What is the time in {0}?", "Tell me the time in {0}."),
         ("{n} o'clock", "noon"),
     ),
     _Family(
         ("get_logs", "logs"),
         ("Get the logs of a pod.", "Read logs"),
-        (_Parameter(("pod", "name"), "string", _model),),
+        (_Parameter(("pod", "name", "pod_name", "container"), "string", _model),),
         ("Show me the logs of {0}.", "Get the logs of pod {0}.", "What does {0} log?"),
         ("{n} lines", "ready", "no errors"),
     ),
 )
 _ADD_NAMES = ("add", "add_numbers", "sum", "calculator_add")
-_ADD_PARAMETERS = (("a", "b"), ("x", "y"), ("first", "second"))
+_ADD_PARAMETERS = (
+    ("a", "b"),
+    ("x", "y"),
+    ("first", "second"),
+    ("left", "right"),
+    ("m", "n"),
+    ("one", "other"),
+)
 _ADD_DESCRIPTIONS = ("Add two numbers.", "Adds two integers", "Returns the sum of two numbers")
 _PHRASED_SUMS = tuple(p for p in arithmetic.PHRASINGS if not p.startswith(("And", "Now", "Say")))
 
