@@ -160,8 +160,14 @@ def _decode(
     if HAS_ALIBI:
         slopes = tl.load(alibi_slopes + head, row < GROUP, other=0.0)
 
-    keys = cache + kv_head * cache_stride_head
-    values = keys + cache_stride_kv
+    key_offset = kv_head * cache_stride_head
+    value_offset = key_offset + cache_stride_kv
+    if HEAD_DIM % 16 != 0:
+        # Of a stride Triton notices multiples of 16 alone: heads of 120 would be read value by value.
+        key_offset = tl.multiple_of(key_offset, 8)
+        value_offset = tl.multiple_of(value_offset, 8)
+    keys = cache + key_offset
+    values = cache + value_offset
     table = block_tables + sequence.to(tl.int64) * table_stride
     accumulated, best, total = _attend_piece(
         q,
@@ -329,7 +335,7 @@ def _merge(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    """Shapes of Llama, Qwen, Mixtral, Gemma, Falcon and BLOOM."""
+    """Shapes of Llama, Qwen, Mixtral, Gemma, Falcon, BLOOM and Danube."""
     plain = AttentionOptions(scale=1.0)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
     slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
@@ -340,6 +346,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("128-gqa4", 32, 8, 128, bf16, bf16, 16, (80, 90), plain),
         ("256-window-softcap", 16, 8, 256, bf16, bf16, 16, (80, 90), capped),
         ("80-mha-alibi-fp16", 32, 32, 80, fp16, fp16, 16, (80, 90), slopes),
+        ("120-gqa4", 32, 8, 120, bf16, bf16, 16, (80, 90), plain),
         ("64-gqa4-fp8", 32, 8, 64, bf16, fp8, 16, (90,), plain),
         ("128-gqa8-fp8", 64, 8, 128, bf16, fp8, 16, (89, 90), plain),
         ("64-fp32-fp8", 32, 8, 64, fp32, fp8, 16, (89,), plain),
@@ -357,7 +364,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
-                divisible=_STRIDES,
+                divisible=_STRIDES if head_dim % 16 == 0 else _STRIDES - _HEAD_STRIDES,
                 capabilities=(capability,),
                 shares_tiles_with=tuple(
                     chip
@@ -372,6 +379,7 @@ _STRIDES = frozenset(
     ["query_stride_seq", "query_stride_head", "out_stride_seq", "out_stride_head"]
     + ["cache_stride_block", "cache_stride_token", "cache_stride_kv", "cache_stride_head"]
 )
+_HEAD_STRIDES = frozenset(["query_stride_head", "out_stride_head", "cache_stride_head"])
 
 
 def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, str]:
