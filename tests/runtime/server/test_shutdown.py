@@ -20,7 +20,9 @@ def test_sigterm_lets_a_running_stream_finish() -> None:
     with ServerProcess("--shutdown-grace", "1.5") as server:
         server.wait_ready()
         url = f"{server.url}/v1/completions"
-        with httpx.stream("POST", url, json=STREAM, timeout=60) as response:
+        # Long enough to be under way when the grace ends, on any machine.
+        body = {**STREAM, "max_tokens": 1900, "n": 2}
+        with httpx.stream("POST", url, json=body, timeout=60) as response:
             lines = response.iter_lines()
             next(lines)
             server.send(signal.SIGTERM)
