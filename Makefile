@@ -32,9 +32,10 @@ test: needs-test $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on
 	@echo "== cluster octavo-e2e: one control plane, two workers"
 	@$(PY) -m e2e.cluster up --name octavo-e2e --workers 2
 	@echo "== images: operator and runtime, into the cluster's registry"
-	@$(PY) -m images.build operator runtime --push
-	@echo "== tests"
 	@mkdir -p out
+	@$(PY) -m images.build operator runtime --push | tee out/images.txt
+	@$(PY) -m e2e.cluster pull --name octavo-e2e $$(cut -d= -f2 out/images.txt)
+	@echo "== tests"
 	@$(PY) -m pytest tests e2e/tests --junitxml=out/tests.xml $(PYTEST_ARGS)
 
 test-unit: $(VENV)/.dev ## the tests that need no cluster

@@ -85,6 +85,15 @@ def load_image(
 
 
 @app.command()
+def pull(
+    references: Annotated[list[str], typer.Argument(help="Images, by the names that pods use.")],
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Have the workers fetch images while something else runs."""
+    cluster.open_cluster(name).begin_pull(references)
+
+
+@app.command()
 def tool(
     names: Annotated[
         list[str], typer.Argument(help="Programs that we build, such as etcd or kube-apiserver.")

@@ -92,6 +92,15 @@ class Cluster:
         """Let each of the nodes, by default all workers, claim `count` GPUs. Changes the cluster."""
         fake_gpus.set_fake_gpus(self.kubectl, nodes or self.workers(), count)
 
+    def begin_pull(self, references: Sequence[str]) -> None:
+        """Have the workers of a kind cluster fetch images; returns at once.
+
+        What fails here costs time alone: the first pod that needs the image has it pulled.
+        """
+        for node in self.workers() if self.is_kind else ():
+            for reference in references:
+                self.node_engine().call("exec", "--detach", node, "crictl", "pull", reference)
+
     def load_image(self, reference: str) -> str:
         """Push a local image to the registry and return the name that pods use."""
         if not self.is_kind:
