@@ -1,10 +1,22 @@
-"""What decode and prefill share: scores in units of log2, so that the softmax is made of `exp2` alone, and
-the softmax itself, a tile of keys at a time."""
+"""What decode and prefill share: where a head's keys lie, scores in units of log2, so that the softmax is
+made of `exp2` alone, and the softmax itself, a tile of keys at a time."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def head_of_cache(cache, kv_head, stride_head, stride_kv, HEAD_DIM: tl.constexpr):
+    """Pointers to the keys and the values of a KV head, in block 0 at token 0."""
+    keys = kv_head * stride_head
+    values = keys + stride_kv
+    if HEAD_DIM % 16 != 0:
+        # Of a stride Triton notices multiples of 16 alone: heads of 120 would be read value by value.
+        keys = tl.multiple_of(keys, 8)
+        values = tl.multiple_of(values, 8)
+    return cache + keys, cache + values
 
 
 @triton.jit

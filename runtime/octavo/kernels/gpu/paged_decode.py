@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu.attention_scores import add_tile, scaled_scores
+from octavo.kernels.gpu.attention_scores import add_tile, head_of_cache, scaled_scores
 from octavo.kernels.gpu.chips import COMPACT_CHIPS
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs import DecodeConfig, decode_config, padded_head_dim
@@ -160,14 +160,7 @@ def _decode(
     if HAS_ALIBI:
         slopes = tl.load(alibi_slopes + head, row < GROUP, other=0.0)
 
-    key_offset = kv_head * cache_stride_head
-    value_offset = key_offset + cache_stride_kv
-    if HEAD_DIM % 16 != 0:
-        # Of a stride Triton notices multiples of 16 alone: heads of 120 would be read value by value.
-        key_offset = tl.multiple_of(key_offset, 8)
-        value_offset = tl.multiple_of(value_offset, 8)
-    keys = cache + key_offset
-    values = cache + value_offset
+    keys, values = head_of_cache(cache, kv_head, cache_stride_head, cache_stride_kv, HEAD_DIM)
     table = block_tables + sequence.to(tl.int64) * table_stride
     accumulated, best, total = _attend_piece(
         q,

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu.attention_scores import add_tile, scaled_scores
+from octavo.kernels.gpu.attention_scores import add_tile, head_of_cache, scaled_scores
 from octavo.kernels.gpu.chips import COMPACT_CHIPS, capability_of
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs import PrefillConfig, padded_head_dim, prefill_config
@@ -168,14 +168,7 @@ def _prefill(
         full_low = tl.cdiv(tl.maximum(last_position - WINDOW + 1, 0), TILE) * TILE
         full_low = tl.minimum(full_low, full_high)
 
-    key_offset = kv_head * cache_stride_head
-    value_offset = key_offset + cache_stride_kv
-    if HEAD_DIM % 16 != 0:
-        # Of a stride Triton notices multiples of 16 alone: heads of 120 would be read value by value.
-        key_offset = tl.multiple_of(key_offset, 8)
-        value_offset = tl.multiple_of(value_offset, 8)
-    keys = cache + key_offset
-    values = cache + value_offset
+    keys, values = head_of_cache(cache, kv_head, cache_stride_head, cache_stride_kv, HEAD_DIM)
     table = block_tables + sequence.to(tl.int64) * table_stride
     best = tl.full([BLOCK_ROWS], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_ROWS], tl.float32)
