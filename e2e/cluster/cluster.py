@@ -95,11 +95,12 @@ class Cluster:
     def begin_pull(self, references: Sequence[str]) -> None:
         """Have the workers of a kind cluster fetch images; returns at once.
 
-        What fails here costs time alone: the first pod that needs the image has it pulled.
+        A pull that fails costs time alone: the first pod that needs the image has it pulled.
         """
-        for node in self.workers() if self.is_kind else ():
+        nodes = self.node_engine()
+        for node in self.workers():
             for reference in references:
-                self.node_engine().call("exec", "--detach", node, "crictl", "pull", reference)
+                nodes.call("exec", "--detach", node, "crictl", "pull", reference)
 
     def load_image(self, reference: str) -> str:
         """Push a local image to the registry and return the name that pods use."""

@@ -7,7 +7,6 @@ is what the same launches look for on a GPU later, under the same name in the sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,11 +33,6 @@ class Form:
     @property
     def name(self) -> str:
         return str(self.kernel.__name__)
-
-    def details(self) -> dict[str, Any]:
-        """`signature`, `constant_keys` and `constant_vals`, `attrs_keys` and `attrs_vals`, `options`."""
-        details: dict[str, Any] = json.loads(self.specialization)
-        return details
 
     def compile(self) -> Any:
         """Triton's compiled kernel, from the cache if it is there; within `absent_driver`."""
