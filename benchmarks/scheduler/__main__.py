@@ -1,4 +1,5 @@
-"""`python -m benchmarks.scheduler`: time of `Scheduler.schedule` plus `update`, block manager included.
+"""`python -m benchmarks.scheduler`: time of `Scheduler.schedule` plus `update`, block manager included, and of
+packing the step for a GPU (sampled with temperature and top-p).
 
 Three loads: all sequences decode (the steady state); sequences of 512 prompt and 512 output tokens end and
 are replaced (mixed); and the first again with the prefix cache on and off, alternating, on prompts that
@@ -34,6 +35,7 @@ def measure_steady(num_running: int, rounds: int) -> dict[str, Any]:
     loads = {caching: SchedulerLoad(num_running, caching=caching) for caching in (True, False)}
     times: dict[bool, list[float]] = {True: [], False: []}
     parts: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    packing: list[float] = []
     for load in loads.values():
         load.fill()
     gc.collect()
@@ -42,6 +44,7 @@ def measure_steady(num_running: int, rounds: int) -> dict[str, Any]:
         for caching, load in loads.items():
             steps = [load.step() for _ in range(STEPS_PER_ROUND)]
             times[caching].append(statistics.mean(step.total for step in steps))
+            packing.append(statistics.mean(step.pack for step in steps))
             parts[caching].append(
                 (
                     statistics.mean(step.schedule for step in steps),
@@ -56,6 +59,7 @@ def measure_steady(num_running: int, rounds: int) -> dict[str, Any]:
         "schedule_us": _microseconds(schedule),
         "update_us": _microseconds(update),
         "step_us": _microseconds(best[True]),
+        "pack_us": _microseconds(min(packing)),
         "step_us_median": _microseconds(statistics.median(times[True])),
         "step_us_per_sequence": round(1e6 * best[True] / num_running, 3),
         "step_us_without_prefix_cache": _microseconds(best[False]),
@@ -92,12 +96,20 @@ def _microseconds(seconds: float) -> float:
 
 
 def print_tables(result: dict[str, Any]) -> None:
+    columns = {
+        "running": "running",
+        "schedule": "schedule_us",
+        "update": "update_us",
+        "step": "step_us",
+        "per sequence": "step_us_per_sequence",
+        "no prefix cache": "step_us_without_prefix_cache",
+        "packing": "pack_us",
+    }
     table = Table(title="µs per step, all sequences decode")
-    for name in ("running", "schedule", "update", "step", "per sequence", "no prefix cache"):
+    for name in columns:
         table.add_column(name, justify="right")
     for row in result["steady"]:
-        keys = ("running", "schedule_us", "update_us", "step_us", "step_us_per_sequence")
-        table.add_row(*(str(row[key]) for key in (*keys, "step_us_without_prefix_cache")))
+        table.add_row(*(str(row[key]) for key in columns.values()))
     console.print(table)
     table = Table(title="µs per step, sequences end and are replaced (mean)")
     for name in ("running", "prefix cache", "no prefix cache"):

@@ -1,32 +1,40 @@
-"""Drives a scheduler through steps whose tokens are made up, and times its two calls."""
+"""Drives a scheduler through steps whose tokens are made up, and times its two calls and the packing of the
+step for a GPU: what the host does for a step beside the calls into CUDA."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from octavo.engine.block_manager import BlockManager
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.engine.sequence import Sequence
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken
+from octavo.worker.batch import SampledToken, StepBatch
+from octavo.worker.state_rows import StateRows
+from octavo.worker.step_packing import pack_step
 
 BLOCK_SIZE = 16
 PROMPT_TOKENS = 512
 LONGEST_OUTPUT = 100_000  # no sequence ends by itself during a steady state
 _VOCABULARY = 128_000
+_BUFFER_ELEMENTS = 1 << 20  # more than any of these steps packs
 
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """CPU seconds of one step, in `schedule` and in `update`."""
+    """CPU seconds of one step: in `schedule`, in the packing for a GPU, in `update`."""
 
     schedule: float
+    pack: float
     update: float
 
     @property
     def total(self) -> float:
+        """Of the scheduler alone."""
         return self.schedule + self.update
 
 
@@ -49,7 +57,10 @@ class SchedulerLoad:
             enable_prefix_caching=caching,
         )
         self.scheduler = Scheduler(config, BlockManager(blocks, BLOCK_SIZE))
-        self._params = SamplingParams(ignore_eos=True, max_tokens=None)
+        self._params = SamplingParams(ignore_eos=True, max_tokens=None, top_p=0.9)
+        self._rows = StateRows(2 * num_running, seed=0)
+        self._max_blocks = per_sequence
+        self._host_buffer = np.zeros(_BUFFER_ELEMENTS, dtype=np.int32)
         self._num_running = num_running
 
     def fill(self) -> None:
@@ -74,10 +85,22 @@ class SchedulerLoad:
         started = time.thread_time()
         batch = self.scheduler.schedule()
         scheduled = time.thread_time()
+        self._pack(batch)
+        packed = time.thread_time()
         tokens = _make_tokens(batch)
         sampled = time.thread_time()
         self.scheduler.update(batch, tokens)
-        return StepTime(scheduled - started, time.thread_time() - sampled)
+        return StepTime(scheduled - started, packed - scheduled, time.thread_time() - sampled)
+
+    def _pack(self, batch: ScheduledBatch) -> None:
+        self._rows.release(batch.released)
+        step = pack_step(
+            StepBatch(batch.entries, batch.block_copies, batch.released),
+            self._rows,
+            vocab_size=_VOCABULARY,
+            max_blocks=self._max_blocks,
+        )
+        step.packer.write(self._host_buffer)
 
 
 def _make_tokens(batch: ScheduledBatch) -> list[SampledToken]:

@@ -5,9 +5,8 @@ may have done already, and it leaves nothing to compile. Here the kernels of `oc
 of Triton's own library are exchanged for interpreted ones, and put back.
 
 Where a GPU promises less than the interpreter does, the GPU counts: programs run in any order, and what a
-masked load finds without a value in its place is poison.
-
-The interpreter computes bfloat16 wrongly without a word: use float16 and float32.
+masked load finds without a value in its place is poison. bfloat16, which the interpreter alone computes
+wrongly without a word, is rounded as a GPU rounds it (`narrow_floats.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import triton.experimental.gluon  # noqa: F401 (looks at Triton's library at import: must precede the exchange)
@@ -26,6 +26,8 @@ from triton.runtime.interpreter import InterpretedFunction, TensorHandle, interp
 from triton.runtime.jit import JITFunction
 
 import octavo.kernels.gpu
+
+from .narrow_floats import narrow_floats
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def interpreted_kernels() -> Iterator[None]:
     # The interpreter patches these and leaves some of it behind when a kernel calls into Triton's library.
     languages = [(language, dict(vars(language))) for language in (tl, tl.core, tl.math)]
     try:
-        with _programs_in_any_order(), _poison_behind_masks():
+        with narrow_floats(), _programs_in_any_order(), _poison_behind_masks():
             yield
     finally:
         for language, members in languages:
@@ -72,7 +74,7 @@ def _programs_in_any_order() -> Iterator[None]:
     def proceed(*_: int) -> None:
         set_index(*waiting.pop())
 
-    with _replaced("set_grid_dim", begin), _replaced("set_grid_idx", proceed):
+    with mock.patch.multiple(interpreter_builder, set_grid_dim=begin, set_grid_idx=proceed):
         yield
 
 
@@ -93,15 +95,5 @@ def _poison_behind_masks() -> Iterator[None]:
             loaded.data.view(np.uint8).reshape(*loaded.data.shape, -1)[~mask.data] = 0xFF
         return loaded
 
-    with _replaced("create_masked_load", load_or_poison):
+    with mock.patch.object(interpreter_builder, "create_masked_load", load_or_poison):
         yield
-
-
-@contextmanager
-def _replaced(name: str, value: object) -> Iterator[None]:
-    """A method of the interpreter, until it ends."""
-    setattr(interpreter_builder, name, value)
-    try:
-        yield
-    finally:
-        delattr(interpreter_builder, name)

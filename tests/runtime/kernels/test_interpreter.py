@@ -7,7 +7,12 @@ import torch
 
 pytest.importorskip("triton")
 import triton.language as tl
-from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.interpreter import (
+    InterpretedFunction,
+    ReduceOps,
+    ScanOps,
+    interpreter_builder,
+)
 
 from .interpreter import interpreted_kernels
 
@@ -32,7 +37,7 @@ def test_every_program_runs_once_and_in_no_order_to_rely_on() -> None:
     assert order not in (list(range(15)), list(range(14, -1, -1)))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int32])
 def test_lanes_behind_a_mask_are_poison(dtype: torch.dtype) -> None:
     target = torch.zeros(4, dtype=dtype)
     with interpreted_kernels():
@@ -40,3 +45,11 @@ def test_lanes_behind_a_mask_are_poison(dtype: torch.dtype) -> None:
     assert target[:2].tolist() == [1, 1]
     expected = torch.full((2,), -1, dtype=torch.int32).view(torch.uint8)
     assert torch.equal(target[2:].view(torch.uint8), expected[: target[2:].nbytes])
+
+
+def test_the_interpreter_is_put_back() -> None:
+    owners = interpreter_builder, ReduceOps, ScanOps
+    before = [dict(vars(owner)) for owner in owners]
+    with interpreted_kernels():
+        assert all(vars(owner) != old for owner, old in zip(owners, before, strict=True))
+    assert [dict(vars(owner)) for owner in owners] == before

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from octavo.kernels.reference import logprobs as reference
 
 from .poison import poisoned_memory
+from .rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import logprobs as gpu
@@ -18,7 +19,7 @@ from octavo.kernels.gpu import logprobs as gpu
     st.integers(0, 5),
     st.integers(1, 500) | st.sampled_from([4096, 9001]),
     st.integers(0, 6),
-    st.sampled_from([torch.float32, torch.float16]),
+    st.sampled_from(FLOATS),
 )
 def test_logprobs_and_ranks_are_those_of_the_softmax(
     device: torch.device, rows: int, vocab: int, k: int, dtype: torch.dtype

@@ -11,6 +11,7 @@ from octavo.kernels.paged_attention import paged_attention
 from octavo.kernels.reference.paged_decode import paged_decode as reference_decode
 
 from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+from .rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
@@ -85,7 +86,7 @@ def decode_batches(draw: st.DrawFn) -> tuple[PagedBatch, AttentionOptions, int]:
         kv_heads=kv_heads,
         head_dim=head_dim,
         page=page,
-        dtype=draw(st.sampled_from([torch.float32, torch.float16])),
+        dtype=draw(st.sampled_from(FLOATS)),
         window=window,
         seed=draw(st.integers(0, 99)),
     )
@@ -171,8 +172,8 @@ def test_work_is_cut_evenly_and_covers_every_visible_key_once(device: torch.devi
         8,
         8,
         128,
-        dtype=torch.float16,
-        cache_dtype=torch.float16,
+        dtype=torch.bfloat16,
+        cache_dtype=torch.bfloat16,
         device=device,
         num_multiprocessors=40,
     )
@@ -194,7 +195,10 @@ def test_work_is_cut_evenly_and_covers_every_visible_key_once(device: torch.devi
         assert (used[own[0, 3] : own[0, 3] + len(own)] == own).all()
 
 
-def test_fp8_keys_and_values_count_with_their_scales(device: torch.device) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fp8_keys_and_values_count_with_their_scales(
+    device: torch.device, dtype: torch.dtype
+) -> None:
     batch = paged_batch(
         [300, 17],
         [1, 1],
@@ -202,14 +206,14 @@ def test_fp8_keys_and_values_count_with_their_scales(device: torch.device) -> No
         kv_heads=2,
         head_dim=64,
         page=16,
-        dtype=torch.float16,
+        dtype=dtype,
         cache_dtype=torch.float8_e4m3fn,
     )
     options = AttentionOptions(scale=0.125, key_scale=0.5, value_scale=2.0)
 
     out = decode(batch, options, device)
 
-    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[torch.float16]
+    assert relative_error(out, expected_of(batch, options)) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
@@ -225,7 +229,7 @@ def test_float32_queries_read_a_narrower_cache_through_a_window(
         head_dim=head_dim,
         page=16,
         dtype=torch.float32,
-        cache_dtype=torch.float16,
+        cache_dtype=torch.bfloat16,
         window=100,
     )
     options = AttentionOptions(scale=0.1, sliding_window=100)

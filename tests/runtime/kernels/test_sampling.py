@@ -12,6 +12,7 @@ from octavo.kernels.reference import sampling as reference
 from octavo.kernels.reference.sampling import SamplingTensors
 
 from .poison import poisoned_memory
+from .rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import sampling as gpu
@@ -110,7 +111,7 @@ FILTERS = st.tuples(
     st.lists(FILTERS, min_size=1, max_size=3),
     st.integers(1, 300) | st.sampled_from([2049, 9000, 20_000]),
     st.sampled_from([0.05, 3.0]),
-    st.sampled_from([torch.float32, torch.float16]),
+    st.sampled_from(FLOATS),
 )
 def test_every_row_gets_the_references_token(
     device: torch.device,
@@ -140,12 +141,16 @@ def test_every_row_gets_the_references_token(
     ],
     ids=str,
 )
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_large_vocabularies_are_narrowed_without_losing_a_token(
-    device: torch.device, case: tuple[float, int, float, float], spread: float
+    device: torch.device,
+    case: tuple[float, int, float, float],
+    spread: float,
+    dtype: torch.dtype,
 ) -> None:
     logits = torch.randn(1, 40_001, generator=torch.Generator().manual_seed(4)) * spread
     how = tensors([case], device)
-    logits = logits.half().to(device)
+    logits = logits.to(dtype).to(device)
     assert torch.equal(gpu.sample(logits, how), reference.sample(logits, how))
 
 
