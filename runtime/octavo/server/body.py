@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from octavo.server import strict_json
 from octavo.server.api_errors import ApiError, body_too_large
 from octavo.server.asgi import Receive, Scope, header
 
@@ -42,17 +41,15 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
 
 
 def decode_object(body: bytes) -> dict[str, object]:
-    """A JSON object. Strict: no NaN, no lone surrogates, no invalid UTF-8, bounded depth.
+    """A JSON object; see `strict_json`.
 
     Raises:
         ApiError: 400 with the byte that is wrong.
     """
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _invalid_json(f"The body is not valid JSON: {error}.") from None
-    except RecursionError:
-        raise _invalid_json("The body is not valid JSON: it is nested too deeply.") from None
+        document = strict_json.decode(body)
+    except strict_json.JsonError as error:
+        raise _invalid_json(f"The body is not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise _invalid_json('The body must be a JSON object, such as {"model": …}.')
     return document

@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import msgspec
-
 from octavo.errors import ContextLengthExceededError
+from octavo.server import strict_json
 from octavo.server.api_errors import invalid_value, quoted, unsupported
 from octavo.server.protocol import ChatCompletionRequest, ChatMessage, CompletionRequest
 from octavo.tokenizer import Tokenizer
@@ -222,8 +221,8 @@ def _text_of(position: int, message: ChatMessage) -> str | None:
 def _arguments(encoded: str) -> Any:
     """Templates write arguments as JSON themselves, so they want them decoded."""
     try:
-        return msgspec.json.decode(encoded)
-    except (msgspec.DecodeError, RecursionError):
+        return strict_json.decode(encoded.encode())
+    except strict_json.JsonError:
         return encoded
 
 

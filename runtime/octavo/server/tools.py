@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from octavo.server import strict_json
 from octavo.server.responses import FunctionOut, ToolCallOut
 
 _OPEN = "<tool_call>"
@@ -77,8 +78,8 @@ def _held_back(text: str) -> int:
 
 def _parse_call(inside: str) -> ToolCallOut | None:
     try:
-        document = msgspec.json.decode(inside.encode())
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        document = strict_json.decode(inside.encode())
+    except strict_json.JsonError:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("name"), str):
         return None

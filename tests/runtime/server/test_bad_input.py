@@ -74,6 +74,32 @@ def test_malformed_json_is_400(http: httpx.Client, body: bytes) -> None:
     assert "not valid JSON" in error["message"]
 
 
+_DEEP = "[" * 600 + "]" * 600
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"chat_template_kwargs": {"x": %s}',
+        '"tools": [{"type": "function", "function": {"name": "f", "parameters": {"x": %s}}}]',
+        '"metadata": {"x": %s}',
+    ],
+)
+def test_what_would_be_read_by_recursion_is_refused_when_it_is_deep(
+    http: httpx.Client, fields: str
+) -> None:
+    body = '{"model": "demo", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}], %s}'
+    response = http.post("/v1/chat/completions", content=body % (fields % _DEEP))
+    assert response.status_code == 400
+    assert "nested too deeply; at most 100 levels" in error_of(response)["message"]
+
+
+def test_deep_arguments_of_an_earlier_call_are_text_like_any_other(http: httpx.Client) -> None:
+    call = {"function": {"name": "f", "arguments": _DEEP}}
+    history = [{"role": "assistant", "tool_calls": [call]}, *HELLO]
+    assert chat(http, messages=history).status_code == 200
+
+
 def test_json_that_is_no_object_is_400(http: httpx.Client) -> None:
     response = http.post("/v1/completions", content=b"[1]")
     assert response.status_code == 400
