@@ -7,6 +7,7 @@ on stdin neither. Each round gives one ratio; the table quotes the median. See b
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import json
 import os
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -36,20 +37,24 @@ class ModelChoice(enum.Enum):
 
 
 def choose_models(
-    choice: ModelChoice, quantizations: Sequence[Quantization], work: Path
+    choice: ModelChoice,
+    quantizations: Sequence[Quantization],
+    work: Path,
+    **load: object,
 ) -> list[BenchmarkModel]:
+    """`load` replaces the fields of that name; None leaves a model its own."""
     models = []
     if choice is not ModelChoice.QWEN3:
         models.append(demo_model())
     if choice is not ModelChoice.DEMO:
         models += [qwen3_0_6b(work, quantization) for quantization in quantizations]
-    return models
+    chosen: dict[str, Any] = {name: value for name, value in load.items() if value is not None}
+    return [dataclasses.replace(model, **chosen) for model in models]
 
 
 def run_model(
     model: BenchmarkModel,
     work: Path,
-    concurrencies: Sequence[int],
     rounds: int,
     llama_cpp: Path | None,
 ) -> tuple[list[Row], dict[str, str]]:
@@ -70,7 +75,7 @@ def run_model(
         server = stack.enter_context(Server(model, work / f"{model.name}.log", flags))
         console.print(f"{model.name}: ready after {server.startup_seconds:.1f} s")
         rows = []
-        for concurrency in concurrencies:
+        for concurrency in model.concurrencies:
             rows.append(
                 compare(
                     server,
@@ -87,16 +92,19 @@ def run_model(
 
 
 def table(rows: Sequence[Row]) -> Table:
-    out = Table("model", "requests", "octavo tok/s", "baseline", "its tok/s", "ratio (min–max)")
+    headings = ("model", "requests", "tokens", "octavo tok/s", "baseline", "its tok/s")
+    out = Table(*headings, "ratio (min–max)")
     for row in rows:
-        ours = (row.model, str(row.concurrency), f"{row.octavo_tokens_per_second:.1f}")
+        load = f"{row.prompt_tokens} + {row.output_tokens}"
+        rate = f"{row.octavo_tokens_per_second:.4g}"
+        ours = (row.model, str(row.concurrency), load, rate)
         if not row.baselines:
             out.add_row(*ours, "none", "", "")
         for name, other in row.baselines.items():
             out.add_row(
                 *ours,
                 name,
-                f"{other.tokens_per_second:.1f}",
+                f"{other.tokens_per_second:.4g}",
                 f"{other.ratio_median:.2f} ({other.ratio_min:.2f}–{other.ratio_max:.2f})",
             )
     return out
@@ -110,6 +118,13 @@ def main(
     ] = None,
     concurrency: Annotated[
         list[int] | None, typer.Option(help="requests at once; repeatable; default: the model's")
+    ] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(help="of each request; default: the model's", min=1, max=2000)
+    ] = None,
+    output_tokens: Annotated[
+        int | None,
+        typer.Option(help="of each request; 1 times the prompt; default: the model's", min=1),
     ] = None,
     pairs: Annotated[int, typer.Option(help="counted rounds", min=1)] = 3,
     llama_cpp_python: Annotated[
@@ -126,10 +141,16 @@ def main(
     versions: dict[str, str] = {"llama.cpp": "not installed: skipped"}
     with tempfile.TemporaryDirectory(prefix="octavo-bench-") as folder:
         work = Path(folder)
-        for each in choose_models(model, quantization or list(Quantization), work):
-            found, their_versions = run_model(
-                each, work, concurrency or each.concurrencies, pairs, llama_cpp
-            )
+        models = choose_models(
+            model,
+            quantization or list(Quantization),
+            work,
+            concurrencies=concurrency and tuple(concurrency),
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+        )
+        for each in models:
+            found, their_versions = run_model(each, work, pairs, llama_cpp)
             rows += found
             versions |= their_versions
     console.print(table(rows))

@@ -22,6 +22,7 @@ GGUF_KINDS = {
     Quantization.INT8: "q8_0",
     Quantization.INT4: "q4_0",
 }
+_LLAMA_CPP_PADS_TO = 256  # tokens of context
 
 
 class Baseline:
@@ -83,11 +84,14 @@ def transformers_baseline(model: BenchmarkModel, dtype: str, threads: int, work:
 def llama_cpp_baseline(model: BenchmarkModel, python: Path, threads: int, work: Path) -> Baseline:
     """Writes the model as GGUF into `work` first; `python` is the interpreter of `find_llama_cpp`."""
     kind = GGUF_KINDS[model.quantization]
+    context = (
+        -(-(model.prompt_tokens + model.output_tokens) // _LLAMA_CPP_PADS_TO) * _LLAMA_CPP_PADS_TO
+    )
     return Baseline(
         "llama.cpp",
         [str(python), "-m", "benchmarks.cpu.llama_cpp_baseline"]
         + [str(model.folder / "config.json"), kind, str(work / f"{model.name}-{kind}.gguf")]
-        + [str(threads)],
+        + [str(threads), str(max(model.concurrencies)), str(context)],
         work / f"llama-cpp-{model.name}.log",
     )
 

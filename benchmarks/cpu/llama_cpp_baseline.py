@@ -18,15 +18,14 @@ import numpy as np
 
 from benchmarks.cpu.gguf_model import write_qwen3
 
-MAX_SEQUENCES = 32
-CONTEXT_PER_SEQUENCE = 256
 _BATCH_TOKENS = 2048
 
 
 class LlamaCpp:
-    """A loaded GGUF model with room for `MAX_SEQUENCES` sequences."""
+    """A loaded GGUF model with room for `max_sequences` sequences of `context` tokens."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, max_sequences: int, context: int) -> None:
+        self._max_sequences, self._max_tokens = max_sequences, context
         llama_cpp.llama_backend_init()
         self._model = llama_cpp.llama_model_load_from_file(
             str(path).encode(), llama_cpp.llama_model_default_params()
@@ -34,9 +33,9 @@ class LlamaCpp:
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot load {path}.")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = MAX_SEQUENCES * CONTEXT_PER_SEQUENCE
+        params.n_ctx = max_sequences * context
         params.n_batch = _BATCH_TOKENS
-        params.n_seq_max = MAX_SEQUENCES
+        params.n_seq_max = max_sequences
         params.n_threads = threads
         params.n_threads_batch = threads
         params.no_perf = True
@@ -50,10 +49,10 @@ class LlamaCpp:
     def generate(self, prompts: list[list[int]], output_tokens: int) -> list[list[int]]:
         """Greedy continuations of equal prompts, each of `output_tokens` tokens."""
         length = len(prompts[0])
-        if len(prompts) > MAX_SEQUENCES or length + output_tokens > CONTEXT_PER_SEQUENCE:
+        if len(prompts) > self._max_sequences or length + output_tokens > self._max_tokens:
             raise ValueError(
-                f"{len(prompts)} prompts of {length} + {output_tokens} tokens; at most {MAX_SEQUENCES} "
-                f"of {CONTEXT_PER_SEQUENCE}."
+                f"{len(prompts)} prompts of {length} + {output_tokens} tokens; at most "
+                f"{self._max_sequences} of {self._max_tokens}."
             )
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
         tokens = self._prefill(prompts)
@@ -106,9 +105,11 @@ class LlamaCpp:
 
 
 def main() -> None:
-    config_path, kind, path, threads = sys.argv[1:5]
+    config_path, kind, path, threads, max_sequences, context = sys.argv[1:7]
     write_qwen3(json.loads(Path(config_path).read_text()), kind, Path(path))
-    model = LlamaCpp(Path(path), int(threads))
+    model = LlamaCpp(
+        Path(path), int(threads), max_sequences=int(max_sequences), context=int(context)
+    )
     print(json.dumps({"ready": True, "version": llama_cpp.__version__}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)

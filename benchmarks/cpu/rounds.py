@@ -94,4 +94,4 @@ def _comparison(name: str, rates: Sequence[Mapping[str, float]]) -> Comparison:
 
 
 def _median(values: Sequence[float]) -> float:
-    return round(statistics.median(values), 1)
+    return round(statistics.median(values), 3)

@@ -1,5 +1,5 @@
-"""`python -m benchmarks.scheduler`: time of `Scheduler.schedule` plus `update`, block manager included, and of
-packing the step for a GPU (sampled with temperature and top-p).
+"""`python -m benchmarks.scheduler`: time of `Scheduler.schedule` plus `update`, block manager included, and
+of packing the step for a GPU (sampled with temperature and top-p).
 
 Three loads: all sequences decode (the steady state); sequences of 512 prompt and 512 output tokens end and
 are replaced (mixed); and the first again with the prefix cache on and off, alternating, on prompts that
