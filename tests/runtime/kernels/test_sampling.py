@@ -131,17 +131,16 @@ def test_every_row_gets_the_references_token(
 
 
 @pytest.mark.parametrize(
-    ("case", "spread"),
+    ("case", "spread", "dtype"),
     [
-        ((0.7, 20, 0.8, 0.0), 3.0),
-        ((0.6, 0, 0.9, 0.0), 4.0),
-        ((1.5, 0, 0.99, 0.0), 0.01),
-        ((1.0, 600, 0.9, 0.02), 1.0),
-        ((1.0, 0, 1.0, 0.1), 2.0),
+        ((0.7, 20, 0.8, 0.0), 3.0, torch.bfloat16),
+        ((0.6, 0, 0.9, 0.0), 4.0, torch.float16),
+        ((1.5, 0, 0.99, 0.0), 0.01, torch.bfloat16),
+        ((1.0, 600, 0.9, 0.02), 1.0, torch.float16),
+        ((1.0, 0, 1.0, 0.1), 2.0, torch.bfloat16),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_large_vocabularies_are_narrowed_without_losing_a_token(
     device: torch.device,
     case: tuple[float, int, float, float],
