@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from octavo.errors import InvalidParameterError
-from octavo.sampling_params import MAX_LOGPROBS
+from octavo.sampling_params import MAX_LOGPROBS, check_number
 
 MAX_BEAM_WIDTH = MAX_LOGPROBS // 2
 
@@ -22,7 +21,7 @@ class BeamSearchParams:
     Args:
         beam_width: Beams that are kept, and completions that come back; at most 10.
         max_tokens: Tokens to generate at most.
-        length_penalty: Beams are ranked by log-probability divided by length to this power.
+        length_penalty: Beams are ranked by log-probability divided by length to this power, at most 10.
         ignore_eos: Go on after the model's end-of-sequence token.
     """
 
@@ -32,15 +31,9 @@ class BeamSearchParams:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.beam_width <= MAX_BEAM_WIDTH:
-            raise InvalidParameterError(
-                "beam_width",
-                f"beam_width is {self.beam_width}; it must lie in [1, {MAX_BEAM_WIDTH}].",
-            )
-        if self.max_tokens < 1:
-            raise InvalidParameterError(
-                "max_tokens", f"max_tokens is {self.max_tokens}; it must be at least 1."
-            )
+        check_number("beam_width", self.beam_width, 1, MAX_BEAM_WIDTH, is_whole=True)
+        check_number("max_tokens", self.max_tokens, 1, 2**31 - 1, is_whole=True)
+        check_number("length_penalty", self.length_penalty, -10.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

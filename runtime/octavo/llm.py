@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -19,26 +19,24 @@ from octavo.config import Device, EngineConfig, KVCacheDtype, LoadFormat, Quanti
 from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
 from octavo.engine.detokenizer import TokenTexts
-from octavo.engine.messages import AddRequest, EngineStats
+from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.output_processor import RequestState
-from octavo.errors import InvalidConfigurationError, InvalidParameterError, OctavoError
+from octavo.errors import InvalidConfigurationError, OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
+from octavo.interrupts import deferred_interrupts
+from octavo.llm_inputs import Message, Prompt, as_conversations, as_prompts, one_each
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.executor import create_executor
 
-T = TypeVar("T", SamplingParams, int)
 E = TypeVar("E", bound=Enum)
-
-Prompt = str | Sequence[int]
-"""Text, or token ids that are used as they are."""
-Message = Mapping[str, Any]
-"""One chat message, `{"role": …, "content": …}`."""
 
 
 class LLM:
     """A model in this process. Not thread-safe: one call at a time.
+
+    Ctrl-C ends a call between two steps of the engine, and the object is as good as before.
 
     Args:
         model: `builtin://demo`, `hf://org/name[@revision]`, `org/name`, `s3://bucket/prefix` or a folder.
@@ -128,22 +126,18 @@ class LLM:
         """Completes every prompt, batched continuously; outputs come in the order of the prompts.
 
         Args:
-            prompts: One prompt or many, each a text or token ids.
+            prompts: One prompt or many, each a text, token ids, or a dictionary that holds one of them as
+                `prompt` or `prompt_token_ids`.
             sampling_params: For all prompts, or one each; None is `get_default_sampling_params()`.
             priority: For all prompts, or one each; lower runs first, equal ones in order.
 
         Raises:
-            InvalidParameterError: A prompt is empty or too long; nothing was run then.
+            InvalidParameterError: An argument is not of its kind, or a prompt is empty or too long;
+                nothing was run then.
             OctavoError: A step of the engine failed.
         """
-        tokenized = [self._tokenize(prompt) for prompt in _as_list(prompts)]
-        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
-        count = len(tokenized)
-        return self._run(
-            tokenized,
-            _one_each("sampling_params", params, count),
-            _one_each("priority", priority, count),
-        )
+        tokenized = [self._tokenize(prompt) for prompt in as_prompts(prompts)]
+        return self._run(tokenized, sampling_params, priority)
 
     def chat(
         self,
@@ -159,19 +153,13 @@ class LLM:
         Raises: as `generate`; `InvalidParameterError` also when the model has no chat template.
         """
         prompts: list[tuple[str | None, list[int]]] = []
-        for conversation in _as_conversations(messages):
+        for conversation in as_conversations(messages):
             token_ids = self._tokenizer.encode_chat(
                 conversation, tools=tools, add_generation_prompt=add_generation_prompt
             )
             text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
             prompts.append((text, token_ids))
-        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
-        count = len(prompts)
-        return self._run(
-            prompts,
-            _one_each("sampling_params", params, count),
-            _one_each("priority", priority, count),
-        )
+        return self._run(prompts, sampling_params, priority)
 
     def beam_search(
         self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams | None = None
@@ -186,7 +174,7 @@ class LLM:
         Raises: as `generate`.
         """
         params = params or BeamSearchParams()
-        tokenized = [self._tokenize(prompt) for prompt in _as_list(prompts)]
+        tokenized = [self._tokenize(prompt) for prompt in as_prompts(prompts)]
         eos_token_ids = self._engine().eos_token_ids
         searches = [
             BeamSearch(params, eos_token_ids, room=max(1, self.max_model_len - len(token_ids)))
@@ -206,20 +194,23 @@ class LLM:
 
         Raises: as `generate`.
         """
-        core = self._engine()
-        tokenized = {str(next(self._request_numbers)): self._tokenize(p) for p in _as_list(prompts)}
+        tokenized = {
+            str(next(self._request_numbers)): self._tokenize(prompt)
+            for prompt in as_prompts(prompts)
+        }
         found: dict[str, list[float]] = {}
+
+        def take(output: TokenOutput) -> None:
+            if output.embedding is None:
+                raise OctavoError(f"Prompt {output.request_id} failed: {output.error}")
+            found[output.request_id] = output.embedding
+
         sampling = SamplingParams(temperature=0.0, max_tokens=1)
-        try:
-            for name, (_, token_ids) in tokenized.items():
-                core.add(AddRequest(name, token_ids, sampling, is_pooled=True))
-            while core.has_work:
-                for output in core.step().outputs:
-                    if output.embedding is None:
-                        raise OctavoError(f"Prompt {output.request_id} failed: {output.error}")
-                    found[output.request_id] = output.embedding
-        finally:
-            core.abort(tokenized)
+        requests = [
+            AddRequest(name, token_ids, sampling, is_pooled=True)
+            for name, (_, token_ids) in tokenized.items()
+        ]
+        _drive(self._engine(), requests, take)
         return [
             EmbeddingOutput(name, token_ids, found[name])
             for name, (_, token_ids) in tokenized.items()
@@ -260,23 +251,37 @@ class LLM:
     def _run(
         self,
         prompts: Sequence[tuple[str | None, list[int]]],
-        sampling_params: Sequence[SamplingParams],
-        priorities: Sequence[int],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
+        priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
-        core = self._engine()
+        core, count = self._engine(), len(prompts)
+        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
         states: dict[str, RequestState] = {}
-        try:
-            for (text, token_ids), sampling, priority in zip(
-                prompts, sampling_params, priorities, strict=True
-            ):
-                name = str(next(self._request_numbers))
-                core.add(AddRequest(name, token_ids, sampling, priority=priority))
-                states[name] = RequestState(
-                    name, text, token_ids, sampling, self._tokenizer.backend, self._token_texts
-                )
-            _drive(core, states)
-        finally:
-            core.abort(states)  # whatever was interrupted must not run on in the next call
+        requests: list[AddRequest] = []
+        for (text, token_ids), sampling, rank in zip(
+            prompts,
+            one_each("sampling_params", params, SamplingParams, count),
+            one_each("priority", priority, int, count),
+            strict=True,
+        ):
+            name = str(next(self._request_numbers))
+            request = AddRequest(name, token_ids, sampling, priority=rank)
+            core.check(request)
+            requests.append(request)
+            states[name] = RequestState(
+                name, text, token_ids, sampling, self._tokenizer.backend, self._token_texts
+            )
+
+        def take(output: TokenOutput) -> None:
+            delta = states[output.request_id].apply(output)
+            if delta is None:
+                return
+            if delta.finish_reason is FinishReason.ERROR:
+                raise OctavoError(f"Prompt {output.request_id} failed: {delta.error}")
+            if delta.abort_needed:
+                core.abort([output.request_id], [delta.index])
+
+        _drive(core, requests, take)
         return [state.to_request_output() for state in states.values()]
 
     def _extend_beams(self, searches: Sequence[tuple[list[int], BeamSearch]]) -> None:
@@ -289,7 +294,7 @@ class LLM:
         sampling = SamplingParams(
             temperature=0.0, max_tokens=1, logprobs=searches[0][1].num_candidates
         )
-        outputs = iter(self._run(prefixes, [sampling] * len(prefixes), [0] * len(prefixes)))
+        outputs = iter(self._run(prefixes, sampling))
         for _, search in searches:
             found = []
             for _ in search.live:
@@ -318,22 +323,28 @@ class LLM:
             raise OctavoError("This LLM was shut down; make a new one.")
         return self._core
 
-    def _tokenize(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+    def _tokenize(self, prompt: str | list[int]) -> tuple[str | None, list[int]]:
         if isinstance(prompt, str):
             return prompt, self._tokenizer.encode(prompt)
-        return None, list(prompt)
+        return None, prompt
 
 
-def _drive(core: EngineCore, states: Mapping[str, RequestState]) -> None:
-    while core.has_work:
-        for output in core.step().outputs:
-            delta = states[output.request_id].apply(output)
-            if delta is None:
-                continue
-            if delta.finish_reason is FinishReason.ERROR:
-                raise OctavoError(f"Prompt {output.request_id} failed: {delta.error}")
-            if delta.abort_needed:
-                core.abort([output.request_id], [delta.index])
+def _drive(
+    core: EngineCore,
+    requests: Sequence[AddRequest],
+    take: Callable[[TokenOutput], None],
+) -> None:
+    """Runs the requests to their end, or until `take` raises; nothing of them stays in the engine."""
+    with deferred_interrupts() as let_through:
+        try:
+            for request in requests:
+                core.add(request)
+            while core.has_work:
+                for output in core.step().outputs:
+                    take(output)
+                let_through()
+        finally:
+            core.abort(request.request_id for request in requests)
 
 
 def _member(kind: type[E], name: str, value: E | str) -> E:
@@ -343,40 +354,3 @@ def _member(kind: type[E], name: str, value: E | str) -> E:
     except ValueError as error:
         known = ", ".join(str(one.value) for one in kind)
         raise InvalidConfigurationError(f"{name} is {value!r}; use {known}.") from error
-
-
-def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """`[1, 2]` is one prompt of token ids, `["a", "b"]` and `[[1], [2]]` are two prompts."""
-    if isinstance(prompts, str):
-        return [prompts]
-    items: list[Any] = list(prompts)
-    if items and all(isinstance(item, int) for item in items):
-        return [items]
-    for item in items:
-        is_token_ids = isinstance(item, Sequence) and all(isinstance(token, int) for token in item)
-        if not isinstance(item, str) and not is_token_ids:
-            raise InvalidParameterError(
-                "prompts", f"A prompt is a text or a list of token ids, not {item!r:.80}."
-            )
-    return items
-
-
-def _as_conversations(
-    messages: Sequence[Message] | Sequence[Sequence[Message]],
-) -> list[Sequence[Message]]:
-    items: list[Any] = list(messages)
-    if items and all(isinstance(item, Mapping) for item in items):
-        return [items]
-    return items
-
-
-def _one_each(name: str, values: T | Sequence[T], count: int) -> Sequence[T]:
-    """`values` as one for each prompt."""
-    if not isinstance(values, Sequence):
-        return [values] * count
-    if len(values) != count:
-        raise InvalidParameterError(
-            name,
-            f"There are {count} prompts and {len(values)} {name}; give one for all, or one each.",
-        )
-    return values

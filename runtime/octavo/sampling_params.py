@@ -44,27 +44,44 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: str | list[str] | None = None
-    stop_token_ids: list[int] = []
+    stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     max_tokens: int | None = 16
     logprobs: int | None = None
     skip_special_tokens: bool = True
 
     def __post_init__(self) -> None:
-        _in_range("n", self.n, 1, MAX_N, is_whole=True)
-        _in_range("temperature", self.temperature, 0.0, 100.0)
-        _in_range("top_p", self.top_p, 0.0, 1.0, open_low=True)
-        _in_range("top_k", self.top_k, -1, 2**31 - 1, is_whole=True)
-        _in_range("min_p", self.min_p, 0.0, 1.0)
-        _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _in_range("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
+        check_number("n", self.n, 1, MAX_N, is_whole=True)
+        check_number("temperature", self.temperature, 0.0, 100.0)
+        check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        check_number("top_k", self.top_k, -1, 2**31 - 1, is_whole=True)
+        check_number("min_p", self.min_p, 0.0, 1.0)
+        check_number("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        check_number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
         if self.max_tokens is not None:
-            _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1, is_whole=True)
+            check_number("max_tokens", self.max_tokens, 1, 2**31 - 1, is_whole=True)
         if self.logprobs is not None:
-            _in_range("logprobs", self.logprobs, 0, MAX_LOGPROBS, is_whole=True)
+            check_number("logprobs", self.logprobs, 0, MAX_LOGPROBS, is_whole=True)
         if self.seed is not None:
-            _in_range("seed", self.seed, -(2**63), 2**63 - 1, is_whole=True)
+            check_number("seed", self.seed, -(2**63), 2**63 - 1, is_whole=True)
+        for name in ("ignore_eos", "skip_special_tokens"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidParameterError(
+                    name, f"{name} is {getattr(self, name)!r}; it must be True or False."
+                )
+        self._check_stops()
+
+    def _check_stops(self) -> None:
+        if self.stop_token_ids is not None and not _all_of(self.stop_token_ids, int):
+            raise InvalidParameterError(
+                "stop_token_ids",
+                f"stop_token_ids is {self.stop_token_ids!r:.80}; it must be a list of token ids.",
+            )
+        if self.stop is not None and not isinstance(self.stop, str) and not _all_of(self.stop, str):
+            raise InvalidParameterError(
+                "stop", f"stop is {self.stop!r:.80}; it must be a string or a list of strings."
+            )
         strings = self.stop_strings
         if len(strings) > MAX_STOP_STRINGS or any(not s for s in strings):
             raise InvalidParameterError(
@@ -84,7 +101,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         return self.temperature < 1e-5
 
 
-def _in_range(
+def _all_of(values: object, kind: type) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+
+
+def check_number(
     name: str,
     value: Any,
     low: float,
@@ -93,12 +114,16 @@ def _in_range(
     open_low: bool = False,
     is_whole: bool = False,
 ) -> None:
-    """`is_whole`: only integers pass; the wire to the engine process takes no other for these fields."""
+    """Raises `InvalidParameterError` unless `low <= value <= high`, or `low < value` with `open_low`.
+
+    `is_whole`: only integers pass; the wire to the engine process takes no other for these fields.
+    """
     is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
     if is_number and low <= value <= high and not (open_low and value == low):
         return
     bracket = "(" if open_low else "["
     kind = "an integer" if is_whole else "a number"
+    limits = f"{low}, {high}" if is_whole else f"{low:g}, {high:g}"
     raise InvalidParameterError(
-        name, f"{name} is {value!r}; it must be {kind} in {bracket}{low:g}, {high:g}]."
+        name, f"{name} is {value!r}; it must be {kind} in {bracket}{limits}]."
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,9 +266,7 @@ def test_beam_search_refuses_a_prompt_that_is_too_long(llm: LLM) -> None:
         llm.beam_search([[1] * 256])
 
 
-def test_what_is_no_prompt_is_refused(llm: LLM) -> None:
-    with pytest.raises(InvalidParameterError, match="A prompt is a text or a list of token ids"):
-        llm.generate([{"role": "user"}])  # type: ignore[list-item]
+def test_a_list_of_another_length_is_refused(llm: LLM) -> None:
     with pytest.raises(InvalidParameterError, match="2 prompts and 1 sampling_params"):
         llm.generate(["a", "b"], [GREEDY])
 
@@ -298,3 +299,130 @@ def test_a_cache_of_half_the_size_holds_twice_the_tokens(model: Model) -> None:
 def test_a_value_that_is_none_of_those_known_is_refused_by_name(model: Model, name: str) -> None:
     with pytest.raises(InvalidConfigurationError, match=f"{name} is 'int3'; use "):
         LLM(str(model.folder), **{name: "int3"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": 5},
+        {"stop": [5]},
+        {"stop": b"x"},
+        {"stop_token_ids": ["a"]},
+        {"stop_token_ids": 5},
+        {"ignore_eos": "yes"},
+        {"skip_special_tokens": None},
+        {"max_tokens": "8"},
+    ],
+    ids=str,
+)
+def test_a_sampling_parameter_of_the_wrong_kind_is_named(fields: dict[str, Any]) -> None:
+    ((name, value),) = fields.items()
+    with pytest.raises(InvalidParameterError, match=f"^{name} is {re.escape(repr(value))}; it"):
+        SamplingParams(**fields)
+
+
+def test_limits_are_told_to_the_last_digit() -> None:
+    with pytest.raises(InvalidParameterError, match=r"an integer in \[1, 2147483647\]"):
+        SamplingParams(max_tokens=0)
+
+
+def test_prompts_may_stand_in_dictionaries(model: Model, llm: LLM) -> None:
+    text = llm.generate("hello", GREEDY)
+    ids = llm.generate(model.prompts[1], GREEDY)
+    assert tokens_of(llm.generate({"prompt": "hello"}, GREEDY)) == tokens_of(text)
+    both: list[Any] = [{"prompt_token_ids": model.prompts[1]}, {"prompt": "hello"}]
+    assert tokens_of(llm.generate(both, GREEDY)) == tokens_of(ids + text)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [None, 5, b"abc", [None], [b"a"], [["a"]], {"prompt": [1]}, {"text": "a"}, [{"prompt": 5}]],
+    ids=str,
+)
+def test_other_kinds_of_prompts_are_refused(llm: LLM, prompts: Any) -> None:
+    for method in (llm.generate, llm.embed, llm.beam_search):
+        with pytest.raises(InvalidParameterError, match="A prompt is a text, a list of token ids"):
+            method(prompts)
+
+
+def test_half_a_surrogate_pair_is_refused(llm: LLM) -> None:
+    with pytest.raises(InvalidParameterError, match="half of a surrogate pair"):
+        llm.generate("a\ud800")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"sampling_params": {"temperature": 0}},
+            "sampling_params holds {'temperature': 0}; it must",
+        ),
+        ({"priority": "high"}, "priority holds 'high'; it must be int"),
+        ({"priority": [1.5]}, "priority holds 1.5"),
+    ],
+)
+def test_other_arguments_are_refused_by_name(
+    llm: LLM, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidParameterError, match=re.escape(message)):
+        llm.generate(["a"], **arguments)
+    assert llm.stats.num_waiting == 0
+
+
+@pytest.mark.parametrize("messages", ["hello", [["hello"]], [{"role": "user"}, "hello"], 5])
+def test_what_is_no_conversation_is_refused(llm: LLM, messages: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="A conversation is a list of messages"):
+        llm.chat(messages)
+
+
+def test_ctrl_c_ends_a_call_between_two_steps(
+    model: Model, llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = llm._engine()
+    allocate = core._blocks.allocate
+
+    def interrupted(sequence_id: int, num_tokens: int) -> None:
+        signal.raise_signal(signal.SIGINT)  # while the sequence has a table and does not run yet
+        allocate(sequence_id, num_tokens)
+
+    calls: list[Any] = [llm.generate, llm.embed, llm.beam_search]
+    for call in calls:
+        with monkeypatch.context() as patch:
+            patch.setattr(core._blocks, "allocate", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                call(model.prompts[1:4])
+        core.check_integrity()
+        assert (llm.stats.kv_blocks_used, llm.stats.num_waiting) == (0, 0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert tokens_of(llm.generate(model.prompts, GREEDY)) == model.expected
+
+
+def test_a_thread_without_signals_may_generate(model: Model, llm: LLM) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        outputs = threads.submit(llm.generate, model.prompts[:2], GREEDY).result()
+    assert tokens_of(outputs) == model.expected[:2]
+
+
+def test_a_caller_that_handles_ctrl_c_itself_goes_on_doing_so(model: Model, llm: LLM) -> None:
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        core = llm._engine()
+        seen_at_step: list[int] = []
+        run_step = core.step
+
+        def step() -> StepOutputs:
+            if not seen_at_step:
+                signal.raise_signal(signal.SIGINT)
+            seen_at_step.append(len(seen))
+            return run_step()
+
+        core.step = step  # type: ignore[method-assign]
+        try:
+            assert tokens_of(llm.generate(model.prompts[:1], GREEDY)) == model.expected[:1]
+        finally:
+            del core.step
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
+    assert seen_at_step[:2] == [0, 1]

@@ -132,12 +132,9 @@ class EngineCore:
     def add(self, request: AddRequest) -> None:
         """Queues the request's n completions behind all that came before with its priority.
 
-        Raises:
-            InvalidParameterError: `request_id` is running already, or the prompt is empty or holds an id
-                outside the vocabulary. Nothing was queued.
-            ContextLengthExceededError: The prompt leaves no room for one output token.
+        Raises: as `check`; nothing was queued then.
         """
-        self._validate(request)
+        self.check(request)
         params = request.sampling
         room = self.max_model_len - len(request.prompt_token_ids)
         group = SiblingGroup() if params.n > 1 else None
@@ -157,6 +154,37 @@ class EngineCore:
                     cache_salt=request.cache_salt,
                     group=group,
                 )
+            )
+
+    def check(self, request: AddRequest) -> None:
+        """Whether `add` would take it.
+
+        Raises:
+            InvalidParameterError: `request_id` is running already, or the prompt is empty or holds an id
+                outside the vocabulary.
+            ContextLengthExceededError: The prompt leaves no room for one output token.
+        """
+        prompt = request.prompt_token_ids
+        if request.request_id in self._requests:
+            raise InvalidParameterError(
+                "request_id",
+                f"request_id {request.request_id!r} is running already; use a new one.",
+            )
+        if not prompt:
+            raise InvalidParameterError(
+                "prompt", "The prompt has no tokens; it needs at least one."
+            )
+        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
+            raise InvalidParameterError(
+                "prompt",
+                f"The prompt's token ids lie in [{min(prompt)}, {max(prompt)}]; the model knows "
+                f"[0, {self._vocab_size - 1}].",
+            )
+        if len(prompt) >= self.max_model_len:
+            raise ContextLengthExceededError(
+                "prompt",
+                f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}, one of "
+                "them for output. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
             )
 
     def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:
@@ -275,30 +303,6 @@ class EngineCore:
     def _check_when_idle(self) -> None:
         if self._is_debugging and not self.has_work:
             self.check_integrity()
-
-    def _validate(self, request: AddRequest) -> None:
-        prompt = request.prompt_token_ids
-        if request.request_id in self._requests:
-            raise InvalidParameterError(
-                "request_id",
-                f"request_id {request.request_id!r} is running already; use a new one.",
-            )
-        if not prompt:
-            raise InvalidParameterError(
-                "prompt", "The prompt has no tokens; it needs at least one."
-            )
-        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
-            raise InvalidParameterError(
-                "prompt",
-                f"The prompt's token ids lie in [{min(prompt)}, {max(prompt)}]; the model knows "
-                f"[0, {self._vocab_size - 1}].",
-            )
-        if len(prompt) >= self.max_model_len:
-            raise ContextLengthExceededError(
-                "prompt",
-                f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}, one of "
-                "them for output. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
-            )
 
     def _stamp(self, admitted: list[Sequence]) -> None:
         for sequence in admitted:
