@@ -67,6 +67,26 @@ class Tokenizer:
     ) -> list[int]:
         """Token ids of a conversation. The template writes the special tokens, so none are added.
 
+        Raises: as `render_chat`.
+        """
+        text = self.render_chat(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            template_kwargs=template_kwargs,
+        )
+        return self.encode(text, add_special_tokens=False)
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text of a conversation, special tokens included.
+
         Raises `InvalidParameterError` when the model has no chat template, or it refuses the messages.
         """
         if self.chat_template is None:
@@ -75,13 +95,12 @@ class Tokenizer:
                 "The model has no chat template: use /v1/completions, or start the server with "
                 "--chat-template FILE.",
             )
-        text = self.chat_template.render(
+        return self.chat_template.render(
             messages,
             tools=tools,
             add_generation_prompt=add_generation_prompt,
             template_kwargs=template_kwargs,
         )
-        return self.encode(text, add_special_tokens=False)
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 _THREAD_FROM_CHARS = 4096
 # What rendering a message costs beside its content.
 _MESSAGE_CHARS = 64
+# Of ordinary text a token holds about four.
+_CHARS_PER_TOKEN = 8
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -56,24 +58,47 @@ class PromptBuilder:
         """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered."""
         messages = template_messages(request.messages)
         tools = template_tools(request)
-        encode = functools.partial(
-            self._tokenizer.encode_chat,
+        render = functools.partial(
+            self._tokenizer.render_chat,
             messages,
             tools=tools,
             template_kwargs=request.chat_template_kwargs,
         )
         size = sum(_MESSAGE_CHARS + len(message["content"]) for message in messages)
-        return Prompt(await self._run(encode, size))
+        if tools or request.chat_template_kwargs:
+            size = max(size, _THREAD_FROM_CHARS)  # nobody counted those
+        text = await self._run(render, size)
+        return Prompt(await self._encode(text, "messages", add_special_tokens=False))
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:
-        """The prompts in order, each as text or token ids."""
+        """The prompts in order, each as text or token ids.
+
+        Raises: `ApiError`, as `chat`.
+        """
         given = self._split(request.prompt)
         return [
-            Prompt(await self._run(functools.partial(self._tokenizer.encode, one), len(one)), one)
-            if isinstance(one, str)
-            else Prompt(one)
+            Prompt(await self._encode(one, "prompt"), one) if isinstance(one, str) else Prompt(one)
             for one in given
         ]
+
+    async def _encode(
+        self, text: str, parameter: str, *, add_special_tokens: bool = True
+    ) -> list[int]:
+        """Of a text that is far too long only the beginning is looked at: tokenising takes some 200 bytes
+        of memory for each of its characters, and seconds.
+
+        Raises:
+            ContextLengthExceededError: The beginning alone has twice the tokens that fit.
+        """
+        encode = functools.partial(self._tokenizer.encode, add_special_tokens=add_special_tokens)
+        most = 2 * self._max_model_len
+        size = _CHARS_PER_TOKEN * most
+        while len(text) > size:
+            beginning = await self._run(functools.partial(encode, text[:size]), size)
+            if len(beginning) > most:
+                raise self._too_long(parameter, f"more than {most}")
+            size *= 2
+        return await self._run(functools.partial(encode, text), len(text))
 
     def max_tokens(
         self, prompt: Prompt, requested: int | None, parameter: str, *, default: int | None
@@ -94,23 +119,29 @@ class PromptBuilder:
                 parameter, f"{parameter} is empty; it must hold at least one token."
             )
         room = self._max_model_len - length
-        limit = f"This model's maximum context length is {self._max_model_len} tokens."
         if room < 1:
-            raise ContextLengthExceededError(
-                parameter,
-                f"{limit} However, your {parameter} resulted in {length} tokens. Shorten it so that "
-                "at least one token of room is left.",
-            )
+            raise self._too_long(parameter, str(length))
         if requested is None:
             return room if default is None else min(room, default)
         if requested > room:
             raise ContextLengthExceededError(
                 parameter,
-                f"{limit} However, you requested {length + requested} tokens ({length} in the "
+                f"{self._limit} However, you requested {length + requested} tokens ({length} in the "
                 f"{parameter}, {requested} in the completion). Shorten the {parameter} or ask for at "
                 f"most {room} tokens.",
             )
         return requested
+
+    @property
+    def _limit(self) -> str:
+        return f"This model's maximum context length is {self._max_model_len} tokens."
+
+    def _too_long(self, parameter: str, length: str) -> ContextLengthExceededError:
+        return ContextLengthExceededError(
+            parameter,
+            f"{self._limit} However, your {parameter} resulted in {length} tokens. Shorten it so that at "
+            "least one token of room is left.",
+        )
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)

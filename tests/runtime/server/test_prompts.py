@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from octavo.errors import ContextLengthExceededError
 from octavo.model_source import resolve
 from octavo.server.api_errors import ApiError
 from octavo.server.prompts import PromptBuilder, template_messages, template_tools
@@ -84,7 +85,52 @@ def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) 
     assert caught.value.detail.param == param
 
 
-@pytest.mark.parametrize("kind", ["chat", "completions"])
+class Counting:
+    """A tokenizer that makes a token of so many characters, and notes what it was given."""
+
+    def __init__(self, chars_per_token: int) -> None:
+        self.chars_per_token = chars_per_token
+        self.lengths: list[int] = []
+
+    def render_chat(self, messages: list[dict[str, str]], **_: object) -> str:
+        return messages[0]["content"]
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        self.lengths.append(len(text))
+        return [1] * (len(text) // self.chars_per_token)
+
+
+def prompt_of(tokenizer: Counting, text: str, *, is_chat: bool) -> list[int]:
+    builder = PromptBuilder(tokenizer, max_model_len=100, vocab_size=10, max_prompts=1)  # type: ignore[arg-type]
+
+    async def build() -> list[int]:
+        if is_chat:
+            message = {"role": "user", "content": text}
+            return (await builder.chat(chat(messages=[message]))).token_ids
+        request = CompletionRequest.parse({"model": "m", "prompt": text})
+        return (await builder.completions(request))[0].token_ids
+
+    return asyncio.run(build())
+
+
+@pytest.mark.parametrize(("is_chat", "parameter"), [(True, "messages"), (False, "prompt")])
+def test_of_a_text_that_is_far_too_long_only_the_beginning_is_tokenised(
+    is_chat: bool, parameter: str
+) -> None:
+    tokenizer = Counting(chars_per_token=4)
+    with pytest.raises(ContextLengthExceededError, match="resulted in more than 200 tokens") as why:
+        prompt_of(tokenizer, "a" * 1_000_000, is_chat=is_chat)
+    assert why.value.parameter == parameter
+    assert tokenizer.lengths == [1600]
+
+
+def test_a_text_of_long_tokens_may_be_longer() -> None:
+    tokenizer = Counting(chars_per_token=50)
+    assert prompt_of(tokenizer, "a" * 5000, is_chat=False) == [1] * 100
+    assert tokenizer.lengths[-1] == 5000
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions", "tools"])
 def test_a_long_prompt_does_not_hold_up_the_others(kind: str) -> None:
     """While it is tokenised in a thread, the event loop keeps turning."""
     builder = PromptBuilder(
@@ -107,7 +153,11 @@ def test_a_long_prompt_does_not_hold_up_the_others(kind: str) -> None:
         beating = asyncio.create_task(beat())
         await asyncio.sleep(0.01)
         started = time.perf_counter()
-        if kind == "chat":
+        if kind == "tools":
+            tool = {"type": "function", "function": {"name": "f", "description": text}}
+            message = {"role": "user", "content": "a"}
+            await builder.chat(chat(messages=[message], tools=[tool]))
+        elif kind == "chat":
             await builder.chat(chat(messages=[{"role": "user", "content": text}]))
         else:
             await builder.completions(CompletionRequest.parse({"model": "m", "prompt": text}))
