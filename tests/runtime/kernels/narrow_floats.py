@@ -45,7 +45,9 @@ def narrow_floats() -> Iterator[None]:
     """
     builder = interpreter_builder
     through_float32 = ("binary_op", "unary_op", "create_clampf")
-    operations = {name: _through_float32(getattr(builder, name)) for name in through_float32}
+    operations: dict[str, Any] = {
+        name: _through_float32(getattr(builder, name)) for name in through_float32
+    }
     operations |= {
         name: _refused(name, getattr(builder, name)) for name in ("create_fma", "create_dot_scaled")
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-FLOATS = [torch.float32, torch.float16, torch.bfloat16]
+FLOATS = [torch.bfloat16, torch.float16, torch.float32]
 
 # Of one rounding to nearest, relative: half the last of 24, 11 and 8 bits.
 _UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}

@@ -87,26 +87,34 @@ def log_probabilities(model: Any, sequence: Running) -> torch.Tensor:
     return torch.log_softmax(logits.float(), dim=-1)
 
 
-def errors(sequences: list[Running], model: Any, exact: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the log-probabilities that came with the tokens, and of those by `model`, flat."""
-    own, others = [], []
+def errors(sequences: list[Running], exact: Any, model: Any = None) -> torch.Tensor:
+    """Of the log-probabilities that came with the sequences' tokens, or of those by `model` after the same
+    tokens; flat."""
+    found = []
     for sequence in sequences:
-        true, theirs = (log_probabilities(m, sequence) for m in (exact, model))
+        true = log_probabilities(exact, sequence)
+        others = None if model is None else log_probabilities(model, sequence)
         for place, token in enumerate(sequence.tokens):
             ids = token.top_token_ids
-            own.append(torch.tensor(token.top_logprobs) - true[place, ids])
-            others.append(theirs[place, ids] - true[place, ids])
-    return torch.cat(own), torch.cat(others)
+            assert ids is not None
+            reported = torch.tensor(token.top_logprobs) if others is None else others[place, ids]
+            found.append(reported - true[place, ids])
+    return torch.cat(found)
+
+
+def mean_size(errors: torch.Tensor) -> float:
+    return errors.square().mean().sqrt().item()
 
 
 @pytest.mark.parametrize(
     ("family", "changes", "cache_dtype"),
     [("qwen3", {}, BF16), ("qwen3", {}, FP8), (*MIXTRAL, BF16)],
 )
-def test_bfloat16_errs_no_more_than_transformers_in_bfloat16(
+def test_bfloat16_errs_as_little_as_the_format_allows(
     tmp_path: Path, family: str, changes: dict[str, int], cache_dtype: torch.dtype
 ) -> None:
-    """Both against the same rounded weights in float32, after the same tokens."""
+    """Measured by what transformers computes in float32 with the same rounded weights. Transformers in
+    bfloat16 says what is allowed; with a float8 cache, which it has not, the reference kernels do."""
     exact = checkpoint(tmp_path, family, changes)
     with torch.no_grad():
         for parameter in exact.parameters():
@@ -115,18 +123,16 @@ def test_bfloat16_errs_no_more_than_transformers_in_bfloat16(
         tmp_path, dtype=BF16, attn_implementation="eager"
     )
 
-    ours, theirs = run_kernels(tmp_path, BF16, cache_dtype)
+    ours, reference_kernels = run_kernels(tmp_path, BF16, cache_dtype)
 
-    own, yardstick = errors(ours, rounded, exact)
-    ref, yardstick2 = errors(theirs, rounded, exact)
-    rms = lambda x: x.square().mean().sqrt().item()
-    print(
-        rms(own),
-        rms(yardstick),
-        rms(ref),
-        rms(yardstick2),
-        own.abs().max(),
-        yardstick.abs().max(),
-        len(own),
-    )
-    print([s.output for s in ours], [s.output for s in theirs])
+    own = errors(ours, exact)
+    allowed = errors(ours, exact, rounded)
+    if cache_dtype is FP8:
+        allowed = errors(reference_kernels, exact)
+    # Roundings fall one way or the other: two such computations differ by a tenth or two.
+    assert mean_size(own) < 1.5 * mean_size(allowed)
+    for sequence in ours[:2]:
+        chosen = torch.tensor(sequence.output)[:, None]
+        true = log_probabilities(exact, sequence)
+        behind = true.max(dim=1).values - true.gather(1, chosen)[:, 0]
+        assert behind.max() <= 2 * own.abs().max(), "a token that is far from the best"
