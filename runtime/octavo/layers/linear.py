@@ -94,12 +94,6 @@ def make_linear(
     return PlainLinear(weight, bias)
 
 
-def make_head(weight: torch.Tensor, quantization: Quantization | None = None) -> Linear:
-    """The product that scores the vocabulary. It has eight bits at least, as in llama.cpp's mixed formats:
-    errors here are errors of the answer, and its rows may be the token embeddings too."""
-    return make_linear(weight, None, None if quantization is None else Quantization.INT8)
-
-
 def _kernel_linear(
     weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization | None
 ) -> Linear | None:

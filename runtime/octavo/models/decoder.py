@@ -9,8 +9,8 @@ import torch
 from octavo.config import Quantization
 from octavo.kernels.interface import Kernels
 from octavo.layers.attention import AttentionStep
-from octavo.layers.embedding import Embedding, table_embedding, tie
-from octavo.layers.linear import Linear, make_head
+from octavo.layers.embedding import Embedding, make_head, table_embedding, tie
+from octavo.layers.linear import Linear
 from octavo.loading import WeightSource
 from octavo.models.config import DecoderConfig
 from octavo.models.decoder_layer import load_layer, load_norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from octavo.kernels.aligned_rows import aligned_rows, padded_width
 from octavo.kernels.device_kernels import DeviceKernels
 from octavo.kernels.reference.penalties import IN_PROMPT, MAX_COUNT
 from octavo.kernels.reference.sampling import SamplingTensors
@@ -37,7 +38,7 @@ class DeviceSampler:
         self._kernels = kernels
         self._vocab_size = vocab_size
         self._device = device
-        self._counts = torch.zeros((0, vocab_size), dtype=torch.int16, device=device)
+        self._counts = torch.zeros((0, padded_width(vocab_size)), dtype=torch.int16, device=device)
 
     def sample(
         self,
@@ -57,10 +58,12 @@ class DeviceSampler:
         scores, penalties = logits, samples.penalties
         if penalties is not None:
             self._begin_counts(samples.states, penalties, rows.num_count_rows)
-            scores = logits.to(torch.float32, copy=True)
+            scores = aligned_rows(
+                count, self._vocab_size, dtype=torch.float32, device=self._device
+            ).copy_(logits)
             self._kernels.apply_penalties(
                 scores,
-                self._counts,
+                self._counts[:, : self._vocab_size],
                 view.float32(penalties.presence, count),
                 view.float32(penalties.frequency, count),
                 view.float32(penalties.repetition, count),
@@ -94,14 +97,14 @@ class DeviceSampler:
         self, states: list[SamplingState], penalties: PenaltySections, num_rows: int
     ) -> None:
         if self._counts.shape[0] < num_rows:
-            grown = self._counts.new_zeros((2 * num_rows, self._vocab_size))
+            grown = self._counts.new_zeros((2 * num_rows, self._counts.shape[1]))
             grown[: self._counts.shape[0]] = self._counts
             self._counts = grown
         for index, row in penalties.started:
             counts = torch.from_numpy(_initial_counts(states[index], self._vocab_size))
             if self._device.type == "cuda":
                 counts = counts.pin_memory()
-            self._counts[row].copy_(counts, non_blocking=True)
+            self._counts[row, : self._vocab_size].copy_(counts, non_blocking=True)
 
 
 def _initial_counts(state: SamplingState, vocab_size: int) -> np.ndarray:
@@ -130,7 +133,8 @@ def _subset(
     if len(chosen) == tokens.shape[0]:
         return rows, tokens
     index = view.int64(section, len(chosen))
-    return rows.index_select(0, index), tokens.index_select(0, index)
+    subset = aligned_rows(len(chosen), rows.shape[1], dtype=rows.dtype, device=rows.device)
+    return torch.index_select(rows, 0, index, out=subset), tokens.index_select(0, index)
 
 
 def _most_logprobs(samples: Samples, vocab_size: int) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -8,13 +10,13 @@ from octavo.config import Quantization
 from octavo.kernels.cpu.panel_linear import PanelLinear
 from octavo.kernels.cpu.small_linear import SmallLinear
 from octavo.kernels.cpu.weight_panels import PanelFormat
-from octavo.layers.embedding import tie
+from octavo.layers import embedding
+from octavo.layers.embedding import AlignedHead, make_head, tie
 from octavo.layers.linear import (
     Linear,
     PackedLinear,
     PlainLinear,
     load_linear,
-    make_head,
     make_linear,
 )
 from octavo.loading import DummyWeights
@@ -64,6 +66,31 @@ def test_tied_tables_are_held_once_and_their_rows_are_what_the_head_multiplies_w
     assert not torch.equal(embed(ids), table[ids])
     plain, _ = tie(table, None)
     assert torch.equal(plain(ids), table[ids])
+
+
+@pytest.mark.parametrize("vocab", [97, 128, 129])
+def test_rows_of_an_aligned_head_are_apart_and_hold_the_products(vocab: int) -> None:
+    weight = torch.randn(vocab, 24)
+    head = AlignedHead(weight)
+    x = torch.randn(3, 24)
+    logits = head(x)
+    assert logits.shape == (3, vocab)
+    assert logits.stride(0) % 64 == 0
+    assert logits.data_ptr() % 16 == 0
+    torch.testing.assert_close(logits, F.linear(x, weight))
+
+
+def test_a_gpus_head_is_aligned_where_the_vocabulary_is_not_and_shares_the_embeddings_table() -> (
+    None
+):
+    assert isinstance(make_head(torch.empty(32001, 8, device="meta")), AlignedHead)
+    assert isinstance(make_head(torch.empty(32000, 8, device="meta")), PlainLinear)
+    table = torch.randn(33, 8)
+    with mock.patch.object(embedding, "make_head", lambda weight, _: AlignedHead(weight)):
+        embed, head = tie(table, None)
+    assert isinstance(head, AlignedHead)
+    head.table.mul_(2.0)
+    assert torch.equal(embed(torch.tensor([32, 0])), 2.0 * table[[32, 0]])
 
 
 def test_small_weights_take_the_kernel_and_its_misfits_stay_plain() -> None:

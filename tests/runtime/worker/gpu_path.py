@@ -5,17 +5,22 @@ Recording decode steps is replaced by running them: padding and fixed buffers st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
 from octavo.config import EngineConfig
 from octavo.kernels.device_kernels import DeviceKernels
 from octavo.kernels.reference import device as reference
+from octavo.layers import embedding
+from octavo.layers.embedding import AlignedHead
 from octavo.loading import SafetensorsWeights
+from octavo.models import decoder
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
 from octavo.sampling_params import SamplingParams
@@ -42,6 +47,21 @@ def called(work: Callable[[], None]) -> Callable[[], None]:
     return work
 
 
+@contextmanager
+def heads_of_a_gpu() -> Iterator[None]:
+    """Models that are made until it ends score their vocabulary as on a GPU, in rows apart."""
+
+    def head(weight: torch.Tensor, quantization: object) -> AlignedHead:
+        assert quantization is None
+        return AlignedHead(weight)
+
+    with (
+        mock.patch.object(decoder, "make_head", head),
+        mock.patch.object(embedding, "make_head", head),
+    ):
+        yield
+
+
 def make_gpu_executor(
     folder: Path,
     *,
@@ -57,7 +77,7 @@ def make_gpu_executor(
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
     shape = read_model_config(folder)
     limits = RunnerLimits(num_blocks, 16, shape.max_position_embeddings, 512, max_num_seqs)
-    with torch.inference_mode():
+    with torch.inference_mode(), heads_of_a_gpu():
         weights = SafetensorsWeights(folder, dtype=dtype, device=device)
         model = Decoder(shape, weights, kernels)
     runner = GpuRunner(

@@ -12,11 +12,15 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.aligned_rows import readable_width
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.configs_fused import LOGPROB_TILE
 from octavo.kernels.reference.logprobs import TopLogprobs
 
 __all__ = ["TopLogprobs", "top_logprobs"]
+
+# Values of any float dtype that one load takes, at the most.
+_READ_AT_ONCE = 16
 
 
 def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, k: int) -> TopLogprobs:
@@ -36,16 +40,21 @@ def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, k: int) -> TopLo
     if rows:
         _own_logprob[(rows,)](
             logits, logits.stride(0), token_ids, normaliser, own, rank,
-            VOCAB=vocab, COLUMNS=LOGPROB_TILE.columns, **launch_options(LOGPROB_TILE.num_warps, 1),
+            **_constants(vocab, readable_width(logits, _READ_AT_ONCE)),
+            **launch_options(LOGPROB_TILE.num_warps, 1),
         )  # fmt: skip
     best, ids = torch.topk(logits, min(k, vocab), dim=-1)
     return TopLogprobs(own, rank, ids, best.float() - normaliser[:, None])
 
 
+def _constants(vocab: int, readable: int) -> dict[str, int]:
+    return {"VOCAB": vocab, "READABLE": readable, "COLUMNS": LOGPROB_TILE.columns}
+
+
 @triton.jit
 def _own_logprob(
     logits, row_stride, token_ids, normaliser, own, rank,
-    VOCAB: tl.constexpr, COLUMNS: tl.constexpr,
+    VOCAB: tl.constexpr, READABLE: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     source = logits + row * row_stride
@@ -56,7 +65,9 @@ def _own_logprob(
     better = tl.zeros([COLUMNS], tl.int32)
     for start in range(0, VOCAB, COLUMNS):
         token = start + tl.arange(0, COLUMNS)
-        scores = tl.load(source + token, token < VOCAB, other=float("-inf")).to(tl.float32)
+        scores = tl.load(source + token, token < READABLE, other=float("-inf")).to(tl.float32)
+        if READABLE != VOCAB:
+            scores = tl.where(token < VOCAB, scores, float("-inf"))
         higher = tl.maximum(top, scores)
         # A lane that has seen nothing but -inf has no finite maximum to subtract.
         base = tl.where(higher == float("-inf"), 0.0, higher)
@@ -72,12 +83,13 @@ def _own_logprob(
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     outputs = {"normaliser": "*fp32", "own": "*fp32", "rank": "*i64"}
-    yield ShippedConfiguration(
-        name="bf16",
-        kernel=_own_logprob,
-        arguments={"logits": "*bf16", "row_stride": "i32", "token_ids": "*i64", **outputs},
-        constants={"VOCAB": 151936, "COLUMNS": LOGPROB_TILE.columns},
-        num_warps=LOGPROB_TILE.num_warps,
-        num_stages=1,
-        divisible=frozenset({"row_stride"}),
-    )
+    for name, vocab, readable in (("bf16", 151936, 151936), ("odd-bf16", 32001, 32016)):
+        yield ShippedConfiguration(
+            name=name,
+            kernel=_own_logprob,
+            arguments={"logits": "*bf16", "row_stride": "i32", "token_ids": "*i64", **outputs},
+            constants=_constants(vocab, readable),
+            num_warps=LOGPROB_TILE.num_warps,
+            num_stages=1,
+            divisible=frozenset({"row_stride"}),
+        )

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.aligned_rows import readable_width
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.configs_fused import PENALTY_TILE
 
@@ -21,6 +22,8 @@ __all__ = ["apply_penalties", "count_tokens", "set_tokens"]
 
 _MAX_COUNT = tl.constexpr(MAX_COUNT)
 _COUNT_ROWS = 128
+# Counts that one load takes, at the most.
+_READ_AT_ONCE = 16
 
 
 def apply_penalties(
@@ -53,8 +56,13 @@ def apply_penalties(
     _apply_penalties[(batch, triton.cdiv(vocab, PENALTY_TILE.columns))](
         logits, logits.stride(0), token_counts, token_counts.stride(0),
         presence, frequency, repetition, rows,
-        VOCAB=vocab, COLUMNS=PENALTY_TILE.columns, **launch_options(PENALTY_TILE.num_warps, 1),
+        **_constants(vocab, readable_width(token_counts, _READ_AT_ONCE)),
+        **launch_options(PENALTY_TILE.num_warps, 1),
     )  # fmt: skip
+
+
+def _constants(vocab: int, readable: int) -> dict[str, int]:
+    return {"VOCAB": vocab, "READABLE": readable, "COLUMNS": PENALTY_TILE.columns}
 
 
 def count_tokens(token_counts: torch.Tensor, rows: torch.Tensor, token_ids: torch.Tensor) -> None:
@@ -84,6 +92,7 @@ def _apply_penalties(
     repetition,
     rows,
     VOCAB: tl.constexpr,
+    READABLE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     line = tl.program_id(0).to(tl.int64)
@@ -93,8 +102,8 @@ def _apply_penalties(
     factor = tl.load(repetition + line)
     if (row >= 0) & ((fixed != 0.0) | (each != 0.0) | (factor != 1.0)):
         token = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-        counts = tl.load(token_counts + row * counts_stride + token, token < VOCAB, other=0)
-        is_seen = counts != 0
+        counts = tl.load(token_counts + row * counts_stride + token, token < READABLE, other=0)
+        is_seen = (counts != 0) & (token < VOCAB)
         target = logits + line * logits_stride + token
         values = tl.load(target, is_seen, other=0.0)
         values = tl.where(values > 0, tl.div_rn(values, factor + 0.0 * values), values * factor)
@@ -118,15 +127,16 @@ def _count_tokens(token_counts, counts_stride, rows, token_ids, batch, ROWS: tl.
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     floats = dict.fromkeys(("logits", "presence", "frequency", "repetition"), "*fp32")
     counts = {"token_counts": "*i16", "counts_stride": "i32", "rows": "*i32"}
-    yield ShippedConfiguration(
-        name="apply",
-        kernel=_apply_penalties,
-        arguments={**floats, **counts, "logits_stride": "i32"},
-        constants={"VOCAB": 151936, "COLUMNS": PENALTY_TILE.columns},
-        num_warps=PENALTY_TILE.num_warps,
-        num_stages=1,
-        divisible=frozenset({"logits_stride", "counts_stride"}),
-    )
+    for name, vocab, readable in (("apply", 151936, 151936), ("apply-odd", 32001, 32016)):
+        yield ShippedConfiguration(
+            name=name,
+            kernel=_apply_penalties,
+            arguments={**floats, **counts, "logits_stride": "i32"},
+            constants=_constants(vocab, readable),
+            num_warps=PENALTY_TILE.num_warps,
+            num_stages=1,
+            divisible=frozenset({"logits_stride", "counts_stride"}),
+        )
     yield ShippedConfiguration(
         name="count",
         kernel=_count_tokens,

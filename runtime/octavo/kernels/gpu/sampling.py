@@ -19,7 +19,8 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
+from octavo.kernels.aligned_rows import readable_width
+from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs_fused import (
     SAMPLING_LIST_GROUPS,
     SAMPLING_LIST_TILE,
@@ -46,13 +47,16 @@ from octavo.kernels.reference.sampling import (
 __all__ = ["SamplingTensors", "sample"]
 
 _MIN_TEMPERATURE = tl.constexpr(MIN_TEMPERATURE)
-_FINISH_WARPS = 8
+# A program for a row: with eight, a thread holds so many values that some are spilled.
+_FINISH_WARPS = 16
 # Low bits of a float32 that no logit of a dtype sets: they need no search.
 _SHIFTS = {torch.bfloat16: 16, torch.float16: 13}
 
 
 def sample(logits: torch.Tensor, tensors: SamplingTensors) -> torch.Tensor:
     """One token for each row: `[rows, vocab]` of any float dtype to `[rows]` int64.
+
+    An odd vocabulary's rows are read as fast as any where they are apart: see `octavo.kernels.aligned_rows`.
 
     Raises:
         ValueError: The vocabulary has more than 2**19 tokens, or rows are not contiguous.
@@ -77,9 +81,11 @@ def sample(logits: torch.Tensor, tensors: SamplingTensors) -> torch.Tensor:
     filters = (tensors.temperature, tensors.top_k, tensors.top_p, tensors.min_p)
     stream = (tensors.seed, tensors.position)
     has_filters = tensors.has_filters
+    readable = readable_width(logits, GROUP.value)
     _scan[(rows, chunks)](
         logits, logits.stride(0), *filters, *stream, best, best_ids, mass, group_best,
-        **_scan_constants(vocab, has_filters), **launch_options(SAMPLING_SCAN_TILE.num_warps, 1),
+        **_scan_constants(vocab, readable, has_filters),
+        **launch_options(SAMPLING_SCAN_TILE.num_warps, 1),
     )  # fmt: skip
     if has_filters and groups > SAMPLING_LIST_GROUPS:
         _narrow[(rows,)](
@@ -88,13 +94,19 @@ def sample(logits: torch.Tensor, tensors: SamplingTensors) -> torch.Tensor:
         )  # fmt: skip
     _finish[(rows,)](
         logits, logits.stride(0), *filters, *stream, best, best_ids, mass, lists, out,
-        **_finish_constants(vocab, logits.dtype, has_filters), **launch_options(_FINISH_WARPS, 1),
+        **_finish_constants(vocab, readable, logits.dtype, has_filters),
+        **launch_options(_FINISH_WARPS, 1),
     )  # fmt: skip
     return out
 
 
-def _scan_constants(vocab: int, has_filters: bool) -> dict[str, int]:
-    return {"VOCAB": vocab, "HAS_FILTERS": has_filters, "COLUMNS": SAMPLING_SCAN_TILE.columns}
+def _scan_constants(vocab: int, readable: int, has_filters: bool) -> dict[str, int]:
+    return {
+        "VOCAB": vocab,
+        "READABLE": readable,
+        "HAS_FILTERS": has_filters,
+        "COLUMNS": SAMPLING_SCAN_TILE.columns,
+    }
 
 
 def _narrow_constants(vocab: int, dtype: torch.dtype) -> dict[str, int]:
@@ -109,10 +121,13 @@ def _narrow_constants(vocab: int, dtype: torch.dtype) -> dict[str, int]:
     }
 
 
-def _finish_constants(vocab: int, dtype: torch.dtype, has_filters: bool) -> dict[str, int]:
+def _finish_constants(
+    vocab: int, readable: int, dtype: torch.dtype, has_filters: bool
+) -> dict[str, int]:
     chunks = triton.cdiv(vocab, SAMPLING_SCAN_TILE.columns)
     return {
         "VOCAB": vocab,
+        "READABLE": readable,
         "CHUNKS": chunks,
         "PADDED_CHUNKS": triton.next_power_of_2(chunks),
         "CAPACITY": SAMPLING_LIST_GROUPS,
@@ -137,6 +152,7 @@ def _scan(
     mass,
     group_best,
     VOCAB: tl.constexpr,
+    READABLE: tl.constexpr,
     HAS_FILTERS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -146,7 +162,7 @@ def _scan(
     CHUNKS: tl.constexpr = (VOCAB + COLUMNS - 1) // COLUMNS
     first = chunk * (COLUMNS // GROUP)
     group = first + tl.arange(0, COLUMNS // GROUP)
-    scores = load_groups(logits + row * row_stride, group, group < GROUPS, VOCAB)
+    scores = load_groups(logits + row * row_stride, group, group < GROUPS, VOCAB, READABLE)
     heat = tl.load(temperature + row)
     inverse = tl.div_rn(1.0, tl.maximum(heat, _MIN_TEMPERATURE))
     is_filtered = False
@@ -238,6 +254,7 @@ def _finish(
     lists,
     out,
     VOCAB: tl.constexpr,
+    READABLE: tl.constexpr,
     CHUNKS: tl.constexpr,
     PADDED_CHUNKS: tl.constexpr,
     CAPACITY: tl.constexpr,
@@ -260,7 +277,7 @@ def _finish(
         token = _draw_filtered(
             logits + row * row_stride, lists + row * (2 + CAPACITY), top, total, inverse,
             tl.load(top_k + row), tl.load(top_p + row), tl.load(min_p + row),
-            tl.load(seed + row), tl.load(position + row), VOCAB, CAPACITY, TILE, SHIFT,
+            tl.load(seed + row), tl.load(position + row), VOCAB, READABLE, CAPACITY, TILE, SHIFT,
         )  # fmt: skip
     else:
         _, winner = tl.max(tops, axis=0, return_indices=True, return_indices_tie_break_left=True)
@@ -278,7 +295,8 @@ def _is_filtered(heat, top_k, top_p, min_p, VOCAB: tl.constexpr):
 @triton.jit
 def _draw_filtered(
     row, list_row, top, total, inverse, k, p, min_p, seed, position,
-    VOCAB: tl.constexpr, CAPACITY: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
+    VOCAB: tl.constexpr, READABLE: tl.constexpr,
+    CAPACITY: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """A token id, drawn among those that the filters keep."""
     ALL: tl.constexpr = (VOCAB + GROUP - 1) // GROUP
@@ -296,7 +314,7 @@ def _draw_filtered(
             # mass, or include all that min-p may keep.
             bound = tl.load(list_row + 1).to(tl.int64)
             held, number = above(
-                row, listed, found > 0, found, bound - 1, top, inverse, VOCAB, TILE, SHIFT
+                row, listed, found > 0, found, bound - 1, top, inverse, VOCAB, READABLE, TILE, SHIFT
             )
             beyond = tl.exp((largest_below(bound, SHIFT) - top) * inverse)
             holds_rest = (has_p & (held.to(tl.float64) >= limit)) | (beyond < min_p)
@@ -310,29 +328,30 @@ def _draw_filtered(
         if tl.where(by_mass == 1, has_p, has_k):
             if has_k & (by_mass == 1):
                 held, _ = above(
-                    row, listed, is_narrow, size, threshold - 1, top, inverse, VOCAB, TILE, SHIFT
-                )
+                    row, listed, is_narrow, size, threshold - 1, top, inverse,
+                    VOCAB, READABLE, TILE, SHIFT,
+                )  # fmt: skip
                 limit = p.to(tl.float64) * held.to(tl.float64)
             threshold = threshold_key(
                 row, listed, is_narrow, size, threshold - 1, high,
                 tl.where(by_mass == 1, limit, k.to(tl.float64)), top, inverse, by_mass == 1,
-                VOCAB, TILE, SHIFT,
+                VOCAB, READABLE, TILE, SHIFT,
             )  # fmt: skip
     return _draw_above(
         row, listed, is_narrow, size, threshold, high, top, inverse, min_p, seed, position,
-        VOCAB, TILE, SHIFT,
+        VOCAB, READABLE, TILE, SHIFT,
     )  # fmt: skip
 
 
 @triton.jit
 def _draw_above(
     row, listed, is_narrow, size, threshold, high, top, inverse, min_p, seed, position,
-    VOCAB: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
+    VOCAB: tl.constexpr, READABLE: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     best = tl.full([], float("-inf"), tl.float32)
     token = tl.full([], 0, tl.int32)
     for start in range(0, size, TILE):
-        group, scores = load_listed(row, listed, is_narrow, size, start, VOCAB, TILE)
+        group, scores = load_listed(row, listed, is_narrow, size, start, VOCAB, READABLE, TILE)
         keys = order_key(scores, SHIFT)
         is_likely = (tl.exp((scores - top) * inverse) >= min_p) | (keys == high.to(tl.int32))
         kept = is_likely & (keys >= threshold.to(tl.int32))
@@ -366,25 +385,40 @@ _ARGUMENTS = {
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    vocab = 151936
-    scan = (_scan, _scan_constants(vocab, True), SAMPLING_SCAN_TILE.num_warps)
-    narrow = (_narrow, _narrow_constants(vocab, torch.bfloat16), _FINISH_WARPS)
-    forms = {("scan", "bf16"): scan, ("narrow", "bf16"): narrow}
-    for dtype, name in ((torch.bfloat16, "bf16"), (torch.float32, "fp32")):
-        forms["finish", name] = (_finish, _finish_constants(vocab, dtype, True), _FINISH_WARPS)
-    # Steps of greedy and unfiltered rows alone, and the logits of a float16 model.
-    unfiltered = _scan_constants(vocab, False)
-    forms["scan-unfiltered", "fp16"] = (_scan, unfiltered, SAMPLING_SCAN_TILE.num_warps)
-    constants = _finish_constants(vocab, torch.float16, False)
-    forms["finish-unfiltered", "fp16"] = (_finish, constants, _FINISH_WARPS)
-    for (step, name), (kernel, constants, num_warps) in forms.items():
-        yield ShippedConfiguration(
-            name=f"{step}-{name}",
-            kernel=kernel,
-            arguments={**_ARGUMENTS, "logits": f"*{name}"},
-            constants=constants,
-            num_warps=num_warps,
-            num_stages=1,
-            divisible=frozenset({"row_stride"}),
-            capabilities=(90,) if step.endswith("unfiltered") else (80, 90),
-        )
+    bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
+    common, odd = 151936, 32001
+    as_heads_leave_them = -(-odd // GROUP.value) * GROUP.value
+    both, hopper = (80, 90), (90,)
+    for name, dtype, vocab, readable, has_filters, capabilities in (
+        ("bf16", bf16, common, common, True, both),
+        ("fp32", fp32, common, common, True, both),
+        ("odd-bf16", bf16, odd, as_heads_leave_them, True, both),
+        ("odd-fp32", fp32, odd, as_heads_leave_them, True, both),
+        ("odd-dense-bf16", bf16, odd, odd, True, both),
+        ("odd-dense-fp32", fp32, odd, odd, True, both),
+        # Steps of greedy and unfiltered rows alone, and the logits of a float16 model.
+        ("unfiltered-fp16", fp16, common, common, False, hopper),
+    ):
+        finish = _finish_constants(vocab, readable, dtype, has_filters)
+        forms = [
+            (
+                "scan",
+                _scan,
+                _scan_constants(vocab, readable, has_filters),
+                SAMPLING_SCAN_TILE.num_warps,
+            ),
+            ("finish", _finish, finish, _FINISH_WARPS),
+        ]
+        if has_filters and readable == common:
+            forms.append(("narrow", _narrow, _narrow_constants(vocab, dtype), _FINISH_WARPS))
+        for step, kernel, constants, num_warps in forms:
+            yield ShippedConfiguration(
+                name=f"{step}-{name}",
+                kernel=kernel,
+                arguments={**_ARGUMENTS, "logits": pointer_to(dtype)},
+                constants=constants,
+                num_warps=num_warps,
+                num_stages=1,
+                divisible=frozenset() if readable == odd else frozenset({"row_stride"}),
+                capabilities=capabilities,
+            )

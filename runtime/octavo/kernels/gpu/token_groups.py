@@ -1,7 +1,8 @@
 """Device functions over a row of logits as groups of 32 tokens: loading, ranking, measuring, perturbing.
 
 A list of groups stands for a row, or for the part of it that matters: `size` ids at `listed` when it
-`is_narrow`, else all `size` groups in order. The vocabulary's last group is filled up with -inf.
+`is_narrow`, else all `size` groups in order. The vocabulary's last group is filled up with -inf; where
+memory goes on to its end (READABLE is a multiple of 32), it is read whole, as wide as all others.
 """
 
 from __future__ import annotations
@@ -16,22 +17,31 @@ MASS_UNIT = tl.constexpr(2.0**MASS_BITS)
 
 
 @triton.jit
-def load_groups(row, group, inside, VOCAB: tl.constexpr):
+def load_groups(row, group, inside, VOCAB: tl.constexpr, READABLE: tl.constexpr):
     """Logits of groups `[GROUPS]` as float32 `[GROUPS, 32]`; -inf outside, and for NaN."""
     token = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
-    inside = inside[:, None] & (token < VOCAB)
+    inside = inside[:, None]
+    if READABLE % GROUP.value != 0:
+        # A mask that changes within a group makes a load of each value.
+        inside &= token < VOCAB
     scores = tl.load(row + token, inside, other=float("-inf")).to(tl.float32)
-    return tl.where(scores == scores, scores, float("-inf"))
+    is_logit = scores == scores
+    if READABLE != VOCAB:
+        is_logit &= token < VOCAB
+    return tl.where(is_logit, scores, float("-inf"))
 
 
 @triton.jit
-def load_listed(row, listed, is_narrow, size, start, VOCAB: tl.constexpr, TILE: tl.constexpr):
+def load_listed(
+    row, listed, is_narrow, size, start,
+    VOCAB: tl.constexpr, READABLE: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
     """Groups `start` to `start + TILE` of a list: ids `[TILE]` and logits `[TILE, 32]`."""
     group = start + tl.arange(0, TILE)
     inside = group < size
     if is_narrow:
         group = tl.load(listed + group, inside, other=0)
-    return group, load_groups(row, group, inside, VOCAB)
+    return group, load_groups(row, group, inside, VOCAB, READABLE)
 
 
 @triton.jit
@@ -51,13 +61,13 @@ def largest_below(key, SHIFT: tl.constexpr):
 @triton.jit
 def above(
     row, listed, is_narrow, size, pivot, top, inverse,
-    VOCAB: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
+    VOCAB: tl.constexpr, READABLE: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """Mass (int64, in units) and number (int32) of the listed tokens whose key is above `pivot`."""
     held = tl.zeros([TILE, GROUP], tl.int64)
     number = tl.zeros([TILE, GROUP], tl.int32)
     for start in range(0, size, TILE):
-        _, scores = load_listed(row, listed, is_narrow, size, start, VOCAB, TILE)
+        _, scores = load_listed(row, listed, is_narrow, size, start, VOCAB, READABLE, TILE)
         is_above = order_key(scores, SHIFT) > pivot.to(tl.int32)
         weights = tl.where(is_above, tl.exp((scores - top) * inverse) * MASS_UNIT, 0.0)
         held += weights.to(tl.int64)
@@ -68,7 +78,7 @@ def above(
 @triton.jit
 def threshold_key(
     row, listed, is_narrow, size, low, high, limit, top, inverse, by_mass,
-    VOCAB: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
+    VOCAB: tl.constexpr, READABLE: tl.constexpr, TILE: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """Least key that is kept: above it lies less than `limit` (float64), in mass or in number.
 
@@ -79,7 +89,9 @@ def threshold_key(
     # The best token between the two is always kept, so that one alone needs no further search.
     while (high - low > 1) & (number_low - number_high > 1):
         middle = low + (high - low) // 2
-        held, number = above(row, listed, is_narrow, size, middle, top, inverse, VOCAB, TILE, SHIFT)
+        held, number = above(
+            row, listed, is_narrow, size, middle, top, inverse, VOCAB, READABLE, TILE, SHIFT
+        )
         measure = tl.where(by_mass, held.to(tl.float64), number.to(tl.float64))
         is_kept = measure < limit
         high = tl.where(is_kept, middle, high)
