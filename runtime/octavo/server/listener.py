@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo.server.api_errors import ApiError
 from octavo.server.asgi import AsgiApp
@@ -21,6 +22,8 @@ _KEEP_ALIVE_SECONDS = 75
 # A Service balances connections, not requests: a client that kept one for ever would never find the
 # replicas that came after it. From about this age on an answer says that it is the connection's last.
 _CONNECTION_SECONDS = 60.0
+# A client that vanished in the middle of its request, or never sends one, keeps its connection no longer.
+_REQUEST_SECONDS = 75.0
 _MAX_HEADER_BYTES = 256 * 1024
 _BACKLOG = 2048
 
@@ -80,18 +83,31 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Answers bytes that are no HTTP with the error object; bounds the size of headers and the age of
-    connections."""
+    """Answers bytes that are no HTTP with the error object; bounds the size of headers, the age of
+    connections and the time for which a request may stay incomplete without another byte."""
 
     _header_bytes = 0
     _in_body = False
+    _is_incomplete = True
     _last_answer_at = 0.0
+    _give_up: asyncio.TimerHandle | None = None
+    _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # Spread, so that clients which connected together do not come back together.
         age = _CONNECTION_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
         self._last_answer_at = self.loop.time() + age
+        self._watch_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_incomplete = False
+        self._watch_request()
+        super().connection_lost(exc)
+        # Of pipelined requests the base class tells the last one alone, which nobody answers yet.
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if not self._in_body:
@@ -102,6 +118,11 @@ class _Protocol(HttpToolsProtocol):
                 self.send_400_response("The request's headers are too long.")
                 return
         super().data_received(data)
+        self._watch_request()
+
+    def on_message_begin(self) -> None:
+        self._is_incomplete = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_body = True
@@ -110,9 +131,21 @@ class _Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self._in_body = self._is_incomplete = False
         self._header_bytes = 0
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _watch_request(self) -> None:
+        """Anew after every byte."""
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
+        if self._is_incomplete:
+            self._give_up = self.loop.call_later(_REQUEST_SECONDS, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         body = ApiError(400, msg, code="invalid_http").body()

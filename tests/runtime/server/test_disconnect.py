@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+
 import httpx
 import pytest
 
@@ -54,3 +57,18 @@ def test_all_completions_of_an_abandoned_request_end(
         next(lines)
         eventually(lambda: server.metrics()["octavo_requests_running"] == 6)
     eventually(lambda: used_blocks(server) == 0)
+
+
+def test_a_client_that_sent_two_requests_at_once_and_left_is_noticed(server: ServerProcess) -> None:
+    before = server.metrics()["octavo_generation_tokens_total"]
+    body = json.dumps({**LONG, "stream": True}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall((head + body) * 2)
+        raw.recv(1000)
+        eventually(lambda: used_blocks(server) > 0)
+    assert_freed_early(server, before)
+    # It was told, and did not find out by an answer that could not be sent.
+    internal_error = 'octavo_requests_rejected_total{reason="internal_error"}'
+    assert internal_error not in server.metrics()

@@ -45,3 +45,61 @@ def test_an_old_connection_ends_with_its_next_answer(monkeypatch: pytest.MonkeyP
     assert old.status_code == 200
     assert old.headers["connection"] == "close"
     assert new.text != old.text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n{",
+        b"GET / HTTP/1.1\r\n\r\nGET",
+    ],
+    ids=["nothing", "headers", "body", "second request"],
+)
+def test_a_request_that_does_not_go_on_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(listener, "_REQUEST_SECONDS", 0.3)
+
+    async def reads_body(scope: Scope, receive: Receive, send: Send) -> None:
+        while (message := await receive()).get("more_body"):
+            pass
+        if message["type"] == "http.request":
+            await respond(send, 200, b"ok")
+
+    async def seconds_until_closed() -> float:
+        server = Listener(reads_body, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        started = asyncio.get_running_loop().time()
+        if sent:
+            await asyncio.sleep(0.15)
+            writer.write(sent)
+        async with asyncio.timeout(10):
+            await reader.read()
+        took = asyncio.get_running_loop().time() - started
+        writer.close()
+        await server.stop()
+        return took
+
+    took = asyncio.run(seconds_until_closed())
+    assert took >= (0.45 if sent else 0.3)  # counted from the last byte
+
+
+def test_a_long_answer_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "_REQUEST_SECONDS", 0.1)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.4)
+        await respond(send, 200, b"done")
+
+    async def run() -> str:
+        server = Listener(slow, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            text = (await client.post("/", content=b"a body")).text
+        await server.stop()
+        return text
+
+    assert asyncio.run(run()) == "done"
