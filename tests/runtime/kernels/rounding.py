@@ -17,6 +17,11 @@ def tolerance(dtype: torch.dtype, roundings: int) -> float:
     return float((1 + _UNIT_ROUNDOFF[dtype]) ** roundings - 1 + _COMPUTED)
 
 
+def in_range(size: float, dtype: torch.dtype) -> float:
+    """`size`, or what squares of float16 hold of it: bfloat16 reaches as far as float32."""
+    return min(size, 64) if dtype is torch.float16 else size
+
+
 def assert_rounded(got: torch.Tensor, exact: torch.Tensor, roundings: int = 1) -> None:
     """`got` is `exact`, computed in float32 and rounded to its dtype so many times."""
     torch.testing.assert_close(

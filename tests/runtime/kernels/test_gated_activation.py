@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from octavo.kernels import reference
 
 from .poison import poisoned_memory
-from .rounding import FLOATS, assert_rounded
+from .rounding import FLOATS, assert_rounded, in_range
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import gated_activation as gpu
@@ -18,14 +18,16 @@ from octavo.kernels.gpu import gated_activation as gpu
 @given(
     st.sampled_from(["silu_and_mul", "gelu_and_mul"]),
     st.sampled_from(FLOATS),
+    st.sampled_from([6, 1e15]),
     st.integers(0, 7),
     st.integers(1, 300) | st.sampled_from([1024, 1500]),
 )
 def test_every_column_is_gated(
-    device: torch.device, name: str, dtype: torch.dtype, rows: int, width: int
+    device: torch.device, name: str, dtype: torch.dtype, size: float, rows: int, width: int
 ) -> None:
     generator = torch.Generator().manual_seed(rows * 31 + width)
-    gate_up = (torch.randn(rows, 2 * width, generator=generator) * 6).to(dtype).to(device)
+    gate_up = torch.randn(rows, 2 * width, generator=generator) * in_range(size, dtype)
+    gate_up = gate_up.to(dtype).to(device)
 
     with poisoned_memory():
         got = getattr(gpu, name)(gate_up)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from octavo.kernels import reference
 
 from .poison import poisoned_memory
-from .rounding import FLOATS, assert_rounded
+from .rounding import FLOATS, assert_rounded, in_range
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import rms_norm as gpu
@@ -17,14 +17,15 @@ from octavo.kernels.gpu import rms_norm as gpu
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(FLOATS),
+    st.sampled_from([4, 1e15]),
     st.integers(0, 19),
     st.integers(1, 700) | st.sampled_from([1024, 4097, 16384]),
 )
 def test_rows_of_any_width_are_normalised(
-    device: torch.device, dtype: torch.dtype, rows: int, width: int
+    device: torch.device, dtype: torch.dtype, size: float, rows: int, width: int
 ) -> None:
     generator = torch.Generator().manual_seed(rows * 31 + width)
-    wide = torch.randn(rows, width + 3, generator=generator) * 4
+    wide = torch.randn(rows, width + 3, generator=generator) * in_range(size, dtype)
     x = wide.to(dtype).to(device)[:, :width]
     weight = torch.randn(width, generator=generator).to(dtype).to(device)
 
