@@ -78,7 +78,7 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
         model.check(name)
         return _json(model.card(name))
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> Response:
         return Response(status_code=200)
 
@@ -153,11 +153,21 @@ def _from_http_exception(request: Request, error: HTTPException) -> ApiError:
     where = f"{request.method} {request.url.path[:200]}"
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return ApiError(404, f"Unknown request URL: {where}.", code="unknown_url")
+        hint = _elsewhere(request.url.path)
+        return ApiError(404, f"Unknown request URL: {where}.{hint}", code="unknown_url")
     if error.status_code == 405:
         message = f"Not allowed to {request.method} on {request.url.path[:200]}."
         return ApiError(405, message, code="method_not_supported", headers=headers)
     return ApiError(error.status_code, str(error.detail), headers=headers)
+
+
+def _elsewhere(path: str) -> str:
+    """Where to find what clients of other servers look for there."""
+    if path in ("/metrics", "/livez", "/readyz", "/startupz"):
+        return " Metrics and probes are on the ops port (--ops-port)."
+    if path in ("/chat/completions", "/completions", "/models"):
+        return f" Use /v1{path}: a client's base URL ends with /v1."
+    return ""
 
 
 def _json(document: object) -> Response:

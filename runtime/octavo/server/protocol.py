@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from octavo.generation_config import SamplingDefaults
-from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams, check_number
 from octavo.server.api_errors import (
     ApiError,
     from_validation_errors,
@@ -72,6 +72,8 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
 
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+# No field takes more; sums of longer numbers may be too long to be shown in an error.
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class StreamOptions(BaseModel):
@@ -89,16 +91,16 @@ class GenerationRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     model: str
-    n: int | None = None
-    max_tokens: int | None = None
+    n: Whole | None = None
+    max_tokens: Whole | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Whole | None = None
     min_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    seed: int | None = None
+    seed: Whole | None = None
     stop: str | list[str] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     ignore_eos: bool | None = None
@@ -230,9 +232,9 @@ class ChatCompletionRequest(GenerationRequest):
     """`POST /v1/chat/completions`."""
 
     messages: list[ChatMessage]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Whole | None = None
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -240,10 +242,12 @@ class ChatCompletionRequest(GenerationRequest):
 
     @property
     def requested_max_tokens(self) -> int | None:
-        """None: as many as the context holds."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens
-        return self.max_tokens
+        """None: as many as the context holds. Raises `InvalidParameterError`."""
+        if self.max_completion_tokens is None:
+            return self.max_tokens
+        # Under the name that the client wrote; `SamplingParams` knows the other one.
+        check_number("max_completion_tokens", self.max_completion_tokens, 1, 2**31 - 1)
+        return self.max_completion_tokens
 
     @property
     def requested_logprobs(self) -> int | None:
@@ -267,5 +271,5 @@ class CompletionRequest(GenerationRequest):
     """`POST /v1/completions`. `prompt` is checked by hand: it may hold 100,000 token ids."""
 
     prompt: Any
-    logprobs: int | None = None
+    logprobs: Whole | None = None
     echo: bool | None = None

@@ -167,7 +167,6 @@ def test_a_compressed_body_is_415(http: httpx.Client) -> None:
         ("POST", "/v1/embeddings", 404, "unknown_url"),
         ("GET", "/v1/models/other", 404, "model_not_found"),
         ("GET", "/v1/models/../../etc/passwd", 404, "unknown_url"),
-        ("GET", "/metrics", 404, "unknown_url"),
     ],
 )
 def test_wrong_method_or_path(
@@ -176,6 +175,36 @@ def test_wrong_method_or_path(
     response = http.request(method, path)
     assert response.status_code == status
     assert error_of(response)["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/metrics", "on the ops port (--ops-port)"),
+        ("/chat/completions", "Use /v1/chat/completions"),
+    ],
+)
+def test_what_others_serve_elsewhere_is_shown(http: httpx.Client, path: str, hint: str) -> None:
+    response = http.get(path)
+    assert response.status_code == 404
+    error = error_of(response)
+    assert error["code"] == "unknown_url"
+    assert hint in error["message"]
+
+
+def test_health_answers_to_balancers_that_ask_for_the_head_alone(http: httpx.Client) -> None:
+    assert http.head("/health").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["n", "max_tokens", "seed", "top_k", "max_completion_tokens"])
+def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -> None:
+    body = '{"model": "demo", "messages": [{"role": "user", "content": "a"}], "%s": %s}'
+    for sign in ("", "-"):
+        response = http.post("/v1/chat/completions", content=body % (name, sign + "9" * 4300))
+        assert response.status_code == 400
+        error = error_of(response)
+        assert error["param"] in (name, None)  # or it is no JSON that is read
+        assert len(error["message"]) < 300
 
 
 @pytest.mark.parametrize(
@@ -192,6 +221,7 @@ def test_wrong_method_or_path(
         ({"n": 0}, "n", "n is 0"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens is 0"),
         ({"max_tokens": 1.5}, "max_tokens", "max_tokens is 1.5"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens", "max_completion_tokens is 0"),
         ({"stop": ["a"] * 17}, "stop", "17 strings"),
         ({"stop": ""}, "stop", "none empty"),
         ({"stop_token_ids": [2**70]}, "stop_token_ids.0", "less than"),
