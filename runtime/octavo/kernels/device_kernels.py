@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.interface import ExpertKernels, Kernels
+from octavo.kernels.interface import ExpertKernels, FewRowKernels, Kernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from octavo.kernels.reference.sampling import SamplingTensors
 
 
-class DeviceKernels(Kernels, ExpertKernels, Protocol):
+class DeviceKernels(Kernels, ExpertKernels, FewRowKernels, Protocol):
     """Attention over the paged cache, a mixture of experts, a step's inputs, and sampling."""
 
     def step_inputs(

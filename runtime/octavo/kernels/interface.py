@@ -75,3 +75,43 @@ class ExpertKernels(Protocol):
     ) -> torch.Tensor:
         """Sum over each token's choices by their shares: `[tokens, hidden]`, zero in padding rows."""
         ...
+
+
+@runtime_checkable
+class FewRowKernels(Protocol):
+    """Products of a few rows with what comes before and after them in the same launch.
+
+    With so few rows a product only reads its weight, and launches are a good part of a step's time.
+    Weights are plain, `[outputs, width]`; everything is contiguous. `kernels.reference` says what the
+    arguments are.
+    """
+
+    max_fused_rows: int
+    """Rows that they take at the most."""
+
+    def norm_linear(
+        self,
+        x: torch.Tensor,
+        norm_weight: torch.Tensor,
+        eps: float,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`rms_norm(x) @ weight.T + bias`: `[rows, width] -> [rows, outputs]`."""
+        ...
+
+    def norm_gate_up(
+        self,
+        x: torch.Tensor,
+        norm_weight: torch.Tensor,
+        eps: float,
+        weight: torch.Tensor,
+        *,
+        is_gelu: bool = False,
+    ) -> torch.Tensor:
+        """`activation(gate) * up` of `rms_norm(x) @ weight.T`: `[rows, hidden] -> [rows, width]`."""
+        ...
+
+    def linear_add(self, x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> None:
+        """`residual += x @ weight.T`, in place."""
+        ...

@@ -58,13 +58,17 @@ class Attention:
         output: From `[tokens, num_heads * head_dim]` back to the hidden width.
     """
 
-    __slots__ = ("_output", "_qkv", "_spec")
+    __slots__ = ("output", "qkv", "spec")
 
     def __init__(self, qkv: Linear, output: Linear, spec: AttentionSpec) -> None:
-        self._qkv = qkv
-        self._output = output
-        self._spec = spec
+        self.qkv = qkv
+        self.output = output
+        self.spec = spec
 
     def __call__(self, x: torch.Tensor, cache: torch.Tensor, step: AttentionStep) -> torch.Tensor:
-        heads = self._qkv(x).view(x.shape[0], -1, self._spec.head_dim)
-        return self._output(step.attend(heads, cache, self._spec))
+        return self.output(self.attend(self.qkv(x), cache, step))
+
+    def attend(self, heads: torch.Tensor, cache: torch.Tensor, step: AttentionStep) -> torch.Tensor:
+        """What lies between the products: `[tokens, queries, keys and values]`, side by side, to
+        `[tokens, num_heads * head_dim]`."""
+        return step.attend(heads.view(heads.shape[0], -1, self.spec.head_dim), cache, self.spec)

@@ -148,6 +148,7 @@ def load_linear(
     out_features: Sequence[int],
     bias: bool,
     quantization: Quantization | None = None,
+    is_plain: bool = False,
 ) -> Linear:
     """One product that computes several projections of the same input side by side.
 
@@ -156,6 +157,7 @@ def load_linear(
         out_features: Width of each of them.
         bias: Whether they have biases.
         quantization: As in `make_linear`.
+        is_plain: Always a `PlainLinear`, for kernels that read its weight themselves.
     """
     weights = [
         source.take(f"{name}.weight", (width, in_features))
@@ -166,5 +168,6 @@ def load_linear(
         for name, width in zip(names, out_features, strict=True)
         if bias
     ]
-    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-    return make_linear(weight.contiguous(), torch.cat(biases) if biases else None, quantization)
+    weight = (weights[0] if len(weights) == 1 else torch.cat(weights)).contiguous()
+    summand = torch.cat(biases) if biases else None
+    return PlainLinear(weight, summand) if is_plain else make_linear(weight, summand, quantization)

@@ -18,16 +18,16 @@ class GatedMLP:
         gate: `[tokens, 2 * width] -> [tokens, width]`, such as `Kernels.silu_and_mul`.
     """
 
-    __slots__ = ("_down", "_gate", "_gate_up")
+    __slots__ = ("_gate", "down", "gate_up")
 
     def __init__(
         self, gate_up: Linear, down: Linear, gate: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
-        self._gate_up = gate_up
-        self._down = down
+        self.gate_up = gate_up
+        self.down = down
         self._gate = gate
 
     def __call__(self, x: torch.Tensor, num_live: torch.Tensor | None = None) -> torch.Tensor:
         """Of `[tokens, hidden]`; padding rows cost nothing here and are computed like any other."""
         del num_live
-        return self._down(self._gate(self._gate_up(x)))
+        return self.down(self._gate(self.gate_up(x)))

@@ -13,11 +13,11 @@ from octavo.loading import WeightSource
 class RMSNorm:
     """`x / sqrt(mean(x²) + eps) * weight` over the last axis."""
 
-    __slots__ = ("_eps", "_kernels", "weight")
+    __slots__ = ("_kernels", "eps", "weight")
 
     def __init__(self, weight: torch.Tensor, eps: float, kernels: Kernels) -> None:
         self.weight = weight
-        self._eps = eps
+        self.eps = eps
         self._kernels = kernels
 
     @classmethod
@@ -27,11 +27,11 @@ class RMSNorm:
         return cls(source.take(f"{name}.weight", (width,)), eps, kernels)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._kernels.rms_norm(x, self.weight, self._eps)
+        return self._kernels.rms_norm(x, self.weight, self.eps)
 
     def add(self, residual: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """Adds `delta` to `residual` in place and returns the norm of the sum."""
-        return self._kernels.add_rms_norm(residual, delta, self.weight, self._eps)
+        return self._kernels.add_rms_norm(residual, delta, self.weight, self.eps)
 
 
 @dataclass(frozen=True, slots=True)

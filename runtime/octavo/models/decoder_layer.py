@@ -8,7 +8,7 @@ import torch
 
 from octavo.config import Quantization
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.interface import ExpertKernels, Kernels
+from octavo.kernels.interface import ExpertKernels, FewRowKernels, Kernels
 from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
 from octavo.layers.linear import load_linear
 from octavo.layers.mlp import GatedMLP
@@ -16,6 +16,7 @@ from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, RMSNorm
 from octavo.loading import WeightSource
 from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
+from octavo.models.fused_layer import FusedLayer
 
 # Of `[tokens, hidden]`, and of `AttentionStep.num_live`.
 FeedForward = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -24,15 +25,15 @@ FeedForward = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 class DecoderLayer:
     """Attention and feed-forward, each on a normalised copy of the residual stream."""
 
-    __slots__ = ("_attention", "_attention_norm", "_mlp", "_mlp_norm")
+    __slots__ = ("attention", "attention_norm", "mlp", "mlp_norm")
 
     def __init__(
         self, attention_norm: RMSNorm, attention: Attention, mlp_norm: RMSNorm, mlp: FeedForward
     ) -> None:
-        self._attention_norm = attention_norm
-        self._attention = attention
-        self._mlp_norm = mlp_norm
-        self._mlp = mlp
+        self.attention_norm = attention_norm
+        self.attention = attention
+        self.mlp_norm = mlp_norm
+        self.mlp = mlp
 
     def __call__(
         self,
@@ -50,10 +51,10 @@ class DecoderLayer:
         Returns `[tokens, hidden]`: what is left to be added, so that each sum is one pass with the norm
         that follows it.
         """
-        norm = self._attention_norm
+        norm = self.attention_norm
         hidden = norm(residual) if delta is None else norm.add(residual, delta)
-        attended = self._attention(hidden, cache, step)
-        return self._mlp(self._mlp_norm.add(residual, attended), step.num_live)
+        attended = self.attention(hidden, cache, step)
+        return self.mlp(self.mlp_norm.add(residual, attended), step.num_live)
 
 
 class SandwichLayer:
@@ -94,14 +95,14 @@ def load_layer(
     index: int,
     kernels: Kernels,
     quantization: Quantization | None = None,
-) -> DecoderLayer | SandwichLayer:
+) -> DecoderLayer | FusedLayer | SandwichLayer:
     """Layer `index`, counted from 0; `quantization` as in `Decoder`."""
     prefix = f"model.layers.{index}"
 
     def norm(name: str) -> RMSNorm:
         return load_norm(config, source, f"{prefix}.{name}", kernels)
 
-    attention = _load_attention(config, source, index, quantization)
+    attention = _load_attention(config, source, index, kernels, quantization)
     if config.experts is None:
         names = [f"{prefix}.mlp.{name}_proj" for name in ("gate", "up", "down")]
         mlp: FeedForward = _load_mlp(config, source, names, kernels, quantization)
@@ -115,7 +116,11 @@ def load_layer(
             (norm("pre_feedforward_layernorm"), norm("post_feedforward_layernorm")),
             mlp,
         )
-    return DecoderLayer(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)
+    layer = DecoderLayer(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)
+    if not isinstance(kernels, FewRowKernels):
+        return layer
+    is_gelu = config.activation is Activation.GELU_TANH
+    return FusedLayer.of(layer, kernels, is_gelu=is_gelu) or layer
 
 
 def load_norm(config: DecoderConfig, source: WeightSource, name: str, kernels: Kernels) -> RMSNorm:
@@ -127,7 +132,11 @@ def load_norm(config: DecoderConfig, source: WeightSource, name: str, kernels: K
 
 
 def _load_attention(
-    config: DecoderConfig, source: WeightSource, index: int, quantization: Quantization | None
+    config: DecoderConfig,
+    source: WeightSource,
+    index: int,
+    kernels: Kernels,
+    quantization: Quantization | None,
 ) -> Attention:
     prefix = f"model.layers.{index}.self_attn"
     query_width = config.num_heads * config.head_dim
@@ -139,6 +148,7 @@ def _load_attention(
         out_features=[query_width, kv_width, kv_width],
         bias=config.qkv_bias,
         quantization=quantization,
+        is_plain=isinstance(kernels, FewRowKernels),
     )
     output = load_linear(
         source,
@@ -147,6 +157,7 @@ def _load_attention(
         out_features=[config.hidden_size],
         bias=config.output_bias,
         quantization=quantization,
+        is_plain=isinstance(kernels, FewRowKernels),
     )
     head_norm = None
     if config.has_head_norm:
@@ -187,6 +198,7 @@ def _load_mlp(
         out_features=[width, width],
         bias=config.mlp_bias,
         quantization=quantization,
+        is_plain=isinstance(kernels, FewRowKernels),
     )
     down = load_linear(
         source,
@@ -195,6 +207,7 @@ def _load_mlp(
         out_features=[config.hidden_size],
         bias=config.mlp_bias,
         quantization=quantization,
+        is_plain=isinstance(kernels, FewRowKernels),
     )
     return GatedMLP(gate_up, down, _gate(config, kernels))
 

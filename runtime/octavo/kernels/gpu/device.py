@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from octavo.kernels.gpu.configs_rows import MAX_ROWS
 from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
 from octavo.kernels.gpu.experts_combine import combine_experts
 from octavo.kernels.gpu.experts_down import experts_down
 from octavo.kernels.gpu.experts_gate_up import experts_gate_up
 from octavo.kernels.gpu.experts_route import route_to_experts
 from octavo.kernels.gpu.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.gpu.linear_add import linear_add
 from octavo.kernels.gpu.logprobs import top_logprobs
+from octavo.kernels.gpu.norm_gate_up import norm_gate_up
+from octavo.kernels.gpu.norm_linear import norm_linear
 from octavo.kernels.gpu.paged_decode import paged_decode
 from octavo.kernels.gpu.paged_prefill import paged_prefill
 from octavo.kernels.gpu.penalties import apply_penalties, count_tokens
@@ -25,7 +29,11 @@ __all__ = [
     "experts_down",
     "experts_gate_up",
     "gelu_and_mul",
+    "linear_add",
     "make_decode_workspace",
+    "max_fused_rows",
+    "norm_gate_up",
+    "norm_linear",
     "paged_decode",
     "paged_prefill",
     "rms_norm",
@@ -37,3 +45,5 @@ __all__ = [
     "step_inputs",
     "top_logprobs",
 ]
+
+max_fused_rows = MAX_ROWS

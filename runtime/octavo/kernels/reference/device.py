@@ -8,7 +8,10 @@ from octavo.kernels.reference.experts_down import experts_down
 from octavo.kernels.reference.experts_gate_up import experts_gate_up
 from octavo.kernels.reference.experts_route import route_to_experts
 from octavo.kernels.reference.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.linear_add import linear_add
 from octavo.kernels.reference.logprobs import top_logprobs
+from octavo.kernels.reference.norm_gate_up import norm_gate_up
+from octavo.kernels.reference.norm_linear import norm_linear
 from octavo.kernels.reference.paged_decode import paged_decode
 from octavo.kernels.reference.paged_prefill import paged_prefill
 from octavo.kernels.reference.penalties import apply_penalties, count_tokens
@@ -25,7 +28,11 @@ __all__ = [
     "experts_down",
     "experts_gate_up",
     "gelu_and_mul",
+    "linear_add",
     "make_decode_workspace",
+    "max_fused_rows",
+    "norm_gate_up",
+    "norm_linear",
     "paged_decode",
     "paged_prefill",
     "rms_norm",
@@ -37,3 +44,5 @@ __all__ = [
     "step_inputs",
     "top_logprobs",
 ]
+
+max_fused_rows = 4  # as on a GPU, so that both go the same ways

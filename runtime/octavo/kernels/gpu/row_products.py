@@ -1,0 +1,107 @@
+"""The core of products with a few rows: one pass over the weight's rows, each element read once.
+
+With so few rows a product is a stream of weights: there is nothing for matrix units to reuse. A program
+takes some outputs; its threads read neighbouring 16 bytes of each and keep one partial sum an output and
+row, so that threads meet once, at the end. Sums are float32, in an order that depends on shapes alone.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from octavo.kernels.gpu.configs_rows import RowsTile
+
+
+def tile_constants(tile: RowsTile) -> dict[str, int]:
+    """The compile-time arguments that kernels pass on to `row_products`."""
+    return {
+        "ROWS": tile.rows,
+        "BLOCK_OUT": tile.outputs,
+        "BLOCK_IN": tile.inner,
+        "GROUP": tile.group,
+        "UNROLL": tile.unroll,
+    }
+
+
+@triton.jit
+def row_products(
+    x,
+    norm_weight,
+    weight,
+    outputs,
+    num_rows,
+    WIDTH: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+    GROUP: tl.constexpr,
+    UNROLL: tl.constexpr,
+):
+    """Products of up to four rows of `x` with the rows `outputs` of `weight`.
+
+    Args:
+        x: `[num_rows, WIDTH]`, contiguous. Beyond the last row it is read again.
+        norm_weight: `[WIDTH]`, multiplied with `x`; unused without HAS_NORM.
+        weight: `[…, WIDTH]`, contiguous.
+        outputs: `[BLOCK_OUT]`, all of them rows that `weight` has.
+
+    Returns four sums `[BLOCK_OUT]` and four sums of squares of `x`, float32, one a row; those from ROWS on
+    are zero, and the squares without HAS_NORM.
+    """
+    inner = tl.arange(0, BLOCK_IN)
+    weights = weight + outputs.to(tl.int64)[:, None] * WIDTH + inner[None, :]
+    last = num_rows - 1
+    row0 = x + inner
+    row1 = row0 + tl.minimum(1, last) * WIDTH
+    row2 = row0 + tl.minimum(2, last) * WIDTH
+    row3 = row0 + tl.minimum(3, last) * WIDTH
+    sum0 = tl.zeros([BLOCK_OUT, BLOCK_IN // GROUP], tl.float32)
+    square0 = tl.zeros([BLOCK_IN // GROUP], tl.float32)
+    sum1, sum2, sum3 = sum0, sum0, sum0
+    square1, square2, square3 = square0, square0, square0
+    for start in tl.range(0, WIDTH, BLOCK_IN, loop_unroll_factor=UNROLL):
+        inside = start + inner < WIDTH
+        if WIDTH % BLOCK_IN == 0:
+            # Weights are not read again before the next step: other data should keep its place.
+            given = tl.load(weights + start, eviction_policy="evict_first").to(tl.float32)
+        else:
+            given = tl.load(
+                weights + start, inside[None, :], other=0.0, eviction_policy="evict_first"
+            ).to(tl.float32)
+        scale = inside.to(tl.float32)
+        if HAS_NORM:
+            scale = tl.load(norm_weight + start + inner, inside, other=0.0).to(tl.float32)
+        sum0, square0 = _take_row(
+            sum0, square0, row0 + start, given, scale, inside, HAS_NORM, GROUP
+        )
+        if ROWS > 1:
+            sum1, square1 = _take_row(
+                sum1, square1, row1 + start, given, scale, inside, HAS_NORM, GROUP
+            )
+        if ROWS > 2:
+            sum2, square2 = _take_row(
+                sum2, square2, row2 + start, given, scale, inside, HAS_NORM, GROUP
+            )
+            sum3, square3 = _take_row(
+                sum3, square3, row3 + start, given, scale, inside, HAS_NORM, GROUP
+            )
+    sums = (tl.sum(sum0, 1), tl.sum(sum1, 1), tl.sum(sum2, 1), tl.sum(sum3, 1))
+    squares = (tl.sum(square0), tl.sum(square1), tl.sum(square2), tl.sum(square3))
+    return sums, squares
+
+
+@triton.jit
+def _take_row(
+    sums, squares, row, given, scale, inside, HAS_NORM: tl.constexpr, GROUP: tl.constexpr
+):
+    """One step of one row: what a thread loaded at once, it sums at once."""
+    OUTPUTS: tl.constexpr = sums.shape[0]
+    GROUPS: tl.constexpr = sums.shape[1]
+    values = tl.load(row, inside, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        squares += tl.sum(tl.reshape(values * values, [GROUPS, GROUP]), 1)
+        values = values * scale
+    sums += tl.sum(tl.reshape(given * values[None, :], [OUTPUTS, GROUPS, GROUP]), 2)
+    return sums, squares
