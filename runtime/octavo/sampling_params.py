@@ -27,6 +27,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         repetition_penalty: Divides positive and multiplies negative logits of tokens in prompt or output.
         seed: Makes the request reproducible, whatever else is in the batch.
         stop: A string, or strings, that end the output; they are not part of it.
+        include_stop_str_in_output: What ends the output (a stop string, or a token of `stop_token_ids`) is
+            part of its text.
         stop_token_ids: Token ids that end the output.
         ignore_eos: Go on after the model's end-of-sequence token (benchmarks).
         max_tokens: Tokens to generate at most; None means up to the model's context.
@@ -49,6 +51,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = 16
     logprobs: int | None = None
     skip_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
 
     def __post_init__(self) -> None:
         check_number("n", self.n, 1, MAX_N, is_whole=True)
@@ -65,7 +68,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             check_number("logprobs", self.logprobs, 0, MAX_LOGPROBS, is_whole=True)
         if self.seed is not None:
             check_number("seed", self.seed, -(2**63), 2**63 - 1, is_whole=True)
-        for name in ("ignore_eos", "skip_special_tokens"):
+        for name in ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidParameterError(
                     name, f"{name} is {getattr(self, name)!r}; it must be True or False."

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from octavo.engine.detokenizer import IncrementalDetokenizer, TokenTexts
 from octavo.engine.messages import TokenLogprobs, TokenOutput
-from octavo.engine.stop_strings import StopStringFinder
+from octavo.engine.stop_strings import StopMatch, StopStringFinder
 from octavo.outputs import CompletionOutput, FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 
@@ -112,6 +112,7 @@ class _CompletionState:
     __slots__ = (
         "_detokenizer",
         "_finder",
+        "_keeps_stop",
         "cumulative_logprob",
         "finish_reason",
         "index",
@@ -137,6 +138,7 @@ class _CompletionState:
         self.cumulative_logprob = 0.0
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
+        self._keeps_stop = sampling.include_stop_str_in_output
         self._finder = StopStringFinder(sampling.stop_strings)
         self._detokenizer = IncrementalDetokenizer(
             tokenizer, prompt_token_ids, skip_special_tokens=sampling.skip_special_tokens
@@ -152,7 +154,7 @@ class _CompletionState:
             stop_reason = stop_string
         elif finish_reason is not None:
             rest = self._finder.push(self._detokenizer.flush())
-            text += rest.text
+            text += self._shown(rest)
             if rest.stop_string is not None:
                 stop_string = stop_reason = rest.stop_string
             else:
@@ -185,7 +187,7 @@ class _CompletionState:
     ) -> tuple[str, str | None, int]:
         """Text, the stop string that ends it, and the number of tokens up to there."""
         last = len(token_ids)
-        if finish_reason is FinishReason.STOP:
+        if finish_reason is FinishReason.STOP and not self._keeps_stop:
             last -= 1  # the token that ended the sequence is no part of its text
         parts = []
         for position in range(last):
@@ -193,10 +195,15 @@ class _CompletionState:
             if not piece:
                 continue
             match = self._finder.push(piece)
-            parts.append(match.text)
+            parts.append(self._shown(match))
             if match.stop_string is not None:
                 return "".join(parts), match.stop_string, position + 1
         return "".join(parts), None, len(token_ids)
+
+    def _shown(self, match: StopMatch) -> str:
+        if self._keeps_stop and match.stop_string is not None:
+            return match.text + match.stop_string
+        return match.text
 
     def _add_logprobs(
         self, positions: list[TokenLogprobs], token_texts: TokenTexts

@@ -68,22 +68,24 @@ class PromptBuilder:
         if tools or request.chat_template_kwargs:
             size = max(size, _THREAD_FROM_CHARS)  # nobody counted those
         text = await self._run(render, size)
-        return Prompt(await self._encode(text, "messages", add_special_tokens=False))
+        # The template writes the model's own.
+        has_special = bool(request.add_special_tokens)
+        return Prompt(await self._encode(text, "messages", add_special_tokens=has_special))
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts in order, each as text or token ids.
 
         Raises: `ApiError`, as `chat`.
         """
-        given = self._split(request.prompt)
+        has_special = request.add_special_tokens is not False
         return [
-            Prompt(await self._encode(one, "prompt"), one) if isinstance(one, str) else Prompt(one)
-            for one in given
+            Prompt(await self._encode(one, "prompt", add_special_tokens=has_special), one)
+            if isinstance(one, str)
+            else Prompt(one)
+            for one in self._split(request.prompt)
         ]
 
-    async def _encode(
-        self, text: str, parameter: str, *, add_special_tokens: bool = True
-    ) -> list[int]:
+    async def _encode(self, text: str, parameter: str, *, add_special_tokens: bool) -> list[int]:
         """Of a text that is far too long only the beginning is looked at: tokenising takes some 200 bytes
         of memory for each of its characters, and seconds.
 

@@ -37,7 +37,6 @@ _WITHOUT_EFFECT = frozenset(
 
 # Known, not implemented: the values that ask for nothing are let through.
 _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
-    "add_special_tokens": (None,),
     "allowed_token_ids": (None,),
     "audio": (None,),
     "bad_words": (None, []),
@@ -49,7 +48,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "guided_grammar": (None,),
     "guided_json": (None,),
     "guided_regex": (None,),
-    "include_stop_str_in_output": (None, False),
     "kv_transfer_params": (None,),
     "length_penalty": (None, 1.0),
     "logit_bias": (None, {}),
@@ -105,6 +103,8 @@ class GenerationRequest(BaseModel):
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    add_special_tokens: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Fields of vLLM's: a lower priority runs first, and prefixes are shared within one salt alone.
@@ -125,6 +125,7 @@ class GenerationRequest(BaseModel):
         "stop_token_ids",
         "ignore_eos",
         "skip_special_tokens",
+        "include_stop_str_in_output",
     )
 
     @classmethod

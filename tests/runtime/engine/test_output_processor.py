@@ -60,6 +60,22 @@ def test_a_stop_token_is_not_shown_and_is_the_reason() -> None:
     assert (output.text, output.stop_reason) == ("there", 5)
 
 
+def test_what_ends_the_output_is_shown_to_those_who_ask() -> None:
+    token = TOKENIZER.encode("o").ids[0]
+    state = make_state(stop_token_ids=[token], include_stop_str_in_output=True)
+    feed(state, "ther")
+    state.apply(TokenOutput("r", 0, [token], finish_reason=FinishReason.STOP, stop_reason=token))
+    assert state.to_request_output().outputs[0].text == "thero"
+    state = make_state(stop=["\nQ:"], include_stop_str_in_output=True)
+    deltas = feed(state, "hello\nQ: more")
+    assert "".join(delta.text for delta in deltas) == "hello\nQ:"
+    # The model's own end is a special token, which has no text.
+    state = make_state(include_stop_str_in_output=True)
+    feed(state, "there")
+    state.apply(TokenOutput("r", 0, [EOS], finish_reason=FinishReason.STOP))
+    assert state.to_request_output().outputs[0].text == "there"
+
+
 def test_a_stop_string_over_several_tokens_ends_the_output_before_it() -> None:
     state = make_state(stop=["\nQ:"])
     deltas = feed(state, "hello\nQ: more")

@@ -106,6 +106,8 @@ def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(
         chunk.choices[0].delta.content or "" for chunk in ask(client, stop=[stop], stream=True)
     )
     assert streamed == full[: full.index(stop)]
+    shown = ask(client, stop=[stop], extra_body={"include_stop_str_in_output": True})
+    assert shown.choices[0].message.content == full[: full.index(stop)] + stop
 
 
 def test_max_completion_tokens_is_max_tokens_newer_name(client: openai.OpenAI) -> None:

@@ -91,23 +91,25 @@ class Counting:
     def __init__(self, chars_per_token: int) -> None:
         self.chars_per_token = chars_per_token
         self.lengths: list[int] = []
+        self.added_special: list[bool] = []
 
     def render_chat(self, messages: list[dict[str, str]], **_: object) -> str:
         return messages[0]["content"]
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         self.lengths.append(len(text))
+        self.added_special.append(add_special_tokens)
         return [1] * (len(text) // self.chars_per_token)
 
 
-def prompt_of(tokenizer: Counting, text: str, *, is_chat: bool) -> list[int]:
+def prompt_of(tokenizer: Counting, text: str, *, is_chat: bool, **fields: Any) -> list[int]:
     builder = PromptBuilder(tokenizer, max_model_len=100, vocab_size=10, max_prompts=1)  # type: ignore[arg-type]
 
     async def build() -> list[int]:
         if is_chat:
             message = {"role": "user", "content": text}
-            return (await builder.chat(chat(messages=[message]))).token_ids
-        request = CompletionRequest.parse({"model": "m", "prompt": text})
+            return (await builder.chat(chat(messages=[message], **fields))).token_ids
+        request = CompletionRequest.parse({"model": "m", "prompt": text, **fields})
         return (await builder.completions(request))[0].token_ids
 
     return asyncio.run(build())
@@ -128,6 +130,14 @@ def test_a_text_of_long_tokens_may_be_longer() -> None:
     tokenizer = Counting(chars_per_token=50)
     assert prompt_of(tokenizer, "a" * 5000, is_chat=False) == [1] * 100
     assert tokenizer.lengths[-1] == 5000
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_special_tokens_are_added_where_no_template_wrote_them(is_chat: bool) -> None:
+    tokenizer = Counting(chars_per_token=1)
+    for fields in ({}, {"add_special_tokens": True}, {"add_special_tokens": False}):
+        prompt_of(tokenizer, "a", is_chat=is_chat, **fields)
+    assert tokenizer.added_special == [not is_chat, True, False]
 
 
 @pytest.mark.parametrize("kind", ["chat", "completions", "tools"])
