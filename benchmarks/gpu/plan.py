@@ -31,6 +31,7 @@ class Section:
 SECTIONS = (
     Section("device", Group.DEVICE, 30),
     Section("attention", Group.DEVICE, 60),
+    Section("few_rows", Group.DEVICE, 20),
     Section("startup", Group.ENGINE, 90),
     Section("decode", Group.ENGINE, 30),
     Section("prefill", Group.ENGINE, 20),

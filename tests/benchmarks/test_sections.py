@@ -87,7 +87,7 @@ def test_all_sets_of_a_point_together_outgrow_the_cache(
     heads = attention.Heads("tiny", 2, 1, 16)
     pool = attention.make_pool(context, heads)
     cache_bytes = 6 * pool[0].nbytes
-    monkeypatch.setattr(attention, "_l2_bytes", lambda _: cache_bytes)
+    monkeypatch.setattr(attention, "l2_bytes", lambda _: cache_bytes)
     tables = attention.make_problem(context, heads, pool, batch, length).tables
     assert tables.numel() * pool[0].nbytes >= 2 * cache_bytes
     assert torch.unique(tables).numel() == tables.numel(), "no block is read twice"

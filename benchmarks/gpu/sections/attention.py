@@ -86,7 +86,7 @@ def make_problem(
 ) -> Problem:
     blocks = -(-length // BLOCK_SIZE)
     set_bytes = batch * blocks * pool[0].nbytes
-    wanted = max(_MIN_SETS, -(-_L2_MULTIPLE * _l2_bytes(context.device) // set_bytes))
+    wanted = max(_MIN_SETS, -(-_L2_MULTIPLE * l2_bytes(context.device) // set_bytes))
     sets = min(wanted, pool.shape[0] // (batch * blocks))
     order = torch.randperm(pool.shape[0], device=context.device)[: sets * batch * blocks]
     return Problem(
@@ -101,7 +101,7 @@ def make_problem(
     )
 
 
-def _l2_bytes(device: torch.device) -> int:
+def l2_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return 0
     size: int = torch.cuda.get_device_properties(device).L2_cache_size
