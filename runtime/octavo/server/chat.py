@@ -68,7 +68,7 @@ class _ChatAnswer:
         self._created = int(time.time())
         self._num_top = num_top
         self._may_call_tools = bool(request.tools) and request.tool_choice != "none"
-        self._has_usage = request.include_usage
+        self._usage = request.usage_in_stream
 
     def whole(self, generation: Generation) -> bytes:
         choices = [self._choice(output) for output in generation.outputs[0].outputs]
@@ -106,7 +106,7 @@ class _ChatAnswer:
 
     def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(
-            "chat.completion.chunk", self._id, self._created, self._model, has_usage=self._has_usage
+            "chat.completion.chunk", self._id, self._created, self._model, usage=self._usage
         )
         parsers: dict[int, ToolCallParser | None] = {}
 

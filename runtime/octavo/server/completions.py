@@ -91,7 +91,7 @@ class _CompletionAnswer:
         self._model = request.model
         self._created = int(time.time())
         self._num_top = request.logprobs
-        self._has_usage = request.include_usage
+        self._usage = request.usage_in_stream
         self._echoes = echoes
         self._n = request.n or 1
 
@@ -120,7 +120,7 @@ class _CompletionAnswer:
 
     def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(
-            "text_completion", self._id, self._created, self._model, has_usage=self._has_usage
+            "text_completion", self._id, self._created, self._model, usage=self._usage
         )
         lengths: dict[int, int] = {}
 

@@ -20,6 +20,7 @@ from octavo.server.api_errors import (
     quoted,
     unsupported,
 )
+from octavo.server.responses import UsageInStream
 
 # Billing, abuse tracing, storage and routing on OpenAI's side: no effect on the tokens.
 _WITHOUT_EFFECT = frozenset(
@@ -75,11 +76,13 @@ Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class StreamOptions(BaseModel):
-    """`include_obfuscation` pads chunks on OpenAI's side and changes no token: accepted."""
+    """`include_obfuscation` pads chunks on OpenAI's side and changes no token: accepted.
+    `continuous_usage_stats` is vLLM's: with `include_usage` every chunk tells the usage so far."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool = False
+    continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
 
 
@@ -144,8 +147,12 @@ class GenerationRequest(BaseModel):
         return request
 
     @property
-    def include_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
+    def usage_in_stream(self) -> UsageInStream:
+        """How a streamed answer tells its usage."""
+        options = self.stream_options
+        if options is None or not options.include_usage:
+            return UsageInStream.NEVER
+        return UsageInStream.ALWAYS if options.continuous_usage_stats else UsageInStream.AT_END
 
     def sampling_params(
         self, defaults: SamplingDefaults, *, max_tokens: int, logprobs: int | None

@@ -6,7 +6,8 @@ only the text is encoded per token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,6 +35,14 @@ class Usage(msgspec.Struct, frozen=True):
             prompt_tokens + completion_tokens,
             PromptTokensDetails(cached_tokens),
         )
+
+
+class UsageInStream(enum.Enum):
+    """`AT_END` is a chunk of its own, and null in the others, as OpenAI has it."""
+
+    NEVER = "never"
+    AT_END = "at_end"
+    ALWAYS = "always"
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
@@ -181,13 +190,13 @@ class ChunkEncoder:
 
     Args:
         kind: `object` of every chunk; this, `id`, `created` and `model` are constant.
-        has_usage: With `include_usage` every chunk carries `usage`, null but for the last one.
+        usage: Where it is told.
     """
 
-    __slots__ = ("_head", "_tail", "has_usage")
+    __slots__ = ("_head", "_tail", "_usage")
 
     def __init__(
-        self, kind: str, response_id: str, created: int, model: str, *, has_usage: bool
+        self, kind: str, response_id: str, created: int, model: str, *, usage: UsageInStream
     ) -> None:
         head = {
             "id": response_id,
@@ -196,9 +205,14 @@ class ChunkEncoder:
             "model": model,
             "system_fingerprint": None,
         }
-        self.has_usage = has_usage
+        self._usage = usage
         self._head = b"data: " + msgspec.json.encode(head)[:-1] + b',"choices":['
-        self._tail = b'],"usage":null}\n\n' if has_usage else b"]}\n\n"
+        self._tail = b"]}\n\n" if usage is UsageInStream.NEVER else b'],"usage":null}\n\n'
+
+    def advance(self, read_usage: Callable[[], Usage]) -> None:
+        """To be called before the chunks of what arrived are encoded."""
+        if self._usage is UsageInStream.ALWAYS:
+            self._tail = b'],"usage":' + msgspec.json.encode(read_usage()) + b"}\n\n"
 
     def choice(self, index: int, field: bytes, finish_reason: str | None, logprobs: Any) -> bytes:
         """A chunk with one choice; `field` is the encoded `"delta":…` or `"text":…`."""
@@ -216,8 +230,10 @@ class ChunkEncoder:
             )
         )
 
-    def usage(self, usage: Usage) -> bytes:
-        """The chunk without choices that `include_usage` asks for."""
+    def end(self, usage: Usage) -> bytes:
+        """The chunk without choices that tells the usage; nothing where nobody asked for it."""
+        if self._usage is UsageInStream.NEVER:
+            return b""
         return self._head + b'],"usage":' + msgspec.json.encode(usage) + b"}\n\n"
 
 

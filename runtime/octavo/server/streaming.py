@@ -83,10 +83,11 @@ async def chunk_events(
     `chunks(index, delta)` encodes what one delta of choice `index` adds; it may be nothing.
     """
     async for deltas in generation.deltas():
+        encoder.advance(lambda: generation.usage)
         if due := b"".join(chunk for index, delta in deltas for chunk in chunks(index, delta)):
             yield due
-    if encoder.has_usage:
-        yield encoder.usage(generation.usage)
+    if end := encoder.end(generation.usage):
+        yield end
 
 
 class EventStream(Response):

@@ -70,6 +70,15 @@ def test_a_stream_says_the_same_as_the_whole_answer(client: openai.OpenAI) -> No
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+def test_every_chunk_tells_the_usage_so_far_to_those_who_ask(client: openai.OpenAI) -> None:
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = list(ask(client, stream=True, stream_options=options))
+    counts = [chunk.usage.completion_tokens for chunk in chunks]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1] == ask(client).usage.completion_tokens
+    assert chunks[-1].choices == []
+
+
 def test_without_include_usage_the_stream_has_none(client: openai.OpenAI) -> None:
     chunks = list(ask(client, stream=True))
     assert chunks[-1].choices[0].finish_reason is not None

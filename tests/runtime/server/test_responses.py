@@ -3,11 +3,17 @@ from __future__ import annotations
 import json
 
 from octavo.outputs import Logprob
-from octavo.server.responses import ChunkEncoder, Usage, chat_logprobs, completion_logprobs
+from octavo.server.responses import (
+    ChunkEncoder,
+    Usage,
+    UsageInStream,
+    chat_logprobs,
+    completion_logprobs,
+)
 
 
 def test_a_chunk_is_valid_json_whatever_the_text() -> None:
-    encoder = ChunkEncoder("text_completion", "x", 7, 'a"b', has_usage=True)
+    encoder = ChunkEncoder("text_completion", "x", 7, 'a"b', usage=UsageInStream.AT_END)
     chunk = encoder.choice(2, b'"text":' + json.dumps('"\n\u2028').encode(), "stop", None)
     assert chunk.startswith(b"data: ")
     assert chunk.endswith(b"\n\n")
@@ -21,7 +27,7 @@ def test_a_chunk_is_valid_json_whatever_the_text() -> None:
         "choices": [{"index": 2, "text": '"\n\u2028', "logprobs": None, "finish_reason": "stop"}],
         "usage": None,
     }
-    last = json.loads(encoder.usage(Usage.of(3, 4, 1))[6:])
+    last = json.loads(encoder.end(Usage.of(3, 4, 1))[6:])
     assert last["choices"] == []
     assert last["usage"] == {
         "prompt_tokens": 3,
