@@ -180,14 +180,13 @@ def _scan(
         if heat > 0:
             noise = gumbel(tl.load(seed + row), tl.load(position + row), group)
             scores = scores * inverse + noise
-        top, flat = tl.max(
-            tl.reshape(scores, [COLUMNS]),
-            axis=0,
-            return_indices=True,
-            return_indices_tie_break_left=True,
-        )
+        top = tl.max(scores)
+        token = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+        # Not the index that a maximum returns: of a reshaped tensor Triton 3.9 returns another one's, as it
+        # takes the order of elements to be free before a reduction.
+        winner = tl.min(tl.where(scores == top, token, VOCAB))
         tl.store(best + place, top)
-        tl.store(best_ids + place, first * GROUP + flat)
+        tl.store(best_ids + place, winner)
 
 
 @triton.jit
