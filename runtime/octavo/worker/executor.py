@@ -77,7 +77,8 @@ def create_executor(
                 size = size_host_cache(config, model_config, dtype, cpu.available_memory_bytes())
             else:
                 name = torch.cuda.get_device_name(device)
-                check_gpu_generation(name, torch.cuda.get_device_capability(device))
+                capability = torch.cuda.get_device_capability(device)
+                check_gpu_generation(name, capability, config.kv_cache_dtype)
                 check_gpu_memory(config, model_config, device, dtype)
                 ahead = stack.enter_context(compiling_ahead(config, model_config, dtype, device))
             with torch.inference_mode(), _translated_load_errors():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, KVCacheDtype
 from octavo.errors import InvalidConfigurationError
 from octavo.models.config import DecoderConfig
 from octavo.worker.batch import ExecutorInfo
@@ -30,6 +30,7 @@ from octavo.worker.weight_bytes import rounded_weight_bytes, weight_bytes
 logger = logging.getLogger(__name__)
 
 _MIN_CAPABILITY = (8, 0)
+_MIN_FP8_CAPABILITY = (8, 9)
 
 
 class PhaseTimer:
@@ -47,8 +48,17 @@ class PhaseTimer:
         self.seconds[name] = time.monotonic() - started
 
 
-def check_gpu_generation(name: str, capability: tuple[int, int]) -> None:
+def check_gpu_generation(
+    name: str, capability: tuple[int, int], kv_cache_dtype: KVCacheDtype
+) -> None:
     """Refuses GPUs that lack what the kernels are written for; raises `InvalidConfigurationError`."""
+    if kv_cache_dtype.is_fp8 and _MIN_CAPABILITY <= capability < _MIN_FP8_CAPABILITY:
+        major, minor = capability
+        raise InvalidConfigurationError(
+            f"--kv-cache-dtype {kv_cache_dtype.value} needs a GPU of compute capability 8.9 or later (L4, "
+            f"L40S, H100), and this is a {name} of {major}.{minor}. Use --kv-cache-dtype auto "
+            "(spec.engine.kvCacheDtype), or choose such nodes (spec.scheduling.nodeSelector)."
+        )
     if capability < _MIN_CAPABILITY:
         major, minor = capability
         raise InvalidConfigurationError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.config import Device, EngineConfig, KVCacheDtype, LoadFormat
 from octavo.errors import (
     DeviceFaultError,
     InvalidConfigurationError,
@@ -80,9 +80,15 @@ def test_weights_that_find_no_room_on_a_gpu_are_told_as_such(
 
 
 def test_a_gpu_that_the_kernels_are_not_written_for_is_refused_by_name() -> None:
-    check_gpu_generation("NVIDIA A10", (8, 6))
+    check_gpu_generation("NVIDIA A10", (8, 6), KVCacheDtype.AUTO)
     with pytest.raises(InvalidConfigurationError, match=r"Tesla T4 of compute capability 7\.5"):
-        check_gpu_generation("Tesla T4", (7, 5))
+        check_gpu_generation("Tesla T4", (7, 5), KVCacheDtype.FP8)
+
+
+def test_a_gpu_without_float8_is_told_before_anything_is_read() -> None:
+    check_gpu_generation("NVIDIA L4", (8, 9), KVCacheDtype.FP8)
+    with pytest.raises(InvalidConfigurationError, match=r"kv-cache-dtype fp8 .* A100 of 8\.0"):
+        check_gpu_generation("NVIDIA A100", (8, 0), KVCacheDtype.FP8)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
