@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -26,8 +27,14 @@ from octavo.server.completions import completion
 from octavo.server.generation import Generator
 from octavo.server.metrics import ServerMetrics
 from octavo.server.prompts import PromptBuilder
-from octavo.server.protocol import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from octavo.server.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    validated,
+)
 from octavo.server.responses import ModelCard, ModelList
+from octavo.server.tokenize import DetokenizeRequest, detokenized, tokenized
 
 _MIN_BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _BODY_BYTES_PER_TOKEN = 16
@@ -68,6 +75,7 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
     app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
+    _add_token_routes(app, model)
 
     @app.get("/v1/models")
     async def list_models() -> Response:
@@ -105,14 +113,35 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
         )
 
 
+def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
+    @app.post("/tokenize", openapi_extra=_body_schema(CompletionRequest))
+    async def tokenize(http_request: Request) -> Response:
+        document = await _read(http_request, model)
+        kind = ChatCompletionRequest if "messages" in document else CompletionRequest
+        request = kind.parse(document)
+        model.check(request.model)
+        return _json(await tokenized(request, model.prompts))
+
+    @app.post("/detokenize", openapi_extra=_body_schema(DetokenizeRequest))
+    async def detokenize(http_request: Request) -> Response:
+        request = validated(DetokenizeRequest, await _read(http_request, model))
+        model.check(request.model)
+        return _json(await detokenized(request, model.prompts))
+
+
 async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:
-    body = await read_body(http_request.scope, http_request.receive, model.max_body_bytes)
-    request = kind.parse(decode_object(body))
+    request = kind.parse(await _read(http_request, model))
     model.check(request.model)
     return request
 
 
-def _body_schema(kind: type[GenerationRequest]) -> dict[str, Any]:
+async def _read(http_request: Request, model: ServedModel) -> dict[str, object]:
+    return decode_object(
+        await read_body(http_request.scope, http_request.receive, model.max_body_bytes)
+    )
+
+
+def _body_schema(kind: type[BaseModel]) -> dict[str, Any]:
     return {
         "requestBody": {
             "required": True,

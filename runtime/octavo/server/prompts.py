@@ -49,7 +49,7 @@ class PromptBuilder:
         self, tokenizer: Tokenizer, *, max_model_len: int, vocab_size: int, max_prompts: int
     ) -> None:
         self._tokenizer = tokenizer
-        self._max_model_len = max_model_len
+        self.max_model_len = max_model_len
         self._vocab_size = vocab_size
         self._max_prompts = max_prompts
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="octavo-tokenize")
@@ -93,7 +93,7 @@ class PromptBuilder:
             ContextLengthExceededError: The beginning alone has twice the tokens that fit.
         """
         encode = functools.partial(self._tokenizer.encode, add_special_tokens=add_special_tokens)
-        most = 2 * self._max_model_len
+        most = 2 * self.max_model_len
         size = _CHARS_PER_TOKEN * most
         while len(text) > size:
             beginning = await self._run(functools.partial(encode, text[:size]), size)
@@ -120,7 +120,7 @@ class PromptBuilder:
             raise invalid_value(
                 parameter, f"{parameter} is empty; it must hold at least one token."
             )
-        room = self._max_model_len - length
+        room = self.max_model_len - length
         if room < 1:
             raise self._too_long(parameter, str(length))
         if requested is None:
@@ -136,7 +136,7 @@ class PromptBuilder:
 
     @property
     def _limit(self) -> str:
-        return f"This model's maximum context length is {self._max_model_len} tokens."
+        return f"This model's maximum context length is {self.max_model_len} tokens."
 
     def _too_long(self, parameter: str, length: str) -> ContextLengthExceededError:
         return ContextLengthExceededError(
@@ -147,6 +147,18 @@ class PromptBuilder:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)
+
+    async def text_of(self, token_ids: object, parameter: str) -> str:
+        """Of ids that a client sent. Raises `ApiError` where it is not a list of the model's ids."""
+        if not isinstance(token_ids, list):
+            raise invalid_value(
+                parameter,
+                f"{parameter} is {quoted(token_ids)}; it must be a list of token ids.",
+                code="invalid_type",
+            )
+        known = self._checked_ids(token_ids, parameter)
+        decode = functools.partial(self._tokenizer.decode, known, skip_special_tokens=False)
+        return await self._run(decode, len(known))
 
     async def _run(self, function: Callable[[], T], num_chars: int) -> T:
         if num_chars < _THREAD_FROM_CHARS:
@@ -171,14 +183,18 @@ class PromptBuilder:
             return [self._checked_ids(ids) for ids in prompt]
         raise _bad_prompt("it mixes these forms")
 
-    def _checked_ids(self, ids: list[Any]) -> list[int]:
+    def _checked_ids(self, ids: list[Any], parameter: str = "prompt") -> list[int]:
         if set(map(type, ids)) - {int}:
-            raise _bad_prompt("a list of token ids holds something else")
+            raise invalid_value(
+                parameter,
+                f"{parameter} holds a list of token ids with something else in it; give integers alone.",
+                code="invalid_type",
+            )
         if ids and not (min(ids) >= 0 and max(ids) < self._vocab_size):
             wrong = next(token_id for token_id in ids if not 0 <= token_id < self._vocab_size)
             raise invalid_value(
-                "prompt",
-                f"prompt holds the token id {quoted(wrong)}; the model's ids lie in "
+                parameter,
+                f"{parameter} holds the token id {quoted(wrong)}; the model's ids lie in "
                 f"[0, {self._vocab_size - 1}].",
             )
         return ids

@@ -7,7 +7,7 @@ unknown (refused). Nothing that would change the answer is dropped in silence.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -71,6 +71,7 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
 
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+M = TypeVar("M", bound=BaseModel)
 # No field takes more; sums of longer numbers may be too long to be shown in an error.
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -84,6 +85,14 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
     continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
+
+
+def validated(kind: type[M], document: object) -> M:
+    """Raises `ApiError` (400) that names the field."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise from_validation_errors(error.errors(include_url=False)) from None
 
 
 class GenerationRequest(BaseModel):
@@ -134,10 +143,7 @@ class GenerationRequest(BaseModel):
     @classmethod
     def parse(cls, document: object) -> Self:
         """Validates a decoded JSON document. Raises `ApiError` (400) that names the field."""
-        try:
-            request = cls.model_validate(document)
-        except ValidationError as error:
-            raise from_validation_errors(error.errors(include_url=False)) from None
+        request = validated(cls, document)
         for name, value in (request.model_extra or {}).items():
             _check_extra(name, value)
         if request.stream_options is not None and not request.stream:
