@@ -75,8 +75,9 @@ def test_a_mixed_batch_equals_transformers(model: Model, llm: LLM) -> None:
     assert [output.prompt_token_ids for output in outputs] == model.prompts
 
 
-def test_chunked_prefill_changes_nothing(model: Model) -> None:
-    with make_llm(model, max_num_seqs=4, max_num_batched_tokens=7) as llm:
+@pytest.mark.parametrize(("num_seqs", "num_tokens"), [(4, 7), (1, 1)])
+def test_chunked_prefill_changes_nothing(model: Model, num_seqs: int, num_tokens: int) -> None:
+    with make_llm(model, max_num_seqs=num_seqs, max_num_batched_tokens=num_tokens) as llm:
         assert tokens_of(llm.generate(model.prompts, GREEDY)) == model.expected
 
 

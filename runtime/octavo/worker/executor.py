@@ -123,7 +123,11 @@ def _start_host_executor(
             cache_dtype=choose_cache_dtype(config.kv_cache_dtype, dtype),
         )
     with phase("warmup"):
-        warm_up(runner, config.max_num_seqs)
+        warm_up(
+            runner,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+        )
     info = executor_info(
         config,
         model.config,

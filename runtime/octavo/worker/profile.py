@@ -7,10 +7,10 @@ from octavo.worker.batch import SamplingState, ScheduledSequence
 from octavo.worker.model_runner import ModelRunner
 
 
-def warm_up(runner: ModelRunner, max_num_seqs: int) -> None:
+def warm_up(runner: ModelRunner, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
     """Runs a prompt and decodes of one and of two sequences, so that the first request does not pay for
     libraries that initialise themselves lazily. Touches block 0 only."""
-    length = min(4, runner.max_model_len - 1)
+    length = min(4, runner.max_model_len - 1, max_num_batched_tokens)
     if length < 1:
         return
     runner.run([_sequence(0, length, 0)])
