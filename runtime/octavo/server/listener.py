@@ -24,6 +24,8 @@ _KEEP_ALIVE_SECONDS = 75
 _CONNECTION_SECONDS = 60.0
 # A client that vanished in the middle of its request, or never sends one, keeps its connection no longer.
 _REQUEST_SECONDS = 75.0
+# From a connection's begin to its first request, for one that is opened just as the server ends.
+_FIRST_REQUEST_SECONDS = 0.25
 _MAX_HEADER_BYTES = 256 * 1024
 _BACKLOG = 2048
 
@@ -63,17 +65,32 @@ class Listener:
                 await self._task
 
     def close_idle_connections(self) -> None:
-        """Ends kept-alive connections that carry no request; busy ones end with their answer."""
+        """Ends kept-alive connections that carry no request; busy ones end with their answer.
+
+        New ones stay: their first request is on its way, and a close would reset it.
+        """
         for connection in list(self._server.server_state.connections):
-            connection.shutdown()
+            if not _is_new(connection):
+                connection.shutdown()
 
     async def stop(self) -> None:
-        """Closes the port; gives answers under way two seconds to leave. Safe to repeat."""
+        """Closes the port; first requests of new connections are still answered, and answers under way get
+        two seconds to leave. Safe to repeat."""
         if self._task is None:
             self._socket.close()
             return
+        for server in self._server.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _FIRST_REQUEST_SECONDS
+        while any(map(_is_new, self._server.server_state.connections)) and loop.time() < deadline:
+            await asyncio.sleep(0.01)
         self._server.should_exit = True
         await self._task
+
+
+def _is_new(connection: object) -> bool:
+    return isinstance(connection, _Protocol) and not connection.has_asked
 
 
 class _Server(uvicorn.Server):
@@ -86,6 +103,8 @@ class _Protocol(HttpToolsProtocol):
     """Answers bytes that are no HTTP with the error object; bounds the size of headers, the age of
     connections and the time for which a request may stay incomplete without another byte."""
 
+    has_asked = False
+    """A request has begun, on this connection."""
     _header_bytes = 0
     _in_body = False
     _is_incomplete = True
@@ -121,7 +140,7 @@ class _Protocol(HttpToolsProtocol):
         self._watch_request()
 
     def on_message_begin(self) -> None:
-        self._is_incomplete = True
+        self.has_asked = self._is_incomplete = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

@@ -103,3 +103,42 @@ def test_a_long_answer_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         return text
 
     assert asyncio.run(run()) == "done"
+
+
+@pytest.mark.parametrize("is_stopping", [False, True], ids=["idle ones are closed", "stop"])
+def test_a_connection_that_was_just_opened_gets_its_answer(
+    monkeypatch: pytest.MonkeyPatch, is_stopping: bool
+) -> None:
+    monkeypatch.setattr(listener, "_FIRST_REQUEST_SECONDS", 5.0)
+
+    async def run() -> bytes:
+        server = Listener(app, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.sleep(0.05)
+        if is_stopping:
+            stopping = asyncio.create_task(server.stop())
+        else:
+            server.close_idle_connections()
+        await asyncio.sleep(0.05)
+        writer.write(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        answer = await reader.read()
+        await (stopping if is_stopping else server.stop())
+        writer.close()
+        return answer
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 200")
+
+
+def test_a_connection_that_asks_nothing_does_not_hold_up_the_end() -> None:
+    async def run() -> float:
+        server = Listener(app, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.sleep(0.05)
+        started = asyncio.get_running_loop().time()
+        await server.stop()
+        writer.close()
+        return asyncio.get_running_loop().time() - started
+
+    assert asyncio.run(run()) < 2.0
