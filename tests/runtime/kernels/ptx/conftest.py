@@ -1,0 +1,27 @@
+"""Kernels compiled for A100 and H100, run on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+collect_ignore_glob = [] if find_spec("triton") else ["test_*.py"]
+
+
+@pytest.fixture(scope="module", params=[80, 90], ids=lambda capability: f"sm{capability}")
+def capability(request: pytest.FixtureRequest) -> int:
+    """What is compiled for."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def device(capability: int) -> Iterator[torch.device]:
+    """Where tensors are; launches on it run the PTX for a GPU of that capability."""
+    from ..kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
+    from .launch import emulated_launches
+
+    with kept_binaries(), emulated_launches(capability):
+        yield torch.device("cpu")
