@@ -100,7 +100,6 @@ class Generation:
         generator = self._generator
         num_sequences = sum(run.sampling.n for run in self._runs)
         generator.admission.admit(num_sequences, generator.client.stats, time.monotonic())
-        generator.num_active += 1
         self._states = [
             RequestState(
                 f"{self._response_id}-{position}",
@@ -112,6 +111,7 @@ class Generation:
             )
             for position, run in enumerate(self._runs)
         ]
+        generator.num_active += 1
         try:
             for state, run in zip(self._states, self._runs, strict=True):
                 request = AddRequest(

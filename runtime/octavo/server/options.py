@@ -53,14 +53,14 @@ class ServeOptions:
             raise InvalidConfigurationError(
                 f"port and ops_port are both {self.port}; give two different ports."
             )
-        for name in (
-            "shutdown_timeout_seconds",
-            "shutdown_grace_seconds",
-            "stall_timeout_seconds",
+        for name, least in (
+            ("shutdown_timeout_seconds", 0.0),
+            ("shutdown_grace_seconds", 0.0),
+            ("stall_timeout_seconds", 1.0),  # an engine is asked for an answer once a second
         ):
-            if not 0 <= getattr(self, name) <= 86400:
+            if not least <= getattr(self, name) <= 86400:
                 raise InvalidConfigurationError(
-                    f"{name} is {getattr(self, name)}; it must lie in [0, 86400]."
+                    f"{name} is {getattr(self, name)}; it must lie in [{least:g}, 86400]."
                 )
         if any(not name or len(name) > 256 for name in self.served_names):
             raise InvalidConfigurationError(

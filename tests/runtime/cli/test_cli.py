@@ -62,6 +62,7 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
         (["serve", "x", "--log-level", "loud"], 3, "'loud'"),
         (["serve", "x", "--max-num-seqs", "0"], 3, "max_num_seqs is 0"),
         (["serve", "x", "--shutdown-timeout", "-1"], 3, "shutdown_timeout_seconds is -1"),
+        (["serve", "x", "--stall-timeout", "0"], 3, "stall_timeout_seconds is 0.0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
