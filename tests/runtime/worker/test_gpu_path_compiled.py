@@ -1,0 +1,56 @@
+"""The execution path of a GPU with the machine-independent code that its kernels compile to, run on the CPU.
+
+As `test_gpu_path_interpreted.py`, one step further down: strides, alignments and forms of launches are those
+of serving, and what the compiler made of each kernel is what runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from octavo.kernels.reference import device as reference
+
+pytest.importorskip("triton")
+
+from octavo.kernels.gpu import chips
+from octavo.kernels.gpu import device as gpu
+
+from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
+from ..kernels.ptx.launch import emulated_launches  # noqa: TID252
+from .gpu_path import make_gpu_executor
+from .test_gpu_path_interpreted import BF16, FP8, MIXTRAL, checkpoint, errors, mean_size, run
+
+# After a change of Triton or of the kernels everything is compiled.
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize(
+    ("capability", "family", "changes", "cache_dtype"),
+    [(80, "qwen3", {}, BF16), (90, "qwen3", {}, FP8), (90, *MIXTRAL, BF16)],
+    ids=["sm80-qwen3", "sm90-qwen3-fp8", "sm90-mixtral"],
+)
+def test_compiled_kernels_err_as_little_as_the_references(
+    tmp_path: Path, capability: int, family: str, changes: dict[str, int], cache_dtype: torch.dtype
+) -> None:
+    exact = checkpoint(tmp_path, family, changes)
+    with torch.no_grad():
+        for parameter in exact.parameters():
+            parameter.copy_(parameter.to(BF16))
+    how: dict[str, Any] = {"dtype": BF16, "cache_dtype": cache_dtype, "max_num_seqs": 4}
+    # Of an H100's programs most would find nothing to do.
+    with (
+        kept_binaries(),
+        emulated_launches(capability) as launches,
+        mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8),
+    ):
+        ours = run(make_gpu_executor(tmp_path, kernels=gpu, **how))
+    theirs = run(make_gpu_executor(tmp_path, kernels=reference, **how))
+
+    # Roundings fall one way or the other: two such computations differ by a tenth or two.
+    assert mean_size(errors(ours, exact)) < 1.5 * mean_size(errors(theirs, exact))
+    assert {"_prefill", "_decode", "_scan", "_finish", "_own_logprob"} <= launches.kernels.keys()
