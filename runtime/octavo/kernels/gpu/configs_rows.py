@@ -17,6 +17,8 @@ _WARP_BYTES = 512
 _MAX_WARPS = 4
 # Programs for each multiprocessor, below which a program takes fewer outputs.
 _PROGRAMS_WANTED = 4
+# Of so many steps it does not matter that the last is partly empty.
+_MANY_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +28,14 @@ class RowsTile:
     Args:
         rows: Of the input, rounded up to a power of two.
         outputs: Columns of the result, that is, rows of the weight.
-        inner: Of the summed axis, a step: what all threads of the program load at once.
+        inner: Of the summed axis, a step, whose loads are under way together.
         group: Neighbouring elements of the summed axis that one thread loads at once.
-        unroll: Steps whose loads are under way together.
     """
 
     rows: int
     outputs: int
     inner: int
     group: int
-    unroll: int
     num_warps: int
 
 
@@ -43,18 +43,15 @@ def rows_tile(
     num_rows: int, num_outputs: int, width: int, element_bytes: int, num_multiprocessors: int
 ) -> RowsTile:
     """For `num_rows` rows of `width` elements and a weight of `num_outputs` rows."""
+    rows = 1 << (num_rows - 1).bit_length()
+    outputs = 8 if num_outputs >= 8 * _PROGRAMS_WANTED * num_multiprocessors else 4
     per_warp = _WARP_BYTES // element_bytes
     warps = _MAX_WARPS
-    # A step that ends where the row does needs no mask; a narrow row has no work for four warps.
-    while warps > 1 and (per_warp * warps > width or (warps > 2 and width % (per_warp * warps))):
+    while warps > 1 and per_warp * warps > width:
         warps //= 2
-    rows = 1 << (num_rows - 1).bit_length()
-    is_short = num_outputs < 8 * _PROGRAMS_WANTED * num_multiprocessors
-    return RowsTile(
-        rows=rows,
-        outputs=4 if is_short else 8,
-        inner=per_warp * warps,
-        group=16 // element_bytes,
-        unroll=2 if rows < 4 or is_short else 1,
-        num_warps=warps,
-    )
+    inner = per_warp * warps
+    # More rows need the registers that the loads of a second step would.
+    has_registers = rows == 1 or (rows == 2 and outputs == 8)
+    if has_registers and (width % (2 * inner) == 0 or width >= 2 * inner * _MANY_STEPS):
+        inner *= 2
+    return RowsTile(rows, outputs, inner, 16 // element_bytes, warps)

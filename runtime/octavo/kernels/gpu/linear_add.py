@@ -51,7 +51,6 @@ def _linear_add(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     GROUP: tl.constexpr,
-    UNROLL: tl.constexpr,
 ):
     output = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     inside = output < OUTPUTS
@@ -67,7 +66,6 @@ def _linear_add(
         BLOCK_OUT,
         BLOCK_IN,
         GROUP,
-        UNROLL,
     )
     for row in tl.static_range(ROWS):
         if row < num_rows:

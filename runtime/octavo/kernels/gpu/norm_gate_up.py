@@ -73,7 +73,6 @@ def _norm_gate_up(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     GROUP: tl.constexpr,
-    UNROLL: tl.constexpr,
 ):
     COLUMNS: tl.constexpr = BLOCK_OUT // 2
     first = tl.program_id(0) * COLUMNS
@@ -94,7 +93,6 @@ def _norm_gate_up(
         BLOCK_OUT,
         BLOCK_IN,
         GROUP,
-        UNROLL,
     )
     for row in tl.static_range(ROWS):
         normed = sums[row] * tl.rsqrt(squares[row] / HIDDEN + eps)

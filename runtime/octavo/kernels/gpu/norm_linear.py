@@ -69,7 +69,6 @@ def _norm_linear(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     GROUP: tl.constexpr,
-    UNROLL: tl.constexpr,
 ):
     output = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     inside = output < OUTPUTS
@@ -85,7 +84,6 @@ def _norm_linear(
         BLOCK_OUT,
         BLOCK_IN,
         GROUP,
-        UNROLL,
     )
     added = tl.zeros([BLOCK_OUT], tl.float32)
     if bias is not None:

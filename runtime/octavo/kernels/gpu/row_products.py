@@ -20,7 +20,6 @@ def tile_constants(tile: RowsTile) -> dict[str, int]:
         "BLOCK_OUT": tile.outputs,
         "BLOCK_IN": tile.inner,
         "GROUP": tile.group,
-        "UNROLL": tile.unroll,
     }
 
 
@@ -37,7 +36,6 @@ def row_products(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     GROUP: tl.constexpr,
-    UNROLL: tl.constexpr,
 ):
     """Products of up to four rows of `x` with the rows `outputs` of `weight`.
 
@@ -61,47 +59,40 @@ def row_products(
     square0 = tl.zeros([BLOCK_IN // GROUP], tl.float32)
     sum1, sum2, sum3 = sum0, sum0, sum0
     square1, square2, square3 = square0, square0, square0
-    for start in tl.range(0, WIDTH, BLOCK_IN, loop_unroll_factor=UNROLL):
+    for start in range(0, WIDTH, BLOCK_IN):
         inside = start + inner < WIDTH
+        # Weights are not read again before the next step: other data should keep its place.
         if WIDTH % BLOCK_IN == 0:
-            # Weights are not read again before the next step: other data should keep its place.
-            given = tl.load(weights + start, eviction_policy="evict_first").to(tl.float32)
+            given = tl.load(weights + start, eviction_policy="evict_first")
         else:
             given = tl.load(
                 weights + start, inside[None, :], other=0.0, eviction_policy="evict_first"
-            ).to(tl.float32)
-        scale = inside.to(tl.float32)
-        if HAS_NORM:
-            scale = tl.load(norm_weight + start + inner, inside, other=0.0).to(tl.float32)
-        sum0, square0 = _take_row(
-            sum0, square0, row0 + start, given, scale, inside, HAS_NORM, GROUP
-        )
+            )
+        scale = tl.load(norm_weight + start + inner, inside, other=0.0) if HAS_NORM else None
+        values0 = tl.load(row0 + start, inside, other=0.0)
+        values1 = tl.load(row1 + start, inside, other=0.0) if ROWS > 1 else values0
+        values2 = tl.load(row2 + start, inside, other=0.0) if ROWS > 2 else values0
+        values3 = tl.load(row3 + start, inside, other=0.0) if ROWS > 2 else values0
+        given = given.to(tl.float32)
+        sum0, square0 = _take_row(sum0, square0, values0, given, scale, GROUP)
         if ROWS > 1:
-            sum1, square1 = _take_row(
-                sum1, square1, row1 + start, given, scale, inside, HAS_NORM, GROUP
-            )
+            sum1, square1 = _take_row(sum1, square1, values1, given, scale, GROUP)
         if ROWS > 2:
-            sum2, square2 = _take_row(
-                sum2, square2, row2 + start, given, scale, inside, HAS_NORM, GROUP
-            )
-            sum3, square3 = _take_row(
-                sum3, square3, row3 + start, given, scale, inside, HAS_NORM, GROUP
-            )
+            sum2, square2 = _take_row(sum2, square2, values2, given, scale, GROUP)
+            sum3, square3 = _take_row(sum3, square3, values3, given, scale, GROUP)
     sums = (tl.sum(sum0, 1), tl.sum(sum1, 1), tl.sum(sum2, 1), tl.sum(sum3, 1))
     squares = (tl.sum(square0), tl.sum(square1), tl.sum(square2), tl.sum(square3))
     return sums, squares
 
 
 @triton.jit
-def _take_row(
-    sums, squares, row, given, scale, inside, HAS_NORM: tl.constexpr, GROUP: tl.constexpr
-):
+def _take_row(sums, squares, values, given, scale, GROUP: tl.constexpr):
     """One step of one row: what a thread loaded at once, it sums at once."""
     OUTPUTS: tl.constexpr = sums.shape[0]
     GROUPS: tl.constexpr = sums.shape[1]
-    values = tl.load(row, inside, other=0.0).to(tl.float32)
-    if HAS_NORM:
-        squares += tl.sum(tl.reshape(values * values, [GROUPS, GROUP]), 1)
-        values = values * scale
-    sums += tl.sum(tl.reshape(given * values[None, :], [OUTPUTS, GROUPS, GROUP]), 2)
+    wide = values.to(tl.float32)
+    if scale is not None:
+        squares += tl.sum(tl.reshape(wide * wide, [GROUPS, GROUP]), 1)
+        wide = wide * scale.to(tl.float32)
+    sums += tl.sum(tl.reshape(given * wide[None, :], [OUTPUTS, GROUPS, GROUP]), 2)
     return sums, squares
