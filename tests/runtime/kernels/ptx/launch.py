@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,17 +127,21 @@ class _Driver:
     def load_binary(
         self, name: str, binary: bytes, shared_bytes: int, device: str
     ) -> tuple[None, Code, int, int, int]:
-        """Module, function, registers, spills, threads at most."""
+        """Module, function, registers, spills, threads at most; without a module Triton asks each time."""
         del name, shared_bytes, device
         text = binary.decode()
-        program = parse(text if self._edit is None else self._edit(text))
-        return None, decode(program, meaning), 0, 0, 1024
+        return None, _code_of(text if self._edit is None else self._edit(text)), 0, 0, 1024
 
     def unload_module(self, module: None) -> None:
         """Nothing is held."""
 
     def launcher_cls(self, source: Any, metadata: Any) -> _Launcher:
         return _Launcher(list(source.signature.items()), metadata.shared)
+
+
+@lru_cache(maxsize=64)
+def _code_of(text: str) -> Code:
+    return decode(parse(text), meaning)
 
 
 @dataclass(frozen=True, slots=True)
