@@ -100,6 +100,7 @@ def test_a_shipped_kernel_fits_the_chip(
         raise found
 
     assert found.spill_instructions == 0, found
+    assert found.narrow_loads <= configuration.max_narrow_loads, found
     for chip in (capability, *configuration.shares_tiles_with):
         assert found.shared_bytes <= max_shared_bytes(chip), (chip, found)
     if configuration.uses_wgmma and capability == 90:

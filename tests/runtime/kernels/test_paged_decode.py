@@ -292,3 +292,17 @@ def test_the_plain_torch_form_agrees() -> None:
 
     expected = expected_of(batch, AttentionOptions(scale=0.125))
     assert relative_error(out.view(5, 6, 64), expected) < 1e-5
+
+
+def test_heads_that_begin_where_no_wide_load_can_are_refused(device: torch.device) -> None:
+    batch = paged_batch([40], [1], heads=4, kv_heads=2, head_dim=24, page=16, dtype=torch.float16)
+    odd = PagedBatch(
+        torch.empty(1, 4, 25, dtype=torch.float16)[:, :, :24],
+        batch.cache,
+        batch.block_tables,
+        batch.context_lens,
+        batch.query_start,
+        batch.out,
+    )
+    with pytest.raises(ValueError, match=r"query has strides \(100, 25, 1\)"):
+        decode(odd, AttentionOptions(scale=0.2), device)

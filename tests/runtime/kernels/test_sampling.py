@@ -16,6 +16,7 @@ from .rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import sampling as gpu
+from octavo.kernels.gpu import sampling_list
 
 CPU = torch.device("cpu")
 
@@ -150,6 +151,28 @@ def test_large_vocabularies_are_narrowed_without_losing_a_token(
     logits = torch.randn(1, 40_001, generator=torch.Generator().manual_seed(4)) * spread
     how = tensors([case], device)
     logits = logits.to(dtype).to(device)
+    assert torch.equal(gpu.sample(logits, how), reference.sample(logits, how))
+
+
+def test_the_list_of_a_long_row_is_written_in_parts(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling_list, "_LISTED_AT_ONCE", 128)
+    logits = torch.randn(1, 9_000, generator=torch.Generator().manual_seed(8)) * 4
+    groups = torch.nn.functional.pad(logits, (0, 24), value=-math.inf).view(1, -1, 32).amax(-1)
+    how = tensors([(0.6, 40, 0.9, 0.0)], device)
+    lists = torch.full((1, 258), -1, dtype=torch.int32, device=device)
+
+    sampling_list.list_best_groups(
+        groups.to(device), how.temperature, how.top_k, how.top_p, how.min_p, lists, 9_000, 0
+    )
+
+    count = int(lists[0, 0])
+    assert 128 <= count <= 256
+    listed = lists[0, 2 : 2 + count].cpu()
+    assert listed.tolist() == sorted(groups[0].topk(count).indices.tolist())
+    assert (lists[0, 2 + count :] == -1).all()
+    logits = logits.to(device)
     assert torch.equal(gpu.sample(logits, how), reference.sample(logits, how))
 
 

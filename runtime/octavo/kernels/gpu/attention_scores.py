@@ -3,8 +3,21 @@ made of `exp2` alone, and the softmax itself, a tile of keys at a time."""
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+
+_ALIGNED = 8
+
+
+def check_strides(query: torch.Tensor, out: torch.Tensor) -> None:
+    """Raises `ValueError` where kernels could not read and write several values of a head at once."""
+    for name, tensor in (("query", query), ("out", out)):
+        strides = tensor.stride()
+        if strides[2] != 1 or strides[0] % _ALIGNED or strides[1] % _ALIGNED:
+            raise ValueError(
+                f"{name} has strides {strides}; the last must be 1, the others multiples of {_ALIGNED}"
+            )
 
 
 @triton.jit
@@ -17,6 +30,15 @@ def head_of_cache(cache, kv_head, stride_head, stride_kv, HEAD_DIM: tl.constexpr
         keys = tl.multiple_of(keys, 8)
         values = tl.multiple_of(values, 8)
     return cache + keys, cache + values
+
+
+@triton.jit
+def begin_of_heads(begin_of_token, head, stride_head, HEAD_DIM: tl.constexpr):
+    """Offsets of query heads, `[rows]`, of which Triton knows as much as of those of keys."""
+    begin = begin_of_token + head * stride_head
+    if HEAD_DIM % 16 != 0:
+        begin = tl.multiple_of(begin, 8)
+    return begin
 
 
 @triton.jit

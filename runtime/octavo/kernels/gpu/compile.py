@@ -55,6 +55,8 @@ class ShippedConfiguration:
         uses_wgmma: Whether it must multiply by Hopper's warpgroup instruction on 90; prefill's rate
             halves without.
         overlaps_copies: Whether it must compute while copies to shared memory are under way.
+        max_narrow_loads: Loads of one or two bytes that it may have in its code: where a row begins aligned,
+            one load takes 16 bytes of it.
     """
 
     name: str
@@ -68,6 +70,7 @@ class ShippedConfiguration:
     shares_tiles_with: tuple[int, ...] = COMPACT_CHIPS
     uses_wgmma: bool = False
     overlaps_copies: bool = False
+    max_narrow_loads: int = 1
 
 
 def launch_options(num_warps: int, num_stages: int) -> dict[str, Any]:

@@ -117,7 +117,7 @@ _PREFILL_FEW_ROWS: Mapping[ChipFamily, PrefillConfig] = {
 
 # Without tensor cores a thread holds the rows and columns that it multiplies: small tiles, many threads.
 _PREFILL_FLOAT32 = {
-    64: PrefillConfig(16, 32, 4, 2),
+    64: PrefillConfig(16, 32, 8, 2),
     128: PrefillConfig(16, 16, 8, 2),
     256: PrefillConfig(16, 16, 8, 1),
 }

@@ -249,4 +249,6 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
             constants=constants,
             num_warps=tile.num_warps,
             num_stages=1,
+            # Of a token there are as few values as there are experts.
+            max_narrow_loads=16,
         )

@@ -45,6 +45,7 @@ class Resources:
         wgmma_instructions: Hopper's warpgroup matrix products.
         async_copies: Copies to shared memory that run beside the program: `cp.async` or TMA.
         copy_groups_in_flight: Groups of such copies that may still be under way when the program goes on.
+        narrow_loads: Loads of one or two bytes a thread from global memory.
     """
 
     spill_instructions: int
@@ -52,6 +53,7 @@ class Resources:
     wgmma_instructions: int
     async_copies: int
     copy_groups_in_flight: int
+    narrow_loads: int
 
 
 def resources_of(binaries: Sequence[Binary], capability: int) -> list[Resources]:
@@ -87,6 +89,7 @@ def _resources(binary: Binary, code: str) -> Resources:
             (int(count, 16) for count in re.findall(r"DEPBAR\.LE SB0, 0x([0-9a-f]+)", code)),
             default=0,
         ),
+        narrow_loads=len(re.findall(r"\bLDG(?:\.\w+)*\.[US](?:8|16)\b", code)),
     )
 
 

@@ -16,7 +16,13 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu.attention_scores import add_tile, head_of_cache, scaled_scores
+from octavo.kernels.gpu.attention_scores import (
+    add_tile,
+    begin_of_heads,
+    check_strides,
+    head_of_cache,
+    scaled_scores,
+)
 from octavo.kernels.gpu.chips import COMPACT_CHIPS
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs import DecodeConfig, decode_config, padded_head_dim
@@ -35,7 +41,11 @@ def paged_decode(
     """As `reference.paged_decode`, after `schedule_decode` of the same `context_lens` and window.
 
     The last axes of `query`, `out` and `block_tables` are contiguous.
+
+    Raises:
+        ValueError: They are not, or other strides of `query` or `out` are no multiples of 8.
     """
+    check_strides(query, out)
     num_seqs, num_query_heads, head_dim = query.shape
     num_kv_heads = cache.shape[3]
     group = num_query_heads // num_kv_heads
@@ -148,14 +158,9 @@ def _decode(
     head = kv_head * GROUP + row
     dim = tl.arange(0, BLOCK_D)
     owned = (row < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    q = tl.load(
-        query
-        + sequence.to(tl.int64) * query_stride_seq
-        + head[:, None] * query_stride_head
-        + dim[None, :],
-        owned,
-        other=0.0,
-    )
+    token = sequence.to(tl.int64) * query_stride_seq
+    begin_of_row = begin_of_heads(token, head, query_stride_head, HEAD_DIM)
+    q = tl.load(query + begin_of_row[:, None] + dim[None, :], owned, other=0.0)
     slopes = tl.zeros([BLOCK_ROWS], tl.float32)
     if HAS_ALIBI:
         slopes = tl.load(alibi_slopes + head, row < GROUP, other=0.0)
@@ -186,10 +191,11 @@ def _decode(
     )
     if begin < end:
         accumulated = accumulated / total[:, None]
-    target = out + sequence.to(tl.int64) * out_stride_seq
+    target = sequence.to(tl.int64) * out_stride_seq
     if pieces == 1:
+        begin_of_row = begin_of_heads(target, head, out_stride_head, HEAD_DIM)
         tl.store(
-            target + head[:, None] * out_stride_head + dim[None, :],
+            out + begin_of_row[:, None] + dim[None, :],
             (accumulated * value_scale).to(out.dtype.element_ty),
             owned,
         )
@@ -219,8 +225,9 @@ def _decode(
                 MERGED_ROWS,
                 MERGED_PIECES,
             )
+            begin_of_merged = begin_of_heads(target, merged_head, out_stride_head, HEAD_DIM)
             tl.store(
-                target + merged_head[:, None] * out_stride_head + dim[None, :],
+                out + begin_of_merged[:, None] + dim[None, :],
                 (merged * value_scale).to(out.dtype.element_ty),
                 row_owned[:, None] & (dim < HEAD_DIM)[None, :],
             )

@@ -16,7 +16,13 @@ import triton
 import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu.attention_scores import add_tile, head_of_cache, scaled_scores
+from octavo.kernels.gpu.attention_scores import (
+    add_tile,
+    begin_of_heads,
+    check_strides,
+    head_of_cache,
+    scaled_scores,
+)
 from octavo.kernels.gpu.chips import COMPACT_CHIPS, capability_of
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.configs import PrefillConfig, padded_head_dim, prefill_config
@@ -32,7 +38,12 @@ def paged_prefill(
     max_query_len: int,
     options: AttentionOptions,
 ) -> None:
-    """As `reference.paged_prefill`; the last axes of `query`, `out` and `block_tables` are contiguous."""
+    """As `reference.paged_prefill`; the last axes of `query`, `out` and `block_tables` are contiguous.
+
+    Raises:
+        ValueError: They are not, or other strides of `query` or `out` are no multiples of 8.
+    """
+    check_strides(query, out)
     num_tokens, num_query_heads, head_dim = query.shape
     num_kv_heads = cache.shape[3]
     group = num_query_heads // num_kv_heads
@@ -140,14 +151,8 @@ def _prefill(
     own_row = (row < TOKENS * HEADS) & (token < num_tokens) & (head_in_group < GROUP)
     owned = own_row[:, None] & (dim < HEAD_DIM)[None, :]
     line = (first_token + token).to(tl.int64)
-    q = tl.load(
-        query
-        + line[:, None] * query_stride_token
-        + head[:, None] * query_stride_head
-        + dim[None, :],
-        owned,
-        other=0.0,
-    )
+    begin_of_row = begin_of_heads(line * query_stride_token, head, query_stride_head, HEAD_DIM)
+    q = tl.load(query + begin_of_row[:, None] + dim[None, :], owned, other=0.0)
     slopes = tl.zeros([BLOCK_ROWS], tl.float32)
     if HAS_ALIBI:
         slopes = tl.load(alibi_slopes + head, own_row, other=0.0)
@@ -206,8 +211,9 @@ def _prefill(
                 IS_MASKED=part != 1,
             )
 
+    begin_of_row = begin_of_heads(line * out_stride_token, head, out_stride_head, HEAD_DIM)
     tl.store(
-        out + line[:, None] * out_stride_token + head[:, None] * out_stride_head + dim[None, :],
+        out + begin_of_row[:, None] + dim[None, :],
         (accumulated * (value_scale / total)[:, None]).to(out.dtype.element_ty),
         owned,
     )
@@ -305,6 +311,9 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("120-gqa4", 4, 120, bf16, bf16, 16, 8192, (80, 90), plain),
         ("128-gqa8-fp8", 8, 128, bf16, fp8, 16, 8192, (89, 90), plain),
         ("256-window-softcap-fp8", 2, 256, bf16, fp8, 16, 8192, (90,), capped),
+        # Heads that fill little more than half of what they are padded to.
+        ("136-gqa4", 4, 136, bf16, bf16, 16, 8192, (90,), plain),
+        ("48-gqa4-fp32", 4, 48, fp32, fp32, 16, 8192, (90,), plain),
         ("64-fp32-fp8", 4, 64, fp32, fp8, 16, 8192, (89,), plain),
         ("128-gqa5-fp32-bf16", 5, 128, fp32, bf16, 16, 8192, (89,), plain),
         ("256-window-softcap-fp32-bf16", 2, 256, fp32, bf16, 16, 8192, (89,), capped),

@@ -203,5 +203,6 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
             },
             num_warps=tile.num_warps,
             num_stages=1,
+            max_narrow_loads=4,  # of the rotary table, which a program's heads share
             divisible=frozenset({"cache_stride"}),
         )

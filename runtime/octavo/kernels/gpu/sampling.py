@@ -2,7 +2,7 @@
 
 1. `_scan`: every chunk of every row at once. Rows without filters are perturbed there and leave their best
    token; others leave their mass and the best logit of each group of 32 tokens.
-2. `_narrow`: lists the few best groups, so that what follows reads some thousand tokens and not all.
+2. `list_best_groups`: lists the few best groups, so that what follows reads some thousand tokens and not all.
 3. `_finish`: rows without filters take the best of their chunks. For others the thresholds of top-k and
    top-p are found by bisection over the bits of the logits, exactly, within the list; where the filters
    reach beyond it (a flat distribution, a large k) the list is the whole row.
@@ -25,8 +25,8 @@ from octavo.kernels.gpu.configs_fused import (
     SAMPLING_LIST_GROUPS,
     SAMPLING_LIST_TILE,
     SAMPLING_SCAN_TILE,
-    SAMPLING_TARGET_GROUPS,
 )
+from octavo.kernels.gpu.sampling_list import SHIFTS, is_filtered_row, list_best_groups
 from octavo.kernels.gpu.token_groups import (
     GROUP,
     MASS_UNIT,
@@ -49,8 +49,6 @@ __all__ = ["SamplingTensors", "sample"]
 _MIN_TEMPERATURE = tl.constexpr(MIN_TEMPERATURE)
 # A program for a row: with eight, a thread holds so many values that some are spilled.
 _FINISH_WARPS = 16
-# Low bits of a float32 that no logit of a dtype sets: they need no search.
-_SHIFTS = {torch.bfloat16: 16, torch.float16: 13}
 
 
 def sample(logits: torch.Tensor, tensors: SamplingTensors) -> torch.Tensor:
@@ -88,10 +86,7 @@ def sample(logits: torch.Tensor, tensors: SamplingTensors) -> torch.Tensor:
         **launch_options(SAMPLING_SCAN_TILE.num_warps, 1),
     )  # fmt: skip
     if has_filters and groups > SAMPLING_LIST_GROUPS:
-        _narrow[(rows,)](
-            group_best, *filters, lists, **_narrow_constants(vocab, logits.dtype),
-            **launch_options(_FINISH_WARPS, 1),
-        )  # fmt: skip
+        list_best_groups(group_best, *filters, lists, vocab, SHIFTS.get(logits.dtype, 0))
     _finish[(rows,)](
         logits, logits.stride(0), *filters, *stream, best, best_ids, mass, lists, out,
         **_finish_constants(vocab, readable, logits.dtype, has_filters),
@@ -109,18 +104,6 @@ def _scan_constants(vocab: int, readable: int, has_filters: bool) -> dict[str, i
     }
 
 
-def _narrow_constants(vocab: int, dtype: torch.dtype) -> dict[str, int]:
-    groups = triton.cdiv(vocab, GROUP.value)
-    return {
-        "GROUPS": groups,
-        "PADDED": triton.next_power_of_2(groups),
-        "VOCAB": vocab,
-        "CAPACITY": SAMPLING_LIST_GROUPS,
-        "TARGET": SAMPLING_TARGET_GROUPS,
-        "SHIFT": _SHIFTS.get(dtype, 0),
-    }
-
-
 def _finish_constants(
     vocab: int, readable: int, dtype: torch.dtype, has_filters: bool
 ) -> dict[str, int]:
@@ -132,7 +115,7 @@ def _finish_constants(
         "PADDED_CHUNKS": triton.next_power_of_2(chunks),
         "CAPACITY": SAMPLING_LIST_GROUPS,
         "TILE": min(SAMPLING_LIST_TILE, triton.next_power_of_2(triton.cdiv(vocab, GROUP.value))),
-        "SHIFT": _SHIFTS.get(dtype, 0),
+        "SHIFT": SHIFTS.get(dtype, 0),
         "HAS_FILTERS": has_filters,
     }
 
@@ -167,7 +150,7 @@ def _scan(
     inverse = tl.div_rn(1.0, tl.maximum(heat, _MIN_TEMPERATURE))
     is_filtered = False
     if HAS_FILTERS:
-        is_filtered = _is_filtered(heat, top_k + row, top_p + row, min_p + row, VOCAB)
+        is_filtered = is_filtered_row(heat, top_k + row, top_p + row, min_p + row, VOCAB)
     place = row * CHUNKS + chunk
     if is_filtered:
         top = tl.max(scores)
@@ -187,54 +170,6 @@ def _scan(
         winner = tl.min(tl.where(scores == top, token, VOCAB))
         tl.store(best + place, top)
         tl.store(best_ids + place, winner)
-
-
-@triton.jit
-def _narrow(
-    group_best,
-    temperature,
-    top_k,
-    top_p,
-    min_p,
-    lists,
-    GROUPS: tl.constexpr,
-    PADDED: tl.constexpr,
-    VOCAB: tl.constexpr,
-    CAPACITY: tl.constexpr,
-    TARGET: tl.constexpr,
-    SHIFT: tl.constexpr,
-):
-    """Finds a key that between TARGET (k, if it is more) and CAPACITY groups reach, and lists them.
-
-    As many tokens at least reach that key, and all tokens that do are in the list.
-    """
-    row = tl.program_id(0).to(tl.int64)
-    heat = tl.load(temperature + row)
-    if _is_filtered(heat, top_k + row, top_p + row, min_p + row, VOCAB):
-        group = tl.arange(0, PADDED)
-        inside = group < GROUPS
-        keys = order_key(
-            tl.load(group_best + row * GROUPS + group, inside, other=float("-inf")), SHIFT
-        )
-        k = tl.load(top_k + row)
-        target = tl.maximum(TARGET, tl.where(k < VOCAB, k, 0))
-        # Fewer than `target` groups reach `high`, more than CAPACITY reach `low`.
-        low = tl.min(tl.where(inside, keys, 0x7FFFFFFF)).to(tl.int64)
-        high = tl.max(keys).to(tl.int64) + 1
-        count = tl.sum((inside & (keys >= low)).to(tl.int32))
-        bound = low
-        while (high - low > 1) & ((count > CAPACITY) | (count < target)):
-            bound = low + (high - low) // 2
-            count = tl.sum((inside & (keys >= bound)).to(tl.int32))
-            low = tl.where(count > CAPACITY, bound, low)
-            high = tl.where(count < target, bound, high)
-        is_listed = inside & (keys >= bound)
-        fits = (count <= CAPACITY) & (count >= target)
-        here = lists + row * (2 + CAPACITY)
-        tl.store(here, tl.where(fits, count, 0))
-        tl.store(here + 1, bound.to(tl.int32))
-        place = tl.cumsum(is_listed.to(tl.int32), axis=0) - 1
-        tl.store(here + 2 + place, group, is_listed & (place < CAPACITY))
 
 
 @triton.jit
@@ -265,7 +200,7 @@ def _finish(
     heat = tl.load(temperature + row)
     is_filtered = False
     if HAS_FILTERS:
-        is_filtered = _is_filtered(heat, top_k + row, top_p + row, min_p + row, VOCAB)
+        is_filtered = is_filtered_row(heat, top_k + row, top_p + row, min_p + row, VOCAB)
     chunk = tl.arange(0, PADDED_CHUNKS)
     tops = tl.load(best + row * CHUNKS + chunk, chunk < CHUNKS, other=float("-inf"))
     if is_filtered:
@@ -282,13 +217,6 @@ def _finish(
         _, winner = tl.max(tops, axis=0, return_indices=True, return_indices_tie_break_left=True)
         token = tl.load(best_ids + row * CHUNKS + winner)
     tl.store(out + row, token.to(tl.int64))
-
-
-@triton.jit
-def _is_filtered(heat, top_k, top_p, min_p, VOCAB: tl.constexpr):
-    k = tl.load(top_k)
-    has_filter = ((k > 0) & (k < VOCAB)) | (tl.load(top_p) < 1.0) | (tl.load(min_p) > 0.0)
-    return has_filter & (heat > 0.0)
 
 
 @triton.jit
@@ -384,40 +312,33 @@ _ARGUMENTS = {
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
+    """Of Qwen's vocabulary, and of one with a token more than a round number, in rows apart and not."""
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
-    common, odd = 151936, 32001
-    as_heads_leave_them = -(-odd // GROUP.value) * GROUP.value
-    both, hopper = (80, 90), (90,)
-    for name, dtype, vocab, readable, has_filters, capabilities in (
-        ("bf16", bf16, common, common, True, both),
-        ("fp32", fp32, common, common, True, both),
-        ("odd-bf16", bf16, odd, as_heads_leave_them, True, both),
-        ("odd-fp32", fp32, odd, as_heads_leave_them, True, both),
-        ("odd-dense-bf16", bf16, odd, odd, True, both),
-        ("odd-dense-fp32", fp32, odd, odd, True, both),
+    qwen, odd = 151936, 32001
+    apart = -(-odd // GROUP.value) * GROUP.value
+    for name, steps, dtype, vocab, readable, has_filters, capabilities in (
+        ("bf16", (_scan, _finish), bf16, qwen, qwen, True, (80, 90)),
+        ("fp32", (_finish,), fp32, qwen, qwen, True, (80, 90)),
+        ("odd-bf16", (_scan, _finish), bf16, odd, apart, True, (90,)),
+        ("odd-fp32", (_finish,), fp32, odd, apart, True, (90,)),
+        ("odd-dense-bf16", (_finish,), bf16, odd, odd, True, (90,)),
         # Steps of greedy and unfiltered rows alone, and the logits of a float16 model.
-        ("unfiltered-fp16", fp16, common, common, False, hopper),
+        ("unfiltered-fp16", (_scan, _finish), fp16, qwen, qwen, False, (90,)),
     ):
-        finish = _finish_constants(vocab, readable, dtype, has_filters)
-        forms = [
-            (
-                "scan",
-                _scan,
-                _scan_constants(vocab, readable, has_filters),
-                SAMPLING_SCAN_TILE.num_warps,
-            ),
-            ("finish", _finish, finish, _FINISH_WARPS),
-        ]
-        if has_filters and readable == common:
-            forms.append(("narrow", _narrow, _narrow_constants(vocab, dtype), _FINISH_WARPS))
-        for step, kernel, constants, num_warps in forms:
+        forms = {
+            _scan: (_scan_constants(vocab, readable, has_filters), SAMPLING_SCAN_TILE.num_warps),
+            _finish: (_finish_constants(vocab, readable, dtype, has_filters), _FINISH_WARPS),
+        }
+        for step in steps:
+            constants, num_warps = forms[step]
             yield ShippedConfiguration(
-                name=f"{step}-{name}",
-                kernel=kernel,
+                name=f"{step.__name__[1:]}-{name}",
+                kernel=step,
                 arguments={**_ARGUMENTS, "logits": pointer_to(dtype)},
                 constants=constants,
                 num_warps=num_warps,
                 num_stages=1,
                 divisible=frozenset() if readable == odd else frozenset({"row_stride"}),
                 capabilities=capabilities,
+                max_narrow_loads=32 if readable == odd else 0,
             )
