@@ -87,6 +87,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidConfigurationError(
                 f"dtype is {self.dtype!r}; use auto, float32, float16 or bfloat16."
             )
+        self._check_types()
         if not 0.05 <= self.gpu_memory_utilization <= 1.0:
             raise InvalidConfigurationError(
                 f"gpu_memory_utilization is {self.gpu_memory_utilization}; it must lie in [0.05, 1]."
@@ -116,3 +117,27 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"({self.max_num_seqs}): one decode step of all sequences would not fit. Raise the "
                 "first or lower the second."
             )
+
+    def _check_types(self) -> None:
+        """For callers from Python: a text that looks like a number would fail far from here."""
+        for name, (kinds, words) in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise InvalidConfigurationError(f"{name} is {value!r}; it must be {words}.")
+
+
+_INTEGER = ((int,), "an integer")
+_INTEGER_OR_NONE = ((int, type(None)), "an integer, or None")
+_BOOLEAN = ((bool,), "True or False")
+_TYPES = {
+    "max_model_len": _INTEGER_OR_NONE,
+    "kv_cache_memory_bytes": _INTEGER_OR_NONE,
+    "block_size": _INTEGER,
+    "max_num_seqs": _INTEGER,
+    "max_num_batched_tokens": _INTEGER,
+    "max_queued_requests": _INTEGER,
+    "seed": _INTEGER,
+    "gpu_memory_utilization": ((int, float), "a number"),
+    "enable_prefix_caching": _BOOLEAN,
+    "enforce_eager": _BOOLEAN,
+}
