@@ -25,7 +25,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         presence_penalty: Subtracted from the logit of every token that was generated already.
         frequency_penalty: The same, times how often it was generated.
         repetition_penalty: Divides positive and multiplies negative logits of tokens in prompt or output.
-        seed: Makes the request reproducible, whatever else is in the batch.
+        seed: Draws the same random numbers, whatever else is in the batch.
         stop: A string, or strings, that end the output; they are not part of it.
         include_stop_str_in_output: What ends the output (a stop string, or a token of `stop_token_ids`) is
             part of its text.
