@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeVar
 
 import torch
 
@@ -44,6 +45,9 @@ class PrefillConfig:
     num_stages: int
 
 
+Config = TypeVar("Config", DecodeConfig, PrefillConfig)
+
+
 class _Operands(Enum):
     """What is multiplied: registers and shared memory follow from it."""
 
@@ -59,9 +63,7 @@ def _operands(dtype: torch.dtype, cache_dtype: torch.dtype) -> _Operands:
     return _Operands.FP8_CACHE if cache_dtype == torch.float8_e4m3fn else _Operands.HALF
 
 
-# By the padded size of a head; smaller ones than the first take its entry.
-_HEAD_SIZES = (64, 128, 256)
-
+# Tables are by the padded size of a head, ascending: a head takes the first entry that it fits.
 _DECODE_ANY_CHIP = {
     # Bytes of keys that one iteration reads stay about the same, 16 KiB.
     _Operands.HALF: {
@@ -90,12 +92,14 @@ _DECODE: Mapping[ChipFamily, Mapping[_Operands, Mapping[int, DecodeConfig]]] = {
 _PREFILL: Mapping[ChipFamily, Mapping[int, PrefillConfig]] = {
     # Before Hopper queries stay in registers, beside the output.
     ChipFamily.AMPERE: {
+        32: PrefillConfig(128, 32, 8, 5),
         64: PrefillConfig(128, 64, 8, 5),
         128: PrefillConfig(128, 32, 8, 5),
         256: PrefillConfig(64, 32, 8, 5),
     },
     # At 256 tiles of 32 keys would take more shared memory than there is.
     ChipFamily.COMPACT: {
+        32: PrefillConfig(128, 32, 8, 5),
         64: PrefillConfig(128, 64, 8, 5),
         128: PrefillConfig(128, 32, 8, 5),
         256: PrefillConfig(64, 16, 8, 5),
@@ -114,12 +118,14 @@ _PREFILL_FEW_ROWS: Mapping[ChipFamily, PrefillConfig] = {
     ChipFamily.COMPACT: PrefillConfig(64, 32, 4, 5),
     ChipFamily.HOPPER: PrefillConfig(64, 64, 4, 5),
 }
+# Converting more keys of 64 values than these would spill on an L4.
+_PREFILL_FEW_ROWS_FP8 = {(ChipFamily.COMPACT, 64): PrefillConfig(64, 16, 4, 5)}
 
 # Without tensor cores a thread holds the rows and columns that it multiplies: small tiles, many threads.
 _PREFILL_FLOAT32 = {
     64: PrefillConfig(16, 32, 8, 2),
-    128: PrefillConfig(16, 16, 8, 2),
-    256: PrefillConfig(16, 16, 8, 1),
+    128: PrefillConfig(16, 16, 8, 1),
+    256: PrefillConfig(16, 16, 16, 1),
 }
 
 
@@ -141,20 +147,24 @@ def decode_config(
     capability: int, head_dim: int, dtype: torch.dtype, cache_dtype: torch.dtype
 ) -> DecodeConfig:
     """For a chip (80, 86, 89, 90, 120), and the dtypes of queries and cache."""
-    return _DECODE[family_of(capability)][_operands(dtype, cache_dtype)][_size_of(head_dim)]
+    return _fitting(_DECODE[family_of(capability)][_operands(dtype, cache_dtype)], head_dim)
 
 
 def prefill_config(
     capability: int, head_dim: int, dtype: torch.dtype, cache_dtype: torch.dtype, max_rows: int
 ) -> PrefillConfig:
     """For a chip, the dtypes of queries and cache, and chunks of at most `max_rows` rows."""
-    size, family = _size_of(head_dim), family_of(capability)
-    if _operands(dtype, cache_dtype) is _Operands.FLOAT32:
-        return _PREFILL_FLOAT32[size]
-    if max_rows <= _FEW_ROWS and size < 256:
-        return _PREFILL_FEW_ROWS[family]
-    return _PREFILL[family][size]
+    family, operands = family_of(capability), _operands(dtype, cache_dtype)
+    if operands is _Operands.FLOAT32:
+        return _fitting(_PREFILL_FLOAT32, head_dim)
+    size = padded_head_dim(head_dim)
+    if max_rows > _FEW_ROWS or size == 256:
+        return _fitting(_PREFILL[family], head_dim)
+    few_rows = _PREFILL_FEW_ROWS[family]
+    if operands is _Operands.FP8_CACHE:
+        return _PREFILL_FEW_ROWS_FP8.get((family, size), few_rows)
+    return few_rows
 
 
-def _size_of(head_dim: int) -> int:
-    return next(size for size in _HEAD_SIZES if padded_head_dim(head_dim) <= size)
+def _fitting(table: Mapping[int, Config], head_dim: int) -> Config:
+    return next(config for size, config in table.items() if padded_head_dim(head_dim) <= size)

@@ -80,7 +80,7 @@ _TABLES = {
     ChipFamily.HOPPER: _HOPPER,
 }
 # Float32 runs, but is not cut for speed.
-_FLOAT32 = ProductTile(32, 32, 8, 2)
+_FLOAT32 = ProductTile(32, 16, 8, 2)
 
 
 def experts_config(capability: int, dtype: torch.dtype, block_rows: int) -> ExpertsConfig:

@@ -128,7 +128,7 @@ def _gate_up(
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     bf16, fp32 = torch.bfloat16, torch.float32
     forms = [(bf16, rows, chip) for chip in (80, 90) for rows in (16, 32, 64, 128)]
-    for dtype, block_rows, capability in (*forms, (bf16, 128, 120), (fp32, 128, 89)):
+    for dtype, block_rows, capability in (*forms, (bf16, 128, 120), (fp32, 128, 80)):
         config = experts_config(capability, dtype, block_rows)
         yield ShippedConfiguration(
             name=f"mixtral-{block_rows}" + ("-fp32" if dtype == fp32 else ""),

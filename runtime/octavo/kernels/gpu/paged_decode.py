@@ -90,8 +90,8 @@ def _constants(
         "BLOCK_ROWS": BLOCK_ROWS,
         "TILE": config.tile,
         "MERGED_ROWS": merged_rows,
-        # Pieces merged at a time: 32 values a thread in flight.
-        "MERGED_PIECES": max(32 * 128 // (merged_rows * padded), 1),
+        # Pieces merged at a time: at most 32 values a thread in flight.
+        "MERGED_PIECES": max(min(32 * 128 // (merged_rows * padded), 32), 1),
         "HAS_SOFTCAP": options.softcap is not None,
         "HAS_ALIBI": options.alibi_slopes is not None,
     }
@@ -347,6 +347,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("256-window-softcap", 16, 8, 256, bf16, bf16, 16, (80, 90), capped),
         ("80-mha-alibi-fp16", 32, 32, 80, fp16, fp16, 16, (80, 90), slopes),
         ("120-gqa4", 32, 8, 120, bf16, bf16, 16, (80, 90), plain),
+        ("16-gqa4", 16, 4, 16, bf16, bf16, 16, (90,), plain),
         ("64-gqa4-fp8", 32, 8, 64, bf16, fp8, 16, (90,), plain),
         ("128-gqa8-fp8", 64, 8, 128, bf16, fp8, 16, (89, 90), plain),
         ("64-fp32-fp8", 32, 8, 64, fp32, fp8, 16, (89,), plain),

@@ -297,6 +297,7 @@ def _attend_tiles(
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     """Long and short chunks of the shapes of Llama, Qwen, Mixtral, Gemma, BLOOM and Danube."""
     plain = AttentionOptions(scale=1.0)
+    windowed = AttentionOptions(scale=1.0, sliding_window=4096)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
     slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
@@ -309,6 +310,8 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("256-window-softcap", 2, 256, bf16, bf16, 16, 8192, (80, 89, 90), capped),
         ("80-mha-alibi-fp16", 1, 80, fp16, fp16, 16, 8192, (80, 90), slopes),
         ("120-gqa4", 4, 120, bf16, bf16, 16, 8192, (80, 90), plain),
+        ("32-mha", 1, 32, bf16, bf16, 16, 8192, (80,), plain),
+        ("64-gqa4-fp8-short", 4, 64, bf16, fp8, 16, 64, (89,), plain),
         ("128-gqa8-fp8", 8, 128, bf16, fp8, 16, 8192, (89, 90), plain),
         ("256-window-softcap-fp8", 2, 256, bf16, fp8, 16, 8192, (90,), capped),
         # Heads that fill little more than half of what they are padded to.
@@ -316,6 +319,8 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("48-gqa4-fp32", 4, 48, fp32, fp32, 16, 8192, (90,), plain),
         ("64-fp32-fp8", 4, 64, fp32, fp8, 16, 8192, (89,), plain),
         ("128-gqa5-fp32-bf16", 5, 128, fp32, bf16, 16, 8192, (89,), plain),
+        ("128-window-fp32", 4, 128, fp32, fp32, 16, 8192, (80,), windowed),
+        ("256-window-softcap-fp32", 2, 256, fp32, fp32, 16, 8192, (80,), capped),
         ("256-window-softcap-fp32-bf16", 2, 256, fp32, bf16, 16, 8192, (89,), capped),
     ):
         for capability in capabilities:
