@@ -113,7 +113,7 @@ class _Scope:
 
 
 def parse(text: str) -> Program:
-    """Raises ValueError for what is not understood; an unknown instruction is found when it is decoded."""
+    """Raises ValueError or NotImplementedError; an unknown instruction is found when it is decoded."""
     lines = [line.split("//")[0] for line in text.splitlines()]
     entry = next(index for index, line in enumerate(lines) if ".entry" in line)
     opening = next(index for index in range(entry, len(lines)) if lines[index].strip() == "{")
@@ -126,39 +126,55 @@ def parse(text: str) -> Program:
         (parameter, kind)
         for kind, parameter in re.findall(r"\.param\s+\.(\w+)[^,)]*?(\w+)\s*(?=[,)])", head)
     )
-    instructions: list[Instruction] = []
-    labels: dict[str, int] = {}
-    scopes: list[_Scope] = []
+    body = _Body([], {}, [])
     pending = ""
     for number, line in enumerate(lines[opening:], opening + 1):
         if line.lstrip().startswith((".loc", ".file", ".pragma")):
             continue
-        pending = f"{pending} {line.strip()}".strip()
-        while True:
-            label = re.match(r"([$\w]+):(?!:)\s*", pending)
-            if label:
-                labels[label[1]] = len(instructions)
-                pending = pending[label.end() :]
-            elif pending.startswith("{"):
-                scopes.append(_Scope())
-                pending = pending[1:].lstrip()
-            elif pending.startswith("}"):
-                scopes.pop()
-                pending = pending[1:].lstrip()
-                if not scopes:
-                    return Program(
-                        name[1], parameters, int(threads[1]), tuple(instructions), labels
-                    )
-            elif ";" in pending:
-                statement, _, pending = pending.partition(";")
-                pending = pending.lstrip()
-                if statement.startswith(".reg"):
-                    scopes[-1].declare(statement)
-                elif statement:
-                    instructions.append(_instruction(statement, number, scopes))
-            else:
-                break
+        pending = body.take(f"{pending} {line.strip()}".strip(), number)
+        if not body.scopes:
+            return Program(
+                name[1], parameters, int(threads[1]), tuple(body.instructions), body.labels
+            )
     raise ValueError(f"{name[1]} does not end")
+
+
+@dataclass
+class _Body:
+    """What has been read of a function; `scopes` are the braces that are open."""
+
+    instructions: list[Instruction]
+    labels: dict[str, int]
+    scopes: list[_Scope]
+
+    def take(self, text: str, line: int) -> str:
+        """Reads all that is complete; returns the rest."""
+        while text:
+            label = re.match(r"([$\w]+):(?!:)\s*", text)
+            if label:
+                self.labels[label[1]] = len(self.instructions)
+                text = text[label.end() :]
+            elif text.startswith("{"):
+                self.scopes.append(_Scope())
+                text = text[1:].lstrip()
+            elif text.startswith("}"):
+                self.scopes.pop()
+                text = text[1:].lstrip()
+            elif ";" in text:
+                statement, _, text = text.partition(";")
+                text = text.lstrip()
+                self._add(statement, line)
+            else:
+                return text
+        return ""
+
+    def _add(self, statement: str, line: int) -> None:
+        if statement.startswith(".reg"):
+            self.scopes[-1].declare(statement)
+        elif statement.startswith("."):
+            raise NotImplementedError(f"line {line}: {statement}")
+        elif statement:
+            self.instructions.append(_instruction(statement, line, self.scopes))
 
 
 def _instruction(statement: str, line: int, scopes: list[_Scope]) -> Instruction:
