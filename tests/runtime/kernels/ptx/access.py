@@ -45,7 +45,7 @@ def _parameter(instruction: Instruction) -> Step:
     return run
 
 
-def _parts(operand: object) -> tuple[object, ...]:
+def _parts(operand: Operand | None) -> tuple[Operand | None, ...]:
     return operand.parts if isinstance(operand, Vector) else (operand,)
 
 

@@ -85,10 +85,8 @@ class GlobalMemory:
             rows = max(
                 (n * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)), default=1
             )
-            storage = self._storages[tensor.untyped_storage().data_ptr()]
-            end = (
-                min(begin + rows * tensor.element_size(), storage.end) if tensor.numel() else begin
-            )
+            whole = self._storages[tensor.untyped_storage().data_ptr()]
+            end = min(begin + rows * tensor.element_size(), whole.end) if tensor.numel() else begin
             self._valid[begin:end] = True
             self._extents[name] = (begin, end)
 

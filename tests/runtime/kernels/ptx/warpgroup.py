@@ -28,7 +28,7 @@ def warpgroup_step(instruction: Instruction) -> Step | None:
         return None
     match instruction.modifiers[0]:
         case "fence":
-            return lambda machine: machine.whole_warps() is None
+            return _fence
         case "commit_group":
             return lambda machine: machine.products.commit(machine.whole_blocks())
         case "wait_group":
@@ -39,6 +39,10 @@ def warpgroup_step(instruction: Instruction) -> Step | None:
         case "mma_async":
             return _product(instruction)
     raise NotImplementedError(instruction.text)
+
+
+def _fence(machine: Machine) -> None:
+    machine.whole_warps()
 
 
 def _product(instruction: Instruction) -> Step:
