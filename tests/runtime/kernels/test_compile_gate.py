@@ -6,6 +6,7 @@ for each core and disassembled together.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import pkgutil
@@ -142,6 +143,20 @@ def test_the_gate_notices_spills_wgmma_and_shared_memory(compiler_cache: None) -
     assert four_warps.spill_instructions == 0
     assert four_warps.wgmma_instructions > 0
     assert four_warps.shared_bytes >= 64 * 64 * 2
+
+
+def test_the_gate_notices_logits_that_are_loaded_one_by_one(compiler_cache: None) -> None:
+    (apart,) = (
+        form for module, form in shipped() if (module, form.name) == ("logprobs", "odd-bf16")
+    )
+    constants = {**apart.constants, "READABLE": apart.constants["VOCAB"]}
+    dense = dataclasses.replace(apart, constants=constants)
+    binaries = [compile_configuration(form, 90) for form in (apart, dense)]
+
+    found_apart, found_dense = resources_of(binaries, 90)
+
+    assert found_apart.narrow_loads == 1, "the token's own logit"
+    assert found_dense.narrow_loads > apart.max_narrow_loads
 
 
 def test_kernels_disassembled_together_read_as_each_would_alone(compiler_cache: None) -> None:
