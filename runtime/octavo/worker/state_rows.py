@@ -13,6 +13,7 @@ import numpy as np
 from octavo.worker.batch import SamplingState
 
 _MASK64 = 2**64 - 1
+_NO_ROW = -1
 NO_COUNTS = -1
 """Row of the token counts of a sequence without penalties."""
 
@@ -31,6 +32,8 @@ class StateRows:
         top_k: int32.
         seeds: int64.
         count_rows: int32, row in the token counts, or `NO_COUNTS`.
+        prompt_lengths: int64.
+        wants_logprobs, is_pooled: bool.
     """
 
     def __init__(self, num_rows: int, seed: int) -> None:
@@ -49,6 +52,9 @@ class StateRows:
         self.top_k = np.zeros(num_rows, dtype=np.int32)
         self.seeds = np.zeros(num_rows, dtype=np.int64)
         self.count_rows = np.full(num_rows, NO_COUNTS, dtype=np.int32)
+        self.prompt_lengths = np.zeros(num_rows, dtype=np.int64)
+        self.wants_logprobs = np.zeros(num_rows, dtype=bool)
+        self.is_pooled = np.zeros(num_rows, dtype=bool)
 
     @property
     def num_count_rows(self) -> int:
@@ -66,18 +72,20 @@ class StateRows:
             RuntimeError: More sequences are alive than there are rows.
         """
         row_of = self._row_of
-        rows = []
-        for sequence_id in sequence_ids:
-            row = row_of.get(sequence_id)
-            if row is None:
-                if not self._free:
-                    raise RuntimeError(
-                        f"Sequence {sequence_id} finds no row: all {self.num_rows} are taken by "
-                        "sequences that were never released."
-                    )
-                row = row_of[sequence_id] = self._free.pop()
-            rows.append(row)
+        ids = list(sequence_ids)
+        rows = [row_of.get(sequence_id, _NO_ROW) for sequence_id in ids]
+        if _NO_ROW in rows:
+            rows = [row_of[i] if i in row_of else self._new_row(i) for i in ids]
         return rows
+
+    def _new_row(self, sequence_id: int) -> int:
+        if not self._free:
+            raise RuntimeError(
+                f"Sequence {sequence_id} finds no row: all {self.num_rows} are taken by sequences that "
+                "were never released."
+            )
+        row = self._row_of[sequence_id] = self._free.pop()
+        return row
 
     def release(self, sequence_ids: Iterable[int]) -> None:
         """Gives rows back; a sequence that has none is fine."""
@@ -113,6 +121,9 @@ class StateRows:
                 params.repetition_penalty,
             )
             self.top_k[row] = max(params.top_k, 0)
+            self.prompt_lengths[row] = len(state.prompt_token_ids)
+            self.wants_logprobs[row] = params.logprobs is not None
+            self.is_pooled[row] = state.is_pooled
             seed = state.seed
             self.seeds[row] = self._random.integers(-(2**63), 2**63) if seed is None else seed
             if (self._floats[3:, row] != (0.0, 0.0, 1.0)).any():

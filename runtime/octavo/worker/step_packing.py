@@ -145,6 +145,7 @@ def pack_step(
     state_rows = np.array(rows.acquire([e.sequence_id for e in ordered]), dtype=np.int64)
     first_rows = np.zeros(len(entries) + 1, dtype=np.int64)
     np.cumsum(counts, out=first_rows[1:])
+    starts = np.array([entry.start for entry in ordered], dtype=np.int64)
     num_decodes = len(entries) - int(chunks.size)
     tokens = _tokens(ordered, num_decodes)
     _check_tokens(tokens, vocab_size)
@@ -157,7 +158,7 @@ def pack_step(
         padded_seqs=len(entries) if chunks.size else max(pad_to, len(entries)),
         num_updates=updates.shape[1],
         rows=packer.put(state_rows.astype(np.int32)),
-        starts=packer.put(np.array([e.start for e in ordered], dtype=np.int32)),
+        starts=packer.put(starts.astype(np.int32)),
         query_start=packer.put(first_rows.astype(np.int32)),
         token_ids=packer.put(tokens),
         updates=packer.put(updates),
@@ -166,7 +167,9 @@ def pack_step(
     sampled = [i for i, entry in enumerate(entries) if entry.sampling is not None]
     samples = None
     if sampled:
-        samples = _pack_samples(entries, sampled, place_of, first_rows, state_rows, rows, packer)
+        samples = _pack_samples(
+            entries, sampled, place_of, first_rows, starts + counts, state_rows, rows, packer
+        )
     return PackedStep(
         packer=packer,
         layout=layout,
@@ -229,23 +232,25 @@ def _table_updates(
             "fit max_model_len."
         )
     known = rows.table_lengths[state_rows]
-    parts = []
+    # Lists, because a step brings a few entries of many tables: an array of each would cost more.
+    owners: list[int] = []
+    places: list[int] = []
+    blocks: list[int] = []
     for index in np.flatnonzero(lengths > known).tolist():
-        first = int(known[index])
-        new = np.array(ordered[index].block_ids[first:], dtype=np.int32)
-        places = np.arange(first, lengths[index], dtype=np.int32)
-        parts.append(np.stack([np.full_like(new, state_rows[index]), places, new]))
+        first, last = int(known[index]), int(lengths[index])
+        owners += [int(state_rows[index])] * (last - first)
+        places += range(first, last)
+        blocks += ordered[index].block_ids[first:last]
     if copies:
         targets = {target for _, target in copies}
-        replaced = [
-            (state_rows[index], place, block)
-            for index, entry in enumerate(ordered)
-            for place, block in enumerate(entry.block_ids[: int(known[index])])
-            if block in targets
-        ]
-        parts.append(np.array(replaced, dtype=np.int32).reshape(-1, 3).T)
+        for index, entry in enumerate(ordered):
+            for place, block in enumerate(entry.block_ids[: int(known[index])]):
+                if block in targets:
+                    owners.append(int(state_rows[index]))
+                    places.append(place)
+                    blocks.append(block)
     rows.table_lengths[state_rows] = lengths
-    return np.concatenate(parts, axis=1) if parts else np.empty((3, 0), dtype=np.int32)
+    return np.array([owners, places, blocks], dtype=np.int32)
 
 
 def _pack_samples(
@@ -253,6 +258,7 @@ def _pack_samples(
     sampled: list[int],
     place_of: np.ndarray,
     first_rows: np.ndarray,
+    ends: np.ndarray,
     state_rows: np.ndarray,
     rows: StateRows,
     packer: Packer,
@@ -265,38 +271,32 @@ def _pack_samples(
     started = rows.learn(own_rows, states)
     rows.has_token[own_rows] = True
     is_identity = len(sampled) == first_rows[-1] and bool((np.diff(hidden_rows) == 1).all())
-    with_logprobs = [i for i, s in enumerate(states) if s.params.logprobs is not None]
-    pooled = [i for i, s in enumerate(states) if s.is_pooled]
+    with_logprobs = np.flatnonzero(rows.wants_logprobs[own_rows])
+    pooled = np.flatnonzero(rows.is_pooled[own_rows])
     return Samples(
         sequence_ids=[entry.sequence_id for entry in chosen],
         states=states,
         hidden_rows=None if is_identity else packer.put(hidden_rows),
         state_rows=packer.put(own_rows),
-        draw=_pack_draw(chosen, states, own_rows, rows, packer),
+        draw=_pack_draw(ends[places], own_rows, rows, packer),
         penalties=_pack_penalties(started, own_rows, rows, packer),
-        with_logprobs=with_logprobs,
-        logprob_rows=packer.put(np.array(with_logprobs, dtype=np.int64)),
-        pooled=pooled,
-        pooled_rows=packer.put(np.array(pooled, dtype=np.int64)),
+        with_logprobs=with_logprobs.tolist(),
+        logprob_rows=packer.put(with_logprobs),
+        pooled=pooled.tolist(),
+        pooled_rows=packer.put(pooled),
     )
 
 
 def _pack_draw(
-    chosen: list[ScheduledSequence],
-    states: list[SamplingState],
-    own_rows: np.ndarray,
-    rows: StateRows,
-    packer: Packer,
+    ends: np.ndarray, own_rows: np.ndarray, rows: StateRows, packer: Packer
 ) -> DrawSections | None:
+    """`ends`: position behind the last token that each sample's entry runs."""
     temperature = rows.temperature[own_rows]
     if not temperature.any():
         return None
     # The token's index in the output, from what is run and not from what the host has seen: a pending
     # token counts.
-    positions = [
-        entry.start + len(entry.token_ids) - len(state.prompt_token_ids)
-        for entry, state in zip(chosen, states, strict=True)
-    ]
+    positions = ends - rows.prompt_lengths[own_rows]
     top_k, top_p, min_p = (a[own_rows] for a in (rows.top_k, rows.top_p, rows.min_p))
     return DrawSections(
         temperature=packer.put(temperature),
@@ -304,7 +304,7 @@ def _pack_draw(
         top_p=packer.put(top_p),
         min_p=packer.put(min_p),
         seed=packer.put(rows.seeds[own_rows]),
-        position=packer.put(np.array(positions, dtype=np.int64)),
+        position=packer.put(positions),
         has_filters=bool(top_k.any() or (top_p < 1.0).any() or min_p.any()),
     )
 
