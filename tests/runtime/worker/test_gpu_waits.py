@@ -74,6 +74,9 @@ class HostWaits:
 
     def kernels(self) -> DeviceKernels:
         def wrap(kernel: Any) -> Any:
+            if not callable(kernel):
+                return kernel
+
             def run(*args: Any, **kwargs: Any) -> Any:
                 with self.allowed():
                     return kernel(*args, **kwargs)
