@@ -123,7 +123,7 @@ _PREFILL_FEW_ROWS_FP8 = {(ChipFamily.COMPACT, 64): PrefillConfig(64, 16, 4, 5)}
 
 # Without tensor cores a thread holds the rows and columns that it multiplies: small tiles, many threads.
 _PREFILL_FLOAT32 = {
-    64: PrefillConfig(16, 32, 8, 2),
+    64: PrefillConfig(16, 32, 8, 1),
     128: PrefillConfig(16, 16, 8, 1),
     256: PrefillConfig(16, 16, 16, 1),
 }

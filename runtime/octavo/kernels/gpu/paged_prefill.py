@@ -317,6 +317,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         # Heads that fill little more than half of what they are padded to.
         ("136-gqa4", 4, 136, bf16, bf16, 16, 8192, (90,), plain),
         ("48-gqa4-fp32", 4, 48, fp32, fp32, 16, 8192, (90,), plain),
+        ("64-gqa4-fp32", 4, 64, fp32, fp32, 16, 8192, (80,), plain),
         ("64-fp32-fp8", 4, 64, fp32, fp8, 16, 8192, (89,), plain),
         ("128-gqa5-fp32-bf16", 5, 128, fp32, bf16, 16, 8192, (89,), plain),
         ("128-window-fp32", 4, 128, fp32, fp32, 16, 8192, (80,), windowed),
