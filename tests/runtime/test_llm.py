@@ -379,6 +379,8 @@ def test_what_is_no_conversation_is_refused(llm: LLM, messages: Any) -> None:
 def test_ctrl_c_ends_a_call_between_two_steps(
     model: Model, llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As in a terminal; what a shell starts in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     core = llm._engine()
     allocate = core._blocks.allocate
 
@@ -387,14 +389,17 @@ def test_ctrl_c_ends_a_call_between_two_steps(
         allocate(sequence_id, num_tokens)
 
     calls: list[Any] = [llm.generate, llm.embed, llm.beam_search]
-    for call in calls:
-        with monkeypatch.context() as patch:
-            patch.setattr(core._blocks, "allocate", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                call(model.prompts[1:4])
-        core.check_integrity()
-        assert (llm.stats.kv_blocks_used, llm.stats.num_waiting) == (0, 0)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        for call in calls:
+            with monkeypatch.context() as patch:
+                patch.setattr(core._blocks, "allocate", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    call(model.prompts[1:4])
+            core.check_integrity()
+            assert (llm.stats.kv_blocks_used, llm.stats.num_waiting) == (0, 0)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert tokens_of(llm.generate(model.prompts, GREEDY)) == model.expected
 
 

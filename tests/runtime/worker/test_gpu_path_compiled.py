@@ -1,4 +1,4 @@
-"""The execution path of a GPU with the machine-independent code that its kernels compile to, run on the CPU.
+"""The execution path of a GPU with the PTX that its kernels compile to, run on the CPU.
 
 As `test_gpu_path_interpreted.py`, one step further down: strides, alignments and forms of launches are those
 of serving, and what the compiler made of each kernel is what runs.
@@ -7,7 +7,6 @@ of serving, and what the compiler made of each kernel is what runs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -22,8 +21,16 @@ from octavo.kernels.gpu import device as gpu
 
 from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
 from ..kernels.ptx.launch import emulated_launches  # noqa: TID252
-from .gpu_path import make_gpu_executor
-from .test_gpu_path_interpreted import BF16, FP8, MIXTRAL, checkpoint, errors, mean_size, run
+from .test_gpu_path_interpreted import (
+    BF16,
+    FP8,
+    MIXTRAL,
+    checkpoint,
+    errors,
+    executor,
+    mean_size,
+    run,
+)
 
 # After a change of Triton or of the kernels everything is compiled.
 pytestmark = pytest.mark.timeout(600)
@@ -41,15 +48,14 @@ def test_compiled_kernels_err_as_little_as_the_references(
     with torch.no_grad():
         for parameter in exact.parameters():
             parameter.copy_(parameter.to(BF16))
-    how: dict[str, Any] = {"dtype": BF16, "cache_dtype": cache_dtype, "max_num_seqs": 4}
     # Of an H100's programs most would find nothing to do.
     with (
         kept_binaries(),
         emulated_launches(capability) as launches,
         mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8),
     ):
-        ours = run(make_gpu_executor(tmp_path, kernels=gpu, **how))
-    theirs = run(make_gpu_executor(tmp_path, kernels=reference, **how))
+        ours = run(executor(tmp_path, gpu, BF16, cache_dtype))
+    theirs = run(executor(tmp_path, reference, BF16, cache_dtype))
 
     # Roundings fall one way or the other: two such computations differ by a tenth or two.
     assert mean_size(errors(ours, exact)) < 1.5 * mean_size(errors(theirs, exact))

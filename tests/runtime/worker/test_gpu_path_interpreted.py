@@ -10,10 +10,12 @@ import pytest
 import torch
 import transformers
 
+from octavo.kernels.device_kernels import DeviceKernels
 from octavo.kernels.gpu import chips
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
+from octavo.worker.gpu_executor import GpuExecutor
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from ..kernels.interpreter import interpreted_kernels  # noqa: TID252
@@ -58,15 +60,18 @@ def run(executor: Any) -> list[Running]:
     return running
 
 
-def run_kernels(
-    folder: Path, dtype: torch.dtype, cache_dtype: torch.dtype
-) -> tuple[list[Running], list[Running]]:
-    """With interpreted kernels and with the reference's."""
-    how: dict[str, Any] = {"dtype": dtype, "cache_dtype": cache_dtype, "max_num_seqs": 4}
+def run_interpreted(folder: Path, dtype: torch.dtype, cache_dtype: torch.dtype) -> list[Running]:
     # Of an H100's programs most would find nothing to do.
     with interpreted_kernels(), mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8):
-        ours = run(make_gpu_executor(folder, kernels=gpu, **how))
-    return ours, run(make_gpu_executor(folder, kernels=reference, **how))
+        return run(executor(folder, gpu, dtype, cache_dtype))
+
+
+def executor(
+    folder: Path, kernels: DeviceKernels, dtype: torch.dtype, cache_dtype: torch.dtype
+) -> GpuExecutor:
+    return make_gpu_executor(
+        folder, kernels=kernels, dtype=dtype, cache_dtype=cache_dtype, max_num_seqs=4
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,9 @@ def test_triton_and_reference_kernels_give_the_same_tokens(
     tmp_path: Path, family: str, changes: dict[str, int], cache_dtype: torch.dtype
 ) -> None:
     checkpoint(tmp_path, family, changes)
-    for own, expected in zip(*run_kernels(tmp_path, torch.float32, cache_dtype), strict=True):
+    ours = run_interpreted(tmp_path, torch.float32, cache_dtype)
+    theirs = run(executor(tmp_path, reference, torch.float32, cache_dtype))
+    for own, expected in zip(ours, theirs, strict=True):
         assert own.output == expected.output
         assert [t.top_token_ids for t in own.tokens] == [t.top_token_ids for t in expected.tokens]
 
@@ -109,16 +116,10 @@ def mean_size(errors: torch.Tensor) -> float:
     return errors.square().mean().sqrt().item()
 
 
-@pytest.mark.parametrize(
-    ("family", "changes", "cache_dtype"),
-    [("qwen3", {}, BF16), ("qwen3", {}, FP8), (*MIXTRAL, BF16)],
-)
-def test_bfloat16_errs_as_little_as_the_format_allows(
-    tmp_path: Path, family: str, changes: dict[str, int], cache_dtype: torch.dtype
-) -> None:
-    """Measured by what transformers computes in float32 with the same rounded weights. Transformers in
-    bfloat16 says what is allowed; with a float8 cache, which it has not, the reference kernels do."""
-    exact = checkpoint(tmp_path, family, changes)
+def test_bfloat16_errs_as_little_as_transformers(tmp_path: Path) -> None:
+    """Measured by what transformers computes in float32 with the same rounded weights. A float8 cache and
+    experts: see `test_gpu_path_compiled.py`."""
+    exact = checkpoint(tmp_path, "qwen3", {})
     with torch.no_grad():
         for parameter in exact.parameters():
             parameter.copy_(parameter.to(BF16))
@@ -126,14 +127,11 @@ def test_bfloat16_errs_as_little_as_the_format_allows(
         tmp_path, dtype=BF16, attn_implementation="eager"
     )
 
-    ours, reference_kernels = run_kernels(tmp_path, BF16, cache_dtype)
+    ours = run_interpreted(tmp_path, BF16, BF16)
 
     own = errors(ours, exact)
-    allowed = errors(ours, exact, rounded)
-    if cache_dtype is FP8:
-        allowed = errors(reference_kernels, exact)
     # Roundings fall one way or the other: two such computations differ by a tenth or two.
-    assert mean_size(own) < 1.5 * mean_size(allowed)
+    assert mean_size(own) < 1.5 * mean_size(errors(ours, exact, rounded))
     for sequence in ours[:2]:
         chosen = torch.tensor(sequence.output)[:, None]
         true = log_probabilities(exact, sequence)
