@@ -69,11 +69,12 @@ def _measure(context: Context, name: str, shape: ModelShape) -> None:
         layers.append(_products(context, shape))
     kernels = _kernels(context)
     for num_rows in range(1, kernels.max_fused_rows + 1):
-        context.emit({"shape": name, "rows": num_rows, **_times(context, layers, num_rows)})
+        context.emit(
+            {"shape": name, "rows": num_rows, **_times(context, kernels, layers, num_rows)}
+        )
 
 
-def _times(context: Context, layers: list[Products], num_rows: int) -> Row:
-    kernels = _kernels(context)
+def _times(context: Context, kernels: DeviceKernels, layers: list[Products], num_rows: int) -> Row:
     residual, attended = (
         torch.randn(num_rows, width, device=context.device, dtype=context.dtype)
         for width in (layers[0].norm.shape[0], layers[0].output.shape[1])

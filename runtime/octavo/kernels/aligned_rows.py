@@ -13,6 +13,8 @@ import torch
 
 # Values: 128 bytes of the narrowest dtype here, and whole tiles of any matrix product.
 ROW_MULTIPLE: Final = 64
+# Of any dtype here, values that one load takes at the most.
+READ_AT_ONCE: Final = 16
 
 
 def padded_width(width: int) -> int:
@@ -27,7 +29,7 @@ def aligned_rows(
     return torch.empty(count, padded_width(width), dtype=dtype, device=device)[:, :width]
 
 
-def readable_width(rows: torch.Tensor, multiple: int) -> int:
+def readable_width(rows: torch.Tensor, multiple: int = READ_AT_ONCE) -> int:
     """How far each of `rows` `[count, width]` may be read: to the next multiple of `multiple` values where
     rows are such multiples apart and the last one's memory goes on so far, else to `width`."""
     count, width = rows.shape

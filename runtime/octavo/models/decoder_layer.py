@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from octavo.config import Quantization
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.interface import ExpertKernels, FewRowKernels, Kernels
 from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
-from octavo.layers.linear import load_linear
+from octavo.layers.linear import Linear, load_linear
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, RMSNorm
@@ -18,6 +19,8 @@ from octavo.loading import WeightSource
 from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
 from octavo.models.fused_layer import FusedLayer
 
+# `load_linear` with all that is the same for every product of a layer.
+LinearLoader = Callable[..., Linear]
 # Of `[tokens, hidden]`, and of `AttentionStep.num_live`.
 FeedForward = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
@@ -102,13 +105,17 @@ def load_layer(
     def norm(name: str) -> RMSNorm:
         return load_norm(config, source, f"{prefix}.{name}", kernels)
 
-    attention = _load_attention(config, source, index, kernels, quantization)
+    fuses = kernels if isinstance(kernels, FewRowKernels) else None
+    load = functools.partial(
+        load_linear, source, quantization=quantization, is_plain=fuses is not None
+    )
+    attention = _load_attention(config, source, index, load)
     if config.experts is None:
         names = [f"{prefix}.mlp.{name}_proj" for name in ("gate", "up", "down")]
-        mlp: FeedForward = _load_mlp(config, source, names, kernels, quantization)
+        mlp: FeedForward = _load_mlp(config, names, kernels, load)
     else:
         name = f"{prefix}.block_sparse_moe"
-        mlp = _load_experts(config, config.experts, source, name, kernels, quantization)
+        mlp = _load_experts(config, config.experts, source, name, kernels, load)
     if config.has_output_norms:
         return SandwichLayer(
             (norm("input_layernorm"), norm("post_attention_layernorm")),
@@ -117,10 +124,10 @@ def load_layer(
             mlp,
         )
     layer = DecoderLayer(norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp)
-    if not isinstance(kernels, FewRowKernels):
+    if fuses is None:
         return layer
     is_gelu = config.activation is Activation.GELU_TANH
-    return FusedLayer.of(layer, kernels, is_gelu=is_gelu) or layer
+    return FusedLayer.of(layer, fuses, is_gelu=is_gelu) or layer
 
 
 def load_norm(config: DecoderConfig, source: WeightSource, name: str, kernels: Kernels) -> RMSNorm:
@@ -132,32 +139,22 @@ def load_norm(config: DecoderConfig, source: WeightSource, name: str, kernels: K
 
 
 def _load_attention(
-    config: DecoderConfig,
-    source: WeightSource,
-    index: int,
-    kernels: Kernels,
-    quantization: Quantization | None,
+    config: DecoderConfig, source: WeightSource, index: int, load: LinearLoader
 ) -> Attention:
     prefix = f"model.layers.{index}.self_attn"
     query_width = config.num_heads * config.head_dim
     kv_width = config.num_kv_heads * config.head_dim
-    qkv = load_linear(
-        source,
+    qkv = load(
         [f"{prefix}.q_proj", f"{prefix}.k_proj", f"{prefix}.v_proj"],
         in_features=config.hidden_size,
         out_features=[query_width, kv_width, kv_width],
         bias=config.qkv_bias,
-        quantization=quantization,
-        is_plain=isinstance(kernels, FewRowKernels),
     )
-    output = load_linear(
-        source,
+    output = load(
         [f"{prefix}.o_proj"],
         in_features=query_width,
         out_features=[config.hidden_size],
         bias=config.output_bias,
-        quantization=quantization,
-        is_plain=isinstance(kernels, FewRowKernels),
     )
     head_norm = None
     if config.has_head_norm:
@@ -183,31 +180,21 @@ def _load_attention(
 
 
 def _load_mlp(
-    config: DecoderConfig,
-    source: WeightSource,
-    names: Sequence[str],
-    kernels: Kernels,
-    quantization: Quantization | None,
+    config: DecoderConfig, names: Sequence[str], kernels: Kernels, load: LinearLoader
 ) -> GatedMLP:
     """`names` are the prefixes of gate, up and down."""
     width = config.intermediate_size
-    gate_up = load_linear(
-        source,
+    gate_up = load(
         names[:2],
         in_features=config.hidden_size,
         out_features=[width, width],
         bias=config.mlp_bias,
-        quantization=quantization,
-        is_plain=isinstance(kernels, FewRowKernels),
     )
-    down = load_linear(
-        source,
+    down = load(
         names[2:],
         in_features=width,
         out_features=[config.hidden_size],
         bias=config.mlp_bias,
-        quantization=quantization,
-        is_plain=isinstance(kernels, FewRowKernels),
     )
     return GatedMLP(gate_up, down, _gate(config, kernels))
 
@@ -218,7 +205,7 @@ def _load_experts(
     source: WeightSource,
     prefix: str,
     kernels: Kernels,
-    quantization: Quantization | None,
+    load: LinearLoader,
 ) -> FeedForward:
     hidden, width = config.hidden_size, config.intermediate_size
     weight = source.take(f"{prefix}.gate.weight", (experts.num_experts, hidden))
@@ -228,7 +215,7 @@ def _load_experts(
     ]
     if not isinstance(kernels, ExpertKernels):
         router = Router(weight, experts.num_per_token)
-        blocks = [_load_mlp(config, source, three, kernels, quantization) for three in names]
+        blocks = [_load_mlp(config, three, kernels, load) for three in names]
         return ExpertLoop(router, blocks)
     gate_up, down = stack_experts(source, names, hidden, width, like=weight)
     return StackedExperts(

@@ -52,18 +52,17 @@ def check_gpu_generation(
     name: str, capability: tuple[int, int], kv_cache_dtype: KVCacheDtype
 ) -> None:
     """Refuses GPUs that lack what the kernels are written for; raises `InvalidConfigurationError`."""
-    if kv_cache_dtype.is_fp8 and _MIN_CAPABILITY <= capability < _MIN_FP8_CAPABILITY:
-        major, minor = capability
+    major, minor = capability
+    if capability < _MIN_CAPABILITY:
+        raise InvalidConfigurationError(
+            f"The GPU is a {name} of compute capability {major}.{minor}; the kernels need 8.0 or later "
+            "(A100, L4, H100). Choose such nodes (spec.scheduling.nodeSelector), or use --device cpu."
+        )
+    if kv_cache_dtype.is_fp8 and capability < _MIN_FP8_CAPABILITY:
         raise InvalidConfigurationError(
             f"--kv-cache-dtype {kv_cache_dtype.value} needs a GPU of compute capability 8.9 or later (L4, "
             f"L40S, H100), and this is a {name} of {major}.{minor}. Use --kv-cache-dtype auto "
             "(spec.engine.kvCacheDtype), or choose such nodes (spec.scheduling.nodeSelector)."
-        )
-    if capability < _MIN_CAPABILITY:
-        major, minor = capability
-        raise InvalidConfigurationError(
-            f"The GPU is a {name} of compute capability {major}.{minor}; the kernels need 8.0 or later "
-            "(A100, L4, H100). Choose such nodes (spec.scheduling.nodeSelector), or use --device cpu."
         )
 
 

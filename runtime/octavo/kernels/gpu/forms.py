@@ -56,7 +56,7 @@ def absent_driver(capability: int) -> Iterator[None]:
 
     Touches neither CUDA nor the kernels that the process has compiled for a GPU.
     """
-    with _active(_AbsentDriver(capability, "absent")):
+    with active_driver(AbsentDriver(capability, "absent")):
         yield
 
 
@@ -78,13 +78,14 @@ def recorded_launches(capability: int) -> Iterator[list[Form]]:
         return True  # do not compile, do not launch
 
     # On a device for which nothing is ever compiled: what is compiled is launched, unseen by the hook.
-    with _active(_AbsentDriver(capability, "recorded")), knobs.runtime.scope():
+    with active_driver(AbsentDriver(capability, "recorded")), knobs.runtime.scope():
         knobs.runtime.jit_cache_hook = record
         yield forms
 
 
 @contextmanager
-def _active(absent: _AbsentDriver) -> Iterator[None]:
+def active_driver(absent: AbsentDriver) -> Iterator[None]:
+    """Until it ends, launches ask `absent`."""
     driver.set_active(absent)
     try:
         yield
@@ -92,8 +93,12 @@ def _active(absent: _AbsentDriver) -> Iterator[None]:
         driver.set_active(None)  # the next launch finds the machine's own
 
 
-class _AbsentDriver:
-    """As much of a driver as compiling takes."""
+class AbsentDriver:
+    """As much of a driver as compiling takes.
+
+    Args:
+        device: Triton's table of compiled kernels is by device: give a name that nobody else has.
+    """
 
     def __init__(self, capability: int, device: str) -> None:
         self._target = GPUTarget("cuda", capability, 32)

@@ -8,10 +8,10 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.chips import DEFAULT_MULTIPROCESSORS, multiprocessors_of
+from octavo.kernels.gpu.chips import DEFAULT_MULTIPROCESSORS
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.configs_rows import rows_tile
-from octavo.kernels.gpu.row_products import row_products, tile_constants
+from octavo.kernels.gpu.row_products import row_products, tile_constants, tile_of
 
 
 def linear_add(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> None:
@@ -24,9 +24,7 @@ def linear_add(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) ->
     """
     num_rows, width = x.shape
     num_outputs = weight.shape[0]
-    tile = rows_tile(
-        num_rows, num_outputs, width, weight.element_size(), multiprocessors_of(x.device)
-    )
+    tile = tile_of(x, weight)
     _linear_add[(triton.cdiv(num_outputs, tile.outputs),)](
         x,
         weight,
@@ -61,9 +59,7 @@ def _linear_add(
         tl.minimum(output, OUTPUTS - 1),
         num_rows,
         WIDTH,
-        False,
         ROWS,
-        BLOCK_OUT,
         BLOCK_IN,
         GROUP,
     )

@@ -19,9 +19,6 @@ from octavo.kernels.reference.logprobs import TopLogprobs
 
 __all__ = ["TopLogprobs", "top_logprobs"]
 
-# Values of any float dtype that one load takes, at the most.
-_READ_AT_ONCE = 16
-
 
 def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, k: int) -> TopLogprobs:
     """Log-probabilities of `token_ids` `[rows]` and of the k best under `logits` `[rows, vocab]`.
@@ -40,7 +37,7 @@ def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, k: int) -> TopLo
     if rows:
         _own_logprob[(rows,)](
             logits, logits.stride(0), token_ids, normaliser, own, rank,
-            **_constants(vocab, readable_width(logits, _READ_AT_ONCE)),
+            **_constants(vocab, readable_width(logits)),
             **launch_options(LOGPROB_TILE.num_warps, 1),
         )  # fmt: skip
     best, ids = torch.topk(logits, min(k, vocab), dim=-1)

@@ -11,11 +11,11 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.chips import DEFAULT_MULTIPROCESSORS, multiprocessors_of
+from octavo.kernels.gpu.chips import DEFAULT_MULTIPROCESSORS
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.configs_rows import rows_tile
 from octavo.kernels.gpu.gated_activation import activated
-from octavo.kernels.gpu.row_products import row_products, tile_constants
+from octavo.kernels.gpu.row_products import row_products, tile_constants, tile_of
 
 
 def norm_gate_up(
@@ -39,9 +39,7 @@ def norm_gate_up(
     num_rows, hidden = x.shape
     width = weight.shape[0] // 2
     out = torch.empty(num_rows, width, dtype=x.dtype, device=x.device)
-    tile = rows_tile(
-        num_rows, 2 * width, hidden, weight.element_size(), multiprocessors_of(x.device)
-    )
+    tile = tile_of(x, weight)
     _norm_gate_up[(triton.cdiv(2 * width, tile.outputs),)](
         x,
         norm_weight,
@@ -88,9 +86,7 @@ def _norm_gate_up(
         gate_or_up,
         num_rows,
         HIDDEN,
-        True,
         ROWS,
-        BLOCK_OUT,
         BLOCK_IN,
         GROUP,
     )

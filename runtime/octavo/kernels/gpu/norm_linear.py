@@ -12,10 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.chips import DEFAULT_MULTIPROCESSORS, multiprocessors_of
+from octavo.kernels.gpu.chips import DEFAULT_MULTIPROCESSORS
 from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.configs_rows import rows_tile
-from octavo.kernels.gpu.row_products import row_products, tile_constants
+from octavo.kernels.gpu.row_products import row_products, tile_constants, tile_of
 
 
 def norm_linear(
@@ -35,9 +35,7 @@ def norm_linear(
     num_rows, width = x.shape
     num_outputs = weight.shape[0]
     out = torch.empty(num_rows, num_outputs, dtype=x.dtype, device=x.device)
-    tile = rows_tile(
-        num_rows, num_outputs, width, weight.element_size(), multiprocessors_of(x.device)
-    )
+    tile = tile_of(x, weight)
     _norm_linear[(triton.cdiv(num_outputs, tile.outputs),)](
         x,
         norm_weight,
@@ -79,9 +77,7 @@ def _norm_linear(
         tl.minimum(output, OUTPUTS - 1),
         num_rows,
         WIDTH,
-        True,
         ROWS,
-        BLOCK_OUT,
         BLOCK_IN,
         GROUP,
     )

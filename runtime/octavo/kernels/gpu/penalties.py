@@ -22,8 +22,6 @@ __all__ = ["apply_penalties", "count_tokens", "set_tokens"]
 
 _MAX_COUNT = tl.constexpr(MAX_COUNT)
 _COUNT_ROWS = 128
-# Counts that one load takes, at the most.
-_READ_AT_ONCE = 16
 
 
 def apply_penalties(
@@ -56,7 +54,7 @@ def apply_penalties(
     _apply_penalties[(batch, triton.cdiv(vocab, PENALTY_TILE.columns))](
         logits, logits.stride(0), token_counts, token_counts.stride(0),
         presence, frequency, repetition, rows,
-        **_constants(vocab, readable_width(token_counts, _READ_AT_ONCE)),
+        **_constants(vocab, readable_width(token_counts)),
         **launch_options(PENALTY_TILE.num_warps, 1),
     )  # fmt: skip
 

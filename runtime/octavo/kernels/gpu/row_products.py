@@ -7,10 +7,20 @@ row, so that threads meet once, at the end. Sums are float32, in an order that d
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.configs_rows import RowsTile
+from octavo.kernels.gpu.chips import multiprocessors_of
+from octavo.kernels.gpu.configs_rows import RowsTile, rows_tile
+
+
+def tile_of(x: torch.Tensor, weight: torch.Tensor) -> RowsTile:
+    """For products of the rows of `x` `[rows, width]` with those of `weight` `[outputs, width]`."""
+    num_rows, width = x.shape
+    return rows_tile(
+        num_rows, weight.shape[0], width, weight.element_size(), multiprocessors_of(x.device)
+    )
 
 
 def tile_constants(tile: RowsTile) -> dict[str, int]:
@@ -31,9 +41,7 @@ def row_products(
     outputs,
     num_rows,
     WIDTH: tl.constexpr,
-    HAS_NORM: tl.constexpr,
     ROWS: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     GROUP: tl.constexpr,
 ):
@@ -41,13 +49,14 @@ def row_products(
 
     Args:
         x: `[num_rows, WIDTH]`, contiguous. Beyond the last row it is read again.
-        norm_weight: `[WIDTH]`, multiplied with `x`; unused without HAS_NORM.
+        norm_weight: `[WIDTH]`, multiplied with `x`, or None.
         weight: `[…, WIDTH]`, contiguous.
-        outputs: `[BLOCK_OUT]`, all of them rows that `weight` has.
+        outputs: `[outputs]`, all of them rows that `weight` has.
 
-    Returns four sums `[BLOCK_OUT]` and four sums of squares of `x`, float32, one a row; those from ROWS on
-    are zero, and the squares without HAS_NORM.
+    Returns four sums `[outputs]` and four sums of squares of `x`, float32, one a row; those from ROWS on
+    are zero, and the squares where there is no norm.
     """
+    BLOCK_OUT: tl.constexpr = outputs.shape[0]
     inner = tl.arange(0, BLOCK_IN)
     weights = weight + outputs.to(tl.int64)[:, None] * WIDTH + inner[None, :]
     last = num_rows - 1
@@ -68,7 +77,9 @@ def row_products(
             given = tl.load(
                 weights + start, inside[None, :], other=0.0, eviction_policy="evict_first"
             )
-        scale = tl.load(norm_weight + start + inner, inside, other=0.0) if HAS_NORM else None
+        scale = None
+        if norm_weight is not None:
+            scale = tl.load(norm_weight + start + inner, inside, other=0.0)
         values0 = tl.load(row0 + start, inside, other=0.0)
         values1 = tl.load(row1 + start, inside, other=0.0) if ROWS > 1 else values0
         values2 = tl.load(row2 + start, inside, other=0.0) if ROWS > 2 else values0

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from triton import knobs
-from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
 from octavo.kernels.gpu import chips
+from octavo.kernels.gpu.forms import AbsentDriver, active_driver
 
 from .access import access_step
 from .arithmetic import elementwise
@@ -72,16 +72,15 @@ def emulated_launches(
         NotImplementedError: The kernel has an instruction that the emulator lacks.
     """
     launches = Launches()
-    driver.set_active(_Driver(capability, launches, np.random.default_rng(seed), edit))
+    emulated = _Driver(capability, launches, np.random.default_rng(seed), edit)
     default = chips._DEFAULT_CAPABILITY
     chips._DEFAULT_CAPABILITY = capability  # of tensors that are on no GPU
     try:
-        with knobs.runtime.scope():
+        with active_driver(emulated), knobs.runtime.scope():
             knobs.runtime.add_stages_inspection_hook = _keep_ptx
             yield launches
     finally:
         chips._DEFAULT_CAPABILITY = default
-        driver.set_active(None)
 
 
 def _keep_ptx(*compiler: Any) -> tuple[str, str]:
@@ -92,8 +91,8 @@ def _keep_ptx(*compiler: Any) -> tuple[str, str]:
     return "ptx alone", "ptx alone"
 
 
-class _Driver:
-    """As much of Triton's driver as launches ask for."""
+class _Driver(AbsentDriver):
+    """A driver that runs what it is given to launch."""
 
     def __init__(
         self,
@@ -102,27 +101,15 @@ class _Driver:
         draw: np.random.Generator,
         edit: Callable[[str], str] | None,
     ) -> None:
-        self._target = GPUTarget("cuda", capability, 32)
+        super().__init__(capability, f"emulated-{next(_EDITS)}" if edit else "emulated")
         self._edit = edit
-        self._device = f"emulated-{capability}" + (f"-{next(_EDITS)}" if edit else "")
         self.utils = self
         self.launches = launches
         self.draw = draw
 
-    def get_current_target(self) -> GPUTarget:
-        return self._target
-
-    def get_current_device(self) -> str:
-        """Triton's table of compiled kernels is by device: this one is nobody else's."""
-        return self._device
-
-    def get_current_stream(self, device: str) -> int:
-        del device
-        return 0
-
     def get_device_properties(self, device: str) -> dict[str, int]:
         del device
-        return {"max_shared_mem": chips.max_shared_bytes(self._target.arch)}
+        return {"max_shared_mem": chips.max_shared_bytes(self.get_current_target().arch)}
 
     def load_binary(
         self, name: str, binary: bytes, shared_bytes: int, device: str
