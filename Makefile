@@ -14,6 +14,8 @@ CONTEXT ?=
 PROMETHEUS_URL ?=
 export OCTAVO_REGISTRY
 PYTEST_ARGS ?=
+# A process has its tests one after another, so one thread of torch; PYTEST_ARGS=-n0 is for debuggers.
+UNIT_TESTS = OMP_NUM_THREADS=1 $(PY) -m pytest tests -n logical --maxprocesses 8 --dist loadfile
 
 # Targets are made in the order in which they are named: what a machine lacks is told first.
 .NOTPARALLEL:
@@ -35,15 +37,17 @@ test: needs-test $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on
 	@mkdir -p out
 	@$(PY) -m images.build operator runtime --push | tee out/images.txt
 	@$(PY) -m e2e.cluster pull --name octavo-e2e $$(cut -d= -f2 out/images.txt)
-	@echo "== tests"
-	@$(PY) -m pytest tests e2e/tests --junitxml=out/tests.xml $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory --keep-going test-unit test-e2e
 
-test-unit: $(VENV)/.dev ## the tests that need no cluster
+test-unit: $(VENV)/.dev ## the tests that need no cluster, as many at once as there are cores
+	@echo "== tests without a cluster"
 	@mkdir -p out
-	@$(PY) -m pytest tests --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
+	@$(UNIT_TESTS) --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/.dev ## the tests on the real cluster alone
-	@$(PY) -m pytest e2e/tests $(PYTEST_ARGS)
+	@echo "== tests on the cluster"
+	@mkdir -p out
+	@$(PY) -m pytest e2e/tests --junitxml=out/tests-e2e.xml $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	@echo "== ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
