@@ -207,7 +207,10 @@ def _finish(
         inverse = tl.div_rn(1.0, tl.maximum(heat, _MIN_TEMPERATURE))
         masses = tl.load(mass + row * CHUNKS + chunk, chunk < CHUNKS, other=0)
         top = tl.max(tops)
-        total = tl.sum(masses.to(tl.float64) * tl.exp((tops - top) * inverse).to(tl.float64))
+        shares = tl.exp((tops - top) * inverse).to(tl.float64)
+        # As integers: a float product goes unrounded into the sum of the thread that made it (an FMA), and
+        # threads that hold the same chunk would get sums that differ.
+        total = tl.sum((masses.to(tl.float64) * shares).to(tl.int64)).to(tl.float64)
         token = _draw_filtered(
             logits + row * row_stride, lists + row * (2 + CAPACITY), top, total, inverse,
             tl.load(top_k + row), tl.load(top_p + row), tl.load(min_p + row),
