@@ -19,7 +19,7 @@ from octavo.kernels.device_kernels import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.layers import embedding
 from octavo.layers.embedding import AlignedHead
-from octavo.loading import SafetensorsWeights
+from octavo.loading import SafetensorsWeights, WeightSource
 from octavo.models import decoder
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
@@ -72,13 +72,14 @@ def make_gpu_executor(
     device: torch.device = CPU,
     num_blocks: int = 200,
     max_num_seqs: int = 16,
+    weights: WeightSource | None = None,
 ) -> GpuExecutor:
-    """`is_padded` runs decode steps at the sizes that a GPU would record."""
+    """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's."""
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
     shape = read_model_config(folder)
     limits = RunnerLimits(num_blocks, 16, shape.max_position_embeddings, 512, max_num_seqs)
     with torch.inference_mode(), heads_of_a_gpu():
-        weights = SafetensorsWeights(folder, dtype=dtype, device=device)
+        weights = weights or SafetensorsWeights(folder, dtype=dtype, device=device)
         model = Decoder(shape, weights, kernels)
     runner = GpuRunner(
         model,

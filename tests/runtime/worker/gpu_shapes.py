@@ -36,6 +36,22 @@ GEMMA_2_9B = {
     "tie_word_embeddings": True,
     "dtype": "bfloat16",
 }
+SMOLLM_135M = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "dtype": "bfloat16",
+}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     **{name: CONFIGS[name] for name in ("llama-3.1-8b", "qwen3-0.6b", "mixtral-8x7b")},
     "gemma-2-9b": GEMMA_2_9B,

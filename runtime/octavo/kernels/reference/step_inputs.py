@@ -55,7 +55,8 @@ def step_inputs(
         buffers.block_tables[place, :used] = table[:used]
         buffers.context_lens[place] = context
         buffers.query_start[place] = first - layout.num_decodes
-    buffers.query_start[layout.num_seqs + shift] = first_rows[-1] - layout.num_decodes
+        if index == layout.num_seqs - 1:
+            buffers.query_start[place + 1] = last - layout.num_decodes
     buffers.num_live.fill_(first_rows[-1])
     padding = slice(layout.num_seqs, layout.padded_seqs)
     buffers.context_lens[padding] = 0
