@@ -14,8 +14,6 @@ CONTEXT ?=
 PROMETHEUS_URL ?=
 export OCTAVO_REGISTRY
 PYTEST_ARGS ?=
-# A process has its tests one after another, so one thread of torch; PYTEST_ARGS=-n0 is for debuggers.
-UNIT_TESTS = OMP_NUM_THREADS=1 $(PY) -m pytest tests -n logical --maxprocesses 8 --dist loadfile
 
 # Targets are made in the order in which they are named: what a machine lacks is told first.
 .NOTPARALLEL:
@@ -39,10 +37,12 @@ test: needs-test $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on
 	@$(PY) -m e2e.cluster pull --name octavo-e2e $$(cut -d= -f2 out/images.txt)
 	@$(MAKE) --no-print-directory --keep-going test-unit test-e2e
 
+# A process for each core, so one thread of torch for each; PYTEST_ARGS=-n0 is for debuggers.
 test-unit: $(VENV)/.dev ## the tests that need no cluster, as many at once as there are cores
 	@echo "== tests without a cluster"
 	@mkdir -p out
-	@$(UNIT_TESTS) --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests -n logical --maxprocesses 8 --dist loadfile \
+	  --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/.dev ## the tests on the real cluster alone
 	@echo "== tests on the cluster"

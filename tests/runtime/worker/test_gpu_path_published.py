@@ -24,14 +24,13 @@ from ..kernels.ptx.launch import emulated_launches  # noqa: TID252
 from .compared_kernels import Comparison, compared_kernels
 from .gpu_path import CPU, Overlapped, Running, make_gpu_executor
 from .gpu_shapes import SHAPES, SMOLLM_135M, shape_of
+from .test_gpu_path_interpreted import BF16, FP8, GREEDY
 
 # After a change of Triton or of the kernels everything is compiled.
 pytestmark = pytest.mark.timeout(1200)
 
 MODELS = {**SHAPES, "smollm-135m": SMOLLM_135M}
 MAX_SEQS = 6
-BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
-GREEDY = SamplingParams(temperature=0.0, logprobs=4, max_tokens=None)
 DRAWN = SamplingParams(temperature=1.0, logprobs=4, max_tokens=None)
 FILTERED = SamplingParams(
     temperature=0.8,
