@@ -13,9 +13,10 @@ from benchmarks.gpu.scale import Scale
 from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest, EngineStats
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, SampledToken, StepBatch
-from octavo.worker.executor import create_executor
+from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
+from octavo.worker.start.create import create_executor
 
 
 @dataclass(slots=True)

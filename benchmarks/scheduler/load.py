@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.engine.block_manager import BlockManager
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
-from octavo.engine.sequence import Sequence
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken, StepBatch
-from octavo.worker.state_rows import StateRows
-from octavo.worker.step_packing import pack_step
+from octavo.worker.batch import StepBatch
+from octavo.worker.gpu.state_rows import StateRows
+from octavo.worker.gpu.step_packing import pack_step
 
 BLOCK_SIZE = 16
 PROMPT_TOKENS = 512

@@ -27,7 +27,7 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
-from octavo.worker.executor import create_executor
+from octavo.worker.start.create import create_executor
 
 console = Console()
 

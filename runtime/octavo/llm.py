@@ -18,9 +18,9 @@ from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import Device, EngineConfig, KVCacheDtype, LoadFormat, Quantization
 from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
-from octavo.engine.detokenizer import TokenTexts
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
-from octavo.engine.output_processor import RequestState
+from octavo.engine.requests.detokenizer import TokenTexts
+from octavo.engine.requests.output_processor import RequestState
 from octavo.errors import InvalidConfigurationError, OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.interrupts import deferred_interrupts
@@ -28,7 +28,7 @@ from octavo.llm_inputs import Message, Prompt, as_conversations, as_prompts, one
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
-from octavo.worker.executor import create_executor
+from octavo.worker.start.create import create_executor
 
 E = TypeVar("E", bound=Enum)
 

@@ -8,7 +8,7 @@ from benchmarks.cpu.models import DEMO
 from benchmarks.scheduler.prefix_cache_cost import Load, TimedExecutor, measure
 from octavo.config import Device, EngineConfig
 from octavo.worker.batch import Executor
-from octavo.worker.executor import create_executor
+from octavo.worker.start.create import create_executor
 
 TINY = Load(requests=3, prompt_tokens=40, output_tokens=3, max_num_seqs=2)
 

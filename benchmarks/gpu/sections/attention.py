@@ -16,7 +16,7 @@ from benchmarks.gpu.formulas import attention_bytes
 from benchmarks.gpu.results import Row, SectionResult
 from benchmarks.gpu.timing import device_seconds
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.reference.paged_decode import paged_decode
+from octavo.kernels.reference.attention.paged_decode import paged_decode
 
 BLOCK_SIZE = 16
 # What all sets of blocks read together is at least as many times the L2 cache.

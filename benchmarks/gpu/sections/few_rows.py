@@ -18,7 +18,7 @@ from benchmarks.gpu.models import shape_of
 from benchmarks.gpu.results import Row, SectionResult
 from benchmarks.gpu.sections.attention import l2_bytes
 from benchmarks.gpu.timing import device_seconds
-from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 
 _EPS = 1e-5

@@ -21,7 +21,7 @@ def fetch_command(
     """
     from octavo.errors import InvalidConfigurationError, OctavoError
     from octavo.model_source import resolve
-    from octavo.server.run import fail
+    from octavo.server.process.run import fail
 
     try:
         to.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def _usage_error(arguments: list[str], error: typer.TyperException) -> int:
     message = error.format_message()
     if command in _POD_COMMANDS:
         from octavo.errors import InvalidConfigurationError
-        from octavo.server.termination import USER_ERROR_STATUS, write_termination
+        from octavo.server.process.termination import USER_ERROR_STATUS, write_termination
 
         write_termination(InvalidConfigurationError.reason, message)
         print(

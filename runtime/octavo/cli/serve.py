@@ -167,8 +167,8 @@ def serve_command(
     # Until the server listens to signals itself: process 1 of a container has no default handler.
     signal.signal(signal.SIGTERM, _end)
     from octavo.model_source import default_served_name
-    from octavo.server.options import ServeOptions
-    from octavo.server.run import fail, serve
+    from octavo.server.process.options import ServeOptions
+    from octavo.server.process.run import fail, serve
 
     try:
         options = ServeOptions(

@@ -36,7 +36,7 @@ from octavo.engine.messages import (
     StepOutputs,
     ToEngine,
 )
-from octavo.engine.request_stream import RequestStream
+from octavo.engine.requests.request_stream import RequestStream
 from octavo.errors import EngineDeadError, OctavoError, UserError
 
 _NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from octavo.config import EngineConfig
-from octavo.engine.block_manager import BlockManager
+from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import (
     AddRequest,
     EngineInfo,
@@ -24,11 +24,11 @@ from octavo.engine.messages import (
     TokenLogprobs,
     TokenOutput,
 )
+from octavo.engine.requests.sequence import Sequence
+from octavo.engine.requests.siblings import SiblingGroup
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
-from octavo.engine.sequence import Sequence
-from octavo.engine.siblings import SiblingGroup
 from octavo.engine.step_failures import StepFailures
 from octavo.errors import (
     ContextLengthExceededError,
@@ -36,7 +36,8 @@ from octavo.errors import (
     InvalidParameterError,
 )
 from octavo.outputs import FinishReason
-from octavo.worker.batch import Executor, PendingStep, SampledToken, StepBatch
+from octavo.sampling.state import SampledToken
+from octavo.worker.batch import Executor, PendingStep, StepBatch
 
 # Not structlog: where `LLM` runs it nobody has configured it, and its tracebacks would show prompts.
 _log = logging.getLogger(__name__)

@@ -214,7 +214,7 @@ def _end(
 def _start(config: EngineConfig, on_phase: Callable[[str], None]) -> EngineCore:
     # Imported here, because this is where torch comes in: errors before this point are reported at once.
     on_phase("import")
-    from octavo.worker.executor import create_executor
+    from octavo.worker.start.create import create_executor
 
     core = EngineCore(
         config, create_executor(config, on_phase), is_debugging=is_debugging(os.environ)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from octavo.engine.sequence import Sequence
+from octavo.engine.requests.sequence import Sequence
 from octavo.worker.batch import ScheduledSequence
 
 

@@ -14,14 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
-from octavo.engine.admission import Start, find_start
-from octavo.engine.block_manager import BlockManager
-from octavo.engine.block_upkeep import BlockUpkeep
-from octavo.engine.completion import end_tokens, finish_by_token
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.kv.block_upkeep import BlockUpkeep
+from octavo.engine.kv.prefix_matching import Start, find_start
+from octavo.engine.requests.end_conditions import end_tokens, finish_by_token
+from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
-from octavo.engine.sequence import Sequence, SequenceStatus
 from octavo.outputs import FinishReason
-from octavo.worker.batch import PENDING_TOKEN, SampledToken, ScheduledSequence
+from octavo.sampling.state import SampledToken
+from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence
 
 _ORDER = attrgetter("order")
 _PENDING = (PENDING_TOKEN,)

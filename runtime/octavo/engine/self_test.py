@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from octavo.engine.block_manager import BlockManager
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import Executor, SamplingState, ScheduledSequence, StepBatch
+from octavo.worker.batch import Executor, ScheduledSequence, StepBatch
 
 SELF_TEST_ID = -1
 """The sequence's id: requests count from 0."""

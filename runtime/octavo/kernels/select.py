@@ -8,7 +8,7 @@ import importlib.util
 import torch
 
 from octavo.kernels import reference
-from octavo.kernels.interface import Kernels
+from octavo.kernels.protocols.layers import Kernels
 
 
 def kernels_for(device: torch.device) -> Kernels:

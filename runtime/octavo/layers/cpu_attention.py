@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from octavo.kernels.attention_plan import AttentionPlan
-from octavo.kernels.cpu.paged_decode import paged_decode
-from octavo.kernels.cpu.rope_and_cache import rope_and_cache
+from octavo.kernels.cpu.attention.paged_decode import paged_decode
+from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.decode_rows import DecodeRows
 from octavo.kernels.paged_attention import paged_attention
 from octavo.layers.attention import AttentionSpec

@@ -15,7 +15,7 @@ from octavo.kernels.select import has_cpu_kernels
 from octavo.loading import WeightSource
 
 if TYPE_CHECKING:
-    from octavo.kernels.cpu.weight_panels import PanelFormat
+    from octavo.kernels.cpu.products.weight_panels import PanelFormat
 
 # Up to this many elements a product is so short that dispatch is most of it, and a second thread does not
 # pay. On the bundled model (65k to 330k elements) `SmallLinear` takes a quarter of oneDNN's time at 1 row,
@@ -98,9 +98,9 @@ def _kernel_linear(
     weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization | None
 ) -> Linear | None:
     """One of our own kernels, where one takes the weight and is the fastest."""
-    from octavo.kernels.cpu.pack_panels import pack  # needs numba
-    from octavo.kernels.cpu.panel_linear import PanelLinear
-    from octavo.kernels.cpu.small_linear import SmallLinear
+    from octavo.kernels.cpu.products.pack_panels import pack  # needs numba
+    from octavo.kernels.cpu.products.panel_linear import PanelLinear
+    from octavo.kernels.cpu.products.small_linear import SmallLinear
 
     panel_format = _panel_format(weight, quantization)
     if panel_format is not None:
@@ -112,8 +112,8 @@ def _kernel_linear(
 
 def _panel_format(weight: torch.Tensor, quantization: Quantization | None) -> PanelFormat | None:
     """How the weight is to lie in panels; None where another form is right."""
-    from octavo.kernels.cpu.panel_tile import has_pair_products  # needs numba
-    from octavo.kernels.cpu.weight_panels import PanelFormat, takes
+    from octavo.kernels.cpu.products.panel_tile import has_pair_products  # needs numba
+    from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
 
     wanted = []
     if quantization is Quantization.INT4:

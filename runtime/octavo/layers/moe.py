@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
-from octavo.kernels.interface import ExpertKernels
+from octavo.kernels.protocols.layers import ExpertKernels
 from octavo.layers.mlp import GatedMLP
 from octavo.loading import WeightSource
 

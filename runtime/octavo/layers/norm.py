@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from octavo.kernels.interface import Kernels
+from octavo.kernels.protocols.layers import Kernels
 from octavo.loading import WeightSource
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import StepBuffers, chunks_at
 from octavo.layers.attention import AttentionSpec
 

@@ -7,7 +7,7 @@ import re
 import torch
 
 from octavo.config import Quantization
-from octavo.kernels.interface import Kernels
+from octavo.kernels.protocols.layers import Kernels
 from octavo.layers.attention import AttentionStep
 from octavo.layers.embedding import Embedding, make_head, table_embedding, tie
 from octavo.layers.linear import Linear

@@ -9,7 +9,7 @@ import torch
 
 from octavo.config import Quantization
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.interface import ExpertKernels, FewRowKernels, Kernels
+from octavo.kernels.protocols.layers import ExpertKernels, FewRowKernels, Kernels
 from octavo.layers.attention import Attention, AttentionSpec, AttentionStep
 from octavo.layers.linear import Linear, load_linear
 from octavo.layers.mlp import GatedMLP

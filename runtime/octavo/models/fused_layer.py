@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from octavo.kernels.interface import FewRowKernels
+from octavo.kernels.protocols.layers import FewRowKernels
 from octavo.layers.attention import AttentionStep
 from octavo.layers.linear import PlainLinear
 from octavo.layers.mlp import GatedMLP

@@ -8,32 +8,11 @@ from typing import Protocol
 
 import msgspec
 
-from octavo.sampling_params import SamplingParams
+from octavo.sampling.state import SampledToken, SamplingState
 
 PENDING_TOKEN = -1
 """Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
 executor knows it before the engine does."""
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingState:
-    """What the sampler needs to know of one sequence.
-
-    Args:
-        params: The request's sampling parameters.
-        seed: Of this sequence (request seed plus completion index), or None.
-        prompt_token_ids: For the repetition penalty.
-        output_token_ids: Generated so far; its length is the position in the random stream, so that a
-            seeded sequence draws the same numbers after a preemption and in any batch. Live: it lacks the
-            token that an entry's `PENDING_TOKEN` stands for, which counts too.
-        is_pooled: The last hidden state is wanted beside the token.
-    """
-
-    params: SamplingParams
-    seed: int | None
-    prompt_token_ids: Sequence[int]
-    output_token_ids: Sequence[int]
-    is_pooled: bool = False
 
 
 class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
@@ -73,22 +52,6 @@ class StepBatch:
     entries: Sequence[ScheduledSequence]
     block_copies: Sequence[tuple[int, int]] = ()
     released: Sequence[int] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SampledToken:
-    """The token that follows a scheduled sequence; `top_*` are filled when logprobs were asked for.
-
-    `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
-    `embedding` holds hidden_size floats of length 1 (L2), for a sequence that is pooled.
-    """
-
-    sequence_id: int
-    token_id: int
-    top_token_ids: list[int] | None = None
-    top_logprobs: list[float] | None = None
-    top_ranks: list[int] | None = None
-    embedding: list[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import typer
 
 from octavo.cli.main import app
 from octavo.models.registry import FAMILIES
-from octavo.server import protocol
-from octavo.server.app import build_app
-from octavo.server.lifecycle import Lifecycle, State
-from octavo.server.metrics import ServerMetrics
-from octavo.server.operations import OperationsApp
+from octavo.server.openai import protocol
+from octavo.server.openai.app import build_app
+from octavo.server.process.lifecycle import Lifecycle, State
+from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.operations import OperationsApp
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"

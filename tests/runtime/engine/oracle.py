@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from octavo.sampling.state import SampledToken
 from octavo.worker.batch import (
     PENDING_TOKEN,
     ExecutorInfo,
     FinishedStep,
     PendingStep,
-    SampledToken,
     ScheduledSequence,
     StepBatch,
 )

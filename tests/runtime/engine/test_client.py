@@ -17,7 +17,7 @@ import pytest
 from octavo.config import EngineConfig
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import AddRequest, TokenOutput
-from octavo.engine.request_stream import RequestStream
+from octavo.engine.requests.request_stream import RequestStream
 from octavo.errors import EngineDeadError, ModelInvalidError, ModelUnsupportedError
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams

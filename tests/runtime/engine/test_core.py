@@ -9,8 +9,9 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.errors import ContextLengthExceededError, DeviceFaultError, InvalidParameterError
 from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken, ScheduledSequence
+from octavo.worker.batch import ScheduledSequence
 
 from .oracle import PagedMemoryExecutor, run_alone
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.engine.detokenizer import IncrementalDetokenizer, TokenTexts
+from octavo.engine.requests.detokenizer import IncrementalDetokenizer, TokenTexts
 
 from .tokenizers_for_tests import byte_level_tokenizer, byte_token, metaspace_tokenizer
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.engine.messages import TokenLogprobs, TokenOutput
-from octavo.engine.output_processor import Delta, RequestState
+from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 

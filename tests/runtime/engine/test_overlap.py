@@ -14,8 +14,9 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.errors import DeviceFaultError
 from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import PendingStep, SampledToken, StepBatch
+from octavo.worker.batch import PendingStep, StepBatch
 
 from .oracle import EOS, PagedMemoryExecutor, run_alone
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from octavo.config import EngineConfig
-from octavo.engine.block_manager import BlockManager
 from octavo.engine.core import EngineCore
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.messages import AddRequest, TokenOutput
-from octavo.engine.prefix_cache import BlockNames
 from octavo.sampling_params import SamplingParams
 
 from .oracle import PagedMemoryExecutor

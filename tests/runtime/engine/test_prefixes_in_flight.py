@@ -9,14 +9,15 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from octavo.config import EngineConfig
-from octavo.engine.block_manager import BlockManager
 from octavo.engine.core import EngineCore
+from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import AddRequest
+from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
-from octavo.engine.sequence import Sequence
 from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken, ScheduledSequence
+from octavo.worker.batch import ScheduledSequence
 
 from .oracle import PagedMemoryExecutor, run_alone
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.engine.block_manager import BlockManager
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
-from octavo.engine.sequence import Sequence, SequenceStatus
 from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken
 
 EOS = 0
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
-from octavo.engine.sequence import Sequence
+from octavo.engine.requests.sequence import Sequence
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from octavo.config import EngineConfig
-from octavo.engine.block_manager import BlockManager
 from octavo.engine.core import EngineCore
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.messages import AddRequest
-from octavo.engine.prefix_cache import BlockNames
+from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
-from octavo.engine.sequence import Sequence
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from ..worker.gpu_path import make_gpu_executor  # noqa: TID252

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.config import EngineConfig
-from octavo.engine.block_manager import BlockManager
-from octavo.engine.block_pool import BlockPool
 from octavo.engine.core import EngineCore
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.kv.block_pool import BlockPool
+from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.messages import AddRequest
-from octavo.engine.prefix_cache import BlockNames
 from octavo.sampling_params import SamplingParams
 
 from .oracle import PagedMemoryExecutor, run_alone

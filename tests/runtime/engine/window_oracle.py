@@ -11,7 +11,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
-from octavo.worker.batch import SampledToken, ScheduledSequence
+from octavo.sampling.state import SampledToken
+from octavo.worker.batch import ScheduledSequence
 
 from .oracle import EOS, VOCAB_SIZE, PagedMemoryExecutor
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from octavo.kernels.aligned_rows import aligned_rows, readable_width
-from octavo.kernels.reference import penalties as penalties_reference
-from octavo.kernels.reference.sampling import SamplingTensors
+from octavo.kernels.reference.sampling import penalties as penalties_reference
+from octavo.kernels.reference.sampling.sample import SamplingTensors
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu import logprobs, penalties, sampling
+from octavo.kernels.gpu.sampling import logprobs, penalties
+from octavo.kernels.gpu.sampling import sample as sampling
 
 VOCAB = 2051  # two tiles of a scan; the last group holds three
 

@@ -18,9 +18,9 @@ import triton
 import triton.language as tl
 
 import octavo.kernels.gpu
-from octavo.kernels.gpu.chips import max_shared_bytes
-from octavo.kernels.gpu.compile import ShippedConfiguration, compile_configuration
-from octavo.kernels.gpu.machine_code import Binary, Resources, resources_of
+from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, compile_configuration
+from octavo.kernels.gpu.compiling.machine_code import Binary, Resources, resources_of
+from octavo.kernels.gpu.tuning.chips import max_shared_bytes
 
 from .kept_binaries import kept_binaries
 

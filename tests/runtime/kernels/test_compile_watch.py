@@ -16,7 +16,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from octavo.kernels.gpu.compile_watch import CompileWatch
+from octavo.kernels.gpu.compiling.watch import CompileWatch
 
 
 @triton.jit

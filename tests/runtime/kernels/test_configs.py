@@ -6,8 +6,8 @@ import pytest
 import torch
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu.chips import ChipFamily, family_of, max_shared_bytes
-from octavo.kernels.gpu.configs import decode_config, prefill_config
+from octavo.kernels.gpu.tuning.attention import decode_config, prefill_config
+from octavo.kernels.gpu.tuning.chips import ChipFamily, family_of, max_shared_bytes
 
 BF16, FP16, FP32, FP8 = torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn
 HEAD_DIMS = (16, 64, 80, 128, 136, 256)

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan
 from octavo.kernels.decode_rows import count_decodes, make_decode_rows
-from octavo.kernels.reference.paged_decode import paged_decode as reference_decode
-from octavo.kernels.reference.rope_and_cache import rope_and_cache as reference_rope
+from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
+from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache as reference_rope
 from octavo.layers.rotary import RopeConfig, RotaryTable
 
 from .paged_batches import TOLERANCE, paged_batch, relative_error
 
 pytest.importorskip("numba")
-from octavo.kernels.cpu.paged_decode import paged_decode, supports
-from octavo.kernels.cpu.rope_and_cache import rope_and_cache
+from octavo.kernels.cpu.attention.paged_decode import paged_decode, supports
+from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .poison import poisoned_memory
 
 pytest.importorskip("numba")
 from octavo.kernels import cpu
-from octavo.kernels.cpu.small_linear import SmallLinear
+from octavo.kernels.cpu.products.small_linear import SmallLinear
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("numba")
-from octavo.kernels.cpu.pack_panels import pack
-from octavo.kernels.cpu.panel_linear import PanelLinear
-from octavo.kernels.cpu.weight_memory import allocate
-from octavo.kernels.cpu.weight_panels import PanelFormat, takes
+from octavo.kernels.cpu.products.pack_panels import pack
+from octavo.kernels.cpu.products.panel_linear import PanelLinear
+from octavo.kernels.cpu.products.weight_memory import allocate
+from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
 
@@ -162,10 +162,10 @@ def test_shapes_that_fill_no_vectors_are_not_taken() -> None:
 # A target without AVX512-BF16 widens bfloat16 inputs and weights.
 _WIDENED = """
 import torch
-from octavo.kernels.cpu.pack_panels import pack
-from octavo.kernels.cpu.panel_linear import PanelLinear
-from octavo.kernels.cpu.panel_tile import has_pair_products
-from octavo.kernels.cpu.weight_panels import PanelFormat
+from octavo.kernels.cpu.products.pack_panels import pack
+from octavo.kernels.cpu.products.panel_linear import PanelLinear
+from octavo.kernels.cpu.products.panel_tile import has_pair_products
+from octavo.kernels.cpu.products.weight_panels import PanelFormat
 assert not has_pair_products()
 weight = torch.arange(48 * 64).view(48, 64) % 255 - 127.0
 weight[:, 0] = 127

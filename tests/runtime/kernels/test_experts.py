@@ -10,18 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kernels.reference import experts_combine as reference_combine
-from octavo.kernels.reference import experts_down as reference_down
-from octavo.kernels.reference import experts_gate_up as reference_gate_up
-from octavo.kernels.reference import experts_route as reference_route
-from octavo.kernels.reference.experts_route import ExpertRouting
+from octavo.kernels.reference.experts import combine as reference_combine
+from octavo.kernels.reference.experts import down as reference_down
+from octavo.kernels.reference.experts import gate_up as reference_gate_up
+from octavo.kernels.reference.experts import route as reference_route
+from octavo.kernels.reference.experts.route import ExpertRouting
 
 from .poison import poisoned_memory
 from .rounding import FLOATS, assert_rounded
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu import experts_combine, experts_down, experts_gate_up, experts_route
-from octavo.kernels.gpu.configs_experts import (
+from octavo.kernels.gpu.experts import combine as experts_combine
+from octavo.kernels.gpu.experts import down as experts_down
+from octavo.kernels.gpu.experts import gate_up as experts_gate_up
+from octavo.kernels.gpu.experts import route as experts_route
+from octavo.kernels.gpu.tuning.experts import (
     block_rows_for,
     down_parts,
     experts_config,

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.reference.paged_decode import paged_decode as reference_decode
-from octavo.kernels.reference.paged_prefill import paged_prefill as reference_prefill
+from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
+from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
-from octavo.kernels.gpu.paged_decode import paged_decode
-from octavo.kernels.gpu.paged_prefill import paged_prefill
-from octavo.kernels.gpu.rope_and_cache import rope_and_cache
+from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
+from octavo.kernels.gpu.attention.paged_decode import paged_decode
+from octavo.kernels.gpu.attention.paged_prefill import paged_prefill
+from octavo.kernels.gpu.attention.rope_and_cache import rope_and_cache
 
 PAGE, HEAD_DIM = 16, 64
 FIRST = 2**31 // (PAGE * 2 * HEAD_DIM)

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kernels.reference import logprobs as reference
+from octavo.kernels.reference.sampling import logprobs as reference
 
 from .poison import poisoned_memory
 from .rounding import FLOATS
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu import logprobs as gpu
+from octavo.kernels.gpu.sampling import logprobs as gpu
 
 
 @settings(max_examples=20, deadline=None)

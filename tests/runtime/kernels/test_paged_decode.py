@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.kernels.paged_attention import paged_attention
-from octavo.kernels.reference.paged_decode import paged_decode as reference_decode
+from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 
 from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from .rounding import FLOATS
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
-from octavo.kernels.gpu.paged_decode import paged_decode
+from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
+from octavo.kernels.gpu.attention.paged_decode import paged_decode
 
 
 def expected_of(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:

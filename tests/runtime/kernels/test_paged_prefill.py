@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.reference.paged_prefill import paged_prefill as reference_prefill
+from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
 
 from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from .rounding import FLOATS
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu.paged_prefill import paged_prefill
+from octavo.kernels.gpu.attention.paged_prefill import paged_prefill
 
 
 def expected_of(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kernels.reference import penalties as reference
+from octavo.kernels.reference.sampling import penalties as reference
+from octavo.sampling.penalties import TokenCounts
+from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SamplingState
-from octavo.worker.penalties import TokenCounts
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu import penalties as gpu
+from octavo.kernels.gpu.sampling import penalties as gpu
 
 BOTH = pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])
 

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kernels.reference import rope_and_cache as reference
+from octavo.kernels.reference.attention import rope_and_cache as reference
 from octavo.layers.rotary import RopeConfig, RotaryTable
 
 from .rounding import assert_rounded
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu import rope_and_cache as gpu
+from octavo.kernels.gpu.attention import rope_and_cache as gpu
 
 CPU = torch.device("cpu")
 

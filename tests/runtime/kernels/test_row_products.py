@@ -14,7 +14,7 @@ from .rounding import FLOATS, assert_rounded
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import device as gpu
-from octavo.kernels.gpu.configs_rows import rows_tile
+from octavo.kernels.gpu.tuning.few_rows import rows_tile
 from octavo.kernels.reference import device as oracle
 
 ROWS = st.integers(1, gpu.max_fused_rows)

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kernels.reference import sampling as reference
-from octavo.kernels.reference.sampling import SamplingTensors
+from octavo.kernels.reference.sampling import sample as reference
+from octavo.kernels.reference.sampling.sample import SamplingTensors
 
 from .poison import poisoned_memory
 from .rounding import FLOATS
 
 pytest.importorskip("triton")
-from octavo.kernels.gpu import sampling as gpu
-from octavo.kernels.gpu import sampling_list
+from octavo.kernels.gpu.sampling import filters as sampling_list
+from octavo.kernels.gpu.sampling import sample as gpu
 
 CPU = torch.device("cpu")
 

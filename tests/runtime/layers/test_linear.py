@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from octavo.config import Quantization
-from octavo.kernels.cpu.panel_linear import PanelLinear
-from octavo.kernels.cpu.small_linear import SmallLinear
-from octavo.kernels.cpu.weight_panels import PanelFormat
+from octavo.kernels.cpu.products.panel_linear import PanelLinear
+from octavo.kernels.cpu.products.small_linear import SmallLinear
+from octavo.kernels.cpu.products.weight_panels import PanelFormat
 from octavo.layers import embedding
 from octavo.layers.embedding import AlignedHead, make_head, tie
 from octavo.layers.linear import (

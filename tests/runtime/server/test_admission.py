@@ -4,7 +4,7 @@ import pytest
 
 from octavo.engine.messages import EngineStats
 from octavo.errors import QueueFullError
-from octavo.server.admission import Admission
+from octavo.server.http.admission import Admission
 
 
 def stats(running: int = 0, waiting: int = 0) -> EngineStats:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavo.server.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 
 from .server_process import ServerProcess
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from octavo.errors import EngineDeadError, QueueFullError
-from octavo.server.asgi import Receive, Scope, Send
-from octavo.server.gateway import ApiKeys, Gateway
-from octavo.server.lifecycle import Lifecycle, State
-from octavo.server.metrics import ServerMetrics
+from octavo.server.http.asgi import Receive, Scope, Send
+from octavo.server.http.middleware import ApiKeys, Gateway
+from octavo.server.process.lifecycle import Lifecycle, State
+from octavo.server.process.metrics import ServerMetrics
 
 
 def call(

@@ -12,9 +12,9 @@ import pytest
 from octavo.engine.messages import EngineStats
 from octavo.model_source import resolve
 from octavo.sampling_params import SamplingParams
-from octavo.server.admission import Admission
-from octavo.server.generation import Generator, PromptRun
-from octavo.server.prompts import Prompt
+from octavo.server.http.admission import Admission
+from octavo.server.openai.generation import Generator, PromptRun
+from octavo.server.openai.prompts import Prompt
 from octavo.tokenizer import load_tokenizer
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from octavo.server.lifecycle import Lifecycle, Stall, StallDetector, State
+from octavo.server.process.lifecycle import Lifecycle, Stall, StallDetector, State
 
 
 class Clock:

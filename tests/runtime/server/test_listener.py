@@ -8,9 +8,9 @@ import socket
 import httpx
 import pytest
 
-from octavo.server import listener
-from octavo.server.asgi import Receive, Scope, Send, respond
-from octavo.server.listener import Listener
+from octavo.server.http import listener
+from octavo.server.http.asgi import Receive, Scope, Send, respond
+from octavo.server.http.listener import Listener
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

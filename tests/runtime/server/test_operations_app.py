@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from octavo.server.lifecycle import Lifecycle, Stall, State
-from octavo.server.operations import OperationsApp
+from octavo.server.process.lifecycle import Lifecycle, Stall, State
+from octavo.server.process.operations import OperationsApp
 
 
 @dataclass

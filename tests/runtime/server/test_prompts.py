@@ -10,9 +10,9 @@ import pytest
 
 from octavo.errors import ContextLengthExceededError
 from octavo.model_source import resolve
-from octavo.server.api_errors import ApiError
-from octavo.server.prompts import PromptBuilder, template_messages, template_tools
-from octavo.server.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.api_errors import ApiError
+from octavo.server.openai.prompts import PromptBuilder, template_messages, template_tools
+from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer import load_tokenizer
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.server.strict_json import MAX_DEPTH, JsonError, decode
+from octavo.server.http.strict_json import MAX_DEPTH, JsonError, decode
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])

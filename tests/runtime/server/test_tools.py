@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.server.responses import ToolCallOut
-from octavo.server.tools import ToolCallParser
+from octavo.server.openai.responses import ToolCallOut
+from octavo.server.openai.tools import ToolCallParser
 
 CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</tool_call>'
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from octavo.kernels.gpu import device as gpu
-from octavo.kernels.gpu.decode_schedule import DecodeWorkspace
+from octavo.kernels.gpu.attention.decode_schedule import DecodeWorkspace
 from octavo.kernels.reference import device as reference
 
 # What is no call, or has no counterpart in the reference.

@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 
 from octavo.config import EngineConfig
-from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.layers import embedding
 from octavo.layers.embedding import AlignedHead
@@ -23,19 +23,13 @@ from octavo.loading import SafetensorsWeights, WeightSource
 from octavo.models import decoder
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
+from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import (
-    PENDING_TOKEN,
-    PendingStep,
-    SampledToken,
-    SamplingState,
-    ScheduledSequence,
-    StepBatch,
-)
-from octavo.worker.gpu_executor import GpuExecutor
-from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
-from octavo.worker.memory import KVCacheSize
-from octavo.worker.start_up import executor_info
+from octavo.worker.batch import PENDING_TOKEN, PendingStep, ScheduledSequence, StepBatch
+from octavo.worker.gpu.executor import GpuExecutor
+from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
+from octavo.worker.start.memory import KVCacheSize
+from octavo.worker.start.phases import executor_info
 
 from .stepping import GREEDY
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.gpu.models import CONFIGS
 from octavo.models.config import DecoderConfig
 from octavo.models.registry import read_model_config
-from octavo.worker.absent_gpu import Chip
+from octavo.worker.compile_ahead.absent_gpu import Chip
 
 H100 = Chip(capability=90, num_multiprocessors=132)
 A100 = Chip(capability=80, num_multiprocessors=108)

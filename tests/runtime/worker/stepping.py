@@ -8,15 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from octavo.config import Device, EngineConfig
+from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import (
-    Executor,
-    SampledToken,
-    SamplingState,
-    ScheduledSequence,
-    StepBatch,
-)
-from octavo.worker.executor import create_executor
+from octavo.worker.batch import Executor, ScheduledSequence, StepBatch
+from octavo.worker.start.create import create_executor
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=None)
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from octavo.config import EngineConfig
-from octavo.worker import cpu
-from octavo.worker.absent_gpu import absent_gpu
-from octavo.worker.compile_ahead import (
+from octavo.worker import machine
+from octavo.worker.compile_ahead.absent_gpu import absent_gpu
+from octavo.worker.compile_ahead.ahead import (
     CompileRequest,
     CompilingAhead,
     compiling_ahead,
@@ -27,14 +27,14 @@ from octavo.worker.compile_ahead import (
     launch,
     list_of_forms,
 )
-from octavo.worker.compile_process import AbandonedError, Outcome, compile_forms
-from octavo.worker.rehearsal import rehearse
+from octavo.worker.compile_ahead.process import AbandonedError, Outcome, compile_forms
+from octavo.worker.compile_ahead.rehearsal import rehearse
 
 from .gpu_shapes import H100, SHAPES, shape_of
 
 pytest.importorskip("triton")
 
-from octavo.kernels.gpu import forms
+from octavo.kernels.gpu.compiling import forms
 
 from ..kernels.kept_binaries import kept_binaries, kept_folder  # noqa: TID252 (rootdir is not importable)
 
@@ -99,7 +99,7 @@ def test_workers_end_when_nobody_waits_any_more(life: tuple[int, int]) -> None:
 
 @pytest.fixture
 def request_for_llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompileRequest:
-    monkeypatch.setattr(cpu, "available_cpus", lambda: 3)
+    monkeypatch.setattr(machine, "available_cpus", lambda: 3)
     shape_of(SHAPES["llama-3.1-8b"], tmp_path)
     return CompileRequest(
         config=EngineConfig(model=str(tmp_path), max_num_seqs=8, max_num_batched_tokens=64),
@@ -153,7 +153,7 @@ def test_all_that_a_start_up_launches_is_compiled_once(
 def test_few_cores_are_left_to_the_weights(
     cpus: int, request_for_llama: CompileRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(machine, "available_cpus", lambda: cpus)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "empty"))
     shape = shape_of(SHAPES["llama-3.1-8b"], tmp_path)
     device = torch.device("cuda", 0)

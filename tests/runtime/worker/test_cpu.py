@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import InvalidConfigurationError
-from octavo.worker.cpu import (
+from octavo.worker.machine import (
     available_cpus,
     available_memory_bytes,
     has_fast_bfloat16,

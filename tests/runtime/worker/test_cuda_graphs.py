@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from octavo.worker.cuda_graphs import DecodeGraphs, padded_sizes
+from octavo.worker.gpu.cuda_graphs import DecodeGraphs, padded_sizes
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 8, 24, 100, 128, 256, 300, 1024])

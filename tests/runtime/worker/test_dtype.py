@@ -7,8 +7,8 @@ import torch
 
 from octavo.layers.rotary import RopeConfig
 from octavo.models.config import DecoderConfig
-from octavo.worker import dtype as module
-from octavo.worker.dtype import choose_dtype
+from octavo.worker.start import dtype as module
+from octavo.worker.start.dtype import choose_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LARGE = DecoderConfig(

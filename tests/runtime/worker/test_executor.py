@@ -17,11 +17,12 @@ from octavo.errors import (
     ModelUnsupportedError,
     OutOfMemoryError,
 )
-from octavo.worker import cpu
-from octavo.worker import executor as executor_module
-from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
-from octavo.worker.executor import TorchExecutor, create_executor
-from octavo.worker.start_up import check_gpu_generation
+from octavo.sampling.state import SamplingState
+from octavo.worker import machine
+from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.start import create as executor_module
+from octavo.worker.start.create import TorchExecutor, create_executor
+from octavo.worker.start.phases import check_gpu_generation
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .stepping import GREEDY, Stepper, make_executor
@@ -58,10 +59,10 @@ def test_what_cannot_fit_is_told_before_weights_are_read(
         make_executor(tmp_path, max_model_len=257)
     with pytest.raises(OutOfMemoryError, match="Raise --kv-cache-memory to 1Mi"):
         make_executor(tmp_path, kv_cache_memory_bytes=1024)
-    monkeypatch.setattr(cpu, "available_memory_bytes", lambda: 2**20)
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 2**20)
     with pytest.raises(OutOfMemoryError, match="The KV cache does not fit"):
         make_executor(tmp_path, kv_cache_memory_bytes=2**20)
-    monkeypatch.setattr(cpu, "available_memory_bytes", lambda: 2**14)
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 2**14)
     with pytest.raises(OutOfMemoryError, match=r"weights take .* 16.00 KiB of memory"):
         make_executor(tmp_path)
 
@@ -107,7 +108,7 @@ def test_memory_of_an_untouched_cache_is_not_taken(tmp_path: Path) -> None:
     make_checkpoint(tmp_path, max_position_embeddings=65536)
     code = (
         "import resource, sys; from octavo.config import *;"
-        "from octavo.worker.executor import create_executor;"
+        "from octavo.worker.start.create import create_executor;"
         "c = lambda n: create_executor(EngineConfig(model=sys.argv[1], device=Device.CPU,"
         " kv_cache_memory_bytes=n, max_model_len=64, max_num_seqs=256)).info.num_kv_blocks;"
         "c(2**20); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"

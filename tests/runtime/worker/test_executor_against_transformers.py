@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.worker.executor import TorchExecutor
+from octavo.worker.start.create import TorchExecutor
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .stepping import Generation, Stepper, make_executor

@@ -19,8 +19,8 @@ from octavo.kernels.reference import device as reference
 from octavo.models.registry import read_model_config
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
-from octavo.worker.gpu_executor import GpuExecutor
-from octavo.worker.memory import bytes_per_block
+from octavo.worker.gpu.executor import GpuExecutor
+from octavo.worker.start.memory import bytes_per_block
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import Overlapped, Running, make_gpu_executor

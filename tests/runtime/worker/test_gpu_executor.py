@@ -17,13 +17,13 @@ from octavo.engine.messages import AddRequest
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
-from octavo.worker import gpu_executor
 from octavo.worker.batch import StepBatch
-from octavo.worker.gpu_executor import start_gpu_executor, translated_start_errors
-from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
-from octavo.worker.gpu_runner import GpuRunner, RunnerLimits
-from octavo.worker.readback import PendingSamples
-from octavo.worker.start_up import PhaseTimer
+from octavo.worker.gpu import executor as gpu_executor
+from octavo.worker.gpu.executor import start_gpu_executor, translated_start_errors
+from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
+from octavo.worker.gpu.readback import PendingSamples
+from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
+from octavo.worker.start.phases import PhaseTimer
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import CPU, make_gpu_executor

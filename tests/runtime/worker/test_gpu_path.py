@@ -9,14 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import (
-    PENDING_TOKEN,
-    SampledToken,
-    SamplingState,
-    ScheduledSequence,
-    StepBatch,
-)
+from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 
 from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import Overlapped, Running, make_gpu_executor

@@ -16,8 +16,8 @@ from octavo.kernels.reference import device as reference
 
 pytest.importorskip("triton")
 
-from octavo.kernels.gpu import chips
 from octavo.kernels.gpu import device as gpu
+from octavo.kernels.gpu.tuning import chips
 
 from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
 from ..kernels.ptx.launch import emulated_launches  # noqa: TID252

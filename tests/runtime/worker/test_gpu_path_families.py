@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from octavo.kernels.reference import device as reference_kernels
-from octavo.kernels.reference.experts_route import ExpertRouting
+from octavo.kernels.reference.experts.route import ExpertRouting
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import Overlapped, make_gpu_executor

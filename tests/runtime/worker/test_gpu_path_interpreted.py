@@ -10,12 +10,12 @@ import pytest
 import torch
 import transformers
 
-from octavo.kernels.device_kernels import DeviceKernels
-from octavo.kernels.gpu import chips
 from octavo.kernels.gpu import device as gpu
+from octavo.kernels.gpu.tuning import chips
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
-from octavo.worker.gpu_executor import GpuExecutor
+from octavo.worker.gpu.executor import GpuExecutor
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from ..kernels.interpreter import interpreted_kernels  # noqa: TID252

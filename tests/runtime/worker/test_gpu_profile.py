@@ -11,9 +11,9 @@ import torch
 from octavo.config import EngineConfig
 from octavo.kernels.reference import device as reference
 from octavo.worker.batch import StepBatch
-from octavo.worker.gpu_profile import gpu_cache_budget
-from octavo.worker.gpu_runner import GpuRunner
-from octavo.worker.readback import PendingSamples
+from octavo.worker.gpu.profile import gpu_cache_budget
+from octavo.worker.gpu.readback import PendingSamples
+from octavo.worker.gpu.runner import GpuRunner
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import make_gpu_executor

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.kernels.device_kernels import DeviceKernels
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
+from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
-from octavo.worker.readback import Readback
+from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.gpu.readback import Readback
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import make_gpu_executor

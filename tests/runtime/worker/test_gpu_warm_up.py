@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.kernels.gpu.configs import prefill_config
+from octavo.kernels.gpu.tuning.attention import prefill_config
 from octavo.kernels.reference import device as reference
 from octavo.worker.batch import StepBatch
-from octavo.worker.gpu_profile import step_sizes, warm_up_gpu
-from octavo.worker.readback import PendingSamples
+from octavo.worker.gpu.profile import step_sizes, warm_up_gpu
+from octavo.worker.gpu.readback import PendingSamples
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import make_gpu_executor

@@ -13,8 +13,8 @@ from octavo.kernels.paged_attention import write_kv_cache
 from octavo.model_source import resolve
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.batch import StepBatch
-from octavo.worker.dtype import choose_cache_dtype
-from octavo.worker.executor import TorchExecutor
+from octavo.worker.start.create import TorchExecutor
+from octavo.worker.start.dtype import choose_cache_dtype
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .stepping import Generation, Stepper, make_executor

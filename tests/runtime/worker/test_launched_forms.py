@@ -19,12 +19,12 @@ from .gpu_shapes import A100, H100, SHAPES, shape_of
 
 pytest.importorskip("triton")
 
-from octavo.kernels.gpu.chips import max_shared_bytes
-from octavo.kernels.gpu.forms import Form, absent_driver
-from octavo.kernels.gpu.machine_code import Binary, resources_of
-from octavo.worker.absent_gpu import Chip
-from octavo.worker.compile_process import compile_forms
-from octavo.worker.rehearsal import rehearse
+from octavo.kernels.gpu.compiling.forms import Form, absent_driver
+from octavo.kernels.gpu.compiling.machine_code import Binary, resources_of
+from octavo.kernels.gpu.tuning.chips import max_shared_bytes
+from octavo.worker.compile_ahead.absent_gpu import Chip
+from octavo.worker.compile_ahead.process import compile_forms
+from octavo.worker.compile_ahead.rehearsal import rehearse
 
 from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
 

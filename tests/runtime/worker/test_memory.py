@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import InvalidConfigurationError, OutOfMemoryError
-from octavo.worker.memory import (
+from octavo.worker.start.memory import (
     BudgetSource,
     KVCacheSize,
     bytes_per_block,

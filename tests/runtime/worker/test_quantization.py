@@ -19,7 +19,7 @@ from octavo.loading import SafetensorsWeights
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
 from octavo.sampling_params import SamplingParams
-from octavo.worker.quantization import check_quantization
+from octavo.worker.start.quantization import check_quantization
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .stepping import Stepper, make_executor

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken, SamplingState, ScheduledSequence, StepBatch
-from octavo.worker.readback import DeviceSamples, Readback
-from octavo.worker.step_packing import Samples
+from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.gpu.readback import DeviceSamples, Readback
+from octavo.worker.gpu.step_packing import Samples
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import make_gpu_executor

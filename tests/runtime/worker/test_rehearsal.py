@@ -12,11 +12,12 @@ import torch
 
 from octavo.config import EngineConfig, KVCacheDtype
 from octavo.models.registry import read_model_config
+from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.absent_gpu import absent_gpu
-from octavo.worker.batch import SamplingState, ScheduledSequence, StepBatch
-from octavo.worker.gpu_profile import largest_steps, warm_up_gpu
-from octavo.worker.rehearsal import distinct_layers, rehearse, start_on
+from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.compile_ahead.absent_gpu import absent_gpu
+from octavo.worker.compile_ahead.rehearsal import distinct_layers, rehearse, start_on
+from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 from .gpu_path import make_gpu_executor
@@ -26,10 +27,10 @@ pytest.importorskip("triton")
 
 from triton import knobs
 
-from octavo.kernels.gpu import decode_schedule
 from octavo.kernels.gpu import device as gpu
-from octavo.kernels.gpu.compile import compile_configuration
-from octavo.kernels.gpu.forms import absent_driver, recorded_launches
+from octavo.kernels.gpu.attention import decode_schedule
+from octavo.kernels.gpu.compiling.compile import compile_configuration
+from octavo.kernels.gpu.compiling.forms import absent_driver, recorded_launches
 
 from ..kernels.kept_binaries import kept_binaries  # noqa: TID252
 

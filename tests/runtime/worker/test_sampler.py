@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from octavo.sampling.sampler import Sampler, uniform_at
+from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SamplingState
-from octavo.worker.sampler import Sampler, uniform_at
 
 from .exact_distribution import exact_distribution
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from octavo.sampling.draw import draw, least_kept
+from octavo.sampling.penalties import TokenCounts
+from octavo.sampling.ranking import LONG_ROW, best_tokens, best_values
+from octavo.sampling.sampler import Sampler
+from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import SampledToken, SamplingState
-from octavo.worker.draw import draw, least_kept
-from octavo.worker.penalties import TokenCounts
-from octavo.worker.ranking import LONG_ROW, best_tokens, best_values
-from octavo.worker.sampler import Sampler
 
 from .exact_distribution import TooCloseError, exact_distribution, exactly_kept
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import PENDING_TOKEN, SamplingState, ScheduledSequence, StepBatch
-from octavo.worker.state_rows import NO_COUNTS, StateRows
-from octavo.worker.step_packing import PackedStep, pack_step
-from octavo.worker.upload import Uploader
+from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
+from octavo.worker.gpu.state_rows import NO_COUNTS, StateRows
+from octavo.worker.gpu.step_packing import PackedStep, pack_step
+from octavo.worker.gpu.upload import Uploader
 
 from .stepping import GREEDY
 

@@ -12,7 +12,7 @@ from octavo.config import Quantization
 from octavo.kernels.select import has_cpu_kernels
 from octavo.models.config import DecoderConfig
 from octavo.models.registry import read_model_config
-from octavo.worker.weight_bytes import rounded_weight_bytes, weight_bytes
+from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
 
 from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from octavo.kernels import reference
-from octavo.kernels.cpu import vector as v
-from octavo.kernels.cpu.jit import kernel, part
+from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.compiling.jit import kernel, part
 from octavo.kernels.reference import gelu_and_mul
 
 __all__ = ["gelu_and_mul", "silu_and_mul"]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from octavo.kernels import reference
-from octavo.kernels.cpu import vector as v
-from octavo.kernels.cpu.jit import kernel, part
+from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.compiling.jit import kernel, part
 
 _SIGNATURE = "void(int64, int64, int64, int64, int64, int64, float64)"
 

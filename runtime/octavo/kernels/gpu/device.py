@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from octavo.kernels.gpu.configs_rows import MAX_ROWS
-from octavo.kernels.gpu.decode_schedule import make_decode_workspace, schedule_decode
-from octavo.kernels.gpu.experts_combine import combine_experts
-from octavo.kernels.gpu.experts_down import experts_down
-from octavo.kernels.gpu.experts_gate_up import experts_gate_up
-from octavo.kernels.gpu.experts_route import route_to_experts
+from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
+from octavo.kernels.gpu.attention.paged_decode import paged_decode
+from octavo.kernels.gpu.attention.paged_prefill import paged_prefill
+from octavo.kernels.gpu.attention.rope_and_cache import rope_and_cache
+from octavo.kernels.gpu.experts.combine import combine_experts
+from octavo.kernels.gpu.experts.down import experts_down
+from octavo.kernels.gpu.experts.gate_up import experts_gate_up
+from octavo.kernels.gpu.experts.route import route_to_experts
+from octavo.kernels.gpu.few_rows.linear_add import linear_add
+from octavo.kernels.gpu.few_rows.norm_gate_up import norm_gate_up
+from octavo.kernels.gpu.few_rows.norm_linear import norm_linear
 from octavo.kernels.gpu.gated_activation import gelu_and_mul, silu_and_mul
-from octavo.kernels.gpu.linear_add import linear_add
-from octavo.kernels.gpu.logprobs import top_logprobs
-from octavo.kernels.gpu.norm_gate_up import norm_gate_up
-from octavo.kernels.gpu.norm_linear import norm_linear
-from octavo.kernels.gpu.paged_decode import paged_decode
-from octavo.kernels.gpu.paged_prefill import paged_prefill
-from octavo.kernels.gpu.penalties import apply_penalties, count_tokens
 from octavo.kernels.gpu.rms_norm import add_rms_norm, rms_norm
-from octavo.kernels.gpu.rope_and_cache import rope_and_cache
-from octavo.kernels.gpu.sampling import sample
+from octavo.kernels.gpu.sampling.logprobs import top_logprobs
+from octavo.kernels.gpu.sampling.penalties import apply_penalties, count_tokens
+from octavo.kernels.gpu.sampling.sample import sample
 from octavo.kernels.gpu.step_inputs import step_inputs
+from octavo.kernels.gpu.tuning.few_rows import MAX_ROWS
 
 __all__ = [
     "add_rms_norm",

@@ -8,8 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
-from octavo.kernels.gpu.configs_fused import ACTIVATION_TILE
+from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options
+from octavo.kernels.gpu.tuning.streaming import ACTIVATION_TILE
 
 
 def silu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:

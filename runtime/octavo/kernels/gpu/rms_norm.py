@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
-from octavo.kernels.gpu.configs_fused import TileConfig, norm_tile
+from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options
+from octavo.kernels.gpu.tuning.streaming import TileConfig, norm_tile
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.gpu.compile import ShippedConfiguration, launch_options
+from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout, chunks_at
 
 _TILE = 256

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from octavo.kernels.reference.decode_schedule import make_decode_workspace, schedule_decode
-from octavo.kernels.reference.experts_combine import combine_experts
-from octavo.kernels.reference.experts_down import experts_down
-from octavo.kernels.reference.experts_gate_up import experts_gate_up
-from octavo.kernels.reference.experts_route import route_to_experts
+from octavo.kernels.reference.attention.decode_schedule import (
+    make_decode_workspace,
+    schedule_decode,
+)
+from octavo.kernels.reference.attention.paged_decode import paged_decode
+from octavo.kernels.reference.attention.paged_prefill import paged_prefill
+from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache
+from octavo.kernels.reference.experts.combine import combine_experts
+from octavo.kernels.reference.experts.down import experts_down
+from octavo.kernels.reference.experts.gate_up import experts_gate_up
+from octavo.kernels.reference.experts.route import route_to_experts
+from octavo.kernels.reference.few_rows.linear_add import linear_add
+from octavo.kernels.reference.few_rows.norm_gate_up import norm_gate_up
+from octavo.kernels.reference.few_rows.norm_linear import norm_linear
 from octavo.kernels.reference.gated_activation import gelu_and_mul, silu_and_mul
-from octavo.kernels.reference.linear_add import linear_add
-from octavo.kernels.reference.logprobs import top_logprobs
-from octavo.kernels.reference.norm_gate_up import norm_gate_up
-from octavo.kernels.reference.norm_linear import norm_linear
-from octavo.kernels.reference.paged_decode import paged_decode
-from octavo.kernels.reference.paged_prefill import paged_prefill
-from octavo.kernels.reference.penalties import apply_penalties, count_tokens
 from octavo.kernels.reference.rms_norm import add_rms_norm, rms_norm
-from octavo.kernels.reference.rope_and_cache import rope_and_cache
-from octavo.kernels.reference.sampling import sample
+from octavo.kernels.reference.sampling.logprobs import top_logprobs
+from octavo.kernels.reference.sampling.penalties import apply_penalties, count_tokens
+from octavo.kernels.reference.sampling.sample import sample
 from octavo.kernels.reference.step_inputs import step_inputs
 
 __all__ = [

@@ -19,8 +19,8 @@ import torch
 from triton import knobs
 from triton.runtime.driver import driver
 
-from octavo.kernels.gpu import chips
-from octavo.kernels.gpu.forms import AbsentDriver, active_driver
+from octavo.kernels.gpu.compiling.forms import AbsentDriver, active_driver
+from octavo.kernels.gpu.tuning import chips
 
 from .access import access_step
 from .arithmetic import elementwise

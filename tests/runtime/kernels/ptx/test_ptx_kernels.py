@@ -10,19 +10,16 @@ import torch
 
 from octavo.kernels import reference
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.gpu import (
-    experts_down,
-    experts_gate_up,
-    logprobs,
-    rms_norm,
-    sampling,
-    step_inputs,
-)
-from octavo.kernels.reference import experts_down as reference_down
-from octavo.kernels.reference import experts_gate_up as reference_gate_up
-from octavo.kernels.reference import experts_route as reference_route
-from octavo.kernels.reference import sampling as reference_sampling
+from octavo.kernels.gpu import rms_norm, step_inputs
+from octavo.kernels.gpu.experts import down as experts_down
+from octavo.kernels.gpu.experts import gate_up as experts_gate_up
+from octavo.kernels.gpu.sampling import logprobs
+from octavo.kernels.gpu.sampling import sample as sampling
 from octavo.kernels.reference import step_inputs as reference_inputs
+from octavo.kernels.reference.experts import down as reference_down
+from octavo.kernels.reference.experts import gate_up as reference_gate_up
+from octavo.kernels.reference.experts import route as reference_route
+from octavo.kernels.reference.sampling import sample as reference_sampling
 
 from ..paged_batches import TOLERANCE, paged_batch, relative_error  # noqa: TID252
 from ..poison import poisoned_memory  # noqa: TID252

@@ -18,8 +18,8 @@ if "octavo.engine.process" in sys.orig_argv:
     import torch
 
     from octavo.worker.batch import ScheduledSequence, StepBatch
-    from octavo.worker.gpu_runner import GpuRunner
-    from octavo.worker.model_runner import ModelRunner
+    from octavo.worker.cpu.runner import ModelRunner
+    from octavo.worker.gpu.runner import GpuRunner
 
     fault_file = Path(os.environ["FAULT_FILE"])
     run, submit = ModelRunner.run, GpuRunner.submit

@@ -1,0 +1,24 @@
+"""When a sequence is complete: end-of-sequence and stop tokens, and the output's length.
+
+Stop strings are not known here: the API side finds them in the text and aborts the sequence.
+"""
+
+from __future__ import annotations
+
+from octavo.engine.requests.sequence import Sequence
+from octavo.outputs import FinishReason
+
+
+def end_tokens(sequence: Sequence, eos_token_ids: frozenset[int]) -> frozenset[int]:
+    """All tokens that end the sequence: one look-up per token decides."""
+    params = sequence.params
+    stops = frozenset(params.stop_token_ids or ())
+    return stops if params.ignore_eos else stops | eos_token_ids
+
+
+def finish_by_token(sequence: Sequence, token_id: int) -> None:
+    """Sets the reasons of a sequence that one of its end tokens ended. A token that the request names
+    itself is reported as `stop_reason`, the model's own end of sequence is not."""
+    sequence.finish_reason = FinishReason.STOP
+    if token_id in (sequence.params.stop_token_ids or ()):
+        sequence.stop_reason = token_id

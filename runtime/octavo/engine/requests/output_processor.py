@@ -1,0 +1,236 @@
+"""From the engine's tokens to what a user reads: text, logprobs and finish reasons of one request.
+
+Runs on the API side, for the server and for `LLM` alike; the engine never sees text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from octavo.engine.messages import TokenLogprobs, TokenOutput
+from octavo.engine.requests.detokenizer import IncrementalDetokenizer, TokenTexts
+from octavo.engine.requests.stop_strings import StopMatch, StopStringFinder
+from octavo.outputs import CompletionOutput, FinishReason, Logprob, RequestOutput
+from octavo.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one engine output adds to completion `index`.
+
+    Args:
+        index: Which of the request's n completions.
+        text: New text; may be empty (an unfinished character, a tail that may become a stop string).
+        token_ids: New tokens, the end-of-sequence or stop token included.
+        logprobs: Of each new token, in order; the sampled token comes first in each dict. None unless
+            asked for.
+        finish_reason: Set on a completion's last delta.
+        stop_reason: The stop string or stop token id that ended it.
+        abort_needed: It ended here, at a stop string: the engine still runs it and must be told.
+        error: What went wrong when `finish_reason` is `ERROR`.
+        num_cached_tokens: Prompt tokens that the prefix cache held.
+        first_scheduled_time: `time.time()` of the first step, on the first delta alone.
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    logprobs: list[dict[int, Logprob]] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+    abort_needed: bool = False
+    error: str | None = None
+    num_cached_tokens: int = 0
+    first_scheduled_time: float | None = None
+
+
+class RequestState:
+    """Everything that is known of one request on the API side.
+
+    `tokenizer` is the Rust tokenizer (`tokenizers.Tokenizer`; of a transformers tokenizer its
+    `backend_tokenizer`). Share one `token_texts` between the requests of a tokenizer.
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        prompt: str | None,
+        prompt_token_ids: list[int],
+        sampling: SamplingParams,
+        tokenizer: Tokenizer,
+        token_texts: TokenTexts | None = None,
+    ) -> None:
+        self.request_id = request_id
+        self.prompt = prompt
+        self.prompt_token_ids = prompt_token_ids
+        self.sampling = sampling
+        self.num_cached_tokens = 0
+        self._token_texts = token_texts if token_texts is not None else TokenTexts(tokenizer)
+        self._completions = [
+            _CompletionState(index, prompt_token_ids, sampling, tokenizer)
+            for index in range(sampling.n)
+        ]
+        self._num_unfinished = sampling.n
+
+    @property
+    def is_finished(self) -> bool:
+        return self._num_unfinished == 0
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Of all completions together: `usage.completion_tokens`."""
+        return sum(len(completion.token_ids) for completion in self._completions)
+
+    def apply(self, output: TokenOutput) -> Delta | None:
+        """Adds one engine output; None when its completion had ended already (a step in flight)."""
+        completion = self._completions[output.index]
+        if completion.finish_reason is not None:
+            return None
+        self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
+        delta = completion.apply(output, self._token_texts)
+        if delta.finish_reason is not None:
+            self._num_unfinished -= 1
+        return delta
+
+    def to_request_output(self) -> RequestOutput:
+        """The request as it stands, all completions from their beginning."""
+        return RequestOutput(
+            request_id=self.request_id,
+            prompt=self.prompt,
+            prompt_token_ids=self.prompt_token_ids,
+            outputs=[completion.to_output() for completion in self._completions],
+            finished=self.is_finished,
+            num_cached_tokens=self.num_cached_tokens,
+        )
+
+
+class _CompletionState:
+    """One of a request's n completions."""
+
+    __slots__ = (
+        "_detokenizer",
+        "_finder",
+        "_keeps_stop",
+        "cumulative_logprob",
+        "finish_reason",
+        "index",
+        "logprobs",
+        "stop_reason",
+        "text_parts",
+        "token_ids",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        prompt_token_ids: list[int],
+        sampling: SamplingParams,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self.index = index
+        self.token_ids: list[int] = []
+        self.text_parts: list[str] = []
+        self.logprobs: list[dict[int, Logprob]] | None = (
+            [] if sampling.logprobs is not None else None
+        )
+        self.cumulative_logprob = 0.0
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: int | str | None = None
+        self._keeps_stop = sampling.include_stop_str_in_output
+        self._finder = StopStringFinder(sampling.stop_strings)
+        self._detokenizer = IncrementalDetokenizer(
+            tokenizer, prompt_token_ids, skip_special_tokens=sampling.skip_special_tokens
+        )
+
+    def apply(self, output: TokenOutput, token_texts: TokenTexts) -> Delta:
+        token_ids = output.new_token_ids
+        finish_reason = output.finish_reason
+        stop_reason: int | str | None = output.stop_reason
+        text, stop_string, num_used = self._read(token_ids, finish_reason)
+        if stop_string is not None:
+            token_ids = token_ids[:num_used]
+            stop_reason = stop_string
+        elif finish_reason is not None:
+            rest = self._finder.push(self._detokenizer.flush())
+            text += self._shown(rest)
+            if rest.stop_string is not None:
+                stop_string = stop_reason = rest.stop_string
+            else:
+                text += self._finder.flush()
+        abort_needed = stop_string is not None and finish_reason is None
+        if stop_string is not None:
+            finish_reason = FinishReason.STOP
+        logprobs = None
+        if self.logprobs is not None and output.logprobs is not None:
+            logprobs = self._add_logprobs(output.logprobs[: len(token_ids)], token_texts)
+        self.token_ids += token_ids
+        if text:
+            self.text_parts.append(text)
+        self.finish_reason, self.stop_reason = finish_reason, stop_reason
+        return Delta(
+            index=self.index,
+            text=text,
+            token_ids=token_ids,
+            logprobs=logprobs,
+            finish_reason=finish_reason,
+            stop_reason=stop_reason,
+            abort_needed=abort_needed,
+            error=output.error,
+            num_cached_tokens=output.num_cached_tokens,
+            first_scheduled_time=output.first_scheduled_time,
+        )
+
+    def _read(
+        self, token_ids: list[int], finish_reason: FinishReason | None
+    ) -> tuple[str, str | None, int]:
+        """Text, the stop string that ends it, and the number of tokens up to there."""
+        last = len(token_ids)
+        if finish_reason is FinishReason.STOP and not self._keeps_stop:
+            last -= 1  # the token that ended the sequence is no part of its text
+        parts = []
+        for position in range(last):
+            piece = self._detokenizer.push(token_ids[position])
+            if not piece:
+                continue
+            match = self._finder.push(piece)
+            parts.append(self._shown(match))
+            if match.stop_string is not None:
+                return "".join(parts), match.stop_string, position + 1
+        return "".join(parts), None, len(token_ids)
+
+    def _shown(self, match: StopMatch) -> str:
+        if self._keeps_stop and match.stop_string is not None:
+            return match.text + match.stop_string
+        return match.text
+
+    def _add_logprobs(
+        self, positions: list[TokenLogprobs], token_texts: TokenTexts
+    ) -> list[dict[int, Logprob]]:
+        added = []
+        for position in positions:
+            self.cumulative_logprob += position.logprobs[0]
+            # The sampled token may come again among the best ones: the first mention keeps its place.
+            added.append(
+                {
+                    token_id: Logprob(logprob, rank, token_texts[token_id])
+                    for token_id, logprob, rank in zip(
+                        position.token_ids, position.logprobs, position.ranks, strict=True
+                    )
+                }
+            )
+        assert self.logprobs is not None  # noqa: S101 - the caller looked
+        self.logprobs += added
+        return added
+
+    def to_output(self) -> CompletionOutput:
+        return CompletionOutput(
+            index=self.index,
+            text="".join(self.text_parts),
+            token_ids=list(self.token_ids),
+            logprobs=None if self.logprobs is None else list(self.logprobs),
+            cumulative_logprob=None if self.logprobs is None else self.cumulative_logprob,
+            finish_reason=None if self.finish_reason is None else self.finish_reason.value,
+            stop_reason=self.stop_reason,
+        )

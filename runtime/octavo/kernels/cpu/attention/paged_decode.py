@@ -1,0 +1,226 @@
+"""Attention of decode rows over the paged cache for CPUs: no gather, no padding, one call per layer.
+
+All of torch's threads share it.
+Everything is float32 inside; heads, cache and output are float32 or bfloat16.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.compiling.jit import part, team_kernel
+from octavo.kernels.cpu.compiling.team import float32_bits, run_on_team
+from octavo.kernels.decode_rows import DecodeRows
+
+# Beyond a context, and behind a sliding window: exp(_HIDDEN - anything) is 0.
+_HIDDEN = np.float32(-3.0e38)
+
+
+@part
+def _score(query: Any, query_at: int, cache: Any, pages: Any, n: int, d: int, out: Any) -> None:
+    """`out[t] = query · key[t]` for n keys of one block, in whole eights: what is beyond is arbitrary.
+
+    `pages` is (offset of the first key, elements from key to key); `out` is (pointer, offset).
+    """
+    base, stride = pages
+    scores, scores_at = out
+    for t in range(0, n, 8):
+        at = base + t * stride
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = v.splat(np.float32(0))
+        for c in range(0, d, 16):
+            q = v.load(query, query_at + c)
+            k = at + c
+            s0 = v.multiply_add(q, v.load(cache, k), s0)
+            s1 = v.multiply_add(q, v.load(cache, k + stride), s1)
+            s2 = v.multiply_add(q, v.load(cache, k + 2 * stride), s2)
+            s3 = v.multiply_add(q, v.load(cache, k + 3 * stride), s3)
+            s4 = v.multiply_add(q, v.load(cache, k + 4 * stride), s4)
+            s5 = v.multiply_add(q, v.load(cache, k + 5 * stride), s5)
+            s6 = v.multiply_add(q, v.load(cache, k + 6 * stride), s6)
+            s7 = v.multiply_add(q, v.load(cache, k + 7 * stride), s7)
+        sums = v.sum_lanes_of_eight(s0, s1, s2, s3, s4, s5, s6, s7)
+        v.store(scores, scores_at + t, sums)
+
+
+@part
+def _softmax(scores: Any, first: int, length: int, softcap: Any) -> None:
+    """Softmax of `scores[first:length]`, in place. Up to 15 scores after `length` are overwritten."""
+    end = first + (length - first + 15) // 16 * 16
+    if softcap > np.float32(0):
+        one, two, cap = v.splat(np.float32(1)), v.splat(np.float32(2)), v.splat(softcap)
+        for t in range(first, end, 16):
+            # tanh(x) = 1 - 2 / (exp(2 x) + 1)
+            power = v.exp(v.divide(v.multiply(two, v.load(scores, t)), cap))
+            tanh = v.subtract(one, v.divide(two, v.add(power, one)))
+            v.store(scores, t, v.multiply(cap, tanh))
+    for t in range(length, end):
+        scores[t] = _HIDDEN
+    top = v.splat(_HIDDEN)
+    for t in range(first, end, 16):
+        top = v.maximum(top, v.load(scores, t))
+    top = v.splat(v.max_lanes(top))
+    total = v.splat(np.float32(0))
+    for t in range(first, end, 16):
+        power = v.exp(v.subtract(v.load(scores, t), top))
+        v.store(scores, t, power)
+        total = v.add(total, power)
+    scale = v.splat(np.float32(1) / v.sum_lanes(total))
+    for t in range(first, end, 16):
+        v.store(scores, t, v.multiply(v.load(scores, t), scale))
+
+
+@part
+def _weigh(
+    weights: Any, at: int, cache: Any, pages: Any, first: int, n: int, d: int, out: Any, out_at: int
+) -> None:
+    """`out += sum of weights[at + t] * value[t]` for t in [first, n) of one block; `pages` as in `_score`."""
+    base, stride = pages
+    for c in range(0, d, 32):
+        a0, a1 = v.load(out, out_at + c), v.load(out, out_at + c + 16)
+        b0 = b1 = v.splat(np.float32(0))
+        t = first
+        while t + 2 <= n:
+            place = base + t * stride + c
+            p, q = v.splat(weights[at + t]), v.splat(weights[at + t + 1])
+            a0 = v.multiply_add(p, v.load(cache, place), a0)
+            a1 = v.multiply_add(p, v.load(cache, place + 16), a1)
+            b0 = v.multiply_add(q, v.load(cache, place + stride), b0)
+            b1 = v.multiply_add(q, v.load(cache, place + stride + 16), b1)
+            t += 2
+        if t < n:
+            place = base + t * stride + c
+            p = v.splat(weights[at + t])
+            a0 = v.multiply_add(p, v.load(cache, place), a0)
+            a1 = v.multiply_add(p, v.load(cache, place + 16), a1)
+        v.store(out, out_at + c, v.add(a0, b0))
+        v.store(out, out_at + c + 16, v.add(a1, b1))
+
+
+@part
+def _rows(tensors: Any, job: Any) -> None:
+    """A piece is a row's share of the heads, and whichever thread is free takes the next one.
+
+    Within it block by block, and all heads of a block in turn: a block is read once from far and then from
+    the nearest cache.
+    """
+    heads, cache, out = tensors
+    blocks, contexts = v.int64_at(job[4]), v.int64_at(job[5])
+    rows, max_blocks, query_heads, kv_heads = job[6], job[7], job[8], job[9]
+    d, block_size, window, longest, parts = job[10], job[11], job[12], job[13], job[14]
+    scales, softcap = v.splat(v.float32_of(job[15])), v.float32_of(job[16])
+    share = query_heads // parts  # heads of a piece
+    width = share * d
+    span = longest + block_size + 32  # scores of one head
+    scratch = np.empty(2 * width + share * span, dtype=np.float32)
+    query = v.float32_at(scratch.ctypes.data)
+    sums = v.float32_at(scratch.ctypes.data + 4 * width)
+    scores = v.float32_at(scratch.ctypes.data + 8 * width)
+    stride = 2 * kv_heads * d
+    group = query_heads // kv_heads
+    zero = v.splat(np.float32(0))
+    piece = v.count_up(job, 0)
+    while piece < rows * parts:
+        r, part_of_row = piece // parts, piece % parts
+        row_at = r * (query_heads + 2 * kv_heads) * d + part_of_row * width
+        first_kv = part_of_row * share // group
+        for c in range(0, width, 16):
+            v.store(query, c, v.multiply(v.load(heads, row_at + c), scales))
+            v.store(sums, c, zero)
+        length = contexts[r]
+        first = max(0, length - window) if window > 0 else 0
+        first_block, last_block = first // block_size, (length - 1) // block_size + 1
+        for b in range(first_block, last_block):
+            base = blocks[r * max_blocks + b] * block_size * stride + first_kv * d
+            n = min(block_size, length - b * block_size)
+            for j in range(share):
+                target = (scores, j * span + b * block_size)
+                pages = (base + j // group * d, stride)
+                _score(query, j * d, cache, pages, n, d, target)
+        for j in range(share):
+            _softmax(scores, j * span + first, j * span + length, softcap)
+        for b in range(first_block, last_block):
+            base = blocks[r * max_blocks + b] * block_size * stride + (kv_heads + first_kv) * d
+            start = max(0, first - b * block_size)
+            n = min(block_size, length - b * block_size)
+            for j in range(share):
+                at = j * span + b * block_size
+                pages = (base + j // group * d, stride)
+                _weigh(scores, at, cache, pages, start, n, d, sums, j * d)
+        out_at = r * query_heads * d + part_of_row * width
+        for c in range(0, width, 16):
+            v.store(out, out_at + c, v.load(sums, c))
+        piece = v.count_up(job, 0)
+
+
+@team_kernel
+def _float32(address: int) -> None:
+    job = v.int64_at(address)
+    _rows((v.float32_at(job[1]), v.float32_at(job[2]), v.float32_at(job[3])), job)
+
+
+@team_kernel
+def _bfloat16(address: int) -> None:
+    job = v.int64_at(address)
+    _rows((v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3])), job)
+
+
+_KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
+
+
+def supports(dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether `rope_and_cache` and `paged_decode` take such heads and such a cache."""
+    return dtype in _KERNELS and cache_dtype == dtype and head_dim % 32 == 0
+
+
+def paged_decode(
+    heads: torch.Tensor,
+    cache: torch.Tensor,
+    rows: DecodeRows,
+    options: AttentionOptions,
+    out: torch.Tensor,
+) -> None:
+    """Attends the first `rows.count` rows to their contexts, which the cache holds already.
+
+    Args:
+        heads: `[tokens, query_heads + 2 * kv_heads, head_dim]`, contiguous; only queries are read.
+        cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, contiguous.
+        options: Without `alibi_slopes`.
+        out: `[tokens, query_heads * head_dim]`; the first rows are written.
+
+    All of one dtype, float32 or bfloat16; see `supports`.
+    """
+    kv_heads = cache.shape[3]
+    run_on_team(
+        _KERNELS[heads.dtype],
+        heads.data_ptr(),
+        cache.data_ptr(),
+        out.data_ptr(),
+        rows.block_tables.data_ptr(),
+        rows.context_lens.data_ptr(),
+        rows.count,
+        rows.block_tables.shape[1],
+        heads.shape[1] - 2 * kv_heads,
+        kv_heads,
+        heads.shape[2],
+        cache.shape[1],
+        options.sliding_window or 0,
+        rows.longest,
+        _parts(rows.count, kv_heads, torch.get_num_threads()),
+        float32_bits(options.scale),
+        float32_bits(options.softcap or 0.0),
+    )
+
+
+@functools.cache
+def _parts(rows: int, kv_heads: int, threads: int) -> int:
+    """Pieces that a row is cut into, by KV heads: enough that no thread waits for one with a long row."""
+    if threads == 1:
+        return 1
+    enough = (p for p in range(1, kv_heads) if kv_heads % p == 0 and rows * p >= 2 * threads)
+    return next(enough, kv_heads)

@@ -1,0 +1,1 @@
+"""Matrix products for CPUs: panels of 32 output features, their packing and their memory."""

@@ -1,0 +1,1 @@
+"""Attention over the paged cache for GPUs, and what happens to queries, keys and values before it."""

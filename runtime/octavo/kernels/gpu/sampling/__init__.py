@@ -1,0 +1,1 @@
+"""Sampling kernels for GPUs: draws, filters, penalties and log-probabilities."""

@@ -1,0 +1,1 @@
+"""Block and tile sizes of the GPU kernels, a table per chip."""

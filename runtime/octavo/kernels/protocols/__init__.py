@@ -1,0 +1,1 @@
+"""Protocols of kernels: what layers and executors ask of every device."""

@@ -1,0 +1,1 @@
+"""Products of a few rows, with what surrounds them, in plain torch."""

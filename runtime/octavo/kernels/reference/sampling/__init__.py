@@ -1,0 +1,1 @@
+"""Sampling kernels in plain torch."""

@@ -1,0 +1,45 @@
+"""Sampling state: what a sampler knows of one sequence, and the token that it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from octavo.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingState:
+    """What the sampler needs to know of one sequence.
+
+    Args:
+        params: The request's sampling parameters.
+        seed: Of this sequence (request seed plus completion index), or None.
+        prompt_token_ids: For the repetition penalty.
+        output_token_ids: Generated so far; its length is the position in the random stream, so that a
+            seeded sequence draws the same numbers after a preemption and in any batch. Live: it lacks the
+            token that an entry's `PENDING_TOKEN` stands for, which counts too.
+        is_pooled: The last hidden state is wanted beside the token.
+    """
+
+    params: SamplingParams
+    seed: int | None
+    prompt_token_ids: Sequence[int]
+    output_token_ids: Sequence[int]
+    is_pooled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """The token that follows a scheduled sequence; `top_*` are filled when logprobs were asked for.
+
+    `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
+    `embedding` holds hidden_size floats of length 1 (L2), for a sequence that is pooled.
+    """
+
+    sequence_id: int
+    token_id: int
+    top_token_ids: list[int] | None = None
+    top_logprobs: list[float] | None = None
+    top_ranks: list[int] | None = None
+    embedding: list[float] | None = None

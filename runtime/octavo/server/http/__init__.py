@@ -1,0 +1,1 @@
+"""HTTP itself: listeners, bodies, middleware, server-sent events and who may queue."""

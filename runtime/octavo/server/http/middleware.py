@@ -1,0 +1,136 @@
+"""The outermost layer of the HTTP port, in plain ASGI because every streamed token passes through it.
+
+Refuses before anything is parsed (state, API key, declared size), counts what runs, names the request,
+and turns whatever is raised into an error object: no stack trace reaches a client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Sequence
+
+import structlog
+
+from octavo.errors import OctavoError
+from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
+from octavo.server.http.body import ClientDisconnectedError
+from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
+from octavo.server.process.lifecycle import Lifecycle, State
+from octavo.server.process.metrics import ServerMetrics
+
+log = structlog.get_logger("octavo.server")
+
+_OPEN_PATHS = frozenset({"/health", "/version"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class ApiKeys:
+    """Compares keys in constant time, as digests, so that neither length nor prefix shows."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [_digest(key) for key in keys]
+
+    def check(self, authorization: str | None) -> None:
+        """Raises `ApiError` (401) unless the header carries one of the keys."""
+        if not self._digests:
+            return
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise _unauthorized("This server needs an API key: Authorization: Bearer KEY.")
+        digest = _digest(key.strip())
+        # No early exit: the time must not tell which key came close.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not any(matches):
+            raise _unauthorized("The API key is not one of this server's keys.")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+
+class Gateway:
+    """Wraps the API's app."""
+
+    def __init__(
+        self, app: AsgiApp, lifecycle: Lifecycle, keys: ApiKeys, metrics: ServerMetrics
+    ) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+        self._keys = keys
+        self._metrics = metrics
+        self.num_in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        response = _Response(send, request_id, self._lifecycle)
+        self.num_in_flight += 1
+        try:
+            self._admit(scope)
+            await self._app(scope, receive, response.send)
+        except ApiError as error:
+            await self._fail(response, error)
+        except OctavoError as error:
+            await self._fail(response, from_octavo_error(error))
+        except ClientDisconnectedError:
+            pass  # the request's own log line says so
+        except Exception:
+            log.exception("request failed", request_id=request_id, path=scope["path"])
+            await self._fail(response, internal_error(request_id))
+        finally:
+            self.num_in_flight -= 1
+
+    def _admit(self, scope: Scope) -> None:
+        if scope["path"] in _OPEN_PATHS:
+            return
+        if not self._lifecycle.accepts_requests:
+            state = self._lifecycle.state
+            raise not_serving(
+                state.value if state in (State.STARTING, State.FAILED) else "draining"
+            )
+        self._keys.check(header(scope, b"authorization"))
+
+    async def _fail(self, response: _Response, error: ApiError) -> None:
+        self._metrics.count_rejected(error.detail.code or "other")
+        await response.fail(error)
+
+
+class _Response:
+    """Adds our headers, and remembers whether an error can still be told."""
+
+    def __init__(self, send: Send, request_id: str, lifecycle: Lifecycle) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._lifecycle = lifecycle
+        self._has_started = False
+
+    async def send(self, message: Message) -> None:
+        if not self._has_started:
+            self._has_started = True
+            headers = message["headers"] = list(message.get("headers", ()))
+            headers.append((b"x-request-id", self._request_id.encode()))
+            if self._lifecycle.state is not State.READY:
+                # Whoever keeps this connection must look for another replica next time.
+                headers.append((b"connection", b"close"))
+        await self._send(message)
+
+    async def fail(self, error: ApiError) -> None:
+        if self._has_started:
+            return  # half an answer went out; the broken connection says the rest
+        await respond(self.send, error.status, error.body(), headers=error.headers)
+
+
+def _request_id(scope: Scope) -> str:
+    given = header(scope, b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return uuid.uuid4().hex

@@ -1,0 +1,127 @@
+"""Server-sent events, and what happens when the client hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.engine.requests.output_processor import Delta
+from octavo.errors import OctavoError
+from octavo.server.http.asgi import Receive, Scope, Send
+from octavo.server.http.body import ClientDisconnectedError
+from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error
+from octavo.server.openai.generation import Generation
+from octavo.server.openai.responses import DONE, ChunkEncoder, error_event
+
+log = structlog.get_logger("octavo.server")
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold tokens back
+]
+
+
+@contextlib.asynccontextmanager
+async def running(generation: Generation, receive: Receive) -> AsyncIterator[Generation]:
+    """Enters `generation` and cancels it as soon as the client hangs up.
+
+    Raises:
+        ClientDisconnectedError: On leaving, when it did.
+    """
+    async with generation:
+        watcher = asyncio.create_task(_cancel_on_disconnect(generation, receive))
+        try:
+            yield generation
+        finally:
+            watcher.cancel()
+    if generation.is_cancelled:
+        raise ClientDisconnectedError
+
+
+async def _cancel_on_disconnect(generation: Generation, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    generation.cancel()
+
+
+class Answer(Protocol):
+    """One generation in the shape that a route promises."""
+
+    def whole(self, generation: Generation) -> bytes:
+        """The body of an answer in one piece, once the generation has ended."""
+        ...
+
+    def events(self, generation: Generation) -> AsyncIterator[bytes]:
+        """The events of a stream, without the last word."""
+        ...
+
+
+async def answered(
+    answer: Answer, generation: Generation, request: Request, *, is_stream: bool
+) -> Response:
+    """Runs `generation` and answers: whole when it has ended, or as a stream from its first token."""
+    if is_stream:
+        return EventStream(generation, answer.events(generation))
+    async with running(generation, request.receive):
+        async for _ in generation.deltas():
+            pass
+    return Response(answer.whole(generation), media_type="application/json")
+
+
+async def chunk_events(
+    generation: Generation, encoder: ChunkEncoder, chunks: Callable[[int, Delta], list[bytes]]
+) -> AsyncIterator[bytes]:
+    """One item for each wake-up: all chunks that are due, in one piece; at the end the usage.
+
+    `chunks(index, delta)` encodes what one delta of choice `index` adds; it may be nothing.
+    """
+    async for deltas in generation.deltas():
+        encoder.advance(lambda: generation.usage)
+        if due := b"".join(chunk for index, delta in deltas for chunk in chunks(index, delta)):
+            yield due
+    if end := encoder.end(generation.usage):
+        yield end
+
+
+class EventStream(Response):
+    """Sends encoded events as they come.
+
+    The status line waits for the first of them: an error until then is an ordinary answer with its own
+    status. Later ones are told in an event, after which the stream ends.
+    """
+
+    def __init__(self, generation: Generation, events: AsyncIterator[bytes]) -> None:
+        self.background = None
+        self.status_code = 200
+        self._generation = generation
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(ClientDisconnectedError):
+            await self._stream(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with running(self._generation, receive):
+            first = await anext(self._events, b"")
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            last = DONE
+            try:
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                async for event in self._events:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            except ApiError as error:
+                last = error_event(error.body())
+            except OctavoError as error:
+                last = error_event(from_octavo_error(error).body())
+            except Exception:
+                request_id = scope.get("request_id")
+                log.exception("stream failed", request_id=request_id)
+                last = error_event(internal_error(request_id).body())
+            await send({"type": "http.response.body", "body": last, "more_body": False})

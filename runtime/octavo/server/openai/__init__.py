@@ -1,0 +1,1 @@
+"""OpenAI's API: its routes, requests, answers and errors."""

@@ -1,0 +1,208 @@
+"""The HTTP port's routes: OpenAI's API, on FastAPI for routing and its OpenAPI document.
+
+Bodies are read, decoded and validated by hand, because limits and error objects are ours, and answers
+are bytes that msgspec made: FastAPI serialises nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from octavo import __version__
+from octavo.errors import OctavoError
+from octavo.generation_config import SamplingDefaults
+from octavo.server.http.body import ClientDisconnectedError, decode_object, read_body
+from octavo.server.openai.api_errors import (
+    ApiError,
+    from_octavo_error,
+    internal_error,
+    model_not_found,
+)
+from octavo.server.openai.chat import chat_completion
+from octavo.server.openai.completions import completion
+from octavo.server.openai.generation import Generator
+from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    validated,
+)
+from octavo.server.openai.responses import ModelCard, ModelList
+from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
+from octavo.server.process.metrics import ServerMetrics
+
+_MIN_BODY_LIMIT_BYTES = 4 * 1024 * 1024
+_BODY_BYTES_PER_TOKEN = 16
+
+R = TypeVar("R", bound=GenerationRequest)
+
+
+def default_body_limit(max_model_len: int) -> int:
+    """Bytes: room for a prompt as long as the context, escaped and with its history's JSON."""
+    return max(_MIN_BODY_LIMIT_BYTES, _BODY_BYTES_PER_TOKEN * max_model_len)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the routes answer from; `defaults` are for what a request leaves out."""
+
+    names: Sequence[str]
+    root: str
+    max_model_len: int
+    max_body_bytes: int
+    generator: Generator
+    prompts: PromptBuilder
+    defaults: SamplingDefaults
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def card(self, name: str) -> ModelCard:
+        return ModelCard(
+            id=name, created=self.created, root=self.root, max_model_len=self.max_model_len
+        )
+
+    def check(self, name: str) -> None:
+        if name not in self.names:
+            raise model_not_found(name, list(self.names))
+
+
+def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
+    """The app without the gateway around it."""
+    app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None)
+    _add_error_handlers(app, metrics)
+    _add_generation_routes(app, model)
+    _add_token_routes(app, model)
+
+    @app.get("/v1/models")
+    async def list_models() -> Response:
+        return _json(ModelList(data=[model.card(name) for name in model.names]))
+
+    @app.get("/v1/models/{name:path}")
+    async def show_model(name: str) -> Response:
+        model.check(name)
+        return _json(model.card(name))
+
+    @app.api_route("/health", methods=["GET", "HEAD"])
+    async def health() -> Response:
+        return Response(status_code=200)
+
+    @app.get("/version")
+    async def version() -> Response:
+        return _json({"version": __version__})
+
+    return app
+
+
+def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
+    @app.post("/v1/chat/completions", openapi_extra=_body_schema(ChatCompletionRequest))
+    async def chat_completions(http_request: Request) -> Response:
+        request = await _parse(http_request, ChatCompletionRequest, model)
+        return await chat_completion(
+            request, model.generator, model.prompts, model.defaults, http_request
+        )
+
+    @app.post("/v1/completions", openapi_extra=_body_schema(CompletionRequest))
+    async def completions(http_request: Request) -> Response:
+        request = await _parse(http_request, CompletionRequest, model)
+        return await completion(
+            request, model.generator, model.prompts, model.defaults, http_request
+        )
+
+
+def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
+    @app.post("/tokenize", openapi_extra=_body_schema(CompletionRequest))
+    async def tokenize(http_request: Request) -> Response:
+        document = await _read(http_request, model)
+        kind = ChatCompletionRequest if "messages" in document else CompletionRequest
+        request = kind.parse(document)
+        model.check(request.model)
+        return _json(await tokenized(request, model.prompts))
+
+    @app.post("/detokenize", openapi_extra=_body_schema(DetokenizeRequest))
+    async def detokenize(http_request: Request) -> Response:
+        request = validated(DetokenizeRequest, await _read(http_request, model))
+        model.check(request.model)
+        return _json(await detokenized(request, model.prompts))
+
+
+async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:
+    request = kind.parse(await _read(http_request, model))
+    model.check(request.model)
+    return request
+
+
+async def _read(http_request: Request, model: ServedModel) -> dict[str, object]:
+    return decode_object(
+        await read_body(http_request.scope, http_request.receive, model.max_body_bytes)
+    )
+
+
+def _body_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": kind.model_json_schema()}},
+        }
+    }
+
+
+def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
+    """Every exception becomes an error object here; the gateway logs those that are ours."""
+
+    def render(error: ApiError) -> Response:
+        metrics.count_rejected(error.detail.code or "other")
+        return Response(error.body(), error.status, error.headers, "application/json")
+
+    @app.exception_handler(ApiError)
+    async def on_api_error(_: Request, error: ApiError) -> Response:
+        return render(error)
+
+    @app.exception_handler(OctavoError)
+    async def on_octavo_error(_: Request, error: OctavoError) -> Response:
+        return render(from_octavo_error(error))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        return render(_from_http_exception(request, error))
+
+    @app.exception_handler(ClientDisconnectedError)
+    async def on_disconnect(_: Request, __: ClientDisconnectedError) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def on_exception(request: Request, _: Exception) -> Response:
+        return render(internal_error(request.scope.get("request_id")))
+
+
+def _from_http_exception(request: Request, error: HTTPException) -> ApiError:
+    where = f"{request.method} {request.url.path[:200]}"
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        hint = _elsewhere(request.url.path)
+        return ApiError(404, f"Unknown request URL: {where}.{hint}", code="unknown_url")
+    if error.status_code == 405:
+        message = f"Not allowed to {request.method} on {request.url.path[:200]}."
+        return ApiError(405, message, code="method_not_supported", headers=headers)
+    return ApiError(error.status_code, str(error.detail), headers=headers)
+
+
+def _elsewhere(path: str) -> str:
+    """Where to find what clients of other servers look for there."""
+    if path in ("/metrics", "/livez", "/readyz", "/startupz"):
+        return " Metrics and probes are on the ops port (--ops-port)."
+    if path in ("/chat/completions", "/completions", "/models"):
+        return f" Use /v1{path}: a client's base URL ends with /v1."
+    return ""
+
+
+def _json(document: object) -> Response:
+    return Response(msgspec.json.encode(document), media_type="application/json")

@@ -1,0 +1,165 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.engine.requests.output_processor import Delta
+from octavo.generation_config import SamplingDefaults
+from octavo.outputs import CompletionOutput, Logprob
+from octavo.server.http.streaming import answered, chunk_events
+from octavo.server.openai.generation import Generation, Generator, PromptRun
+from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.protocol import ChatCompletionRequest
+from octavo.server.openai.responses import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatLogprobs,
+    ChunkEncoder,
+    ToolCallOut,
+    chat_logprobs,
+)
+from octavo.server.openai.tools import ToolCallParser
+
+_encode = msgspec.json.Encoder().encode
+_ROLE_FIELD = b'"delta":{"role":"assistant","content":""}'
+_EMPTY_FIELD = b'"delta":{}'
+
+
+async def chat_completion(
+    request: ChatCompletionRequest,
+    generator: Generator,
+    prompts: PromptBuilder,
+    defaults: SamplingDefaults,
+    http_request: Request,
+) -> Response:
+    """Answers a validated request, whole or as a stream."""
+    arrival = time.time()
+    num_top = request.requested_logprobs
+    prompt = await prompts.chat(request)
+    max_tokens = prompts.max_tokens(
+        prompt, request.requested_max_tokens, "messages", default=defaults.max_tokens
+    )
+    sampling = request.sampling_params(defaults, max_tokens=max_tokens, logprobs=num_top)
+    response_id = f"chatcmpl-{uuid.uuid4().hex}"
+    run = PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
+    generation = generator.generate(
+        response_id, http_request.scope["request_id"], [run], arrival=arrival
+    )
+    answer = _ChatAnswer(request, response_id, num_top)
+    return await answered(answer, generation, http_request, is_stream=bool(request.stream))
+
+
+class _ChatAnswer:
+    """What was asked for, as it shapes the answer."""
+
+    def __init__(
+        self, request: ChatCompletionRequest, response_id: str, num_top: int | None
+    ) -> None:
+        self._id = response_id
+        self._model = request.model
+        self._created = int(time.time())
+        self._num_top = num_top
+        self._may_call_tools = bool(request.tools) and request.tool_choice != "none"
+        self._usage = request.usage_in_stream
+
+    def whole(self, generation: Generation) -> bytes:
+        choices = [self._choice(output) for output in generation.outputs[0].outputs]
+        return _encode(
+            ChatCompletion(
+                id=self._id,
+                created=self._created,
+                model=self._model,
+                choices=choices,
+                usage=generation.usage,
+            )
+        )
+
+    def _choice(self, output: CompletionOutput) -> ChatChoice:
+        content: str | None = output.text
+        calls: list[ToolCallOut] = []
+        if self._may_call_tools:
+            parser = ToolCallParser()
+            pieces = [*parser.push(output.text), *parser.flush()]
+            calls = [piece for piece in pieces if isinstance(piece, ToolCallOut)]
+            content = "".join(piece for piece in pieces if isinstance(piece, str))
+            content = content or (None if calls else "")
+        logprobs = None
+        if output.logprobs is not None:
+            logprobs = self._logprobs(output.logprobs)
+        return ChatChoice(
+            output.index,
+            AssistantMessage(content=content, tool_calls=calls or msgspec.UNSET),
+            logprobs,
+            _finish_reason(output.finish_reason or "stop", len(calls)),
+        )
+
+    def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
+        return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
+
+    def events(self, generation: Generation) -> AsyncIterator[bytes]:
+        encoder = ChunkEncoder(
+            "chat.completion.chunk", self._id, self._created, self._model, usage=self._usage
+        )
+        parsers: dict[int, ToolCallParser | None] = {}
+
+        def chunks(index: int, delta: Delta) -> list[bytes]:
+            role = []
+            if index not in parsers:
+                parsers[index] = ToolCallParser() if self._may_call_tools else None
+                role.append(encoder.choice(index, _ROLE_FIELD, None, None))
+            return role + self._chunks(encoder, index, delta, parsers[index])
+
+        return chunk_events(generation, encoder, chunks)
+
+    def _chunks(
+        self, encoder: ChunkEncoder, index: int, delta: Delta, parser: ToolCallParser | None
+    ) -> list[bytes]:
+        fields: list[bytes] = []
+        if parser is None:
+            if delta.text or delta.logprobs:
+                fields.append(_content_field(delta.text))
+        else:
+            pieces = [*parser.push(delta.text)]
+            if delta.finish_reason is not None:
+                pieces += parser.flush()
+            number = parser.num_calls - sum(isinstance(piece, ToolCallOut) for piece in pieces)
+            for piece in pieces:
+                if isinstance(piece, str):
+                    fields.append(_content_field(piece))
+                else:
+                    fields.append(_tool_call_field(piece, number))
+                    number += 1
+            if not fields and delta.logprobs:
+                fields.append(_content_field(""))
+        # Log-probabilities belong to the tokens of this delta: they go with its first chunk.
+        logprobs = self._logprobs(delta.logprobs) if delta.logprobs else None
+        chunks = []
+        for field in fields:
+            chunks.append(encoder.choice(index, field, None, logprobs))
+            logprobs = None
+        if delta.finish_reason is not None:
+            num_calls = 0 if parser is None else parser.num_calls
+            reason = _finish_reason(delta.finish_reason.value, num_calls)
+            chunks.append(encoder.choice(index, _EMPTY_FIELD, reason, None))
+        return chunks
+
+
+def _content_field(text: str) -> bytes:
+    return b'"delta":{"content":' + _encode(text) + b"}"
+
+
+def _tool_call_field(call: ToolCallOut, number: int) -> bytes:
+    delta = {"index": number, "id": call.id, "type": "function", "function": call.function}
+    return b'"delta":{"tool_calls":[' + _encode(delta) + b"]}"
+
+
+def _finish_reason(reason: str, num_calls: int) -> str:
+    return "tool_calls" if num_calls and reason == "stop" else reason

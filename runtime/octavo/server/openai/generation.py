@@ -1,0 +1,279 @@
+"""Runs a request's prompts on the engine and hands on what they make, choice by choice.
+
+Leaving a `Generation` early, for whatever reason, aborts what still runs: the KV blocks are free before
+the engine's next step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from octavo.engine.client import EngineClient
+from octavo.engine.messages import AddRequest, TokenOutput
+from octavo.engine.requests.detokenizer import TokenTexts
+from octavo.engine.requests.output_processor import Delta, RequestState
+from octavo.engine.requests.request_stream import RequestStream
+from octavo.outputs import FinishReason, RequestOutput
+from octavo.sampling_params import SamplingParams
+from octavo.server.http.admission import Admission
+from octavo.server.openai.api_errors import SERVER_ERROR, ApiError, not_serving
+from octavo.server.openai.prompts import Prompt
+from octavo.server.openai.responses import Usage
+from octavo.server.process.metrics import ServerMetrics
+from octavo.tokenizer import Tokenizer
+
+log = structlog.get_logger("octavo.server")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRun:
+    """One prompt, how its completions are sampled, and who may share its cached prefix; a lower
+    `priority` runs first."""
+
+    prompt: Prompt
+    sampling: SamplingParams
+    priority: int = 0
+    cache_salt: str | None = None
+
+
+class Generator:
+    """The engine as the routes see it. Built when the engine is ready."""
+
+    def __init__(
+        self,
+        client: EngineClient,
+        tokenizer: Tokenizer,
+        admission: Admission,
+        metrics: ServerMetrics,
+    ) -> None:
+        self.client = client
+        self.tokenizer = tokenizer
+        self.admission = admission
+        self.metrics = metrics
+        self.token_texts = TokenTexts(tokenizer.backend)
+        self.num_active = 0
+
+    def generate(
+        self, response_id: str, request_id: str, runs: Sequence[PromptRun], *, arrival: float
+    ) -> Generation:
+        """To be entered with `async with`; raises `QueueFullError` there when the queue is full.
+
+        Args:
+            arrival: When the request was there, before its prompt was tokenised (`time.time()`).
+        """
+        return Generation(self, response_id, request_id, runs, arrival=arrival)
+
+
+class Generation:
+    """The completions of one HTTP request. Choice `i * n + j` is completion j of prompt i."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        response_id: str,
+        request_id: str,
+        runs: Sequence[PromptRun],
+        *,
+        arrival: float,
+    ) -> None:
+        self._generator = generator
+        self._request_id = request_id
+        self._arrival = arrival
+        self._runs = runs
+        self._response_id = response_id
+        self._states: list[RequestState] = []
+        self._streams: list[RequestStream] = []
+        self._last_token_at: dict[int, float] = {}
+        self._finish_reasons: dict[int, str] = {}
+        self._queue_seconds: float | None = None
+        self._first_token_seconds: float | None = None
+        self.is_cancelled = False
+
+    async def __aenter__(self) -> Self:
+        generator = self._generator
+        num_sequences = sum(run.sampling.n for run in self._runs)
+        generator.admission.admit(num_sequences, generator.client.stats, time.monotonic())
+        self._states = [
+            RequestState(
+                f"{self._response_id}-{position}",
+                run.prompt.text,
+                run.prompt.token_ids,
+                run.sampling,
+                generator.tokenizer.backend,
+                generator.token_texts,
+            )
+            for position, run in enumerate(self._runs)
+        ]
+        generator.num_active += 1
+        try:
+            for state, run in zip(self._states, self._runs, strict=True):
+                request = AddRequest(
+                    state.request_id,
+                    state.prompt_token_ids,
+                    state.sampling,
+                    priority=run.priority,
+                    cache_salt=run.cache_salt,
+                )
+                self._streams.append(await generator.client.add(request))
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+        self._report(error)
+
+    def cancel(self) -> None:
+        """Ends the iteration early: the client hung up."""
+        self.is_cancelled = True
+        for stream in self._streams:
+            stream.close()
+
+    @property
+    def outputs(self) -> list[RequestOutput]:
+        """Of each prompt, all completions as they stand."""
+        return [state.to_request_output() for state in self._states]
+
+    @property
+    def usage(self) -> Usage:
+        return Usage.of(
+            sum(len(state.prompt_token_ids) for state in self._states),
+            sum(state.num_output_tokens for state in self._states),
+            sum(state.num_cached_tokens for state in self._states),
+        )
+
+    async def deltas(self) -> AsyncIterator[list[tuple[int, Delta]]]:
+        """What arrived since the last turn, with the index of its choice, until all have ended.
+
+        Raises:
+            ApiError: The engine failed on this request.
+            EngineDeadError: The engine process ended.
+        """
+        if len(self._streams) == 1:
+            while outputs := await self._streams[0].get():
+                yield await self._apply(0, outputs)
+            return
+        arrived: asyncio.Queue[tuple[int, list[TokenOutput] | BaseException]] = asyncio.Queue()
+        pumps = [
+            asyncio.create_task(_pump(position, stream, arrived))
+            for position, stream in enumerate(self._streams)
+        ]
+        try:
+            num_open = len(pumps)
+            while num_open:
+                position, item = await arrived.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if item:
+                    yield await self._apply(position, item)
+                else:
+                    num_open -= 1
+        finally:
+            for pump in pumps:
+                pump.cancel()
+
+    async def _apply(self, position: int, outputs: list[TokenOutput]) -> list[tuple[int, Delta]]:
+        state = self._states[position]
+        first_choice = position * state.sampling.n
+        deltas: list[tuple[int, Delta]] = []
+        now = time.time()
+        for output in outputs:
+            delta = state.apply(output)
+            if delta is None:
+                continue
+            choice = first_choice + delta.index
+            if delta.abort_needed:
+                await self._generator.client.abort([state.request_id], [delta.index])
+            self._measure(choice, delta, now)
+            if delta.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
+                raise _failure(delta)
+            deltas.append((choice, delta))
+        return deltas
+
+    def _measure(self, choice: int, delta: Delta, now: float) -> None:
+        metrics = self._generator.metrics
+        last = self._last_token_at.get(choice)
+        if last is None:
+            first_token_seconds = now - self._arrival
+            metrics.time_to_first_token.observe(first_token_seconds)
+            self._first_token_seconds = self._first_token_seconds or first_token_seconds
+            if delta.first_scheduled_time is not None:
+                queue_seconds = max(0.0, delta.first_scheduled_time - self._arrival)
+                metrics.queue_time.observe(queue_seconds)
+                self._queue_seconds = max(self._queue_seconds or 0.0, queue_seconds)
+        elif delta.token_ids:
+            metrics.inter_token_latency.observe((now - last) / len(delta.token_ids))
+        self._last_token_at[choice] = now
+        if delta.finish_reason is not None:
+            self._finish_reasons[choice] = delta.finish_reason.value
+            metrics.count_finished(delta.finish_reason.value)
+            self._generator.admission.count_finished(time.monotonic())
+
+    def _close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self._generator.num_active -= 1
+
+    def _report(self, error: BaseException | None) -> None:
+        seconds = time.time() - self._arrival
+        self._generator.metrics.request_duration.observe(seconds)
+        num_choices = sum(run.sampling.n for run in self._runs)
+        unfinished = "abort" if error is None else "error"
+        for _ in range(num_choices - len(self._finish_reasons)):
+            self._generator.metrics.count_finished(unfinished)
+        usage = self.usage
+        reasons = sorted(set(self._finish_reasons.values())) or [unfinished]
+        log.info(
+            "request",
+            request_id=self._request_id,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.prompt_tokens_details.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            choices=num_choices,
+            finish_reason=",".join(reasons),
+            queue_seconds=_rounded(self._queue_seconds),
+            first_token_seconds=_rounded(self._first_token_seconds),
+            seconds=_rounded(seconds),
+        )
+
+
+async def _pump(
+    position: int,
+    stream: RequestStream,
+    arrived: asyncio.Queue[tuple[int, list[TokenOutput] | BaseException]],
+) -> None:
+    try:
+        while outputs := await stream.get():
+            arrived.put_nowait((position, outputs))
+        arrived.put_nowait((position, []))
+    except Exception as error:
+        arrived.put_nowait((position, error))
+
+
+def _failure(delta: Delta) -> ApiError:
+    if delta.finish_reason is FinishReason.ABORT:
+        return not_serving("draining")
+    log.error("engine failed on a request", error=delta.error)
+    return ApiError(
+        500,
+        "The engine failed on this request; others are not affected. The server's log says why.",
+        error_type=SERVER_ERROR,
+        code="engine_error",
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

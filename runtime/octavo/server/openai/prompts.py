@@ -1,0 +1,296 @@
+"""From a request to prompt token ids: messages for the chat template, the prompt's four forms, limits.
+
+Long texts are tokenised in a thread, so that one of them does not hold up everybody's stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from octavo.errors import ContextLengthExceededError
+from octavo.server.http import strict_json
+from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
+from octavo.server.openai.protocol import ChatCompletionRequest, ChatMessage, CompletionRequest
+from octavo.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+_THREAD_FROM_CHARS = 4096
+# What rendering a message costs beside its content.
+_MESSAGE_CHARS = 64
+# Of ordinary text a token holds about four.
+_CHARS_PER_TOKEN = 8
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`text` is None for a prompt that came as token ids."""
+
+    token_ids: list[int]
+    text: str | None = None
+
+
+class PromptBuilder:
+    """Makes the prompts of one server.
+
+    Args:
+        max_model_len: Tokens of the longest sequence.
+        vocab_size: Token ids that the model knows.
+        max_prompts: Of one completions request.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_model_len: int, vocab_size: int, max_prompts: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.max_model_len = max_model_len
+        self._vocab_size = vocab_size
+        self._max_prompts = max_prompts
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="octavo-tokenize")
+
+    async def chat(self, request: ChatCompletionRequest) -> Prompt:
+        """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered."""
+        messages = template_messages(request.messages)
+        tools = template_tools(request)
+        render = functools.partial(
+            self._tokenizer.render_chat,
+            messages,
+            tools=tools,
+            template_kwargs=request.chat_template_kwargs,
+        )
+        size = sum(_MESSAGE_CHARS + len(message["content"]) for message in messages)
+        if tools or request.chat_template_kwargs:
+            size = max(size, _THREAD_FROM_CHARS)  # nobody counted those
+        text = await self._run(render, size)
+        # The template writes the model's own.
+        has_special = bool(request.add_special_tokens)
+        return Prompt(await self._encode(text, "messages", add_special_tokens=has_special))
+
+    async def completions(self, request: CompletionRequest) -> list[Prompt]:
+        """The prompts in order, each as text or token ids.
+
+        Raises: `ApiError`, as `chat`.
+        """
+        has_special = request.add_special_tokens is not False
+        return [
+            Prompt(await self._encode(one, "prompt", add_special_tokens=has_special), one)
+            if isinstance(one, str)
+            else Prompt(one)
+            for one in self._split(request.prompt)
+        ]
+
+    async def _encode(self, text: str, parameter: str, *, add_special_tokens: bool) -> list[int]:
+        """Of a text that is far too long only the beginning is looked at: tokenising takes some 200 bytes
+        of memory for each of its characters, and seconds.
+
+        Raises:
+            ContextLengthExceededError: The beginning alone has twice the tokens that fit.
+        """
+        encode = functools.partial(self._tokenizer.encode, add_special_tokens=add_special_tokens)
+        most = 2 * self.max_model_len
+        size = _CHARS_PER_TOKEN * most
+        while len(text) > size:
+            beginning = await self._run(functools.partial(encode, text[:size]), size)
+            if len(beginning) > most:
+                raise self._too_long(parameter, f"more than {most}")
+            size *= 2
+        return await self._run(functools.partial(encode, text), len(text))
+
+    def max_tokens(
+        self, prompt: Prompt, requested: int | None, parameter: str, *, default: int | None
+    ) -> int:
+        """Tokens that may be made after `prompt`.
+
+        Args:
+            requested: By the client; None takes what fits of `default`, which refuses no prompt.
+            parameter: What the client wrote the prompt into.
+            default: None is all that fits.
+
+        Raises:
+            ContextLengthExceededError: The prompt, or the prompt and `requested`, does not fit.
+        """
+        length = len(prompt.token_ids)
+        if length == 0:
+            raise invalid_value(
+                parameter, f"{parameter} is empty; it must hold at least one token."
+            )
+        room = self.max_model_len - length
+        if room < 1:
+            raise self._too_long(parameter, str(length))
+        if requested is None:
+            return room if default is None else min(room, default)
+        if requested > room:
+            raise ContextLengthExceededError(
+                parameter,
+                f"{self._limit} However, you requested {length + requested} tokens ({length} in the "
+                f"{parameter}, {requested} in the completion). Shorten the {parameter} or ask for at "
+                f"most {room} tokens.",
+            )
+        return requested
+
+    @property
+    def _limit(self) -> str:
+        return f"This model's maximum context length is {self.max_model_len} tokens."
+
+    def _too_long(self, parameter: str, length: str) -> ContextLengthExceededError:
+        return ContextLengthExceededError(
+            parameter,
+            f"{self._limit} However, your {parameter} resulted in {length} tokens. Shorten it so that at "
+            "least one token of room is left.",
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(token_ids)
+
+    async def text_of(self, token_ids: object, parameter: str) -> str:
+        """Of ids that a client sent. Raises `ApiError` where it is not a list of the model's ids."""
+        if not isinstance(token_ids, list):
+            raise invalid_value(
+                parameter,
+                f"{parameter} is {quoted(token_ids)}; it must be a list of token ids.",
+                code="invalid_type",
+            )
+        known = self._checked_ids(token_ids, parameter)
+        decode = functools.partial(self._tokenizer.decode, known, skip_special_tokens=False)
+        return await self._run(decode, len(known))
+
+    async def _run(self, function: Callable[[], T], num_chars: int) -> T:
+        if num_chars < _THREAD_FROM_CHARS:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def _split(self, prompt: object) -> list[str] | list[list[int]]:
+        if isinstance(prompt, str):
+            return [prompt]
+        if not isinstance(prompt, list) or not prompt:
+            raise _bad_prompt(f"it is {quoted(prompt)}")
+        kinds = set(map(type, prompt))
+        if kinds == {int}:
+            return [self._checked_ids(prompt)]
+        if len(prompt) > self._max_prompts:
+            raise invalid_value(
+                "prompt", f"prompt holds {len(prompt)} prompts; give at most {self._max_prompts}."
+            )
+        if kinds == {str}:
+            return prompt
+        if kinds == {list}:
+            return [self._checked_ids(ids) for ids in prompt]
+        raise _bad_prompt("it mixes these forms")
+
+    def _checked_ids(self, ids: list[Any], parameter: str = "prompt") -> list[int]:
+        if set(map(type, ids)) - {int}:
+            raise invalid_value(
+                parameter,
+                f"{parameter} holds a list of token ids with something else in it; give integers alone.",
+                code="invalid_type",
+            )
+        if ids and not (min(ids) >= 0 and max(ids) < self._vocab_size):
+            wrong = next(token_id for token_id in ids if not 0 <= token_id < self._vocab_size)
+            raise invalid_value(
+                parameter,
+                f"{parameter} holds the token id {quoted(wrong)}; the model's ids lie in "
+                f"[0, {self._vocab_size - 1}].",
+            )
+        return ids
+
+
+def _bad_prompt(why: str) -> Exception:
+    return invalid_value(
+        "prompt",
+        "prompt must be a string, a list of strings, a list of token ids or a list of those; "
+        f"{why}.",
+        code="invalid_type",
+    )
+
+
+def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """What a chat template reads. Raises `ApiError` that names the message."""
+    if not messages:
+        raise invalid_value("messages", "messages is empty; give at least one message.")
+    return [_template_message(position, message) for position, message in enumerate(messages)]
+
+
+def _template_message(position: int, message: ChatMessage) -> dict[str, Any]:
+    if message.role not in _ROLES:
+        raise invalid_value(
+            f"messages.{position}.role",
+            f"messages.{position}.role is {quoted(message.role)}; use one of {', '.join(_ROLES)}.",
+        )
+    content = _text_of(position, message)
+    if content is None and not message.tool_calls and message.role != "assistant":
+        raise invalid_value(
+            f"messages.{position}.content",
+            f"messages.{position}.content is missing; a {message.role} message needs one.",
+        )
+    # Templates know `system`, of which `developer` is OpenAI's newer name.
+    role = "system" if message.role == "developer" else message.role
+    rendered: dict[str, Any] = {"role": role, "content": content or ""}
+    if message.name is not None:
+        rendered["name"] = message.name
+    if message.tool_call_id is not None:
+        rendered["tool_call_id"] = message.tool_call_id
+    reasoning = (message.model_extra or {}).get("reasoning_content")
+    if isinstance(reasoning, str):
+        rendered["reasoning_content"] = reasoning
+    if message.tool_calls:
+        rendered["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {
+                    "name": call.function.name,
+                    "arguments": _arguments(call.function.arguments),
+                },
+            }
+            for call in message.tool_calls
+        ]
+    return rendered
+
+
+def _text_of(position: int, message: ChatMessage) -> str | None:
+    if not isinstance(message.content, list):
+        return message.content
+    texts = []
+    for number, part in enumerate(message.content):
+        if part.type != "text" or part.text is None:
+            raise unsupported(
+                f"messages.{position}.content.{number}",
+                f"it is of type {quoted(part.type)}, and the model reads text alone.",
+            )
+        texts.append(part.text)
+    return "\n".join(texts)
+
+
+def _arguments(encoded: str) -> Any:
+    """Templates write arguments as JSON themselves, so they want them decoded."""
+    try:
+        return strict_json.decode(encoded.encode())
+    except strict_json.JsonError:
+        return encoded
+
+
+def template_tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
+    """The tools that the model is told of. Raises `ApiError` for what cannot be promised."""
+    choice = request.tool_choice
+    if choice not in (None, "auto", "none"):
+        raise unsupported("tool_choice", f"it is {quoted(choice)}. Use auto or none.")
+    if not request.tools:
+        if choice == "auto":
+            raise invalid_value("tool_choice", "tool_choice is only allowed together with tools.")
+        return None
+    if request.parallel_tool_calls is False:
+        raise unsupported("parallel_tool_calls", "it is False. Leave it out.")
+    for position, tool in enumerate(request.tools):
+        if tool.type != "function":
+            raise unsupported(f"tools.{position}.type", f"it is {quoted(tool.type)}. Use function.")
+        if tool.function.strict:
+            raise unsupported(f"tools.{position}.function.strict", "it is True. Leave it out.")
+    if choice == "none":
+        return None
+    return [tool.model_dump(exclude_none=True) for tool in request.tools]

@@ -1,0 +1,289 @@
+"""The requests of OpenAI's API that this server takes, and what it makes of every field.
+
+A field is one of four things: taken (declared here), without effect on the answer (ignored, as
+OpenAI's models ignore it), known but not implemented (refused unless its value changes nothing), or
+unknown (refused). Nothing that would change the answer is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from octavo.generation_config import SamplingDefaults
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams, check_number
+from octavo.server.openai.api_errors import (
+    ApiError,
+    from_validation_errors,
+    invalid_value,
+    quoted,
+    unsupported,
+)
+from octavo.server.openai.responses import UsageInStream
+
+# Billing, abuse tracing, storage and routing on OpenAI's side: no effect on the tokens.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "request_id",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+
+# Known, not implemented: the values that ask for nothing are let through.
+_NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
+    "allowed_token_ids": (None,),
+    "audio": (None,),
+    "bad_words": (None, []),
+    "best_of": (None, 1),
+    "documents": (None, []),
+    "function_call": (None, "none"),
+    "functions": (None, []),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "kv_transfer_params": (None,),
+    "length_penalty": (None, 1.0),
+    "logit_bias": (None, {}),
+    "min_tokens": (None, 0),
+    "mm_processor_kwargs": (None, {}),
+    "modalities": (None, ["text"]),
+    "prediction": (None,),
+    "prompt_logprobs": (None, False),
+    "reasoning_effort": (None,),
+    "response_format": (None, {"type": "text"}),
+    "return_token_ids": (None, False),
+    "spaces_between_special_tokens": (None, True),
+    "structured_outputs": (None,),
+    "suffix": (None, ""),
+    "truncate_prompt_tokens": (None,),
+    "use_beam_search": (None, False),
+    "verbosity": (None, "medium"),
+    "web_search_options": (None,),
+}
+
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+M = TypeVar("M", bound=BaseModel)
+# No field takes more; sums of longer numbers may be too long to be shown in an error.
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class StreamOptions(BaseModel):
+    """`include_obfuscation` pads chunks on OpenAI's side and changes no token: accepted.
+    `continuous_usage_stats` is vLLM's: with `include_usage` every chunk tells the usage so far."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    include_usage: bool = False
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+def validated(kind: type[M], document: object) -> M:
+    """Raises `ApiError` (400) that names the field."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise from_validation_errors(error.errors(include_url=False)) from None
+
+
+class GenerationRequest(BaseModel):
+    """What chat and text completions share. `None` means the default, as OpenAI has it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str
+    n: Whole | None = None
+    max_tokens: Whole | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Whole | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: Whole | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    add_special_tokens: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # Fields of vLLM's: a lower priority runs first, and prefixes are shared within one salt alone.
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+    _sampling_fields: ClassVar[tuple[str, ...]] = (
+        "n",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "seed",
+        "stop",
+        "stop_token_ids",
+        "ignore_eos",
+        "skip_special_tokens",
+        "include_stop_str_in_output",
+    )
+
+    @classmethod
+    def parse(cls, document: object) -> Self:
+        """Validates a decoded JSON document. Raises `ApiError` (400) that names the field."""
+        request = validated(cls, document)
+        for name, value in (request.model_extra or {}).items():
+            _check_extra(name, value)
+        if request.stream_options is not None and not request.stream:
+            raise invalid_value(
+                "stream_options", "stream_options is only allowed together with stream: true."
+            )
+        return request
+
+    @property
+    def usage_in_stream(self) -> UsageInStream:
+        """How a streamed answer tells its usage."""
+        options = self.stream_options
+        if options is None or not options.include_usage:
+            return UsageInStream.NEVER
+        return UsageInStream.ALWAYS if options.continuous_usage_stats else UsageInStream.AT_END
+
+    def sampling_params(
+        self, defaults: SamplingDefaults, *, max_tokens: int, logprobs: int | None
+    ) -> SamplingParams:
+        """Raises `InvalidParameterError` naming the field that is out of range."""
+        given: dict[str, Any] = {
+            name: value
+            for name in self._sampling_fields
+            if (value := getattr(self, name)) is not None
+        }
+        return defaults.params(**given, max_tokens=max_tokens, logprobs=logprobs)
+
+
+def _check_extra(name: str, value: object) -> None:
+    if name in _WITHOUT_EFFECT:
+        return
+    if name not in _NOT_IMPLEMENTED:
+        raise ApiError(
+            400,
+            f"Unrecognized request argument supplied: {quoted(name)}",
+            param=name[:64],
+            code="unknown_parameter",
+        )
+    if value not in _NOT_IMPLEMENTED[name]:
+        raise unsupported(name, f"it is {quoted(value)}. Leave it out.")
+
+
+class ContentPart(BaseModel):
+    """A part of a message. Only `text` can be understood by the models that are served."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    type: str
+    text: str | None = None
+
+
+class FunctionCall(BaseModel):
+    """`arguments` is JSON in a string, as OpenAI has it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCall(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    id: str | None = None
+    type: str = "function"
+    function: FunctionCall
+
+
+class ChatMessage(BaseModel):
+    """One message. Clients send answers back as they came, so unknown fields are let through."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    role: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class FunctionDefinition(BaseModel):
+    """`strict` constrains decoding to the schema, which is not implemented: only false passes."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: str
+    function: FunctionDefinition
+
+
+class ChatCompletionRequest(GenerationRequest):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[ChatMessage]
+    max_completion_tokens: Whole | None = None
+    logprobs: bool | None = None
+    top_logprobs: Whole | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    @property
+    def requested_max_tokens(self) -> int | None:
+        """None: as many as the context holds. Raises `InvalidParameterError`."""
+        if self.max_completion_tokens is None:
+            return self.max_tokens
+        # Under the name that the client wrote; `SamplingParams` knows the other one.
+        check_number("max_completion_tokens", self.max_completion_tokens, 1, 2**31 - 1)
+        return self.max_completion_tokens
+
+    @property
+    def requested_logprobs(self) -> int | None:
+        """How many alternatives per token, or None. Raises `ApiError` for a contradiction."""
+        if not self.logprobs:
+            if self.top_logprobs:
+                raise invalid_value(
+                    "top_logprobs",
+                    f"top_logprobs is {self.top_logprobs}; it is only allowed with logprobs: true.",
+                )
+            return None
+        count = self.top_logprobs or 0
+        if not 0 <= count <= MAX_LOGPROBS:
+            raise invalid_value(
+                "top_logprobs", f"top_logprobs is {count}; it must lie in [0, {MAX_LOGPROBS}]."
+            )
+        return count
+
+
+class CompletionRequest(GenerationRequest):
+    """`POST /v1/completions`. `prompt` is checked by hand: it may hold 100,000 token ids."""
+
+    prompt: Any
+    logprobs: Whole | None = None
+    echo: bool | None = None

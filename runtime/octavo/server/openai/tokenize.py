@@ -1,0 +1,59 @@
+"""`POST /tokenize` and `POST /detokenize`: what a prompt costs, before it is sent.
+
+Routes and answers are vLLM's. A request for tokens is a chat or completion request; of its fields those
+count that make the prompt, so that a client may send the very body that it is about to send.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+
+from octavo.server.openai.api_errors import invalid_value
+from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
+
+
+class DetokenizeRequest(BaseModel):
+    """`tokens` is checked by hand, as the prompts of completions."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: str
+    tokens: Any
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    count: int
+    max_model_len: int
+    tokens: list[int]
+
+
+class Text(msgspec.Struct, frozen=True):
+    prompt: str
+
+
+async def tokenized(
+    request: ChatCompletionRequest | CompletionRequest, prompts: PromptBuilder
+) -> Tokens:
+    """The prompt of `request` as token ids.
+
+    Raises:
+        ApiError: It holds several prompts.
+        InvalidParameterError: As when the request is sent.
+    """
+    if isinstance(request, ChatCompletionRequest):
+        prompt = await prompts.chat(request)
+    else:
+        given = await prompts.completions(request)
+        if len(given) != 1:
+            raise invalid_value("prompt", f"prompt holds {len(given)} prompts; give one.")
+        (prompt,) = given
+    return Tokens(len(prompt.token_ids), prompts.max_model_len, prompt.token_ids)
+
+
+async def detokenized(request: DetokenizeRequest, prompts: PromptBuilder) -> Text:
+    """The text of token ids, special tokens included. Raises `ApiError` where one is none of the model's."""
+    return Text(await prompts.text_of(request.tokens, "tokens"))

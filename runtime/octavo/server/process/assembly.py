@@ -1,0 +1,47 @@
+"""Puts the HTTP port together once the engine is ready. The only module that knows all its parts."""
+
+from __future__ import annotations
+
+from octavo.engine.client import EngineClient
+from octavo.generation_config import SamplingDefaults
+from octavo.server.http.admission import Admission
+from octavo.server.http.middleware import ApiKeys, Gateway
+from octavo.server.openai.app import ServedModel, build_app, default_body_limit
+from octavo.server.openai.generation import Generator
+from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.process.lifecycle import Lifecycle
+from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.options import ServeOptions
+from octavo.tokenizer import Tokenizer
+
+
+def assemble(
+    options: ServeOptions,
+    client: EngineClient,
+    tokenizer: Tokenizer,
+    defaults: SamplingDefaults,
+    admission: Admission,
+    lifecycle: Lifecycle,
+    metrics: ServerMetrics,
+) -> tuple[Generator, Gateway]:
+    """The generator that counts what runs, and the app that the HTTP port serves."""
+    info = client.info
+    generator = Generator(client, tokenizer, admission, metrics)
+    prompts = PromptBuilder(
+        tokenizer,
+        max_model_len=info.max_model_len,
+        # A model's table may be padded beyond the tokenizer's ids; those mean nothing.
+        vocab_size=min(info.vocab_size, tokenizer.vocab_size),
+        max_prompts=options.engine.max_queued_requests,
+    )
+    model = ServedModel(
+        names=options.served_names,
+        root=options.model,
+        max_model_len=info.max_model_len,
+        max_body_bytes=options.max_body_bytes or default_body_limit(info.max_model_len),
+        generator=generator,
+        prompts=prompts,
+        defaults=defaults,
+    )
+    gateway = Gateway(build_app(model, metrics), lifecycle, ApiKeys(options.api_keys), metrics)
+    return generator, gateway

@@ -1,0 +1,68 @@
+"""What the log says when a server is ready, and what a person at a terminal sees."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import structlog
+
+from octavo.engine.messages import EngineInfo
+from octavo.server.process.lifecycle import Lifecycle
+from octavo.server.process.options import ServeOptions
+
+log = structlog.get_logger("octavo.server")
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - shown, not bound
+
+
+def announce(
+    options: ServeOptions, info: EngineInfo, lifecycle: Lifecycle, port: int, ops_port: int
+) -> None:
+    """Logs one line; at a terminal prints something to try."""
+    url = f"http://{_host(options.host)}:{port}/v1"
+    kv_tokens = info.num_kv_blocks * info.block_size
+    phases = {phase.name: round(phase.seconds, 3) for phase in lifecycle.phases}
+    log.info(
+        "ready",
+        url=url,
+        ops_url=f"http://{_host(options.host)}:{ops_port}",
+        models=list(options.served_names),
+        device=info.device,
+        dtype=info.dtype,
+        max_model_len=info.max_model_len,
+        kv_cache_tokens=kv_tokens,
+        has_api_key=bool(options.api_keys),
+        startup_seconds=round(lifecycle.startup_seconds or 0.0, 3),
+        phases=phases,
+        engine_phases={name: round(seconds, 3) for name, seconds in info.phases.items()},
+    )
+    if sys.stderr.isatty():
+        print(_terminal_text(options, info, kv_tokens, url, lifecycle), file=sys.stderr)
+
+
+def waiting_for(num_requests: int) -> None:
+    """At a terminal, after the first Ctrl-C."""
+    print(f"Waiting for {num_requests} running requests. Ctrl-C again to quit.", file=sys.stderr)
+
+
+def _terminal_text(
+    options: ServeOptions, info: EngineInfo, kv_tokens: int, url: str, lifecycle: Lifecycle
+) -> str:
+    name = options.served_names[0]
+    body = json.dumps(
+        {"model": name, "messages": [{"role": "user", "content": "What is 17 + 25?"}]}
+    )
+    key = " -H 'Authorization: Bearer YOUR-KEY'" if options.api_keys else ""
+    return (
+        f"\n  Octavo serves {name} at {url}\n"
+        f"  {info.device}, {info.dtype}, context {info.max_model_len} tokens, "
+        f"KV cache {kv_tokens} tokens, ready in {lifecycle.startup_seconds or 0.0:.1f} s\n\n"
+        f"  Try:  curl {url}/chat/completions{key} -d '{body}'\n"
+        f"        octavo chat {url}\n"
+    )
+
+
+def _host(host: str) -> str:
+    shown = _EVERY_ADDRESS.get(host, host)
+    return f"[{shown}]" if ":" in shown else shown

@@ -1,0 +1,201 @@
+"""What Prometheus reads: `octavo_` prefix, base units, label `model` and reasons only.
+
+Two sources meet here: what the API process sees of a request (latencies, refusals) and the engine's
+latest `EngineStats` (queue, cache, token counters), which is read when Prometheus asks, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from octavo import __version__
+from octavo.engine.messages import EngineStats
+from octavo.server.process.lifecycle import Lifecycle
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+_TOKEN_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    5,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """The engine as the gauges show it. `num_unsent` requests have not shown up in `stats` yet."""
+
+    stats: EngineStats
+    num_unsent: int = 0
+
+
+class ServerMetrics:
+    """All metrics of one server, in their own registry.
+
+    Args:
+        model: The first served name: the label `model`.
+        lifecycle: For the start-up's phases.
+        read_engine: Gives the engine's latest view, or None before the engine runs.
+    """
+
+    def __init__(
+        self, model: str, lifecycle: Lifecycle, read_engine: Callable[[], EngineView | None]
+    ) -> None:
+        # One more series for each of ours, and nobody reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        labels = ["model"]
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            family = Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+            return family.labels(model)
+
+        self.time_to_first_token = histogram(
+            "octavo_time_to_first_token_seconds",
+            "From a request's arrival to its first token.",
+            _LATENCY_BUCKETS,
+        )
+        self.inter_token_latency = histogram(
+            "octavo_inter_token_latency_seconds",
+            "Between two tokens of one completion.",
+            _TOKEN_BUCKETS,
+        )
+        self.request_duration = histogram(
+            "octavo_request_duration_seconds",
+            "From a request's arrival to its last token.",
+            _LATENCY_BUCKETS,
+        )
+        self.queue_time = histogram(
+            "octavo_queue_time_seconds",
+            "From a request's arrival to its first step.",
+            _LATENCY_BUCKETS,
+        )
+        self._requests = Counter(
+            "octavo_requests",
+            "Completions that ended, by the reason.",
+            ["model", "finish_reason"],
+            registry=self._registry,
+        )
+        self._rejected = Counter(
+            "octavo_requests_rejected",
+            "Requests that were answered with an error, by its code.",
+            ["model", "reason"],
+            registry=self._registry,
+        )
+        for reason in ("stop", "length", "abort", "error"):
+            self._requests.labels(model, reason)
+        self._rejected.labels(model, "queue_full")
+        Gauge("octavo_build_info", "The version.", ["version"], registry=self._registry).labels(
+            __version__
+        ).set(1)
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_EngineCollector(model, read_engine))
+        self._registry.register(_StartupCollector(model, lifecycle))
+        self._model = model
+
+    def count_finished(self, finish_reason: str) -> None:
+        self._requests.labels(self._model, finish_reason).inc()
+
+    def count_rejected(self, reason: str) -> None:
+        """`reason` must be one of our constants, never a client's text."""
+        self._rejected.labels(self._model, reason).inc()
+
+    def exposition(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self._registry)
+
+
+class _EngineCollector(Collector):
+    def __init__(self, model: str, read_engine: Callable[[], EngineView | None]) -> None:
+        self._model = model
+        self._read_engine = read_engine
+
+    def collect(self) -> Iterator[Metric]:
+        # A server that still loads has empty queues: zero lets the autoscaler tell it from a dead one.
+        view = self._read_engine() or EngineView(EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        stats = view.stats
+        usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
+        gauges = (
+            (
+                "octavo_requests_waiting",
+                "Sequences that wait for their first step.",
+                stats.num_waiting + view.num_unsent,
+            ),
+            ("octavo_requests_running", "Sequences that make tokens.", stats.num_running),
+            ("octavo_kv_cache_usage_ratio", "Share of the KV cache's blocks in use.", usage),
+            ("octavo_kv_cache_blocks", "Blocks of the KV cache.", stats.kv_blocks_total),
+            ("octavo_kv_cache_blocks_used", "Blocks in use.", stats.kv_blocks_used),
+            ("octavo_kv_cache_tokens", "Tokens held in the KV cache.", stats.kv_tokens_held),
+        )
+        for name, text, number in gauges:
+            gauge = GaugeMetricFamily(name, text, labels=["model"])
+            gauge.add_metric([self._model], number)
+            yield gauge
+        counters = (
+            ("octavo_engine_steps", "Steps of the engine.", stats.step),
+            (
+                "octavo_prompt_tokens",
+                "Prompt tokens of what was started.",
+                stats.prompt_tokens_total,
+            ),
+            ("octavo_generation_tokens", "Tokens made.", stats.generation_tokens_total),
+            (
+                "octavo_prefix_cache_hit_tokens",
+                "Prompt tokens found in the prefix cache.",
+                stats.prefix_cache_hit_tokens_total,
+            ),
+            (
+                "octavo_prefix_cache_query_tokens",
+                "Prompt tokens that the prefix cache was asked for.",
+                stats.prefix_cache_query_tokens_total,
+            ),
+            (
+                "octavo_preemptions",
+                "Sequences that lost their blocks and were recomputed.",
+                stats.preemptions_total,
+            ),
+        )
+        for name, text, number in counters:
+            counter = CounterMetricFamily(name, text, labels=["model"])
+            counter.add_metric([self._model], number)
+            yield counter
+
+
+class _StartupCollector(Collector):
+    def __init__(self, model: str, lifecycle: Lifecycle) -> None:
+        self._model = model
+        self._lifecycle = lifecycle
+
+    def collect(self) -> Iterator[Metric]:
+        phases = GaugeMetricFamily(
+            "octavo_startup_phase_seconds",
+            "How long each phase of the start-up took.",
+            labels=["model", "phase"],
+        )
+        for phase in self._lifecycle.phases:
+            if phase.is_done:
+                phases.add_metric([self._model, phase.name], phase.seconds)
+        yield phases

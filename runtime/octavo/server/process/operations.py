@@ -1,0 +1,87 @@
+"""The ops port: probes and metrics, up from the first moment of the process until its last.
+
+Never behind the API key and never on the Service that users call. `/livez` means "the engine answers, and
+makes steps while requests run", not "the socket answers".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from octavo.server.http.asgi import Receive, Scope, Send, respond
+from octavo.server.process.lifecycle import Lifecycle, Stall, State
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Health(Protocol):
+    """What the probes ask of the engine."""
+
+    async def why_unready(self) -> str | None:
+        """None when it answers in time and its steps succeed."""
+
+    @property
+    def is_engine_dead(self) -> bool: ...
+
+    @property
+    def stall(self) -> Stall | None: ...
+
+
+class OperationsApp:
+    """`/livez`, `/readyz`, `/startupz`, `/metrics` as an ASGI app."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, health: Health, exposition: Callable[[], bytes]
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._health = health
+        self._exposition = exposition
+        self._routes: dict[str, Callable[[Send], Awaitable[None]]] = {
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/startupz": self._startupz,
+            "/metrics": self._metrics,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        route = self._routes.get(scope["path"])
+        if route is None:
+            paths = ", ".join(self._routes)
+            await _answer(send, 404, {"error": f"Nothing here. This port answers {paths}."})
+        elif scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, {"error": "Use GET."})
+        else:
+            await route(send)
+
+    async def _livez(self, send: Send) -> None:
+        if self._lifecycle.state is State.FAILED or self._health.is_engine_dead:
+            await _answer(send, 503, {"status": "dead", "reason": "the engine process ended"})
+        elif (stall := self._health.stall) is not None:
+            await _answer(send, 503, {"status": "stalled", "reason": stall.value})
+        else:
+            await _answer(send, 200, {"status": "alive"})
+
+    async def _readyz(self, send: Send) -> None:
+        state = self._lifecycle.state
+        if state is not State.READY:
+            await _answer(send, 503, {"status": state.value})
+        elif (reason := await self._health.why_unready()) is not None:
+            await _answer(send, 503, {"status": "unready", "reason": reason})
+        else:
+            await _answer(send, 200, {"status": "ready"})
+
+    async def _startupz(self, send: Send) -> None:
+        status = 200 if self._lifecycle.has_started else 503
+        await _answer(send, status, self._lifecycle.startup_report())
+
+    async def _metrics(self, send: Send) -> None:
+        await respond(send, 200, self._exposition(), content_type=_METRICS_TYPE)
+
+
+async def _answer(send: Send, status: int, document: object) -> None:
+    await respond(send, status, msgspec.json.encode(document))

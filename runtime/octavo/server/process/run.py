@@ -1,0 +1,295 @@
+"""One server from its first moment to its exit status: start, serve, drain.
+
+The order matters: the ports are taken and the probes answer before the model is fetched, and the engine
+process starts before this process imports its web framework, so that both load side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import structlog
+
+from octavo.engine.client import EngineClient
+from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
+from octavo.generation_config import choose_generation_config
+from octavo.logs import configure_logging
+from octavo.server.http.admission import Admission
+from octavo.server.http.sockets import bind
+from octavo.server.process import banner
+from octavo.server.process.health import EngineHealth
+from octavo.server.process.lifecycle import Lifecycle, State
+from octavo.server.process.memory_limit import count_oom_kills
+from octavo.server.process.options import ServeOptions
+from octavo.server.process.termination import (
+    INTERNAL_ERROR_STATUS,
+    USER_ERROR_STATUS,
+    write_termination,
+)
+
+if TYPE_CHECKING:
+    from octavo.server.http.listener import Listener
+    from octavo.server.http.middleware import Gateway
+    from octavo.server.process.metrics import EngineView, ServerMetrics
+
+log = structlog.get_logger("octavo.server")
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.05
+_ENGINE_EXIT_SECONDS = 5.0
+_LAST_ANSWERS_SECONDS = 2.0
+_INTERRUPTED_STATUS = 130
+
+
+def serve(options: ServeOptions) -> int:
+    """Runs a server until it is told to end; returns the process's exit status."""
+    import uvloop
+
+    configure_logging(options.log_level)
+    oom_kills = count_oom_kills()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Server(options).run())
+    except EngineDeadError as error:
+        return fail(_explain(error, was_oom_killed=count_oom_kills() > oom_kills))
+    except OctavoError as error:
+        return fail(error)
+    except Exception as error:
+        log.debug("the server failed", exc_info=True)
+        return fail(error)
+
+
+def fail(error: Exception) -> int:
+    """Leaves the last words where Kubernetes and a person look for them; returns the exit status."""
+    reason = error.reason if isinstance(error, OctavoError) else OctavoError.reason
+    message = str(error)
+    if not isinstance(error, OctavoError):
+        message = f"{type(error).__name__}: {message} (--log-level debug shows where)."
+    write_termination(reason, message)
+    print(f"octavo: {reason}: {' '.join(message.split())}", file=sys.stderr)
+    return USER_ERROR_STATUS if isinstance(error, UserError) else INTERNAL_ERROR_STATUS
+
+
+def _explain(death: EngineDeadError, *, was_oom_killed: bool) -> OctavoError:
+    """The death of the engine in the words of the pod contract, which knows no `EngineDead`."""
+    if was_oom_killed:
+        return OutOfMemoryError(
+            "The engine process exceeded its container's memory limit and was killed. Raise the limit "
+            "(resources.memory), or lower --max-model-len, --max-num-seqs or --kv-cache-memory."
+        )
+    return OctavoError(str(death))
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What exists from the moment that the server is ready."""
+
+    client: EngineClient
+    gateway: Gateway
+    http: Listener
+
+
+class Server:
+    """The parts of one server, and the order in which they start and end."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options = options
+        self._lifecycle = Lifecycle(time.monotonic)
+        self._health = EngineHealth(options.stall_timeout_seconds)
+        self._admission = Admission(options.engine.max_queued_requests, options.engine.max_num_seqs)
+        self._http_socket = bind(options.host, options.port, "--port")
+        self._ops_socket = bind(options.host, options.ops_port, "--ops-port")
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._client: EngineClient | None = None
+        self._ops: Listener | None = None
+        self._http: Listener | None = None
+
+    async def run(self) -> int:
+        """Raises `OctavoError` when the start fails or the engine dies."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        starting = asyncio.create_task(self._start())
+        signalled = asyncio.create_task(self._signals.get())
+        tasks: list[asyncio.Task[object]] = [starting, signalled]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                log.info("ended while starting", signal=signalled.result().name)
+                return _INTERRUPTED_STATUS if signalled.result() is signal.SIGINT else 0
+            running = await starting
+            died = asyncio.create_task(running.client.wait_for_death())
+            tasks += [died, asyncio.create_task(self._health.watch())]
+            await asyncio.wait([signalled, died], return_when=asyncio.FIRST_COMPLETED)
+            if not signalled.done():
+                self._lifecycle.state = State.FAILED
+                await _answered(running.gateway)
+                raise died.result()
+            await self._drain(running, signalled.result(), died)
+            return 0
+        finally:
+            await self._stop(tasks)
+
+    async def _start(self) -> _Running:
+        options = self._options
+        metrics, ops_port = await self._open_ops_port()
+        self._begin_phase("resolve")
+        from octavo.model_source import resolve
+
+        folder = await _in_daemon_thread(
+            lambda: resolve(
+                options.model, download_dir=options.download_dir, revision=options.revision
+            )
+        )
+        generation = choose_generation_config(folder, options.generation_config)
+        if generation.sampling.values:
+            log.info("sampling defaults of the model", **generation.sampling.values)
+        self._begin_phase("spawn")
+        config = msgspec.structs.replace(
+            options.engine, model=str(folder), eos_token_ids=generation.eos_token_ids
+        )
+        starting = asyncio.create_task(EngineClient.start(config, on_phase=self._begin_phase))
+        try:
+            await asyncio.sleep(0)
+            from octavo.tokenizer import load_tokenizer
+
+            tokenizer = await _in_daemon_thread(
+                lambda: load_tokenizer(folder, options.chat_template)
+            )
+            app_module = await _in_daemon_thread(
+                lambda: importlib.import_module("octavo.server.process.assembly")
+            )
+            self._client = client = await starting
+        except BaseException:
+            starting.cancel()
+            with contextlib.suppress(BaseException):
+                await starting
+            raise
+        self._begin_phase("listen")
+        generator, gateway = app_module.assemble(
+            options,
+            client,
+            tokenizer,
+            generation.sampling,
+            self._admission,
+            self._lifecycle,
+            metrics,
+        )
+        self._health.attach(client, generator)
+        from octavo.server.http.listener import Listener
+
+        self._http = Listener(gateway, self._http_socket)
+        await self._http.start()
+        self._lifecycle.mark_ready()
+        banner.announce(options, client.info, self._lifecycle, self._http.port, ops_port)
+        return _Running(client, gateway, self._http)
+
+    async def _open_ops_port(self) -> tuple[ServerMetrics, int]:
+        from octavo.server.http.listener import Listener
+        from octavo.server.process.metrics import ServerMetrics
+        from octavo.server.process.operations import OperationsApp
+
+        name = self._options.served_names[0]
+        metrics = ServerMetrics(name, self._lifecycle, self._read_engine)
+        app = OperationsApp(self._lifecycle, self._health, metrics.exposition)
+        self._ops = Listener(app, self._ops_socket)
+        await self._ops.start()
+        return metrics, self._ops.port
+
+    def _read_engine(self) -> EngineView | None:
+        from octavo.server.process.metrics import EngineView
+
+        if self._client is None:
+            return None
+        stats = self._client.stats
+        return EngineView(stats, self._admission.num_unsent(stats))
+
+    def _begin_phase(self, name: str) -> None:
+        ended = self._lifecycle.begin_phase(name)
+        if ended is not None:
+            log.info("start-up phase", phase=ended.name, seconds=round(ended.seconds, 3))
+
+    async def _drain(
+        self, running: _Running, received: signal.Signals, died: asyncio.Task[EngineDeadError]
+    ) -> None:
+        """Lets endpoints propagate, then lets running requests finish; a second signal hurries."""
+        gateway, options = running.gateway, self._options
+        self._lifecycle.state = State.DRAINING
+        log.info("draining", signal=received.name, requests=gateway.num_in_flight)
+        hurry = asyncio.create_task(self._signals.get())
+        try:
+            # At a terminal nobody waits for endpoints.
+            if received is signal.SIGTERM:
+                await asyncio.wait(
+                    [hurry, died],
+                    timeout=options.shutdown_grace_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            self._lifecycle.state = State.REFUSING
+            running.http.close_idle_connections()
+            if gateway.num_in_flight and sys.stderr.isatty():
+                banner.waiting_for(gateway.num_in_flight)
+            deadline = time.monotonic() + options.shutdown_timeout_seconds
+            while gateway.num_in_flight and time.monotonic() < deadline:
+                done, _ = await asyncio.wait([hurry, died], timeout=_POLL_SECONDS)
+                if done:
+                    break
+        finally:
+            hurry.cancel()
+        log.info("stopping", unfinished_requests=gateway.num_in_flight)
+
+    async def _stop(self, tasks: list[asyncio.Task[object]]) -> None:
+        if self._lifecycle.state is not State.FAILED:
+            self._lifecycle.state = State.STOPPED
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.shutdown(timeout=_ENGINE_EXIT_SECONDS)
+        for listener, bound in ((self._http, self._http_socket), (self._ops, self._ops_socket)):
+            if listener is None:
+                bound.close()
+            else:
+                await listener.stop()
+
+
+async def _answered(gateway: Gateway) -> None:
+    """Gives the requests that a dead engine left behind the time to hear of it."""
+    deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
+    while gateway.num_in_flight and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _in_daemon_thread(function: Callable[[], T]) -> T:
+    """Unlike `asyncio.to_thread` it does not keep the process from ending (a long download)."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # T itself may be None
+
+    def work() -> None:
+        try:
+            outcome: tuple[T | None, BaseException | None] = (function(), None)
+        except BaseException as error:
+            outcome = (None, error)
+        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await future

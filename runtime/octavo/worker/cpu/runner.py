@@ -1,0 +1,143 @@
+"""Runs one step of the model over the paged KV cache: a batch in, logits of the sampled rows out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from octavo.kernels.paged_attention import as_bytes
+from octavo.kernels.select import has_cpu_kernels
+from octavo.layers.attention import AttentionStep
+from octavo.layers.rotary import RotaryTable
+from octavo.layers.torch_attention import TorchAttentionStep
+from octavo.models.decoder import Decoder
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.step_inputs import StepInputBuilder, StepInputs
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Of the rows with `sampling`, in the batch's order; None where a step has none.
+
+    `hidden` `[samples, hidden]` is the last hidden state, `logits` `[samples, vocab]` what follows from it.
+    """
+
+    inputs: StepInputs
+    hidden: torch.Tensor | None
+    logits: torch.Tensor | None
+
+
+class ModelRunner:
+    """A model with its KV cache.
+
+    Args:
+        num_blocks: Of the KV cache, each `block_size` tokens.
+        max_model_len: Positions that can occur.
+        max_num_batched_tokens: Tokens of one step.
+        dtype: Of the activations.
+        cache_dtype: Of keys and values in the cache.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        num_blocks: int,
+        max_model_len: int,
+        block_size: int,
+        max_num_batched_tokens: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache_dtype: torch.dtype,
+    ) -> None:
+        config = model.config
+        self.model = model
+        self.block_size = block_size
+        self.num_blocks = num_blocks
+        self.max_model_len = max_model_len
+        block = (block_size, 2, config.num_kv_heads, config.head_dim)
+        self._caches = [
+            _zeros((num_blocks, *block), cache_dtype, device) for _ in range(config.num_layers)
+        ]
+        self._workspace = torch.empty((1, *block), dtype=cache_dtype, device=device)
+        self._rotary = RotaryTable(
+            config.rope, config.head_dim, max_model_len, dtype=dtype, device=device
+        )
+        self._has_cpu_attention = _has_cpu_attention(device, dtype, cache_dtype, config.head_dim)
+        self._builder = StepInputBuilder(
+            max_tokens=max_num_batched_tokens,
+            block_size=block_size,
+            dtype=dtype,
+            device=device,
+            windows=sorted({window for window in config.sliding_windows if window is not None}),
+            has_decode_kernel=self._has_cpu_attention,
+        )
+
+    @torch.inference_mode()
+    def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
+        """Runs all tokens of the batch and scores the rows with `sampling`."""
+        inputs = self._builder.build(batch)
+        step = self._attention_step(inputs)
+        residual = self.model.forward(inputs.token_ids, self._caches, step)
+        if not inputs.sampling:
+            return StepResult(inputs, None, None)
+        if inputs.sampled_rows is not None:
+            residual = residual.index_select(0, inputs.sampled_rows)
+        hidden = self.model.normalise(residual)
+        return StepResult(inputs, hidden, self.model.logits(hidden))
+
+    @torch.inference_mode()
+    def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copies KV blocks `(source, target)` in all layers; no target is a source of the same call."""
+        if not copies:
+            return
+        sources, targets = (
+            torch.tensor(side, dtype=torch.int64, device=self._workspace.device)
+            for side in zip(*copies, strict=True)
+        )
+        for cache in map(as_bytes, self._caches):
+            cache.index_copy_(0, targets, cache.index_select(0, sources))
+
+    def _attention_step(self, inputs: StepInputs) -> AttentionStep:
+        plan, workspace = inputs.plan, self._workspace_of(inputs.plan.workspace_blocks)
+        if not self._has_cpu_attention:
+            cos, sin = self._rotary.at(inputs.positions)
+            return TorchAttentionStep(plan, self._rotary, cos, sin, workspace)
+        from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
+
+        return CpuAttentionStep(
+            inputs.positions, inputs.slots, self._rotary.table, inputs.decodes, plan, workspace
+        )
+
+    def _workspace_of(self, blocks: int) -> torch.Tensor:
+        if self._workspace.shape[0] < blocks:
+            # Doubled, so that growing contexts reallocate a few times and not at every block.
+            size = (max(blocks, 2 * self._workspace.shape[0]), *self._workspace.shape[1:])
+            self._workspace = self._workspace.new_empty(size)
+        return self._workspace
+
+
+def _has_cpu_attention(
+    device: torch.device, dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int
+) -> bool:
+    if device.type != "cpu" or not has_cpu_kernels():
+        return False
+    from octavo.kernels.cpu.attention.paged_decode import supports  # needs numba
+
+    return supports(dtype, cache_dtype, head_dim)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeroed, so that no run can depend on what the memory held before.
+
+    On a CPU the kernel's zero pages are taken as they are touched: `torch.zeros` would write gigabytes
+    at start-up, and hold them for a cache that may stay nearly empty.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(shape)

@@ -1,0 +1,145 @@
+"""Lays a scheduled batch out as the flat tensors that the model runs on.
+
+Rows are ordered decodes first (longest context first), then prefill chunks, because decodes of similar
+context run as one product. Buffers are allocated once; a step only fills and slices them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
+from octavo.kernels.decode_rows import DecodeRows, count_decodes, make_decode_rows
+from octavo.sampling.state import SamplingState
+from octavo.worker.batch import ScheduledSequence
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """One step on the device.
+
+    Args:
+        token_ids: `[tokens]` int64.
+        positions: `[tokens]` int64, each token's place in its sequence.
+        slots: `[tokens]` int64, where keys and values go: `block * block_size + offset`.
+        decodes: The first rows, where a kernel attends for them; None: no such rows.
+        plan: What the rows after them attend to, the first of which it counts as row 0.
+        sampled_rows: `[samples]` int64: rows whose next token is wanted, in the batch's order; None when
+            that is every row as it stands.
+        sequence_ids, sampling: Of those rows.
+    """
+
+    token_ids: torch.Tensor
+    positions: torch.Tensor
+    slots: torch.Tensor
+    decodes: DecodeRows | None
+    plan: AttentionPlan
+    sampled_rows: torch.Tensor | None
+    sequence_ids: list[int]
+    sampling: list[SamplingState]
+
+
+class StepInputBuilder:
+    """Fills the buffers of one executor; what it returns is valid until the next `build`.
+
+    Args:
+        max_tokens: Of one step.
+        block_size: Tokens of a KV block.
+        dtype: Of the queries.
+        windows: The sliding windows that layers have.
+        has_decode_kernel: Decodes go to a kernel, not into the plan.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_tokens: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        windows: Sequence[int] = (),
+        has_decode_kernel: bool = False,
+    ) -> None:
+        self._has_decode_kernel = has_decode_kernel
+        self._windows = windows
+        self._block_size = block_size
+        self._dtype = dtype
+        self._device = device
+        # Rows: token ids, positions, slots. One buffer, so that a GPU gets it in one copy.
+        host = torch.zeros((3, max_tokens), dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._host = host
+        self._array = host.numpy()
+
+    def build(self, batch: Sequence[ScheduledSequence]) -> StepInputs:
+        order = sorted(range(len(batch)), key=lambda i: _row_order(batch[i]))
+        is_in_order = all(place == index for place, index in enumerate(order))
+        spans: list[SequenceSpan] = []
+        last_rows = [0] * len(batch)
+        first = 0
+        for index in order:
+            sequence = batch[index]
+            count = len(sequence.token_ids)
+            self._fill(sequence, first, count)
+            spans.append(SequenceSpan(count, sequence.start + count, sequence.block_ids))
+            first += count
+            last_rows[index] = first - 1
+        token_ids, positions, slots = self._on_device(first)
+        num_decodes = count_decodes(spans) if self._has_decode_kernel else 0
+        decodes: DecodeRows | None = None
+        if num_decodes:
+            decodes = make_decode_rows(spans[:num_decodes], self._block_size)
+        plan = plan_attention(
+            spans[num_decodes:],
+            slots[num_decodes:],
+            block_size=self._block_size,
+            dtype=self._dtype,
+            device=self._device,
+            windows=self._windows,
+        )
+        sampled = [i for i, sequence in enumerate(batch) if sequence.sampling is not None]
+        rows: torch.Tensor | None = None
+        if not (is_in_order and len(sampled) == first):
+            rows = torch.tensor([last_rows[i] for i in sampled], dtype=torch.int64)
+            rows = rows.to(self._device)
+        return StepInputs(
+            token_ids,
+            positions,
+            slots,
+            decodes,
+            plan,
+            rows,
+            [batch[i].sequence_id for i in sampled],
+            [s.sampling for s in batch if s.sampling is not None],
+        )
+
+    def _fill(self, sequence: ScheduledSequence, first: int, count: int) -> None:
+        array, start, size = self._array, sequence.start, self._block_size
+        if count == 1:
+            array[0, first] = sequence.token_ids[0]
+            array[1, first] = start
+            array[2, first] = sequence.block_ids[start // size] * size + start % size
+            return
+        last = first + count
+        positions = np.arange(start, start + count)
+        first_block = start // size
+        blocks = np.asarray(
+            sequence.block_ids[first_block : (start + count - 1) // size + 1], dtype=np.int64
+        )
+        array[0, first:last] = sequence.token_ids
+        array[1, first:last] = positions
+        array[2, first:last] = blocks[positions // size - first_block] * size + positions % size
+
+    def _on_device(self, tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        used = self._host[:, :tokens]
+        if self._device.type != "cpu":
+            used = used.to(self._device, non_blocking=True)
+        return used[0], used[1], used[2]
+
+
+def _row_order(sequence: ScheduledSequence) -> tuple[int, int]:
+    is_decode = len(sequence.token_ids) == 1 and sequence.start > 0
+    return (0, -sequence.start) if is_decode else (1, 0)

@@ -1,0 +1,24 @@
+"""The steps that run on a CPU before any request, to warm caches up."""
+
+from __future__ import annotations
+
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.runner import ModelRunner
+
+
+def warm_up(runner: ModelRunner, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
+    """Runs a prompt and decodes of one and of two sequences, so that the first request does not pay for
+    libraries that initialise themselves lazily. Touches block 0 only."""
+    length = min(4, runner.max_model_len - 1, max_num_batched_tokens)
+    if length < 1:
+        return
+    runner.run([_sequence(0, length, 0)])
+    for rows in {1, min(2, max_num_seqs)}:
+        runner.run([_sequence(i, 1, length) for i in range(rows)])
+
+
+def _sequence(index: int, count: int, start: int) -> ScheduledSequence:
+    state = SamplingState(SamplingParams(), None, (), ())
+    return ScheduledSequence(index, [0] * count, start, [0], state)

@@ -1,0 +1,211 @@
+"""The steps that run on a GPU before any request: to measure peak memory, and to compile what will run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import OutOfMemoryError
+from octavo.kernels.protocols.device import DeviceKernels
+from octavo.models.decoder import Decoder
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
+from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
+
+logger = logging.getLogger(__name__)
+
+_GREEDY = SamplingParams(temperature=0.0)
+_FILTERS: dict[str, Any] = {"top_k": 40, "top_p": 0.9, "min_p": 0.01}
+_PENALTIES: dict[str, Any] = {"presence_penalty": 0.1, "repetition_penalty": 1.1}
+_EVERYTHING = SamplingParams(
+    temperature=0.8, seed=1, logprobs=MAX_LOGPROBS, **_FILTERS, **_PENALTIES
+)
+# Each takes kernels of its own: filters have theirs, and penalties make float32 of the logits.
+_WAYS_TO_SAMPLE = (
+    _GREEDY,
+    SamplingParams(temperature=0.8),
+    SamplingParams(temperature=0.8, **_FILTERS),
+    SamplingParams(temperature=0.8, **_PENALTIES),
+    _EVERYTHING,
+)
+# Of what a profile run cannot see: fragmentation, and the libraries' own buffers made later.
+_SPARE_BYTES = 256 * 2**20
+
+
+def warm_up_gpu(runner: GpuRunner) -> None:
+    """Runs a step of every kind that has kernels of its own, so that no request waits for a compiler:
+    prompts of all sizes, alone and beside a decode, and all ways to sample. Last the largest steps, so that
+    memory that is short is noticed now.
+
+    Touches block 0 alone, and leaves no rows behind.
+    """
+    limits = runner.limits
+    decode = _sequence(limits.max_num_seqs, 1, 0, _GREEDY, limits.block_size)
+    for tokens in step_sizes(limits.max_num_batched_tokens):
+        prompts = _prompts(tokens, -(-tokens // _longest_prompt(limits)), limits)
+        _run_and_release(runner, prompts)
+        if tokens < limits.max_num_batched_tokens and len(prompts) < limits.max_num_seqs:
+            _run_and_release(runner, [decode, *prompts])
+    for params in _WAYS_TO_SAMPLE:
+        rows = min(3, limits.max_num_seqs)
+        entries = [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)]
+        _run_and_release(runner, entries)
+    run_largest_steps(runner)
+
+
+def run_largest_steps(runner: GpuRunner) -> None:
+    """Takes the memory that serving may need, so that too little is noticed now.
+
+    Touches block 0 alone, and leaves no rows behind. Raises `torch.OutOfMemoryError`.
+    """
+    for entries in largest_steps(runner.limits):
+        _run_and_release(runner, entries)
+
+
+def step_sizes(most: int) -> list[int]:
+    """Numbers of tokens up to `most` that between them launch every kernel that any number does.
+
+    A mixture of experts takes for a number what it takes for the next power of two (see
+    `octavo.kernels.gpu.tuning.experts`), and prompts take one of two kernels, for short and long ones.
+    """
+    return [*(1 << bits for bits in range((most - 1).bit_length())), most]
+
+
+def _run_and_release(runner: GpuRunner, entries: list[ScheduledSequence]) -> None:
+    runner.submit(StepBatch(entries)).result()
+    runner.submit(StepBatch([], released=[entry.sequence_id for entry in entries]))
+
+
+def gpu_cache_budget(
+    config: EngineConfig,
+    model: Decoder,
+    kernels: DeviceKernels,
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dtype: torch.dtype,
+) -> int:
+    """Bytes that `gpu_memory_utilization` leaves for the KV cache.
+
+    Runs the largest steps that the scheduler may build, sampling included, looks at the peak, and sets
+    aside what recorded decode steps keep: one set of a decode step's activations, as they share a pool.
+    May be negative when the weights alone exceed the share.
+
+    Raises `OutOfMemoryError` when not even these steps fit.
+    """
+    try:
+        peak, graphs = _peaks(config, model, kernels, device, dtype, cache_dtype)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"A step of {config.max_num_batched_tokens} tokens does not fit the GPU beside the "
+            "weights. Lower --max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
+        ) from error
+    if config.enforce_eager:
+        graphs = 0
+    peak += graphs + _SPARE_BYTES
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    # The context, other processes, and gaps that loading left between the weights: torch keeps those, and
+    # the KV cache is too large for them.
+    others = total - free - torch.cuda.memory_allocated(device)
+    budget = int(total * config.gpu_memory_utilization) - peak - others
+    logger.info(
+        "GPU memory: %.2f GiB in all, %.2f GiB at the peak of a step, %.2f GiB of it for recorded steps, "
+        "%.2f GiB left for the KV cache.",
+        total / 2**30,
+        peak / 2**30,
+        graphs / 2**30,
+        budget / 2**30,
+    )
+    return budget
+
+
+def _peaks(
+    config: EngineConfig,
+    model: Decoder,
+    kernels: DeviceKernels,
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dtype: torch.dtype,
+) -> tuple[int, int]:
+    """Bytes at the peak of the largest steps, weights included, and of a decode step's activations."""
+    length = model.config.max_position_embeddings
+    if config.max_model_len is not None:
+        length = min(length, config.max_model_len)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    # Every table names the one block: time and memory are the same.
+    limits = RunnerLimits.of(config, num_blocks=1, max_model_len=length)
+    runner = GpuRunner(
+        model,
+        kernels,
+        limits,
+        device=device,
+        dtype=dtype,
+        cache_dtype=cache_dtype,
+        seed=config.seed,
+    )
+    decodes, prompts = largest_steps(limits)
+    _run_and_release(runner, decodes)
+    peak = torch.cuda.max_memory_allocated(device)
+    recorded = [msgspec.structs.replace(entry, sampling=None) for entry in decodes]
+    graphs = _peak_above(device, lambda: _run_and_release(runner, recorded))
+    torch.cuda.reset_peak_memory_stats(device)
+    _run_and_release(runner, prompts)
+    return max(peak, torch.cuda.max_memory_allocated(device)), graphs
+
+
+def _peak_above(device: torch.device, work: Callable[[], object]) -> int:
+    """Bytes that `work` takes for a while."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def largest_steps(
+    limits: RunnerLimits,
+) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
+    """The most decodes with all that sampling can be asked for, and the most prompt tokens.
+
+    In this order, because decodes leave the token counts of penalties for good, beside which prompts have
+    to fit. The prompts are cut so that every row of the step that can be sampled is one.
+    """
+    tokens = limits.max_num_batched_tokens
+    start = min(1, limits.max_model_len - 1)
+    decodes = [
+        _sequence(i, 1, start, _EVERYTHING, limits.block_size) for i in range(limits.max_num_seqs)
+    ]
+    return decodes, _prompts(tokens, min(limits.max_num_seqs, tokens), limits)
+
+
+def _prompts(tokens: int, count: int, limits: RunnerLimits) -> list[ScheduledSequence]:
+    """`count` prompts of about equal lengths, of `tokens` in all; fewer and less where the limits say so."""
+    count = min(count, limits.max_num_seqs)
+    length, longer = divmod(tokens, count)
+    longest = _longest_prompt(limits)
+    return [
+        _sequence(i, min(length + (i < longer), longest), 0, _GREEDY, limits.block_size)
+        for i in range(count)
+    ]
+
+
+def _longest_prompt(limits: RunnerLimits) -> int:
+    """A token of output follows."""
+    return max(limits.max_model_len - 1, 1)
+
+
+def _sequence(
+    sequence_id: int, count: int, start: int, params: SamplingParams, block_size: int
+) -> ScheduledSequence:
+    """All its blocks are block 0."""
+    blocks = -(-(start + count) // block_size)
+    state = SamplingState(params, params.seed, [0] * max(start, 1), [])
+    return ScheduledSequence(sequence_id, [0] * count, start, [0] * blocks, state)

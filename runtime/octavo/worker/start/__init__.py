@@ -1,0 +1,1 @@
+"""Start-up of an executor: device, number formats, what fits into memory, phases."""

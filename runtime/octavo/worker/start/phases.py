@@ -1,0 +1,198 @@
+"""What starting an executor takes on every device: timed phases, the KV cache's size, what is reported."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from octavo.config import EngineConfig, KVCacheDtype
+from octavo.errors import InvalidConfigurationError
+from octavo.models.config import DecoderConfig
+from octavo.worker.batch import ExecutorInfo
+from octavo.worker.start.dtype import choose_cache_dtype
+from octavo.worker.start.memory import (
+    BudgetSource,
+    KVCacheSize,
+    bytes_per_block,
+    check_cache_fits,
+    check_length_fits,
+    host_cache_budget,
+    room_on_gpu,
+    room_on_host,
+    size_kv_cache,
+)
+from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
+
+logger = logging.getLogger(__name__)
+
+_MIN_CAPABILITY = (8, 0)
+_MIN_FP8_CAPABILITY = (8, 9)
+
+
+class PhaseTimer:
+    """Announces phases as they start and keeps how long they took, in seconds."""
+
+    def __init__(self, on_phase: Callable[[str], None]) -> None:
+        self._on_phase = on_phase
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._on_phase(name)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def check_gpu_generation(
+    name: str, capability: tuple[int, int], kv_cache_dtype: KVCacheDtype
+) -> None:
+    """Refuses GPUs that lack what the kernels are written for; raises `InvalidConfigurationError`."""
+    major, minor = capability
+    if capability < _MIN_CAPABILITY:
+        raise InvalidConfigurationError(
+            f"The GPU is a {name} of compute capability {major}.{minor}; the kernels need 8.0 or later "
+            "(A100, L4, H100). Choose such nodes (spec.scheduling.nodeSelector), or use --device cpu."
+        )
+    if kv_cache_dtype.is_fp8 and capability < _MIN_FP8_CAPABILITY:
+        raise InvalidConfigurationError(
+            f"--kv-cache-dtype {kv_cache_dtype.value} needs a GPU of compute capability 8.9 or later (L4, "
+            f"L40S, H100), and this is a {name} of {major}.{minor}. Use --kv-cache-dtype auto "
+            "(spec.engine.kvCacheDtype), or choose such nodes (spec.scheduling.nodeSelector)."
+        )
+
+
+def check_gpu_memory(
+    config: EngineConfig, shape: DecoderConfig, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Refuses what cannot fit before the weights are read; raises `OutOfMemoryError`.
+
+    What passes may still turn out too large when the profile run has measured the activations.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    room = room_on_gpu(
+        weight_bytes=weight_bytes(shape, dtype),
+        free_bytes=free,
+        total_bytes=total,
+        utilization=config.gpu_memory_utilization,
+    )
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    block_bytes = _block_bytes(config, shape, cache_dtype)
+    if config.kv_cache_memory_bytes is not None:
+        size = size_cache(
+            config, shape, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG
+        )
+        beside_weights = free - weight_bytes(shape, dtype)  # the flag is not bound by the share
+        check_cache_fits(cache_bytes=size.num_blocks * block_bytes, room_bytes=beside_weights)
+    elif config.max_model_len is not None:
+        check_length_fits(
+            room_bytes=room,
+            reserve_bytes=_activation_bytes(config, shape, dtype),
+            block_bytes=block_bytes,
+            block_size=config.block_size,
+            wanted_max_len=config.max_model_len,
+        )
+
+
+def size_host_cache(
+    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, available_bytes: int
+) -> KVCacheSize:
+    """The KV cache of a CPU, from what its weights will leave: asked before they are read.
+
+    Args:
+        available_bytes: Memory that can be allocated now.
+
+    Raises `OutOfMemoryError` when weights, cache or one sequence do not fit, and
+    `InvalidConfigurationError`, as `size_kv_cache`.
+    """
+    can_round = config.quantization is None
+    room = room_on_host(
+        weight_bytes=weight_bytes(shape, dtype, config.quantization),
+        available_bytes=available_bytes,
+        rounded=rounded_weight_bytes(shape, dtype) if can_round else {},
+    )
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    if config.kv_cache_memory_bytes is None:
+        budget = host_cache_budget(room)
+        return size_cache(config, shape, cache_dtype, budget, BudgetSource.HOST_SHARE)
+    size = size_cache(config, shape, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG)
+    cache_bytes = size.num_blocks * _block_bytes(config, shape, cache_dtype)
+    check_cache_fits(cache_bytes=cache_bytes, room_bytes=room)
+    return size
+
+
+def _activation_bytes(config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype) -> int:
+    """Roughly: a layer's tensors for all tokens of a step, the scores of all sequences in float32 twice."""
+    token = dtype.itemsize * 3 * (shape.hidden_size + shape.intermediate_size)
+    scores = shape.vocab_size * (dtype.itemsize + 8)
+    return config.max_num_batched_tokens * token + config.max_num_seqs * scores + 2**29
+
+
+def _block_bytes(config: EngineConfig, shape: DecoderConfig, cache_dtype: torch.dtype) -> int:
+    return bytes_per_block(
+        block_size=config.block_size,
+        num_layers=shape.num_layers,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        element_bytes=cache_dtype.itemsize,
+    )
+
+
+def size_cache(
+    config: EngineConfig,
+    shape: DecoderConfig,
+    cache_dtype: torch.dtype,
+    budget_bytes: int,
+    source: BudgetSource,
+) -> KVCacheSize:
+    """Fits the KV cache into the budget; see `size_kv_cache` for what is raised."""
+    size = size_kv_cache(
+        budget_bytes=budget_bytes,
+        block_bytes=_block_bytes(config, shape, cache_dtype),
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        model_max_len=shape.max_position_embeddings,
+        wanted_max_len=config.max_model_len,
+        source=source,
+    )
+    if size.is_capped:
+        logger.warning(
+            "max_model_len is %d, not the model's %d: more does not fit the KV cache.",
+            size.max_model_len,
+            shape.max_position_embeddings,
+        )
+    return size
+
+
+def executor_info(
+    config: EngineConfig,
+    shape: DecoderConfig,
+    size: KVCacheSize,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    phases: dict[str, float],
+    is_asynchronous: bool,
+) -> ExecutorInfo:
+    return ExecutorInfo(
+        max_model_len=size.max_model_len,
+        num_kv_blocks=size.num_blocks,
+        block_size=config.block_size,
+        vocab_size=shape.vocab_size,
+        eos_token_ids=tuple(dict.fromkeys(shape.eos_token_ids + config.eos_token_ids)),
+        dtype=str(dtype).removeprefix("torch."),
+        device=str(device),
+        phases=phases,
+        is_asynchronous=is_asynchronous,
+        sliding_window=_widest_window(shape),
+    )
+
+
+def _widest_window(shape: DecoderConfig) -> int | None:
+    """Of all layers, in tokens; None when some layer has none."""
+    windows = [window for window in shape.sliding_windows if window is not None]
+    return max(windows) if len(windows) == shape.num_layers else None
