@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from octavo_operator.autoscale.decide import Policy
-
-from .autoscale_simulation import Fleet, Step, simulate
+from tests.support.operator.autoscale_simulation import Fleet, Step, simulate
 
 FLEET = Fleet(slots=8, service_seconds=4, startup_seconds=20)  # one replica serves 2 requests/s
 POLICY = Policy(

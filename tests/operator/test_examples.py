@@ -10,8 +10,7 @@ import yaml
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.manifest import ObjectKey
 from octavo_operator.render import Owner, RenderContext, Replacement, render
-
-from .builders import INSTALLATION
+from tests.support.operator.builders import INSTALLATION
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 

@@ -6,8 +6,7 @@ import kopf
 
 from octavo_operator.handlers import SeenGenerations, configure, register
 from octavo_operator.manifest import CHILD_KINDS
-
-from .builders import KEY, resource
+from tests.support.operator.builders import KEY, resource
 
 
 def test_our_own_status_writes_are_no_change() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 from octavo_operator.kube import KubeError
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LEASE, ObjectKey
-
-from .fake_kube import FakeKube
+from tests.support.operator.fake_kube import FakeKube
 
 KEY = ObjectKey("octavo-system", "octavo-operator")
 TIMES = LeaseTimes(duration=15, renew_deadline=10, retry_period=0.01)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from octavo_operator.manifest import CHILD_KINDS, Kind, Manifest, kind_of
 from octavo_operator.plan import ActionType, first_drift, plan
 from octavo_operator.render import render
-
-from .builders import UID, context
+from tests.support.operator.builders import UID, context
 
 CACHED = {"uri": "hf://o/n", "cache": {"size": "5Gi"}}
 

@@ -14,8 +14,7 @@ from octavo_operator.pods import (
     setup_patience_left,
     view,
 )
-
-from .builders import NOW, after, container, pod
+from tests.support.operator.builders import NOW, after, container, pod
 
 GPU = "nvidia.com/gpu"
 

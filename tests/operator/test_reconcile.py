@@ -23,9 +23,8 @@ from octavo_operator.manifest import (
     ObjectKey,
 )
 from octavo_operator.reconcile import Reconciler
-
-from .builders import INSTALLATION, KEY, NOW, resource
-from .fake_kube import FakeKube
+from tests.support.operator.builders import INSTALLATION, KEY, NOW, resource
+from tests.support.operator.fake_kube import FakeKube
 
 
 class World:

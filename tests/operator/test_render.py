@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from octavo_operator.manifest import Manifest
 from octavo_operator.render import Replacement, child_names, render
 from octavo_operator.render.service import url
-
-from .builders import INSTALLATION, KEY, UID, context
+from tests.support.operator.builders import INSTALLATION, KEY, UID, context
 
 
 def by_kind(**fields: Any) -> dict[str, Manifest]:

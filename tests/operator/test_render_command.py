@@ -4,8 +4,7 @@ import pytest
 
 from octavo_operator.api.v1alpha1 import EngineSpec
 from octavo_operator.render.command import engine_arguments, serve_arguments
-
-from .builders import spec
+from tests.support.operator.builders import spec
 
 
 def pairs(arguments: list[str]) -> dict[str, str]:

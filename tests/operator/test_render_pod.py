@@ -9,8 +9,7 @@ from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1.pods import MAX_PROGRESS_DEADLINE
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.pod import pod_template, revision_of
-
-from .builders import INSTALLATION, KEY, context
+from tests.support.operator.builders import INSTALLATION, KEY, context
 
 
 def pod_spec(**fields: Any) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from typing import Any
 from octavo_operator.pods import Fleet, fleet
 from octavo_operator.render import Replacement
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS, patience_left, replacement
-
-from .builders import NOW, after, pod, spec
+from tests.support.operator.builders import NOW, after, pod, spec
 
 GPU = "nvidia.com/gpu"
 NO_GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."

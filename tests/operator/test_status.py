@@ -18,8 +18,7 @@ from octavo_operator.status import (
     invalid_status,
     settlement,
 )
-
-from .builders import KEY, NOW, after, container, pod, resource, spec
+from tests.support.operator.builders import KEY, NOW, after, container, pod, resource, spec
 
 GPU = "nvidia.com/gpu"
 OFF = AutoscalingView(Reason.AUTOSCALING_DISABLED, "the spec has no autoscaling")

@@ -6,8 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from octavo_operator.api.conditions import Reason
-
-from .builders import spec
+from tests.support.operator.builders import spec
 
 
 @pytest.mark.parametrize(

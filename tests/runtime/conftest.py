@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from .tiny_llama import save_tiny_llama
+from tests.support.runtime.tiny_llama import save_tiny_llama
 
 # Every engine that a test starts, in this process or another, checks its accounts when it gets idle.
 os.environ["OCTAVO_DEBUG"] = "1"

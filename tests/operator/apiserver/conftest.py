@@ -20,8 +20,7 @@ import yaml
 from octavo_operator import rbac
 from octavo_operator.crd import crd
 from octavo_operator.kube import ApiServer, load_configuration
-
-from .control_plane import ControlPlane, find_binary, running
+from tests.support.operator.control_plane import ControlPlane, find_binary, running
 
 Object = dict[str, Any]
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.operator.control_plane import ControlPlane
+
 from .conftest import Admin, wait_until
-from .control_plane import ControlPlane
 from .test_crd import create, path
 
 COLLECTIONS = {

@@ -10,8 +10,7 @@ import pytest
 
 from octavo_operator import smoke
 from octavo_operator.manifest import Kind
-
-from .control_plane import ControlPlane
+from tests.support.operator.control_plane import ControlPlane
 
 
 class Health:

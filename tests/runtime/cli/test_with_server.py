@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.server.server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
-
-from .oracle import PagedMemoryExecutor, run_alone
+from tests.support.runtime.oracle import PagedMemoryExecutor, run_alone
 
 
 def make_core(executor: PagedMemoryExecutor | None = None, max_num_seqs: int = 4) -> EngineCore:

@@ -5,8 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.engine.requests.detokenizer import IncrementalDetokenizer, TokenTexts
-
-from .tokenizers_for_tests import byte_level_tokenizer, byte_token, metaspace_tokenizer
+from tests.support.runtime.tokenizers_for_tests import (
+    byte_level_tokenizer,
+    byte_token,
+    metaspace_tokenizer,
+)
 
 BYTE_LEVEL = byte_level_tokenizer()
 METASPACE = metaspace_tokenizer()

@@ -6,8 +6,7 @@ from octavo.engine.messages import TokenLogprobs, TokenOutput
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
-
-from .tokenizers_for_tests import byte_level_tokenizer
+from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer
 
 TOKENIZER = byte_level_tokenizer()
 EOS = TOKENIZER.token_to_id("<eos>")

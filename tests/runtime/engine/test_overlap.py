@@ -17,8 +17,7 @@ from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import PendingStep, StepBatch
-
-from .oracle import EOS, PagedMemoryExecutor, run_alone
+from tests.support.runtime.oracle import EOS, PagedMemoryExecutor, run_alone
 
 
 @dataclass

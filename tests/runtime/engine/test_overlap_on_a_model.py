@@ -14,8 +14,7 @@ from octavo.engine.messages import AddRequest
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import Executor, ExecutorInfo, FinishedStep, PendingStep, StepBatch
 from octavo.worker.start.create import create_executor
-
-from .oracle import PendingTokens
+from tests.support.runtime.oracle import PendingTokens
 
 
 class AsynchronousExecutor:

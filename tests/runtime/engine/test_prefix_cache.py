@@ -8,8 +8,7 @@ from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.sampling_params import SamplingParams
-
-from .oracle import PagedMemoryExecutor
+from tests.support.runtime.oracle import PagedMemoryExecutor
 
 PROMPT = list(range(1, 14))  # three blocks of four, and one token
 

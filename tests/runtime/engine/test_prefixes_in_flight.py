@@ -18,8 +18,7 @@ from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
-
-from .oracle import PagedMemoryExecutor, run_alone
+from tests.support.runtime.oracle import PagedMemoryExecutor, run_alone
 
 BLOCK_SIZE = 4
 SYSTEM = [*range(1, 13)]  # three blocks

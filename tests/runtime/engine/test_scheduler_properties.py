@@ -21,9 +21,8 @@ from octavo.engine.messages import AddRequest
 from octavo.engine.requests.sequence import Sequence
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
-
-from .oracle import EOS, PagedMemoryExecutor, run_alone
-from .window_oracle import WindowedMemoryExecutor, run_alone_within
+from tests.support.runtime.oracle import EOS, PagedMemoryExecutor, run_alone
+from tests.support.runtime.window_oracle import WindowedMemoryExecutor, run_alone_within
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.engine.step_failures import SUSPECT_AFTER
 from octavo.sampling_params import SamplingParams
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from ..worker.gpu_path import make_gpu_executor  # noqa: TID252
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
 
 
 def answer(core: EngineCore) -> list[int]:

@@ -17,11 +17,10 @@ from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from ..worker.gpu_path import make_gpu_executor  # noqa: TID252
-from ..worker.stepping import make_executor  # noqa: TID252
-from .window_oracle import WindowedMemoryExecutor, run_alone_within
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
+from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.window_oracle import WindowedMemoryExecutor, run_alone_within
 
 WINDOW = 8
 BLOCK_SIZE = 4

@@ -15,8 +15,7 @@ from octavo.errors import DeviceFaultError
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
-
-from .oracle import PagedMemoryExecutor, run_alone
+from tests.support.runtime.oracle import PagedMemoryExecutor, run_alone
 
 POISON = 7
 Batch = Sequence[ScheduledSequence]

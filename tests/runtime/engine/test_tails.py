@@ -15,9 +15,8 @@ from octavo.engine.kv.block_pool import BlockPool
 from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.messages import AddRequest
 from octavo.sampling_params import SamplingParams
-
-from .oracle import PagedMemoryExecutor, run_alone
-from .window_oracle import WindowedMemoryExecutor, run_alone_within
+from tests.support.runtime.oracle import PagedMemoryExecutor, run_alone
+from tests.support.runtime.window_oracle import WindowedMemoryExecutor, run_alone_within
 
 
 class Search:

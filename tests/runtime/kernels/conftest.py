@@ -23,7 +23,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The CPU, with every Triton kernel interpreted, and the GPU where there is one (`pytest -m gpu`)."""
     pytest.importorskip("triton")
     if request.param == "cpu":
-        from .interpreter import interpreted_kernels
+        from tests.support.kernels.interpreter import interpreted_kernels
 
         with interpreted_kernels():
             yield torch.device("cpu")

@@ -21,8 +21,7 @@ import octavo.kernels.gpu
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, compile_configuration
 from octavo.kernels.gpu.compiling.machine_code import Binary, Resources, resources_of
 from octavo.kernels.gpu.tuning.chips import max_shared_bytes
-
-from .kept_binaries import kept_binaries
+from tests.support.kernels.kept_binaries import kept_binaries
 
 # All kernels are compiled before the first test: after a change of Triton that is minutes of work.
 pytestmark = pytest.mark.timeout(1200)

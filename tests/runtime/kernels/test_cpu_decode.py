@@ -14,8 +14,7 @@ from octavo.kernels.decode_rows import count_decodes, make_decode_rows
 from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache as reference_rope
 from octavo.layers.rotary import RopeConfig, RotaryTable
-
-from .paged_batches import TOLERANCE, paged_batch, relative_error
+from tests.support.kernels.paged_batches import TOLERANCE, paged_batch, relative_error
 
 pytest.importorskip("numba")
 from octavo.kernels.cpu.attention.paged_decode import paged_decode, supports

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from octavo.kernels import reference
 from octavo.kernels.select import kernels_for
-
-from .poison import poisoned_memory
+from tests.support.kernels.poison import poisoned_memory
 
 pytest.importorskip("numba")
 from octavo.kernels import cpu

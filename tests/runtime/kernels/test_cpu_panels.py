@@ -18,8 +18,7 @@ from octavo.kernels.cpu.products.weight_memory import allocate
 from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
-
-from .poison import poisoned_memory
+from tests.support.kernels.poison import poisoned_memory
 
 CASES = [
     (PanelFormat.BFLOAT16, torch.bfloat16),

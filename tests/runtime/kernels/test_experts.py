@@ -15,9 +15,8 @@ from octavo.kernels.reference.experts import down as reference_down
 from octavo.kernels.reference.experts import gate_up as reference_gate_up
 from octavo.kernels.reference.experts import route as reference_route
 from octavo.kernels.reference.experts.route import ExpertRouting
-
-from .poison import poisoned_memory
-from .rounding import FLOATS, assert_rounded
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.rounding import FLOATS, assert_rounded
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.experts import combine as experts_combine

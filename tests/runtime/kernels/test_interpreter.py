@@ -14,7 +14,7 @@ from triton.runtime.interpreter import (
     interpreter_builder,
 )
 
-from .interpreter import interpreted_kernels
+from tests.support.kernels.interpreter import interpreted_kernels
 
 
 def _arrive(ticket, arrived):

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.reference.sampling import logprobs as reference
-
-from .poison import poisoned_memory
-from .rounding import FLOATS
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.sampling import logprobs as gpu

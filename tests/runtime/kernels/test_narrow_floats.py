@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpretedFunction
 
-from .interpreter import interpreted_kernels
+from tests.support.kernels.interpreter import interpreted_kernels
 
 BF16, FP32 = torch.bfloat16, torch.float32
 EVERY = torch.arange(-(2**15), 2**15).to(torch.int16).view(BF16)

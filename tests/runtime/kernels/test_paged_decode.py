@@ -9,9 +9,8 @@ from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.kernels.paged_attention import paged_attention
 from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
-
-from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
-from .rounding import FLOATS
+from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+from tests.support.kernels.rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
-
-from .paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
-from .rounding import FLOATS
+from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+from tests.support.kernels.rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.attention.paged_prefill import paged_prefill

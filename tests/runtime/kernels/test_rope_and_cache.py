@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from octavo.kernels.reference.attention import rope_and_cache as reference
 from octavo.layers.rotary import RopeConfig, RotaryTable
-
-from .rounding import assert_rounded
+from tests.support.kernels.rounding import assert_rounded
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.attention import rope_and_cache as gpu

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels import reference
-
-from .poison import poisoned_memory
-from .rounding import FLOATS, assert_rounded
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.rounding import FLOATS, assert_rounded
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu import device as gpu

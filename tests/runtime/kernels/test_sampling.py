@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from octavo.kernels.reference.sampling import sample as reference
 from octavo.kernels.reference.sampling.sample import SamplingTensors
-
-from .poison import poisoned_memory
-from .rounding import FLOATS
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.rounding import FLOATS
 
 pytest.importorskip("triton")
 from octavo.kernels.gpu.sampling import filters as sampling_list

@@ -14,8 +14,7 @@ from octavo.layers.linear import PlainLinear
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
 from octavo.loading import SafetensorsWeights
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from tests.support.runtime.checkpoints import make_checkpoint
 
 EXPERTS, HIDDEN, WIDTH = 6, 48, 80
 PREFIX = "model.layers.1.block_sparse_moe"

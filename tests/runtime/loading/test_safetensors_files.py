@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from octavo.config import EngineConfig, LoadFormat
 from octavo.errors import ModelInvalidError
 from octavo.worker.start.create import create_executor
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from tests.support.runtime.checkpoints import make_checkpoint
 
 
 def load(folder: Path, load_format: LoadFormat = LoadFormat.AUTO) -> None:

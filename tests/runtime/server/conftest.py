@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from .server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-
-from .server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from .server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess
 
 QUESTION: Any = [{"role": "user", "content": "What is Octavo?"}]
 

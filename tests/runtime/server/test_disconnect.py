@@ -8,7 +8,7 @@ import socket
 import httpx
 import pytest
 
-from .server_process import ServerProcess, eventually
+from tests.support.runtime.server_process import ServerProcess, eventually
 
 LONG = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": True}
 

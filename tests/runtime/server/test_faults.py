@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from octavo.engine.step_failures import END_AFTER, SUSPECT_AFTER
+from tests.support.runtime.server_process import ServerProcess, eventually
 
-from .server_process import ServerProcess, eventually
-
+FAULTS = Path(__file__).parents[2] / "support/runtime/faults"
 POISON = 77
 
 
 class FaultyServer(ServerProcess):
-    """A server whose engine fails as `fault` says; see `faults/sitecustomize.py`."""
+    """A server whose engine fails as `fault` says (`sitecustomize.py` in `FAULTS`)."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._fault_file = folder / "fault"
@@ -25,7 +25,7 @@ class FaultyServer(ServerProcess):
         self.break_by("")
         super().__init__(
             *arguments,
-            PYTHONPATH=str(Path(__file__).with_name("faults")),
+            PYTHONPATH=str(FAULTS),
             FAULT_FILE=str(self._fault_file),
             OCTAVO_TERMINATION_LOG=str(self._last_words),
         )

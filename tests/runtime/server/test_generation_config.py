@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess
 
 # Hot enough that the demo model writes something else each time, were it not for top_k.
 DEFAULTS = {"temperature": 100.0, "top_k": 1, "max_new_tokens": 5}

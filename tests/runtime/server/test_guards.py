@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from .server_process import ServerProcess, eventually
+from tests.support.runtime.server_process import ServerProcess, eventually
 
 KEY = {"authorization": "Bearer right-key"}
 

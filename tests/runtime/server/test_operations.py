@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from .server_process import ServerProcess, eventually
+from tests.support.runtime.server_process import ServerProcess, eventually
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .server_process import ServerProcess, eventually
+from tests.support.runtime.server_process import ServerProcess, eventually
 
 STREAM = {"model": "demo", "prompt": "hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
 

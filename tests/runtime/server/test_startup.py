@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .server_process import ServerProcess, start_command
+from tests.support.runtime.server_process import ServerProcess, start_command
 
 
 def failed_start(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, str], list[str]]:

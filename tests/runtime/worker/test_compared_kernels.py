@@ -11,8 +11,7 @@ pytest.importorskip("triton")
 
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.reference import device as reference
-
-from .compared_kernels import Comparison, compared_kernels, difference
+from tests.support.runtime.compared_kernels import Comparison, compared_kernels, difference
 
 BF16 = torch.bfloat16
 

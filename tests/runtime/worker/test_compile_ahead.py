@@ -29,14 +29,12 @@ from octavo.worker.compile_ahead.ahead import (
 )
 from octavo.worker.compile_ahead.process import AbandonedError, Outcome, compile_forms
 from octavo.worker.compile_ahead.rehearsal import rehearse
-
-from .gpu_shapes import H100, SHAPES, shape_of
+from tests.support.runtime.gpu_shapes import H100, SHAPES, shape_of
 
 pytest.importorskip("triton")
 
 from octavo.kernels.gpu.compiling import forms
-
-from ..kernels.kept_binaries import kept_binaries, kept_folder  # noqa: TID252 (rootdir is not importable)
+from tests.support.kernels.kept_binaries import kept_binaries, kept_folder
 
 
 @dataclass

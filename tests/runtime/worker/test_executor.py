@@ -23,9 +23,8 @@ from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.start import create as executor_module
 from octavo.worker.start.create import TorchExecutor, create_executor
 from octavo.worker.start.phases import check_gpu_generation
-
-from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .stepping import GREEDY, Stepper, make_executor
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.stepping import GREEDY, Stepper, make_executor
 
 
 def test_phases_are_announced_in_order_and_timed(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from octavo.worker.start.create import TorchExecutor
-
-from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .stepping import Generation, Stepper, make_executor
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.stepping import Generation, Stepper, make_executor
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",

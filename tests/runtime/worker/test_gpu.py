@@ -21,10 +21,9 @@ from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.start.memory import bytes_per_block
-
-from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import Overlapped, Running, make_gpu_executor
-from .stepping import make_executor
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
+from tests.support.runtime.stepping import make_executor
 
 pytestmark = [
     pytest.mark.gpu,

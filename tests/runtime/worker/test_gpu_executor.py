@@ -24,9 +24,8 @@ from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
 from octavo.worker.gpu.readback import PendingSamples
 from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
 from octavo.worker.start.phases import PhaseTimer
-
-from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import CPU, make_gpu_executor
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.gpu_path import CPU, make_gpu_executor
 
 
 @pytest.fixture(scope="module")

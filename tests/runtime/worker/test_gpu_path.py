@@ -12,10 +12,9 @@ import torch
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
-
-from ..checkpoints import VOCAB, make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import Overlapped, Running, make_gpu_executor
-from .stepping import GREEDY, make_executor
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
+from tests.support.runtime.stepping import GREEDY, make_executor
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])

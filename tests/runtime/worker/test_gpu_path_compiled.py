@@ -18,9 +18,9 @@ pytest.importorskip("triton")
 
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning import chips
+from tests.support.kernels.kept_binaries import kept_binaries
+from tests.support.ptx_emulator.launch import emulated_launches
 
-from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
-from ..kernels.ptx.launch import emulated_launches  # noqa: TID252
 from .test_gpu_path_interpreted import (
     BF16,
     FP8,

@@ -12,9 +12,9 @@ import torch
 
 from octavo.kernels.reference import device as reference_kernels
 from octavo.kernels.reference.experts.route import ExpertRouting
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import Overlapped, make_gpu_executor
 
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import Overlapped, make_gpu_executor
 from .test_executor_against_transformers import GEMMA2
 from .test_gpu_path import greedy, sequences
 

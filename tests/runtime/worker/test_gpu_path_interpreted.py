@@ -16,10 +16,9 @@ from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
 from octavo.worker.gpu.executor import GpuExecutor
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from ..kernels.interpreter import interpreted_kernels  # noqa: TID252
-from .gpu_path import Overlapped, Running, make_gpu_executor
+from tests.support.kernels.interpreter import interpreted_kernels
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
 
 GREEDY = SamplingParams(temperature=0.0, logprobs=4, max_tokens=None)
 DRAWN = SamplingParams(

@@ -19,11 +19,12 @@ from octavo.sampling_params import SamplingParams
 
 pytest.importorskip("triton")
 
-from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
-from ..kernels.ptx.launch import emulated_launches  # noqa: TID252
-from .compared_kernels import Comparison, compared_kernels
-from .gpu_path import CPU, Overlapped, Running, make_gpu_executor
-from .gpu_shapes import SHAPES, SMOLLM_135M, shape_of
+from tests.support.kernels.kept_binaries import kept_binaries
+from tests.support.ptx_emulator.launch import emulated_launches
+from tests.support.runtime.compared_kernels import Comparison, compared_kernels
+from tests.support.runtime.gpu_path import CPU, Overlapped, Running, make_gpu_executor
+from tests.support.runtime.gpu_shapes import SHAPES, SMOLLM_135M, shape_of
+
 from .test_gpu_path_interpreted import BF16, FP8, GREEDY
 
 # After a change of Triton or of the kernels everything is compiled.

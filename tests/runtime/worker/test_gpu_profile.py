@@ -14,9 +14,8 @@ from octavo.worker.batch import StepBatch
 from octavo.worker.gpu.profile import gpu_cache_budget
 from octavo.worker.gpu.readback import PendingSamples
 from octavo.worker.gpu.runner import GpuRunner
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import make_gpu_executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
 
 MIB = 2**20
 TOTAL, CONTEXT, OTHER_PROCESS = 40_000 * MIB, 500 * MIB, 3_000 * MIB

@@ -17,9 +17,8 @@ from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.gpu.readback import Readback
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import make_gpu_executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
 
 # Each waits for a GPU: the value, or the result's shape, is needed on the host.
 _WAITING = (

@@ -14,9 +14,8 @@ from octavo.kernels.reference import device as reference
 from octavo.worker.batch import StepBatch
 from octavo.worker.gpu.profile import step_sizes, warm_up_gpu
 from octavo.worker.gpu.readback import PendingSamples
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import make_gpu_executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
 
 
 @pytest.mark.parametrize(("max_num_seqs", "most"), [(16, 512), (1, 255)])

@@ -15,9 +15,8 @@ from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.batch import StepBatch
 from octavo.worker.start.create import TorchExecutor
 from octavo.worker.start.dtype import choose_cache_dtype
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .stepping import Generation, Stepper, make_executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.stepping import Generation, Stepper, make_executor
 
 PROMPT = [(7 * i * i + 3 * i) % 90 + 3 for i in range(75)]
 FORMATS = {KVCacheDtype.BFLOAT16: 0.03, KVCacheDtype.FP8: 0.3}

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from octavo.config import EngineConfig, KVCacheDtype
-
-from .gpu_shapes import A100, H100, SHAPES, shape_of
+from tests.support.runtime.gpu_shapes import A100, H100, SHAPES, shape_of
 
 pytest.importorskip("triton")
 
@@ -25,8 +24,7 @@ from octavo.kernels.gpu.tuning.chips import max_shared_bytes
 from octavo.worker.compile_ahead.absent_gpu import Chip
 from octavo.worker.compile_ahead.process import compile_forms
 from octavo.worker.compile_ahead.rehearsal import rehearse
-
-from ..kernels.kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
+from tests.support.kernels.kept_binaries import kept_binaries
 
 # After a change of Triton everything is compiled, which is minutes of work.
 pytestmark = pytest.mark.timeout(1200)

@@ -20,9 +20,8 @@ from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
 from octavo.sampling_params import SamplingParams
 from octavo.worker.start.quantization import check_quantization
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .stepping import Stepper, make_executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.stepping import Stepper, make_executor
 
 pytest.importorskip("numba")
 

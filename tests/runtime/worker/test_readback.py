@@ -14,9 +14,8 @@ from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.gpu.readback import DeviceSamples, Readback
 from octavo.worker.gpu.step_packing import Samples
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import make_gpu_executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
 
 
 class Stream:

@@ -18,10 +18,9 @@ from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.compile_ahead.absent_gpu import absent_gpu
 from octavo.worker.compile_ahead.rehearsal import distinct_layers, rehearse, start_on
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
-from .gpu_path import make_gpu_executor
-from .gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
+from tests.support.runtime.gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
 
 pytest.importorskip("triton")
 
@@ -31,8 +30,7 @@ from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.attention import decode_schedule
 from octavo.kernels.gpu.compiling.compile import compile_configuration
 from octavo.kernels.gpu.compiling.forms import absent_driver, recorded_launches
-
-from ..kernels.kept_binaries import kept_binaries  # noqa: TID252
+from tests.support.kernels.kept_binaries import kept_binaries
 
 
 def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBatch]:

@@ -11,8 +11,7 @@ import torch
 from octavo.sampling.sampler import Sampler, uniform_at
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-
-from .exact_distribution import exact_distribution
+from tests.support.runtime.exact_distribution import exact_distribution
 
 
 def state(

@@ -16,8 +16,7 @@ from octavo.sampling.ranking import LONG_ROW, best_tokens, best_values
 from octavo.sampling.sampler import Sampler
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-
-from .exact_distribution import TooCloseError, exact_distribution, exactly_kept
+from tests.support.runtime.exact_distribution import TooCloseError, exact_distribution, exactly_kept
 
 LONG = LONG_ROW + 77
 

@@ -12,8 +12,7 @@ from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 from octavo.worker.gpu.state_rows import NO_COUNTS, StateRows
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
 from octavo.worker.gpu.upload import Uploader
-
-from .stepping import GREEDY
+from tests.support.runtime.stepping import GREEDY
 
 
 def entry(

@@ -13,8 +13,7 @@ from octavo.kernels.select import has_cpu_kernels
 from octavo.models.config import DecoderConfig
 from octavo.models.registry import read_model_config
 from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from tests.support.runtime.checkpoints import make_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ def capability(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="module")
 def device(capability: int) -> Iterator[torch.device]:
     """Where tensors are; launches on it run the PTX for a GPU of that capability."""
-    from ..kept_binaries import kept_binaries  # noqa: TID252 (rootdir is not importable)
-    from .launch import emulated_launches
+    from tests.support.kernels.kept_binaries import kept_binaries
+    from tests.support.ptx_emulator.launch import emulated_launches
 
     with kept_binaries(), emulated_launches(capability):
         yield torch.device("cpu")

@@ -9,17 +9,16 @@ import pytest
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-
-from ..kept_binaries import kept_binaries  # noqa: TID252
-from ..paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error  # noqa: TID252
-from ..test_paged_decode import decode  # noqa: TID252
-from ..test_paged_decode import expected_of as exact_decode  # noqa: TID252
-from ..test_paged_prefill import expected_of as exact_prefill  # noqa: TID252
-from ..test_paged_prefill import prefill  # noqa: TID252
-from .launch import emulated_launches
-from .machine import ExecutionFault
-from .memory import AccessFault
-from .races import RaceFault
+from tests.runtime.kernels.test_paged_decode import decode
+from tests.runtime.kernels.test_paged_decode import expected_of as exact_decode
+from tests.runtime.kernels.test_paged_prefill import expected_of as exact_prefill
+from tests.runtime.kernels.test_paged_prefill import prefill
+from tests.support.kernels.kept_binaries import kept_binaries
+from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+from tests.support.ptx_emulator.launch import emulated_launches
+from tests.support.ptx_emulator.machine import ExecutionFault
+from tests.support.ptx_emulator.memory import AccessFault
+from tests.support.ptx_emulator.races import RaceFault
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 OPTIONS = AttentionOptions(scale=128**-0.5)

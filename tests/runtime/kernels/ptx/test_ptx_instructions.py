@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from .launch import meaning, run_grid
-from .machine import ExecutionFault, decode
-from .memory import AccessFault
-from .program import parse
-from .races import RaceFault
+from tests.support.ptx_emulator.launch import meaning, run_grid
+from tests.support.ptx_emulator.machine import ExecutionFault, decode
+from tests.support.ptx_emulator.memory import AccessFault
+from tests.support.ptx_emulator.program import parse
+from tests.support.ptx_emulator.races import RaceFault
 
 LANE = torch.arange(32, dtype=torch.int32)
 

@@ -20,17 +20,16 @@ from octavo.kernels.reference.experts import down as reference_down
 from octavo.kernels.reference.experts import gate_up as reference_gate_up
 from octavo.kernels.reference.experts import route as reference_route
 from octavo.kernels.reference.sampling import sample as reference_sampling
-
-from ..paged_batches import TOLERANCE, paged_batch, relative_error  # noqa: TID252
-from ..poison import poisoned_memory  # noqa: TID252
-from ..rounding import assert_rounded  # noqa: TID252
-from ..test_experts import router_logits  # noqa: TID252
-from ..test_paged_decode import decode  # noqa: TID252
-from ..test_paged_decode import expected_of as exact_decode  # noqa: TID252
-from ..test_paged_prefill import expected_of as exact_prefill  # noqa: TID252
-from ..test_paged_prefill import prefill  # noqa: TID252
-from ..test_sampling import tensors  # noqa: TID252
-from ..test_step_inputs import Case, blank, packed_step  # noqa: TID252
+from tests.runtime.kernels.test_experts import router_logits
+from tests.runtime.kernels.test_paged_decode import decode
+from tests.runtime.kernels.test_paged_decode import expected_of as exact_decode
+from tests.runtime.kernels.test_paged_prefill import expected_of as exact_prefill
+from tests.runtime.kernels.test_paged_prefill import prefill
+from tests.runtime.kernels.test_sampling import tensors
+from tests.runtime.kernels.test_step_inputs import Case, blank, packed_step
+from tests.support.kernels.paged_batches import TOLERANCE, paged_batch, relative_error
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.rounding import assert_rounded
 
 BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
 PLAIN = AttentionOptions(scale=128**-0.5)

@@ -7,9 +7,8 @@ import torch
 
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.reference import device as reference
-
-from ..poison import poisoned_memory  # noqa: TID252
-from ..rounding import assert_rounded  # noqa: TID252
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.rounding import assert_rounded
 
 # Wide loads of a whole step, and rows that end within a program's only one.
 WIDTHS = pytest.mark.parametrize("width", [2048, 200])

@@ -1,0 +1,1 @@
+"""Custom resources, clusters and control planes for the operator's tests."""

@@ -1,0 +1,1 @@
+"""Kernels as Triton compiles them for NVIDIA GPUs, run on a CPU (README.md)."""

@@ -1,0 +1,1 @@
+"""Checkpoints, executors, oracles and servers for the runtime's tests."""
