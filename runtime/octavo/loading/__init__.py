@@ -1,7 +1,27 @@
 """Where a model's weights come from: safetensors files, or a seeded generator of the same shapes."""
 
-from octavo.loading.dummy import DummyWeights
-from octavo.loading.safetensors_files import SafetensorsWeights
-from octavo.loading.source import WeightSource
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from octavo.loading.dummy import DummyWeights
+    from octavo.loading.safetensors_files import SafetensorsWeights
+    from octavo.loading.source import WeightSource
 
 __all__ = ["DummyWeights", "SafetensorsWeights", "WeightSource"]
+
+_HOMES = {
+    "DummyWeights": "octavo.loading.dummy",
+    "SafetensorsWeights": "octavo.loading.safetensors_files",
+    "WeightSource": "octavo.loading.source",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports torch only for those who read tensors: a download asks which files those are."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'octavo.loading' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

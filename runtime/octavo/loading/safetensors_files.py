@@ -5,7 +5,6 @@ Pickle checkpoints are refused: reading one runs whatever code it holds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,16 +14,16 @@ import safetensors
 import torch
 
 from octavo.errors import ModelInvalidError
+from octavo.loading.checkpoint_files import weight_files
 
-INDEX_NAME = "model.safetensors.index.json"
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _MAX_NAMES_IN_MESSAGE = 8
 
 
 class SafetensorsWeights:
     """The tensors of the checkpoint in `folder`, read lazily.
 
-    Raises `ModelInvalidError` when there are no safetensors or a file is damaged or missing.
+    Raises `ModelInvalidError` when there are no safetensors, a file is damaged or missing, or two files
+    hold a tensor of the same name.
     """
 
     def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
@@ -35,9 +34,16 @@ class SafetensorsWeights:
         self._taken: set[str] = set()
         self._problems: list[str] = []
         self._files = ExitStack()
-        for path in _checkpoint_files(folder):
+        homes: dict[str, Path] = {}
+        for path in weight_files(folder):
             handle = self._open(path)
             for name in handle.keys():  # noqa: SIM118 (a file handle, no dict)
+                if name in homes:
+                    raise ModelInvalidError(
+                        f"{name} is in two files of {folder}: {homes[name].name} and {path.name}. "
+                        "Download the model again, or remove the one that is not the model's."
+                    )
+                homes[name] = path
                 self._handles[name] = handle
 
     def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -74,40 +80,7 @@ class SafetensorsWeights:
         try:
             opened = safetensors.safe_open(str(path), framework="pt", device=str(self._device))
             return self._files.enter_context(opened)
-        except FileNotFoundError as error:
-            raise ModelInvalidError(
-                f"{INDEX_NAME} names {path.name}, which is missing in {path.parent}. Download the "
-                "model again."
-            ) from error
         except (safetensors.SafetensorError, OSError) as error:
             raise ModelInvalidError(
                 f"{path} is damaged: {error}. Download the model again."
             ) from error
-
-
-def _checkpoint_files(folder: Path) -> list[Path]:
-    index = folder / INDEX_NAME
-    if index.is_file():
-        return [folder / name for name in _names_in_index(index)]
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        return files
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLE_SUFFIXES)
-    if pickles:
-        raise ModelInvalidError(
-            f"{folder} holds only pickle weights ({', '.join(pickles[:3])}); reading them runs code "
-            "from the file, so they are refused. Convert the model to safetensors first."
-        )
-    raise ModelInvalidError(f"{folder} holds no *.safetensors weights.")
-
-
-def _names_in_index(index: Path) -> list[str]:
-    try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelInvalidError(f"{index} is damaged: {error!r}.") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ModelInvalidError(f"{index} names {name!r}, which is not a file beside it.")
-    return names
