@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -13,11 +12,12 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.cpu.models import BenchmarkModel
+from octavo.client import Client
 
 
 def free_port() -> int:
@@ -76,13 +76,12 @@ class Server:
     def metrics(self) -> dict[str, float]:
         """Unlabelled sums of every sample on /metrics."""
         sums: dict[str, float] = {}
+        # The standard library's client: a thread samples, and nothing streams.
         url = f"http://127.0.0.1:{self.ops_port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
-            for line in answer.read().decode().splitlines():
-                if line and not line.startswith("#"):
-                    name, value = line.rsplit(" ", 1)
-                    key = name.split("{", 1)[0]
-                    sums[key] = sums.get(key, 0.0) + float(value)
+            for family in text_string_to_metric_families(answer.read().decode()):
+                for sample in family.samples:
+                    sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
         return sums
 
     def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
@@ -91,34 +90,11 @@ class Server:
         return tokens / (time.perf_counter() - start)
 
     async def _burst(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> int:
-        timeout = aiohttp.ClientTimeout(total=900)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            return sum(
-                await asyncio.gather(
-                    *(self._stream(session, prompt, output_tokens) for prompt in prompts)
-                )
+        async with Client(f"http://127.0.0.1:{self.port}", timeout_seconds=900) as client:
+            answers = await asyncio.gather(
+                *(client.stream("completions", _body(prompt, output_tokens)) for prompt in prompts)
             )
-
-    async def _stream(
-        self, session: aiohttp.ClientSession, prompt: Sequence[int], output_tokens: int
-    ) -> int:
-        body = {
-            "model": "bench",
-            "prompt": list(prompt),
-            "max_tokens": output_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        url = f"http://127.0.0.1:{self.port}/v1/completions"
-        usage_line = b""
-        async with session.post(url, json=body) as answer:
-            answer.raise_for_status()
-            async for line in answer.content:
-                if b'"usage":{' in line or b'"usage": {' in line:
-                    usage_line = line
-        return int(json.loads(usage_line.removeprefix(b"data: "))["usage"]["completion_tokens"])
+        return sum(answer.completion_tokens for answer in answers)
 
     def close(self) -> None:
         self._process.terminate()
@@ -128,3 +104,14 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._log.close()
+
+
+def _body(prompt: Sequence[int], output_tokens: int) -> dict[str, Any]:
+    return {
+        "model": "bench",
+        "prompt": list(prompt),
+        "max_tokens": output_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream_options": {"include_usage": True},
+    }

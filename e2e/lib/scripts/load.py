@@ -12,7 +12,7 @@ import json
 import sys
 import time
 
-import openai
+from octavo.client import Client, UnexpectedAnswerError
 
 url, model = sys.argv[1:3]
 concurrency, seconds, max_tokens = (int(word) for word in sys.argv[3:6])
@@ -21,35 +21,32 @@ errors: list[str] = []
 stop = asyncio.Event()
 
 
-async def request(client: openai.AsyncOpenAI, number: int) -> None:
+async def request(client: Client, number: int) -> None:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": f"What is {number % 90 + 10} plus 25?"}],
+        "max_tokens": max_tokens,
+        "temperature": 1.0,
+        "ignore_eos": True,
+        "stream_options": {"include_usage": True},
+    }
     try:
-        stream = await client.chat.completions.create(
-            model=model,
-            messages=[{"role": "user", "content": f"What is {number % 90 + 10} plus 25?"}],
-            max_tokens=max_tokens,
-            temperature=1.0,
-            stream=True,
-            extra_body={"ignore_eos": True},
-        )
-        finish = None
-        async for chunk in stream:
-            if chunk.choices:
-                total["tokens"] += 1
-                finish = chunk.choices[0].finish_reason or finish
-        if finish not in ("stop", "length"):
-            raise RuntimeError(f"the stream ended with finish_reason {finish}")
+        answer = await client.stream("chat/completions", body)
+        total["tokens"] += answer.completion_tokens
+        if answer.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"the stream ended with finish_reason {answer.finish_reason}")
         total["ok"] += 1
-    except openai.RateLimitError:
-        total["refused"] += 1
-        await asyncio.sleep(0.2)
     except Exception as error:  # whatever it was, the request failed
-        total["failed"] += 1
-        cause = f" ({error.__cause__!r})" if error.__cause__ else ""
-        errors.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}{cause}")
+        if isinstance(error, UnexpectedAnswerError) and error.status == 429:
+            total["refused"] += 1
+        else:
+            total["failed"] += 1
+            cause = f" ({error.__cause__!r})" if error.__cause__ else ""
+            errors.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}{cause}")
         await asyncio.sleep(0.2)
 
 
-async def worker(client: openai.AsyncOpenAI, first: int) -> None:
+async def worker(client: Client, first: int) -> None:
     number = first
     while not stop.is_set():
         await request(client, number)
@@ -60,9 +57,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.call_later(seconds, stop.set)
     loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
-    async with openai.AsyncOpenAI(
-        base_url=url, api_key="not-needed", max_retries=0, timeout=60
-    ) as client:
+    async with Client(url, timeout_seconds=60) as client:
         print("started", flush=True)
         await asyncio.gather(*(worker(client, first) for first in range(concurrency)))
     print(json.dumps({**total, "errors": errors[:10]}), flush=True)

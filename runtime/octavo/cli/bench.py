@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from octavo.cli.load_generator import Load
+    from octavo.cli.load_generator import Load, LoadResult, LoadRun
+    from octavo.client import UnexpectedAnswerError
+
+_PROGRESS_SECONDS = 10.0
+"""Between two lines of progress, where no terminal shows a bar."""
+_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Measure a running server.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -43,17 +49,29 @@ def bench_serve_command(
 ) -> int:
     """Send streamed completions and report tokens/s, TTFT, ITL and end-to-end percentiles.
 
-    Exits with 1 when no request succeeded.
+    Exits with 1 when no request succeeded. Ctrl-C ends it early, and reports what has ended.
     """
-    import asyncio
-
+    import aiohttp
     import msgspec
 
-    from octavo.cli.load_generator import Load, run_load
+    from octavo.cli.load_generator import Load, LoadRun
+    from octavo.client import UnexpectedAnswerError, api_base
 
+    url = api_base(base_url)
+    try:
+        name = model or asyncio.run(_first_model(url, api_key))
+    except UnexpectedAnswerError as error:
+        print(f"octavo: {_explained(error, url)}", file=sys.stderr)
+        return 1
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        hint = "Is `octavo serve` running?"
+        print(f"octavo: nothing answers at {url} ({error}). {hint}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     load = Load(
-        base_url=base_url.rstrip("/"),
-        model=model or "",
+        base_url=url,
+        model=name,
         num_prompts=num_prompts,
         concurrency=concurrency,
         max_tokens=max_tokens,
@@ -64,35 +82,85 @@ def bench_serve_command(
         respects_eos=respect_eos,
         seed=seed,
     )
+    run = LoadRun(load)
+    is_interrupted = False
     try:
-        if model is None:
-            load = _with_first_model(load)
-        summary = asyncio.run(run_load(load)).summary()
-    except (OSError, EOFError) as error:
-        print(f"octavo: nothing answers at {base_url}: {error}", file=sys.stderr)
-        return 1
+        asyncio.run(_send_and_tell(run, load))
     except KeyboardInterrupt:
-        return 130
-    summary = {"model": load.model, "concurrency": concurrency, **summary}
+        is_interrupted = True
+    result = run.result()
+    summary = {"model": name, "concurrency": concurrency, **result.summary()}
     if as_json:
         print(msgspec.json.encode(summary).decode())
     else:
         _print_table(summary)
-    return 0 if summary["succeeded"] else 1
+    if is_interrupted:
+        ended = f"{len(result.timings)} of {num_prompts} requests had ended"
+        print(f"octavo: interrupted; {ended}", file=sys.stderr)
+        return _INTERRUPTED
+    if not summary["succeeded"]:
+        print(f"octavo: {_first_failure(result, url)}", file=sys.stderr)
+        return 1
+    return 0
 
 
-def _with_first_model(load: Load) -> Load:
-    import asyncio
-    import dataclasses
+async def _first_model(url: str, api_key: str | None) -> str:
+    from octavo.client import Client, UnexpectedAnswerError
 
-    import msgspec
+    async with Client(url, api_key) as client:
+        models = await client.models()
+    if not models:
+        raise UnexpectedAnswerError(200, "no model", "the server's list of models is empty.")
+    return models[0]
 
-    from octavo.cli.load_generator import request
 
-    status, body = asyncio.run(request(load, "GET", "/models", b""))
-    if status != 200:
-        raise EOFError(f"/models answered {status}; give --api-key or --model")
-    return dataclasses.replace(load, model=msgspec.json.decode(body)["data"][0]["id"])
+def _explained(error: UnexpectedAnswerError, url: str) -> str:
+    """What a server says that answers, but does not list its models, and what to do about it."""
+    told = f"{url}/models answers {error}"
+    if error.status in (401, 403):
+        return f"{told} Give the server's key with --api-key or OCTAVO_API_KEY."
+    if error.status == 404:
+        return f"{told} No OpenAI API is at {url}: --base-url names the server's /v1."
+    return f"{told} Does --base-url name an OpenAI API? --model spares the question."
+
+
+async def _send_and_tell(run: LoadRun, load: Load) -> None:
+    """The load, with its progress on standard error meanwhile."""
+    telling = asyncio.create_task(_tell_progress(run, load))
+    try:
+        await run.send_all()
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+async def _tell_progress(run: LoadRun, load: Load) -> None:
+    if not sys.stderr.isatty():
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            now = run.result()
+            failed = sum(timing.error is not None for timing in now.timings)
+            line = f"{len(now.timings)} of {load.num_prompts} requests in {now.seconds:.0f} s"
+            print(f"octavo: {line}, {failed} failed", file=sys.stderr, flush=True)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), "requests", TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=load.num_prompts)
+        while True:
+            progress.update(bar, completed=len(run.result().timings))
+            await asyncio.sleep(0.2)
+
+
+def _first_failure(result: LoadResult, url: str) -> str:
+    """Why no request succeeded, in the words of the first."""
+    first = result.timings[0]
+    told = " ".join(filter(None, (first.error, first.detail)))
+    hint = ""
+    if (first.error or "").startswith(("401", "403")):
+        hint = " Give the server's key with --api-key or OCTAVO_API_KEY."
+    return f"no request to {url} succeeded: {told}{hint}"
 
 
 def _print_table(summary: dict[str, Any]) -> None:

@@ -29,8 +29,10 @@ def chat_command(
     import openai
     from rich.console import Console
 
+    from octavo.client import api_base
+
     console = Console()
-    client = openai.OpenAI(base_url=_with_version(url), api_key=api_key)
+    client = openai.OpenAI(base_url=api_base(url), api_key=api_key)
     given = {"temperature": temperature, "max_tokens": max_tokens}
     options = {name: value for name, value in given.items() if value is not None}
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
@@ -98,9 +100,3 @@ def _answer(
         stream.close()
     console.print()
     return "".join(parts)
-
-
-def _with_version(url: str) -> str:
-    """`http://host:8000` means its `/v1`."""
-    url = url if "://" in url else f"http://{url}"
-    return url if url.rstrip("/").endswith("/v1") else f"{url.rstrip('/')}/v1"

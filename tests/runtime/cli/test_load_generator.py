@@ -13,11 +13,16 @@ def test_percentiles_are_nearest_rank_in_milliseconds() -> None:
 
 
 def test_failed_requests_are_counted_and_not_timed() -> None:
-    good = RequestTiming(0.0, 0.1, [0.01, 0.03], 0.2, prompt_tokens=5, completion_tokens=3)
-    bad = RequestTiming(0.0, seconds=9.0, error="429 queue_full")
+    good = RequestTiming(0.1, [0.01, 0.03], 0.2, prompt_tokens=5, completion_tokens=3)
+    bad = RequestTiming(seconds=9.0, error="429 queue_full")
     summary = LoadResult(2.0, [good, bad]).summary()
     assert (summary["succeeded"], summary["failed"]) == (1, 1)
     assert summary["errors"] == {"429 queue_full": 1}
     assert summary["output_tokens_per_second"] == 1.5
     assert summary["itl_ms"]["mean"] == pytest.approx(20.0)
     assert summary["e2e_ms"]["p99"] == 200.0
+
+
+def test_requests_that_an_interruption_cut_off_are_told() -> None:
+    assert LoadResult(2.0, [], unfinished=3).summary()["unfinished"] == 3
+    assert "unfinished" not in LoadResult(2.0, []).summary()

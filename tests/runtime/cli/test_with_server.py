@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from octavo.cli.main import run
 from tests.support.runtime.server_process import ServerProcess
 
 
@@ -43,7 +45,9 @@ def test_bench_reports_what_the_server_counted(server: ServerProcess) -> None:
     assert server.metrics()["octavo_generation_tokens_total"] - before == 120
     assert summary["prompt_tokens"] > 6 * 32
     assert 0 < summary["ttft_ms"]["p50"] <= summary["ttft_ms"]["p99"] <= summary["e2e_ms"]["p99"]
-    assert summary["itl_ms"]["p50"] > 0
+    # Per token, not per event: what the tokens after the first took, over their number.
+    per_token = (summary["e2e_ms"]["mean"] - summary["ttft_ms"]["mean"]) / 19
+    assert summary["itl_ms"]["mean"] == pytest.approx(per_token, rel=0.3)
 
 
 def test_bench_as_a_table_and_with_failures(server: ServerProcess) -> None:
@@ -53,6 +57,69 @@ def test_bench_as_a_table_and_with_failures(server: ServerProcess) -> None:
     wrong = octavo("bench", "serve", *url, "--api-key", "no", "--model", "demo", "--json")
     assert wrong.returncode == 1
     assert json.loads(wrong.stdout)["errors"] == {"401 invalid_api_key": 2}
+    assert "--api-key" in wrong.stderr
+
+
+def test_bench_finds_the_api_without_its_version(server: ServerProcess) -> None:
+    load = ("--num-prompts", "1", "--max-tokens", "2", "--json")
+    result = octavo("bench", "serve", "--base-url", server.url, "--api-key", "k", *load)
+    assert json.loads(result.stdout)["succeeded"] == 1, result.stderr
+
+
+def test_bench_tells_a_refusal_from_a_silence(server: ServerProcess) -> None:
+    def told(url: str, *arguments: str) -> str:
+        result = octavo("bench", "serve", "--base-url", url, *arguments)
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        return result.stderr
+
+    refused = told(server.url)
+    assert "401" in refused
+    assert "--api-key" in refused
+    absent = told(server.ops_url)
+    assert "404" in absent
+    assert "/v1" in absent
+    unknown = told(server.url, "--api-key", "k", "--model", "nope", "--num-prompts", "1", "--json")
+    assert "404 model_not_found" in unknown
+    assert "does not exist" in unknown
+    assert "nothing answers" in told("http://127.0.0.1:1")
+    assert not any("nothing answers" in text for text in (refused, absent, unknown))
+
+
+def test_bench_prints_what_it_has_when_interrupted(server: ServerProcess) -> None:
+    before = server.metrics()['octavo_requests_total{finish_reason="length"}']
+    # One at a time, more than can end meanwhile.
+    load = ("--num-prompts", "100000", "--concurrency", "1", "--max-tokens", "4", "--json")
+    command = [sys.executable, "-m", "octavo", "bench", "serve", "--base-url", server.url]
+    bench = subprocess.Popen(
+        [*command, "--api-key", "k", *load],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ended = 0.0
+    while ended < 3:
+        assert bench.poll() is None
+        ended = server.metrics()['octavo_requests_total{finish_reason="length"}'] - before
+    bench.send_signal(signal.SIGINT)
+    out, err = bench.communicate(timeout=60)
+    assert bench.returncode == 130
+    summary = json.loads(out)
+    assert summary["succeeded"] >= 2
+    assert summary["output_tokens"] == 4 * summary["succeeded"]
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_bench_tells_its_progress(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("octavo.cli.bench._PROGRESS_SECONDS", 0.001)
+    load = ["--num-prompts", "20", "--concurrency", "1", "--max-tokens", "8", "--json"]
+    assert run(["bench", "serve", "--base-url", server.url, "--api-key", "k", *load]) == 0
+    told = capsys.readouterr()
+    assert "of 20 requests" in told.err
+    assert json.loads(told.out)["succeeded"] == 20
 
 
 def test_chat_answers_a_message_and_standard_input(server: ServerProcess) -> None:

@@ -1,0 +1,127 @@
+"""The client that measures: tokens are counted and timed however the server packs its events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from octavo.client import Arrival, Client, StreamedAnswer, UnexpectedAnswerError, api_base
+
+
+def chunk(text: str, tokens: int | None = None, finish: str | None = None) -> bytes:
+    """An event with one choice; `tokens` so far where the server tells them with each event."""
+    usage = None if tokens is None else {"prompt_tokens": 7, "completion_tokens": tokens}
+    choice = {"index": 0, "text": text, "finish_reason": finish}
+    return b"data: " + json.dumps({"choices": [choice], "usage": usage}).encode() + b"\n\n"
+
+
+def end(tokens: int) -> bytes:
+    usage = {"prompt_tokens": 7, "completion_tokens": tokens}
+    event = json.dumps({"choices": [], "usage": usage}).encode()
+    return b"data: " + event + b"\n\ndata: [DONE]\n\n"
+
+
+def answer_to(
+    pieces: Sequence[bytes], *, status: int = 200, seconds: float = 0.0
+) -> StreamedAnswer:
+    """What the client makes of a server that writes these pieces, some seconds apart."""
+
+    async def completions(request: web.Request) -> web.StreamResponse:
+        assert (await request.json())["stream"] is True
+        response = web.StreamResponse(status=status)
+        await response.prepare(request)
+        for number, piece in enumerate(pieces):
+            await asyncio.sleep(seconds if number else 0)
+            await response.write(piece)
+        return response
+
+    async def run() -> StreamedAnswer:
+        app = web.Application()
+        app.router.add_post("/v1/completions", completions)
+        async with TestServer(app) as server, Client(str(server.make_url("/"))) as client:
+            return await client.stream("completions", {"model": "m"})
+
+    return asyncio.run(run())
+
+
+def test_tokens_that_come_together_share_the_time_since_those_before() -> None:
+    answer = StreamedAnswer([Arrival(0.5, 1), Arrival(0.54, 5), Arrival(0.55, 6)], True)
+    assert answer.first_token_seconds == 0.5
+    assert answer.inter_token_seconds() == pytest.approx([0.01] * 5)
+
+
+def test_a_server_that_tells_its_tokens_at_the_end_gives_the_mean() -> None:
+    answer = StreamedAnswer([Arrival(0.5, 1), Arrival(0.9, 2)], completion_tokens=5)
+    assert answer.inter_token_seconds() == pytest.approx([0.1] * 4)
+    assert StreamedAnswer([Arrival(0.5, 1)], completion_tokens=1).inter_token_seconds() == []
+    assert StreamedAnswer().inter_token_seconds() == []
+
+
+def test_tokens_without_text_are_in_the_next_event_that_comes() -> None:
+    events = [chunk("a", 1), chunk("b", 4), chunk("", 9, "length"), end(9)]
+    answer = answer_to(events, seconds=0.02)
+    assert [arrival.tokens for arrival in answer.arrivals] == [1, 4, 9]
+    assert len(answer.inter_token_seconds()) == 8
+    span = answer.arrivals[-1].seconds - answer.arrivals[0].seconds
+    assert sum(answer.inter_token_seconds()) == pytest.approx(span)
+    assert (answer.prompt_tokens, answer.completion_tokens) == (7, 9)
+    assert answer.finish_reason == "length"
+    assert answer.seconds >= answer.arrivals[-1].seconds
+
+
+def test_events_are_found_wherever_the_network_cuts_them() -> None:
+    whole = chunk("a", 1) + chunk("b", 2) + end(2)
+    for text in (whole, whole.replace(b"\n", b"\r\n")):
+        for at in range(1, len(text), 17):
+            answer = answer_to([text[:at], text[at:]], seconds=0.001)
+            assert answer.arrivals[-1].tokens == answer.completion_tokens == 2, at
+
+
+def test_the_role_of_a_chat_is_no_token() -> None:
+    def delta(**values: object) -> bytes:
+        return b"data: " + json.dumps({"choices": [{"delta": values}]}).encode() + b"\n\n"
+
+    first, text, thought = (
+        delta(role="assistant", content=""),
+        delta(content="a"),
+        delta(reasoning="b"),
+    )
+    answer = answer_to([first, text, thought, end(3)], seconds=0.01)
+    assert [arrival.tokens for arrival in answer.arrivals] == [1, 2]
+    assert not answer.tells_tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (b'{"error": {"code": "queue_full", "message": "Later."}}', "queue_full", "Later."),
+        (b'{"error": {"code": null, "type": "t", "message": "m"}}', "t", "m"),
+        (b'{"object": "error", "code": 404, "message": "m"}', "404", "m"),
+        (b'{"error": "loading"}', "error", "loading"),
+        (b'{"detail": "Not Found"}', "error", "Not Found"),
+        (b"<html>\nBad Gateway</html>", "no error object", "<html> Bad Gateway</html>"),
+    ],
+)
+def test_a_refusal_says_what_the_server_says(body: bytes, code: str, message: str) -> None:
+    with pytest.raises(UnexpectedAnswerError) as caught:
+        answer_to([body], status=503)
+    assert (caught.value.status, caught.value.code, caught.value.message) == (503, code, message)
+
+
+def test_an_error_within_the_stream_is_an_error() -> None:
+    with pytest.raises(UnexpectedAnswerError, match="engine_error"):
+        answer_to([chunk("a", 1), b'data: {"error": {"code": "engine_error"}}\n\n'])
+    with pytest.raises(UnexpectedAnswerError, match="no chunk"):
+        answer_to([b"data: hello\n\n"])
+
+
+@pytest.mark.parametrize(
+    "url", ["host:1", "http://host:1", "http://host:1/", "http://host:1/v1", "http://host:1/v1/"]
+)
+def test_the_api_is_found_with_and_without_its_version(url: str) -> None:
+    assert api_base(url) == "http://host:1/v1"
