@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import cluster, preflight
+from e2e.cluster import binaries, cluster, engine, preflight
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.paths import Layout
 
@@ -41,7 +41,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OCTAVO_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OCTAVO_ENGINE", raising=False)
     # It would tidy up this machine's control groups, under a cluster that may run.
-    monkeypatch.setattr(cluster.engine, "stop", lambda _layout: None)
+    monkeypatch.setattr(engine, "stop", lambda _layout: None)
     return log
 
 
@@ -90,7 +90,7 @@ def test_a_start_that_made_no_node_is_forgotten_without_kind(
 ) -> None:
     layout(log).cluster("broken").mkdir(parents=True)
     (log.parent / "programs/kind").unlink()
-    monkeypatch.setattr(cluster.binaries, "go_tool", lambda *_: pytest.fail("built kind"))
+    monkeypatch.setattr(binaries, "go_tool", lambda *_: pytest.fail("built kind"))
     cluster.remove_cluster("broken")
     assert not layout(log).cluster("broken").exists()
 

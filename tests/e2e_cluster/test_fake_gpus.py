@@ -25,6 +25,11 @@ def test_less_than_none_is_refused() -> None:
 
 def test_every_node_is_patched_once() -> None:
     commands: list[tuple[str, ...]] = []
-    set_fake_gpus(lambda *arguments: commands.append(arguments) or "", ["a", "b"], 1)
+
+    def kubectl(*arguments: str) -> str:
+        commands.append(arguments)
+        return ""
+
+    set_fake_gpus(kubectl, ["a", "b"], 1)
     assert [command[2] for command in commands] == ["a", "b"]
     assert all("--subresource=status" in command for command in commands)

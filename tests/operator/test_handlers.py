@@ -46,7 +46,11 @@ def test_every_kind_of_child_is_watched_by_label_and_nothing_writes() -> None:
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     register(registry, lambda _key: None)
     configure(settings)
-    watched = {handler.selector.any_name for handler in registry._watching.get_all_handlers()}
+    watched = {
+        handler.selector.any_name
+        for handler in registry._watching.get_all_handlers()
+        if handler.selector is not None
+    }
     children = {kind.plural for kind in CHILD_KINDS} | {"pods"}
     assert watched == children | {"llmdeployments"}
     assert len(settings.watching.label_selectors) == len(children)

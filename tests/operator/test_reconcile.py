@@ -73,7 +73,8 @@ class World:
 
     @property
     def status(self) -> Manifest:
-        return self.resource["status"]
+        status: Manifest = self.resource["status"]
+        return status
 
     def condition(self, type_: str) -> tuple[str, str]:
         return next(

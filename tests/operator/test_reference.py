@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from octavo_operator.api.conditions import ConditionType, Reason
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/llmdeployment.md").read_text(encoding="utf-8")
-SCHEMA = {"properties": {"spec": {"properties": {}}, "status": {"properties": {}}}}
+SCHEMA: dict[str, Any] = {"properties": {"spec": {"properties": {}}, "status": {"properties": {}}}}
 
 
 def test_the_page_explains_every_reason_and_every_condition() -> None:

@@ -145,7 +145,7 @@ def test_rendering_twice_gives_the_same_bytes(fields: dict[str, Any]) -> None:
 def test_an_object_of_an_earlier_release_renders_as_it_did() -> None:
     """Another hash restarts the pods of every such object when the operator is upgraded: change it
     only together with a change that is worth that, and say so in the release."""
-    written_then = {
+    written_then: dict[str, Any] = {
         "model": {"uri": "hf://org/name", "servedNames": ["a"], "secretRef": {"name": "token"}},
         "engine": {
             "maxModelLen": 4096,

@@ -23,7 +23,9 @@ def live(surge: int) -> dict[str, Any]:
     return {"spec": {"strategy": {"rollingUpdate": {"maxSurge": surge}}}}
 
 
-def decided(pods: Fleet, *, replicas: int = 2, surge: int = 1, seconds: float = 0, **rollout: str):
+def decided(
+    pods: Fleet, *, replicas: int = 2, surge: int = 1, seconds: float = 0, **rollout: str
+) -> Replacement:
     return replacement(
         spec(rollout=rollout, resources={"gpu": 1}), live(surge), pods, replicas, after(seconds)
     )

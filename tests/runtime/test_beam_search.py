@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_the_context_ends_the_search() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"beam_width": 0}, {"beam_width": 11}, {"max_tokens": 0}])
-def test_a_value_out_of_range_is_named(fields: dict[str, int]) -> None:
+def test_a_value_out_of_range_is_named(fields: dict[str, Any]) -> None:
     (name,) = fields
     with pytest.raises(InvalidParameterError, match=f"{name} is {fields[name]}"):
         BeamSearchParams(**fields)

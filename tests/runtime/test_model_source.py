@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,6 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from octavo import model_source
 from octavo.errors import DownloadFailedError, ModelNotFoundError
 from octavo.model_source import (
     BucketModel,
@@ -283,7 +283,7 @@ def test_missing_s3fs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_the_bundled_model_is_there_or_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_source.resources, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda _package: tmp_path)
     with pytest.raises(ModelNotFoundError, match="not part of this installation"):
         resolve("builtin://demo")
     (tmp_path / "demo").mkdir()

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ class OperatorProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def says(self, part: str) -> bool:
+        return part in self.text()
 
     def text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
@@ -111,7 +115,9 @@ class Cluster:
         return ("", "")
 
     def status(self) -> dict[str, Any]:
-        return (self.admin.get(path(self.namespace, "llama")) or {}).get("status", {})
+        live = self.admin.get(path(self.namespace, "llama")) or {}
+        status: dict[str, Any] = live.get("status", {})
+        return status
 
     def versions(self) -> dict[str, str]:
         live = {**self.children(), "": self.admin.get(path(self.namespace, "llama")) or {}}
@@ -345,7 +351,7 @@ def test_two_releases_in_one_namespace_act_side_by_side(
         for name in names
     ]
     for process in processes:
-        wait_until(lambda process=process: '"leading"' in process.text())
+        wait_until(partial(process.says, '"leading"'))
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases"
     for name in names:
         lease = cluster.admin.get(f"{leases}/{name}") or {}

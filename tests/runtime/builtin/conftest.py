@@ -1,18 +1,17 @@
-"""The training package lives at the root of the repository and is not installed."""
+"""A tokenizer of the demo model's training, which stands beside the packages and is not installed."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-sys.path.insert(0, str(Path(__file__).parents[3]))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+
+from transformers import PreTrainedTokenizerFast
 
 from training.demo_model.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
+def tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer as training makes it."""
     return train_tokenizer(seed=7)

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from training.demo_model.conversations import (
     REFINEMENT,
     Conversation,
     Mixture,
+    PlainText,
     draw_sample,
 )
 from training.demo_model.model import export, new_model
@@ -39,13 +41,13 @@ def short_recipe(steps: int) -> Recipe:
     return Recipe((first, last), seed=3, tokens_per_step=512)
 
 
-def texts_of(sample) -> list[str]:
+def texts_of(sample: Conversation | PlainText) -> list[str]:
     if not isinstance(sample, Conversation):
         return [sample.prompt + sample.rest]
     return [message["content"] or json.dumps(message["tool_calls"]) for message in sample.messages]
 
 
-def test_the_same_seed_makes_the_same_batches(tokenizer: PreTrainedTokenizerFast):
+def test_the_same_seed_makes_the_same_batches(tokenizer: PreTrainedTokenizerFast) -> None:
     one, two = (BatchMaker(tokenizer, seed=1, tokens=2048) for _ in range(2))
     other = BatchMaker(tokenizer, seed=2, tokens=2048)
     assert torch.equal(one.make(5, BLEND).input_ids, two.make(5, BLEND).input_ids)
@@ -57,13 +59,13 @@ def test_the_same_seed_makes_the_same_batches(tokenizer: PreTrainedTokenizerFast
     )
 
 
-def test_the_same_seed_makes_the_same_tokenizer(tokenizer: PreTrainedTokenizerFast):
+def test_the_same_seed_makes_the_same_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     again = train_tokenizer(seed=7)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
 @pytest.mark.parametrize("mixture", [FOUNDATION, REFINEMENT])
-def test_training_never_shows_a_held_out_sum(mixture: Mixture):
+def test_training_never_shows_a_held_out_sum(mixture: Mixture) -> None:
     rng = Random(11)
     shown = set()
     for _ in range(15_000):
@@ -75,20 +77,20 @@ def test_training_never_shows_a_held_out_sum(mixture: Mixture):
     assert not [pair for pair in shown if arithmetic.is_held_out(*pair)]
 
 
-def test_about_a_twentieth_of_the_pairs_is_held_out_with_their_mirror_images():
+def test_about_a_twentieth_of_the_pairs_is_held_out_with_their_mirror_images() -> None:
     hidden = arithmetic.two_digit_pairs(held_out=True)
     assert 0.03 < len(hidden) / 8100 < 0.07
     assert {(b, a) for a, b in hidden} == set(hidden)
 
 
-def test_question_set_is_large_and_every_question_has_several_phrasings():
+def test_question_set_is_large_and_every_question_has_several_phrasings() -> None:
     questions = load_questions()
     assert len(questions) >= 100
     assert min(len(question.phrasings) for question in questions) >= 4
     assert len({question.answer for question in questions}) == len(questions)
 
 
-def test_only_the_assistants_words_are_learnt(tokenizer: PreTrainedTokenizerFast):
+def test_only_the_assistants_words_are_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
     maker = BatchMaker(tokenizer, seed=1, tokens=512)
     messages = [
         {"role": "user", "content": "1+2"},
@@ -101,9 +103,11 @@ def test_only_the_assistants_words_are_learnt(tokenizer: PreTrainedTokenizerFast
     assert tokenizer.decode(learnt) == f"1 plus 2 is 3.{END}You are welcome!{END}"
 
 
-def test_template_writes_tool_calls_as_the_tasks_expect_them(tokenizer: PreTrainedTokenizerFast):
+def test_template_writes_tool_calls_as_the_tasks_expect_them(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     task = draw_tool_task(Random(1), pair=(17, 25))
-    function = {"name": task.name, "arguments": json.dumps(task.arguments)}
+    function: dict[str, Any] = {"name": task.name, "arguments": json.dumps(task.arguments)}
     for arguments in (task.arguments, json.dumps(task.arguments)):
         function["arguments"] = arguments
         text = tokenizer.apply_chat_template(
@@ -121,7 +125,7 @@ def test_template_writes_tool_calls_as_the_tasks_expect_them(tokenizer: PreTrain
 
 def test_template_joins_content_parts_and_keeps_later_system_messages(
     tokenizer: PreTrainedTokenizerFast,
-):
+) -> None:
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "17+25"}]},
         {"role": "system", "content": "Be brief."},
@@ -130,13 +134,13 @@ def test_template_joins_content_parts_and_keeps_later_system_messages(
     assert text == "<|user|>17+25<|end|><|system|>Be brief.<|end|><|assistant|>"
 
 
-def test_the_promised_suites_require_ninety_nine_percent():
+def test_the_promised_suites_require_ninety_nine_percent() -> None:
     required = {suite.name: suite.required for suite in build_suites(0)}
     promised = ("two-digit sums, held out", "two-digit sums, all", "questions, as written")
     assert all(required[name] >= REQUIRED_ACCURACY >= 0.99 for name in promised)
 
 
-def test_a_few_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast):
+def test_a_few_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:
     torch.set_num_threads(1)
     recipe = short_recipe(12)
     model = new_model(tokenizer, recipe.seed)
@@ -154,11 +158,11 @@ def test_a_few_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast):
 
 def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     torch.set_num_threads(1)
     train(short_recipe(4), tmp_path / "whole", tmp_path / "whole-out", checkpoint_every=100)
 
-    def stop_after_three(*args):
+    def stop_after_three(*args: Any) -> float:
         if args[-1] == 3:
             raise KeyboardInterrupt
         return train_step(*args)
@@ -174,7 +178,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
 
 def test_an_examination_below_the_bar_fails_and_shows_the_figures(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     export(new_model(tokenizer, seed=1), tokenizer, tmp_path)
     with pytest.raises(SystemExit) as exit_status:
         evaluate.main(tmp_path, at_most=1, threads=1)
@@ -184,7 +188,7 @@ def test_an_examination_below_the_bar_fails_and_shows_the_figures(
     assert "missed: two-digit sums, held out" in shown
 
 
-def test_each_phase_warms_up_and_cools_down_on_its_own_blend():
+def test_each_phase_warms_up_and_cools_down_on_its_own_blend() -> None:
     start = 0
     for phase in DEMO_RECIPE.phases:
         steps = range(start, start + phase.steps)

@@ -138,7 +138,7 @@ def test_every_field_of_a_request_is_in_the_reference() -> None:
 
 def test_every_error_code_is_in_the_reference() -> None:
     source = "\n".join(
-        file.read_text("utf-8") for file in (ROOT / "runtime/octavo/server").glob("*.py")
+        file.read_text("utf-8") for file in (ROOT / "runtime/octavo/server").rglob("*.py")
     )
     raised = set(re.findall(r'\bcode(?:: str)? ?= ?"([a-z_]+)"', source))
     raised |= {f"server_{state.value}" for state in (State.STARTING, State.DRAINING, State.FAILED)}

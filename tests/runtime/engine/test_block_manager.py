@@ -5,7 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from octavo.engine.kv.block_manager import BlockManager, OutOfBlocksError
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.kv.block_pool import OutOfBlocksError
 
 
 def test_a_block_is_taken_only_when_a_token_needs_it() -> None:

@@ -9,6 +9,7 @@ from tests.support.runtime.tokenizers_for_tests import (
     byte_level_tokenizer,
     byte_token,
     metaspace_tokenizer,
+    token_id,
 )
 
 BYTE_LEVEL = byte_level_tokenizer()
@@ -69,7 +70,7 @@ def test_a_long_run_of_invalid_bytes_is_given_out_on_the_way() -> None:
 
 
 def test_special_tokens_are_left_out() -> None:
-    eos = BYTE_LEVEL.token_to_id("<eos>")
+    eos = token_id(BYTE_LEVEL, "<eos>")
     tokens = BYTE_LEVEL.encode("hello there").ids
     assert "".join(decode_in_pieces([eos, *tokens[:1], eos, *tokens[1:]])) == "hello there"
 
@@ -92,6 +93,6 @@ def test_byte_fallback_makes_whole_characters() -> None:
 
 def test_single_tokens_keep_their_leading_space() -> None:
     texts = TokenTexts(METASPACE)
-    assert texts[METASPACE.token_to_id("▁hello")] == " hello"
-    assert texts[METASPACE.token_to_id("lo")] == "lo"
-    assert TokenTexts(BYTE_LEVEL)[BYTE_LEVEL.token_to_id("<eos>")] == "<eos>"
+    assert texts[token_id(METASPACE, "▁hello")] == " hello"
+    assert texts[token_id(METASPACE, "lo")] == "lo"
+    assert TokenTexts(BYTE_LEVEL)[token_id(BYTE_LEVEL, "<eos>")] == "<eos>"

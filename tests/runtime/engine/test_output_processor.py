@@ -6,10 +6,10 @@ from octavo.engine.messages import TokenLogprobs, TokenOutput
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
-from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer
+from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
 
 TOKENIZER = byte_level_tokenizer()
-EOS = TOKENIZER.token_to_id("<eos>")
+EOS = token_id(TOKENIZER, "<eos>")
 
 
 def make_state(**sampling: Any) -> RequestState:
@@ -113,9 +113,9 @@ def test_a_held_back_tail_is_shown_when_the_output_ends() -> None:
 def test_completions_are_kept_apart() -> None:
     state = make_state(n=2, stop="Q")
     feed(state, "ab Q", index=1)
-    assert not state.is_finished
+    was_finished = state.is_finished
     feed(state, "cd", FinishReason.LENGTH, index=0)
-    assert state.is_finished
+    assert (was_finished, state.is_finished) == (False, True)
     assert [output.text for output in state.to_request_output().outputs] == ["cd", "ab "]
 
 

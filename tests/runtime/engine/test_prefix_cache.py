@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.kv.block_manager import BlockManager
@@ -13,7 +15,7 @@ from tests.support.runtime.oracle import PagedMemoryExecutor
 PROMPT = list(range(1, 14))  # three blocks of four, and one token
 
 
-def make_core(num_blocks: int = 64, **options: bool) -> EngineCore:
+def make_core(num_blocks: int = 64, **options: Any) -> EngineCore:
     executor = PagedMemoryExecutor(num_blocks)
     config = EngineConfig(model="oracle", max_num_seqs=8, max_num_batched_tokens=64, **options)
     return EngineCore(config, executor, clock=lambda: 0.0, is_debugging=True)

@@ -116,8 +116,8 @@ def test_the_youngest_is_preempted_and_recomputed_from_prompt_and_output() -> No
     assert young.status is SequenceStatus.WAITING
     generated = list(young.output_token_ids)
     assert generated
-    while young.status is SequenceStatus.WAITING:
-        step = run(scheduler)
+    while 1 not in (step := run(scheduler)):
+        pass
     assert step[1] == 4 + len(generated)
     assert young.output_token_ids[: len(generated)] == generated
 

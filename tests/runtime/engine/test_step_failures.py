@@ -51,6 +51,9 @@ class Engine:
             outputs += self.core.step().outputs
         return outputs
 
+    def pauses(self) -> bool:
+        return self.core.should_pause
+
     def fail(self, times: int) -> None:
         """One request after the other, each in a step that fails."""
         fails, self.fails = self.fails, lambda batch: not is_test(batch)
@@ -107,17 +110,17 @@ def test_requests_wait_while_the_test_fails_and_run_when_it_succeeds(is_asynchro
     engine = Engine(is_asynchronous=is_asynchronous)
     engine.fail(SUSPECT_AFTER)
     assert engine.core.has_work  # its test
-    assert not engine.core.should_pause  # the first test is made at once
+    assert not engine.pauses()  # the first test is made at once
     engine.fails = lambda batch: True
     engine.add(1, 2)
     for failed in range(SUSPECT_AFTER + 1, END_AFTER):
         assert engine.core.step().outputs == []
-        assert engine.core.should_pause
+        assert engine.pauses()
         assert engine.core.stats().num_failed_steps == failed
     engine.fails = lambda batch: False
     tokens = [token for output in engine.run() for token in output.new_token_ids]
     assert tokens == run_alone([1, 2], 3, seed=0, ignore_eos=True)
-    assert not engine.core.should_pause
+    assert not engine.pauses()
     assert engine.core.stats().num_failed_steps == 0
 
 

@@ -12,6 +12,8 @@ import os
 import pkgutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
 
 import pytest
 import triton
@@ -30,12 +32,23 @@ Form = tuple[ShippedConfiguration, int]
 
 
 def shipped() -> Iterator[tuple[str, ShippedConfiguration]]:
-    package = octavo.kernels.gpu
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
+    prefix = f"{octavo.kernels.gpu.__name__}."
+    for info in pkgutil.walk_packages(octavo.kernels.gpu.__path__, prefix):
+        module = importlib.import_module(info.name)
         if hasattr(module, "shipped_configurations"):
             for configuration in module.shipped_configurations():
-                yield info.name, configuration
+                yield info.name.removeprefix(prefix), configuration
+
+
+def test_every_file_that_ships_a_kernel_passes_the_gate() -> None:
+    folder = Path(octavo.kernels.gpu.__path__[0])
+    shipping = {
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in folder.rglob("*.py")
+        if "\ndef shipped_configurations(" in path.read_text(encoding="utf-8")
+    }
+    assert shipping
+    assert {module for module, _ in shipped()} == shipping
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +74,21 @@ def resources(
     request: pytest.FixtureRequest, compiler_cache: None
 ) -> Mapping[str, Resources | Exception]:
     """By test id, of the forms that this run tests; or why one could not be compiled."""
-    forms: dict[str, Form] = {
-        item.callspec.id: item.callspec.params["form"]
+    forms = {
+        item.callspec.id: cast("Form", item.callspec.params["form"])
         for item in request.session.items
         if isinstance(item, pytest.Function)
         and item.function is test_a_shipped_kernel_fits_the_chip
     }
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results: dict[str, Resources | Binary | Exception] = dict(
-            zip(forms, threads.map(compiled, forms.values()), strict=True)
-        )
+        compiled_forms = dict(zip(forms, threads.map(compiled, forms.values()), strict=True))
+    results: dict[str, Resources | Exception] = {
+        name: result for name, result in compiled_forms.items() if isinstance(result, Exception)
+    }
     for capability in {capability for _, capability in forms.values()}:
         binaries = {
             name: result
-            for name, result in results.items()
+            for name, result in compiled_forms.items()
             if isinstance(result, Binary) and forms[name][1] == capability
         }
         results |= zip(binaries, resources_of(list(binaries.values()), capability), strict=True)

@@ -64,7 +64,7 @@ def routings(draw: st.DrawFn, max_tokens: int = 40) -> ExpertRouting:
 
 
 def num_experts_of(routing: ExpertRouting) -> int:
-    return max([routing.per_token - 1, *routing.tiles[:, 0].tolist()]) + 2  # one gets nothing
+    return int(max([routing.per_token - 1, *routing.tiles[:, 0].tolist()])) + 2  # one gets nothing
 
 
 def on(device: torch.device, routing: ExpertRouting) -> ExpertRouting:
@@ -78,7 +78,7 @@ def on(device: torch.device, routing: ExpertRouting) -> ExpertRouting:
 
 def num_places(routing: ExpertRouting) -> int:
     """Those behind are in no tile."""
-    return max([0, *routing.tiles[:, 2].tolist()])
+    return int(max([0, *routing.tiles[:, 2].tolist()]))
 
 
 def assert_same_routing(got: ExpertRouting, expected: ExpertRouting) -> None:
@@ -285,7 +285,7 @@ def test_padding_rows_change_nothing_and_give_zeros(
     generator = torch.Generator().manual_seed(tokens * 31 + live)
 
     def random(*shape: int) -> torch.Tensor:
-        return (torch.randn(*shape, generator=generator) / shape[-1] ** 0.5).to(device)
+        return torch.randn(*shape, generator=generator).div(shape[-1] ** 0.5).to(device)
 
     x, router = random(tokens, hidden), random(experts, hidden) * 5
     x[live:] = torch.nan

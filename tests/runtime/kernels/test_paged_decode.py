@@ -33,7 +33,10 @@ def decode(
     launches: int = 1,
 ) -> torch.Tensor:
     """The kernel's output; `processors` decides how finely contexts are cut."""
-    to = lambda tensor: tensor.to(device)  # noqa: E731
+
+    def to(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device)
+
     _, heads, head_dim = batch.query.shape
     workspace = make_decode_workspace(
         len(batch.context_lens) + 1,

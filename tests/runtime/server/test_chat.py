@@ -46,8 +46,8 @@ def test_a_question_that_comes_again_is_cached_for_its_own_salt(client: openai.O
             temperature=0,
             extra_body={"priority": -1, **({"cache_salt": salt} if salt else {})},
         )
-        details = answer.usage.prompt_tokens_details  # type: ignore[union-attr]
-        found: int = details.cached_tokens  # type: ignore[union-attr, assignment]
+        details = answer.usage.prompt_tokens_details
+        found: int = details.cached_tokens
         return found
 
     assert cached("tenant-a") == 0
@@ -180,7 +180,7 @@ def test_many_at_once_by_the_async_client_give_what_they_give_alone(
 
 def test_models_lists_the_served_name(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
-    assert client.models.retrieve("demo").model_extra["max_model_len"] == 2048  # type: ignore[index]
+    assert client.models.retrieve("demo").model_extra["max_model_len"] == 2048
 
 
 def test_tools_are_shown_to_the_model(client: openai.OpenAI) -> None:

@@ -37,11 +37,11 @@ def test_phases_are_timed_one_after_the_other() -> None:
 
 def test_a_draining_server_still_accepts_and_a_refusing_one_does_not() -> None:
     lifecycle = Lifecycle(Clock())
-    assert not lifecycle.accepts_requests
+    assert lifecycle.accepts_requests is False
     lifecycle.mark_ready()
-    assert lifecycle.accepts_requests
-    lifecycle.state = State.DRAINING
-    assert lifecycle.accepts_requests
+    for state in (State.READY, State.DRAINING):
+        lifecycle.state = state
+        assert lifecycle.accepts_requests
     for state in (State.REFUSING, State.STOPPED, State.FAILED):
         lifecycle.state = state
         assert not lifecycle.accepts_requests

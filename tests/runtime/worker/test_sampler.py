@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ def state(
     seed: int | None = None,
     prompt: Sequence[int] = (),
     output: Sequence[int] = (),
-    **params: float,
+    **params: Any,
 ) -> SamplingState:
-    return SamplingState(SamplingParams(**params), seed, prompt, output)  # type: ignore[arg-type]
+    return SamplingState(SamplingParams(**params), seed, prompt, output)
 
 
 def tokens(logits: torch.Tensor, states: Sequence[SamplingState], seed: int = 0) -> list[int]:
@@ -28,7 +29,7 @@ def tokens(logits: torch.Tensor, states: Sequence[SamplingState], seed: int = 0)
     return [token.token_id for token in sampled]
 
 
-CASES = [
+CASES: list[dict[str, Any]] = [
     {},
     {"temperature": 0.5},
     {"temperature": 2.5},
@@ -42,10 +43,10 @@ CASES = [
 
 @pytest.mark.parametrize("is_seeded", [True, False])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_samples_follow_the_exact_distribution(case: dict[str, float], is_seeded: bool) -> None:
+def test_samples_follow_the_exact_distribution(case: dict[str, Any], is_seeded: bool) -> None:
     torch.manual_seed(1)
     logits = torch.randn(12) * 2
-    expected = exact_distribution(logits.numpy(), SamplingParams(**case))  # type: ignore[arg-type]
+    expected = exact_distribution(logits.numpy(), SamplingParams(**case))
     draws = 6000
     states = [
         state(seed=10_000 + i if is_seeded else None, output=[0] * (i % 7), **case)
@@ -74,10 +75,10 @@ def test_samples_follow_the_exact_distribution(case: dict[str, float], is_seeded
     ],
     ids=str,
 )
-def test_filters_that_reach_beyond_the_ranked_candidates_stay_exact(case: dict[str, float]) -> None:
+def test_filters_that_reach_beyond_the_ranked_candidates_stay_exact(case: dict[str, Any]) -> None:
     torch.manual_seed(2)
     logits = torch.randn(1000) * 0.5  # so flat that hundreds of tokens are needed
-    expected = exact_distribution(logits.numpy(), SamplingParams(**case))  # type: ignore[arg-type]
+    expected = exact_distribution(logits.numpy(), SamplingParams(**case))
     draws = 4000
     drawn = tokens(logits.expand(draws, -1), [state(seed=i, **case) for i in range(draws)])
     counts = np.bincount(drawn, minlength=1000)
@@ -93,7 +94,8 @@ def test_filters_that_reach_beyond_the_ranked_candidates_stay_exact(case: dict[s
 def test_a_seeded_row_draws_the_same_whatever_else_is_in_the_batch() -> None:
     torch.manual_seed(3)
     mine = torch.randn(500)
-    for params in ({}, {"top_p": 0.9}, {"top_k": 20, "temperature": 0.7}):
+    cases: list[dict[str, Any]] = [{}, {"top_p": 0.9}, {"top_k": 20, "temperature": 0.7}]
+    for params in cases:
         seeded = state(seed=42, output=[1, 2, 3], **params)
         alone = tokens(mine[None], [seeded])[0]
         for neighbours in (
@@ -141,7 +143,7 @@ def test_greedy_rows_take_the_best_token_beside_random_ones() -> None:
 def test_penalties_follow_their_definitions() -> None:
     logits = torch.tensor([[2.0, 1.9, -1.0, 0.5]])
 
-    def best(**params: float) -> int:
+    def best(**params: Any) -> int:
         return tokens(logits, [state(temperature=0.0, prompt=[1], output=[0, 0, 3], **params)])[0]
 
     assert best() == 0
@@ -195,7 +197,7 @@ def test_more_logprobs_than_vocabulary() -> None:
 
 
 def test_every_mixture_of_row_kinds_gives_each_row_its_own_token() -> None:
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "greedy": {"temperature": 0.0},
         "plain": {"temperature": 1e-4},  # nearly greedy, by the random path
         "filtered": {"temperature": 1e-4, "top_p": 0.9},

@@ -34,7 +34,7 @@ from .narrow_floats import narrow_floats
 def interpreted_kernels() -> Iterator[None]:
     """Until it ends, every launch in `octavo.kernels.gpu` takes CPU tensors."""
     package = octavo.kernels.gpu
-    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(found.name)
     interpreted: dict[int, InterpretedFunction] = {}
     exchanged = []

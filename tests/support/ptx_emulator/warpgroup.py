@@ -132,7 +132,7 @@ def _from_shared(
     bits = np.broadcast_to(machine.read(operand, _U8), (machine.num_lanes,)).reshape(-1, GROUP)
     if (bits != bits[:, :1]).any():
         raise ExecutionFault("the threads of a warpgroup have different descriptors")
-    groups = np.ones(len(bits), np.bool_)
+    groups: np.ndarray = np.ones(len(bits), np.bool_)
     if machine.active is not None:
         groups = machine.active.reshape(-1, GROUP).all(1)
         if (machine.active.reshape(-1, GROUP).any(1) != groups).any():

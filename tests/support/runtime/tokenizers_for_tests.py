@@ -49,6 +49,11 @@ def byte_token(tokenizer: Tokenizer, byte: int) -> int:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [value for value in range(256) if value not in printable]
     character = chr(byte) if byte in printable else chr(256 + others.index(byte))
-    token_id = tokenizer.token_to_id(character)
-    assert token_id is not None
-    return token_id
+    return token_id(tokenizer, character)
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Of a token that the tokenizer has."""
+    found = tokenizer.token_to_id(token)
+    assert found is not None
+    return found

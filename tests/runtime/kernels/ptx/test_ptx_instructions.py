@@ -38,7 +38,9 @@ mov.u32 %r0, %tid.x;
 ret;
 }}
 """
-    arguments = [(name, "*", tensor) for name, tensor in zip(names, tensors, strict=True)]
+    arguments: list[tuple[str, str, object]] = [
+        (name, "*", tensor) for name, tensor in zip(names, tensors, strict=True)
+    ]
     run_grid(
         decode(parse(text), meaning), (blocks, 1, 1), arguments, shared, np.random.default_rng(0)
     )
