@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from octavo.errors import ModelInvalidError
 from octavo.loading import SafetensorsWeights
 from octavo.loading.checkpoint_files import Listing, choose_weight_files, weight_files
-
-from ..checkpoints import make_checkpoint  # noqa: TID252 (rootdir is not importable)
+from tests.support.runtime.checkpoints import make_checkpoint
 
 INDEX = "model.safetensors.index.json"
 # What repositories and people's folders hold beside a model; each with the model's own tensor names.
