@@ -1,11 +1,12 @@
 """Finds the folder behind a model's name: bundled, local, on the Hugging Face hub, or in an S3 bucket.
 
 What leaves this module is a local folder, so that nothing downstream knows of hubs or credentials. Only
-safetensors weights and text files are ever fetched: no pickle and no code.
+what serving the model takes is ever fetched (see `needed_files`): no second copy, no pickle and no code.
 """
 
 from __future__ import annotations
 
+import glob
 import re
 import shutil
 import tempfile
@@ -14,15 +15,9 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from octavo.errors import DownloadFailedError, ModelNotFoundError
-
-FILE_PATTERNS = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.json",
-    "*.jinja",
-    "tokenizer.model",
-)
+from octavo.errors import DownloadFailedError, ModelInvalidError, ModelNotFoundError
+from octavo.loading.checkpoint_files import weight_files
+from octavo.loading.model_files import needed_files
 
 # Ten pieces are fetched at once, each in memory: a pod that downloads asks for 256 MiB.
 _S3_PIECE_BYTES = 8 << 20
@@ -70,7 +65,8 @@ def resolve(model: str, *, download_dir: Path | None = None, revision: str | Non
         download_dir: Where downloads are kept; None is the Hugging Face cache.
         revision: Branch, tag or commit of a hub model; one in `model` itself takes precedence.
 
-    Raises `ModelNotFoundError` when no such model exists, `DownloadFailedError` when fetching it failed.
+    Raises `ModelNotFoundError` when no such model exists, `ModelInvalidError` when it holds no weights that
+    could be loaded, `DownloadFailedError` when fetching it failed.
     """
     source = parse(model, revision=revision)
     if isinstance(source, BuiltinModel):
@@ -148,17 +144,13 @@ def _local(source: LocalModel) -> Path:
 
 
 def _download_from_hub(source: HubModel, download_dir: Path | None) -> Path:
-    import huggingface_hub
     from huggingface_hub import errors
 
     at = f"{source.name}@{source.revision}" if source.revision else source.name
     try:
-        folder = huggingface_hub.snapshot_download(
-            source.name,
-            revision=source.revision,
-            cache_dir=download_dir,
-            allow_patterns=list(FILE_PATTERNS),
-        )
+        return _hub_snapshot(source, download_dir)
+    except (ModelInvalidError, ModelNotFoundError):
+        raise
     except errors.GatedRepoError as error:
         raise DownloadFailedError(
             f"hf://{at} is gated: ask for access on its page, then set HF_TOKEN (or the model's "
@@ -177,7 +169,68 @@ def _download_from_hub(source: HubModel, download_dir: Path | None) -> Path:
             f"hf://{at} could not be fetched: {_first_line(error)}. Check the network (HF_ENDPOINT, "
             "proxy), HF_TOKEN and the free disk."
         ) from error
+
+
+def _hub_snapshot(source: HubModel, download_dir: Path | None) -> Path:
+    """Where the hub cannot be asked, what was fetched before: the hub's own habit."""
+    import httpx
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        needed = _needed_from_hub(source, download_dir)
+    except errors.RevisionNotFoundError:
+        raise
+    except (
+        errors.HfHubHTTPError,
+        errors.OfflineModeIsEnabled,
+        httpx.ConnectError,
+        httpx.TimeoutException,
+    ):
+        fetched = _fetched_before(source, download_dir)
+        if fetched is None:
+            raise
+        return fetched
+    folder = huggingface_hub.snapshot_download(
+        source.name,
+        revision=source.revision,
+        cache_dir=download_dir,
+        allow_patterns=[glob.escape(path) for path in needed],
+    )
     return Path(folder)
+
+
+def _fetched_before(source: HubModel, download_dir: Path | None) -> Path | None:
+    """None when there is no download, or one that was interrupted before its weights were whole."""
+    import huggingface_hub
+
+    config = huggingface_hub.try_to_load_from_cache(
+        source.name, "config.json", cache_dir=download_dir, revision=source.revision
+    )
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    try:
+        weight_files(folder)
+    except ModelInvalidError:
+        return None
+    return folder
+
+
+def _needed_from_hub(source: HubModel, download_dir: Path | None) -> list[str]:
+    import huggingface_hub
+
+    def read(path: str) -> bytes:
+        file = huggingface_hub.hf_hub_download(
+            source.name, path, revision=source.revision, cache_dir=download_dir
+        )
+        return Path(file).read_bytes()
+
+    url = f"hf://{source.name}"
+    paths = huggingface_hub.HfApi().list_repo_files(source.name, revision=source.revision)
+    if "config.json" not in paths:
+        raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
+    return needed_files(paths, read, url)
 
 
 def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Path:
@@ -188,25 +241,20 @@ def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Pat
         return target
     filesystem = _s3_filesystem(url)
     try:
-        keys = [
-            key
-            for key in filesystem.ls(f"{source.bucket}/{source.prefix}", detail=False)
-            if any(PurePosixPath(key).match(pattern) for pattern in FILE_PATTERNS)
-        ]
-        if not any(PurePosixPath(key).name == "config.json" for key in keys):
-            raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
+        needed = _needed_from_bucket(source, filesystem, url)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Fetched beside the target and renamed: a folder under its final name is complete.
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
         try:
-            for key in keys:
-                filesystem.get_file(key, str(partial / PurePosixPath(key).name))
+            for path in needed:
+                (partial / path).parent.mkdir(parents=True, exist_ok=True)
+                filesystem.get_file(f"{source.bucket}/{source.prefix}/{path}", str(partial / path))
             _move_into_place(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{url} does not exist.") from error
-    except ModelNotFoundError:
+    except (ModelInvalidError, ModelNotFoundError):
         raise
     except Exception as error:  # botocore's errors have no common base with the disk's
         if _is_lack_of_credentials(error):
@@ -220,6 +268,17 @@ def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Pat
             "AWS_ENDPOINT_URL and the free disk."
         ) from error
     return target
+
+
+def _needed_from_bucket(source: BucketModel, filesystem: Any, url: str) -> list[str]:
+    folder = f"{source.bucket}/{source.prefix}/"
+    keys = [str(key).lstrip("/") for key in filesystem.find(folder.rstrip("/"))]
+    paths = [key.removeprefix(folder) for key in keys if key.startswith(folder)]
+    if not paths:
+        raise ModelNotFoundError(f"{url} does not exist.")
+    if "config.json" not in paths:
+        raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
+    return needed_files(paths, lambda path: bytes(filesystem.cat_file(folder + path)), url)
 
 
 def _is_lack_of_credentials(error: Exception) -> bool:

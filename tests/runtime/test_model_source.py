@@ -117,11 +117,14 @@ class _Hub(BaseHTTPRequestHandler):
         "modeling_x.py": b"raise SystemExit",
         "tokenizer.json": b"{}",
     }
+    is_down: ClassVar[bool] = False
     fetched: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith("/api/models/org/gated"):
+        if self.is_down:
+            self._answer(503, {"error": "down"})
+        elif path.startswith("/api/models/org/gated"):
             self._answer(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
         elif path.startswith("/api/models/org/broken"):
             self._answer(418, {"error": "teapot"})
@@ -139,7 +142,7 @@ class _Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in self.files]
             self._answer(200, {"id": "org/name", "sha": COMMIT, "siblings": siblings})
         else:
-            self._file(path.rpartition("/")[2])
+            self._file(path.partition("/resolve/")[2].partition("/")[2])
 
     do_HEAD = do_GET  # noqa: N815 (the base class's spelling)
 
@@ -175,16 +178,16 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Hub]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    import huggingface_hub
     from huggingface_hub import constants
 
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    original = huggingface_hub.snapshot_download
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(
-        huggingface_hub,
-        "snapshot_download",
-        lambda *args, **kwargs: original(*args, **kwargs, endpoint=endpoint, token=False),
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
     )
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     _Hub.fetched.clear()
     yield _Hub
@@ -205,6 +208,48 @@ def test_only_weights_and_text_are_fetched_from_the_hub(tmp_path: Path, hub: typ
     count = len(hub.fetched)
     assert resolve("org/name", download_dir=tmp_path) == folder
     assert len(hub.fetched) == count, "what is there must not be fetched again"
+
+
+def test_a_sharded_model_is_fetched_once_however_often_the_hub_holds_it(
+    tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [f"model-{n:05d}-of-00002.safetensors" for n in (1, 2)]
+    index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}).encode()
+    wanted = {
+        "config.json": b"{}",
+        "model.safetensors.index.json": index,
+        shards[0]: b"one",
+        shards[1]: b"two",
+        "tokenizer.json": b"{}",
+        "additional_chat_templates/tool_use.jinja": b"{{ tools }}",
+    }
+    strays = dict.fromkeys(
+        ["consolidated.safetensors", "original/model.safetensors", "onnx/model.onnx", "x.bin"], b"?"
+    )
+    monkeypatch.setattr(hub, "files", {**strays, **wanted})
+    folder = resolve("hf://org/name@main", download_dir=tmp_path)
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+    assert files == wanted
+    assert sorted(hub.fetched) == sorted(wanted), "each once, and nothing beside"
+
+
+def test_what_was_fetched_is_served_while_the_hub_is_down(
+    tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = resolve("hf://org/name", download_dir=tmp_path)
+    monkeypatch.setattr(hub, "is_down", True)
+    assert resolve("hf://org/name", download_dir=tmp_path) == folder
+    with pytest.raises(DownloadFailedError, match=r"could not be fetched: .*503"):
+        resolve("hf://org/name", download_dir=tmp_path / "elsewhere")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert resolve("hf://org/name", download_dir=tmp_path) == folder
+    with pytest.raises(DownloadFailedError, match="HF_HUB_OFFLINE"):
+        resolve("hf://org/name", download_dir=tmp_path / "elsewhere")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(DownloadFailedError, match="HF_HUB_OFFLINE"):
+        resolve("hf://org/name", download_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -233,13 +278,30 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
     return filesystem
 
 
-def test_a_bucket_is_fetched_once_without_code_or_pickle(
+def test_a_bucket_is_fetched_once_by_need_without_code_or_pickle(
     tmp_path: Path, bucket: MemoryFileSystem
 ) -> None:
-    for name in ("config.json", "a.safetensors", "x.bin", "run.py"):
-        bucket.pipe(f"/bucket/models/m/{name}", name.encode())
+    index = json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
+    wanted = {
+        "config.json": "{}",
+        "model.safetensors.index.json": index,
+        "a.safetensors": "a",
+        "b.safetensors": "b",
+        "additional_chat_templates/rag.jinja": "{{ documents }}",
+    }
+    strays = [
+        "x.bin",
+        "run.py",
+        "consolidated.safetensors",
+        "original/a.safetensors",
+        "onnx/m.json",
+    ]
+    for name, text in {**dict.fromkeys(strays, "?"), **wanted}.items():
+        bucket.pipe(f"/bucket/models/m/{name}", text.encode())
+    bucket.pipe("/bucket/models/m2/config.json", b"another model")
     folder = resolve("s3://bucket/models/m", download_dir=tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == ["a.safetensors", "config.json"]
+    files = {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.*")}
+    assert files == wanted
     bucket.store.clear()
     assert resolve("s3://bucket/models/m", download_dir=tmp_path) == folder
 
@@ -247,8 +309,8 @@ def test_a_bucket_is_fetched_once_without_code_or_pickle(
 def test_an_interrupted_download_leaves_nothing_that_looks_complete(
     tmp_path: Path, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("config.json", "a.safetensors"):
-        bucket.pipe(f"/bucket/m/{name}", name.encode())
+    bucket.pipe("/bucket/m/config.json", b"{}")
+    bucket.pipe("/bucket/m/model.safetensors", b"weights")
     original = MemoryFileSystem.get_file
 
     def failing(self: MemoryFileSystem, key: str, target: str, **kwargs: Any) -> None:
@@ -262,7 +324,7 @@ def test_an_interrupted_download_leaves_nothing_that_looks_complete(
         resolve("s3://bucket/m", download_dir=tmp_path)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
     monkeypatch.setattr(MemoryFileSystem, "get_file", original)
-    assert (resolve("s3://bucket/m", download_dir=tmp_path) / "a.safetensors").is_file()
+    assert (resolve("s3://bucket/m", download_dir=tmp_path) / "model.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("bucket")

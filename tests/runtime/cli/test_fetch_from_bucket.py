@@ -23,6 +23,9 @@ OBJECTS = {
     "models/tiny/tokenizer.json": b"{}",
     "models/tiny/pytorch_model.bin": b"a pickle",
     "models/tiny/run.py": b"print('no')",
+    "models/tiny/consolidated.safetensors": LARGE,
+    "models/tiny/original/model.safetensors": LARGE,
+    "models/tiny/additional_chat_templates/tool_use.jinja": b"{{ tools }}",
     "models/empty/readme.md": b"nothing here",
 }
 
@@ -144,13 +147,14 @@ def fetch(
     )
 
 
-def test_a_model_is_fetched_from_a_bucket_whole_and_without_code_or_pickle(
+def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickle(
     tmp_path: Path, endpoint: str
 ) -> None:
     done = fetch("s3://octavo-models/models/tiny", tmp_path / "to", endpoint)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip())
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
+        "additional_chat_templates/tool_use.jinja",
         "config.json",
         "model.safetensors",
         "tokenizer.json",

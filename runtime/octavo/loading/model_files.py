@@ -1,0 +1,83 @@
+"""Model files: what of a repository or a bucket is fetched so that its model can be served.
+
+Repositories hold a model several times over: shards and a consolidated copy, `original/`, `onnx/`, pickles,
+a trainer's checkpoints. Fetched is what a load would read: the chosen weights, the configuration, the
+tokenizer, its chat templates, and what an embedder says of its pooling. Never code, never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from octavo.loading.checkpoint_files import Listing, choose_weight_files
+
+_MODULES_NAME = "modules.json"
+_ALWAYS = (
+    "config.json",
+    "generation_config.json",
+    # How weights were quantised, where config.json does not say so.
+    "quantize_config.json",
+    "quant_config.json",
+    "hf_quant_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+    # Of sentence-transformers.
+    _MODULES_NAME,
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+# A tokenizer in another form than tokenizer.json.
+_OTHER_TOKENIZERS = (
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tekken.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str) -> list[str]:
+    """Those of `paths` that are to be fetched, sorted.
+
+    Args:
+        paths: All files, relative to the model's folder, with `/` between folders.
+        read: The content of one of them; called for config.json, the index and modules.json alone.
+        place: URL, for messages.
+
+    Raises:
+        ModelInvalidError: As `choose_weight_files`: what cannot be loaded is not fetched.
+    """
+    there = frozenset(paths)
+    top = frozenset(path for path in there if "/" not in path)
+    weights = choose_weight_files(Listing(place, top, read))
+    wanted = set(weights.names) | ({weights.index} if weights.index else set())
+    patterns = _ALWAYS if "tokenizer.json" in top else _ALWAYS + _OTHER_TOKENIZERS
+    wanted |= {path for path in there if any(_is_match(path, one) for one in patterns)}
+    if _MODULES_NAME in top:
+        for folder in _module_folders(read(_MODULES_NAME)):
+            wanted |= {f"{folder}/config.json", f"{folder}/model.safetensors"} & there
+    return sorted(wanted)
+
+
+def _is_match(path: str, pattern: str) -> bool:
+    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
+
+
+def _module_folders(modules: bytes) -> list[str]:
+    """Of the steps behind the model itself, such as `1_Pooling`."""
+    try:
+        steps = json.loads(modules)
+        folders = [step["path"] for step in steps]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []  # whoever serves the embedder says what is wrong with it
+    return [f for f in folders if isinstance(f, str) and f and ".." not in PurePosixPath(f).parts]
