@@ -39,6 +39,13 @@ class InvalidParameterError(UserError):
         self.parameter = parameter
 
 
+class UnsupportedParameterError(InvalidParameterError):
+    """A field, or a value of it, that would change the answer and that Octavo does not implement."""
+
+    def __init__(self, parameter: str, why: str) -> None:
+        super().__init__(parameter, f"{parameter} is not supported: {why}")
+
+
 class ContextLengthExceededError(InvalidParameterError):
     """The prompt, or prompt plus `max_tokens`, does not fit `max_model_len`."""
 

@@ -145,17 +145,27 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
         """Answers one conversation, or each of several, through the model's chat template.
 
-        Raises: as `generate`; `InvalidParameterError` also when the model has no chat template.
+        Args:
+            messages: As the server takes them; arguments of tool calls may also be the value itself.
+            add_generation_prompt: None is what `chat_template_kwargs` says, else true.
+            chat_template_kwargs: More variables for the template.
+
+        Raises: as `generate`; `InvalidParameterError` also when the model has no chat template, or it
+            leaves out a part of the conversation.
         """
         prompts: list[tuple[str | None, list[int]]] = []
         for conversation in as_conversations(messages):
             token_ids = self._tokenizer.encode_chat(
-                conversation, tools=tools, add_generation_prompt=add_generation_prompt
+                conversation,
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                template_kwargs=chat_template_kwargs,
             )
             text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
             prompts.append((text, token_ids))

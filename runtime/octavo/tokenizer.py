@@ -14,7 +14,7 @@ from typing import Any
 
 import tokenizers
 
-from octavo.chat_template import ChatTemplate
+from octavo.chat import ChatTemplates, load_chat_templates, render_chat
 from octavo.errors import InvalidParameterError, ModelInvalidError
 
 _SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -26,18 +26,18 @@ class Tokenizer:
     Attributes:
         backend: The Rust tokenizer; thread-safe.
         special_tokens: Texts by name, such as `eos_token`.
-        chat_template: None when the model has none (a base model).
+        chat_templates: None when the model has none (a base model).
     """
 
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
         special_tokens: Mapping[str, str],
-        chat_template: ChatTemplate | None,
+        chat_templates: ChatTemplates | None,
     ) -> None:
         self.backend = backend
         self.special_tokens = dict(special_tokens)
-        self.chat_template = chat_template
+        self.chat_templates = chat_templates
 
     @property
     def vocab_size(self) -> int:
@@ -62,7 +62,7 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: bool | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Token ids of a conversation. The template writes the special tokens, so none are added.
@@ -82,20 +82,21 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: bool | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """The text of a conversation, special tokens included.
+        """The text of a conversation as clients write it, special tokens included; see `octavo.chat`.
 
-        Raises `InvalidParameterError` when the model has no chat template, or it refuses the messages.
+        Raises `InvalidParameterError` when the model has no chat template, or as `render_chat`.
         """
-        if self.chat_template is None:
+        if self.chat_templates is None:
             raise InvalidParameterError(
                 "messages",
                 "The model has no chat template: use /v1/completions, or start the server with "
                 "--chat-template FILE.",
             )
-        return self.chat_template.render(
+        return render_chat(
+            self.chat_templates,
             messages,
             tools=tools,
             add_generation_prompt=add_generation_prompt,
@@ -127,13 +128,8 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
     config = _read_json(folder / "tokenizer_config.json")
     _add_missing_tokens(backend, config)
     special_tokens = _special_tokens(config, _read_json(folder / "special_tokens_map.json"))
-    source = (
-        _given_template(chat_template)
-        if chat_template is not None
-        else _own_template(folder, config)
-    )
-    template = None if source is None else ChatTemplate(source, special_tokens)
-    return Tokenizer(backend, special_tokens, template)
+    templates = load_chat_templates(folder, config, chat_template, special_tokens)
+    return Tokenizer(backend, special_tokens, templates)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -176,25 +172,3 @@ def _special_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:
             if isinstance(value, str):
                 found.setdefault(name, value)
     return found
-
-
-def _own_template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text("utf-8")
-    legacy = _read_json(folder / "chat_template.json").get("chat_template")
-    template = config.get("chat_template", legacy)
-    if isinstance(template, list):  # several, by name
-        template = next((t["template"] for t in template if t.get("name") == "default"), None)
-    return template if isinstance(template, str) else None
-
-
-def _given_template(chat_template: str) -> str:
-    if "\n" in chat_template or "{" in chat_template:
-        return chat_template
-    path = Path(chat_template)
-    if not path.is_file():
-        raise ModelInvalidError(
-            f"--chat-template {chat_template}: there is no such file, and it is no Jinja template."
-        )
-    return path.read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from octavo.errors import ContextLengthExceededError
 from octavo.model_source import resolve
 from octavo.server.openai.api_errors import ApiError
-from octavo.server.openai.prompts import PromptBuilder, template_messages, template_tools
+from octavo.server.openai.prompts import PromptBuilder, template_tools
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer import load_tokenizer
 
@@ -23,40 +24,10 @@ def chat(**fields: Any) -> ChatCompletionRequest:
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
-def test_an_answer_that_comes_back_as_the_client_got_it() -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
-    request = chat(
-        messages=[
-            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
-            {"role": "user", "content": "hi", "name": "ann"},
-            {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [call],
-                "refusal": None,
-                "annotations": [],
-                "audio": None,
-                "function_call": None,
-            },
-            {"role": "tool", "tool_call_id": "c1", "content": "3"},
-        ]
-    )
-    assert template_messages(request.messages) == [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "hi", "name": "ann"},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [
-                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
-            ],
-        },
-        {"role": "tool", "content": "3", "tool_call_id": "c1"},
-    ]
-
-
 def test_tools_are_passed_as_the_client_wrote_them() -> None:
-    assert template_tools(chat(tools=[TOOL])) == [TOOL]
+    function = {"parameters": {"z": {}, "a": None}, "description": None, "name": "f"}
+    (tool,) = template_tools(chat(tools=[{"function": function, "type": "function"}])) or []
+    assert json.dumps(tool) == json.dumps({"function": function, "type": "function"})
     assert template_tools(chat(tools=[TOOL], tool_choice="none")) is None
     assert template_tools(chat()) is None
 

@@ -18,6 +18,7 @@ from octavo.errors import (
     InvalidParameterError,
     OctavoError,
     QueueFullError,
+    UnsupportedParameterError,
 )
 
 INVALID_REQUEST = "invalid_request_error"
@@ -115,6 +116,8 @@ def from_octavo_error(error: OctavoError) -> ApiError:
     """Translates the runtime's own errors."""
     if isinstance(error, ContextLengthExceededError):
         return invalid_value(error.parameter, str(error), code="context_length_exceeded")
+    if isinstance(error, UnsupportedParameterError):
+        return invalid_value(error.parameter, str(error), code="unsupported_parameter")
     if isinstance(error, InvalidParameterError):
         return invalid_value(error.parameter, str(error))
     if isinstance(error, QueueFullError):

@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from octavo.errors import ContextLengthExceededError
-from octavo.server.http import strict_json
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
-from octavo.server.openai.protocol import ChatCompletionRequest, ChatMessage, CompletionRequest
+from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
 _THREAD_FROM_CHARS = 4096
-# What rendering a message costs beside its content.
-_MESSAGE_CHARS = 64
+# What rendering a member of a message costs beside its text.
+_MEMBER_CHARS = 16
 # Of ordinary text a token holds about four.
 _CHARS_PER_TOKEN = 8
-_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class PromptBuilder:
 
     async def chat(self, request: ChatCompletionRequest) -> Prompt:
         """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered."""
-        messages = template_messages(request.messages)
+        messages = [message.as_sent for message in request.messages]
         tools = template_tools(request)
         render = functools.partial(
             self._tokenizer.render_chat,
@@ -64,9 +62,7 @@ class PromptBuilder:
             tools=tools,
             template_kwargs=request.chat_template_kwargs,
         )
-        size = sum(_MESSAGE_CHARS + len(message["content"]) for message in messages)
-        if tools or request.chat_template_kwargs:
-            size = max(size, _THREAD_FROM_CHARS)  # nobody counted those
+        size = _num_chars([messages, tools, request.chat_template_kwargs])
         text = await self._run(render, size)
         # The template writes the model's own.
         has_special = bool(request.add_special_tokens)
@@ -200,6 +196,17 @@ class PromptBuilder:
         return ids
 
 
+def _num_chars(value: object) -> int:
+    """Of all texts in a JSON value, and something for each of its members."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_MEMBER_CHARS + _num_chars(item) for item in value.values())
+    if isinstance(value, list):
+        return sum(_MEMBER_CHARS + _num_chars(item) for item in value)
+    return 0
+
+
 def _bad_prompt(why: str) -> Exception:
     return invalid_value(
         "prompt",
@@ -207,72 +214,6 @@ def _bad_prompt(why: str) -> Exception:
         f"{why}.",
         code="invalid_type",
     )
-
-
-def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """What a chat template reads. Raises `ApiError` that names the message."""
-    if not messages:
-        raise invalid_value("messages", "messages is empty; give at least one message.")
-    return [_template_message(position, message) for position, message in enumerate(messages)]
-
-
-def _template_message(position: int, message: ChatMessage) -> dict[str, Any]:
-    if message.role not in _ROLES:
-        raise invalid_value(
-            f"messages.{position}.role",
-            f"messages.{position}.role is {quoted(message.role)}; use one of {', '.join(_ROLES)}.",
-        )
-    content = _text_of(position, message)
-    if content is None and not message.tool_calls and message.role != "assistant":
-        raise invalid_value(
-            f"messages.{position}.content",
-            f"messages.{position}.content is missing; a {message.role} message needs one.",
-        )
-    # Templates know `system`, of which `developer` is OpenAI's newer name.
-    role = "system" if message.role == "developer" else message.role
-    rendered: dict[str, Any] = {"role": role, "content": content or ""}
-    if message.name is not None:
-        rendered["name"] = message.name
-    if message.tool_call_id is not None:
-        rendered["tool_call_id"] = message.tool_call_id
-    reasoning = (message.model_extra or {}).get("reasoning_content")
-    if isinstance(reasoning, str):
-        rendered["reasoning_content"] = reasoning
-    if message.tool_calls:
-        rendered["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {
-                    "name": call.function.name,
-                    "arguments": _arguments(call.function.arguments),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    return rendered
-
-
-def _text_of(position: int, message: ChatMessage) -> str | None:
-    if not isinstance(message.content, list):
-        return message.content
-    texts = []
-    for number, part in enumerate(message.content):
-        if part.type != "text" or part.text is None:
-            raise unsupported(
-                f"messages.{position}.content.{number}",
-                f"it is of type {quoted(part.type)}, and the model reads text alone.",
-            )
-        texts.append(part.text)
-    return "\n".join(texts)
-
-
-def _arguments(encoded: str) -> Any:
-    """Templates write arguments as JSON themselves, so they want them decoded."""
-    try:
-        return strict_json.decode(encoded.encode())
-    except strict_json.JsonError:
-        return encoded
 
 
 def template_tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
@@ -293,4 +234,4 @@ def template_tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | Non
             raise unsupported(f"tools.{position}.function.strict", "it is True. Leave it out.")
     if choice == "none":
         return None
-    return [tool.model_dump(exclude_none=True) for tool in request.tools]
+    return [tool.as_sent for tool in request.tools]

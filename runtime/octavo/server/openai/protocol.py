@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams, check_number
@@ -186,6 +194,23 @@ def _check_extra(name: str, value: object) -> None:
         raise unsupported(name, f"it is {quoted(value)}. Leave it out.")
 
 
+class AsSent(BaseModel):
+    """Keeps the object that was validated: templates read the client's own keys, in its order."""
+
+    _as_sent: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        kept = handler(value)
+        kept._as_sent = value  # noqa: SLF001 (its own)
+        return kept
+
+    @property
+    def as_sent(self) -> dict[str, Any]:
+        return self._as_sent
+
+
 class ContentPart(BaseModel):
     """A part of a message. Only `text` can be understood by the models that are served."""
 
@@ -212,7 +237,7 @@ class ToolCall(BaseModel):
     function: FunctionCall
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(AsSent):
     """One message. Clients send answers back as they came, so unknown fields are let through."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -235,7 +260,7 @@ class FunctionDefinition(BaseModel):
     strict: bool | None = None
 
 
-class Tool(BaseModel):
+class Tool(AsSent):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     type: str

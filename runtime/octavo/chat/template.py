@@ -21,6 +21,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
+from octavo.chat.forms import learn_forms
 from octavo.errors import InvalidParameterError, ModelInvalidError
 
 # A message's reasoning has gone by these names; templates read the first or the second.
@@ -33,46 +34,115 @@ class ChatTemplate:
     Args:
         source: Jinja source.
         variables: What every rendering sees, such as `bos_token` and `eos_token`.
+        origin: Where it was found, for messages.
     """
 
-    def __init__(self, source: str, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        variables: Mapping[str, str] | None = None,
+        origin: str = "the given template",
+    ) -> None:
         self.source = source
+        self.origin = origin
         self._variables = dict(variables or {})
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise ModelInvalidError(
-                f"The chat template does not parse (line {error.lineno}): {error.message}. Mend it, or "
-                "give another with --chat-template."
+                f"The chat template does not parse ({origin}, line {error.lineno}): {error.message}. "
+                "Mend it, or give another with --chat-template."
             ) from error
+        self._forms = learn_forms(
+            lambda messages, tools: self._rendered(messages, {"tools": tools} if tools else {})
+        )
 
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: bool | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for `messages`.
+        """The prompt for `messages` of `template_messages`, each in the form that this template reads.
 
-        Raises `InvalidParameterError` when the template refuses them (roles in an order that the model
-        does not know, content of a kind that it cannot read).
+        Args:
+            add_generation_prompt: None is what `template_kwargs` says, else true.
+            template_kwargs: More variables; `tools`, `documents` and `add_generation_prompt` may be there.
+
+        Raises:
+            InvalidParameterError: The template refuses them (roles in an order that the model does not
+                know) or fails on them, or a value is given twice.
         """
-        values: dict[str, Any] = {
+        values = dict(template_kwargs or {})
+        given: dict[str, Any] = {"messages": messages, "tools": tools or None}
+        if add_generation_prompt is not None:
+            given["add_generation_prompt"] = add_generation_prompt
+        for name in given.keys() & values.keys():
+            if given[name] is not None and given[name] != values[name]:
+                raise InvalidParameterError(
+                    "chat_template_kwargs",
+                    f"chat_template_kwargs holds {name}, and so does the request, with another value; "
+                    "leave one out.",
+                )
+        return self._rendered(
+            [self._forms.applied(message) for message in messages],
+            values | {name: value for name, value in given.items() if value is not None},
+        )
+
+    def _rendered(self, messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> str:
+        variables: dict[str, Any] = {
             **self._variables,
-            **_plain(dict(template_kwargs or {})),
-            "messages": [_with_reasoning(_plain(message)) for message in messages],
-            "tools": _plain(list(tools)) if tools else None,
+            "tools": None,
             "documents": None,
-            "add_generation_prompt": add_generation_prompt,
+            "add_generation_prompt": True,
+            **{name: _plain(value) for name, value in values.items()},
+            "messages": [_with_reasoning(_plain(message)) for message in messages],
         }
         try:
-            return self._template.render(values)
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            return self._template.render(variables)
+        except jinja2.TemplateError as error:
             raise InvalidParameterError(
-                "messages", f"The model's chat template refuses these messages: {error}"
+                "messages",
+                f"The model's chat template ({self.origin}) refuses these messages: {error}",
             ) from error
+        except Exception as error:  # whatever a foreign program may raise
+            raise InvalidParameterError(
+                "messages",
+                f"The model's chat template ({self.origin}) fails on these messages: "
+                f"{type(error).__name__}: {error}",
+            ) from error
+
+
+class ChatTemplates:
+    """The templates of one model by name; nearly all models have one, `default`.
+
+    Args:
+        templates: Those of `NAMES` that there are.
+        known: All names, for messages.
+    """
+
+    NAMES = ("tool_use", "default")
+
+    def __init__(self, templates: Mapping[str, ChatTemplate], known: Sequence[str] = ()) -> None:
+        self._templates = dict(templates)
+        self._known = known
+
+    def choose(self, *, has_tools: bool) -> ChatTemplate:
+        """`tool_use` for a request with tools where there is one, else `default`.
+
+        Raises:
+            InvalidParameterError: There is no default.
+        """
+        for name in self.NAMES if has_tools else self.NAMES[1:]:
+            if name in self._templates:
+                return self._templates[name]
+        raise InvalidParameterError(
+            "messages",
+            f"The model has the chat templates {', '.join(self._known)} and no default: choose one with "
+            "--chat-template FILE.",
+        )
 
 
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +178,7 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
         raise_exception=_raise_exception,
         strftime_now=_strftime_now,
         namespace=_Namespace,
+        dict=_Dict(),
     )
     return environment
 
@@ -129,6 +200,16 @@ class _Namespace(jinja2.utils.Namespace):
         if name.startswith("_"):
             raise jinja2.exceptions.SecurityError(f"{name!r} cannot be set on a namespace.")
         super().__setitem__(name, value)
+
+
+class _Dict:
+    """`dict(a=1)` and `dict.fromkeys`, without the class that they are a way to."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args, **kwargs)
 
 
 def _tojson(

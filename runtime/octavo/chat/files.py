@@ -1,0 +1,96 @@
+"""Where a model's chat templates are kept: a file of their own, a folder, or tokenizer_config.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from octavo.chat.template import ChatTemplate, ChatTemplates
+from octavo.errors import ModelInvalidError
+
+
+def load_chat_templates(
+    folder: Path,
+    config: Mapping[str, Any],
+    given: str | None,
+    variables: Mapping[str, str],
+) -> ChatTemplates | None:
+    """The templates of the model in `folder`; None where it has none (a base model).
+
+    Args:
+        config: Its tokenizer_config.json.
+        given: In place of the model's own: a path to a Jinja file, or the template itself.
+        variables: The special tokens by name.
+
+    Raises:
+        ModelInvalidError: A file is missing or damaged.
+    """
+    sources = _own_sources(folder, config) if given is None else _given_source(given)
+    if not sources:
+        return None
+    # Others are never chosen, so they need not even parse.
+    used = {name: sources[name] for name in ChatTemplates.NAMES if name in sources}
+    return ChatTemplates(
+        {name: ChatTemplate(source, variables, origin) for name, (source, origin) in used.items()},
+        known=sorted(sources),
+    )
+
+
+def _own_sources(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Source and origin by name; files of their own win over tokenizer_config.json."""
+    sources: dict[str, tuple[str, str]] = {}
+    legacy = folder / "chat_template.json"
+    if legacy.is_file():
+        sources |= _named(_read_object(legacy).get("chat_template"), legacy.name)
+    sources |= _named(config.get("chat_template"), "tokenizer_config.json")
+    files = {path.stem: path for path in (folder / "additional_chat_templates").glob("*.jinja")}
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        files["default"] = own
+    if files:  # as transformers has it, they are then all that there is
+        sources = {
+            name: (path.read_text("utf-8"), str(path.relative_to(folder)))
+            for name, path in files.items()
+        }
+    return sources
+
+
+def _named(template: object, origin: str) -> dict[str, tuple[str, str]]:
+    if isinstance(template, str):
+        return {"default": (template, origin)}
+    if isinstance(template, list):
+        template = {
+            entry["name"]: entry.get("template")
+            for entry in template
+            if isinstance(entry, dict) and "name" in entry
+        }
+    if not isinstance(template, dict):
+        return {}
+    return {
+        str(name): (source, f"{name} in {origin}")
+        for name, source in template.items()
+        if isinstance(source, str)
+    }
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelInvalidError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+    return value
+
+
+def _given_source(given: str) -> dict[str, tuple[str, str]]:
+    if "\n" in given or "{" in given:
+        return {"default": (given, "the given template")}
+    path = Path(given)
+    if not path.is_file():
+        raise ModelInvalidError(
+            f"--chat-template {given}: there is no such file, and it is no Jinja template."
+        )
+    return {"default": (path.read_text("utf-8"), str(path))}

@@ -1,0 +1,170 @@
+"""The shapes of published chat templates, in our own words: what each insists on and how it prints it."""
+
+from __future__ import annotations
+
+QWEN = """{%- if tools %}
+{{- '<|im_start|>system\\n' + (messages[0].content + '\\n\\n' if messages[0].role == 'system' else '') }}
+{%- for tool in tools %}{{- '\\n' + tool | tojson }}{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- elif messages[0].role == 'system' %}
+{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message.content is string %}{%- set content = message.content %}
+{%- else %}{%- set content = '' %}{%- endif %}
+{%- if message.role == 'user' %}
+{{- '<|im_start|>user\\n' + content + '<|im_end|>\\n' }}
+{%- elif message.role == 'assistant' %}
+{%- if message.reasoning_content is string %}{%- set thought = message.reasoning_content %}
+{%- else %}{%- set thought = '' %}{%- endif %}
+{{- '<|im_start|>assistant\\n' + ('<think>' + thought + '</think>' if thought else '') + content }}
+{%- for call in message.tool_calls or [] %}
+{%- set function = call.function if call.function else call %}
+{{- '<tool_call>{"name": "' + function.name + '", "arguments": ' }}
+{%- if function.arguments is string %}{{- function.arguments }}
+{%- else %}{{- function.arguments | tojson }}{%- endif %}
+{{- '}</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- elif message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>' + content + '</tool_response><|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+QWEN_CODER = """{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
+{%- for call in message.tool_calls or [] %}
+{{- '<tool_call><function=' + call.function.name + '>' }}
+{%- for name, value in call.function.arguments | items %}
+{{- '<parameter=' + name + '>' + (value if value is string else value | tojson) + '</parameter>' }}
+{%- endfor %}
+{{- '</function></tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if tools %}{{- tools | tojson }}{%- endif %}
+"""
+
+LLAMA3 = """{{- bos_token }}
+{%- if messages[0]['role'] == 'system' %}
+{%- set system = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}
+{%- else %}{%- set system = '' %}{%- endif %}
+{{- '<|head|>system\\n' + system + '<|eot|>' }}
+{%- if tools is not none %}
+{%- set first = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}
+{{- '<|head|>user\\n' }}
+{%- for tool in tools %}{{- tool | tojson(indent=4) + '\\n' }}{%- endfor %}
+{{- first + '<|eot|>' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+{{- '<|head|>' + message['role'] + '\\n' + message['content'] | trim + '<|eot|>' }}
+{%- elif 'tool_calls' in message %}
+{%- if not message.tool_calls | length == 1 %}
+{{- raise_exception('This model only supports single tool-calls at once!') }}
+{%- endif %}
+{%- set call = message.tool_calls[0].function %}
+{{- '<|head|>assistant\\n{"name": "' + call.name + '", "parameters": ' }}
+{{- call.arguments | tojson + '}<|eot|>' }}
+{%- else %}
+{{- '<|head|>ipython\\n' }}
+{%- if message.content is mapping or message.content is iterable %}{{- message.content | tojson }}
+{%- else %}{{- message.content }}{%- endif %}
+{{- '<|eot|>' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|head|>assistant\\n' }}{%- endif %}
+"""
+
+MISTRAL = """{%- set users = messages | selectattr('role', 'equalto', 'user') | list %}
+{{- bos_token }}
+{%- for message in messages %}
+{%- if message.role == 'user' %}
+{%- if tools is not none and message == users[-1] %}{{- '[TOOLS]' + tools | tojson + '[/TOOLS]' }}{%- endif %}
+{{- '[INST] ' + message.content + '[/INST]' }}
+{%- elif message.tool_calls is defined and message.tool_calls is not none %}
+{{- '[CALLS][' }}
+{%- for call in message.tool_calls %}
+{%- set out = call.function | tojson %}{{- out[:-1] }}
+{%- if not call.id is defined or call.id | length != 9 %}
+{{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}
+{%- endif %}
+{{- ', "id": "' + call.id + '"}' + ('' if loop.last else ', ') }}
+{%- endfor %}
+{{- ']' + eos_token }}
+{%- elif message.role == 'assistant' %}{{- ' ' + message.content | trim + eos_token }}
+{%- elif message.role == 'tool' %}
+{%- if not message.tool_call_id is defined or message.tool_call_id | length != 9 %}
+{{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}
+{%- endif %}
+{{- '[RESULTS]{"content": ' + message.content | string + ', "id": "' }}
+{{- message.tool_call_id + '"}[/RESULTS]' }}
+{%- else %}{{- raise_exception('Only user, assistant and tool roles are supported') }}
+{%- endif %}
+{%- endfor %}
+"""
+
+DEEPSEEK_R1_DISTILL = """{% set ns = namespace(is_first=false, system='') %}
+{%- for message in messages %}{%- if message['role'] == 'system' %}
+{%- set ns.system = message['content'] %}{%- endif %}{%- endfor %}
+{{- bos_token + ns.system }}
+{%- for message in messages %}
+{%- if message['role'] == 'user' %}{{- '<|User|>' + message['content'] }}{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is none %}
+{%- for tool in message['tool_calls'] %}
+{{- ('\\n' if ns.is_first else '<|Assistant|><|calls|>') + '<|call|>' + tool['type'] + '<|sep|>' }}
+{{- tool['function']['name'] + '\\n```json\\n' + tool['function']['arguments'] + '\\n```<|end of call|>' }}
+{%- set ns.is_first = true %}
+{%- endfor %}
+{{- '<|end of calls|>' }}
+{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is not none %}
+{%- set content = message['content'] %}
+{%- if '</think>' in content %}{%- set content = content.split('</think>')[-1] %}{%- endif %}
+{{- '<|Assistant|>' + content + '<|end of sentence|>' }}
+{%- endif %}
+{%- if message['role'] == 'tool' %}{{- '<|output|>' + message['content'] }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|Assistant|><think>\\n' }}{%- endif %}
+"""
+
+LLAMA_GUARD = """{{- '<|head|>user\\nTask: Check for unsafe content.\\n' }}
+{%- for message in messages %}
+{%- set role = 'User' if message['role'] == 'user' else 'Agent' %}
+{%- for part in message['content'] | selectattr('type', 'equalto', 'text') %}
+{{- role + ': ' + part['text'] | trim + '\\n\\n' }}
+{%- endfor %}
+{%- endfor %}
+{{- '<|eot|>' }}
+"""
+
+HERMES = """{{- bos_token }}
+{%- if tools %}{{- '<|im_start|>system\\nTools: ' }}
+{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}{{- '<|im_end|>\\n' }}{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'assistant' and message.tool_calls is defined %}
+{{- '<|im_start|>assistant' }}
+{%- for call in message.tool_calls %}
+{{- '\\n<tool_call>\\n' + call.function | tojson + '\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- elif message.role == 'tool' %}
+{{- '<|im_start|>tool\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- else %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+VISION = """{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' }}
+{%- if message.content is string %}{{- message.content }}
+{%- else %}{%- for part in message.content %}
+{%- if part.type == 'text' %}{{- part.text }}{%- else %}{{- '<image>' }}{%- endif %}
+{%- endfor %}{%- endif %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+"""

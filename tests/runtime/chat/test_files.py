@@ -1,0 +1,69 @@
+"""Templates are found where transformers finds them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from octavo.chat import load_chat_templates, render_chat
+
+USER = [{"role": "user", "content": "hi"}]
+TOOL = [{"type": "function", "function": {"name": "f"}}]
+TEMPLATES = {
+    name: name + ":{{ messages[0].content }}{{ tools or '' }}"
+    for name in ("default", "tool_use", "rag")
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    backend = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def as_list(folder: Path, names: tuple[str, ...]) -> None:
+    path = folder / "tokenizer_config.json"
+    named = [{"name": name, "template": TEMPLATES[name]} for name in names]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": named}))
+
+
+def as_files(folder: Path, names: tuple[str, ...]) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    for name in names:
+        own = f"additional_chat_templates/{name}.jinja"
+        path = folder / ("chat_template.jinja" if name == "default" else own)
+        path.write_text(TEMPLATES[name])
+
+
+@pytest.mark.parametrize("store", [as_list, as_files])
+@pytest.mark.parametrize(
+    "names", [("default",), ("rag", "tool_use", "default"), ("default", "rag")]
+)
+@pytest.mark.parametrize("tools", [None, TOOL], ids=["no-tools", "tools"])
+def test_named_templates_are_chosen_as_in_transformers(
+    folder: Path, store: Any, names: tuple[str, ...], tools: Any
+) -> None:
+    store(folder, names)
+    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    ours = load_chat_templates(folder, config, None, {})
+    assert ours is not None
+    assert render_chat(ours, USER, tools=tools) == theirs.apply_chat_template(
+        USER, tools=tools, tokenize=False, add_generation_prompt=True
+    )
+
+
+def test_a_template_that_is_never_used_need_not_parse(folder: Path) -> None:
+    named = [
+        {"name": "rag", "template": "{% if"},
+        {"name": "default", "template": "{{ messages[0].content }}"},
+    ]
+    ours = load_chat_templates(folder, {"chat_template": named}, None, {})
+    assert ours is not None
+    assert render_chat(ours, USER) == "hi"

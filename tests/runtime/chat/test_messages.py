@@ -1,0 +1,123 @@
+"""What a message may hold, and that all of it is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo.chat import template_messages
+from octavo.errors import InvalidParameterError, UnsupportedParameterError
+
+
+def test_an_answer_that_comes_back_as_the_client_got_it() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    assert template_messages(
+        [
+            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+            {"content": "hi", "role": "user", "name": "ann"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [call],
+                "refusal": None,
+                "audio": None,
+                "function_call": None,
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        ]
+    ) == [
+        {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+        {"role": "user", "content": "hi", "name": "ann"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "c1"},
+    ]
+
+
+def test_keys_that_only_the_template_knows_stay_in_their_order() -> None:
+    message = {
+        "z": 1,
+        "role": "assistant",
+        "content": "",
+        "reasoning": "why",
+        "tool_calls": [{"function": {"zz": 1, "arguments": {}, "name": "f"}, "x": 2}],
+    }
+    (found,) = template_messages([message])
+    assert list(found)[:2] == ["z", "role"]
+    assert found["reasoning"] == "why"
+    (call,) = found["tool_calls"]
+    assert call == {"type": "function", "x": 2, "function": message["tool_calls"][0]["function"]}
+    assert list(call["function"]) == ["zz", "arguments", "name"]
+
+
+def test_a_refusal_is_what_the_model_said() -> None:
+    parts = [{"type": "text", "text": "Well."}, {"type": "refusal", "refusal": "I cannot."}]
+    found = template_messages(
+        [
+            {"role": "assistant", "content": parts},
+            {"role": "assistant", "content": None, "refusal": "No."},
+            {"role": "assistant", "content": "Yes.", "refusal": None},
+        ]
+    )
+    assert found[0]["content"] == [parts[0], {"type": "text", "text": "I cannot."}]
+    assert [message["content"] for message in found[1:]] == ["No.", "Yes."]
+    assert all("refusal" not in message for message in found)
+
+
+@pytest.mark.parametrize(
+    ("message", "parameter", "kind"),
+    [
+        ({"role": "robot", "content": "x"}, "messages.1.role", InvalidParameterError),
+        ({"content": "x"}, "messages.1.role", InvalidParameterError),
+        ({"role": "user", "content": None}, "messages.1.content", InvalidParameterError),
+        ({"role": "user"}, "messages.1.content", InvalidParameterError),
+        ({"role": "user", "content": 5}, "messages.1.content", InvalidParameterError),
+        (
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": "http://h/x"}}],
+            },
+            "messages.1.content.0",
+            UnsupportedParameterError,
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "input_audio"}]},
+            "messages.1.content.1",
+            UnsupportedParameterError,
+        ),
+        ({"role": "user", "content": ["a"]}, "messages.1.content.0", UnsupportedParameterError),
+        (
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+            "messages.1.function_call",
+            UnsupportedParameterError,
+        ),
+        (
+            {"role": "assistant", "audio": {"id": "a"}},
+            "messages.1.audio",
+            UnsupportedParameterError,
+        ),
+        ({"role": "assistant", "tool_calls": "f"}, "messages.1.tool_calls", InvalidParameterError),
+        (
+            {"role": "assistant", "tool_calls": [{}]},
+            "messages.1.tool_calls.0",
+            InvalidParameterError,
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]},
+            "messages.1.tool_calls.0.function.name",
+            InvalidParameterError,
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_its_place(
+    message: dict[str, Any], parameter: str, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind) as caught:
+        template_messages([{"role": "user", "content": "hi"}, message])
+    assert caught.value.parameter == parameter  # type: ignore[attr-defined]
+    assert parameter in str(caught.value)
+
+
+def test_no_messages_are_no_conversation() -> None:
+    with pytest.raises(InvalidParameterError, match="at least one"):
+        template_messages([])

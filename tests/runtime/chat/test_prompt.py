@@ -1,0 +1,130 @@
+"""Nothing of a conversation is lost on its way into the prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo.chat import ChatTemplate, ChatTemplates, render_chat
+from octavo.errors import InvalidParameterError, UnsupportedParameterError
+
+from . import published_templates as published
+
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = {"id": "abcdefgh1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+
+
+def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str:
+    variables = {"bos_token": "<bos>", "eos_token": "<eos>"}
+    one = ChatTemplate(template, variables)
+    return render_chat(ChatTemplates({"default": one}), messages, **options)
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "options", "parameter"),
+    [
+        ("Hello", [USER], {}, "messages.0.content"),
+        (
+            "{% for m in messages %}{% for p in m.content %}{{ p.body }}{% endfor %}{% endfor %}",
+            [USER],
+            {},
+            "messages.0.content",
+        ),
+        (
+            "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
+            [{"role": "system", "content": "Be brief."}, USER],
+            {},
+            "messages.0.content",
+        ),
+        (CHATML, [USER], {"tools": [TOOL]}, "tools"),
+        (CHATML, [USER], {"template_kwargs": {"tools": [TOOL]}}, "tools"),
+        (
+            CHATML,
+            [USER],
+            {"template_kwargs": {"documents": [{"text": "d"}]}},
+            "chat_template_kwargs.documents",
+        ),
+        (
+            CHATML,
+            [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}, USER],
+            {},
+            "messages.1.tool_calls",
+        ),
+        (
+            # Of a message with text this template shows the text alone.
+            published.DEEPSEEK_R1_DISTILL,
+            [USER, {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}],
+            {},
+            "messages.1.tool_calls",
+        ),
+        (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+            [USER, {"role": "tool", "tool_call_id": "1", "content": "42"}],
+            {},
+            "messages.1.content",
+        ),
+    ],
+)
+def test_what_the_prompt_does_not_depend_on_is_refused(
+    template: str, messages: list[dict[str, Any]], options: dict[str, Any], parameter: str
+) -> None:
+    with pytest.raises(UnsupportedParameterError, match="puts nothing of") as caught:
+        render(template, messages, **options)
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | tojson }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | replace('i', '') }}{% endfor %}",
+        "{{ messages[-1].content }}",
+    ],
+)
+def test_a_text_may_come_out_changed(template: str) -> None:
+    assert render(template, [{"role": "user", "content": "the first hi"}, USER])
+
+
+def test_each_of_many_calls_is_looked_for_in_one_more_rendering() -> None:
+    """Long conversations of agents are made of calls: their cost must not grow with their square."""
+    template = ChatTemplate(published.QWEN)
+    history: list[dict[str, Any]] = [USER]
+    for number in range(40):
+        call = {"type": "function", "function": {"name": f"f{number}", "arguments": "{}"}}
+        history += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "0"},
+        ]
+    count = 0
+    original = template.render
+
+    def counting(*args: Any, **kwargs: Any) -> str:
+        nonlocal count
+        count += 1
+        return original(*args, **kwargs)
+
+    template.render = counting  # type: ignore[method-assign]
+    render_chat(ChatTemplates({"default": template}), history, tools=[TOOL])
+    assert count <= 6
+
+
+def test_tools_take_the_template_that_was_made_for_them() -> None:
+    templates = ChatTemplates(
+        {
+            "default": ChatTemplate("D{{ messages[0].content }}"),
+            "tool_use": ChatTemplate("T{{ tools | tojson }}{{ messages[0].content }}"),
+        }
+    )
+    assert render_chat(templates, [USER]) == "Dhi"
+    ordered = {"function": {"parameters": {"b": 1, "a": None}, "name": "f"}, "type": "function"}
+    expected = (
+        'T[{"function": {"parameters": {"b": 1, "a": null}, "name": "f"}, "type": "function"}]hi'
+    )
+    assert render_chat(templates, [USER], tools=[ordered]) == expected
+    assert render_chat(templates, [USER], template_kwargs={"tools": [ordered]}) == expected
+    with pytest.raises(InvalidParameterError, match="rag and no default"):
+        render_chat(ChatTemplates({}, known=["rag"]), [USER])

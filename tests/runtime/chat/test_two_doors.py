@@ -1,0 +1,87 @@
+"""The server and `LLM.chat` make the same prompt of the same messages, and refuse the same ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from octavo import LLM, SamplingParams
+from octavo.errors import InvalidParameterError
+from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.protocol import ChatCompletionRequest
+
+from . import published_templates as published
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+USER = {"role": "user", "content": "What is 17 plus 25?"}
+TOOL = {"type": "function", "function": {"parameters": {"type": "object"}, "name": "f"}}
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[LLM]:
+    with LLM(
+        "builtin://demo", chat_template=published.QWEN, kv_cache_memory_bytes=32 << 20
+    ) as engine:
+        yield engine
+
+
+def by_server(llm: LLM, messages: list[dict[str, Any]], **fields: Any) -> list[int]:
+    builder = PromptBuilder(llm.get_tokenizer(), max_model_len=512, vocab_size=10**6, max_prompts=1)
+    document = {"model": "m", "messages": messages, **fields}
+    return asyncio.run(builder.chat(ChatCompletionRequest.parse(document))).token_ids
+
+
+@pytest.mark.parametrize(
+    ("message", "shows"),
+    [
+        (USER, "<|im_start|>user\nWhat is 17 plus 25?"),
+        ({"role": "user", "content": [{"type": "text", "text": "What?"}]}, "user\nWhat?"),
+        ({"role": "developer", "content": "Be brief"}, "<|im_start|>system\nBe brief"),
+        (
+            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>',
+        ),
+        (
+            {"role": "assistant", "content": "42", "reasoning": "sum"},
+            "<think>sum</think>42",
+        ),
+    ],
+)
+def test_both_doors_make_the_same_prompt(llm: LLM, message: dict[str, Any], shows: str) -> None:
+    (output,) = llm.chat([message], SamplingParams(max_tokens=1))
+    assert output.prompt is not None
+    assert shows in output.prompt
+    assert output.prompt_token_ids == by_server(llm, [message])
+
+
+def test_both_doors_pass_tools_and_variables_on(llm: LLM) -> None:
+    kwargs = {"add_generation_prompt": False}
+    (output,) = llm.chat(
+        [USER], SamplingParams(max_tokens=1), tools=[TOOL], chat_template_kwargs=kwargs
+    )
+    assert output.prompt is not None
+    assert '{"type": "function", "function": {"parameters"' in output.prompt
+    assert not output.prompt.endswith("assistant\n")
+    assert output.prompt_token_ids == by_server(
+        llm, [USER], tools=[TOOL], chat_template_kwargs=kwargs
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://h/x"}}]},
+        {"role": "robot", "content": "x"},
+        {"role": "user", "content": None},
+    ],
+)
+def test_both_doors_refuse_the_same(llm: LLM, message: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameterError) as at_library:
+        llm.chat([message], SamplingParams(max_tokens=1))
+    with pytest.raises(InvalidParameterError) as at_server:
+        by_server(llm, [message])
+    assert str(at_library.value) == str(at_server.value)
+    assert at_library.value.parameter == at_server.value.parameter
