@@ -153,7 +153,7 @@ def test_variables_reach_the_template_as_sent_and_contradictions_are_refused() -
         with pytest.raises(
             InvalidParameterError, match=r"holds (tools|add_generation_prompt), and so"
         ):
-            template.render(messages, template_kwargs=variables, **others)  # type: ignore[arg-type]
+            template.render(messages, template_kwargs=variables, **others)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_an_answer_that_comes_back_as_the_client_got_it() -> None:
 
 
 def test_keys_that_only_the_template_knows_stay_in_their_order() -> None:
-    message = {
+    message: dict[str, Any] = {
         "z": 1,
         "role": "assistant",
         "content": "",
