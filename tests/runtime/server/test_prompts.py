@@ -25,7 +25,11 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 
 def test_tools_are_passed_as_the_client_wrote_them() -> None:
-    function: dict[str, Any] = {"parameters": {"z": {}, "a": None}, "description": None, "name": "f"}
+    function: dict[str, Any] = {
+        "parameters": {"z": {}, "a": None},
+        "description": None,
+        "name": "f",
+    }
     (tool,) = template_tools(chat(tools=[{"function": function, "type": "function"}])) or []
     assert json.dumps(tool) == json.dumps({"function": function, "type": "function"})
     assert template_tools(chat(tools=[TOOL], tool_choice="none")) is None
