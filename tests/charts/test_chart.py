@@ -14,6 +14,7 @@ import yaml
 
 from octavo_operator import smoke
 from octavo_operator.rbac import NAMESPACED_RULES, OWN_NAMESPACE_RULES, Rule
+from tests.support.requirements import Requirement, lacks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "octavo"
@@ -29,7 +30,8 @@ def _find_helm() -> str | None:
 
 
 HELM = _find_helm()
-pytestmark = pytest.mark.skipif(HELM is None, reason="helm is not here: make cluster-up builds it")
+if HELM is None:
+    lacks(Requirement.HELM, "helm is not here: make cluster-up builds it")
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from octavo_operator import rbac
 from octavo_operator.crd import crd
 from octavo_operator.kube import ApiServer, load_configuration
 from tests.support.operator.control_plane import ControlPlane, find_binary, running
+from tests.support.requirements import Requirement, lacks
 
 Object = dict[str, Any]
 
@@ -30,13 +30,11 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     """Skips when no binaries can be had; `make test` builds them with the cluster."""
     etcd, kube_apiserver = find_binary("etcd"), find_binary("kube-apiserver")
     if etcd is None or kube_apiserver is None:
-        message = (
+        lacks(
+            Requirement.API_SERVER,
             "etcd and kube-apiserver are neither in $OCTAVO_APISERVER_BIN_DIR nor in "
-            "$OCTAVO_CACHE/bin nor on PATH: `make cluster-up` builds them"
+            "$OCTAVO_CACHE/bin nor on PATH: `make cluster-up` builds them",
         )
-        if os.environ.get("OCTAVO_REQUIRE_APISERVER"):
-            pytest.fail(message)
-        pytest.skip(message)
     with running(tmp_path_factory.mktemp("apiserver"), etcd, kube_apiserver) as plane:
         admin = Admin(plane)
         admin.install_crd()

@@ -6,8 +6,9 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.config import Quantization
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("numba")
+needs_module(Requirement.NUMBA)
 
 
 @pytest.mark.parametrize("quantization", list(Quantization))

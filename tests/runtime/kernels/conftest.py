@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 import torch
 
-# Triton has no wheel for some platforms, on which nothing else of these tests changes.
-collect_ignore = [] if find_spec("triton") else ["test_compile_gate.py"]
+from tests.support.requirements import Requirement, needs_module
 
 
 @pytest.fixture(
@@ -21,7 +19,7 @@ collect_ignore = [] if find_spec("triton") else ["test_compile_gate.py"]
 )
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The CPU, with every Triton kernel interpreted, and the GPU where there is one (`pytest -m gpu`)."""
-    pytest.importorskip("triton")
+    needs_module(Requirement.TRITON)
     if request.param == "cpu":
         from tests.support.kernels.interpreter import interpreted_kernels
 

@@ -8,8 +8,9 @@ import torch
 from octavo.kernels.aligned_rows import aligned_rows, readable_width
 from octavo.kernels.reference.sampling import penalties as penalties_reference
 from octavo.kernels.reference.sampling.sample import SamplingTensors
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.sampling import logprobs, penalties
 from octavo.kernels.gpu.sampling import sample as sampling
 

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
 import triton
 import triton.language as tl
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton")
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
 
 import triton
 from triton import knobs

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest.importorskip("triton")
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.tuning.attention import decode_config, prefill_config
 from octavo.kernels.gpu.tuning.chips import ChipFamily, family_of, max_shared_bytes
 

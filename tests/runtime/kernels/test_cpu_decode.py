@@ -15,8 +15,9 @@ from octavo.kernels.reference.attention.paged_decode import paged_decode as refe
 from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache as reference_rope
 from octavo.layers.rotary import RopeConfig, RotaryTable
 from tests.support.kernels.paged_batches import TOLERANCE, paged_batch, relative_error
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("numba")
+needs_module(Requirement.NUMBA)
 from octavo.kernels.cpu.attention.paged_decode import paged_decode, supports
 from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 

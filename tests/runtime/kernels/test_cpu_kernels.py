@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
@@ -9,8 +8,9 @@ from hypothesis import strategies as st
 from octavo.kernels import reference
 from octavo.kernels.select import kernels_for
 from tests.support.kernels.poison import poisoned_memory
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("numba")
+needs_module(Requirement.NUMBA)
 from octavo.kernels import cpu
 from octavo.kernels.cpu.products.small_linear import SmallLinear
 

@@ -11,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("numba")
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.NUMBA)
 from octavo.kernels.cpu.products.pack_panels import pack
 from octavo.kernels.cpu.products.panel_linear import PanelLinear
 from octavo.kernels.cpu.products.weight_memory import allocate

@@ -17,8 +17,9 @@ from octavo.kernels.reference.experts import route as reference_route
 from octavo.kernels.reference.experts.route import ExpertRouting
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import FLOATS, assert_rounded
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.experts import combine as experts_combine
 from octavo.kernels.gpu.experts import down as experts_down
 from octavo.kernels.gpu.experts import gate_up as experts_gate_up

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +7,9 @@ from hypothesis import strategies as st
 from octavo.kernels import reference
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import FLOATS, assert_rounded, in_range
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu import gated_activation as gpu
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest.importorskip("triton")
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
 import triton.language as tl
 from triton.runtime.interpreter import (
     InterpretedFunction,

@@ -6,14 +6,14 @@ offsets that wrap around land before the cache, in memory of the test's own.
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
 from octavo.kernels.gpu.attention.paged_decode import paged_decode
 from octavo.kernels.gpu.attention.paged_prefill import paged_prefill

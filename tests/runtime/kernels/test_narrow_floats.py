@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("triton")
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
 import triton.language as tl
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpretedFunction

@@ -10,8 +10,9 @@ import pytest
 
 import octavo.kernels
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("numba")
+needs_module(Requirement.NUMBA)
 
 _V3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm", "sse2"}
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}

@@ -11,8 +11,9 @@ from octavo.kernels.paged_attention import paged_attention
 from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from tests.support.kernels.rounding import FLOATS
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
 from octavo.kernels.gpu.attention.paged_decode import paged_decode
 

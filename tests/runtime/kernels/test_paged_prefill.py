@@ -11,8 +11,9 @@ from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
 from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from tests.support.kernels.rounding import FLOATS
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.attention.paged_prefill import paged_prefill
 
 

@@ -9,8 +9,9 @@ from octavo.kernels.reference.sampling import penalties as reference
 from octavo.sampling.penalties import TokenCounts
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.sampling import penalties as gpu
 
 BOTH = pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])

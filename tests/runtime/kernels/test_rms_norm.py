@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from octavo.kernels import reference
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import FLOATS, assert_rounded, in_range
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu import rms_norm as gpu
 
 

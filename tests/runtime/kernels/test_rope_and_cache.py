@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from octavo.kernels.reference.attention import rope_and_cache as reference
 from octavo.layers.rotary import RopeConfig, RotaryTable
 from tests.support.kernels.rounding import assert_rounded
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.attention import rope_and_cache as gpu
 
 CPU = torch.device("cpu")

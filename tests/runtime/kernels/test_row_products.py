@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +9,9 @@ from hypothesis import strategies as st
 from octavo.kernels import reference
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import FLOATS, assert_rounded
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning.few_rows import rows_tile
 from octavo.kernels.reference import device as oracle

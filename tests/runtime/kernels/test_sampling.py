@@ -12,8 +12,9 @@ from octavo.kernels.reference.sampling import sample as reference
 from octavo.kernels.reference.sampling.sample import SamplingTensors
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import FLOATS
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.sampling import filters as sampling_list
 from octavo.kernels.gpu.sampling import sample as gpu
 

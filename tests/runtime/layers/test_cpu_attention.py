@@ -10,8 +10,9 @@ from octavo.layers.attention import AttentionSpec
 from octavo.layers.norm import HeadNorm
 from octavo.layers.rotary import RopeConfig, RotaryTable
 from octavo.layers.torch_attention import TorchAttentionStep
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("numba")
+needs_module(Requirement.NUMBA)
 from octavo.layers.cpu_attention import CpuAttentionStep
 
 HEADS, KV_HEADS, DIM, PAGE = 4, 2, 32, 16

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("triton")
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
 
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.reference import device as reference

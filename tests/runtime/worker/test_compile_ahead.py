@@ -29,9 +29,10 @@ from octavo.worker.compile_ahead.ahead import (
 )
 from octavo.worker.compile_ahead.process import AbandonedError, Outcome, compile_forms
 from octavo.worker.compile_ahead.rehearsal import rehearse
+from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.gpu_shapes import H100, SHAPES, shape_of
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 
 from octavo.kernels.gpu.compiling import forms
 from tests.support.kernels.kept_binaries import kept_binaries, kept_folder

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from octavo.kernels.reference import device as reference
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning import chips

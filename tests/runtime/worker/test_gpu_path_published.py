@@ -16,8 +16,9 @@ import torch
 
 from octavo.loading.dummy import DummyWeights
 from octavo.sampling_params import SamplingParams
+from tests.support.requirements import Requirement, needs_module
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 
 from tests.support.kernels.kept_binaries import kept_binaries
 from tests.support.ptx_emulator.launch import emulated_launches

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from octavo.config import EngineConfig, KVCacheDtype
+from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.gpu_shapes import A100, H100, SHAPES, shape_of
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 
 from octavo.kernels.gpu.compiling.forms import Form, absent_driver
 from octavo.kernels.gpu.compiling.machine_code import Binary, resources_of

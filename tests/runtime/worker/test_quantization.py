@@ -20,10 +20,11 @@ from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config
 from octavo.sampling_params import SamplingParams
 from octavo.worker.start.quantization import check_quantization
+from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.stepping import Stepper, make_executor
 
-pytest.importorskip("numba")
+needs_module(Requirement.NUMBA)
 
 GREEDY_WITH_LOGPROBS = SamplingParams(temperature=0.0, max_tokens=None, logprobs=0)
 CPU = torch.device("cpu")

@@ -18,11 +18,12 @@ from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.compile_ahead.absent_gpu import absent_gpu
 from octavo.worker.compile_ahead.rehearsal import distinct_layers, rehearse, start_on
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
+from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
 
-pytest.importorskip("triton")
+needs_module(Requirement.TRITON)
 
 from triton import knobs
 

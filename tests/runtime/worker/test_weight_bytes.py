@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from octavo.config import Quantization
-from octavo.kernels.select import has_cpu_kernels
 from octavo.models.config import DecoderConfig
 from octavo.models.registry import read_model_config
 from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
+from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 
 
@@ -39,7 +39,6 @@ def test_llama_8b_in_16_bits(shape: DecoderConfig) -> None:
     assert weight_bytes(shape, torch.bfloat16) == 2 * (8_030_261_248 - norms)
 
 
-@pytest.mark.skipif(not has_cpu_kernels(), reason="needs numba")
 @pytest.mark.parametrize("is_tied", [False, True])
 @pytest.mark.parametrize(
     ("quantization", "each"), [(Quantization.INT8, 1.0), (Quantization.INT4, 4.5 / 8)]
@@ -48,6 +47,7 @@ def test_tables_have_eight_bits_at_least(
     shape: DecoderConfig, quantization: Quantization, each: float, is_tied: bool
 ) -> None:
     """int4 has a scale of 16 bits for every 32 weights."""
+    needs_module(Requirement.NUMBA)
     shape = dataclasses.replace(shape, tie_word_embeddings=is_tied)
     table = 128256 * 4096
     products = 32 * 4096 * (2 * 4096 + 2 * 1024 + 3 * 14336)
@@ -56,7 +56,7 @@ def test_tables_have_eight_bits_at_least(
     assert weight_bytes(shape, torch.bfloat16, quantization) == int(expected)
 
 
-@pytest.mark.skipif(not has_cpu_kernels(), reason="needs numba")
 def test_no_way_is_offered_that_would_be_refused(shape: DecoderConfig) -> None:
+    needs_module(Requirement.NUMBA)
     assert rounded_weight_bytes(shape, torch.bfloat16).keys() == {"int8", "int4"}
     assert rounded_weight_bytes(shape, torch.float16) == {}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 import torch
-
-collect_ignore_glob = [] if find_spec("triton") else ["test_*.py"]
 
 
 @pytest.fixture(scope="module", params=[80, 90], ids=lambda capability: f"sm{capability}")

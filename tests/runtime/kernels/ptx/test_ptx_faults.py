@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
+
 from octavo.kernels.attention_options import AttentionOptions
 from tests.runtime.kernels.test_paged_decode import decode
 from tests.runtime.kernels.test_paged_decode import expected_of as exact_decode

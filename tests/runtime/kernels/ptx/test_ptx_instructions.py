@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
+
 from tests.support.ptx_emulator.launch import meaning, run_grid
 from tests.support.ptx_emulator.machine import ExecutionFault, decode
 from tests.support.ptx_emulator.memory import AccessFault

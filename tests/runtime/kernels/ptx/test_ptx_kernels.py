@@ -8,6 +8,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
+
 from octavo.kernels import reference
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu import rms_norm, step_inputs

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
+
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.reference import device as reference
 from tests.support.kernels.poison import poisoned_memory
