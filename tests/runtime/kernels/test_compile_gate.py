@@ -164,7 +164,9 @@ def test_the_gate_notices_spills_wgmma_and_shared_memory(compiler_cache: None) -
 
 def test_the_gate_notices_logits_that_are_loaded_one_by_one(compiler_cache: None) -> None:
     (apart,) = (
-        form for module, form in shipped() if (module, form.name) == ("logprobs", "odd-bf16")
+        form
+        for module, form in shipped()
+        if (module, form.name) == ("sampling.logprobs", "odd-bf16")
     )
     constants = {**apart.constants, "READABLE": apart.constants["VOCAB"]}
     dense = dataclasses.replace(apart, constants=constants)
