@@ -15,7 +15,8 @@ from kubernetes.aio.client import Configuration
 
 from octavo_operator import health, metrics
 from octavo_operator.autoscale.controller import Autoscaler
-from octavo_operator.autoscale.prometheus import Prometheus, PrometheusError, Snapshot
+from octavo_operator.autoscale.load import LoadError, LoadSource, Snapshot
+from octavo_operator.autoscale.prometheus import Prometheus
 from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LLM_DEPLOYMENT, ObjectKey
@@ -49,16 +50,16 @@ class Operator:
         self,
         kube: Kube,
         load: Callable[[], Awaitable[Configuration]],
-        prometheus: Prometheus | None,
+        load_source: LoadSource | None,
         settings: Settings,
         identity: str,
     ) -> None:
         self._kube = kube
         self._load = load
-        self._prometheus = prometheus
+        self._load_source = load_source
         self._settings = settings
         self._autoscaler = Autoscaler(
-            is_configured=prometheus is not None,
+            is_configured=load_source is not None,
             snapshot_max_age_seconds=settings.metrics_max_age_seconds,
         )
         self._reconciler = Reconciler(
@@ -74,14 +75,14 @@ class Operator:
     async def run(self) -> None:
         """Reconciles what kopf, the resync and the autoscaling pass enqueue."""
         await self._wait_for_crd()
-        if self._prometheus is not None:
+        if self._load_source is not None:
             # Before the first decision, which would otherwise be taken blindly.
-            await self._take_snapshot(self._prometheus)
+            await self._take_snapshot(self._load_source)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run(), name="queue")
             group.create_task(self._resync_forever(), name="resync")
-            if self._prometheus is not None:
-                group.create_task(self._autoscale_forever(self._prometheus), name="autoscale")
+            if self._load_source is not None:
+                group.create_task(self._autoscale_forever(self._load_source), name="autoscale")
             group.create_task(
                 watch(self.queue.add, self._load, self._settings.watch_namespaces), name="watch"
             )
@@ -126,19 +127,19 @@ class Operator:
             except KubeError as error:
                 log.warning("resync skipped", error=str(error))
 
-    async def _autoscale_forever(self, prometheus: Prometheus) -> None:
+    async def _autoscale_forever(self, source: LoadSource) -> None:
         """Enqueues the objects that scale by the pods' load, after a look at it."""
         while True:
             await asyncio.sleep(self._settings.autoscale_interval_seconds)
             if keys := self._autoscaler.keys():
-                await self._take_snapshot(prometheus)
+                await self._take_snapshot(source)
                 for key in keys:
                     self.queue.add(key)
 
-    async def _take_snapshot(self, prometheus: Prometheus) -> None:
+    async def _take_snapshot(self, source: LoadSource) -> None:
         try:
-            self._autoscaler.snapshot = await prometheus.snapshot(time.time(), time.monotonic())
-        except PrometheusError as error:
+            self._autoscaler.snapshot = await source.snapshot(time.time(), time.monotonic())
+        except LoadError as error:
             metrics.PROMETHEUS_ERRORS.inc()
             log.warning("no samples", error=str(error))
             self._autoscaler.snapshot = Snapshot(time.monotonic(), error=str(error))
@@ -152,16 +153,16 @@ async def run(settings: Settings, stop: asyncio.Event, *, kubeconfig: str | None
         kube = ApiServer(configuration, settings.request_timeout_seconds)
         stack.push_async_callback(kube.close)
         await stack.enter_async_context(health.serving(settings.health_port))
-        prometheus = _prometheus(settings)
-        if prometheus is not None:
-            stack.push_async_callback(prometheus.close)
+        load_source = _load_source(settings)
+        if load_source is not None:
+            stack.push_async_callback(load_source.close)
         operator = Operator(
-            kube, lambda: load_configuration(kubeconfig), prometheus, settings, identity
+            kube, lambda: load_configuration(kubeconfig), load_source, settings, identity
         )
         await _until(stop, _act_as_leader(operator, kube, settings, identity))
 
 
-def _prometheus(settings: Settings) -> Prometheus | None:
+def _load_source(settings: Settings) -> LoadSource | None:
     if not settings.prometheus_url:
         log.info("autoscaling is off: OCTAVO_OPERATOR_PROMETHEUS_URL is empty")
         return None

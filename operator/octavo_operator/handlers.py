@@ -13,8 +13,9 @@ from typing import Any
 import kopf
 
 from octavo_operator.api import v1alpha1
-from octavo_operator.manifest import CHILD_KINDS, POD, Manifest, ObjectKey
-from octavo_operator.render.metadata import OWNER_LABEL
+from octavo_operator.children import CHILD_KINDS
+from octavo_operator.manifest import POD, Manifest, ObjectKey
+from octavo_operator.names import OWNER_LABEL
 
 Enqueue = Callable[[ObjectKey], None]
 

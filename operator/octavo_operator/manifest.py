@@ -11,7 +11,7 @@ Manifest = dict[str, Any]
 """One Kubernetes object as JSON; the only place where `Any` stands for "whatever the API says"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Kind:
     """A kind of object and where the API server keeps it."""
 
@@ -52,17 +52,6 @@ POD = Kind("v1", "Pod", "pods")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
-CHILD_KINDS: tuple[Kind, ...] = (
-    SERVICE_ACCOUNT,
-    NETWORK_POLICY,
-    PERSISTENT_VOLUME_CLAIM,
-    SERVICE,
-    POD_DISRUPTION_BUDGET,
-    DEPLOYMENT,
-)
-"""Every kind that an LLMDeployment may own, in the order in which they are applied: what a pod needs
-comes before the pods."""
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectKey:
@@ -75,12 +64,28 @@ class ObjectKey:
         return f"{self.namespace}/{self.name}"
 
 
-def kind_of(manifest: Manifest) -> Kind:
-    """The child kind of a manifest. Raises LookupError for a kind that the operator never makes."""
-    for kind in CHILD_KINDS:
-        if kind.kind == manifest["kind"] and kind.api_version == manifest["apiVersion"]:
-            return kind
-    raise LookupError(f"{manifest['apiVersion']} {manifest['kind']} is not a kind of child")
+@dataclass(frozen=True, slots=True, order=True)
+class ChildKey:
+    """Which of its children an LLMDeployment means: a kind, and a role where a kind has several."""
+
+    kind: Kind
+    role: str = ""
+    """What it is for, and what follows the owner's name in its own; empty for the kind's first."""
+
+    def name_for(self, owner: str) -> str:
+        """The one name that this child of `owner` has, or would have."""
+        return f"{owner}-{self.role}" if self.role else owner
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind} ({self.role})" if self.role else self.kind.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child as it is to be."""
+
+    key: ChildKey
+    manifest: Manifest
 
 
 def is_owned_by(manifest: Manifest, uid: str) -> bool:

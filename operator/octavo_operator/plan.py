@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from octavo_operator.api.quantity import parse_quantity
-from octavo_operator.manifest import Kind, Manifest, is_owned_by, kind_of
-from octavo_operator.render.metadata import HASH_ANNOTATION
+from octavo_operator.manifest import Child, ChildKey, Manifest, is_owned_by
+from octavo_operator.names import HASH_ANNOTATION
 
 
 class ActionType(StrEnum):
@@ -31,7 +31,7 @@ class Action:
     a keep or a conflict."""
 
     type: ActionType
-    kind: Kind
+    key: ChildKey
     manifest: Manifest
     why: str
 
@@ -41,38 +41,38 @@ class Action:
 
 
 def plan(
-    observed: Mapping[Kind, Manifest | None], desired: Sequence[Manifest], owner_uid: str
+    observed: Mapping[ChildKey, Manifest | None], desired: Sequence[Child], owner_uid: str
 ) -> list[Action]:
     """One action for each desired child and each owned child that is no longer desired.
 
-    `observed` holds the live object under the name that a child of each kind has. An object of
-    that name that somebody else made is a conflict: it is neither taken over nor deleted.
+    `observed` holds the live object under the name that each child has. An object of that name that
+    somebody else made is a conflict: it is neither taken over nor deleted.
     """
-    actions = [_for_desired(observed.get(kind_of(each)), each, owner_uid) for each in desired]
-    wanted = {kind_of(each) for each in desired}
+    actions = [_for_desired(observed.get(each.key), each, owner_uid) for each in desired]
+    wanted = {each.key for each in desired}
     actions += [
-        Action(ActionType.DELETE, kind, live, "no longer in the spec")
-        for kind, live in observed.items()
+        Action(ActionType.DELETE, key, live, "no longer in the spec")
+        for key, live in observed.items()
         if live is not None
-        and kind not in wanted
+        and key not in wanted
         and is_owned_by(live, owner_uid)
         and "deletionTimestamp" not in live["metadata"]
     ]
     return actions
 
 
-def _for_desired(live: Manifest | None, manifest: Manifest, owner_uid: str) -> Action:
-    kind = kind_of(manifest)
+def _for_desired(live: Manifest | None, child: Child, owner_uid: str) -> Action:
+    key, manifest = child.key, child.manifest
     if live is None:
-        return Action(ActionType.APPLY, kind, manifest, "missing")
+        return Action(ActionType.APPLY, key, manifest, "missing")
     if not is_owned_by(live, owner_uid):
-        return Action(ActionType.CONFLICT, kind, live, "belongs to somebody else")
+        return Action(ActionType.CONFLICT, key, live, "belongs to somebody else")
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied != manifest["metadata"]["annotations"][HASH_ANNOTATION]:
-        return Action(ActionType.APPLY, kind, manifest, "the manifest changed")
+        return Action(ActionType.APPLY, key, manifest, "the manifest changed")
     if drift := first_drift(manifest, live):
-        return Action(ActionType.APPLY, kind, manifest, f"{drift} was changed by somebody else")
-    return Action(ActionType.KEEP, kind, live, "unchanged")
+        return Action(ActionType.APPLY, key, manifest, f"{drift} was changed by somebody else")
+    return Action(ActionType.KEEP, key, live, "unchanged")
 
 
 def first_drift(desired: object, live: object, path: str = "") -> str | None:

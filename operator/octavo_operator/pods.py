@@ -1,4 +1,4 @@
-"""Reads pods: which of them answer, and why one does not start. Pure.
+"""Pods as the status needs them: which of them answer, and why one does not start. Pure.
 
 The first thing that stands in a pod's way becomes a `Finding`: a reason with the kubelet's, the
 scheduler's or the runtime's own words.
@@ -7,15 +7,14 @@ scheduler's or the runtime's own words.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
 from octavo_operator.manifest import Manifest
-from octavo_operator.render.metadata import CONTAINER, REVISION_LABEL
-from octavo_operator.render.pod import FETCH_CONTAINER
+from octavo_operator.names import FETCH_CONTAINER, REVISION_LABEL, SERVE_CONTAINER
 
 SETUP_PATIENCE_SECONDS = 20.0
 """How long a node may take to mount a pod's volumes and make its sandbox before it is worth a word."""
@@ -57,7 +56,7 @@ class PodView:
     """One pod as the status and the autoscaler need it."""
 
     name: str
-    revision: str
+    labels: Mapping[str, str]
     is_ready: bool
     is_leaving: bool
     phase_text: str
@@ -71,58 +70,22 @@ class PodView:
     """Since when the node mounts its volumes and makes its sandbox; None when it is done with that
     or has not begun."""
 
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """All pods of one LLMDeployment that are not on their way out."""
-
-    revision: str
-    pods: tuple[PodView, ...]
-
     @property
-    def ready(self) -> tuple[PodView, ...]:
-        """Pods that answer, of whatever revision."""
-        return tuple(pod for pod in self.pods if pod.is_ready)
-
-    @property
-    def current(self) -> tuple[PodView, ...]:
-        """Pods of the revision in force."""
-        return tuple(pod for pod in self.pods if pod.revision == self.revision)
-
-    @property
-    def ready_current(self) -> tuple[PodView, ...]:
-        """Pods that answer and are of the revision in force."""
-        return tuple(pod for pod in self.current if pod.is_ready)
-
-    def finding(self) -> Finding | None:
-        """The gravest finding among the pods of the revision in force."""
-        findings = [pod.finding for pod in self.current if pod.finding]
-        return min(findings, key=lambda each: _PRIORITY.index(each.reason), default=None)
-
-    def phase_text(self) -> str:
-        """What the pods of the revision in force are doing, most advanced first in the sentence."""
-        texts = sorted({pod.phase_text for pod in self.current if not pod.is_ready})
-        return ", ".join(texts) if texts else "waiting for pods to be created"
+    def revision(self) -> str:
+        """The hash of the template that it was made from; empty when it does not say."""
+        return self.labels.get(REVISION_LABEL, "")
 
 
-def fleet(pods: Iterable[Manifest], revision: str, gpu_resource: str, now: datetime) -> Fleet:
-    """Views of the pods that count: not on their way out and not finished."""
-    views = (view(pod, gpu_resource, now) for pod in pods)
-    return Fleet(
-        revision,
-        tuple(sorted((each for each in views if not each.is_leaving), key=lambda each: each.name)),
-    )
+def gravest(findings: Iterable[Finding | None]) -> Finding | None:
+    """The one that the others may follow from; None when there is none."""
+    found = [each for each in findings if each is not None]
+    return min(found, key=lambda each: _PRIORITY.index(each.reason), default=None)
 
 
-def setup_patience_left(seen: Fleet, now: datetime) -> float | None:
-    """Seconds until a pod that is being set up should be looked at again: no event will tell that it
-    takes too long. None when there is none, or when it has been said."""
-    left = [
-        SETUP_PATIENCE_SECONDS - (now - pod.setup_since).total_seconds()
-        for pod in seen.current
-        if pod.setup_since is not None
-    ]
-    return min((seconds for seconds in left if seconds > 0), default=None)
+def views(pods: Iterable[Manifest], gpu_resource: str, now: datetime) -> list[PodView]:
+    """The pods that count, not on their way out and not finished, in the order of their names."""
+    every = (view(pod, gpu_resource, now) for pod in pods)
+    return sorted((each for each in every if not each.is_leaving), key=lambda each: each.name)
 
 
 def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
@@ -140,7 +103,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         finding = finding or _setup_finding(pod, setup_since, now)
     return PodView(
         name=pod["metadata"]["name"],
-        revision=pod["metadata"].get("labels", {}).get(REVISION_LABEL, ""),
+        labels=pod["metadata"].get("labels", {}),
         is_ready=is_ready,
         # A finished pod (evicted, node shut down) stays visible but will be replaced.
         is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
@@ -162,7 +125,7 @@ def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) 
         return "being scheduled"
     if "running" in statuses.get(FETCH_CONTAINER, {}).get("state", {}):
         return "downloading the model"
-    if "running" in statuses.get(CONTAINER, {}).get("state", {}):
+    if "running" in statuses.get(SERVE_CONTAINER, {}).get("state", {}):
         return "loading the model"
     return "starting the container"
 
@@ -178,7 +141,7 @@ def _since(condition: dict[str, Any], status: str) -> datetime | None:
 def _finding(
     conditions: dict[str, Manifest], statuses: dict[str, Manifest], gpu_resource: str
 ) -> Finding | None:
-    for name in (FETCH_CONTAINER, CONTAINER):
+    for name in (FETCH_CONTAINER, SERVE_CONTAINER):
         if name in statuses and (found := _container_finding(statuses[name])):
             return found
     scheduled = conditions.get("PodScheduled", {})
@@ -189,7 +152,7 @@ def _finding(
 
 def _container_finding(status: dict[str, Any]) -> Finding | None:
     waiting = status.get("state", {}).get("waiting", {})
-    reason, message = waiting.get("reason", ""), _short(waiting.get("message", ""))
+    reason, message = waiting.get("reason", ""), shortened(waiting.get("message", ""))
     if reason in _PULL_REASONS:
         return Finding(Reason.IMAGE_PULL_FAILED, f"{status['image']}: {message or reason}")
     if reason in _CONFIG_REASONS:
@@ -217,7 +180,7 @@ def _ended(end: dict[str, Any]) -> Finding:
     if told := _told_by_runtime(message):
         return told
     last_line = message.splitlines()[-1] if message else "no message"
-    return Finding(Reason.CRASHING, _short(f"exit code {end['exitCode']}: {last_line}"))
+    return Finding(Reason.CRASHING, shortened(f"exit code {end['exitCode']}: {last_line}"))
 
 
 def _told_by_runtime(message: str) -> Finding | None:
@@ -229,16 +192,16 @@ def _told_by_runtime(message: str) -> Finding | None:
         return None
     for reason in RUNTIME_REASONS:
         if told.get("reason") == reason.value:
-            return Finding(reason, _short(str(told.get("message", ""))))
+            return Finding(reason, shortened(str(told.get("message", ""))))
     return None
 
 
 def _scheduling_finding(message: str, gpu_resource: str) -> Finding:
     if f"Insufficient {gpu_resource}" in message:
-        return Finding(Reason.INSUFFICIENT_GPU, _short(message))
+        return Finding(Reason.INSUFFICIENT_GPU, shortened(message))
     if "persistentvolumeclaim" in message.lower() or "volume" in message.lower():
-        return Finding(Reason.VOLUME_UNAVAILABLE, _short(message))
-    return Finding(Reason.UNSCHEDULABLE, _short(message))
+        return Finding(Reason.VOLUME_UNAVAILABLE, shortened(message))
+    return Finding(Reason.UNSCHEDULABLE, shortened(message))
 
 
 def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Finding | None:
@@ -264,33 +227,6 @@ def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Find
     )
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """Not longer than a status can take."""
     return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
-
-
-def deployment_finding(deployment: Manifest | None) -> Finding | None:
-    """Why the Deployment cannot even create its pods, as its ReplicaFailure condition tells."""
-    for condition in _conditions(deployment):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = _short(condition.get("message", ""))
-            if "exceeded quota" in message:
-                return Finding(Reason.QUOTA_EXCEEDED, message)
-            return Finding(Reason.PODS_FORBIDDEN, message)
-    return None
-
-
-def deadline_exceeded(deployment: Manifest | None) -> bool:
-    """Whether the Deployment gave its rollout up."""
-    return any(
-        condition["type"] == "Progressing"
-        and condition["status"] == "False"
-        and condition.get("reason") == "ProgressDeadlineExceeded"
-        for condition in _conditions(deployment)
-    )
-
-
-def _conditions(deployment: Manifest | None) -> Sequence[dict[str, Any]]:
-    conditions: Sequence[dict[str, Any]] = (
-        (deployment or {}).get("status", {}).get("conditions", ())
-    )
-    return conditions

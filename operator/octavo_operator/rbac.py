@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from octavo_operator.workload import WORKLOADS
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -31,7 +33,10 @@ NAMESPACED_RULES: tuple[Rule, ...] = (
         ("update",),
         "own children where OwnerReferencesPermissionEnforcement is on",
     ),
-    Rule("apps", ("deployments",), _CHILD_VERBS, "run the pods"),
+    *(
+        Rule(each.key.kind.group, (each.key.kind.plural,), _CHILD_VERBS, "run the pods")
+        for each in WORKLOADS
+    ),
     Rule(
         "",
         ("services", "serviceaccounts", "persistentvolumeclaims"),

@@ -19,26 +19,19 @@ from octavo_operator.api.conditions import (
     Reason,
 )
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.manifest import Manifest, ObjectKey
-from octavo_operator.pods import Finding, Fleet
-from octavo_operator.render.metadata import selector
+from octavo_operator.names import selector
+from octavo_operator.pods import Finding
 from octavo_operator.render.service import url
+from octavo_operator.replicas import Fleet
 
 _MESSAGE_LIMIT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class AutoscalingView:
-    """What the autoscaler says about itself; None as reason when it works."""
-
-    reason: Reason
-    message: str
-    queue: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Settlement:
-    """A state that was reached: this many pods of this revision."""
+    """A state that was reached: this many replicas of this revision."""
 
     revision: str
     replicas: int
@@ -55,16 +48,16 @@ class Observation:
     desired_replicas: int
     autoscaling: AutoscalingView
     problem: Finding | None
-    """The gravest thing in the way: of the children, of the Deployment, or of a pod."""
+    """The gravest thing in the way: of the children, of the workload, or of a pod."""
     service_problem: Finding | None = None
     """Why the Service is not there, not ours or not as it must be: the pods cannot be reached."""
     is_deadline_exceeded: bool = False
     settled: Settlement | None = None
-    """What was reached before, if the pass before found everything in place or pods lost."""
+    """What was reached before, if the pass before found everything in place or replicas lost."""
 
     @property
     def required_replicas(self) -> int:
-        """Pods of the current revision that must answer before the whole is Ready."""
+        """Replicas of the current revision that must answer before the whole is Ready."""
         if self.spec.autoscaling:
             return self.spec.autoscaling.min_replicas
         return self.spec.replicas
@@ -173,7 +166,7 @@ def compute_status(observation: Observation, conditions: ConditionSet) -> dict[s
     fleet, desired = observation.fleet, observation.desired_replicas
     status: dict[str, Any] = {
         "observedGeneration": observation.generation,
-        "replicas": len(fleet.pods),
+        "replicas": len(fleet.replicas),
         "readyReplicas": len(fleet.ready),
         "updatedReplicas": len(fleet.ready_current),
         "desiredReplicas": desired,
@@ -206,9 +199,9 @@ def invalid_status(
 
 
 def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
-    """True when enough pods of the current revision answer, and requests find them."""
+    """True when enough replicas of the current revision answer, and requests find them."""
     answering, required = len(seen.fleet.ready_current), seen.required_replicas
-    counts = f"{answering} of {required} pods of revision {seen.fleet.revision} answer"
+    counts = f"{answering} of {required} replicas of revision {seen.fleet.revision} answer"
     if required == 0:
         conditions.mark_false(ConditionType.READY, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
     elif seen.service_problem:
@@ -255,15 +248,15 @@ def mark_model_available(conditions: ConditionSet, seen: Observation) -> None:
 
 
 def mark_progressing(conditions: ConditionSet, seen: Observation) -> None:
-    """True while pods move and nothing stops them."""
+    """True while replicas come or go and nothing stops them."""
     movement = _movement(seen)
-    pods = _counts(seen)
+    counts = _counts(seen)
     if movement is None:
-        conditions.mark_false(ConditionType.PROGRESSING, Reason.SETTLED, pods)
+        conditions.mark_false(ConditionType.PROGRESSING, Reason.SETTLED, counts)
     elif seen.is_deadline_exceeded:
-        conditions.mark_false(ConditionType.PROGRESSING, Reason.PROGRESS_DEADLINE_EXCEEDED, pods)
+        conditions.mark_false(ConditionType.PROGRESSING, Reason.PROGRESS_DEADLINE_EXCEEDED, counts)
     else:
-        conditions.mark_true(ConditionType.PROGRESSING, movement, pods)
+        conditions.mark_true(ConditionType.PROGRESSING, movement, counts)
 
 
 def mark_autoscaling(conditions: ConditionSet, view: AutoscalingView) -> None:
@@ -275,7 +268,7 @@ def mark_autoscaling(conditions: ConditionSet, view: AutoscalingView) -> None:
 
 
 def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
-    """True when something needs a person: a problem, or pods missing though nothing moves."""
+    """True when something needs a person: a problem, or replicas missing though nothing moves."""
     answering = len(seen.fleet.ready)
     if seen.problem:
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
@@ -287,7 +280,7 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
         conditions.mark_true(
             ConditionType.DEGRADED,
             Reason.REPLICAS_UNAVAILABLE,
-            f"{answering} of {seen.desired_replicas} pods answer",
+            f"{answering} of {seen.desired_replicas} replicas answer",
         )
     else:
         conditions.mark_false(ConditionType.DEGRADED, Reason.AS_EXPECTED)
@@ -299,14 +292,14 @@ def selector_text(name: str) -> str:
 
 
 def _movement(seen: Observation) -> Reason | None:
-    """Which way pods are moving; None when they are all there, of one revision.
+    """Which way replicas are moving; None when they are all there, of one revision.
 
-    Pods that are missing after everything was settled, with nothing wanted anew, were lost.
+    Those that are missing after everything was settled, with nothing wanted anew, were lost.
     """
     fleet, desired = seen.fleet, seen.desired_replicas
-    if len(fleet.pods) > len(fleet.current):
+    if len(fleet.replicas) > len(fleet.current):
         return Reason.ROLLING_OUT
-    if len(fleet.pods) > desired:
+    if len(fleet.replicas) > desired:
         return Reason.SCALING_DOWN
     if len(fleet.ready) < desired:
         if seen.settled == Settlement(fleet.revision, desired):
@@ -318,7 +311,7 @@ def _movement(seen: Observation) -> Reason | None:
 def _counts(seen: Observation) -> str:
     fleet = seen.fleet
     return (
-        f"{len(fleet.pods)} of {seen.desired_replicas} wanted pods exist, "
+        f"{len(fleet.replicas)} of {seen.desired_replicas} wanted replicas exist, "
         f"{len(fleet.current)} of revision {fleet.revision}, {len(fleet.ready)} answer"
     )
 

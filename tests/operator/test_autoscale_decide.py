@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_operator.autoscale.decide import Basis, Decision, PodLoad, Policy, State, decide
+from octavo_operator.autoscale.decide import Basis, Decision, Policy, State, decide
+from octavo_operator.autoscale.load import Load, ReplicaLoad
 
 POLICY = Policy(min_replicas=1, max_replicas=10, queue_depth=4, stabilization_seconds=300, slots=10)
 
 
-def pods(count: int) -> frozenset[str]:
-    return frozenset(f"pod-{index}" for index in range(count))
+def replicas(count: int) -> frozenset[str]:
+    return frozenset(f"replica-{index}" for index in range(count))
 
 
-def spread(waiting: float, running: float, count: int, kv: float = 0.0) -> dict[str, PodLoad]:
-    return {pod: PodLoad(waiting / count, running / count, kv) for pod in pods(count)}
+def spread(waiting: float, running: float, count: int, kv: float = 0.0) -> Load:
+    share = ReplicaLoad(waiting / count, running / count, kv)
+    return Load(dict.fromkeys(replicas(count), share))
 
 
 def decided(
@@ -32,8 +34,8 @@ def decided(
 ) -> tuple[Decision, State]:
     count = current if serving is None else serving
     return decide(
-        spread(waiting, running, count, kv) if count else {},
-        pods(count),
+        spread(waiting, running, count, kv) if count else Load(),
+        replicas(count),
         current,
         state or State(),
         policy,
@@ -102,29 +104,53 @@ def test_a_waiting_request_prevents_shrinking() -> None:
         now += 5
 
 
-def test_a_pod_without_a_sample_prevents_shrinking() -> None:
+def test_a_replica_without_a_sample_prevents_shrinking() -> None:
     state = State()
     for now in range(0, 1000, 5):
-        decision, state = decide(spread(0, 0, 2), pods(3), 3, state, POLICY, float(now))
+        decision, state = decide(spread(0, 0, 2), replicas(3), 3, state, POLICY, float(now))
         assert decision.replicas == 3
 
 
 def test_without_any_sample_it_holds_and_forgets_the_window() -> None:
     _, state = decided(current=5, now=0)
-    decision, state = decide({}, pods(5), 5, state, POLICY, 299.0)
+    decision, state = decide(Load(), replicas(5), 5, state, POLICY, 299.0)
     assert (decision.replicas, decision.basis, decision.waiting) == (5, Basis.BLIND, None)
     assert decided(current=5, state=state, now=301)[0].replicas == 5
 
 
-def test_samples_of_pods_that_do_not_serve_do_not_count() -> None:
+def test_samples_of_replicas_that_do_not_serve_do_not_count() -> None:
     decision, _ = decide(spread(100, 0, 2), frozenset({"other"}), 2, State(), POLICY, 0.0)
     assert decision.basis is Basis.BLIND
 
 
 @pytest.mark.parametrize(("current", "replicas"), [(0, 1), (12, 10)])
 def test_the_bounds_hold_even_without_samples(current: int, replicas: int) -> None:
-    decision, _ = decide({}, frozenset(), current, State(), POLICY, 0.0)
+    decision, _ = decide(Load(), frozenset(), current, State(), POLICY, 0.0)
     assert (decision.replicas, decision.basis) == (replicas, Basis.BOUNDS)
+
+
+FROM_ZERO = replace(POLICY, min_replicas=0)
+
+
+def test_a_load_that_waits_before_any_replica_wakes_one_from_zero() -> None:
+    """Where nothing serves, nothing is sampled: the queue before the replicas is all that is known."""
+    decision, _ = decide(Load(queued=1), frozenset(), 0, State(), FROM_ZERO, 0.0)
+    assert (decision.replicas, decision.basis, decision.waiting) == (1, Basis.BACKLOG, 1)
+    many, _ = decide(Load(queued=9), frozenset(), 0, State(), FROM_ZERO, 0.0)
+    assert many.replicas == 3
+
+
+def test_an_empty_queue_before_no_replica_wakes_none_and_is_not_blindness() -> None:
+    decision, _ = decide(Load(queued=0), frozenset(), 0, State(), FROM_ZERO, 0.0)
+    assert (decision.replicas, decision.basis, decision.waiting) == (0, Basis.STEADY, 0)
+    blind, _ = decide(Load(), frozenset(), 0, State(), FROM_ZERO, 0.0)
+    assert (blind.replicas, blind.basis, blind.waiting) == (0, Basis.BLIND, None)
+
+
+def test_what_waits_before_the_replicas_adds_to_what_waits_in_them() -> None:
+    load = replace(spread(5, 0, 2), queued=12)
+    decision, _ = decide(load, replicas(2), 2, State(), POLICY, 0.0)
+    assert (decision.replicas, decision.waiting) == (5, 17)
 
 
 policies = st.builds(
@@ -135,7 +161,7 @@ policies = st.builds(
     st.floats(0, 600),
     st.integers(1, 64),
 )
-loads = st.builds(PodLoad, st.floats(0, 1000), st.floats(0, 100), st.floats(0, 1))
+loads = st.builds(ReplicaLoad, st.floats(0, 1000), st.floats(0, 100), st.floats(0, 1))
 passes = st.lists(
     st.tuples(st.lists(loads, max_size=8), st.integers(0, 8), st.floats(0.1, 60)), max_size=30
 )
@@ -143,13 +169,13 @@ passes = st.lists(
 
 @given(policies, passes, st.integers(0, 30))
 def test_whatever_happens_the_bounds_hold(
-    policy: Policy, history: list[tuple[list[PodLoad], int, float]], current: int
+    policy: Policy, history: list[tuple[list[ReplicaLoad], int, float]], current: int
 ) -> None:
     state, now = State(), 0.0
     for sampled, serving, pause in history:
         now += pause
-        named = {f"pod-{index}": load for index, load in enumerate(sampled)}
-        decision, state = decide(named, pods(serving), current, state, policy, now)
+        named = {f"replica-{index}": load for index, load in enumerate(sampled)}
+        decision, state = decide(Load(named), replicas(serving), current, state, policy, now)
         assert policy.min_replicas <= decision.replicas <= policy.max_replicas
         assert len(state.needs) <= policy.max_replicas + 1
         current = decision.replicas

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from octavo_operator.autoscale.decide import PodLoad
-from octavo_operator.autoscale.prometheus import Prometheus, PrometheusError, Snapshot
+from octavo_operator.autoscale.load import LoadError, ReplicaLoad, Snapshot
+from octavo_operator.autoscale.prometheus import Prometheus
 from octavo_operator.manifest import ObjectKey
 
 NOW = 1_800_000_000.0
@@ -23,6 +23,11 @@ def series(value: float, name: str = "", **labels: str) -> dict[str, Any]:
 
 def vector(*result: dict[str, Any]) -> dict[str, Any]:
     return {"status": "success", "data": {"resultType": "vector", "result": list(result)}}
+
+
+def of_team(found: Snapshot) -> dict[str, ReplicaLoad]:
+    """The load of the namespace's pods by name."""
+    return {pod.name: load for pod, load in found.pods.items() if pod.namespace == "team"}
 
 
 def snapshot(
@@ -70,8 +75,8 @@ def test_the_load_of_every_pod_is_read_in_two_queries() -> None:
     found = snapshot(answer)
     assert len(queries) == 2
     assert found.taken_at == 7.0
-    assert found.of("team") == {"llama-1": PodLoad(3, 8, 0.5)}
-    assert found.loads[ObjectKey("other", "x")] == PodLoad(1, 0)
+    assert of_team(found) == {"llama-1": ReplicaLoad(3, 8, 0.5)}
+    assert found.pods[ObjectKey("other", "x")] == ReplicaLoad(1, 0)
 
 
 def test_a_sample_that_is_too_old_counts_as_missing() -> None:
@@ -83,7 +88,7 @@ def test_a_sample_that_is_too_old_counts_as_missing() -> None:
             series(4, "octavo_requests_waiting", pod="fresh"),
         )
 
-    assert snapshot(answer).of("team") == {"fresh": PodLoad(4, 0)}
+    assert of_team(snapshot(answer)) == {"fresh": ReplicaLoad(4, 0)}
 
 
 def test_the_models_of_one_pod_add_up() -> None:
@@ -95,7 +100,7 @@ def test_the_models_of_one_pod_add_up() -> None:
             series(2, "octavo_requests_waiting", model="b"),
         )
 
-    assert snapshot(answer).of("team") == {"llama-1": PodLoad(3, 0)}
+    assert of_team(snapshot(answer)) == {"llama-1": ReplicaLoad(3, 0)}
 
 
 def test_two_jobs_that_scrape_one_pod_count_its_requests_once() -> None:
@@ -110,7 +115,7 @@ def test_two_jobs_that_scrape_one_pod_count_its_requests_once() -> None:
             )
         )
 
-    assert snapshot(answer).of("team") == {"llama-1": PodLoad(8, 0)}
+    assert of_team(snapshot(answer)) == {"llama-1": ReplicaLoad(8, 0)}
 
 
 def test_a_job_that_no_longer_scrapes_does_not_hide_one_that_does() -> None:
@@ -120,7 +125,7 @@ def test_a_job_that_no_longer_scrapes_does_not_hide_one_that_does() -> None:
         name = "octavo_requests_waiting"
         return vector(series(50, name, job="gone"), series(1, name, job="pods"))
 
-    assert snapshot(answer).of("team") == {"llama-1": PodLoad(1, 0)}
+    assert of_team(snapshot(answer)) == {"llama-1": ReplicaLoad(1, 0)}
 
 
 @pytest.mark.parametrize("value", ["+Inf", "-Inf", "NaN"])
@@ -132,7 +137,7 @@ def test_a_value_that_is_no_finite_number_counts_as_missing(value: str) -> None:
         running = {**series(0, "octavo_requests_running", pod="b"), "value": [NOW, value]}
         return vector(broken, series(4, "octavo_requests_waiting", pod="b"), running)
 
-    assert snapshot(answer).of("team") == {"b": PodLoad(4, 0)}
+    assert of_team(snapshot(answer)) == {"b": ReplicaLoad(4, 0)}
 
 
 def test_a_series_without_a_pod_is_left_out() -> None:
@@ -142,7 +147,7 @@ def test_a_series_without_a_pod_is_left_out() -> None:
             {"metric": {"__name__": "octavo_requests_waiting"}, "value": [NOW, str(value)]}
         )
 
-    assert snapshot(answer).loads == {}
+    assert snapshot(answer).pods == {}
 
 
 @pytest.mark.parametrize(
@@ -157,9 +162,9 @@ def test_a_series_without_a_pod_is_left_out() -> None:
 )
 def test_an_answer_that_is_none_is_an_error_and_never_a_number(answer: Any, message: str) -> None:
     if not message:
-        assert snapshot(answer).loads == {}
+        assert snapshot(answer).pods == {}
         return
-    with pytest.raises(PrometheusError, match=message):
+    with pytest.raises(LoadError, match=message):
         snapshot(answer)
 
 
@@ -167,7 +172,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
     async def scenario() -> None:
         client = Prometheus("http://127.0.0.1:9", timeout_seconds=2, max_age_seconds=60)
         try:
-            with pytest.raises(PrometheusError, match=r"127\.0\.0\.1:9"):
+            with pytest.raises(LoadError, match=r"127\.0\.0\.1:9"):
                 await client.snapshot(NOW, 0.0)
         finally:
             await client.close()
@@ -181,7 +186,7 @@ def test_a_server_that_hangs_is_given_up() -> None:
         port = server.sockets[0].getsockname()[1]
         client = Prometheus(f"http://127.0.0.1:{port}", timeout_seconds=0.2, max_age_seconds=60)
         try:
-            with pytest.raises(PrometheusError, match=r"within 0\.2 s"):
+            with pytest.raises(LoadError, match=r"within 0\.2 s"):
                 await client.snapshot(NOW, 0.0)
         finally:
             await client.close()

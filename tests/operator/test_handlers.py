@@ -4,8 +4,8 @@ import copy
 
 import kopf
 
+from octavo_operator.children import CHILD_KINDS
 from octavo_operator.handlers import SeenGenerations, configure, register
-from octavo_operator.manifest import CHILD_KINDS
 from tests.support.operator.builders import KEY, resource
 
 

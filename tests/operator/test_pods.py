@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
-from octavo_operator.pods import (
-    SETUP_PATIENCE_SECONDS,
-    deadline_exceeded,
-    deployment_finding,
-    fleet,
-    setup_patience_left,
-    view,
-)
+from octavo_operator.pods import SETUP_PATIENCE_SECONDS, view, views
 from tests.support.operator.builders import NOW, after, container, pod
 
 GPU = "nvidia.com/gpu"
@@ -125,13 +118,6 @@ def test_a_volume_that_is_not_mounted_is_named_with_where_to_look() -> None:
     assert "kubectl -n team describe pod llama-1" in found.message
 
 
-def test_a_pod_that_is_being_set_up_is_looked_at_again_in_time() -> None:
-    seen = fleet([pod(setting_up=True)], "new", GPU, NOW)
-    assert setup_patience_left(seen, after(SETUP_PATIENCE_SECONDS - 5)) == 5
-    assert setup_patience_left(seen, after(SETUP_PATIENCE_SECONDS)) is None
-    assert setup_patience_left(fleet([pod()], "new", GPU, NOW), NOW) is None
-
-
 def test_a_message_of_any_length_is_cut() -> None:
     found = finding(statuses=[container(waiting=("ErrImagePull", "x" * 100_000))])
     assert found is not None
@@ -140,23 +126,12 @@ def test_a_message_of_any_length_is_cut() -> None:
 
 def test_pods_on_their_way_out_do_not_count() -> None:
     pods = [
+        pod("b", ready=True),
         pod("a", ready=True),
-        pod("b", ready=True, leaving=True),
-        pod("c", phase="Failed"),
+        pod("c", ready=True, leaving=True),
+        pod("d", phase="Failed"),
     ]
-    assert [each.name for each in fleet(pods, "new", GPU, NOW).pods] == ["a"]
-
-
-def test_the_gravest_finding_of_the_revision_in_force_wins() -> None:
-    pods = [
-        pod("a", unschedulable="0/1 nodes are available: 1 Insufficient cpu."),
-        pod("b", statuses=[container(waiting=("ErrImagePull", "no"))]),
-        pod("c", revision="old", statuses=[container(ended={"exitCode": 1})]),
-    ]
-    found = fleet(pods, "new", GPU, NOW).finding()
-    assert found is not None
-    assert found.reason is Reason.IMAGE_PULL_FAILED
-    assert fleet(pods, "newer", GPU, NOW).finding() is None
+    assert [each.name for each in views(pods, GPU, NOW)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -169,29 +144,4 @@ def test_the_gravest_finding_of_the_revision_in_force_wins() -> None:
     ],
 )
 def test_the_phase_of_a_start_is_put_in_words(fields: dict[str, Any], text: str) -> None:
-    assert fleet([pod(**fields)], "new", GPU, NOW).phase_text() == text
-
-
-def deployment(type_: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
-    condition = {"type": type_, "status": status, "reason": reason, "message": message}
-    return {"status": {"conditions": [condition]}}
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ('pods "a" is forbidden: exceeded quota: q', Reason.QUOTA_EXCEEDED),
-        ('pods "a" is forbidden: violates PodSecurity "restricted"', Reason.PODS_FORBIDDEN),
-    ],
-)
-def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason) -> None:
-    found = deployment_finding(deployment("ReplicaFailure", "True", "FailedCreate", message))
-    assert found is not None
-    assert (found.reason, found.message) == (reason, message)
-    assert deployment_finding(deployment("ReplicaFailure", "False")) is None
-    assert deployment_finding(None) is None
-
-
-def test_a_rollout_that_was_given_up_is_seen() -> None:
-    assert deadline_exceeded(deployment("Progressing", "False", "ProgressDeadlineExceeded"))
-    assert not deadline_exceeded(deployment("Progressing", "True", "ReplicaSetUpdated"))
+    assert view(pod(**fields), GPU, NOW).phase_text == text

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from octavo_operator.autoscale.controller import Autoscaler
-from octavo_operator.autoscale.decide import PodLoad
-from octavo_operator.autoscale.prometheus import Snapshot
+from octavo_operator.autoscale.load import ReplicaLoad, Snapshot
 from octavo_operator.kube import KubeError
 from octavo_operator.manifest import (
     DEPLOYMENT,
@@ -59,7 +58,7 @@ class World:
 
     def load(self, waiting: float, running: float = 0) -> None:
         names = [name for kind, _, name in self.kube.objects if kind == "Pod"]
-        share = PodLoad(waiting / max(1, len(names)), running / max(1, len(names)))
+        share = ReplicaLoad(waiting / max(1, len(names)), running / max(1, len(names)))
         loads = {ObjectKey(KEY.namespace, name): share for name in names}
         self.autoscaler.snapshot = Snapshot(self.seconds, loads)
 

@@ -9,14 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import Manifest
-from octavo_operator.render import Replacement, child_names, render
 from octavo_operator.render.service import url
-from tests.support.operator.builders import INSTALLATION, KEY, UID, context
+from tests.support.operator.builders import INSTALLATION, KEY, UID, children
 
 
 def by_kind(**fields: Any) -> dict[str, Manifest]:
-    return {manifest["kind"]: manifest for manifest in render(context(**fields))}
+    return {child.key.kind.kind: child.manifest for child in children(**fields)}
+
+
+def manifests(**fields: Any) -> list[Manifest]:
+    return [child.manifest for child in children(**fields)]
 
 
 def test_an_ordinary_spec_has_these_children() -> None:
@@ -46,16 +50,16 @@ def test_a_cache_adds_its_claim_before_the_pods() -> None:
 
 
 def test_every_child_is_owned_labelled_and_named_as_announced() -> None:
-    names = {kind.kind: name for kind, name in child_names(KEY.name).items()}
-    children = by_kind(model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
-    for kind, manifest in children.items():
+    names = {key.kind.kind: key.name_for(KEY.name) for key in CHILDREN}
+    made = by_kind(model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
+    for kind, manifest in made.items():
         metadata = manifest["metadata"]
         assert metadata["name"] == names[kind]
         assert metadata["namespace"] == KEY.namespace
         assert metadata["labels"]["octavo.dev/llmdeployment"] == KEY.name
         (owner,) = metadata["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == (UID, True)
-    assert set(children) == set(names)
+    assert set(made) == set(names)
 
 
 def test_the_service_shows_the_openai_port_alone() -> None:
@@ -76,27 +80,6 @@ def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:
     for selector in selectors:
         assert selector == {"octavo.dev/llmdeployment": KEY.name}
         assert selector.items() <= labels.items()
-
-
-def test_replicas_are_always_stated() -> None:
-    assert by_kind(replicas=0)["Deployment"]["spec"]["replicas"] == 0
-    assert by_kind(replicas=3)["Deployment"]["spec"]["replicas"] == 3
-
-
-@pytest.mark.parametrize(
-    ("replacement", "strategy"),
-    [
-        (Replacement("Recreate"), {"type": "Recreate"}),
-        (
-            Replacement("RollingUpdate", 0, 1),
-            {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-        ),
-    ],
-)
-def test_the_replacement_becomes_the_strategy(
-    replacement: Replacement, strategy: dict[str, Any]
-) -> None:
-    assert by_kind(replacement=replacement)["Deployment"]["spec"]["strategy"] == strategy
 
 
 def test_the_ops_port_is_open_to_monitoring_and_the_operator_alone() -> None:
@@ -138,7 +121,7 @@ def test_a_proxy_or_mirror_on_another_port_can_be_reached_where_the_installation
 def test_rendering_twice_gives_the_same_bytes(fields: dict[str, Any]) -> None:
     """An operator that restarts, or an upgrade that renders the same, must change nothing."""
     fields.pop("replicas", None)
-    first, second = (json.dumps(render(context(**fields)), sort_keys=True) for _ in range(2))
+    first, second = (json.dumps(manifests(**fields), sort_keys=True) for _ in range(2))
     assert first == second
 
 
@@ -163,7 +146,7 @@ def test_an_object_of_an_earlier_release_renders_as_it_did() -> None:
         "resources": {"gpu": 1, "cpu": "8", "memory": "64Gi"},
     }
     hashes = [
-        hashlib.sha256(json.dumps(render(context(**fields)), sort_keys=True).encode()).hexdigest()
+        hashlib.sha256(json.dumps(manifests(**fields), sort_keys=True).encode()).hexdigest()
         for fields in ({}, written_then)
     ]
     assert [digest[:12] for digest in hashes] == ["e4680283d583", "5a70327a8711"]

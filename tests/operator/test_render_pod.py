@@ -9,11 +9,11 @@ from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1.pods import MAX_PROGRESS_DEADLINE
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.pod import pod_template, revision_of
-from tests.support.operator.builders import INSTALLATION, KEY, context
+from tests.support.operator.builders import INSTALLATION, KEY, pod_context
 
 
 def pod_spec(**fields: Any) -> dict[str, Any]:
-    spec: dict[str, Any] = pod_template(context(**fields))["spec"]
+    spec: dict[str, Any] = dict(pod_template(pod_context(**fields))["spec"])
     return spec
 
 
@@ -180,19 +180,70 @@ def test_the_placement_is_passed_on() -> None:
 
 
 def test_prometheus_finds_the_ops_port() -> None:
-    annotations = pod_template(context())["metadata"]["annotations"]
+    annotations = pod_template(pod_context())["metadata"]["annotations"]
     assert annotations["prometheus.io/scrape"] == "true"
     assert annotations["prometheus.io/port"] == "8001"
 
 
 def test_the_revision_changes_with_what_the_pod_runs_and_with_nothing_else() -> None:
     def revision(**fields: Any) -> str:
-        return revision_of(pod_template(context(**fields)))
+        return revision_of(pod_template(pod_context(**fields)))
 
     base = revision()
-    assert revision(replicas=7) == base
+    assert revision(replicas=7) == base  # spec.replicas
     assert revision(rollout={"strategy": "Recreate"}) == base
     assert revision(rollout={"progressDeadline": "45m"}) == base
     assert revision(autoscaling={"maxReplicas": 3}) == base
     assert revision(engine={"maxNumSeqs": 8}) != base
     assert revision(installation=replace(INSTALLATION, runtime_image="other:2")) != base
+
+
+OF_AN_EARLIER_RELEASE: dict[str, dict[str, Any]] = {
+    "demo": {},
+    "hub": {
+        "model": {"uri": "hf://org/name@v1", "servedNames": ["a"], "secretRef": {"name": "token"}},
+        "resources": {"gpu": 1, "cpu": 8, "memory": "64Gi"},
+        "auth": {"secretRef": {"name": "keys", "key": "k"}},
+    },
+    "cache": {"model": {"uri": "s3://bucket/prefix", "cache": {"size": "50Gi"}}},
+    "claim": {"model": {"uri": "pvc://weights/llama"}, "rollout": {"drainTimeout": "90s"}},
+    "placed": {
+        "scheduling": {
+            "nodeSelector": {"gpu": "h100"},
+            "tolerations": [
+                {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
+                {"key": "spot", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 60},
+            ],
+            "runtimeClassName": "nvidia",
+            "priorityClassName": "high",
+        }
+    },
+    "engine": {
+        "engine": {
+            "device": "cpu",
+            "kvCacheMemory": "256Mi",
+            "kvCacheDtype": "fp8",
+            "enablePrefixCaching": False,
+            "quantization": "int4",
+            "enforceEager": True,
+            "seed": 7,
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [
+        ("demo", "f98e21a3c5"),
+        ("hub", "175261c085"),
+        ("cache", "2bb0bd8870"),
+        ("claim", "94c265f665"),
+        ("placed", "4ee817bc15"),
+        ("engine", "c3ca5f902e"),
+    ],
+)
+def test_a_spec_of_an_earlier_release_keeps_its_revision(name: str, revision: str) -> None:
+    """An upgrade of the operator that changes one of these starts every such pod anew."""
+    made = pod_context(**OF_AN_EARLIER_RELEASE[name], is_claim_of_one_node=name == "claim")
+    assert revision_of(pod_template(made)) == revision

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
-from octavo_operator.pods import Fleet, fleet
 from octavo_operator.render import Replacement
+from octavo_operator.replicas import Fleet
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS, patience_left, replacement
-from tests.support.operator.builders import NOW, after, pod, spec
+from tests.support.operator.builders import after, pod, seen, spec
 
-GPU = "nvidia.com/gpu"
 NO_GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
 SURGE = Replacement("RollingUpdate", 1, 0)
 IN_PLACE = Replacement("RollingUpdate", 0, 1)
@@ -16,19 +13,19 @@ IN_PLACE = Replacement("RollingUpdate", 0, 1)
 def rolling(*, waiting_for_gpu: bool = True) -> Fleet:
     new = pod("new-1", unschedulable=NO_GPU if waiting_for_gpu else "")
     old = [pod(f"old-{index}", revision="old", ready=True) for index in range(2)]
-    return fleet([new, *old], "new", GPU, NOW)
-
-
-def live(surge: int) -> dict[str, Any]:
-    return {"spec": {"strategy": {"rollingUpdate": {"maxSurge": surge}}}}
+    return seen([new, *old])
 
 
 def decided(
-    pods: Fleet, *, replicas: int = 2, surge: int = 1, seconds: float = 0, **rollout: str
+    pods: Fleet,
+    *,
+    replicas: int = 2,
+    before: Replacement | None = SURGE,
+    seconds: float = 0,
+    **rollout: str,
 ) -> Replacement:
-    return replacement(
-        spec(rollout=rollout, resources={"gpu": 1}), live(surge), pods, replicas, after(seconds)
-    )
+    asked = spec(rollout=rollout, resources={"gpu": 1})
+    return replacement(asked, before, pods, replicas, after(seconds))
 
 
 def test_a_rollout_adds_before_it_takes_away() -> None:
@@ -46,9 +43,9 @@ def test_and_then_goes_on_in_place() -> None:
 
 
 def test_once_in_place_it_stays_so_until_no_old_pod_is_left() -> None:
-    assert decided(rolling(waiting_for_gpu=False), surge=0) == IN_PLACE
-    done = fleet([pod("new-1", ready=True), pod("new-2", ready=True)], "new", GPU, NOW)
-    assert decided(done, surge=0) == SURGE
+    assert decided(rolling(waiting_for_gpu=False), before=IN_PLACE) == IN_PLACE
+    done = seen([pod("new-1", ready=True), pod("new-2", ready=True)])
+    assert decided(done, before=IN_PLACE) == SURGE
 
 
 def test_a_single_replica_is_never_stopped_for_a_pod_that_may_not_start() -> None:
@@ -56,7 +53,7 @@ def test_a_single_replica_is_never_stopped_for_a_pod_that_may_not_start() -> Non
 
 
 def test_a_start_without_old_pods_is_no_rollout() -> None:
-    starting = fleet([pod("new-1", unschedulable=NO_GPU)], "new", GPU, NOW)
+    starting = seen([pod("new-1", unschedulable=NO_GPU)])
     assert decided(starting, seconds=3600) == SURGE
 
 
@@ -66,11 +63,7 @@ def test_a_chosen_strategy_holds() -> None:
 
 
 def test_another_shortage_is_not_cured_by_stopping_pods() -> None:
-    short = fleet(
-        [pod("new-1", unschedulable="1 Insufficient cpu."), pod("old", revision="old", ready=True)],
-        "new",
-        GPU,
-        NOW,
+    short = seen(
+        [pod("new-1", unschedulable="1 Insufficient cpu."), pod("old", revision="old", ready=True)]
     )
     assert decided(short, seconds=3600) == SURGE
-    assert after(1) > NOW

@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 
 from octavo_operator import events
 from octavo_operator.api.conditions import Reason
-from octavo_operator.pods import Finding, fleet
+from octavo_operator.autoscale.controller import AutoscalingView
+from octavo_operator.pods import Finding
 from octavo_operator.status import (
-    AutoscalingView,
     Observation,
     compute_status,
     condition_set,
     invalid_status,
     settlement,
 )
-from tests.support.operator.builders import KEY, NOW, after, container, pod, resource, spec
+from tests.support.operator.builders import KEY, NOW, after, container, pod, resource, seen, spec
 
-GPU = "nvidia.com/gpu"
 OFF = AutoscalingView(Reason.AUTOSCALING_DISABLED, "the spec has no autoscaling")
 ON = AutoscalingView(Reason.AUTOSCALING_ACTIVE, "1 to 3 replicas", 7)
 
@@ -40,16 +39,16 @@ def status(
     **fields: Any,
 ) -> dict[str, Any]:
     live = resource(generation=generation) | ({"status": before} if before else {})
-    seen = fleet(pods, "new", GPU, NOW)
+    fleet = seen(pods)
     return compute_status(
         Observation(
             key=KEY,
             generation=generation,
             spec=spec(replicas=replicas, **fields),
-            fleet=seen,
+            fleet=fleet,
             desired_replicas=replicas if desired is None else desired,
             autoscaling=view,
-            problem=problem or seen.finding(),
+            problem=problem or fleet.finding(),
             service_problem=service_problem,
             is_deadline_exceeded=deadline,
             settled=settlement(live),
@@ -245,9 +244,9 @@ def test_an_unreadable_spec_keeps_the_counts_of_what_still_runs() -> None:
 def news_of(pods: list[dict[str, Any]], before: dict[str, Any] | None) -> list[tuple[str, bool]]:
     live = resource() | ({"status": before} if before else {})
     conditions = condition_set(live, NOW)
-    seen = fleet(pods, "new", GPU, NOW)
+    fleet = seen(pods)
     compute_status(
-        Observation(KEY, 1, spec(), seen, 1, OFF, seen.finding(), settled=settlement(live)),
+        Observation(KEY, 1, spec(), fleet, 1, OFF, fleet.finding(), settled=settlement(live)),
         conditions,
     )
     return [(each.reason.value, each.is_warning) for each in events.news(conditions.transitions)]

@@ -16,10 +16,18 @@ from octavo_operator.autoscale.decide import (
     State,
     decide,
 )
-from octavo_operator.autoscale.prometheus import Snapshot
+from octavo_operator.autoscale.load import Load, Snapshot
 from octavo_operator.manifest import ObjectKey
-from octavo_operator.pods import Fleet
-from octavo_operator.status import AutoscalingView
+from octavo_operator.replicas import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalingView:
+    """What the autoscaler says about itself, for the status."""
+
+    reason: Reason
+    message: str
+    queue: int | None = None
 
 
 @dataclass(slots=True)
@@ -27,7 +35,7 @@ class Autoscaler:
     """The memory of all autoscaled objects, and the snapshot of the last pass.
 
     `snapshot` is None before the first pass. A restart forgets everything: replicas then start from
-    the live Deployment's number, and nothing shrinks before a whole window was watched anew.
+    the live workload's number, and nothing shrinks before a whole window was watched anew.
     """
 
     is_configured: bool
@@ -49,13 +57,13 @@ class Autoscaler:
         """How many replicas an object with `spec.autoscaling` is to have now.
 
         Args:
-            current: The live Deployment's replicas; before there is one, the spec's minimum.
+            current: The live workload's replicas; before there is one, the spec's minimum.
             now: Seconds on the clock that the snapshot was taken with.
         """
         snapshot = self._fresh_snapshot(now)
         decision, self._states[key] = decide(
-            loads=snapshot.of(key.namespace) if snapshot else {},
-            serving_pods=frozenset(pod.name for pod in fleet.ready),
+            load=snapshot.of(key, fleet.ready) if snapshot else Load(),
+            serving=frozenset(each.name for each in fleet.ready),
             current=current,
             state=self._states.get(key, State()),
             policy=policy_of(spec),
@@ -84,15 +92,15 @@ class Autoscaler:
         return AutoscalingView(Reason.AUTOSCALING_ACTIVE, message, decision.waiting)
 
     def _why_blind(self, fleet: Fleet, now: datetime) -> str | None:
-        """Why there are no samples, if somebody should know. A pod that answers since a moment ago
-        has not been scraped yet, and without a pod that answers there is nothing to scrape."""
+        """Why there are no samples, if somebody should know. A replica that answers since a
+        moment ago has not been scraped yet, and without one that answers there is nothing to scrape."""
         if self.snapshot is not None and self.snapshot.error:
             return self.snapshot.error
         overdue = [
-            pod.name
-            for pod in fleet.ready
-            if pod.ready_since is None
-            or (now - pod.ready_since).total_seconds() > self.snapshot_max_age_seconds
+            each.name
+            for each in fleet.ready
+            if each.ready_since is None
+            or (now - each.ready_since).total_seconds() > self.snapshot_max_age_seconds
         ]
         return f"no fresh samples of {', '.join(overdue[:3])}" if overdue else None
 

@@ -5,37 +5,29 @@ Up at once, down with patience:
 * Up when more requests wait than `queue_depth` for each replica that exists, started or starting.
   The wanted number is absolute, `ceil(waiting / queue_depth)`, so a backlog that is still there while
   the new pods start does not multiply them. One step at most doubles the replicas, or adds four.
-* Down only when nothing waits, every pod that should answer is sampled, and what runs would fit fewer
-  replicas with a margin. The number falls to the highest that was needed at any time within the
+* Down only when nothing waits, every replica that should answer is sampled, and what runs would fit
+  fewer replicas with a margin. The number falls to the highest that was needed at any time within the
   stabilisation window, and not before a whole window was watched: after a restart of the operator,
   or after a gap in the samples, the window begins anew.
-* No fresh sample at all: hold. A pod without a sample counts as idle for scaling up and as full for
-  scaling down.
+* No fresh sample at all, and no queue before the replicas that anybody knows of: hold. A replica
+  without a sample counts as idle for scaling up and as full for scaling down.
 * The bounds of the spec hold always, and at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from octavo_operator.autoscale.load import Load, ReplicaLoad
 
 _SLOT_MARGIN = 0.8
 """Share of a replica's slots or KV cache that may be in use after a scale-down."""
 _MAX_STEP_FACTOR = 2
-_MAX_STEP_PODS = 4
+_MAX_STEP_REPLICAS = 4
 DEFAULT_SLOTS = 256
 """`--max-num-seqs` of the runtime when the spec does not set it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PodLoad:
-    """What one pod reports: requests that wait and run, and the share of its KV cache in use."""
-
-    waiting: float
-    running: float
-    kv_cache_usage: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +82,8 @@ class Decision:
 
 
 def decide(
-    loads: Mapping[str, PodLoad],
-    serving_pods: frozenset[str],
+    load: Load,
+    serving: frozenset[str],
     current: int,
     state: State,
     policy: Policy,
@@ -100,19 +92,20 @@ def decide(
     """One decision.
 
     Args:
-        loads: Fresh samples by pod.
-        serving_pods: Pods that should have a sample, because they answer.
-        current: Replicas of the Deployment, whether they answer yet or not.
+        load: What is known of it now.
+        serving: Names of the replicas that should have a sample, because they answer.
+        current: Replicas that are wanted now, whether they answer yet or not.
         state: From the decision before; `State()` at first.
         policy: Bounds and targets.
         now: Seconds on a steady clock.
     """
     bounded = _clamp(current, policy)
-    if not any(pod in loads for pod in serving_pods):
+    sampled = [load.replicas[name] for name in serving if name in load.replicas]
+    if not sampled and load.queued is None:
         return Decision(bounded, _basis_of(current, bounded, Basis.BLIND), None), State()
-    sampled = [loads[pod] for pod in serving_pods if pod in loads]
-    waiting = math.ceil(sum(load.waiting for load in sampled))
-    need, is_backlog = _need(sampled, serving_pods, bounded, waiting, policy)
+    waiting = math.ceil(sum(each.waiting for each in sampled) + (load.queued or 0.0))
+    is_all_seen = len(sampled) == len(serving)
+    need, is_backlog = _need(sampled, bounded, waiting, policy, is_all_seen=is_all_seen)
     state = _remember(state, Need(now, need), policy, now)
     if is_backlog and need > bounded:
         return Decision(need, Basis.BACKLOG, waiting), state
@@ -128,18 +121,13 @@ def decide(
 
 
 def _need(
-    sampled: list[PodLoad],
-    serving_pods: frozenset[str],
-    current: int,
-    waiting: int,
-    policy: Policy,
+    sampled: list[ReplicaLoad], current: int, waiting: int, policy: Policy, *, is_all_seen: bool
 ) -> tuple[int, bool]:
     """How many replicas this load needs, and whether that is because requests wait."""
     if waiting > policy.queue_depth * current:
         wanted = math.ceil(waiting / policy.queue_depth)
-        step = max(current * _MAX_STEP_FACTOR, current + _MAX_STEP_PODS)
+        step = max(current * _MAX_STEP_FACTOR, current + _MAX_STEP_REPLICAS)
         return _clamp(min(wanted, step), policy), True
-    is_all_seen = len(sampled) == len(serving_pods)
     if waiting > 0 or not is_all_seen:
         return current, False
     by_slots = sum(load.running for load in sampled) / (policy.slots * _SLOT_MARGIN)

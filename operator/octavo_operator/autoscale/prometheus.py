@@ -1,4 +1,4 @@
-"""Reads the pods' load from Prometheus: one snapshot of all pods per pass, however many CRs there are.
+"""Prometheus as a source of load: one snapshot of all pods per pass, however many CRs there are.
 
 Two instant queries: the values, and the time of the samples, because an instant query also answers
 with samples that are minutes old. Pods are told apart by the labels `namespace` and `pod` that
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from octavo_operator.autoscale.decide import PodLoad
+from octavo_operator.autoscale.load import LoadError, ReplicaLoad, Snapshot
 from octavo_operator.manifest import ObjectKey
 
 WAITING = "octavo_requests_waiting"
@@ -24,26 +24,8 @@ _VALUES_QUERY = f'{{__name__=~"{WAITING}|{RUNNING}|{KV_CACHE_USAGE}"}}'
 _TIMES_QUERY = f"timestamp({WAITING})"
 
 
-class PrometheusError(Exception):
-    """Prometheus does not answer, or not as Prometheus does; the message says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The load of every pod that was sampled lately, by namespace and name; `error` when Prometheus
-    did not answer."""
-
-    taken_at: float
-    loads: Mapping[ObjectKey, PodLoad] = field(default_factory=dict)
-    error: str = ""
-
-    def of(self, namespace: str) -> dict[str, PodLoad]:
-        """The load of one namespace's pods by name."""
-        return {key.name: load for key, load in self.loads.items() if key.namespace == namespace}
-
-
 class Prometheus:
-    """The HTTP API of one Prometheus. Close it with `close`."""
+    """The HTTP API of one Prometheus; implements `LoadSource`. It knows of no queue before the pods."""
 
     def __init__(self, url: str, timeout_seconds: float, max_age_seconds: float) -> None:
         self._url = url.rstrip("/") + "/api/v1/query"
@@ -52,12 +34,6 @@ class Prometheus:
         self._session: aiohttp.ClientSession | None = None
 
     async def snapshot(self, wall_time: float, steady_time: float) -> Snapshot:
-        """The load now. Raises PrometheusError.
-
-        Args:
-            wall_time: Seconds since the epoch, to compare with the samples' own time.
-            steady_time: Seconds on the clock of the decisions.
-        """
         times = _series(await self._query(_TIMES_QUERY, wall_time))
         fresh = {each.source for each in times if wall_time - each.value <= self._max_age_seconds}
         values = _series(await self._query(_VALUES_QUERY, wall_time))
@@ -74,14 +50,12 @@ class Prometheus:
         try:
             async with self._session.get(self._url, params=parameters) as response:
                 if response.status != 200:
-                    raise PrometheusError(f"{self._url} answered {response.status}")
+                    raise LoadError(f"{self._url} answered {response.status}")
                 return await response.json()
         except (aiohttp.ClientError, ValueError) as error:
-            raise PrometheusError(f"{self._url}: {error}") from error
+            raise LoadError(f"{self._url}: {error}") from error
         except TimeoutError as error:
-            raise PrometheusError(
-                f"{self._url} did not answer within {self._timeout.total} s"
-            ) from error
+            raise LoadError(f"{self._url} did not answer within {self._timeout.total} s") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +83,7 @@ class _Sample:
         return frozenset(item for item in self.labels.items() if item[0] != "__name__")
 
 
-def _loads(samples: Iterable[_Sample]) -> dict[ObjectKey, PodLoad]:
+def _loads(samples: Iterable[_Sample]) -> dict[ObjectKey, ReplicaLoad]:
     """The load of each pod. Two jobs that scrape one pod see the same requests, so of their series the
     largest counts; the models of a pod have requests of their own, so they add up."""
     largest: dict[tuple[ObjectKey, str, str], float] = {}
@@ -121,7 +95,7 @@ def _loads(samples: Iterable[_Sample]) -> dict[ObjectKey, PodLoad]:
         of_pod = sums.setdefault(pod, {})
         of_pod[metric] = of_pod.get(metric, 0.0) + value
     return {
-        pod: PodLoad(of_pod[WAITING], of_pod.get(RUNNING, 0.0), of_pod.get(KV_CACHE_USAGE, 0.0))
+        pod: ReplicaLoad(of_pod[WAITING], of_pod.get(RUNNING, 0.0), of_pod.get(KV_CACHE_USAGE, 0.0))
         for pod, of_pod in sums.items()
         if WAITING in of_pod
     }
@@ -138,4 +112,4 @@ def _series(answer: Any) -> list[_Sample]:
         ]
         return [sample for sample in samples if math.isfinite(sample.value)]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise PrometheusError(f"an answer that is not an instant vector: {error!r}") from error
+        raise LoadError(f"an answer that is not an instant vector: {error!r}") from error

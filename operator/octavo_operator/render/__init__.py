@@ -1,57 +1,55 @@
-"""Pure `spec → manifests`, one file per concern. No clock, no cluster, no randomness."""
+"""Pure `spec → manifests` of what stands around the pods, and of the pods themselves, one file per
+concern. What keeps the pods in numbers is a workload's business. No clock, no cluster, no randomness.
+"""
 
 from __future__ import annotations
 
-from octavo_operator.manifest import CHILD_KINDS, Kind, Manifest, digest, kind_of
-from octavo_operator.render.cache import model_cache
+from octavo_operator.manifest import Child, ChildKey
+from octavo_operator.render import (
+    cache,
+    disruption_budget,
+    network_policy,
+    service,
+    service_account,
+)
 from octavo_operator.render.context import (
     Installation,
     Owner,
+    PodContext,
     RenderContext,
     Replacement,
     owner_of,
 )
-from octavo_operator.render.deployment import deployment
-from octavo_operator.render.disruption_budget import disruption_budget
-from octavo_operator.render.metadata import HASH_ANNOTATION
-from octavo_operator.render.network_policy import network_policy
-from octavo_operator.render.service import service
-from octavo_operator.render.service_account import service_account
 
 __all__ = [
+    "SURROUNDINGS",
     "Installation",
     "Owner",
+    "PodContext",
     "RenderContext",
     "Replacement",
-    "child_names",
     "owner_of",
-    "render",
+    "surroundings",
 ]
 
-
-def render(context: RenderContext) -> list[Manifest]:
-    """Every child that the spec asks for, in the order in which they are to be applied."""
-    optional = [
-        service_account(context),
-        network_policy(context),
-        model_cache(context),
-        service(context),
-        disruption_budget(context),
-        deployment(context),
-    ]
-    manifests = [_hashed(manifest) for manifest in optional if manifest is not None]
-    return sorted(manifests, key=lambda manifest: CHILD_KINDS.index(kind_of(manifest)))
+SURROUNDINGS: tuple[ChildKey, ...] = (
+    service_account.KEY,
+    network_policy.KEY,
+    cache.KEY,
+    service.KEY,
+    disruption_budget.KEY,
+)
+"""Every child around the pods that an LLMDeployment may own, in the order in which they are applied:
+what a pod needs comes before the pods."""
 
 
-def child_names(name: str) -> dict[Kind, str]:
-    """The one name that a child of each kind has, or would have, for an LLMDeployment."""
-    return {
-        kind: f"{name}-models" if kind.kind == "PersistentVolumeClaim" else name
-        for kind in CHILD_KINDS
-    }
-
-
-def _hashed(manifest: Manifest) -> Manifest:
-    """With a hash of itself, by which a later pass sees that nothing of it changed."""
-    manifest["metadata"]["annotations"] = {HASH_ANNOTATION: digest(manifest, 16)}
-    return manifest
+def surroundings(context: RenderContext) -> list[Child]:
+    """Those that the spec asks for, in the same order."""
+    optional = (
+        service_account.service_account(context),
+        network_policy.network_policy(context),
+        cache.model_cache(context),
+        service.service(context),
+        disruption_budget.disruption_budget(context),
+    )
+    return [child for child in optional if child is not None]

@@ -3,16 +3,12 @@ and what a claim of the user's own says about the nodes that can mount it."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, Manifest
+from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, Child, ChildKey, Manifest
+from octavo_operator.manifest_types import PersistentVolumeClaimSpec
 from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import child
 
-
-def claim(context: RenderContext) -> str:
-    """The claim's name."""
-    return f"{context.name}-models"
+KEY = ChildKey(PERSISTENT_VOLUME_CLAIM, "models")
 
 
 def is_of_one_node(live: Manifest | None) -> bool:
@@ -24,15 +20,15 @@ def is_of_one_node(live: Manifest | None) -> bool:
     return not modes & {"ReadWriteMany", "ReadOnlyMany"}
 
 
-def model_cache(context: RenderContext) -> Manifest | None:
+def model_cache(context: RenderContext) -> Child | None:
     """The claim, or None where the spec asks for no cache."""
     cache = context.spec.model.cache
     if cache is None:
         return None
-    spec: dict[str, Any] = {
+    spec: PersistentVolumeClaimSpec = {
         "accessModes": [cache.access_mode.value],
         "resources": {"requests": {"storage": cache.size}},
     }
     if cache.storage_class_name:
         spec["storageClassName"] = cache.storage_class_name
-    return child(context, PERSISTENT_VOLUME_CLAIM, claim(context), spec=spec)
+    return child(context.owner, KEY, spec=spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from octavo_operator.api.quantity import duration_seconds, quantity_bytes
 from octavo_operator.api.v1alpha1 import Device, EngineSpec, LLMDeploymentSpec, ModelSpec
-from octavo_operator.render.metadata import HTTP_PORT, OPS_PORT
+from octavo_operator.names import HTTP_PORT, OPS_PORT
 
 MODELS_PATH = "/models"
 CLAIM_PATH = "/claim"

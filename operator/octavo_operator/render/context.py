@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
@@ -24,7 +25,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """How a Deployment replaces its pods; surge and unavailable are counts of pods."""
+    """How replicas are replaced; surge and unavailable are counts of replicas."""
 
     type: Literal["RollingUpdate", "Recreate"]
     max_surge: int = 1
@@ -38,26 +39,52 @@ class Owner:
     key: ObjectKey
     uid: str
 
+    @property
+    def name(self) -> str:
+        return self.key.name
+
 
 @dataclass(frozen=True, slots=True)
-class RenderContext:
-    """Everything that a manifest depends on."""
+class PodContext:
+    """Everything that a pod depends on. Nothing that changes while pods run belongs here: another
+    value makes another revision."""
 
     owner: Owner
     spec: LLMDeploymentSpec
     installation: Installation
-    replicas: int
-    replacement: Replacement
     is_claim_of_one_node: bool = False
     """Whether one node at a time can mount the claim that `pvc://` names."""
 
     @property
     def name(self) -> str:
-        return self.owner.key.name
+        return self.owner.name
+
+
+@dataclass(frozen=True, slots=True)
+class RenderContext:
+    """Everything that a manifest depends on: the pods, and what was decided about them."""
+
+    pods: PodContext
+    replicas: int
+    replacement: Replacement
+    answering_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that set the pods which answer requests apart from others of their replica."""
 
     @property
-    def namespace(self) -> str:
-        return self.owner.key.namespace
+    def owner(self) -> Owner:
+        return self.pods.owner
+
+    @property
+    def name(self) -> str:
+        return self.owner.name
+
+    @property
+    def spec(self) -> LLMDeploymentSpec:
+        return self.pods.spec
+
+    @property
+    def installation(self) -> Installation:
+        return self.pods.installation
 
 
 def owner_of(resource: Manifest) -> Owner:

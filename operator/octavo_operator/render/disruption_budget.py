@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from octavo_operator.manifest import POD_DISRUPTION_BUDGET, Manifest
+from octavo_operator.manifest import POD_DISRUPTION_BUDGET, Child, ChildKey
+from octavo_operator.manifest_types import PodDisruptionBudgetSpec
+from octavo_operator.names import selector
 from octavo_operator.render.context import RenderContext
-from octavo_operator.render.metadata import child, selector
+from octavo_operator.render.metadata import child
+
+KEY = ChildKey(POD_DISRUPTION_BUDGET)
 
 
-def disruption_budget(context: RenderContext) -> Manifest:
+def disruption_budget(context: RenderContext) -> Child:
     """One pod at a time. A budget that keeps a single replica would block drains for ever, so a
     single replica can be drained; pods that do not work never hold a drain up."""
-    return child(
-        context,
-        POD_DISRUPTION_BUDGET,
-        context.name,
-        spec={
-            "maxUnavailable": 1,
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": selector(context.name)},
-        },
-    )
+    spec: PodDisruptionBudgetSpec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector(context.name)},
+    }
+    return child(context.owner, KEY, spec=spec)

@@ -8,55 +8,60 @@ Kubernetes always admits. Out: names (DNS), and what the download needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from octavo_operator.api.v1alpha1 import ModelSpec
-from octavo_operator.manifest import NETWORK_POLICY, Manifest
+from octavo_operator.manifest import NETWORK_POLICY, Child, ChildKey
+from octavo_operator.manifest_types import (
+    NetworkPolicyEgressRule,
+    NetworkPolicyPort,
+    NetworkPolicySpec,
+)
+from octavo_operator.names import HTTP_PORT, OPS_PORT, selector
 from octavo_operator.render.context import RenderContext
-from octavo_operator.render.metadata import HTTP_PORT, OPS_PORT, child, selector
+from octavo_operator.render.metadata import child
+
+KEY = ChildKey(NETWORK_POLICY)
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _DNS_PORT = 53
 
 
-def network_policy(context: RenderContext) -> Manifest:
+def network_policy(context: RenderContext) -> Child:
     """Selects the pods of this LLMDeployment; everything that is not listed is refused."""
     ops_namespaces = sorted(
         {*context.installation.monitoring_namespaces, context.installation.operator_namespace}
     )
-    return child(
-        context,
-        NETWORK_POLICY,
-        context.name,
-        spec={
-            "podSelector": {"matchLabels": selector(context.name)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]},
-                {
-                    "from": [
-                        {
-                            "namespaceSelector": {
-                                "matchExpressions": [
-                                    {
-                                        "key": _NAMESPACE_NAME,
-                                        "operator": "In",
-                                        "values": ops_namespaces,
-                                    }
-                                ]
-                            }
+    spec: NetworkPolicySpec = {
+        "podSelector": {"matchLabels": selector(context.name)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]},
+            {
+                "from": [
+                    {
+                        "namespaceSelector": {
+                            "matchExpressions": [
+                                {
+                                    "key": _NAMESPACE_NAME,
+                                    "operator": "In",
+                                    "values": ops_namespaces,
+                                }
+                            ]
                         }
-                    ],
-                    "ports": [_tcp(OPS_PORT)],
-                },
-            ],
-            "egress": _egress(context.spec.model, context.installation.download_ports),
-        },
-    )
+                    }
+                ],
+                "ports": [_tcp(OPS_PORT)],
+            },
+        ],
+        "egress": _egress(context.spec.model, context.installation.download_ports),
+    }
+    return child(context.owner, KEY, spec=spec)
 
 
-def _egress(model: ModelSpec, download_ports: Sequence[int]) -> list[dict[str, Any]]:
-    dns: dict[str, Any] = {"ports": [{"port": _DNS_PORT, "protocol": "UDP"}, _tcp(_DNS_PORT)]}
+def _egress(model: ModelSpec, download_ports: Sequence[int]) -> list[NetworkPolicyEgressRule]:
+    dns: NetworkPolicyEgressRule = {
+        "ports": [{"port": _DNS_PORT, "protocol": "UDP"}, _tcp(_DNS_PORT)]
+    }
     match model.scheme:
         case "hf":
             return [dns, {"ports": [_tcp(port) for port in download_ports]}]
@@ -67,5 +72,5 @@ def _egress(model: ModelSpec, download_ports: Sequence[int]) -> list[dict[str, A
             return [dns]
 
 
-def _tcp(port: int) -> dict[str, Any]:
+def _tcp(port: int) -> NetworkPolicyPort:
     return {"port": port, "protocol": "TCP"}

@@ -6,11 +6,32 @@ container alone, so the process that parses requests never holds them.
 
 from __future__ import annotations
 
-from typing import Any
-
+from octavo_operator.api import v1alpha1
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import AccessMode, ResourcesSpec
-from octavo_operator.manifest import Manifest, digest
+from octavo_operator.manifest import digest
+from octavo_operator.manifest_types import (
+    Affinity,
+    Container,
+    PodSpec,
+    PodTemplateSpec,
+    Probe,
+    ResourceRequirements,
+    Toleration,
+    Volume,
+    VolumeMount,
+)
+from octavo_operator.names import (
+    FETCH_CONTAINER,
+    HTTP_PORT,
+    HTTP_PORT_NAME,
+    OPS_PORT,
+    OPS_PORT_NAME,
+    REVISION_LABEL,
+    SERVE_CONTAINER,
+    labels,
+    selector,
+)
 from octavo_operator.render import cache
 from octavo_operator.render.command import (
     CLAIM_PATH,
@@ -19,36 +40,27 @@ from octavo_operator.render.command import (
     fetch_arguments,
     serve_arguments,
 )
-from octavo_operator.render.context import RenderContext
-from octavo_operator.render.metadata import (
-    CONTAINER,
-    HTTP_PORT,
-    OPS_PORT,
-    REVISION_LABEL,
-    labels,
-    selector,
-)
+from octavo_operator.render.context import PodContext
 
-FETCH_CONTAINER = "fetch"
 USER_ID = 65532
 _TERMINATION_MARGIN_SECONDS = 30
 _STARTUP_PERIOD_SECONDS = 1
 _STARTUP_SECONDS = 24 * 3600
 _DEFAULT_CPU = "500m"
 _DEFAULT_MEMORY = "1Gi"
-_FETCH_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+_FETCH_RESOURCES: ResourceRequirements = {"requests": {"cpu": "100m", "memory": "256Mi"}}
 
 
-def pod_template(context: RenderContext) -> Manifest:
+def pod_template(context: PodContext) -> PodTemplateSpec:
     """The template with its revision: a hash of everything in it, as a label on its pods."""
-    template: Manifest = {
+    template: PodTemplateSpec = {
         "metadata": {
             "labels": labels(context.name),
             "annotations": {
                 "prometheus.io/scrape": "true",
                 "prometheus.io/port": str(OPS_PORT),
                 "prometheus.io/path": "/metrics",
-                "kubectl.kubernetes.io/default-container": CONTAINER,
+                "kubectl.kubernetes.io/default-container": SERVE_CONTAINER,
             },
         },
         "spec": _pod_spec(context),
@@ -57,15 +69,15 @@ def pod_template(context: RenderContext) -> Manifest:
     return template
 
 
-def revision_of(template: Manifest) -> str:
+def revision_of(template: PodTemplateSpec) -> str:
     """The revision that `pod_template` put on it."""
-    return str(template["metadata"]["labels"][REVISION_LABEL])
+    return template["metadata"]["labels"][REVISION_LABEL]
 
 
-def _pod_spec(context: RenderContext) -> dict[str, Any]:
+def _pod_spec(context: PodContext) -> PodSpec:
     spec, scheduling = context.spec, context.spec.scheduling
     drain_seconds = duration_seconds(spec.rollout.drain_timeout)
-    pod: dict[str, Any] = {
+    pod: PodSpec = {
         "serviceAccountName": context.name,
         "automountServiceAccountToken": False,
         # Kubernetes would otherwise inject a variable for every Service of the namespace.
@@ -105,10 +117,7 @@ def _pod_spec(context: RenderContext) -> dict[str, Any]:
     if scheduling.node_selector:
         pod["nodeSelector"] = dict(scheduling.node_selector)
     if scheduling.tolerations:
-        pod["tolerations"] = [
-            toleration.model_dump(by_alias=True, exclude_none=True, mode="json")
-            for toleration in scheduling.tolerations
-        ]
+        pod["tolerations"] = [_toleration(each) for each in scheduling.tolerations]
     if scheduling.runtime_class_name:
         pod["runtimeClassName"] = scheduling.runtime_class_name
     if scheduling.priority_class_name:
@@ -116,9 +125,24 @@ def _pod_spec(context: RenderContext) -> dict[str, Any]:
     return pod
 
 
-def _serve_container(context: RenderContext) -> dict[str, Any]:
+def _toleration(toleration: v1alpha1.Toleration) -> Toleration:
+    rendered: Toleration = {}
+    if toleration.key is not None:
+        rendered["key"] = toleration.key
+    if toleration.operator is not None:
+        rendered["operator"] = toleration.operator.value
+    if toleration.value is not None:
+        rendered["value"] = toleration.value
+    if toleration.effect is not None:
+        rendered["effect"] = toleration.effect.value
+    if toleration.toleration_seconds is not None:
+        rendered["tolerationSeconds"] = toleration.toleration_seconds
+    return rendered
+
+
+def _serve_container(context: PodContext) -> Container:
     spec = context.spec
-    mounts: list[dict[str, Any]] = [
+    mounts: list[VolumeMount] = [
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (inside the container)
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
     ]
@@ -126,14 +150,24 @@ def _serve_container(context: RenderContext) -> dict[str, Any]:
         mounts.append({"name": "models", "mountPath": MODELS_PATH, "readOnly": True})
     if spec.model.scheme == "pvc":
         mounts.append({"name": "claim", "mountPath": CLAIM_PATH, "readOnly": True})
-    container: dict[str, Any] = {
-        **_container(context, CONTAINER, serve_arguments(context.name, spec), mounts),
+    container: Container = {
+        **_container(context, SERVE_CONTAINER, serve_arguments(context.name, spec), mounts),
         "ports": [
-            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
-            {"name": "ops", "containerPort": OPS_PORT, "protocol": "TCP"},
+            {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": OPS_PORT_NAME, "containerPort": OPS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(spec.resources),
-        **_probes(),
+        # Start-up is asked every second, so that a ready pod serves at once, and for a day, the longest
+        # `rollout.progressDeadline`. The deadline itself is the workload's: in the template a change of
+        # it would start every pod anew, and a model that loads slowly would never come to its end.
+        "startupProbe": _probe(
+            "/startupz",
+            period=_STARTUP_PERIOD_SECONDS,
+            timeout=5,
+            failures=_STARTUP_SECONDS // _STARTUP_PERIOD_SECONDS,
+        ),
+        "readinessProbe": _probe("/readyz", period=2, timeout=5, failures=3),
+        "livenessProbe": _probe("/livez", period=10, timeout=10, failures=6),
     }
     if spec.model.is_downloaded:
         # The fetching container did it all: serving asks no hub, so it needs no credentials.
@@ -141,9 +175,11 @@ def _serve_container(context: RenderContext) -> dict[str, Any]:
     if spec.resources.cpu:
         # Without a limit the container sees every core of its node: threads follow the request,
         # rounded up to whole cores.
-        reference = {"resource": "requests.cpu", "divisor": "1"}
         container["env"].append(
-            {"name": "OCTAVO_CPUS", "valueFrom": {"resourceFieldRef": reference}}
+            {
+                "name": "OCTAVO_CPUS",
+                "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1"}},
+            }
         )
     if spec.auth:
         key = spec.auth.secret_ref
@@ -156,8 +192,8 @@ def _serve_container(context: RenderContext) -> dict[str, Any]:
     return container
 
 
-def _fetch_container(context: RenderContext) -> dict[str, Any]:
-    mounts: list[dict[str, Any]] = [
+def _fetch_container(context: PodContext) -> Container:
+    mounts: list[VolumeMount] = [
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         {"name": "models", "mountPath": MODELS_PATH},
     ]
@@ -170,8 +206,8 @@ def _fetch_container(context: RenderContext) -> dict[str, Any]:
 
 
 def _container(
-    context: RenderContext, name: str, arguments: list[str], mounts: list[dict[str, Any]]
-) -> dict[str, Any]:
+    context: PodContext, name: str, arguments: list[str], mounts: list[VolumeMount]
+) -> Container:
     return {
         "name": name,
         "image": context.installation.runtime_image,
@@ -189,43 +225,21 @@ def _container(
     }
 
 
-def _probes() -> dict[str, Any]:
-    """Start-up is asked every second, so that a ready pod serves at once, and for a day, the longest
-    `rollout.progressDeadline`. The deadline itself is the Deployment's: in the template a change of it
-    would start every pod anew, and a model that loads slowly would never come to its end."""
-
-    def get(path: str) -> dict[str, Any]:
-        return {"httpGet": {"path": path, "port": "ops"}}
-
+def _probe(path: str, *, period: int, timeout: int, failures: int) -> Probe:
+    """Times in seconds."""
     return {
-        "startupProbe": {
-            **get("/startupz"),
-            "periodSeconds": _STARTUP_PERIOD_SECONDS,
-            "timeoutSeconds": 5,
-            "failureThreshold": _STARTUP_SECONDS // _STARTUP_PERIOD_SECONDS,
-        },
-        "readinessProbe": {
-            **get("/readyz"),
-            "periodSeconds": 2,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-        },
-        "livenessProbe": {
-            **get("/livez"),
-            "periodSeconds": 10,
-            "timeoutSeconds": 10,
-            "failureThreshold": 6,
-        },
+        "httpGet": {"path": path, "port": OPS_PORT_NAME},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
     }
 
 
-def _resources(resources: ResourcesSpec) -> dict[str, Any]:
+def _resources(resources: ResourcesSpec) -> ResourceRequirements:
     """Requests and limits. No CPU limit: throttling a busy server only makes requests late."""
-    rendered: dict[str, Any] = {
-        "requests": {
-            "cpu": resources.cpu or _DEFAULT_CPU,
-            "memory": resources.memory or _DEFAULT_MEMORY,
-        }
+    requests = {
+        "cpu": resources.cpu or _DEFAULT_CPU,
+        "memory": resources.memory or _DEFAULT_MEMORY,
     }
     limits: dict[str, str] = {}
     if resources.memory:
@@ -233,23 +247,21 @@ def _resources(resources: ResourcesSpec) -> dict[str, Any]:
     if resources.gpu:
         # Extended resources cannot be overcommitted: the request must equal the limit.
         limits[resources.gpu_resource] = str(resources.gpu)
-        rendered["requests"][resources.gpu_resource] = str(resources.gpu)
-    if limits:
-        rendered["limits"] = limits
-    return rendered
+        requests[resources.gpu_resource] = str(resources.gpu)
+    return {"requests": requests, "limits": limits} if limits else {"requests": requests}
 
 
-def _volumes(context: RenderContext) -> list[dict[str, Any]]:
+def _volumes(context: PodContext) -> list[Volume]:
     model = context.spec.model
-    volumes: list[dict[str, Any]] = [
+    volumes: list[Volume] = [
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
     ]
-    if model.is_downloaded:
-        source: dict[str, Any] = {"emptyDir": {}}
-        if model.cache:
-            source = {"persistentVolumeClaim": {"claimName": cache.claim(context)}}
-        volumes.append({"name": "models", **source})
+    if model.is_downloaded and model.cache:
+        kept = cache.KEY.name_for(context.name)
+        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": kept}})
+    elif model.is_downloaded:
+        volumes.append({"name": "models", "emptyDir": {}})
     if model.scheme == "pvc":
         volumes.append(
             {
@@ -260,14 +272,14 @@ def _volumes(context: RenderContext) -> list[dict[str, Any]]:
     return volumes
 
 
-def _needs_one_node(context: RenderContext) -> bool:
+def _needs_one_node(context: PodContext) -> bool:
     model = context.spec.model
     if model.scheme == "pvc":
         return context.is_claim_of_one_node
     return model.cache is not None and model.cache.access_mode is AccessMode.READ_WRITE_ONCE
 
 
-def _one_node(context: RenderContext) -> dict[str, Any]:
+def _one_node(context: PodContext) -> Affinity:
     """A ReadWriteOnce volume is mounted by one node: later pods must follow the first."""
     return {
         "podAffinity": {

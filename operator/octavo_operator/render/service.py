@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from octavo_operator.manifest import SERVICE, Manifest, ObjectKey
+from octavo_operator.manifest import SERVICE, Child, ChildKey, ObjectKey
+from octavo_operator.manifest_types import ServiceSpec
+from octavo_operator.names import HTTP_PORT, HTTP_PORT_NAME, selector
 from octavo_operator.render.context import RenderContext
-from octavo_operator.render.metadata import HTTP_PORT, child, selector
+from octavo_operator.render.metadata import child
+
+KEY = ChildKey(SERVICE)
 
 
-def service(context: RenderContext) -> Manifest:
+def service(context: RenderContext) -> Child:
     """A ClusterIP Service named after the LLMDeployment."""
-    return child(
-        context,
-        SERVICE,
-        context.name,
-        spec={
-            "type": "ClusterIP",
-            "selector": selector(context.name),
-            "ports": [
-                {
-                    "name": "http",
-                    "port": HTTP_PORT,
-                    "targetPort": "http",
-                    "protocol": "TCP",
-                    "appProtocol": "http",
-                }
-            ],
-        },
-    )
+    spec: ServiceSpec = {
+        "type": "ClusterIP",
+        "selector": selector(context.name) | dict(context.answering_labels),
+        "ports": [
+            {
+                "name": HTTP_PORT_NAME,
+                "port": HTTP_PORT,
+                "targetPort": HTTP_PORT_NAME,
+                "protocol": "TCP",
+                "appProtocol": "http",
+            }
+        ],
+    }
+    return child(context.owner, KEY, spec=spec)
 
 
 def url(key: ObjectKey) -> str:
     """The base URL for OpenAI clients, from any namespace of the cluster."""
-    return f"http://{key.name}.{key.namespace}.svc:{HTTP_PORT}/v1"
+    return f"http://{KEY.name_for(key.name)}.{key.namespace}.svc:{HTTP_PORT}/v1"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from octavo_operator.manifest import SERVICE_ACCOUNT, Manifest
+from octavo_operator.manifest import SERVICE_ACCOUNT, Child, ChildKey
 from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import child
 
+KEY = ChildKey(SERVICE_ACCOUNT)
 
-def service_account(context: RenderContext) -> Manifest:
+
+def service_account(context: RenderContext) -> Child:
     """The namespace's `default` account may have rights that a model server should not get."""
-    return child(context, SERVICE_ACCOUNT, context.name, automountServiceAccountToken=False)
+    return child(context.owner, KEY, automountServiceAccountToken=False)

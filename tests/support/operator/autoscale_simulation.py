@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from octavo_operator.autoscale.decide import Basis, Decision, PodLoad, Policy, State, decide
+from octavo_operator.autoscale.decide import Basis, Decision, Policy, State, decide
+from octavo_operator.autoscale.load import Load, ReplicaLoad
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,16 @@ class _World:
         # Kubernetes takes away pods that do not answer yet before those that do.
         self.start_times = sorted(self.start_times)[:replicas]
 
-    def loads(self, now: float) -> dict[str, PodLoad]:
+    def loads(self, now: float) -> dict[str, ReplicaLoad]:
         ready = self.ready(now)
         if not ready:
             return {}
-        share = PodLoad(
+        share = ReplicaLoad(
             self.waiting / ready,
             len(self.finish_times) / ready,
             min(1.0, len(self.finish_times) / (ready * self.fleet.slots)),
         )
-        return {f"pod-{index}": share for index in range(ready)}
+        return {f"replica-{index}": share for index in range(ready)}
 
 
 def simulate(
@@ -85,7 +86,7 @@ def simulate(
     """Runs from `min_replicas` ready replicas and returns one step per decision."""
     world = _World(fleet, start_times=[-fleet.startup_seconds] * policy.min_replicas)
     replicas, state = policy.min_replicas, State()
-    samples: deque[tuple[float, dict[str, PodLoad]]] = deque()
+    samples: deque[tuple[float, dict[str, ReplicaLoad]]] = deque()
     steps: list[Step] = []
     now = 0.0
     while now < seconds:
@@ -97,8 +98,8 @@ def simulate(
         while len(samples) > 1 and samples[1][0] <= now - fleet.scrape_seconds:
             samples.popleft()
         loads = samples[0][1]
-        serving = frozenset(f"pod-{index}" for index in range(world.ready(now)))
-        decision, state = decide(loads, serving, replicas, state, policy, now)
+        serving = frozenset(f"replica-{index}" for index in range(world.ready(now)))
+        decision, state = decide(Load(loads), serving, replicas, state, policy, now)
         replicas = _applied(world, decision, now)
         steps.append(Step(now, replicas, world.waiting, len(world.finish_times), decision.basis))
     return steps

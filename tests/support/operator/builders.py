@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
-from octavo_operator.manifest import Manifest, ObjectKey
-from octavo_operator.render import Installation, Owner, RenderContext, Replacement
+from octavo_operator.children import desired
+from octavo_operator.manifest import Child, Manifest, ObjectKey
+from octavo_operator.pods import views
+from octavo_operator.render import Installation, Owner, PodContext, RenderContext, Replacement
+from octavo_operator.replicas import Fleet, Replica, fleet
+from octavo_operator.workload import workload_of
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 KEY = ObjectKey("team", "llama")
@@ -60,24 +64,35 @@ def resource(
     }
 
 
-def context(
+def pod_context(
     *,
     key: ObjectKey = KEY,
-    replicas: int = 1,
     installation: Installation = INSTALLATION,
-    replacement: Replacement | None = None,
     is_claim_of_one_node: bool = False,
     **fields: Any,
+) -> PodContext:
+    """Everything that a pod depends on."""
+    return PodContext(Owner(key, UID), spec(**fields), installation, is_claim_of_one_node)
+
+
+def context(
+    *, replicas: int = 1, replacement: Replacement | None = None, **fields: Any
 ) -> RenderContext:
     """Everything that a manifest depends on."""
-    return RenderContext(
-        Owner(key, UID),
-        spec(**fields),
-        installation,
-        replicas,
-        replacement or Replacement("RollingUpdate"),
-        is_claim_of_one_node,
-    )
+    how = replacement or Replacement("RollingUpdate")
+    return RenderContext(pod_context(**fields), replicas, how)
+
+
+def children(**fields: Any) -> list[Child]:
+    """Every child of a spec, as reconcile would have it."""
+    made = context(**fields)
+    return desired(made, workload_of(made.spec))
+
+
+def seen(pods: list[Manifest], revision: str = "new", now: datetime = NOW) -> Fleet:
+    """Live pods as replicas of one pod each."""
+    counted = views(pods, "nvidia.com/gpu", now)
+    return fleet(revision, [Replica(each.name, (each,)) for each in counted])
 
 
 def pod(

@@ -10,7 +10,7 @@ from pydantic import Field
 from octavo_operator.api.v1alpha1.base import ApiModel
 from octavo_operator.api.v1alpha1.engine import Device, EngineSpec
 from octavo_operator.api.v1alpha1.model import AccessMode, ModelSpec
-from octavo_operator.api.v1alpha1.pods import ResourcesSpec, RolloutStrategy
+from octavo_operator.api.v1alpha1.pods import ResourcesSpec, RolloutStrategy, Toleration
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.status import LLMDeploymentStatus
 
@@ -29,6 +29,7 @@ __all__ = [
     "ModelSpec",
     "ResourcesSpec",
     "RolloutStrategy",
+    "Toleration",
 ]
 
 GROUP = "octavo.dev"

@@ -1,0 +1,36 @@
+"""Labels, annotations, ports and container names: what the operator, its children and the pods agree on.
+
+A leaf: everything may import it, and it imports nothing. A change of any of these names is a change of
+the pods that run, so none is made lightly.
+"""
+
+from __future__ import annotations
+
+OWNER_LABEL = "octavo.dev/llmdeployment"
+REVISION_LABEL = "octavo.dev/revision"
+HASH_ANNOTATION = "octavo.dev/manifest-hash"
+
+SERVE_CONTAINER = "octavo"
+FETCH_CONTAINER = "fetch"
+
+HTTP_PORT = 8000
+OPS_PORT = 8001
+HTTP_PORT_NAME = "http"
+OPS_PORT_NAME = "ops"
+
+
+def selector(name: str) -> dict[str, str]:
+    """The labels that select the pods of an LLMDeployment."""
+    return {OWNER_LABEL: name}
+
+
+def labels(name: str) -> dict[str, str]:
+    """The labels of every child. They hold no version: an operator upgrade must not roll pods."""
+    return {
+        "app.kubernetes.io/name": "octavo",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": "model-server",
+        "app.kubernetes.io/managed-by": "octavo-operator",
+        "app.kubernetes.io/part-of": "octavo",
+        OWNER_LABEL: name,
+    }

@@ -1,0 +1,53 @@
+"""What a workload is: the contract between reconcile and whatever keeps the pods of a replica.
+
+A Deployment makes every replica of one pod. A group of pods per replica (a StatefulSet or a
+LeaderWorkerSet for models of several nodes) is another implementation: its own file here, entered in
+`WORKLOADS`. Every method is pure; `live` is the workload's object as the API server holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from octavo_operator.manifest import Child, ChildKey, Manifest
+from octavo_operator.pods import Finding, PodView
+from octavo_operator.render import PodContext, RenderContext, Replacement
+from octavo_operator.replicas import Replica
+
+
+class Workload(Protocol):
+    """Keeps a number of replicas of the pods that a `PodContext` describes."""
+
+    @property
+    def key(self) -> ChildKey:
+        """The child that keeps the pods, and that `live` is."""
+
+    @property
+    def companions(self) -> Sequence[ChildKey]:
+        """Other children that it needs, such as a headless Service; applied before it."""
+
+    @property
+    def answering_labels(self) -> Mapping[str, str]:
+        """Labels that only those pods have which answer requests; empty when all do."""
+
+    def revision(self, pods: PodContext) -> str:
+        """The hash of everything in the pods, as `names.REVISION_LABEL` tells it on each of them."""
+
+    def children(self, context: RenderContext) -> list[Child]:
+        """The companions and the workload itself, in the order in which they are to be applied."""
+
+    def replicas(self, pods: Sequence[PodView]) -> list[Replica]:
+        """How pods make replicas. `pods` are those that count, in the order of their names."""
+
+    def wanted(self, live: Manifest) -> int | None:
+        """The number of replicas that the live object asks for; None when it does not say."""
+
+    def replacement(self, live: Manifest) -> Replacement | None:
+        """How the live object replaces replicas; None when it does not say."""
+
+    def finding(self, live: Manifest) -> Finding | None:
+        """Why it cannot even create its pods."""
+
+    def is_deadline_exceeded(self, live: Manifest) -> bool:
+        """Whether a rollout went on for `rollout.progressDeadline` without progress."""

@@ -1,0 +1,104 @@
+"""The Deployment: replicas of one pod each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from octavo_operator.api.conditions import Reason
+from octavo_operator.api.quantity import duration_seconds
+from octavo_operator.manifest import DEPLOYMENT, Child, ChildKey, Manifest
+from octavo_operator.manifest_types import DeploymentSpec, DeploymentStrategy
+from octavo_operator.names import selector
+from octavo_operator.pods import Finding, PodView, shortened
+from octavo_operator.render import PodContext, RenderContext, Replacement
+from octavo_operator.render.metadata import child
+from octavo_operator.render.pod import pod_template, revision_of
+from octavo_operator.replicas import Replica
+
+_KEY = ChildKey(DEPLOYMENT)
+_REVISION_HISTORY = 3
+
+
+class Deployment:
+    """One pod per replica; implements `Workload`."""
+
+    @property
+    def key(self) -> ChildKey:
+        return _KEY
+
+    @property
+    def companions(self) -> Sequence[ChildKey]:
+        return ()
+
+    @property
+    def answering_labels(self) -> Mapping[str, str]:
+        return {}
+
+    def revision(self, pods: PodContext) -> str:
+        return revision_of(pod_template(pods))
+
+    def children(self, context: RenderContext) -> list[Child]:
+        """`replicas` is always stated: an applied object that leaves it out would fall back to one."""
+        spec: DeploymentSpec = {
+            "replicas": context.replicas,
+            "revisionHistoryLimit": _REVISION_HISTORY,
+            "progressDeadlineSeconds": duration_seconds(context.spec.rollout.progress_deadline),
+            "selector": {"matchLabels": selector(context.name)},
+            "strategy": _strategy(context.replacement),
+            "template": pod_template(context.pods),
+        }
+        return [child(context.owner, self.key, spec=spec)]
+
+    def replicas(self, pods: Sequence[PodView]) -> list[Replica]:
+        return [Replica(pod.name, (pod,)) for pod in pods]
+
+    def wanted(self, live: Manifest) -> int | None:
+        replicas: int | None = live["spec"].get("replicas")
+        return replicas
+
+    def replacement(self, live: Manifest) -> Replacement | None:
+        strategy = live["spec"].get("strategy", {})
+        if strategy.get("type") == "Recreate":
+            return Replacement("Recreate")
+        rolling = strategy.get("rollingUpdate") or {}
+        surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
+        # A share of the replicas ("25%") is not what we applied: somebody else's, or a default.
+        if not isinstance(surge, int) or not isinstance(unavailable, int):
+            return None
+        return Replacement("RollingUpdate", surge, unavailable)
+
+    def finding(self, live: Manifest) -> Finding | None:
+        """As its ReplicaFailure condition tells."""
+        for condition in _conditions(live):
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+                message = shortened(condition.get("message", ""))
+                if "exceeded quota" in message:
+                    return Finding(Reason.QUOTA_EXCEEDED, message)
+                return Finding(Reason.PODS_FORBIDDEN, message)
+        return None
+
+    def is_deadline_exceeded(self, live: Manifest) -> bool:
+        return any(
+            condition["type"] == "Progressing"
+            and condition["status"] == "False"
+            and condition.get("reason") == "ProgressDeadlineExceeded"
+            for condition in _conditions(live)
+        )
+
+
+def _strategy(replacement: Replacement) -> DeploymentStrategy:
+    if replacement.type == "Recreate":
+        return {"type": "Recreate"}
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {
+            "maxSurge": replacement.max_surge,
+            "maxUnavailable": replacement.max_unavailable,
+        },
+    }
+
+
+def _conditions(live: Manifest) -> Iterable[dict[str, Any]]:
+    conditions: Iterable[dict[str, Any]] = live.get("status", {}).get("conditions", ())
+    return conditions

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo_operator.api.conditions import Reason
+from octavo_operator.pods import views
+from octavo_operator.render import Replacement
+from octavo_operator.workload.deployment import Deployment
+from tests.support.operator.builders import NOW, context, pod
+
+DEPLOYMENT = Deployment()
+
+
+def rendered(**fields: Any) -> dict[str, Any]:
+    (child,) = DEPLOYMENT.children(context(**fields))
+    return child.manifest
+
+
+def test_every_pod_is_a_replica() -> None:
+    pods = views([pod("b"), pod("a", ready=True)], "nvidia.com/gpu", NOW)
+    replicas = DEPLOYMENT.replicas(pods)
+    assert [(each.name, each.size, each.is_ready) for each in replicas] == [
+        ("a", 1, True),
+        ("b", 1, False),
+    ]
+
+
+def test_replicas_are_always_stated_and_read_back() -> None:
+    for count in (0, 3):
+        assert rendered(replicas=count)["spec"]["replicas"] == count
+        assert DEPLOYMENT.wanted(rendered(replicas=count)) == count
+    assert DEPLOYMENT.wanted({"spec": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("replacement", "strategy"),
+    [
+        (Replacement("Recreate"), {"type": "Recreate"}),
+        (
+            Replacement("RollingUpdate", 0, 1),
+            {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        ),
+    ],
+)
+def test_the_replacement_becomes_the_strategy_and_is_read_back(
+    replacement: Replacement, strategy: dict[str, Any]
+) -> None:
+    manifest = rendered(replacement=replacement)
+    assert manifest["spec"]["strategy"] == strategy
+    assert DEPLOYMENT.replacement(manifest) == replacement
+
+
+def test_a_strategy_that_is_not_ours_is_no_replacement() -> None:
+    shares = {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    assert DEPLOYMENT.replacement({"spec": {"strategy": shares}}) is None
+
+
+def test_the_revision_is_what_its_pods_carry() -> None:
+    made = context(engine={"seed": 1})
+    labels = DEPLOYMENT.children(made)[0].manifest["spec"]["template"]["metadata"]["labels"]
+    assert labels["octavo.dev/revision"] == DEPLOYMENT.revision(made.pods)
+
+
+def live(type_: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
+    condition = {"type": type_, "status": status, "reason": reason, "message": message}
+    return {"status": {"conditions": [condition]}}
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('pods "a" is forbidden: exceeded quota: q', Reason.QUOTA_EXCEEDED),
+        ('pods "a" is forbidden: violates PodSecurity "restricted"', Reason.PODS_FORBIDDEN),
+    ],
+)
+def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason) -> None:
+    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
+    assert found is not None
+    assert (found.reason, found.message) == (reason, message)
+    assert DEPLOYMENT.finding(live("ReplicaFailure", "False")) is None
+    assert DEPLOYMENT.finding({"spec": {}}) is None
+
+
+def test_a_rollout_that_was_given_up_is_seen() -> None:
+    assert DEPLOYMENT.is_deadline_exceeded(live("Progressing", "False", "ProgressDeadlineExceeded"))
+    assert not DEPLOYMENT.is_deadline_exceeded(live("Progressing", "True", "ReplicaSetUpdated"))
