@@ -9,10 +9,13 @@ import os
 import shutil
 from pathlib import Path
 
-from images import apt, paths
-from images.errors import BuildError
-from images.process import output, run, say, step
-from images.system import install_packages, privately_mounted
+from host.debootstrap import bootstrap
+from host.errors import ToolError
+from host.paths import cache_root
+from host.process import run, run_visibly
+from host.progress import say, step
+from host.system import privately_mounted
+from images import paths
 
 SUITE = "bookworm"
 PACKAGES = ("ca-certificates", "python3", "python3-venv")
@@ -36,40 +39,39 @@ def base_reference() -> str:
 
 
 def ensure_base_tar() -> Path:
-    """Returns the base's tar, made now if it isn't cached; raises BuildError when it can't be."""
+    """Returns the base's tar, made now if it isn't cached; raises ToolError when it can't be."""
     target = paths.base_folder() / f"debian-{SUITE}-{recipe_id()}.tar"
     if target.is_file():
         return target
     if os.geteuid() != 0:
-        raise BuildError(
+        raise ToolError(
             "no base image can be pulled and making one with debootstrap needs root; run as root, "
             "or name an image that is here already with --base REF"
         )
-    install_packages("debootstrap", "debian-archive-keyring")
     rootfs = target.with_suffix(f".rootfs-{os.getpid()}")
     partial = target.with_suffix(f".partial-{os.getpid()}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with step(f"base: Debian {SUITE} with Python by debootstrap (about a minute, once)"):
-            _bootstrap(rootfs, apt.host_mirrors(SUITE))
+        with step(f"Base: Debian {SUITE} with Python (two minutes, once)", is_live=False):
+            _bootstrap(rootfs)
             _write_tar(rootfs, partial)
         partial.rename(target)
     finally:
         shutil.rmtree(rootfs, ignore_errors=True)
         partial.unlink(missing_ok=True)
-    say(f"   {target}: {target.stat().st_size / 1e6:.0f} MB")
+    say(f"{target}: {target.stat().st_size / 1e6:.0f} MB")
     return target
 
 
-def _bootstrap(rootfs: Path, mirrors: apt.Mirrors) -> None:
-    include = f"--include={','.join(PACKAGES)}"
-    bootstrap = ["debootstrap", "--variant=minbase", include, SUITE, str(rootfs), mirrors.main]
-    run([*privately_mounted(), *bootstrap])
+def _bootstrap(rootfs: Path) -> None:
+    root = cache_root()
+    log = root / "logs/debootstrap.log"
+    mirrors = bootstrap(rootfs, SUITE, PACKAGES, cache=root / "debian", log=log)
     (rootfs / "etc/apt/sources.list").write_text(mirrors.sources_list(SUITE))
     shutil.copy("/etc/resolv.conf", rootfs / "etc/resolv.conf")
     chroot = [*privately_mounted(), "chroot", str(rootfs), "env", "DEBIAN_FRONTEND=noninteractive"]
-    run([*chroot, "apt-get", "update", "-qq"])
-    run([*chroot, "apt-get", "upgrade", "-y", "-qq", "--no-install-recommends"])
+    run_visibly([*chroot, "apt-get", "update", "-qq"])
+    run_visibly([*chroot, "apt-get", "upgrade", "-y", "-qq", "--no-install-recommends"])
     for folder in _USELESS:
         for entry in (rootfs / folder).glob("*"):
             if entry.is_dir() and not entry.is_symlink():
@@ -82,4 +84,4 @@ def _bootstrap(rootfs: Path, mirrors: apt.Mirrors) -> None:
 
 def _write_tar(rootfs: Path, target: Path) -> None:
     command = ["tar", "--create", "--file", str(target), "--directory", str(rootfs)]
-    output([*command, "--numeric-owner", "--one-file-system", "--sort=name", "."])
+    run([*command, "--numeric-owner", "--one-file-system", "--sort=name", "."])

@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from host.errors import ToolError
+from host.paths import cache_root
+from host.progress import complain, say, step
+from host.system import disk_use, exclusive, require_free_disk
 from images import base, network, paths, registry
 from images.context import write_context
 from images.engine import Engine, EngineChoice, choose_engine
-from images.errors import BuildError
 from images.inputs import ImageName, image_tag, inputs_of, source_id
-from images.process import say, step
 from images.request import BuildRequest
-from images.system import disk_use, exclusive, require_free_disk
 
 DEFAULT_BASE = "docker.io/library/python:3.11-slim-bookworm"
 KEPT_TAGS = 2
@@ -90,11 +91,11 @@ def main() -> int:
     try:
         with exclusive(paths.images_folder() / "lock"):
             references = build_and_push(options)
-    except BuildError as error:
-        say(f"images: {error}")
+    except ToolError as error:
+        complain(str(error))
         return 1
     except KeyboardInterrupt:
-        say("images: interrupted; the next build cleans up and goes on from the finished layers")
+        say("Interrupted; the next build cleans up and goes on from the finished layers.")
         return 130
     for image, reference in references.items():
         print(f"{image.repository}={reference}")
@@ -121,7 +122,7 @@ def build_and_push(options: Options) -> dict[ImageName, str]:
                 _forget_old(engine, image)
                 _tell_disk_use(engine, local)
             else:
-                say(f"== {image.repository}: {tag} is built already")
+                say(f"{image.repository}: {tag} is built already")
         references[image] = local
         if target is not None:
             references[image] = f"{target}/{image.repository}:{tag}"
@@ -132,7 +133,7 @@ def build_and_push(options: Options) -> dict[ImageName, str]:
 def ensure_base(engine: Engine, wanted: str) -> tuple[str, str]:
     """Returns the base's reference and content id: pulled where that works, made otherwise.
 
-    Raises BuildError when a base that the user named is not to be had.
+    Raises ToolError when a base that the user named is not to be had.
     """
     made = base.base_reference()
     found = None if wanted else engine.image_id(made)
@@ -141,19 +142,19 @@ def ensure_base(engine: Engine, wanted: str) -> tuple[str, str]:
     reference = wanted or DEFAULT_BASE
     found = engine.image_id(reference)
     if found is None:
-        with step(f"base: {reference}"):
+        with step(f"Base: {reference}"):
             found = engine.image_id(reference) if engine.pull(reference) else None
     if found is not None:
         return reference, found
     if wanted:
-        raise BuildError(f"--base {wanted} can't be pulled and is not in the engine's store")
-    say("   it can't be pulled here")
+        raise ToolError(f"--base {wanted} can't be pulled and is not in the engine's store")
+    say(f"{reference} can't be pulled here")
     tar = base.ensure_base_tar()
-    with step("base: import"):
+    with step("Base: import", is_live=False):
         engine.import_root(tar, made)
     found = engine.image_id(made)
     if found is None:
-        raise BuildError(f"{made} was imported from {tar}, but the engine does not show it")
+        raise ToolError(f"{made} was imported from {tar}, but the engine does not show it")
     return made, found
 
 
@@ -181,16 +182,16 @@ def _build(
         secrets=secrets.by_id(),
         kept_stages=("tools",),
     )
-    with step(f"{image.repository}: build"):
+    with step(f"{image.repository}: build", is_live=False):
         engine.build(request)
 
 
 def _push(engine: Engine, target: str, reference: str, local: str) -> None:
     repository, _, tag = reference.removeprefix(f"{target}/").partition(":")
     if registry.has_image(target, repository, tag):
-        say(f"== {repository}: {target} has {tag} already")
+        say(f"{repository}: {target} has {tag} already")
         return
-    with step(f"{repository}: push to {target}"):
+    with step(f"{repository}: push to {target}", is_live=False):
         engine.push(local, reference)
 
 
@@ -201,9 +202,9 @@ def _forget_old(engine: Engine, image: ImageName) -> None:
 
 
 def _tell_disk_use(engine: Engine, reference: str) -> None:
-    say(f"   {reference}: {engine.size(reference) / 1e6:,.0f} MB unpacked")
+    say(f"{reference}: {engine.size(reference) / 1e6:,.0f} MB unpacked")
     used = disk_use(paths.images_folder()) + disk_use(paths.base_folder())
-    say(f"   base and image store under {paths.cache_root()}: {used / 1e9:.1f} GB")
+    say(f"Base and image store under {cache_root()}: {used / 1e9:.1f} GB")
 
 
 def _version(root: Path) -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from host.errors import ToolError
+from host.process import run, run_visibly, succeeds
+from host.system import install_packages, privately_mounted
 from images import paths
-from images.errors import BuildError
-from images.process import output, run, succeeds
 from images.request import PULL_SECONDS, BuildRequest
-from images.system import install_packages, privately_mounted
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGE_REPOSITORY = "localhost/octavo-stage"
@@ -38,7 +38,7 @@ class Buildah:
     def prepare(self) -> None:
         """Installs buildah if it may, and removes what an interrupted build left."""
         if os.geteuid() != 0:
-            raise BuildError(
+            raise ToolError(
                 "no Docker daemon answers and building without one needs root: start Docker, or "
                 "run as root"
             )
@@ -102,7 +102,7 @@ class Buildah:
         """Returns the sum of the image's uncompressed layers in bytes."""
         found = self._inspect(reference)
         if found is None:
-            raise BuildError(f"{reference} is not in the image store")
+            raise ToolError(f"{reference} is not in the image store")
         manifest = json.loads(found["Manifest"])
         return sum(int(layer["size"]) for layer in manifest["layers"])
 
@@ -126,13 +126,14 @@ class Buildah:
         return dict(os.environ, TMPDIR=str(self._temporary), BUILDAH_ISOLATION="chroot")
 
     def _run(self, *arguments: str | Path) -> None:
-        run(self._command(*map(str, arguments)), env=self._environment())
+        run_visibly(self._command(*map(str, arguments)), env=self._environment())
 
     def _output(self, *arguments: str) -> str:
-        return output(self._command(*arguments), env=self._environment())
+        return run(self._command(*arguments), env=self._environment())
 
     def _quietly(self, *arguments: str) -> bool:
-        return succeeds(self._command(*arguments), env=self._environment())
+        command = self._command(*arguments)
+        return succeeds(command, env=self._environment(), timeout_seconds=None)
 
     def _images(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self._output("images", "--json") or "[]")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from images.process import output, run, succeeds
+from host.process import run, run_visibly, succeeds
 from images.request import PULL_SECONDS, BuildRequest
 
 # The first docker command whose BuildKit builds need the buildx plugin.
@@ -37,7 +37,7 @@ class Docker:
     def image_id(self, reference: str) -> str | None:
         """Returns the image's id (`sha256:…`), None if it isn't in the daemon's store."""
         command = ["docker", "image", "inspect", "--format", "{{.Id}}", reference]
-        return output(command).strip() if succeeds(command) else None
+        return run(command).strip() if succeeds(command) else None
 
     def pull(self, reference: str) -> bool:
         """Tries to pull; an image that is here already counts."""
@@ -45,7 +45,7 @@ class Docker:
 
     def import_root(self, tar: Path, reference: str) -> None:
         """Imports the tar as an image of one layer."""
-        run(["docker", "import", "--change", 'CMD ["python3"]', str(tar), reference])
+        run_visibly(["docker", "import", "--change", 'CMD ["python3"]', str(tar), reference])
 
     def build(self, request: BuildRequest) -> None:
         """Builds with BuildKit into the daemon's store; its own cache keeps the stages."""
@@ -55,37 +55,37 @@ class Docker:
             command += ["--build-arg", f"{name}={value}"]
         for secret, path in request.secrets.items():
             command += ["--secret", f"id={secret},src={path}"]
-        run([*command, str(request.context)], env=dict(os.environ, DOCKER_BUILDKIT="1"))
+        run_visibly([*command, str(request.context)], env=dict(os.environ, DOCKER_BUILDKIT="1"))
 
     def tags(self, repository: str) -> list[str]:
         """Returns the repository's references, newest first."""
-        lines = output(["docker", "image", "ls", "--format", "{{json .}}", repository]).splitlines()
+        lines = run(["docker", "image", "ls", "--format", "{{json .}}", repository]).splitlines()
         found = [json.loads(line) for line in lines]
         found.sort(key=lambda image: str(image["CreatedAt"]), reverse=True)
         return [f"{i['Repository']}:{i['Tag']}" for i in found if i["Tag"] != "<none>"]
 
     def remove(self, reference: str) -> None:
         """Removes a name, unless a container still uses the image."""
-        succeeds(["docker", "image", "rm", reference])
+        succeeds(["docker", "image", "rm", reference], timeout_seconds=None)
 
     def prune(self) -> None:
         """Leaves BuildKit's cache to the daemon's own garbage collection."""
 
     def size(self, reference: str) -> int:
         """Returns the image's size in bytes as the daemon counts it."""
-        return int(output(["docker", "image", "inspect", "--format", "{{.Size}}", reference]))
+        return int(run(["docker", "image", "inspect", "--format", "{{.Size}}", reference]))
 
     def push(self, reference: str, destination: str) -> None:
         """Pushes through the daemon; a registry on localhost may speak plain HTTP."""
         if destination != reference:
-            run(["docker", "tag", reference, destination])
-        run(["docker", "push", "--quiet", destination])
+            run_visibly(["docker", "tag", reference, destination])
+        run_visibly(["docker", "push", "--quiet", destination])
 
 
 def _front_end() -> tuple[str, ...] | None:
     """The command that builds with BuildKit: buildx, or a client old enough to have it built in."""
     if succeeds(["docker", "buildx", "version"]):
         return ("docker", "buildx", "build", "--load")
-    version = output(["docker", "version", "--format", "{{.Client.Version}}"]).strip()
+    version = run(["docker", "version", "--format", "{{.Client.Version}}"]).strip()
     major = version.partition(".")[0]
     return ("docker", "build") if major.isdecimal() and int(major) < _BUILDX_SINCE else None

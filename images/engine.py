@@ -5,10 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from host.errors import ToolError
+from host.progress import say
 from images.buildah import Buildah
 from images.docker import Docker
-from images.errors import BuildError
-from images.process import say
 from images.request import BuildRequest
 
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
         """What the RUN steps need to know of this engine's mounts."""
 
     def prepare(self) -> None:
-        """Makes the engine ready; raises BuildError with what is missing."""
+        """Makes the engine ready; raises ToolError with what is missing."""
 
     def image_id(self, reference: str) -> str | None:
         """Returns the content id of an image in the store, None if it isn't there."""
@@ -65,19 +65,19 @@ class Engine(Protocol):
 def choose_engine(choice: EngineChoice) -> Engine:
     """Returns a ready engine: a Docker daemon with BuildKit if one answers, otherwise buildah.
 
-    Raises BuildError when the wanted one can't work here.
+    Raises ToolError when the wanted one can't work here.
     """
     if choice is not EngineChoice.BUILDAH:
         obstacle = Docker.obstacle()
         if obstacle is None:
             return _ready(Docker())
         if choice is EngineChoice.DOCKER:
-            raise BuildError(f"--engine docker: {obstacle}")
-        say(f"== engine: not docker ({obstacle})")
+            raise ToolError(f"--engine docker: {obstacle}")
+        say(f"Engine: not docker ({obstacle})")
     return _ready(Buildah())
 
 
 def _ready(engine: Engine) -> Engine:
     engine.prepare()
-    say(f"== engine: {engine.name}")
+    say(f"Engine: {engine.name}")
     return engine

@@ -1,14 +1,10 @@
 """Where the builder reads and writes: one place, so that no other module spells a path."""
 
-import os
 from pathlib import Path
 
+from host.paths import cache_root
+
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
-
-
-def cache_root() -> Path:
-    """Returns the cache folder that all of Octavo's development tools share."""
-    return Path(os.environ.get("OCTAVO_CACHE") or Path.home() / ".cache" / "octavo")
 
 
 def base_folder() -> Path:

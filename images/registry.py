@@ -3,7 +3,7 @@
 import urllib.error
 import urllib.request
 
-from images.errors import BuildError
+from host.errors import ToolError
 
 # The same name on the host, on every node and in every pod spec (docs/architecture.md).
 CLUSTER_REGISTRY_PORT = 5001
@@ -12,19 +12,20 @@ _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json,"
     "application/vnd.docker.distribution.manifest.v2+json"
 )
-# The registry is on this machine: a proxy has no business in between.
+# The registry is on this machine: a proxy has no business in between. The standard library asks it, since
+# a bare Python does so too, before any package is there.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def resolve(push: str) -> str:
     """Returns the registry to push to, `host[:port][/prefix]`; empty means the cluster's.
 
-    Raises BuildError when the cluster's is meant and none answers.
+    Raises ToolError when the cluster's is meant and none answers.
     """
     if push:
         return push.rstrip("/")
     if not cluster_registry_answers():
-        raise BuildError(
+        raise ToolError(
             f"--push: no registry answers on {CLUSTER_REGISTRY}; start the cluster with "
             "`make cluster-up`, or name a registry: --push HOST:PORT"
         )

@@ -4,11 +4,9 @@
 """
 
 from e2e.cluster.cluster import Cluster, adopt_context, ensure_cluster, open_cluster, remove_cluster
-from e2e.cluster.errors import ClusterError
 
 __all__ = [
     "Cluster",
-    "ClusterError",
     "adopt_context",
     "ensure_cluster",
     "open_cluster",

@@ -6,37 +6,24 @@ It runs with a bare Python and ends within a second or two; silence means that n
 from __future__ import annotations
 
 import argparse
-import enum
-import importlib.util
 import os
-import shutil
 import sys
 from pathlib import Path
 
-from e2e.cluster import engine, preflight
-from e2e.cluster.engine import Engine
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.paths import Layout, cache_layout
-from e2e.cluster.preflight import GB, Later
-from e2e.cluster.progress import complain
+from e2e import engine
+from e2e.docker import Engine
+from e2e.paths import Layout, cache_layout
+from e2e.preflight import machine as preflight
+from e2e.preflight.machine import GB, Later
+from e2e.preflight.packages import Purpose, is_same_disk, packages_bytes, venv_problems
+from host.errors import ToolError
+from host.progress import complain
 from images.build import needed_gigabytes
 from images.inputs import ImageName
 from images.registry import CLUSTER_REGISTRY
 
-TOOLS_BYTES = GB // 2
-"""The Python environment of `make demo`."""
-ALL_PACKAGES_BYTES = 13 * GB // 2
-"""That of `make test`: torch and its libraries."""
 IMAGES_LEFT_BYTES = 9 * GB
 """The builder's store and the registry's copy of both images."""
-
-
-class Purpose(enum.Enum):
-    """What is to be done on this machine."""
-
-    DEMO = "demo"
-    TEST = "test"
-    CLUSTER = "cluster"
 
 
 def main() -> int:
@@ -47,7 +34,7 @@ def main() -> int:
         venv = Path(options.venv).absolute()
         running = engine.running_engine(layout)
         packages = packages_bytes(options.purpose, venv)
-        shares_disk = _is_same_disk(venv, layout.root)
+        shares_disk = is_same_disk(venv, layout.root)
         others = venv_problems(venv, 0 if shares_disk else packages)
         later = _later(options.purpose, packages if shares_disk else 0, running, layout)
         is_new = not (layout.cluster(options.name) / "cluster.json").exists()
@@ -59,7 +46,7 @@ def main() -> int:
             needed_tools=preflight.API_SERVER_TOOLS if preflight.requires_api_server() else (),
         )
         preflight.check(machine, others)
-    except ClusterError as error:
+    except ToolError as error:
         complain(str(error))
         return 1
     return 0
@@ -72,27 +59,6 @@ def _later(purpose: Purpose, packages: int, running: Engine | None, layout: Layo
     return Later(packages, peak, IMAGES_LEFT_BYTES)
 
 
-def venv_problems(venv: Path, needed_bytes: int) -> list[str]:
-    """What stands in the way of the Python environment, which takes these bytes of its own disk."""
-    found = []
-    if not venv.exists() and importlib.util.find_spec("ensurepip") is None:
-        found.append("Python's venv module is missing: apt-get install python3-venv.")
-    free = shutil.disk_usage(_existing(venv)).free
-    if free < needed_bytes:
-        found.append(
-            f"{venv} has {free / GB:.1f} GB free and {needed_bytes / GB:.1f} GB are needed for the "
-            "Python packages: free some, or set VENV to a folder on another disk."
-        )
-    return found
-
-
-def packages_bytes(purpose: Purpose, venv: Path) -> int:
-    """What is still to be installed into the Python environment."""
-    if purpose is Purpose.TEST:
-        return 0 if (venv / ".dev").exists() else ALL_PACKAGES_BYTES
-    return 0 if (venv / ".tools").exists() else TOOLS_BYTES
-
-
 def _has_images(running: Engine | None, layout: Layout) -> bool:
     if (layout.root / "images/storage").exists():
         return True
@@ -100,14 +66,6 @@ def _has_images(running: Engine | None, layout: Layout) -> bool:
         return False
     repository = f"{CLUSTER_REGISTRY}/{ImageName.RUNTIME.repository}"
     return bool(running.call("image", "ls", "--quiet", repository).strip())
-
-
-def _is_same_disk(one: Path, other: Path) -> bool:
-    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from e2e.cluster import cluster, registry, status
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.paths import cache_layout
-from e2e.cluster.progress import complain, say
+from e2e.cluster import cluster, status
+from e2e.paths import cache_layout
+from e2e.programs import binaries
+from e2e.registry import container as registry
+from host.errors import ToolError
+from host.progress import complain, say
 
 app = typer.Typer(
     help="A real Kubernetes on this machine: kind, a registry and Prometheus.",
@@ -100,7 +102,7 @@ def tool(
     ],
 ) -> None:
     """Build programs from their pinned sources, unless they are there, and print their paths."""
-    for path in cluster.build_tools(names):
+    for path in binaries.build_tools(names, cache_layout()):
         typer.echo(path)
 
 
@@ -121,7 +123,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
-    except ClusterError as error:
+    except ToolError as error:
         complain(str(error))
         sys.exit(1)
     except SystemExit as ended:

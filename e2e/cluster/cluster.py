@@ -10,23 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from e2e.cluster import (
-    binaries,
-    engine,
-    fake_gpus,
-    images,
-    kind,
-    preflight,
-    prometheus,
-    registry,
-    versions,
-)
-from e2e.cluster.errors import ClusterError
+from e2e import engine, versions
+from e2e.cluster import fake_gpus, kind, prometheus
 from e2e.cluster.node_image import NodeImage, ensure_node_image
-from e2e.cluster.paths import Layout, cache_layout
-from e2e.cluster.process import run, succeeds
-from e2e.cluster.progress import say, step
-from images.system import exclusive
+from e2e.docker import NETWORK, Engine, ensure_network
+from e2e.paths import Layout, cache_layout
+from e2e.preflight import machine as preflight
+from e2e.programs import binaries
+from e2e.registry import container as registry
+from e2e.registry import local_images as images
+from e2e.without_docker import engine as own_engine
+from host.errors import ToolError
+from host.process import run, succeeds
+from host.progress import say, step
+from host.system import exclusive
 
 COMMAND = ".venv/bin/python -m e2e.cluster"
 """What a person types at the repository's root; it is in many a hint."""
@@ -105,7 +102,7 @@ class Cluster:
     def load_image(self, reference: str) -> str:
         """Push a local image to the registry and return the name that pods use."""
         if not self.is_kind:
-            raise ClusterError(
+            raise ToolError(
                 f"{self.name} is a cluster of your own, so its registry is yours too",
                 hint="Push the image there and name it in full.",
             )
@@ -113,10 +110,10 @@ class Cluster:
             found = _running_engine(self.layout)
             return images.load_image(reference, found, self.layout)
 
-    def node_engine(self) -> engine.Engine:
+    def node_engine(self) -> Engine:
         """The engine whose containers are the nodes: to stop, start or pause one."""
         if not self.is_kind:
-            raise ClusterError(f"The nodes of {self.name} are not containers of ours")
+            raise ToolError(f"The nodes of {self.name} are not containers of ours")
         return _running_engine(self.layout)
 
 
@@ -147,7 +144,7 @@ def ensure_cluster(
         registry.collect_garbage(docker, layout)
         cluster = _cluster(name, layout)
         if len(containers) - 1 < workers:
-            raise ClusterError(
+            raise ToolError(
                 f"The cluster {name} has {len(containers) - 1} workers, not {workers}",
                 hint=f"`{COMMAND} down --name {name}` removes it first.",
             )
@@ -179,23 +176,11 @@ def adopt_context(name: str, context: str, *, with_prometheus: bool = False) -> 
     return cluster
 
 
-def build_tools(names: Sequence[str]) -> list[Path]:
-    """The programs built from their pinned sources, unless they are there already."""
-    unknown = sorted(set(names) - versions.GO_TOOLS.keys())
-    if unknown:
-        raise ClusterError(
-            f"There is no program {', '.join(unknown)}; there are {', '.join(versions.GO_TOOLS)}"
-        )
-    layout = cache_layout()
-    with exclusive(layout.lock):
-        return [binaries.go_tool(name, layout) for name in names]
-
-
 def open_cluster(name: str) -> Cluster:
-    """The cluster that an earlier call started or adopted; raises `ClusterError` if there is none."""
+    """The cluster that an earlier call started or adopted; raises `ToolError` if there is none."""
     layout = cache_layout()
     if not layout.kubeconfig(name).exists():
-        raise ClusterError(
+        raise ToolError(
             f"There is no cluster {name}",
             hint=f"`{COMMAND} up --name {name}` starts it.",
         )
@@ -221,14 +206,14 @@ def remove_cluster(name: str, *, everything: bool = False) -> None:
             found += [registry.CONTAINER] if registry.remove_registry(docker) else []
             if docker.is_ours:
                 found.append("engine")
-                succeeds([docker.docker, "network", "rm", kind.NETWORK], env=docker.environment)
+                succeeds([docker.docker, "network", "rm", NETWORK], env=docker.environment)
         if everything:
-            engine.stop(layout)  # an engine that died may have left something, too
+            own_engine.stop(layout)  # an engine that died may have left something, too
     if not found:
         say("Nothing to take down: no cluster, registry or engine of ours is here.")
 
 
-def _remove(docker: engine.Engine | None, name: str, layout: Layout) -> bool:
+def _remove(docker: Engine | None, name: str, layout: Layout) -> bool:
     """Remove or forget the cluster; False when there was none of ours."""
     folder = layout.cluster(name)
     has_nodes = docker is not None and bool(kind.node_containers(docker, name))
@@ -243,22 +228,22 @@ def _remove(docker: engine.Engine | None, name: str, layout: Layout) -> bool:
     return True
 
 
-def _require_ours(docker: engine.Engine, name: str, layout: Layout) -> None:
-    """Raise `ClusterError` for a kind cluster that somebody else made under this name.
+def _require_ours(docker: Engine, name: str, layout: Layout) -> None:
+    """Raise `ToolError` for a kind cluster that somebody else made under this name.
 
     Ours is what runs on our own engine, and what we wrote down before we asked kind for it.
     """
     is_written_down = layout.cluster(name).exists() and _read_record(layout, name).is_kind
     if docker.is_ours or is_written_down or not kind.node_containers(docker, name):
         return
-    raise ClusterError(
+    raise ToolError(
         f"A kind cluster {name} runs that Octavo did not start (there is no {layout.cluster(name)})",
         hint=f"Choose another name (make cluster-up NAME=…, or `{COMMAND} up --name …`), or, if you "
         f"no longer need it, delete it with `kind delete cluster --name {name}`.",
     )
 
 
-def _names_in_use(docker: engine.Engine | None, layout: Layout) -> list[str]:
+def _names_in_use(docker: Engine | None, layout: Layout) -> list[str]:
     """All clusters with a folder of ours, and all on an engine that is ours alone."""
     names = {path.name for path in layout.root.glob("clusters/*")}
     if docker is not None and docker.is_ours:
@@ -274,12 +259,12 @@ class _Record:
     enforces_network_policy: bool | None
 
 
-def _create(docker: engine.Engine, name: str, workers: int, layout: Layout) -> None:
+def _create(docker: Engine, name: str, workers: int, layout: Layout) -> None:
     if kind.node_containers(docker, name):
         say(f"The cluster {name} is not whole; it is made anew")
         kind.delete(docker, name, layout)
     image: NodeImage = ensure_node_image(docker, layout)
-    kind.ensure_network(docker)
+    ensure_network(docker)
     kind.create(docker, name, workers, image, layout)
     # Pods are forbidden until the controller-manager has made their account.
     command: list[str | Path] = [binaries.kubectl(layout), "--kubeconfig", layout.kubeconfig(name)]
@@ -289,7 +274,7 @@ def _create(docker: engine.Engine, name: str, workers: int, layout: Layout) -> N
     _write_record(layout, name, record)
 
 
-def _is_whole(docker: engine.Engine, name: str, layout: Layout) -> bool:
+def _is_whole(docker: Engine, name: str, layout: Layout) -> bool:
     """Whether the cluster was created to the end and answers; stopped nodes are started again."""
     if not (layout.cluster(name) / "cluster.json").exists():
         return False
@@ -316,15 +301,15 @@ def _prometheus_is_available(cluster: Cluster) -> bool:
     get = ["--namespace", prometheus.NAMESPACE, "get", "deployment", "prometheus"]
     try:
         available = cluster.kubectl(*get, "--output=jsonpath={.status.availableReplicas}")
-    except ClusterError:
+    except ToolError:
         return False
     return available == "1"
 
 
-def _running_engine(layout: Layout) -> engine.Engine:
+def _running_engine(layout: Layout) -> Engine:
     found = engine.running_engine(layout)
     if found is None:
-        raise ClusterError("No container engine runs", hint=f"`{COMMAND} up` starts the cluster.")
+        raise ToolError("No container engine runs", hint=f"`{COMMAND} up` starts the cluster.")
     return found
 
 

@@ -10,8 +10,8 @@ import signal
 import sys
 
 from e2e.cluster.cluster import remove_cluster
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.progress import complain, say
+from host.errors import ToolError
+from host.progress import complain, say
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         remove_cluster(options.name, everything=options.all)
-    except ClusterError as error:
+    except ToolError as error:
         complain(str(error))
         return 1
     except KeyboardInterrupt:

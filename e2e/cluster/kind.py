@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from e2e.cluster import binaries, residue, versions
-from e2e.cluster.engine import Engine
-from e2e.cluster.errors import ClusterError, CommandError
+from e2e import versions
 from e2e.cluster.node_image import NodeImage
-from e2e.cluster.paths import Layout
-from e2e.cluster.process import run, succeeds
-from e2e.cluster.progress import step
+from e2e.docker import Engine
+from e2e.paths import Layout
+from e2e.programs import binaries
+from host.errors import CommandError, ToolError
+from host.process import run, succeeds
+from host.progress import step
 
-NETWORK = "kind"
 _READY_SECONDS = 120
 _LABEL = "io.x-k8s.kind.cluster"
 """kind puts it on a node's container; its value is the cluster's name."""
@@ -34,16 +34,6 @@ def configuration(workers: int, image: NodeImage) -> str:
         dns = {"kind": "ClusterConfiguration", "dns": {"imageTag": versions.COREDNS}}
         document["kubeadmConfigPatches"] = [json.dumps(dns)]
     return json.dumps(document, indent=2)
-
-
-def ensure_network(engine: Engine) -> None:
-    """The network that kind would create; ours is made first, so that its bridge has our name."""
-    if not engine.is_ours or succeeds(
-        [engine.docker, "network", "inspect", NETWORK], env=engine.environment
-    ):
-        return
-    bridge = f"com.docker.network.bridge.name={residue.BRIDGE}"
-    engine.call("network", "create", "--driver", "bridge", "--opt", bridge, NETWORK)
 
 
 def clusters(engine: Engine) -> set[str]:
@@ -76,8 +66,8 @@ def create(engine: Engine, name: str, workers: int, image: NodeImage, layout: La
         except CommandError as error:
             _keep_logs(engine, name, layout)
             delete(engine, name, layout)
-            raise ClusterError(
-                f"kind could not create the cluster {name}:\n{error.output[-1500:]}",
+            raise ToolError(
+                f"kind could not create the cluster {name}:\n{error.answer[-1500:]}",
                 hint=_hint(folder / "logs"),
                 log=log,
             ) from error

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
-from e2e.cluster import binaries, registry, versions
-from e2e.cluster.engine import Engine
-from e2e.cluster.image_archive import Image, layer_of_folder
-from e2e.cluster.node_image import load
-from e2e.cluster.paths import Layout, manifests_folder
-from e2e.cluster.progress import step
+from e2e import versions
+from e2e.docker import Engine, load
+from e2e.image_archive import Image, layer_of_folder
+from e2e.paths import Layout
+from e2e.programs import binaries
+from e2e.registry import container as registry
+from host.progress import step
 
 NAMESPACE = "monitoring"
 URL = f"http://prometheus.{NAMESPACE}.svc:9090"
 _PLACEHOLDER = "PROMETHEUS_IMAGE"
+_MANIFEST = Path(__file__).parent / "manifests/prometheus.yaml"
 
 
 def install(kubectl: Callable[..., str], image: str) -> None:
     """Apply Prometheus and wait until it answers."""
-    text = (manifests_folder() / "prometheus.yaml").read_text().replace(_PLACEHOLDER, image)
+    text = _MANIFEST.read_text().replace(_PLACEHOLDER, image)
     with step(f"Start Prometheus in the namespace {NAMESPACE}"):
         kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=text)
         rollout = ["rollout", "status", "deployment/prometheus", "--timeout=180s"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from e2e.cluster import engine, kind, registry
+from e2e import engine
+from e2e.cluster import kind
 from e2e.cluster.cluster import Cluster, known_clusters, open_cluster
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.paths import Layout
-from images.system import disk_use
+from e2e.docker import Engine
+from e2e.paths import Layout
+from e2e.registry import container as registry
+from host.errors import ToolError
+from host.system import disk_use
 
 
 def show(layout: Layout, name: str = "") -> None:
@@ -23,7 +26,7 @@ def show(layout: Layout, name: str = "") -> None:
     for each in clusters:
         try:
             table.add_row(f"cluster {each}", _cluster_lines(open_cluster(each), running))
-        except ClusterError as error:
+        except ToolError as error:
             table.add_row(f"cluster {each}", error.message)
     if not clusters:
         table.add_row("clusters", "none")
@@ -31,7 +34,7 @@ def show(layout: Layout, name: str = "") -> None:
     console.print(table)
 
 
-def _engine_line(running: engine.Engine | None, layout: Layout) -> str:
+def _engine_line(running: Engine | None, layout: Layout) -> str:
     if running is None:
         return "none runs"
     version = running.call("version", "--format", "{{.Server.Version}}").strip()
@@ -40,20 +43,20 @@ def _engine_line(running: engine.Engine | None, layout: Layout) -> str:
     return f"Docker {version}, yours"
 
 
-def _registry_line(running: engine.Engine | None, layout: Layout) -> str:
+def _registry_line(running: Engine | None, layout: Layout) -> str:
     size = _size(registry.data_bytes(layout))
     if running is None or not registry.is_running(running):
         return f"stopped, {size} of images"
     return f"{registry.ADDRESS}, {size} of images"
 
 
-def _cluster_lines(cluster: Cluster, running: engine.Engine | None) -> str:
+def _cluster_lines(cluster: Cluster, running: Engine | None) -> str:
     lines = [f"kubeconfig {cluster.kubeconfig}"]
     if cluster.is_kind and running is None:
         return "\n".join([*lines, "stopped"])
     try:
         nodes = cluster.kubectl("get", "nodes", "--no-headers", timeout_seconds=15)
-    except ClusterError:
+    except ToolError:
         return "\n".join([*lines, "does not answer"])
     lines += [" ".join(line.split()[:2]) for line in nodes.splitlines()]
     if cluster.is_kind and running is not None:

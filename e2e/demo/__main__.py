@@ -10,10 +10,9 @@ import argparse
 import os
 import sys
 
-from e2e.cluster import Cluster, ClusterError
+from e2e.cluster import Cluster
 from e2e.demo import show, story
 from e2e.lib import clients
-from e2e.lib.command import CommandError, readable
 from e2e.lib.environment import (
     Environment,
     OwnCluster,
@@ -25,6 +24,7 @@ from e2e.lib.environment import (
 )
 from e2e.lib.kubectl import Kubectl
 from e2e.lib.wait import WaitTimeoutError
+from host.errors import CommandError, ToolError, readable
 
 CLUSTER = "octavo"
 PYTHON = ".venv/bin/python"
@@ -40,7 +40,7 @@ def main() -> int:
             own = OwnCluster(options.context, options.registry, options.prometheus_url)
         cluster = _cluster(own)
         environment = _images(cluster, own)
-    except (ClusterError, CommandError, ValueError) as failed:
+    except (ToolError, ValueError) as failed:
         print(f"\nThe demo did not get to its model: {failed}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from e2e.demo import show
 from e2e.lib import clients
-from e2e.lib.command import CommandError
 from e2e.lib.explain import explain
 from e2e.lib.install import (
     OPERATOR,
@@ -22,6 +21,7 @@ from e2e.lib.install import (
 from e2e.lib.kubectl import Kubectl, Object
 from e2e.lib.llmd import status, wait_ready
 from e2e.lib.wait import wait_for
+from host.errors import CommandError
 
 MODEL = "demo"
 MANIFEST = ROOT / "examples" / "demo.yaml"

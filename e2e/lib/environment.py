@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from e2e.cluster import Cluster, adopt_context, ensure_cluster, prometheus
-from e2e.lib.command import CommandError
 from e2e.lib.install import ROOT, Helm, Images
 from e2e.lib.kubectl import Kubectl
+from host.errors import CommandError
 
 OWN_CLUSTER = "own"
 """The name under which a cluster of the user's own is remembered, so that it shadows none of ours."""

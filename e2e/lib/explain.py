@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from e2e.lib.command import CommandError
 from e2e.lib.kubectl import Kubectl, Object
+from host.errors import CommandError
 
 LOG_LINES = 30
 _Reader: TypeAlias = Callable[[], str]

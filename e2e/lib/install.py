@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from e2e.lib.command import readable, run
 from e2e.lib.kubectl import Kubectl, Object
+from host.errors import readable
+from host.process import run
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "octavo"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from e2e.lib.command import CommandError, readable, run
+from host.errors import CommandError, readable
+from host.process import run
 
 Object: TypeAlias = dict[str, Any]
 

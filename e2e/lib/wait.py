@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from e2e.lib.command import CommandError
+from host.errors import CommandError
 
 Seen = TypeVar("Seen")
 # A whole object says less than its conditions, which `explain` shows.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.lib.command import CommandError
 from e2e.lib.install import OPERATOR, OPERATOR_NAMESPACE, ROOT
 from e2e.lib.kubectl import Kubectl, Object
+from host.errors import CommandError
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from e2e.lib import clients
-from e2e.lib.command import CommandError
 from e2e.lib.environment import Environment
 from e2e.lib.explain import explain
 from e2e.lib.install import OPERATOR, OPERATOR_NAMESPACE, ROOT
@@ -13,6 +12,7 @@ from e2e.lib.kubectl import Kubectl, Object
 from e2e.lib.llmd import condition, is_pod_ready, is_ready, model_pods, status, wait_ready
 from e2e.lib.wait import wait_for
 from e2e.lib.watch import Watch
+from host.errors import CommandError
 
 DEMO = ROOT / "examples" / "demo.yaml"
 NAME = "demo"

@@ -81,7 +81,7 @@ def test_variables_are_read_by_somebody(page: Path) -> None:
 @functools.cache
 def _variables() -> frozenset[str]:
     """Every variable of ours that the sources or the tests know."""
-    folders = ("operator", "runtime", "images", "e2e", "tests/support")
+    folders = ("operator", "runtime", "host", "images", "e2e", "tests/support")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     text = "\n".join(file.read_text("utf-8") for file in files)
     return frozenset(re.findall(r"OCTAVO_[A-Z0-9_]+", text))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import registry
-from e2e.cluster.check import ALL_PACKAGES_BYTES, Purpose, packages_bytes, venv_problems
+from e2e.preflight.packages import ALL_PACKAGES_BYTES, Purpose, packages_bytes, venv_problems
+from e2e.registry import container as registry
 
 ROOT = Path(__file__).parents[2]
 

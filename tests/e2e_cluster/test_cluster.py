@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import binaries, cluster, engine, preflight
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.paths import Layout
+from e2e.cluster import cluster
+from e2e.paths import Layout
+from e2e.preflight import machine as preflight
+from e2e.programs import binaries
+from e2e.without_docker import engine
+from host.errors import ToolError
 
 # What docker answers where a kind cluster `octavo` runs, and a record of what it and kind were told.
 DOCKER = """#!/bin/sh
@@ -57,7 +60,7 @@ def write_record(log: Path, *, is_kind: bool) -> None:
 
 
 def test_somebody_elses_cluster_of_our_name_is_not_removed(log: Path) -> None:
-    with pytest.raises(ClusterError, match="Octavo did not start") as caught:
+    with pytest.raises(ToolError, match="Octavo did not start") as caught:
         cluster.remove_cluster("octavo")
     assert "kind delete cluster --name octavo" in caught.value.hint
     cluster.remove_cluster("octavo", everything=True)
@@ -68,11 +71,11 @@ def test_somebody_elses_cluster_of_our_name_is_neither_used_nor_made_anew(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "problems", lambda _machine: [])
-    with pytest.raises(ClusterError, match="Octavo did not start"):
+    with pytest.raises(ToolError, match="Octavo did not start"):
         cluster.ensure_cluster("octavo")
     # The context of the same cluster was adopted: that makes it no cluster of ours either.
     write_record(log, is_kind=False)
-    with pytest.raises(ClusterError, match="Octavo did not start"):
+    with pytest.raises(ToolError, match="Octavo did not start"):
         cluster.ensure_cluster("octavo")
     assert "kind delete" not in log.read_text()
     assert "kind create" not in log.read_text()
@@ -106,8 +109,3 @@ def test_nothing_to_take_down_is_said(log: Path, capsys: pytest.CaptureFixture[s
     cluster.remove_cluster("other")
     assert "Nothing to take down" in capsys.readouterr().err
     assert "kind delete" not in log.read_text()
-
-
-def test_an_unknown_program_is_not_built() -> None:
-    with pytest.raises(ClusterError, match="There is no program nothing; there are kind"):
-        cluster.build_tools(["nothing"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.images import pod_reference
+from e2e.registry.local_images import pod_reference
+from host.errors import ToolError
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ def test_the_registry_is_replaced_and_the_tag_kept(local: str, for_pods: str) ->
 
 @pytest.mark.parametrize("reference", ["App:1", "", "a b", "app@sha256:00", "--flag", "../x:1"])
 def test_what_is_no_image_name_is_refused(reference: str) -> None:
-    with pytest.raises(ClusterError):
+    with pytest.raises(ToolError):
         pod_reference(reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from e2e.cluster import versions
+from e2e import versions
 from e2e.cluster.kind import configuration
 from e2e.cluster.node_image import NodeImage
 

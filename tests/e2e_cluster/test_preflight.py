@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.preflight import (
+from e2e.preflight.machine import (
     ALL_BUILDS_BYTES,
     GB,
     Later,
@@ -17,6 +16,7 @@ from e2e.cluster.preflight import (
     needed_bytes,
     problems,
 )
+from host.errors import ToolError
 
 BARE_DEBIAN = Machine(
     system="Linux",
@@ -127,7 +127,7 @@ def test_a_cache_path_too_long_for_sockets_is_refused() -> None:
 
 def test_check_tells_everything_at_once() -> None:
     machine = dataclasses.replace(BARE_DEBIAN, free_bytes=0, go_version=None)
-    with pytest.raises(ClusterError) as caught:
+    with pytest.raises(ToolError) as caught:
         check(machine)
     assert "Go was not found" in str(caught.value)
     assert "GB free" in str(caught.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2e.cluster.registry import Tag, tags_to_remove
+from e2e.registry.container import Tag, tags_to_remove
 
 
 def test_each_repository_keeps_its_newest_tags() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import Cluster
-from e2e.cluster.paths import Layout
 from e2e.demo.__main__ import _tell
 from e2e.lib.environment import Environment
 from e2e.lib.install import Helm, Images
 from e2e.lib.kubectl import Kubectl
+from e2e.paths import Layout
 
 
 def test_the_first_error_is_told_where_the_clean_up_fails_too(

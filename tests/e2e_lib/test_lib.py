@@ -10,12 +10,13 @@ import pytest
 from e2e.demo.show import same_but_for_age
 from e2e.lib import explain as explaining
 from e2e.lib.clients import client_pod
-from e2e.lib.command import CommandError, readable, run
 from e2e.lib.environment import OwnCluster, parse_references
 from e2e.lib.install import Images, split_reference, values
 from e2e.lib.kubectl import Kubectl, Object
 from e2e.lib.llmd import ABSENT, condition, is_ready
 from e2e.lib.wait import WaitTimeoutError, wait_for
+from host.errors import CommandError, readable
+from host.process import run
 
 
 def resource(generation: int, observed: int, ready: str) -> Object:

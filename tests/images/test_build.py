@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from host.errors import ToolError
 from images import base, build, registry
 from images.build import DEFAULT_BASE, Options, build_and_push, ensure_base, parse_options
 from images.engine import EngineChoice
-from images.errors import BuildError
 from images.inputs import ImageName
 from images.request import BuildRequest
 
@@ -131,7 +131,7 @@ def test_where_none_can_be_pulled_the_base_is_made_once(
 
 
 def test_a_named_base_is_never_replaced(engine: MemoryEngine) -> None:
-    with pytest.raises(BuildError, match=r"--base mine\.example/base:1"):
+    with pytest.raises(ToolError, match=r"--base mine\.example/base:1"):
         ensure_base(engine, "mine.example/base:1")
 
 
@@ -166,10 +166,10 @@ def test_the_secrets_of_a_build_are_removed_even_when_it_fails(
     assert "password" not in str(engine.built[0].arguments)
 
     def fail(request: BuildRequest) -> None:
-        raise BuildError("the build failed")
+        raise ToolError("the build failed")
 
     monkeypatch.setattr(engine, "build", fail)
-    with pytest.raises(BuildError):
+    with pytest.raises(ToolError):
         build_and_push(options("runtime"))
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and "password" in p.read_text()]
 
@@ -178,7 +178,7 @@ def test_too_little_disk_stops_a_build_before_it_starts(
     engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("images.build._NEEDED_GIGABYTES", dict.fromkeys(ImageName, 1e9))
-    with pytest.raises(BuildError, match="OCTAVO_CACHE"):
+    with pytest.raises(ToolError, match="OCTAVO_CACHE"):
         build_and_push(options("runtime"))
     assert engine.built == []
 

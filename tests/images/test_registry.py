@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from host.errors import ToolError
 from images import registry
 from images.buildah import is_local_registry
-from images.errors import BuildError
 
 
 class _Registry(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def test_it_knows_what_the_registry_holds(address: str) -> None:
 
 def test_no_cluster_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "CLUSTER_REGISTRY", "127.0.0.1:1")
-    with pytest.raises(BuildError, match="make cluster-up"):
+    with pytest.raises(ToolError, match="make cluster-up"):
         registry.resolve("")
 
 

@@ -1,0 +1,1 @@
+"""Programs of the cluster: from PATH where they fit, else built from Go modules pinned in `tools/`."""
