@@ -16,7 +16,7 @@ from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.decoder import Decoder
 from octavo.models.registry import read_model_config, read_quantization_method
-from octavo.sampling.sampler import Sampler
+from octavo.sampling.host.sampler import Sampler
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.worker import machine
 from octavo.worker.batch import (
