@@ -161,8 +161,8 @@ class EngineCore:
         """Whether `add` would take it.
 
         Raises:
-            InvalidParameterError: `request_id` is running already, or the prompt is empty or holds an id
-                outside the vocabulary.
+            InvalidParameterError: `request_id` is running already, the prompt is empty or holds an id
+                outside the vocabulary, or the model has no head to generate with.
             ContextLengthExceededError: The prompt leaves no room for one output token.
         """
         prompt = request.prompt_token_ids
@@ -170,6 +170,12 @@ class EngineCore:
             raise InvalidParameterError(
                 "request_id",
                 f"request_id {request.request_id!r} is running already; use a new one.",
+            )
+        if not (request.is_pooled or self._executor.info.can_generate):
+            raise InvalidParameterError(
+                "model",
+                "The model has no head to generate with: config.json names a base class. Embed with it, or "
+                "serve a checkpoint whose architecture ends in ForCausalLM.",
             )
         if not prompt:
             raise InvalidParameterError(

@@ -11,16 +11,16 @@ from octavo.kernels.cpu.attention.paged_decode import paged_decode
 from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.decode_rows import DecodeRows
 from octavo.kernels.paged_attention import paged_attention
-from octavo.layers.attention import AttentionSpec
+from octavo.layers.step import AttentionSpec
 
 
 @dataclass(frozen=True, slots=True)
 class CpuAttentionStep:
-    """See `AttentionStep`. All rows are stored before any attends: sequences may share blocks.
+    """See `Step`. All rows are stored before any attends: sequences may share blocks.
 
     Args:
         positions, slots: `[tokens]` int64.
-        rotary_table: `[positions, 2, 1, head_dim]`; see `RotaryTable`.
+        rotary_tables: The model's, each `[positions, 2, 1, head_dim]`; see `RotaryTable`.
         decodes: The first rows of the step, if they are decodes.
         plan: Of the rows after them, the first of which is its row 0; without work if there are none.
         workspace: See `paged_attention`.
@@ -28,7 +28,7 @@ class CpuAttentionStep:
 
     positions: torch.Tensor
     slots: torch.Tensor
-    rotary_table: torch.Tensor
+    rotary_tables: tuple[torch.Tensor, ...]
     decodes: DecodeRows | None
     plan: AttentionPlan
     workspace: torch.Tensor
@@ -43,7 +43,7 @@ class CpuAttentionStep:
         rope_and_cache(
             heads,
             cache,
-            self.rotary_table,
+            self.rotary_tables[spec.rotary],
             self.positions,
             self.slots,
             num_query_heads=spec.num_heads,

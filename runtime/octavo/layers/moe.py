@@ -17,8 +17,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
 from octavo.kernels.protocols.layers import ExpertKernels
-from octavo.layers.mlp import GatedMLP
-from octavo.loading import WeightSource
+from octavo.layers.mlp import Activation, GatedMLP
+from octavo.layers.projection import Projection
+from octavo.layers.step import Step
+from octavo.layers.stored_weight import fill
+from octavo.loading import Placement, WeightSource
 
 
 class Router:
@@ -51,9 +54,9 @@ class ExpertLoop:
         self._router = router
         self._experts = experts
 
-    def __call__(self, x: torch.Tensor, num_live: torch.Tensor | None = None) -> torch.Tensor:
-        """Of `[tokens, hidden]`; steps that the host looks at have no padding rows."""
-        del num_live
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        """Of `[tokens, hidden]`; steps that the host looks at have no padding rows, and an expert's rows are
+        no step's."""
         shares, experts = self._router(x)
         out = torch.zeros_like(x)
         for index in sorted(set(experts.view(-1).tolist())):
@@ -75,7 +78,7 @@ class StackedExperts:
         gate_up: `[experts, 2 * width, hidden]`, the gate first.
         down: `[experts, hidden, width]`.
         num_per_token: Experts that each token gets.
-        is_gelu: The gate's activation: the tanh form of GELU in place of SiLU.
+        activation: Of the gate.
     """
 
     __slots__ = ("_down", "_gate_up", "_is_gelu", "_kernels", "_num_per_token", "_router")
@@ -88,18 +91,19 @@ class StackedExperts:
         kernels: ExpertKernels,
         *,
         num_per_token: int,
-        is_gelu: bool,
+        activation: Activation,
     ) -> None:
         self._router = router
         self._gate_up = gate_up
         self._down = down
         self._kernels = kernels
         self._num_per_token = num_per_token
-        self._is_gelu = is_gelu
+        self._is_gelu = activation is Activation.GELU_TANH
 
-    def __call__(self, x: torch.Tensor, num_live: torch.Tensor | None = None) -> torch.Tensor:
-        """Of `[tokens, hidden]`: zero in padding rows, which begin at `num_live` (`[1]` int32)."""
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        """Of `[tokens, hidden]`: zero in the step's padding rows."""
         kernels = self._kernels
+        num_live = None if step is None else step.num_live
         logits = F.linear(x, self._router)
         routing = kernels.route_to_experts(logits, self._num_per_token, num_live)
         inner = kernels.experts_gate_up(x, self._gate_up, routing, is_gelu=self._is_gelu)
@@ -108,24 +112,20 @@ class StackedExperts:
 
 
 def stack_experts(
-    source: WeightSource,
-    names: Sequence[Sequence[str]],
-    hidden: int,
-    width: int,
-    *,
-    like: torch.Tensor,
+    source: WeightSource, experts: Sequence[tuple[Projection, Projection]], placement: Placement
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights of `StackedExperts`, filled tensor by tensor: beside the stacks one tensor at a time is
     in memory.
 
     Args:
-        names: Of each expert, the parameter prefixes of gate, up and down.
-        like: Gives device and dtype.
+        experts: Of each, gate and up, and down.
     """
-    gate_up = like.new_empty(len(names), 2 * width, hidden)
-    down = like.new_empty(len(names), hidden, width)
-    for index, (gate_name, up_name, down_name) in enumerate(names):
-        gate_up[index, :width] = source.take(f"{gate_name}.weight", (width, hidden))
-        gate_up[index, width:] = source.take(f"{up_name}.weight", (width, hidden))
-        down[index] = source.take(f"{down_name}.weight", (hidden, width))
+    stacks = []
+    for products in zip(*experts, strict=True):
+        first = products[0]
+        stack = placement.empty(len(products), first.width, first.in_features)
+        for rows, projection in zip(stack, products, strict=True):
+            fill(rows, source, projection)
+        stacks.append(stack)
+    gate_up, down = stacks
     return gate_up, down

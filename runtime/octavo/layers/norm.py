@@ -1,13 +1,26 @@
-"""Root-mean-square normalisation (Zhang and Sennrich, 2019)."""
+"""Norms of rows: root mean square (Zhang and Sennrich, 2019) and layer norm (Ba et al., 2016)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (its established name)
 
 from octavo.kernels.protocols.layers import Kernels
-from octavo.loading import WeightSource
+
+
+class Norm(Protocol):
+    """Over the last axis of `[rows, hidden]`."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """A new tensor."""
+        ...
+
+    def add(self, residual: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """Adds `delta` to `residual` in place and returns the norm of the sum."""
+        ...
 
 
 class RMSNorm:
@@ -20,18 +33,26 @@ class RMSNorm:
         self.eps = eps
         self._kernels = kernels
 
-    @classmethod
-    def load(
-        cls, source: WeightSource, name: str, width: int, eps: float, kernels: Kernels
-    ) -> RMSNorm:
-        return cls(source.take(f"{name}.weight", (width,)), eps, kernels)
-
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self._kernels.rms_norm(x, self.weight, self.eps)
 
     def add(self, residual: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-        """Adds `delta` to `residual` in place and returns the norm of the sum."""
         return self._kernels.add_rms_norm(residual, delta, self.weight, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """`(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    eps: float
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+    def add(self, residual: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        return self(residual.add_(delta))
 
 
 @dataclass(frozen=True, slots=True)

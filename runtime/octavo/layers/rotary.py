@@ -10,10 +10,15 @@ import torch
 
 
 class RopeScaling(enum.Enum):
+    """`DYNAMIC` and `LONGROPE` turn by other frequencies once a sequence is longer than the original context.
+    Keys in a cache are turned already, so such models run up to there, where the frequencies stay."""
+
     NONE = "default"
     LINEAR = "linear"
+    DYNAMIC = "dynamic"
     LLAMA3 = "llama3"
     YARN = "yarn"
+    LONGROPE = "longrope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,13 @@ class RopeConfig:
     Args:
         theta: Base wavelength.
         factor: By how much the context was stretched.
-        original_max_position: Context of the pre-training, in tokens (llama3, yarn).
+        original_max_position: Context of the pre-training, in tokens (llama3, yarn, longrope).
         low_freq_factor, high_freq_factor: Borders of llama3's interpolation.
         beta_fast, beta_slow: Borders of YaRN's ramp, in rotations over the original context.
-        attention_factor: YaRN's factor on cos and sin; None derives it from `factor`.
+        truncate: Whether YaRN's ramp begins and ends at whole pairs.
+        mscale, mscale_all_dim: Weigh the factor on cos and sin that YaRN derives; 0 is none.
+        attention_factor: On cos and sin (yarn, longrope); None derives it from `factor`.
+        short_factors: LongRoPE's, of each pair of channels.
     """
 
     theta: float = 10_000.0
@@ -37,20 +45,52 @@ class RopeConfig:
     high_freq_factor: float = 4.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
+    truncate: bool = True
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0
     attention_factor: float | None = None
+    short_factors: tuple[float, ...] = ()
+
+
+def context_length(config: RopeConfig, max_position: int) -> int:
+    """Tokens that a model knows positions for.
+
+    A scaling that stretches reaches `factor` times the original context, whether or not `max_position`, the
+    config.json's `max_position_embeddings`, was raised with it. Llama 3's was, and to less than that.
+    """
+    original = config.original_max_position
+    stretched = int(config.factor * original)
+    match config.scaling:
+        case RopeScaling.LINEAR | RopeScaling.YARN:
+            return max(max_position, stretched)
+        case RopeScaling.LLAMA3:
+            return max_position if max_position > original else max(max_position, stretched)
+        case RopeScaling.LONGROPE:
+            return min(max_position, original)
+        case RopeScaling.NONE | RopeScaling.DYNAMIC:
+            return max_position
 
 
 def inverse_frequencies(config: RopeConfig, head_dim: int) -> torch.Tensor:
-    """Radians per position for each channel pair, `[head_dim / 2]` float32."""
+    """Radians per position for each channel pair, `[head_dim / 2]` float32.
+
+    Operation by operation as transformers computes them: at position 100,000 a last bit of a frequency is a
+    hundredth of a radian.
+    """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
-    plain = 1.0 / (config.theta**exponents)
-    if config.scaling is RopeScaling.LINEAR:
-        return plain / config.factor
-    if config.scaling is RopeScaling.LLAMA3:
-        return _llama3(config, plain)
-    if config.scaling is RopeScaling.YARN:
-        return _yarn(config, plain, head_dim)
-    return plain
+    wavelengths = config.theta**exponents
+    plain = 1.0 / wavelengths
+    match config.scaling:
+        case RopeScaling.LINEAR:
+            return plain / config.factor
+        case RopeScaling.LLAMA3:
+            return _llama3(config, plain)
+        case RopeScaling.YARN:
+            return _yarn(config, wavelengths, head_dim)
+        case RopeScaling.LONGROPE:
+            return 1.0 / (torch.tensor(config.short_factors, dtype=torch.float32) * wavelengths)
+        case RopeScaling.NONE | RopeScaling.DYNAMIC:
+            return plain
 
 
 def _llama3(config: RopeConfig, plain: torch.Tensor) -> torch.Tensor:
@@ -62,27 +102,39 @@ def _llama3(config: RopeConfig, plain: torch.Tensor) -> torch.Tensor:
     return (1.0 - keep) * plain / config.factor + keep * plain
 
 
-def _yarn(config: RopeConfig, plain: torch.Tensor, head_dim: int) -> torch.Tensor:
+def _yarn(config: RopeConfig, wavelengths: torch.Tensor, head_dim: int) -> torch.Tensor:
     """NTK by parts (Peng et al., 2023): a linear ramp over channel pairs between two rotation counts."""
 
     def pair_with_rotations(rotations: float) -> float:
         context = config.original_max_position / (rotations * 2 * math.pi)
         return head_dim * math.log(context) / (2 * math.log(config.theta))
 
-    low = max(math.floor(pair_with_rotations(config.beta_fast)), 0)
-    high = min(math.ceil(pair_with_rotations(config.beta_slow)), head_dim - 1)
+    low = pair_with_rotations(config.beta_fast)
+    high = pair_with_rotations(config.beta_slow)
+    if config.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    if low == high:
+        high += 0.001
     pairs = torch.arange(head_dim // 2, dtype=torch.float32)
-    stretch = ((pairs - low) / max(high - low, 0.001)).clamp(0.0, 1.0)
-    return plain / config.factor * stretch + plain * (1.0 - stretch)
+    keep = 1.0 - ((pairs - low) / (high - low)).clamp(0.0, 1.0)
+    return 1.0 / (config.factor * wavelengths) * (1.0 - keep) + 1.0 / wavelengths * keep
 
 
 def attention_factor(config: RopeConfig) -> float:
-    """What cos and sin are multiplied by: 1 except for YaRN."""
-    if config.scaling is not RopeScaling.YARN:
+    """What cos and sin are multiplied by: 1 except for YaRN and LongRoPE."""
+    if config.scaling not in (RopeScaling.YARN, RopeScaling.LONGROPE):
         return 1.0
     if config.attention_factor is not None:
         return config.attention_factor
-    return 1.0 if config.factor <= 1.0 else 0.1 * math.log(config.factor) + 1.0
+    if config.factor <= 1.0:
+        return 1.0
+    stretch = math.log(config.factor)
+    if config.scaling is RopeScaling.LONGROPE:
+        return math.sqrt(1.0 + stretch / math.log(config.original_max_position))
+    if config.mscale and config.mscale_all_dim:
+        return (0.1 * config.mscale * stretch + 1.0) / (0.1 * config.mscale_all_dim * stretch + 1.0)
+    return 0.1 * stretch + 1.0
 
 
 class RotaryTable:

@@ -8,25 +8,23 @@ import torch
 
 from octavo.kernels.attention_plan import AttentionPlan
 from octavo.kernels.paged_attention import paged_attention, write_kv_cache
-from octavo.layers.attention import AttentionSpec
 from octavo.layers.rotary import RotaryTable
+from octavo.layers.step import AttentionSpec
 
 
 @dataclass(frozen=True, slots=True)
 class TorchAttentionStep:
-    """See `AttentionStep`.
+    """See `Step`.
 
     Args:
         plan: Rows, blocks and masks.
-        rotary: Its table rotates queries and keys.
-        cos, sin: `[tokens, 1, head_dim]`, of the rows' positions.
+        rotations: Of each of the model's rotary tables, itself, and cos and sin of the rows' positions,
+            `[tokens, 1, head_dim]` each.
         workspace: Scratch for gathered blocks; see `paged_attention`.
     """
 
     plan: AttentionPlan
-    rotary: RotaryTable
-    cos: torch.Tensor
-    sin: torch.Tensor
+    rotations: tuple[tuple[RotaryTable, torch.Tensor, torch.Tensor], ...]
     workspace: torch.Tensor
 
     @property
@@ -38,7 +36,8 @@ class TorchAttentionStep:
         rotated = heads[:, : spec.num_heads + spec.num_kv_heads]  # queries and keys
         if spec.head_norm is not None:
             rotated.copy_(spec.head_norm(rotated))
-        self.rotary.rotate_(rotated, self.cos, self.sin)
+        table, cos, sin = self.rotations[spec.rotary]
+        table.rotate_(rotated, cos, sin)
         kv = heads[:, spec.num_heads :].view(-1, 2, spec.num_kv_heads, spec.head_dim)
         kv = write_kv_cache(cache, kv, self.plan.slots, spec.options)
         return paged_attention(

@@ -13,7 +13,7 @@ import torch
 
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import StepBuffers, chunks_at
-from octavo.layers.attention import AttentionSpec
+from octavo.layers.step import AttentionSpec
 
 
 class DecodeWorkspaces:
@@ -56,10 +56,10 @@ class DecodeWorkspaces:
 
 @dataclass(frozen=True, slots=True)
 class TritonAttentionStep:
-    """See `AttentionStep`. Decodes, one row each, come first; the rows of prompt chunks follow.
+    """See `Step`. Decodes, one row each, come first; the rows of prompt chunks follow.
 
     Args:
-        rotary_table: `[positions, 2, 1, head_dim]`, see `RotaryTable`.
+        rotary_tables: The model's, each `[positions, 2, 1, head_dim]`; see `RotaryTable`.
         buffers: Filled for this step before the layers run.
         num_decodes: Padding included.
         max_query_len: Of the longest chunk, in rows.
@@ -67,7 +67,7 @@ class TritonAttentionStep:
     """
 
     kernels: DeviceKernels
-    rotary_table: torch.Tensor
+    rotary_tables: tuple[torch.Tensor, ...]
     buffers: StepBuffers
     workspaces: DecodeWorkspaces
     num_decodes: int
@@ -84,7 +84,7 @@ class TritonAttentionStep:
         self.kernels.rope_and_cache(
             heads,
             cache,
-            self.rotary_table,
+            self.rotary_tables[spec.rotary],
             self.buffers.positions[:tokens],
             self.buffers.slots[:tokens],
             num_query_heads=spec.num_heads,

@@ -6,15 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from octavo.loading.dummy import DummyWeights
+    from octavo.loading.prefix import WithoutPrefix
     from octavo.loading.safetensors_files import SafetensorsWeights
-    from octavo.loading.source import WeightSource
+    from octavo.loading.source import Placement, Slice, WeightSource, floating_tensors
 
-__all__ = ["DummyWeights", "SafetensorsWeights", "WeightSource"]
+__all__ = [
+    "DummyWeights",
+    "Placement",
+    "SafetensorsWeights",
+    "Slice",
+    "WeightSource",
+    "WithoutPrefix",
+    "floating_tensors",
+]
 
 _HOMES = {
     "DummyWeights": "octavo.loading.dummy",
+    "Placement": "octavo.loading.source",
     "SafetensorsWeights": "octavo.loading.safetensors_files",
+    "Slice": "octavo.loading.source",
     "WeightSource": "octavo.loading.source",
+    "WithoutPrefix": "octavo.loading.prefix",
+    "floating_tensors": "octavo.loading.source",
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+
+from octavo.loading.source import Slice
 
 # Drawing a normal number takes longer than copying one, so one block is drawn and repeated. A prime
 # length makes rows of any width differ.
@@ -26,7 +28,26 @@ class DummyWeights:
         block = torch.empty(_BLOCK_ELEMENTS, device=device).normal_(0.0, 0.02, generator=generator)
         self._block = block.to(dtype)
 
-    def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def has(self, name: str) -> bool:
+        """There is no checkpoint: what a model can do without is left out."""
+        return False
+
+    def tensors(
+        self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
+    ) -> list[torch.Tensor]:
+        """They are made where they are needed, in the dtype that is needed."""
+        whole = [self._make(name, shape) for name, shape in shapes.items()]
+        if part is None:
+            return whole
+        return [tensor[part.of(tuple(tensor.shape))].clone() for tensor in whole]
+
+    def note(self, problem: str) -> None:
+        raise RuntimeError(f"Weights that were made to fit do not: {problem}.")
+
+    def finish(self, is_ignored: Callable[[str], bool]) -> None:
+        """Nothing can be missing."""
+
+    def _make(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         if name.endswith("norm.weight"):
             return torch.ones(shape, dtype=self._dtype, device=self._device)
         if name.endswith(".bias"):
@@ -35,6 +56,3 @@ class DummyWeights:
         count = math.prod(shape)
         copies = -(-(first + count) // _BLOCK_ELEMENTS)
         return self._block.repeat(copies)[first : first + count].view(shape).clone()
-
-    def finish(self, is_ignored: Callable[[str], bool]) -> None:
-        """Nothing can be missing."""

@@ -5,7 +5,7 @@ Pickle checkpoints are refused: reading one runs whatever code it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from octavo.errors import ModelInvalidError
 from octavo.loading.checkpoint_files import weight_files
+from octavo.loading.source import Slice
 
 _MAX_NAMES_IN_MESSAGE = 8
 
@@ -26,9 +27,7 @@ class SafetensorsWeights:
     hold a tensor of the same name.
     """
 
-    def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
-        self._dtype = dtype
-        self._device = device
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._handles: dict[str, Any] = {}  # parameter name -> open file that holds it
         self._taken: set[str] = set()
@@ -46,21 +45,34 @@ class SafetensorsWeights:
                 homes[name] = path
                 self._handles[name] = handle
 
-    def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def has(self, name: str) -> bool:
+        return name in self._handles
+
+    def tensors(
+        self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
+    ) -> list[torch.Tensor]:
+        """On the host, whole ones as views of their file."""
+        return [self._tensor(name, shape, part) for name, shape in shapes.items()]
+
+    def note(self, problem: str) -> None:
+        self._problems.append(problem)
+
+    def _tensor(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
+        index = None if part is None else part.of(shape)
         handle = self._handles.get(name)
         if handle is None:
-            self._problems.append(f"{name} is missing")
-            return torch.zeros(shape, dtype=self._dtype, device=self._device)
-        self._taken.add(name)
-        tensor: torch.Tensor = handle.get_tensor(name)
-        if tuple(tensor.shape) != shape:
-            self._problems.append(
-                f"{name} has shape {list(tensor.shape)} where config.json says {list(shape)}"
-            )
-            return torch.zeros(shape, dtype=self._dtype, device=self._device)
-        if not tensor.is_floating_point():
-            self._problems.append(f"{name} is {tensor.dtype}, not a floating-point tensor")
-        return tensor.to(device=self._device, dtype=self._dtype)
+            self.note(f"{name} is missing")
+        else:
+            self._taken.add(name)
+            stored = tuple(handle.get_slice(name).get_shape())
+            if stored == shape:
+                found: torch.Tensor = (
+                    handle.get_tensor(name) if index is None else handle.get_slice(name)[index]
+                )
+                return found
+            self.note(f"{name} has shape {list(stored)} where config.json says {list(shape)}")
+        zeros = torch.zeros(shape)
+        return zeros if index is None else zeros[index]
 
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         unexpected = sorted(n for n in self._handles if n not in self._taken and not is_ignored(n))
@@ -78,7 +90,7 @@ class SafetensorsWeights:
 
     def _open(self, path: Path) -> Any:
         try:
-            opened = safetensors.safe_open(str(path), framework="pt", device=str(self._device))
+            opened = safetensors.safe_open(str(path), framework="pt")
             return self._files.enter_context(opened)
         except (safetensors.SafetensorError, OSError) as error:
             raise ModelInvalidError(

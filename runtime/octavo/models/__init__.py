@@ -1,1 +1,1 @@
-"""Model families: how each reads its config.json, and the decoder that they share."""
+"""Model families: how each reads its config.json, lists its products and runs; `base` is what others know."""

@@ -1,4 +1,4 @@
-"""Which architectures are implemented, by the name that config.json gives them."""
+"""Registry of architectures: which are implemented, by the name that config.json gives them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,55 @@ from pathlib import Path
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.generation_config import read_eos_token_ids
-from octavo.models import gemma2, llama, mistral, mixtral, qwen2, qwen3
-from octavo.models.config import ConfigReader, DecoderConfig, read_json_object
+from octavo.models.base import ModelConfig
+from octavo.models.config_reader import ConfigReader, read_json_object
+from octavo.models.families import gemma2, llama, mistral, mixtral, qwen2, qwen3
 
-FAMILIES: Mapping[str, Callable[[ConfigReader], DecoderConfig]] = {
-    family.ARCHITECTURE: family.read_config
-    for family in (gemma2, llama, mistral, mixtral, qwen2, qwen3)
+_READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
+    gemma2.STEM: gemma2.Gemma2Config.read,
+    llama.STEM: llama.LlamaConfig.read,
+    mistral.STEM: mistral.MistralConfig.read,
+    mixtral.STEM: mixtral.MixtralConfig.read,
+    qwen2.STEM: qwen2.Qwen2Config.read,
+    qwen3.STEM: qwen3.Qwen3Config.read,
 }
+FAMILIES: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
+    f"{stem}ForCausalLM": read for stem, read in _READERS.items()
+}
+# Saved without a head, to embed.
+_BASE_CLASSES = {f"{stem}Model": read for stem, read in _READERS.items()}
 
 
-def read_model_config(folder: Path) -> DecoderConfig:
+def read_model_config(folder: Path) -> ModelConfig:
     """Reads config.json, and the end-of-sequence tokens that generation_config.json adds.
 
-    Raises `ModelInvalidError` for damaged files and `ModelUnsupportedError` for what is not implemented.
+    Raises `ModelInvalidError` for damaged files and `ModelUnsupportedError` for what is not implemented or
+    not known.
     """
-    raw = read_json_object(folder / "config.json")
+    config = read_config(read_json_object(folder / "config.json"))
+    spec = config.spec
+    eos = tuple(dict.fromkeys(spec.eos_token_ids + read_eos_token_ids(folder)))
+    return replace(config, spec=replace(spec, eos_token_ids=eos))
+
+
+def read_config(raw: Mapping[str, object]) -> ModelConfig:
+    """As `read_model_config`, of the object alone."""
     architectures = raw.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise ModelInvalidError(
-            f"{folder / 'config.json'}: architectures is {architectures!r}; it must name the model's "
-            f"class, such as {llama.ARCHITECTURE}."
+            f"config.json: architectures is {architectures!r}; it must name the model's class, such as "
+            "LlamaForCausalLM."
         )
-    read_config = FAMILIES.get(architectures[0])
-    if read_config is None:
+    read = FAMILIES.get(architectures[0]) or _BASE_CLASSES.get(architectures[0])
+    if read is None:
         raise ModelUnsupportedError(
             f"config.json: architecture {architectures[0]!r} is not implemented; implemented are "
             f"{', '.join(sorted(FAMILIES))}."
         )
-    config = read_config(ConfigReader(raw))
-    more = read_eos_token_ids(folder)
-    return replace(config, eos_token_ids=tuple(dict.fromkeys(config.eos_token_ids + more)))
+    reader = ConfigReader(raw)
+    config = read(reader)
+    reader.refuse_unread()
+    return config
 
 
 def read_quantization_method(folder: Path) -> str | None:

@@ -5,36 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from octavo.errors import ModelInvalidError
-from octavo.models.config import ConfigReader
+from octavo.models.config_reader import ConfigReader
 
 _KINDS = ("sliding_attention", "full_attention")
 
 
-def window_everywhere(reader: ConfigReader, default: int | None = None) -> tuple[int | None, ...]:
-    """One window for all layers; empty for null. `default` stands in where the field is missing."""
-    if reader.raw.get("sliding_window", default) is None:
-        return ()
+def window_everywhere(
+    reader: ConfigReader, default: int | None = None
+) -> tuple[int | None, ...] | None:
+    """One window for all layers; None for null. `default` stands in where the field is missing."""
+    if reader.get("sliding_window", default) is None:
+        return None
     window = reader.integer("sliding_window", default)
     return (window,) * reader.integer("num_hidden_layers")
 
 
-def window_from_layer(reader: ConfigReader) -> tuple[int | None, ...]:
+def window_from_layer(
+    reader: ConfigReader, default_window: int, default_first: int
+) -> tuple[int | None, ...] | None:
     """Qwen's switch `use_sliding_window`: the layers that `layer_types` names, or without it those from
-    `max_window_layers` on."""
-    if not reader.flag("use_sliding_window") or reader.raw.get("sliding_window") is None:
-        return ()
-    first = reader.raw.get("max_window_layers", 28)
+    `max_window_layers` on. The defaults are of missing fields; a window of null is none."""
+    window = reader.get("sliding_window", default_window)
+    first = reader.get("max_window_layers", default_first)
+    kinds = reader.get("layer_types")
+    if not reader.flag("use_sliding_window") or window is None:
+        return None
     if not isinstance(first, int) or first < 0:
         raise ModelInvalidError(
             f"config.json: max_window_layers is {first!r}; it must be an integer, 0 or more."
         )
-    count = reader.integer("num_hidden_layers")
-    return window_by_kind(reader, [_KINDS[layer < first] for layer in range(count)])
+    if kinds is None:
+        count = reader.integer("num_hidden_layers")
+        kinds = [_KINDS[layer < first] for layer in range(count)]
+    return window_by_kind(reader, kinds, default_window)
 
 
-def window_by_kind(reader: ConfigReader, default_kinds: Sequence[str]) -> tuple[int | None, ...]:
-    """The layers that `layer_types` calls sliding; `default_kinds` stands in where it is missing."""
-    kinds = reader.raw.get("layer_types") or default_kinds
+def window_by_kind(
+    reader: ConfigReader, default_kinds: Sequence[str], default_window: int
+) -> tuple[int | None, ...]:
+    """The layers that `layer_types` calls sliding; the defaults are of missing fields."""
+    kinds = reader.get("layer_types") or default_kinds
     if (
         not isinstance(kinds, Sequence)
         or len(kinds) != reader.integer("num_hidden_layers")
@@ -44,5 +54,5 @@ def window_by_kind(reader: ConfigReader, default_kinds: Sequence[str]) -> tuple[
             f"config.json: layer_types must name {' or '.join(_KINDS)} for each of the "
             f"{reader.integer('num_hidden_layers')} layers."
         )
-    window = reader.integer("sliding_window")
+    window = reader.integer("sliding_window", default_window)
     return tuple(window if kind == _KINDS[0] else None for kind in kinds)

@@ -12,8 +12,7 @@ from octavo.sampling.state import SampledToken, SamplingState
 
 PENDING_TOKEN = -1
 """Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
-executor knows it before the engine does. Never for one whose scores wait for it
-(`octavo.sampling.processors.waits_for_token`)."""
+executor knows it before the engine does."""
 
 
 class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
@@ -61,7 +60,8 @@ class ExecutorInfo:
 
     `is_asynchronous`: `submit` returns before the device is done, so that the next step can be prepared
     meanwhile. `sliding_window`: tokens that a query sees at most in any layer, so that blocks of a table
-    that lie behind it are never read; None when some layer sees all.
+    that lie behind it are never read; None when some layer sees all. `can_generate`: the model has a head;
+    without one it embeds alone.
     """
 
     max_model_len: int
@@ -74,6 +74,7 @@ class ExecutorInfo:
     phases: dict[str, float]
     is_asynchronous: bool = False
     sliding_window: int | None = None
+    can_generate: bool = True
 
 
 class PendingStep(Protocol):

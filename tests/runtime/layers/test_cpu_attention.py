@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
 from octavo.kernels.decode_rows import count_decodes, make_decode_rows
-from octavo.layers.attention import AttentionSpec
 from octavo.layers.norm import HeadNorm
 from octavo.layers.rotary import RopeConfig, RotaryTable
+from octavo.layers.step import AttentionSpec
 from octavo.layers.torch_attention import TorchAttentionStep
 from tests.support.requirements import Requirement, needs_module
 
@@ -42,9 +44,11 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
     start = torch.randn(8, PAGE, 2, KV_HEADS, DIM, generator=generator)
     weight = torch.rand(HEADS + KV_HEADS, DIM, generator=generator) + 0.5
     options = AttentionOptions(scale=DIM**-0.5, sliding_window=window, softcap=softcap)
-    spec = AttentionSpec(HEADS, KV_HEADS, DIM, options, HeadNorm(weight, 1e-6))
+    spec = AttentionSpec(HEADS, KV_HEADS, DIM, options, HeadNorm(weight, 1e-6), rotary=1)
     rotary = RotaryTable(RopeConfig(), DIM, 64, dtype=torch.float32, device=CPU)
-    cos, sin = rotary.at(positions)
+    # A model may have a table for its windows and another for the rest: this layer's is the second.
+    other = RotaryTable(RopeConfig(theta=10.0), DIM, 64, dtype=torch.float32, device=CPU)
+    rotations = tuple((one, *one.at(positions)) for one in (other, rotary))
     workspace = torch.empty(16, *start.shape[1:])
     windows = [] if window is None else [window]
 
@@ -59,18 +63,21 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
         )
 
     expected_cache, cache = start.clone(), start.clone()
-    torch_step = TorchAttentionStep(plan(0, 0), rotary, cos, sin, workspace)
+    torch_step = TorchAttentionStep(plan(0, 0), rotations, workspace)
     expected = torch_step.attend(heads.clone(), expected_cache, spec)
     count = count_decodes(spans)
     step = CpuAttentionStep(
         positions,
         slots,
-        rotary.table,
+        (other.table, rotary.table),
         make_decode_rows(spans[:count], PAGE),
         plan(count, count),
         workspace,
     )
     got = step.attend(heads.clone(), cache, spec)
     assert count == 2
+    alone = TorchAttentionStep(plan(0, 0), rotations[1:], workspace)
+    first = dataclasses.replace(spec, rotary=0)
+    assert torch.equal(alone.attend(heads.clone(), start.clone(), first), expected)
     torch.testing.assert_close(cache, expected_cache, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from octavo.kernels.reference import device as kernels
-from octavo.layers.linear import PlainLinear
-from octavo.layers.mlp import GatedMLP
+from octavo.layers.mlp import Activation, GatedMLP
 from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
-from octavo.loading import SafetensorsWeights
+from octavo.layers.projection import Projection
+from octavo.loading import Placement, SafetensorsWeights
+from octavo.quantization.forms import PlainLinear
 from tests.support.runtime.checkpoints import make_checkpoint
 
 EXPERTS, HIDDEN, WIDTH = 6, 48, 80
@@ -29,22 +30,32 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 
 def router_and_stacks(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    source = SafetensorsWeights(folder, dtype=torch.float32, device=torch.device("cpu"))
-    router = source.take(f"{PREFIX}.gate.weight", (EXPERTS, HIDDEN))
+    source = SafetensorsWeights(folder)
+    (router,) = source.tensors({f"{PREFIX}.gate.weight": (EXPERTS, HIDDEN)})
     names = [[f"{PREFIX}.experts.{i}.{w}" for w in ("w1", "w3", "w2")] for i in range(EXPERTS)]
-    gate_up, down = stack_experts(source, names, HIDDEN, WIDTH, like=router)
+    experts = [
+        (
+            Projection((gate, up), HIDDEN, (WIDTH, WIDTH)),
+            Projection((down,), WIDTH, (HIDDEN,)),
+        )
+        for gate, up, down in names
+    ]
+    placement = Placement(torch.float32, torch.device("cpu"))
+    gate_up, down_weights = stack_experts(source, experts, placement)
     source.finish(lambda _: True)
-    return router, gate_up, down
+    return router, gate_up, down_weights
 
 
 def stacked(folder: Path) -> StackedExperts:
-    return StackedExperts(*router_and_stacks(folder), kernels, num_per_token=3, is_gelu=False)
+    return StackedExperts(
+        *router_and_stacks(folder), kernels, num_per_token=3, activation=Activation.SILU
+    )
 
 
 def looped(folder: Path) -> ExpertLoop:
     router, gate_up, down = router_and_stacks(folder)
     blocks = [
-        GatedMLP(PlainLinear(g, None), PlainLinear(d, None), kernels.silu_and_mul)
+        GatedMLP(PlainLinear(g, None), PlainLinear(d, None), Activation.SILU, kernels.silu_and_mul)
         for g, d in zip(gate_up, down, strict=True)
     ]
     return ExpertLoop(Router(router, 3), blocks)

@@ -267,7 +267,7 @@ def test_a_tensor_in_two_files_is_refused_with_both(
     twice = homes_of(homes, "model-00002-of-00002.safetensors")
     save_file({**load_file(file), twice: weights[twice] + 1.0}, file)
     with pytest.raises(ModelInvalidError, match=f"{twice} is in two files .*-00001-.*-00002-"):
-        SafetensorsWeights(tmp_path, dtype=torch.float32, device=torch.device("cpu"))
+        SafetensorsWeights(tmp_path)
 
 
 def homes_of(homes: dict[str, str], file: str) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from octavo.config import EngineConfig, LoadFormat
 from octavo.errors import ModelInvalidError
+from octavo.loading import SafetensorsWeights, Slice
 from octavo.worker.start.create import create_executor
 from tests.support.runtime.checkpoints import make_checkpoint
 
@@ -103,3 +104,66 @@ def test_folder_without_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelInvalidError, match=r"no \*\.safetensors"):
         load(tmp_path)
     load(tmp_path, LoadFormat.DUMMY)  # which needs none
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int32])
+def test_tensors_and_parts_of_them_come_as_they_are_stored(
+    tmp_path: Path, dim: int, dtype: torch.dtype
+) -> None:
+    stored = {name: (torch.randn(12, 8) * 50).to(dtype) for name in ("a", "b")}
+    save_file(stored, tmp_path / "model.safetensors")
+    source = SafetensorsWeights(tmp_path)
+    b, a = source.tensors({"b": (12, 8), "a": (12, 8)})
+    assert (a.dtype, b.dtype) == (dtype, dtype)
+    assert torch.equal(a, stored["a"])
+    assert torch.equal(b, stored["b"])
+    start, stop = 2, 7
+    (part,) = source.tensors({"b": (12, 8)}, Slice(dim, start, stop))
+    assert torch.equal(part, stored["b"].narrow(dim, start, stop - start))
+    assert source.has("a")
+    assert not source.has("c")
+    source.finish(lambda _: False)
+
+
+def resident_file_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("RssFile:"))
+    return 1024 * int(line.split()[1])
+
+
+def test_a_shard_reads_its_bytes_alone(tmp_path: Path) -> None:
+    shape, mib = (8192, 1024), 2**20  # 32 MiB
+    save_file({"a": torch.ones(shape)}, tmp_path / "model.safetensors")
+    source = SafetensorsWeights(tmp_path)
+    torch.ones(shape).sum()  # maps torch's own code
+    before = resident_file_bytes()
+    (part,) = source.tensors({"a": shape}, Slice(0, 4096, 4608))
+    assert float(part.sum()) == 512 * 1024
+    assert 2 * mib <= resident_file_bytes() - before < 8 * mib
+    (whole,) = source.tensors({"a": shape})
+    assert float(whole.sum()) == 8192 * 1024
+    assert resident_file_bytes() - before >= 32 * mib
+
+
+def test_a_part_of_what_is_missing_or_has_another_shape_is_told_like_the_whole(
+    tmp_path: Path,
+) -> None:
+    save_file({"a": torch.zeros(12, 8)}, tmp_path / "model.safetensors")
+    source = SafetensorsWeights(tmp_path)
+    missing, other = source.tensors({"b": (6, 2), "a": (12, 9)}, Slice(0, 0, 3))
+    assert (missing.shape, other.shape) == ((3, 2), (3, 9))
+    with pytest.raises(ModelInvalidError, match=r"b is missing; a has shape \[12, 8\].*\[12, 9\]"):
+        source.finish(lambda _: False)
+
+
+def test_codes_where_numbers_belong_are_named(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        name = "model.layers.0.mlp.up_proj.weight"
+        tensors[name] = torch.zeros(tensors[name].shape, dtype=torch.int32)
+
+    rewrite(tmp_path, change)
+    with pytest.raises(ModelInvalidError, match=r"up_proj\.weight is torch\.int32, not a floating"):
+        load(tmp_path)

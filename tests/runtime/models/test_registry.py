@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.mlp import Activation
 from octavo.layers.rotary import RopeScaling
-from octavo.models.config import Activation, DecoderConfig, ExpertsConfig
+from octavo.models.base import ModelConfig
+from octavo.models.families.gemma2 import Gemma2Config
+from octavo.models.families.mixtral import MixtralConfig
 from octavo.models.registry import read_model_config
+from octavo.models.spec import Task
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -47,7 +51,7 @@ GEMMA2: dict[str, Any] = {
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
 
 
-def read(folder: Path, *, drop: str | None = None, **changes: Any) -> DecoderConfig:
+def read(folder: Path, *, drop: str | None = None, **changes: Any) -> ModelConfig:
     raw = {**LLAMA, **changes}
     if drop is not None:
         del raw[drop]
@@ -58,42 +62,48 @@ def read(folder: Path, *, drop: str | None = None, **changes: Any) -> DecoderCon
 def test_llama_3_1_8b_is_read_in_full(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [128001, 128008, 128009]}')
     config = read(tmp_path)
-    assert (config.num_kv_heads, config.head_dim, config.num_layers) == (8, 128, 32)
-    assert config.rope.scaling is RopeScaling.LLAMA3
-    assert (config.rope.theta, config.rope.original_max_position) == (500000.0, 8192)
-    assert config.eos_token_ids == (128001, 128008, 128009)
-    assert config.checkpoint_dtype == "bfloat16"
+    spec = config.spec
+    assert (spec.num_kv_heads, spec.head_dim, spec.num_layers) == (8, 128, 32)
+    (rope,) = spec.rotary
+    assert rope.scaling is RopeScaling.LLAMA3
+    assert (rope.theta, rope.original_max_position) == (500000.0, 8192)
+    assert spec.context == 131072
+    assert spec.eos_token_ids == (128001, 128008, 128009)
+    assert spec.stored_dtype == "bfloat16"
+    assert spec.windows == (None,) * 32
+    assert spec.task is Task.GENERATE
     assert 8.0e9 < config.num_parameters < 8.1e9
 
 
 def test_mixtral_8x7b_is_read_in_full(tmp_path: Path) -> None:
     config = read(tmp_path, **MIXTRAL, vocab_size=32000, sliding_window=None)
-    assert config.experts == ExpertsConfig(num_experts=8, num_per_token=2)
-    assert config.sliding_windows == ()
+    assert isinstance(config, MixtralConfig)
+    assert (config.num_experts, config.num_experts_per_token) == (8, 2)
+    assert config.spec.windows == (None,) * 32
     assert 46.6e9 < config.num_parameters < 46.8e9
 
 
 def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
     config = read(tmp_path, **GEMMA2, head_dim=256, query_pre_attn_scalar=224)
-    assert config.sliding_windows == (4096, None) * 16
+    assert isinstance(config, Gemma2Config)
+    assert config.spec.windows == (4096, None) * 16
     assert (config.attention_softcap, config.logits_softcap) == (50.0, 30.0)
     assert config.attention_scale == pytest.approx(224**-0.5)
-    assert config.embedding_scale == pytest.approx(3584**0.5)
     assert config.activation is Activation.GELU_TANH
-    assert config.tie_word_embeddings
-    assert config.has_output_norms
-    assert config.has_offset_norms
-    assert read(tmp_path, **GEMMA2, attn_logit_softcapping=None).attention_softcap is None
+    assert config.tables.is_tied
+    uncapped = read(tmp_path, **GEMMA2, attn_logit_softcapping=None)
+    assert isinstance(uncapped, Gemma2Config)
+    assert uncapped.attention_softcap is None
 
 
 @pytest.mark.parametrize(
     ("changes", "windows"),
     [
         ({"architectures": ["MistralForCausalLM"]}, (4096,) * 32),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": None}, ()),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": None}, (None,) * 32),
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 512}, (512,) * 32),
-        ({**QWEN3, "use_sliding_window": False}, ()),
-        ({**QWEN3, "sliding_window": None}, ()),
+        ({**QWEN3, "use_sliding_window": False}, (None,) * 32),
+        ({**QWEN3, "sliding_window": None}, (None,) * 32),
         (QWEN3, (None,) * 28 + (4096,) * 4),
         ({**QWEN3, "architectures": ["Qwen2ForCausalLM"], "max_window_layers": 0}, (4096,) * 32),
         ({**QWEN3, "layer_types": ["sliding_attention", "full_attention"] * 16}, (4096, None) * 16),
@@ -102,7 +112,7 @@ def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
 def test_sliding_windows_are_read_as_transformers_reads_them(
     tmp_path: Path, changes: dict[str, Any], windows: tuple[int | None, ...]
 ) -> None:
-    assert read(tmp_path, **changes).sliding_windows == windows
+    assert read(tmp_path, **changes).spec.windows == windows
 
 
 def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "awq"}}, "awq"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
-        ({"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
+        ({"rope_scaling": {"rope_type": "proportional"}}, "proportional"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         (
             {"architectures": ["Gemma2ForCausalLM"], "use_bidirectional_attention": True},

@@ -1,32 +1,33 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from octavo.layers.rotary import RopeConfig
-from octavo.models.config import DecoderConfig
+from octavo.models.base import ModelConfig
+from octavo.models.registry import read_config
 from octavo.worker.start import dtype as module
 from octavo.worker.start.dtype import choose_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-LARGE = DecoderConfig(
-    architecture="LlamaForCausalLM",
-    vocab_size=32000,
-    hidden_size=2048,
-    intermediate_size=8192,
-    num_layers=16,
-    num_heads=32,
-    num_kv_heads=8,
-    head_dim=64,
-    rms_norm_eps=1e-5,
-    max_position_embeddings=4096,
-    rope=RopeConfig(),
-    checkpoint_dtype="bfloat16",
-)
-TINY = dataclasses.replace(LARGE, hidden_size=64, num_layers=2)
-LARGE_FP32 = dataclasses.replace(LARGE, checkpoint_dtype="float32")
+
+
+def llama(**changes: object) -> ModelConfig:
+    fields: dict[str, object] = {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 32000,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "dtype": "bfloat16",
+    }
+    return read_config(fields | changes)
+
+
+LARGE = llama()
+TINY = llama(hidden_size=64, head_dim=64, num_hidden_layers=2)
+LARGE_FP32 = llama(dtype="float32")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ LARGE_FP32 = dataclasses.replace(LARGE, checkpoint_dtype="float32")
 def test_rule(
     monkeypatch: pytest.MonkeyPatch,
     wanted: str,
-    config: DecoderConfig,
+    config: ModelConfig,
     device: torch.device,
     is_fast: bool,
     expected: torch.dtype,

@@ -20,8 +20,9 @@ from octavo.errors import (
 from octavo.sampling.state import SamplingState
 from octavo.worker import machine
 from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.start import create as executor_module
-from octavo.worker.start.create import TorchExecutor, create_executor
+from octavo.worker.start.create import create_executor
 from octavo.worker.start.phases import check_gpu_generation
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.stepping import GREEDY, Stepper, make_executor
@@ -71,10 +72,10 @@ def test_weights_that_find_no_room_on_a_gpu_are_told_as_such(
 ) -> None:
     make_checkpoint(tmp_path)
 
-    def decoder(*_: object) -> None:
+    def build(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
 
-    monkeypatch.setattr(executor_module, "Decoder", decoder)
+    monkeypatch.setattr(executor_module, "build_model", build)
     with pytest.raises(OutOfMemoryError, match="weights do not fit the GPU: CUDA out of memory"):
         make_executor(tmp_path)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.worker.start.create import TorchExecutor
+from octavo.worker.cpu.executor import TorchExecutor
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.stepping import Generation, Stepper, make_executor
 

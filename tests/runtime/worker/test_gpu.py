@@ -109,12 +109,12 @@ def test_an_engine_that_preempts_shares_and_copies_blocks_answers_as_transformer
 ) -> None:
     """Chunks beside decodes, recorded steps between them, preemption, and copies of blocks."""
     folder, reference_model = model
-    shape = read_model_config(folder)
+    spec = read_model_config(folder).spec
     block_bytes = bytes_per_block(
         block_size=16,
-        num_layers=shape.num_layers,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
+        num_layers=spec.num_layers,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
         element_bytes=4,
     )
     executor = on_gpu(

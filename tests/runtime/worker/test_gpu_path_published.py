@@ -53,10 +53,10 @@ minutes = pytest.mark.skipif(
 class RandomWeights(DummyWeights):
     """Norms and biases differ from place to place, too."""
 
-    def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def _make(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         if not name.endswith(("norm.weight", ".bias")):
-            return super().take(name, shape)
-        drawn = 5 * super().take(f"{name}, drawn", shape)
+            return super()._make(name, shape)
+        drawn = 5 * super()._make(f"{name}, drawn", shape)
         return drawn + 1 if name.endswith("norm.weight") else drawn
 
 
@@ -131,7 +131,7 @@ def test_each_launch_gives_what_the_reference_gives(
             cache_dtype=cache_dtype,
             max_num_seqs=MAX_SEQS,
         )
-        serve(executor, shape.vocab_size)
+        serve(executor, shape.spec.vocab_size)
     assert comparison.differences == []
     assert {"paged_prefill", "paged_decode", "sample", "top_logprobs"} <= comparison.calls.keys()
     assert {"_prefill", "_decode", "_scan", "_finish", "_own_logprob"} <= launches.kernels.keys()

@@ -13,7 +13,7 @@ from octavo.kernels.paged_attention import write_kv_cache
 from octavo.model_source import resolve
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.batch import StepBatch
-from octavo.worker.start.create import TorchExecutor
+from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.start.dtype import choose_cache_dtype
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.stepping import Generation, Stepper, make_executor

@@ -15,11 +15,11 @@ from octavo.config import Device, EngineConfig, Quantization
 from octavo.errors import InvalidConfigurationError
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
 from octavo.kernels.select import kernels_for
-from octavo.loading import SafetensorsWeights
-from octavo.models.decoder import Decoder
+from octavo.loading import Placement, SafetensorsWeights
+from octavo.models.building import build_model
 from octavo.models.registry import read_model_config
+from octavo.quantization import check_quantization, scheme_for
 from octavo.sampling_params import SamplingParams
-from octavo.worker.start.quantization import check_quantization
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.stepping import Stepper, make_executor
@@ -126,9 +126,15 @@ def test_memory_that_is_held_is_that_of_the_format(tmp_path: Path) -> None:
     config = read_model_config(tmp_path)
     held = {}
     for quantization in (None, *Quantization):
-        weights = SafetensorsWeights(tmp_path, dtype=torch.float32, device=CPU)
-        decoder = Decoder(config, weights, kernels_for(CPU), quantization)
-        held[quantization] = held_bytes(decoder) / config.num_parameters
+        kernels = kernels_for(CPU)
+        model = build_model(
+            config,
+            SafetensorsWeights(tmp_path),
+            scheme=scheme_for(quantization, kernels),
+            kernels=kernels,
+            placement=Placement(torch.float32, CPU),
+        )
+        held[quantization] = held_bytes(model) / config.num_parameters
     table = 2048 * 256 / config.num_parameters
     assert held[Quantization.INT8] == pytest.approx(1.0, rel=0.03)
     assert held[Quantization.INT4] == pytest.approx(0.5625 + table * 0.4375, rel=0.03)

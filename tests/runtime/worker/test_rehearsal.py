@@ -145,10 +145,10 @@ def test_a_rehearsal_launches_what_the_same_steps_launch_on_real_tensors(
 def test_layers_that_differ_in_their_window_are_all_rehearsed(tmp_path: Path) -> None:
     shape = shape_of(GEMMA_2_9B, tmp_path)
     few = distinct_layers(shape)
-    assert (few.num_layers, few.sliding_windows) == (2, shape.sliding_windows[:2])
-    assert set(few.sliding_windows) == {4096, None}
+    assert (few.spec.num_layers, few.spec.windows) == (2, shape.spec.windows[:2])
+    assert set(few.spec.windows) == {4096, None}
     plain = distinct_layers(shape_of(SHAPES["llama-3.1-8b"], tmp_path))
-    assert (plain.num_layers, plain.sliding_windows) == (2, ())
+    assert (plain.spec.num_layers, plain.spec.windows) == (2, (None, None))
 
 
 def test_a_tensor_on_the_wrong_device_is_refused() -> None:

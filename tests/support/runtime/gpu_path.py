@@ -5,24 +5,20 @@ Recording decode steps is replaced by running them: padding and fixed buffers st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
 from octavo.config import EngineConfig
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
-from octavo.layers import embedding
-from octavo.layers.embedding import AlignedHead
-from octavo.loading import SafetensorsWeights, WeightSource
-from octavo.models import decoder
-from octavo.models.decoder import Decoder
+from octavo.loading import Placement, SafetensorsWeights, WeightSource
+from octavo.models.building import build_model
 from octavo.models.registry import read_model_config
+from octavo.quantization import Unquantised
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import PENDING_TOKEN, PendingStep, ScheduledSequence, StepBatch
@@ -41,21 +37,6 @@ def called(work: Callable[[], None]) -> Callable[[], None]:
     return work
 
 
-@contextmanager
-def heads_of_a_gpu() -> Iterator[None]:
-    """Models that are made until it ends score their vocabulary as on a GPU, in rows apart."""
-
-    def head(weight: torch.Tensor, quantization: object) -> AlignedHead:
-        assert quantization is None
-        return AlignedHead(weight)
-
-    with (
-        mock.patch.object(decoder, "make_head", head),
-        mock.patch.object(embedding, "make_head", head),
-    ):
-        yield
-
-
 def make_gpu_executor(
     folder: Path,
     *,
@@ -70,11 +51,16 @@ def make_gpu_executor(
 ) -> GpuExecutor:
     """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's."""
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
-    shape = read_model_config(folder)
-    limits = RunnerLimits(num_blocks, 16, shape.max_position_embeddings, 512, max_num_seqs)
-    with torch.inference_mode(), heads_of_a_gpu():
-        weights = weights or SafetensorsWeights(folder, dtype=dtype, device=device)
-        model = Decoder(shape, weights, kernels)
+    spec = read_model_config(folder).spec
+    limits = RunnerLimits(num_blocks, 16, spec.context, 512, max_num_seqs)
+    with torch.inference_mode():
+        model = build_model(
+            read_model_config(folder),
+            weights or SafetensorsWeights(folder),
+            scheme=Unquantised(is_plain=True),
+            kernels=kernels,
+            placement=Placement(dtype, device),
+        )
     runner = GpuRunner(
         model,
         kernels,
@@ -88,7 +74,7 @@ def make_gpu_executor(
         runner.capture(called)
     size = KVCacheSize(num_blocks, limits.max_model_len, is_capped=False)
     info = executor_info(
-        config, shape, size, dtype=dtype, device=device, phases={}, is_asynchronous=True
+        config, spec, size, dtype=dtype, device=device, phases={}, is_asynchronous=True
     )
     return GpuExecutor(runner, info)
 

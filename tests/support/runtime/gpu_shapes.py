@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.models import CONFIGS
-from octavo.models.config import DecoderConfig
+from octavo.models.base import ModelConfig
 from octavo.models.registry import read_model_config
 from octavo.worker.compile_ahead.absent_gpu import Chip
 
@@ -58,6 +58,6 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def shape_of(config: Mapping[str, Any], folder: Path) -> DecoderConfig:
+def shape_of(config: Mapping[str, Any], folder: Path) -> ModelConfig:
     (folder / "config.json").write_text(json.dumps(config))
     return read_model_config(folder)

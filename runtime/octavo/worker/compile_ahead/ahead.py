@@ -25,7 +25,7 @@ import msgspec
 import torch
 
 from octavo.config import EngineConfig
-from octavo.models.config import DecoderConfig
+from octavo.models.base import ModelConfig
 from octavo.worker import machine
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _MAX_WORKERS = 8
 _MIN_WORKERS = 2
 # Longer than all forms take on one slow core: what is not there by then is stuck.
 _PATIENCE_SECONDS = 180.0
-_SOURCES = ("kernels", "layers", "models", "sampling", "worker")
+_SOURCES = ("kernels", "layers", "models", "quantization", "sampling", "worker")
 _LISTS = "octavo-start-up"
 
 
@@ -140,7 +140,7 @@ class CompilingAhead:
 
 @contextmanager
 def compiling_ahead(
-    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, device: torch.device
+    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, device: torch.device
 ) -> Iterator[CompilingAhead | None]:
     """Starts the process, and ends it with the block.
 
@@ -148,7 +148,7 @@ def compiling_ahead(
     """
     running = None
     try:
-        running = _start(config, shape, dtype, device)
+        running = _start(config, model, dtype, device)
     except Exception as error:  # whatever it is, warm-up does without
         logger.warning("GPU kernels are not compiled ahead, so warm-up compiles them: %s", error)
     try:
@@ -159,7 +159,7 @@ def compiling_ahead(
 
 
 def _start(
-    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, device: torch.device
+    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, device: torch.device
 ) -> CompilingAhead | None:
     workers = min(machine.available_cpus() - 1, _MAX_WORKERS)
     if workers < _MIN_WORKERS:
@@ -172,7 +172,7 @@ def _start(
         num_multiprocessors=torch.cuda.get_device_properties(device).multi_processor_count,
         num_workers=workers,
     )
-    kept = list_of_forms(request, shape)
+    kept = list_of_forms(request, model)
     if is_complete(kept):
         return None
     return launch(request, kept)
@@ -205,14 +205,14 @@ def launch(request: CompileRequest, kept: Path) -> CompilingAhead:
     return running
 
 
-def list_of_forms(request: CompileRequest, shape: DecoderConfig) -> Path:
+def list_of_forms(request: CompileRequest, model: ModelConfig) -> Path:
     """The list of the files of all that this start launches, named after everything that decides them."""
     import triton
 
     from octavo.kernels.gpu.compiling.forms import cache_folder
 
     digest = hashlib.sha256()
-    parts = (msgspec.structs.replace(request, num_workers=0), shape, torch.__version__)
+    parts = (msgspec.structs.replace(request, num_workers=0), model, torch.__version__)
     digest.update(repr((*parts, triton.__version__)).encode())
     package = Path(__file__).parents[2]
     for file in sorted(file for name in _SOURCES for file in (package / name).rglob("*.py")):

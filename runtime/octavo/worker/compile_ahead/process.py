@@ -69,9 +69,9 @@ def _answer(request: CompileRequest) -> CompileReport:
     from octavo.worker.compile_ahead.rehearsal import rehearse
 
     started = time.monotonic()
-    shape = read_model_config(Path(request.config.model))
+    model = read_model_config(Path(request.config.model))
     chip = Chip(request.capability, request.num_multiprocessors)
-    forms = rehearse(request.config, shape, getattr(torch, request.dtype), chip)
+    forms = rehearse(request.config, model, getattr(torch, request.dtype), chip)
     rehearsed = time.monotonic()
     with absent_driver(request.capability):
         outcomes = compile_forms(forms, request.num_workers, _STDIN)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from octavo.config import EngineConfig
-from octavo.models.config import DecoderConfig
-from octavo.models.decoder import Decoder
+from octavo.loading import Placement, Slice
+from octavo.models.base import ModelConfig
+from octavo.models.building import build_model
+from octavo.quantization import scheme_for
 from octavo.worker.compile_ahead.absent_gpu import Chip, absent_gpu
 from octavo.worker.start.phases import PhaseTimer
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def rehearse(
-    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, chip: Chip
+    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, chip: Chip
 ) -> list[Form]:
     """The forms that `start_gpu_executor` launches on this chip, in the order of its steps.
 
@@ -33,47 +34,54 @@ def rehearse(
     )
 
     with recorded_launches(chip.capability) as forms, absent_gpu(chip) as device:
-        start_on(device, config, shape, dtype)
+        start_on(device, config, model, dtype)
     return forms
 
 
 def start_on(
-    device: torch.device, config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype
+    device: torch.device, config: EngineConfig, model: ModelConfig, dtype: torch.dtype
 ) -> GpuExecutor:
     """The executor of a model without values, on the device of `absent_gpu`."""
     from octavo.kernels.gpu import device as kernels
     from octavo.worker.gpu.executor import start_gpu_executor
 
+    placement = Placement(dtype, device)
     with torch.inference_mode():
-        model = Decoder(distinct_layers(shape), ShapesAlone(dtype, device), kernels)
+        loaded = build_model(
+            distinct_layers(model),
+            ShapesAlone(placement),
+            scheme=scheme_for(config.quantization, kernels),
+            kernels=kernels,
+            placement=placement,
+        )
     phase = PhaseTimer(lambda _: None)
-    return start_gpu_executor(config, model, kernels, device=device, dtype=dtype, phase=phase)
+    return start_gpu_executor(config, loaded, kernels, device=device, dtype=dtype, phase=phase)
 
 
-def distinct_layers(shape: DecoderConfig) -> DecoderConfig:
+def distinct_layers(model: ModelConfig) -> ModelConfig:
     """The same model with the first layer of each sliding window, and with two at least: all but the first
     take in the sum of the one before."""
-    windows = list(shape.sliding_windows or [None] * shape.num_layers)
-    kept = {windows.index(window) for window in windows} | set(range(min(2, shape.num_layers)))
-    return replace(
-        shape,
-        num_layers=len(kept),
-        sliding_windows=tuple(windows[index] for index in sorted(kept))
-        if shape.sliding_windows
-        else (),
-    )
+    windows = model.spec.windows
+    few = set(range(min(2, len(windows))))
+    return model.with_layers(sorted({windows.index(window) for window in windows} | few))
 
 
 class ShapesAlone:
     """A `WeightSource` of tensors without values."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self._dtype = dtype
-        self._device = device
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
 
-    def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        del name
-        return torch.empty(shape, dtype=self._dtype, device=self._device)
+    def has(self, name: str) -> bool:
+        return False
+
+    def tensors(
+        self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
+    ) -> list[torch.Tensor]:
+        return [self._placement.empty(*shape) for shape in shapes.values()]
+
+    def note(self, problem: str) -> None:
+        raise RuntimeError(f"Tensors without values are wrong: {problem}.")
 
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         """Nothing can be missing."""

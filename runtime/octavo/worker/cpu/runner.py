@@ -11,10 +11,10 @@ import torch
 
 from octavo.kernels.paged_attention import as_bytes
 from octavo.kernels.select import has_cpu_kernels
-from octavo.layers.attention import AttentionStep
 from octavo.layers.rotary import RotaryTable
+from octavo.layers.step import Step
 from octavo.layers.torch_attention import TorchAttentionStep
-from octavo.models.decoder import Decoder
+from octavo.models.base import CausalLM
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.step_inputs import StepInputBuilder, StepInputs
 
@@ -44,7 +44,7 @@ class ModelRunner:
 
     def __init__(
         self,
-        model: Decoder,
+        model: CausalLM,
         *,
         num_blocks: int,
         max_model_len: int,
@@ -54,26 +54,28 @@ class ModelRunner:
         dtype: torch.dtype,
         cache_dtype: torch.dtype,
     ) -> None:
-        config = model.config
+        spec = model.spec
         self.model = model
         self.block_size = block_size
         self.num_blocks = num_blocks
         self.max_model_len = max_model_len
-        block = (block_size, 2, config.num_kv_heads, config.head_dim)
+        block = (block_size, 2, spec.num_kv_heads, spec.head_dim)
         self._caches = [
-            _zeros((num_blocks, *block), cache_dtype, device) for _ in range(config.num_layers)
+            _zeros((num_blocks, *block), cache_dtype, device) for _ in range(spec.num_layers)
         ]
         self._workspace = torch.empty((1, *block), dtype=cache_dtype, device=device)
-        self._rotary = RotaryTable(
-            config.rope, config.head_dim, max_model_len, dtype=dtype, device=device
+        self._rotary = tuple(
+            RotaryTable(rope, spec.head_dim, max_model_len, dtype=dtype, device=device)
+            for rope in spec.rotary
         )
-        self._has_cpu_attention = _has_cpu_attention(device, dtype, cache_dtype, config.head_dim)
+        self._rotary_tables = tuple(rotary.table for rotary in self._rotary)
+        self._has_cpu_attention = _has_cpu_attention(device, dtype, cache_dtype, spec.head_dim)
         self._builder = StepInputBuilder(
             max_tokens=max_num_batched_tokens,
             block_size=block_size,
             dtype=dtype,
             device=device,
-            windows=sorted({window for window in config.sliding_windows if window is not None}),
+            windows=sorted({window for window in spec.windows if window is not None}),
             has_decode_kernel=self._has_cpu_attention,
         )
 
@@ -102,15 +104,15 @@ class ModelRunner:
         for cache in map(as_bytes, self._caches):
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
-    def _attention_step(self, inputs: StepInputs) -> AttentionStep:
+    def _attention_step(self, inputs: StepInputs) -> Step:
         plan, workspace = inputs.plan, self._workspace_of(inputs.plan.workspace_blocks)
         if not self._has_cpu_attention:
-            cos, sin = self._rotary.at(inputs.positions)
-            return TorchAttentionStep(plan, self._rotary, cos, sin, workspace)
+            rotations = tuple((one, *one.at(inputs.positions)) for one in self._rotary)
+            return TorchAttentionStep(plan, rotations, workspace)
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
         return CpuAttentionStep(
-            inputs.positions, inputs.slots, self._rotary.table, inputs.decodes, plan, workspace
+            inputs.positions, inputs.slots, self._rotary_tables, inputs.decodes, plan, workspace
         )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:

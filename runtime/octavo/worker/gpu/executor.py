@@ -10,7 +10,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.protocols.device import DeviceKernels
-from octavo.models.decoder import Decoder
+from octavo.models.base import CausalLM
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.gpu.cuda_graphs import CudaCapture
 from octavo.worker.gpu.profile import gpu_cache_budget, run_largest_steps, warm_up_gpu
@@ -88,7 +88,7 @@ def translated_start_errors(device: torch.device) -> Iterator[None]:
 
 def start_gpu_executor(
     config: EngineConfig,
-    model: Decoder,
+    model: CausalLM,
     kernels: DeviceKernels,
     *,
     device: torch.device,
@@ -106,7 +106,7 @@ def start_gpu_executor(
             if budget is None:
                 budget = gpu_cache_budget(config, model, kernels, device, dtype, cache_dtype)
                 source = BudgetSource.GPU_SHARE
-            size = size_cache(config, model.config, cache_dtype, budget, source)
+            size = size_cache(config, model.spec, cache_dtype, budget, source)
             limits = RunnerLimits.of(
                 config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
             )
@@ -128,7 +128,7 @@ def start_gpu_executor(
                 run_largest_steps(runner)  # once more, now that the recordings hold memory
     info = executor_info(
         config,
-        model.config,
+        model.spec,
         size,
         dtype=dtype,
         device=device,

@@ -11,18 +11,15 @@ from dataclasses import dataclass
 import torch
 
 from octavo.config import EngineConfig
-from octavo.kernels.packed_step import PackedView
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.triton_attention import DecodeWorkspaces, TritonAttentionStep
-from octavo.models.decoder import Decoder
-from octavo.sampling.device.rows import SamplingRows
-from octavo.sampling.device.sampler import DeviceSampler
-from octavo.sampling.processors.base import DeviceRoom
+from octavo.models.base import CausalLM
 from octavo.worker.batch import StepBatch
 from octavo.worker.gpu.cuda_graphs import Capture, DecodeGraphs, padded_sizes
 from octavo.worker.gpu.readback import PendingSamples, Readback
+from octavo.worker.gpu.sampler import DeviceSampler, PackedView
 from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
 from octavo.worker.gpu.upload import Uploader
@@ -73,7 +70,7 @@ class GpuRunner:
 
     def __init__(
         self,
-        model: Decoder,
+        model: CausalLM,
         kernels: DeviceKernels,
         limits: RunnerLimits,
         *,
@@ -82,35 +79,33 @@ class GpuRunner:
         cache_dtype: torch.dtype,
         seed: int,
     ) -> None:
-        config = model.config
+        spec = model.spec
         self.model = model
         self.limits = limits
         self.device = device
         self._kernels = kernels
-        block = (limits.block_size, 2, config.num_kv_heads, config.head_dim)
+        block = (limits.block_size, 2, spec.num_kv_heads, spec.head_dim)
         # Zeroed, so that no run can depend on what the memory held before.
         self._caches = [
             torch.zeros((limits.num_blocks, *block), dtype=cache_dtype, device=device)
-            for _ in range(config.num_layers)
+            for _ in range(spec.num_layers)
         ]
-        rotary = RotaryTable(
-            config.rope, config.head_dim, limits.max_model_len, dtype=dtype, device=device
+        self._rotary_tables = tuple(
+            RotaryTable(rope, spec.head_dim, limits.max_model_len, dtype=dtype, device=device).table
+            for rope in spec.rotary
         )
-        self._rotary_table = rotary.table
         self._workspaces = DecodeWorkspaces(
             kernels,
             max_seqs=limits.max_num_seqs,
-            num_query_heads=config.num_heads,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
+            num_query_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            head_dim=spec.head_dim,
             dtype=dtype,
             cache_dtype=cache_dtype,
             device=device,
         )
         # Twice the sequences of a step: those that ended are released with a later batch.
-        num_rows = 2 * limits.max_num_seqs
-        room = DeviceRoom(kernels, config.vocab_size, num_rows, device)
-        self.rows = StateRows(num_rows, SamplingRows(room, seed))
+        self.rows = StateRows(2 * limits.max_num_seqs, seed)
         self._state = SequenceState.make(self.rows.num_rows, limits.max_blocks, device)
         self._buffers = StepBuffers.make(
             max_tokens=max(limits.max_num_batched_tokens, limits.max_num_seqs),
@@ -119,12 +114,12 @@ class GpuRunner:
             device=device,
         )
         self._hidden = torch.zeros(
-            (limits.max_num_seqs, config.hidden_size), dtype=dtype, device=device
+            (limits.max_num_seqs, spec.hidden_size), dtype=dtype, device=device
         )
         self._uploader = Uploader(
             4 * limits.max_num_batched_tokens + 32 * limits.max_num_seqs, device
         )
-        self._sampler = DeviceSampler(kernels, config.vocab_size, device)
+        self._sampler = DeviceSampler(kernels, spec.vocab_size, device)
         self._readback = Readback(device)
         self._graphs: DecodeGraphs | None = None
 
@@ -155,7 +150,7 @@ class GpuRunner:
         step = pack_step(
             batch,
             self.rows,
-            vocab_size=self.model.config.vocab_size,
+            vocab_size=self.model.spec.vocab_size,
             max_blocks=self.limits.max_blocks,
             pad_to=size or 0,
         )
@@ -180,17 +175,16 @@ class GpuRunner:
     def _finish(
         self, step: PackedStep, hidden: torch.Tensor, view: PackedView, *, is_normalised: bool
     ) -> PendingSamples:
-        rows = step.sampled
-        if rows is None:
+        samples = step.samples
+        if samples is None:
             return self._readback.start_empty()
-        samples = rows.samples
         count = len(samples.sequence_ids)
-        if rows.hidden_rows is not None:
-            hidden = hidden.index_select(0, view.int64(rows.hidden_rows, count))
+        if samples.hidden_rows is not None:
+            hidden = hidden.index_select(0, view.int64(samples.hidden_rows, count))
         if not is_normalised:
             hidden = self.model.normalise(hidden)
-        sampled = self._sampler.sample(hidden, self.model.logits(hidden), samples, view)
-        state_rows = view.int64(rows.state_rows, count)
+        sampled = self._sampler.sample(hidden, self.model.logits(hidden), samples, view, self.rows)
+        state_rows = view.int64(samples.state_rows, count)
         self._state.last_tokens.index_copy_(0, state_rows, sampled.tokens)
         return self._readback.start(sampled, samples)
 
@@ -219,7 +213,7 @@ class GpuRunner:
         """The residual stream after all layers, `[num_tokens, hidden]`."""
         step = TritonAttentionStep(
             self._kernels,
-            self._rotary_table,
+            self._rotary_tables,
             self._buffers,
             self._workspaces,
             num_decodes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from octavo.config import KVCacheDtype
-from octavo.models.config import DecoderConfig
+from octavo.models.base import ModelConfig
 from octavo.worker.machine import has_fast_bfloat16
 
 _BY_NAME = {
@@ -17,12 +17,12 @@ _BY_NAME = {
 _MIN_PARAMETERS_FOR_BFLOAT16 = 20_000_000
 
 
-def choose_dtype(wanted: str, config: DecoderConfig, device: torch.device) -> torch.dtype:
+def choose_dtype(wanted: str, config: ModelConfig, device: torch.device) -> torch.dtype:
     """`wanted` itself, or for `auto`: the checkpoint's on a GPU; on a CPU bf16 if the checkpoint is
     stored in 16 bits, is not tiny, and the CPU multiplies bf16 itself; otherwise fp32."""
     if wanted != "auto":
         return _BY_NAME[wanted]
-    stored = _BY_NAME.get(config.checkpoint_dtype, torch.float32)
+    stored = _BY_NAME.get(config.spec.stored_dtype, torch.float32)
     if device.type != "cpu":
         return stored
     is_large = config.num_parameters >= _MIN_PARAMETERS_FOR_BFLOAT16

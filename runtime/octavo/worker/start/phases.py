@@ -11,7 +11,8 @@ import torch
 
 from octavo.config import EngineConfig, KVCacheDtype
 from octavo.errors import InvalidConfigurationError
-from octavo.models.config import DecoderConfig
+from octavo.models.base import ModelConfig
+from octavo.models.spec import ModelSpec, Task
 from octavo.worker.batch import ExecutorInfo
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import (
@@ -67,31 +68,32 @@ def check_gpu_generation(
 
 
 def check_gpu_memory(
-    config: EngineConfig, shape: DecoderConfig, device: torch.device, dtype: torch.dtype
+    config: EngineConfig, model: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> None:
     """Refuses what cannot fit before the weights are read; raises `OutOfMemoryError`.
 
     What passes may still turn out too large when the profile run has measured the activations.
     """
     free, total = torch.cuda.mem_get_info(device)
+    spec, needed = model.spec, weight_bytes(model, dtype)
     room = room_on_gpu(
-        weight_bytes=weight_bytes(shape, dtype),
+        weight_bytes=needed,
         free_bytes=free,
         total_bytes=total,
         utilization=config.gpu_memory_utilization,
     )
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    block_bytes = _block_bytes(config, shape, cache_dtype)
+    block_bytes = _block_bytes(config, spec, cache_dtype)
     if config.kv_cache_memory_bytes is not None:
         size = size_cache(
-            config, shape, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG
+            config, spec, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG
         )
-        beside_weights = free - weight_bytes(shape, dtype)  # the flag is not bound by the share
+        beside_weights = free - needed  # the flag is not bound by the share
         check_cache_fits(cache_bytes=size.num_blocks * block_bytes, room_bytes=beside_weights)
     elif config.max_model_len is not None:
         check_length_fits(
             room_bytes=room,
-            reserve_bytes=_activation_bytes(config, shape, dtype),
+            reserve_bytes=_activation_bytes(config, spec, dtype),
             block_bytes=block_bytes,
             block_size=config.block_size,
             wanted_max_len=config.max_model_len,
@@ -99,7 +101,7 @@ def check_gpu_memory(
 
 
 def size_host_cache(
-    config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype, available_bytes: int
+    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, available_bytes: int
 ) -> KVCacheSize:
     """The KV cache of a CPU, from what its weights will leave: asked before they are read.
 
@@ -109,42 +111,42 @@ def size_host_cache(
     Raises `OutOfMemoryError` when weights, cache or one sequence do not fit, and
     `InvalidConfigurationError`, as `size_kv_cache`.
     """
-    can_round = config.quantization is None
+    spec, can_round = model.spec, config.quantization is None
     room = room_on_host(
-        weight_bytes=weight_bytes(shape, dtype, config.quantization),
+        weight_bytes=weight_bytes(model, dtype, config.quantization),
         available_bytes=available_bytes,
-        rounded=rounded_weight_bytes(shape, dtype) if can_round else {},
+        rounded=rounded_weight_bytes(model, dtype) if can_round else {},
     )
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
     if config.kv_cache_memory_bytes is None:
         budget = host_cache_budget(room)
-        return size_cache(config, shape, cache_dtype, budget, BudgetSource.HOST_SHARE)
-    size = size_cache(config, shape, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG)
-    cache_bytes = size.num_blocks * _block_bytes(config, shape, cache_dtype)
+        return size_cache(config, spec, cache_dtype, budget, BudgetSource.HOST_SHARE)
+    size = size_cache(config, spec, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG)
+    cache_bytes = size.num_blocks * _block_bytes(config, spec, cache_dtype)
     check_cache_fits(cache_bytes=cache_bytes, room_bytes=room)
     return size
 
 
-def _activation_bytes(config: EngineConfig, shape: DecoderConfig, dtype: torch.dtype) -> int:
+def _activation_bytes(config: EngineConfig, spec: ModelSpec, dtype: torch.dtype) -> int:
     """Roughly: a layer's tensors for all tokens of a step, the scores of all sequences in float32 twice."""
-    token = dtype.itemsize * 3 * (shape.hidden_size + shape.intermediate_size)
-    scores = shape.vocab_size * (dtype.itemsize + 8)
+    token = dtype.itemsize * 3 * (spec.hidden_size + spec.inner_size)
+    scores = spec.vocab_size * (dtype.itemsize + 8)
     return config.max_num_batched_tokens * token + config.max_num_seqs * scores + 2**29
 
 
-def _block_bytes(config: EngineConfig, shape: DecoderConfig, cache_dtype: torch.dtype) -> int:
+def _block_bytes(config: EngineConfig, spec: ModelSpec, cache_dtype: torch.dtype) -> int:
     return bytes_per_block(
         block_size=config.block_size,
-        num_layers=shape.num_layers,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
+        num_layers=spec.num_layers,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
         element_bytes=cache_dtype.itemsize,
     )
 
 
 def size_cache(
     config: EngineConfig,
-    shape: DecoderConfig,
+    spec: ModelSpec,
     cache_dtype: torch.dtype,
     budget_bytes: int,
     source: BudgetSource,
@@ -152,10 +154,10 @@ def size_cache(
     """Fits the KV cache into the budget; see `size_kv_cache` for what is raised."""
     size = size_kv_cache(
         budget_bytes=budget_bytes,
-        block_bytes=_block_bytes(config, shape, cache_dtype),
+        block_bytes=_block_bytes(config, spec, cache_dtype),
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
-        model_max_len=shape.max_position_embeddings,
+        model_max_len=spec.context,
         wanted_max_len=config.max_model_len,
         source=source,
     )
@@ -163,14 +165,14 @@ def size_cache(
         logger.warning(
             "max_model_len is %d, not the model's %d: more does not fit the KV cache.",
             size.max_model_len,
-            shape.max_position_embeddings,
+            spec.context,
         )
     return size
 
 
 def executor_info(
     config: EngineConfig,
-    shape: DecoderConfig,
+    spec: ModelSpec,
     size: KVCacheSize,
     *,
     dtype: torch.dtype,
@@ -182,17 +184,12 @@ def executor_info(
         max_model_len=size.max_model_len,
         num_kv_blocks=size.num_blocks,
         block_size=config.block_size,
-        vocab_size=shape.vocab_size,
-        eos_token_ids=tuple(dict.fromkeys(shape.eos_token_ids + config.eos_token_ids)),
+        vocab_size=spec.vocab_size,
+        eos_token_ids=tuple(dict.fromkeys(spec.eos_token_ids + config.eos_token_ids)),
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         phases=phases,
         is_asynchronous=is_asynchronous,
-        sliding_window=_widest_window(shape),
+        sliding_window=spec.widest_window,
+        can_generate=spec.task is Task.GENERATE,
     )
-
-
-def _widest_window(shape: DecoderConfig) -> int | None:
-    """Of all layers, in tokens; None when some layer has none."""
-    windows = [window for window in shape.sliding_windows if window is not None]
-    return max(windows) if len(windows) == shape.num_layers else None

@@ -8,7 +8,9 @@ delays nobody but itself.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -163,15 +165,25 @@ class PanelLinear:
         bias: `[out_features]`, or None.
     """
 
-    __slots__ = ("_bias", "_block_rows", "_kernel", "panels")
+    __slots__ = ("_bias", "_block_rows", "_dtype", "_kernel", "panels")
+
+    plain: Final = None
 
     def __init__(self, panels: Panels, dtype: torch.dtype, bias: torch.Tensor | None) -> None:
         self.panels = panels
+        self._dtype = dtype
         self._kernel = _KERNELS[dtype, panels.format]
         self._bias = None if bias is None else bias.float()
         self._block_rows = _block_rows(panels.depth * dtype.itemsize)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    @property
+    def lookup(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Rows of the weight by output feature; None for int4, whose nibbles are for products alone."""
+        if self.panels.format is PanelFormat.INT4:
+            return None
+        return functools.partial(self.panels.rows, dtype=self._dtype)
+
+    def __call__(self, x: torch.Tensor, step: object = None) -> torch.Tensor:
         panels = self.panels
         x = x.contiguous()
         rows, lanes = x.shape[0], torch.get_num_threads()

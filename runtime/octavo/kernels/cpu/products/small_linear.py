@@ -7,7 +7,7 @@ stored as such, which loses nothing and halves what a step reads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -122,6 +122,9 @@ class SmallLinear:
 
     __slots__ = ("_bias", "_bias_address", "_depth", "_panels", "_panels_address", "_run", "_width")
 
+    plain: Final = None
+    lookup: Final = None
+
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._width, self._depth = weight.shape
         narrow = weight.to(torch.bfloat16)
@@ -138,7 +141,7 @@ class SmallLinear:
         width, depth = weight.shape
         return weight.dtype is torch.float32 and width % v.LANES == 0 and depth % 2 == 0
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, step: object = None) -> torch.Tensor:
         x = x.contiguous()
         rows = x.shape[0]
         out = x.new_empty((rows, self._width))

@@ -77,4 +77,16 @@ class Panels:
 def takes(weight: torch.Tensor, panel_format: PanelFormat) -> bool:
     """Whether a weight `[out_features, in_features]` fits whole vectors and groups."""
     width, depth = weight.shape
+    return fits(width, depth, panel_format)
+
+
+def fits(width: int, depth: int, panel_format: PanelFormat) -> bool:
+    """As `takes`, of a weight `[width, depth]`."""
     return width % 16 == 0 and depth % panel_format.depth_multiple == 0
+
+
+def packed_bytes(width: int, depth: int, panel_format: PanelFormat) -> int:
+    """`Panels.num_bytes` of a weight `[width, depth]`, before there is one."""
+    panels = -(-width // PANEL)
+    scales = panels * PANEL * 4 if panel_format is PanelFormat.INT8 else 0
+    return panels * panel_format.panel_bytes(depth) + scales

@@ -1,0 +1,51 @@
+"""Step of the engine, as layers see it: which rows attend to which blocks, and which are padding.
+
+It is handed to every product too, because what a product adds for a row (an adapter) is known by the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.layers.norm import HeadNorm
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionSpec:
+    """Constant per layer.
+
+    Args:
+        head_norm: Normalises queries and keys per head before rotation (Qwen3), or None.
+        rotary: Which of the model's rotary tables turns them; see `ModelSpec.rotary`.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    options: AttentionOptions
+    head_norm: HeadNorm | None = None
+    rotary: int = 0
+
+
+class Step(Protocol):
+    """How queries meet keys differs by device: a step brings that with it."""
+
+    @property
+    def num_live(self) -> torch.Tensor | None:
+        """`[1]` int32 on the device: rows from there on are padding; None: none is."""
+        ...
+
+    def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
+        """Normalises and rotates queries and keys, stores keys and values, and attends.
+
+        Args:
+            heads: `[tokens, num_heads + 2 * num_kv_heads, head_dim]`: queries, keys, values; overwritten.
+            cache: The layer's, `[num_blocks, block_size, 2, num_kv_heads, head_dim]`.
+
+        Returns `[tokens, num_heads * head_dim]`.
+        """
+        ...

@@ -1,0 +1,134 @@
+"""Contracts of a model: what config.json makes of it, and what the worker runs.
+
+The worker knows these alone. A family implements them in one file of `octavo.models.families`.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+
+import torch
+
+from octavo.layers.projection import Projection, Shard
+from octavo.layers.step import Step
+from octavo.models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from octavo.models.building import ModelBuilder
+
+# Old checkpoints carry rotary tables as tensors; ours are computed.
+_ROTARY_TABLES = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")
+
+
+class CausalLM(Protocol):
+    """A decoder over a paged KV cache. The worker picks rows between `forward`, `normalise` and `logits`."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def forward(
+        self, token_ids: torch.Tensor, caches: list[torch.Tensor], step: Step
+    ) -> torch.Tensor:
+        """The residual stream after all layers.
+
+        Args:
+            token_ids: `[tokens]` int64.
+            caches: KV cache of each layer; see `octavo.kernels.paged_attention`.
+
+        Returns `[tokens, hidden]`, to be given to `normalise`.
+        """
+        ...
+
+    def normalise(self, residual: torch.Tensor) -> torch.Tensor:
+        """The last hidden state, `[rows, hidden]`, of rows of the residual stream."""
+        ...
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token, `[rows, vocab]`, for rows of the last hidden state. A model whose task is
+        to embed gives zeros."""
+        ...
+
+
+class Encoder(Protocol):
+    """Whole sequences at once, each token seeing all others of its own: there is no KV cache."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def forward(self, token_ids: torch.Tensor, step: Step) -> torch.Tensor:
+        """The last hidden state, `[tokens, hidden]`, of `[tokens]` int64; the step says where sequences
+        begin."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The matrices of the vocabulary, `[vocab, hidden]` each.
+
+    Args:
+        head: Scores the vocabulary; None where the checkpoint's class has none.
+        is_tied: It is the embedding's unless the checkpoint holds another one.
+    """
+
+    embedding: Projection
+    head: Projection | None
+    is_tied: bool
+
+    @classmethod
+    def of(
+        cls, spec: ModelSpec, *, embedding: str, head: str | None, is_tied: bool = False
+    ) -> Tables:
+        """By the prefixes of their parameters; a model that embeds has no head."""
+        if spec.task is Task.EMBED:
+            head = None
+
+        def table(name: str) -> Projection:
+            return Projection((name,), spec.hidden_size, (spec.vocab_size,), shard=Shard.COLUMN)
+
+        return cls(table(embedding), None if head is None else table(head), is_tied)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig(ABC):
+    """What config.json says of a model; each family adds what its own layers need.
+
+    Attributes:
+        prefix: What the names of all parameters but the head's begin with; a model that was saved without
+            its head has names without it.
+    """
+
+    prefix: ClassVar[str] = "model."
+
+    spec: ModelSpec
+
+    @property
+    @abstractmethod
+    def tables(self) -> Tables: ...
+
+    @abstractmethod
+    def projections(self) -> list[Projection]:
+        """The products of all layers. Routers are none of them: they are read in full precision."""
+
+    @abstractmethod
+    def build(self, load: ModelBuilder) -> CausalLM: ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the matrices; biases, norms and routers left out."""
+        tables = self.tables
+        table = tables.embedding.num_weights
+        count = 1 if tables.head is None or tables.is_tied else 2
+        return sum(one.num_weights for one in self.projections()) + count * table
+
+    def with_layers(self, kept: Sequence[int]) -> Self:
+        """The same model with these of its layers alone, counted anew."""
+        return replace(self, spec=self.spec.with_layers(kept))
+
+    def ignores(self, name: str) -> bool:
+        """Whether a checkpoint may hold this parameter though the model does not need it."""
+        has_no_head = self.tables.head is None and name == "lm_head.weight"
+        return has_no_head or _ROTARY_TABLES.fullmatch(f".{name}") is not None

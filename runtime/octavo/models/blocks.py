@@ -1,0 +1,171 @@
+"""Blocks that decoders are stacked from: pre-norm, sandwich and parallel residual.
+
+Each takes the residual stream, what is pending of the block before it, the layer's KV cache and the step, and
+returns what is pending now (`octavo.models.stream`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from octavo.kernels.protocols.layers import Kernels
+from octavo.layers.attention import Attention
+from octavo.layers.linear import Linear, Lookup
+from octavo.layers.mlp import FeedForward
+from octavo.layers.norm import Norm
+from octavo.layers.step import Step
+from octavo.models.spec import ModelSpec
+from octavo.models.stream import FusedSteps, PlainSteps, Reduce, Steps, normalised, whole
+
+
+class Block(Protocol):
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        pending: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: Step,
+    ) -> torch.Tensor | None:
+        """Adds what is pending and all of this block but its last sum to `residual`, in place.
+
+        Args:
+            residual: `[tokens, hidden]`.
+            pending: `[tokens, hidden]`, or None where nothing is.
+
+        Returns what is left to be added, or None.
+        """
+        ...
+
+
+class PreNormBlock:
+    """`x += attention(norm(x))`, then `x += mlp(norm(x))` (Llama)."""
+
+    __slots__ = ("attention", "fused", "steps")
+
+    def __init__(
+        self,
+        attention_norm: Norm,
+        attention: Attention,
+        mlp_norm: Norm,
+        mlp: FeedForward,
+        kernels: Kernels,
+        reduce: Reduce | None = None,
+    ) -> None:
+        self.attention = attention
+        self.steps = PlainSteps(attention_norm, attention, mlp_norm, mlp, reduce)
+        self.fused = FusedSteps.of(self.steps, kernels)
+
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        pending: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: Step,
+    ) -> torch.Tensor | None:
+        steps: Steps = self.steps
+        if self.fused is not None and residual.shape[0] <= self.fused.max_rows:
+            steps = self.fused
+        heads = steps.into_attention(residual, pending, step)
+        attended = self.attention.attend(heads, cache, step)
+        pending = steps.out_of_attention(attended, residual, step)
+        return steps.feed_forward(residual, pending, step)
+
+
+@dataclass(frozen=True, slots=True)
+class SandwichBlock:
+    """A pre-norm block that also normalises what attention and feed-forward add (Gemma 2).
+
+    Args:
+        attention_norms, mlp_norms: The one before and the one after.
+    """
+
+    attention_norms: tuple[Norm, Norm]
+    attention: Attention
+    mlp_norms: tuple[Norm, Norm]
+    mlp: FeedForward
+    reduce: Reduce | None = None
+
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        pending: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: Step,
+    ) -> torch.Tensor:
+        before, after = self.attention_norms
+        partial = self.attention(normalised(before, residual, pending), cache, step)
+        pending = after(whole(partial, self.reduce))
+        before, after = self.mlp_norms
+        partial = self.mlp(normalised(before, residual, pending), step)
+        return after(whole(partial, self.reduce))
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelBlock:
+    """`x += attention(norm(x)) + mlp(norm(x))`, both of the same `x` (GPT-J, GPT-NeoX, Falcon).
+
+    Args:
+        mlp_norm: None where both read the same norm.
+    """
+
+    attention_norm: Norm
+    attention: Attention
+    mlp_norm: Norm | None
+    mlp: FeedForward
+    reduce: Reduce | None = None
+
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        pending: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: Step,
+    ) -> torch.Tensor:
+        hidden = normalised(self.attention_norm, residual, pending)
+        other = hidden if self.mlp_norm is None else self.mlp_norm(residual)
+        # Both are partial where they are sharded, and one reduction makes their sum whole.
+        partial = self.attention(hidden, cache, step) + self.mlp(other, step)
+        return whole(partial, self.reduce)
+
+
+class DecoderStack:
+    """What decoders share: an embedding, blocks, a last norm and a head. A family adds its `forward`.
+
+    Args:
+        head: None where the checkpoint has none.
+    """
+
+    __slots__ = ("_blocks", "_head", "_norm", "embed", "spec")
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tables: tuple[Lookup, Linear | None],
+        blocks: Sequence[Block],
+        norm: Norm,
+    ) -> None:
+        self.spec = spec
+        self.embed, self._head = tables
+        self._blocks = blocks
+        self._norm = norm
+
+    def run_blocks(
+        self, residual: torch.Tensor, caches: list[torch.Tensor], step: Step
+    ) -> torch.Tensor:
+        """The stream after all blocks, `[tokens, hidden]`; `residual` is overwritten."""
+        pending: torch.Tensor | None = None
+        for block, cache in zip(self._blocks, caches, strict=True):
+            pending = block(residual, pending, cache, step)
+        return residual if pending is None else residual.add_(pending)
+
+    def normalise(self, residual: torch.Tensor) -> torch.Tensor:
+        return self._norm(residual)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self._head is None:
+            return hidden.new_zeros(hidden.shape[0], self.spec.vocab_size)
+        return self._head(hidden)

@@ -1,0 +1,181 @@
+"""Building a model: the parts that families ask for, of a weight source, a scheme and a device's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.protocols.layers import ExpertKernels, Kernels
+from octavo.layers.attention import Attention
+from octavo.layers.linear import Linear, Lookup
+from octavo.layers.mlp import Activation, FeedForward, GatedMLP
+from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
+from octavo.layers.norm import HeadNorm, Norm, RMSNorm
+from octavo.layers.projection import Projection
+from octavo.layers.step import AttentionSpec
+from octavo.layers.stored_weight import plain_weight
+from octavo.loading import Placement, WeightSource, WithoutPrefix, floating_tensors
+from octavo.models.base import CausalLM, ModelConfig, Tables
+from octavo.models.blocks import PreNormBlock
+from octavo.models.spec import ModelSpec
+from octavo.models.stream import Reduce
+from octavo.quantization import Scheme
+from octavo.quantization.forms import table_lookup
+
+
+def build_model(
+    config: ModelConfig,
+    source: WeightSource,
+    *,
+    scheme: Scheme,
+    kernels: Kernels,
+    placement: Placement,
+) -> CausalLM:
+    """The model with its weights. Raises `ModelInvalidError` when these do not match its config.json."""
+    embedding = f"{config.tables.embedding.names[0]}.weight"
+    if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
+        source = WithoutPrefix(source, config.prefix)
+    model = config.build(ModelBuilder(source, scheme, kernels, placement))
+    source.finish(config.ignores)
+    return model
+
+
+class ModelBuilder:
+    """Parts of a model, loaded.
+
+    Args:
+        reduce: Makes partial sums whole, where several devices share the model.
+    """
+
+    def __init__(
+        self,
+        source: WeightSource,
+        scheme: Scheme,
+        kernels: Kernels,
+        placement: Placement,
+        reduce: Reduce | None = None,
+    ) -> None:
+        self._source = source
+        self._scheme = scheme
+        self._placement = placement
+        self.kernels = kernels
+        self.reduce = reduce
+
+    def tensor(self, name: str, *shape: int) -> torch.Tensor:
+        """A parameter that is no product's, in the activations' dtype."""
+        (stored,) = floating_tensors(self._source, {name: shape})
+        return self._placement.put(stored)
+
+    def rounded(self, value: float) -> float:
+        """As the activations' dtype holds it, which is what models are trained with."""
+        return float(torch.tensor(value, dtype=self._placement.dtype).item())
+
+    def linear(self, projection: Projection) -> Linear:
+        return self._scheme.load(projection, self._source, self._placement)
+
+    def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
+        return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
+
+    def offset_rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
+        """A norm whose weight is stored less one (Gemma)."""
+        # In float32: near 1, bfloat16 would drop most bits of what is stored.
+        weight = self.tensor(f"{name}.weight", width).float() + 1.0
+        return RMSNorm(weight, eps, self.kernels)
+
+    def head_norm(self, query: str, key: str, spec: ModelSpec, eps: float) -> HeadNorm:
+        """Of the parameters' prefixes; each weight is `[head_dim]`."""
+        return HeadNorm.of(
+            self.tensor(f"{query}.weight", spec.head_dim),
+            self.tensor(f"{key}.weight", spec.head_dim),
+            num_query_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            eps=eps,
+        )
+
+    def attention(
+        self,
+        spec: ModelSpec,
+        layer: int,
+        qkv: Projection,
+        output: Projection,
+        *,
+        head_norm: HeadNorm | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Attention:
+        """Args:
+        scale: Multiplies the scores; None: `head_dim ** -0.5`.
+        softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
+        """
+        options = AttentionOptions(
+            scale=spec.head_dim**-0.5 if scale is None else scale,
+            sliding_window=spec.windows[layer],
+            softcap=softcap,
+        )
+        own = AttentionSpec(spec.num_heads, spec.num_kv_heads, spec.head_dim, options, head_norm)
+        return Attention(self.linear(qkv), self.linear(output), own)
+
+    def gated_mlp(self, gate_up: Projection, down: Projection, activation: Activation) -> GatedMLP:
+        gate = activation.gate(self.kernels)
+        return GatedMLP(self.linear(gate_up), self.linear(down), activation, gate)
+
+    def experts(
+        self,
+        router: str,
+        experts: Sequence[tuple[Projection, Projection]],
+        activation: Activation,
+        *,
+        num_per_token: int,
+    ) -> FeedForward:
+        """A mixture of gated blocks.
+
+        Args:
+            router: Prefix of its parameter, `[experts, hidden]`.
+            experts: Of each, gate and up, and down.
+        """
+        weight = self.tensor(f"{router}.weight", len(experts), experts[0][0].in_features)
+        if not isinstance(self.kernels, ExpertKernels):
+            blocks = [self.gated_mlp(gate_up, down, activation) for gate_up, down in experts]
+            return ExpertLoop(Router(weight, num_per_token), blocks)
+        gate_up, down = stack_experts(self._source, experts, self._placement)
+        return StackedExperts(
+            weight,
+            gate_up,
+            down,
+            self.kernels,
+            num_per_token=num_per_token,
+            activation=activation,
+        )
+
+    def pre_norm_block(
+        self, attention_norm: Norm, attention: Attention, mlp_norm: Norm, mlp: FeedForward
+    ) -> PreNormBlock:
+        return PreNormBlock(attention_norm, attention, mlp_norm, mlp, self.kernels, self.reduce)
+
+    def tables(self, tables: Tables) -> tuple[Lookup, Linear | None]:
+        """The look-up of token embeddings, and the head.
+
+        A tied head whose form gives rows back is the only copy of the table: it may be rounded, and so are
+        the embeddings then.
+        """
+        name, shape = f"{tables.embedding.names[0]}.weight", _shape(tables.embedding)
+        table = self.tensor(name, *shape)
+        if tables.head is None:
+            return table_lookup(table), None
+        if not tables.is_tied or self._holds_another(tables.head, table):
+            weight = plain_weight(tables.head, self._source, self._placement).weight
+            return table_lookup(table), self._scheme.head(weight)
+        head = self._scheme.head(table)
+        return head.lookup or table_lookup(table), head
+
+    def _holds_another(self, head: Projection, table: torch.Tensor) -> bool:
+        """Whether the checkpoint has a head that is not the embeddings' copy: what is stored counts, as in
+        transformers."""
+        name = f"{head.names[0]}.weight"
+        return self._source.has(name) and not torch.equal(self.tensor(name, *_shape(head)), table)
+
+
+def _shape(projection: Projection) -> tuple[int, int]:
+    return projection.width, projection.in_features

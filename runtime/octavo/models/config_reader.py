@@ -1,0 +1,135 @@
+"""Reader of config.json: typed look-ups whose errors name the field, and a refusal of fields unread.
+
+A field that Octavo does not know may change what the model computes. What was not looked up while a family
+read its config is therefore refused by name, unless it is known to be harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.mlp import Activation
+from octavo.models.harmless_fields import is_harmless
+
+_MAX_NAMES_IN_MESSAGE = 8
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Raises `ModelInvalidError` when the file is missing or no JSON object."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelInvalidError(f"{path.parent} holds no {path.name}.") from error
+    except (ValueError, OSError) as error:
+        raise ModelInvalidError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+    return value
+
+
+class ConfigReader:
+    """Look-ups in one object of a config.json.
+
+    Raises `ModelInvalidError` from every method when a field is missing or of the wrong kind.
+
+    Args:
+        path: Of the object, for messages, such as `rope_parameters`; empty for the file itself.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], path: str = "") -> None:
+        self._raw = raw
+        self._path = f"{path}." if path else ""
+        self._read: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there, be it null."""
+        self._read.add(name)
+        return name in self._raw
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As it stands in the file; `default` where it is missing."""
+        self._read.add(name)
+        return self._raw.get(name, default)
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A positive one; `default` where it is missing or null."""
+        value = self.get(name)
+        if value is None:
+            value = default
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ModelInvalidError(
+                f"config.json: {self._path}{name} is {value!r}; it must be a positive integer."
+            )
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """`default` where it is missing or null."""
+        value = self.get(name)
+        if value is None:
+            value = default
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ModelInvalidError(
+                f"config.json: {self._path}{name} is {value!r}; it must be a number."
+            )
+        return float(value)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise ModelInvalidError(
+                f"config.json: {self._path}{name} is {value!r}; it must be true or false."
+            )
+        return value
+
+    def softcap(self, name: str, default: float | None) -> float | None:
+        """A positive number, or None where the file says null."""
+        if not self.has(name):
+            return default
+        if self.get(name) is None:
+            return None
+        value = self.number(name)
+        if value <= 0.0:
+            raise ModelInvalidError(
+                f"config.json: {self._path}{name} is {value:g}; it must be above 0, or null."
+            )
+        return value
+
+    def token_ids(self, name: str) -> tuple[int, ...]:
+        value = self.get(name)
+        values = value if isinstance(value, list) else [value]
+        return tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool))
+
+    def activation(self, name: str, default: str) -> Activation:
+        """Raises `ModelUnsupportedError` for one that is not implemented."""
+        value = self.get(name) or default
+        try:
+            return Activation("silu" if value == "swish" else value)
+        except ValueError as error:
+            raise ModelUnsupportedError(
+                f"config.json: {self._path}{name} is {value!r}; implemented are "
+                f"{', '.join(one.value for one in Activation)}."
+            ) from error
+
+    def refuse_unread(self) -> None:
+        """Raises `ModelUnsupportedError` for fields that nobody looked up and that may change a result."""
+        unknown = sorted(
+            name
+            for name, value in self._raw.items()
+            if name not in self._read and value is not None and not is_harmless(name, value)
+        )
+        if not unknown:
+            return
+        shown = ", ".join(
+            f"{self._path}{name} ({self._raw[name]!r:.60})"
+            for name in unknown[:_MAX_NAMES_IN_MESSAGE]
+        )
+        more = len(unknown) - _MAX_NAMES_IN_MESSAGE
+        rest = f", and {more} more" if more > 0 else ""
+        raise ModelUnsupportedError(
+            f"config.json: what {shown}{rest} means for this architecture is not known, and it may change "
+            "what the model computes. Remove it from config.json if it does not."
+        )

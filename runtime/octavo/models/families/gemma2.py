@@ -1,0 +1,149 @@
+"""Gemma 2 (Gemma Team, 2024): norms around each block, capped scores, a window in every second layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from octavo.errors import ModelUnsupportedError
+from octavo.layers.linear import Linear, Lookup
+from octavo.layers.mlp import Activation
+from octavo.layers.norm import Norm
+from octavo.layers.projection import Projection
+from octavo.layers.step import Step
+from octavo.models.base import ModelConfig, Tables
+from octavo.models.blocks import Block, DecoderStack, SandwichBlock
+from octavo.models.building import ModelBuilder
+from octavo.models.config_reader import ConfigReader
+from octavo.models.projections import attention_projections, gated_projections
+from octavo.models.read_spec import read_spec
+from octavo.models.sliding_window import window_by_kind
+from octavo.models.spec import ModelSpec
+
+STEM = "Gemma2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gemma2Config(ModelConfig):
+    norm_eps: float
+    activation: Activation
+    is_tied: bool
+    has_attention_biases: bool
+    attention_scale: float
+    attention_softcap: float | None
+    logits_softcap: float | None
+
+    @classmethod
+    def read(cls, reader: ConfigReader) -> Gemma2Config:
+        if reader.get("use_bidirectional_attention"):
+            raise ModelUnsupportedError(
+                "config.json: use_bidirectional_attention is true; only causal attention is implemented."
+            )
+        layers = reader.integer("num_hidden_layers")
+        reader.get("hidden_act")  # of configs that name both; `hidden_activation` counts
+        return cls(
+            spec=read_spec(
+                reader,
+                windows=window_by_kind(reader, _alternating(layers), default_window=4096),
+                default_kv_heads=4,
+                default_head_dim=256,
+                default_context=8192,
+            ),
+            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),
+            is_tied=reader.flag("tie_word_embeddings", True),
+            has_attention_biases=reader.flag("attention_bias"),
+            attention_scale=reader.number("query_pre_attn_scalar", 256.0) ** -0.5,
+            attention_softcap=reader.softcap("attn_logit_softcapping", 50.0),
+            logits_softcap=reader.softcap("final_logit_softcapping", 30.0),
+        )
+
+    @property
+    def tables(self) -> Tables:
+        return Tables.of(
+            self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
+        )
+
+    def projections(self) -> list[Projection]:
+        layers = range(self.spec.num_layers)
+        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
+
+    def attention(self, layer: int) -> tuple[Projection, Projection]:
+        """Queries, keys and values; output."""
+        return attention_projections(
+            self.spec,
+            f"model.layers.{layer}.self_attn",
+            qkv_bias=self.has_attention_biases,
+            output_bias=self.has_attention_biases,
+        )
+
+    def mlp(self, layer: int) -> tuple[Projection, Projection]:
+        """Gate and up; down."""
+        return gated_projections(self.spec, f"model.layers.{layer}.mlp")
+
+    def build(self, load: ModelBuilder) -> Gemma2:
+        return Gemma2(
+            self.spec,
+            load.tables(self.tables),
+            [self._block(layer, load) for layer in range(self.spec.num_layers)],
+            load.offset_rms_norm("model.norm", self.spec.hidden_size, self.norm_eps),
+            embedding_scale=load.rounded(self.spec.hidden_size**0.5),
+            logits_softcap=self.logits_softcap,
+        )
+
+    def _block(self, layer: int, load: ModelBuilder) -> Block:
+        name, width = f"model.layers.{layer}", self.spec.hidden_size
+
+        def norm(which: str) -> Norm:
+            return load.offset_rms_norm(f"{name}.{which}", width, self.norm_eps)
+
+        attention = load.attention(
+            self.spec,
+            layer,
+            *self.attention(layer),
+            scale=self.attention_scale,
+            softcap=self.attention_softcap,
+        )
+        return SandwichBlock(
+            (norm("input_layernorm"), norm("post_attention_layernorm")),
+            attention,
+            (norm("pre_feedforward_layernorm"), norm("post_feedforward_layernorm")),
+            load.gated_mlp(*self.mlp(layer), self.activation),
+            load.reduce,
+        )
+
+
+def _alternating(num_layers: int) -> list[str]:
+    return ["full_attention" if i % 2 else "sliding_attention" for i in range(num_layers)]
+
+
+class Gemma2(DecoderStack):
+    """Sandwich blocks over scaled embeddings; the head's scores are capped."""
+
+    __slots__ = ("_embedding_scale", "_logits_softcap")
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tables: tuple[Lookup, Linear | None],
+        blocks: Sequence[Block],
+        norm: Norm,
+        *,
+        embedding_scale: float,
+        logits_softcap: float | None,
+    ) -> None:
+        super().__init__(spec, tables, blocks, norm)
+        self._embedding_scale = embedding_scale
+        self._logits_softcap = logits_softcap
+
+    def forward(
+        self, token_ids: torch.Tensor, caches: list[torch.Tensor], step: Step
+    ) -> torch.Tensor:
+        residual = self.embed(token_ids).mul_(self._embedding_scale)
+        return self.run_blocks(residual, caches, step)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits, cap = super().logits(hidden), self._logits_softcap
+        return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)

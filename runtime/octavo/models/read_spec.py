@@ -1,0 +1,79 @@
+"""Specification as all text models' config.json write it; defaults are those of transformers' classes."""
+
+from __future__ import annotations
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.rotary import context_length
+from octavo.models.config_reader import ConfigReader
+from octavo.models.rope import read_rope
+from octavo.models.spec import ModelSpec, Task
+
+_HEADLESS = "Model"
+
+
+def read_spec(
+    reader: ConfigReader,
+    *,
+    windows: tuple[int | None, ...] | None = None,
+    default_kv_heads: int | None = None,
+    default_head_dim: int | None = None,
+    default_context: int = 2048,
+    default_theta: float = 10_000.0,
+) -> ModelSpec:
+    """Args:
+        windows: Of each layer; None: no layer has one.
+        default_kv_heads: Where the field is missing; None, and a null in the file: as many as heads.
+        default_head_dim: Where it is missing; None: the hidden size's share of a head.
+        default_context: Positions, where `max_position_embeddings` is missing.
+
+    Raises `ModelInvalidError` and `ModelUnsupportedError`.
+    """
+    _refuse_quantised(reader)
+    architecture = str(reader.get("architectures")[0])
+    num_heads = reader.integer("num_attention_heads")
+    hidden_size = reader.integer("hidden_size")
+    num_layers = reader.integer("num_hidden_layers")
+    has_kv_heads = reader.has("num_key_value_heads") or default_kv_heads is None
+    num_kv_heads = reader.integer(
+        "num_key_value_heads", num_heads if has_kv_heads else default_kv_heads
+    )
+    if num_heads % num_kv_heads:
+        raise ModelInvalidError(
+            f"config.json: num_attention_heads is {num_heads}; it must be a multiple of "
+            f"num_key_value_heads, {num_kv_heads}."
+        )
+    share = max(hidden_size // num_heads, 1)
+    has_head_dim = reader.has("head_dim") or default_head_dim is None
+    head_dim = reader.integer("head_dim", share if has_head_dim else default_head_dim)
+    if head_dim % 2:
+        raise ModelInvalidError(f"config.json: head_dim is {head_dim}; it must be even.")
+    max_position = reader.integer("max_position_embeddings", default_context)
+    rope = read_rope(
+        reader, head_dim=head_dim, max_position=max_position, default_theta=default_theta
+    )
+    return ModelSpec(
+        architecture=architecture,
+        task=Task.EMBED if architecture.endswith(_HEADLESS) else Task.GENERATE,
+        vocab_size=reader.integer("vocab_size"),
+        hidden_size=hidden_size,
+        inner_size=reader.integer("intermediate_size"),
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        windows=(None,) * num_layers if windows is None else windows,
+        rotary=(rope,),
+        context=context_length(rope, max_position),
+        stored_dtype=str(reader.get("dtype") or reader.get("torch_dtype") or "float32"),
+        eos_token_ids=reader.token_ids("eos_token_id"),
+    )
+
+
+def _refuse_quantised(reader: ConfigReader) -> None:
+    found = reader.get("quantization_config")
+    if found is not None:
+        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
+        raise ModelUnsupportedError(
+            f"config.json: the weights are quantised ({method}), which is not implemented. Use the model's "
+            "bf16 checkpoint."
+        )

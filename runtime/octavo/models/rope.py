@@ -1,0 +1,125 @@
+"""Rotary embedding as config.json describes it, under its names of today and of before transformers 5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.rotary import RopeConfig, RopeScaling
+from octavo.models.config_reader import ConfigReader
+
+# Whose positions are counted from an original context. A field beside `rope_parameters` wins over one in it.
+_WITH_ORIGINAL = (RopeScaling.LLAMA3, RopeScaling.YARN, RopeScaling.LONGROPE)
+# Fields of scalings, which those of another kind may carry along: transformers looks at none of them then.
+_OF_SOME_KIND = (
+    "factor",
+    "original_max_position_embeddings",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+    "low_freq_factor",
+    "high_freq_factor",
+    "short_factor",
+    "long_factor",
+    "finetuned",  # of the first YaRN checkpoints: it changed how another dynamic form grows
+)
+
+
+def read_rope(
+    reader: ConfigReader, *, head_dim: int, max_position: int, default_theta: float
+) -> RopeConfig:
+    """Reads `rope_parameters`, or `rope_theta` with `rope_scaling`.
+
+    Args:
+        max_position: The config's `max_position_embeddings`.
+        default_theta: Where neither names one.
+
+    Raises `ModelUnsupportedError` for what is not implemented or not known, and `ModelInvalidError`.
+    """
+    given = reader.get("rope_parameters")
+    given = reader.get("rope_scaling") or given or {}  # in this order, as transformers
+    if not isinstance(given, dict):
+        raise ModelInvalidError(
+            f"config.json: rope_parameters is {given!r:.60}; it must be an object."
+        )
+    rope = ConfigReader(given, "rope_parameters")
+    scaling = _scaling(rope)
+    _refuse_partial(rope, reader)
+    theta = rope.number("rope_theta", reader.number("rope_theta", default_theta))
+    for name in _OF_SOME_KIND:
+        rope.get(name)
+    rope.refuse_unread()
+    outside = reader.get("original_max_position_embeddings")
+    if scaling is RopeScaling.NONE:
+        return RopeConfig(theta)
+    original = rope.integer("original_max_position_embeddings", max_position)
+    if outside is not None and scaling in _WITH_ORIGINAL:
+        original = reader.integer("original_max_position_embeddings")
+    attention_factor = None
+    if rope.get("attention_factor") is not None:
+        attention_factor = rope.number("attention_factor")
+    is_llama3 = scaling is RopeScaling.LLAMA3
+    return RopeConfig(
+        theta=theta,
+        scaling=scaling,
+        factor=_factor(rope, scaling, max_position / original),
+        original_max_position=original,
+        low_freq_factor=rope.number("low_freq_factor") if is_llama3 else 1.0,
+        high_freq_factor=rope.number("high_freq_factor") if is_llama3 else 4.0,
+        # Zero is none, as in transformers.
+        beta_fast=rope.number("beta_fast", 32.0) or 32.0,
+        beta_slow=rope.number("beta_slow", 1.0) or 1.0,
+        truncate=bool(rope.get("truncate", True)),
+        mscale=rope.number("mscale", 0.0),
+        mscale_all_dim=rope.number("mscale_all_dim", 0.0),
+        attention_factor=attention_factor,
+        short_factors=_short_factors(rope, head_dim) if scaling is RopeScaling.LONGROPE else (),
+    )
+
+
+def _scaling(rope: ConfigReader) -> RopeScaling:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    try:
+        return RopeScaling(kind)
+    except ValueError as error:
+        raise ModelUnsupportedError(
+            f"config.json: rope_type is {kind!r}; implemented are "
+            f"{', '.join(one.value for one in RopeScaling)}."
+        ) from error
+
+
+def _refuse_partial(rope: ConfigReader, reader: ConfigReader) -> None:
+    outside = reader.number("partial_rotary_factor", 1.0)
+    if rope.number("partial_rotary_factor", outside) != 1.0:
+        raise ModelUnsupportedError(
+            "config.json: partial_rotary_factor other than 1 is not implemented."
+        )
+
+
+def _factor(rope: ConfigReader, scaling: RopeScaling, ratio: float) -> float:
+    """`ratio`, of the contexts, stands in where YaRN and LongRoPE name none."""
+    if rope.get("factor") is None and scaling in (RopeScaling.YARN, RopeScaling.LONGROPE):
+        return ratio
+    factor = rope.number("factor")
+    if factor <= 0.0:
+        raise ModelInvalidError(
+            f"config.json: rope_parameters.factor is {factor:g}; it must be above 0."
+        )
+    return factor
+
+
+def _short_factors(rope: ConfigReader, head_dim: int) -> tuple[float, ...]:
+    factors: Any = rope.get("short_factor")
+    if (
+        not isinstance(factors, list)
+        or len(factors) != head_dim // 2
+        or not all(isinstance(one, int | float) and one > 0 for one in factors)
+    ):
+        raise ModelInvalidError(
+            f"config.json: rope_parameters.short_factor must be a list of {head_dim // 2} positive numbers, "
+            "one for each pair of a head's channels."
+        )
+    return tuple(float(one) for one in factors)

@@ -1,0 +1,106 @@
+"""Unquantised weights: every number as it is stored, in the form that is fastest where it is multiplied."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+from octavo.kernels.aligned_rows import padded_width
+from octavo.kernels.numba_setup import cpu_flags
+from octavo.kernels.select import has_cpu_kernels
+from octavo.layers.linear import Linear, PlainWeight
+from octavo.layers.projection import Projection
+from octavo.layers.stored_weight import plain_weight
+from octavo.loading import Placement, WeightSource
+from octavo.quantization.forms import AlignedHead, PackedLinear, PlainLinear
+
+# Up to this many elements a product is so short that dispatch is most of it, and a second thread does not
+# pay. On the bundled model (65k to 330k elements) `SmallLinear` takes a quarter of oneDNN's time at 1 row,
+# half at 8, and as long at 32.
+_MAX_SMALL_ELEMENTS = 2**19
+# Below this many elements oneDNN's dispatch costs more than its blocked layout saves.
+_MIN_PACKED_ELEMENTS = 2**15
+
+
+@dataclass(frozen=True, slots=True)
+class Unquantised:
+    """See `Scheme`.
+
+    Args:
+        is_plain: Weights stay as they are, for kernels that read them themselves, and the head's rows are
+            aligned: what a GPU needs. False: what is fastest on a CPU.
+    """
+
+    is_plain: bool = False
+
+    def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
+        weight = plain_weight(projection, source, placement)
+        return PlainLinear(weight.weight, weight.bias) if self.is_plain else fastest(weight)
+
+    def head(self, weight: torch.Tensor) -> Linear:
+        if not self.is_plain:
+            return fastest(PlainWeight(weight, None))
+        vocab = weight.shape[0]
+        return PlainLinear(weight, None) if vocab == padded_width(vocab) else AlignedHead(weight)
+
+    def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
+        biases = projection.width if projection.bias else 0
+        return (projection.num_weights + biases) * dtype.itemsize
+
+    def head_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
+        return self.num_bytes(projection, dtype)
+
+
+def fastest(weight: PlainWeight) -> Linear:
+    """The form for a CPU that is the fastest for the weight's dtype and size; none changes a number."""
+    linear = _kernel_linear(weight) if has_cpu_kernels() else None
+    if linear is not None:
+        return linear
+    if (
+        weight.weight.numel() >= _MIN_PACKED_ELEMENTS
+        and weight.weight.dtype in (torch.float32, torch.bfloat16)
+        and _can_pack(weight.weight.dtype)
+    ):
+        return PackedLinear(weight.weight, weight.bias)
+    return PlainLinear(weight.weight, weight.bias)
+
+
+def _kernel_linear(weight: PlainWeight) -> Linear | None:
+    """One of our own kernels, where one takes the weight and is the fastest."""
+    from octavo.kernels.cpu.products.pack_panels import pack  # needs numba
+    from octavo.kernels.cpu.products.panel_linear import PanelLinear
+    from octavo.kernels.cpu.products.panel_tile import has_pair_products
+    from octavo.kernels.cpu.products.small_linear import SmallLinear
+    from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
+
+    matrix = weight.weight
+    if (
+        matrix.dtype is torch.bfloat16
+        and takes(matrix, PanelFormat.BFLOAT16)
+        and has_pair_products()
+        and not _has_matrix_units()
+    ):
+        return PanelLinear(pack(matrix, PanelFormat.BFLOAT16), matrix.dtype, weight.bias)
+    if matrix.numel() <= _MAX_SMALL_ELEMENTS and SmallLinear.takes(matrix):
+        return SmallLinear(matrix, weight.bias)
+    return None
+
+
+@functools.cache
+def _has_matrix_units() -> bool:
+    """AMX, which oneDNN's products with many rows use and our kernels do not."""
+    return "amx_bf16" in cpu_flags()
+
+
+@functools.cache
+def _can_pack(dtype: torch.dtype) -> bool:
+    """oneDNN packs bfloat16 for CPUs with certain instructions alone, and says so when it is asked."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        PackedLinear(torch.zeros(16, 16, dtype=dtype), None)
+    except (AttributeError, RuntimeError):
+        return False
+    return True

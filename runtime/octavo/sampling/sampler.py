@@ -1,0 +1,164 @@
+"""Chooses the next token of each row of logits.
+
+Rows are drawn by inverting the cumulative distribution at one uniform number per row. For a seeded
+sequence that number is a pure function of (seed, position), so the draw does not depend on what else is
+in the batch, on preemption or on the order of steps. Greedy rows never touch any of this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from octavo.sampling.draw import draw
+from octavo.sampling.logprobs import with_logprobs
+from octavo.sampling.penalties import TokenCounts, needs_penalties
+from octavo.sampling.ranking import Floats, Ints
+from octavo.sampling.state import SampledToken, SamplingState
+
+_MASK64 = 2**64 - 1
+# Rows are taken so many at a time that their scores stay in the core's cache: half a megabyte.
+_SCORES_AT_ONCE = 131_072
+
+
+class Sampler:
+    """Samples batches.
+
+    Args:
+        seed: Of requests that bring none.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._unseeded = np.random.default_rng(seed & _MASK64)
+        self._counts: dict[int, TokenCounts] = {}
+
+    def sample(
+        self,
+        logits: torch.Tensor,
+        sequence_ids: Sequence[int],
+        states: Sequence[SamplingState],
+    ) -> list[SampledToken]:
+        """One token for each row.
+
+        Args:
+            logits: `[rows, vocab]` on the CPU, in the model's dtype; not modified. NaN counts as the least.
+            sequence_ids, states: Of the rows.
+        """
+        results: list[SampledToken] = []
+        at_once = max(1, _SCORES_AT_ONCE // logits.shape[1])
+        for start in range(0, len(states), at_once):
+            part = slice(start, start + at_once)
+            results += self._sample(_as_float32(logits[part]), sequence_ids[part], states[part])
+        return results
+
+    def forget(self, sequence_ids: Iterable[int]) -> None:
+        """Drops what is kept of sequences that ended or were preempted."""
+        for sequence_id in sequence_ids:
+            self._counts.pop(sequence_id, None)
+
+    def _sample(
+        self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
+    ) -> list[SampledToken]:
+        is_plain = all(map(_is_plain_greedy, states))
+        scores = logits if is_plain else self._penalised(logits, sequence_ids, states)
+        tokens, best = _best(scores)
+        if not math.isfinite(best.dot(best)):
+            logits, scores = _finite(logits), _finite(scores)
+            tokens, best = _best(scores)
+        if is_plain:
+            return _tokens(sequence_ids, tokens)
+        drawn = [row for row, state in enumerate(states) if not state.params.is_greedy]
+        uniforms = [self._uniform(states[row]) for row in drawn]
+        if len(drawn) == len(states):
+            tokens = draw(scores, best, states, uniforms)
+        elif drawn:
+            picked = [states[row] for row in drawn]
+            tokens[drawn] = draw(scores[drawn], best[drawn], picked, uniforms)
+        results = _tokens(sequence_ids, tokens)
+        reported = [row for row, state in enumerate(states) if state.params.logprobs is not None]
+        if reported:
+            entries = with_logprobs(
+                logits if len(reported) == len(states) else logits[reported],
+                [sequence_ids[row] for row in reported],
+                tokens[reported],
+                [states[row].params.logprobs or 0 for row in reported],
+            )
+            for row, entry in zip(reported, entries, strict=True):
+                results[row] = entry
+        return results
+
+    def _penalised(
+        self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
+    ) -> Floats:
+        """A copy where a row has penalties, else `logits` itself."""
+        penalised = [row for row, state in enumerate(states) if needs_penalties(state.params)]
+        if not penalised:
+            return logits
+        scores = logits.copy()
+        for row in penalised:
+            self._counts_of(sequence_ids[row], states[row]).penalise(scores[row])
+        return scores
+
+    def _counts_of(self, sequence_id: int, state: SamplingState) -> TokenCounts:
+        counts = self._counts.get(sequence_id)
+        if counts is None or counts.state is not state:
+            counts = self._counts[sequence_id] = TokenCounts(state)
+        return counts
+
+    def _uniform(self, state: SamplingState) -> float:
+        if state.seed is None:
+            return float(self._unseeded.random())
+        return uniform_at(state.seed, len(state.output_token_ids))
+
+
+def uniform_at(seed: int, position: int) -> float:
+    """A number in [0, 1) that depends on `seed` and `position` alone.
+
+    SplitMix64's finaliser (Steele, Lea and Flood, 2014) over the pair; the two rounds keep neighbouring
+    seeds, which the completions of one request have, apart.
+    """
+    mixed = _splitmix64((_splitmix64(seed & _MASK64) + position) & _MASK64)
+    return (mixed >> 11) * 2.0**-53
+
+
+def _splitmix64(value: int) -> int:
+    value = (value + 0x9E3779B97F4A7C15) & _MASK64
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return value ^ (value >> 31)
+
+
+def _is_plain_greedy(state: SamplingState) -> bool:
+    params = state.params
+    return params.is_greedy and params.logprobs is None and not needs_penalties(params)
+
+
+def _tokens(sequence_ids: Sequence[int], tokens: Ints) -> list[SampledToken]:
+    return [SampledToken(s, t) for s, t in zip(sequence_ids, tokens.tolist(), strict=True)]
+
+
+def _as_float32(logits: torch.Tensor) -> Floats:
+    """On one thread: waking torch's others costs more than a few rows do, and on a busy machine waiting
+    for them may take many milliseconds."""
+    if logits.dtype is not torch.bfloat16:
+        return logits.numpy().astype(np.float32, copy=False)
+    bits = logits.view(torch.int16).numpy().astype(np.int32)
+    bits <<= 16
+    return bits.view(np.float32)
+
+
+def _best(scores: Floats) -> tuple[Ints, Floats]:
+    """Id (the lowest of equal ones) and value of the largest score of each row; a NaN, where one is."""
+    ids = scores.argmax(axis=-1)
+    return ids, scores[np.arange(len(scores)), ids]
+
+
+def _finite(scores: Floats) -> Floats:
+    """A copy in which infinities are the largest numbers, and NaN is the least: a model that overflowed
+    spoils its own row alone."""
+    limit = float(np.finfo(np.float32).max)
+    finite: Floats = np.nan_to_num(scores, nan=-limit, posinf=limit, neginf=-limit)
+    return finite

@@ -1,0 +1,173 @@
+"""Fields of config.json: published ones are taken, those that may change the mathematics are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.errors import ModelUnsupportedError
+from octavo.models.harmless_fields import is_harmless
+from octavo.models.registry import FAMILIES, read_config
+
+CLASSES: dict[str, Any] = {
+    "Gemma2": transformers.Gemma2Config,
+    "Llama": transformers.LlamaConfig,
+    "Mistral": transformers.MistralConfig,
+    "Mixtral": transformers.MixtralConfig,
+    "Qwen2": transformers.Qwen2Config,
+    "Qwen3": transformers.Qwen3Config,
+}
+# What published checkpoints carry beside the fields of today's classes.
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "Llama-2-7b": (
+        "Llama",
+        {
+            "_name_or_path": "meta-llama/Llama-2-7b-hf",
+            "pretraining_tp": 1,
+            "rope_scaling": None,
+            "tie_word_embeddings": False,
+            "torch_dtype": "float16",
+            "max_length": 4096,
+            "pad_token_id": 0,
+        },
+    ),
+    "SmolLM2-135M": (
+        "Llama",
+        {
+            "is_llama_config": True,
+            "rope_interleaved": False,
+            "rope_theta": 100000,
+            "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}},
+        },
+    ),
+    "Yarn-Llama-2-7b-64k": (
+        "Llama",
+        {
+            "auto_map": {"AutoModelForCausalLM": "modeling_llama_together_yarn.LlamaForCausalLM"},
+            "rope_scaling": {
+                "factor": 16.0,
+                "original_max_position_embeddings": 4096,
+                "type": "yarn",
+                "finetuned": True,
+            },
+        },
+    ),
+    "Mistral-7B-v0.1": ("Mistral", {"sliding_window": 4096, "rope_theta": 10000.0}),
+    "Mistral-Nemo": ("Mistral", {"sliding_window": None, "head_dim": 128, "rope_theta": 1e6}),
+    "Mixtral-8x7B": ("Mixtral", {"sliding_window": None, "output_router_logits": False}),
+    "Qwen2-1.5B": (
+        "Qwen2",
+        {
+            "use_mrope": False,
+            "use_sliding_window": False,
+            "max_window_layers": 28,
+            "sliding_window": 32768,
+        },
+    ),
+    "Qwen2.5-7B-Instruct-1M": (
+        "Qwen2",
+        {"max_window_layers": 28, "sliding_window": 32768, "use_sliding_window": False},
+    ),
+    "Qwen3-0.6B": (
+        "Qwen3",
+        {"rope_scaling": None, "use_sliding_window": False, "max_window_layers": 28},
+    ),
+    "gemma-2-9b": (
+        "Gemma2",
+        {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
+    ),
+    "an adapted one": ("Llama", {"unsloth_version": "2025.1.1", "unsloth_fixed": True}),
+    "an old one": (
+        "Llama",
+        {
+            "do_sample": True,
+            "temperature": 0.9,
+            "top_p": 0.6,
+            "num_beams": 1,
+            "bad_words_ids": None,
+            "tie_encoder_decoder": False,
+            "is_decoder": False,
+            "add_cross_attention": False,
+            "pruned_heads": {},
+            "torchscript": False,
+        },
+    ),
+}
+
+
+def raw_of(family: str, **fields: Any) -> dict[str, Any]:
+    raw = json.loads(CLASSES[family]().to_json_string(use_diff=False))
+    return {**raw, "architectures": [f"{family}ForCausalLM"], **fields}
+
+
+def test_the_families_are_these() -> None:
+    assert {f"{family}ForCausalLM" for family in CLASSES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", sorted(CLASSES))
+def test_what_transformers_writes_by_default_is_taken(family: str) -> None:
+    read_config(raw_of(family))
+
+
+@pytest.mark.parametrize("family", sorted(CLASSES))
+def test_a_missing_field_means_what_it_means_to_transformers(family: str) -> None:
+    """All but the sizes and the end tokens left out."""
+    full = raw_of(family)
+    kept = (
+        "architectures",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+        "eos_token_id",
+    )
+    assert read_config({name: full[name] for name in kept}) == read_config(full)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_checkpoints_are_taken(name: str) -> None:
+    family, fields = PUBLISHED[name]
+    read_config(raw_of(family, **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"logit_scale": 0.0625}, r"logit_scale \(0\.0625\)"),
+        ({"residual_multiplier": 0.22}, "residual_multiplier"),
+        ({"use_qk_norm": True}, "use_qk_norm"),
+        ({"no_rope_layers": [1, 0]}, "no_rope_layers"),
+        ({"attention_chunk_size": 8192}, "attention_chunk_size"),
+        ({"is_causal": False}, "is_causal"),
+        ({"rope_interleaved": True}, "rope_interleaved"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
+        ({"sliding_window": 4096}, "sliding_window"),
+        ({"a": 1, "b": 2}, r"a \(1\), b \(2\)"),
+    ],
+)
+def test_what_may_change_the_mathematics_is_refused_by_name(
+    fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelUnsupportedError, match=words):
+        read_config(raw_of("Llama", **fields))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(sorted(CLASSES)),
+    st.text("abcdefghijklmnopqrstuvwxyz_", min_size=2, max_size=24),
+    st.one_of(st.booleans(), st.integers(1, 9), st.floats(0.1, 2.0), st.text(max_size=5)),
+)
+def test_a_field_that_nobody_knows_is_refused(family: str, name: str, value: object) -> None:
+    raw = raw_of(family)
+    if name in raw or is_harmless(name, value):
+        return
+    with pytest.raises(ModelUnsupportedError, match=name):
+        read_config({**raw, name: value})
+    read_config({**raw, name: None})

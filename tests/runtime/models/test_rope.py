@@ -1,0 +1,251 @@
+"""Rotary tables and contexts are those of transformers, whatever stands in config.json."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo import LLM
+from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUnsupportedError
+from octavo.layers.rotary import RotaryTable
+from octavo.models.base import ModelConfig
+from octavo.models.registry import read_config
+from tests.support.runtime.tiny_llama import save_tiny_llama
+
+HEAD_DIM = 64
+SIZES: dict[str, Any] = {
+    "vocab_size": 10,
+    "hidden_size": 2 * HEAD_DIM,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 1,
+    "head_dim": HEAD_DIM,
+}
+CLASSES = {
+    "Llama": transformers.LlamaModel,
+    "Mistral": transformers.MistralModel,
+    "Mixtral": transformers.MixtralModel,
+    "Qwen2": transformers.Qwen2Model,
+    "Qwen3": transformers.Qwen3Model,
+    "Gemma2": transformers.Gemma2Model,
+}
+
+
+def ours(raw: dict[str, Any], family: str = "Llama") -> ModelConfig:
+    return read_config({**SIZES, **raw, "architectures": [f"{family}ForCausalLM"]})
+
+
+def theirs(raw: dict[str, Any], family: str = "Llama") -> Any:
+    """transformers' rotary module of the same config.json."""
+    fields = json.loads(json.dumps({**SIZES, **raw}))  # their class changes what it is given
+    return rotary_class(family)(CLASSES[family].config_class.from_dict(fields))
+
+
+@functools.cache
+def rotary_class(family: str) -> Any:
+    config = CLASSES[family].config_class.from_dict(SIZES)
+    with torch.device("meta"):
+        return type(CLASSES[family](config).rotary_emb)
+
+
+def tables(raw: dict[str, Any], positions: int, family: str = "Llama") -> tuple[Any, Any]:
+    """cos and sin of both, `[2, positions, head_dim]`."""
+    (rope,) = ours(raw, family).spec.rotary
+    table = RotaryTable(rope, HEAD_DIM, positions, dtype=torch.float32, device=torch.device("cpu"))
+    cos, sin = table.at(torch.arange(positions))
+    half = HEAD_DIM // 2
+    sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # ours has the first half negated
+    expected = theirs(raw, family)(torch.zeros(1), torch.arange(positions)[None])
+    return torch.stack([cos, sin]).squeeze(2), torch.cat(expected)
+
+
+def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+factors = st.sampled_from([1.0, 2, 4.0, 8.0, 16, 40.0])
+weights = st.sampled_from([None, 0, 0.5, 0.707, 1, 1.0, 1.5])
+YARN = st.tuples(
+    st.fixed_dictionaries({"rope_type": st.just("yarn"), "factor": factors}),
+    optional(
+        original_max_position_embeddings=st.sampled_from([64, 512, 4096]),
+        attention_factor=st.sampled_from([None, 1.0, 0.7, 1.3]),
+        beta_fast=st.sampled_from([None, 0, 16, 32.0, 64]),
+        beta_slow=st.sampled_from([None, 0, 1, 2.0, 4]),
+        mscale=weights,
+        mscale_all_dim=weights,
+        truncate=st.booleans(),
+        low_freq_factor=st.just(1.0),
+        finetuned=st.just(True),
+    ),
+)
+OTHERS = st.one_of(
+    st.tuples(st.fixed_dictionaries({"rope_type": st.just("linear"), "factor": factors})),
+    st.tuples(st.fixed_dictionaries({"type": st.just("linear"), "factor": factors})),
+    st.tuples(st.fixed_dictionaries({"rope_type": st.just("dynamic"), "factor": factors})),
+    st.tuples(optional(rope_type=st.just("default"))),
+    st.tuples(
+        st.fixed_dictionaries(
+            {
+                "rope_type": st.just("llama3"),
+                "factor": factors,
+                "low_freq_factor": st.sampled_from([1.0, 2]),
+                "high_freq_factor": st.sampled_from([4.0, 8]),
+            }
+        ),
+        optional(original_max_position_embeddings=st.sampled_from([64, 512, 4096])),
+    ),
+    st.tuples(
+        st.fixed_dictionaries(
+            {
+                "rope_type": st.just("longrope"),
+                "short_factor": st.lists(
+                    st.sampled_from([1.0, 1.05, 1.5, 2]),
+                    min_size=HEAD_DIM // 2,
+                    max_size=HEAD_DIM // 2,
+                ),
+                "long_factor": st.just([3.0] * (HEAD_DIM // 2)),
+                "original_max_position_embeddings": st.sampled_from([512, 4096]),
+            }
+        ),
+        optional(factor=factors, attention_factor=st.sampled_from([None, 1.19])),
+    ),
+)
+CONFIGS = st.tuples(
+    st.one_of(YARN, OTHERS).map(lambda parts: {k: v for part in parts for k, v in part.items()}),
+    optional(
+        max_position_embeddings=st.sampled_from([512, 4096, 131072]),
+        rope_theta=st.sampled_from([10000.0, 500000, 1e6]),
+        original_max_position_embeddings=st.sampled_from([512, 4096]),
+    ),
+    st.sampled_from(["rope_scaling", "rope_parameters"]),
+    st.one_of(st.none(), st.sampled_from([5000.0, 2e6])),
+)
+
+
+def raw_of(parts: Any) -> dict[str, Any]:
+    scaling, outside, key, theta = parts
+    if theta is not None:
+        scaling = {**scaling, "rope_theta": theta}
+    return {**outside, key: scaling}
+
+
+@settings(max_examples=400, deadline=None)
+@given(CONFIGS, st.sampled_from(sorted(CLASSES)))
+def test_tables_are_those_of_transformers(parts: Any, family: str) -> None:
+    raw = raw_of(parts)
+    count = min(ours(raw, family).spec.context, 64)
+    got, expected = tables(raw, count, family)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("position", [8191, 131071])
+def test_far_positions_are_turned_as_far(position: int) -> None:
+    """A frequency that differs in its last bit is a hundredth of a radian there."""
+    raw = {
+        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1, "mscale_all_dim": 1},
+        "max_position_embeddings": 32768,
+    }
+    got, expected = tables(raw, position + 1)
+    assert torch.equal(got[:, -1], expected[:, -1])
+
+
+def test_deepseeks_equal_weights_leave_cos_and_sin_alone() -> None:
+    yarn = {"rope_type": "yarn", "factor": 16.0, "mscale": 1, "mscale_all_dim": 1}
+    got, _ = tables({"rope_scaling": yarn}, 2)
+    assert got[0, 0].max() == 1.0
+    without, _ = tables({"rope_scaling": {"rope_type": "yarn", "factor": 16.0}}, 2)
+    assert without[0, 0].max() == pytest.approx(0.1 * math.log(16) + 1)
+
+
+YARN_4 = {"rope_type": "yarn", "factor": 4.0}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 32, "long_factor": [2.0] * 32}
+
+
+@pytest.mark.parametrize(
+    ("length", "scaling", "original", "context"),
+    [
+        (64, None, None, 64),
+        (64, YARN_4, 64, 256),
+        (64, YARN_4, None, 256),
+        (256, YARN_4, 64, 256),
+        (40960, YARN_4, 32768, 131072),  # Qwen3, which has room for an output beside its original
+        (300, YARN_4, 64, 300),
+        (64, {"rope_type": "yarn", "factor": 2.5}, 64, 160),
+        (64, {"rope_type": "linear", "factor": 4.0}, None, 256),
+        (131072, LLAMA3, 8192, 131072),  # Llama 3.1
+        (131072, {**LLAMA3, "factor": 32.0}, 8192, 131072),  # Llama 3.2
+        (8192, LLAMA3, 8192, 65536),
+        (64, {"rope_type": "dynamic", "factor": 4.0}, None, 64),
+        (131072, LONGROPE, 4096, 4096),
+    ],
+)
+def test_the_context_follows_from_length_scaling_and_original_length(
+    length: int, scaling: dict[str, Any] | None, original: int | None, context: int
+) -> None:
+    if scaling is not None and original is not None:
+        scaling = {**scaling, "original_max_position_embeddings": original}
+    raw = {"max_position_embeddings": length, "rope_scaling": scaling}
+    assert ours(raw).spec.context == context
+
+
+def test_a_stretched_model_answers_beyond_its_original_length(tmp_path: Path) -> None:
+    rope = {**YARN_4, "rope_theta": 10000.0, "original_max_position_embeddings": 64}
+    reference = save_tiny_llama(tmp_path, max_position_embeddings=64, rope_parameters=rope)
+    prompt = torch.randint(3, 250, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    with LLM(str(tmp_path), dtype="float32", kv_cache_memory_bytes=2**22) as llm:
+        assert llm.max_model_len == 256
+        (output,) = llm.embed([prompt])
+    with torch.no_grad():
+        hidden = reference.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+    expected = hidden / hidden.norm()
+    torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)
+    with LLM(str(tmp_path), max_model_len=256, kv_cache_memory_bytes=2**22) as llm:
+        assert llm.max_model_len == 256
+    with pytest.raises(InvalidConfigurationError, match="knows 256 positions"):
+        LLM(str(tmp_path), max_model_len=257, kv_cache_memory_bytes=2**22)
+
+
+@pytest.mark.parametrize(
+    ("rope", "words"),
+    [
+        ({**YARN_4, "alpha": 2.0}, r"rope_parameters\.alpha \(2\.0\)"),
+        ({"rope_type": "default", "mrope_section": [8, 12, 12]}, "mrope_section"),
+        ({"full_attention": YARN_4}, r"rope_parameters\.full_attention"),
+        ({"rope_type": "su", "factor": 2.0}, "'su'"),
+        ({**YARN_4, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({**YARN_4, "attn_factor": 0.8}, "attn_factor"),
+    ],
+)
+def test_what_is_not_known_of_a_rotary_embedding_is_refused_by_name(
+    rope: dict[str, Any], words: str
+) -> None:
+    for key in ("rope_parameters", "rope_scaling"):
+        with pytest.raises(ModelUnsupportedError, match=words):
+            ours({key: rope})
+
+
+@pytest.mark.parametrize(
+    ("rope", "words"),
+    [
+        ({"rope_type": "linear"}, r"rope_parameters\.factor is None"),
+        ({"rope_type": "llama3", "factor": 8.0}, "low_freq_factor is None"),
+        ({"rope_type": "linear", "factor": 0}, "factor is 0"),
+        ({**YARN_4, "mscale": "1"}, "mscale is '1'"),
+        ({**LONGROPE, "short_factor": [1.0] * 31}, "list of 32 positive numbers"),
+    ],
+)
+def test_a_wrong_field_of_a_rotary_embedding_is_named(rope: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelInvalidError, match=words):
+        ours({"rope_parameters": rope})
