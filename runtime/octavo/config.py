@@ -1,12 +1,19 @@
-"""What one engine is started with. Serialisable, so that the API process hands it to the engine process."""
+"""Engine configuration: what one engine is started with, each option told once.
+
+Serialisable, so that the API process hands it to the engine process.
+"""
 
 from __future__ import annotations
 
 import enum
+from typing import Annotated, TypedDict
 
 import msgspec
 
 from octavo.errors import InvalidConfigurationError
+from octavo.options import Option, Panel, check_options
+
+_MOST = 2**31 - 1
 
 
 class Device(enum.Enum):
@@ -46,71 +53,148 @@ class Quantization(enum.Enum):
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One engine. Raises `InvalidConfigurationError` when built with a value out of range.
 
+    Each field's `Option` says what it means. Beside the options:
+
     Args:
         model: Folder with config.json, safetensors and tokenizer (already resolved and downloaded).
-        dtype: `auto` takes the checkpoint's on a GPU and bf16 or fp32, whichever is right, on a CPU.
-        max_model_len: Longest sequence in tokens, prompt plus output; None takes the model's own.
-        block_size: Tokens in one KV-cache block.
-        gpu_memory_utilization: Share of the GPU's memory for weights, activations and KV cache.
-        kv_cache_memory_bytes: Fixes the KV cache's size; None sizes it from what is free.
-        kv_cache_dtype: `auto` is the model's dtype; `fp8` halves the cache (float8 e4m3).
-        quantization: `int8` or `int4` packs the weights of 16- or 32-bit checkpoints at load (CPU); None
-            leaves them.
-        enable_prefix_caching: Prompts that begin alike share their blocks, also after a request ended.
-        max_num_seqs: Sequences that run at once.
-        max_num_batched_tokens: Tokens of one step, prefill and decode together.
-        max_queued_requests: Waiting requests; more are refused with 429.
-        seed: Of dummy weights and of requests that bring none.
         eos_token_ids: End a sequence beside those that the model's folder names.
     """
 
     model: str
-    dtype: str = "auto"
-    device: Device = Device.AUTO
-    load_format: LoadFormat = LoadFormat.AUTO
-    max_model_len: int | None = None
-    block_size: int = 16
-    gpu_memory_utilization: float = 0.9
-    kv_cache_memory_bytes: int | None = None
-    kv_cache_dtype: KVCacheDtype = KVCacheDtype.AUTO
-    quantization: Quantization | None = None
-    enable_prefix_caching: bool = True
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 2048
-    max_queued_requests: int = 1024
-    enforce_eager: bool = False
-    seed: int = 0
+    load_format: Annotated[
+        LoadFormat,
+        Option(
+            panel=Panel.MODEL,
+            help="dummy makes random weights.",
+            details="`auto`, `safetensors`, `dummy` (random weights)",
+        ),
+    ] = LoadFormat.AUTO
+    dtype: Annotated[
+        str,
+        Option(
+            panel=Panel.MODEL,
+            choices=("auto", "float32", "float16", "bfloat16"),
+            help="Number format of weights and activations.",
+            details="`auto`, `float32`, `float16`, `bfloat16`. `auto` is the checkpoint's on a GPU; on a CPU "
+            "`bfloat16` for checkpoints of 16 bits and 20 million parameters or more where the CPU "
+            "multiplies it, else `float32`",
+        ),
+    ] = "auto"
+    quantization: Annotated[
+        Quantization | None,
+        Option(
+            panel=Panel.MODEL,
+            default="none",
+            help="Packs the weights at load (CPU).",
+            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; see below",
+        ),
+    ] = None
+    max_model_len: Annotated[
+        int | None,
+        Option(
+            panel=Panel.MODEL,
+            least=2,
+            most=_MOST,
+            limit_reason="a token of prompt and one of output",
+            default="the model's, or what the KV cache holds",
+            help="Context in tokens. Default: the model's.",
+            details="context in tokens; a wish that does not fit is refused with the length that would",
+        ),
+    ] = None
+    device: Annotated[
+        Device,
+        Option(
+            panel=Panel.ENGINE,
+            help="auto takes a GPU where one is.",
+            details="`auto`, `cpu`, `cuda`",
+        ),
+    ] = Device.AUTO
+    gpu_memory_utilization: Annotated[
+        float,
+        Option(
+            panel=Panel.ENGINE,
+            least=0.05,
+            most=1.0,
+            help="Share of the GPU's memory for weights, activations and KV cache.",
+        ),
+    ] = 0.9
+    kv_cache_memory_bytes: Annotated[
+        int | None,
+        Option(
+            panel=Panel.ENGINE,
+            flag="kv-cache-memory",
+            aliases=("kv-cache-memory-bytes",),
+            is_size=True,
+            least=1,
+            most=2**63 - 1,
+            default="what is free",
+            help="Size of the KV cache (256Mi). Default: what is free.",
+            details="size of the KV cache: `256Mi`, `2G`, bytes. Without it: on a GPU what "
+            "`--gpu-memory-utilization` leaves beside weights and activations; on a CPU 40 % of what the "
+            "weights leave, 4 GiB at most",
+        ),
+    ] = None
+    kv_cache_dtype: Annotated[
+        KVCacheDtype,
+        Option(
+            panel=Panel.ENGINE,
+            help="Number format of the KV cache; fp8 halves it (GPU).",
+            details="`auto` (the model's), `bfloat16`, `fp8` or `fp8_e4m3`: float8 e4m3, twice the tokens in "
+            "the same memory (GPUs from L4 and H100 on)",
+        ),
+    ] = KVCacheDtype.AUTO
+    enable_prefix_caching: Annotated[
+        bool,
+        Option(
+            panel=Panel.ENGINE,
+            help="Prompts that begin alike share blocks.",
+            details="prompts that begin alike share their KV blocks, also after a request has ended",
+        ),
+    ] = True
+    block_size: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            choices=(8, 16, 32, 64, 128),
+            help="Tokens in a block of the KV cache.",
+        ),
+    ] = 16
+    max_num_seqs: Annotated[
+        int,
+        Option(panel=Panel.ENGINE, least=1, most=_MOST, help="Sequences that run at once."),
+    ] = 256
+    max_num_batched_tokens: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=_MOST,
+            help="Tokens of one step, prefill and decode together.",
+        ),
+    ] = 2048
+    enforce_eager: Annotated[bool, Option(panel=Panel.ENGINE, help="No CUDA graphs.")] = False
+    seed: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=-(2**63),
+            most=2**63 - 1,
+            help="Of requests that bring none, and of dummy weights.",
+        ),
+    ] = 0
+    max_queued_requests: Annotated[
+        int,
+        Option(
+            panel=Panel.OPERATION,
+            least=1,
+            most=_MOST,
+            help="Sequences that may wait; more are refused with 429.",
+        ),
+    ] = 1024
     eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("auto", "float32", "float16", "bfloat16"):
-            raise InvalidConfigurationError(
-                f"dtype is {self.dtype!r}; use auto, float32, float16 or bfloat16."
-            )
-        self._check_types()
-        if not 0.05 <= self.gpu_memory_utilization <= 1.0:
-            raise InvalidConfigurationError(
-                f"gpu_memory_utilization is {self.gpu_memory_utilization}; it must lie in [0.05, 1]."
-            )
-        if self.max_model_len is not None and self.max_model_len < 2:
-            raise InvalidConfigurationError(
-                f"max_model_len is {self.max_model_len}; it must be at least 2, a token of prompt and one of "
-                "output."
-            )
-        for name in (
-            "block_size",
-            "kv_cache_memory_bytes",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-            "max_queued_requests",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InvalidConfigurationError(f"{name} is {value}; it must be at least 1.")
-        if self.block_size not in (8, 16, 32, 64, 128):
-            raise InvalidConfigurationError(
-                f"block_size is {self.block_size}; use 8, 16, 32, 64 or 128."
-            )
+        check_options(self)
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InvalidConfigurationError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs "
@@ -118,26 +202,22 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "first or lower the second."
             )
 
-    def _check_types(self) -> None:
-        """For callers from Python: a text that looks like a number would fail far from here."""
-        for name, (kinds, words) in _TYPES.items():
-            value = getattr(self, name)
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise InvalidConfigurationError(f"{name} is {value!r}; it must be {words}.")
 
+class EngineKeywords(TypedDict, total=False):
+    """The options that `LLM` takes, for type checkers; a test holds their names to `EngineConfig`'s."""
 
-_INTEGER = ((int,), "an integer")
-_INTEGER_OR_NONE = ((int, type(None)), "an integer, or None")
-_BOOLEAN = ((bool,), "True or False")
-_TYPES = {
-    "max_model_len": _INTEGER_OR_NONE,
-    "kv_cache_memory_bytes": _INTEGER_OR_NONE,
-    "block_size": _INTEGER,
-    "max_num_seqs": _INTEGER,
-    "max_num_batched_tokens": _INTEGER,
-    "max_queued_requests": _INTEGER,
-    "seed": _INTEGER,
-    "gpu_memory_utilization": ((int, float), "a number"),
-    "enable_prefix_caching": _BOOLEAN,
-    "enforce_eager": _BOOLEAN,
-}
+    load_format: LoadFormat | str
+    dtype: str
+    quantization: Quantization | str | None
+    max_model_len: int | None
+    device: Device | str
+    gpu_memory_utilization: float
+    kv_cache_memory: int | str | None
+    kv_cache_memory_bytes: int | None
+    kv_cache_dtype: KVCacheDtype | str
+    enable_prefix_caching: bool
+    block_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    enforce_eager: bool
+    seed: int

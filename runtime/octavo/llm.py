@@ -8,29 +8,27 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, Unpack
 
 from octavo import model_source
 from octavo.beam_search import BeamSearch, BeamSearchParams
-from octavo.config import Device, EngineConfig, KVCacheDtype, LoadFormat, Quantization
+from octavo.config import EngineConfig, EngineKeywords
 from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.detokenizer import TokenTexts
 from octavo.engine.requests.output_processor import RequestState
-from octavo.errors import InvalidConfigurationError, OctavoError
+from octavo.errors import OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.interrupts import deferred_interrupts
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_prompts, one_each
+from octavo.options import read_options
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.start.create import create_executor
-
-E = TypeVar("E", bound=Enum)
 
 
 class LLM:
@@ -45,7 +43,7 @@ class LLM:
         chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
         generation_config: Where sampling defaults come from: `auto` is the model's own
             generation_config.json, `none` is `SamplingParams()`, anything else a folder that holds one.
-        others: See `EngineConfig`, whose defaults hold here too.
+        options: The fields of `EngineConfig`, with its defaults; `octavo serve --help` tells them too.
 
     Raises:
         OctavoError: Of the kind that says why the model cannot be run (`ModelNotFoundError`,
@@ -61,25 +59,13 @@ class LLM:
         self,
         model: str,
         *,
-        dtype: str = "auto",
-        device: Device | str = Device.AUTO,
-        load_format: LoadFormat | str = LoadFormat.AUTO,
-        max_model_len: int | None = None,
-        block_size: int = 16,
-        gpu_memory_utilization: float = 0.9,
-        kv_cache_memory_bytes: int | None = None,
-        kv_cache_dtype: KVCacheDtype | str = KVCacheDtype.AUTO,
-        quantization: Quantization | str | None = None,
-        max_num_seqs: int = 256,
-        max_num_batched_tokens: int = 2048,
-        enable_prefix_caching: bool = True,
-        enforce_eager: bool = False,
-        seed: int = 0,
         download_dir: Path | str | None = None,
         revision: str | None = None,
         chat_template: str | None = None,
         generation_config: str = AUTO,
+        **options: Unpack[EngineKeywords],
     ) -> None:
+        engine_options = read_options(EngineConfig, options)
         folder = model_source.resolve(
             model,
             download_dir=None if download_dir is None else Path(download_dir),
@@ -87,24 +73,7 @@ class LLM:
         )
         generation = choose_generation_config(folder, generation_config)
         config = EngineConfig(
-            model=str(folder),
-            dtype=dtype,
-            device=_member(Device, "device", device),
-            load_format=_member(LoadFormat, "load_format", load_format),
-            max_model_len=max_model_len,
-            block_size=block_size,
-            gpu_memory_utilization=gpu_memory_utilization,
-            kv_cache_memory_bytes=kv_cache_memory_bytes,
-            kv_cache_dtype=_member(KVCacheDtype, "kv_cache_dtype", kv_cache_dtype),
-            quantization=None
-            if quantization is None
-            else _member(Quantization, "quantization", quantization),
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens,
-            enable_prefix_caching=enable_prefix_caching,
-            enforce_eager=enforce_eager,
-            seed=seed,
-            eos_token_ids=generation.eos_token_ids,
+            model=str(folder), eos_token_ids=generation.eos_token_ids, **engine_options
         )
         self._sampling_defaults = generation.sampling
         self._tokenizer = load_tokenizer(folder, chat_template)
@@ -355,12 +324,3 @@ def _drive(
                 let_through()
         finally:
             core.abort(request.request_id for request in requests)
-
-
-def _member(kind: type[E], name: str, value: E | str) -> E:
-    """Raises `InvalidConfigurationError` when `kind` has no such value."""
-    try:
-        return kind(value)
-    except ValueError as error:
-        known = ", ".join(str(one.value) for one in kind)
-        raise InvalidConfigurationError(f"{name} is {value!r}; use {known}.") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
 import pytest
 
-from octavo.config import EngineConfig
+from octavo.config import Device, EngineConfig, EngineKeywords, KVCacheDtype
 from octavo.errors import InvalidConfigurationError
+from octavo.llm import LLM
+from octavo.options import OptionField, option_fields, read_options
 
 
 @pytest.mark.parametrize("length", [-1, 0, 1])
@@ -35,6 +38,86 @@ def test_a_context_holds_a_token_of_prompt_and_one_of_output(length: int) -> Non
 )
 def test_a_field_of_another_type_is_named(fields: dict[str, Any], wanted: str) -> None:
     ((name, value),) = fields.items()
+    name = name.removesuffix("_bytes")  # as the flag has it
     expected = re.escape(f"{name} is {value!r}; it must be {wanted}.")
     with pytest.raises(InvalidConfigurationError, match=f"^{expected}$"):
         EngineConfig(model="m", **fields)
+
+
+FIELDS = {field.name: field for field in option_fields(EngineConfig)}
+NUMBERS = [field for field in FIELDS.values() if field.kind in (int, float)]
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_a_number_beyond_a_limit_is_told_the_limit(field: OptionField) -> None:
+    """Whatever field comes next has limits, and they hold."""
+    choices, least, most = field.choices, field.option.least, field.option.most
+    if choices:
+        beyond = {max(choices) + 1: str(max(choices))}
+    else:
+        assert None not in (least, most), "a number without limits"
+        step = 1 if field.kind is int else 0.001
+        beyond = {least - step: f"{least}", most + step: f"{most}"}
+    for value, limit in beyond.items():
+        expected = f"^{field.spelling} is {value}; .*{re.escape(limit.removesuffix('.0'))}"
+        with pytest.raises(InvalidConfigurationError, match=expected):
+            EngineConfig(model="m", **{field.name: value})
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_the_limits_themselves_are_taken(field: OptionField) -> None:
+    for value in field.choices or (field.option.least, field.option.most):
+        # The one field whose limit is another field.
+        beside = {"max_num_batched_tokens": 2**31 - 1} if field.name == "max_num_seqs" else {}
+        beside = {"max_num_seqs": 1} if field.name == "max_num_batched_tokens" else beside
+        config = EngineConfig(model="m", **{field.name: value}, **beside)
+        assert getattr(config, field.name) == value
+
+
+def test_every_field_is_an_option_or_filled_in_when_the_model_is_resolved() -> None:
+    assert set(EngineConfig.__struct_fields__) - set(FIELDS) == {"model", "eos_token_ids"}
+
+
+def test_the_keywords_of_llm_are_the_options() -> None:
+    """`LLM` hands them on: what is not in the list would be refused by a type checker alone."""
+    # Offline nothing is refused because of a queue.
+    spellings = {name for field in FIELDS.values() for name in (field.name, field.spelling)}
+    assert set(EngineKeywords.__annotations__) == spellings - {"max_queued_requests"}
+    handed_on = inspect.signature(LLM.__init__).parameters["options"].annotation
+    assert handed_on == "Unpack[EngineKeywords]"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "fields"),
+    [
+        ({"device": "cpu"}, {"device": Device.CPU}),
+        ({"kv_cache_dtype": KVCacheDtype.FP8}, {"kv_cache_dtype": KVCacheDtype.FP8}),
+        ({"quantization": None}, {"quantization": None}),
+        ({"kv_cache_memory": "256Mi"}, {"kv_cache_memory_bytes": 2**28}),
+        ({"kv_cache_memory": 2**28}, {"kv_cache_memory_bytes": 2**28}),
+        ({"kv_cache_memory_bytes": 2**28}, {"kv_cache_memory_bytes": 2**28}),
+        ({"seed": 3, "unknown": 1}, {"seed": 3, "unknown": 1}),
+    ],
+    ids=str,
+)
+def test_keywords_are_read_as_people_write_them(
+    keywords: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    assert read_options(EngineConfig, keywords) == fields
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"device": "gpu"}, "device is 'gpu'; use auto, cpu or cuda."),
+        ({"quantization": "awq"}, "quantization is 'awq'; use int8 or int4."),
+        (
+            {"kv_cache_memory": 1, "kv_cache_memory_bytes": 2},
+            "kv_cache_memory and kv_cache_memory_bytes mean the same",
+        ),
+    ],
+    ids=str,
+)
+def test_a_keyword_that_means_nothing_is_named(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match=f"^{re.escape(message)}"):
+        read_options(EngineConfig, keywords)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import signal
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import torch
 
 from octavo import LLM, SamplingParams
 from octavo.beam_search import BeamSearchParams
-from octavo.config import EngineConfig
 from octavo.engine.messages import StepOutputs
 from octavo.errors import (
     ContextLengthExceededError,
@@ -282,13 +280,6 @@ def test_after_shutdown_it_says_so(model: Model) -> None:
     llm.shutdown()
     with pytest.raises(OctavoError, match="was shut down"):
         llm.generate("hello")
-
-
-def test_every_field_of_the_engine_can_be_set() -> None:
-    arguments = set(inspect.signature(LLM).parameters)
-    # One process has no waiting room to bound, and the model's folder names what ends a sequence.
-    own = {"max_queued_requests", "eos_token_ids"}
-    assert set(EngineConfig.__struct_fields__) - own <= arguments
 
 
 def test_a_cache_of_half_the_size_holds_twice_the_tokens(model: Model) -> None:

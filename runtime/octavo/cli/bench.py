@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.help import Command
+
 if TYPE_CHECKING:
     from octavo.cli.load_generator import Load, LoadResult, LoadRun
     from octavo.client import UnexpectedAnswerError
@@ -17,7 +19,10 @@ _PROGRESS_SECONDS = 10.0
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    help="Measure a running server.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Measure a running server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -26,7 +31,7 @@ def _bench() -> None:
     """Keeps `serve` a sub-command."""
 
 
-@app.command("serve")
+@app.command("serve", cls=Command)
 def bench_serve_command(
     base_url: Annotated[str, typer.Option(help="The server's /v1.")] = "http://127.0.0.1:8000/v1",
     model: Annotated[str | None, typer.Option(help="Default: the server's first.")] = None,

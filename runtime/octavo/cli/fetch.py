@@ -10,7 +10,7 @@ import typer
 
 def fetch_command(
     model: Annotated[
-        str, typer.Argument(help="hf://org/name\\[@revision], org/name or s3://bucket/prefix.")
+        str, typer.Argument(help="hf://org/name[@revision], org/name or s3://bucket/prefix.")
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder that keeps the download.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,

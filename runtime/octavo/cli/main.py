@@ -9,6 +9,7 @@ import typer
 
 from octavo import __version__
 from octavo.cli import bench, chat, fetch, serve
+from octavo.cli.help import Command
 
 _USAGE_STATUS = 2
 _COMMANDS = ("serve", "fetch", "chat", "bench")
@@ -20,11 +21,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve_command)
-app.command("fetch")(fetch.fetch_command)
-app.command("chat")(chat.chat_command)
+app.command("serve", cls=Command)(serve.serve_command)
+app.command("fetch", cls=Command)(fetch.fetch_command)
+app.command("chat", cls=Command)(chat.chat_command)
 app.add_typer(bench.app, name="bench")
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from octavo.cli.main import run
+from octavo.cli.main import app, run
 
 
 def octavo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,10 +48,29 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--help"]) == 0
     shown = capsys.readouterr().out
-    for flag in ("--served-model-name", "--max-model-len", "--shutdown-timeout", "--ops-port"):
+    for flag in ("--served-model-name", "--max-model-len", "--drain-timeout", "--ops-port"):
         assert flag in shown
     for flag in ("--tensor-parallel-size", "--speculative-config"):
         assert flag not in shown
+
+
+@pytest.mark.parametrize("command", ["serve", "fetch", "chat", "bench serve"])
+def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "octavo", *command.split(), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "80"},
+    ).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    found: Any = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    for option in found.params:
+        for flag in (*option.opts, *option.secondary_opts):
+            assert flag in re.split(r"[\s,]+", shown), flag
 
 
 @pytest.mark.parametrize(
@@ -61,8 +84,27 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
         (["serve", "x", "--tensor-parallel-size", "2"], 3, "--tensor-parallel-size"),
         (["serve", "x", "--log-level", "loud"], 3, "'loud'"),
         (["serve", "x", "--max-num-seqs", "0"], 3, "max_num_seqs is 0"),
-        (["serve", "x", "--shutdown-timeout", "-1"], 3, "shutdown_timeout_seconds is -1"),
-        (["serve", "x", "--stall-timeout", "0"], 3, "stall_timeout_seconds is 0.0"),
+        (
+            ["serve", "x", "--shutdown-timeout", "-1"],
+            3,
+            "drain_timeout is -1.0; it must lie in [0, 86400]",
+        ),
+        (
+            ["serve", "x", "--kv-cache-memory", "0"],
+            3,
+            "kv_cache_memory is 0; it must be at least 1",
+        ),
+        (["serve", "x", "--kv-cache-memory", "1 GB"], 3, "kv_cache_memory is '1 GB'"),
+        (["serve", "x", "--max-body-size", "1"], 3, "max_body_size is 1"),
+        (["serve", "x", "--port", "65536"], 3, "port is 65536; it must lie in [0, 65535]"),
+        (["serve", "x", "--block-size", "17"], 3, "block_size is 17; use 8, 16, 32, 64 or 128"),
+        (["serve", "x", "--dtype", "int3"], 3, "dtype is 'int3'; use auto, float32"),
+        (
+            ["serve", "x", "--seed", str(2**63)],
+            3,
+            "seed is 9223372036854775808; it must be at most",
+        ),
+        (["serve", "x", "--stall-timeout", "0"], 3, "stall_timeout is 0.0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from octavo.cli.main import app
+from octavo.cli.reference import PAGE, main, updated
 from octavo.models.registry import FAMILIES
 from octavo.server.openai import protocol
 from octavo.server.openai.app import build_app
@@ -70,6 +71,24 @@ def test_the_defaults_in_the_reference_are_those_of_the_code(command: str) -> No
             assert not told.strip("`")[0].isdigit(), flags
         else:
             assert told.strip("`") == _shown(default), flags
+
+
+def test_the_table_of_serve_is_that_of_the_options() -> None:
+    page = (ROOT / PAGE).read_text("utf-8")
+    assert page == updated(page), "run `make reference`"
+
+
+def test_check_reports_a_stale_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / PAGE
+    copy.parent.mkdir(parents=True)
+    page = (ROOT / PAGE).read_text("utf-8")
+    copy.write_text(page, "utf-8")
+    assert main(["--root", str(tmp_path), "--check"]) == 0
+    copy.write_text(page.replace("sequences that run at once", "requests"), "utf-8")
+    assert main(["--root", str(tmp_path), "--check"]) == 1
+    assert "make reference" in capsys.readouterr().err
+    assert main(["--root", str(tmp_path)]) == 0
+    assert copy.read_text("utf-8") == page
 
 
 def _shown(default: object) -> str:

@@ -1,67 +1,177 @@
-"""What `octavo serve` was asked for, beyond the engine's own configuration."""
+"""Server options: what `octavo serve` was asked for, beyond the engine's own configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.generation_config import AUTO
+from octavo.options import Option, Panel, check_options
+
+API_KEY_VARIABLE = "OCTAVO_API_KEY"
+LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LONGEST_DRAIN_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
     """One server. Raises `InvalidConfigurationError` when built with a value out of range.
 
+    Each field's `Option` says what it means. Beside the options:
+
     Args:
         model: As the user wrote it: `builtin://demo`, `hf://…`, a folder.
         engine: `engine.model` is filled in when `model` is resolved.
-        served_names: What clients may call the model; the first one is the metrics' label.
-        api_keys: Empty leaves the API open.
-        generation_config: Where sampling defaults come from; see `choose_generation_config`.
-        max_body_bytes: None chooses by the model's context.
-        shutdown_timeout_seconds: For running requests to finish after the grace.
-        shutdown_grace_seconds: After SIGTERM, how long new requests are still answered.
-        stall_timeout_seconds: Without a step, while requests run, until `/livez` fails.
     """
 
     model: str
     engine: EngineConfig
-    served_names: tuple[str, ...]
-    host: str = "127.0.0.1"
-    port: int = 8000
-    ops_port: int = 8001
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
-    chat_template: str | None = None
-    generation_config: str = AUTO
-    download_dir: Path | None = None
-    revision: str | None = None
-    max_body_bytes: int | None = None
-    shutdown_timeout_seconds: float = 120.0
-    shutdown_grace_seconds: float = 5.0
-    stall_timeout_seconds: float = 120.0
-    log_level: str = "info"
+    served_names: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=Panel.API,
+            flag="served-model-name",
+            default="`MODEL` without scheme and revision",
+            help="Name for clients; repeatable. Default: MODEL, no scheme.",
+            details="name for clients; repeatable, the first one labels the metrics",
+        ),
+    ]
+    host: Annotated[
+        str,
+        Option(
+            panel=Panel.API,
+            help="Address of both ports.",
+            details="address of both ports; in a pod `0.0.0.0`",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Option(
+            panel=Panel.API,
+            least=0,
+            most=65535,
+            help="OpenAI API.",
+            details="OpenAI API; 0 lets the kernel choose",
+        ),
+    ] = 8000
+    ops_port: Annotated[
+        int,
+        Option(
+            panel=Panel.API,
+            least=0,
+            most=65535,
+            help="/livez, /readyz, /startupz, /metrics.",
+            details="probes and metrics",
+        ),
+    ] = 8001
+    api_keys: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=Panel.API,
+            flag="api-key",
+            variable=API_KEY_VARIABLE,
+            default="none",
+            help="Key that clients must send; repeatable. Better given by the environment.",
+            details=f"key that clients must send; repeatable; better by `{API_KEY_VARIABLE}` (several "
+            "separated by spaces)",
+        ),
+    ] = field(default=(), repr=False)
+    max_body_bytes: Annotated[
+        int | None,
+        Option(
+            panel=Panel.API,
+            flag="max-body-size",
+            is_size=True,
+            least=1024,
+            most=2**31 - 1,
+            default="by the context, at least 4Mi",
+            help="Largest request body (8Mi). Default: by the context, at least 4Mi.",
+            details="largest request body",
+        ),
+    ] = None
+    chat_template: Annotated[
+        str | None,
+        Option(
+            panel=Panel.MODEL,
+            default="the model's",
+            help="Jinja file instead of the model's own.",
+            details="Jinja file",
+        ),
+    ] = None
+    generation_config: Annotated[
+        str,
+        Option(
+            panel=Panel.MODEL,
+            help="Sampling defaults: auto (the model's own), none, or a folder.",
+            details="what a request takes that leaves a sampling parameter out: `auto` (the model's "
+            "`generation_config.json`), `none` (OpenAI's defaults; `vllm` means the same), or a folder "
+            "whose file is read instead",
+        ),
+    ] = AUTO
+    revision: Annotated[
+        str | None,
+        Option(panel=Panel.MODEL, default="main", help="Branch, tag or commit on the hub."),
+    ] = None
+    download_dir: Annotated[
+        Path | None,
+        Option(panel=Panel.MODEL, default="the hub's cache", help="Where downloads are kept."),
+    ] = None
+    drain_timeout_seconds: Annotated[
+        float,
+        Option(
+            panel=Panel.OPERATION,
+            flag="drain-timeout",
+            aliases=("shutdown-timeout",),
+            least=0,
+            most=LONGEST_DRAIN_SECONDS,
+            help="Seconds for running requests to finish after SIGTERM.",
+        ),
+    ] = 120.0
+    drain_grace_seconds: Annotated[
+        float,
+        Option(
+            panel=Panel.OPERATION,
+            flag="drain-grace",
+            aliases=("shutdown-grace",),
+            least=0,
+            most=LONGEST_DRAIN_SECONDS,
+            help="Seconds after SIGTERM in which new requests are still answered.",
+        ),
+    ] = 5.0
+    stall_timeout_seconds: Annotated[
+        float,
+        Option(
+            panel=Panel.OPERATION,
+            flag="stall-timeout",
+            least=1,
+            most=86400.0,
+            limit_reason="as the engine is asked for an answer once a second",
+            help="Seconds without a step, while requests run, until /livez fails.",
+            details="seconds without a step, while requests run, or without an answer of the engine, until "
+            "`/livez` fails; longer than the longest step",
+        ),
+    ] = 120.0
+    log_level: Annotated[
+        str,
+        Option(
+            panel=Panel.OPERATION,
+            choices=LOG_LEVELS,
+            variable=LOG_LEVEL_VARIABLE,
+            help="How much is logged.",
+            details=f"{', '.join(f'`{level}`' for level in LOG_LEVELS)}; also `{LOG_LEVEL_VARIABLE}`",
+        ),
+    ] = "info"
 
     def __post_init__(self) -> None:
-        for name in ("port", "ops_port"):
-            if not 0 <= getattr(self, name) <= 65535:
-                raise InvalidConfigurationError(
-                    f"{name} is {getattr(self, name)}; it must lie in [0, 65535]."
-                )
+        check_options(self)
         if self.port == self.ops_port != 0:
             raise InvalidConfigurationError(
                 f"port and ops_port are both {self.port}; give two different ports."
             )
-        for name, least in (
-            ("shutdown_timeout_seconds", 0.0),
-            ("shutdown_grace_seconds", 0.0),
-            ("stall_timeout_seconds", 1.0),  # an engine is asked for an answer once a second
-        ):
-            if not least <= getattr(self, name) <= 86400:
-                raise InvalidConfigurationError(
-                    f"{name} is {getattr(self, name)}; it must lie in [{least:g}, 86400]."
-                )
         if any(not name or len(name) > 256 for name in self.served_names):
             raise InvalidConfigurationError(
                 "served_model_name holds an empty or overlong name; give 1 to 256 characters."
@@ -69,7 +179,3 @@ class ServeOptions:
         if any(not key.strip() for key in self.api_keys):
             # An empty key would look like protection and be none.
             raise InvalidConfigurationError("api_key is empty; give a key or leave it out.")
-        if self.max_body_bytes is not None and self.max_body_bytes < 1024:
-            raise InvalidConfigurationError(
-                f"max_body_size is {self.max_body_bytes}; it must be at least 1024 bytes."
-            )

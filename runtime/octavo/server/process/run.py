@@ -232,14 +232,14 @@ class Server:
             if received is signal.SIGTERM:
                 await asyncio.wait(
                     [hurry, died],
-                    timeout=options.shutdown_grace_seconds,
+                    timeout=options.drain_grace_seconds,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             self._lifecycle.state = State.REFUSING
             running.http.close_idle_connections()
             if gateway.num_in_flight and sys.stderr.isatty():
                 banner.waiting_for(gateway.num_in_flight)
-            deadline = time.monotonic() + options.shutdown_timeout_seconds
+            deadline = time.monotonic() + options.drain_timeout_seconds
             while gateway.num_in_flight and time.monotonic() < deadline:
                 done, _ = await asyncio.wait([hurry, died], timeout=_POLL_SECONDS)
                 if done:

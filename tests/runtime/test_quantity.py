@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.cli.quantity import parse_bytes
 from octavo.errors import InvalidConfigurationError
+from octavo.quantity import parse_bytes
 
 
 @pytest.mark.parametrize(
