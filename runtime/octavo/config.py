@@ -65,7 +65,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         LoadFormat,
         Option(
             panel=Panel.MODEL,
-            help="dummy makes random weights.",
+            help="How weights come in; dummy makes random ones.",
             details="`auto`, `safetensors`, `dummy` (random weights)",
         ),
     ] = LoadFormat.AUTO
@@ -85,7 +85,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             panel=Panel.MODEL,
             default="none",
-            help="Packs the weights at load (CPU).",
+            help="Rounds the weights to this format at load, on CPUs.",
             details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; see below",
         ),
     ] = None
@@ -97,7 +97,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             most=_MOST,
             limit_reason="a token of prompt and one of output",
             default="the model's, or what the KV cache holds",
-            help="Context in tokens. Default: the model's.",
+            help="Longest sequence in tokens, prompt and output together. Default: the model's.",
             details="context in tokens; a wish that does not fit is refused with the length that would",
         ),
     ] = None
@@ -105,7 +105,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Device,
         Option(
             panel=Panel.ENGINE,
-            help="auto takes a GPU where one is.",
+            help="Where the model runs. auto takes a GPU where one is.",
             details="`auto`, `cpu`, `cuda`",
         ),
     ] = Device.AUTO
@@ -128,7 +128,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             least=1,
             most=2**63 - 1,
             default="what is free",
-            help="Size of the KV cache (256Mi). Default: what is free.",
+            help="Size of the KV cache, such as 256Mi. Default: what is free.",
             details="size of the KV cache: `256Mi`, `2G`, bytes. Without it: on a GPU what "
             "`--gpu-memory-utilization` leaves beside weights and activations; on a CPU 40 % of what the "
             "weights leave, 4 GiB at most",
@@ -138,7 +138,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         KVCacheDtype,
         Option(
             panel=Panel.ENGINE,
-            help="Number format of the KV cache; fp8 halves it (GPU).",
+            help="Number format of the KV cache; fp8 holds twice the tokens of bfloat16.",
             details="`auto` (the model's), `bfloat16`, `fp8` or `fp8_e4m3`: float8 e4m3, twice the tokens in "
             "the same memory (GPUs from L4 and H100 on)",
         ),
@@ -147,7 +147,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         Option(
             panel=Panel.ENGINE,
-            help="Prompts that begin alike share blocks.",
+            help="Lets prompts that begin alike share blocks of the KV cache.",
             details="prompts that begin alike share their KV blocks, also after a request has ended",
         ),
     ] = True
@@ -156,7 +156,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             panel=Panel.ENGINE,
             choices=(8, 16, 32, 64, 128),
-            help="Tokens in a block of the KV cache.",
+            help="Tokens in one block of the KV cache.",
         ),
     ] = 16
     max_num_seqs: Annotated[
@@ -172,14 +172,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             help="Tokens of one step, prefill and decode together.",
         ),
     ] = 2048
-    enforce_eager: Annotated[bool, Option(panel=Panel.ENGINE, help="No CUDA graphs.")] = False
+    enforce_eager: Annotated[bool, Option(panel=Panel.ENGINE, help="Uses no CUDA graphs.")] = False
     seed: Annotated[
         int,
         Option(
             panel=Panel.ENGINE,
             least=-(2**63),
             most=2**63 - 1,
-            help="Of requests that bring none, and of dummy weights.",
+            help="Seed of requests that bring none, and of dummy weights.",
         ),
     ] = 0
     max_queued_requests: Annotated[

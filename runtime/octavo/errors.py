@@ -106,3 +106,14 @@ class EngineDeadError(OctavoError):
     """The engine process ended; running requests are lost and the API process must end as well."""
 
     reason: ClassVar[str] = "EngineDead"
+
+
+START_ERRORS: tuple[type[OctavoError], ...] = (
+    InvalidConfigurationError,
+    ModelNotFoundError,
+    ModelInvalidError,
+    ModelUnsupportedError,
+    DownloadFailedError,
+    OutOfMemoryError,
+)
+"""What a start fails with; every other failure of one is an `InternalError`."""

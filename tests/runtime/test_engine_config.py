@@ -51,13 +51,13 @@ NUMBERS = [field for field in FIELDS.values() if field.kind in (int, float)]
 @pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
 def test_a_number_beyond_a_limit_is_told_the_limit(field: OptionField) -> None:
     """Whatever field comes next has limits, and they hold."""
-    choices, least, most = field.choices, field.option.least, field.option.most
-    if choices:
-        beyond = {max(choices) + 1: str(max(choices))}
-    else:
-        assert None not in (least, most), "a number without limits"
-        step = 1 if field.kind is int else 0.001
-        beyond = {least - step: f"{least}", most + step: f"{most}"}
+    limits: Any = field.choices or (field.option.least, field.option.most)
+    assert None not in limits, "a number without limits"
+    step = 1 if field.kind is int else 0.001
+    beyond: dict[Any, str] = {
+        min(limits) - step: f"{min(limits)}",
+        max(limits) + step: f"{max(limits)}",
+    }
     for value, limit in beyond.items():
         expected = f"^{field.spelling} is {value}; .*{re.escape(limit.removesuffix('.0'))}"
         with pytest.raises(InvalidConfigurationError, match=expected):
@@ -68,9 +68,11 @@ def test_a_number_beyond_a_limit_is_told_the_limit(field: OptionField) -> None:
 def test_the_limits_themselves_are_taken(field: OptionField) -> None:
     for value in field.choices or (field.option.least, field.option.most):
         # The one field whose limit is another field.
-        beside = {"max_num_batched_tokens": 2**31 - 1} if field.name == "max_num_seqs" else {}
+        beside: dict[str, Any] = (
+            {"max_num_batched_tokens": 2**31 - 1} if field.name == "max_num_seqs" else {}
+        )
         beside = {"max_num_seqs": 1} if field.name == "max_num_batched_tokens" else beside
-        config = EngineConfig(model="m", **{field.name: value}, **beside)
+        config = EngineConfig(model="m", **{field.name: value, **beside})
         assert getattr(config, field.name) == value
 
 

@@ -15,13 +15,24 @@ from octavo.quantity import parse_bytes
         ("2G", 2_000_000_000),
         ("1.5Ki", 1536),
         ("3k", 3000),
+        ("3K", 3000),
+        ("1Ei", 2**60),
+        ("9223372036854775807", 2**63 - 1),
+        (".5Gi", 2**29),
+        ("2.", 2),
+        ("129e6", 129_000_000),
+        ("2E9", 2_000_000_000),
+        ("2E", 2 * 10**18),
+        ("+1Ki", 1024),
     ],
 )
 def test_sizes(text: str, expected: int) -> None:
     assert parse_bytes("--x", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "Mi", "-1", "1 GB", "1e9", "12Mib", "٣", "1ki", "9" * 40])
+@pytest.mark.parametrize(
+    "text", ["", "Mi", "-1", "1 GB", "1e9Mi", "1e9999", "NaN", "12Mib", "٣", "1ki", "9" * 40]
+)
 def test_what_is_no_size_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidConfigurationError, match="--x is"):
         parse_bytes("--x", text)

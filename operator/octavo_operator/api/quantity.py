@@ -1,48 +1,44 @@
-"""Value types of the custom resource that YAML writes as text: quantities, durations, shares.
+"""Quantities, durations and shares: value types of the custom resource that YAML writes as text.
 
-Kubernetes' quantities ("64Gi", "500m") and Go-like durations ("1h30m") stay text in the stored
-object, because they are what the user wrote; the functions here turn them into numbers. Each type
-carries its own OpenAPI schema with a CEL rule, so that the API server answers with a sentence
-instead of a regular expression.
+They stay text in the stored object, because they are what the user wrote; the functions here turn them into
+numbers. What counts as a quantity ("64Gi", "500m", "1e3") or a duration ("1h30m") is Kubernetes' to say: the
+API server asks its own parser (CEL's `quantity`), the operator the Kubernetes client's. Each type carries its
+OpenAPI schema with a CEL rule, so that the API server answers with a sentence instead of a regular
+expression.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
+from kubernetes.utils import duration as client_duration
+from kubernetes.utils import quantity as client_quantity
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+# The client's parser takes more than the API server: "1K", "1mi", " 1", "1_000", "NaN".
 _QUANTITY = re.compile(
-    r"^(?P<number>[0-9]+(\.[0-9]+)?)(?P<suffix>m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$",
+    r"\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?", re.ASCII
 )
-_SUFFIXES: dict[str, Decimal] = {
-    "m": Decimal("0.001"),
-    "k": Decimal(10**3),
-    "Ki": Decimal(2**10),
-    "M": Decimal(10**6),
-    "Mi": Decimal(2**20),
-    "G": Decimal(10**9),
-    "Gi": Decimal(2**30),
-    "T": Decimal(10**12),
-    "Ti": Decimal(2**40),
-    "P": Decimal(10**15),
-    "Pi": Decimal(2**50),
-}
-_DURATION = re.compile(r"^((?P<h>[0-9]{1,5})h)?((?P<m>[0-9]{1,6})m)?((?P<s>[0-9]{1,7})s)?$")
+_LARGEST_QUANTITY = Decimal(2**63 - 1)
+# GEP-2257, as the Gateway API has it. The client's pattern lets a line end follow.
+_DURATION = re.compile(r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
 _SHARE = re.compile(r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$")
 _SMALLEST_SHARE = 0.05
+_SMALLEST_MEMORY = "1Mi"
 
 
 def parse_quantity(text: str) -> Decimal:
-    """The number that a quantity means: "500m" is 0.5, "1Ki" is 1024. Raises ValueError."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
+    """The number that a quantity means: "500m" is 0.5, "1Ki" is 1024. Raises ValueError.
+
+    Numbers beyond 64 bits are the largest one there, as in Kubernetes.
+    """
+    if _QUANTITY.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a quantity; write a number with a unit such as 64Gi.")
-    suffix = match.group("suffix")
-    factor = _SUFFIXES[suffix] if suffix else Decimal(1)
-    return Decimal(match.group("number")) * factor
+    number: Decimal = client_quantity.parse_quantity(text)
+    return min(number, _LARGEST_QUANTITY)
 
 
 def quantity_bytes(text: str) -> int:
@@ -51,19 +47,22 @@ def quantity_bytes(text: str) -> int:
 
 
 def duration_seconds(text: str) -> int:
-    """Seconds of "90s", "5m" or "1h30m". Raises ValueError."""
-    match = _DURATION.fullmatch(text)
-    if match is None or not text:
+    """Seconds of "90s", "5m" or "1h30m", rounded up. Raises ValueError."""
+    if _DURATION.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m.")
-    return (
-        int(match.group("h") or 0) * 3600
-        + int(match.group("m") or 0) * 60
-        + int(match.group("s") or 0)
-    )
+    seconds: float = client_duration.parse_duration(text).total_seconds()
+    return math.ceil(seconds)
 
 
-def _checked_quantity(text: str) -> str:
-    parse_quantity(text)
+def _checked_cpu(text: str) -> str:
+    if parse_quantity(text) <= 0:
+        raise ValueError(f"{text!r} is no CPU request; write more than 0, such as 8 or 500m.")
+    return text
+
+
+def _checked_memory(text: str) -> str:
+    if parse_quantity(text) < parse_quantity(_SMALLEST_MEMORY):
+        raise ValueError(f"{text!r} is too small; write at least {_SMALLEST_MEMORY}, such as 64Gi.")
     return text
 
 
@@ -83,19 +82,21 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _rule(pattern: re.Pattern[str], message: str) -> dict[str, Any]:
-    # CEL's regular expressions (RE2) name groups as Python does.
-    return {"rule": f"self.matches({_cel_string(pattern.pattern)})", "message": message}
-
-
 def _cel_string(text: str) -> str:
     return "r'" + text + "'"
 
 
-Quantity = Annotated[
+def _at_least(smallest: str, text: str) -> str:
+    """A rule on a text that may be no quantity at all."""
+    return f"isQuantity({text}) && quantity({text}).compareTo(quantity('{smallest}')) >= 0"
+
+
+_MEMORY_HELP = f"must be a quantity of at least {_SMALLEST_MEMORY}, such as 512Mi"
+
+CpuQuantity = Annotated[
     str,
     BeforeValidator(_text),
-    AfterValidator(_checked_quantity),
+    AfterValidator(_checked_cpu),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
@@ -103,23 +104,42 @@ Quantity = Annotated[
             "maxLength": 32,
             "x-kubernetes-validations": [
                 {
-                    "rule": f"string(self).matches({_cel_string(_QUANTITY.pattern)})",
-                    "message": "must be a quantity such as 8, 500m or 64Gi",
+                    "rule": "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+                    "message": "must be a quantity above 0, such as 8 or 500m",
                 }
             ],
         }
     ),
 ]
-"""A Kubernetes quantity; a bare integer is accepted as Kubernetes does."""
+"""Cores; a bare integer is accepted as Kubernetes does."""
+
+MemoryRequest = Annotated[
+    str,
+    BeforeValidator(_text),
+    AfterValidator(_checked_memory),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "maxLength": 32,
+            "x-kubernetes-validations": [
+                {"rule": _at_least(_SMALLEST_MEMORY, "string(self)"), "message": _MEMORY_HELP}
+            ],
+        }
+    ),
+]
+"""Memory of a pod; a bare integer counts bytes, as in Kubernetes."""
 
 MemoryQuantity = Annotated[
     str,
-    AfterValidator(_checked_quantity),
+    AfterValidator(_checked_memory),
     WithJsonSchema(
         {
             "type": "string",
             "maxLength": 32,
-            "x-kubernetes-validations": [_rule(_QUANTITY, "must be a quantity such as 512Mi")],
+            "x-kubernetes-validations": [
+                {"rule": _at_least(_SMALLEST_MEMORY, "self"), "message": _MEMORY_HELP}
+            ],
         }
     ),
 ]
@@ -134,12 +154,15 @@ Duration = Annotated[
             "minLength": 2,
             "maxLength": 16,
             "x-kubernetes-validations": [
-                _rule(_DURATION, "must be a duration such as 90s, 5m or 1h30m")
+                {
+                    "rule": f"self.matches({_cel_string(_DURATION.pattern)})",
+                    "message": "must be a duration such as 90s, 5m or 1h30m",
+                }
             ],
         }
     ),
 ]
-"""Hours, minutes and seconds in this order."""
+"""Hours, minutes, seconds and milliseconds, as in the Gateway API."""
 
 Share = Annotated[
     str,

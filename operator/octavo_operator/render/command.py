@@ -18,6 +18,7 @@ def serve_arguments(name: str, spec: LLMDeploymentSpec) -> list[str]:
     for served_name in spec.model.served_names or (name,):
         arguments += ["--served-model-name", served_name]
     arguments += ["--host", "0.0.0.0", "--port", str(HTTP_PORT), "--ops-port", str(OPS_PORT)]  # noqa: S104
+    # The alias of --drain-timeout: another spelling would be another revision, and restart every pod.
     arguments += ["--shutdown-timeout", str(duration_seconds(spec.rollout.drain_timeout))]
     device = spec.engine.device or (Device.CUDA if spec.resources.gpu else None)
     if device:
@@ -44,27 +45,33 @@ def claim_name(model: ModelSpec) -> str:
 
 
 def engine_arguments(engine: EngineSpec) -> list[str]:
-    """The flags of `spec.engine`; an absent field gives none, so that the runtime's default holds."""
-    values: dict[str, object | None] = {
-        "--max-model-len": engine.max_model_len,
-        "--max-num-seqs": engine.max_num_seqs,
-        "--max-num-batched-tokens": engine.max_num_batched_tokens,
-        "--max-queued-requests": engine.max_queued_requests,
-        "--gpu-memory-utilization": engine.gpu_memory_utilization,
-        "--kv-cache-memory": (
-            None if engine.kv_cache_memory is None else quantity_bytes(engine.kv_cache_memory)
-        ),
-        "--kv-cache-dtype": engine.kv_cache_dtype,
-        "--block-size": engine.block_size,
-        "--dtype": engine.dtype,
-        "--quantization": engine.quantization,
-        "--load-format": engine.load_format,
-        "--seed": engine.seed,
-    }
+    """The flags of `spec.engine`, each its field's name with dashes; switches come last.
+
+    An absent field gives none, so that the runtime's default holds. The order is part of the pod template,
+    and so of its revision: a new field stands behind the others of its kind.
+    """
+    given = {name: value for name, value in engine if value is not None and name != "device"}
+    switches = {name: value for name, value in given.items() if isinstance(value, bool)}
     arguments = [
-        part for flag, value in values.items() if value is not None for part in (flag, str(value))
+        part
+        for name, value in given.items()
+        if name not in switches
+        for part in (_flag(name), str(quantity_bytes(value) if name in _SIZES else value))
     ]
-    if engine.enable_prefix_caching is not None:
-        switch = "enable" if engine.enable_prefix_caching else "no-enable"
-        arguments.append(f"--{switch}-prefix-caching")
-    return [*arguments, "--enforce-eager"] if engine.enforce_eager else arguments
+    for name, is_on in switches.items():
+        if is_on:
+            arguments.append(_flag(name))
+        elif name in _ON_UNLESS_TOLD:
+            arguments.append(_flag(f"no-{name}"))
+    return arguments
+
+
+_SIZES = {"kv_cache_memory"}
+"""Fields that hold a quantity; the runtime gets bytes."""
+
+_ON_UNLESS_TOLD = {"enable_prefix_caching"}
+"""Switches that the runtime's default leaves on: to be off takes a flag."""
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -292,15 +292,7 @@ async def _spawn(address: str) -> asyncio.subprocess.Process:
 
 def _start_error(failure: StartFailed) -> OctavoError:
     """The error class that carries the engine's `reason`, so that it crosses the process border whole."""
-    known = (
-        errors.InvalidConfigurationError,
-        errors.ModelNotFoundError,
-        errors.ModelInvalidError,
-        errors.ModelUnsupportedError,
-        errors.DownloadFailedError,
-        errors.OutOfMemoryError,
-    )
-    for kind in known:
+    for kind in errors.START_ERRORS:
         if kind.reason == failure.reason:
             return kind(failure.message)
     return (UserError if failure.is_user_error else OctavoError)(failure.message)

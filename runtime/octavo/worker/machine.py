@@ -14,6 +14,9 @@ from pathlib import Path
 
 from octavo.errors import InvalidConfigurationError
 
+CPUS_VARIABLE = "OCTAVO_CPUS"
+"""Cores that the engine may use at most; a pod that requests CPUs without a limit is told by it."""
+
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _MIN_PARAMETERS_FOR_THREADS = 20_000_000
 _UNLIMITED_BYTES = 2**60  # cgroup v1 writes a huge number for "no limit"
@@ -33,7 +36,7 @@ def available_cpus(
     limits = (
         allowed or 1,
         None if quota is None else max(1, math.ceil(quota)),
-        _cpus_told(environment.get("OCTAVO_CPUS")),
+        _cpus_told(environment.get(CPUS_VARIABLE)),
         _openmp_threads(environment.get("OMP_NUM_THREADS", "")),
     )
     return min(limit for limit in limits if limit is not None)
@@ -80,7 +83,7 @@ def _cpus_told(text: str | None) -> int | None:
         return None
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise InvalidConfigurationError(
-            f"The environment variable OCTAVO_CPUS is {text!r}; it must be a whole number of cores, at "
+            f"The environment variable {CPUS_VARIABLE} is {text!r}; it must be a whole number of cores, at "
             "least 1. Leave it out to use all cores that the process may run on."
         )
     return int(text)

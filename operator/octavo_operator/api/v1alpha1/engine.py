@@ -11,7 +11,7 @@ from octavo_operator.api.quantity import MemoryQuantity, Share
 from octavo_operator.api.v1alpha1.base import ApiModel, cel
 
 
-class DType(StrEnum):
+class Dtype(StrEnum):
     """Number format of weights and activations."""
 
     AUTO = "auto"
@@ -27,7 +27,7 @@ class Device(StrEnum):
     CPU = "cpu"
 
 
-class KVCacheDType(StrEnum):
+class KVCacheDtype(StrEnum):
     """Number format of the KV cache."""
 
     AUTO = "auto"
@@ -54,58 +54,74 @@ PositiveInt = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 
 class EngineSpec(ApiModel):
-    """Flags of `octavo serve` in camelCase; what is absent takes the runtime's default."""
+    """Flags of `octavo serve` in camelCase; what is absent takes the runtime's default.
+
+    A description begins as the flag's help does, and no value is taken here that the flag refuses:
+    tests/contract compares the two. A field's flag is its name with dashes.
+    """
 
     device: Device | None = Field(
         default=None,
-        description="cuda or cpu; when absent, cuda for replicas that ask for GPUs, so that one whose "
-        "driver does not work says so instead of computing on its CPU.",
+        description="Where the model runs. cuda or cpu; when absent, cuda for replicas that ask for GPUs, "
+        "so that one whose driver does not work says so instead of computing on its CPU.",
     )
     max_model_len: Annotated[PositiveInt, Field(ge=2)] | None = Field(
         default=None, description="Longest sequence in tokens, prompt and output together."
     )
     max_num_seqs: PositiveInt | None = Field(
-        default=None, description="Requests that run at once in one replica."
+        default=None, description="Sequences that run at once. Each replica has as many."
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         default=None, description="Tokens of one step, prefill and decode together."
     )
     max_queued_requests: PositiveInt | None = Field(
-        default=None, description="Requests that may wait in one replica; more get 429."
+        default=None,
+        description="Sequences that may wait; more are refused with 429. Each replica counts its own.",
     )
     gpu_memory_utilization: Share | None = Field(
-        default=None, description='Share of the GPU\'s memory to use, quoted, such as "0.9".'
+        default=None,
+        description="Share of the GPU's memory for weights, activations and KV cache. Quoted, such as "
+        '"0.9".',
     )
     kv_cache_memory: MemoryQuantity | None = Field(
-        default=None, description="Fixed size of the KV cache, such as 512Mi."
+        default=None, description="Size of the KV cache, such as 256Mi."
     )
-    kv_cache_dtype: KVCacheDType | None = Field(
+    kv_cache_dtype: KVCacheDtype | None = Field(
         default=None,
         description="Number format of the KV cache; fp8 holds twice the tokens of bfloat16.",
     )
     enable_prefix_caching: bool | None = Field(
         default=None,
-        description="Lets prompts that begin alike share blocks of the KV cache; on when absent.",
+        description="Lets prompts that begin alike share blocks of the KV cache. On when absent.",
     )
     block_size: Literal[8, 16, 32, 64, 128] | None = Field(
         default=None, description="Tokens in one block of the KV cache."
     )
-    dtype: DType | None = Field(default=None, description="Number format of weights.")
+    dtype: Dtype | None = Field(
+        default=None, description="Number format of weights and activations."
+    )
     quantization: Quantization | None = Field(
         default=None,
-        description="Rounds the weights to this format at load; as the checkpoint has them when "
-        "absent.",
+        description="Rounds the weights to this format at load, on CPUs. As the checkpoint has them "
+        "when absent.",
     )
-    load_format: LoadFormat | None = Field(default=None, description="How weights come in.")
-    enforce_eager: bool | None = Field(default=None, description="Use no CUDA graphs.")
+    load_format: LoadFormat | None = Field(
+        default=None, description="How weights come in; dummy makes random ones."
+    )
+    enforce_eager: bool | None = Field(default=None, description="Uses no CUDA graphs.")
     seed: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
-        default=None, description="Seed of requests that bring none."
+        default=None, description="Seed of requests that bring none, and of dummy weights."
     )
 
+
+DEFAULT_MAX_NUM_SEQS = 256
+DEFAULT_MAX_NUM_BATCHED_TOKENS = 2048
+"""The runtime's, for the rule that compares the two."""
 
 ENGINE_BUDGET = cel(
-    "(has(self.maxNumBatchedTokens) ? self.maxNumBatchedTokens : 2048) >= "
-    "(has(self.maxNumSeqs) ? self.maxNumSeqs : 256)",
-    "maxNumBatchedTokens (2048 when absent) must not be smaller than maxNumSeqs (256 when absent)",
+    f"(has(self.maxNumBatchedTokens) ? self.maxNumBatchedTokens : {DEFAULT_MAX_NUM_BATCHED_TOKENS}) >= "
+    f"(has(self.maxNumSeqs) ? self.maxNumSeqs : {DEFAULT_MAX_NUM_SEQS})",
+    f"maxNumBatchedTokens ({DEFAULT_MAX_NUM_BATCHED_TOKENS} when absent) must not be smaller than "
+    f"maxNumSeqs ({DEFAULT_MAX_NUM_SEQS} when absent)",
     "maxNumBatchedTokens",
 )

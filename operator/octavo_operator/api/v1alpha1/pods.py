@@ -7,11 +7,13 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, field_validator
 
-from octavo_operator.api.quantity import Duration, Quantity, duration_seconds
+from octavo_operator.api.quantity import CpuQuantity, Duration, MemoryRequest, duration_seconds
 from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName, cel, rules
 
 MIN_PROGRESS_DEADLINE = "30s"
 MAX_PROGRESS_DEADLINE = "24h"
+MAX_DRAIN_TIMEOUT = "24h"
+_DRAIN_HELP = f"must be at most {MAX_DRAIN_TIMEOUT}"
 _DEADLINE_HELP = f"must be from {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}"
 
 _LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
@@ -28,10 +30,10 @@ class ResourcesSpec(ApiModel):
     gpu_resource: Annotated[
         str, Field(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
     ] = Field(default="nvidia.com/gpu", description="Name of the extended resource.")
-    cpu: Quantity | None = Field(
+    cpu: CpuQuantity | None = Field(
         default=None, description="CPU request; 500m when absent. There is no CPU limit."
     )
-    memory: Quantity | None = Field(
+    memory: MemoryRequest | None = Field(
         default=None,
         description="Memory request and limit. When absent the request is 1Gi and there is no limit.",
     )
@@ -107,7 +109,12 @@ class RolloutSpec(ApiModel):
                 f"duration(self.progressDeadline) <= duration('{MAX_PROGRESS_DEADLINE}')",
                 _DEADLINE_HELP,
                 "progressDeadline",
-            )
+            ),
+            cel(
+                f"duration(self.drainTimeout) <= duration('{MAX_DRAIN_TIMEOUT}')",
+                _DRAIN_HELP,
+                "drainTimeout",
+            ),
         )
     )
 
@@ -118,13 +125,21 @@ class RolloutSpec(ApiModel):
         "GPU is free for an additional one and at least two replicas run.",
     )
     drain_timeout: Duration = Field(
-        default="5m", description="How long a leaving pod may finish its requests."
+        default="5m",
+        description=f"How long a leaving pod may finish its requests; at most {MAX_DRAIN_TIMEOUT}.",
     )
     progress_deadline: Duration = Field(
         default="30m",
         description="How long a rollout may go without a pod becoming ready before it counts as "
         f"failed; {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}.",
     )
+
+    @field_validator("drain_timeout")
+    @classmethod
+    def _ends_some_day(cls, text: str) -> str:
+        if duration_seconds(text) > duration_seconds(MAX_DRAIN_TIMEOUT):
+            raise ValueError(f"{text!r} {_DRAIN_HELP}")
+        return text
 
     @field_validator("progress_deadline")
     @classmethod

@@ -46,8 +46,8 @@ log = structlog.get_logger("octavo.server")
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
-_ENGINE_EXIT_SECONDS = 5.0
-_LAST_ANSWERS_SECONDS = 2.0
+ENGINE_EXIT_SECONDS = 5.0
+LAST_ANSWERS_SECONDS = 2.0
 _INTERRUPTED_STATUS = 130
 
 
@@ -255,7 +255,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._client is not None:
-            await self._client.shutdown(timeout=_ENGINE_EXIT_SECONDS)
+            await self._client.shutdown(timeout=ENGINE_EXIT_SECONDS)
         for listener, bound in ((self._http, self._http_socket), (self._ops, self._ops_socket)):
             if listener is None:
                 bound.close()
@@ -265,7 +265,7 @@ class Server:
 
 async def _answered(gateway: Gateway) -> None:
     """Gives the requests that a dead engine left behind the time to hear of it."""
-    deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
+    deadline = time.monotonic() + LAST_ANSWERS_SECONDS
     while gateway.num_in_flight and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_SECONDS)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 MAX_BYTES = 4096  # the kubelet reads no more
-_KUBERNETES_PATH = Path("/dev/termination-log")
+PATH_VARIABLE = "OCTAVO_TERMINATION_LOG"
+KUBERNETES_PATH = Path("/dev/termination-log")
 
 USER_ERROR_STATUS = 3
 INTERNAL_ERROR_STATUS = 1
@@ -17,9 +18,9 @@ INTERNAL_ERROR_STATUS = 1
 
 def termination_log_path() -> Path | None:
     """`OCTAVO_TERMINATION_LOG`, or Kubernetes' default where it exists."""
-    if configured := os.environ.get("OCTAVO_TERMINATION_LOG"):
+    if configured := os.environ.get(PATH_VARIABLE):
         return Path(configured)
-    return _KUBERNETES_PATH if _KUBERNETES_PATH.exists() else None
+    return KUBERNETES_PATH if KUBERNETES_PATH.exists() else None
 
 
 def encode_termination(reason: str, message: str) -> bytes:

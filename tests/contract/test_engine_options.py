@@ -1,0 +1,192 @@
+"""Every value that `spec.engine` takes arrives in the engine's configuration, through octavo's own flags."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from octavo.cli.main import app
+from octavo.cli.serve import serve_options
+from octavo.config import EngineConfig
+from octavo.options import OptionField, option_fields
+from octavo.quantity import parse_bytes
+from octavo.server.process.options import ServeOptions
+from octavo_operator.api.quantity import duration_seconds, parse_quantity, quantity_bytes
+from octavo_operator.api.v1alpha1 import EngineSpec
+from octavo_operator.api.v1alpha1.engine import (
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+)
+from octavo_operator.api.v1alpha1.pods import MAX_DRAIN_TIMEOUT
+from octavo_operator.autoscale.decide import DEFAULT_SLOTS
+from octavo_operator.crd import crd
+from octavo_operator.render.command import fetch_arguments, serve_arguments
+from tests.support.operator.builders import spec
+
+OPTIONS = {field.spelling: field for field in option_fields(EngineConfig)}
+NAMES = {field.alias: name for name, field in EngineSpec.model_fields.items()}
+
+
+def schema() -> dict[str, Any]:
+    """The properties of `spec.engine` as the API server checks them, by the field's name in Python."""
+    version = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    found = version["properties"]["spec"]["properties"]["engine"]["properties"]
+    return {NAMES[alias]: node for alias, node in found.items()}
+
+
+QUANTITIES = st.one_of(
+    st.builds(
+        "{}{}".format,
+        st.integers(1, 1023),
+        st.sampled_from(["Mi", "Gi", "Ti", "Pi", "M", "G", "P"]),
+    ),
+    st.integers(2**20, 2**63 - 1).map(str),
+    st.sampled_from(
+        ["1Ei", "7Ei", "9E", "1.5Gi", ".5Gi", "129e6", "2E6", "1E30", "+4Gi", "2000000000m"]
+    ),
+)
+SHARES = st.one_of(
+    st.integers(500, 10_000).map(lambda share: f"{Decimal(share) / 10_000:f}"),
+    st.sampled_from(["0.05", "0.0500", "1", "1.0", "1.0000"]),
+)
+TEXTS = {"kv_cache_memory": QUANTITIES, "gpu_memory_utilization": SHARES}
+
+
+def values(name: str, node: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """What the schema allows; its limits often. A text that nobody described here fails."""
+    if "enum" in node:
+        return st.sampled_from(node["enum"])
+    if node["type"] == "boolean":
+        return st.booleans()
+    if node["type"] == "integer":
+        least, most = node["minimum"], node["maximum"]
+        return st.sampled_from([least, most]) | st.integers(least, most)
+    return TEXTS[name]
+
+
+def engines() -> st.SearchStrategy[EngineSpec]:
+    """Any `spec.engine`, with any of its fields absent."""
+    optional = {name: values(name, node) for name, node in schema().items()}
+    return (
+        st.fixed_dictionaries({}, optional=optional)
+        .filter(_is_within_budget)
+        .map(EngineSpec.model_validate)
+    )
+
+
+def _is_within_budget(engine: dict[str, Any]) -> bool:
+    """The one rule between two fields, which the API server alone checks."""
+    tokens = engine.get("max_num_batched_tokens", DEFAULT_MAX_NUM_BATCHED_TOKENS)
+    return bool(tokens >= engine.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS))
+
+
+COMMANDS: Any = typer.main.get_command(app)
+
+
+def context_of(arguments: list[str]) -> dict[str, Any]:
+    """The values of the flags and arguments of a command line."""
+    name, *rest = arguments
+    return dict(COMMANDS.commands[name].make_context(name, rest).params)
+
+
+def parsed(arguments: list[str]) -> ServeOptions:
+    """What octavo's command line makes of the arguments of a pod; nothing is served."""
+    flags = context_of(arguments)
+    return serve_options(flags.pop("model"), flags)
+
+
+def held(field: OptionField, value: Any) -> object:
+    """What the engine must be given for a value of the custom resource."""
+    if field.option.is_size:
+        return int(parse_quantity(value))
+    if isinstance(value, Enum) and issubclass(field.kind, Enum):
+        return field.kind(value.value)
+    return field.kind(value)
+
+
+@given(engines())
+@example(EngineSpec())
+@settings(deadline=None, max_examples=100)
+def test_every_value_of_the_spec_arrives_in_the_engine(engine: EngineSpec) -> None:
+    given_values = engine.model_dump(exclude_none=True, by_alias=True)
+    config = parsed(serve_arguments("llama", spec(engine=given_values))).engine
+    for name, field in OPTIONS.items():
+        value = getattr(engine, name)
+        expected = field.default if value is None else held(field, value)
+        assert getattr(config, field.name) == expected, name
+
+
+def test_every_option_is_a_field_and_every_field_an_option() -> None:
+    assert set(EngineSpec.model_fields) == set(OPTIONS)
+
+
+# Where the custom resource takes less than the flag, and why.
+NARROWER = {
+    "device": {"auto"},  # what is absent follows the GPUs that are asked for
+    "kv_cache_dtype": {"fp8_e4m3"},  # the second name of fp8
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_field_takes_what_its_flag_takes(name: str) -> None:
+    node, field = schema()[name], OPTIONS[name]
+    if "enum" in node:
+        assert set(node["enum"]) == set(field.choices) - NARROWER.get(name, set())
+    elif name == "seed":
+        # Never negative, and exact in any JSON reader.
+        assert (node["minimum"], node["maximum"]) == (0, 2**53)
+        assert field.option.least == -(2**63)
+        assert field.option.most == 2**63 - 1
+    elif node["type"] == "integer":
+        assert (node["minimum"], node["maximum"]) == (field.option.least, field.option.most)
+    else:
+        assert node["type"] == "boolean" or name in TEXTS
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_description_begins_as_the_help_of_its_flag(name: str) -> None:
+    meaning = re.split(r"\.(?: |$)", OPTIONS[name].option.help)[0]
+    assert schema()[name]["description"].startswith(f"{meaning}.")
+
+
+def test_the_defaults_that_the_operator_reckons_with_are_those_of_the_engine() -> None:
+    assert OPTIONS["max_num_seqs"].default == DEFAULT_MAX_NUM_SEQS == DEFAULT_SLOTS
+    assert OPTIONS["max_num_batched_tokens"].default == DEFAULT_MAX_NUM_BATCHED_TOKENS
+
+
+@given(QUANTITIES.filter(lambda text: not text.endswith("m")))
+@settings(deadline=None)
+def test_both_sides_read_a_quantity_alike(text: str) -> None:
+    """Up to 64 bits, where Kubernetes stops counting; thousandths of a byte are for people nothing."""
+    assert min(parse_bytes("size", text), 2**63 - 1) == quantity_bytes(text)
+
+
+@pytest.mark.parametrize("timeout", ["0s", "1ms", "30s", "5m", "1h30m", MAX_DRAIN_TIMEOUT])
+def test_every_drain_timeout_is_taken(timeout: str) -> None:
+    options = parsed(serve_arguments("llama", spec(rollout={"drainTimeout": timeout})))
+    assert options.drain_timeout_seconds == duration_seconds(timeout)
+
+
+def test_the_longest_drain_is_the_same_on_both_sides() -> None:
+    (drain,) = [field for field in option_fields(ServeOptions) if field.spelling == "drain_timeout"]
+    assert drain.option.most == duration_seconds(MAX_DRAIN_TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    "uri", ["hf://org/name@main", "s3://bucket/a", "pvc://claim/a", "builtin://demo"]
+)
+def test_every_form_of_a_model_is_served_and_fetched_under_its_names(uri: str) -> None:
+    wanted = spec(model={"uri": uri, "servedNames": ["a", "org/b:1"]})
+    options = parsed(serve_arguments("llama", wanted))
+    assert options.served_names == ("a", "org/b:1")
+    assert options.model == ("/claim/a" if uri.startswith("pvc") else uri)
+    if wanted.model.is_downloaded:
+        fetched = context_of(fetch_arguments(wanted.model))
+        assert (fetched["model"], fetched["to"]) == (uri, options.download_dir)

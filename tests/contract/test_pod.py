@@ -1,0 +1,139 @@
+"""The pod that the operator makes is one that the runtime knows: ports, probes, variables, times, ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+
+from octavo import errors
+from octavo.server.process.lifecycle import Lifecycle
+from octavo.server.process.operations import OperationsApp
+from octavo.server.process.options import API_KEY_VARIABLE, ServeOptions
+from octavo.server.process.run import ENGINE_EXIT_SECONDS, LAST_ANSWERS_SECONDS, fail
+from octavo.server.process.termination import (
+    INTERNAL_ERROR_STATUS,
+    KUBERNETES_PATH,
+    MAX_BYTES,
+    PATH_VARIABLE,
+    USER_ERROR_STATUS,
+    encode_termination,
+)
+from octavo.worker.machine import CPUS_VARIABLE
+from octavo_operator.api.conditions import MODEL_REASONS, RUNTIME_REASONS, Reason
+from octavo_operator.pods import view
+from octavo_operator.render.pod import pod_template
+from tests.support.operator.builders import NOW, container, pod, pod_context
+
+from .test_engine_options import parsed
+
+GPU = "nvidia.com/gpu"
+
+
+def pod_spec(**fields: Any) -> dict[str, Any]:
+    return dict(pod_template(pod_context(**fields))["spec"])
+
+
+def serving(**fields: Any) -> dict[str, Any]:
+    (found,) = pod_spec(**fields)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_ports_of_the_container_are_those_that_the_server_listens_on() -> None:
+    container_ports = {each["name"]: each["containerPort"] for each in serving()["ports"]}
+    options = parsed(serving()["args"])
+    assert container_ports == {"http": options.port, "ops": options.ops_port}
+    assert options.host == "0.0.0.0"  # noqa: S104 (inside the container)
+
+
+def test_the_ports_are_the_runtimes_defaults() -> None:
+    """What the pages say of one holds for the other."""
+    defaults = ServeOptions.__dataclass_fields__
+    options = parsed(serving()["args"])
+    assert (options.port, options.ops_port) == (
+        defaults["port"].default,
+        defaults["ops_port"].default,
+    )
+
+
+def test_what_is_probed_and_scraped_is_a_route_of_the_ops_port() -> None:
+    ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"")  # type: ignore[arg-type]
+    probes = [serving()[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
+    template = pod_template(pod_context())["metadata"]["annotations"]
+    scraped = {"path": template["prometheus.io/path"], "port": template["prometheus.io/port"]}
+    assert {each["path"] for each in [*probes, scraped]} == set(ops._routes)
+    assert {each["port"] for each in probes} == {"ops"}
+    assert scraped["port"] == str(parsed(serving()["args"]).ops_port)
+
+
+def test_the_variables_of_the_pod_are_those_that_the_runtime_reads() -> None:
+    fields = {
+        "model": {"uri": "hf://org/name"},
+        "resources": {"cpu": "2"},
+        "auth": {"secretRef": {"name": "keys"}},
+    }
+    names = {each["name"] for each in serving(**fields)["env"]}
+    assert names == {"HOME", API_KEY_VARIABLE, CPUS_VARIABLE, "HF_HUB_OFFLINE"}
+    assert hasattr(huggingface_hub.constants, "HF_HUB_OFFLINE")
+
+
+def test_a_leaving_pod_has_time_for_all_that_the_server_does_at_its_end() -> None:
+    fields = {"rollout": {"drainTimeout": "2m"}}
+    options = parsed(serving(**fields)["args"])
+    needed = options.drain_grace_seconds + options.drain_timeout_seconds
+    needed += LAST_ANSWERS_SECONDS + ENGINE_EXIT_SECONDS
+    assert pod_spec(**fields)["terminationGracePeriodSeconds"] > needed
+
+
+def ended(status: int, message: bytes = b"") -> Any:
+    """What the operator makes of a container that ended so."""
+    end = {"exitCode": status, "reason": "Error", "message": message.decode()}
+    return view(pod(statuses=[container(ended_before=end)]), GPU, NOW).finding
+
+
+def test_the_reasons_of_a_failed_start_are_those_that_the_operator_knows() -> None:
+    known = {kind.reason for kind in errors.START_ERRORS}
+    assert {reason.value for reason in MODEL_REASONS} == known
+    assert {reason.value for reason in RUNTIME_REASONS} == known | {errors.OctavoError.reason}
+
+
+@pytest.mark.parametrize("kind", [*errors.START_ERRORS, errors.OctavoError])
+def test_last_words_become_the_finding_of_their_reason(
+    kind: type[errors.OctavoError],
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "log"))
+    status = fail(kind("max_model_len is 9; use 8."))
+    capsys.readouterr()
+    finding = ended(status, (tmp_path / "log").read_bytes())
+    assert finding.reason.value == kind.reason
+    assert finding.message == "max_model_len is 9; use 8."
+
+
+def test_last_words_that_are_too_long_still_say_their_reason() -> None:
+    words = encode_termination(errors.ModelInvalidError.reason, 'a "quoted" ü ' * 2000)
+    assert len(words) <= MAX_BYTES
+    assert ended(USER_ERROR_STATUS, words).reason is Reason.MODEL_INVALID
+
+
+def test_last_words_are_left_where_the_kubelet_looks() -> None:
+    """The pod names no path, so Kubernetes' default holds."""
+    assert "terminationMessagePath" not in serving()
+    assert str(KUBERNETES_PATH) == "/dev/termination-log"
+    assert PATH_VARIABLE not in {each["name"] for each in serving()["env"]}
+
+
+@pytest.mark.parametrize("status", [USER_ERROR_STATUS, INTERNAL_ERROR_STATUS])
+def test_a_status_of_failure_is_one_for_the_operator(status: int) -> None:
+    assert ended(status).reason is Reason.CRASHING
+
+
+def test_a_server_that_was_told_to_end_has_not_failed() -> None:
+    """It exits with 0 after SIGTERM, also while it starts."""
+    stopped = replace(view(pod(), GPU, NOW), finding=ended(0))
+    assert stopped.finding is None
