@@ -7,11 +7,15 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.kernels.reference import device as reference
+from octavo.sampling.device.rows import SamplingRows
+from octavo.sampling.processors.base import DeviceRoom
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import StepBatch
@@ -59,7 +63,8 @@ class SchedulerLoad:
         )
         self.scheduler = Scheduler(config, BlockManager(blocks, BLOCK_SIZE))
         self._params = SamplingParams(ignore_eos=True, max_tokens=None, top_p=0.9)
-        self._rows = StateRows(2 * num_running, seed=0)
+        room = DeviceRoom(reference, _VOCABULARY, 2 * num_running, torch.device("cpu"))
+        self._rows = StateRows(room.num_rows, SamplingRows(room, seed=0))
         self._max_blocks = per_sequence
         self._host_buffer = np.zeros(_BUFFER_ELEMENTS, dtype=np.int32)
         self._num_running = num_running

@@ -49,8 +49,9 @@ class Scheduler:
 
     Promises, which the property tests hold it to:
         - A step never exceeds `max_num_batched_tokens` tokens or `max_num_seqs` sequences.
-        - Every running sequence that decodes gets its token in each step, unless it is preempted or the
-          step in flight makes its last one for certain.
+        - Every running sequence that decodes gets its token in each step, unless it is preempted, the step
+          in flight makes its last one for certain, or what shapes its scores must know that one first
+          (`LogitsProcessor.waits_for_token`): then it is left out of this step, and others go on.
         - Requests are admitted for the first time in the order of priority and arrival. Nobody overtakes,
           but for those that wait while an older one computes their prefix (`PrefixesInFlight`): whoever
           passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
@@ -230,19 +231,22 @@ class Scheduler:
             start = sequence.num_scheduled_tokens
             if start == sequence.max_fed_tokens:
                 continue  # the step in flight makes its last token
+            outputs = sequence.output_token_ids
+            index = start - sequence.num_prompt_tokens
+            is_pending = index >= len(outputs)
+            if is_pending and sequence.waits_for_token:
+                continue
             table = sequence.block_table
             if start == len(table) * block_size:
                 if not self._make_room(sequence, start + 1):
                     break
                 self._blocks.allocate(sequence.sequence_id, start + 1)
-            outputs = sequence.output_token_ids
-            index = start - sequence.num_prompt_tokens
             sequence.num_scheduled_tokens = start + 1
             sequences.append(sequence)
             entries.append(
                 ScheduledSequence(
                     sequence.sequence_id,
-                    (outputs[index],) if index < len(outputs) else _PENDING,
+                    _PENDING if is_pending else (outputs[index],),
                     start,
                     table,
                     sequence.sampling,

@@ -12,7 +12,8 @@ from octavo.sampling.state import SampledToken, SamplingState
 
 PENDING_TOKEN = -1
 """Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
-executor knows it before the engine does."""
+executor knows it before the engine does. Never for one whose scores wait for it
+(`octavo.sampling.processors.waits_for_token`)."""
 
 
 class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from octavo.errors import DeviceFaultError
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import PendingStep, StepBatch
+from octavo.worker.batch import PENDING_TOKEN, PendingStep, ScheduledSequence, StepBatch
+from tests.support.runtime.biased_processor import BiasedParams, registered
 from tests.support.runtime.oracle import EOS, PagedMemoryExecutor, run_alone
 
 
@@ -207,3 +209,61 @@ def test_whoever_was_in_no_failing_step_gets_all_its_tokens(
             assert outputs[name][-1].finish_reason is not FinishReason.ERROR
     assert core.stats().kv_blocks_used == 0
     assert executor.num_untaken == 0
+
+
+def test_who_waits_for_its_token_gets_every_second_step_beside_others_and_each_alone() -> None:
+    waiting = BiasedParams(max_tokens=6, seed=0, ignore_eos=True, follows_last=True)
+    with registered():
+        executor = FailingExecutor()
+        core = make_core(executor)
+        core.add(AddRequest("waits", [1, 2, 3], waiting))
+        core.add(make_request("goes on", [4, 5, 6], 12, ignore_eos=True))
+        outputs = run_to_end(core)
+        assert tokens(outputs["waits"]) == run_alone([1, 2, 3], 6, seed=0, ignore_eos=True)
+        assert executor.members == [{0, 1}, {1}] * 5 + [{0, 1}, {1}]
+        assert executor.most_untaken == 2
+        alone = FailingExecutor()
+        core = make_core(alone)
+        core.add(AddRequest("waits", [1, 2, 3], waiting))
+        run_to_end(core)
+        assert alone.num_submits == 6
+        assert alone.most_untaken == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompts=st.lists(
+        st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=14), st.booleans()),
+        min_size=1,
+        max_size=6,
+    ),
+    num_blocks=st.integers(12, 20),
+)
+def test_no_sequence_that_waits_is_scheduled_behind_its_token_and_all_others_are(
+    prompts: list[tuple[list[int], bool]], num_blocks: int
+) -> None:
+    steps: list[dict[int, Sequence[int]]] = []
+
+    def record(entries: Sequence[ScheduledSequence]) -> None:
+        steps.append({entry.sequence_id: entry.token_ids for entry in entries})
+
+    executor = PagedMemoryExecutor(
+        num_blocks, max_model_len=48, on_execute=record, is_asynchronous=True
+    )
+    core = make_core(executor)
+    with registered():
+        for number, (prompt, waits) in enumerate(prompts):
+            kind = BiasedParams if waits else SamplingParams
+            options = {"follows_last": True} if waits else {}
+            core.add(AddRequest(str(number), prompt, kind(max_tokens=9, seed=0, **options)))  # type: ignore[arg-type]
+        outputs = run_to_end(core)
+    event(f"preemptions: {core.stats().preemptions_total > 0}")
+    for number, (prompt, waits) in enumerate(prompts):
+        assert tokens(outputs[str(number)]) == run_alone(prompt, 9, seed=0)
+        shares = [step.get(number, ()) for step in steps]
+        for before, share in itertools.pairwise(shares):
+            if waits:
+                assert PENDING_TOKEN not in share
+            elif share and before and len(share) == 1 and before[-1] == PENDING_TOKEN:
+                assert share[0] == PENDING_TOKEN  # else it was left out of a step
+    assert core.stats().kv_blocks_used == 0

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.reference.sampling import penalties as reference
-from octavo.sampling.penalties import TokenCounts
+from octavo.sampling.processors.penalties import TokenCounts
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from tests.support.requirements import Requirement, needs_module
@@ -40,7 +40,7 @@ def test_logits_are_penalised_as_on_the_host(
     rows = torch.tensor(state_rows, dtype=torch.int32, device=device)
     expected = logits.clone()
     for row, state in enumerate(states):
-        TokenCounts(state).penalise(expected[row].numpy())
+        TokenCounts(state).shape(expected[row].numpy())
 
     for module in (reference, gpu):
         got = logits.to(device, copy=True)

@@ -29,12 +29,14 @@ class Memory:
 
     def __init__(self) -> None:
         self.allocated = self.peak = WEIGHTS
+        self.has_counts: weakref.WeakSet[GpuRunner] = weakref.WeakSet()
 
     def run(self, runner: GpuRunner, batch: StepBatch) -> None:
         """Prompts take most for a while; the first penalties leave something for as long as the runner."""
         states = [entry.sampling for entry in batch.entries if entry.sampling is not None]
         has_penalties = any(state.params.presence_penalty for state in states)
-        if has_penalties and not runner.rows.num_count_rows:
+        if has_penalties and runner not in self.has_counts:
+            self.has_counts.add(runner)
             self.allocated += COUNTS
             weakref.finalize(runner, self.free, COUNTS)
         is_prompt = any(len(entry.token_ids) > 1 for entry in batch.entries)

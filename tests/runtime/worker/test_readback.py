@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from octavo.sampling.device.samples import DeviceSamples, Samples
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
-from octavo.worker.gpu.readback import DeviceSamples, Readback
-from octavo.worker.gpu.step_packing import Samples
+from octavo.worker.gpu.readback import Readback
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
 
@@ -50,7 +50,7 @@ def readback(monkeypatch: pytest.MonkeyPatch) -> Readback:
 
 def test_what_is_copied_is_held_until_the_copy_is_waited_for(readback: Readback) -> None:
     state = SamplingState(SamplingParams(), None, [1], [])
-    samples = Samples([4], [state], None, 0, None, None, [], 0, [], 0)
+    samples = Samples([4], [state], [], None, [], 0, [], 0)
     tokens = torch.tensor([7])
     held = weakref.ref(tokens)
     pending = readback.start(DeviceSamples(tokens, None, None), samples)

@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from octavo.kernels.reference import device as reference
+from octavo.sampling.device.rows import SamplingRows
+from octavo.sampling.device.samples import DrawSections
+from octavo.sampling.processors.base import DeviceRoom
+from octavo.sampling.processors.penalties import NO_COUNTS, PackedPenalties
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
-from octavo.worker.gpu.state_rows import NO_COUNTS, StateRows
+from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
 from octavo.worker.gpu.upload import Uploader
 from tests.support.runtime.stepping import GREEDY
+
+
+def make_rows(num_rows: int) -> StateRows:
+    room = DeviceRoom(reference, 100, num_rows, torch.device("cpu"))
+    return StateRows(num_rows, SamplingRows(room, 0))
 
 
 def entry(
@@ -35,12 +45,25 @@ def values(step: PackedStep, first: int, count: int) -> list[int]:
     return result
 
 
+def draw_of(step: PackedStep) -> DrawSections:
+    assert step.sampled is not None
+    assert step.sampled.samples.draw is not None
+    return step.sampled.samples.draw
+
+
+def penalties_of(step: PackedStep) -> PackedPenalties:
+    assert step.sampled is not None
+    (penalties,) = step.sampled.samples.shapes
+    assert isinstance(penalties, PackedPenalties)
+    return penalties
+
+
 def updates(step: PackedStep) -> list[int]:
     return values(step, step.layout.updates, 3 * step.layout.num_updates)
 
 
 def test_a_table_is_sent_once_and_then_as_it_grows() -> None:
-    rows, blocks = StateRows(4, 0), [7, 9]
+    rows, blocks = make_rows(4), [7, 9]
     first = pack(rows, entry(5, [1] * 8, 0, blocks))
     row = values(first, first.layout.rows, 1)[0]
     assert updates(first) == [row, row, 0, 1, 7, 9]
@@ -55,62 +78,59 @@ def test_a_table_is_sent_once_and_then_as_it_grows() -> None:
 
 
 def test_a_steady_step_of_256_greedy_decodes_takes_some_kilobytes() -> None:
-    rows = StateRows(512, 0)
+    rows = make_rows(512)
     tables = [[i] for i in range(256)]
     pack(rows, *(entry(i, [1, 2], 0, tables[i]) for i in range(256)))
     step = pack(rows, *(entry(i, [PENDING_TOKEN], 2, tables[i]) for i in range(256)))
-    assert step.samples is not None
-    assert step.samples.hidden_rows is None
-    assert step.samples.draw is None
+    assert step.sampled is not None
+    assert step.sampled.hidden_rows is None
+    assert step.sampled.samples.draw is None
     assert 4 * step.packer.size < 256 * 26
 
 
 def test_decodes_come_first_and_samples_stay_in_the_batchs_order() -> None:
-    rows = StateRows(4, 0)
+    rows = make_rows(4)
     step = pack(rows, entry(1, [4, 5, 6], 0, [0]), entry(2, [7], 3, [1]))
     layout = step.layout
     assert (layout.num_decodes, layout.num_seqs) == (1, 2)
     assert values(step, layout.token_ids, 4) == [7, 4, 5, 6]
     assert values(step, layout.query_start, 3) == [0, 1, 4]
-    assert step.samples is not None
-    assert step.samples.sequence_ids == [1, 2]
-    assert step.samples.hidden_rows is not None
-    assert values(step, step.samples.hidden_rows, 4) == [3, 0, 0, 0]  # int64
+    assert step.sampled is not None
+    assert step.sampled.samples.sequence_ids == [1, 2]
+    assert step.sampled.hidden_rows is not None
+    assert values(step, step.sampled.hidden_rows, 4) == [3, 0, 0, 0]  # int64
 
 
 def test_sections_are_aligned_as_kernels_expect() -> None:
     sampled = SamplingParams(temperature=0.5, top_k=3, presence_penalty=1.0)
-    step = pack(StateRows(4, 0), *(entry(i, [4], 0, [i], sampled) for i in range(3)))
-    assert step.samples is not None
-    draw, penalties = step.samples.draw, step.samples.penalties
-    assert draw is not None
-    assert penalties is not None
+    step = pack(make_rows(4), *(entry(i, [4], 0, [i], sampled) for i in range(3)))
+    draw, penalties = draw_of(step), penalties_of(step)
     for offset in (draw.temperature, draw.top_k, draw.seed, draw.position, penalties.count_rows):
         assert offset % 4 == 0
 
 
 def test_rows_of_counts_are_only_those_of_penalties_and_come_back() -> None:
-    rows = StateRows(4, 0)
+    rows = make_rows(4)
     penalised = SamplingParams(temperature=0.0, frequency_penalty=0.5)
     step = pack(rows, entry(1, [4], 0, [0]), entry(2, [4], 0, [1], penalised))
-    assert step.samples is not None
-    assert step.samples.penalties is not None
-    assert step.samples.penalties.started == [(1, 0)]
-    assert values(step, step.samples.penalties.count_rows, 2) == [NO_COUNTS, 0]
+    penalties = penalties_of(step)
+    assert [(row, state.params) for row, state in penalties.begun.items()] == [(0, penalised)]
+    assert values(step, penalties.count_rows, 2) == [NO_COUNTS, 0]
     rows.release([2])
-    pack(rows, entry(3, [4], 0, [1], penalised))
-    assert rows.num_count_rows == 1
+    again = penalties_of(pack(rows, entry(3, [4], 0, [1], penalised)))
+    assert list(again.begun) == [0]
+    assert penalties.device.num_count_rows == 1
 
 
 def test_more_sequences_than_rows_is_an_error() -> None:
-    rows = StateRows(2, 0)
+    rows = make_rows(2)
     with pytest.raises(RuntimeError, match="all 2 are taken"):
         pack(rows, *(entry(i, [4], 0, [i]) for i in range(3)))
 
 
 def test_an_upload_larger_than_the_buffers_grows_them() -> None:
     uploader = Uploader(8, torch.device("cpu"))
-    rows = StateRows(4, 0)
+    rows = make_rows(4)
     for count in (1, 50, 2, 60, 3):
         step = pack(rows, entry(1, list(range(count)), 0, [0] * 4), released=[1])
         packed = uploader.upload(step.packer)

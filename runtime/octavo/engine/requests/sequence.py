@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.requests.siblings import SiblingGroup
 from octavo.outputs import FinishReason
+from octavo.sampling.processors import waits_for_token
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
@@ -84,6 +85,8 @@ class Sequence:
     stop_reason: int | None = None
     first_scheduled_time: float | None = None
     sampling: SamplingState = field(init=False)
+    waits_for_token: bool = field(init=False)
+    """Not to be sampled while its last token is under way."""
     block_names: BlockNames = field(init=False)
     num_prompt_tokens: int = field(init=False)
     max_fed_tokens: int = field(init=False)
@@ -93,6 +96,7 @@ class Sequence:
         self.block_names = BlockNames(self.cache_salt)
         self.num_prompt_tokens = len(self.prompt_token_ids)
         self.max_fed_tokens = self.num_prompt_tokens + self.max_output_tokens - 1
+        self.waits_for_token = waits_for_token(self.params)
         self.sampling = SamplingState(
             params=self.params,
             seed=_completion_seed(self.params.seed, self.index),

@@ -10,7 +10,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
 from octavo.models.base import CausalLM
-from octavo.sampling.sampler import Sampler
+from octavo.sampling.host.sampler import Sampler
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.worker.batch import (
     ExecutorInfo,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import torch
@@ -13,6 +12,7 @@ from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import CausalLM
+from octavo.sampling import processors
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
@@ -21,19 +21,8 @@ from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
 logger = logging.getLogger(__name__)
 
 _GREEDY = SamplingParams(temperature=0.0)
-_FILTERS: dict[str, Any] = {"top_k": 40, "top_p": 0.9, "min_p": 0.01}
-_PENALTIES: dict[str, Any] = {"presence_penalty": 0.1, "repetition_penalty": 1.1}
-_EVERYTHING = SamplingParams(
-    temperature=0.8, seed=1, logprobs=MAX_LOGPROBS, **_FILTERS, **_PENALTIES
-)
-# Each takes kernels of its own: filters have theirs, and penalties make float32 of the logits.
-_WAYS_TO_SAMPLE = (
-    _GREEDY,
-    SamplingParams(temperature=0.8),
-    SamplingParams(temperature=0.8, **_FILTERS),
-    SamplingParams(temperature=0.8, **_PENALTIES),
-    _EVERYTHING,
-)
+_DRAWN = SamplingParams(temperature=0.8)
+_FILTERED = SamplingParams(temperature=0.8, top_k=40, top_p=0.9, min_p=0.01)
 # Of what a profile run cannot see: fragmentation, and the libraries' own buffers made later.
 _SPARE_BYTES = 256 * 2**20
 
@@ -52,7 +41,7 @@ def warm_up_gpu(runner: GpuRunner) -> None:
         _run_and_release(runner, prompts)
         if tokens < limits.max_num_batched_tokens and len(prompts) < limits.max_num_seqs:
             _run_and_release(runner, [decode, *prompts])
-    for params in _WAYS_TO_SAMPLE:
+    for params in _ways_to_sample():
         rows = min(3, limits.max_num_seqs)
         entries = [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)]
         _run_and_release(runner, entries)
@@ -75,6 +64,15 @@ def step_sizes(most: int) -> list[int]:
     `octavo.kernels.gpu.tuning.experts`), and prompts take one of two kernels, for short and long ones.
     """
     return [*(1 << bits for bits in range((most - 1).bit_length())), most]
+
+
+def _ways_to_sample() -> list[SamplingParams]:
+    """Each takes kernels of its own: filters have theirs, and processors make float32 of the logits."""
+    return [_GREEDY, _DRAWN, _FILTERED, *processors.each_example(_DRAWN), _everything()]
+
+
+def _everything() -> SamplingParams:
+    return processors.with_all(msgspec.structs.replace(_FILTERED, seed=1, logprobs=MAX_LOGPROBS))
 
 
 def _run_and_release(runner: GpuRunner, entries: list[ScheduledSequence]) -> None:
@@ -175,13 +173,15 @@ def largest_steps(
 ) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
     """The most decodes with all that sampling can be asked for, and the most prompt tokens.
 
-    In this order, because decodes leave the token counts of penalties for good, beside which prompts have
-    to fit. The prompts are cut so that every row of the step that can be sampled is one.
+    In this order, because decodes leave what processors hold of sequences (the token counts of penalties)
+    for good, beside which prompts have to fit. The prompts are cut so that every row of the step that can
+    be sampled is one.
     """
     tokens = limits.max_num_batched_tokens
     start = min(1, limits.max_model_len - 1)
+    params = _everything()
     decodes = [
-        _sequence(i, 1, start, _EVERYTHING, limits.block_size) for i in range(limits.max_num_seqs)
+        _sequence(i, 1, start, params, limits.block_size) for i in range(limits.max_num_seqs)
     ]
     return decodes, _prompts(tokens, min(limits.max_num_seqs, tokens), limits)
 

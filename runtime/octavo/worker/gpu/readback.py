@@ -6,36 +6,19 @@ never for the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from octavo.errors import DeviceFaultError
 from octavo.kernels.reference.sampling.logprobs import TopLogprobs
+from octavo.sampling.device.samples import DeviceSamples, Samples
 from octavo.sampling.state import SampledToken
 from octavo.worker import machine
-from octavo.worker.gpu.step_packing import Samples
 
 # A wait that polls sees a step's end at once, but keeps a core busy for as long as requests run; one that
 # sleeps is woken by an interrupt, which takes longer. The next step runs meanwhile, so being late costs
 # latency and rarely throughput. Where the process has few cores, polling would take those of what tokenises
 # and streams, and cost more than it saves.
 _MIN_CPUS_TO_POLL = 4
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceSamples:
-    """What a step sampled, on the device.
-
-    Args:
-        tokens: `[samples]` int64.
-        logprobs: Of the samples in `Samples.with_logprobs`, or None.
-        embeddings: `[pooled, hidden]` float32 of the samples in `Samples.pooled`, or None.
-    """
-
-    tokens: torch.Tensor
-    logprobs: TopLogprobs | None
-    embeddings: torch.Tensor | None
 
 
 class Readback:

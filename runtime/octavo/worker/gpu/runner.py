@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import torch
 
 from octavo.config import EngineConfig
+from octavo.kernels.packed_step import PackedView
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.triton_attention import DecodeWorkspaces, TritonAttentionStep
 from octavo.models.base import CausalLM
+from octavo.sampling.device.rows import SamplingRows
+from octavo.sampling.device.sampler import DeviceSampler
+from octavo.sampling.processors.base import DeviceRoom
 from octavo.worker.batch import StepBatch
 from octavo.worker.gpu.cuda_graphs import Capture, DecodeGraphs, padded_sizes
 from octavo.worker.gpu.readback import PendingSamples, Readback
-from octavo.worker.gpu.sampler import DeviceSampler, PackedView
 from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
 from octavo.worker.gpu.upload import Uploader
@@ -105,7 +108,9 @@ class GpuRunner:
             device=device,
         )
         # Twice the sequences of a step: those that ended are released with a later batch.
-        self.rows = StateRows(2 * limits.max_num_seqs, seed)
+        num_rows = 2 * limits.max_num_seqs
+        room = DeviceRoom(kernels, spec.vocab_size, num_rows, device)
+        self.rows = StateRows(num_rows, SamplingRows(room, seed))
         self._state = SequenceState.make(self.rows.num_rows, limits.max_blocks, device)
         self._buffers = StepBuffers.make(
             max_tokens=max(limits.max_num_batched_tokens, limits.max_num_seqs),
@@ -175,16 +180,17 @@ class GpuRunner:
     def _finish(
         self, step: PackedStep, hidden: torch.Tensor, view: PackedView, *, is_normalised: bool
     ) -> PendingSamples:
-        samples = step.samples
-        if samples is None:
+        rows = step.sampled
+        if rows is None:
             return self._readback.start_empty()
+        samples = rows.samples
         count = len(samples.sequence_ids)
-        if samples.hidden_rows is not None:
-            hidden = hidden.index_select(0, view.int64(samples.hidden_rows, count))
+        if rows.hidden_rows is not None:
+            hidden = hidden.index_select(0, view.int64(rows.hidden_rows, count))
         if not is_normalised:
             hidden = self.model.normalise(hidden)
-        sampled = self._sampler.sample(hidden, self.model.logits(hidden), samples, view, self.rows)
-        state_rows = view.int64(samples.state_rows, count)
+        sampled = self._sampler.sample(hidden, self.model.logits(hidden), samples, view)
+        state_rows = view.int64(rows.state_rows, count)
         self._state.last_tokens.index_copy_(0, state_rows, sampled.tokens)
         return self._readback.start(sampled, samples)
 

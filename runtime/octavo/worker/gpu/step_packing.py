@@ -11,95 +11,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from octavo.kernels.packed_step import Packer
 from octavo.kernels.step_state import StepLayout
-from octavo.sampling.state import SamplingState
+from octavo.sampling.device.samples import Samples
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
-from octavo.worker.gpu.state_rows import NO_COUNTS, StateRows
-
-_ALIGNMENT = 4
-"""Elements, so 16 bytes: what a kernel may assume of a tensor's address."""
-
-
-class Packer:
-    """Collects sections of one int32 array; 8-byte numbers take two elements."""
-
-    def __init__(self) -> None:
-        self._sections: list[tuple[int, np.ndarray]] = []
-        self.size = 0
-
-    def put(self, values: np.ndarray) -> int:
-        """Adds int32, float32, int64 values as their bytes; returns where they will start."""
-        first = self.size
-        section = np.ascontiguousarray(values).reshape(-1).view(np.int32)
-        self._sections.append((first, section))
-        self.size = -(-(first + section.size) // _ALIGNMENT) * _ALIGNMENT
-        return first
-
-    def write(self, target: np.ndarray) -> None:
-        """Fills `target`, int32 and at least `size` long."""
-        for first, section in self._sections:
-            target[first : first + section.size] = section
+from octavo.worker.gpu.state_rows import StateRows
 
 
 @dataclass(frozen=True, slots=True)
-class DrawSections:
-    """Where the parameters of the samples lie, each `[samples]`; see `SamplingTensors`.
-
-    Args:
-        has_filters: Whether any sample has a top_k, top_p or min_p.
-    """
-
-    temperature: int
-    top_k: int
-    top_p: int
-    min_p: int
-    seed: int
-    position: int
-    has_filters: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PenaltySections:
-    """Where the penalties of the samples lie, each `[samples]`.
-
-    Args:
-        count_rows: int32, rows of the token counts; `NO_COUNTS` for samples without penalties.
-        started: Index of the sample and row of the token counts, of sequences whose counts begin here.
-    """
-
-    presence: int
-    frequency: int
-    repetition: int
-    count_rows: int
-    started: list[tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
+class SampledRows:
     """The entries with `sampling`, in the batch's order.
 
     Args:
         hidden_rows: Where `[samples]` int64 lie: row of each sample among the step's tokens; None when
             sample i is row i.
         state_rows: Where `[samples]` int64 lie: row of each in `SequenceState`.
-        draw: None when all samples are greedy.
-        penalties: None when no sample has any.
-        with_logprobs: Indices of the samples whose log-probabilities are wanted.
-        logprob_rows: Where they lie as int64.
-        pooled: Indices of the samples whose embedding is wanted.
-        pooled_rows: Where they lie as int64.
+        samples: How they are sampled.
     """
 
-    sequence_ids: list[int]
-    states: list[SamplingState]
     hidden_rows: int | None
     state_rows: int
-    draw: DrawSections | None
-    penalties: PenaltySections | None
-    with_logprobs: list[int]
-    logprob_rows: int
-    pooled: list[int]
-    pooled_rows: int
+    samples: Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +39,7 @@ class PackedStep:
     """A step as the device gets it.
 
     Args:
+        sampled: None when the step samples nothing.
         copies: Where `[2, num_copies]` int64 lie: source and target blocks.
         max_query_len: Rows of the longest chunk, 1 in a step of decodes.
     """
@@ -117,7 +50,7 @@ class PackedStep:
     max_query_len: int
     num_copies: int
     copies: int
-    samples: Samples | None
+    sampled: SampledRows | None
 
 
 def pack_step(
@@ -130,7 +63,8 @@ def pack_step(
 
     Raises:
         ValueError: A token is outside the vocabulary, a table is too long, or a pending token is
-            referred to that no step samples. The caller releases the batch's rows then.
+            referred to that no step samples, or that the row's scores must wait for. The caller releases
+            the batch's rows then.
     """
     entries = batch.entries
     given = np.array([len(entry.token_ids) for entry in entries], dtype=np.int64)
@@ -178,7 +112,7 @@ def pack_step(
         max_query_len=int(counts.max(initial=1)),
         num_copies=copies.shape[1],
         copies=packer.put(copies),
-        samples=samples,
+        sampled=samples,
     )
 
 
@@ -214,6 +148,12 @@ def _check_pending(
         raise ValueError(
             f"Sequence {ordered[owners[lost[0]]].sequence_id} refers to a pending token, but no step "
             "sampled one for it since it got its row."
+        )
+    early = np.flatnonzero(rows.sampling.waits_for_token[state_rows[owners]])
+    if early.size:
+        raise ValueError(
+            f"Sequence {ordered[owners[early[0]]].sequence_id} refers to a pending token, but what shapes "
+            "its scores must know that token first."
         )
 
 
@@ -263,63 +203,18 @@ def _pack_samples(
     state_rows: np.ndarray,
     rows: StateRows,
     packer: Packer,
-) -> Samples:
+) -> SampledRows:
     chosen = [entries[i] for i in sampled]
     states = [entry.sampling for entry in chosen if entry.sampling is not None]
     places = place_of[sampled]
     hidden_rows = first_rows[places + 1] - 1
     own_rows = state_rows[places]
-    started = rows.learn(own_rows, states)
     rows.has_token[own_rows] = True
     is_identity = len(sampled) == first_rows[-1] and bool((np.diff(hidden_rows) == 1).all())
-    with_logprobs = np.flatnonzero(rows.wants_logprobs[own_rows])
-    pooled = np.flatnonzero(rows.is_pooled[own_rows])
-    return Samples(
-        sequence_ids=[entry.sequence_id for entry in chosen],
-        states=states,
+    return SampledRows(
         hidden_rows=None if is_identity else packer.put(hidden_rows),
         state_rows=packer.put(own_rows),
-        draw=_pack_draw(ends[places], own_rows, rows, packer),
-        penalties=_pack_penalties(started, own_rows, rows, packer),
-        with_logprobs=with_logprobs.tolist(),
-        logprob_rows=packer.put(with_logprobs),
-        pooled=pooled.tolist(),
-        pooled_rows=packer.put(pooled),
-    )
-
-
-def _pack_draw(
-    ends: np.ndarray, own_rows: np.ndarray, rows: StateRows, packer: Packer
-) -> DrawSections | None:
-    """`ends`: position behind the last token that each sample's entry runs."""
-    temperature = rows.temperature[own_rows]
-    if not temperature.any():
-        return None
-    # The token's index in the output, from what is run and not from what the host has seen: a pending
-    # token counts.
-    positions = ends - rows.prompt_lengths[own_rows]
-    top_k, top_p, min_p = (a[own_rows] for a in (rows.top_k, rows.top_p, rows.min_p))
-    return DrawSections(
-        temperature=packer.put(temperature),
-        top_k=packer.put(top_k),
-        top_p=packer.put(top_p),
-        min_p=packer.put(min_p),
-        seed=packer.put(rows.seeds[own_rows]),
-        position=packer.put(positions),
-        has_filters=bool(top_k.any() or (top_p < 1.0).any() or min_p.any()),
-    )
-
-
-def _pack_penalties(
-    started: list[tuple[int, int]], own_rows: np.ndarray, rows: StateRows, packer: Packer
-) -> PenaltySections | None:
-    count_rows = rows.count_rows[own_rows]
-    if (count_rows == NO_COUNTS).all():
-        return None
-    return PenaltySections(
-        presence=packer.put(rows.presence[own_rows]),
-        frequency=packer.put(rows.frequency[own_rows]),
-        repetition=packer.put(rows.repetition[own_rows]),
-        count_rows=packer.put(count_rows),
-        started=started,
+        samples=rows.sampling.pack(
+            own_rows, [entry.sequence_id for entry in chosen], states, ends[places], packer
+        ),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from octavo.worker.gpu.step_packing import Packer
+from octavo.kernels.packed_step import Packer
 
 # Step n + 1 is packed while the copy of step n may still run, and one more is in reserve.
 _NUM_BUFFERS = 3

@@ -10,10 +10,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from octavo.sampling.draw import draw, least_kept
-from octavo.sampling.penalties import TokenCounts
-from octavo.sampling.ranking import LONG_ROW, best_tokens, best_values
-from octavo.sampling.sampler import Sampler
+from octavo.sampling.host.draw import draw, least_kept
+from octavo.sampling.host.ranking import LONG_ROW, best_tokens, best_values
+from octavo.sampling.host.sampler import Sampler
+from octavo.sampling.processors.penalties import TokenCounts
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.exact_distribution import TooCloseError, exact_distribution, exactly_kept
@@ -196,9 +196,9 @@ def test_penalties_of_a_growing_output_follow_their_definition(
     for place, token in enumerate(output):
         live.append(token)
         if place in pauses:
-            counts.penalise(logits.copy())
+            counts.shape(logits.copy())
     got = logits.copy()
-    counts.penalise(got)
+    counts.shape(got)
     expected = logits.astype(np.float64)
     for token in set(prompt) | set(output):
         value = expected[token]

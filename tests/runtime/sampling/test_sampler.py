@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.sampling.sampler import Sampler, uniform_at
+from octavo.sampling.host.sampler import Sampler, uniform_at
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.exact_distribution import exact_distribution

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from octavo.sampling.ranking import LONG_ROW, Floats, Ints, best_values
+from octavo.sampling.arrays import Doubles, Floats, Ints
+from octavo.sampling.host.ranking import LONG_ROW, best_values
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-
-Doubles: TypeAlias = npt.NDArray[np.float64]
 
 _MIN_TEMPERATURE = 1e-5
 # Best scores that are ranked before a row's filters are taken to reach beyond them.

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from octavo.sampling.draw import draw
-from octavo.sampling.logprobs import with_logprobs
-from octavo.sampling.penalties import TokenCounts, needs_penalties
-from octavo.sampling.ranking import Floats, Ints
+from octavo.sampling import processors
+from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.host.draw import draw
+from octavo.sampling.host.logprobs import with_logprobs
+from octavo.sampling.processors.base import HostProcessor
 from octavo.sampling.state import SampledToken, SamplingState
 
 _MASK64 = 2**64 - 1
@@ -33,7 +35,7 @@ class Sampler:
 
     def __init__(self, seed: int) -> None:
         self._unseeded = np.random.default_rng(seed & _MASK64)
-        self._counts: dict[int, TokenCounts] = {}
+        self._shaped: dict[int, _Shaped] = {}
 
     def sample(
         self,
@@ -57,13 +59,13 @@ class Sampler:
     def forget(self, sequence_ids: Iterable[int]) -> None:
         """Drops what is kept of sequences that ended or were preempted."""
         for sequence_id in sequence_ids:
-            self._counts.pop(sequence_id, None)
+            self._shaped.pop(sequence_id, None)
 
     def _sample(
         self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
     ) -> list[SampledToken]:
         is_plain = all(map(_is_plain_greedy, states))
-        scores = logits if is_plain else self._penalised(logits, sequence_ids, states)
+        scores = logits if is_plain else self._shape(logits, sequence_ids, states)
         tokens, best = _best(scores)
         if not math.isfinite(best.dot(best)):
             logits, scores = _finite(logits), _finite(scores)
@@ -90,28 +92,37 @@ class Sampler:
                 results[row] = entry
         return results
 
-    def _penalised(
+    def _shape(
         self, logits: Floats, sequence_ids: Sequence[int], states: Sequence[SamplingState]
     ) -> Floats:
-        """A copy where a row has penalties, else `logits` itself."""
-        penalised = [row for row, state in enumerate(states) if needs_penalties(state.params)]
-        if not penalised:
+        """A copy where something shapes a row, else `logits` itself."""
+        shaped = [row for row, state in enumerate(states) if processors.any_wanted(state.params)]
+        if not shaped:
             return logits
         scores = logits.copy()
-        for row in penalised:
-            self._counts_of(sequence_ids[row], states[row]).penalise(scores[row])
+        for row in shaped:
+            for processor in self._processors_of(sequence_ids[row], states[row]):
+                processor.shape(scores[row])
         return scores
 
-    def _counts_of(self, sequence_id: int, state: SamplingState) -> TokenCounts:
-        counts = self._counts.get(sequence_id)
-        if counts is None or counts.state is not state:
-            counts = self._counts[sequence_id] = TokenCounts(state)
-        return counts
+    def _processors_of(self, sequence_id: int, state: SamplingState) -> list[HostProcessor]:
+        shaped = self._shaped.get(sequence_id)
+        if shaped is None or shaped.state is not state:
+            shaped = self._shaped[sequence_id] = _Shaped(state, processors.on_host(state))
+        return shaped.processors
 
     def _uniform(self, state: SamplingState) -> float:
         if state.seed is None:
             return float(self._unseeded.random())
         return uniform_at(state.seed, len(state.output_token_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped:
+    """A sequence that something shapes, and what."""
+
+    state: SamplingState
+    processors: list[HostProcessor]
 
 
 def uniform_at(seed: int, position: int) -> float:
@@ -133,7 +144,7 @@ def _splitmix64(value: int) -> int:
 
 def _is_plain_greedy(state: SamplingState) -> bool:
     params = state.params
-    return params.is_greedy and params.logprobs is None and not needs_penalties(params)
+    return params.is_greedy and params.logprobs is None and not processors.any_wanted(params)
 
 
 def _tokens(sequence_ids: Sequence[int], tokens: Ints) -> list[SampledToken]:

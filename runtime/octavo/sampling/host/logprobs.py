@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from octavo.sampling.ranking import Floats, Ints, best_tokens
+from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.host.ranking import best_tokens
 from octavo.sampling.state import SampledToken
 
 

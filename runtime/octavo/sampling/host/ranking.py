@@ -7,14 +7,11 @@ filters and the log-probabilities need of it is its top.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Floats: TypeAlias = npt.NDArray[np.float32]
-Ints: TypeAlias = npt.NDArray[np.int64]
+from octavo.sampling.arrays import Floats, Ints
 
 # From this on a row is worked on alone, in groups; below it many rows at once cost less.
 LONG_ROW = 16_384
