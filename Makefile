@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format cluster-up cluster-down images crds reference lock demo-model bench clean
+.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference lock demo-model bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,10 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 format: $(VENV)/.dev ## let ruff format and mend what it can
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
+docs: $(VENV)/.dev ## the pages as a site in out/site; a broken link fails
+	@$(VENV)/bin/mkdocs build --strict --quiet
+	@echo "out/site/index.html"
+
 cluster-up: needs-cluster $(VENV)/.tools ## a kind cluster with registry and Prometheus [NAME=octavo WORKERS=0]
 	@$(PY) -m e2e.cluster up --name $(NAME) --workers $(WORKERS)
 
@@ -84,7 +88,7 @@ bench: $(VENV)/.dev ## the CPU benchmarks, as ratios to transformers in the same
 UV_COMPILE := $(VENV)/bin/uv pip compile --python-version 3.11 \
   --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate --no-header --quiet
 lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/tools.txt
-	@echo "== locks/dev.txt"; $(UV_COMPILE) pyproject.toml --extra operator --extra runtime --extra dev -o locks/dev.txt
+	@echo "== locks/dev.txt"; $(UV_COMPILE) pyproject.toml --extra operator --extra runtime --extra dev --extra docs -o locks/dev.txt
 	@echo "== locks/operator.txt"; $(UV_COMPILE) pyproject.toml --extra operator -c locks/dev.txt -o locks/operator.txt
 	@echo "== locks/runtime.txt"; $(UV_COMPILE) pyproject.toml --extra runtime -c locks/dev.txt -o locks/runtime.txt
 	@echo "== locks/tools.txt"; $(UV_COMPILE) pyproject.toml --extra dev -c locks/dev.txt -o locks/tools.txt

@@ -16,6 +16,9 @@ from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "CHANGELOG.md",
     ROOT / "charts/octavo/README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
