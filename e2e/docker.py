@@ -1,4 +1,7 @@
-"""Docker's command line, as clusters use it: an engine that answers, whoever started it."""
+"""Docker's command line, as clusters use it: an engine that answers, whoever started it.
+
+The command line, not Docker's Python client: a bare Python takes clusters down.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Write container images as `docker load` archives without an engine.
+"""Container images written as `docker load` archives, without an engine.
 
 A control-plane image is one static binary and a node image one root file system: neither needs a
-build. The format is the one of `docker save`: layers, one configuration per image, manifest.json.
+build. No library in Python writes such archives. The format is the one of `docker save`: layers, one
+configuration per image, manifest.json.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Package sources of a Debian host: what is bootstrapped comes from the mirrors that work here.
 
 `$OCTAVO_DEBIAN_MIRROR` names another main archive. Its security archive lies beside it, as on Debian's
-own mirrors, unless the host's sources name one. No mirror's address stands here: a host whose sources
-name none must be told one.
+own mirrors, unless the host's sources name one. python-apt and python-debian read such files too, and a
+bare Python has neither. No mirror's address stands here: a host whose sources name none must be told one.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Builds with a Docker daemon that runs already, through its command line."""
+"""Builds with a Docker daemon that runs already, through its command line.
+
+Docker's Python client does not speak BuildKit, whose secrets and cache mounts the Containerfiles need.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Hardware and versions, to stand beside every figure."""
+"""Hardware and versions, to stand beside every figure.
+
+From /proc and the standard library: py-cpuinfo and psutil would be two packages for three lines.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.gpu.scale import Scale
 
 
@@ -67,9 +69,8 @@ def poisson(scale: Scale, rate: float) -> list[Load]:
 
 def percentiles(values: list[float]) -> dict[str, float | None]:
     """p50, p90 and p99 (nearest rank) of values in seconds, as milliseconds; None of no values."""
-    ordered = sorted(values)
-    found: dict[str, float | None] = {}
-    for share in (50, 90, 99):
-        rank = max(0, -(-share * len(ordered) // 100) - 1)
-        found[f"p{share}_ms"] = round(ordered[rank] * 1e3, 2) if ordered else None
-    return found
+    names = {f"p{percent}_ms": percent for percent in (50, 90, 99)}
+    if not values:
+        return dict.fromkeys(names)
+    found = np.percentile(values, list(names.values()), method="inverted_cdf")
+    return {name: round(float(value) * 1e3, 2) for name, value in zip(names, found, strict=True)}

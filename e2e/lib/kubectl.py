@@ -1,4 +1,7 @@
-"""kubectl against one cluster. What it prints is what a user would type; what it returns is parsed JSON."""
+"""kubectl against one cluster. What it prints is what a user would type; what it returns is parsed JSON.
+
+Not the `kubernetes` client: the demo shows these very commands, and a test sees what a user would see.
+"""
 
 from __future__ import annotations
 

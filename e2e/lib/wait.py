@@ -1,4 +1,7 @@
-"""Waiting that tells the truth: a time-out says what was awaited, what was seen last, and why."""
+"""Waiting that tells the truth: a time-out says what was awaited, what was seen last, and why.
+
+tenacity repeats a call as well, but its error says neither what was awaited nor what was seen.
+"""
 
 from __future__ import annotations
 

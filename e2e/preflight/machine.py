@@ -1,4 +1,4 @@
-"""What a machine needs before anything is started: told at once, by name, with what to do."""
+"""Preflight: what a machine needs before anything is started, told at once, by name, with what to do."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import numpy as np
 
 from octavo.client import Client, UnexpectedAnswerError
 
@@ -19,6 +20,7 @@ _TEXT = (
     "cluster replica memory prompt stream step engine request latency light river stone garden"
 )
 _WORDS = _TEXT.split()
+_PERCENTS = (50, 90, 99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +92,10 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """Mean and nearest-rank percentiles in milliseconds; empty without values."""
     if not seconds:
         return {}
-    ordered = sorted(seconds)
-    result = {"mean": sum(ordered) / len(ordered)}
-    for percent in (50, 90, 99):
-        rank = max(0, -(-percent * len(ordered) // 100) - 1)
-        result[f"p{percent}"] = ordered[rank]
-    return {name: round(1000 * value, 3) for name, value in result.items()}
+    values = {"mean": np.mean(seconds)}
+    found = np.percentile(seconds, _PERCENTS, method="inverted_cdf")
+    values |= {f"p{percent}": value for percent, value in zip(_PERCENTS, found, strict=True)}
+    return {name: round(1000 * float(value), 3) for name, value in values.items()}
 
 
 class LoadRun:
