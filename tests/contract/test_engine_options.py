@@ -44,7 +44,7 @@ def schema() -> dict[str, Any]:
 QUANTITIES = st.one_of(
     st.builds(
         "{}{}".format,
-        st.integers(1, 1023),
+        st.integers(2, 1023),
         st.sampled_from(["Mi", "Gi", "Ti", "Pi", "M", "G", "P"]),
     ),
     st.integers(2**20, 2**63 - 1).map(str),
