@@ -10,12 +10,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from octavo import model_source
 from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import EngineConfig, EngineKeywords
-from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.detokenizer import TokenTexts
@@ -24,11 +23,14 @@ from octavo.errors import OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.interrupts import deferred_interrupts
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_prompts, one_each
+from octavo.openmp import brief_spinning
 from octavo.options import read_options
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
-from octavo.worker.start.create import create_executor
+
+if TYPE_CHECKING:
+    from octavo.engine.core import EngineCore
 
 
 class LLM:
@@ -75,6 +77,10 @@ class LLM:
         config = EngineConfig(
             model=str(folder), eos_token_ids=generation.eos_token_ids, **engine_options
         )
+        # Imported here, because this is where torch comes in, unless the caller has loaded it.
+        with brief_spinning():
+            from octavo.engine.core import EngineCore
+            from octavo.worker.start.create import create_executor
         self._sampling_defaults = generation.sampling
         self._tokenizer = load_tokenizer(folder, chat_template)
         self._token_texts = TokenTexts(self._tokenizer.backend)

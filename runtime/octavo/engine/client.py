@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import shutil
 import signal
 import sys
@@ -38,6 +39,7 @@ from octavo.engine.messages import (
 )
 from octavo.engine.requests.request_stream import RequestStream
 from octavo.errors import EngineDeadError, OctavoError, UserError
+from octavo.openmp import spin_variables
 
 _NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -286,7 +288,9 @@ def _address(directory: Path) -> str:
 
 async def _spawn(address: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "octavo.engine.process", address, stdin=asyncio.subprocess.PIPE
+        *(sys.executable, "-P", "-m", "octavo.engine.process", address),
+        stdin=asyncio.subprocess.PIPE,
+        env=os.environ | spin_variables(os.environ),
     )
 
 

@@ -1,4 +1,4 @@
-"""What numba reads from its environment: for which CPU it compiles, and where its cache is.
+"""Numba's set-up: for which CPU kernels are compiled, and where their cache is.
 
 An image holds kernels that were compiled when it was built, on another machine and on a file system that is
 read-only now. So code is compiled for a level of the x86-64 architecture instead of the CPU at hand, and the
@@ -10,13 +10,13 @@ user sets is left alone.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import os
 import platform
 import shutil
-import sys
 import tempfile
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,26 +54,22 @@ def x86_target(flags: AbstractSet[str]) -> Target | None:
     return TARGETS[0] if flags >= _LEVEL_3 else None
 
 
-def prepare_numba(environ: MutableMapping[str, str]) -> None:
-    """Sets `NUMBA_*` in `environ`; of no effect once numba is imported."""
-    if "numba" in sys.modules:
-        return
-    target = x86_target(cpu_flags()) if platform.machine() == "x86_64" else None
-    if target is not None and "NUMBA_CPU_NAME" not in environ:
-        environ["NUMBA_CPU_NAME"] = target.level
-        environ.setdefault("NUMBA_CPU_FEATURES", target.features)
-    if "NUMBA_CACHE_DIR" in environ:
-        return
-    brought = environ.get(CACHE_VARIABLE)
+def host_target() -> Target | None:
+    """What kernels are compiled for here; None leaves it to numba."""
+    return x86_target(cpu_flags()) if platform.machine() == "x86_64" else None
+
+
+@functools.cache
+def kernel_cache() -> str | None:
+    """The folder where this process finds and keeps compiled kernels; None leaves it to numba."""
+    brought = os.environ.get(CACHE_VARIABLE)
     if brought and Path(brought).is_dir():
         # A folder of our own with a name that nobody knows beforehand: numba runs what it finds there.
         folder = tempfile.mkdtemp(prefix="octavo-kernels-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        environ["NUMBA_CACHE_DIR"] = shutil.copytree(brought, folder, dirs_exist_ok=True)
-        return
-    kept = _user_cache(environ)
-    if kept is not None:
-        environ["NUMBA_CACHE_DIR"] = str(kept)
+        return shutil.copytree(brought, folder, dirs_exist_ok=True)
+    kept = _user_cache(os.environ)
+    return None if kept is None else str(kept)
 
 
 def _user_cache(environ: Mapping[str, str]) -> Path | None:

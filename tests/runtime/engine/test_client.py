@@ -75,6 +75,12 @@ def make_request(name: str, prompt: list[int] | None = None, **sampling: Any) ->
     return AddRequest(name, prompt or [5, 6, 7], params)
 
 
+def test_the_engine_process_is_told_to_spin_briefly(session: Session) -> None:
+    """Before torch is loaded; see `octavo.openmp`."""
+    variables = Path(f"/proc/{session.client.pid}/environ").read_bytes().split(b"\0")
+    assert b"GOMP_SPINCOUNT=4000" in variables
+
+
 async def read_all(stream: RequestStream) -> list[TokenOutput]:
     outputs = []
     while new := await stream.get():

@@ -28,10 +28,8 @@ print(sum(module._float32.stats.cache_hits.values()))
 
 # Prints where compiled functions are kept, without torch and without compiling any.
 _FOLDER = """
-from octavo.kernels.numba_setup import prepare_numba
-found = {**__import__("os").environ}
-prepare_numba(found)
-print(found["NUMBA_CACHE_DIR"])
+from octavo.kernels.numba_setup import kernel_cache
+print(kernel_cache())
 """
 
 
@@ -63,7 +61,9 @@ def test_a_cache_that_an_image_brings_is_used_where_it_cannot_be_written(tmp_pat
     target = x86_target(cpu_flags())
     if target is None:
         pytest.skip("no level of x86-64")
-    declare = "from octavo.kernels.cpu import jit; jit.compile_all()"
+    declare = (
+        "from octavo.kernels.cpu.compiling import jit; import octavo.kernels.cpu; jit.compile_all()"
+    )
     run(
         ["-c", declare],
         NUMBA_CACHE_DIR=str(brought),
@@ -85,7 +85,8 @@ def test_a_change_of_any_source_makes_kernels_anew(tmp_path: Path) -> None:
     environ = {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert [run(["-c", _PROGRAM], **environ) for _ in range(2)] == ["0", "1"]
     used = run(["-c", _FOLDER], **environ)
-    with (package / "kernels" / "cpu" / "vector.py").open("a") as file:
+    with (package / "kernels" / "cpu" / "compiling" / "vector.py").open("r+") as file:
+        file.seek(0, os.SEEK_END)
         file.write("\n# changed\n")
     changed = run(["-c", _FOLDER], **environ)
     assert changed != used
@@ -96,5 +97,28 @@ def test_a_change_of_any_source_makes_kernels_anew(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    program = "import os; from octavo.kernels.numba_setup import prepare_numba as p; e = dict(os.environ);"
-    assert run(["-c", program + "p(e); print('NUMBA_CACHE_DIR' in e)"], **environ) == "False"
+    assert run(["-c", _FOLDER], **environ) == "None"
+
+
+# Prints what numba compiles for, where the caller's functions are kept, and where ours.
+_BESIDE = """
+import importlib
+from numba.core import config
+module = importlib.import_module("octavo.kernels.cpu.rms_norm")
+print(config.CPU_NAME, repr(config.CACHE_DIR), module._float32.stats.cache_path, sep="\\n")
+"""
+
+
+def test_kernels_have_a_cache_of_their_own_and_leave_the_callers_alone(tmp_path: Path) -> None:
+    name, callers, ours = run(["-c", _BESIDE], XDG_CACHE_HOME=str(tmp_path)).splitlines()
+    target = x86_target(cpu_flags())
+    assert name == ("None" if target is None else target.level)
+    assert callers == "''"
+    assert Path(ours).is_relative_to(tmp_path / "octavo" / "kernels")
+
+
+def test_what_the_user_sets_is_left_alone(tmp_path: Path) -> None:
+    set_by_user = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "generic"}
+    name, callers, ours = run(["-c", _BESIDE], **set_by_user).splitlines()
+    assert (name, callers) == ("generic", repr(str(tmp_path)))
+    assert Path(ours).is_relative_to(tmp_path)

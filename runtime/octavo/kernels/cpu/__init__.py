@@ -4,13 +4,7 @@ Importing this needs numba; `kernels.select` falls back to the reference where i
 compiled when it is first called, and comes from numba's cache after that.
 """
 
-import os
-
-from octavo.kernels.numba_setup import prepare_numba
-
-prepare_numba(os.environ)
-
-from octavo.kernels.cpu.gated_activation import gelu_and_mul, silu_and_mul  # noqa: E402
-from octavo.kernels.cpu.rms_norm import add_rms_norm, rms_norm  # noqa: E402
+from octavo.kernels.cpu.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.cpu.rms_norm import add_rms_norm, rms_norm
 
 __all__ = ["add_rms_norm", "gelu_and_mul", "rms_norm", "silu_and_mul"]

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numba
+from numba.core import config
 from numba.core.sigutils import normalize_signature
+
+from octavo.kernels.numba_setup import host_target, kernel_cache
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _declared: list[tuple[Any, str]] = []
 _declared_for_teams: list[TeamKernel] = []
+
+
+# Numba has one target for life, and takes it at its first compilation. What the user set is left alone.
+if config.CPU_NAME is None and (_target := host_target()) is not None:
+    config.CPU_NAME = _target.level
+    if config.CPU_FEATURES is None:
+        config.CPU_FEATURES = _target.features
+
+
+@contextlib.contextmanager
+def _our_cache() -> Iterator[None]:
+    """Functions that are declared within it have our cache, unless `NUMBA_CACHE_DIR` names the user's;
+    the caller's own functions keep theirs."""
+    set_by_user = config.CACHE_DIR
+    config.CACHE_DIR = set_by_user or kernel_cache() or ""
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = set_by_user
 
 
 def kernel(signature: str) -> Callable[[Function], Function]:
@@ -26,9 +49,10 @@ def kernel(signature: str) -> Callable[[Function], Function]:
     """
 
     def declare(function: Function) -> Function:
-        compiled: Function = numba.njit(
-            function, nogil=True, cache=True, error_model="numpy", boundscheck=False
-        )
+        with _our_cache():
+            compiled: Function = numba.njit(
+                function, nogil=True, cache=True, error_model="numpy", boundscheck=False
+            )
         _declared.append((compiled, signature))
         return compiled
 
@@ -52,7 +76,10 @@ class TeamKernel:
         compile_function = numba.cfunc(
             "void(int64)", cache=True, error_model="numpy", boundscheck=False
         )
-        self._compiled = compile_function(self._function)  # lives as long as its address is used
+        with _our_cache():
+            self._compiled = compile_function(
+                self._function
+            )  # lives as long as its address is used
         address: int = self._compiled.address
         return address
 
