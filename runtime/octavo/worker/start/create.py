@@ -18,7 +18,7 @@ from octavo.models.registry import read_model_config, read_quantization_method
 from octavo.quantization import check_quantization, scheme_for
 from octavo.worker import machine
 from octavo.worker.batch import Executor
-from octavo.worker.compile_ahead.ahead import compiling_ahead
+from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.memory import check_positions
