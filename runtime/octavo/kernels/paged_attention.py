@@ -33,9 +33,7 @@ from octavo.kernels.attention_plan import (
 )
 
 
-def write_kv_cache(
-    cache: torch.Tensor, kv: torch.Tensor, slots: torch.Tensor, options: AttentionOptions
-) -> torch.Tensor:
+def write_kv_cache(cache: torch.Tensor, kv: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """Stores keys and values of the step's rows.
 
     Args:
@@ -49,32 +47,15 @@ def write_kv_cache(
     if cache.dtype == kv.dtype:
         flat.index_copy_(0, slots, kv)
         return kv
-    scaled = kv if _is_unscaled(options) else kv / _scales(kv, options)
     limit = torch.finfo(cache.dtype).max
-    stored = scaled.clamp(-limit, limit).to(cache.dtype)  # float8 e4m3 has no infinity
+    stored = kv.clamp(-limit, limit).to(cache.dtype)  # float8 e4m3 has no infinity
     as_bytes(flat).index_copy_(0, slots, as_bytes(stored))
-    return _restored(stored, kv.dtype, options)
+    return stored.to(kv.dtype)
 
 
 def as_bytes(cache: torch.Tensor) -> torch.Tensor:
     """A view that can be indexed: torch cannot gather or scatter float8."""
     return cache.view(torch.uint8) if cache.dtype is torch.float8_e4m3fn else cache
-
-
-def _is_unscaled(options: AttentionOptions) -> bool:
-    return options.key_scale == 1.0 and options.value_scale == 1.0
-
-
-def _scales(kv: torch.Tensor, options: AttentionOptions) -> torch.Tensor:
-    return kv.new_tensor([options.key_scale, options.value_scale])[:, None, None]
-
-
-def _restored(stored: torch.Tensor, dtype: torch.dtype, options: AttentionOptions) -> torch.Tensor:
-    """`stored` `[..., 2, kv_heads, head_dim]` as `dtype`, times its scales."""
-    if stored.dtype == dtype:
-        return stored
-    restored = stored.to(dtype)
-    return restored if _is_unscaled(options) else restored.mul_(_scales(restored, options))
 
 
 def paged_attention(
@@ -92,7 +73,7 @@ def paged_attention(
         query: `[tokens, query_heads, head_dim]`.
         kv: This step's keys and values, as `write_kv_cache` returned them.
         cache: As in the module docstring.
-        options: Without `alibi_slopes`; the plan was made for its `sliding_window`.
+        options: The plan was made for their `sliding_window`.
         workspace: `[at least plan.workspace_blocks, *cache.shape[1:]]`, overwritten.
 
     Returns `[tokens, query_heads * head_dim]`.
@@ -101,12 +82,12 @@ def paged_attention(
     for work in plan.within(options.sliding_window):
         rows = query[work.first : work.last]
         if isinstance(work, DecodeGroup):
-            gathered = _gather(cache, work, rows.shape[0], rows.dtype, options, workspace)
+            gathered = _gather(cache, work, rows.shape[0], rows.dtype, workspace)
             parts.append(_decode(rows, gathered, work.mask, options))
         elif isinstance(work, FreshPrefill):
             parts.append(_fresh_prefill(rows, kv[work.first : work.last], work, options))
         else:
-            gathered = _gather(cache, work, 1, rows.dtype, options, workspace)
+            gathered = _gather(cache, work, 1, rows.dtype, workspace)
             keys, values = gathered.squeeze(0).unbind(1)
             parts.append(_prefill(rows, keys, values, work.mask, options))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -117,7 +98,6 @@ def _gather(
     work: DecodeGroup | ContinuedPrefill,
     sequences: int,
     dtype: torch.dtype,
-    options: AttentionOptions,
     workspace: torch.Tensor,
 ) -> torch.Tensor:
     """`[sequences, length, 2, kv_heads, head_dim]` in `dtype`: a view of `workspace` where the cache has
@@ -127,7 +107,7 @@ def _gather(
     if isinstance(work, DecodeGroup) and work.unowned is not None:
         as_bytes(gathered).flatten(0, 1).index_fill_(0, work.unowned, 0)
     shaped = gathered.view(sequences, -1, *cache.shape[2:])[:, : work.length]
-    return _restored(shaped, dtype, options)
+    return shaped.to(dtype)
 
 
 def _decode(

@@ -39,7 +39,7 @@ class TorchAttentionStep:
         table, cos, sin = self.rotations[spec.rotary]
         table.rotate_(rotated, cos, sin)
         kv = heads[:, spec.num_heads :].view(-1, 2, spec.num_kv_heads, spec.head_dim)
-        kv = write_kv_cache(cache, kv, self.plan.slots, spec.options)
+        kv = write_kv_cache(cache, kv, self.plan.slots)
         return paged_attention(
             heads[:, : spec.num_heads],
             kv,

@@ -80,7 +80,7 @@ class TritonAttentionStep:
         return self.buffers.num_live
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
-        tokens, options = heads.shape[0], spec.options
+        tokens = heads.shape[0]
         self.kernels.rope_and_cache(
             heads,
             cache,
@@ -91,8 +91,6 @@ class TritonAttentionStep:
             num_kv_heads=spec.num_kv_heads,
             head_norm_weight=None if spec.head_norm is None else spec.head_norm.weight,
             eps=1e-6 if spec.head_norm is None else spec.head_norm.eps,
-            key_scale=options.key_scale,
-            value_scale=options.value_scale,
         )
         query = heads[:, : spec.num_heads]
         out = heads.new_empty((tokens, spec.num_heads, spec.head_dim))

@@ -126,7 +126,7 @@ def test_equals_dense_attention(case: Case) -> None:
             device=CPU,
             windows=[case.window] if case.window else [],
         )
-    write_kv_cache(cache, kv_now, plan.slots, options)
+    write_kv_cache(cache, kv_now, plan.slots)
     out = paged_attention(
         query,
         kv_now,
@@ -262,7 +262,7 @@ def test_sixteen_bit_formats_agree_with_float32(dtype: torch.dtype) -> None:
         spans_ = [SequenceSpan(r, r + b, table[i]) for i, (r, b) in enumerate(pairs)]
         slots = torch.tensor([i * 128 + b + o for i, (r, b) in enumerate(pairs) for o in range(r)])
         plan = plan_attention(spans_, slots, block_size=block_size, dtype=kind, device=CPU)
-        write_kv_cache(cache, kv, plan.slots, options)
+        write_kv_cache(cache, kv, plan.slots)
         workspace = torch.empty((plan.workspace_blocks, *cache.shape[1:]), dtype=kind)
         out = paged_attention(query, kv, cache, plan, options=options, workspace=workspace)
         results.append(out)

@@ -75,12 +75,10 @@ def decode_batches(draw: st.DrawFn) -> tuple[PagedBatch, AttentionOptions, int]:
     edge = st.sampled_from([0, 1, page - 1, page, page + 1, 127, 128, 129])
     lengths = draw(st.lists(edge | st.integers(0, 400), min_size=1, max_size=4))
     window = draw(st.none() | st.integers(1, 200))
-    slopes = torch.linspace(0.02, 0.5, kv_heads * group) if draw(st.booleans()) else None
     options = AttentionOptions(
         scale=head_dim**-0.5,
         sliding_window=window,
         softcap=draw(st.none() | st.just(2.0)),
-        alibi_slopes=slopes,
     )
     batch = paged_batch(
         lengths,
@@ -104,16 +102,9 @@ def test_equals_dense_attention(
     device: torch.device, case: tuple[PagedBatch, AttentionOptions, int]
 ) -> None:
     batch, options, processors = case
-    if options.alibi_slopes is not None:
-        options = AttentionOptions(
-            scale=options.scale,
-            sliding_window=options.sliding_window,
-            softcap=options.softcap,
-            alibi_slopes=options.alibi_slopes.to(device),
-        )
     actual = decode(batch, options, device, processors)
 
-    expected = expected_of(batch, case[1])
+    expected = expected_of(batch, options)
     assert relative_error(actual, expected) < TOLERANCE[batch.query.dtype]
 
 
@@ -199,7 +190,7 @@ def test_work_is_cut_evenly_and_covers_every_visible_key_once(device: torch.devi
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_fp8_keys_and_values_count_with_their_scales(
+def test_fp8_keys_and_values_are_read_as_what_they_stand_for(
     device: torch.device, dtype: torch.dtype
 ) -> None:
     batch = paged_batch(
@@ -212,7 +203,7 @@ def test_fp8_keys_and_values_count_with_their_scales(
         dtype=dtype,
         cache_dtype=torch.float8_e4m3fn,
     )
-    options = AttentionOptions(scale=0.125, key_scale=0.5, value_scale=2.0)
+    options = AttentionOptions(scale=0.125)
 
     out = decode(batch, options, device)
 

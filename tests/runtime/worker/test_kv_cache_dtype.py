@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from octavo.config import KVCacheDtype
-from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.paged_attention import write_kv_cache
 from octavo.model_source import resolve
 from octavo.tokenizer import Tokenizer, load_tokenizer
@@ -107,20 +106,11 @@ def test_twice_or_four_times_the_tokens_fit(folder: Path) -> None:
 def test_what_is_too_large_for_float8_saturates() -> None:
     cache = torch.zeros(2, 8, 2, 1, 2, dtype=torch.uint8).view(torch.float8_e4m3fn)
     kv = torch.tensor([[[[1e6, -1e6]], [[0.5, torch.inf]]]])
-    stored = write_kv_cache(cache, kv, torch.tensor([11]), AttentionOptions(scale=1.0))
+    stored = write_kv_cache(cache, kv, torch.tensor([11]))
     expected = torch.tensor([[[[448.0, -448.0]], [[0.5, 448.0]]]])
     assert torch.equal(stored, expected)
     assert torch.equal(cache.float()[1, 3], expected[0])
     assert cache.float().count_nonzero() == 4
-
-
-def test_scales_are_divided_out_and_multiplied_in() -> None:
-    options = AttentionOptions(scale=1.0, key_scale=100.0, value_scale=0.01)
-    cache = torch.zeros(1, 8, 2, 1, 1, dtype=torch.uint8).view(torch.float8_e4m3fn)
-    kv = torch.tensor([[[[20_800.0]], [[0.02]]]])
-    stored = write_kv_cache(cache, kv, torch.tensor([0]), options)
-    torch.testing.assert_close(stored, kv)
-    torch.testing.assert_close(cache.float()[0, 0].flatten(), torch.tensor([208.0, 2.0]))
 
 
 def test_copied_blocks_hold_the_same_bits(folder: Path) -> None:

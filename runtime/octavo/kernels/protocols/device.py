@@ -43,8 +43,6 @@ class DeviceKernels(Kernels, ExpertKernels, FewRowKernels, Protocol):
         num_kv_heads: int,
         head_norm_weight: torch.Tensor | None = None,
         eps: float = 1e-6,
-        key_scale: float = 1.0,
-        value_scale: float = 1.0,
     ) -> None: ...
 
     def make_decode_workspace(

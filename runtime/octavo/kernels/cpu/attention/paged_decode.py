@@ -190,7 +190,6 @@ def paged_decode(
     Args:
         heads: `[tokens, query_heads + 2 * kv_heads, head_dim]`, contiguous; only queries are read.
         cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, contiguous.
-        options: Without `alibi_slopes`.
         out: `[tokens, query_heads * head_dim]`; the first rows are written.
 
     All of one dtype, float32 or bfloat16; see `supports`.

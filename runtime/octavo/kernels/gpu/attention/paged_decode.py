@@ -61,13 +61,11 @@ def paged_decode(
         workspace.partial,
         workspace.partial_lse,
         workspace.arrivals,
-        options.alibi_slopes,
         *query.stride()[:2],
         *out.stride()[:2],
         *cache.stride()[:4],
         block_tables.stride(0),
-        options.scale * options.key_scale,
-        options.value_scale,
+        options.scale,
         options.softcap or 1.0,
         PAGE=cache.shape[1],
         **_constants(group, num_query_heads, head_dim, config, options),
@@ -93,13 +91,12 @@ def _constants(
         # Pieces merged at a time: at most 32 values a thread in flight.
         "MERGED_PIECES": max(min(32 * 128 // (merged_rows * padded), 32), 1),
         "HAS_SOFTCAP": options.softcap is not None,
-        "HAS_ALIBI": options.alibi_slopes is not None,
     }
 
 
 @triton.jit(
     # The tables' width follows from the context that fits the memory, known after a profile run alone.
-    do_not_specialize=["table_stride", "score_scale", "value_scale", "softcap"],
+    do_not_specialize=["table_stride", "score_scale", "softcap"],
     # Parts of a buffer that begin anywhere.
     do_not_specialize_on_alignment=["block_tables", "context_lens"],
 )
@@ -113,7 +110,6 @@ def _decode(
     partial,
     partial_lse,
     arrivals,
-    alibi_slopes,
     query_stride_seq,
     query_stride_head,
     out_stride_seq,
@@ -124,7 +120,6 @@ def _decode(
     cache_stride_head,
     table_stride,
     score_scale,
-    value_scale,
     softcap,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -137,7 +132,6 @@ def _decode(
     MERGED_ROWS: tl.constexpr,
     MERGED_PIECES: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
-    HAS_ALIBI: tl.constexpr,
 ):
     """One piece of one sequence's context, for up to 16 query heads of one KV head."""
     HEAD_BLOCKS: tl.constexpr = (GROUP + BLOCK_ROWS - 1) // BLOCK_ROWS
@@ -161,9 +155,6 @@ def _decode(
     token = sequence.to(tl.int64) * query_stride_seq
     begin_of_row = begin_of_heads(token, head, query_stride_head, HEAD_DIM)
     q = tl.load(query + begin_of_row[:, None] + dim[None, :], owned, other=0.0)
-    slopes = tl.zeros([BLOCK_ROWS], tl.float32)
-    if HAS_ALIBI:
-        slopes = tl.load(alibi_slopes + head, row < GROUP, other=0.0)
 
     keys, values = head_of_cache(cache, kv_head, cache_stride_head, cache_stride_kv, HEAD_DIM)
     table = block_tables + sequence.to(tl.int64) * table_stride
@@ -172,7 +163,6 @@ def _decode(
         keys,
         values,
         table,
-        slopes,
         begin,
         end,
         context,
@@ -187,7 +177,6 @@ def _decode(
         BLOCK_ROWS,
         TILE,
         HAS_SOFTCAP,
-        HAS_ALIBI,
     )
     if begin < end:
         accumulated = accumulated / total[:, None]
@@ -196,7 +185,7 @@ def _decode(
         begin_of_row = begin_of_heads(target, head, out_stride_head, HEAD_DIM)
         tl.store(
             out + begin_of_row[:, None] + dim[None, :],
-            (accumulated * value_scale).to(out.dtype.element_ty),
+            accumulated.to(out.dtype.element_ty),
             owned,
         )
     else:
@@ -228,7 +217,7 @@ def _decode(
             begin_of_merged = begin_of_heads(target, merged_head, out_stride_head, HEAD_DIM)
             tl.store(
                 out + begin_of_merged[:, None] + dim[None, :],
-                (merged * value_scale).to(out.dtype.element_ty),
+                merged.to(out.dtype.element_ty),
                 row_owned[:, None] & (dim < HEAD_DIM)[None, :],
             )
 
@@ -239,7 +228,6 @@ def _attend_piece(
     keys,
     values,
     table,
-    slopes,
     begin,
     end,
     context,
@@ -254,7 +242,6 @@ def _attend_piece(
     BLOCK_ROWS: tl.constexpr,
     TILE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
-    HAS_ALIBI: tl.constexpr,
 ):
     """Online softmax over the keys `[begin, end)`: sums of values, largest scores, sums of weights."""
     dim = tl.arange(0, BLOCK_D)
@@ -279,10 +266,7 @@ def _attend_piece(
             other=0.0,
         )
         products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
-        distance = (position - (context - 1))[None, :].to(tl.float32)
-        scores = scaled_scores(
-            products, score_scale, softcap, slopes, distance, HAS_SOFTCAP, HAS_ALIBI
-        )
+        scores = scaled_scores(products, score_scale, softcap, HAS_SOFTCAP)
         scores = tl.where(visible[None, :], scores, float("-inf"))
         # Every tile of the list holds a visible key.
         accumulated, best, total = add_tile(
@@ -335,17 +319,16 @@ def _merge(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    """Shapes of Llama, Qwen, Mixtral, Gemma, Falcon, BLOOM and Danube."""
+    """Shapes of Llama, Qwen, Mixtral, Gemma, Phi and Danube."""
     plain = AttentionOptions(scale=1.0)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
-    slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
     fp8 = torch.float8_e4m3fn
     for name, heads, kv_heads, head_dim, dtype, cache_dtype, page, capabilities, options in (
         ("64-gqa7-page32", 14, 2, 64, bf16, bf16, 32, (80, 90), plain),
         ("128-gqa4", 32, 8, 128, bf16, bf16, 16, (80, 90), plain),
         ("256-window-softcap", 16, 8, 256, bf16, bf16, 16, (80, 90), capped),
-        ("80-mha-alibi-fp16", 32, 32, 80, fp16, fp16, 16, (80, 90), slopes),
+        ("80-mha-fp16", 32, 32, 80, fp16, fp16, 16, (80, 90), plain),
         ("120-gqa4", 32, 8, 120, bf16, bf16, 16, (80, 90), plain),
         ("16-gqa4", 16, 4, 16, bf16, bf16, 16, (90,), plain),
         ("64-gqa4-fp8", 32, 8, 64, bf16, fp8, 16, (90,), plain),
@@ -361,8 +344,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 kernel=_decode,
                 arguments=_argument_types(dtype, cache_dtype),
                 constants=_constants(heads // kv_heads, heads, head_dim, config, options)
-                | {"PAGE": page}
-                | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
+                | {"PAGE": page},
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
                 divisible=_STRIDES if head_dim % 16 == 0 else _STRIDES - _HEAD_STRIDES,
@@ -387,7 +369,7 @@ def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, s
     return (
         {"query": pointer_to(dtype), "out": pointer_to(dtype), "cache": pointer_to(cache_dtype)}
         | dict.fromkeys(("block_tables", "context_lens", "items", "arrivals"), "*i32")
-        | dict.fromkeys(("partial", "partial_lse", "alibi_slopes"), "*fp32")
+        | dict.fromkeys(("partial", "partial_lse"), "*fp32")
         | dict.fromkeys((*_STRIDES, "table_stride"), "i32")
-        | dict.fromkeys(("score_scale", "value_scale", "softcap"), "fp32")
+        | dict.fromkeys(("score_scale", "softcap"), "fp32")
     )

@@ -61,14 +61,12 @@ def paged_prefill(
         context_lens,
         query_start,
         out,
-        options.alibi_slopes,
         *query.stride()[:2],
         *out.stride()[:2],
         *cache.stride()[:4],
         block_tables.stride(0),
         num_seqs,
-        options.scale * options.key_scale,
-        options.value_scale,
+        options.scale,
         options.softcap or 1.0,
         PAGE=cache.shape[1],
         **constants,
@@ -88,12 +86,11 @@ def _constants(
         "BLOCK_ROWS": config.block_rows,
         "TILE": config.tile,
         "HAS_SOFTCAP": options.softcap is not None,
-        "HAS_ALIBI": options.alibi_slopes is not None,
     }
 
 
 @triton.jit(
-    do_not_specialize=["table_stride", "num_seqs", "score_scale", "value_scale", "softcap"],
+    do_not_specialize=["table_stride", "num_seqs", "score_scale", "softcap"],
     # Parts of a buffer that begin anywhere.
     do_not_specialize_on_alignment=["block_tables", "context_lens", "query_start"],
 )
@@ -104,7 +101,6 @@ def _prefill(
     context_lens,
     query_start,
     out,
-    alibi_slopes,
     query_stride_token,
     query_stride_head,
     out_stride_token,
@@ -116,7 +112,6 @@ def _prefill(
     table_stride,
     num_seqs,
     score_scale,
-    value_scale,
     softcap,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -127,7 +122,6 @@ def _prefill(
     BLOCK_ROWS: tl.constexpr,
     TILE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
-    HAS_ALIBI: tl.constexpr,
 ):
     """A run of `BLOCK_ROWS // HEADS` tokens of one sequence, for `HEADS` query heads of one KV head."""
     HEAD_BLOCKS: tl.constexpr = (GROUP + HEADS - 1) // HEADS
@@ -153,9 +147,6 @@ def _prefill(
     line = (first_token + token).to(tl.int64)
     begin_of_row = begin_of_heads(line * query_stride_token, head, query_stride_head, HEAD_DIM)
     q = tl.load(query + begin_of_row[:, None] + dim[None, :], owned, other=0.0)
-    slopes = tl.zeros([BLOCK_ROWS], tl.float32)
-    if HAS_ALIBI:
-        slopes = tl.load(alibi_slopes + head, own_row, other=0.0)
 
     position = context - num_tokens + token
     first_position = context - num_tokens + begin
@@ -191,7 +182,6 @@ def _prefill(
                 keys,
                 values,
                 table,
-                slopes,
                 position,
                 part_low,
                 part_high,
@@ -207,14 +197,13 @@ def _prefill(
                 BLOCK_D,
                 TILE,
                 HAS_SOFTCAP,
-                HAS_ALIBI,
                 IS_MASKED=part != 1,
             )
 
     begin_of_row = begin_of_heads(line * out_stride_token, head, out_stride_head, HEAD_DIM)
     tl.store(
         out + begin_of_row[:, None] + dim[None, :],
-        (accumulated * (value_scale / total)[:, None]).to(out.dtype.element_ty),
+        (accumulated * (1.0 / total)[:, None]).to(out.dtype.element_ty),
         owned,
     )
 
@@ -241,7 +230,6 @@ def _attend_tiles(
     keys,
     values,
     table,
-    slopes,
     query_position,
     low,
     high,
@@ -257,7 +245,6 @@ def _attend_tiles(
     BLOCK_D: tl.constexpr,
     TILE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
-    HAS_ALIBI: tl.constexpr,
     IS_MASKED: tl.constexpr,
 ):
     """Online softmax over the keys `[low, high)`; without a mask every row sees every one of them."""
@@ -279,9 +266,7 @@ def _attend_tiles(
         v = tl.load(values + slot[:, None] + dim[None, :], v_mask, other=0.0)
         products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
         distance = position[None, :] - query_position[:, None]
-        scores = scaled_scores(
-            products, score_scale, softcap, slopes, distance, HAS_SOFTCAP, HAS_ALIBI
-        )
+        scores = scaled_scores(products, score_scale, softcap, HAS_SOFTCAP)
         if IS_MASKED:
             visible = distance <= 0
             if WINDOW > 0:
@@ -295,11 +280,10 @@ def _attend_tiles(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    """Long and short chunks of the shapes of Llama, Qwen, Mixtral, Gemma, BLOOM and Danube."""
+    """Long and short chunks of the shapes of Llama, Qwen, Mixtral, Gemma, Phi and Danube."""
     plain = AttentionOptions(scale=1.0)
     windowed = AttentionOptions(scale=1.0, sliding_window=4096)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
-    slopes = AttentionOptions(scale=1.0, alibi_slopes=torch.empty(0))
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
     fp8 = torch.float8_e4m3fn
     for name, group, head_dim, dtype, cache_dtype, page, max_rows, capabilities, options in (
@@ -308,7 +292,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("128-gqa4-short", 4, 128, bf16, bf16, 16, 64, (80, 90), plain),
         ("128-gqa7-window-softcap", 7, 128, bf16, bf16, 16, 8192, (90,), capped),
         ("256-window-softcap", 2, 256, bf16, bf16, 16, 8192, (80, 89, 90), capped),
-        ("80-mha-alibi-fp16", 1, 80, fp16, fp16, 16, 8192, (80, 90), slopes),
+        ("80-mha-fp16", 1, 80, fp16, fp16, 16, 8192, (80, 90), plain),
         ("120-gqa4", 4, 120, bf16, bf16, 16, 8192, (80, 90), plain),
         ("32-mha", 1, 32, bf16, bf16, 16, 8192, (80,), plain),
         ("64-gqa4-fp8-short", 4, 64, bf16, fp8, 16, 64, (89,), plain),
@@ -330,9 +314,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 name=name,
                 kernel=_prefill,
                 arguments=_argument_types(dtype, cache_dtype),
-                constants=_constants(group, head_dim, config, options)
-                | {"PAGE": page}
-                | ({} if options.alibi_slopes is not None else {"alibi_slopes": None}),
+                constants=_constants(group, head_dim, config, options) | {"PAGE": page},
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
                 divisible=_STRIDES if head_dim % 16 == 0 else _STRIDES - _HEAD_STRIDES,
@@ -359,7 +341,6 @@ def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, s
     return (
         {"query": pointer_to(dtype), "out": pointer_to(dtype), "cache": pointer_to(cache_dtype)}
         | dict.fromkeys(("block_tables", "context_lens", "query_start"), "*i32")
-        | {"alibi_slopes": "*fp32"}
         | dict.fromkeys((*_STRIDES, "table_stride", "num_seqs"), "i32")
-        | dict.fromkeys(("score_scale", "value_scale", "softcap"), "fp32")
+        | dict.fromkeys(("score_scale", "softcap"), "fp32")
     )

@@ -31,8 +31,6 @@ def rope_and_cache(
     num_kv_heads: int,
     head_norm_weight: torch.Tensor | None = None,
     eps: float = 1e-6,
-    key_scale: float = 1.0,
-    value_scale: float = 1.0,
 ) -> None:
     """Normalises and rotates queries and keys in place; stores keys and values.
 
@@ -41,13 +39,12 @@ def rope_and_cache(
     Args:
         heads: `[tokens, num_query_heads + 2 * num_kv_heads, head_dim]`, contiguous: queries, keys, values.
         cache: `[num_blocks, block_size, 2, num_kv_heads, head_dim]`, float32, float16, bfloat16 or
-            float8_e4m3fn, whatever `heads` is; contiguous but for the first axis.
+            float8_e4m3fn (saturated at ±448), whatever `heads` is; contiguous but for the first axis.
         rotary_table: `[positions, 2, 1, head_dim]`, contiguous: cos, and sin whose first half is negated.
         positions: `[tokens]` integer, rows of the table.
         slots: `[tokens]` int64, slots of the cache, all different; below zero for a padding row, which
             writes nothing to the cache.
         head_norm_weight: `[num_query_heads + num_kv_heads, head_dim]`, contiguous; None: no norm.
-        key_scale, value_scale: An FP8 cache stores `value * (1 / scale)`, saturated at ±448.
 
     Raises:
         ValueError: A layout other than the above, or a head wider than 512.
@@ -74,8 +71,6 @@ def rope_and_cache(
         head_norm_weight,
         cache.stride(0),
         eps,
-        1.0 / key_scale,
-        1.0 / value_scale,
         BLOCK_SIZE=cache.shape[1],
         QUERY_HEADS=num_query_heads,
         KV_HEADS=num_kv_heads,
@@ -98,8 +93,6 @@ def _rope_and_cache(
     head_norm_weight,
     cache_stride,
     eps,
-    inverse_key_scale,
-    inverse_value_scale,
     BLOCK_SIZE: tl.constexpr,
     QUERY_HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -146,9 +139,8 @@ def _rope_and_cache(
         in_block = (slot % BLOCK_SIZE * 2 * KV_HEADS + head - QUERY_HEADS) * (2 * HALF) + column
         target = cache + slot // BLOCK_SIZE * cache_stride + in_block
         if IS_FP8:
-            inverse = tl.where(is_rotated, inverse_key_scale, inverse_value_scale)
-            tl.store(target, _to_e4m3(low.to(tl.float32) * inverse), is_stored)
-            tl.store(target + HALF, _to_e4m3(high.to(tl.float32) * inverse), is_stored)
+            tl.store(target, _to_e4m3(low.to(tl.float32)), is_stored)
+            tl.store(target + HALF, _to_e4m3(high.to(tl.float32)), is_stored)
         else:
             tl.store(target, low.to(cache.dtype.element_ty), is_stored)
             tl.store(target + HALF, high.to(cache.dtype.element_ty), is_stored)
@@ -177,14 +169,13 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
     ):
         tile = rope_tile(width // 2)
         pointers = dict.fromkeys(("heads", "rotary_table", "head_norm_weight"), "*bf16")
-        scalars = dict.fromkeys(("eps", "inverse_key_scale", "inverse_value_scale"), "fp32")
         cache_dtype = "*u8" if is_fp8 else "*bf16"
         yield ShippedConfiguration(
             name=f"{name}{'-fp8' if is_fp8 else ''}",
             kernel=_rope_and_cache,
             arguments={
                 **pointers,
-                **scalars,
+                "eps": "fp32",
                 "cache": cache_dtype,
                 "positions": "*i64",
                 "slots": "*i64",

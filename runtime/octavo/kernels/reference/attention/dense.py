@@ -8,13 +8,13 @@ from octavo.kernels.attention_options import AttentionOptions
 
 
 def gather_sequence(
-    cache: torch.Tensor, block_table: torch.Tensor, length: int, options: AttentionOptions
+    cache: torch.Tensor, block_table: torch.Tensor, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values of one sequence, `[length, kv_heads, head_dim]` float64, scales applied."""
+    """Keys and values of one sequence, `[length, kv_heads, head_dim]` float64."""
     block_size = cache.shape[1]
     blocks = block_table[: -(-length // block_size)].long()
     pages = cache[blocks].double().flatten(0, 1)[:length]
-    return pages[:, 0] * options.key_scale, pages[:, 1] * options.value_scale
+    return pages[:, 0], pages[:, 1]
 
 
 def attend(
@@ -36,8 +36,6 @@ def attend(
     scores = torch.einsum("qhd,khd->hqk", query.double(), keys) * options.scale
     if options.softcap is not None:
         scores = options.softcap * torch.tanh(scores / options.softcap)
-    if options.alibi_slopes is not None:
-        scores = scores + options.alibi_slopes.double()[:, None, None] * distance
     weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
     # A block that the window has left behind may belong to another sequence by now, NaN and all.
     seen = visible.any(dim=0)

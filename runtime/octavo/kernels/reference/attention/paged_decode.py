@@ -34,5 +34,5 @@ def paged_decode(
         if length == 0:
             out[row] = 0
             continue
-        keys, values = gather_sequence(cache, block_tables[row], length, options)
+        keys, values = gather_sequence(cache, block_tables[row], length)
         out[row] = attend(query[row : row + 1], keys, values, options)[0].to(out.dtype)

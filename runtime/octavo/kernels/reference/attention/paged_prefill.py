@@ -40,5 +40,5 @@ def paged_prefill(
     for row, length in enumerate(context_lens.tolist()):
         rows = slice(starts[row], starts[row + 1])
         if rows.start < rows.stop:
-            keys, values = gather_sequence(cache, block_tables[row], length, options)
+            keys, values = gather_sequence(cache, block_tables[row], length)
             out[rows] = attend(query[rows], keys, values, options).to(out.dtype)

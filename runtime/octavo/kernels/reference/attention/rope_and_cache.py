@@ -21,8 +21,6 @@ def rope_and_cache(
     num_kv_heads: int,
     head_norm_weight: torch.Tensor | None = None,
     eps: float = 1e-6,
-    key_scale: float = 1.0,
-    value_scale: float = 1.0,
 ) -> None:
     """Normalises and rotates queries and keys in place; stores keys and values.
 
@@ -31,13 +29,12 @@ def rope_and_cache(
     Args:
         heads: `[tokens, num_query_heads + 2 * num_kv_heads, head_dim]`: queries, keys, values.
         cache: `[num_blocks, block_size, 2, num_kv_heads, head_dim]`, float32, float16, bfloat16 or
-            float8_e4m3fn, whatever `heads` is.
+            float8_e4m3fn (saturated at ±448), whatever `heads` is.
         rotary_table: `[positions, 2, 1, head_dim]`: cos, and sin whose first half is negated.
         positions: `[tokens]` integer, rows of the table.
         slots: `[tokens]` int64, slots of the cache, all different; below zero for a padding row, which
             writes nothing to the cache.
         head_norm_weight: `[num_query_heads + num_kv_heads, head_dim]`; None: no norm.
-        key_scale, value_scale: An FP8 cache stores `value * (1 / scale)`, saturated at ±448.
     """
     if heads.shape[0] == 0:
         return
@@ -50,9 +47,7 @@ def rope_and_cache(
 
     keys_values = heads[:, num_query_heads:].view(-1, 2, num_kv_heads, heads.shape[2])
     if cache.dtype is torch.float8_e4m3fn:
-        inverse = torch.tensor([1.0 / key_scale, 1.0 / value_scale], device=heads.device)
-        scaled = keys_values.float() * inverse[:, None, None]
-        keys_values = scaled.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
+        keys_values = keys_values.float().clamp(-E4M3_MAX, E4M3_MAX)
     _write(cache, keys_values.to(cache.dtype), slots)
 
 
