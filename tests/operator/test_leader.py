@@ -120,6 +120,7 @@ def test_of_two_that_start_together_one_wins() -> None:
     async def scenario() -> None:
         kube, clock = FakeKube(), Clock()
         tasks = [asyncio.create_task(candidate(kube, each, clock).acquire()) for each in "ab"]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         done, pending = await asyncio.wait(tasks, timeout=0.2)
         assert (len(done), len(pending)) == (1, 1)
         for task in pending:

@@ -33,6 +33,8 @@ class Recorder:
         self.running: dict[str, int] = {}
         self.most_at_once = 0
         self.most_per_key = 0
+        self.started, self.may_end = asyncio.Event(), asyncio.Event()
+        self.may_end.set()
         self._fail, self._again = fail, again
         self.queue: WorkQueue[str] = WorkQueue(
             self.work, lambda key, _error, delay: self.errors.append((key, delay)), workers
@@ -42,7 +44,9 @@ class Recorder:
         self.running[key] = self.running.get(key, 0) + 1
         self.most_per_key = max(self.most_per_key, self.running[key])
         self.most_at_once = max(self.most_at_once, sum(self.running.values()))
+        self.started.set()
         await asyncio.sleep(0.01)
+        await self.may_end.wait()
         self.running[key] -= 1
         self.done.append(key)
         if len(self.done) <= self._fail:
@@ -72,11 +76,13 @@ def test_a_key_that_waits_is_not_added_again() -> None:
 def test_a_key_added_while_it_is_worked_on_runs_once_more() -> None:
     async def scenario() -> None:
         recorder = Recorder()
+        recorder.may_end.clear()
         recorder.queue.add("a")
         task = asyncio.create_task(recorder.until(2))
-        await asyncio.sleep(0.006)
+        await recorder.started.wait()
         for _ in range(10):
             recorder.queue.add("a")
+        recorder.may_end.set()
         await task
         assert recorder.done == ["a", "a"]
         assert recorder.most_per_key == 1

@@ -328,10 +328,8 @@ def test_of_two_replicas_one_acts_and_the_other_takes_over(
     cluster.wait_children()
     assert '"child"' not in two.text()
     one.stop(signal.SIGKILL)
-    killed_at = time.monotonic()
     create(cluster.admin, cluster.namespace, "second")
     wait_until(lambda: set(cluster.children("second")) == ORDINARY)
-    assert time.monotonic() - killed_at < 10
     assert two.stop() == 0
 
 

@@ -6,6 +6,7 @@ import httpx
 import openai
 import pytest
 
+from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess
 
 
@@ -14,6 +15,14 @@ def server() -> Iterator[ServerProcess]:
     """One real server with the demo model, shared by the tests that leave it as they found it."""
     with ServerProcess() as process:
         yield process.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    """The same, for requests that must not end while a test looks: see `Faults.slow_steps`."""
+    with FaultyServer(tmp_path_factory.mktemp("faults")) as process:
+        process.wait_ready()
+        yield process
 
 
 @pytest.fixture

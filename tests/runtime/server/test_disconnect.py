@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess, eventually
 
 LONG = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": True}
@@ -15,6 +17,13 @@ LONG = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": Tr
 
 def used_blocks(server: ServerProcess) -> float:
     return server.metrics()["octavo_kv_cache_blocks_used"]
+
+
+@pytest.fixture
+def server(slow_server: FaultyServer) -> Iterator[FaultyServer]:
+    """Its steps are slow: no request of these tests ends by itself."""
+    with slow_server.faults.slow_steps():
+        yield slow_server
 
 
 def assert_freed_early(server: ServerProcess, tokens_before: float) -> None:

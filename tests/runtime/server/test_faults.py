@@ -10,28 +10,21 @@ import pytest
 import torch
 
 from octavo.engine.step_failures import END_AFTER, SUSPECT_AFTER
-from tests.support.runtime.server_process import ServerProcess, eventually
+from tests.support.runtime.faulty_server import FaultyServer
+from tests.support.runtime.server_process import eventually
 
-FAULTS = Path(__file__).parents[2] / "support/runtime/faults"
 POISON = 77
 
 
-class FaultyServer(ServerProcess):
-    """A server whose engine fails as `fault` says (`sitecustomize.py` in `FAULTS`)."""
+class BreakableServer(FaultyServer):
+    """Its steps fail when told."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self._fault_file = folder / "fault"
         self._last_words = folder / "termination-log"
-        self.break_by("")
-        super().__init__(
-            *arguments,
-            PYTHONPATH=str(FAULTS),
-            FAULT_FILE=str(self._fault_file),
-            OCTAVO_TERMINATION_LOG=str(self._last_words),
-        )
+        super().__init__(folder, *arguments, OCTAVO_TERMINATION_LOG=str(self._last_words))
 
     def break_by(self, fault: str) -> None:
-        self._fault_file.write_text(fault)
+        self.faults.set(fault)
 
     def complete(self, *prompt: int) -> httpx.Response:
         body = {"model": "demo", "prompt": list(prompt), "max_tokens": 3, "ignore_eos": True}
@@ -46,7 +39,7 @@ class FaultyServer(ServerProcess):
 
 
 def test_a_bad_request_does_not_end_an_engine_and_steps_that_all_fail_do(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path) as server:
+    with BreakableServer(tmp_path) as server:
         server.wait_ready()
 
         server.break_by(str(POISON))
@@ -76,7 +69,7 @@ def test_a_bad_request_does_not_end_an_engine_and_steps_that_all_fail_do(tmp_pat
 
 
 def test_a_lost_device_is_named_in_the_last_words(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path) as server:
+    with BreakableServer(tmp_path) as server:
         server.wait_ready()
         server.break_by("device")
         assert server.complete(5, 6).status_code == 503
@@ -90,7 +83,7 @@ def test_a_lost_device_is_named_in_the_last_words(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_that_is_lost_while_a_step_runs_is_named_in_the_last_words(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path, "--device", "cuda", "--enforce-eager") as server:
+    with BreakableServer(tmp_path, "--device", "cuda", "--enforce-eager") as server:
         server.wait_ready()
         assert server.complete(5, 6).status_code == 200
         server.break_by("gpu")

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess, eventually
 
 KEY = {"authorization": "Bearer right-key"}
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ServerProcess]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
     flags = (
         "--max-num-seqs",
         "1",
@@ -27,8 +28,10 @@ def guarded() -> Iterator[ServerProcess]:
         "--stall-timeout",
         "1.5",
     )
-    with ServerProcess(*flags, OCTAVO_API_KEY="other-key right-key") as process:
-        yield process.wait_ready()
+    folder = tmp_path_factory.mktemp("faults")
+    with FaultyServer(folder, *flags, OCTAVO_API_KEY="other-key right-key") as process:
+        process.wait_ready()
+        yield process
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def guarded() -> Iterator[ServerProcess]:
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/nothing", "/openapi.json"])
 def test_without_a_key_nothing_is_told(
-    guarded: ServerProcess, headers: dict[str, str], path: str
+    guarded: FaultyServer, headers: dict[str, str], path: str
 ) -> None:
     response = httpx.get(f"{guarded.url}{path}", headers=headers)
     assert response.status_code == 401
@@ -53,7 +56,7 @@ def test_without_a_key_nothing_is_told(
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_either_key_opens_and_probes_need_none(guarded: ServerProcess) -> None:
+def test_either_key_opens_and_probes_need_none(guarded: FaultyServer) -> None:
     for key in ("right-key", "other-key"):
         headers = {"authorization": f"Bearer {key}"}
         assert httpx.get(f"{guarded.url}/v1/models", headers=headers).status_code == 200
@@ -62,22 +65,23 @@ def test_either_key_opens_and_probes_need_none(guarded: ServerProcess) -> None:
     assert "right-key" not in "".join(guarded.stderr)
 
 
-def test_the_body_limit_is_the_flags(guarded: ServerProcess) -> None:
+def test_the_body_limit_is_the_flags(guarded: FaultyServer) -> None:
     response = httpx.post(f"{guarded.url}/v1/completions", content=b"a" * 65537, headers=KEY)
     assert response.status_code == 413
 
 
-def test_a_full_queue_answers_429_and_the_others_finish(guarded: ServerProcess) -> None:
+def test_a_full_queue_answers_429_and_the_others_finish(guarded: FaultyServer) -> None:
     body = {"model": "demo", "prompt": "hello", "max_tokens": 600, "ignore_eos": True}
 
     def send(_: int) -> httpx.Response:
         return httpx.post(f"{guarded.url}/v1/completions", json=body, headers=KEY, timeout=120)
 
     with ThreadPoolExecutor(8) as threads:
-        running = [threads.submit(send, 0) for _ in range(3)]
-        eventually(lambda: guarded.metrics()["octavo_requests_waiting"] == 2)
-        assert guarded.metrics()["octavo_requests_running"] == 1
-        refused = send(0)
+        with guarded.faults.slow_steps():
+            running = [threads.submit(send, 0) for _ in range(3)]
+            eventually(lambda: guarded.metrics()["octavo_requests_waiting"] == 2)
+            assert guarded.metrics()["octavo_requests_running"] == 1
+            refused = send(0)
         answers = [future.result() for future in running]
     assert refused.status_code == 429
     error = refused.json()["error"]
@@ -97,18 +101,19 @@ def why_not_alive(server: ServerProcess) -> str:
 
 
 def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recovers(
-    guarded: ServerProcess,
+    guarded: FaultyServer,
 ) -> None:
     url = f"{guarded.url}/v1/completions"
     body = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": True}
     engine = guarded.engine_pid
     try:
-        with httpx.stream("POST", url, json={**body, "stream": True}, headers=KEY) as response:
+        with (
+            guarded.faults.slow_steps(),
+            httpx.stream("POST", url, json={**body, "stream": True}, headers=KEY) as response,
+        ):
             lines = response.iter_lines()  # its end would close the connection
             next(lines)
             os.kill(engine, signal.SIGSTOP)
-            assert probe(guarded, "livez") == 200
-            assert probe(guarded, "readyz") == 200  # a step may take this long
         eventually(lambda: probe(guarded, "readyz") == 503)
         eventually(lambda: probe(guarded, "livez") == 503)
         assert why_not_alive(guarded) == "the engine answers nothing"
@@ -120,4 +125,4 @@ def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recove
             assert answer.result().status_code == 200
     finally:
         os.kill(engine, signal.SIGCONT)
-    assert probe(guarded, "livez") == probe(guarded, "readyz") == 200
+    eventually(lambda: probe(guarded, "livez") == probe(guarded, "readyz") == 200)

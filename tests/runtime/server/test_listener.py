@@ -39,8 +39,12 @@ def test_a_young_connection_is_kept() -> None:
 
 
 def test_an_old_connection_ends_with_its_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_CONNECTION_SECONDS", 0.2)
-    first, old, new = asyncio.run(ask([0, 0.3, 0]))
+    seconds, is_old_at_once = 0.1, True
+    while is_old_at_once:  # on a machine so busy, with more time
+        seconds *= 2
+        monkeypatch.setattr(listener, "_CONNECTION_SECONDS", seconds)
+        first, old, new = asyncio.run(ask([0, 1.5 * seconds, 0]))
+        is_old_at_once = "connection" in first.headers
     assert old.text == first.text
     assert old.status_code == 200
     assert old.headers["connection"] == "close"
@@ -60,38 +64,43 @@ def test_an_old_connection_ends_with_its_next_answer(monkeypatch: pytest.MonkeyP
 def test_a_request_that_does_not_go_on_is_given_up(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(listener, "_REQUEST_SECONDS", 0.3)
-
     async def reads_body(scope: Scope, receive: Receive, send: Send) -> None:
         while (message := await receive()).get("more_body"):
             pass
         if message["type"] == "http.request":
             await respond(send, 200, b"ok")
 
-    async def seconds_until_closed() -> float:
+    async def seconds_until_closed() -> tuple[float, float]:
+        """When the last byte was sent, and when the connection ended, since it was opened."""
         server = Listener(reads_body, socket.create_server(("127.0.0.1", 0)))
         await server.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         started = asyncio.get_running_loop().time()
+        written = 0.0
         if sent:
             await asyncio.sleep(0.15)
             writer.write(sent)
-        async with asyncio.timeout(10):
-            await reader.read()
+            written = asyncio.get_running_loop().time() - started
+        await reader.read()
         took = asyncio.get_running_loop().time() - started
         writer.close()
         await server.stop()
-        return took
+        return written, took
 
-    took = asyncio.run(seconds_until_closed())
-    assert took >= (0.45 if sent else 0.3)  # counted from the last byte
+    # Where the machine was so busy that the limit was over before anything was sent, with a longer one.
+    limit, written, took = 0.15, 1.0, 0.0
+    while written > limit / 2:
+        limit *= 2
+        monkeypatch.setattr(listener, "_REQUEST_SECONDS", limit)
+        written, took = asyncio.run(seconds_until_closed())
+    assert took >= written + 0.9 * limit  # counted from the last byte
 
 
 def test_a_long_answer_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(listener, "_REQUEST_SECONDS", 1.0)
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.5)
         await respond(send, 200, b"done")
 
     async def run() -> str:
@@ -131,14 +140,13 @@ def test_a_connection_that_was_just_opened_gets_its_answer(
 
 
 def test_a_connection_that_asks_nothing_does_not_hold_up_the_end() -> None:
-    async def run() -> float:
+    async def run() -> None:
         server = Listener(app, socket.create_server(("127.0.0.1", 0)))
         await server.start()
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         await asyncio.sleep(0.05)
-        started = asyncio.get_running_loop().time()
-        await server.stop()
+        async with asyncio.timeout(listener._REQUEST_SECONDS / 2):
+            await server.stop()
         writer.close()
-        return asyncio.get_running_loop().time() - started
 
-    assert asyncio.run(run()) < 2.0
+    asyncio.run(run())

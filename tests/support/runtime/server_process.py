@@ -111,8 +111,8 @@ class ServerProcess:
         self._events.put(None)
 
 
-def eventually(condition: Any, timeout: float = 20.0) -> None:
-    """Waits until `condition()` holds."""
+def eventually(condition: Any, timeout: float = 60.0) -> None:
+    """Waits until `condition()` holds; no test depends on how soon."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

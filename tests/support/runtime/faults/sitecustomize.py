@@ -2,14 +2,16 @@
 
 The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
 can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps
-that run it fail. `gpu`: a check on a real GPU fails, which takes its context. What a step holds on a lost
-device must not be freed: `freed` beside that file says that it was.
+that run it fail. `slow`: each takes a quarter of a second, or ends when the file says so. `gpu`: a check on
+a real GPU fails, which takes its context. What a step holds on a lost device must not be freed: `freed`
+beside that file says that it was.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,19 @@ if "octavo.engine.process" in sys.orig_argv:
         def __del__(self) -> None:
             fault_file.with_name("freed").touch()
 
+    def wait_while_slow() -> None:
+        until = time.monotonic() + 0.25
+        while fault_file.read_text() == "slow" and time.monotonic() < until:
+            time.sleep(0.01)
+
     def run_or_fail(runner: ModelRunner, batch: Sequence[ScheduledSequence]) -> Any:
         fault = fault_file.read_text()
         if fault == "device":
             held = LostTensor()  # noqa: F841 (by this frame)
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        if fault == "slow":
+            wait_while_slow()
+            fault = ""
         if fault == "every step":
             raise RuntimeError("no step works")
         if fault and any(int(fault) in entry.token_ids for entry in batch):
