@@ -8,12 +8,9 @@ from enum import Enum
 from typing import Any
 
 import pytest
-import typer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from octavo.cli.main import app
-from octavo.cli.serve import serve_options
 from octavo.config import EngineConfig
 from octavo.options import OptionField, option_fields
 from octavo.quantity import parse_bytes
@@ -29,6 +26,7 @@ from octavo_operator.autoscale.decide import DEFAULT_SLOTS
 from octavo_operator.crd import crd
 from octavo_operator.render.command import fetch_arguments, serve_arguments
 from tests.support.operator.builders import spec
+from tests.support.runtime.command_line import context_of, parsed
 
 OPTIONS = {field.spelling: field for field in option_fields(EngineConfig)}
 NAMES = {field.alias: name for name, field in EngineSpec.model_fields.items()}
@@ -85,21 +83,6 @@ def _is_within_budget(engine: dict[str, Any]) -> bool:
     """The one rule between two fields, which the API server alone checks."""
     tokens = engine.get("max_num_batched_tokens", DEFAULT_MAX_NUM_BATCHED_TOKENS)
     return bool(tokens >= engine.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS))
-
-
-COMMANDS: Any = typer.main.get_command(app)
-
-
-def context_of(arguments: list[str]) -> dict[str, Any]:
-    """The values of the flags and arguments of a command line."""
-    name, *rest = arguments
-    return dict(COMMANDS.commands[name].make_context(name, rest).params)
-
-
-def parsed(arguments: list[str]) -> ServeOptions:
-    """What octavo's command line makes of the arguments of a pod; nothing is served."""
-    flags = context_of(arguments)
-    return serve_options(flags.pop("model"), flags)
 
 
 def held(field: OptionField, value: Any) -> object:

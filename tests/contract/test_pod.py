@@ -26,8 +26,7 @@ from octavo_operator.api.conditions import MODEL_REASONS, RUNTIME_REASONS, Reaso
 from octavo_operator.pods import view
 from octavo_operator.render.pod import pod_template
 from tests.support.operator.builders import NOW, container, pod, pod_context
-
-from .test_engine_options import parsed
+from tests.support.runtime.command_line import parsed
 
 GPU = "nvidia.com/gpu"
 

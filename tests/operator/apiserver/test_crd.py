@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
-
-from .conftest import Admin, Answer
-
-MINIMAL = {"model": {"uri": "builtin://demo"}}
-
-
-def path(namespace: str, name: str = "") -> str:
-    base = f"/apis/octavo.dev/v1alpha1/namespaces/{namespace}/llmdeployments"
-    return f"{base}/{name}" if name else base
-
-
-def create(admin: Admin, namespace: str, name: str = "llama", **spec: Any) -> Answer:
-    body = {
-        "apiVersion": "octavo.dev/v1alpha1",
-        "kind": "LLMDeployment",
-        "metadata": {"name": name},
-        "spec": {**MINIMAL, **copy.deepcopy(spec)},
-    }
-    return admin.request("POST", f"{path(namespace)}?fieldValidation=Strict", body)
-
+from tests.support.operator.admin import MINIMAL, Admin, create, path
 
 FULL: dict[str, Any] = {
     "model": {

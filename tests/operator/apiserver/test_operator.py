@@ -21,10 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.operator.admin import Admin, create, path, wait_until
 from tests.support.operator.control_plane import ControlPlane
-
-from .conftest import Admin, wait_until
-from .test_crd import create, path
 
 COLLECTIONS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",

@@ -30,20 +30,9 @@ from octavo.kernels.gpu.tuning.experts import (
     experts_config,
     route_tile,
 )
+from tests.support.kernels.router_logits import router_logits
 
 DTYPES = st.sampled_from(FLOATS)
-
-
-def router_logits(tokens: int, experts: int, kind: str) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(tokens * 31 + experts)
-    logits = torch.randn(tokens, experts, generator=generator) * 3
-    if kind == "ties":
-        return (logits / 3).round()
-    if kind == "one takes all":
-        logits[:, experts // 2] += 50
-    if kind == "half get none":
-        logits[:, : experts // 2] -= 50
-    return logits
 
 
 KINDS = st.sampled_from(["spread", "ties", "one takes all", "half get none"])

@@ -8,63 +8,14 @@ from hypothesis import strategies as st
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.kernels.paged_attention import paged_attention
-from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from tests.support.kernels.rounding import FLOATS
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
-from octavo.kernels.gpu.attention.paged_decode import paged_decode
-
-
-def expected_of(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:
-    out = torch.empty(batch.query.shape, dtype=torch.float64)
-    reference_decode(
-        batch.query, batch.cache, batch.block_tables, batch.context_lens, out, None, options
-    )
-    return out
-
-
-def decode(
-    batch: PagedBatch,
-    options: AttentionOptions,
-    device: torch.device,
-    processors: int = 4,
-    launches: int = 1,
-) -> torch.Tensor:
-    """The kernel's output; `processors` decides how finely contexts are cut."""
-
-    def to(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device)
-
-    _, heads, head_dim = batch.query.shape
-    workspace = make_decode_workspace(
-        len(batch.context_lens) + 1,
-        heads,
-        batch.cache.shape[3],
-        head_dim,
-        dtype=batch.query.dtype,
-        cache_dtype=batch.cache.dtype,
-        device=device,
-        num_multiprocessors=processors,
-    )
-    workspace.partial.fill_(torch.nan)
-    out = to(batch.out)
-    context_lens = to(batch.context_lens)
-    schedule_decode(context_lens, workspace, options.sliding_window)
-    for _ in range(launches):
-        out.fill_(torch.nan)
-        paged_decode(
-            to(batch.query),
-            to(batch.cache),
-            to(batch.block_tables),
-            context_lens,
-            out,
-            workspace,
-            options,
-        )
-    return out.cpu()
+from tests.support.kernels.attention_launches import decode
+from tests.support.kernels.attention_launches import exact_decode as expected_of
 
 
 @st.composite

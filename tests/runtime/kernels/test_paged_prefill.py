@@ -6,43 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
 from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from tests.support.kernels.rounding import FLOATS
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.TRITON)
-from octavo.kernels.gpu.attention.paged_prefill import paged_prefill
-
-
-def expected_of(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:
-    out = torch.full(batch.query.shape, torch.nan, dtype=torch.float64)
-    reference_prefill(
-        batch.query,
-        batch.cache,
-        batch.block_tables,
-        batch.context_lens,
-        batch.query_start,
-        out,
-        len(batch.query),
-        options,
-    )
-    return out
-
-
-def prefill(batch: PagedBatch, options: AttentionOptions, device: torch.device) -> torch.Tensor:
-    out = batch.out.to(device)
-    paged_prefill(
-        batch.query.to(device),
-        batch.cache.to(device),
-        batch.block_tables.to(device),
-        batch.context_lens.to(device),
-        batch.query_start.to(device),
-        out,
-        int(batch.query_start.diff().max()),
-        options,
-    )
-    return out.cpu()
+from tests.support.kernels.attention_launches import exact_prefill as expected_of
+from tests.support.kernels.attention_launches import prefill
 
 
 @st.composite

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -17,25 +16,9 @@ from tests.support.requirements import Requirement, needs_module
 needs_module(Requirement.TRITON)
 from octavo.kernels.gpu.sampling import filters as sampling_list
 from octavo.kernels.gpu.sampling import sample as gpu
+from tests.support.kernels.sampling_tensors import tensors
 
 CPU = torch.device("cpu")
-
-
-def tensors(
-    rows: Sequence[tuple[float, int, float, float]], device: torch.device = CPU, first_seed: int = 0
-) -> SamplingTensors:
-    """From (temperature, top_k, top_p, min_p) of each row, all with seeds of their own."""
-    temperature, top_k, top_p, min_p = zip(*rows, strict=True)
-    seeds = torch.arange(first_seed, first_seed + len(rows), dtype=torch.int64)
-    return SamplingTensors(
-        torch.tensor(temperature, dtype=torch.float32, device=device),
-        torch.tensor(top_k, dtype=torch.int32, device=device),
-        torch.tensor(top_p, dtype=torch.float32, device=device),
-        torch.tensor(min_p, dtype=torch.float32, device=device),
-        (seeds * 0x9E3779B97F4A7C15).to(device),
-        (seeds * 3 + (seeds << 33)).to(device),
-        has_filters=any(row[1:] != (0, 1.0, 0.0) for row in rows),
-    )
 
 
 def expected_distribution(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from octavo.worker.cpu.executor import TorchExecutor
-from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.checkpoints import GEMMA2, VOCAB, make_checkpoint
 from tests.support.runtime.stepping import Generation, Stepper, make_executor
 
 LLAMA3_ROPE = {
@@ -31,17 +31,6 @@ LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
 QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": 23}
 KINDS = ["sliding_attention", "full_attention"]
-# Caps that the scores do reach, and a scale that is not the head size's.
-GEMMA2 = {
-    "head_dim": 16,
-    "sliding_window": 23,
-    "query_pre_attn_scalar": 24,
-    "attn_logit_softcapping": 3.0,
-    "final_logit_softcapping": 4.0,
-    "hidden_activation": "gelu_pytorch_tanh",
-    # Tied, a tiny random model says its last token for ever.
-    "tie_word_embeddings": False,
-}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
-from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
+from tests.support.runtime.gpu_path import Overlapped, Running, greedy, make_gpu_executor, sequences
 from tests.support.runtime.stepping import GREEDY, make_executor
 
 
@@ -31,27 +30,6 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")
     make_checkpoint(folder)
     return folder
-
-
-def sequences(*lengths: int, **kwargs: Any) -> list[Running]:
-    numbers = random.Random(sum(lengths))  # noqa: S311
-    return [
-        Running(i, [numbers.randrange(3, VOCAB) for _ in range(length)], **kwargs)
-        for i, length in enumerate(lengths)
-    ]
-
-
-def greedy(reference: Any, sequence: Running) -> list[int]:
-    count = len(sequence.prompt)
-    output = reference.generate(
-        torch.tensor([sequence.prompt]),
-        attention_mask=torch.ones(1, count, dtype=torch.int64),
-        max_new_tokens=len(sequence.output),
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    return list(output[0, count:].tolist())
 
 
 def generate(executor: Any, running: list[Running], count: int) -> list[list[int]]:

@@ -16,13 +16,11 @@ from octavo.kernels.reference import device as reference
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.TRITON)
-
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning import chips
 from tests.support.kernels.kept_binaries import kept_binaries
 from tests.support.ptx_emulator.launch import emulated_launches
-
-from .test_gpu_path_interpreted import (
+from tests.support.runtime.two_layer_models import (
     BF16,
     FP8,
     MIXTRAL,

@@ -12,11 +12,8 @@ import torch
 
 from octavo.kernels.reference import device as reference_kernels
 from octavo.kernels.reference.experts.route import ExpertRouting
-from tests.support.runtime.checkpoints import make_checkpoint
-from tests.support.runtime.gpu_path import Overlapped, make_gpu_executor
-
-from .test_executor_against_transformers import GEMMA2
-from .test_gpu_path import greedy, sequences
+from tests.support.runtime.checkpoints import GEMMA2, make_checkpoint
+from tests.support.runtime.gpu_path import Overlapped, greedy, make_gpu_executor, sequences
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("gemma2", GEMMA2),

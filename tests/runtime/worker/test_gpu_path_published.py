@@ -19,14 +19,12 @@ from octavo.sampling_params import SamplingParams
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.TRITON)
-
 from tests.support.kernels.kept_binaries import kept_binaries
 from tests.support.ptx_emulator.launch import emulated_launches
 from tests.support.runtime.compared_kernels import Comparison, compared_kernels
 from tests.support.runtime.gpu_path import CPU, Overlapped, Running, make_gpu_executor
 from tests.support.runtime.gpu_shapes import SHAPES, SMOLLM_135M, shape_of
-
-from .test_gpu_path_interpreted import BF16, FP8, GREEDY
+from tests.support.runtime.two_layer_models import BF16, FP8, GREEDY
 
 # After a change of Triton or of the kernels everything is compiled.
 pytestmark = pytest.mark.timeout(1200)

@@ -56,3 +56,16 @@ def randomise_vectors(model: torch.nn.Module) -> None:
                 parameter.normal_(0.0, 0.3)
             elif parameter.dim() == 1:
                 parameter.uniform_(0.5, 1.5)
+
+
+# Caps that the scores do reach, and a scale that is not the head size's.
+GEMMA2 = {
+    "head_dim": 16,
+    "sliding_window": 23,
+    "query_pre_attn_scalar": 24,
+    "attn_logit_softcapping": 3.0,
+    "final_logit_softcapping": 4.0,
+    "hidden_activation": "gelu_pytorch_tanh",
+    # Tied, a tiny random model says its last token for ever.
+    "tie_word_embeddings": False,
+}

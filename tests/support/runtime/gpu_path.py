@@ -5,6 +5,7 @@ Recording decode steps is replaced by running them: padding and fixed buffers st
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import executor_info
+from tests.support.runtime.checkpoints import VOCAB
 
 from .stepping import GREEDY
 
@@ -156,3 +158,24 @@ class Overlapped:
                 sequence.params, sequence.seed, sequence.prompt, sequence.output
             )
         return ScheduledSequence(sequence.sequence_id, token_ids, start, sequence.blocks, sampling)
+
+
+def sequences(*lengths: int, **kwargs: Any) -> list[Running]:
+    numbers = random.Random(sum(lengths))  # noqa: S311
+    return [
+        Running(i, [numbers.randrange(3, VOCAB) for _ in range(length)], **kwargs)
+        for i, length in enumerate(lengths)
+    ]
+
+
+def greedy(reference: Any, sequence: Running) -> list[int]:
+    count = len(sequence.prompt)
+    output = reference.generate(
+        torch.tensor([sequence.prompt]),
+        attention_mask=torch.ones(1, count, dtype=torch.int64),
+        max_new_tokens=len(sequence.output),
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return list(output[0, count:].tolist())

@@ -11,12 +11,8 @@ import torch
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.TRITON)
-
 from octavo.kernels.attention_options import AttentionOptions
-from tests.runtime.kernels.test_paged_decode import decode
-from tests.runtime.kernels.test_paged_decode import expected_of as exact_decode
-from tests.runtime.kernels.test_paged_prefill import expected_of as exact_prefill
-from tests.runtime.kernels.test_paged_prefill import prefill
+from tests.support.kernels.attention_launches import decode, exact_decode, exact_prefill, prefill
 from tests.support.kernels.kept_binaries import kept_binaries
 from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
 from tests.support.ptx_emulator.launch import emulated_launches

@@ -11,7 +11,6 @@ import torch
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.TRITON)
-
 from octavo.kernels import reference
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu import rms_norm, step_inputs
@@ -24,16 +23,13 @@ from octavo.kernels.reference.experts import down as reference_down
 from octavo.kernels.reference.experts import gate_up as reference_gate_up
 from octavo.kernels.reference.experts import route as reference_route
 from octavo.kernels.reference.sampling import sample as reference_sampling
-from tests.runtime.kernels.test_experts import router_logits
-from tests.runtime.kernels.test_paged_decode import decode
-from tests.runtime.kernels.test_paged_decode import expected_of as exact_decode
-from tests.runtime.kernels.test_paged_prefill import expected_of as exact_prefill
-from tests.runtime.kernels.test_paged_prefill import prefill
-from tests.runtime.kernels.test_sampling import tensors
-from tests.runtime.kernels.test_step_inputs import Case, blank, packed_step
+from tests.support.kernels.attention_launches import decode, exact_decode, exact_prefill, prefill
+from tests.support.kernels.packed_steps import Case, blank, packed_step
 from tests.support.kernels.paged_batches import TOLERANCE, paged_batch, relative_error
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import assert_rounded
+from tests.support.kernels.router_logits import router_logits
+from tests.support.kernels.sampling_tensors import tensors
 
 BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
 PLAIN = AttentionOptions(scale=128**-0.5)
