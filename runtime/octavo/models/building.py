@@ -105,9 +105,11 @@ class ModelBuilder:
         scale: float | None = None,
         softcap: float | None = None,
     ) -> Attention:
-        """Args:
-        scale: Multiplies the scores; None: `head_dim ** -0.5`.
-        softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
+        """Of one layer, with its window.
+
+        Args:
+            scale: Multiplies the scores; None: `head_dim ** -0.5`.
+            softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
         """
         options = AttentionOptions(
             scale=spec.head_dim**-0.5 if scale is None else scale,

@@ -15,7 +15,8 @@ _NAMING = """
 """
 _TRAINING = """
     initializer_range initializer_factor attention_dropout hidden_dropout classifier_dropout dropout
-    embd_pdrop resid_pdrop attn_pdrop attention_dropout_prob hidden_dropout_prob gradient_checkpointing
+    embd_pdrop resid_pdrop attn_pdrop attention_probs_dropout_prob hidden_dropout_prob
+    gradient_checkpointing
     neftune_noise_alpha use_flash_attn use_flash_attention_2 router_aux_loss_coef router_jitter_noise
     output_router_logits rescale_prenorm_residual max_sequence_length seq_length model_max_length
 """
@@ -35,9 +36,13 @@ _SAMPLING = """
     exponential_decay_length_penalty suppress_tokens begin_suppress_tokens decoder_start_token_id
     bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id
 """
+# Qwen2.5-1M's way to go on beyond the length it was trained for; transformers goes on without.
+_BEYOND_TRAINING = "dual_chunk_attention_config"
 # The tensors tell: one that is missing or in excess is refused when the weights are read.
 _TOLD_BY_WEIGHTS = "attention_bias mlp_bias qkv_bias no_bias"
-_HARMLESS = frozenset(f"{_NAMING} {_TRAINING} {_LIBRARY} {_SAMPLING} {_TOLD_BY_WEIGHTS}".split())
+_HARMLESS = frozenset(
+    f"{_NAMING} {_TRAINING} {_LIBRARY} {_SAMPLING} {_BEYOND_TRAINING} {_TOLD_BY_WEIGHTS}".split()
+)
 # What is harmless with this value alone.
 _HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,),

@@ -20,7 +20,9 @@ def read_spec(
     default_context: int = 2048,
     default_theta: float = 10_000.0,
 ) -> ModelSpec:
-    """Args:
+    """What the worker needs, from the fields that nearly all name alike.
+
+    Args:
         windows: Of each layer; None: no layer has one.
         default_kv_heads: Where the field is missing; None, and a null in the file: as many as heads.
         default_head_dim: Where it is missing; None: the hidden size's share of a head.

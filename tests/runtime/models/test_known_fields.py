@@ -71,7 +71,12 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Qwen2.5-7B-Instruct-1M": (
         "Qwen2",
-        {"max_window_layers": 28, "sliding_window": 32768, "use_sliding_window": False},
+        {
+            "dual_chunk_attention_config": {"chunk_size": 262144, "local_size": 8192},
+            "max_window_layers": 28,
+            "sliding_window": 32768,
+            "use_sliding_window": False,
+        },
     ),
     "Qwen3-0.6B": (
         "Qwen3",
@@ -79,7 +84,11 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gemma-2-9b": (
         "Gemma2",
-        {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
+        {
+            "cache_implementation": "hybrid",
+            "hidden_act": "gelu_pytorch_tanh",
+            "sliding_window_size": 4096,
+        },
     ),
     "an adapted one": ("Llama", {"unsloth_version": "2025.1.1", "unsloth_fixed": True}),
     "an old one": (

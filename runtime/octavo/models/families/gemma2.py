@@ -42,7 +42,9 @@ class Gemma2Config(ModelConfig):
                 "config.json: use_bidirectional_attention is true; only causal attention is implemented."
             )
         layers = reader.integer("num_hidden_layers")
-        reader.get("hidden_act")  # of configs that name both; `hidden_activation` counts
+        # First releases name these two twice, and the other name counts.
+        reader.get("hidden_act")
+        reader.get("sliding_window_size")
         return cls(
             spec=read_spec(
                 reader,
