@@ -43,9 +43,12 @@ def test_time_out_kills_the_children_too(tmp_path: Path) -> None:
         "import subprocess, pathlib, time; child = subprocess.Popen(['sleep', '60']);"
         f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid)); time.sleep(60)"
     )
-    with pytest.raises(ToolError, match="no end after 2 s"):
-        run([sys.executable, "-c", script], timeout_seconds=2)
-    assert wait_until_gone(int(pid_file.read_text()), 5)
+    seconds = 1
+    while not (pid_file.exists() and pid_file.read_text()):  # a busy machine has not started it yet
+        seconds *= 2
+        with pytest.raises(ToolError, match=f"no end after {seconds} s"):
+            run([sys.executable, "-c", script], timeout_seconds=seconds)
+    assert wait_until_gone(int(pid_file.read_text()), 60)
 
 
 def test_start_time_names_a_process_for_good() -> None:
@@ -55,7 +58,7 @@ def test_start_time_names_a_process_for_good() -> None:
     assert first == start_time(child.pid)
     assert first >= (start_time(os.getpid()) or 0)
     child.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while start_time(child.pid) is not None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert start_time(child.pid) is None  # a zombie does not count as running
@@ -72,14 +75,14 @@ def test_a_program_ends_with_the_command_that_was_killed(tmp_path: Path) -> None
         f"run([sys.executable, '-c', {child + '; time.sleep(60)'!r}])"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     pid = int(pid_file.read_text())
     assert start_time(pid) is not None
     parent.kill()
     parent.wait()
-    assert wait_until_gone(pid, 5)
+    assert wait_until_gone(pid, 60)
 
 
 def test_a_visible_program_prints_as_it_runs_and_stdout_stays_ours(
