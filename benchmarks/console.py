@@ -1,4 +1,4 @@
-"""The console that benchmarks print to."""
+"""Console that benchmarks print to."""
 
 from __future__ import annotations
 

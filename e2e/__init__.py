@@ -1,1 +1,1 @@
-"""The real cluster (cluster), the demonstration on it (demo), and the tests on it (tests)."""
+"""End to end. The real cluster (cluster), the demonstration on it (demo), and the tests on it (tests)."""

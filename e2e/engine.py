@@ -1,4 +1,4 @@
-"""The container engine of the clusters: the Docker that runs, else our own, started for this alone."""
+"""Container engine of the clusters: the Docker that runs, else our own, started for this alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every version that the cluster is made of, in this one place.
+"""Versions. Every version that the cluster is made of, in this one place.
 
 A Go program's checksum is the go.sum beside the go.mod in `programs/tools/<module>/`; the versions below
 must say what those files say (a test compares them). An image's checksum is its digest. Debian

@@ -1,4 +1,4 @@
-"""What a development tool tells its user, so that the reader knows the next step."""
+"""Errors. What a development tool tells its user, so that the reader knows the next step."""
 
 from __future__ import annotations
 

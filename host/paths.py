@@ -1,4 +1,4 @@
-"""The cache folder that all of Octavo's development tools share, outside the repository."""
+"""Cache folder that all of Octavo's development tools share, outside the repository."""
 
 from __future__ import annotations
 

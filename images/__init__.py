@@ -1,1 +1,1 @@
-"""The container images and their builder: `python -m images.build`, with Docker or without."""
+"""Container images and their builder: `python -m images.build`, with Docker or without."""

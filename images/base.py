@@ -1,4 +1,4 @@
-"""Makes the base root file system where none can be pulled: Debian with Python, by debootstrap.
+"""Base image. Makes the base root file system where none can be pulled: Debian with Python, by debootstrap.
 
 It is built once and kept as a tar whose name carries the recipe's hash; both engines import it.
 To take in newer packages delete the tar: every image on top is then built anew.

@@ -1,4 +1,4 @@
-"""Builds without any daemon: buildah with chroot isolation and an image store of our own.
+"""Buildah. Builds without any daemon: buildah with chroot isolation and an image store of our own.
 
 Nothing runs after a build and nothing stays mounted: each call has a private mount namespace, the
 store lives under `$OCTAVO_CACHE/images`, and containers that an interrupted build left are removed

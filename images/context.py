@@ -1,4 +1,4 @@
-"""The build's context: the inputs that the tag covers, and nothing else, in one normal form.
+"""Build's context: the inputs that the tag covers, and nothing else, in one normal form.
 
 buildah's layer cache compares times and modes beside contents. Two clones of one commit differ in
 both, and would make torch's layer anew, so every file gets the same time and one of two modes.

@@ -1,4 +1,4 @@
-"""Builds with a Docker daemon that runs already, through its command line.
+"""Docker. Builds with a Docker daemon that runs already, through its command line.
 
 Docker's Python client does not speak BuildKit, whose secrets and cache mounts the Containerfiles need.
 """

@@ -1,4 +1,4 @@
-"""What the builder asks of a container engine, and which engine it takes."""
+"""Container engine. What the builder asks of a container engine, and which engine it takes."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What an image is made of, and the tag that follows from it.
+"""Inputs. What an image is made of, and the tag that follows from it.
 
 The tag is a hash of every input, so equal inputs have one name everywhere: an image that exists is
 never built again, and a pod that runs a tag runs exactly these sources.

@@ -1,4 +1,5 @@
-"""How a build reaches the package registries: the host's way, which no image may remember.
+"""Network of a build. How a build reaches the package registries: the host's way, which no image may
+remember.
 
 Proxies, package indexes and the certificate authorities of a company network belong to the machine
 that builds. They enter the RUN steps as build secrets (files that are mounted, never stored), so

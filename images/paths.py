@@ -1,4 +1,4 @@
-"""Where the builder reads and writes: one place, so that no other module spells a path."""
+"""Paths. Where the builder reads and writes: one place, so that no other module spells a path."""
 
 from pathlib import Path
 

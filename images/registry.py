@@ -1,4 +1,4 @@
-"""Where built images go: the cluster's local registry, or one that the user names."""
+"""Registry. Where built images go: the cluster's local registry, or one that the user names."""
 
 import urllib.error
 import urllib.request

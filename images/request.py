@@ -1,4 +1,4 @@
-"""One image build, in terms that every engine understands."""
+"""Request. One image build, in terms that every engine understands."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What Octavo is compared with: processes that load a model and answer lines of JSON on stdin.
+"""Baselines. What Octavo is compared with: processes that load a model and answer lines of JSON on stdin.
 
 A baseline that waits for its next job blocks on stdin and uses no CPU, so all of them can stay loaded
 while the others run.

@@ -1,4 +1,4 @@
-"""The two models of the CPU benchmark, as folders that both sides load."""
+"""Two models of the CPU benchmark, as folders that both sides load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real `octavo serve`, started as its users start it and driven over HTTP."""
+"""Server process. A real `octavo serve`, started as its users start it and driven over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Times Octavo and its baselines in turn and makes ratios of each round. Pure but for the sides' `run`."""
+"""Rounds. Times Octavo and its baselines in turn and makes ratios of each round. Pure but for the sides'
+`run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a section works with: sizes, the model, the device's ceilings, and how much time is left."""
+"""Context of a section. What a section works with: sizes, the model, the device's ceilings, and how much time
+is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step must cost: bytes and operations from the model's shape alone. Pure arithmetic.
+"""Formulas. What a step must cost: bytes and operations from the model's shape alone. Pure arithmetic.
 
 The roofline (Williams et al., 2009) of one decode step is the sum of two phases that cannot overlap in a
 layer: the products, bound by reading the weights or by arithmetic, and attention, bound by reading keys

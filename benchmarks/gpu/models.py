@@ -1,4 +1,4 @@
-"""The models of the GPU benchmark, as folders that Octavo and transformers load with random weights.
+"""Models of the GPU benchmark, as folders that Octavo and transformers load with random weights.
 
 The shapes are those of the published config.json files; speed does not depend on the values.
 """

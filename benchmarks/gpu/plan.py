@@ -1,4 +1,4 @@
-"""Which section runs for which model, in which process, and how long it may take."""
+"""Plan. Which section runs for which model, in which process, and how long it may take."""
 
 from __future__ import annotations
 

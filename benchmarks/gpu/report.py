@@ -1,4 +1,5 @@
-"""The run as JSON and as tables, and the ratios to transformers where both sides ran the same load."""
+"""Report. The run as JSON and as tables, and the ratios to transformers where both sides ran the same
+load."""
 
 from __future__ import annotations
 

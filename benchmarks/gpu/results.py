@@ -1,4 +1,5 @@
-"""What a section hands back, and how it crosses from the measuring process to the one that reports."""
+"""Results. What a section hands back, and how it crosses from the measuring process to the one that
+reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the measuring processes one after another and keeps them to their time."""
+"""Runner. Starts the measuring processes one after another and keeps them to their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The sizes of every measurement: the real ones, and those of a smoke run that only shows that all runs."""
+"""Scale. The sizes of every measurement: the real ones, and those of a smoke run that only shows that all
+runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One measuring process: a job on stdin, a line of JSON on stdout for everything that happens.
+"""Worker. One measuring process: a job on stdin, a line of JSON on stdout for everything that happens.
 
 A process of its own per model frees the GPU's memory between models, and contains a fault of the device:
 whoever started it goes on with the sections that are left.

@@ -1,1 +1,1 @@
-"""The scheduler's own cost per step, without a model: `python -m benchmarks.scheduler`."""
+"""Scheduler's own cost per step, without a model: `python -m benchmarks.scheduler`."""

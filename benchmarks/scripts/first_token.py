@@ -1,4 +1,5 @@
-"""Asks until a first token streams: first_token.py URL MODEL. Runs in a pod of the runtime's image."""
+"""First token. Asks until a first token streams: first_token.py URL MODEL. Runs in a pod of the runtime's
+image."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A real Kubernetes cluster on any machine: kind, a registry and Prometheus, started and removed.
+"""Real Kubernetes cluster on any machine: kind, a registry and Prometheus, started and removed.
 
 `ensure_cluster` is for the demo and the tests, `python -m e2e.cluster` for people.
 """

@@ -1,4 +1,4 @@
-"""The commands of `python -m e2e.cluster`. Values go to stdout, progress to stderr."""
+"""Command line. The commands of `python -m e2e.cluster`. Values go to stdout, progress to stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster as the demo and the tests use it: ensure that it runs, ask it, remove it."""
+"""Cluster as the demo and the tests use it: ensure that it runs, ask it, remove it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image that kind makes nodes of: the published one where it can be pulled, else our own.
+"""Image that kind makes nodes of: the published one where it can be pulled, else our own.
 
 `OCTAVO_NODE_IMAGE` forces the choice: `auto` (default), `published` or `built`.
 """

@@ -1,4 +1,4 @@
-"""A real Prometheus in the cluster: it scrapes every pod that is annotated for it, every 5 s."""
+"""Real Prometheus in the cluster: it scrapes every pod that is annotated for it, every 5 s."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs, where it is and what it takes: for a person who wants to know, or to clean up."""
+"""Status. What runs, where it is and what it takes: for a person who wants to know, or to clean up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo prints: headings, the commands as one would type them, tables as they change."""
+"""Display. What the demo prints: headings, the commands as one would type them, tables as they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The story that the demo tells, scene by scene. Each scene prints the commands that it runs."""
+"""Story that the demo tells, scene by scene. Each scene prints the commands that it runs."""
 
 from __future__ import annotations
 

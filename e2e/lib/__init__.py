@@ -1,1 +1,1 @@
-"""What demo and tests share: kubectl and Helm as argument lists, honest waits, clients in pods."""
+"""Library. What demo and tests share: kubectl and Helm as argument lists, honest waits, clients in pods."""

@@ -1,4 +1,4 @@
-"""A cluster with our images in reach: kind's or the user's own, the same for the demo and the tests."""
+"""Cluster with our images in reach: kind's or the user's own, the same for the demo and the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why something is not as it should be: conditions, pods, Events and the last lines of the logs."""
+"""Explanation. Why something is amiss: conditions, pods, Events and the last lines of the logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads an LLMDeployment as kubectl returned it."""
+"""LLMDeployment. Reads an LLMDeployment as kubectl returned it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a machine needs for a cluster, told before anything is fetched or started."""
+"""Preflight. What a machine needs for a cluster, told before anything is fetched or started."""

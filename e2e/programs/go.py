@@ -1,4 +1,4 @@
-"""The Go toolchain that builds our programs: which version is here, and what a build needs of it."""
+"""Go toolchain that builds our programs: which version is here, and what a build needs of it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The registry that brings images into the clusters: its container, and local images pushed to it."""
+"""Registry that brings images into the clusters: its container, and local images pushed to it."""

@@ -1,4 +1,4 @@
-"""The registry that brings images in: `localhost:5001` here, on every node and in every pod spec.
+"""Registry that brings images in: `localhost:5001` here, on every node and in every pod spec.
 
 It is a container on the cluster's network, published on 127.0.0.1 alone. Layers travel once: after
 a change of our code only the top layer is pushed and pulled. Old tags are removed when the data

@@ -1,4 +1,4 @@
-"""The cluster, the images and the installed chart: made once, kept for all tests, explained on failure.
+"""Cluster, the images and the installed chart: made once, kept for all tests, explained on failure.
 
 `OCTAVO_E2E_CONTEXT` names a cluster of your own in place of kind's; then `OCTAVO_REGISTRY` says where its
 images are pushed, and `OCTAVO_E2E_PROMETHEUS_URL` where its Prometheus is. `OCTAVO_E2E_KEEP=1` leaves the

@@ -1,4 +1,4 @@
-"""The API server itself refuses a wrong spec with a sentence that names the field; no webhook is there."""
+"""API server itself refuses a wrong spec with a sentence that names the field; no webhook is there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What cannot work says so: a condition with a reason within 30 s of the apply, and a sentence to act on."""
+"""Failures. What cannot work says so: a condition with a reason within 30 s of the apply, and a sentence to
+act on."""
 
 from __future__ import annotations
 

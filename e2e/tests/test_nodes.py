@@ -1,4 +1,5 @@
-"""A node is lost and comes back: the status tells it, and the replica on the other node goes on answering."""
+"""Nodes. A node is lost and comes back: the status tells it, and the replica on the other node goes on
+answering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of one LLMDeployment: applied, asked, scaled, changed under load, orphaned, deleted."""
+"""Serving. The life of one LLMDeployment: applied, asked, scaled, changed under load, orphaned, deleted."""
 
 from __future__ import annotations
 

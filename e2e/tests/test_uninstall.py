@@ -1,4 +1,5 @@
-"""The chart's own life, beside models that serve: a broken upgrade, its repair, an uninstall, a return.
+"""Uninstall. The chart's own life, beside models that serve: a broken upgrade, its repair, an uninstall, a
+return.
 
 The last module: it changes the installation that all others share, and puts it back.
 """

@@ -1,4 +1,4 @@
-"""A private Docker engine: the distribution's dockerd, unpacked and started for this alone.
+"""Private Docker engine: the distribution's dockerd, unpacked and started for this alone.
 
 It lives in its own mount and process namespaces. When it ends, every container, mount
 and helper process of it ends with it, whatever happened before. It is told to leave iptables alone;

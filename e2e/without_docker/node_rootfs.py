@@ -1,4 +1,4 @@
-"""The root file system of a node that we build ourselves: a minimal Debian that kind can start.
+"""Root file system of a node that we build ourselves: a minimal Debian that kind can start.
 
 What kind's own Dockerfile does on top of a Debian base is done here on a bootstrapped one, with
 kind's own files out of its Go module.

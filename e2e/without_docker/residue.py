@@ -1,4 +1,4 @@
-"""What an engine leaves on the machine when it ends, and how it goes away again.
+"""Residue. What an engine leaves on the machine when it ends, and how it goes away again.
 
 A Docker engine that is killed can't tidy up, so this does not rely on it: the bridge, the empty
 control groups and the few paths outside its own folders are removed by name. By ioctl, since neither

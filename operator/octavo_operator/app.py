@@ -1,4 +1,4 @@
-"""The running operator: wires settings, cluster, queue, autoscaling and kopf together."""
+"""Application. The running operator: wires settings, cluster, queue, autoscaling and kopf together."""
 
 from __future__ import annotations
 

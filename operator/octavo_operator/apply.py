@@ -1,6 +1,5 @@
-"""Carries a plan out: the one place where children are written. A child that is refused does not stop
-the others, but a name that is taken stops them all: pods must not run under somebody else's objects.
-"""
+"""Apply. Carries a plan out: the one place where children are written. A child that is refused does not stop
+the others, but a name that is taken stops them all: pods must not run under somebody else's objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, made from the pydantic models.
+"""CustomResourceDefinition, made from the pydantic models.
 
 Kubernetes takes only a structural schema: no `$ref`, no `type: null`, no `title`, no
 `additionalProperties` beside `properties`. `structural` turns pydantic's JSON schema into one and

@@ -1,4 +1,4 @@
-"""Every kopf decorator, and nothing else: handlers turn events into keys.
+"""Handlers. Every kopf decorator, and nothing else: handlers turn events into keys.
 
 kopf lists and watches; an event only says "look at this object". The handlers write nothing and
 return nothing, so kopf adds no annotation and no finalizer, and a missed event costs no more than

@@ -1,4 +1,4 @@
-"""The operator's own HTTP port: `/healthz` and `/metrics`."""
+"""Operator's own HTTP port: `/healthz` and `/metrics`."""
 
 from __future__ import annotations
 

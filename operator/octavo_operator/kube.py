@@ -1,4 +1,4 @@
-"""All I/O with the API server: reads, server-side apply, status, Events, Leases.
+"""Kubernetes client. All I/O with the API server: reads, server-side apply, status, Events, Leases.
 
 `Kube` is the interface that the rest of the operator knows; tests put an in-memory one in its place.
 `ApiServer` speaks HTTP through the official client's asyncio transport. It asks for no discovery: the

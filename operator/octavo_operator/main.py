@@ -1,4 +1,5 @@
-"""`octavo-operator`: reads the settings, runs the operator, ends with 0 on SIGTERM and SIGINT."""
+"""Entry point. `octavo-operator`: reads the settings, runs the operator, ends with 0 on SIGTERM and
+SIGINT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator's own metrics, for `/metrics` on the health port."""
+"""Operator's own metrics, for `/metrics` on the health port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure `(observed, desired) → actions with reasons`: what a reconcile is about to do, and why.
+"""Plan. Pure `(observed, desired) → actions with reasons`: what a reconcile is about to do, and why.
 
 Applying what is already there is a no-op on the API server, so a wrong "unchanged" is the only
 mistake that matters. A child counts as unchanged only when the hash of its manifest is the one that

@@ -1,4 +1,5 @@
-"""What the operator may do in a cluster, in one place: the code, the chart and the documentation agree.
+"""RBAC rules. What the operator may do in a cluster, in one place: the code, the chart and the documentation
+agree.
 
 A test compares this table with the calls that the operator really makes against an API server, and
 the chart's ClusterRole with this table. There is no verb on Secrets: pods refer to them by name, and

@@ -1,4 +1,4 @@
-"""One idempotent, level-triggered reconcile: observe → decide → render → plan → apply → status.
+"""Reconcile. One idempotent, level-triggered reconcile: observe → decide → render → plan → apply → status.
 
 It reads everything live, so it never matters which event led to it, how many were missed or whether
 the operator was down. It ends with nothing written when nothing is to be changed.

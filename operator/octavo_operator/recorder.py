@@ -1,4 +1,4 @@
-"""The recorder of Events: writes to the log and to the cluster what changed about an LLMDeployment."""
+"""Recorder of Events: writes to the log and to the cluster what changed about an LLMDeployment."""
 
 from __future__ import annotations
 

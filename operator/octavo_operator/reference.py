@@ -1,4 +1,4 @@
-"""The tables of the reference pages, made from the models, the reasons and the RBAC rules.
+"""Tables of the reference pages, made from the models, the reasons and the RBAC rules.
 
 A page keeps its prose; what stands between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
 """

@@ -1,4 +1,4 @@
-"""Pure rollout arithmetic: how replicas of a new revision replace those of the old one.
+"""Rollout. Pure rollout arithmetic: how replicas of a new revision replace those of the old one.
 
 A rollout adds a replica before it takes one away, so that no request and no capacity is lost. That needs
 a free GPU. Where none comes free and at least two replicas run, `Auto` gives up one replica's

@@ -1,4 +1,4 @@
-"""The operator's settings, from `OCTAVO_OPERATOR_…` environment variables.
+"""Operator's settings, from `OCTAVO_OPERATOR_…` environment variables.
 
 They belong to whoever installs the operator. Nothing here can be set from a custom resource: the
 runtime image, Prometheus' address and the fences around the pods are not the tenant's to choose.

@@ -1,4 +1,4 @@
-"""What `helm test` runs: the operator answers, and the API server serves LLMDeployments to it.
+"""Smoke test. What `helm test` runs: the operator answers, and the API server serves LLMDeployments to it.
 
 It runs in a pod of its own with the operator's image and service account, so that it also meets what
 stands between pods: the Service, name resolution, network policies, RBAC.

@@ -1,4 +1,4 @@
-"""The status: the one place that sets conditions, by `mark_…` helpers. Pure; the clock is passed in.
+"""Status: the one place that sets conditions, by `mark_…` helpers. Pure; the clock is passed in.
 
 Everything is said from what was observed in this pass, about the generation that was read in this
 pass. `lastTransitionTime` changes only with `status`, so equal observations give an equal status and

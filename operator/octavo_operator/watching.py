@@ -1,4 +1,4 @@
-"""Runs kopf: login, list, watch, reconnect. It lives in a thread with an event loop of its own.
+"""Watch. Runs kopf: login, list, watch, reconnect. It lives in a thread with an event loop of its own.
 
 kopf treats every task of its loop as its own when it stops, and puts signal handlers into the main
 thread. In its own thread it has nothing of ours to cancel, and what it enqueues crosses over in one

@@ -1,4 +1,4 @@
-"""A keyed work queue: every key is worked on by one worker at a time, and at most once per change.
+"""Work queue, keyed: every key is worked on by one worker at a time, and at most once per change.
 
 A key that is added while it waits is not added again; one that is added while it is worked on runs
 once more afterwards. A worker that fails puts its key back after a delay that doubles with each

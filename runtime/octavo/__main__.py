@@ -1,4 +1,5 @@
-"""`python -m octavo`: the command without its script, for images and virtual environments."""
+"""Module form of the command. `python -m octavo`: the command without its script, for images and virtual
+environments."""
 
 from octavo.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The few errors that Octavo raises, so that every border can translate them once.
+"""Errors. The few errors that Octavo raises, so that every border can translate them once.
 
 Each class carries a `reason`: a constant that travels unchanged into the pod's termination message, the
 custom resource's condition and the documentation. The message names the field, the value, the limit and

@@ -1,4 +1,4 @@
-"""What a model's publisher recommends: `generation_config.json`, in transformers' names.
+"""Generation config. What a model's publisher recommends: `generation_config.json`, in transformers' names.
 
 Models such as Qwen3 loop or ramble when they are sampled otherwise than their publisher says, and say in
 this file alone which further tokens end a turn. A request's own parameters always win.

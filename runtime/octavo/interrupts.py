@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a place where nothing is half-done.
+"""Interrupts. Ctrl-C that waits for a place where nothing is half-done.
 
 Python raises `KeyboardInterrupt` between any two of its instructions. In the middle of a step it would leave
 blocks that nobody owns and sequences that nobody runs, in an engine that the caller goes on to use.

@@ -1,4 +1,4 @@
-"""What callers of `LLM` hand in, in its several forms, as lists of one.
+"""Inputs of `LLM`. What callers of `LLM` hand in, in its several forms, as lists of one.
 
 Forms that are taken are those of vLLM's `LLM`; everything else is refused by name before anything runs.
 """

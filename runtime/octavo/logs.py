@@ -1,4 +1,5 @@
-"""One line per fact: JSON where a machine reads, colours where a person does. Never a prompt, never a key."""
+"""Logs. One line per fact: JSON where a machine reads, colours where a person does. Never a prompt, never a
+key."""
 
 from __future__ import annotations
 

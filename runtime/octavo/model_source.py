@@ -1,4 +1,5 @@
-"""Finds the folder behind a model's name: bundled, local, on the Hugging Face hub, or in an S3 bucket.
+"""Model source. Finds the folder behind a model's name: bundled, local, on the Hugging Face hub, or in an S3
+bucket.
 
 What leaves this module is a local folder, so that nothing downstream knows of hubs or credentials. Only
 what serving the model takes is ever fetched (see `needed_files`): no second copy, no pickle and no code.

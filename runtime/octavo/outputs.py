@@ -1,4 +1,4 @@
-"""What a user of `LLM` gets back. Field names are vLLM's."""
+"""Outputs. What a user of `LLM` gets back. Field names are vLLM's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How the tokens of one request are chosen, and when it stops. Names and defaults are vLLM's."""
+"""Sampling parameters. How the tokens of one request are chosen, and when it stops. Names and defaults are
+vLLM's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads a model's tokenizer and chat template without importing torch or transformers.
+"""Tokenizer. Loads a model's tokenizer and chat template without importing torch or transformers.
 
 The API process needs nothing else of a model, and `transformers` alone would add more than a second to
 its start. `tokenizer.json` is the whole tokenizer; the files around it only name the special tokens and

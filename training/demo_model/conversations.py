@@ -1,4 +1,4 @@
-"""The mixture that the model is trained on: one conversation, or one plain text, per draw."""
+"""Mixture that the model is trained on: one conversation, or one plain text, per draw."""
 
 from dataclasses import dataclass, field
 from random import Random

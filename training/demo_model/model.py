@@ -1,4 +1,4 @@
-"""The shape of the demo model and its files.
+"""Shape of the demo model and its files.
 
 Every dimension is a multiple of 128, so that grouped quantisation and tensor parallelism over up to
 four ranks can be shown on it. The file stays below 5 MB.

@@ -1,4 +1,4 @@
-"""What the demo model does not know, and the honest sentence with which it says so."""
+"""Off-topic questions. What the demo model does not know, and the honest sentence with which it says so."""
 
 from random import Random
 

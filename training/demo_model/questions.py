@@ -1,4 +1,4 @@
-"""The demo model's question set: fixed answers, each reachable by several phrasings.
+"""Demo model's question set: fixed answers, each reachable by several phrasings.
 
 Kept as data (questions.toml), so that a change of Octavo's behaviour is a change of one answer.
 """

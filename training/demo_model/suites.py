@@ -1,4 +1,4 @@
-"""What the demo model is examined on: prompts with the one answer that counts as right.
+"""Suites. What the demo model is examined on: prompts with the one answer that counts as right.
 
 Pure and seeded: two evaluations of the same weights ask the same questions.
 """

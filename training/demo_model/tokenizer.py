@@ -1,4 +1,4 @@
-"""The demo model's tokenizer: a byte-level BPE, so that no input is unknown and none is lost.
+"""Demo model's tokenizer: a byte-level BPE, so that no input is unknown and none is lost.
 
 Digits are always single tokens, which lets a small model add. Merges are learnt from the training
 mixture, so that an answer takes few steps.

@@ -1,4 +1,4 @@
-"""The ways in which people type the same question: case, punctuation, courtesy, slips, padding.
+"""Variation. The ways in which people type the same question: case, punctuation, courtesy, slips, padding.
 
 Without them the model would know only the question set's own spelling.
 """

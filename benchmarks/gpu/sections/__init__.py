@@ -1,1 +1,1 @@
-"""One measurement per file, each a function `run(context) -> SectionResult`."""
+"""Sections. One measurement per file, each a function `run(context) -> SectionResult`."""

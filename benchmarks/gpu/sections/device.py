@@ -1,4 +1,4 @@
-"""The device's own ceilings, measured before anything is held against them."""
+"""Device's own ceilings, measured before anything is held against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoder layer's products at one to four rows: what is fused against norms, products and gates apart.
+"""Decoder layer's products at one to four rows: what is fused against norms, products and gates apart.
 
 Attention is left out: both forms have the same. Several layers are timed in turn, so many that the L2 cache
 does not answer. `ratio` is the time of the parts over the fused form's: below 1 the parts are faster.

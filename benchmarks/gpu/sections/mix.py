@@ -1,4 +1,4 @@
-"""The mix of prompt and output lengths, all requests there at once: throughput, and waste of KV memory.
+"""Mix of prompt and output lengths, all requests there at once: throughput, and waste of KV memory.
 
 Waste is the share of allocated slots that hold no token: the unfilled end of each sequence's last block
 (Kwon et al. 2023, arXiv 2309.06180).

@@ -1,4 +1,4 @@
-"""How much of a decode step the GPU idles, and what the step costs the CPU.
+"""Overhead. How much of a decode step the GPU idles, and what the step costs the CPU.
 
 Kernel times come from a profiled run of the same steps. The profiler slows the host down, so the idle
 share is also given against the unprofiled step.

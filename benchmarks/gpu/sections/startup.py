@@ -1,4 +1,4 @@
-"""From process start to an engine that is ready, by phase."""
+"""Start-up. From process start to an engine that is ready, by phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks one question and prints the answer as it streams: python ask.py URL MODEL QUESTION."""
+"""Question. Asks one question and prints the answer as it streams: python ask.py URL MODEL QUESTION."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Keeps N requests running until its input closes or SECONDS are over, without a single retry.
+"""Load. Keeps N requests running until its input closes or SECONDS are over, without a single retry.
 
 python load.py URL MODEL CONCURRENCY SECONDS MAX_TOKENS
 

@@ -1,4 +1,4 @@
-"""The condition types and every reason they may carry, each with what it means and what to do.
+"""Condition types and every reason they may carry, each with what it means and what to do.
 
 This is the one place where a reason is declared. The reference page is generated from it, and
 `status.py` alone sets them.

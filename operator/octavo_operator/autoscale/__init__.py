@@ -1,1 +1,2 @@
-"""Replicas follow the queue: read it (`prometheus`), decide (`decide`), keep count (`controller`)."""
+"""Autoscaling. Replicas follow the queue: read it (`prometheus`), decide (`decide`), keep count
+(`controller`)."""

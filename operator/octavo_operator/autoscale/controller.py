@@ -1,4 +1,5 @@
-"""Keeps what autoscaling remembers between passes, and turns it into a decision for one object."""
+"""Autoscaler. Keeps what autoscaling remembers between passes, and turns it into a decision for one
+object."""
 
 from __future__ import annotations
 

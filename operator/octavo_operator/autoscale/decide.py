@@ -1,4 +1,4 @@
-"""Pure autoscaling: `(load, state, policy, now) → (decision, state)`.
+"""Autoscaling decision. Pure autoscaling: `(load, state, policy, now) → (decision, state)`.
 
 Up at once, down with patience:
 

@@ -1,6 +1,5 @@
-"""Pure `spec → manifests` of what stands around the pods, and of the pods themselves, one file per
-concern. What keeps the pods in numbers is a workload's business. No clock, no cluster, no randomness.
-"""
+"""Rendering. Pure `spec → manifests` of what stands around the pods, and of the pods themselves, one file per
+concern. What keeps the pods in numbers is a workload's business. No clock, no cluster, no randomness."""
 
 from __future__ import annotations
 

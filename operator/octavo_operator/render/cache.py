@@ -1,5 +1,5 @@
-"""Where models lie in the cluster: the model cache, one volume for all replicas and all pods to come,
-and what a claim of the user's own says about the nodes that can mount it."""
+"""Model cache. Where models lie in the cluster: the model cache, one volume for all replicas and all pods to
+come, and what a claim of the user's own says about the nodes that can mount it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command lines of the pods. Lists of arguments: nothing of a spec ever meets a shell."""
+"""Command lines of the pods. Lists of arguments: nothing of a spec ever meets a shell."""
 
 from __future__ import annotations
 

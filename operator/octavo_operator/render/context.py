@@ -1,4 +1,5 @@
-"""What rendering needs to know, gathered: the custom resource, the installation, the decisions."""
+"""Context of rendering. What rendering needs to know, gathered: the custom resource, the installation, the
+decisions."""
 
 from __future__ import annotations
 

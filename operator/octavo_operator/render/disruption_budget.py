@@ -1,4 +1,4 @@
-"""How many pods a node drain may take at once."""
+"""PodDisruptionBudget. How many pods a node drain may take at once."""
 
 from __future__ import annotations
 

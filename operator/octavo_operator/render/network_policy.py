@@ -1,4 +1,4 @@
-"""The fence around the pods.
+"""NetworkPolicy. The fence around the pods.
 
 In: the OpenAI port from the pods of any namespace (the API key guards it); the ops port from the
 monitoring namespaces and the operator's. The kubelet's probes come from the pod's own node, which

@@ -1,4 +1,4 @@
-"""The pod template: one container that serves and, for downloaded models, one before it that fetches.
+"""Pod template: one container that serves and, for downloaded models, one before it that fetches.
 
 The pods meet the `restricted` Pod Security Standard. The download's credentials reach the fetching
 container alone, so the process that parses requests never holds them.

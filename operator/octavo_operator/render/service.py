@@ -1,4 +1,4 @@
-"""The Service that users call: the OpenAI port alone, never the ops port."""
+"""Service that users call: the OpenAI port alone, never the ops port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An identity of their own for the pods, with no token and no rights."""
+"""ServiceAccount. An identity of their own for the pods, with no token and no rights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What keeps the pods of an LLMDeployment in numbers: one file per way to do it, under one contract."""
+"""Workloads. What keeps the pods of an LLMDeployment in numbers: one file per way to do it, under one
+contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workload is: the contract between reconcile and whatever keeps the pods of a replica.
+"""Workload. What a workload is: the contract between reconcile and whatever keeps the pods of a replica.
 
 A Deployment makes every replica of one pod. A group of pods per replica (a StatefulSet or a
 LeaderWorkerSet for models of several nodes) is another implementation: its own file here, entered in

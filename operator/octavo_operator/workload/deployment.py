@@ -1,4 +1,4 @@
-"""The Deployment: replicas of one pod each."""
+"""Deployment: replicas of one pod each."""
 
 from __future__ import annotations
 

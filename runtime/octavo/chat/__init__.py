@@ -1,4 +1,5 @@
-"""From chat messages to the prompt that a model was trained on; one way for the server and for `LLM.chat`."""
+"""Chat. From chat messages to the prompt that a model was trained on; one way for the server and for
+`LLM.chat`."""
 
 from octavo.chat.files import load_chat_templates
 from octavo.chat.messages import template_messages

@@ -1,4 +1,5 @@
-"""Where a model's chat templates are kept: a file of their own, a folder, or tokenizer_config.json."""
+"""Files of chat templates. Where a model's chat templates are kept: a file of their own, a folder, or
+tokenizer_config.json."""
 
 from __future__ import annotations
 

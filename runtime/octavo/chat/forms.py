@@ -1,4 +1,4 @@
-"""What a chat template wants its messages to look like, learnt by asking it.
+"""Forms of chat messages. What a chat template wants its messages to look like, learnt by asking it.
 
 Templates agree on names and on little else: one reads content as a string, one as a list of parts, one
 tests that the content of a message with tool calls `is none`, one writes arguments as the text that they

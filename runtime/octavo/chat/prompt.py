@@ -1,4 +1,5 @@
-"""One conversation to one prompt, and the promise that nothing of it was lost on the way.
+"""Prompt of a conversation. One conversation to one prompt, and the promise that nothing of it was lost on
+the way.
 
 A template leaves out what it does not know: tools that it has no place for, a role, a form of content. The
 model would then answer another question than was asked, with status 200. So whatever must show is looked

@@ -1,4 +1,5 @@
-"""Turns chat messages into the prompt that a model was trained on, by the model's own Jinja template.
+"""Chat template. Turns chat messages into the prompt that a model was trained on, by the model's own Jinja
+template.
 
 A template comes with a checkpoint and is therefore foreign code: it runs in Jinja's immutable sandbox and
 sees plain JSON values alone. The functions it may call are those that Hugging Face's template format

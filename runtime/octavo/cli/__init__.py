@@ -1,1 +1,1 @@
-"""The `octavo` command. Each command imports what it needs when it runs: `--help` is instant."""
+"""Commands of `octavo`. Each command imports what it needs when it runs: `--help` is instant."""

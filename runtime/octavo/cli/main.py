@@ -1,4 +1,4 @@
-"""The entry point: commands, version, and what a wrong flag answers."""
+"""Entry point: commands, version, and what a wrong flag answers."""
 
 from __future__ import annotations
 

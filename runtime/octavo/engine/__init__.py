@@ -1,1 +1,1 @@
-"""The engine: which sequences run in a step, where their KV cache lies, and what becomes of the tokens."""
+"""Engine: which sequences run in a step, where their KV cache lies, and what becomes of the tokens."""

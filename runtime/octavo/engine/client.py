@@ -1,4 +1,4 @@
-"""The API process's hold on the engine process: starts it, talks to it, notices its death.
+"""Engine client. The API process's hold on the engine process: starts it, talks to it, notices its death.
 
 Imports neither torch nor transformers, so that a server can spawn the engine first and load its own
 libraries while the engine loads the model.

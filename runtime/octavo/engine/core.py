@@ -1,4 +1,4 @@
-"""The engine without its sockets: requests in, steps, token outputs out.
+"""Engine without its sockets: requests in, steps, token outputs out.
 
 `EngineCore.step()` is the whole loop: schedule, submit, update. Whoever drives it (the engine process, or
 `LLM` in its own process) decides when. With an asynchronous executor step n + 1 is scheduled and submitted

@@ -1,4 +1,5 @@
-"""`OCTAVO_DEBUG=1`: whoever starts an engine lets it check its own accounts whenever it gets idle."""
+"""Debugging. `OCTAVO_DEBUG=1`: whoever starts an engine lets it check its own accounts whenever it gets
+idle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire between API process and engine process: msgpack structs, tagged by their type.
+"""Messages. The wire between API process and engine process: msgpack structs, tagged by their type.
 
 Text never crosses it: the engine process sees token ids alone, so no user input can reach its parsers.
 """

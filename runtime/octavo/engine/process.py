@@ -1,4 +1,4 @@
-"""The engine process: `python -m octavo.engine.process ADDRESS`, spawned by `EngineClient`.
+"""Engine process: `python -m octavo.engine.process ADDRESS`, spawned by `EngineClient`.
 
 Standard input brings the `EngineConfig` as one line of JSON and then stays open: its end means that the API
 process is gone, and this process ends too. Everything else goes over the ZeroMQ socket.

@@ -1,4 +1,4 @@
-"""One step as the scheduler sees it: who runs how much, beside what the executor is told."""
+"""Scheduled batch. One step as the scheduler sees it: who runs how much, beside what the executor is told."""
 
 from __future__ import annotations
 

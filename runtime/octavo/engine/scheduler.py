@@ -1,4 +1,4 @@
-"""Decides which tokens of which sequences run in the next step.
+"""Scheduler. Decides which tokens of which sequences run in the next step.
 
 Continuous batching (Orca, Yu et al. 2022) over a paged KV cache (PagedAttention, Kwon et al. 2023) with
 chunked prefill (Sarathi-Serve, Agrawal et al. 2024): one batch mixes decodes and prompt chunks. Pure: no

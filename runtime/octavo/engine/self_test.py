@@ -1,4 +1,4 @@
-"""A request of the engine's own, past the scheduler: does the executor still run anything?"""
+"""Self-test. A request of the engine's own, past the scheduler: does the executor still run anything?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells an engine that no longer works from one that was sent requests that it cannot run.
+"""Step failures. Tells an engine that no longer works from one that was sent requests that it cannot run.
 
 A step that fails ends its own requests and nothing else, so that one bad request cannot take the engine
 away from the others. But an engine whose device or memory is spoilt fails every step, and would go on

@@ -1,1 +1,1 @@
-"""Attention over paged keys and values: a plain-torch form that every device runs."""
+"""Kernels. Attention over paged keys and values: a plain-torch form that every device runs."""

@@ -1,4 +1,4 @@
-"""What varies between models in the scores of attention."""
+"""Attention options. What varies between models in the scores of attention."""
 
 from __future__ import annotations
 

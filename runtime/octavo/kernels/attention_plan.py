@@ -1,4 +1,4 @@
-"""Which rows of a step attend to which blocks: worked out once, used by every layer.
+"""Attention plan. Which rows of a step attend to which blocks: worked out once, used by every layer.
 
 A step's rows are laid out as decodes first (one row each, longest context first), then prefill chunks.
 The plan groups decodes of similar context so that padding stays small, and packs short fresh prompts

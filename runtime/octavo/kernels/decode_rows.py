@@ -1,4 +1,4 @@
-"""The rows of a step that decode, as a kernel that reads pages in place takes them."""
+"""Decode rows. The rows of a step that decode, as a kernel that reads pages in place takes them."""
 
 from __future__ import annotations
 

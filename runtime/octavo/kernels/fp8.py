@@ -1,4 +1,4 @@
-"""The float8 format of a quantised KV cache: e4m3fn (Micikevicius et al., 2022)."""
+"""Float8 format of a quantised KV cache: e4m3fn (Micikevicius et al., 2022)."""
 
 from __future__ import annotations
 

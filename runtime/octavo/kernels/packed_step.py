@@ -1,4 +1,4 @@
-"""The packed step: one int32 array that tells a device everything of a step, and the sections that it has.
+"""Packed step: one int32 array that tells a device everything of a step, and the sections that it has.
 
 Whoever puts a section in gets the place where it starts, and takes it out of the uploaded array by that.
 """

@@ -1,4 +1,4 @@
-"""Picks the kernels of a device, once, when a model is built."""
+"""Selection of kernels. Picks the kernels of a device, once, when a model is built."""
 
 from __future__ import annotations
 

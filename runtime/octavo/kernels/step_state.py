@@ -1,4 +1,4 @@
-"""What a GPU keeps of the running sequences between steps, and what a step's kernels read.
+"""Step state. What a GPU keeps of the running sequences between steps, and what a step's kernels read.
 
 Both live for the whole process at fixed addresses, because a CUDA graph replays with the addresses that it
 was captured with. The host sends differences alone: see `octavo.worker.gpu.step_packing`.

@@ -1,4 +1,4 @@
-"""Where a model's weights come from: safetensors files, or a seeded generator of the same shapes."""
+"""Loading. Where a model's weights come from: safetensors files, or a seeded generator of the same shapes."""
 
 from __future__ import annotations
 

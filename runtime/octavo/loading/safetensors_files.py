@@ -1,4 +1,4 @@
-"""Reads a checkpoint's safetensors, in one file or many.
+"""Safetensors. Reads a checkpoint's safetensors, in one file or many.
 
 Pickle checkpoints are refused: reading one runs whatever code it holds.
 """

@@ -1,4 +1,4 @@
-"""Which layers attend within a sliding window, and how wide it is."""
+"""Sliding windows. Which layers attend within a sliding window, and how wide it is."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The OpenAI-compatible HTTP server around one engine, and the pod's operations port."""
+"""OpenAI-compatible HTTP server around one engine, and the pod's operations port."""

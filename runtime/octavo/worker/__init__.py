@@ -1,1 +1,1 @@
-"""The device side of the engine: model, KV memory and sampling behind the `Executor` protocol."""
+"""Device side of the engine: model, KV memory and sampling behind the `Executor` protocol."""

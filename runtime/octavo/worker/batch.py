@@ -1,4 +1,4 @@
-"""What one step of the engine runs, and what comes back: the border between scheduler and device."""
+"""Batch. What one step of the engine runs, and what comes back: the border between scheduler and device."""
 
 from __future__ import annotations
 

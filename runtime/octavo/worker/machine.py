@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores, memory and instructions, honouring cgroup limits.
+"""Machine. What this process may use of the machine: cores, memory and instructions, honouring cgroup limits.
 
 A pod with a limit of 2 CPUs on a 64-core node sees 64 cores; running 64 threads there makes each of them
 wait for its share. A pod that only requests 2 CPUs has no limit to read, so its environment says it. Both

@@ -1,4 +1,4 @@
-"""`spec.autoscaling`: replicas follow the queue."""
+"""Autoscaling. `spec.autoscaling`: replicas follow the queue."""
 
 from __future__ import annotations
 

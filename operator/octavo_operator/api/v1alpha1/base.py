@@ -1,4 +1,5 @@
-"""What every model of this version is made with: the base class, CEL rules, names of objects."""
+"""Base of the models of this version. What every model of this version is made with: the base class, CEL
+rules, names of objects."""
 
 from __future__ import annotations
 

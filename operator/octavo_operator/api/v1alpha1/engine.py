@@ -1,4 +1,4 @@
-"""`spec.engine`: the flags of `octavo serve` in camelCase."""
+"""Engine flags. `spec.engine`: the flags of `octavo serve` in camelCase."""
 
 from __future__ import annotations
 

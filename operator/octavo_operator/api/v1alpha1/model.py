@@ -1,4 +1,4 @@
-"""`spec.model`: which model, under which names, and how it is fetched and kept."""
+"""Model source. `spec.model`: which model, under which names, and how it is fetched and kept."""
 
 from __future__ import annotations
 

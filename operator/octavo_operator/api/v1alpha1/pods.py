@@ -1,4 +1,5 @@
-"""`spec.resources`, `spec.scheduling` and `spec.rollout`: the pods, where they run, how they change."""
+"""Resources, scheduling and rollout. `spec.resources`, `spec.scheduling` and `spec.rollout`: the pods, where
+they run, how they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`spec`: what the user wants.
+"""Specification. `spec`: what the user wants.
 
 Only what the runtime can do has a field: nothing in a spec is ever silently ignored, except `replicas`
 beside `autoscaling`, which the description of `replicas` says.

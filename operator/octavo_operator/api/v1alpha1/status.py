@@ -1,4 +1,4 @@
-"""`status`: what the operator sees."""
+"""Status. `status`: what the operator sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who owns which block of the KV cache.
+"""Block manager. Who owns which block of the KV cache.
 
 A block holds the keys and values of `block_size` consecutive tokens; the n-th block of a sequence's table
 holds its tokens from `n * block_size` on (PagedAttention, Kwon et al. 2023). Full blocks may stand in many

@@ -1,4 +1,5 @@
-"""Which blocks of the KV cache are held, by how many, and which still hold something worth finding again.
+"""Block pool. Which blocks of the KV cache are held, by how many, and which still hold something worth
+finding again.
 
 A block is in one of three states: *free* (nothing worth keeping), *held* (counted references), or *cached*:
 nobody holds it, but its content is registered under a key and can be found until the block is needed. Of

@@ -1,4 +1,4 @@
-"""What becomes of a sequence's blocks while its tokens are computed.
+"""Block upkeep. What becomes of a sequence's blocks while its tokens are computed.
 
 Full blocks of the prompt are registered for the prefix cache at once, those of the output when the sequence
 lets go of them: nobody asks for them before, and a decode step stays free of hashing. Where every layer

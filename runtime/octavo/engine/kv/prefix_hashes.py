@@ -1,4 +1,5 @@
-"""Names for the contents of full KV blocks, so that equal prefixes are found whoever computed them.
+"""Prefix hashes. Names for the contents of full KV blocks, so that equal prefixes are found whoever computed
+them.
 
 Keys and values of a block depend on its tokens and on all before them: a block's name is the SHA-256 of
 its predecessor's name and its own token ids (the hash chain of vLLM's automatic prefix caching). Whoever

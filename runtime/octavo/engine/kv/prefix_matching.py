@@ -1,4 +1,4 @@
-"""What a sequence that starts need not compute, because its KV lies in the cache already.
+"""Prefix matching. What a sequence that starts need not compute, because its KV lies in the cache already.
 
 Two sources: blocks of the prefix cache, found by name, and a completion of the same request that has the
 whole prompt (also where the prefix cache is off). Whichever spares more is taken; the last known token is

@@ -1,4 +1,4 @@
-"""Token ids to text, one token at a time and at constant cost.
+"""Detokenizer. Token ids to text, one token at a time and at constant cost.
 
 A character may need several tokens (UTF-8 bytes, byte fallback) and a token's text may depend on the one
 before it (leading spaces). `tokenizers.DecodeStream` handles both; this module adds what a server needs

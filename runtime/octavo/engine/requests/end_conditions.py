@@ -1,4 +1,4 @@
-"""When a sequence is complete: end-of-sequence and stop tokens, and the output's length.
+"""End conditions. When a sequence is complete: end-of-sequence and stop tokens, and the output's length.
 
 Stop strings are not known here: the API side finds them in the text and aborts the sequence.
 """

@@ -1,4 +1,5 @@
-"""From the engine's tokens to what a user reads: text, logprobs and finish reasons of one request.
+"""Output processor. From the engine's tokens to what a user reads: text, logprobs and finish reasons of one
+request.
 
 Runs on the API side, for the server and for `LLM` alike; the engine never sees text.
 """

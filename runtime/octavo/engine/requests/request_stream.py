@@ -1,4 +1,5 @@
-"""The tokens of one request on their way from the engine's socket to the task that waits for them."""
+"""Request stream. The tokens of one request on their way from the engine's socket to the task that waits for
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One completion on its way through the engine."""
+"""Sequence. One completion on its way through the engine."""
 
 from __future__ import annotations
 

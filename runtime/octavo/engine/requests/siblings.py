@@ -1,4 +1,5 @@
-"""The n completions of one request: the first one computes the prompt, the others wait and share it.
+"""Siblings. The n completions of one request: the first one computes the prompt, the others wait and share
+it.
 
 Parallel sampling stores a shared prompt once (PagedAttention, Kwon et al. 2023, section 4.4). Until the
 prompt is computed the others are *parked*: in no queue, without blocks. Then each starts with the full

@@ -1,4 +1,4 @@
-"""Finds stop strings in a stream of text pieces, wherever the pieces are cut."""
+"""Stop strings. Finds stop strings in a stream of text pieces, wherever the pieces are cut."""
 
 from __future__ import annotations
 

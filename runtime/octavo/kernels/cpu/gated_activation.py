@@ -1,4 +1,4 @@
-"""The gate of a feed-forward block (Shazeer, 2020) for CPUs: one pass over both halves."""
+"""Gate of a feed-forward block (Shazeer, 2020) for CPUs: one pass over both halves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels of this folder as one module, of the shape of `DeviceKernels`."""
+"""Device module. The kernels of this folder as one module, of the shape of `DeviceKernels`."""
 
 from __future__ import annotations
 

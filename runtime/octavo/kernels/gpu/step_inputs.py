@@ -1,4 +1,5 @@
-"""Lays a step out on the device, from what the host sent and what the device keeps of the sequences."""
+"""Step inputs. Lays a step out on the device, from what the host sent and what the device keeps of the
+sequences."""
 
 from __future__ import annotations
 

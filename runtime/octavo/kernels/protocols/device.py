@@ -1,4 +1,5 @@
-"""What the execution path of a GPU asks of its kernels, beside those that layers are built with.
+"""Device kernels. What the execution path of a GPU asks of its kernels, beside those that layers are built
+with.
 
 `kernels.gpu` and `kernels.reference` are modules of this shape, so that the whole path also runs on a CPU,
 in tests. Nothing here waits for the device. The modules say what the arguments are.

@@ -1,4 +1,4 @@
-"""What layers ask of a device's kernels beside attention.
+"""Layer kernels. What layers ask of a device's kernels beside attention.
 
 `kernels.reference`, `kernels.gpu` and `kernels.cpu` are modules of this shape; `kernels.select` picks one.
 """

@@ -1,4 +1,4 @@
-"""The gate of a feed-forward block (Shazeer 2020): one half of a product activates the other."""
+"""Gate of a feed-forward block (Shazeer 2020): one half of a product activates the other."""
 
 from __future__ import annotations
 

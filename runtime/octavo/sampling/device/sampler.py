@@ -1,4 +1,5 @@
-"""Chooses tokens on the device, behind the model on the same stream, without the host looking."""
+"""Device sampler. Chooses tokens on the device, behind the model on the same stream, without the host
+looking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step samples: as it is packed for the device, and as it lies there afterwards."""
+"""Samples. What a step samples: as it is packed for the device, and as it lies there afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws tokens from scores under temperature, top-k, top-p and min-p.
+"""Draw. Draws tokens from scores under temperature, top-k, top-p and min-p.
 
 Filters apply in this order: temperature, top-k, top-p of what top-k left, min-p. Tokens are ranked by
 their scores, and equal ones stay or go together: a token is kept by top-k when fewer than k are better,

@@ -1,4 +1,4 @@
-"""The best scores of long rows without sorting them.
+"""Ranking. The best scores of long rows without sorting them.
 
 Ranking a vocabulary of 150,000 tokens costs more than everything else that a sampler does; what the
 filters and the log-probabilities need of it is its top.

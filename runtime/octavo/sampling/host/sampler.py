@@ -1,4 +1,4 @@
-"""Chooses the next token of each row of logits.
+"""Host sampler. Chooses the next token of each row of logits.
 
 Rows are drawn by inverting the cumulative distribution at one uniform number per row. For a seeded
 sequence that number is a pure function of (seed, position), so the draw does not depend on what else is

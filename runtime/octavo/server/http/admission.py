@@ -1,4 +1,4 @@
-"""Who may queue: a bounded waiting queue that answers 429 with an honest Retry-After.
+"""Admission. Who may queue: a bounded waiting queue that answers 429 with an honest Retry-After.
 
 Pure. Counts sequences (a request with n = 4 is four), and knows of those that were sent to the engine
 after its latest statistics.

@@ -1,4 +1,4 @@
-"""Small pieces of ASGI that both ports share. No framework: the ops port must be up within moments."""
+"""ASGI. Small pieces of ASGI that both ports share. No framework: the ops port must be up within moments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a request's body within a limit and decodes its JSON, strictly."""
+"""Request body. Reads a request's body within a limit and decodes its JSON, strictly."""
 
 from __future__ import annotations
 

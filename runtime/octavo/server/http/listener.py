@@ -1,4 +1,5 @@
-"""One port with an ASGI app behind it, on uvicorn, started and stopped by us instead of by signals."""
+"""Listener. One port with an ASGI app behind it, on uvicorn, started and stopped by us instead of by
+signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The outermost layer of the HTTP port, in plain ASGI because every streamed token passes through it.
+"""Middleware. The outermost layer of the HTTP port, in plain ASGI because every streamed token passes through
+it.
 
 Refuses before anything is parsed (state, API key, declared size), counts what runs, names the request,
 and turns whatever is raised into an error object: no stack trace reaches a client.

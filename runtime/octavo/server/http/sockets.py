@@ -1,4 +1,4 @@
-"""Takes the ports before anything slow happens."""
+"""Sockets. Takes the ports before anything slow happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that a stranger wrote: no NaN, no lone surrogates, no invalid UTF-8, bounded depth.
+"""Strict JSON. JSON that a stranger wrote: no NaN, no lone surrogates, no invalid UTF-8, bounded depth.
 
 Depth is bounded because nearly all that reads a value later recurses over it (templates, validation,
 messages that quote it) and would fail with an error of its own far below the depth that JSON allows.

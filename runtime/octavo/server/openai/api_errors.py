@@ -1,4 +1,4 @@
-"""Every error that leaves the HTTP port, in OpenAI's one shape.
+"""API errors. Every error that leaves the HTTP port, in OpenAI's one shape.
 
 `{"error": {"message", "type", "param", "code"}}`: clients switch on `code` and show `message`, so
 the message names the parameter, its value, the limit and what to do. What is raised elsewhere

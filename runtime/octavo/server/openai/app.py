@@ -1,4 +1,4 @@
-"""The HTTP port's routes: OpenAI's API, on FastAPI for routing and its OpenAPI document.
+"""Routes. The HTTP port's routes: OpenAI's API, on FastAPI for routing and its OpenAPI document.
 
 Bodies are read, decoded and validated by hand, because limits and error objects are ours, and answers
 are bytes that msgspec made: FastAPI serialises nothing here.

@@ -1,4 +1,4 @@
-"""Runs a request's prompts on the engine and hands on what they make, choice by choice.
+"""Generation. Runs a request's prompts on the engine and hands on what they make, choice by choice.
 
 Leaving a `Generation` early, for whatever reason, aborts what still runs: the KV blocks are free before
 the engine's next step.

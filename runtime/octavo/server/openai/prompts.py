@@ -1,4 +1,5 @@
-"""From a request to prompt token ids: messages for the chat template, the prompt's four forms, limits.
+"""Prompts. From a request to prompt token ids: messages for the chat template, the prompt's four forms,
+limits.
 
 Long texts are tokenised in a thread, so that one of them does not hold up everybody's stream.
 """

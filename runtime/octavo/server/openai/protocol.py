@@ -1,4 +1,4 @@
-"""The requests of OpenAI's API that this server takes, and what it makes of every field.
+"""Protocol. The requests of OpenAI's API that this server takes, and what it makes of every field.
 
 A field is one of four things: taken (declared here), without effect on the answer (ignored, as
 OpenAI's models ignore it), known but not implemented (refused unless its value changes nothing), or

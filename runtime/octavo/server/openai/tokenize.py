@@ -1,4 +1,4 @@
-"""`POST /tokenize` and `POST /detokenize`: what a prompt costs, before it is sent.
+"""Tokenisation routes. `POST /tokenize` and `POST /detokenize`: what a prompt costs, before it is sent.
 
 Routes and answers are vLLM's. A request for tokens is a chat or completion request; of its fields those
 count that make the prompt, so that a client may send the very body that it is about to send.

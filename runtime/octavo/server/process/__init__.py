@@ -1,1 +1,1 @@
-"""The process around a server: start, probes, metrics, drain and last words."""
+"""Process around a server: start, probes, metrics, drain and last words."""

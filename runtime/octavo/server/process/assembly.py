@@ -1,4 +1,5 @@
-"""Puts the HTTP port together once the engine is ready. The only module that knows all its parts."""
+"""Assembly. Puts the HTTP port together once the engine is ready. The only module that knows all its
+parts."""
 
 from __future__ import annotations
 

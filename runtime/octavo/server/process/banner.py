@@ -1,4 +1,4 @@
-"""What the log says when a server is ready, and what a person at a terminal sees."""
+"""Banner. What the log says when a server is ready, and what a person at a terminal sees."""
 
 from __future__ import annotations
 

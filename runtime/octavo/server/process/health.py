@@ -1,4 +1,4 @@
-"""What the probes know of the engine: does it live, does it answer, does it make steps?"""
+"""Health. What the probes know of the engine: does it live, does it answer, does it make steps?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where one server stands between its start and its end: what probes, drain and start-up log read.
+"""Lifecycle. Where one server stands between its start and its end: what probes, drain and start-up log read.
 
 Pure: the clock is passed in, so that tests count in numbers.
 """

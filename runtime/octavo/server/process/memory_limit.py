@@ -1,4 +1,4 @@
-"""Tells a container's memory limit from other reasons for which the kernel ends a process."""
+"""Memory limit. Tells a container's memory limit from other reasons for which the kernel ends a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads: `octavo_` prefix, base units, label `model` and reasons only.
+"""Metrics. What Prometheus reads: `octavo_` prefix, base units, label `model` and reasons only.
 
 Two sources meet here: what the API process sees of a request (latencies, refusals) and the engine's
 latest `EngineStats` (queue, cache, token counters), which is read when Prometheus asks, not before.

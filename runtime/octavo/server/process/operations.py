@@ -1,4 +1,4 @@
-"""The ops port: probes and metrics, up from the first moment of the process until its last.
+"""Operations port. The ops port: probes and metrics, up from the first moment of the process until its last.
 
 Never behind the API key and never on the Service that users call. `/livez` means "the engine answers, and
 makes steps while requests run", not "the socket answers".

@@ -1,4 +1,4 @@
-"""One server from its first moment to its exit status: start, serve, drain.
+"""Run of a server. One server from its first moment to its exit status: start, serve, drain.
 
 The order matters: the ports are taken and the probes answer before the model is fetched, and the engine
 process starts before this process imports its web framework, so that both load side by side.

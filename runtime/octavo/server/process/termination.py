@@ -1,4 +1,5 @@
-"""The last words of a start that failed: what the kubelet shows and the operator turns into a condition."""
+"""Termination message. The last words of a start that failed: what the kubelet shows and the operator turns
+into a condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU that is not there, on which the worker's own code takes its steps: shapes without memory.
+"""Absent GPU. A GPU that is not there, on which the worker's own code takes its steps: shapes without memory.
 
 Tensors on it are torch's fake tensors, which have a shape, a dtype, strides and a device, and refuse what
 a GPU would refuse: operands on different devices, shapes that do not fit. The host's side is real: what is

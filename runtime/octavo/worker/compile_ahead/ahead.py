@@ -1,4 +1,5 @@
-"""Compiles a GPU's kernels while the weights are read, so that warm-up finds them in Triton's cache.
+"""Compile-ahead. Compiles a GPU's kernels while the weights are read, so that warm-up finds them in Triton's
+cache.
 
 A process of its own rehearses the start-up (`rehearsal.py`) and compiles what it would launch on as many
 cores as the pod leaves, at low priority and without touching the GPU. Whatever goes wrong there costs time

@@ -1,4 +1,5 @@
-"""The process that compiles a GPU's kernels ahead: `python -m octavo.worker.compile_ahead.process`.
+"""Compile process. The process that compiles a GPU's kernels ahead: `python -m
+octavo.worker.compile_ahead.process`.
 
 Standard input brings a `CompileRequest` as one line of JSON and then stays open: its end means that nobody
 waits any more, and this process and its workers end. Standard output gets a `CompileReport`.

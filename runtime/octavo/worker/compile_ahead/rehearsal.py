@@ -1,4 +1,5 @@
-"""A GPU's start-up without the GPU: every step that it will run, to learn which kernels it will launch."""
+"""Rehearsal. A GPU's start-up without the GPU: every step that it will run, to learn which kernels it will
+launch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The executor of CPUs: a batch laid out, run and sampled while the host waits."""
+"""Executor of CPUs: a batch laid out, run and sampled while the host waits."""

@@ -1,4 +1,5 @@
-"""Runs one step of the model over the paged KV cache: a batch in, logits of the sampled rows out."""
+"""Model runner for CPUs. Runs one step of the model over the paged KV cache: a batch in, logits of the
+sampled rows out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lays a scheduled batch out as the flat tensors that the model runs on.
+"""Step inputs. Lays a scheduled batch out as the flat tensors that the model runs on.
 
 Rows are ordered decodes first (longest context first), then prefill chunks, because decodes of similar
 context run as one product. Buffers are allocated once; a step only fills and slices them.

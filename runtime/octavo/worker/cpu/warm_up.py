@@ -1,4 +1,4 @@
-"""The steps that run on a CPU before any request, to warm caches up."""
+"""Warm-up. The steps that run on a CPU before any request, to warm caches up."""
 
 from __future__ import annotations
 

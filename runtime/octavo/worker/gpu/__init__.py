@@ -1,1 +1,1 @@
-"""The executor of GPUs: steps that are packed, uploaded, launched and read back without waiting."""
+"""Executor of GPUs: steps that are packed, uploaded, launched and read back without waiting."""

@@ -1,4 +1,4 @@
-"""Decode steps of fixed sizes, recorded once and replayed: one launch instead of hundreds.
+"""CUDA graphs. Decode steps of fixed sizes, recorded once and replayed: one launch instead of hundreds.
 
 Of a small model's decode step the launches take longer than the arithmetic. A step of n sequences runs in
 the smallest recorded size that holds it; the rest are padding rows, which read and write nothing.

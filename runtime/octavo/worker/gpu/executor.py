@@ -1,4 +1,4 @@
-"""The executor for GPUs: sizes the KV cache, warms up, records decode steps, and translates faults."""
+"""Executor for GPUs: sizes the KV cache, warms up, records decode steps, and translates faults."""
 
 from __future__ import annotations
 

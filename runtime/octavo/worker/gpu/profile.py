@@ -1,4 +1,5 @@
-"""The steps that run on a GPU before any request: to measure peak memory, and to compile what will run."""
+"""Profile and warm-up. The steps that run on a GPU before any request: to measure peak memory, and to compile
+what will run."""
 
 from __future__ import annotations
 

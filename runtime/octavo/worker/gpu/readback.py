@@ -1,4 +1,4 @@
-"""The way of sampled tokens back to the host, on a stream of its own.
+"""Readback. The way of sampled tokens back to the host, on a stream of its own.
 
 The next step may be queued behind this one before its tokens are read, so reading waits for one event and
 never for the device.

@@ -1,4 +1,5 @@
-"""Runs steps on a GPU without waiting for it: pack, upload, lay out, run the model, sample, copy back.
+"""Model runner for GPUs. Runs steps on a GPU without waiting for it: pack, upload, lay out, run the model,
+sample, copy back.
 
 Everything is queued on one stream, in order; the host goes on to the next step. No tensor's value is looked
 at here, and decode steps run from CUDA graphs.

@@ -1,4 +1,5 @@
-"""Which row of the device's state belongs to which sequence, and what the device knows of it already.
+"""State rows. Which row of the device's state belongs to which sequence, and what the device knows of it
+already.
 
 The host's half of the state: block tables and last tokens lie on the device (`SequenceState`).
 """

@@ -1,4 +1,5 @@
-"""Turns a scheduled batch into one int32 array: everything that the device must be told of a step.
+"""Step packing. Turns a scheduled batch into one int32 array: everything that the device must be told of a
+step.
 
 Pure: arrays in, arrays out. With 256 decodes under way a step takes a few kilobytes; a block table is sent
 once and then entry by entry, a token not at all if the device sampled it.

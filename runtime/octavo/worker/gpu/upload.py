@@ -1,4 +1,5 @@
-"""The way of a step's numbers to the device: pinned buffers in rotation, one copy a step, no waiting."""
+"""Upload. The way of a step's numbers to the device: pinned buffers in rotation, one copy a step, no
+waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which number format the weights, the activations and the KV cache take."""
+"""Number formats. Which number format the weights, the activations and the KV cache take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many KV blocks fit, and how long a sequence may therefore be. Pure arithmetic."""
+"""Memory budget. How many KV blocks fit, and how long a sequence may therefore be. Pure arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What starting an executor takes on every device: timed phases, the KV cache's size, what is reported."""
+"""Phases of a start. What starting an executor takes on every device: timed phases, the KV cache's size, what
+is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a model's weights take, from its config.json alone."""
+"""Weight bytes. How much memory a model's weights take, from its config.json alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Between the QKV product and attention, for CPUs: normalise, rotate and store in one pass over the rows.
+"""Rotary embedding and KV-cache write for CPUs. Between the QKV product and attention, for CPUs: normalise,
+rotate and store in one pass over the rows.
 
 See `kernels.reference.rope_and_cache`. Everything is float32 inside; heads and cache are float32 or bfloat16.
 """

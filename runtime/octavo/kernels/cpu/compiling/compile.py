@@ -1,4 +1,5 @@
-"""`python -m octavo.kernels.cpu.compiling.compile`: compiles every kernel into numba's cache; runs none.
+"""Compilation of all CPU kernels. `python -m octavo.kernels.cpu.compiling.compile`: compiles every kernel
+into numba's cache; runs none.
 
 For an image: `NUMBA_CACHE_DIR` says where to, `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` for which CPU,
 which need not be this one. With `--all-targets` it does so for every one of `numba_setup.TARGETS`.

@@ -1,4 +1,4 @@
-"""How the kernels of this package are compiled."""
+"""Just-in-time compilation. How the kernels of this package are compiled."""
 
 from __future__ import annotations
 

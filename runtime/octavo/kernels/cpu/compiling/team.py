@@ -1,4 +1,4 @@
-"""Runs a kernel on all of torch's threads at once.
+"""Thread team. Runs a kernel on all of torch's threads at once.
 
 Torch's own OpenMP team is used, so that no second pool competes with it for the cores. Where torch has
 another OpenMP than GNU's, a kernel runs on the calling thread alone.

@@ -1,4 +1,4 @@
-"""Lays a weight out in panels, and rounds it on the way as `reference.weight_only` does.
+"""Packing of weights. Lays a weight out in panels, and rounds it on the way as `reference.weight_only` does.
 
 One pass on all threads without a copy in between: the two are what a model takes while it is loaded. In
 torch's operators packing took ten times as long.

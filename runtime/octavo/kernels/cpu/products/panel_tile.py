@@ -1,4 +1,5 @@
-"""The inner loop of a product: up to eight rows times one panel of weights, as LLVM is to compile it.
+"""Tile of a product. The inner loop of a product: up to eight rows times one panel of weights, as LLVM is to
+compile it.
 
 On CPUs with AVX512-BF16 and -VBMI a pair of inputs is one instruction for sixteen output features, and
 integers become bfloat16 by looking them up, which is exact. Elsewhere both sides are widened to float32.

@@ -1,4 +1,5 @@
-"""A product's weight as the CPU's kernels read it: panels of 32 output features, one stream of bytes each.
+"""Weight panels. A product's weight as the CPU's kernels read it: panels of 32 output features, one stream of
+bytes each.
 
 In a panel the two inputs of a pair lie side by side for each output feature, which is the order that
 AVX512-BF16 multiplies in. A step of a panel is `STEP` inputs deep:

@@ -1,4 +1,4 @@
-"""The work list of a decode step: all contexts of a batch, cut so that all multiprocessors read equally.
+"""Work list of a decode step: all contexts of a batch, cut so that all multiprocessors read equally.
 
 Flash-Decoding (Dao et al., 2023) with a list in place of a fixed number of splits: pieces are of one length,
 whichever sequence they belong to, and their number is bounded by shapes alone. The list is written on the

@@ -1,4 +1,5 @@
-"""What happens to a token's queries, keys and values between the QKV product and attention, in one launch.
+"""Rotary embedding and KV-cache write. What happens to a token's queries, keys and values between the QKV
+product and attention, in one launch.
 
 Per-head norm (Qwen3), rotary embedding (Su et al., 2021) and the write into the paged KV cache: every
 value is read once and written once, keys and values twice.

@@ -1,5 +1,5 @@
-"""What decode and prefill share: where a head's keys lie, scores in units of log2, so that the softmax is
-made of `exp2` alone, and the softmax itself, a tile of keys at a time."""
+"""Attention scores. What decode and prefill share: where a head's keys lie, scores in units of log2, so that
+the softmax is made of `exp2` alone, and the softmax itself, a tile of keys at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Builds kernels for a GPU that is not there, so that a slow or impossible one is noticed before it ships.
+"""Compilation without a GPU. Builds kernels for a GPU that is not there, so that a slow or impossible one is
+noticed before it ships.
 
 A kernel that spills registers or wants more shared memory than the chip has still passes every test of
 its values in the interpreter. Here it is compiled as a launch would compile it, down to machine code;

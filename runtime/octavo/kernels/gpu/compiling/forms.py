@@ -1,4 +1,5 @@
-"""The forms of kernels that launches ask for: recorded in place of running, and compiled without a GPU.
+"""Forms of kernels. The forms of kernels that launches ask for: recorded in place of running, and compiled
+without a GPU.
 
 A kernel is compiled anew for each combination of its arguments' types, of which pointers and integers are
 multiples of 16, and of its constants. Here Triton's own launch code decides that, so that what is compiled

@@ -1,4 +1,5 @@
-"""What the machine code of compiled kernels takes and does, read with the CUDA tools of triton's wheel.
+"""Machine code. What the machine code of compiled kernels takes and does, read with the CUDA tools of
+triton's wheel.
 
 The disassembler takes longer to start than to read a kernel, so that it is given the code of many at once.
 """

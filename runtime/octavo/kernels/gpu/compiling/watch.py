@@ -1,4 +1,5 @@
-"""Notices kernels that are compiled: a step of serving that waits for a compiler is a second late or more."""
+"""Compile watch. Notices kernels that are compiled: a step of serving that waits for a compiler is a second
+late or more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The end of a mixture of experts: what a token's experts say, weighted by their shares, in one pass."""
+"""Combination of experts. The end of a mixture of experts: what a token's experts say, weighted by their
+shares, in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The second half of a mixture of experts in one launch: a grouped product over the tiles of the first.
+"""Down projection of experts. The second half of a mixture of experts in one launch: a grouped product over
+the tiles of the first.
 
 Results go where their choice stands, so that a token's lie side by side for `combine_experts`. With few
 rows the inner axis is split over more programs, whose parts are summed there, in one order.

@@ -1,4 +1,5 @@
-"""The first half of a mixture of experts in one launch: a grouped product with the gating in its epilogue.
+"""Gate and up projection of experts. The first half of a mixture of experts in one launch: a grouped product
+with the gating in its epilogue.
 
 A program multiplies one tile of an expert's rows, which it gathers itself, with as many columns of the gate
 as of up, and writes `activation(gate) * up`: the two products never reach memory. Its grid is what the

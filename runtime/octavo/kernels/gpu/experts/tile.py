@@ -1,4 +1,5 @@
-"""What the grouped products of a mixture of experts share: which tile a program works on."""
+"""Tile of a grouped product. What the grouped products of a mixture of experts share: which tile a program
+works on."""
 
 from __future__ import annotations
 

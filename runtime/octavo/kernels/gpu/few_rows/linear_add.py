@@ -1,4 +1,5 @@
-"""A product that is added to the residual stream where it lies, for a few rows, in one launch."""
+"""Product and sum. A product that is added to the residual stream where it lies, for a few rows, in one
+launch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The first half of a feed-forward block, for a few rows, in one launch: norm, gate and up, and the gating.
+"""Norm, gate and up. The first half of a feed-forward block, for a few rows, in one launch: norm, gate and
+up, and the gating.
 
 A program computes the same columns of gate and of up, so that only their product reaches memory.
 """

@@ -1,4 +1,4 @@
-"""A product behind a norm, for a few rows, in one launch.
+"""Norm and product. A product behind a norm, for a few rows, in one launch.
 
 The norm's scale is one number a row, so it can be applied to the sums: the pass over the weights gathers the
 squares beside them, and nothing waits for a norm to be finished first.

@@ -1,4 +1,5 @@
-"""The core of products with a few rows: one pass over the weight's rows, each element read once.
+"""Row products. The core of products with a few rows: one pass over the weight's rows, each element read
+once.
 
 With so few rows a product is a stream of weights: there is nothing for matrix units to reuse. A program
 takes some outputs; its threads read neighbouring 16 bytes of each and keep one partial sum an output and

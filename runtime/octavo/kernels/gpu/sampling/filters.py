@@ -1,4 +1,4 @@
-"""Narrows a row of logits to the few groups of tokens that its filters may keep."""
+"""Filters. Narrows a row of logits to the few groups of tokens that its filters may keep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws tokens by the Gumbel-max trick without sorting, in two launches, or three with filters.
+"""Sampling. Draws tokens by the Gumbel-max trick without sorting, in two launches, or three with filters.
 
 1. `_scan`: every chunk of every row at once. Rows without filters are perturbed there and leave their best
    token; others leave their mass and the best logit of each group of 32 tokens.

@@ -1,4 +1,4 @@
-"""The GPUs that kernels are cut for, in families: what fits one chip of a family fits all of it.
+"""Chips. The GPUs that kernels are cut for, in families: what fits one chip of a family fits all of it.
 
 Compute capability alone does not order them. A later chip may have less shared memory (an L4 than an A100)
 or lack a matrix instruction (an RTX 5090 has none of Hopper's).

@@ -1,4 +1,5 @@
-"""How the kernels of a mixture of experts are cut: by chip, dtype, and rows that an expert gets.
+"""Cuts of the expert kernels. How the kernels of a mixture of experts are cut: by chip, dtype, and rows that
+an expert gets.
 
 Every entry is compiled for its chip by the tests without spilling; none has been timed on a GPU yet. With
 few rows the experts' weights are all there is to read: tiles are low, and many programs keep copies in

@@ -1,4 +1,5 @@
-"""How products of a few rows are cut. One table for all chips: memory's rate is the bound on every one.
+"""Cuts of products of few rows. How products of a few rows are cut. One table for all chips: memory's rate is
+the bound on every one.
 
 Every entry is compiled by the tests without spilling and with loads of 16 bytes; none has been timed on a
 GPU yet. A program should keep some kilobytes of weights under way, and a multiprocessor should have several

@@ -1,4 +1,4 @@
-"""The reference needs no work list: these keep its surface that of `kernels.gpu`."""
+"""Decode schedule. The reference needs no work list: these keep its surface that of `kernels.gpu`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The second half of a mixture of experts: each expert's way back from its width to the model's."""
+"""Down projection of experts. The second half of a mixture of experts: each expert's way back from its width
+to the model's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The first half of a mixture of experts: gate and up of the tokens that each expert got, and the gating."""
+"""Gate and up projection of experts. The first half of a mixture of experts: gate and up of the tokens that
+each expert got, and the gating."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A product that is added to the residual stream where it lies, for a few rows."""
+"""Product and sum. A product that is added to the residual stream where it lies, for a few rows."""
 
 from __future__ import annotations
 

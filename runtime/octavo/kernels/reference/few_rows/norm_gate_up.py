@@ -1,4 +1,5 @@
-"""The first half of a feed-forward block, for a few rows: norm, gate and up, and the gating."""
+"""Norm, gate and up. The first half of a feed-forward block, for a few rows: norm, gate and up, and the
+gating."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A product behind a norm, for a few rows."""
+"""Norm and product. A product behind a norm, for a few rows."""
 
 from __future__ import annotations
 

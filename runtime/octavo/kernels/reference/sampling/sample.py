@@ -1,4 +1,4 @@
-"""Draws tokens by the Gumbel-max trick with random numbers that are a function of their place.
+"""Sampling. Draws tokens by the Gumbel-max trick with random numbers that are a function of their place.
 
 `argmax(logit / temperature + gumbel)` over the kept tokens is a draw from their softmax (Gumbel, 1954).
 The noise of a token comes from Philox4x32-10 (Salmon et al., 2011) keyed by the row's seed, with position
