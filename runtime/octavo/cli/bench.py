@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octavo.cli.help import Command
+from octavo.cli.served_model import KEY_HINT, NoModelError, first_model
 
 if TYPE_CHECKING:
     from octavo.cli.load_generator import Load, LoadResult, LoadRun
-    from octavo.client import UnexpectedAnswerError
 
 _PROGRESS_SECONDS = 10.0
 """Between two lines of progress, where no terminal shows a bar."""
@@ -56,21 +56,16 @@ def bench_serve_command(
 
     Exits with 1 when no request succeeded. Ctrl-C ends it early, and reports what has ended.
     """
-    import aiohttp
     import msgspec
 
     from octavo.cli.load_generator import Load, LoadRun
-    from octavo.client import UnexpectedAnswerError, api_base
+    from octavo.client import api_base
 
     url = api_base(base_url)
     try:
-        name = model or asyncio.run(_first_model(url, api_key))
-    except UnexpectedAnswerError as error:
-        print(f"octavo: {_explained(error, url)}", file=sys.stderr)
-        return 1
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        hint = "Is `octavo serve` running?"
-        print(f"octavo: nothing answers at {url} ({error}). {hint}", file=sys.stderr)
+        name = model or first_model(url, api_key, url_argument="--base-url")
+    except NoModelError as error:
+        print(f"octavo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -109,26 +104,6 @@ def bench_serve_command(
     return 0
 
 
-async def _first_model(url: str, api_key: str | None) -> str:
-    from octavo.client import Client, UnexpectedAnswerError
-
-    async with Client(url, api_key) as client:
-        models = await client.models()
-    if not models:
-        raise UnexpectedAnswerError(200, "no model", "the server's list of models is empty.")
-    return models[0]
-
-
-def _explained(error: UnexpectedAnswerError, url: str) -> str:
-    """What a server says that answers, but does not list its models, and what to do about it."""
-    told = f"{url}/models answers {error}"
-    if error.status in (401, 403):
-        return f"{told} Give the server's key with --api-key or OCTAVO_API_KEY."
-    if error.status == 404:
-        return f"{told} No OpenAI API is at {url}: --base-url names the server's /v1."
-    return f"{told} Does --base-url name an OpenAI API? --model spares the question."
-
-
 async def _send_and_tell(run: LoadRun, load: Load) -> None:
     """The load, with its progress on standard error meanwhile."""
     telling = asyncio.create_task(_tell_progress(run, load))
@@ -164,7 +139,7 @@ def _first_failure(result: LoadResult, url: str) -> str:
     told = " ".join(filter(None, (first.error, first.detail)))
     hint = ""
     if (first.error or "").startswith(("401", "403")):
-        hint = " Give the server's key with --api-key or OCTAVO_API_KEY."
+        hint = f" {KEY_HINT}"
     return f"no request to {url} succeeded: {told}{hint}"
 
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.served_model import KEY_HINT, NoModelError, first_model
+from octavo.server.process.options import API_KEY_VARIABLE
+
 if TYPE_CHECKING:
     from openai import OpenAI
     from rich.console import Console
@@ -19,34 +22,43 @@ def chat_command(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Default: the server's first.")] = None,
     api_key: Annotated[
-        str, typer.Option(envvar="OCTAVO_API_KEY", show_envvar=True, help="Of the server.")
+        str, typer.Option(envvar=API_KEY_VARIABLE, show_envvar=True, help="Of the server.")
     ] = "none",
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of each answer.")] = None,
 ) -> int:
     """Talk to a server. Ctrl-C stops an answer, Ctrl-D ends the conversation."""
+    from octavo.client import api_base
+
+    base_url = api_base(url)
+    try:
+        name = model or first_model(base_url, api_key, url_argument="URL")
+    except NoModelError as error:
+        print(f"octavo: {error}", file=sys.stderr)
+        return 1
     import openai
     from rich.console import Console
 
-    from octavo.client import api_base
-
     console = Console()
-    client = openai.OpenAI(base_url=api_base(url), api_key=api_key)
+    # A person who waits asks again.
+    client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
     given = {"temperature": temperature, "max_tokens": max_tokens}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {key: value for key, value in given.items() if value is not None}
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     try:
-        name = model or client.models.list().data[0].id
         if message is not None or not sys.stdin.isatty():
             text = message if message is not None else sys.stdin.read()
             messages.append({"role": "user", "content": text})
             _answer(client, console, name, messages, options)
             return 0
-        console.print(f"[dim]{name} at {url}. Ctrl-D ends.[/dim]")
+        console.print(f"[dim]{name} at {base_url}. Ctrl-D ends.[/dim]")
         _converse(client, console, name, messages, options)
     except openai.APIConnectionError:
-        print(f"octavo: nothing answers at {url}. Is `octavo serve` running?", file=sys.stderr)
+        print(f"octavo: nothing answers at {base_url}. Is `octavo serve` running?", file=sys.stderr)
+        return 1
+    except openai.AuthenticationError as error:
+        print(f"octavo: {base_url} answers 401: {error.message} {KEY_HINT}", file=sys.stderr)
         return 1
     except openai.APIStatusError as error:
         print(f"octavo: {error.message}", file=sys.stderr)

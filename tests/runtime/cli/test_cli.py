@@ -156,3 +156,19 @@ def test_chat_and_bench_say_when_nothing_answers() -> None:
         assert result.returncode == 1
         assert "nothing answers at http://127.0.0.1:9/v1" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_chat_at_a_dead_port_says_so_before_it_loads_what_a_conversation_needs() -> None:
+    """OpenAI's client takes seconds to import, and would try again for seconds more."""
+    code = (
+        "import sys; from octavo.cli.main import run;"
+        "status = run(['chat', 'http://127.0.0.1:9', '-m', 'hi']);"
+        "heavy = {'openai', 'torch', 'transformers'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "nothing answers at http://127.0.0.1:9/v1" in result.stderr
+    assert "imported" not in result.stderr

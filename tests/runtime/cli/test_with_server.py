@@ -136,3 +136,12 @@ def test_chat_shows_the_servers_own_words(server: ServerProcess) -> None:
     assert result.returncode == 1
     assert "does not exist" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("model", [(), ("--model", "demo")], ids=["asked", "given"])
+def test_chat_without_the_key_is_told_of_it(server: ServerProcess, model: tuple[str, ...]) -> None:
+    result = octavo("chat", server.url, "-m", "hi", "--api-key", "no", *model)
+    assert result.returncode == 1
+    assert "401" in result.stderr
+    assert "Give the server's key with --api-key or OCTAVO_API_KEY." in result.stderr
+    assert len(result.stderr.splitlines()) == 1

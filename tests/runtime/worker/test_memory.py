@@ -101,6 +101,16 @@ def test_not_even_one_block(budget: int) -> None:
         size(budget, wanted=10)
 
 
+def test_a_context_of_a_few_tokens_is_had_by_who_asks_for_it_alone() -> None:
+    with pytest.raises(OutOfMemoryError) as error:
+        size(3 * 2**20, block=2**20)
+    assert "which holds 48 tokens" in str(error.value)
+    assert "Raise --kv-cache-memory to 4Mi; or set --max-model-len 48" in str(error.value)
+    assert size(3 * 2**20, block=2**20, wanted=48).max_model_len == 48
+    assert size(4 * 2**20, block=2**20).max_model_len == 64
+    assert size(3 * 2**20, block=2**20, model=40).max_model_len == 40  # all that the model has
+
+
 def test_longer_than_the_model_knows() -> None:
     with pytest.raises(InvalidConfigurationError, match="1000 positions"):
         size(10**9, wanted=1001)

@@ -10,6 +10,9 @@ from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 
 _MIB = 2**20
 
+# A chat template and a short question; who wants less asks for it with --max-model-len.
+_LEAST_TOKENS = 64
+
 # On a CPU the KV cache shares memory with activations, the API process, the page cache and other programs.
 _HOST_CACHE_SHARE = 0.4
 _HOST_CACHE_LIMIT_BYTES = 4 * 2**30
@@ -60,19 +63,21 @@ def size_kv_cache(
         wanted_max_len: What the user asked for, or None for as much as fits.
 
     Raises `InvalidConfigurationError` when the user asks for more than the model knows, and
-    `OutOfMemoryError` when the cache would not hold one sequence of the length.
+    `OutOfMemoryError` when the cache would not hold one sequence of the length, or of a length that is of
+    any use when none was asked for.
     """
     check_positions(wanted_max_len, model_max_len)
     fitting_blocks = budget_bytes // block_bytes
     fitting_len = min(fitting_blocks * block_size, model_max_len)
-    max_len = fitting_len if wanted_max_len is None else wanted_max_len
-    if fitting_len < 1 or max_len > fitting_len:
-        needed_blocks = -(-(wanted_max_len or 1) // block_size)
+    least_len = min(model_max_len, _LEAST_TOKENS) if wanted_max_len is None else wanted_max_len
+    if fitting_len < least_len:
+        needed_bytes = -(-least_len // block_size) * block_bytes
+        if wanted_max_len is None and fitting_len > 0:
+            raise OutOfMemoryError(_is_of_no_use(fitting_len, budget_bytes, needed_bytes, source))
         raise OutOfMemoryError(
-            _does_not_fit(
-                max_len, fitting_len, budget_bytes, needed_blocks * block_bytes, block_bytes, source
-            )
+            _does_not_fit(least_len, fitting_len, budget_bytes, needed_bytes, block_bytes, source)
         )
+    max_len = fitting_len if wanted_max_len is None else wanted_max_len
     useful_blocks = max_num_seqs * -(-max_len // block_size)
     return KVCacheSize(
         num_blocks=min(fitting_blocks, useful_blocks),
@@ -209,6 +214,17 @@ def _does_not_fit(
     return (
         f"max_model_len {max_len} does not fit: {room}, which holds {fitting_len} tokens. Use "
         f"--max-model-len {fitting_len} or less, or {more}."
+    )
+
+
+def _is_of_no_use(
+    fitting_len: int, budget_bytes: int, needed_bytes: int, source: BudgetSource
+) -> str:
+    more = _way_to_more(source, needed_bytes)
+    return (
+        f"The KV cache gets {format_bytes(budget_bytes)} ({source.value}), which holds {fitting_len} tokens "
+        f"of prompt and output together: too few to be of use. {more[0].upper()}{more[1:]}; or set "
+        f"--max-model-len {fitting_len} to have it so."
     )
 
 
