@@ -195,7 +195,10 @@ class LLM:
             AddRequest(name, token_ids, sampling, is_pooled=True)
             for name, (_, token_ids) in tokenized.items()
         ]
-        _drive(self._engine(), requests, take)
+        core = self._engine()
+        for request in requests:
+            core.check(request)
+        _drive(core, requests, take)
         return [
             EmbeddingOutput(name, token_ids, found[name])
             for name, (_, token_ids) in tokenized.items()

@@ -7,6 +7,7 @@ carry the chat template.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of tokens, added ones included; the model's own table may be padded beyond it."""
         return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @functools.cached_property
+    def id_limit(self) -> int:
+        """One more than the highest id: ids may have gaps. Looks through the whole vocabulary once."""
+        return 1 + max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @property
     def eos_token_id(self) -> int | None:

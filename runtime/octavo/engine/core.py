@@ -182,10 +182,11 @@ class EngineCore:
                 "prompt", "The prompt has no tokens; it needs at least one."
             )
         if min(prompt) < 0 or max(prompt) >= self._vocab_size:
+            wrong = next(one for one in prompt if not 0 <= one < self._vocab_size)
             raise InvalidParameterError(
                 "prompt",
-                f"The prompt's token ids lie in [{min(prompt)}, {max(prompt)}]; the model knows "
-                f"[0, {self._vocab_size - 1}].",
+                f"The prompt holds the token id {wrong}, at place {prompt.index(wrong)} of "
+                f"{len(prompt)}; the model's ids lie in [0, {self._vocab_size - 1}].",
             )
         if len(prompt) >= self.max_model_len:
             raise ContextLengthExceededError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from octavo.errors import ContextLengthExceededError, InvalidParameterError
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 
@@ -54,12 +55,29 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     ranks: list[int]
 
 
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """An `InvalidParameterError` on its way over the border, where it becomes one again."""
+
+    reason: str
+    parameter: str
+    message: str
+
+    @classmethod
+    def of(cls, error: InvalidParameterError) -> Refusal:
+        return cls(error.reason, error.parameter, str(error))
+
+    def to_error(self) -> InvalidParameterError:
+        is_length = self.reason == ContextLengthExceededError.reason
+        kind = ContextLengthExceededError if is_length else InvalidParameterError
+        return kind(self.parameter, self.message)
+
+
 class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     """New tokens of completion `index`; `finish_reason` set means the last ones.
 
     `first_scheduled_time` (seconds, `time.time()`) and `num_cached_tokens` (prompt tokens that the prefix
     cache held) are set on a completion's first output; the API process subtracts the request's arrival
-    from it for the queue time.
+    from it for the queue time. `refusal` means that the request itself is wrong, `error` that a step failed.
     """
 
     request_id: str
@@ -72,6 +90,7 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     num_cached_tokens: int = 0
     first_scheduled_time: float | None = None
     embedding: list[float] | None = None
+    refusal: Refusal | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):

@@ -33,6 +33,7 @@ from octavo.engine.messages import (
     PhaseStarted,
     Ping,
     Pong,
+    Refusal,
     Shutdown,
     StartFailed,
     StepOutputs,
@@ -129,7 +130,7 @@ class EngineLoop:
                     index=index,
                     new_token_ids=[],
                     finish_reason=FinishReason.ERROR,
-                    error=str(error),
+                    refusal=Refusal.of(error),
                 )
                 for index in range(request.sampling.n)
             ]

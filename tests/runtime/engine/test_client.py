@@ -19,7 +19,13 @@ from octavo.config import EngineConfig
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.engine.requests.request_stream import RequestStream
-from octavo.errors import EngineDeadError, ModelInvalidError, ModelUnsupportedError
+from octavo.errors import (
+    ContextLengthExceededError,
+    EngineDeadError,
+    InvalidParameterError,
+    ModelInvalidError,
+    ModelUnsupportedError,
+)
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.faulty_server import Faults
@@ -178,17 +184,24 @@ def test_a_reader_that_is_cancelled_from_outside_ends(session: Session) -> None:
         assert len(session.run(run())) < 250
 
 
-def test_a_request_that_cannot_fit_ends_with_an_error_for_each_completion(session: Session) -> None:
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    ("prompt", "kind", "words"),
+    [
+        ([1] * 256, ContextLengthExceededError, "has 256 tokens, but the context holds 256"),
+        ([1, 10**6], InvalidParameterError, "token id 1000000, at place 1 of 2"),
+    ],
+)
+def test_what_the_engine_refuses_arrives_as_the_refusal_that_it_is(
+    session: Session, prompt: list[int], kind: type[InvalidParameterError], words: str, n: int
+) -> None:
     async def run() -> list[TokenOutput]:
-        return await read_all(await session.client.add(make_request("long", [1] * 256, n=2)))
+        return await read_all(await session.client.add(make_request("refused", prompt, n=n)))
 
-    outputs = session.run(run())
-    assert [(output.index, output.finish_reason) for output in outputs] == [
-        (0, FinishReason.ERROR),
-        (1, FinishReason.ERROR),
-    ]
-    assert outputs[0].error is not None
-    assert "has 256 tokens, but the context holds 256" in outputs[0].error
+    with pytest.raises(InvalidParameterError, match=words) as refused:
+        session.run(run())
+    assert type(refused.value) is kind
+    assert refused.value.parameter == "prompt"
 
 
 def test_an_idle_engine_uses_no_cpu(session: Session) -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from octavo.engine.messages import TokenOutput
-from octavo.errors import EngineDeadError
+from octavo.errors import EngineDeadError, OctavoError
 
 
 class RequestStream:
@@ -28,7 +28,7 @@ class RequestStream:
         self.request_id = request_id
         self._abort = abort
         self._buffer: list[TokenOutput] = []
-        self._error: EngineDeadError | None = None
+        self._error: OctavoError | None = None
         self._unfinished = set(range(num_completions))
         self._waiter: asyncio.Future[None] | None = None
 
@@ -42,6 +42,7 @@ class RequestStream:
 
         Raises:
             EngineDeadError: The engine process ended first.
+            InvalidParameterError: The engine refused the request.
         """
         if not self._buffer and self._unfinished and self._error is None:
             self._waiter = asyncio.get_running_loop().create_future()
@@ -80,7 +81,10 @@ class RequestStream:
 
     def put(self, output: TokenOutput) -> None:
         """Called by the client's reader alone."""
-        self._buffer.append(output)
+        if output.refusal is not None:
+            self._error = output.refusal.to_error()
+        else:
+            self._buffer.append(output)
         if output.finish_reason is not None:
             self._unfinished.discard(output.index)
         self._wake()

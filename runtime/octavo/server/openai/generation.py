@@ -160,6 +160,7 @@ class Generation:
 
         Raises:
             ApiError: The engine failed on this request.
+            InvalidParameterError: The engine refused it.
             EngineDeadError: The engine process ended.
         """
         if len(self._streams) == 1:

@@ -88,6 +88,7 @@ class PromptBuilder:
 
         Raises:
             ContextLengthExceededError: The beginning alone has twice the tokens that fit.
+            ApiError: The text holds a token that the model has no embedding for.
         """
         encode = functools.partial(self._tokenizer.encode, add_special_tokens=add_special_tokens)
         most = 2 * self.max_model_len
@@ -97,7 +98,8 @@ class PromptBuilder:
             if len(beginning) > most:
                 raise self._too_long(parameter, f"more than {most}")
             size *= 2
-        return await self._run(functools.partial(encode, text), len(text))
+        ids = await self._run(functools.partial(encode, text), len(text))
+        return self._known_ids(ids, parameter)
 
     def max_tokens(
         self, prompt: Prompt, requested: int | None, parameter: str, *, default: int | None
@@ -179,6 +181,18 @@ class PromptBuilder:
         if kinds == {list}:
             return [self._checked_ids(ids) for ids in prompt]
         raise _bad_prompt("it mixes these forms")
+
+    def _known_ids(self, ids: list[int], parameter: str) -> list[int]:
+        """Tokenizers may hold tokens that were added after the model's table was made."""
+        if ids and max(ids) >= self._vocab_size:
+            wrong = next(token_id for token_id in ids if token_id >= self._vocab_size)
+            text = self._tokenizer.backend.id_to_token(wrong)
+            raise invalid_value(
+                parameter,
+                f"{parameter} holds {quoted(text)}, which is the token {wrong}; the model's ids lie in "
+                f"[0, {self._vocab_size - 1}]. Leave that text out.",
+            )
+        return ids
 
     def _checked_ids(self, ids: list[Any], parameter: str = "prompt") -> list[int]:
         if set(map(type, ids)) - {int}:

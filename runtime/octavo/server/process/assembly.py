@@ -32,7 +32,7 @@ def assemble(
         tokenizer,
         max_model_len=info.max_model_len,
         # A model's table may be padded beyond the tokenizer's ids; those mean nothing.
-        vocab_size=min(info.vocab_size, tokenizer.vocab_size),
+        vocab_size=min(info.vocab_size, tokenizer.id_limit),
         max_prompts=options.engine.max_queued_requests,
     )
     model = ServedModel(
