@@ -17,8 +17,8 @@ from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import EngineConfig, EngineKeywords
 from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
-from octavo.engine.requests.detokenizer import TokenTexts
 from octavo.engine.requests.output_processor import RequestState
+from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.interrupts import deferred_interrupts
@@ -83,7 +83,7 @@ class LLM:
             from octavo.worker.start.create import create_executor
         self._sampling_defaults = generation.sampling
         self._tokenizer = load_tokenizer(folder, chat_template)
-        self._token_texts = TokenTexts(self._tokenizer.backend)
+        self._vocabulary = Vocabulary(self._tokenizer.backend)
         self._core: EngineCore | None = EngineCore(
             config,
             create_executor(config, lambda phase: None),
@@ -257,7 +257,7 @@ class LLM:
             core.check(request)
             requests.append(request)
             states[name] = RequestState(
-                name, text, token_ids, sampling, self._tokenizer.backend, self._token_texts
+                name, text, token_ids, sampling, self._tokenizer.backend, self._vocabulary
             )
 
         def take(output: TokenOutput) -> None:

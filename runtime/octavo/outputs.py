@@ -17,16 +17,23 @@ class FinishReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """Log-probability of one token at one position. `rank` 1 is the most probable token."""
+    """Log-probability of one token at one position. `rank` 1 is the most probable token.
+
+    `token_bytes` of all tokens of a text, joined, are the text in UTF-8; `decoded_token` has U+FFFD in
+    place of what is a part of a character.
+    """
 
     logprob: float
     rank: int
     decoded_token: str
+    token_bytes: bytes
 
 
 @dataclass(slots=True)
 class CompletionOutput:
-    """One completion. `logprobs[i]` maps token ids to their log-probability at position i."""
+    """One completion. `logprobs[i]` maps token ids to their log-probability at position i, and
+    `text_offsets[i]` counts the characters of text before that token, or before the character that it is a
+    part of."""
 
     index: int
     text: str = ""
@@ -35,6 +42,7 @@ class CompletionOutput:
     cumulative_logprob: float | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
+    text_offsets: list[int] | None = None
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.engine.requests.detokenizer import IncrementalDetokenizer, TokenTexts
+from octavo.engine.requests.detokenizer import IncrementalDetokenizer
 from tests.support.runtime.tokenizers_for_tests import (
     byte_level_tokenizer,
     byte_token,
@@ -89,10 +89,3 @@ def test_byte_fallback_makes_whole_characters() -> None:
     pieces = decode_in_pieces(METASPACE.encode("a€b").ids, METASPACE.encode("a").ids, METASPACE)
     assert "".join(pieces) == " a€b"
     assert not any("\ufffd" in piece for piece in pieces)
-
-
-def test_single_tokens_keep_their_leading_space() -> None:
-    texts = TokenTexts(METASPACE)
-    assert texts[token_id(METASPACE, "▁hello")] == " hello"
-    assert texts[token_id(METASPACE, "lo")] == "lo"
-    assert TokenTexts(BYTE_LEVEL)[token_id(BYTE_LEVEL, "<eos>")] == "<eos>"

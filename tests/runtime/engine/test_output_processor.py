@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from octavo.engine.messages import TokenLogprobs, TokenOutput
 from octavo.engine.requests.output_processor import Delta, RequestState
+from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
@@ -142,3 +145,61 @@ def test_an_error_ends_the_completion_with_its_message() -> None:
     assert delta is not None
     assert (delta.finish_reason, delta.error) == (FinishReason.ERROR, "boom")
     assert state.is_finished
+
+
+def with_special_tags() -> Tokenizer:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.add_special_tokens(["<tool_call>", "</tool_call>", "<|end|>"])
+    return tokenizer
+
+
+def test_special_tokens_are_kept_for_those_who_look_for_markup() -> None:
+    tokenizer = with_special_tags()
+    ids = tokenizer.encode('<tool_call>{"name": 1}</tool_call> x').ids
+    for skip, shown in ((True, '{"name": 1} x'), (False, '<tool_call>{"name": 1}</tool_call> x')):
+        state = RequestState("r", None, [0], SamplingParams(skip_special_tokens=skip), tokenizer)
+        deltas = [state.apply(TokenOutput("r", 0, [number])) for number in ids]
+        assert "".join(delta.text for delta in deltas if delta) == shown
+        assert state.to_request_output().outputs[0].text == shown
+        assert state.marked_text(0).text == '<tool_call>{"name": 1}</tool_call> x'
+        assert state.marked_text(0).shown == shown
+
+
+def test_a_stop_string_that_is_a_special_token_ends_the_output() -> None:
+    tokenizer = with_special_tags()
+    ids = tokenizer.encode("hello<|end|> there").ids
+    for keeps in (False, True):
+        params = SamplingParams(stop="<|end|>", include_stop_str_in_output=keeps)
+        state = RequestState("r", None, [0], params, tokenizer)
+        state.apply(TokenOutput("r", 0, ids))
+        (output,) = state.to_request_output().outputs
+        assert output.text == ("hello<|end|>" if keeps else "hello")
+        assert (output.finish_reason, output.stop_reason) == ("stop", "<|end|>")
+
+
+def test_offsets_index_the_text_whole_and_streamed() -> None:
+    """The tokens of one character stand where it stands; special tokens and the end have no width."""
+    text = "aé 😊!"
+    ids = [*TOKENIZER.encode(text).ids, EOS]
+    whole, streamed = make_state(logprobs=0), make_state(logprobs=0)
+    logprobs = [TokenLogprobs([number], [-1.0], [1]) for number in ids]
+    whole.apply(TokenOutput("r", 0, ids, finish_reason=FinishReason.STOP, logprobs=logprobs))
+    offsets: list[int] = []
+    for number, one in zip(ids, logprobs, strict=True):
+        reason = FinishReason.STOP if number == EOS else None
+        delta = streamed.apply(TokenOutput("r", 0, [number], finish_reason=reason, logprobs=[one]))
+        assert delta is not None
+        offsets += delta.text_offsets or []
+    (output,) = whole.to_request_output().outputs
+    assert output.text == text
+    assert output.text_offsets == offsets
+    assert streamed.to_request_output().outputs[0].text_offsets == offsets
+    vocabulary = Vocabulary(TOKENIZER)
+    joined, place = b"", 0
+    for number, offset in zip(ids[:-1], offsets, strict=False):
+        begun = joined.decode(errors="ignore")
+        assert offset == len(begun)
+        joined += vocabulary.bytes_of(number)
+        place = offset
+    assert joined.decode() == text
+    assert place < offsets[-1] == len(text)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.engine.requests.stop_strings import StopStringFinder
 
 few_letters = st.text(alphabet="abc", max_size=30)
@@ -13,11 +14,11 @@ def read(pieces: list[str], stop_strings: list[str]) -> tuple[str, str | None, l
     finder = StopStringFinder(stop_strings)
     shown = []
     for piece in pieces:
-        match = finder.push(piece)
-        shown.append(match.text)
+        match = finder.push(MarkedText(piece))
+        shown.append(match.text.shown)
         if match.stop_string is not None:
             return "".join(shown), match.stop_string, shown
-    shown.append(finder.flush())
+    shown.append(finder.flush().shown)
     return "".join(shown), None, shown
 
 
@@ -52,3 +53,51 @@ def test_what_was_held_back_comes_out_at_the_end() -> None:
 
 def test_without_stop_strings_text_passes() -> None:
     assert read(["ab", "c"], [])[2] == ["ab", "c", ""]
+
+
+SPECIAL = MarkedText("<s>", ((0, 3),))
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(alphabet="abs<>", max_size=4).map(MarkedText), st.just(SPECIAL)),
+        max_size=8,
+    ),
+    st.lists(st.text(alphabet="abs<>", min_size=1, max_size=4), min_size=1, max_size=3),
+)
+def test_a_stop_string_shows_neither_with_the_special_tokens_nor_without(
+    pieces: list[MarkedText], stop_strings: list[str]
+) -> None:
+    """Every cut is the whole, and what is shown holds no stop string."""
+
+    def read_marked(cut: list[MarkedText]) -> tuple[MarkedText, str | None]:
+        finder = StopStringFinder(stop_strings)
+        shown = MarkedText()
+        for piece in cut:
+            match = finder.push(piece)
+            shown += match.text
+            if match.stop_string is not None:
+                return shown, match.stop_string
+        return shown + finder.flush(), None
+
+    shown, stop = read_marked(pieces)
+    whole = joined(pieces)
+    assert (shown, stop) == read_marked([whole])
+    assert not any(stop in shown.shown for stop in stop_strings)
+    assert whole.text.startswith(shown.text)
+    if stop is None:
+        assert shown == whole
+
+
+def test_a_special_token_is_a_stop_string() -> None:
+    finder = StopStringFinder(["<s>"])
+    assert finder.push(MarkedText("ab<")).text.shown == "ab"
+    match = finder.push(SPECIAL)
+    assert (match.text.shown, match.stop_string) == ("<", "<s>")
+
+
+def test_what_is_written_in_a_special_token_is_none() -> None:
+    """Its text is not there: `<s>` holds no "s"."""
+    finder = StopStringFinder(["s", ">"])
+    assert finder.push(SPECIAL).stop_string is None
+    assert finder.push(MarkedText("s")).stop_string == "s"

@@ -72,6 +72,25 @@ def test_logprobs(client: openai.OpenAI) -> None:
     ):
         assert top[token] == logprob == max(top.values())
         assert choice.text[offset:].startswith(token)
+    chunks = list(complete(client, "hello", logprobs=2, stream=True))
+    told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
+    for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        streamed = [item for logprobs in told for item in getattr(logprobs, name)]
+        assert streamed == getattr(choice.logprobs, name)
+
+
+def test_of_a_drawn_token_the_log_probability_is_always_told(client: openai.OpenAI) -> None:
+    options = {"ignore_eos": True}
+    answer = complete(
+        client, "The", logprobs=1, temperature=2, seed=1, max_tokens=40, extra_body=options
+    )
+    logprobs = answer.choices[0].logprobs
+    sizes = {len(top) for top in logprobs.top_logprobs}
+    assert sizes == {1, 2}
+    for token, value, top in zip(
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
+    ):
+        assert top[token] == value
 
 
 def test_sixteen_tokens_unless_asked_otherwise(client: openai.OpenAI) -> None:

@@ -38,9 +38,9 @@ def test_a_chunk_is_valid_json_whatever_the_text() -> None:
 
 
 POSITION = {
-    7: Logprob(-3.0, 3, "c"),  # sampled: comes first, ranks third
-    5: Logprob(-0.1, 1, "é"),
-    6: Logprob(-1.0, 2, "b"),
+    7: Logprob(-3.0, 3, "c", b"c"),  # sampled: comes first, ranks third
+    5: Logprob(-0.1, 1, "é", "é".encode()),
+    6: Logprob(-1.0, 2, "b", b"b"),
 }
 
 
@@ -55,8 +55,23 @@ def test_the_sampled_token_is_shown_among_the_best_only_if_it_is_one() -> None:
     assert bare.top_logprobs == []
 
 
-def test_completion_logprobs_count_characters() -> None:
-    both = completion_logprobs([POSITION, POSITION], num_top=1, first_offset=10)
+def test_of_completions_the_sampled_token_is_always_among_the_best() -> None:
+    both = completion_logprobs([POSITION, POSITION], num_top=1, text_offsets=[10, 11])
     assert both.tokens == ["c", "c"]
     assert both.text_offset == [10, 11]
-    assert both.top_logprobs == [{"é": -0.1}, {"é": -0.1}]
+    assert both.top_logprobs == [{"c": -3.0, "é": -0.1}] * 2
+    assert completion_logprobs([POSITION], num_top=0, text_offsets=[0]).top_logprobs is None
+
+
+def test_parts_of_a_character_are_told_apart_by_their_bytes() -> None:
+    parts = {
+        number: Logprob(-1.0 - number, number + 1, "\ufffd", bytes([byte]))
+        for number, byte in enumerate("😊".encode())
+    }
+    (token,) = chat_logprobs([parts], num_top=4)
+    assert token.token == "\\xf0"
+    assert bytes(byte for top in token.top_logprobs for byte in top.bytes).decode() == "😊"
+    answer = completion_logprobs([parts], num_top=4, text_offsets=[0])
+    assert answer.tokens == ["bytes:\\xf0"]
+    assert answer.top_logprobs is not None
+    assert len(answer.top_logprobs[0]) == 4

@@ -7,17 +7,27 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
-from octavo.server.openai.responses import ToolCallOut
+from octavo.engine.messages import TokenOutput
+from octavo.engine.requests.marked_text import MarkedText, joined
+from octavo.engine.requests.output_processor import RequestState
+from octavo.outputs import FinishReason
+from octavo.sampling_params import SamplingParams
+from octavo.server.openai.chat import ChatAnswer
+from octavo.server.openai.protocol import ChatCompletionRequest
+from octavo.server.openai.responses import ToolCallOut, Usage
 from octavo.server.openai.tools import ToolCallParser
+from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer
 
 CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</tool_call>'
 
 
-def parse(*pieces: str) -> tuple[str, list[tuple[str, Any]]]:
+def parse(*pieces: str | MarkedText) -> tuple[str, list[tuple[str, Any]]]:
     """Content, and the calls as name and decoded arguments."""
     parser = ToolCallParser()
-    out = [item for piece in pieces for item in parser.push(piece)]
+    marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in pieces]
+    out = [item for piece in marked for item in parser.push(piece)]
     out += parser.flush()
     content = "".join(item for item in out if isinstance(item, str))
     calls = [
@@ -39,12 +49,72 @@ def test_text_before_a_call_and_two_calls() -> None:
     assert len(calls) == 2
 
 
-@given(st.lists(st.integers(1, len(CALL) + 11), max_size=8))
-def test_it_does_not_matter_where_the_stream_is_cut(cuts: list[int]) -> None:
-    text = f"a < b, so {CALL}"
+TRICKY = (
+    '<tool_call>{"name": "w", "arguments": {"t": "a </tool_call> <tool_call> \\" {"}}</tool_call>'
+)
+OPEN = MarkedText("<tool_call>", ((0, 11),))
+CLOSE = MarkedText("</tool_call>", ((0, 12),))
+END = MarkedText("<|end|>", ((0, 7),))
+# What a model may write, in any order: calls, what looks like one, text, whitespace, special tokens.
+written = st.lists(
+    st.sampled_from(
+        [
+            *map(
+                MarkedText,
+                [CALL, TRICKY, "<tool_call>", "</tool_call>", '{"name": "f"}', '{"', "}"],
+            ),
+            *map(MarkedText, ["a < b", "\n", " ", "Done", ".", "<tool_", '"', "\\"]),
+            OPEN,
+            CLOSE,
+            END,
+        ]
+    ),
+    max_size=10,
+)
+
+
+@given(written, st.lists(st.integers(0, 400), max_size=12))
+def test_it_does_not_matter_where_the_stream_is_cut(
+    pieces: list[MarkedText], cuts: list[int]
+) -> None:
+    text = joined(pieces)
     places = sorted({0, *(min(cut, len(text)) for cut in cuts), len(text)})
-    pieces = [text[a:b] for a, b in itertools.pairwise(places)]
-    assert parse(*pieces) == parse(text)
+    expected = parse(text)
+    assert parse(*(text[a:b] for a, b in itertools.pairwise(places))) == expected
+    assert parse(*(text[place : place + 1] for place in range(len(text)))) == expected
+
+
+def test_content_behind_a_call_keeps_its_spaces() -> None:
+    pieces = [CALL, "\nDone", ".", " All", " is", " well.", "\n"]
+    assert (
+        parse(*pieces)
+        == parse("".join(pieces))
+        == ("Done. All is well.", [("get_pods", {"namespace": "a"})])
+    )
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["a </tool_call> b", "<tool_call>", '<tool_call>{"name": "x"}</tool_call>', "} {", '\\"', '"'],
+)
+def test_a_call_ends_where_its_json_ends(argument: str) -> None:
+    document = {"name": "write", "arguments": {"text": argument}}
+    text = f"so: <tool_call>{json.dumps(document)}</tool_call>."
+    assert parse(text) == ("so: .", [("write", {"text": argument})])
+
+
+def test_a_call_may_follow_one_that_is_broken_or_was_not_closed() -> None:
+    broken = '<tool_call>{"name": "f", "arguments": {"a": 1}</tool_call>'
+    assert parse(broken + CALL) == (broken, [("get_pods", {"namespace": "a"})])
+    unclosed = '<tool_call>{"name": "f"}\n'
+    assert parse(unclosed + CALL) == ("", [("f", {}), ("get_pods", {"namespace": "a"})])
+
+
+def test_tags_that_are_special_tokens_are_read_and_not_shown() -> None:
+    inside = MarkedText('{"name": "f", "arguments": {}}')
+    assert parse(MarkedText("Hm"), OPEN, inside, CLOSE, END) == ("Hm", [("f", {})])
+    assert parse(OPEN, MarkedText("no call"), CLOSE, END) == ("no call", [])
+    assert parse(END, MarkedText("text"), END) == ("text", [])
 
 
 @given(st.text(alphabet="<>/tol_cal {}x", max_size=60))
@@ -55,9 +125,9 @@ def test_text_that_holds_no_call_comes_out_unchanged(text: str) -> None:
 
 def test_text_is_let_through_at_once() -> None:
     parser = ToolCallParser()
-    assert list(parser.push("Hello <b")) == ["Hello <b"]
-    assert list(parser.push("a <tool_")) == ["a "]
-    assert list(parser.push("box>")) == ["<tool_box>"]
+    assert list(parser.push(MarkedText("Hello <b"))) == ["Hello <b"]
+    assert list(parser.push(MarkedText("a <tool_"))) == ["a "]
+    assert list(parser.push(MarkedText("box>"))) == ["<tool_box>"]
 
 
 @pytest.mark.parametrize(
@@ -73,3 +143,30 @@ def test_a_whole_call_that_was_not_closed_counts_and_a_cut_one_is_text() -> None
     assert parse(whole)[1] == [("get_pods", {"namespace": "a"})]
     cut = CALL[:30]
     assert parse(cut) == (cut, [])
+
+
+class Finished:
+    """A generation that has ended, as an answer sees it."""
+
+    def __init__(self, state: RequestState) -> None:
+        self.outputs = [state.to_request_output()]
+        self.usage = Usage.of(1, 1, 0)
+        self.marked_text = lambda position, index: state.marked_text(index)
+
+
+@pytest.mark.parametrize("is_special", [True, False])
+def test_an_answer_holds_the_call_whether_its_tags_are_special_or_not(is_special: bool) -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.add_tokens(
+        [AddedToken(tag, special=is_special) for tag in ("<tool_call>", "</tool_call>")]
+    )
+    state = RequestState("r", None, [0], SamplingParams(), tokenizer)
+    ids = tokenizer.encode('Hm. <tool_call>{"name": "f", "arguments": {}}</tool_call>').ids
+    state.apply(TokenOutput("r", 0, ids, finish_reason=FinishReason.LENGTH))
+    request = ChatCompletionRequest.parse(
+        {"model": "m", "messages": [], "tools": [{"type": "function", "function": {"name": "f"}}]}
+    )
+    answer = ChatAnswer(request, "x", None)
+    (choice,) = json.loads(answer.whole(Finished(state)))["choices"]  # type: ignore[arg-type]
+    assert choice["message"]["content"] == "Hm. "
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["f"]

@@ -71,22 +71,3 @@ class IncrementalDetokenizer:
 
     def _decode(self, token_ids: list[int]) -> str:
         return self._tokenizer.decode(token_ids, skip_special_tokens=self._skip_special_tokens)
-
-
-class TokenTexts:
-    """The text of single tokens, for logprobs; remembered, because the same tokens come again."""
-
-    __slots__ = ("_texts", "_tokenizer")
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._texts: dict[int, str] = {}
-
-    def __getitem__(self, token_id: int) -> str:
-        text = self._texts.get(token_id)
-        if text is None:
-            # Decoded twice in a row, because decoders strip the first token's leading space.
-            once = self._tokenizer.decode([token_id], skip_special_tokens=False)
-            twice = self._tokenizer.decode([token_id, token_id], skip_special_tokens=False)
-            text = self._texts[token_id] = twice[len(once) :]
-        return text

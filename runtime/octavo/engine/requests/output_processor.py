@@ -6,13 +6,16 @@ Runs on the API side, for the server and for `LLM` alike; the engine never sees 
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
 from octavo.engine.messages import TokenLogprobs, TokenOutput
-from octavo.engine.requests.detokenizer import IncrementalDetokenizer, TokenTexts
+from octavo.engine.requests.detokenizer import IncrementalDetokenizer
+from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.engine.requests.stop_strings import StopMatch, StopStringFinder
+from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import CompletionOutput, FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 
@@ -23,10 +26,12 @@ class Delta:
 
     Args:
         index: Which of the request's n completions.
-        text: New text; may be empty (an unfinished character, a tail that may become a stop string).
+        marked: New text; may be empty (an unfinished character, a tail that may become a stop string).
+            `text` leaves out the special tokens that are to be skipped; who looks for markup needs them.
         token_ids: New tokens, the end-of-sequence or stop token included.
         logprobs: Of each new token, in order; the sampled token comes first in each dict. None unless
             asked for.
+        text_offsets: Of each new token, the characters of text before it; None as `logprobs`.
         finish_reason: Set on a completion's last delta.
         stop_reason: The stop string or stop token id that ended it.
         abort_needed: It ended here, at a stop string: the engine still runs it and must be told.
@@ -36,9 +41,10 @@ class Delta:
     """
 
     index: int
-    text: str
+    marked: MarkedText
     token_ids: list[int]
     logprobs: list[dict[int, Logprob]] | None = None
+    text_offsets: list[int] | None = None
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     abort_needed: bool = False
@@ -46,12 +52,16 @@ class Delta:
     num_cached_tokens: int = 0
     first_scheduled_time: float | None = None
 
+    @property
+    def text(self) -> str:
+        return self.marked.shown
+
 
 class RequestState:
     """Everything that is known of one request on the API side.
 
     `tokenizer` is the Rust tokenizer (`tokenizers.Tokenizer`; of a transformers tokenizer its
-    `backend_tokenizer`). Share one `token_texts` between the requests of a tokenizer.
+    `backend_tokenizer`). Share one `vocabulary` between the requests of a tokenizer.
     """
 
     def __init__(
@@ -61,16 +71,16 @@ class RequestState:
         prompt_token_ids: list[int],
         sampling: SamplingParams,
         tokenizer: Tokenizer,
-        token_texts: TokenTexts | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.request_id = request_id
         self.prompt = prompt
         self.prompt_token_ids = prompt_token_ids
         self.sampling = sampling
         self.num_cached_tokens = 0
-        self._token_texts = token_texts if token_texts is not None else TokenTexts(tokenizer)
+        known = vocabulary if vocabulary is not None else Vocabulary(tokenizer)
         self._completions = [
-            _CompletionState(index, prompt_token_ids, sampling, tokenizer)
+            _CompletionState(index, prompt_token_ids, sampling, tokenizer, known)
             for index in range(sampling.n)
         ]
         self._num_unfinished = sampling.n
@@ -90,10 +100,14 @@ class RequestState:
         if completion.finish_reason is not None:
             return None
         self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
-        delta = completion.apply(output, self._token_texts)
+        delta = completion.apply(output)
         if delta.finish_reason is not None:
             self._num_unfinished -= 1
         return delta
+
+    def marked_text(self, index: int) -> MarkedText:
+        """The text of completion `index` as it stands, with the special tokens that it leaves out."""
+        return joined(self._completions[index].text_parts)
 
     def to_request_output(self) -> RequestOutput:
         """The request as it stands, all completions from their beginning."""
@@ -114,11 +128,16 @@ class _CompletionState:
         "_detokenizer",
         "_finder",
         "_keeps_stop",
+        "_num_shown",
+        "_pending",
+        "_special",
+        "_vocabulary",
         "cumulative_logprob",
         "finish_reason",
         "index",
         "logprobs",
         "stop_reason",
+        "text_offsets",
         "text_parts",
         "token_ids",
     )
@@ -129,32 +148,39 @@ class _CompletionState:
         prompt_token_ids: list[int],
         sampling: SamplingParams,
         tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
     ) -> None:
         self.index = index
         self.token_ids: list[int] = []
-        self.text_parts: list[str] = []
+        self.text_parts: list[MarkedText] = []
         self.logprobs: list[dict[int, Logprob]] | None = (
             [] if sampling.logprobs is not None else None
         )
+        self.text_offsets: list[int] | None = None if self.logprobs is None else []
         self.cumulative_logprob = 0.0
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
         self._keeps_stop = sampling.include_stop_str_in_output
+        self._vocabulary = vocabulary
+        # Without them in the output there is nothing to be marked.
+        self._special = vocabulary.special if sampling.skip_special_tokens else {}
+        self._num_shown = 0
+        self._pending = b""  # of tokens that have no text yet
         self._finder = StopStringFinder(sampling.stop_strings)
         self._detokenizer = IncrementalDetokenizer(
             tokenizer, prompt_token_ids, skip_special_tokens=sampling.skip_special_tokens
         )
 
-    def apply(self, output: TokenOutput, token_texts: TokenTexts) -> Delta:
+    def apply(self, output: TokenOutput) -> Delta:
         token_ids = output.new_token_ids
         finish_reason = output.finish_reason
         stop_reason: int | str | None = output.stop_reason
-        text, stop_string, num_used = self._read(token_ids, finish_reason)
+        text, stop_string, offsets = self._read(token_ids, finish_reason)
         if stop_string is not None:
-            token_ids = token_ids[:num_used]
+            token_ids = token_ids[: len(offsets)]
             stop_reason = stop_string
         elif finish_reason is not None:
-            rest = self._finder.push(self._detokenizer.flush())
+            rest = self._finder.push(MarkedText(self._detokenizer.flush()))
             text += self._shown(rest)
             if rest.stop_string is not None:
                 stop_string = stop_reason = rest.stop_string
@@ -165,16 +191,19 @@ class _CompletionState:
             finish_reason = FinishReason.STOP
         logprobs = None
         if self.logprobs is not None and output.logprobs is not None:
-            logprobs = self._add_logprobs(output.logprobs[: len(token_ids)], token_texts)
+            logprobs = self._add_logprobs(output.logprobs[: len(token_ids)])
+        if self.text_offsets is not None:
+            self.text_offsets += offsets
         self.token_ids += token_ids
-        if text:
+        if text.text:
             self.text_parts.append(text)
         self.finish_reason, self.stop_reason = finish_reason, stop_reason
         return Delta(
             index=self.index,
-            text=text,
+            marked=text,
             token_ids=token_ids,
             logprobs=logprobs,
+            text_offsets=None if logprobs is None else offsets,
             finish_reason=finish_reason,
             stop_reason=stop_reason,
             abort_needed=abort_needed,
@@ -185,37 +214,50 @@ class _CompletionState:
 
     def _read(
         self, token_ids: list[int], finish_reason: FinishReason | None
-    ) -> tuple[str, str | None, int]:
-        """Text, the stop string that ends it, and the number of tokens up to there."""
+    ) -> tuple[MarkedText, str | None, list[int]]:
+        """Text, the stop string that ends it, and the offset in the text of each token up to there."""
         last = len(token_ids)
         if finish_reason is FinishReason.STOP and not self._keeps_stop:
             last -= 1  # the token that ended the sequence is no part of its text
-        parts = []
-        for position in range(last):
-            piece = self._detokenizer.push(token_ids[position])
-            if not piece:
+        text = MarkedText()
+        offsets: list[int] = []
+        for position, token_id in enumerate(token_ids):
+            offsets.append(self._num_shown + _num_characters(self._pending))
+            if position == last:
+                break
+            piece = self._piece(token_id)
+            if not piece.text:
                 continue
             match = self._finder.push(piece)
-            parts.append(self._shown(match))
+            text += self._shown(match)
             if match.stop_string is not None:
-                return "".join(parts), match.stop_string, position + 1
-        return "".join(parts), None, len(token_ids)
+                return text, match.stop_string, offsets
+        return text, None, offsets
 
-    def _shown(self, match: StopMatch) -> str:
+    def _piece(self, token_id: int) -> MarkedText:
+        special = self._special.get(token_id)
+        if special is not None:
+            return MarkedText(special, ((0, len(special)),))
+        text = self._detokenizer.push(token_id)
+        self._num_shown += len(text)
+        if self.text_offsets is not None:
+            self._pending = b"" if text else self._pending + self._vocabulary.bytes_of(token_id)
+        return MarkedText(text)
+
+    def _shown(self, match: StopMatch) -> MarkedText:
         if self._keeps_stop and match.stop_string is not None:
-            return match.text + match.stop_string
+            return match.text + MarkedText(match.stop_string)
         return match.text
 
-    def _add_logprobs(
-        self, positions: list[TokenLogprobs], token_texts: TokenTexts
-    ) -> list[dict[int, Logprob]]:
+    def _add_logprobs(self, positions: list[TokenLogprobs]) -> list[dict[int, Logprob]]:
+        text, token_bytes = self._vocabulary.text_of, self._vocabulary.bytes_of
         added = []
         for position in positions:
             self.cumulative_logprob += position.logprobs[0]
             # The sampled token may come again among the best ones: the first mention keeps its place.
             added.append(
                 {
-                    token_id: Logprob(logprob, rank, token_texts[token_id])
+                    token_id: Logprob(logprob, rank, text(token_id), token_bytes(token_id))
                     for token_id, logprob, rank in zip(
                         position.token_ids, position.logprobs, position.ranks, strict=True
                     )
@@ -228,10 +270,16 @@ class _CompletionState:
     def to_output(self) -> CompletionOutput:
         return CompletionOutput(
             index=self.index,
-            text="".join(self.text_parts),
+            text=joined(self.text_parts).shown,
             token_ids=list(self.token_ids),
             logprobs=None if self.logprobs is None else list(self.logprobs),
             cumulative_logprob=None if self.logprobs is None else self.cumulative_logprob,
             finish_reason=None if self.finish_reason is None else self.finish_reason.value,
             stop_reason=self.stop_reason,
+            text_offsets=None if self.text_offsets is None else list(self.text_offsets),
         )
+
+
+def _num_characters(begun: bytes) -> int:
+    """Whole characters of a text that may end within one."""
+    return len(codecs.utf_8_decode(begun, "replace", False)[0]) if begun else 0

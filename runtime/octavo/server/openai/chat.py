@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta
 from octavo.generation_config import SamplingDefaults
 from octavo.outputs import CompletionOutput, Logprob
@@ -53,11 +54,11 @@ async def chat_completion(
     generation = generator.generate(
         response_id, http_request.scope["request_id"], [run], arrival=arrival
     )
-    answer = _ChatAnswer(request, response_id, num_top)
+    answer = ChatAnswer(request, response_id, num_top)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
-class _ChatAnswer:
+class ChatAnswer:
     """What was asked for, as it shapes the answer."""
 
     def __init__(
@@ -71,7 +72,10 @@ class _ChatAnswer:
         self._usage = request.usage_in_stream
 
     def whole(self, generation: Generation) -> bytes:
-        choices = [self._choice(output) for output in generation.outputs[0].outputs]
+        choices = [
+            self._choice(output, generation.marked_text(0, output.index))
+            for output in generation.outputs[0].outputs
+        ]
         return _encode(
             ChatCompletion(
                 id=self._id,
@@ -82,12 +86,12 @@ class _ChatAnswer:
             )
         )
 
-    def _choice(self, output: CompletionOutput) -> ChatChoice:
+    def _choice(self, output: CompletionOutput, text: MarkedText) -> ChatChoice:
         content: str | None = output.text
         calls: list[ToolCallOut] = []
         if self._may_call_tools:
             parser = ToolCallParser()
-            pieces = [*parser.push(output.text), *parser.flush()]
+            pieces = [*parser.push(text), *parser.flush()]
             calls = [piece for piece in pieces if isinstance(piece, ToolCallOut)]
             content = "".join(piece for piece in pieces if isinstance(piece, str))
             content = content or (None if calls else "")
@@ -124,10 +128,10 @@ class _ChatAnswer:
     ) -> list[bytes]:
         fields: list[bytes] = []
         if parser is None:
-            if delta.text or delta.logprobs:
-                fields.append(_content_field(delta.text))
+            if (text := delta.text) or delta.logprobs:
+                fields.append(_content_field(text))
         else:
-            pieces = [*parser.push(delta.text)]
+            pieces = [*parser.push(delta.marked)]
             if delta.finish_reason is not None:
                 pieces += parser.flush()
             number = parser.num_calls - sum(isinstance(piece, ToolCallOut) for piece in pieces)

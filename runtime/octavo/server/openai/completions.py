@@ -102,7 +102,9 @@ class _CompletionAnswer:
                 self._echoes[position] + output.text,
                 None
                 if output.logprobs is None
-                else completion_logprobs(output.logprobs, self._num_top or 0, 0),
+                else completion_logprobs(
+                    output.logprobs, self._num_top or 0, output.text_offsets or []
+                ),
                 output.finish_reason,
             )
             for position, result in enumerate(generation.outputs)
@@ -122,29 +124,30 @@ class _CompletionAnswer:
         encoder = ChunkEncoder(
             "text_completion", self._id, self._created, self._model, usage=self._usage
         )
-        lengths: dict[int, int] = {}
+        begun: set[int] = set()
 
         def chunks(index: int, delta: Delta) -> list[bytes]:
             found = []
-            if index not in lengths:
-                lengths[index] = 0
+            if index not in begun:
+                begun.add(index)
                 if echo := self._echoes[index // self._n]:
                     found.append(encoder.choice(index, _text_field(echo), None, None))
-            chunk = self._chunk(encoder, index, delta, lengths[index])
-            lengths[index] += len(delta.text)
+            chunk = self._chunk(encoder, index, delta)
             return found if chunk is None else [*found, chunk]
 
         return chunk_events(generation, encoder, chunks)
 
-    def _chunk(self, encoder: ChunkEncoder, index: int, delta: Delta, offset: int) -> bytes | None:
-        reason = delta.finish_reason
-        if not delta.text and reason is None and not delta.logprobs:
+    def _chunk(self, encoder: ChunkEncoder, index: int, delta: Delta) -> bytes | None:
+        reason, text = delta.finish_reason, delta.text
+        if not text and reason is None and not delta.logprobs:
             return None
         logprobs = None
         if delta.logprobs:
-            logprobs = completion_logprobs(delta.logprobs, self._num_top or 0, offset)
+            logprobs = completion_logprobs(
+                delta.logprobs, self._num_top or 0, delta.text_offsets or []
+            )
         return encoder.choice(
-            index, _text_field(delta.text), None if reason is None else reason.value, logprobs
+            index, _text_field(text), None if reason is None else reason.value, logprobs
         )
 
 

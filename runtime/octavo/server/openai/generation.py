@@ -17,9 +17,10 @@ import structlog
 
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import AddRequest, TokenOutput
-from octavo.engine.requests.detokenizer import TokenTexts
+from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.engine.requests.request_stream import RequestStream
+from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
@@ -57,7 +58,7 @@ class Generator:
         self.tokenizer = tokenizer
         self.admission = admission
         self.metrics = metrics
-        self.token_texts = TokenTexts(tokenizer.backend)
+        self.vocabulary = Vocabulary(tokenizer.backend)
         self.num_active = 0
 
     def generate(
@@ -107,7 +108,7 @@ class Generation:
                 run.prompt.token_ids,
                 run.sampling,
                 generator.tokenizer.backend,
-                generator.token_texts,
+                generator.vocabulary,
             )
             for position, run in enumerate(self._runs)
         ]
@@ -146,6 +147,10 @@ class Generation:
     def outputs(self) -> list[RequestOutput]:
         """Of each prompt, all completions as they stand."""
         return [state.to_request_output() for state in self._states]
+
+    def marked_text(self, position: int, index: int) -> MarkedText:
+        """The text of completion `index` of a prompt, with the special tokens that it leaves out."""
+        return self._states[position].marked_text(index)
 
     @property
     def usage(self) -> Usage:

@@ -142,11 +142,11 @@ def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list
     """`positions[i]` holds the sampled token first; `num_top` of the best ones are shown."""
     return [
         TokenLogprob(
-            sampled.decoded_token,
+            _token(sampled),
             sampled.logprob,
-            _bytes(sampled),
+            list(sampled.token_bytes),
             [
-                TopLogprob(best.decoded_token, best.logprob, _bytes(best))
+                TopLogprob(_token(best), best.logprob, list(best.token_bytes))
                 for best in _best(position, num_top)
             ],
         )
@@ -156,23 +156,23 @@ def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list
 
 
 def completion_logprobs(
-    positions: Sequence[dict[int, Logprob]], num_top: int, first_offset: int
+    positions: Sequence[dict[int, Logprob]], num_top: int, text_offsets: Sequence[int]
 ) -> CompletionLogprobs:
-    """`first_offset`: characters of text before the first of these tokens."""
+    """Of completions the sampled token is always among the best: up to `num_top` + 1 are told.
+
+    Args:
+        text_offsets: Of each position's token, in characters of the choice's text.
+    """
     sampled = [next(iter(position.values())) for position in positions]
-    offsets, offset = [], first_offset
-    for logprob in sampled:
-        offsets.append(offset)
-        offset += len(logprob.decoded_token)
     top = [
-        {best.decoded_token: best.logprob for best in _best(position, num_top)}
-        for position in positions
+        {_token(shown, "bytes:"): shown.logprob for shown in (own, *_best(position, num_top))}
+        for own, position in zip(sampled, positions, strict=True)
     ]
     return CompletionLogprobs(
-        tokens=[logprob.decoded_token for logprob in sampled],
+        tokens=[_token(logprob, "bytes:") for logprob in sampled],
         token_logprobs=[logprob.logprob for logprob in sampled],
         top_logprobs=top if num_top else None,
-        text_offset=offsets,
+        text_offset=list(text_offsets),
     )
 
 
@@ -181,8 +181,14 @@ def _best(position: dict[int, Logprob], num_top: int) -> list[Logprob]:
     return [logprob for logprob in ranked if logprob.rank <= num_top]
 
 
-def _bytes(logprob: Logprob) -> list[int]:
-    return list(logprob.decoded_token.encode())
+def _token(logprob: Logprob, prefix: str = "") -> str:
+    """A part of a character has no text: its bytes are written out, as OpenAI does, so that tokens stay
+    apart."""
+    try:
+        logprob.token_bytes.decode()
+    except UnicodeDecodeError:
+        return prefix + "".join(f"\\x{byte:02x}" for byte in logprob.token_bytes)
+    return logprob.decoded_token
 
 
 class ChunkEncoder:

@@ -1,0 +1,73 @@
+"""Output text together with the special tokens that a reader does not get to see.
+
+Markup is often made of special tokens: the tags of a tool call, the end of a turn. Whoever looks for it
+needs the text with them, while what is shown has none of them: so their places are kept, and they are
+left out last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Span = tuple[int, int]
+"""Begin and end in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """`hidden` are the places of special tokens in `text`, in order, when those are to be skipped."""
+
+    text: str = ""
+    hidden: tuple[Span, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        if not self.hidden:
+            return self.text
+        parts, position = [], 0
+        for begin, end in self.hidden:
+            parts.append(self.text[position:begin])
+            position = end
+        return "".join([*parts, self.text[position:]])
+
+    def place_of(self, shown_position: int) -> int:
+        """Where the character stands in `text` that has this position in `shown`."""
+        place = shown_position
+        for begin, end in self.hidden:
+            if begin > place:
+                break
+            place += end - begin
+        return place
+
+    def __getitem__(self, places: slice) -> MarkedText:
+        """A contiguous part; special tokens that lie in it in part are hidden in part."""
+        begin, end, _ = places.indices(len(self.text))
+        if not self.hidden:
+            return MarkedText(self.text[begin:end])
+        hidden = tuple(
+            (max(first, begin) - begin, min(last, end) - begin)
+            for first, last in self.hidden
+            if first < end and last > begin
+        )
+        return MarkedText(self.text[begin:end], hidden)
+
+    def __add__(self, other: MarkedText) -> MarkedText:
+        if not other.text:
+            return self
+        length = len(self.text)
+        moved = tuple((begin + length, end + length) for begin, end in other.hidden)
+        return MarkedText(self.text + other.text, self.hidden + moved)
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def joined(texts: Iterable[MarkedText]) -> MarkedText:
+    parts = list(texts)
+    if not any(part.hidden for part in parts):
+        return MarkedText("".join(part.text for part in parts))
+    whole = MarkedText()
+    for part in parts:
+        whole += part
+    return whole

@@ -1,0 +1,62 @@
+"""Where a JSON object ends in a text that is still being written.
+
+A delimiter may stand in a string of the object that it encloses; only the object itself says where it ends.
+"""
+
+from __future__ import annotations
+
+import enum
+
+_WHITESPACE = " \t\n\r"
+# What may stand beside strings and brackets: separators, numbers, true, false and null.
+_STRUCTURE = frozenset(":," + _WHITESPACE + "0123456789+-.eE" + "truefalsenull")
+
+
+class Scan(enum.Enum):
+    UNFINISHED = "unfinished"
+    COMPLETE = "complete"
+    NO_OBJECT = "no_object"
+
+
+class ObjectScanner:
+    """Reads a text character by character, whitespace before the object included.
+
+    A text that is complete is balanced, no more: whether it is JSON, the decoder says. One that cannot
+    become JSON is told early in nearly all cases, so that it is not held back in vain.
+    """
+
+    __slots__ = ("_depth", "_is_escaped", "_is_in_string", "position")
+
+    def __init__(self, start: int) -> None:
+        self.position = start
+        self._depth = 0
+        self._is_in_string = False
+        self._is_escaped = False
+
+    def scan(self, text: str) -> Scan:
+        """Goes on at `position`, which is behind the object once that is complete."""
+        for position in range(self.position, len(text)):
+            character = text[position]
+            if self._is_in_string:
+                self._read_in_string(character)
+            elif character == '"' and self._depth:
+                self._is_in_string = True
+            elif character in "{[" and (self._depth or character == "{"):
+                self._depth += 1
+            elif character in "}]" and self._depth:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.position = position + 1
+                    return Scan.COMPLETE
+            elif character not in (_STRUCTURE if self._depth else _WHITESPACE):
+                return Scan.NO_OBJECT
+        self.position = len(text)
+        return Scan.UNFINISHED
+
+    def _read_in_string(self, character: str) -> None:
+        if self._is_escaped:
+            self._is_escaped = False
+        elif character == "\\":
+            self._is_escaped = True
+        elif character == '"':
+            self._is_in_string = False
