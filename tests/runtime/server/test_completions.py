@@ -80,10 +80,7 @@ def test_logprobs(client: openai.OpenAI) -> None:
 
 
 def test_of_a_drawn_token_the_log_probability_is_always_told(client: openai.OpenAI) -> None:
-    options = {"ignore_eos": True}
-    answer = complete(
-        client, "The", logprobs=1, temperature=2, seed=1, max_tokens=40, extra_body=options
-    )
+    answer = complete(client, "The", logprobs=1, temperature=2, seed=1, max_tokens=40)
     logprobs = answer.choices[0].logprobs
     sizes = {len(top) for top in logprobs.top_logprobs}
     assert sizes == {1, 2}

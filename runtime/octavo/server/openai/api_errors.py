@@ -35,6 +35,10 @@ class ErrorDetail(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
+class ErrorBody(msgspec.Struct, frozen=True):
+    error: ErrorDetail
+
+
 class ApiError(Exception):
     """An answer that is an error: HTTP status, error object and headers."""
 
@@ -54,7 +58,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> bytes:
-        return msgspec.json.encode({"error": self.detail})
+        return msgspec.json.encode(ErrorBody(self.detail))
 
 
 def invalid_value(param: str, message: str, *, code: str = "invalid_value") -> ApiError:

@@ -1,4 +1,4 @@
-"""Routes. The HTTP port's routes: OpenAI's API, on FastAPI for routing and its OpenAPI document.
+"""Routes. The HTTP port's routes: OpenAI's API, on FastAPI for routing.
 
 Bodies are read, decoded and validated by hand, because limits and error objects are ours, and answers
 are bytes that msgspec made: FastAPI serialises nothing here.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -29,6 +28,7 @@ from octavo.server.openai.api_errors import (
 )
 from octavo.server.openai.chat import chat_completion
 from octavo.server.openai.completions import completion
+from octavo.server.openai.description import openapi_document
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import (
@@ -77,7 +77,7 @@ class ServedModel:
 
 def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
     """The app without the gateway around it."""
-    app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
     _add_token_routes(app, model)
@@ -91,7 +91,11 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
         model.check(name)
         return _json(model.card(name))
 
-    @app.api_route("/health", methods=["GET", "HEAD"])
+    @app.get("/openapi.json")
+    async def description() -> Response:
+        return _json(openapi_document())
+
+    @app.get("/health")
     async def health() -> Response:
         return Response(status_code=200)
 
@@ -103,14 +107,14 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
 
 
 def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
-    @app.post("/v1/chat/completions", openapi_extra=_body_schema(ChatCompletionRequest))
+    @app.post("/v1/chat/completions")
     async def chat_completions(http_request: Request) -> Response:
         request = await _parse(http_request, ChatCompletionRequest, model)
         return await chat_completion(
             request, model.generator, model.prompts, model.defaults, http_request
         )
 
-    @app.post("/v1/completions", openapi_extra=_body_schema(CompletionRequest))
+    @app.post("/v1/completions")
     async def completions(http_request: Request) -> Response:
         request = await _parse(http_request, CompletionRequest, model)
         return await completion(
@@ -119,7 +123,7 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
 
 
 def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
-    @app.post("/tokenize", openapi_extra=_body_schema(CompletionRequest))
+    @app.post("/tokenize")
     async def tokenize(http_request: Request) -> Response:
         document = await _read(http_request, model)
         kind = ChatCompletionRequest if "messages" in document else CompletionRequest
@@ -127,7 +131,7 @@ def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
         model.check(request.model)
         return _json(await tokenized(request, model.prompts))
 
-    @app.post("/detokenize", openapi_extra=_body_schema(DetokenizeRequest))
+    @app.post("/detokenize")
     async def detokenize(http_request: Request) -> Response:
         request = validated(DetokenizeRequest, await _read(http_request, model))
         model.check(request.model)
@@ -144,15 +148,6 @@ async def _read(http_request: Request, model: ServedModel) -> dict[str, object]:
     return decode_object(
         await read_body(http_request.scope, http_request.receive, model.max_body_bytes)
     )
-
-
-def _body_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": kind.model_json_schema()}},
-        }
-    }
 
 
 def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:

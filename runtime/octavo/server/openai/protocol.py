@@ -111,7 +111,7 @@ class GenerationRequest(BaseModel):
     model: str
     n: Whole | None = None
     max_tokens: Whole | None = None
-    temperature: float | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: float | None = None
     top_k: Whole | None = None
     min_p: float | None = None

@@ -95,7 +95,6 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: Usage
-    system_fingerprint: str | None = None
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
@@ -103,7 +102,7 @@ class CompletionLogprobs(msgspec.Struct, frozen=True):
 
     tokens: list[str]
     token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    top_logprobs: list[dict[str, float]]
     text_offset: list[int]
 
 
@@ -121,7 +120,6 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
-    system_fingerprint: str | None = None
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +169,7 @@ def completion_logprobs(
     return CompletionLogprobs(
         tokens=[_token(logprob, "bytes:") for logprob in sampled],
         token_logprobs=[logprob.logprob for logprob in sampled],
-        top_logprobs=top if num_top else None,
+        top_logprobs=top,
         text_offset=list(text_offsets),
     )
 
@@ -209,7 +207,6 @@ class ChunkEncoder:
             "object": kind,
             "created": created,
             "model": model,
-            "system_fingerprint": None,
         }
         self._usage = usage
         self._head = b"data: " + msgspec.json.encode(head)[:-1] + b',"choices":['

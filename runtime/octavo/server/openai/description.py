@@ -1,0 +1,170 @@
+"""The API's OpenAPI document, `/openapi.json`: what client generators and validators read.
+
+Written out, because the routes read and answer bytes: FastAPI knows neither their bodies nor their errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from octavo import __version__
+from octavo.server.openai.api_errors import ErrorBody
+from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
+from octavo.server.openai.tokenize import DetokenizeRequest, Text, Tokens
+
+_REF = "#/components/schemas/{name}"
+_REQUESTS: tuple[type[BaseModel], ...] = (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+)
+_ANSWERS = (ChatCompletion, Completion, ModelCard, ModelList, Tokens, Text, ErrorBody)
+_ERRORS = {
+    "400": "The request is wrong; `param` names the field.",
+    "401": "The API key is missing or wrong.",
+    "404": "There is no such model.",
+    "413": "The body is larger than this server takes.",
+    "429": "The queue is full; `Retry-After` says when to come again.",
+    "500": "The server or its engine failed on the request.",
+    "503": "The model is loading, or the server is shutting down.",
+}
+_ALWAYS = ("401", "503")
+_OF_A_BODY = ("400", "401", "404", "413", "500", "503")
+
+
+def openapi_document() -> dict[str, Any]:
+    """OpenAPI 3.1; every operation with its answers, its errors and whether it wants a key."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Octavo",
+            "version": __version__,
+            "description": "OpenAI's API for one model.",
+        },
+        "paths": {
+            "/v1/chat/completions": {"post": _generation("createChatCompletion", "Chat")},
+            "/v1/completions": {"post": _generation("createCompletion", "")},
+            "/v1/models": {"get": _operation("listModels", "The served names.", "ModelList")},
+            "/v1/models/{name}": {
+                "get": _operation(
+                    "retrieveModel", "One of them.", "ModelCard", errors=("401", "404", "503")
+                )
+                | {
+                    "parameters": [
+                        {
+                            "name": "name",
+                            "in": "path",
+                            "required": True,
+                            "description": "It may hold slashes.",
+                            "schema": {"type": "string"},
+                        }
+                    ]
+                }
+            },
+            "/tokenize": {
+                "post": _operation(
+                    "tokenize",
+                    "The prompt that a request would make, as token ids.",
+                    "Tokens",
+                    body=("CompletionRequest", "ChatCompletionRequest"),
+                    errors=_OF_A_BODY,
+                )
+            },
+            "/detokenize": {
+                "post": _operation(
+                    "detokenize",
+                    "The text of token ids.",
+                    "Text",
+                    body=("DetokenizeRequest",),
+                    errors=_OF_A_BODY,
+                )
+            },
+            "/health": {"get": _open("health", {"description": "The server answers."})},
+            "/version": {
+                "get": _open(
+                    "version",
+                    {
+                        "description": "Octavo's version.",
+                        "content": _json({"type": "object", "required": ["version"]}),
+                    },
+                )
+            },
+        },
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "One of the server's keys, where it has some (`--api-key`).",
+                }
+            },
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    _, requests = models_json_schema(
+        [(kind, "validation") for kind in _REQUESTS],
+        ref_template=_REF.replace("{name}", "{model}"),
+    )
+    _, answers = msgspec.json.schema_components(_ANSWERS, ref_template=_REF)
+    return {**requests["$defs"], **answers}
+
+
+def _generation(operation_id: str, chat: str) -> dict[str, Any]:
+    operation = _operation(
+        operation_id,
+        "Completes a conversation." if chat else "Completes texts.",
+        f"{chat}Completion",
+        body=(f"{chat}CompletionRequest",),
+        errors=(*_OF_A_BODY, "429"),
+    )
+    # With `stream: true`.
+    operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    return operation
+
+
+def _operation(
+    operation_id: str,
+    summary: str,
+    answer: str,
+    *,
+    body: tuple[str, ...] = (),
+    errors: tuple[str, ...] = _ALWAYS,
+) -> dict[str, Any]:
+    responses = {"200": {"description": summary, "content": _json(_reference(answer))}}
+    for status in sorted(errors):
+        responses[status] = {
+            "description": _ERRORS[status],
+            "content": _json(_reference(ErrorBody.__name__)),
+        }
+    operation: dict[str, Any] = {
+        "operationId": operation_id,
+        "summary": summary,
+        "security": [{"key": []}, {}],
+        "responses": responses,
+    }
+    if body:
+        kinds = [_reference(name) for name in body]
+        schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        operation["requestBody"] = {"required": True, "content": _json(schema)}
+    return operation
+
+
+def _open(operation_id: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Needs no key."""
+    return {"operationId": operation_id, "security": [], "responses": {"200": answer}}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(name=name)}

@@ -1,0 +1,70 @@
+"""Answers as OpenAI's own document has them, which its Python package is generated from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from openai.types import Completion, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+HISTORY: list[dict[str, Any]] = [
+    {"role": "user", "content": "How do I break in?"},
+    {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot help with that."}]},
+    {"role": "assistant", "content": None, "refusal": "Nor with that."},
+    {"role": "user", "content": "What is Octavo?"},
+]
+ASKED = {"model": "demo", "max_tokens": 4, "temperature": 0}
+
+
+def events(response: httpx.Response) -> list[dict[str, Any]]:
+    lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+@pytest.mark.parametrize("more", [{}, {"logprobs": True, "top_logprobs": 2}])
+def test_chat_answers_and_chunks_are_openais(http: httpx.Client, more: dict[str, Any]) -> None:
+    body = {**ASKED, **more, "messages": HISTORY}
+    answer = http.post("/v1/chat/completions", json=body).json()
+    ChatCompletion.model_validate(answer, strict=True)
+    chunks = events(http.post("/v1/chat/completions", json={**body, "stream": True}))
+    for document in chunks:
+        ChatCompletionChunk.model_validate(document, strict=True)
+    for document in [answer, *chunks]:
+        assert "system_fingerprint" not in document  # it is a text, or it is not there
+
+
+@pytest.mark.parametrize("logprobs", [None, 0, 2])
+def test_completions_are_openais(http: httpx.Client, logprobs: int | None) -> None:
+    body = {**ASKED, "prompt": "hello", "logprobs": logprobs}
+    answer = http.post("/v1/completions", json=body).json()
+    Completion.model_validate(answer, strict=True)
+    assert "system_fingerprint" not in answer
+    if logprobs is not None:
+        told = answer["choices"][0]["logprobs"]
+        assert [len(top) for top in told["top_logprobs"]] == [max(1, logprobs)] * 4
+
+
+def test_models_are_openais(http: httpx.Client) -> None:
+    listed = http.get("/v1/models").json()
+    for card in listed["data"]:
+        Model.model_validate(card, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", 3),
+        ("temperature", -0.1),
+        ("presence_penalty", 3),
+        ("top_p", 1.1),
+        ("n", 129),
+    ],
+)
+def test_what_openai_refuses_is_refused(http: httpx.Client, field: str, value: float) -> None:
+    response = http.post("/v1/chat/completions", json={**ASKED, "messages": HISTORY, field: value})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == field
