@@ -68,3 +68,42 @@ def test_retry_after_follows_the_pace_of_completions(
     with pytest.raises(QueueFullError) as caught:
         admission.admit(1 + excess, stats(running=1), now=now)
     assert caught.value.retry_after_seconds == expected
+
+
+PACES = [
+    # Bursts with ten idle minutes between them: what counts is the pace of the latest one.
+    ([*(0.1 * i for i in range(8)), 600.0, 600.1, 600.2], 1, 600.3, 1),
+    ([0.0, 2.0, 4.0], 3, 6.0, 6),
+    # Eight at a time every ten seconds.
+    ([10.0 * (i // 8) for i in range(32)], 8, 40.0, 10),
+]
+
+
+@pytest.mark.parametrize(("finish_times", "excess", "now", "expected"), PACES)
+@pytest.mark.parametrize("is_accounted", [False, True])
+def test_idle_time_is_no_part_of_the_pace(
+    finish_times: list[float], excess: int, now: float, expected: int, is_accounted: bool
+) -> None:
+    admission = Admission(max_queued=1, max_running=64)
+    for time in finish_times:
+        if is_accounted:
+            admission.admit(1, stats(), now=time - 0.05)
+        admission.count_finished(time)
+        if is_accounted and time - 0.05 > 1:
+            admission.release(1)
+    full = stats(running=64)
+    with pytest.raises(QueueFullError) as caught:
+        admission.admit(1 + excess, full, now=now)
+    assert caught.value.retry_after_seconds == expected
+
+
+def test_who_comes_first_after_an_idle_hour_is_told_of_no_wait() -> None:
+    """The idle minute before the burst is within the window, and none of its requests has finished."""
+    admission = Admission(max_queued=1, max_running=1)
+    admission.admit(1, stats(), now=0.0)
+    admission.count_finished(1.0)
+    admission.release(1)
+    admission.admit(1, stats(), now=50.0)
+    with pytest.raises(QueueFullError) as caught:
+        admission.admit(3, stats(running=1), now=50.5)
+    assert caught.value.retry_after_seconds == 1

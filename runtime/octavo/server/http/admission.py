@@ -13,7 +13,8 @@ from octavo.engine.messages import EngineStats
 from octavo.errors import QueueFullError
 from octavo.sampling_params import MAX_N
 
-_RATE_WINDOW = 64
+_MAX_FINISHES = 64
+# What is longer ago says nothing of the pace of now; nobody is asked to wait longer, either.
 _MAX_RETRY_SECONDS = 60
 
 
@@ -30,7 +31,9 @@ class Admission:
         self._max_running = max_running
         self._seen: EngineStats | None = None
         self._sent_since = 0
-        self._finish_times: deque[float] = deque(maxlen=_RATE_WINDOW)
+        self._finish_times: deque[float] = deque(maxlen=_MAX_FINISHES)
+        self._num_in_flight = 0
+        self._busy_since: float | None = None
 
     def num_unsent(self, stats: EngineStats) -> int:
         """Admitted sequences that `stats` cannot know of yet."""
@@ -59,14 +62,25 @@ class Admission:
             self._seen = stats
             unsent = 0
         self._sent_since = unsent + num_sequences
+        if self._num_in_flight == 0:
+            self._busy_since = now
+        self._num_in_flight += num_sequences
+
+    def release(self, num_sequences: int) -> None:
+        """An admitted request is over, however it ended."""
+        self._num_in_flight -= num_sequences
 
     def count_finished(self, now: float) -> None:
         """A sequence ended: what the guess for Retry-After is made of."""
         self._finish_times.append(now)
 
     def _retry_after_seconds(self, excess: int, now: float) -> int:
-        """Until `excess` places are free at the pace of the latest completions."""
-        if len(self._finish_times) < 2:
+        """Until `excess` places are free at the pace of the latest completions, idle time left out."""
+        if not self._finish_times:
             return 1
-        seconds_each = (now - self._finish_times[0]) / len(self._finish_times)
+        busy_since = -math.inf if self._busy_since is None else self._busy_since
+        since = max(busy_since, now - _MAX_RETRY_SECONDS)
+        recent = [finished for finished in self._finish_times if finished >= since]
+        # Where none has finished since, the next one takes at least as long as it has taken so far.
+        seconds_each = (now - recent[0]) / len(recent) if recent else now - since
         return min(_MAX_RETRY_SECONDS, max(1, math.ceil(excess * seconds_each)))

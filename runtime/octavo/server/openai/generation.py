@@ -88,6 +88,7 @@ class Generation:
         self._request_id = request_id
         self._arrival = arrival
         self._runs = runs
+        self._num_sequences = sum(run.sampling.n for run in runs)
         self._response_id = response_id
         self._states: list[RequestState] = []
         self._streams: list[RequestStream] = []
@@ -99,8 +100,7 @@ class Generation:
 
     async def __aenter__(self) -> Self:
         generator = self._generator
-        num_sequences = sum(run.sampling.n for run in self._runs)
-        generator.admission.admit(num_sequences, generator.client.stats, time.monotonic())
+        generator.admission.admit(self._num_sequences, generator.client.stats, time.monotonic())
         self._states = [
             RequestState(
                 f"{self._response_id}-{position}",
@@ -232,11 +232,12 @@ class Generation:
         for stream in self._streams:
             stream.close()
         self._generator.num_active -= 1
+        self._generator.admission.release(self._num_sequences)
 
     def _report(self, error: BaseException | None) -> None:
         seconds = time.time() - self._arrival
         self._generator.metrics.request_duration.observe(seconds)
-        num_choices = sum(run.sampling.n for run in self._runs)
+        num_choices = self._num_sequences
         unfinished = "abort" if error is None else "error"
         for _ in range(num_choices - len(self._finish_reasons)):
             self._generator.metrics.count_finished(unfinished)
