@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -51,9 +52,21 @@ def serve_options(model: str, flags: dict[str, Any]) -> ServeOptions:
         | {
             "served_names": values["served_names"] or (default_served_name(model),),
             "api_keys": values["api_keys"] or (),
+            "allowed_origins": _origins(values["allowed_origins"] or ("*",)),
             "log_level": values["log_level"].lower(),
         },
     )
+
+
+def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Each one, or a list of them in JSON, as vLLM's flag takes it."""
+    found: list[str] = []
+    for value in given:
+        try:
+            found += json.loads(value) if value.startswith("[") else [value]
+        except ValueError:
+            found.append(value)  # refused by what it is
+    return tuple(map(str, found))
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

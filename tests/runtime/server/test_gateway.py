@@ -92,3 +92,65 @@ def test_who_does_not_serve_says_why(state: State, status: int, code: str) -> No
 def test_while_draining_answers_ask_the_client_to_reconnect() -> None:
     assert (b"connection", b"close") in call(None, State.DRAINING)[0][0]["headers"]
     assert (b"connection", b"close") not in call(None, State.READY)[0][0]["headers"]
+
+
+def routed(
+    method: str, path: str, headers: dict[str, str], *, origins: tuple[str, ...] = ("*",)
+) -> tuple[list[Any], list[Any]]:
+    """The scopes that the app gets, and what goes out, on a server that wants a key."""
+    seen: list[Any] = []
+    sent: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    lifecycle = Lifecycle(lambda: 0.0)
+    lifecycle.state = State.READY
+    metrics = ServerMetrics("m", lifecycle, lambda: None)
+    gateway = Gateway(app, lifecycle, ApiKeys(["k"]), metrics, origins)
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "path": path, "headers": encoded}
+    asyncio.run(gateway(scope, receive, send))
+    return seen, sent
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/v1/models//"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_head_and_trailing_slashes_reach_the_route(method: str, path: str) -> None:
+    (scope,), _ = routed(method, path, {"authorization": "Bearer k"})
+    assert (scope["method"], scope["path"]) == ("GET", "/v1/models")
+
+
+def test_a_browser_may_ask_without_a_key_and_is_told() -> None:
+    """The question before the request carries no key, and names the headers that will come."""
+    asked = {
+        "origin": "https://a.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    seen, (start, _) = routed("OPTIONS", "/v1/chat/completions", asked)
+    told = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert (start["status"], seen) == (200, [])
+    assert told["access-control-allow-origin"] == "*"
+    assert "authorization" in told["access-control-allow-headers"]
+    assert "POST" in told["access-control-allow-methods"]
+    assert "access-control-allow-credentials" not in told
+    # What it may not read it shows as a broken network: errors carry the header, too.
+    _, (refused, _) = routed("POST", "/v1/chat/completions", {"origin": "https://a.example"})
+    assert refused["status"] == 401
+    assert (b"access-control-allow-origin", b"*") in refused["headers"]
+
+
+def test_only_the_named_origins_are_allowed() -> None:
+    for origin, is_allowed in (("https://a.example", True), ("https://b.example", False)):
+        _, (start, _) = routed("GET", "/health", {"origin": origin}, origins=("https://a.example",))
+        names = [name for name, _ in start["headers"]]
+        assert (b"access-control-allow-origin" in names) is is_allowed

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 
 import structlog
+from starlette.middleware.cors import CORSMiddleware
 
 from octavo.errors import OctavoError
 from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
@@ -57,11 +58,29 @@ def _unauthorized(message: str) -> ApiError:
 
 
 class Gateway:
-    """Wraps the API's app."""
+    """Wraps the API's app.
+
+    Args:
+        allowed_origins: Whose pages a browser lets read the answers; `*` is everybody's. Cookies are never
+            taken, so a page can do no more than its visitor who knows a key.
+    """
 
     def __init__(
-        self, app: AsgiApp, lifecycle: Lifecycle, keys: ApiKeys, metrics: ServerMetrics
+        self,
+        app: AsgiApp,
+        lifecycle: Lifecycle,
+        keys: ApiKeys,
+        metrics: ServerMetrics,
+        allowed_origins: Sequence[str] = ("*",),
     ) -> None:
+        # Outside of all else: a browser asks without a key, and shows no error without these headers.
+        self._with_origins = CORSMiddleware(
+            self._answer,
+            allow_origins=allowed_origins,
+            allow_methods=("GET", "POST", "HEAD"),
+            allow_headers=("*",),
+            expose_headers=("X-Request-Id", "Retry-After"),
+        )
         self._app = app
         self._lifecycle = lifecycle
         self._keys = keys
@@ -69,10 +88,12 @@ class Gateway:
         self.num_in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
+        if scope["type"] == "http":
+            await self._with_origins(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _request_id(scope)
-        scope["request_id"] = request_id
+        scope = _as_routed(scope, request_id)
         response = _Response(send, request_id, self._lifecycle)
         self.num_in_flight += 1
         try:
@@ -128,6 +149,13 @@ class _Response:
         if self._has_started:
             return  # half an answer went out; the broken connection says the rest
         await respond(self.send, error.status, error.body(), headers=error.headers)
+
+
+def _as_routed(scope: Scope, request_id: str) -> Scope:
+    """HEAD is GET, of which the listener sends no body; a path may end with slashes."""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    path = scope["path"].rstrip("/") or "/"
+    return {**scope, "method": method, "path": path, "request_id": request_id}
 
 
 def _request_id(scope: Scope) -> str:

@@ -44,5 +44,11 @@ def assemble(
         prompts=prompts,
         defaults=defaults,
     )
-    gateway = Gateway(build_app(model, metrics), lifecycle, ApiKeys(options.api_keys), metrics)
+    gateway = Gateway(
+        build_app(model, metrics),
+        lifecycle,
+        ApiKeys(options.api_keys),
+        metrics,
+        options.allowed_origins,
+    )
     return generator, gateway

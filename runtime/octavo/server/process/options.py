@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +81,18 @@ class ServeOptions:
             "separated by spaces)",
         ),
     ] = field(default=(), repr=False)
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=Panel.API,
+            default="all",
+            help="Origin whose pages browsers let use the API; repeatable. Default: all.",
+            details="origin (`https://chat.example.org`) whose pages a browser lets use the API; "
+            "repeatable, or a list in JSON as vLLM takes it. Cookies are never read, so a page can do no "
+            "more than its visitor who knows a key; a server without a key that others' browsers can reach "
+            "should name its origins",
+        ),
+    ] = ("*",)
     max_body_bytes: Annotated[
         int | None,
         Option(
@@ -179,3 +192,8 @@ class ServeOptions:
         if any(not key.strip() for key in self.api_keys):
             # An empty key would look like protection and be none.
             raise InvalidConfigurationError("api_key is empty; give a key or leave it out.")
+        for origin in self.allowed_origins:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+                raise InvalidConfigurationError(
+                    f"allowed_origins holds {origin!r}; give * or scheme://host[:port], without a path."
+                )
