@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -126,3 +127,24 @@ def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recove
     finally:
         os.kill(engine, signal.SIGCONT)
     eventually(lambda: probe(guarded, "livez") == probe(guarded, "readyz") == 200)
+
+
+def test_an_engine_that_freezes_gets_no_requests_before_it_is_given_up() -> None:
+    """Under streams, within ten seconds, and while `/livez` still waits for the step to end."""
+    body = {"model": "demo", "prompt": "hello", "max_tokens": 400, "ignore_eos": True}
+    with ServerProcess("--stall-timeout", "20") as server:
+        server.wait_ready()
+        engine = server.engine_pid
+        url = f"{server.url}/v1/completions"
+        with httpx.stream("POST", url, json={**body, "stream": True}) as response:
+            lines = response.iter_lines()  # its end would close the connection
+            next(lines)
+            os.kill(engine, signal.SIGSTOP)
+            frozen_at = time.monotonic()
+            try:
+                eventually(lambda: probe(server, "readyz") == 503)
+                assert time.monotonic() - frozen_at < 10
+                assert probe(server, "livez") == 200
+            finally:
+                os.kill(engine, signal.SIGCONT)
+            eventually(lambda: probe(server, "readyz") == 200)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from octavo.engine.step_failures import SUSPECT_AFTER
 from octavo.errors import EngineDeadError
+from octavo.server.process.cpu_time import WorkMeter, read_cpu_seconds
 from octavo.server.process.lifecycle import Stall, StallDetector
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ _WATCH_SECONDS = 1.0
 _LOOKS_PER_TIMEOUT = 4
 # Below a probe's usual timeout of one second.
 _PING_SECONDS = 0.6
-# A step this long is slow, not stuck: a long prompt on a CPU.
+# A step this long is slow, not stuck, if the engine computes: a long prompt on a CPU.
 _SLOW_STEP_SECONDS = 30.0
+_IDLE_SECONDS = 4.0
+# Requests stop coming before the process is given up.
+_UNREADY_SHARE_OF_STALL = 0.5
 _NO_ANSWER = "the engine does not answer"
 
 
@@ -30,6 +34,10 @@ class EngineHealth:
 
     def __init__(self, stall_timeout_seconds: float) -> None:
         self._detector = StallDetector(stall_timeout_seconds)
+        self._meter = WorkMeter()
+        self._slow_seconds = min(
+            _SLOW_STEP_SECONDS, _UNREADY_SHARE_OF_STALL * stall_timeout_seconds
+        )
         self._period = min(_WATCH_SECONDS, stall_timeout_seconds / _LOOKS_PER_TIMEOUT)
         self._client: EngineClient | None = None
         self._generator: Generator | None = None
@@ -67,7 +75,11 @@ class EngineHealth:
             return _NO_ANSWER
         except TimeoutError:
             self._observe()
-            is_slow = self._is_busy and self._detector.seconds_without_step < _SLOW_STEP_SECONDS
+            is_slow = (
+                self._is_busy
+                and self._detector.seconds_without_step < self._slow_seconds
+                and self._meter.seconds_idle < _IDLE_SECONDS
+            )
             return None if is_slow else _NO_ANSWER
         if stats.num_failed_steps >= SUSPECT_AFTER:
             return f"{stats.num_failed_steps} steps failed and none succeeded since"
@@ -78,10 +90,15 @@ class EngineHealth:
         return self._generator is not None and self._generator.num_active > 0
 
     def _observe(self) -> None:
-        if self._client is not None:
-            self._detector.observe(
-                step=self._client.stats.step,
-                num_messages=self._client.num_messages,
-                is_busy=self._is_busy,
-                now=time.monotonic(),
-            )
+        if self._client is None:
+            return
+        now = time.monotonic()
+        self._detector.observe(
+            step=self._client.stats.step,
+            num_messages=self._client.num_messages,
+            is_busy=self._is_busy,
+            now=now,
+        )
+        self._meter.observe(
+            cpu_seconds=read_cpu_seconds(self._client.pid), is_busy=self._is_busy, now=now
+        )
