@@ -19,7 +19,7 @@ from octavo.errors import InvalidParameterError
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None], str]
 """Messages and tools to a prompt; raises `InvalidParameterError` where the template refuses them."""
 
-_WORD = "octavoprobe"
+_WORD, _LAST_WORD = "octavoprobe", "octavoend"
 _NAME, _KEY, _VALUE = "octavoname", "octavokey", "octavovalue"
 # Nine letters and digits, which is what Mistral's templates ask of an id.
 _CALL_ID = "octavo123"
@@ -36,11 +36,12 @@ PROBE_TOOL = {
 
 
 class ContentForm(enum.Enum):
-    """Of a message's content: as the client sent it, or always one of the two."""
+    """Of a message's content: as the client sent it, or always one of the others."""
 
     AS_SENT = "as_sent"
     STRING = "string"
     PARTS = "parts"
+    ONE_PART = "one_part"
 
 
 class NoContent(enum.Enum):
@@ -104,11 +105,12 @@ def learn_forms(render: Render) -> MessageForms:
 
 
 def _in_form(content: Any, form: ContentForm) -> Any:
-    if form is ContentForm.PARTS and not isinstance(content, list):
-        return [{"type": "text", "text": content}] if content else []
-    if form is ContentForm.STRING and isinstance(content, list):
-        return "\n".join(part["text"] for part in content)
-    return content
+    if form is ContentForm.AS_SENT or (form is ContentForm.PARTS and isinstance(content, list)):
+        return content
+    text = "\n".join(part["text"] for part in content) if isinstance(content, list) else content
+    if form is ContentForm.STRING:
+        return text
+    return [{"type": "text", "text": text}] if text else []
 
 
 def _decoded(arguments: str) -> Any:
@@ -122,18 +124,20 @@ def _decoded(arguments: str) -> Any:
 
 
 def _content_form(render: Render, role: str, known: MessageForms) -> ContentForm:
-    as_string = _rendered(render, _conversation(role, _WORD, known))
-    as_parts = _rendered(render, _conversation(role, [{"type": "text", "text": _WORD}], known))
-    shows_string, shows_parts = _WORD in as_string.lower(), _WORD in as_parts.lower()
-    if shows_string and as_string == as_parts:
-        return ContentForm.AS_SENT
-    # A list that is printed shows the word as well, in Python's or in JSON's notation.
-    is_printed = "'text'" in as_parts or '"text"' in as_parts
-    return (
-        ContentForm.PARTS
-        if shows_parts and not shows_string and not is_printed
-        else (ContentForm.STRING)
+    def prompt(content: Any) -> str:
+        return _rendered(render, _conversation(role, content, known)).lower()
+
+    as_string = prompt(_WORD)
+    as_parts = prompt([{"type": "text", "text": _WORD}])
+    shows_all = _LAST_WORD in prompt(
+        [{"type": "text", "text": word} for word in (_WORD, _LAST_WORD)]
     )
+    if _WORD in as_string:
+        return ContentForm.AS_SENT if as_string == as_parts and shows_all else ContentForm.STRING
+    # A list that is printed shows the word as well, in Python's or in JSON's notation.
+    if _WORD not in as_parts or "'text'" in as_parts or '"text"' in as_parts:
+        return ContentForm.STRING
+    return ContentForm.PARTS if shows_all else ContentForm.ONE_PART
 
 
 def _conversation(role: str, content: Any, known: MessageForms) -> list[dict[str, Any]]:

@@ -128,6 +128,15 @@ def test_each_role_has_its_own_form() -> None:
         assert our_prompt(template, messages) == "S:ab;user:ab;assistant:ab;"
 
 
+@pytest.mark.parametrize(
+    "reads", ["m.content[0].text", "m.content if m.content is string else m.content[0].text"]
+)
+def test_a_template_that_reads_one_part_gets_all_in_one(reads: str) -> None:
+    template = "{% for m in messages %}{{ " + reads + " }}{% endfor %}"
+    for content in ("Is this\nsafe?", PARTS):
+        assert our_prompt(template, [{"role": "user", "content": content}]) == "Is this\nsafe?"
+
+
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
 def test_reasoning_is_replayed_by_whichever_name(name: str) -> None:
     messages = [CHAT[0], {"role": "assistant", "content": "ok", name: "because"}, CHAT[0]]

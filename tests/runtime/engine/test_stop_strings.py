@@ -101,3 +101,11 @@ def test_what_is_written_in_a_special_token_is_none() -> None:
     finder = StopStringFinder(["s", ">"])
     assert finder.push(SPECIAL).stop_string is None
     assert finder.push(MarkedText("s")).stop_string == "s"
+
+
+def test_a_stop_string_may_show_around_a_special_token() -> None:
+    finder = StopStringFinder(["ab"])
+    assert finder.push(MarkedText("xa")).text.shown == "x"
+    assert finder.push(SPECIAL).text.shown == ""
+    match = finder.push(MarkedText("b"))
+    assert (match.text.shown, match.stop_string) == ("", "ab")
