@@ -1,4 +1,4 @@
-"""Messages as clients write them, in the one shape that every chat template's own wishes start from.
+"""Messages. As clients write them, in the one shape that every chat template's own wishes start from.
 
 Nothing is dropped in silence: what this module does not know stays in the message, where a template may
 read it, and what no text model can read is refused by its place. A template's own wishes (content as

@@ -1,4 +1,4 @@
-"""What single tokens are: their text, their bytes, and which of them are special.
+"""Vocabulary. What single tokens are: their text, their bytes, and which of them are special.
 
 A token may be a part of a character, and then has bytes and no text. Its bytes come from the vocabulary:
 text that was decoded once does not tell them any more (U+FFFD stands for all that is no UTF-8).

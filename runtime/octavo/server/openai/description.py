@@ -1,4 +1,4 @@
-"""The API's OpenAPI document, `/openapi.json`: what client generators and validators read.
+"""OpenAPI document of the API, `/openapi.json`: what client generators and validators read.
 
 Written out, because the routes read and answer bytes: FastAPI knows neither their bodies nor their errors.
 """

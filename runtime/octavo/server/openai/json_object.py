@@ -1,4 +1,4 @@
-"""Where a JSON object ends in a text that is still being written.
+"""JSON object. Where one ends in a text that is still being written.
 
 A delimiter may stand in a string of the object that it encloses; only the object itself says where it ends.
 """

@@ -1,4 +1,4 @@
-"""Whether another process computes, told by the CPU time that it uses.
+"""CPU time. Whether another process computes, told by the CPU time that it uses.
 
 A step may take longer than anybody waits for an answer (a long prompt on a CPU), and an engine that hangs
 or is stopped is as silent as that. The one uses its processor and the other does not.
