@@ -66,11 +66,11 @@ class StreamedAnswer:
         return self.arrivals[0].seconds if self.arrivals else None
 
     def inter_token_seconds(self) -> list[float]:
-        """One gap for each token after those that came first.
+        """One gap for each token after the first; their mean is the time since the first over their number.
 
         An event may bring several tokens, and tokens without text bring none: tokens that arrive together
-        share evenly the time since those before them. Where the server tells their number at the end
-        alone, every gap is the answer's mean.
+        share evenly the time since those before them, and those beside the first come in no time. Where
+        the server tells their number at the end alone, every gap is the answer's mean.
         """
         if not self.arrivals:
             return []
@@ -78,7 +78,7 @@ class StreamedAnswer:
             count = self.completion_tokens - 1
             span = self.arrivals[-1].seconds - self.arrivals[0].seconds
             return [span / count] * count if count > 0 else []
-        gaps: list[float] = []
+        gaps = [0.0] * (self.arrivals[0].tokens - 1)
         for before, now in itertools.pairwise(self.arrivals):
             count = now.tokens - before.tokens
             gaps += [(now.seconds - before.seconds) / count] * count

@@ -55,6 +55,13 @@ def test_tokens_that_come_together_share_the_time_since_those_before() -> None:
     assert answer.inter_token_seconds() == pytest.approx([0.01] * 5)
 
 
+def test_the_mean_gap_is_the_time_after_the_first_token_over_the_number_of_the_others() -> None:
+    answer = StreamedAnswer([Arrival(0.5, 3), Arrival(0.54, 5), Arrival(0.6, 6)], True)
+    gaps = answer.inter_token_seconds()
+    assert len(gaps) == 5
+    assert sum(gaps) / 5 == pytest.approx((0.6 - 0.5) / 5)
+
+
 def test_a_server_that_tells_its_tokens_at_the_end_gives_the_mean() -> None:
     answer = StreamedAnswer([Arrival(0.5, 1), Arrival(0.9, 2)], completion_tokens=5)
     assert answer.inter_token_seconds() == pytest.approx([0.1] * 4)

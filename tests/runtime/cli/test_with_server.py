@@ -47,7 +47,7 @@ def test_bench_reports_what_the_server_counted(server: ServerProcess) -> None:
     assert 0 < summary["ttft_ms"]["p50"] <= summary["ttft_ms"]["p99"] <= summary["e2e_ms"]["p99"]
     # Per token, not per event: what the tokens after the first took, over their number.
     per_token = (summary["e2e_ms"]["mean"] - summary["ttft_ms"]["mean"]) / 19
-    assert summary["itl_ms"]["mean"] == pytest.approx(per_token, rel=0.3)
+    assert per_token / 2 < summary["itl_ms"]["mean"] <= per_token + 0.01
 
 
 def test_bench_as_a_table_and_with_failures(server: ServerProcess) -> None:
