@@ -15,6 +15,7 @@ from octavo.server.process.metrics import EngineView, ServerMetrics
 from octavo_operator import metrics as operator_metrics
 from octavo_operator.autoscale import prometheus
 from octavo_operator.autoscale.load import ReplicaLoad
+from octavo_operator.crd import crd
 from octavo_operator.manifest import ObjectKey
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,25 @@ def test_the_queries_name_what_is_exposed() -> None:
     queries = f"{prometheus._VALUES_QUERY} {prometheus._TIMES_QUERY}"
     assert set(_NAME.findall(queries)) <= exposed()
     assert len(set(_NAME.findall(queries))) == 3
+
+
+def test_what_counts_sequences_says_so() -> None:
+    """A request with `n: 4` is four of them, in the queue, in the metrics and in the autoscaler."""
+    text = server_metrics(None).exposition().decode()
+    told = {each.name: each.documentation for each in text_string_to_metric_families(text)}
+    for name in (prometheus.WAITING, prometheus.RUNNING, "octavo_requests", "octavo_preemptions"):
+        assert told[name].startswith("Sequences that "), name
+    root = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    spec, status = root["spec"]["properties"], root["status"]["properties"]
+    counted = {
+        "queueDepth": spec["autoscaling"]["properties"]["queueDepth"],
+        "maxNumSeqs": spec["engine"]["properties"]["maxNumSeqs"],
+        "maxQueuedRequests": spec["engine"]["properties"]["maxQueuedRequests"],
+        "queue": status["queue"],
+    }
+    for name, node in counted.items():
+        assert "equences" in node["description"].split(".")[0], name
+        assert "equests" not in node["description"], name
 
 
 @pytest.mark.parametrize("folder", READERS)

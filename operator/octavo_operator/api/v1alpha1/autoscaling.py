@@ -29,7 +29,7 @@ class AutoscalingSpec(ApiModel):
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(description="Most replicas.")
     queue_depth: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=4,
-        description="Waiting requests per replica above which replicas are added.",
+        description="Waiting sequences per replica above which replicas are added.",
     )
     scale_down_stabilization: Duration = Field(
         default="5m",

@@ -45,7 +45,7 @@ class LLMDeploymentStatus(ApiModel):
     )
     ready: str = Field(default="0/0", description="readyReplicas/desiredReplicas.")
     queue: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Requests that wait, over all replicas; with autoscaling only."
+        default=None, description="Sequences that wait, over all replicas; with autoscaling only."
     )
     selector: str = Field(default="", description="Label selector of the pods.")
     revision: str = Field(default="", description="Hash of the pod template in force.")

@@ -46,7 +46,7 @@ _TOKEN_BUCKETS = (
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """The engine as the gauges show it. `num_unsent` requests have not shown up in `stats` yet."""
+    """The engine as the gauges show it. `num_unsent` sequences have not shown up in `stats` yet."""
 
     stats: EngineStats
     num_unsent: int = 0
@@ -80,7 +80,7 @@ class ServerMetrics:
         )
         self.inter_token_latency = histogram(
             "octavo_inter_token_latency_seconds",
-            "Between two tokens of one completion.",
+            "Between two tokens of one sequence.",
             _TOKEN_BUCKETS,
         )
         self.request_duration = histogram(
@@ -95,7 +95,7 @@ class ServerMetrics:
         )
         self._requests = Counter(
             "octavo_requests",
-            "Completions that ended, by the reason.",
+            "Sequences that ended, by the reason.",
             ["model", "finish_reason"],
             registry=self._registry,
         )
