@@ -91,10 +91,10 @@ def test_the_url_answers_the_openai_client_from_another_pod(serving: Kubectl) ->
 
 def test_the_printer_columns_tell_the_state(serving: Kubectl) -> None:
     head, row = serving.run("get", "llmd", NAME).strip().splitlines()
-    assert head.split() == ["NAME", "MODEL", "READY", "QUEUE", "URL", "AGE"]
-    assert row.split()[:3] == [NAME, "builtin://demo", "1/1"]
+    assert head.split() == ["NAME", "MODEL", "READY", "STATUS", "QUEUE", "URL", "AGE"]
+    assert row.split()[:4] == [NAME, "builtin://demo", "1/1", "Serving"]
     wide = serving.run("get", "llmd", NAME, "--output=wide").splitlines()[0]
-    assert wide.split()[-3:] == ["REASON", "GPUS", "REVISION"]
+    assert wide.split()[-2:] == ["GPUS", "REVISION"]
 
 
 def test_the_network_policy_selects_the_pods_and_opens_the_openai_port_alone(

@@ -3,22 +3,20 @@ the others, but a name that is taken stops them all: pods must not run under som
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from octavo_operator.api.conditions import Reason
+from octavo_operator.drift import first_drift
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import ChildKey, Manifest
-from octavo_operator.plan import Action, ActionType, first_drift
+from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
-from octavo_operator.render import service
+from octavo_operator.render import cache, service
 
 log = structlog.get_logger()
-
-Observed = Mapping[ChildKey, Manifest | None]
-"""Every child as it was when the pass began."""
 
 
 @dataclass(slots=True)
@@ -32,66 +30,94 @@ class Applied:
     service_problem: Finding | None = None
     """Why the users' Service does not lead to the pods, if it does not."""
     was_refused: bool = False
+    """Whether something stands in the way that may go without telling us."""
+
+    def tell(self, problem: Finding, *, concerns_service: bool) -> None:
+        self.was_refused = True
+        self.problem = self.problem or problem
+        if concerns_service:
+            self.service_problem = problem
 
 
-async def apply(kube: Kube, actions: Sequence[Action], observed: Observed) -> Applied:
+async def apply(kube: Kube, actions: Sequence[Action]) -> Applied:
     """Carries the actions out in their order. Raises KubeError for what may pass by itself."""
     conflicts = [action for action in actions if action.type is ActionType.CONFLICT]
     if conflicts:
-        problem = _conflict(conflicts[0])
-        is_led = all(_leads_to_pods(each, observed) for each in actions if each.key == service.KEY)
+        problem = _conflict(conflicts)
+        is_led = all(_leads_to_pods(each, each.live) for each in actions if each.key == service.KEY)
         return Applied({}, problem, None if is_led else problem, was_refused=True)
     applied = Applied()
     for action in actions:
+        if action.type is ActionType.WAIT:
+            applied.tell(_terminating(action), concerns_service=action.key == service.KEY)
+            continue
         try:
             live = await _carry_out(kube, action)
         except KubeError as error:
             if error.is_namespace_terminating or not error.is_refusal:
                 raise
-            applied.was_refused = True
-            problem = _refused(action, error)
-            applied.problem = applied.problem or problem
-            if action.key == service.KEY and not _leads_to_pods(action, observed):
-                applied.service_problem = problem
+            is_unled = action.key == service.KEY and not _leads_to_pods(action, action.live)
+            applied.tell(_refused(action, error), concerns_service=is_unled)
             continue
-        if action.type is not ActionType.DELETE:
+        if live is not None:
             applied.live[action.key] = live
+        if action.key == service.KEY and not _leads_to_pods(action, live):
+            applied.tell(_overruled(action), concerns_service=True)
     return applied
 
 
-async def _carry_out(kube: Kube, action: Action) -> Manifest:
+async def _carry_out(kube: Kube, action: Action) -> Manifest | None:
+    """The child as it stands afterwards; None when it was deleted."""
+    kind, live, desired = action.key.kind, action.live, action.desired
     if action.type is ActionType.KEEP:
-        return action.manifest
-    metadata = action.manifest["metadata"]
+        return live
     log.info(
         "child",
         action=action.type.value,
-        kind=action.key.kind.kind,
-        key=f"{metadata['namespace']}/{metadata['name']}",
+        kind=kind.kind,
+        key=str(action.where),
         why=action.why,
     )
-    if action.type is ActionType.DELETE:
-        await kube.delete(action.key.kind, action.manifest)
-        return action.manifest
-    return await kube.apply(action.key.kind, action.manifest)
+    if live is not None and action.surplus:
+        await kube.remove_fields(kind, live, action.surplus)
+    if desired is not None:
+        return await kube.apply(kind, desired)
+    if live is not None:
+        await kube.delete(kind, live)
+    return None
 
 
-def _leads_to_pods(action: Action, observed: Observed) -> bool:
-    """Whether the Service that is live is ours and routes as it must, even without this action."""
-    live = observed[service.KEY]
-    if action.type is ActionType.CONFLICT or live is None:
+def _leads_to_pods(action: Action, live: Manifest | None) -> bool:
+    """Whether a Service, whoever made it, routes as ours must."""
+    if live is None or action.desired is None or "deletionTimestamp" in live["metadata"]:
         return False
-    return first_drift(action.manifest["spec"], live["spec"]) is None
+    return first_drift(action.desired["spec"], live.get("spec", {})) is None
 
 
-def _conflict(action: Action) -> Finding:
-    metadata = action.manifest["metadata"]
-    return Finding(
-        Reason.NAME_CONFLICT,
-        f"{action.key.kind.kind} {metadata['namespace']}/{metadata['name']} exists and does not "
-        "belong to this LLMDeployment",
-    )
+def _conflict(actions: Sequence[Action]) -> Finding:
+    names = ", ".join(f"{each.key.kind.kind} {each.where}" for each in actions)
+    verbs = "exists and does" if len(actions) == 1 else "exist and do"
+    return Finding(Reason.NAME_CONFLICT, f"{names} {verbs} not belong to this LLMDeployment")
 
 
 def _refused(action: Action, error: KubeError) -> Finding:
-    return Finding(Reason.APPLY_FAILED, f"{action.key.kind.kind} {action.name}: {error}")
+    return Finding(Reason.APPLY_FAILED, f"{_named(action)}: {error}")
+
+
+def _terminating(action: Action) -> Finding:
+    held = "; pods that mount it keep it" if action.key == cache.KEY else ""
+    return Finding(
+        Reason.CHILD_TERMINATING,
+        f"{_named(action)} is being deleted; another one is made when it is gone{held}",
+    )
+
+
+def _overruled(action: Action) -> Finding:
+    return Finding(
+        Reason.APPLY_FAILED,
+        f"{_named(action)} is not what was applied: something in the cluster changes it",
+    )
+
+
+def _named(action: Action) -> str:
+    return f"{action.key.kind.kind} {action.where.name}"

@@ -35,15 +35,14 @@ _ROOT_VALIDATIONS = [
 _COLUMNS: list[dict[str, Any]] = [
     {"name": "Model", "type": "string", "jsonPath": ".spec.model.uri"},
     {"name": "Ready", "type": "string", "jsonPath": ".status.ready"},
+    {
+        "name": "Status",
+        "type": "string",
+        "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
+    },
     {"name": "Queue", "type": "integer", "jsonPath": ".status.queue"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-    {
-        "name": "Reason",
-        "type": "string",
-        "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
-        "priority": 1,
-    },
     {"name": "GPUs", "type": "integer", "jsonPath": ".spec.resources.gpu", "priority": 1},
     {"name": "Revision", "type": "string", "jsonPath": ".status.revision", "priority": 1},
 ]

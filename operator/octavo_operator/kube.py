@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import aiohttp
@@ -19,9 +19,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
-from octavo_operator.manifest import Kind, Manifest
-
-FIELD_MANAGER = "octavo-operator"
+from octavo_operator.manifest import FIELD_MANAGER, Kind, Manifest
 
 _MAX_PARALLEL_REQUESTS = 64
 _THROTTLE_ATTEMPTS = 5
@@ -79,6 +77,11 @@ class Kube(Protocol):
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest | None:
         """Server-side apply of `status`; None when the object is gone."""
+
+    async def remove_fields(
+        self, kind: Kind, manifest: Manifest, pointers: Sequence[str]
+    ) -> Manifest:
+        """The object without these fields (JSON pointers), if nobody changed it since it was read."""
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """A new object."""
@@ -149,6 +152,24 @@ class ApiServer:
             if error.status == _HTTP_NOT_FOUND:
                 return None
             raise
+
+    async def remove_fields(
+        self, kind: Kind, manifest: Manifest, pointers: Sequence[str]
+    ) -> Manifest:
+        metadata = manifest["metadata"]
+        # A test that does not hold fails the whole patch: an index may mean another item by now.
+        version = {
+            "op": "test",
+            "path": "/metadata/resourceVersion",
+            "value": metadata["resourceVersion"],
+        }
+        return await self._request(
+            "patch",
+            kind.path(metadata["namespace"], metadata["name"]),
+            body=[version, *({"op": "remove", "path": each} for each in pointers)],
+            content_type="application/json-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = kind.path(manifest["metadata"]["namespace"])

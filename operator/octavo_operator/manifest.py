@@ -11,6 +11,10 @@ Manifest = dict[str, Any]
 """One Kubernetes object as JSON; the only place where `Any` stands for "whatever the API says"."""
 
 
+FIELD_MANAGER = "octavo-operator"
+"""Who we are in `managedFields`."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Kind:
     """A kind of object and where the API server keeps it."""
@@ -88,10 +92,26 @@ class Child:
     manifest: Manifest
 
 
+def current_conditions(manifest: Manifest) -> list[Manifest]:
+    """The conditions of a live object, as far as they speak about the spec that it has now: until its
+    controller has seen a new generation, what it says is about the former one."""
+    status = manifest.get("status", {})
+    generation = manifest["metadata"].get("generation", 0)
+    if status.get("observedGeneration", generation) < generation:
+        return []
+    return list(status.get("conditions", ()))
+
+
+def controller_of(manifest: Manifest) -> Manifest | None:
+    """The owner reference of the object's controller, if it has one."""
+    owners = manifest["metadata"].get("ownerReferences", ())
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
 def is_owned_by(manifest: Manifest, uid: str) -> bool:
     """Whether the object's controller is the object with this uid."""
-    owners = manifest["metadata"].get("ownerReferences", ())
-    return any(owner["uid"] == uid and owner.get("controller") for owner in owners)
+    controller = controller_of(manifest)
+    return controller is not None and controller["uid"] == uid
 
 
 def digest(value: object, length: int = 10) -> str:

@@ -2,18 +2,31 @@
 
 Applying what is already there is a no-op on the API server, so a wrong "unchanged" is the only
 mistake that matters. A child counts as unchanged only when the hash of its manifest is the one that
-was applied and every field of the manifest still has its value in the cluster.
+was applied, every field of the manifest still has its value in the cluster, and nobody added any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from octavo_operator.api.quantity import parse_quantity
-from octavo_operator.manifest import Child, ChildKey, Manifest, is_owned_by
-from octavo_operator.names import HASH_ANNOTATION
+from octavo_operator.drift import additions, first_drift
+from octavo_operator.manifest import (
+    Child,
+    ChildKey,
+    Manifest,
+    ObjectKey,
+    controller_of,
+    is_owned_by,
+)
+from octavo_operator.names import HASH_ANNOTATION, OWNER_LABEL
+from octavo_operator.render import Owner
+from octavo_operator.render.cache import KEY as MODEL_CACHE
+from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
+
+_SHARED = frozenset({MODEL_CACHE, SERVICE_ACCOUNT})
+"""Children that Kubernetes itself completes: a claim's volume, an account's secrets."""
 
 
 class ActionType(StrEnum):
@@ -23,91 +36,82 @@ class ActionType(StrEnum):
     APPLY = "apply"
     DELETE = "delete"
     CONFLICT = "conflict"
+    WAIT = "wait"
+    """It is on its way out; another one is made when it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One child and what to do with it; `manifest` is the desired one, or the live one of a delete,
-    a keep or a conflict."""
+    """One child and what to do with it."""
 
     type: ActionType
     key: ChildKey
-    manifest: Manifest
+    where: ObjectKey
+    live: Manifest | None
+    """As it is, if it is there."""
+    desired: Manifest | None
+    """As it is to be; None when it is to be deleted."""
     why: str
-
-    @property
-    def name(self) -> str:
-        return str(self.manifest["metadata"]["name"])
+    surplus: tuple[str, ...] = ()
+    """JSON pointers to what others added to it, removed before it is applied."""
 
 
 def plan(
-    observed: Mapping[ChildKey, Manifest | None], desired: Sequence[Child], owner_uid: str
+    observed: Mapping[ChildKey, Manifest | None], desired: Sequence[Child], owner: Owner
 ) -> list[Action]:
     """One action for each desired child and each owned child that is no longer desired.
 
     `observed` holds the live object under the name that each child has. An object of that name that
     somebody else made is a conflict: it is neither taken over nor deleted.
     """
-    actions = [_for_desired(observed.get(each.key), each, owner_uid) for each in desired]
+    actions = [_for_desired(observed.get(each.key), each, owner) for each in desired]
     wanted = {each.key for each in desired}
     actions += [
-        Action(ActionType.DELETE, key, live, "no longer in the spec")
+        Action(ActionType.DELETE, key, _where(live), live, None, "no longer in the spec")
         for key, live in observed.items()
         if live is not None
         and key not in wanted
-        and is_owned_by(live, owner_uid)
+        and is_owned_by(live, owner.uid)
         and "deletionTimestamp" not in live["metadata"]
     ]
     return actions
 
 
-def _for_desired(live: Manifest | None, child: Child, owner_uid: str) -> Action:
+def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     key, manifest = child.key, child.manifest
+
+    def action(type_: ActionType, why: str, surplus: Sequence[str] = ()) -> Action:
+        return Action(type_, key, _where(manifest), live, manifest, why, tuple(surplus))
+
     if live is None:
-        return Action(ActionType.APPLY, key, manifest, "missing")
-    if not is_owned_by(live, owner_uid):
-        return Action(ActionType.CONFLICT, key, live, "belongs to somebody else")
+        return action(ActionType.APPLY, "missing")
+    is_ours = is_owned_by(live, owner.uid)
+    if not is_ours and not _is_orphan(live, owner):
+        return action(ActionType.CONFLICT, "belongs to somebody else")
+    if "deletionTimestamp" in live["metadata"]:
+        return action(ActionType.WAIT, "on its way out")
+    if not is_ours:
+        return action(ActionType.APPLY, "ours, but nobody's any more")
+    if key not in _SHARED and (surplus := additions(manifest, live)):
+        return action(ActionType.APPLY, f"{surplus[-1]} was added by somebody else", surplus)
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied != manifest["metadata"]["annotations"][HASH_ANNOTATION]:
-        return Action(ActionType.APPLY, key, manifest, "the manifest changed")
+        return action(ActionType.APPLY, "the manifest changed")
     if drift := first_drift(manifest, live):
-        return Action(ActionType.APPLY, key, manifest, f"{drift} was changed by somebody else")
-    return Action(ActionType.KEEP, key, live, "unchanged")
+        return action(ActionType.APPLY, f"{drift} was changed by somebody else")
+    return action(ActionType.KEEP, "unchanged")
 
 
-def first_drift(desired: object, live: object, path: str = "") -> str | None:
-    """The path of the first field of `desired` that `live` lacks or has differently; None when all
-    of it is there. Fields that only `live` has (defaults, status) do not count."""
-    match desired, live:
-        case dict(), dict():
-            return _first(
-                first_drift(value, live[key], f"{path}.{key}" if path else key)
-                if key in live
-                else (f"{path}.{key}" if path else key)
-                # The API server drops what is empty.
-                for key, value in desired.items()
-                if key in live or value not in ({}, [], None)
-            )
-        case list(), list():
-            if len(desired) != len(live):
-                return path
-            return _first(
-                first_drift(one, other, f"{path}[{index}]")
-                for index, (one, other) in enumerate(zip(desired, live, strict=True))
-            )
-        case _:
-            return None if desired == live or _same_quantity(desired, live) else path
+def _where(manifest: Manifest) -> ObjectKey:
+    return ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
-def _same_quantity(desired: object, live: object) -> bool:
-    """The API server writes quantities in a canonical form: "0.5" comes back as "500m"."""
-    if not (isinstance(desired, str) and isinstance(live, str)):
-        return False
-    try:
-        return parse_quantity(desired) == parse_quantity(live)
-    except ValueError:
-        return False
-
-
-def _first(drifts: Iterable[str | None]) -> str | None:
-    return next((drift for drift in drifts if drift), None)
+def _is_orphan(live: Manifest, owner: Owner) -> bool:
+    """Whether it was made for an LLMDeployment of this name and nobody controls it now: what stays
+    when one is deleted with `--cascade=orphan`, or an owner reference was lost."""
+    metadata = live["metadata"]
+    return (
+        controller_of(live) is None
+        and metadata.get("labels", {}).get(OWNER_LABEL) == owner.name
+        and HASH_ANNOTATION in metadata.get("annotations", {})
+    )

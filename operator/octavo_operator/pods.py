@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
-from octavo_operator.manifest import Manifest
+from octavo_operator.manifest import Manifest, controller_of
 from octavo_operator.names import FETCH_CONTAINER, REVISION_LABEL, SERVE_CONTAINER
 
 SETUP_PATIENCE_SECONDS = 20.0
@@ -30,6 +30,8 @@ _PULL_REASONS = {
     "SignatureValidationFailed",
 }
 _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_SHORTAGES = ("Insufficient ", "Too many pods", "exceed max volume count", "ReadWriteOncePod")
+"""What the scheduler says of nodes that would fit if fewer pods ran on them."""
 _PRIORITY = (
     Reason.IMAGE_PULL_FAILED,
     Reason.SECRET_NOT_FOUND,
@@ -49,6 +51,10 @@ class Finding:
 
     reason: Reason
     message: str
+    since: datetime | None = None
+    """Since when it stands in the way, where that is known."""
+    is_shortage: bool = False
+    """Whether room is missing that other pods take, so that one of them less would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class PodView:
 
     name: str
     labels: Mapping[str, str]
+    controller: tuple[str, str] | None
+    """Kind and name of what made it; None when a person did."""
     is_ready: bool
     is_leaving: bool
     phase_text: str
@@ -64,8 +72,6 @@ class PodView:
     finding: Finding | None
     ready_since: datetime | None
     """Since when it answers; None while it does not."""
-    unscheduled_since: datetime | None
-    """Since when the scheduler finds no node; None when it has found one or has not tried."""
     setup_since: datetime | None
     """Since when the node mounts its volumes and makes its sandbox; None when it is done with that
     or has not begun."""
@@ -101,16 +107,17 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
     if not is_ready:
         finding = _finding(conditions, statuses, gpu_resource)
         finding = finding or _setup_finding(pod, setup_since, now)
+    controller = controller_of(pod)
     return PodView(
         name=pod["metadata"]["name"],
         labels=pod["metadata"].get("labels", {}),
+        controller=(controller["kind"], controller["name"]) if controller else None,
         is_ready=is_ready,
         # A finished pod (evicted, node shut down) stays visible but will be replaced.
         is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
         phase_text=_phase_text(conditions, statuses),
         finding=finding,
         ready_since=_since(conditions.get("Ready", {}), "True"),
-        unscheduled_since=_since(conditions.get("PodScheduled", {}), "False"),
         setup_since=None if is_ready else setup_since,
     )
 
@@ -132,10 +139,13 @@ def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) 
 
 def _since(condition: dict[str, Any], status: str) -> datetime | None:
     """Since when the condition has this status; None when it has another."""
+    return time_of(condition) if condition.get("status") == status else None
+
+
+def time_of(condition: dict[str, Any]) -> datetime | None:
+    """When the condition changed last; None where it does not say."""
     since = condition.get("lastTransitionTime")
-    if condition.get("status") != status or not since:
-        return None
-    return datetime.fromisoformat(since)
+    return datetime.fromisoformat(since) if since else None
 
 
 def _finding(
@@ -146,7 +156,7 @@ def _finding(
             return found
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return _scheduling_finding(scheduled.get("message", ""), gpu_resource)
+        return _scheduling_finding(scheduled, gpu_resource)
     return None
 
 
@@ -196,12 +206,16 @@ def _told_by_runtime(message: str) -> Finding | None:
     return None
 
 
-def _scheduling_finding(message: str, gpu_resource: str) -> Finding:
+def _scheduling_finding(condition: dict[str, Any], gpu_resource: str) -> Finding:
+    message = condition.get("message", "")
     if f"Insufficient {gpu_resource}" in message:
-        return Finding(Reason.INSUFFICIENT_GPU, shortened(message))
-    if "persistentvolumeclaim" in message.lower() or "volume" in message.lower():
-        return Finding(Reason.VOLUME_UNAVAILABLE, shortened(message))
-    return Finding(Reason.UNSCHEDULABLE, shortened(message))
+        reason = Reason.INSUFFICIENT_GPU
+    elif "persistentvolumeclaim" in message.lower() or "volume" in message.lower():
+        reason = Reason.VOLUME_UNAVAILABLE
+    else:
+        reason = Reason.UNSCHEDULABLE
+    is_shortage = any(words in message for words in _SHORTAGES)
+    return Finding(reason, shortened(message), time_of(condition), is_shortage)
 
 
 def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Finding | None:

@@ -45,6 +45,7 @@ from octavo_operator.status import (
     compute_status,
     condition_set,
     invalid_status,
+    loss_patience_left,
     settlement,
 )
 from octavo_operator.workload import Workload, workload_of
@@ -115,9 +116,10 @@ class Reconciler:
         observed = await self._observe(key, resource, spec)
         decided = self._decide(key, spec, observed)
         context, workload, seen = decided.context, decided.workload, decided.fleet
-        actions = plan(observed.children, desired(context, workload), context.owner.uid)
-        applied = await apply(self._kube, actions, observed.children)
+        actions = plan(observed.children, desired(context, workload), context.owner)
+        applied = await apply(self._kube, actions)
         live = applied.live.get(workload.key)
+        refusal = None if live is None else workload.finding(live)
         observation = Observation(
             key=key,
             generation=conditions.generation,
@@ -125,7 +127,7 @@ class Reconciler:
             fleet=seen,
             desired_replicas=context.replicas,
             autoscaling=self._autoscaler.view(spec, seen, decided.scaling, conditions.now),
-            problem=applied.problem or (live and workload.finding(live)) or seen.finding(),
+            problem=applied.problem or refusal or seen.finding(),
             service_problem=applied.service_problem,
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             settled=settlement(resource),
@@ -135,7 +137,11 @@ class Reconciler:
         if applied.was_refused:
             return _RETRY_REFUSED_SECONDS
         now = self._wall_clock()
-        waits = (patience_left(seen, now), setup_patience_left(seen, now))
+        waits = (
+            patience_left(seen, refusal, now),
+            setup_patience_left(seen, now),
+            loss_patience_left(conditions),
+        )
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _observe(
@@ -168,7 +174,7 @@ class Reconciler:
         )
         seen = fleet(
             workload.revision(pods),
-            workload.replicas(views(observed.pods, spec.resources.gpu_resource, now)),
+            workload.replicas(key.name, views(observed.pods, spec.resources.gpu_resource, now)),
         )
         live = observed.children[workload.key]
         before = None if live is None else workload.wanted(live)
@@ -181,7 +187,8 @@ class Reconciler:
         else:
             self._autoscaler.forget(key)
         how_before = None if live is None else workload.replacement(live)
-        how = replacement(spec, how_before, seen, replicas, now)
+        refusal = None if live is None else workload.finding(live)
+        how = replacement(spec, how_before, seen, refusal, replicas, now)
         context = RenderContext(pods, replicas, how, workload.answering_labels)
         return Decided(workload, context, seen, scaling, before)
 

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         description="Operators that share it take turns: one name per release.",
     )
     lease_duration_seconds: int = Field(
-        default=30, ge=2, description="A crashed leader is replaced after this time."
+        default=15, ge=2, description="A leader that crashed or froze is replaced after this time."
     )
     health_port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=8, ge=1, description="Objects that are reconciled at once.")

@@ -28,6 +28,10 @@ from octavo_operator.replicas import Fleet
 
 _MESSAGE_LIMIT = 4096
 
+LOSS_PATIENCE_SECONDS = 60.0
+"""How long lost replicas may take to come back before that needs a person: a pod that was deleted or
+evicted is replaced within this time, unless something is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -268,7 +272,8 @@ def mark_autoscaling(conditions: ConditionSet, view: AutoscalingView) -> None:
 
 
 def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
-    """True when something needs a person: a problem, or replicas missing though nothing moves."""
+    """True when something needs a person: a problem, or replicas that were lost and stay away. Reads
+    what Progressing was marked with."""
     answering = len(seen.fleet.ready)
     if seen.problem:
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
@@ -276,7 +281,7 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
         conditions.mark_true(
             ConditionType.DEGRADED, Reason.PROGRESS_DEADLINE_EXCEEDED, seen.fleet.phase_text()
         )
-    elif _movement(seen) is Reason.REPLICAS_UNAVAILABLE:
+    elif lost_since(conditions) is not None and not loss_patience_left(conditions):
         conditions.mark_true(
             ConditionType.DEGRADED,
             Reason.REPLICAS_UNAVAILABLE,
@@ -284,6 +289,24 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
         )
     else:
         conditions.mark_false(ConditionType.DEGRADED, Reason.AS_EXPECTED)
+
+
+def lost_since(conditions: ConditionSet) -> datetime | None:
+    """Since when replicas are missing that were there, as Progressing says in this pass."""
+    progressing = conditions.marked.get(ConditionType.PROGRESSING, {})
+    if progressing.get("reason") != Reason.REPLICAS_UNAVAILABLE:
+        return None
+    return datetime.fromisoformat(progressing["lastTransitionTime"])
+
+
+def loss_patience_left(conditions: ConditionSet) -> float | None:
+    """Seconds until lost replicas should be looked at again; None when none are lost, or when it has
+    been said."""
+    since = lost_since(conditions)
+    if since is None:
+        return None
+    left = LOSS_PATIENCE_SECONDS - (conditions.now - since).total_seconds()
+    return left if left > 0 else None
 
 
 def selector_text(name: str) -> str:

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import SERVICE, Child, ChildKey, Manifest
-from octavo_operator.plan import ActionType, first_drift, plan
-from tests.support.operator.builders import UID, children
+from octavo_operator.plan import ActionType, plan
+from octavo_operator.render import Owner
+from tests.support.operator.builders import KEY, UID, children
 
+OWNER = Owner(KEY, UID)
 CACHED = {"uri": "hf://o/n", "cache": {"size": "5Gi"}}
 
 
@@ -28,12 +26,12 @@ def live(desired: list[Child]) -> Live:
 
 
 def types(observed: Live, desired: list[Child]) -> dict[str, ActionType]:
-    return {action.key.kind.kind: action.type for action in plan(observed, desired, UID)}
+    return {action.key.kind.kind: action.type for action in plan(observed, desired, OWNER)}
 
 
 def test_what_is_missing_is_applied() -> None:
     desired = children()
-    actions = plan(live([]), desired, UID)
+    actions = plan(live([]), desired, OWNER)
     assert {action.type for action in actions} == {ActionType.APPLY}
     assert {action.why for action in actions} == {"missing"}
 
@@ -53,7 +51,7 @@ def test_what_somebody_else_changed_is_applied_again_and_named() -> None:
     observed = live(desired)
     service = next(each for each in observed.values() if each and each["kind"] == "Service")
     service["spec"]["selector"]["octavo.dev/llmdeployment"] = "other"
-    (action,) = (a for a in plan(observed, desired, UID) if a.type is ActionType.APPLY)
+    (action,) = (a for a in plan(observed, desired, OWNER) if a.type is ActionType.APPLY)
     assert action.key == ChildKey(SERVICE)
     assert "spec.selector.octavo.dev/llmdeployment" in action.why
 
@@ -77,7 +75,7 @@ def test_the_object_of_somebody_else_is_neither_taken_over_nor_deleted() -> None
     observed = live(desired)
     for child in observed.values():
         if child:
-            child["metadata"]["ownerReferences"] = []
+            child["metadata"]["ownerReferences"] = [{"uid": "other", "controller": True}]
     assert set(types(observed, desired).values()) == {ActionType.CONFLICT}
     assert "PersistentVolumeClaim" not in types(observed, children())
 
@@ -87,46 +85,47 @@ def test_two_children_of_one_kind_are_told_apart_by_their_role() -> None:
     other = Child(ChildKey(SERVICE, "peers"), copy.deepcopy(service.manifest))
     other.manifest["metadata"]["name"] = other.key.name_for("llama")
     standing = live([service, other])
-    assert [action.type for action in plan(standing, [service, other], UID)] == [
+    assert [action.type for action in plan(standing, [service, other], OWNER)] == [
         ActionType.KEEP,
         ActionType.KEEP,
     ]
-    actions = {action.key: action.type for action in plan(standing, [service], UID)}
+    actions = {action.key: action.type for action in plan(standing, [service], OWNER)}
     assert actions == {service.key: ActionType.KEEP, other.key: ActionType.DELETE}
     assert (service.key.name_for("llama"), other.key.name_for("llama")) == ("llama", "llama-peers")
 
 
-def test_a_canonical_quantity_is_no_drift() -> None:
-    assert first_drift({"cpu": "0.5"}, {"cpu": "500m"}) is None
-    assert first_drift({"cpu": "0.5"}, {"cpu": "501m"}) == "cpu"
+def test_what_was_ours_and_is_nobody_s_is_adopted() -> None:
+    """As after `kubectl delete --cascade=orphan`, or when an owner reference was lost."""
+    desired = children()
+    observed = live(desired)
+    for child in observed.values():
+        if child:
+            child["metadata"]["ownerReferences"] = []
+    assert set(types(observed, desired).values()) == {ActionType.APPLY}
+    for child in observed.values():
+        if child:
+            child["metadata"]["labels"]["octavo.dev/llmdeployment"] = "another"
+    assert set(types(observed, desired).values()) == {ActionType.CONFLICT}
 
 
-def test_an_empty_value_that_the_server_dropped_is_no_drift() -> None:
-    assert first_drift({"emptyDir": {}, "labels": None}, {}) is None
+def test_what_is_wanted_and_on_its_way_out_is_waited_for() -> None:
+    desired = children(model=CACHED)
+    observed = live(desired)
+    for child in observed.values():
+        if child and child["kind"] == "PersistentVolumeClaim":
+            child["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert types(observed, desired)["PersistentVolumeClaim"] is ActionType.WAIT
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-    ),
-    max_leaves=12,
-)
-
-
-@given(json_values)
-def test_a_value_never_drifts_from_itself(value: Any) -> None:
-    assert first_drift(value, copy.deepcopy(value)) is None
-
-
-@given(st.dictionaries(st.text(max_size=3), json_values, max_size=4), st.text(max_size=3))
-def test_what_the_server_adds_is_no_drift(value: dict[str, Any], key: str) -> None:
-    added = copy.deepcopy(value)
-    added.setdefault(key, "default")
-    assert first_drift(value, added) is None
-
-
-@given(st.dictionaries(st.sampled_from("abc"), st.integers(), min_size=1), st.data())
-def test_any_change_of_a_value_is_a_drift(value: dict[str, int], data: st.DataObject) -> None:
-    key = data.draw(st.sampled_from(sorted(value)))
-    assert first_drift(value, value | {key: value[key] + 1}) == key
+def test_what_somebody_added_is_removed_and_what_kubernetes_completes_is_not() -> None:
+    desired = children(model=CACHED)
+    observed = live(desired)
+    for child in observed.values():
+        if child:
+            fields: Manifest = {"f:spec": {"f:volumeName": {}}}
+            child["metadata"]["managedFields"] = [{"manager": "x", "fieldsV1": fields}]
+            child.setdefault("spec", {})["volumeName"] = "pv-1"
+    surplus = {each.key.kind.kind: each.surplus for each in plan(observed, desired, OWNER)}
+    assert surplus.pop("PersistentVolumeClaim") == ()
+    assert surplus.pop("ServiceAccount") == ()
+    assert set(surplus.values()) == {("/spec/volumeName",)}

@@ -95,7 +95,9 @@ def test_a_download_that_failed_is_found_and_one_that_was_repeated_well_is_not()
 )
 def test_what_the_scheduler_says_is_told_apart(message: str, reason: Reason) -> None:
     assert finding(unschedulable=message, statuses=[]) == (reason, message)
-    assert view(pod(unschedulable=message), GPU, NOW).unscheduled_since == NOW
+    found = view(pod(unschedulable=message), GPU, NOW).finding
+    assert found is not None
+    assert found.since == NOW
 
 
 def test_a_pod_whose_node_does_not_set_it_up_is_said_after_a_while_and_not_before() -> None:

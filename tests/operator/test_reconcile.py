@@ -22,7 +22,8 @@ from octavo_operator.manifest import (
     ObjectKey,
 )
 from octavo_operator.reconcile import Reconciler
-from tests.support.operator.builders import INSTALLATION, KEY, NOW, resource
+from octavo_operator.status import LOSS_PATIENCE_SECONDS
+from tests.support.operator.builders import INSTALLATION, KEY, NOW, UID, resource
 from tests.support.operator.fake_kube import FakeKube
 
 
@@ -257,6 +258,102 @@ def test_another_child_that_is_refused_leaves_a_serving_model_ready(kind: Any) -
     assert world.condition("Degraded") == ("True", "ApplyFailed")
 
 
+def test_a_lost_pod_needs_a_person_only_when_it_stays_away() -> None:
+    world = running()
+    world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
+    assert world.reconcile() == pytest.approx(LOSS_PATIENCE_SECONDS)
+    assert world.condition("Ready") == ("False", "ReplicasUnavailable")
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    world.seconds += LOSS_PATIENCE_SECONDS
+    assert world.reconcile() is None
+    assert world.condition("Degraded") == ("True", "ReplicasUnavailable")
+
+
+def test_a_rollout_that_a_quota_holds_up_goes_on_in_place() -> None:
+    world = running(replicas=2)
+    world.edit(engine={"maxNumSeqs": 8})
+    world.reconcile()
+    failure = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "message": 'pods "a" is forbidden: exceeded quota: q, requested: pods=1, limited: pods=2',
+        "lastTransitionTime": "2026-05-04T12:00:00Z",
+    }
+    world.deployment["status"] = {"conditions": [failure]}
+    assert world.reconcile() == pytest.approx(60)
+    assert world.condition("Degraded") == ("True", "QuotaExceeded")
+    world.seconds += 60
+    world.reconcile()
+    assert world.deployment["spec"]["strategy"]["rollingUpdate"] == {
+        "maxSurge": 0,
+        "maxUnavailable": 1,
+    }
+
+
+def test_children_that_were_orphaned_are_adopted() -> None:
+    world = running()
+    for (kind, *_), child in world.kube.objects.items():
+        if kind not in ("LLMDeployment", "Pod", "Event"):
+            child["metadata"]["ownerReferences"] = []
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    for (kind, *_), child in world.kube.objects.items():
+        if kind not in ("LLMDeployment", "Pod", "Event"):
+            assert child["metadata"]["ownerReferences"][0]["uid"] == UID
+
+
+def test_every_name_that_is_taken_is_named_at_once() -> None:
+    world = World()
+    for kind in (SERVICE_ACCOUNT, NETWORK_POLICY):
+        taken = {"metadata": {"name": KEY.name, "namespace": KEY.namespace, "uid": "foreign"}}
+        world.kube.put(kind, taken)
+    world.reconcile()
+    message = world.status["conditions"][-1]["message"]
+    assert "ServiceAccount team/llama, NetworkPolicy team/llama exist" in message
+
+
+def test_a_claim_on_its_way_out_is_told_until_it_is_gone() -> None:
+    world = World(model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
+    world.reconcile()
+    claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, f"{KEY.name}-models")
+    claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert world.reconcile() == pytest.approx(30)
+    assert world.condition("Degraded") == ("True", "ChildTerminating")
+    world.kube.remove(PERSISTENT_VOLUME_CLAIM, KEY.namespace, f"{KEY.name}-models")
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_pause_that_somebody_set_is_lifted() -> None:
+    world = running()
+    world.deployment["spec"]["paused"] = True
+    world.deployment["metadata"]["managedFields"] = [
+        {"manager": "kubectl-rollout", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    ]
+    world.kube.requests.clear()
+    world.reconcile()
+    assert ("remove_fields", "Deployment", KEY.name) in world.kube.writes
+    assert "paused" not in world.deployment["spec"]
+
+
+def test_a_service_that_something_keeps_changing_is_said() -> None:
+    """A webhook that writes another selector into every apply."""
+    world = running()
+    world.kube.live(SERVICE, KEY.namespace, KEY.name)["spec"]["selector"]["team"] = "blue"
+    apply = world.kube.apply
+
+    async def changed(kind: Any, manifest: Manifest) -> Manifest:
+        live = await apply(kind, manifest)
+        if kind is SERVICE:
+            live["spec"]["selector"] = {**live["spec"]["selector"], "team": "blue"}
+        return live
+
+    world.kube.apply = changed  # type: ignore[method-assign]
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "ApplyFailed")
+    assert world.status["url"] == ""
+
+
 def test_a_service_that_still_leads_to_the_pods_serves_though_an_update_is_refused() -> None:
     world = running()
     live = world.kube.live(SERVICE, KEY.namespace, KEY.name)
@@ -272,7 +369,8 @@ def test_a_service_that_still_leads_to_the_pods_serves_though_an_update_is_refus
 
 def test_a_conflict_elsewhere_leaves_a_serving_model_ready() -> None:
     world = running()
-    world.kube.live(SERVICE_ACCOUNT, KEY.namespace, KEY.name)["metadata"]["ownerReferences"] = []
+    other = [{"uid": "other", "controller": True}]
+    world.kube.live(SERVICE_ACCOUNT, KEY.namespace, KEY.name)["metadata"]["ownerReferences"] = other
     world.reconcile()
     assert world.condition("Ready") == ("True", "Serving")
     assert world.condition("Degraded") == ("True", "NameConflict")

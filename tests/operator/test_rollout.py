@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import pytest
+
+from octavo_operator.api.conditions import Reason
+from octavo_operator.pods import Finding
 from octavo_operator.render import Replacement
 from octavo_operator.replicas import Fleet
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS, patience_left, replacement
-from tests.support.operator.builders import after, pod, seen, spec
+from tests.support.operator.builders import NOW, after, pod, seen, spec
 
 NO_GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
 SURGE = Replacement("RollingUpdate", 1, 0)
@@ -21,11 +25,12 @@ def decided(
     *,
     replicas: int = 2,
     before: Replacement | None = SURGE,
+    refusal: Finding | None = None,
     seconds: float = 0,
     **rollout: str,
 ) -> Replacement:
     asked = spec(rollout=rollout, resources={"gpu": 1})
-    return replacement(asked, before, pods, replicas, after(seconds))
+    return replacement(asked, before, pods, refusal, replicas, after(seconds))
 
 
 def test_a_rollout_adds_before_it_takes_away() -> None:
@@ -34,12 +39,12 @@ def test_a_rollout_adds_before_it_takes_away() -> None:
 
 def test_it_waits_for_a_gpu_for_a_while() -> None:
     assert decided(rolling(), seconds=SURGE_PATIENCE_SECONDS - 1) == SURGE
-    assert patience_left(rolling(), after(SURGE_PATIENCE_SECONDS - 1)) == 1
+    assert patience_left(rolling(), None, after(SURGE_PATIENCE_SECONDS - 1)) == 1
 
 
 def test_and_then_goes_on_in_place() -> None:
     assert decided(rolling(), seconds=SURGE_PATIENCE_SECONDS) == IN_PLACE
-    assert patience_left(rolling(), after(SURGE_PATIENCE_SECONDS)) is None
+    assert patience_left(rolling(), None, after(SURGE_PATIENCE_SECONDS)) is None
 
 
 def test_once_in_place_it_stays_so_until_no_old_pod_is_left() -> None:
@@ -62,8 +67,31 @@ def test_a_chosen_strategy_holds() -> None:
     assert decided(rolling(), strategy="Recreate") == Replacement("Recreate")
 
 
-def test_another_shortage_is_not_cured_by_stopping_pods() -> None:
-    short = seen(
-        [pod("new-1", unschedulable="1 Insufficient cpu."), pod("old", revision="old", ready=True)]
-    )
-    assert decided(short, seconds=3600) == SURGE
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/3 nodes are available: 3 Insufficient cpu.",
+        "0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint(s).",
+        "0/1 nodes are available: 1 Too many pods.",
+        "0/1 nodes are available: 1 node(s) exceed max volume count.",
+        "0/1 nodes are available: 1 node has pod using a claim with ReadWriteOncePod access mode.",
+    ],
+)
+def test_room_of_whatever_kind_that_does_not_come_free_is_made(message: str) -> None:
+    short = seen([pod("new-1", unschedulable=message), pod("old", revision="old", ready=True)])
+    assert decided(short, seconds=SURGE_PATIENCE_SECONDS - 1) == SURGE
+    assert decided(short, seconds=SURGE_PATIENCE_SECONDS) == IN_PLACE
+
+
+def test_a_quota_that_allows_no_further_pod_is_a_want_of_room() -> None:
+    old = seen([pod(f"old-{index}", revision="old", ready=True) for index in range(2)])
+    refusal = Finding(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=2", NOW, is_shortage=True)
+    assert decided(old, refusal=refusal, seconds=SURGE_PATIENCE_SECONDS - 1) == SURGE
+    assert patience_left(old, refusal, after(SURGE_PATIENCE_SECONDS - 1)) == 1
+    assert decided(old, refusal=refusal, seconds=SURGE_PATIENCE_SECONDS) == IN_PLACE
+
+
+def test_a_place_that_no_node_has_is_not_made_by_stopping_pods() -> None:
+    message = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+    lost = seen([pod("new-1", unschedulable=message), pod("old", revision="old", ready=True)])
+    assert decided(lost, seconds=3600) == SURGE

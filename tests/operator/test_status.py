@@ -12,6 +12,7 @@ from octavo_operator.api.conditions import Reason
 from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.pods import Finding
 from octavo_operator.status import (
+    LOSS_PATIENCE_SECONDS,
     Observation,
     compute_status,
     condition_set,
@@ -159,14 +160,18 @@ def test_a_rollout_that_was_given_up_is_no_longer_progressing() -> None:
     assert found["Degraded"] == ("True", "ProgressDeadlineExceeded")
 
 
-def test_a_pod_lost_after_everything_was_settled_is_degraded_until_it_is_back() -> None:
+def test_a_pod_that_was_lost_moves_ready_at_once_and_degrades_when_it_stays_away() -> None:
     settled = status(ready(3), replicas=3)
-    lost = status(ready(2), replicas=3, before=settled)
-    assert told(lost)["Degraded"] == ("True", "ReplicasUnavailable")
+    lost = status(ready(2), replicas=3, before=settled, now=after(10))
     assert told(lost)["Ready"] == ("False", "ReplicasUnavailable")
-    again = status([*ready(2), pod("new-9")], replicas=3, before=lost)
-    assert told(again)["Degraded"] == ("True", "ReplicasUnavailable")
-    back = status(ready(3), replicas=3, before=again)
+    assert told(lost)["Progressing"] == ("True", "ReplicasUnavailable")
+    assert told(lost)["Degraded"] == ("False", "AsExpected")
+    pods = [*ready(2), pod("new-9")]
+    soon = status(pods, replicas=3, before=lost, now=after(9 + LOSS_PATIENCE_SECONDS))
+    assert told(soon)["Degraded"] == ("False", "AsExpected")
+    late = status(pods, replicas=3, before=soon, now=after(10 + LOSS_PATIENCE_SECONDS))
+    assert told(late)["Degraded"] == ("True", "ReplicasUnavailable")
+    back = status(ready(3), replicas=3, before=late, now=after(20 + LOSS_PATIENCE_SECONDS))
     assert told(back)["Degraded"] == ("False", "AsExpected")
 
 

@@ -8,7 +8,7 @@ from octavo_operator.api.conditions import Reason
 from octavo_operator.pods import views
 from octavo_operator.render import Replacement
 from octavo_operator.workload.deployment import Deployment
-from tests.support.operator.builders import NOW, context, pod
+from tests.support.operator.builders import KEY, NOW, context, pod
 
 DEPLOYMENT = Deployment()
 
@@ -20,11 +20,20 @@ def rendered(**fields: Any) -> dict[str, Any]:
 
 def test_every_pod_is_a_replica() -> None:
     pods = views([pod("b"), pod("a", ready=True)], "nvidia.com/gpu", NOW)
-    replicas = DEPLOYMENT.replicas(pods)
+    replicas = DEPLOYMENT.replicas(KEY.name, pods)
     assert [(each.name, each.size, each.is_ready) for each in replicas] == [
         ("a", 1, True),
         ("b", 1, False),
     ]
+
+
+def test_a_stray_pod_with_our_label_does_not_count() -> None:
+    ours, by_hand, of_another = pod("ours"), pod("by-hand"), pod("of-another")
+    by_hand["metadata"]["ownerReferences"] = []
+    # A Deployment `llama-eval` whose pods were given the label of `llama`.
+    of_another["metadata"]["ownerReferences"][0]["name"] = "llama-eval-new"
+    pods = views([ours, by_hand, of_another], "nvidia.com/gpu", NOW)
+    assert [each.name for each in DEPLOYMENT.replicas(KEY.name, pods)] == ["ours"]
 
 
 def test_replicas_are_always_stated_and_read_back() -> None:
@@ -65,7 +74,7 @@ def test_the_revision_is_what_its_pods_carry() -> None:
 
 def live(type_: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
     condition = {"type": type_, "status": status, "reason": reason, "message": message}
-    return {"status": {"conditions": [condition]}}
+    return {"metadata": {}, "spec": {}, "status": {"conditions": [condition]}}
 
 
 @pytest.mark.parametrize(
@@ -80,9 +89,22 @@ def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason
     assert found is not None
     assert (found.reason, found.message) == (reason, message)
     assert DEPLOYMENT.finding(live("ReplicaFailure", "False")) is None
-    assert DEPLOYMENT.finding({"spec": {}}) is None
+    assert DEPLOYMENT.finding({"metadata": {}, "spec": {}}) is None
 
 
 def test_a_rollout_that_was_given_up_is_seen() -> None:
     assert DEPLOYMENT.is_deadline_exceeded(live("Progressing", "False", "ProgressDeadlineExceeded"))
     assert not DEPLOYMENT.is_deadline_exceeded(live("Progressing", "True", "ReplicaSetUpdated"))
+
+
+@pytest.mark.parametrize(("observed", "is_seen"), [(3, False), (4, True)])
+def test_what_the_controller_said_of_the_former_spec_is_no_verdict_on_this_one(
+    observed: int, is_seen: bool
+) -> None:
+    given_up = live("Progressing", "False", "ProgressDeadlineExceeded")
+    refused = live("ReplicaFailure", "True", "FailedCreate", "exceeded quota")
+    for each in (given_up, refused):
+        each["metadata"]["generation"] = 4
+        each["status"]["observedGeneration"] = observed
+    assert DEPLOYMENT.is_deadline_exceeded(given_up) is is_seen
+    assert (DEPLOYMENT.finding(refused) is not None) is is_seen

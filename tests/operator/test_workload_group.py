@@ -59,10 +59,10 @@ class Groups:
             child(context.owner, GROUPS, spec=groups),
         ]
 
-    def replicas(self, pods: Sequence[PodView]) -> list[Replica]:
+    def replicas(self, name: str, pods: Sequence[PodView]) -> list[Replica]:
         ordered = sorted(pods, key=lambda pod: (pod.labels[GROUP], pod.labels[WORKER]))
         return [
-            Replica(f"{KEY.name}-{index}", tuple(members), SIZE)
+            Replica(f"{name}-{index}", tuple(members), SIZE)
             for index, members in groupby(ordered, key=lambda pod: pod.labels[GROUP])
         ]
 

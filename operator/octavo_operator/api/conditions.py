@@ -143,6 +143,12 @@ class Reason(StrEnum):
         "operator, from the API server's answer",
         "Read the message: a quota, a policy or an admission webhook of the cluster stands behind.",
     )
+    CHILD_TERMINATING = (
+        "ChildTerminating",
+        "A child that the spec asks for is being deleted; another one is made when it is gone.",
+        "operator",
+        "Wait; a claim goes when no pod mounts it any more, so delete the pods that do.",
+    )
     SECRET_NOT_FOUND = (
         "SecretNotFound",
         "A Secret that the spec names, or a key in it, does not exist in the namespace.",

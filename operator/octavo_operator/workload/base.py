@@ -37,8 +37,9 @@ class Workload(Protocol):
     def children(self, context: RenderContext) -> list[Child]:
         """The companions and the workload itself, in the order in which they are to be applied."""
 
-    def replicas(self, pods: Sequence[PodView]) -> list[Replica]:
-        """How pods make replicas. `pods` are those that count, in the order of their names."""
+    def replicas(self, name: str, pods: Sequence[PodView]) -> list[Replica]:
+        """How pods make replicas of the LLMDeployment `name`. `pods` have its label, which anybody may
+        set, and are in the order of their names; those that this workload did not make do not count."""
 
     def wanted(self, live: Manifest) -> int | None:
         """The number of replicas that the live object asks for; None when it does not say."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
-from octavo_operator.manifest import DEPLOYMENT, Child, ChildKey, Manifest
+from octavo_operator.manifest import (
+    DEPLOYMENT,
+    Child,
+    ChildKey,
+    Manifest,
+    current_conditions,
+)
 from octavo_operator.manifest_types import DeploymentSpec, DeploymentStrategy
 from octavo_operator.names import selector
-from octavo_operator.pods import Finding, PodView, shortened
+from octavo_operator.pods import Finding, PodView, shortened, time_of
 from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
 from octavo_operator.render.pod import pod_template, revision_of
 from octavo_operator.replicas import Replica
 
 _KEY = ChildKey(DEPLOYMENT)
+_TEMPLATE_HASH_LABEL = "pod-template-hash"
 _REVISION_HISTORY = 3
 
 
@@ -50,8 +56,14 @@ class Deployment:
         }
         return [child(context.owner, self.key, spec=spec)]
 
-    def replicas(self, pods: Sequence[PodView]) -> list[Replica]:
-        return [Replica(pod.name, (pod,)) for pod in pods]
+    def replicas(self, name: str, pods: Sequence[PodView]) -> list[Replica]:
+        """Pods of ReplicaSets that the Deployment made: their names end with the template's hash."""
+        return [
+            Replica(pod.name, (pod,))
+            for pod in pods
+            if pod.controller
+            == ("ReplicaSet", f"{_KEY.name_for(name)}-{pod.labels.get(_TEMPLATE_HASH_LABEL, '')}")
+        ]
 
     def wanted(self, live: Manifest) -> int | None:
         replicas: int | None = live["spec"].get("replicas")
@@ -70,11 +82,12 @@ class Deployment:
 
     def finding(self, live: Manifest) -> Finding | None:
         """As its ReplicaFailure condition tells."""
-        for condition in _conditions(live):
+        for condition in current_conditions(live):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 message = shortened(condition.get("message", ""))
                 if "exceeded quota" in message:
-                    return Finding(Reason.QUOTA_EXCEEDED, message)
+                    since = time_of(condition)
+                    return Finding(Reason.QUOTA_EXCEEDED, message, since, is_shortage=True)
                 return Finding(Reason.PODS_FORBIDDEN, message)
         return None
 
@@ -83,7 +96,7 @@ class Deployment:
             condition["type"] == "Progressing"
             and condition["status"] == "False"
             and condition.get("reason") == "ProgressDeadlineExceeded"
-            for condition in _conditions(live)
+            for condition in current_conditions(live)
         )
 
 
@@ -97,8 +110,3 @@ def _strategy(replacement: Replacement) -> DeploymentStrategy:
             "maxUnavailable": replacement.max_unavailable,
         },
     }
-
-
-def _conditions(live: Manifest) -> Iterable[dict[str, Any]]:
-    conditions: Iterable[dict[str, Any]] = live.get("status", {}).get("conditions", ())
-    return conditions

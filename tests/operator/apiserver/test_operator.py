@@ -125,8 +125,21 @@ class Cluster:
         """What the ReplicaSet controller, the scheduler and the kubelet would do."""
         template = self.children()["Deployment"]["spec"]["template"]
         pods = f"/api/v1/namespaces/{self.namespace}/pods"
+        labels = template["metadata"]["labels"]
+        template_hash = labels["octavo.dev/revision"]
+        made_by = {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "name": f"llama-{template_hash}",
+            "uid": f"uid-of-{template_hash}",
+            "controller": True,
+        }
         pod = {
-            "metadata": {"name": name, "labels": template["metadata"]["labels"]},
+            "metadata": {
+                "name": name,
+                "labels": labels | {"pod-template-hash": template_hash},
+                "ownerReferences": [made_by],
+            },
             "spec": template["spec"],
         }
         answer = self.admin.request("POST", pods, pod)
@@ -192,6 +205,64 @@ def test_a_deleted_child_comes_back_and_a_changed_one_is_put_right(cluster: Clus
             == {"octavo.dev/llmdeployment": "llama"}
         )
     )
+
+
+@pytest.mark.usefixtures("operator")
+def test_what_others_add_to_a_child_is_taken_out_again(cluster: Cluster) -> None:
+    """Server-side apply alone would leave it: what others own stays."""
+    create(cluster.admin, cluster.namespace)
+    pristine = cluster.wait_children()
+    deployment = COLLECTIONS["Deployment"].format(cluster.namespace) + "/llama"
+    service = COLLECTIONS["Service"].format(cluster.namespace) + "/llama"
+    policy = COLLECTIONS["NetworkPolicy"].format(cluster.namespace) + "/llama"
+    team = {"team": "blue"}
+    cluster.admin.merge(service, {"spec": {"selector": team, "sessionAffinity": "ClientIP"}})
+    cluster.admin.merge(policy, {"spec": {"podSelector": {"matchLabels": team}}})
+    container = pristine["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    variable = {"name": "DEBUG", "value": "1"}
+    changed = {**container, "env": [variable, *container["env"]]}
+    sidecar = {"name": "sidecar", "image": "registry.example/sidecar:1"}
+    pod = {"containers": [sidecar, changed], "volumes": [], "nodeSelector": {"zone": "a"}}
+    added = {"paused": True, "minReadySeconds": 9, "template": {"spec": pod}}
+    answer = cluster.admin.merge(deployment, {"spec": added})
+    assert answer.status == 200, answer.message
+
+    def specs(children: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        return {kind: child["spec"] for kind, child in children.items() if "spec" in child}
+
+    wait_until(lambda: specs(cluster.children()) == specs(pristine))
+    settled = cluster.versions()
+    time.sleep(1)
+    assert cluster.versions() == settled
+
+
+@pytest.mark.usefixtures("operator")
+def test_what_an_orphaning_delete_left_is_adopted(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    before = cluster.wait_children()
+    orphan = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Orphan"}
+    cluster.admin.request("DELETE", path(cluster.namespace, "llama"), orphan)
+    # What the garbage collector would do, which does not run here.
+    for kind in ORDINARY:
+        child = COLLECTIONS[kind].format(cluster.namespace) + "/llama"
+        cluster.admin.merge(child, {"metadata": {"ownerReferences": None}})
+    cluster.admin.merge(path(cluster.namespace, "llama"), {"metadata": {"finalizers": None}})
+    wait_until(lambda: cluster.admin.get(path(cluster.namespace, "llama")) is None)
+    create(cluster.admin, cluster.namespace)
+    owner = (cluster.admin.get(path(cluster.namespace, "llama")) or {})["metadata"]["uid"]
+
+    def owners() -> set[str]:
+        return {
+            reference["uid"]
+            for child in cluster.children().values()
+            for reference in child["metadata"].get("ownerReferences", [{"uid": ""}])
+        }
+
+    wait_until(lambda: owners() == {owner})
+    after = cluster.children()
+    assert {kind: each["metadata"]["uid"] for kind, each in after.items()} == {
+        kind: each["metadata"]["uid"] for kind, each in before.items()
+    }
 
 
 @pytest.mark.usefixtures("operator")

@@ -127,7 +127,19 @@ def pod(
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": key.namespace,
-        "labels": {"octavo.dev/llmdeployment": key.name, "octavo.dev/revision": revision},
+        "labels": {
+            "octavo.dev/llmdeployment": key.name,
+            "octavo.dev/revision": revision,
+            "pod-template-hash": revision,
+        },
+        "ownerReferences": [
+            {
+                "kind": "ReplicaSet",
+                "name": f"{key.name}-{revision}",
+                "uid": f"uid-of-{revision}",
+                "controller": True,
+            }
+        ],
     }
     if leaving:
         metadata["deletionTimestamp"] = stamp(since)

@@ -8,7 +8,8 @@ What only a real API server does (schemas, defaults, field ownership) is tested 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from octavo_operator.kube import KubeError
 from octavo_operator.manifest import DEPLOYMENT, POD, Kind, Manifest
@@ -94,6 +95,25 @@ class FakeKube:
             raise KubeError(409, "Conflict", "the uid is another one")
         return self.put(kind, {**before, "status": manifest["status"]})
 
+    async def remove_fields(
+        self, kind: Kind, manifest: Manifest, pointers: Sequence[str]
+    ) -> Manifest:
+        metadata = manifest["metadata"]
+        self._record("remove_fields", kind, metadata["name"])
+        live = copy.deepcopy(self.live(kind, metadata["namespace"], metadata["name"]))
+        if live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            raise KubeError(422, "Invalid", "the test of the resource version failed")
+        for pointer in pointers:
+            *path, last = pointer.removeprefix("/").split("/")
+            parent: Any = live
+            for part in path:
+                parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+            if isinstance(parent, list):
+                del parent[int(last)]
+            else:
+                del parent[last]
+        return self.put(kind, live)
+
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
         self._record("create", kind, metadata["name"])
@@ -129,6 +149,8 @@ class FakeKube:
         deployment = self.live(DEPLOYMENT, namespace, name)
         for path in [path for path in self.objects if path[0] == POD.kind]:
             del self.objects[path]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        template_hash = labels["octavo.dev/revision"]
         for index in range(deployment["spec"]["replicas"]):
             self.put(
                 POD,
@@ -138,7 +160,15 @@ class FakeKube:
                     "metadata": {
                         "name": f"{name}-{index}",
                         "namespace": namespace,
-                        "labels": deployment["spec"]["template"]["metadata"]["labels"],
+                        "labels": labels | {"pod-template-hash": template_hash},
+                        "ownerReferences": [
+                            {
+                                "kind": "ReplicaSet",
+                                "name": f"{name}-{template_hash}",
+                                "uid": f"uid-of-{template_hash}",
+                                "controller": True,
+                            }
+                        ],
                     },
                     "status": {
                         "phase": "Running",

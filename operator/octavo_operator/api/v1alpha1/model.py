@@ -74,15 +74,13 @@ class CacheSpec(ApiModel):
                 "is immutable: remove the cache and add it again to change it",
                 "accessMode",
             ),
-            cel(
-                "quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-                "can only grow",
-                "size",
-            ),
         )
     )
 
-    size: MemoryQuantity = Field(description="Size of the volume, such as 50Gi; it can only grow.")
+    size: MemoryQuantity = Field(
+        description="Size of the volume, such as 50Gi. A volume grows where its class allows that and "
+        "never shrinks; what the cluster refuses is said in the status."
+    )
     storage_class_name: ObjectName | None = Field(
         default=None, description="StorageClass; the cluster's default when absent."
     )

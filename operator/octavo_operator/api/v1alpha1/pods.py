@@ -122,8 +122,9 @@ class RolloutSpec(ApiModel):
     strategy: RolloutStrategy = Field(
         default=RolloutStrategy.AUTO,
         description="RollingUpdate adds a new pod before it takes an old one away. Recreate stops "
-        "all old pods first. Auto is RollingUpdate, but replaces pods one by one in place when no "
-        "GPU is free for an additional one and at least two replicas run.",
+        "all old pods first. Auto is RollingUpdate, but replaces pods one by one in place when there "
+        "is no room for an additional one (GPU, CPU, memory, volume, quota) and at least two "
+        "replicas run.",
     )
     drain_timeout: Duration = Field(
         default="5m",
