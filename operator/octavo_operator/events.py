@@ -1,8 +1,12 @@
-"""Kubernetes Events about an LLMDeployment: one for each thing that changed, none for what stays."""
+"""Kubernetes Events about an LLMDeployment: one for each thing that changed, none for what stays.
+
+Named and dated as client-go does it, so that `kubectl describe` shows them in the order of time: its
+sorting knows the deprecated fields alone.
+"""
 
 from __future__ import annotations
 
-import uuid
+import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -33,16 +37,22 @@ def event(
     instance: str,
     now: datetime,
 ) -> Manifest:
-    """One Event regarding `resource`."""
+    """One Event regarding `resource`. Two of one object must not be of one microsecond."""
     metadata = resource["metadata"]
+    moment = now.astimezone(UTC)
+    seconds = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    microseconds = int(moment.timestamp()) * 1_000_000 + moment.microsecond
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
         "metadata": {
-            "name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}",
+            "name": f"{metadata['name']}.{microseconds * 1000:x}",
             "namespace": metadata["namespace"],
         },
-        "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "eventTime": _exact(moment),
+        "deprecatedFirstTimestamp": seconds,
+        "deprecatedLastTimestamp": seconds,
+        "deprecatedCount": 1,
         "regarding": {
             "apiVersion": v1alpha1.API_VERSION,
             "kind": v1alpha1.KIND,
@@ -57,6 +67,26 @@ def event(
         "reportingController": "octavo.dev/operator",
         "reportingInstance": instance[:128],
     }
+
+
+def repeated(event: Manifest, now: datetime) -> Manifest:
+    """The same Event once more: a series, of which the API server lets nothing else change."""
+    again = copy.deepcopy(event)
+    count = event.get("series", {}).get("count", 1) + 1
+    again["series"] = {"count": count, "lastObservedTime": _exact(now.astimezone(UTC))}
+    return again
+
+
+def sameness(event: Manifest) -> tuple[str, ...]:
+    """What two Events have in common that are one, seen twice."""
+    return (
+        event["regarding"]["uid"],
+        *(event[key] for key in ("type", "reason", "action", "note")),
+    )
+
+
+def _exact(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def transition_event(

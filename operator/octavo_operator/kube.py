@@ -48,6 +48,11 @@ class KubeError(Exception):
         return self.status == _HTTP_CONFLICT
 
     @property
+    def is_gone(self) -> bool:
+        """There is no such object, or it has become another one since it was read."""
+        return self.status in (_HTTP_NOT_FOUND, _HTTP_CONFLICT)
+
+    @property
     def is_refusal(self) -> bool:
         """The object itself is refused (invalid, forbidden): trying again soon changes nothing."""
         return 400 <= self.status < 500 and self.status not in (

@@ -8,7 +8,7 @@ was applied, every field of the manifest still has its value in the cluster, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from octavo_operator.drift import additions, first_drift
@@ -54,6 +54,10 @@ class Action:
     why: str
     surplus: tuple[str, ...] = ()
     """JSON pointers to what others added to it, removed before it is applied."""
+
+    def kept(self) -> Action:
+        """The same child left as it is."""
+        return replace(self, type=ActionType.KEEP, surplus=())
 
 
 def plan(

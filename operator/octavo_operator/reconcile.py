@@ -21,6 +21,7 @@ from octavo_operator.apply import apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
 from octavo_operator.autoscale.decide import Decision
 from octavo_operator.children import CHILDREN, desired
+from octavo_operator.contest import Contests
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import (
     LLM_DEPLOYMENT,
@@ -94,6 +95,7 @@ class Reconciler:
         self._kube = kube
         self._installation = installation
         self._autoscaler = autoscaler
+        self._contests = Contests()
         self._recorder = Recorder(kube, instance, wall_clock)
         self._wall_clock = wall_clock
         self._steady_clock = steady_clock
@@ -103,6 +105,7 @@ class Reconciler:
         resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._autoscaler.forget(key)
+            self._contests.forget(key)
             return None
         conditions = condition_set(resource, self._wall_clock())
         try:
@@ -117,6 +120,7 @@ class Reconciler:
         decided = self._decide(key, spec, observed)
         context, workload, seen = decided.context, decided.workload, decided.fleet
         actions = plan(observed.children, desired(context, workload), context.owner)
+        actions, contest, contest_wait = self._contests.hold(key, actions, self._steady_clock())
         applied = await apply(self._kube, actions)
         live = applied.live.get(workload.key)
         refusal = None if live is None else workload.finding(live)
@@ -127,7 +131,7 @@ class Reconciler:
             fleet=seen,
             desired_replicas=context.replicas,
             autoscaling=self._autoscaler.view(spec, seen, decided.scaling, conditions.now),
-            problem=applied.problem or refusal or seen.finding(),
+            problem=applied.problem or contest or refusal or seen.finding(),
             service_problem=applied.service_problem,
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             settled=settlement(resource),
@@ -141,6 +145,7 @@ class Reconciler:
             patience_left(seen, refusal, now),
             setup_patience_left(seen, now),
             loss_patience_left(conditions),
+            contest_wait,
         )
         return min((wait for wait in waits if wait is not None), default=None)
 

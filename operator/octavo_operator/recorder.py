@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -14,6 +15,10 @@ from octavo_operator.status import Transition
 
 log = structlog.get_logger()
 
+SERIES_SECONDS = 360.0
+"""An Event that comes again within this time is one more of its series, as in client-go."""
+_MOST_REMEMBERED = 4096
+
 
 class Recorder:
     """Tells what changed. An Event that cannot be written is not worth a failed pass."""
@@ -22,6 +27,8 @@ class Recorder:
         self._kube = kube
         self._instance = instance
         self._wall_clock = wall_clock
+        self._written: OrderedDict[tuple[str, ...], tuple[datetime, Manifest]] = OrderedDict()
+        self._last: datetime | None = None
 
     async def transitions(self, resource: Manifest, transitions: Iterable[Transition]) -> None:
         """Tells those of the conditions' transitions that are worth an Event."""
@@ -34,29 +41,58 @@ class Recorder:
                 reason=transition.reason.value,
                 message=transition.message,
             )
-            now = self._wall_clock()
-            await self._write(events.transition_event(resource, transition, self._instance, now))
+            now = self._moment()
+            await self._write(
+                events.transition_event(resource, transition, self._instance, now), now
+            )
 
     async def scaled(self, resource: Manifest, note: str) -> None:
         """Tells that the number of replicas was changed, and why."""
         log.info("autoscaling", key=_key(resource), change=note)
-        await self._write(
-            events.event(
-                resource,
-                reason="Autoscaled",
-                note=note,
-                is_warning=False,
-                action="Scale",
-                instance=self._instance,
-                now=self._wall_clock(),
-            )
+        now = self._moment()
+        event = events.event(
+            resource,
+            reason="Autoscaled",
+            note=note,
+            is_warning=False,
+            action="Scale",
+            instance=self._instance,
+            now=now,
         )
+        await self._write(event, now)
 
-    async def _write(self, event: Manifest) -> None:
+    def _moment(self) -> datetime:
+        """Now, and later than ever before: Events are named and ordered by their time."""
+        now = self._wall_clock()
+        if self._last is not None and now <= self._last:
+            now = self._last + timedelta(microseconds=1)
+        self._last = now
+        return now
+
+    async def _write(self, event: Manifest, now: datetime) -> None:
+        """A new Event, or one more of a series."""
+        same = events.sameness(event)
+        seen_at, before = self._written.pop(same, (now, None))
         try:
-            await self._kube.create(EVENT, event)
+            live = None
+            if before is not None and (now - seen_at).total_seconds() <= SERIES_SECONDS:
+                live = await self._again(before, now)
+            live = live or await self._kube.create(EVENT, event)
         except KubeError as error:
             log.warning("event not written", reason=event["reason"], error=str(error))
+            return
+        self._written[same] = (now, live)
+        if len(self._written) > _MOST_REMEMBERED:
+            self._written.popitem(last=False)
+
+    async def _again(self, before: Manifest, now: datetime) -> Manifest | None:
+        """The Event with a longer series; None when it is gone, as Events go after an hour."""
+        try:
+            return await self._kube.replace(EVENT, events.repeated(before, now))
+        except KubeError as error:
+            if error.is_gone:
+                return None
+            raise
 
 
 def _key(resource: Manifest) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -256,6 +257,28 @@ def test_another_child_that_is_refused_leaves_a_serving_model_ready(kind: Any) -
     assert world.condition("Ready") == ("True", "Serving")
     assert world.status["url"]
     assert world.condition("Degraded") == ("True", "ApplyFailed")
+
+
+def test_two_operators_of_different_opinion_do_not_chase_each_other() -> None:
+    """The other one has a Lease of its own, another runtime image and the same field manager."""
+    world = running()
+    other = World()
+    other.kube = world.kube
+    other.reconciler = Reconciler(
+        world.kube,
+        replace(INSTALLATION, runtime_image="other:2"),
+        other.autoscaler,
+        instance="other",
+        wall_clock=world.wall_clock,
+        steady_clock=lambda: world.seconds,
+    )
+    generation = world.deployment["metadata"]["generation"]
+    for _ in range(50):
+        other.reconcile()
+        world.reconcile()
+        world.seconds += 0.2
+    assert world.deployment["metadata"]["generation"] - generation <= 12
+    assert world.condition("Degraded") == ("True", "Contested")
 
 
 def test_a_lost_pod_needs_a_person_only_when_it_stays_away() -> None:

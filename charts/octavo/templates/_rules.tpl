@@ -30,5 +30,5 @@ Secrets: a pod names its Secret, and the kubelet reads it.
   verbs: [list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [create, update]
 {{- end -}}

@@ -143,6 +143,12 @@ class Reason(StrEnum):
         "operator, from the API server's answer",
         "Read the message: a quota, a policy or an admission webhook of the cluster stands behind.",
     )
+    CONTESTED = (
+        "Contested",
+        "Something else writes a child again and again; the operator repairs it less often.",
+        "operator",
+        "Find the writer in the child's `metadata.managedFields`: a second operator, a webhook …",
+    )
     CHILD_TERMINATING = (
         "ChildTerminating",
         "A child that the spec asks for is being deleted; another one is made when it is gone.",

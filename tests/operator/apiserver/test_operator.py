@@ -266,6 +266,25 @@ def test_what_an_orphaning_delete_left_is_adopted(cluster: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("operator")
+def test_what_happens_again_is_one_event_with_a_series(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    events = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
+
+    def scaled_to_zero() -> list[dict[str, Any]]:
+        return [each for each in cluster.admin.items(events) if each["reason"] == "ScaledToZero"]
+
+    for replicas in (0, 1, 0):
+        cluster.admin.merge(path(cluster.namespace, "llama"), {"spec": {"replicas": replicas}})
+        reason = "Starting" if replicas else "ScaledToZero"
+        wait_until(partial(lambda wanted: cluster.condition("Ready")[1] == wanted, reason))
+    wait_until(lambda: any("series" in each for each in scaled_to_zero()))
+    (event,) = scaled_to_zero()
+    assert event["series"]["count"] == 2
+    assert event["deprecatedLastTimestamp"]
+
+
+@pytest.mark.usefixtures("operator")
 def test_scaling_changes_the_replicas_and_not_the_pods(cluster: Cluster) -> None:
     create(cluster.admin, cluster.namespace)
     template = cluster.wait_children()["Deployment"]["spec"]["template"]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from octavo_operator.api.conditions import ConditionStatus, ConditionType, Reason
+from octavo_operator.manifest import EVENT, Manifest
+from octavo_operator.recorder import SERIES_SECONDS, Recorder
+from octavo_operator.status import Transition
+from tests.support.operator.builders import KEY, NOW, after, resource
+from tests.support.operator.fake_kube import FakeKube
+
+
+class World:
+    """A recorder over a cluster in memory."""
+
+    def __init__(self) -> None:
+        self.kube = FakeKube()
+        self.now: datetime = NOW
+        self.recorder = Recorder(self.kube, "test", lambda: self.now)
+
+    def tell(self, *reasons: Reason) -> None:
+        told = [
+            Transition(ConditionType.READY, ConditionStatus.FALSE, reason, "why", is_first=False)
+            for reason in reasons
+        ]
+        asyncio.run(self.recorder.transitions(resource(), told))
+
+    def events(self) -> list[Manifest]:
+        found = [each for (kind, *_), each in self.kube.objects.items() if kind == EVENT.kind]
+        return sorted(found, key=lambda each: str(each["metadata"]["name"]))
+
+
+def test_events_of_one_moment_keep_their_order_by_name_and_by_time() -> None:
+    world = World()
+    world.tell(Reason.STARTING, Reason.SCALING_UP, Reason.ROLLING_OUT)
+    names: list[Any] = [each["reason"] for each in world.events()]
+    times = [each["eventTime"] for each in world.events()]
+    assert names == ["Starting", "ScalingUp", "RollingOut"]
+    assert times == sorted(set(times))
+    assert world.events()[0]["metadata"]["name"].startswith(f"{KEY.name}.")
+
+
+def test_an_event_has_the_times_that_kubectl_sorts_by() -> None:
+    world = World()
+    world.tell(Reason.STARTING)
+    (event,) = world.events()
+    assert event["deprecatedFirstTimestamp"] == "2026-05-04T12:00:00Z"
+    assert event["deprecatedLastTimestamp"] == "2026-05-04T12:00:00Z"
+
+
+def test_what_comes_again_soon_is_one_event_with_a_series() -> None:
+    world = World()
+    world.tell(Reason.STARTING)
+    for seconds in (60, 120):
+        world.now = after(seconds)
+        world.tell(Reason.STARTING)
+    (event,) = world.events()
+    assert event["series"]["count"] == 3
+    assert event["series"]["lastObservedTime"].startswith("2026-05-04T12:02:00")
+    world.now = after(121 + SERIES_SECONDS)
+    world.tell(Reason.STARTING)
+    assert len(world.events()) == 2
+
+
+def test_a_series_whose_event_expired_begins_anew() -> None:
+    world = World()
+    world.tell(Reason.STARTING)
+    (event,) = world.events()
+    world.kube.remove(EVENT, KEY.namespace, event["metadata"]["name"])
+    world.now = after(60)
+    world.tell(Reason.STARTING)
+    (again,) = world.events()
+    assert "series" not in again
