@@ -168,7 +168,8 @@ def _object(
             {
                 "rule": f"self.all(key, key.matches(r'{pattern}'))",
                 "message": "has a key that is not a label key",
-            }
+            },
+            *out.get("x-kubernetes-validations", ()),
         ]
     else:
         raise UnsupportedSchemaError(f"{path}: an object needs properties or a type of values")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from octavo_operator.api.conditions import ConditionStatus, ConditionType
+from octavo_operator.manifest import ObjectKey
 
 REGISTRY = CollectorRegistry()
 
@@ -25,6 +31,29 @@ PROMETHEUS_ERRORS = Counter(
     "Autoscaling passes without an answer from Prometheus.",
     registry=REGISTRY,
 )
+
+CONDITION = Gauge(
+    "octavo_operator_llmdeployment_condition",
+    "1 for the status that a condition of an LLMDeployment has.",
+    ["namespace", "name", "type", "status"],
+    registry=REGISTRY,
+)
+
+
+def set_conditions(key: ObjectKey, conditions: Iterable[Mapping[str, Any]]) -> None:
+    """What the conditions of one object say now."""
+    for condition in conditions:
+        for status in ConditionStatus:
+            CONDITION.labels(key.namespace, key.name, condition["type"], status.value).set(
+                condition["status"] == status
+            )
+
+
+def forget(key: ObjectKey) -> None:
+    """The object is gone."""
+    for type_ in ConditionType:
+        for status in ConditionStatus:
+            CONDITION.remove(key.namespace, key.name, type_.value, status.value)
 
 
 def exposition() -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from octavo_operator import metrics
 from octavo_operator.api import v1alpha1
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
@@ -106,6 +107,7 @@ class Reconciler:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._autoscaler.forget(key)
             self._contests.forget(key)
+            metrics.forget(key)
             return None
         conditions = condition_set(resource, self._wall_clock())
         try:
@@ -201,6 +203,10 @@ class Reconciler:
         self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet
     ) -> None:
         """Writes the status if it differs, and tells the news."""
+        metrics.set_conditions(
+            ObjectKey(resource["metadata"]["namespace"], resource["metadata"]["name"]),
+            status["conditions"],
+        )
         if resource.get("status", {}) == status:
             return
         metadata = resource["metadata"]

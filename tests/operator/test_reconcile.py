@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from octavo_operator import metrics
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import ReplicaLoad, Snapshot
 from octavo_operator.kube import KubeError
@@ -565,3 +566,20 @@ def test_switching_autoscaling_off_gives_the_replicas_back_to_the_spec() -> None
     assert world.deployment["spec"]["replicas"] == 2
     assert world.condition("Autoscaling") == ("False", "Disabled")
     assert "queue" not in world.status
+
+
+def test_the_conditions_are_metrics_while_the_object_is_there() -> None:
+    def value(type_: str, status: str) -> float | None:
+        labels = {"namespace": KEY.namespace, "name": KEY.name, "type": type_, "status": status}
+        return metrics.REGISTRY.get_sample_value("octavo_operator_llmdeployment_condition", labels)
+
+    world = World()
+    world.reconcile()
+    assert (value("Ready", "True"), value("Ready", "False")) == (0, 1)
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    assert (value("Ready", "True"), value("Ready", "False")) == (1, 0)
+    world.kube.remove(LLM_DEPLOYMENT, KEY.namespace, KEY.name)
+    world.reconcile()
+    world.reconcile()
+    assert value("Ready", "True") is None

@@ -198,6 +198,51 @@ def test_the_revision_changes_with_what_the_pod_runs_and_with_nothing_else() -> 
     assert revision(installation=replace(INSTALLATION, runtime_image="other:2")) != base
 
 
+def test_a_quota_on_limits_can_be_met_by_every_container() -> None:
+    resources = {
+        "cpu": 4,
+        "cpuLimit": 8,
+        "memory": "16Gi",
+        "ephemeralStorage": "40Gi",
+        "download": {"cpu": 1, "memory": "1Gi", "ephemeralStorage": "40Gi"},
+    }
+    spec = pod_spec(model={"uri": "hf://o/n"}, resources=resources)
+    (fetch,), (serve,) = spec["initContainers"], spec["containers"]
+    assert serve["resources"] == {
+        "requests": {"cpu": "4", "memory": "16Gi", "ephemeral-storage": "40Gi"},
+        "limits": {"cpu": "8", "memory": "16Gi", "ephemeral-storage": "40Gi"},
+    }
+    limits = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "40Gi"}
+    assert fetch["resources"] == {"requests": limits, "limits": limits}
+
+
+def test_a_limit_of_the_download_that_is_not_stated_is_none() -> None:
+    spec = pod_spec(model={"uri": "hf://o/n"}, resources={"download": {"memory": "1Gi"}})
+    assert spec["initContainers"][0]["resources"] == {
+        "requests": {"cpu": "100m", "memory": "1Gi"},
+        "limits": {"memory": "1Gi"},
+    }
+
+
+def test_labels_annotations_variables_and_pull_secrets_reach_the_pods() -> None:
+    made = pod_context(
+        installation=replace(INSTALLATION, image_pull_secrets=("shared",)),
+        pods={
+            "labels": {"team": "blue"},
+            "annotations": {"example.com/cost-centre": "42"},
+            "env": [{"name": "NCCL_DEBUG", "value": "INFO"}],
+            "imagePullSecrets": [{"name": "mine"}, {"name": "shared"}],
+        },
+    )
+    template = pod_template(made)
+    assert template["metadata"]["labels"]["team"] == "blue"
+    assert template["metadata"]["labels"]["octavo.dev/llmdeployment"] == KEY.name
+    assert template["metadata"]["annotations"]["example.com/cost-centre"] == "42"
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "8001"
+    assert {"name": "NCCL_DEBUG", "value": "INFO"} in template["spec"]["containers"][0]["env"]
+    assert template["spec"]["imagePullSecrets"] == [{"name": "shared"}, {"name": "mine"}]
+
+
 OF_AN_EARLIER_RELEASE: dict[str, dict[str, Any]] = {
     "demo": {},
     "hub": {

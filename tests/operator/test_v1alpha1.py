@@ -93,3 +93,28 @@ def test_every_reason_tells_its_meaning_its_origin_and_what_to_do() -> None:
         assert reason.set_by, reason
         assert reason.action.endswith("."), reason
     assert len({reason.value for reason in Reason}) == len(list(Reason))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "octavo.dev/llmdeployment",
+        "app.kubernetes.io/name",
+        "pod-template-hash",
+        "prometheus.io/port",
+        "kubectl.kubernetes.io/default-container",
+    ],
+)
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_what_octavo_sets_on_the_pods_is_not_the_spec_s(field: str, key: str) -> None:
+    with pytest.raises(ValidationError, match="that Octavo sets"):
+        spec(pods={field: {key: "x"}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LD_PRELOAD", "PATH", "HF_ENDPOINT", "OCTAVO_API_KEY", "NVIDIA_VISIBLE_DEVICES", "PYTHONPATH"],
+)
+def test_a_variable_that_reaches_past_the_namespace_or_the_flags_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        spec(pods={"env": [{"name": name, "value": "x"}]})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from octavo_operator.api import v1alpha1
 from octavo_operator.api.quantity import duration_seconds
-from octavo_operator.api.v1alpha1 import AccessMode, ResourcesSpec
+from octavo_operator.api.v1alpha1 import AccessMode, DownloadResourcesSpec, ResourcesSpec
 from octavo_operator.manifest import digest
 from octavo_operator.manifest_types import (
     Affinity,
@@ -48,15 +48,16 @@ _STARTUP_PERIOD_SECONDS = 1
 _STARTUP_SECONDS = 24 * 3600
 _DEFAULT_CPU = "500m"
 _DEFAULT_MEMORY = "1Gi"
-_FETCH_RESOURCES: ResourceRequirements = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+_DOWNLOAD_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 
 
 def pod_template(context: PodContext) -> PodTemplateSpec:
     """The template with its revision: a hash of everything in it, as a label on its pods."""
     template: PodTemplateSpec = {
         "metadata": {
-            "labels": labels(context.name),
+            "labels": labels(context.name) | context.spec.pods.labels,
             "annotations": {
+                **context.spec.pods.annotations,
                 "prometheus.io/scrape": "true",
                 "prometheus.io/port": str(OPS_PORT),
                 "prometheus.io/path": "/metrics",
@@ -108,10 +109,12 @@ def _pod_spec(context: PodContext) -> PodSpec:
     }
     if spec.model.is_downloaded:
         pod["initContainers"] = [_fetch_container(context)]
-    if context.installation.image_pull_secrets:
-        pod["imagePullSecrets"] = [
-            {"name": name} for name in context.installation.image_pull_secrets
-        ]
+    pull_secrets = (
+        *context.installation.image_pull_secrets,
+        *(each.name for each in spec.pods.image_pull_secrets),
+    )
+    if pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in dict.fromkeys(pull_secrets)]
     if _needs_one_node(context):
         pod["affinity"] = _one_node(context)
     if scheduling.node_selector:
@@ -189,6 +192,7 @@ def _serve_container(context: PodContext) -> Container:
                 "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}},
             }
         )
+    container["env"] += [{"name": each.name, "value": each.value} for each in spec.pods.env]
     return container
 
 
@@ -199,7 +203,7 @@ def _fetch_container(context: PodContext) -> Container:
     ]
     arguments = fetch_arguments(context.spec.model)
     container = _container(context, FETCH_CONTAINER, arguments, mounts)
-    container["resources"] = _FETCH_RESOURCES
+    container["resources"] = _download_resources(context.spec.resources.download)
     if context.spec.model.secret_ref:
         container["envFrom"] = [{"secretRef": {"name": context.spec.model.secret_ref.name}}]
     return container
@@ -236,19 +240,37 @@ def _probe(path: str, *, period: int, timeout: int, failures: int) -> Probe:
 
 
 def _resources(resources: ResourcesSpec) -> ResourceRequirements:
-    """Requests and limits. No CPU limit: throttling a busy server only makes requests late."""
+    """Requests and limits. No CPU limit unless asked for: throttling a busy server only makes requests
+    late."""
     requests = {
         "cpu": resources.cpu or _DEFAULT_CPU,
         "memory": resources.memory or _DEFAULT_MEMORY,
     }
     limits: dict[str, str] = {}
+    if resources.cpu_limit:
+        limits["cpu"] = resources.cpu_limit
     if resources.memory:
         limits["memory"] = resources.memory
+    if resources.ephemeral_storage:
+        requests["ephemeral-storage"] = resources.ephemeral_storage
+        limits["ephemeral-storage"] = resources.ephemeral_storage
     if resources.gpu:
         # Extended resources cannot be overcommitted: the request must equal the limit.
         limits[resources.gpu_resource] = str(resources.gpu)
         requests[resources.gpu_resource] = str(resources.gpu)
     return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+
+
+def _download_resources(download: DownloadResourcesSpec | None) -> ResourceRequirements:
+    if download is None:
+        return {"requests": dict(_DOWNLOAD_REQUESTS)}
+    asked = {
+        "cpu": download.cpu,
+        "memory": download.memory,
+        "ephemeral-storage": download.ephemeral_storage,
+    }
+    limits = {name: quantity for name, quantity in asked.items() if quantity}
+    return {"requests": _DOWNLOAD_REQUESTS | limits, "limits": limits}
 
 
 def _volumes(context: PodContext) -> list[Volume]:

@@ -41,7 +41,21 @@ FULL: dict[str, Any] = {
         "queueDepth": 4,
         "scaleDownStabilization": "5m",
     },
-    "resources": {"gpu": 1, "gpuResource": "nvidia.com/gpu", "cpu": 8, "memory": "64Gi"},
+    "resources": {
+        "gpu": 1,
+        "gpuResource": "nvidia.com/gpu",
+        "cpu": 8,
+        "cpuLimit": 16,
+        "memory": "64Gi",
+        "ephemeralStorage": "100Gi",
+        "download": {"cpu": "1", "memory": "2Gi", "ephemeralStorage": "100Gi"},
+    },
+    "pods": {
+        "labels": {"team": "blue"},
+        "annotations": {"example.com/cost-centre": "42"},
+        "env": [{"name": "NCCL_DEBUG", "value": "INFO"}],
+        "imagePullSecrets": [{"name": "registry"}],
+    },
     "scheduling": {
         "nodeSelector": {"node.kubernetes.io/instance-type": "g6"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
@@ -258,6 +272,22 @@ def test_a_size_may_grow_be_taken_back_and_be_given_up(admin: Admin, namespace: 
     for cache in ({"size": "6Gi"}, {"size": "5Gi"}, None):
         answer = admin.merge(path(namespace, "llama"), {"spec": {"model": {"cache": cache}}})
         assert answer.status == 200, answer.message
+
+
+@pytest.mark.parametrize(
+    ("pods", "field"),
+    [
+        ({"labels": {"octavo.dev/llmdeployment": "other"}}, "spec.pods.labels"),
+        ({"annotations": {"prometheus.io/port": "1"}}, "spec.pods.annotations"),
+        ({"env": [{"name": "LD_PRELOAD", "value": "x.so"}]}, "spec.pods.env[0].name"),
+    ],
+)
+def test_what_is_octavo_s_on_the_pods_is_refused(
+    admin: Admin, namespace: str, pods: dict[str, Any], field: str
+) -> None:
+    answer = create(admin, namespace, pods=pods)
+    assert answer.status == 422
+    assert field in answer.message
 
 
 def test_kubectl_scale_works_on_an_object_without_replicas(admin: Admin, namespace: str) -> None:

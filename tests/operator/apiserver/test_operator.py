@@ -285,6 +285,25 @@ def test_what_happens_again_is_one_event_with_a_series(cluster: Cluster) -> None
 
 
 @pytest.mark.usefixtures("operator")
+def test_a_spec_can_satisfy_a_quota_on_limits(cluster: Cluster) -> None:
+    quotas = f"/api/v1/namespaces/{cluster.namespace}/resourcequotas"
+    hard = {"limits.cpu": "100", "limits.memory": "100Gi", "limits.ephemeral-storage": "100Gi"}
+    cluster.admin.create(quotas, {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+    used = dict.fromkeys(hard, "0")
+    answer = cluster.admin.merge(f"{quotas}/q/status", {"status": {"hard": hard, "used": used}})
+    assert answer.status == 200, answer.message
+    every = {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}
+    create(
+        cluster.admin,
+        cluster.namespace,
+        model={"uri": "hf://o/n"},
+        resources={"cpuLimit": "2", "memory": "2Gi", "ephemeralStorage": "2Gi", "download": every},
+    )
+    cluster.wait_children()
+    cluster.add_pod("llama-1", READY)
+
+
+@pytest.mark.usefixtures("operator")
 def test_scaling_changes_the_replicas_and_not_the_pods(cluster: Cluster) -> None:
     create(cluster.admin, cluster.namespace)
     template = cluster.wait_children()["Deployment"]["spec"]["template"]

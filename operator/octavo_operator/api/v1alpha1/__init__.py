@@ -10,7 +10,12 @@ from pydantic import Field
 from octavo_operator.api.v1alpha1.base import ApiModel
 from octavo_operator.api.v1alpha1.engine import Device, EngineSpec
 from octavo_operator.api.v1alpha1.model import AccessMode, ModelSpec
-from octavo_operator.api.v1alpha1.pods import ResourcesSpec, RolloutStrategy, Toleration
+from octavo_operator.api.v1alpha1.pods import (
+    DownloadResourcesSpec,
+    ResourcesSpec,
+    RolloutStrategy,
+    Toleration,
+)
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.status import LLMDeploymentStatus
 
@@ -22,6 +27,7 @@ __all__ = [
     "VERSION",
     "AccessMode",
     "Device",
+    "DownloadResourcesSpec",
     "EngineSpec",
     "LLMDeployment",
     "LLMDeploymentSpec",

@@ -1,5 +1,5 @@
-"""Resources, scheduling and rollout. `spec.resources`, `spec.scheduling` and `spec.rollout`: the pods, where
-they run, how they change."""
+"""Resources, scheduling, rollout and pods: `spec.resources`, `spec.scheduling`, `spec.rollout` and
+`spec.pods`, where the pods may run, how they change, and what a namespace's rules want on them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ _LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-
 _LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
 
 
+class DownloadResourcesSpec(ApiModel):
+    """Requests and limits alike of the container that downloads the model."""
+
+    cpu: CpuQuantity | None = Field(default=None, description="100m without a limit when absent.")
+    memory: MemoryRequest | None = Field(
+        default=None, description="256Mi without a limit when absent."
+    )
+    ephemeral_storage: MemoryRequest | None = Field(
+        default=None, description="Not asked for when absent."
+    )
+
+
 class ResourcesSpec(ApiModel):
     """What one replica asks of its node."""
 
@@ -32,11 +44,24 @@ class ResourcesSpec(ApiModel):
         str, Field(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
     ] = Field(default="nvidia.com/gpu", description="Name of the extended resource.")
     cpu: CpuQuantity | None = Field(
-        default=None, description="CPU request; 500m when absent. There is no CPU limit."
+        default=None, description="CPU request; 500m when absent. There is no limit but `cpuLimit`."
     )
     memory: MemoryRequest | None = Field(
         default=None,
         description="Memory request and limit. When absent the request is 1Gi and there is no limit.",
+    )
+    cpu_limit: CpuQuantity | None = Field(
+        default=None,
+        description="CPU limit, for namespaces whose quota wants one; it makes a busy server slower.",
+    )
+    ephemeral_storage: MemoryRequest | None = Field(
+        default=None,
+        description="Request and limit of the node's disk; without `model.cache` a download lies there.",
+    )
+    download: DownloadResourcesSpec | None = Field(
+        default=None,
+        description="What the download asks for, for namespaces whose quota wants limits on every "
+        "container.",
     )
 
 
@@ -150,3 +175,78 @@ class RolloutSpec(ApiModel):
         if not low <= duration_seconds(text) <= high:
             raise ValueError(f"{text!r} {_DEADLINE_HELP}")
         return text
+
+
+_OUR_KEYS = (
+    "has a key that Octavo sets: octavo.dev/…, app.kubernetes.io/…, prometheus.io/…, kubectl's "
+    "or pod-template-hash"
+)
+_OUR_PREFIXES = (
+    "octavo.dev/",
+    "app.kubernetes.io/",
+    "prometheus.io/",
+    "kubectl.kubernetes.io/",
+    "pod-template-hash",
+)
+_VARIABLE = r"^(CUDA|GLOO|KMP|MKL|NCCL|OMP|OPENBLAS)_[A-Z0-9_]{1,120}$"
+_VARIABLE_HELP = (
+    "must be a variable of CUDA_, GLOO_, KMP_, MKL_, NCCL_, OMP_ or OPENBLAS_: others reach past the "
+    "namespace or the flags"
+)
+
+_KEYS = Annotated[str, Field(max_length=316, pattern=_LABEL_KEY)]
+_KEYS_RULE = rules(
+    cel(
+        "self.all(key, !("
+        + " || ".join(f"key.startsWith('{prefix}')" for prefix in _OUR_PREFIXES)
+        + "))",
+        _OUR_KEYS,
+    )
+)
+
+
+class Variable(ApiModel):
+    """A variable of the serving container's environment."""
+
+    name: Annotated[str, Field(max_length=128, pattern=_VARIABLE)] = Field(
+        description="Of the libraries that compute and communicate: " + _VARIABLE_HELP + "."
+    )
+    value: Annotated[str, Field(max_length=1024)] = Field(description="Its value.")
+
+
+class PullSecret(ApiModel):
+    """A Secret with an image registry's credentials."""
+
+    name: ObjectName = Field(description="Name of a Secret in the same namespace.")
+
+
+class PodsSpec(ApiModel):
+    """What a namespace's rules, bills and registries want on the pods."""
+
+    labels: Annotated[
+        dict[_KEYS, Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)]],
+        Field(max_length=32, json_schema_extra=_KEYS_RULE),
+    ] = Field(default_factory=dict, description="Labels of the pods beside Octavo's own.")
+    annotations: Annotated[
+        dict[_KEYS, Annotated[str, Field(max_length=4096)]],
+        Field(max_length=32, json_schema_extra=_KEYS_RULE),
+    ] = Field(default_factory=dict, description="Annotations of the pods beside Octavo's own.")
+    env: Annotated[tuple[Variable, ...], Field(max_length=32)] = Field(
+        default=(),
+        description="Variables of the serving container.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    image_pull_secrets: Annotated[tuple[PullSecret, ...], Field(max_length=8)] = Field(
+        default=(), description="Credentials for the runtime image beside the installation's."
+    )
+
+    @field_validator("labels", "annotations")
+    @classmethod
+    def _not_ours(cls, values: dict[str, str]) -> dict[str, str]:
+        for key in values:
+            if key.startswith(_OUR_PREFIXES):
+                raise ValueError(f"{key!r} {_OUR_KEYS}")
+        return values

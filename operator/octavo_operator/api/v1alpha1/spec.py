@@ -14,7 +14,12 @@ from octavo_operator.api.v1alpha1.autoscaling import AutoscalingSpec
 from octavo_operator.api.v1alpha1.base import ApiModel, rules
 from octavo_operator.api.v1alpha1.engine import ENGINE_BUDGET, EngineSpec
 from octavo_operator.api.v1alpha1.model import ModelSpec, SecretReference
-from octavo_operator.api.v1alpha1.pods import ResourcesSpec, RolloutSpec, SchedulingSpec
+from octavo_operator.api.v1alpha1.pods import (
+    PodsSpec,
+    ResourcesSpec,
+    RolloutSpec,
+    SchedulingSpec,
+)
 
 
 class AuthSecretReference(SecretReference):
@@ -58,6 +63,10 @@ class LLMDeploymentSpec(ApiModel):
     )
     rollout: RolloutSpec = Field(
         default_factory=RolloutSpec, description="How changes reach the pods."
+    )
+    pods: PodsSpec = Field(
+        default_factory=PodsSpec,
+        description="What a namespace's rules, bills and registries want on the pods.",
     )
     auth: AuthSpec | None = Field(
         default=None,
