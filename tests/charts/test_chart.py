@@ -173,6 +173,59 @@ def test_settings_reach_the_operator_under_names_that_it_knows() -> None:
     assert {item["name"] for item in container["env"]} <= known
 
 
+def test_labels_and_annotations_of_the_user_s_are_merged_and_never_unselect_the_pods() -> None:
+    objects = render(
+        r"podAnnotations.prometheus\.io/scrape=off",
+        r"podAnnotations.example\.com/team=blue",
+        r"podLabels.app\.kubernetes\.io/version=pinned",
+        r"podLabels.app\.kubernetes\.io/name=other",
+        "podLabels.team=blue",
+    )
+    (deployment,) = of_kind(objects, "Deployment")
+    metadata = deployment["spec"]["template"]["metadata"]
+    assert metadata["annotations"] == {
+        "prometheus.io/scrape": "off",
+        "prometheus.io/port": "8080",
+        "prometheus.io/path": "/metrics",
+        "example.com/team": "blue",
+    }
+    assert metadata["labels"]["app.kubernetes.io/version"] == "pinned"
+    assert metadata["labels"]["team"] == "blue"
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= metadata["labels"].items()
+    assert selector["app.kubernetes.io/name"] == "octavo"
+
+
+def test_no_manifest_has_a_key_twice() -> None:
+    """PyYAML takes the last of two; the API server refuses them."""
+
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Object:
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"twice: {keys}"
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    done = helm(
+        "template",
+        "octavo",
+        str(CHART),
+        "--set",
+        r"podAnnotations.prometheus\.io/port=x,podLabels.app\.kubernetes\.io/part-of=x",
+        "--set",
+        r"metrics.podMonitor.enabled=true,metrics.podMonitor.labels.app\.kubernetes\.io/part-of=x",
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(yaml.load_all(done.stdout, Loader=Strict))
+
+
+def test_no_replica_at_all_is_allowed() -> None:
+    (deployment,) = of_kind(render("replicaCount=0"), "Deployment")
+    assert deployment["spec"]["replicas"] == 0
+
+
 def test_crd_can_be_kept_removed_or_left_to_somebody_else() -> None:
     keep = {"helm.sh/resource-policy": "keep"}
     definition = named(render(), "CustomResourceDefinition", CRD)
@@ -308,7 +361,9 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
         ("prometheus.address=http://x", "'address' not allowed"),
         ("prometheus.url=prometheus:9090", "/prometheus/url"),
         ("prometheus.url=http://user:secret@prometheus", "/prometheus/url"),
-        ("replicaCount=0", "/replicaCount"),
+        ("replicaCount=-1", "/replicaCount"),
+        ("nameOverride=Foo_Bar", "/nameOverride"),
+        ("fullnameOverride=Foo_Bar", "/fullnameOverride"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("runtime.image.tag=not a tag", "/runtime/image/tag"),
         ("watchNamespaces={Team_A}", "/watchNamespaces/0"),

@@ -35,6 +35,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: octavo
 {{- end -}}
 
+{{/* The chart's labels and the user's, called with a dict of `labels` and `root`. Those that select are
+     the chart's to set; of the others the user's win. */}}
+{{- define "octavo.mergedLabels" -}}
+{{- $selector := include "octavo.selectorLabels" .root | fromYaml -}}
+{{- $ours := include "octavo.labels" .root | fromYaml -}}
+{{- toYaml (merge $selector (deepCopy .labels) $ours) -}}
+{{- end -}}
+
 {{/* Called with a dict of `image` and `root`: a tag that starts with sha256: is a digest. */}}
 {{- define "octavo.image" -}}
 {{- $tag := default .root.Chart.AppVersion .image.tag -}}
