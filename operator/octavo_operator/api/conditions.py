@@ -147,7 +147,7 @@ class Reason(StrEnum):
         "Contested",
         "Something else writes a child again and again; the operator repairs it less often.",
         "operator",
-        "Find the writer in the child's `metadata.managedFields`: a second operator, a webhook …",
+        "Find the writer in the child's `metadata.managedFields`: a second operator or a webhook.",
     )
     CHILD_TERMINATING = (
         "ChildTerminating",
