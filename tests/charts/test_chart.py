@@ -205,7 +205,7 @@ def test_no_manifest_has_a_key_twice() -> None:
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Object:
         keys = [loader.construct_object(key) for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"twice: {keys}"
-        return loader.construct_mapping(node, deep=True)
+        return {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     done = helm(
