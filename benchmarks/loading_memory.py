@@ -115,18 +115,20 @@ def measure(folder: Path, dtype: str, quantization: str) -> dict[str, int]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    executor = create_executor(
-        EngineConfig(
-            model=str(folder),
-            dtype=dtype,
-            device=Device.CPU,
-            quantization=None if quantization == "none" else Quantization(quantization),
-            kv_cache_memory_bytes=2**20,
-            max_model_len=16,
+    try:
+        executor = create_executor(
+            EngineConfig(
+                model=str(folder),
+                dtype=dtype,
+                device=Device.CPU,
+                quantization=None if quantization == "none" else Quantization(quantization),
+                kv_cache_memory_bytes=2**20,
+                max_model_len=16,
+            )
         )
-    )
-    is_over.set()
-    watcher.join()
+    finally:
+        is_over.set()
+        watcher.join()
     final = _memory()[0] - before[0]
     del executor
     return {
