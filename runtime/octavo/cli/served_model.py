@@ -1,4 +1,4 @@
-"""A server's model: what `chat` and `bench` ask first, and what a person is told who gets no answer.
+"""Model of a server: what `chat` and `bench` ask first, and what a person is told who gets no answer.
 
 By Octavo's own client, which is there at once: OpenAI's takes a second or two to import.
 """
