@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from octavo_operator.kube import ApiServer, load_configuration
 from tests.support.operator.admin import Admin
 from tests.support.operator.control_plane import ControlPlane, find_binary, running
 from tests.support.requirements import Requirement, lacks
@@ -42,8 +40,3 @@ def namespace(admin: Admin) -> str:
     name = f"test-{uuid.uuid4().hex[:8]}"
     admin.create("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": name}})
     return name
-
-
-async def open_kube(kubeconfig: Path) -> ApiServer:
-    """The operator's own client."""
-    return ApiServer(await load_configuration(str(kubeconfig)), request_timeout_seconds=10)
