@@ -1,0 +1,32 @@
+"""`--allowed-origins`: one each, or a list in JSON, as vLLM's users write it."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.cli.serve import serve_options
+from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError
+from octavo.options import option_fields
+from octavo.server.process.options import ServeOptions
+
+
+def origins(given: list[str] | None) -> tuple[str, ...]:
+    fields = [field for kind in (ServeOptions, EngineConfig) for field in option_fields(kind)]
+    flags = {field.spelling: field.default for field in fields}
+    flags |= {"served_model_name": None, "api_key": None, "allowed_origins": given}
+    return serve_options("builtin://demo", flags).allowed_origins
+
+
+def test_one_each_or_a_list_in_json() -> None:
+    assert origins(None) == ("*",)
+    assert origins(["*"]) == ("*",)
+    both = ("https://a.example", "http://localhost:3000")
+    assert origins(list(both)) == both
+    assert origins(['["https://a.example", "http://localhost:3000"]']) == both
+
+
+@pytest.mark.parametrize("given", ["a.example", "https://a.example/", '["x"', "", "[5]"])
+def test_what_is_no_origin_is_refused(given: str) -> None:
+    with pytest.raises(InvalidConfigurationError, match="allowed_origins holds"):
+        origins([given])
