@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from e2e import engine, versions
-from e2e.cluster import fake_gpus, kind, prometheus
+from e2e.cluster import fake_gpus, kind
 from e2e.cluster.node_image import NodeImage, ensure_node_image
 from e2e.docker import NETWORK, Engine, ensure_network
+from e2e.monitoring import prometheus
 from e2e.paths import Layout, cache_layout
 from e2e.preflight import machine as preflight
 from e2e.programs import binaries

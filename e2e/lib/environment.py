@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from e2e.cluster import Cluster, adopt_context, ensure_cluster, prometheus
+from e2e.cluster import Cluster, adopt_context, ensure_cluster
 from e2e.lib.install import ROOT, Helm, Images
 from e2e.lib.kubectl import Kubectl
+from e2e.monitoring import prometheus
 from host.errors import CommandError
 
 OWN_CLUSTER = "own"

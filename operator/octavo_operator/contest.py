@@ -1,4 +1,4 @@
-"""A contest: somebody else writes a child again as often as we do. Noticed, told and slowed.
+"""Contest: somebody else writes a child again as often as we do. Noticed, told and slowed.
 
 A second operator with a Lease of its own, or a controller with another opinion, undoes every apply, and
 each undoing is an event that brings us back at once. Applies of one child are counted while what is to

@@ -17,7 +17,7 @@ from host.progress import step
 NAMESPACE = "monitoring"
 URL = f"http://prometheus.{NAMESPACE}.svc:9090"
 _PLACEHOLDER = "PROMETHEUS_IMAGE"
-_MANIFEST = Path(__file__).parent / "manifests/prometheus.yaml"
+_MANIFEST = Path(__file__).parent / "prometheus.yaml"
 
 
 def install(kubectl: Callable[..., str], image: str) -> None:

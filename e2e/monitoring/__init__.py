@@ -1,0 +1,1 @@
+"""Monitoring: the Prometheus of the clusters, which autoscaling reads."""
