@@ -1,7 +1,7 @@
 """Kubernetes Events about an LLMDeployment: one for each thing that changed, none for what stays.
 
-Named and dated as client-go does it, so that `kubectl describe` shows them in the order of time: its
-sorting knows the deprecated fields alone.
+Of the core group, named and dated as client-go does it: `kubectl describe` sorts by `lastTimestamp`,
+which `events.k8s.io` refuses to be given.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ def event(
     instance: str,
     now: datetime,
 ) -> Manifest:
-    """One Event regarding `resource`. Two of one object must not be of one microsecond."""
+    """One Event about `resource`. Two of one object must not be of one microsecond."""
     metadata = resource["metadata"]
     moment = now.astimezone(UTC)
-    seconds = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     microseconds = int(moment.timestamp()) * 1_000_000 + moment.microsecond
     return {
         "apiVersion": EVENT.api_version,
@@ -49,44 +48,42 @@ def event(
             "name": f"{metadata['name']}.{microseconds * 1000:x}",
             "namespace": metadata["namespace"],
         },
-        "eventTime": _exact(moment),
-        "deprecatedFirstTimestamp": seconds,
-        "deprecatedLastTimestamp": seconds,
-        "deprecatedCount": 1,
-        "regarding": {
+        "involvedObject": {
             "apiVersion": v1alpha1.API_VERSION,
             "kind": v1alpha1.KIND,
             "name": metadata["name"],
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],
         },
+        "firstTimestamp": _seconds(moment),
+        "lastTimestamp": _seconds(moment),
+        "count": 1,
         "type": "Warning" if is_warning else "Normal",
         "reason": reason,
-        "note": note[:_NOTE_LIMIT],
+        "message": note[:_NOTE_LIMIT],
         "action": action,
-        "reportingController": "octavo.dev/operator",
+        "source": {"component": "octavo-operator"},
+        "reportingComponent": "octavo.dev/operator",
         "reportingInstance": instance[:128],
     }
 
 
 def repeated(event: Manifest, now: datetime) -> Manifest:
-    """The same Event once more: a series, of which the API server lets nothing else change."""
+    """The same Event once more."""
     again = copy.deepcopy(event)
-    count = event.get("series", {}).get("count", 1) + 1
-    again["series"] = {"count": count, "lastObservedTime": _exact(now.astimezone(UTC))}
+    again["count"] = event["count"] + 1
+    again["lastTimestamp"] = _seconds(now.astimezone(UTC))
     return again
 
 
 def sameness(event: Manifest) -> tuple[str, ...]:
     """What two Events have in common that are one, seen twice."""
-    return (
-        event["regarding"]["uid"],
-        *(event[key] for key in ("type", "reason", "action", "note")),
-    )
+    same = (event[key] for key in ("type", "reason", "action", "message"))
+    return (event["involvedObject"]["uid"], *same)
 
 
-def _exact(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _seconds(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def transition_event(

@@ -47,7 +47,7 @@ NAMESPACED_RULES: tuple[Rule, ...] = (
     Rule("policy", ("poddisruptionbudgets",), _CHILD_VERBS, "keep replicas up while nodes drain"),
     Rule("networking.k8s.io", ("networkpolicies",), _CHILD_VERBS, "fence the pods"),
     Rule("", ("pods",), ("list", "watch"), "say why a pod does not start"),
-    Rule("events.k8s.io", ("events",), ("create", "update"), "tell what changed, once per series"),
+    Rule("", ("events",), ("create", "update"), "tell what changed; what comes again is counted"),
 )
 """Needed in every namespace that the operator watches (a ClusterRole when it watches all)."""
 

@@ -15,8 +15,8 @@ from octavo_operator.status import Transition
 
 log = structlog.get_logger()
 
-SERIES_SECONDS = 360.0
-"""An Event that comes again within this time is one more of its series, as in client-go."""
+REPEAT_SECONDS = 360.0
+"""An Event that comes again within this time is counted and not written anew, as in client-go."""
 _MOST_REMEMBERED = 4096
 
 
@@ -70,12 +70,12 @@ class Recorder:
         return now
 
     async def _write(self, event: Manifest, now: datetime) -> None:
-        """A new Event, or one more of a series."""
+        """A new Event, or one that is counted once more."""
         same = events.sameness(event)
         seen_at, before = self._written.pop(same, (now, None))
         try:
             live = None
-            if before is not None and (now - seen_at).total_seconds() <= SERIES_SECONDS:
+            if before is not None and (now - seen_at).total_seconds() <= REPEAT_SECONDS:
                 live = await self._again(before, now)
             live = live or await self._kube.create(EVENT, event)
         except KubeError as error:
@@ -86,7 +86,7 @@ class Recorder:
             self._written.popitem(last=False)
 
     async def _again(self, before: Manifest, now: datetime) -> Manifest | None:
-        """The Event with a longer series; None when it is gone, as Events go after an hour."""
+        """The Event, counted once more; None when it is gone, as Events go after an hour."""
         try:
             return await self._kube.replace(EVENT, events.repeated(before, now))
         except KubeError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from octavo_operator.api.conditions import ConditionStatus, ConditionType, Reason
 from octavo_operator.manifest import EVENT, Manifest
-from octavo_operator.recorder import SERIES_SECONDS, Recorder
+from octavo_operator.recorder import REPEAT_SECONDS, Recorder
 from octavo_operator.status import Transition
 from tests.support.operator.builders import KEY, NOW, after, resource
 from tests.support.operator.fake_kube import FakeKube
@@ -32,13 +32,11 @@ class World:
         return sorted(found, key=lambda each: str(each["metadata"]["name"]))
 
 
-def test_events_of_one_moment_keep_their_order_by_name_and_by_time() -> None:
+def test_events_of_one_moment_keep_their_order_by_name() -> None:
     world = World()
     world.tell(Reason.STARTING, Reason.SCALING_UP, Reason.ROLLING_OUT)
     names: list[Any] = [each["reason"] for each in world.events()]
-    times = [each["eventTime"] for each in world.events()]
     assert names == ["Starting", "ScalingUp", "RollingOut"]
-    assert times == sorted(set(times))
     assert world.events()[0]["metadata"]["name"].startswith(f"{KEY.name}.")
 
 
@@ -46,25 +44,26 @@ def test_an_event_has_the_times_that_kubectl_sorts_by() -> None:
     world = World()
     world.tell(Reason.STARTING)
     (event,) = world.events()
-    assert event["deprecatedFirstTimestamp"] == "2026-05-04T12:00:00Z"
-    assert event["deprecatedLastTimestamp"] == "2026-05-04T12:00:00Z"
+    assert event["firstTimestamp"] == "2026-05-04T12:00:00Z"
+    assert event["lastTimestamp"] == "2026-05-04T12:00:00Z"
 
 
-def test_what_comes_again_soon_is_one_event_with_a_series() -> None:
+def test_what_comes_again_soon_is_one_event_that_is_counted() -> None:
     world = World()
     world.tell(Reason.STARTING)
     for seconds in (60, 120):
         world.now = after(seconds)
         world.tell(Reason.STARTING)
     (event,) = world.events()
-    assert event["series"]["count"] == 3
-    assert event["series"]["lastObservedTime"].startswith("2026-05-04T12:02:00")
-    world.now = after(121 + SERIES_SECONDS)
+    assert event["count"] == 3
+    assert event["firstTimestamp"] == "2026-05-04T12:00:00Z"
+    assert event["lastTimestamp"] == "2026-05-04T12:02:00Z"
+    world.now = after(121 + REPEAT_SECONDS)
     world.tell(Reason.STARTING)
     assert len(world.events()) == 2
 
 
-def test_a_series_whose_event_expired_begins_anew() -> None:
+def test_a_count_whose_event_expired_begins_anew() -> None:
     world = World()
     world.tell(Reason.STARTING)
     (event,) = world.events()
@@ -72,4 +71,4 @@ def test_a_series_whose_event_expired_begins_anew() -> None:
     world.now = after(60)
     world.tell(Reason.STARTING)
     (again,) = world.events()
-    assert "series" not in again
+    assert again["count"] == 1

@@ -28,7 +28,7 @@ Secrets: a pod names its Secret, and the kubelet reads it.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-- apiGroups: [events.k8s.io]
+- apiGroups: [""]
   resources: [events]
   verbs: [create, update]
 {{- end -}}

@@ -42,6 +42,8 @@ class OperatorProcess:
         self.log = log
         environment = {
             "PATH": os.environ["PATH"],
+            # The operator of this tree, wherever another one is installed from.
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "HOME": str(log.parent),
             "KUBECONFIG": str(plane.operator_kubeconfig),
             "OCTAVO_OPERATOR_RUNTIME_IMAGE": "registry.example/octavo-runtime:1",
@@ -222,7 +224,7 @@ def test_what_others_add_to_a_child_is_taken_out_again(cluster: Cluster) -> None
     variable = {"name": "DEBUG", "value": "1"}
     changed = {**container, "env": [variable, *container["env"]]}
     sidecar = {"name": "sidecar", "image": "registry.example/sidecar:1"}
-    pod = {"containers": [sidecar, changed], "volumes": [], "nodeSelector": {"zone": "a"}}
+    pod = {"containers": [sidecar, changed], "nodeSelector": {"zone": "a"}}
     added = {"paused": True, "minReadySeconds": 9, "template": {"spec": pod}}
     answer = cluster.admin.merge(deployment, {"spec": added})
     assert answer.status == 200, answer.message
@@ -230,10 +232,13 @@ def test_what_others_add_to_a_child_is_taken_out_again(cluster: Cluster) -> None
     def specs(children: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {kind: child["spec"] for kind, child in children.items() if "spec" in child}
 
+    def versions(children: dict[str, dict[str, Any]]) -> dict[str, str]:
+        return {kind: child["metadata"]["resourceVersion"] for kind, child in children.items()}
+
     wait_until(lambda: specs(cluster.children()) == specs(pristine))
-    settled = cluster.versions()
+    settled = versions(cluster.children())
     time.sleep(1)
-    assert cluster.versions() == settled
+    assert versions(cluster.children()) == settled
 
 
 @pytest.mark.usefixtures("operator")
@@ -266,7 +271,7 @@ def test_what_an_orphaning_delete_left_is_adopted(cluster: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("operator")
-def test_what_happens_again_is_one_event_with_a_series(cluster: Cluster) -> None:
+def test_what_happens_again_is_one_event_that_is_counted(cluster: Cluster) -> None:
     create(cluster.admin, cluster.namespace)
     cluster.wait_children()
     events = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
@@ -278,10 +283,8 @@ def test_what_happens_again_is_one_event_with_a_series(cluster: Cluster) -> None
         cluster.admin.merge(path(cluster.namespace, "llama"), {"spec": {"replicas": replicas}})
         reason = "Starting" if replicas else "ScaledToZero"
         wait_until(partial(lambda wanted: cluster.condition("Ready")[1] == wanted, reason))
-    wait_until(lambda: any("series" in each for each in scaled_to_zero()))
-    (event,) = scaled_to_zero()
-    assert event["series"]["count"] == 2
-    assert event["deprecatedLastTimestamp"]
+    wait_until(lambda: any(each["deprecatedCount"] == 2 for each in scaled_to_zero()))
+    assert len(scaled_to_zero()) == 1
 
 
 @pytest.mark.usefixtures("operator")
