@@ -9,6 +9,7 @@ import torch
 
 from octavo.kernels import reference
 from octavo.kernels.protocols.layers import Kernels
+from octavo.kernels.protocols.random_bits import RandomBits
 
 
 def kernels_for(device: torch.device) -> Kernels:
@@ -22,6 +23,17 @@ def kernels_for(device: torch.device) -> Kernels:
     from octavo.kernels import cpu  # numba is not there on every platform
 
     return cpu
+
+
+def host_random_bits() -> RandomBits:
+    """Where a draw in the host's memory takes its random numbers from."""
+    if not has_cpu_kernels():
+        from octavo.kernels.reference.sampling import random_bits
+
+        return random_bits
+    from octavo.kernels.cpu.sampling import random_bits as compiled  # needs numba
+
+    return compiled
 
 
 @functools.cache

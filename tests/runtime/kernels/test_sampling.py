@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo.kernels.reference.sampling import random_bits
 from octavo.kernels.reference.sampling import sample as reference
 from octavo.kernels.reference.sampling.sample import SamplingTensors
+from octavo.kernels.select import has_cpu_kernels, host_random_bits
 from tests.support.kernels.poison import poisoned_memory
 from tests.support.kernels.rounding import FLOATS
 from tests.support.requirements import Requirement, needs_module
@@ -78,8 +80,55 @@ def test_a_flat_vocabulary_is_drawn_without_bias_to_low_ids() -> None:
 
 def test_the_random_words_are_philox() -> None:
     """Known answers of the generator's authors (Random123, kat_vectors)."""
-    zero = reference._philox(torch.tensor([0]), torch.tensor([0]), 1)
-    assert zero[0].tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    zero = torch.tensor([0])
+    expected = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert random_bits.random_bits(zero, zero, 4)[0].tolist() == expected
+    assert host_random_bits().random_bits(zero, zero, 4)[0].tolist() == expected
+
+
+words = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=4), st.integers(1, 70))
+def test_compiled_random_words_are_the_references(
+    streams: list[tuple[int, int]], vocab: int
+) -> None:
+    compiled = host_random_bits()
+    if has_cpu_kernels():
+        assert compiled is not random_bits
+    seeds, positions = (torch.tensor(column) for column in zip(*streams, strict=True))
+    expected = random_bits.random_bits(seeds, positions, vocab)
+    assert compiled.random_bits(seeds, positions, vocab).tolist() == expected.tolist()
+    ids = torch.arange(len(streams)) * 31 % vocab
+    for source in (random_bits, compiled):
+        found = source.random_bits_at(seeds, positions, ids)
+        assert found.tolist() == [row[i] for row, i in zip(expected.tolist(), ids, strict=True)]
+
+
+@pytest.mark.parametrize("vocab", [1, 31, 32, 33, 1000])
+def test_weights_are_divided_as_in_the_reference(vocab: int) -> None:
+    seeds, positions = torch.tensor([5, -7, 2**40]), torch.tensor([0, 3, 2**33])
+    weights = torch.rand(3, vocab, generator=torch.Generator().manual_seed(1))
+    weights[:, ::3] = 0.0
+    expected, found = weights.clone(), weights.clone()
+    random_bits.divide_by_weights(seeds, positions, expected)
+    host_random_bits().divide_by_weights(seeds, positions, found)
+    assert found[:, ::3].isinf().all()
+    assert torch.equal(found, expected)
+
+
+def test_random_words_of_neighbouring_seeds_positions_and_tokens_are_independent() -> None:
+    """The completions of one request have neighbouring seeds."""
+    grid = torch.arange(60)
+    streams = grid.repeat_interleave(60), grid.repeat(60)
+    numbers = random_bits.random_bits(*streams, 60).double().view(60, 60, 60) * 2.0**-32
+    assert len(set(numbers.flatten().tolist())) > 0.999 * numbers.numel()
+    assert abs(numbers.mean().item() - 0.5) < 0.005
+    for axis in range(3):
+        size = numbers.shape[axis] - 1
+        pair = torch.stack([numbers.narrow(axis, start, size).flatten() for start in (0, 1)])
+        assert abs(torch.corrcoef(pair)[0, 1].item()) < 0.012  # 5 standard deviations
 
 
 FILTERS = st.tuples(

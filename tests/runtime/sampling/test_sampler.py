@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.sampling.host.sampler import Sampler, uniform_at
+from octavo.sampling.host.sampler import Sampler
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.exact_distribution import exact_distribution
@@ -104,17 +104,6 @@ def test_a_seeded_row_draws_the_same_whatever_else_is_in_the_batch() -> None:
         ):
             logits = torch.cat([torch.randn(len(neighbours), 500), mine[None]])
             assert tokens(logits, [*neighbours, seeded], seed=9)[-1] == alone
-
-
-def test_positions_and_seeds_give_independent_numbers() -> None:
-    values = [uniform_at(seed, position) for seed in range(60) for position in range(60)]
-    assert len(set(values)) == 3600
-    assert abs(np.mean(values) - 0.5) < 0.02
-    grid = np.array(values).reshape(60, 60)
-    assert abs(np.corrcoef(grid[:-1].ravel(), grid[1:].ravel())[0, 1]) < 0.06
-    assert abs(np.corrcoef(grid[:, :-1].ravel(), grid[:, 1:].ravel())[0, 1]) < 0.06
-    assert all(0.0 <= v < 1.0 for v in values)
-    assert uniform_at(-(2**63), 5) != uniform_at(2**63 - 1, 5)
 
 
 def test_the_positions_of_one_seeded_sequence_draw_anew() -> None:

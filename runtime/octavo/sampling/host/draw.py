@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from octavo.sampling.arrays import Doubles, Floats, Ints
+from octavo.sampling.host.race import race
 from octavo.sampling.host.ranking import LONG_ROW, best_values
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
@@ -25,33 +25,34 @@ _MIN_TEMPERATURE = 1e-5
 # Best scores that are ranked before a row's filters are taken to reach beyond them.
 _RANKED = 256
 _RANKED_OF_SHORT = 64
-_GROUP = 128
+# Random numbers of one token cost as much as those of so many neighbours.
+_LISTED = 32
 # Bins of weights hold those within 3 % of each other: the exponent's 8 bits and 5 of the mantissa.
 _BIN_SHIFT = 18
-_BELOW_ONE = np.nextafter(1.0, 0.0)
 
 
 def draw(
-    scores: Floats, best: Floats, states: Sequence[SamplingState], uniforms: Sequence[float]
+    scores: Floats, best: Floats, states: Sequence[SamplingState], seeds: Ints, positions: Ints
 ) -> Ints:
     """Draws a token for each row, `[rows]`.
 
     Args:
         scores: `[rows, vocab]`, no NaN and no +inf.
         best: `[rows]`, the largest score of each row; finite.
-        uniforms: A number in [0, 1) for each row, at which its cumulative distribution is inverted.
+        seeds, positions: `[rows]`, which place of which random stream.
     """
-    at = np.array(uniforms)
     filtered = [row for row, state in enumerate(states) if _has_filter(state.params)]
     if not filtered:
-        return _invert(_Temperatures.of(states, best).weights(scores), at)
+        temperatures = _Temperatures.of(states, best)
+        weights = temperatures.weights(scores)
+        return race(scores, best, weights, temperatures.inverse[:, 0], seeds, positions)
     if len(filtered) == len(states):
-        return _draw_filtered(scores, best, states, at)
+        return _draw_filtered(scores, best, states, seeds, positions)
     tokens = np.empty(len(states), dtype=np.int64)
     plain = [row for row, state in enumerate(states) if not _has_filter(state.params)]
     for rows in (filtered, plain):
         picked = [states[row] for row in rows]
-        tokens[rows] = draw(scores[rows], best[rows], picked, at[rows].tolist())
+        tokens[rows] = draw(scores[rows], best[rows], picked, seeds[rows], positions[rows])
     return tokens
 
 
@@ -142,19 +143,27 @@ class _Filters:
 
 
 def _draw_filtered(
-    scores: Floats, best: Floats, states: Sequence[SamplingState], uniforms: Doubles
+    scores: Floats, best: Floats, states: Sequence[SamplingState], seeds: Ints, positions: Ints
 ) -> Ints:
     temperatures = _Temperatures.of(states, best)
     kept = scores >= least_kept(scores, best, states)[:, None]
     rows, vocab = scores.shape
+    inverse = temperatures.inverse[:, 0]
     if vocab < LONG_ROW:
-        return _invert(temperatures.weights(scores) * kept, uniforms)
+        weights = temperatures.weights(scores) * kept
+        return race(scores, best, weights, inverse, seeds, positions)
     tokens = np.empty(rows, dtype=np.int64)
     for row in range(rows):
         one = slice(row, row + 1)
         ids = np.flatnonzero(kept[row])
-        weights = temperatures.select(one).weights(scores[row].take(ids)[None])
-        tokens[one] = ids[_invert(weights, uniforms[one])]
+        stream = inverse[one], seeds[one], positions[one]
+        if len(ids) < vocab // _LISTED:
+            found = scores[row].take(ids)[None]
+            weights = temperatures.select(one).weights(found)
+            tokens[one] = ids[race(found, best[one], weights, *stream, ids)]
+        else:
+            weights = temperatures.select(one).weights(scores[one]) * kept[one]
+            tokens[one] = race(scores[one], best[one], weights, *stream)
     return tokens
 
 
@@ -188,37 +197,3 @@ def _top_p_threshold(scores: Floats, weights: Floats, top_p: np.float64) -> np.f
     parts = np.sort(weights[inside])[::-1].astype(np.float64)
     above = sums[edge] - masses[edge] + np.concatenate([[0.0], parts[:-1].cumsum()])
     return np.float32(ordered[max(int((above < limit).sum()), 1) - 1])
-
-
-def _invert(weights: Floats, uniforms: Doubles) -> Ints:
-    """The place in each row of `weights` `[rows, n]` where the running sum first exceeds `u * total`.
-
-    In long rows the sums of groups are searched first, then one group: a running sum over all weights
-    would cost more than the weights. A group is every n-th weight, which sums a vector at a time.
-    """
-    rows, size = weights.shape
-    if size < LONG_ROW:
-        return _search(weights, uniforms)[0]
-    num_groups = size // _GROUP
-    groups = weights[:, : num_groups * _GROUP].reshape(rows, _GROUP, num_groups)
-    rest = weights[:, num_groups * _GROUP :]
-    masses = np.concatenate([groups.sum(axis=1), rest.sum(axis=1, keepdims=True)], axis=1)
-    group, beyond = _search(masses, uniforms)
-    within = np.minimum(np.maximum(beyond / masses[np.arange(rows), group], 0.0), _BELOW_ONE)
-    tokens = np.empty(rows, dtype=np.int64)
-    for row in range(rows):
-        in_rest = group[row] == num_groups
-        members = rest[row] if in_rest else groups[row, :, group[row]]
-        place = _search(members[None], within[row : row + 1])[0][0]
-        tokens[row] = num_groups * _GROUP + place if in_rest else place * num_groups + group[row]
-    return tokens
-
-
-def _search(weights: Floats, fractions: Doubles) -> tuple[Ints, Doubles]:
-    """First place in each row where the running sum exceeds this fraction of the whole, and how far the
-    fraction lies beyond the sum before it. A place without weight is never found."""
-    sums = torch.cumsum(torch.from_numpy(weights), dim=-1, dtype=torch.float64).numpy()
-    targets = fractions * sums[:, -1]
-    place = (sums > targets[:, None]).argmax(axis=-1)
-    every_row = np.arange(len(weights))
-    return place, targets - (sums[every_row, place] - weights[every_row, place])

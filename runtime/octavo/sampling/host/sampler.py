@@ -1,8 +1,8 @@
 """Host sampler. Chooses the next token of each row of logits.
 
-Rows are drawn by inverting the cumulative distribution at one uniform number per row. For a seeded
-sequence that number is a pure function of (seed, position), so the draw does not depend on what else is
-in the batch, on preemption or on the order of steps. Greedy rows never touch any of this.
+A row's random numbers are a pure function of (seed, position, token), the device's (see `race.py`), so the
+draw does not depend on what else is in the batch, on preemption or on the order of steps. Greedy rows never
+touch any of this.
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ class Sampler:
         if is_plain:
             return _tokens(sequence_ids, tokens)
         drawn = [row for row, state in enumerate(states) if not state.params.is_greedy]
-        uniforms = [self._uniform(states[row]) for row in drawn]
-        if len(drawn) == len(states):
-            tokens = draw(scores, best, states, uniforms)
-        elif drawn:
-            picked = [states[row] for row in drawn]
-            tokens[drawn] = draw(scores[drawn], best[drawn], picked, uniforms)
+        if drawn:
+            streams = np.array([self._stream(states[row]) for row in drawn], dtype=np.int64)
+            seeds, positions = np.ascontiguousarray(streams.T)
+            if len(drawn) == len(states):
+                tokens = draw(scores, best, states, seeds, positions)
+            else:
+                picked = [states[row] for row in drawn]
+                tokens[drawn] = draw(scores[drawn], best[drawn], picked, seeds, positions)
         results = _tokens(sequence_ids, tokens)
         reported = [row for row, state in enumerate(states) if state.params.logprobs is not None]
         if reported:
@@ -111,10 +113,12 @@ class Sampler:
             shaped = self._shaped[sequence_id] = _Shaped(state, processors.on_host(state))
         return shaped.processors
 
-    def _uniform(self, state: SamplingState) -> float:
-        if state.seed is None:
-            return float(self._unseeded.random())
-        return uniform_at(state.seed, len(state.output_token_ids))
+    def _stream(self, state: SamplingState) -> tuple[int, int]:
+        """Seed and position."""
+        seed = state.seed
+        if seed is None:
+            seed = int(self._unseeded.integers(-(2**63), 2**63))
+        return seed, len(state.output_token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +127,6 @@ class _Shaped:
 
     state: SamplingState
     processors: list[HostProcessor]
-
-
-def uniform_at(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on `seed` and `position` alone.
-
-    SplitMix64's finaliser (Steele, Lea and Flood, 2014) over the pair; the two rounds keep neighbouring
-    seeds, which the completions of one request have, apart.
-    """
-    mixed = _splitmix64((_splitmix64(seed & _MASK64) + position) & _MASK64)
-    return (mixed >> 11) * 2.0**-53
-
-
-def _splitmix64(value: int) -> int:
-    value = (value + 0x9E3779B97F4A7C15) & _MASK64
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
-    return value ^ (value >> 31)
 
 
 def _is_plain_greedy(state: SamplingState) -> bool:

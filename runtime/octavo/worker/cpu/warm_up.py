@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
+from octavo.sampling import processors
+from octavo.sampling.host.sampler import Sampler
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
@@ -16,7 +20,16 @@ def warm_up(runner: ModelRunner, *, max_num_seqs: int, max_num_batched_tokens: i
         return
     runner.run([_sequence(0, length, 0)])
     for rows in {1, min(2, max_num_seqs)}:
-        runner.run([_sequence(i, 1, length) for i in range(rows)])
+        result = runner.run([_sequence(i, 1, length) for i in range(rows)])
+    if result.logits is not None:
+        _sample(result.logits[:1])
+
+
+def _sample(logits: torch.Tensor) -> None:
+    """In every way that has code of its own."""
+    sampler, drawn = Sampler(0), SamplingParams()
+    for params in (drawn, SamplingParams(top_p=0.9), *processors.each_example(drawn)):
+        sampler.sample(logits, [0], [SamplingState(params, 0, (), ())])
 
 
 def _sequence(index: int, count: int, start: int) -> ScheduledSequence:

@@ -24,6 +24,7 @@ _MODULES = (
     "products.panel_linear",
     "products.small_linear",
     "rms_norm",
+    "sampling.random_bits",
 )
 
 

@@ -17,13 +17,13 @@ from typing import Final
 
 import torch
 
+from octavo.kernels.reference.sampling.random_bits import random_bits
+
 # Masses are summed as integers in units of 2**-44 of the best token's: exact in any order. 2**19 tokens
 # fit into 63 bits.
 MASS_BITS: Final = 44
 MAX_VOCABULARY: Final = 2**19
 MIN_TEMPERATURE: Final = 1e-5
-
-_MASK32 = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def sample(logits: torch.Tensor, tensors: SamplingTensors) -> torch.Tensor:
     scores = logits.float()
     scores = scores.where(~scores.isnan(), float("-inf"))
     inverse = 1.0 / tensors.temperature.clamp_min(MIN_TEMPERATURE)
-    perturbed = scores * inverse[:, None] + _gumbel(tensors.seed, tensors.position, vocab)
+    noise = gumbel(random_bits(tensors.seed, tensors.position, vocab))
+    perturbed = scores * inverse[:, None] + noise
     if tensors.has_filters:
         perturbed = perturbed.where(_kept(scores, inverse, tensors), float("-inf"))
     is_greedy = (tensors.temperature == 0)[:, None]
@@ -86,41 +87,13 @@ def _kept(scores: torch.Tensor, inverse: torch.Tensor, tensors: SamplingTensors)
     return torch.zeros_like(kept).scatter(1, order, kept)
 
 
-def _gumbel(seed: torch.Tensor, position: torch.Tensor, vocab: int) -> torch.Tensor:
-    """Standard Gumbel noise, `[rows, vocab]` float32.
+def gumbel(bits: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise of random words, float32.
 
     It is -log of an exponential variable whose small values, which win, keep their precision.
     """
-    bits = _philox(seed, position, (vocab + 3) // 4)[:, :vocab]
     uniform = (bits.float() + 0.5) * 2.0**-32
     uniform = uniform.clamp_max(1.0 - 2.0**-24)
     series = uniform * (1 + uniform * (1 / 2 + uniform * (1 / 3 + uniform * (1 / 4 + uniform / 5))))
     exponential = torch.where(uniform < 2.0**-6, series, -(1 - uniform).log())
     return -exponential.log()
-
-
-def _philox(seed: torch.Tensor, position: torch.Tensor, groups: int) -> torch.Tensor:
-    """Philox4x32-10: `[rows, 4 * groups]` int64 in [0, 2**32).
-
-    The counter is (token id // 4, position's low word, its high word, 0), the key the seed's two words;
-    the four words of an output belong to four neighbouring tokens.
-    """
-    group = torch.arange(groups, device=seed.device)[None, :].expand(seed.shape[0], -1)
-    words = [group, *(w.expand_as(group) for w in _words(position)), torch.zeros_like(group)]
-    keys = _words(seed)
-    for _ in range(10):
-        first, third = words[0] * 0xD2511F53, words[2] * 0xCD9E8D57
-        words = [
-            (third >> 32 & _MASK32) ^ words[1] ^ keys[0],
-            third & _MASK32,
-            (first >> 32 & _MASK32) ^ words[3] ^ keys[1],
-            first & _MASK32,
-        ]
-        keys = (keys[0] + 0x9E3779B9 & _MASK32, keys[1] + 0xBB67AE85 & _MASK32)
-    return torch.stack(words, dim=-1).flatten(1)
-
-
-def _words(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Low and high 32 bits, each `[rows, 1]` int64."""
-    column = values.to(torch.int64)[:, None]
-    return column & _MASK32, column >> 32 & _MASK32

@@ -1,0 +1,1 @@
+"""What sampling on a CPU needs compiled."""
