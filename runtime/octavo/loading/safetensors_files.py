@@ -33,6 +33,13 @@ class SafetensorsWeights:
         self._taken: set[str] = set()
         self._problems: list[str] = []
         self._files = ExitStack()
+        try:
+            self._open_all(folder)
+        except ModelInvalidError:
+            self._files.close()
+            raise
+
+    def _open_all(self, folder: Path) -> None:
         homes: dict[str, Path] = {}
         for path in weight_files(folder):
             handle = self._open(path)

@@ -16,6 +16,7 @@ from octavo.layers.mlp import Activation
 from octavo.models.harmless_fields import is_harmless
 
 _MAX_NAMES_IN_MESSAGE = 8
+_WINDOWS = ("sliding_window", "max_window_layers")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -78,7 +79,10 @@ class ConfigReader:
         return float(value)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        value = self.get(name, default)
+        """`default` where it is missing or null."""
+        value = self.get(name)
+        if value is None:
+            value = default
         if not isinstance(value, bool):
             raise ModelInvalidError(
                 f"config.json: {self._path}{name} is {value!r}; it must be true or false."
@@ -116,10 +120,15 @@ class ConfigReader:
 
     def refuse_unread(self) -> None:
         """Raises `ModelUnsupportedError` for fields that nobody looked up and that may change a result."""
+        # Exports that were other families' before say that their windows are off.
+        off = _WINDOWS if self._raw.get("use_sliding_window") is False else ()
         unknown = sorted(
             name
             for name, value in self._raw.items()
-            if name not in self._read and value is not None and not is_harmless(name, value)
+            if name not in self._read
+            and name not in off
+            and value is not None
+            and not is_harmless(name, value)
         )
         if not unknown:
             return

@@ -60,7 +60,7 @@ _HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "residual_multiplier": (1.0,),
     "embedding_multiplier": (1.0,),
     "logits_scaling": (1.0,),
-    "quantization_config": ({},),
+    "_sliding_window_pattern": (2,),  # Gemma 2, whose every second layer it is by default
 }
 _HARMLESS_PREFIXES = ("unsloth_",)
 
@@ -69,6 +69,8 @@ def is_harmless(name: str, value: object) -> bool:
     """Whether a field that no family reads may stand in config.json with this value, other than null."""
     if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES):
         return True
+    if name == "layer_types" and isinstance(value, list):
+        return all(kind == "full_attention" for kind in value)
     return any(
         value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
         for allowed in _HARMLESS_VALUES.get(name, ())

@@ -73,7 +73,7 @@ def read_spec(
 
 def _refuse_quantised(reader: ConfigReader) -> None:
     found = reader.get("quantization_config")
-    if found is not None:
+    if found not in (None, {}):
         method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
         raise ModelUnsupportedError(
             f"config.json: the weights are quantised ({method}), which is not implemented. Use the model's "

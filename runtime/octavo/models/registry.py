@@ -65,6 +65,6 @@ def read_quantization_method(folder: Path) -> str | None:
     Raises `ModelInvalidError` for a damaged config.json.
     """
     found = read_json_object(folder / "config.json").get("quantization_config")
-    if found is None:
+    if found in (None, {}):
         return None
     return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"

@@ -81,7 +81,8 @@ def read_rope(
 
 
 def _scaling(rope: ConfigReader) -> RopeScaling:
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    today, before = rope.get("rope_type"), rope.get("type")
+    kind = today or before or "default"
     try:
         return RopeScaling(kind)
     except ValueError as error:

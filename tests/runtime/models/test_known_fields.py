@@ -90,6 +90,22 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "sliding_window_size": 4096,
         },
     ),
+    "a Llama that was a Qwen": (
+        "Llama",
+        {
+            "use_sliding_window": False,
+            "sliding_window": 32768,
+            "max_window_layers": 28,
+            "quantization_config": {},
+            "attention_bias": None,
+            "tie_word_embeddings": None,
+        },
+    ),
+    "a Llama whose layers all see everything": (
+        "Llama",
+        {"layer_types": ["full_attention"] * 32, "rope_scaling": {"rope_type": None}},
+    ),
+    "gemma-2 saved with its pattern": ("Gemma2", {"_sliding_window_pattern": 2}),
     "an adapted one": ("Llama", {"unsloth_version": "2025.1.1", "unsloth_fixed": True}),
     "an old one": (
         "Llama",

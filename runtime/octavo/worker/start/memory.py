@@ -91,7 +91,7 @@ def check_positions(wanted_max_len: int | None, model_max_len: int) -> None:
     if wanted_max_len is not None and wanted_max_len > model_max_len:
         raise InvalidConfigurationError(
             f"max_model_len is {wanted_max_len}, but the model knows {model_max_len} positions "
-            "(max_position_embeddings and rope_parameters of its config.json). Use at most {model_max_len}."
+            f"(max_position_embeddings and rope_parameters of its config.json). Use at most {model_max_len}."
         )
 
 
