@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tokenizers import Tokenizer
 
 from octavo.engine.messages import TokenLogprobs, TokenOutput
+from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason
@@ -165,6 +167,34 @@ def test_special_tokens_are_kept_for_those_who_look_for_markup() -> None:
         assert state.marked_text(0).shown == shown
 
 
+def test_a_long_answer_of_special_tokens_is_joined_in_linear_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counted, not timed: the characters that additions copy while parts become one text."""
+    copied = 0
+    add = MarkedText.__add__
+
+    def counting(self: MarkedText, other: MarkedText) -> MarkedText:
+        nonlocal copied
+        copied += len(self) + len(other)
+        return add(self, other)
+
+    monkeypatch.setattr(MarkedText, "__add__", counting)
+    whole = joined([MarkedText("<s>", ((0, 3),)), MarkedText("ab")] * 500)
+    assert (whole.shown, len(whole.hidden), whole.hidden[-1]) == ("ab" * 500, 500, (2495, 2498))
+    assert copied <= len(whole)
+
+
+def test_the_text_is_joined_once_for_all_who_read_it() -> None:
+    state = make_state()
+    feed(state, "hello there")
+    assert state.to_request_output().outputs[0].text == "hello there"
+    assert state.marked_text(0) is state.marked_text(0)
+    feed(state, " you", FinishReason.LENGTH)
+    assert state.marked_text(0).text == state.to_request_output().outputs[0].text
+    assert state.marked_text(0).text == "hello there you"
+
+
 def test_a_stop_string_that_is_a_special_token_ends_the_output() -> None:
     tokenizer = with_special_tags()
     ids = tokenizer.encode("hello<|end|> there").ids
@@ -195,11 +225,11 @@ def test_offsets_index_the_text_whole_and_streamed() -> None:
     assert output.text_offsets == offsets
     assert streamed.to_request_output().outputs[0].text_offsets == offsets
     vocabulary = Vocabulary(TOKENIZER)
-    joined, place = b"", 0
+    begun_bytes, place = b"", 0
     for number, offset in zip(ids[:-1], offsets, strict=False):
-        begun = joined.decode(errors="ignore")
+        begun = begun_bytes.decode(errors="ignore")
         assert offset == len(begun)
-        joined += vocabulary.bytes_of(number)
+        begun_bytes += vocabulary.bytes_of(number)
         place = offset
-    assert joined.decode() == text
+    assert begun_bytes.decode() == text
     assert place < offsets[-1] == len(text)

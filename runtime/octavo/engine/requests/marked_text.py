@@ -7,7 +7,7 @@ left out last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Span = tuple[int, int]
@@ -63,11 +63,13 @@ class MarkedText:
         return len(self.text)
 
 
-def joined(texts: Iterable[MarkedText]) -> MarkedText:
-    parts = list(texts)
-    if not any(part.hidden for part in parts):
-        return MarkedText("".join(part.text for part in parts))
-    whole = MarkedText()
-    for part in parts:
-        whole += part
-    return whole
+def joined(texts: Sequence[MarkedText]) -> MarkedText:
+    """One after another, in time that grows with their length: answers are made of a piece a token."""
+    if len(texts) == 1:
+        return texts[0]
+    hidden: list[Span] = []
+    length = 0
+    for part in texts:
+        hidden += [(begin + length, end + length) for begin, end in part.hidden]
+        length += len(part.text)
+    return MarkedText("".join(part.text for part in texts), tuple(hidden))

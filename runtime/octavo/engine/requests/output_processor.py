@@ -107,7 +107,7 @@ class RequestState:
 
     def marked_text(self, index: int) -> MarkedText:
         """The text of completion `index` as it stands, with the special tokens that it leaves out."""
-        return joined(self._completions[index].text_parts)
+        return self._completions[index].marked_text
 
     def to_request_output(self) -> RequestOutput:
         """The request as it stands, all completions from their beginning."""
@@ -131,6 +131,7 @@ class _CompletionState:
         "_num_shown",
         "_pending",
         "_special",
+        "_text_parts",
         "_vocabulary",
         "cumulative_logprob",
         "finish_reason",
@@ -138,7 +139,6 @@ class _CompletionState:
         "logprobs",
         "stop_reason",
         "text_offsets",
-        "text_parts",
         "token_ids",
     )
 
@@ -152,7 +152,7 @@ class _CompletionState:
     ) -> None:
         self.index = index
         self.token_ids: list[int] = []
-        self.text_parts: list[MarkedText] = []
+        self._text_parts: list[MarkedText] = []
         self.logprobs: list[dict[int, Logprob]] | None = (
             [] if sampling.logprobs is not None else None
         )
@@ -196,7 +196,7 @@ class _CompletionState:
             self.text_offsets += offsets
         self.token_ids += token_ids
         if text.text:
-            self.text_parts.append(text)
+            self._text_parts.append(text)
         self.finish_reason, self.stop_reason = finish_reason, stop_reason
         return Delta(
             index=self.index,
@@ -267,10 +267,17 @@ class _CompletionState:
         self.logprobs += added
         return added
 
+    @property
+    def marked_text(self) -> MarkedText:
+        """As it stands. What was joined once is not joined again."""
+        whole = joined(self._text_parts)
+        self._text_parts = [whole]
+        return whole
+
     def to_output(self) -> CompletionOutput:
         return CompletionOutput(
             index=self.index,
-            text=joined(self.text_parts).shown,
+            text=self.marked_text.shown,
             token_ids=list(self.token_ids),
             logprobs=None if self.logprobs is None else list(self.logprobs),
             cumulative_logprob=None if self.logprobs is None else self.cumulative_logprob,
