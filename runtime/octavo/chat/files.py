@@ -94,4 +94,5 @@ def _given_source(given: str) -> dict[str, tuple[str, str]]:
         raise ModelInvalidError(
             f"--chat-template {given}: there is no such file, and it is no Jinja template."
         )
-    return {"default": (path.read_text("utf-8"), str(path))}
+    # By its name alone: errors that clients read tell it, and the server's folders are not their business.
+    return {"default": (path.read_text("utf-8"), path.name)}

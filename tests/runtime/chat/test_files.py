@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from octavo.chat import load_chat_templates, render_chat
+from octavo.errors import InvalidParameterError
 
 USER = [{"role": "user", "content": "hi"}]
 TOOL = [{"type": "function", "function": {"name": "f"}}]
@@ -67,3 +68,14 @@ def test_a_template_that_is_never_used_need_not_parse(folder: Path) -> None:
     ours = load_chat_templates(folder, {"chat_template": named}, None, {})
     assert ours is not None
     assert render_chat(ours, USER) == "hi"
+
+
+def test_clients_read_the_name_of_the_servers_file_and_not_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    for source in ("{{ raise_exception('no') }}", "{{ 1 + messages }}", "Hello"):
+        path.write_text(source)
+        ours = load_chat_templates(tmp_path, {}, str(path), {})
+        assert ours is not None
+        with pytest.raises(InvalidParameterError, match=r"\(own\.jinja\)") as caught:
+            render_chat(ours, USER)
+        assert str(tmp_path) not in str(caught.value)
