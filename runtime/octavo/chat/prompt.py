@@ -10,7 +10,7 @@ place, and a prompt that stays the same refuses the request.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from octavo.chat.forms import PROBE_TOOL
@@ -23,7 +23,7 @@ Message = Mapping[str, Any]
 # A text of this length is not in a prompt by chance.
 _TELLING_CHARS = 12
 _OTHER_TEXT = "octavo other text"
-_OTHER_NAME = "octavo_other_name"
+_OTHER_KEY = "octavo_other_key"
 _OTHER_DOCUMENT = {"title": "octavo other title", "text": _OTHER_TEXT}
 
 
@@ -43,8 +43,8 @@ def render_chat(
 
     Raises:
         InvalidParameterError: A message is wrong, or the template refuses them.
-        UnsupportedParameterError: The prompt holds nothing of what the user wrote, of the system message, of
-            calls or their results, of the tools or documents.
+        UnsupportedParameterError: The prompt holds nothing of what the user wrote, of a system message, of a
+            message's calls, of a call's result, of the tools or documents.
     """
     variables = dict(template_kwargs or {})
     known = template_messages(messages)
@@ -61,9 +61,9 @@ def render_chat(
 
     prompt = render(known)
     check = _Shown(template, prompt, render, known)
-    check.texts("user", "what the user wrote", "Serve the model with another --chat-template.")
-    check.texts("system", "the system message", "Put it into the user's message.")
-    check.texts("tool", "the tools' results", "Put them into the user's message.")
+    check.question()
+    check.system()
+    check.results()
     check.calls()
     if tools or variables.get("tools"):
         check.tools()
@@ -87,42 +87,53 @@ class _Shown:
         self._render = render
         self._messages = messages
 
-    def texts(self, role: str, what: str, advice: str) -> None:
-        """Of the messages of a role at least one must show."""
-        places = [
-            place
-            for place, message in enumerate(self._messages)
-            if message["role"] == role and any(text.strip() for text in texts_of(message))
-        ]
-        if not places or self._is_found([t for p in places for t in texts_of(self._messages[p])]):
+    def question(self) -> None:
+        """Of what the user wrote something must show: some templates read the last message alone."""
+        places = self._places("user")
+        if not places or any(self._is_found(place) for place in places):
             return
-        changed = [*self._messages]
-        for place in places:
-            changed[place] = {**changed[place], "content": _OTHER_TEXT}
-        if self._is_lost(changed):
-            raise self._nothing_of(f"messages.{places[0]}.content", what, advice)
+        if self._is_lost(self._with({place: self._other_text(place) for place in places})):
+            raise self._nothing_of(
+                f"messages.{places[0]}.content",
+                "what the user wrote",
+                "Serve the model with another --chat-template.",
+            )
+
+    def system(self) -> None:
+        """Every system message must show, be it only while the user has the word.
+
+        Mistral's templates write it where the last message is a user's. With a call or its result behind
+        that, such a model was trained to go on without.
+        """
+        for place, changed in self._lost(self._other_texts("system")):
+            turn = self._end_of_last_question()
+            shown = self._rendered(self._messages[:turn])
+            if place < turn and shown != self._rendered(self._with({place: changed})[:turn]):
+                continue
+            raise self._nothing_of(
+                f"messages.{place}.content",
+                "this system message",
+                "Put it into the first message, where the model knows system messages, or into the user's.",
+            )
+
+    def results(self) -> None:
+        """Every result of a tool must show."""
+        for place, _ in self._lost(self._other_texts("tool")):
+            raise self._nothing_of(
+                f"messages.{place}.content", "this tool's result", "Put it into the user's message."
+            )
 
     def calls(self) -> None:
         """The calls of every message must show."""
         renamed = {
-            place: _renamed(message, f"{_OTHER_NAME}{place}x")
+            place: _renamed(message, _mark(place))
             for place, message in enumerate(self._messages)
             if message.get("tool_calls")
         }
-        if not renamed:
-            return
-        # All at once: a conversation of many calls is rendered once more, not once more for each.
-        all_changed = [renamed.get(p, message) for p, message in enumerate(self._messages)]
-        shown = (self._rendered(all_changed) or "").lower()
-        for place, message in renamed.items():
-            if f"{_OTHER_NAME}{place}x" in shown:
-                continue
-            changed = [*self._messages]
-            changed[place] = message
-            if self._is_lost(changed):
-                raise self._nothing_of(
-                    f"messages.{place}.tool_calls", "these calls", "Send them without content."
-                )
+        for place, _ in self._lost(renamed):
+            raise self._nothing_of(
+                f"messages.{place}.tool_calls", "these calls", "Send them without content."
+            )
 
     def tools(self) -> None:
         if self._is_lost(self._messages, tools=[PROBE_TOOL]):
@@ -134,8 +145,45 @@ class _Shown:
                 "chat_template_kwargs.documents", "the documents", "Put them into a message."
             )
 
-    def _is_found(self, texts: Sequence[str]) -> bool:
-        stripped = (text.strip() for text in texts)
+    def _lost(self, changed: Mapping[int, Message]) -> Iterator[tuple[int, Message]]:
+        """Those of the changed messages, each with its mark in it, that the prompt does not depend on."""
+        if not changed:
+            return
+        # All at once: a conversation of many calls is rendered once more, not once more for each.
+        shown = (self._rendered(self._with(changed)) or "").lower()
+        for place, message in changed.items():
+            if _mark(place) not in shown and self._is_lost(self._with({place: message})):
+                yield place, message
+
+    def _with(self, changed: Mapping[int, Message]) -> list[Message]:
+        return [changed.get(place, message) for place, message in enumerate(self._messages)]
+
+    def _other_texts(self, role: str) -> dict[int, Message]:
+        """Of the messages of a role whose text is not found as it is."""
+        return {
+            place: self._other_text(place)
+            for place in self._places(role)
+            if not self._is_found(place)
+        }
+
+    def _other_text(self, place: int) -> Message:
+        return {**self._messages[place], "content": _mark(place)}
+
+    def _places(self, role: str) -> list[int]:
+        """Of the messages of a role that say something."""
+        return [
+            place
+            for place, message in enumerate(self._messages)
+            if message["role"] == role and any(text.strip() for text in texts_of(message))
+        ]
+
+    def _end_of_last_question(self) -> int:
+        """How many messages there are up to the user's last one, that included."""
+        users = [p for p, message in enumerate(self._messages) if message["role"] == "user"]
+        return users[-1] + 1 if users else 0
+
+    def _is_found(self, place: int) -> bool:
+        stripped = (text.strip() for text in texts_of(self._messages[place]))
         return any(len(text) >= _TELLING_CHARS and text in self._prompt for text in stripped)
 
     def _is_lost(self, messages: Sequence[Message], **others: Any) -> bool:
@@ -156,8 +204,13 @@ class _Shown:
         )
 
 
+def _mark(place: int) -> str:
+    """In lower case and ended by a letter: neither another's mark nor lost where a template changes case."""
+    return f"octavo_other_{place}x"
+
+
 def _renamed(message: Message, name: str) -> Message:
     """With other calls, whichever part of them a template shows."""
-    function = {"name": name, "arguments": json.dumps({_OTHER_NAME: _OTHER_TEXT})}
+    function = {"name": name, "arguments": json.dumps({_OTHER_KEY: _OTHER_TEXT})}
     calls = [{**call, "function": function} for call in message["tool_calls"]]
     return {**message, "tool_calls": calls}

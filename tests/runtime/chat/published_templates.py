@@ -106,6 +106,23 @@ MISTRAL = """{%- set users = messages | selectattr('role', 'equalto', 'user') | 
 {%- endfor %}
 """
 
+MISTRAL_V3 = """{%- if messages[0].role == 'system' %}
+{%- set system = messages[0].content %}{%- set rest = messages[1:] %}
+{%- else %}{%- set rest = messages %}{%- endif %}
+{{- bos_token }}
+{%- for message in rest %}
+{%- if message.role == 'user' %}
+{{- '[INST] ' + (system + '\\n\\n' if loop.last and system is defined else '') }}
+{{- message.content + '[/INST]' }}
+{%- elif message.tool_calls is defined and message.tool_calls is not none %}
+{%- for call in message.tool_calls %}{{- '[CALLS]' + call.function | tojson }}{%- endfor %}
+{{- eos_token }}
+{%- elif message.role == 'assistant' %}{{- ' ' + message.content | trim + eos_token }}
+{%- elif message.role == 'tool' %}{{- '[RESULTS]' + message.content | string + '[/RESULTS]' }}
+{%- endif %}
+{%- endfor %}
+"""
+
 DEEPSEEK_R1_DISTILL = """{% set ns = namespace(is_first=false, system='') %}
 {%- for message in messages %}{%- if message['role'] == 'system' %}
 {%- set ns.system = message['content'] %}{%- endif %}{%- endfor %}

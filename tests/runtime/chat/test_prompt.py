@@ -14,6 +14,9 @@ from . import published_templates as published
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 CALL = {"id": "abcdefgh1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "abcdefgh1", "content": "42"}
+SYSTEM = {"role": "system", "content": "Be brief."}
 CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 
 
@@ -66,6 +69,30 @@ def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str
             {},
             "messages.1.content",
         ),
+        (
+            # The last one alone shows.
+            published.DEEPSEEK_R1_DISTILL,
+            [
+                {"role": "system", "content": "Answer in French."},
+                {"role": "system", "content": "Be brief, and be polite."},
+                USER,
+            ],
+            {},
+            "messages.0.content",
+        ),
+        (
+            "{% for m in messages if m.role != 'tool' or m == messages[-1] %}{{ m.content }}{% endfor %}",
+            [USER, {"role": "tool", "content": "41"}, {"role": "tool", "content": "42"}],
+            {},
+            "messages.1.content",
+        ),
+        (
+            # The user's turn shows the first one, and no turn the second.
+            published.MISTRAL_V3,
+            [SYSTEM, SYSTEM | {"content": "Be polite."}, USER, CALLING, RESULT],
+            {},
+            "messages.1.content",
+        ),
     ],
 )
 def test_what_the_prompt_does_not_depend_on_is_refused(
@@ -87,6 +114,18 @@ def test_what_the_prompt_does_not_depend_on_is_refused(
 )
 def test_a_text_may_come_out_changed(template: str) -> None:
     assert render(template, [{"role": "user", "content": "the first hi"}, USER])
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [[CALLING, RESULT], [{"role": "assistant", "content": "It is"}]],
+    ids=["tool", "prefill"],
+)
+def test_a_system_message_may_show_in_the_users_turn_alone(behind: list[dict[str, Any]]) -> None:
+    assert "Be brief." in render(published.MISTRAL_V3, [SYSTEM, USER])
+    prompt = render(published.MISTRAL_V3, [SYSTEM, USER, *behind])
+    assert "[INST] hi[/INST]" in prompt
+    assert "Be brief." not in prompt  # as the model was trained
 
 
 def test_each_of_many_calls_is_looked_for_in_one_more_rendering() -> None:
