@@ -36,6 +36,7 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "env": ("name",),
     "imagePullSecrets": ("name",),
     "initContainers": ("name",),
+    "ownerReferences": ("uid",),
     "ports": ("containerPort", "port", "protocol"),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
     "volumeMounts": ("mountPath",),

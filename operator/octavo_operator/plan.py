@@ -23,6 +23,7 @@ from octavo_operator.manifest import (
 from octavo_operator.names import HASH_ANNOTATION, OWNER_LABEL
 from octavo_operator.render import Owner
 from octavo_operator.render.cache import KEY as MODEL_CACHE
+from octavo_operator.render.cache import as_large_as
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
 
 _SHARED = frozenset({MODEL_CACHE, SERVICE_ACCOUNT})
@@ -83,6 +84,8 @@ def plan(
 
 def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     key, manifest = child.key, child.manifest
+    if key == MODEL_CACHE and live is not None:
+        manifest = as_large_as(live, manifest)
 
     def action(type_: ActionType, why: str, surplus: Sequence[str] = ()) -> Action:
         return Action(type_, key, _where(manifest), live, manifest, why, tuple(surplus))

@@ -124,6 +124,7 @@ class Reconciler:
         actions = plan(observed.children, desired(context, workload), context.owner)
         actions, contest, contest_wait = self._contests.hold(key, actions, self._steady_clock())
         applied = await apply(self._kube, actions)
+        self._contests.count(key, actions, applied.live, self._steady_clock())
         live = applied.live.get(workload.key)
         refusal = None if live is None else workload.finding(live)
         observation = Observation(

@@ -196,6 +196,16 @@ def test_labels_and_annotations_of_the_user_s_are_merged_and_never_unselect_the_
     assert selector["app.kubernetes.io/name"] == "octavo"
 
 
+def test_labels_and_annotations_that_are_null_are_none() -> None:
+    objects = render(
+        "podLabels=null",
+        "podAnnotations=null",
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.labels=null",
+    )
+    assert objects == render("metrics.podMonitor.enabled=true")
+
+
 def test_no_manifest_has_a_key_twice() -> None:
     """PyYAML takes the last of two; the API server refuses them."""
 

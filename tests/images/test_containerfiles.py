@@ -1,7 +1,10 @@
 """What both Containerfiles promise: layer order, no torch in the operator, a safe way to run."""
 
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +127,19 @@ def test_builds_use_the_versions_that_development_uses() -> None:
     }
     assert "uv" in shared
     assert shared == {name: development[name] for name in shared}
+
+
+def test_sources_of_the_cpu_s_kernels_get_whole_seconds_at_any_depth(tmp_path: Path) -> None:
+    """numba compares a source's time, and an image's archive keeps no part of a second."""
+    cpu = tmp_path / "octavo" / "kernels" / "cpu"
+    files = [cpu / "norm.py", cpu / "attention" / "decode.py"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, ns=(1_700_000_000_500_000_000,) * 2)
+    stage = last_stage(ImageName.RUNTIME)
+    line = stage[position(stage, "octavo.kernels.cpu.compiling.compile")]
+    (command,) = re.findall(r'find "\$folder".*?\{\} \+;', line)
+    environment = os.environ | {"folder": str(tmp_path)}
+    subprocess.run(["sh", "-ec", command], env=environment, check=True)
+    assert {file.stat().st_mtime_ns for file in files} == {1_700_000_000_000_000_000}

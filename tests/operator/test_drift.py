@@ -52,6 +52,14 @@ def test_an_item_that_a_merged_list_has_more_is_not_applied_again_in_vain() -> N
     assert first_drift(desired, {"containers": [sidecar]}) == "containers[0]"
 
 
+def test_an_owner_that_somebody_added_is_no_drift() -> None:
+    ours = {"uid": "a", "controller": True}
+    assert (
+        first_drift({"ownerReferences": [ours]}, {"ownerReferences": [{"uid": "b"}, ours]}) is None
+    )
+    assert first_drift({"ownerReferences": [ours]}, {"ownerReferences": [{"uid": "b"}]}) is not None
+
+
 DESIRED: dict[str, Any] = {
     "metadata": {},
     "spec": {

@@ -3,9 +3,10 @@ from __future__ import annotations
 import copy
 
 from octavo_operator.children import CHILDREN
-from octavo_operator.manifest import SERVICE, Child, ChildKey, Manifest
+from octavo_operator.manifest import FIELD_MANAGER, SERVICE, Child, ChildKey, Manifest
 from octavo_operator.plan import ActionType, plan
 from octavo_operator.render import Owner
+from octavo_operator.render.cache import KEY as MODEL_CACHE
 from tests.support.operator.builders import KEY, UID, children
 
 OWNER = Owner(KEY, UID)
@@ -129,3 +130,24 @@ def test_what_somebody_added_is_removed_and_what_kubernetes_completes_is_not() -
     assert surplus.pop("PersistentVolumeClaim") == ()
     assert surplus.pop("ServiceAccount") == ()
     assert set(surplus.values()) == {("/spec/volumeName",)}
+
+
+def test_a_claim_that_somebody_enlarged_keeps_its_size() -> None:
+    def claim(size: str, manager: str) -> tuple[ActionType, str]:
+        """What is done about 5Gi where the live claim has `size`, and the size that is applied."""
+        observed = live(children(model={"uri": "hf://o/n", "cache": {"size": applied}}))
+        (held,) = (each for key, each in observed.items() if each and key == MODEL_CACHE)
+        held["spec"]["resources"]["requests"]["storage"] = size
+        fields: Manifest = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
+        held["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": fields}]
+        actions = plan(observed, children(model=CACHED), OWNER)
+        (action,) = (each for each in actions if each.key == MODEL_CACHE)
+        assert action.desired is not None
+        return action.type, action.desired["spec"]["resources"]["requests"]["storage"]
+
+    applied = "5Gi"
+    assert claim("10Gi", "kubectl-edit") == (ActionType.KEEP, "10Gi")
+    assert claim("4Gi", "kubectl-edit") == (ActionType.APPLY, "5Gi")
+    applied = "4Gi"
+    assert claim("10Gi", "kubectl-edit") == (ActionType.APPLY, "10Gi")
+    assert claim("10Gi", FIELD_MANAGER) == (ActionType.APPLY, "5Gi")

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from octavo_operator.api.conditions import Reason
+from octavo_operator.api.quantity import duration_seconds
 from tests.support.operator.builders import spec
 
 
@@ -65,10 +66,6 @@ def test_a_uri_that_could_leave_its_place_is_refused(uri: str) -> None:
         ({"engine": {"enablePrefixCaching": "perhaps"}}, "engine.enablePrefixCaching"),
         ({"resources": {"gpu": 2}}, "resources.gpu"),
         ({"resources": {"memory": "lots"}}, "resources.memory"),
-        ({"resources": {"memory": "500m"}}, "resources.memory"),
-        ({"resources": {"cpu": "0"}}, "resources.cpu"),
-        ({"engine": {"kvCacheMemory": "100k"}}, "engine.kvCacheMemory"),
-        ({"rollout": {"drainTimeout": "25h"}}, "rollout.drainTimeout"),
         ({"rollout": {"drainTimeout": "soon"}}, "rollout.drainTimeout"),
         ({"rollout": {"progressDeadline": "0s"}}, "rollout.progressDeadline"),
         ({"rollout": {"progressDeadline": "24h1s"}}, "rollout.progressDeadline"),
@@ -81,6 +78,25 @@ def test_a_wrong_value_is_refused_by_name(fields: dict[str, Any], path: str) -> 
         spec(**fields)
     location = ".".join(str(part) for part in caught.value.errors()[0]["loc"])
     assert location.startswith(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "seconds"),
+    [("48h", 86400), ("1500m", 86400), ("100000s", 86400), ("24h", 86400), ("1440m", 86400)],
+)
+def test_a_drain_that_was_stored_before_it_had_a_bound_is_cut(stored: str, seconds: int) -> None:
+    assert duration_seconds(spec(rollout={"drainTimeout": stored}).rollout.drain_timeout) == seconds
+
+
+def test_what_was_stored_under_earlier_rules_is_still_served() -> None:
+    stored = spec(
+        resources={"cpu": "0", "memory": "500k"},
+        engine={"kvCacheMemory": "100k"},
+        autoscaling={"maxReplicas": 2, "scaleDownStabilization": "100000s"},
+    )
+    assert (stored.resources.cpu, stored.resources.memory) == ("0", "500k")
+    assert stored.autoscaling is not None
+    assert duration_seconds(stored.autoscaling.scale_down_stabilization) == 100_000
 
 
 def test_a_bare_number_is_a_quantity() -> None:

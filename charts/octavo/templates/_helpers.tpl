@@ -40,7 +40,7 @@ app.kubernetes.io/part-of: octavo
 {{- define "octavo.mergedLabels" -}}
 {{- $selector := include "octavo.selectorLabels" .root | fromYaml -}}
 {{- $ours := include "octavo.labels" .root | fromYaml -}}
-{{- toYaml (merge $selector (deepCopy .labels) $ours) -}}
+{{- toYaml (merge $selector (deepCopy (default dict .labels)) $ours) -}}
 {{- end -}}
 
 {{/* Called with a dict of `image` and `root`: a tag that starts with sha256: is a digest. */}}

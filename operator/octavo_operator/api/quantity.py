@@ -4,7 +4,8 @@ They stay text in the stored object, because they are what the user wrote; the f
 numbers. What counts as a quantity ("64Gi", "500m", "1e3") or a duration ("1h30m") is Kubernetes' to say: the
 API server asks its own parser (CEL's `quantity`), the operator the Kubernetes client's. Each type carries its
 OpenAPI schema with a CEL rule, so that the API server answers with a sentence instead of a regular
-expression.
+expression. How large or small a value may be is the schema's to refuse: the operator goes on with an object
+that was stored under earlier rules.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import re
 from decimal import Decimal
 from typing import Annotated
 
-from kubernetes.utils import duration as client_duration
 from kubernetes.utils import quantity as client_quantity
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
@@ -23,8 +23,11 @@ _QUANTITY = re.compile(
     r"\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?", re.ASCII
 )
 _LARGEST_QUANTITY = Decimal(2**63 - 1)
-# GEP-2257, as the Gateway API has it. The client's pattern lets a line end follow.
+# GEP-2257, as the Gateway API has it.
 _DURATION = re.compile(r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
+# What is stored may be older than the rules: the schema once took up to seven digits.
+_STORED_DURATION = re.compile(r"([0-9]{1,7}(h|m|s|ms)){1,4}", re.ASCII)
+_UNIT_MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _SHARE = re.compile(r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$")
 _SMALLEST_SHARE = 0.05
 _SMALLEST_MEMORY = "1Mi"
@@ -48,21 +51,14 @@ def quantity_bytes(text: str) -> int:
 
 def duration_seconds(text: str) -> int:
     """Seconds of "90s", "5m" or "1h30m", rounded up. Raises ValueError."""
-    if _DURATION.fullmatch(text) is None:
+    if _STORED_DURATION.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m.")
-    seconds: float = client_duration.parse_duration(text).total_seconds()
-    return math.ceil(seconds)
+    parts = re.findall(r"([0-9]+)(h|ms|m|s)", text)
+    return math.ceil(sum(int(number) * _UNIT_MILLISECONDS[unit] for number, unit in parts) / 1000)
 
 
-def _checked_cpu(text: str) -> str:
-    if parse_quantity(text) <= 0:
-        raise ValueError(f"{text!r} is no CPU request; write more than 0, such as 8 or 500m.")
-    return text
-
-
-def _checked_memory(text: str) -> str:
-    if parse_quantity(text) < parse_quantity(_SMALLEST_MEMORY):
-        raise ValueError(f"{text!r} is too small; write at least {_SMALLEST_MEMORY}, such as 64Gi.")
+def _checked_quantity(text: str) -> str:
+    parse_quantity(text)
     return text
 
 
@@ -96,7 +92,7 @@ _MEMORY_HELP = f"must be a quantity of at least {_SMALLEST_MEMORY}, such as 512M
 CpuQuantity = Annotated[
     str,
     BeforeValidator(_text),
-    AfterValidator(_checked_cpu),
+    AfterValidator(_checked_quantity),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
@@ -116,7 +112,7 @@ CpuQuantity = Annotated[
 MemoryRequest = Annotated[
     str,
     BeforeValidator(_text),
-    AfterValidator(_checked_memory),
+    AfterValidator(_checked_quantity),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
@@ -132,7 +128,7 @@ MemoryRequest = Annotated[
 
 MemoryQuantity = Annotated[
     str,
-    AfterValidator(_checked_memory),
+    AfterValidator(_checked_quantity),
     WithJsonSchema(
         {
             "type": "string",

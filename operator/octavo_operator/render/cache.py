@@ -3,7 +3,14 @@ come, and what a claim of the user's own says about the nodes that can mount it.
 
 from __future__ import annotations
 
-from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, Child, ChildKey, Manifest
+from octavo_operator.api.quantity import parse_quantity
+from octavo_operator.manifest import (
+    FIELD_MANAGER,
+    PERSISTENT_VOLUME_CLAIM,
+    Child,
+    ChildKey,
+    Manifest,
+)
 from octavo_operator.manifest_types import PersistentVolumeClaimSpec
 from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import child
@@ -32,3 +39,25 @@ def model_cache(context: RenderContext) -> Child | None:
     if cache.storage_class_name:
         spec["storageClassName"] = cache.storage_class_name
     return child(context.owner, KEY, spec=spec)
+
+
+def as_large_as(live: Manifest, manifest: Manifest) -> Manifest:
+    """The claim with the size that somebody else gave to the live one, where that is more: a volume that
+    grew does not shrink. A size that only we asked for can be taken back while it is not there."""
+    if not any(_sizes(entry) for entry in live["metadata"].get("managedFields", ())):
+        return manifest
+    size = live["spec"]["resources"]["requests"]["storage"]
+    spec = manifest["spec"]
+    requests = spec["resources"]["requests"]
+    if parse_quantity(size) <= parse_quantity(requests["storage"]):
+        return manifest
+    resources = {**spec["resources"], "requests": {**requests, "storage": size}}
+    return {**manifest, "spec": {**spec, "resources": resources}}
+
+
+def _sizes(entry: Manifest) -> bool:
+    """Whether somebody but us asks for a size here."""
+    if entry.get("manager") == FIELD_MANAGER or entry.get("subresource"):
+        return False
+    resources = entry.get("fieldsV1", {}).get("f:spec", {}).get("f:resources", {})
+    return "f:storage" in resources.get("f:requests", {})
