@@ -88,8 +88,8 @@ def test_a_prompt_of_n_completions_counts_once() -> None:
     ("prompt", "message"),
     [
         ([], "The prompt has no tokens"),
-        ([1, 40], r"lie in \[1, 40\]; the model knows \[0, 39\]"),
-        ([-1], r"lie in \[-1, -1\]"),
+        ([1, 40], r"token id 40, at place 1 of 2; the model's ids lie in \[0, 39\]"),
+        ([-1], "token id -1, at place 0 of 1"),
     ],
 )
 def test_a_prompt_that_the_model_cannot_read_is_refused(prompt: list[int], message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -196,27 +195,3 @@ def test_dummy_weights_need_no_files_but_the_config(tmp_path: Path) -> None:
     generation = stepper.sequence([3, 4, 5])
     stepper.step([(generation, 3)])
     assert generation.output
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
-)
-def test_barriers_spin_briefly_unless_the_user_says_otherwise(
-    environment: dict[str, str], expected: str
-) -> None:
-    inherited = {
-        k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-    }
-    code = (
-        "import octavo.worker.batch, sys, os; assert 'torch' not in sys.modules;"
-        "print(os.environ.get('GOMP_SPINCOUNT'))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**inherited, **environment},
-    )
-    assert result.stdout.strip() == expected

@@ -1,1 +1,1 @@
-"""What sampling on a CPU needs compiled."""
+"""Sampling kernels for CPUs: what the host's draw needs compiled."""
