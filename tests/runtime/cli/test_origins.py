@@ -26,7 +26,9 @@ def test_one_each_or_a_list_in_json() -> None:
     assert origins(['["https://a.example", "http://localhost:3000"]']) == both
 
 
-@pytest.mark.parametrize("given", ["a.example", "https://a.example/", '["x"', "", "[5]"])
+@pytest.mark.parametrize(
+    "given", ["a.example", "https://a.example/x", "https://*.example", "null", '["x"', "", "[5]"]
+)
 def test_what_is_no_origin_is_refused(given: str) -> None:
     with pytest.raises(InvalidConfigurationError, match="allowed_origins holds"):
         origins([given])

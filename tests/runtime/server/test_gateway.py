@@ -149,8 +149,81 @@ def test_a_browser_may_ask_without_a_key_and_is_told() -> None:
     assert (b"access-control-allow-origin", b"*") in refused["headers"]
 
 
-def test_only_the_named_origins_are_allowed() -> None:
-    for origin, is_allowed in (("https://a.example", True), ("https://b.example", False)):
-        _, (start, _) = routed("GET", "/health", {"origin": origin}, origins=("https://a.example",))
-        names = [name for name, _ in start["headers"]]
-        assert (b"access-control-allow-origin" in names) is is_allowed
+NAMED = ("https://Chat.example:443/", "http://localhost:3000")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_run"),
+    [
+        (None, "llm.example", True),  # a program
+        ("https://chat.example", "llm.example", True),
+        ("http://localhost:3000", "localhost:8000", True),
+        ("https://llm.example", "llm.example", True),  # TLS ended at a proxy
+        ("https://llm.example", "llm.example:443", True),
+        ("http://LLM.example:8000", "llm.example:8000", True),
+        ("http://[::1]:8000", "[::1]:8000", True),
+        ("https://other.example", "llm.example", False),
+        ("http://chat.example", "llm.example", False),
+        ("https://chat.example:8443", "llm.example", False),
+        ("https://chat.example.evil", "llm.example", False),
+        ("http://localhost:3001", "localhost:8000", False),
+        ("http://localhost", "localhost:8000", False),
+        ("https://llm.example", None, False),
+        ("null", "null", False),
+        ("null", "llm.example", False),
+        ("*", "llm.example", False),
+        ("", "", False),
+        ("https://", "", False),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_beside_named_origins_other_pages_requests_are_not_run(
+    origin: str | None, host: str | None, is_run: bool, method: str
+) -> None:
+    """Such as a POST of plain text, which a browser sends without asking first; with a key or without."""
+    given = {"origin": origin, "host": host, "content-type": "text/plain"}
+    headers = {name: value for name, value in given.items() if value is not None}
+    for key in ({"authorization": "Bearer k"}, {}):
+        seen, (start, body) = routed(method, "/v1/completions", headers | key, origins=NAMED)
+        assert len(seen) == (is_run and bool(key))
+        assert start["status"] == ((200 if key else 401) if is_run else 403)
+        if not is_run:
+            error = json.loads(body["body"])["error"]
+            assert error["code"] == "origin_not_allowed"
+            assert "--allowed-origins" in error["message"]
+    seen, _ = routed(method, "/v1/completions", headers | {"authorization": "Bearer k"})
+    assert len(seen) == 1  # by default nobody's page is refused
+
+
+def test_only_pages_of_named_origins_may_read_answers() -> None:
+    for origin, is_allowed in (("https://chat.example", True), ("https://b.example", False)):
+        _, (start, _) = routed("GET", "/health", {"origin": origin}, origins=NAMED)
+        headers = dict(start["headers"])
+        assert start["status"] == 200
+        assert headers.get(b"access-control-allow-origin") == (
+            origin.encode() if is_allowed else None
+        )
+        assert b"access-control-allow-credentials" not in headers
+        assert b"Origin" in headers[b"vary"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "status", "code"),
+    [
+        ("https://chat.example", "POST", 200, None),
+        ("https://chat.example", "DELETE", 400, "invalid_cors_request"),
+        ("https://b.example", "POST", 403, "origin_not_allowed"),
+        ("null", "POST", 403, "origin_not_allowed"),
+    ],
+)
+def test_browsers_questions_are_refused_with_an_error_object(
+    origin: str, method: str, status: int, code: str | None
+) -> None:
+    asked = {"origin": origin, "access-control-request-method": method}
+    seen, (start, body) = routed("OPTIONS", "/v1/completions", asked, origins=NAMED)
+    headers = dict(start["headers"])
+    assert (seen, start["status"]) == ([], status)
+    assert int(headers[b"content-length"]) == len(body["body"])
+    if code is not None:
+        assert headers[b"content-type"] == b"application/json"
+        assert json.loads(body["body"])["error"]["code"] == code

@@ -28,6 +28,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
         "64Ki",
         "--stall-timeout",
         "1.5",
+        "--allowed-origins",
+        "https://chat.example",
     )
     folder = tmp_path_factory.mktemp("faults")
     with FaultyServer(folder, *flags, OCTAVO_API_KEY="other-key right-key") as process:
@@ -64,6 +66,25 @@ def test_either_key_opens_and_probes_need_none(guarded: FaultyServer) -> None:
     assert httpx.get(f"{guarded.url}/health").status_code == 200
     assert httpx.get(f"{guarded.ops_url}/readyz").status_code == 200
     assert "right-key" not in "".join(guarded.stderr)
+
+
+def test_a_foreign_pages_plain_post_is_not_run(guarded: FaultyServer) -> None:
+    def posted(origin: str) -> httpx.Response:
+        return httpx.post(
+            f"{guarded.url}/v1/completions",
+            content=b'{"model": "demo", "prompt": "hello", "max_tokens": 2}',
+            headers={**KEY, "content-type": "text/plain", "origin": origin},
+        )
+
+    before = guarded.metrics()
+    refused = posted("https://evil.example")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
+    after = guarded.metrics()
+    reason = 'octavo_requests_rejected_total{reason="origin_not_allowed"}'
+    assert after[reason] == before.get(reason, 0) + 1
+    assert after["octavo_generation_tokens_total"] == before["octavo_generation_tokens_total"]
+    for origin in ("https://chat.example", guarded.url):
+        assert posted(origin).status_code == 200
 
 
 def test_the_body_limit_is_the_flags(guarded: FaultyServer) -> None:

@@ -1,8 +1,8 @@
 """Middleware. The outermost layer of the HTTP port, in plain ASGI because every streamed token passes through
 it.
 
-Refuses before anything is parsed (state, API key, declared size), counts what runs, names the request,
-and turns whatever is raised into an error object: no stack trace reaches a client.
+Refuses before anything is parsed (state, origin, API key, declared size), counts what runs, names the
+request, and turns whatever is raised into an error object: no stack trace reaches a client.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Sequence
 
 import structlog
-from starlette.middleware.cors import CORSMiddleware
 
 from octavo.errors import OctavoError
 from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
 from octavo.server.http.body import ClientDisconnectedError
+from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
@@ -61,7 +61,7 @@ class Gateway:
     """Wraps the API's app.
 
     Args:
-        allowed_origins: Whose pages a browser lets read the answers; `*` is everybody's. Cookies are never
+        allowed_origins: Whose pages may use the API from a browser; `*` is everybody's. Cookies are never
             taken, so a page can do no more than its visitor who knows a key.
     """
 
@@ -74,13 +74,8 @@ class Gateway:
         allowed_origins: Sequence[str] = ("*",),
     ) -> None:
         # Outside of all else: a browser asks without a key, and shows no error without these headers.
-        self._with_origins = CORSMiddleware(
-            self._answer,
-            allow_origins=allowed_origins,
-            allow_methods=("GET", "POST", "HEAD"),
-            allow_headers=("*",),
-            expose_headers=("X-Request-Id", "Retry-After"),
-        )
+        self._origins = AllowedOrigins(allowed_origins)
+        self._with_origins = self._origins.around(self._answer)
         self._app = app
         self._lifecycle = lifecycle
         self._keys = keys
@@ -119,6 +114,7 @@ class Gateway:
             raise not_serving(
                 state.value if state in (State.STARTING, State.FAILED) else "draining"
             )
+        self._origins.check(scope)
         self._keys.check(header(scope, b"authorization"))
 
     async def _fail(self, response: _Response, error: ApiError) -> None:

@@ -27,14 +27,15 @@ _ANSWERS = (ChatCompletion, Completion, ModelCard, ModelList, Tokens, Text, Erro
 _ERRORS = {
     "400": "The request is wrong; `param` names the field.",
     "401": "The API key is missing or wrong.",
+    "403": "The page's origin is not among `--allowed-origins`.",
     "404": "There is no such model.",
     "413": "The body is larger than this server takes.",
     "429": "The queue is full; `Retry-After` says when to come again.",
     "500": "The server or its engine failed on the request.",
     "503": "The model is loading, or the server is shutting down.",
 }
-_ALWAYS = ("401", "503")
-_OF_A_BODY = ("400", "401", "404", "413", "500", "503")
+_ALWAYS = ("401", "403", "503")
+_OF_A_BODY = (*_ALWAYS, "400", "404", "413", "500")
 
 
 def openapi_document() -> dict[str, Any]:
@@ -52,7 +53,7 @@ def openapi_document() -> dict[str, Any]:
             "/v1/models": {"get": _operation("listModels", "The served names.", "ModelList")},
             "/v1/models/{name}": {
                 "get": _operation(
-                    "retrieveModel", "One of them.", "ModelCard", errors=("401", "404", "503")
+                    "retrieveModel", "One of them.", "ModelCard", errors=(*_ALWAYS, "404")
                 )
                 | {
                     "parameters": [

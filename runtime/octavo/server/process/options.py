@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.generation_config import AUTO
 from octavo.options import Option, Panel, check_options
+from octavo.server.http.origin import normalized_origin
 
 API_KEY_VARIABLE = "OCTAVO_API_KEY"
 LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
@@ -85,12 +85,12 @@ class ServeOptions:
         tuple[str, ...],
         Option(
             panel=Panel.API,
-            default="all",
-            help="Origin whose pages browsers let use the API; repeatable. Default: all.",
-            details="origin (`https://chat.example.org`) whose pages a browser lets use the API; "
-            "repeatable, or a list in JSON as vLLM takes it. Cookies are never read, so a page can do no "
-            "more than its visitor who knows a key; a server without a key that others' browsers can reach "
-            "should name its origins",
+            default="`*`",
+            help="Origin whose pages may use the API, others get 403; repeatable. Default: all.",
+            details="origin (`https://chat.example.org`, `http://localhost:3000`) whose pages may use the "
+            "API from a browser, beside those of the server's own host; repeatable, or a list in JSON as "
+            "vLLM takes it. [Requests of other pages get 403](http-api.md#browsers). `*` is all of them, "
+            "never with credentials",
         ),
     ] = ("*",)
     max_body_bytes: Annotated[
@@ -193,7 +193,9 @@ class ServeOptions:
             # An empty key would look like protection and be none.
             raise InvalidConfigurationError("api_key is empty; give a key or leave it out.")
         for origin in self.allowed_origins:
-            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            try:
+                normalized_origin(origin)
+            except ValueError as error:
                 raise InvalidConfigurationError(
-                    f"allowed_origins holds {origin!r}; give * or scheme://host[:port], without a path."
-                )
+                    f"allowed_origins holds {origin!r}; {error}."
+                ) from None
