@@ -10,7 +10,8 @@ import pytest
 
 from octavo.errors import EngineDeadError, QueueFullError
 from octavo.server.http.asgi import Receive, Scope, Send
-from octavo.server.http.middleware import ApiKeys, Gateway
+from octavo.server.http.middleware import Gateway
+from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
 

@@ -7,8 +7,6 @@ request, and turns whatever is raised into an error object: no stack trace reach
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import uuid
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, head
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
+from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
 
@@ -29,28 +28,15 @@ _OPEN_PATHS = frozenset({"/health", "/version"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class ApiKeys:
-    """Compares keys in constant time, as digests, so that neither length nor prefix shows."""
-
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
-
-    def check(self, authorization: str | None) -> None:
-        """Raises `ApiError` (401) unless the header carries one of the keys."""
-        if not self._digests:
-            return
-        scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise _unauthorized("This server needs an API key: Authorization: Bearer KEY.")
-        digest = _digest(key.strip())
-        # No early exit: the time must not tell which key came close.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise _unauthorized("The API key is not one of this server's keys.")
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def authorise(keys: ApiKeys, authorization: str | None) -> None:
+    """Raises `ApiError` (401) unless the header carries one of the keys, or none is needed."""
+    if not keys.are_needed:
+        return
+    scheme, _, key = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not key:
+        raise _unauthorized("This server needs an API key: Authorization: Bearer KEY.")
+    if keys.name_of(key.strip()) is None:
+        raise _unauthorized("The API key is not one of this server's keys.")
 
 
 def _unauthorized(message: str) -> ApiError:
@@ -115,7 +101,7 @@ class Gateway:
                 state.value if state in (State.STARTING, State.FAILED) else "draining"
             )
         self._origins.check(scope)
-        self._keys.check(header(scope, b"authorization"))
+        authorise(self._keys, header(scope, b"authorization"))
 
     async def _fail(self, response: _Response, error: ApiError) -> None:
         self._metrics.count_rejected(error.detail.code or "other")

@@ -6,10 +6,11 @@ from __future__ import annotations
 from octavo.engine.client import EngineClient
 from octavo.generation_config import SamplingDefaults
 from octavo.server.http.admission import Admission
-from octavo.server.http.middleware import ApiKeys, Gateway
+from octavo.server.http.middleware import Gateway
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.metrics import ServerMetrics
 from octavo.server.process.options import ServeOptions
@@ -23,6 +24,7 @@ def assemble(
     defaults: SamplingDefaults,
     admission: Admission,
     lifecycle: Lifecycle,
+    keys: ApiKeys,
     metrics: ServerMetrics,
 ) -> tuple[Generator, Gateway]:
     """The generator that counts what runs, and the app that the HTTP port serves."""
@@ -47,7 +49,7 @@ def assemble(
     gateway = Gateway(
         build_app(model, metrics),
         lifecycle,
-        ApiKeys(options.api_keys),
+        keys,
         metrics,
         options.allowed_origins,
     )

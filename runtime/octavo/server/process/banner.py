@@ -32,7 +32,7 @@ def announce(
         dtype=info.dtype,
         max_model_len=info.max_model_len,
         kv_cache_tokens=kv_tokens,
-        has_api_key=bool(options.api_keys),
+        has_api_key=options.has_api_key,
         startup_seconds=round(lifecycle.startup_seconds or 0.0, 3),
         phases=phases,
         engine_phases={name: round(seconds, 3) for name, seconds in info.phases.items()},
@@ -53,7 +53,7 @@ def _terminal_text(
     body = json.dumps(
         {"model": name, "messages": [{"role": "user", "content": "What is 17 + 25?"}]}
     )
-    key = " -H 'Authorization: Bearer YOUR-KEY'" if options.api_keys else ""
+    key = " -H 'Authorization: Bearer YOUR-KEY'" if options.has_api_key else ""
     return (
         f"\n  Octavo serves {name} at {url}\n"
         f"  {info.device}, {info.dtype}, context {info.max_model_len} tokens, "

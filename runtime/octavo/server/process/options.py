@@ -81,6 +81,16 @@ class ServeOptions:
             "separated by spaces)",
         ),
     ] = field(default=(), repr=False)
+    api_key_file: Annotated[
+        Path | None,
+        Option(
+            panel=Panel.API,
+            default="none",
+            help="File of keys, or folder of such files; read anew while it serves.",
+            details="file of keys that white space separates, or folder of such files; read anew every "
+            "second, so that keys change without a restart. Beside `--api-key`, all are taken",
+        ),
+    ] = None
     allowed_origins: Annotated[
         tuple[str, ...],
         Option(
@@ -178,6 +188,11 @@ class ServeOptions:
             details=f"{', '.join(f'`{level}`' for level in LOG_LEVELS)}; also `{LOG_LEVEL_VARIABLE}`",
         ),
     ] = "info"
+
+    @property
+    def has_api_key(self) -> bool:
+        """Whether requests must bring a key."""
+        return bool(self.api_keys) or self.api_key_file is not None
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -27,6 +27,7 @@ from octavo.logs import configure_logging
 from octavo.server.http.admission import Admission
 from octavo.server.http.sockets import bind
 from octavo.server.process import banner
+from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.memory_limit import count_oom_kills
@@ -106,6 +107,7 @@ class Server:
         self._options = options
         self._lifecycle = Lifecycle(time.monotonic)
         self._health = EngineHealth(options.stall_timeout_seconds)
+        self._keys = ApiKeys(options.api_keys, options.api_key_file)
         self._admission = Admission(options.engine.max_queued_requests, options.engine.max_num_seqs)
         self._http_socket = bind(options.host, options.port, "--port")
         self._ops_socket = bind(options.host, options.ops_port, "--ops-port")
@@ -130,6 +132,7 @@ class Server:
             running = await starting
             died = asyncio.create_task(running.client.wait_for_death())
             tasks += [died, asyncio.create_task(self._health.watch())]
+            tasks.append(asyncio.create_task(self._keys.watch()))
             await asyncio.wait([signalled, died], return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
                 self._lifecycle.state = State.FAILED
@@ -183,6 +186,7 @@ class Server:
             generation.sampling,
             self._admission,
             self._lifecycle,
+            self._keys,
             metrics,
         )
         self._health.attach(client, generator)

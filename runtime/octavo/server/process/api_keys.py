@@ -1,0 +1,136 @@
+"""API keys: those that open the HTTP port, and the file that they are read from anew while the server runs.
+
+A Secret that is mounted changes under a running pod, at another moment in each. So a rotation is: add the
+new key to the file, let the clients change over, take the old key out; whichever key the file holds is
+taken, and no pod starts anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from octavo.errors import InvalidConfigurationError
+
+log = structlog.get_logger("octavo.server")
+
+POLL_SECONDS = 1.0
+MAX_BYTES = 2**20
+"""Of one file: what a Secret may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that is accepted, as its digest. The name may be told, the key itself never."""
+
+    name: str
+    digest: bytes
+
+
+class ApiKeys:
+    """The keys that are accepted now.
+
+    They are kept and compared as digests, in constant time, so that neither length nor prefix shows.
+
+    Args:
+        given: Keys that hold as long as the server runs.
+        file: A file, or a folder of them, whose keys hold as long as they are in it.
+
+    Raises `InvalidConfigurationError` when the file cannot be read or holds none.
+    """
+
+    def __init__(self, given: Sequence[str] = (), file: Path | None = None) -> None:
+        self._given = [Key(f"given:{number}", _digest(key)) for number, key in enumerate(given, 1)]
+        self._file = file
+        self._in_file: list[Key] = []
+        self._problem = ""
+        if file is not None:
+            self._in_file = read_keys(file)
+            if not self._in_file:
+                raise InvalidConfigurationError(f"api_key_file is {file}; it holds no key.")
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether requests must bring one; also while the file is empty, when none will do."""
+        return bool(self._given) or self._file is not None
+
+    def name_of(self, key: str) -> str | None:
+        """The name of the key that this is; None when it is none."""
+        digest, found = _digest(key), None
+        # No early exit: the time must not tell which key came close.
+        for known in (*self._given, *self._in_file):
+            if hmac.compare_digest(digest, known.digest):
+                found = known.name
+        return found
+
+    async def watch(self) -> None:
+        """Reads the file anew again and again, until it is cancelled."""
+        while self._file is not None:
+            try:
+                self._take(await asyncio.to_thread(read_keys, self._file))
+            except InvalidConfigurationError as error:
+                self._say(f"{error} The keys that were read before go on.")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _take(self, keys: list[Key]) -> None:
+        if keys != self._in_file:
+            self._in_file = keys
+            log.info("API keys changed", names=[key.name for key in keys])
+        self._say("" if keys else f"{self._file} holds no key: nobody is let in.")
+
+    def _say(self, problem: str) -> None:
+        """Logs what is wrong once, not at every look."""
+        if problem and problem != self._problem:
+            log.error("API keys", problem=problem)
+        self._problem = problem
+
+
+def read_keys(path: Path) -> list[Key]:
+    """The keys in a file, or in every file of a folder: what white space separates.
+
+    A key is named after its file; the second of a file `a` is `a:2`. Names that begin with two dots are the
+    kubelet's own, by which it changes all files at once. Raises `InvalidConfigurationError`.
+    """
+    try:
+        if path.is_dir():
+            names = sorted(each for each in path.iterdir() if not each.name.startswith(".."))
+            files = [each for each in names if each.is_file()]
+        else:
+            files = [path]
+        return [
+            Key(file.name if number == 1 else f"{file.name}:{number}", _digest(key))
+            for file in files
+            for number, key in enumerate(_text(file).split(), 1)
+        ]
+    except OSError as error:
+        raise InvalidConfigurationError(
+            f"api_key_file: {error.filename or path} cannot be read ({error.strerror})."
+        ) from None
+
+
+def _text(file: Path) -> str:
+    if file.exists() and not file.is_file():
+        raise InvalidConfigurationError(
+            f"api_key_file: {file} is no regular file, which could be read again."
+        )
+    with file.open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InvalidConfigurationError(f"api_key_file: {file} is larger than {MAX_BYTES} bytes.")
+    text = content.decode("ascii", "replace")
+    if not all(each.isascii() and (each.isprintable() or each.isspace()) for each in text):
+        # What a header cannot carry would be a key that nobody can send.
+        raise InvalidConfigurationError(
+            f"api_key_file: {file} holds characters that are not printable ASCII."
+        )
+    return text
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
