@@ -301,12 +301,28 @@ class PersistentVolumeClaimVolumeSource(TypedDict, total=False):
     readOnly: bool
 
 
+class KeyToPath(TypedDict):
+    """A key of a Secret and the file that it becomes."""
+
+    key: str
+    path: str
+
+
+class SecretVolumeSource(TypedDict, total=False):
+    """The keys of a Secret as files: those of `items`, or all."""
+
+    secretName: Required[str]
+    items: list[KeyToPath]
+    defaultMode: int
+
+
 class Volume(TypedDict, total=False):
     """A volume of a pod: a name and one source."""
 
     name: Required[str]
     emptyDir: EmptyDirVolumeSource
     persistentVolumeClaim: PersistentVolumeClaimVolumeSource
+    secret: SecretVolumeSource
 
 
 class VolumeResourceRequirements(TypedDict):

@@ -223,21 +223,25 @@ def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Find
     if since is None or (now - since).total_seconds() < SETUP_PATIENCE_SECONDS:
         return None
     metadata = pod["metadata"]
+    look = f"the Events of `kubectl -n {metadata['namespace']} describe pod {metadata['name']}` say why"
+    volumes = pod.get("spec", {}).get("volumes", ())
     claims = [
-        volume["persistentVolumeClaim"]["claimName"]
-        for volume in pod.get("spec", {}).get("volumes", ())
+        f"claim {volume['persistentVolumeClaim']['claimName']}"
+        for volume in volumes
         if "persistentVolumeClaim" in volume
     ]
-    look = f"the Events of `kubectl -n {metadata['namespace']} describe pod {metadata['name']}` say why"
-    if not claims:
+    secrets = [
+        f"Secret {volume['secret']['secretName']}" for volume in volumes if "secret" in volume
+    ]
+    if not claims and not secrets:
         return Finding(
             Reason.SANDBOX_UNAVAILABLE,
             f"its node has not set pod {metadata['name']} up (network, RuntimeClass, volumes); {look}",
         )
     return Finding(
-        Reason.VOLUME_UNAVAILABLE,
-        f"its node has not mounted claim {', '.join(claims)} in pod {metadata['name']}, or has not set "
-        f"the pod up otherwise; {look}",
+        Reason.VOLUME_UNAVAILABLE if claims else Reason.SECRET_NOT_FOUND,
+        f"its node has not mounted {', '.join(claims + secrets)} in pod {metadata['name']}, or has not "
+        f"set the pod up otherwise; {look}",
     )
 
 

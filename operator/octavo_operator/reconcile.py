@@ -37,6 +37,7 @@ from octavo_operator.plan import plan
 from octavo_operator.pods import views
 from octavo_operator.recorder import Recorder
 from octavo_operator.render import Installation, PodContext, RenderContext, owner_of
+from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.command import claim_name
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
@@ -50,7 +51,7 @@ from octavo_operator.status import (
     loss_patience_left,
     settlement,
 )
-from octavo_operator.workload import Workload, workload_of
+from octavo_operator.workload import Workload, in_force, workload_of
 
 _RETRY_REFUSED_SECONDS = 30.0
 """After the API server refused a child: quotas and policies change without telling us."""
@@ -138,6 +139,7 @@ class Reconciler:
             service_problem=applied.service_problem,
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             settled=settlement(resource),
+            remark=ENVIRONMENT_REMARK if context.pods.has_keys_in_environment else "",
         )
         await self._write_status(resource, compute_status(observation, conditions), conditions)
         await self._announce_scaling(resource, decided)
@@ -177,14 +179,15 @@ class Reconciler:
         """Replicas and rollout for this pass. The revision depends on the pods alone, so it is known
         before the rest is decided."""
         now, workload = self._wall_clock(), workload_of(spec)
+        live = observed.children[workload.key]
         pods = PodContext(
             owner_of(observed.resource), spec, self._installation, is_of_one_node(observed.claim)
         )
+        pods = in_force(workload, pods, live)
         seen = fleet(
             workload.revision(pods),
             workload.replicas(key.name, views(observed.pods, spec.resources.gpu_resource, now)),
         )
-        live = observed.children[workload.key]
         before = None if live is None else workload.wanted(live)
         scaling = None
         replicas = spec.replicas

@@ -58,6 +58,8 @@ class Observation:
     is_deadline_exceeded: bool = False
     settled: Settlement | None = None
     """What was reached before, if the pass before found everything in place or replicas lost."""
+    remark: str = ""
+    """What else there is to know of replicas that answer."""
 
     @property
     def required_replicas(self) -> int:
@@ -215,7 +217,8 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
             f"nothing leads to the pods: {seen.service_problem.message}; {counts}",
         )
     elif answering >= required:
-        conditions.mark_true(ConditionType.READY, Reason.SERVING, counts)
+        remark = f"; {seen.remark}" if seen.remark else ""
+        conditions.mark_true(ConditionType.READY, Reason.SERVING, counts + remark)
     elif seen.problem:
         conditions.mark_false(
             ConditionType.READY, seen.problem.reason, f"{counts}: {seen.problem.message}"

@@ -24,6 +24,7 @@ from octavo.server.process.termination import (
 from octavo.worker.machine import CPUS_VARIABLE
 from octavo_operator.api.conditions import MODEL_REASONS, RUNTIME_REASONS, Reason
 from octavo_operator.pods import view
+from octavo_operator.render.api_keys import in_environment
 from octavo_operator.render.pod import pod_template
 from tests.support.operator.builders import NOW, container, pod, pod_context
 from tests.support.runtime.command_line import parsed
@@ -69,14 +70,29 @@ def test_what_is_probed_and_scraped_is_a_route_of_the_ops_port() -> None:
 
 
 def test_the_variables_of_the_pod_are_those_that_the_runtime_reads() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "model": {"uri": "hf://org/name"},
         "resources": {"cpu": "2"},
         "auth": {"secretRef": {"name": "keys"}},
     }
     names = {each["name"] for each in serving(**fields)["env"]}
-    assert names == {"HOME", API_KEY_VARIABLE, CPUS_VARIABLE, "HF_HUB_OFFLINE"}
+    assert names == {"HOME", CPUS_VARIABLE, "HF_HUB_OFFLINE"}
     assert hasattr(huggingface_hub.constants, "HF_HUB_OFFLINE")
+    earlier = in_environment(pod_context(**fields))
+    assert earlier is not None
+    (container,) = pod_template(earlier)["spec"]["containers"]
+    assert {each["name"] for each in container["env"]} == names | {API_KEY_VARIABLE}
+
+
+@pytest.mark.parametrize(
+    "auth", [{"secretRef": {"name": "keys"}}, {"keysFrom": {"secretRef": {"name": "keys"}}}]
+)
+def test_the_server_reads_its_keys_where_the_secret_is_mounted(auth: dict[str, Any]) -> None:
+    container = serving(auth=auth)
+    options = parsed(container["args"])
+    assert options.has_api_key
+    assert str(options.api_key_file) in {each["mountPath"] for each in container["volumeMounts"]}
+    assert not parsed(serving()["args"]).has_api_key
 
 
 def test_a_leaving_pod_has_time_for_all_that_the_server_does_at_its_end() -> None:

@@ -108,15 +108,17 @@ def test_a_pod_whose_node_does_not_set_it_up_is_said_after_a_while_and_not_befor
     assert found(SETUP_PATIENCE_SECONDS - 1) is None
     assert found(SETUP_PATIENCE_SECONDS) is Reason.SANDBOX_UNAVAILABLE
     assert found(SETUP_PATIENCE_SECONDS, claims=("weights",)) is Reason.VOLUME_UNAVAILABLE
+    assert found(SETUP_PATIENCE_SECONDS, secrets=("keys",)) is Reason.SECRET_NOT_FOUND
     assert found(SETUP_PATIENCE_SECONDS, ready=True) is None
     slow_pull = pod(statuses=[container(waiting=("ContainerCreating", ""))])
     assert view(slow_pull, GPU, after(3600)).finding is None
 
 
 def test_a_volume_that_is_not_mounted_is_named_with_where_to_look() -> None:
-    found = view(pod(setting_up=True, claims=("weights",)), GPU, after(60)).finding
+    named = pod(setting_up=True, claims=("weights",), secrets=("keys",))
+    found = view(named, GPU, after(60)).finding
     assert found is not None
-    assert "claim weights" in found.message
+    assert "claim weights, Secret keys" in found.message
     assert "kubectl -n team describe pod llama-1" in found.message
 
 

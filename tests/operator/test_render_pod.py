@@ -7,6 +7,7 @@ import pytest
 
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1.pods import MAX_PROGRESS_DEADLINE
+from octavo_operator.render.api_keys import in_environment
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.pod import pod_template, revision_of
 from tests.support.operator.builders import INSTALLATION, KEY, pod_context
@@ -153,12 +154,44 @@ def test_the_startup_probe_outlasts_every_progress_deadline() -> None:
     } == {"ops"}
 
 
-def test_the_api_key_comes_by_reference() -> None:
-    (serve,) = pod_spec(auth={"secretRef": {"name": "keys"}})["containers"]
-    assert {
-        "name": "OCTAVO_API_KEY",
-        "valueFrom": {"secretKeyRef": {"name": "keys", "key": "api-key"}},
-    } in serve["env"]
+@pytest.mark.parametrize(
+    ("auth", "source"),
+    [
+        (
+            {"secretRef": {"name": "keys"}},
+            {"secretName": "keys", "items": [{"key": "api-key", "path": "api-key"}]},
+        ),
+        (
+            {"secretRef": {"name": "keys", "key": "token"}},
+            {"secretName": "keys", "items": [{"key": "token", "path": "token"}]},
+        ),
+        ({"keysFrom": {"secretRef": {"name": "keys"}}}, {"secretName": "keys"}),
+    ],
+)
+def test_the_api_keys_are_files_of_a_secret_that_change_under_the_pod(
+    auth: dict[str, Any], source: dict[str, Any]
+) -> None:
+    spec = pod_spec(auth=auth)
+    (serve,) = spec["containers"]
+    (volume,) = [each for each in spec["volumes"] if "secret" in each]
+    # Group-readable, and a missing Secret holds the pod up: `optional` would start it without keys.
+    assert volume["secret"] == {**source, "defaultMode": 0o440}
+    (mount,) = [each for each in serve["volumeMounts"] if each["name"] == volume["name"]]
+    # `subPath` would keep the keys of the start.
+    assert mount == {"name": volume["name"], "mountPath": "/etc/octavo/api-keys", "readOnly": True}
+    assert serve["args"][-2:] == ["--api-key-file", mount["mountPath"]]
+    assert "OCTAVO_API_KEY" not in str(serve["env"])
+
+
+def test_the_download_sees_no_api_key() -> None:
+    spec = pod_spec(model={"uri": "hf://o/n"}, auth={"secretRef": {"name": "keys"}})
+    assert "keys" not in str(spec["initContainers"])
+
+
+def test_without_auth_there_is_no_secret() -> None:
+    spec = pod_spec()
+    assert "secret" not in str(spec["volumes"])
+    assert "--api-key-file" not in spec["containers"][0]["args"]
 
 
 def test_the_placement_is_passed_on() -> None:
@@ -291,4 +324,6 @@ OF_AN_EARLIER_RELEASE: dict[str, dict[str, Any]] = {
 def test_a_spec_of_an_earlier_release_keeps_its_revision(name: str, revision: str) -> None:
     """An upgrade of the operator that changes one of these starts every such pod anew."""
     made = pod_context(**OF_AN_EARLIER_RELEASE[name], is_claim_of_one_node=name == "claim")
+    # What runs in the form of an earlier release is rendered in that form.
+    made = in_environment(made) or made
     assert revision_of(pod_template(made)) == revision

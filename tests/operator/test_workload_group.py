@@ -23,7 +23,7 @@ from octavo_operator.manifest import (
     Manifest,
     ObjectKey,
 )
-from octavo_operator.names import selector
+from octavo_operator.names import REVISION_LABEL, selector
 from octavo_operator.pods import Finding, PodView
 from octavo_operator.render import SURROUNDINGS, PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
@@ -49,6 +49,12 @@ class Groups:
 
     def revision(self, pods: PodContext) -> str:
         return revision_of(pod_template(pods))
+
+    def live_revision(self, live: Manifest) -> str | None:
+        labels: dict[str, str] = live["spec"]["leaderWorkerTemplate"]["workerTemplate"]["metadata"][
+            "labels"
+        ]
+        return labels.get(REVISION_LABEL)
 
     def children(self, context: RenderContext) -> list[Child]:
         headless = {"clusterIP": "None", "selector": selector(context.name)}

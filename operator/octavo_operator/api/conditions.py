@@ -158,8 +158,8 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = (
         "SecretNotFound",
         "A Secret that the spec names, or a key in it, does not exist in the namespace.",
-        "kubelet",
-        "Create the Secret.",
+        "kubelet, or the operator from its PodReadyToStartContainers",
+        "Create the Secret; if it is there, the pod's Events tell what else the node lacks.",
     )
 
     # The cluster.

@@ -55,6 +55,8 @@ class PodContext:
     installation: Installation
     is_claim_of_one_node: bool = False
     """Whether one node at a time can mount the claim that `pvc://` names."""
+    has_keys_in_environment: bool = False
+    """Whether the API key comes by the environment, as the first release gave it."""
 
     @property
     def name(self) -> str:

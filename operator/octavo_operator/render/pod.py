@@ -32,7 +32,7 @@ from octavo_operator.names import (
     labels,
     selector,
 )
-from octavo_operator.render import cache
+from octavo_operator.render import api_keys, cache
 from octavo_operator.render.command import (
     CLAIM_PATH,
     MODELS_PATH,
@@ -153,8 +153,10 @@ def _serve_container(context: PodContext) -> Container:
         mounts.append({"name": "models", "mountPath": MODELS_PATH, "readOnly": True})
     if spec.model.scheme == "pvc":
         mounts.append({"name": "claim", "mountPath": CLAIM_PATH, "readOnly": True})
+    mounts += api_keys.mounts(context)
+    arguments = serve_arguments(context.name, spec) + api_keys.arguments(context)
     container: Container = {
-        **_container(context, SERVE_CONTAINER, serve_arguments(context.name, spec), mounts),
+        **_container(context, SERVE_CONTAINER, arguments, mounts),
         "ports": [
             {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": OPS_PORT_NAME, "containerPort": OPS_PORT, "protocol": "TCP"},
@@ -184,14 +186,7 @@ def _serve_container(context: PodContext) -> Container:
                 "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1"}},
             }
         )
-    if spec.auth:
-        key = spec.auth.secret_ref
-        container["env"].append(
-            {
-                "name": "OCTAVO_API_KEY",
-                "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}},
-            }
-        )
+    container["env"] += api_keys.variables(context)
     container["env"] += [{"name": each.name, "value": each.value} for each in spec.pods.env]
     return container
 
@@ -291,7 +286,7 @@ def _volumes(context: PodContext) -> list[Volume]:
                 "persistentVolumeClaim": {"claimName": claim_name(model), "readOnly": True},
             }
         )
-    return volumes
+    return volumes + api_keys.volumes(context)
 
 
 def _needs_one_node(context: PodContext) -> bool:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.workload.base import Workload
 from octavo_operator.workload.deployment import Deployment
+from octavo_operator.workload.in_force import in_force
 
-__all__ = ["WORKLOADS", "Workload", "workload_of"]
+__all__ = ["WORKLOADS", "Workload", "in_force", "workload_of"]
 
 _DEPLOYMENT = Deployment()
 

@@ -34,6 +34,9 @@ class Workload(Protocol):
     def revision(self, pods: PodContext) -> str:
         """The hash of everything in the pods, as `names.REVISION_LABEL` tells it on each of them."""
 
+    def live_revision(self, live: Manifest) -> str | None:
+        """The revision that the live object gives its pods; None when it does not say."""
+
     def children(self, context: RenderContext) -> list[Child]:
         """The companions and the workload itself, in the order in which they are to be applied."""
 

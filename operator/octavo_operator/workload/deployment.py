@@ -14,7 +14,7 @@ from octavo_operator.manifest import (
     current_conditions,
 )
 from octavo_operator.manifest_types import DeploymentSpec, DeploymentStrategy
-from octavo_operator.names import selector
+from octavo_operator.names import REVISION_LABEL, selector
 from octavo_operator.pods import Finding, PodView, shortened, time_of
 from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
@@ -43,6 +43,11 @@ class Deployment:
 
     def revision(self, pods: PodContext) -> str:
         return revision_of(pod_template(pods))
+
+    def live_revision(self, live: Manifest) -> str | None:
+        labels = live["spec"]["template"]["metadata"].get("labels", {})
+        revision: str | None = labels.get(REVISION_LABEL)
+        return revision
 
     def children(self, context: RenderContext) -> list[Child]:
         """`replicas` is always stated: an applied object that leaves it out would fall back to one."""

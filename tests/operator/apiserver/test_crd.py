@@ -167,6 +167,13 @@ def test_a_name_that_no_service_could_have_is_refused(
             "spec.rollout.progressDeadline",
             "from 30s to 24h",
         ),
+        ({"auth": {}}, "spec.auth", "must have either secretRef or keysFrom"),
+        (
+            {"auth": {"secretRef": {"name": "a"}, "keysFrom": {"secretRef": {"name": "b"}}}},
+            "spec.auth",
+            "must have either secretRef or keysFrom",
+        ),
+        ({"auth": {"keysFrom": {}}}, "spec.auth.keysFrom.secretRef", "Required value"),
         (
             {"scheduling": {"nodeSelector": {"a b": "c"}}},
             "spec.scheduling.nodeSelector",

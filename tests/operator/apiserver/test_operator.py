@@ -390,7 +390,12 @@ def test_a_restarted_operator_changes_nothing(
     control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
 ) -> None:
     first = OperatorProcess(control_plane, cluster.namespace, tmp_path / "first.log")
-    create(cluster.admin, cluster.namespace, resources={"cpu": "0.5", "memory": "1024Mi"})
+    create(
+        cluster.admin,
+        cluster.namespace,
+        resources={"cpu": "0.5", "memory": "1024Mi"},
+        auth={"secretRef": {"name": "keys"}},
+    )
     cluster.wait_children()
     cluster.add_pod("llama-1", READY)
     wait_until(lambda: cluster.condition("Ready") == ("True", "Serving"))

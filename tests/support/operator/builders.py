@@ -109,6 +109,7 @@ def pod(
     leaving: bool = False,
     setting_up: bool = False,
     claims: tuple[str, ...] = (),
+    secrets: tuple[str, ...] = (),
 ) -> Manifest:
     """A live pod: scheduled and running, unless told otherwise."""
     conditions = [
@@ -149,7 +150,8 @@ def pod(
         "metadata": metadata,
         "spec": {
             "volumes": [
-                {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims
+                *({"name": each, "persistentVolumeClaim": {"claimName": each}} for each in claims),
+                *({"name": each, "secret": {"secretName": each}} for each in secrets),
             ]
         },
         "status": {

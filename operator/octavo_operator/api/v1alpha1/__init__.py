@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from octavo_operator.api.v1alpha1.auth import AuthSpec
 from octavo_operator.api.v1alpha1.base import ApiModel
 from octavo_operator.api.v1alpha1.engine import Device, EngineSpec
 from octavo_operator.api.v1alpha1.model import AccessMode, ModelSpec
@@ -26,6 +27,7 @@ __all__ = [
     "PLURAL",
     "VERSION",
     "AccessMode",
+    "AuthSpec",
     "Device",
     "DownloadResourcesSpec",
     "EngineSpec",

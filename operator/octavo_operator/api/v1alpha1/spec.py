@@ -10,32 +10,17 @@ from typing import Annotated
 
 from pydantic import Field
 
+from octavo_operator.api.v1alpha1.auth import AuthSpec
 from octavo_operator.api.v1alpha1.autoscaling import AutoscalingSpec
 from octavo_operator.api.v1alpha1.base import ApiModel, rules
 from octavo_operator.api.v1alpha1.engine import ENGINE_BUDGET, EngineSpec
-from octavo_operator.api.v1alpha1.model import ModelSpec, SecretReference
+from octavo_operator.api.v1alpha1.model import ModelSpec
 from octavo_operator.api.v1alpha1.pods import (
     PodsSpec,
     ResourcesSpec,
     RolloutSpec,
     SchedulingSpec,
 )
-
-
-class AuthSecretReference(SecretReference):
-    """A key of a Secret in the namespace of the LLMDeployment."""
-
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._-]+$")] = Field(
-        default="api-key", description="Key in the Secret that holds the API key."
-    )
-
-
-class AuthSpec(ApiModel):
-    """Who may use the OpenAI port."""
-
-    secret_ref: AuthSecretReference = Field(
-        description="API key that requests must bring as a bearer token."
-    )
 
 
 class LLMDeploymentSpec(ApiModel):

@@ -1,0 +1,20 @@
+"""Template in force: the form in which pods are rendered, where an earlier release had another one.
+
+A release may render the same spec differently. Pods that run would start anew for that alone, so a template
+that an earlier release made stays until something else in it changes: then all of it is of today's form.
+"""
+
+from __future__ import annotations
+
+from octavo_operator.manifest import Manifest
+from octavo_operator.render import PodContext
+from octavo_operator.render.api_keys import in_environment
+from octavo_operator.workload.base import Workload
+
+
+def in_force(workload: Workload, pods: PodContext, live: Manifest | None) -> PodContext:
+    """The pods in today's form, or in the earlier one that `live` has exactly."""
+    earlier = in_environment(pods)
+    if earlier is None or live is None:
+        return pods
+    return earlier if workload.revision(earlier) == workload.live_revision(live) else pods

@@ -1,0 +1,102 @@
+"""Forms of an earlier release: what runs in one keeps it, until something else in its pods changes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from octavo_operator.autoscale.controller import Autoscaler
+from octavo_operator.manifest import DEPLOYMENT, LLM_DEPLOYMENT, Manifest
+from octavo_operator.reconcile import Reconciler
+from octavo_operator.render import Installation, RenderContext, Replacement
+from octavo_operator.render.api_keys import in_environment
+from octavo_operator.workload import in_force, workload_of
+from tests.support.operator.builders import (
+    INSTALLATION,
+    KEY,
+    NOW,
+    pod_context,
+    resource,
+)
+from tests.support.operator.fake_kube import FakeKube
+
+AUTH: dict[str, Any] = {"secretRef": {"name": "keys"}}
+
+
+class World:
+    """A model that the first release serves, and an operator of today."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.kube = FakeKube()
+        self.kube.put(LLM_DEPLOYMENT, resource(**fields))
+        earlier = in_environment(pod_context(**fields))
+        assert earlier is not None
+        context = RenderContext(earlier, 1, Replacement("RollingUpdate"))
+        self.kube.put(DEPLOYMENT, workload_of(earlier.spec).children(context)[-1].manifest)
+        self.kube.run_pods(KEY.namespace, KEY.name)
+
+    def reconcile(self, installation: Installation = INSTALLATION) -> None:
+        autoscaler = Autoscaler(is_configured=True, snapshot_max_age_seconds=60)
+        reconciler = Reconciler(
+            self.kube,
+            installation,
+            autoscaler,
+            instance="test",
+            wall_clock=lambda: NOW,
+            steady_clock=lambda: 0.0,
+        )
+        asyncio.run(reconciler.reconcile(KEY))
+
+    def edit(self, **fields: Any) -> None:
+        live = self.kube.live(LLM_DEPLOYMENT, KEY.namespace, KEY.name)
+        self.kube.put(LLM_DEPLOYMENT, {**live, "spec": {**live["spec"], **fields}})
+
+    @property
+    def deployment(self) -> Manifest:
+        return self.kube.live(DEPLOYMENT, KEY.namespace, KEY.name)
+
+    @property
+    def ready(self) -> tuple[str, str]:
+        status = self.kube.live(LLM_DEPLOYMENT, KEY.namespace, KEY.name)["status"]
+        (ready,) = [each for each in status["conditions"] if each["type"] == "Ready"]
+        return ready["status"], ready["message"]
+
+
+def test_an_upgrade_restarts_no_pod_that_has_its_key_by_the_environment_and_says_what_that_means() -> (
+    None
+):
+    world = World(auth=AUTH)
+    template = world.deployment["spec"]["template"]
+    world.reconcile()
+    world.edit(replicas=3)
+    world.reconcile()
+    assert world.deployment["spec"]["template"] == template
+    assert world.deployment["spec"]["replicas"] == 3
+    world.edit(replicas=1)
+    world.reconcile()
+    status, message = world.ready
+    assert status == "True"
+    assert "the API key is that of each pod's start" in message
+
+
+@pytest.mark.parametrize("is_image", [False, True])
+def test_what_starts_the_pods_anew_brings_them_today_s_form(is_image: bool) -> None:
+    world = World(auth=AUTH)
+    if not is_image:
+        world.edit(engine={"maxNumSeqs": 8})
+    world.reconcile(replace(INSTALLATION, runtime_image="other:2") if is_image else INSTALLATION)
+    (container,) = world.deployment["spec"]["template"]["spec"]["containers"]
+    assert "--api-key-file" in container["args"]
+    assert "OCTAVO_API_KEY" not in str(container["env"])
+
+
+@pytest.mark.parametrize("auth", [None, AUTH, {"keysFrom": {"secretRef": {"name": "keys"}}}])
+def test_what_is_new_or_runs_in_today_s_form_is_rendered_in_it(auth: dict[str, Any] | None) -> None:
+    pods = pod_context(auth=auth) if auth else pod_context()
+    workload = workload_of(pods.spec)
+    live = workload.children(RenderContext(pods, 1, Replacement("RollingUpdate")))[-1].manifest
+    assert in_force(workload, pods, None) == pods
+    assert in_force(workload, pods, live) == pods
