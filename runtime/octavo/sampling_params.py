@@ -3,6 +3,7 @@ vLLM's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from octavo.errors import InvalidParameterError
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
+MAX_BIAS = 100.0
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         ignore_eos: Go on after the model's end-of-sequence token (benchmarks).
         max_tokens: Tokens to generate at most; None means up to the model's context.
         logprobs: Report the log-probability of the sampled token and of this many best ones.
+        logit_bias: Added to the scores of these token ids, each in [-100, 100].
+        allowed_token_ids: No other token is drawn.
         skip_special_tokens: Leave special tokens out of the text.
     """
 
@@ -51,6 +55,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     max_tokens: int | None = 16
     logprobs: int | None = None
+    logit_bias: dict[int, float] | None = None
+    allowed_token_ids: list[int] | None = None
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
 
@@ -75,6 +81,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                     name, f"{name} is {getattr(self, name)!r}; it must be True or False."
                 )
         self._check_stops()
+        self._check_shapes()
 
     def _check_stops(self) -> None:
         if self.stop_token_ids is not None and not _all_of(self.stop_token_ids, int):
@@ -93,6 +100,31 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                 f"stop holds {len(strings)} strings; give at most {MAX_STOP_STRINGS}, none empty.",
             )
 
+    def _check_shapes(self) -> None:
+        """What names tokens by their ids; whether the model has them is known to the engine alone."""
+        if self.logit_bias is not None:
+            if not _maps_ids(self.logit_bias):
+                raise InvalidParameterError(
+                    "logit_bias",
+                    f"logit_bias is {self.logit_bias!r:.80}; it must map token ids to numbers.",
+                )
+            for token_id, value in self.logit_bias.items():
+                check_number(f"logit_bias[{token_id}]", value, -MAX_BIAS, MAX_BIAS)
+        allowed = self.allowed_token_ids
+        if allowed is not None and (not allowed or not _all_of(allowed, int)):
+            raise InvalidParameterError(
+                "allowed_token_ids",
+                f"allowed_token_ids is {allowed!r:.80}; it must be a list of token ids that is not empty.",
+            )
+
+    def named_token_ids(self) -> Iterator[tuple[str, int]]:
+        """Every token id that shapes the scores, and the parameter that names it."""
+        for name, token_ids in (
+            ("logit_bias", self.logit_bias),
+            ("allowed_token_ids", self.allowed_token_ids),
+        ):
+            yield from ((name, token_id) for token_id in token_ids or ())
+
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """`stop` in one form, whichever of its three the caller used."""
@@ -107,6 +139,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
 def _all_of(values: object, kind: type) -> bool:
     return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _maps_ids(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, int) for key in value)
 
 
 def check_number(

@@ -188,6 +188,13 @@ class EngineCore:
                 f"The prompt holds the token id {wrong}, at place {prompt.index(wrong)} of "
                 f"{len(prompt)}; the model's ids lie in [0, {self._vocab_size - 1}].",
             )
+        for name, token_id in request.sampling.named_token_ids():
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidParameterError(
+                    name,
+                    f"{name} holds the token id {token_id}; the model's ids lie in "
+                    f"[0, {self._vocab_size - 1}].",
+                )
         if len(prompt) >= self.max_model_len:
             raise ContextLengthExceededError(
                 "prompt",

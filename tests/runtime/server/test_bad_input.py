@@ -239,7 +239,12 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "is 5"),
         ({"tool_choice": "required", "tools": []}, "tool_choice", "not supported"),
         ({"response_format": {"type": "json_object"}}, "response_format", "json_object"),
-        ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"),
+        ({"bad_words": ["a"]}, "bad_words", "not supported"),
+        ({"logit_bias": {"5": 101}}, "logit_bias[5]", "[-100, 100]"),
+        ({"logit_bias": {"five": 1}}, "logit_bias.five", "integer"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias", "holds the token id 99999"),
+        ({"allowed_token_ids": []}, "allowed_token_ids", "not empty"),
+        ({"allowed_token_ids": [99999]}, "allowed_token_ids", "holds the token id 99999"),
         ({"reasoning_effort": "high"}, "reasoning_effort", "not supported"),
         ({"temprature": 0}, "temprature", "Unrecognized request argument"),
     ],
@@ -278,7 +283,8 @@ def test_fields_without_effect_and_neutral_values_are_taken(http: httpx.Client) 
         metadata={"a": "b"},
         store=False,
         response_format={"type": "text"},
-        logit_bias=None,
+        logit_bias={},
+        allowed_token_ids=None,
         tools=None,
     )
     assert response.status_code == 200

@@ -6,17 +6,19 @@ To add one, write a file as `base.py` says and name it here.
 
 from __future__ import annotations
 
+from octavo.sampling.processors.allowed_tokens import AllowedTokens
 from octavo.sampling.processors.base import (
     DeviceProcessor,
     DeviceRoom,
     HostProcessor,
     LogitsProcessor,
 )
+from octavo.sampling.processors.logit_bias import LogitBias
 from octavo.sampling.processors.penalties import Penalties
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
-PROCESSORS: tuple[LogitsProcessor, ...] = (Penalties(),)
+PROCESSORS: tuple[LogitsProcessor, ...] = (Penalties(), LogitBias(), AllowedTokens())
 
 
 def any_wanted(params: SamplingParams) -> bool:

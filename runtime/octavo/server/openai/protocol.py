@@ -46,7 +46,6 @@ _WITHOUT_EFFECT = frozenset(
 
 # Known, not implemented: the values that ask for nothing are let through.
 _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
-    "allowed_token_ids": (None,),
     "audio": (None,),
     "bad_words": (None, []),
     "best_of": (None, 1),
@@ -59,7 +58,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "guided_regex": (None,),
     "kv_transfer_params": (None,),
     "length_penalty": (None, 1.0),
-    "logit_bias": (None, {}),
     "min_tokens": (None, 0),
     "mm_processor_kwargs": (None, {}),
     "modalities": (None, ["text"]),
@@ -79,6 +77,8 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
 
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+# JSON's keys are strings.
+TokenName = Annotated[int, Field(ge=0, lt=2**31, strict=False)]
 M = TypeVar("M", bound=BaseModel)
 # No field takes more; sums of longer numbers may be too long to be shown in an error.
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -121,6 +121,8 @@ class GenerationRequest(BaseModel):
     seed: Whole | None = None
     stop: str | list[str] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
+    logit_bias: Annotated[dict[TokenName, float], Field(max_length=1024)] | None = None
+    allowed_token_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
@@ -143,6 +145,8 @@ class GenerationRequest(BaseModel):
         "seed",
         "stop",
         "stop_token_ids",
+        "logit_bias",
+        "allowed_token_ids",
         "ignore_eos",
         "skip_special_tokens",
         "include_stop_str_in_output",

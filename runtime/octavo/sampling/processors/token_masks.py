@@ -1,0 +1,62 @@
+"""Token masks: which tokens a row may draw, a bit for each.
+
+Token i is bit `i % 32` of word `i // 32`, the form that grammar libraries fill in. What is masked out gets a
+score of minus infinity, so that no draw and no filter can bring it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from octavo.kernels.packed_step import PackedView, Packer
+from octavo.sampling.arrays import Floats
+from octavo.sampling.processors.base import PackedShape
+
+_WORD = 32
+Mask = npt.NDArray[np.int32]
+"""`[words]`."""
+
+
+def mask_of(token_ids: Sequence[int], vocab_size: int) -> Mask:
+    """Allows these alone."""
+    allowed = np.zeros(-(-vocab_size // _WORD) * _WORD, dtype=bool)
+    allowed[np.asarray(token_ids, dtype=np.int64)] = True
+    return np.packbits(allowed, bitorder="little").view(np.int32)
+
+
+def apply_on_host(mask: Mask, scores: Floats) -> None:
+    """Changes `scores` `[vocab]` in place."""
+    allowed = np.unpackbits(mask.view(np.uint8), count=len(scores), bitorder="little")
+    scores[allowed == 0] = -np.inf
+
+
+def pack_masks(samples: Sequence[int], masks: Sequence[Mask], packer: Packer) -> PackedMasks:
+    """Of some of a step's samples."""
+    return PackedMasks(
+        count=len(samples),
+        words=len(masks[0]),
+        samples=packer.put(np.array(samples, dtype=np.int64)),
+        masks=packer.put(np.stack(masks)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMasks(PackedShape):
+    """Where the samples (int64) and their masks (int32) lie."""
+
+    count: int
+    words: int
+    samples: int
+    masks: int
+
+    def shape(self, scores: torch.Tensor, view: PackedView) -> None:
+        samples = view.int64(self.samples, self.count)
+        masks = view.int32(self.masks, self.count * self.words).view(self.count, self.words, 1)
+        bits = torch.arange(_WORD, dtype=torch.int32, device=scores.device)
+        forbidden = ((masks >> bits) & 1 == 0).flatten(1)[:, : scores.shape[1]]
+        scores.index_copy_(0, samples, scores[samples].masked_fill_(forbidden, -torch.inf))
