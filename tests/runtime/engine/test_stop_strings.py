@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.engine.requests.stop_strings import StopStringFinder
+from tests.support.runtime.counted_text import CountedWork
 
 few_letters = st.text(alphabet="abc", max_size=30)
 stops = st.lists(st.text(alphabet="abc", min_size=1, max_size=4), min_size=1, max_size=3)
@@ -58,35 +60,82 @@ def test_without_stop_strings_text_passes() -> None:
 SPECIAL = MarkedText("<s>", ((0, 3),))
 
 
+def read_marked(pieces: list[MarkedText], stop_strings: list[str]) -> tuple[MarkedText, str | None]:
+    finder = StopStringFinder(stop_strings)
+    shown = []
+    for piece in pieces:
+        match = finder.push(piece)
+        shown.append(match.text)
+        if match.stop_string is not None:
+            return joined(shown), match.stop_string
+    return joined([*shown, finder.flush()]), None
+
+
+def read_marked_whole(text: MarkedText, stop_strings: list[str]) -> tuple[MarkedText, str | None]:
+    """The definition: character by character, with the special tokens and as it shows."""
+    hidden = {place for begin, end in text.hidden for place in range(begin, end)}
+    inside = {place for begin, end in text.hidden for place in range(begin + 1, end)}
+    shown_places = [place for place in range(len(text)) if place not in hidden]
+    for end in range(1, len(text) + 1):
+        found = []
+        for stop in stop_strings:
+            start = end - len(stop)
+            if text.text[:end].endswith(stop) and not {start, end} & inside:
+                found.append((start, stop))
+            places = [place for place in shown_places if place < end]
+            if end - 1 not in hidden and text[:end].shown.endswith(stop):
+                found.append((places[-len(stop)], stop))
+        if found:
+            start, stop = min(found)
+            return text[:start], stop
+    return text, None
+
+
 @given(
     st.lists(
         st.one_of(st.text(alphabet="abs<>", max_size=4).map(MarkedText), st.just(SPECIAL)),
         max_size=8,
     ),
-    st.lists(st.text(alphabet="abs<>", min_size=1, max_size=4), min_size=1, max_size=3),
+    st.lists(st.text(alphabet="abs<>", min_size=1, max_size=6), min_size=1, max_size=3),
 )
 def test_a_stop_string_shows_neither_with_the_special_tokens_nor_without(
     pieces: list[MarkedText], stop_strings: list[str]
 ) -> None:
-    """Every cut is the whole, and what is shown holds no stop string."""
-
-    def read_marked(cut: list[MarkedText]) -> tuple[MarkedText, str | None]:
-        finder = StopStringFinder(stop_strings)
-        shown = MarkedText()
-        for piece in cut:
-            match = finder.push(piece)
-            shown += match.text
-            if match.stop_string is not None:
-                return shown, match.stop_string
-        return shown + finder.flush(), None
-
-    shown, stop = read_marked(pieces)
     whole = joined(pieces)
-    assert (shown, stop) == read_marked([whole])
+    expected = read_marked_whole(whole, stop_strings)
+    assert read_marked(pieces, stop_strings) == expected
+    assert read_marked([whole], stop_strings) == expected
+    shown, _ = expected
     assert not any(stop in shown.shown for stop in stop_strings)
-    assert whole.text.startswith(shown.text)
-    if stop is None:
-        assert shown == whole
+
+
+@pytest.mark.parametrize(
+    ("stop", "begin", "repeated"),
+    [
+        ("\n\n", "", ["plain ", "words"]),
+        ("\n\n", "\n", [SPECIAL]),
+        ("\n\n", "", ["\n", SPECIAL, " "]),
+        ("aab", "", ["a", SPECIAL]),
+        ("ab" * 5000 + "c", "", ["a", SPECIAL, "b", SPECIAL]),
+        ("a" * 9000 + "b", "", ["aa"]),
+        ("a" * 900 + "b", "", ["a" * 899 + "c"]),
+        ("s>" * 9000, "", [SPECIAL]),
+    ],
+)
+def test_ten_times_the_text_is_ten_times_the_work(
+    stop: str, begin: str, repeated: list[str | MarkedText], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the text has in common with the stop string's begin."""
+    work = CountedWork(monkeypatch)
+    marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in repeated]
+
+    def num_characters_for(times: int) -> int:
+        before = work.num_characters
+        pieces = work.counted([MarkedText(begin), *marked * times])
+        assert read_marked(pieces, [stop]) == (joined(pieces), None)
+        return work.num_characters - before
+
+    assert num_characters_for(2000) < 12 * num_characters_for(200)
 
 
 def test_a_special_token_is_a_stop_string() -> None:

@@ -18,6 +18,7 @@ from octavo.server.openai.chat import ChatAnswer
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.responses import ToolCallOut, Usage
 from octavo.server.openai.tools import ToolCallParser
+from tests.support.runtime.counted_text import CountedWork
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer
 
 CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</tool_call>'
@@ -136,6 +137,44 @@ def test_text_is_let_through_at_once() -> None:
 def test_what_is_no_call_stays_text(inside: str) -> None:
     text = f"<tool_call>{inside}</tool_call>"
     assert parse(text) == (text, [])
+
+
+SPECIAL_CALL = [OPEN, MarkedText('{"name": "f"}'), CLOSE]
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated"),
+    [
+        ("", [MarkedText(CALL)]),
+        ("", [MarkedText(CALL[place : place + 3]) for place in range(0, len(CALL), 3)]),
+        ("", SPECIAL_CALL),
+        ("", [*SPECIAL_CALL, MarkedText("\n")]),
+        (CALL, [MarkedText("\n")]),
+        (CALL.removesuffix("</tool_call>"), [MarkedText("\n")]),
+        ('<tool_call>{"name": "f", "arguments": {"text": "', [MarkedText("words ")]),
+        ('<tool_call>{"name": "f", "arguments": {"text": "', [END, MarkedText("words ")]),
+        ("", [MarkedText("<tool_call>{")]),
+        ("", [MarkedText('<tool_call>{"')]),
+        ("", [MarkedText('<tool_call>{"a":"')]),
+        ("", [OPEN, MarkedText('{"name": "f"}')]),
+        ("", [OPEN]),
+        ("", [MarkedText("<tool_"), END]),
+        ("", [MarkedText("plain words "), END]),
+    ],
+)
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_ten_times_the_text_is_ten_times_the_work(
+    begin: str, repeated: list[MarkedText], is_whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = CountedWork(monkeypatch)
+
+    def num_characters_for(times: int) -> int:
+        pieces = [MarkedText(begin), *repeated * times]
+        before = work.num_characters
+        parse(*work.counted([joined(pieces)] if is_whole else pieces))
+        return work.num_characters - before
+
+    assert num_characters_for(2000) < 12 * num_characters_for(200)
 
 
 def test_a_whole_call_that_was_not_closed_counts_and_a_cut_one_is_text() -> None:

@@ -7,6 +7,8 @@ left out last.
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,24 +33,18 @@ class MarkedText:
             position = end
         return "".join([*parts, self.text[position:]])
 
-    def place_of(self, shown_position: int) -> int:
-        """Where the character stands in `text` that has this position in `shown`."""
-        place = shown_position
-        for begin, end in self.hidden:
-            if begin > place:
-                break
-            place += end - begin
-        return place
-
     def __getitem__(self, places: slice) -> MarkedText:
         """A contiguous part; special tokens that lie in it in part are hidden in part."""
         begin, end, _ = places.indices(len(self.text))
+        if end - begin == len(self.text):
+            return self
         if not self.hidden:
             return MarkedText(self.text[begin:end])
+        first_in = bisect.bisect_right(self.hidden, begin, key=_END)
+        first_behind = bisect.bisect_left(self.hidden, end, key=_BEGIN)
         hidden = tuple(
             (max(first, begin) - begin, min(last, end) - begin)
-            for first, last in self.hidden
-            if first < end and last > begin
+            for first, last in self.hidden[first_in:first_behind]
         )
         return MarkedText(self.text[begin:end], hidden)
 
@@ -73,3 +69,7 @@ def joined(texts: Sequence[MarkedText]) -> MarkedText:
         hidden += [(begin + length, end + length) for begin, end in part.hidden]
         length += len(part.text)
     return MarkedText("".join(part.text for part in texts), tuple(hidden))
+
+
+_BEGIN = operator.itemgetter(0)
+_END = operator.itemgetter(1)

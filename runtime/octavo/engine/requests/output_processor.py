@@ -89,11 +89,6 @@ class RequestState:
     def is_finished(self) -> bool:
         return self._num_unfinished == 0
 
-    @property
-    def num_output_tokens(self) -> int:
-        """Of all completions together: `usage.completion_tokens`."""
-        return sum(len(completion.token_ids) for completion in self._completions)
-
     def apply(self, output: TokenOutput) -> Delta | None:
         """Adds one engine output; None when its completion had ended already (a step in flight)."""
         completion = self._completions[output.index]
@@ -219,7 +214,7 @@ class _CompletionState:
         last = len(token_ids)
         if finish_reason is FinishReason.STOP and not self._keeps_stop:
             last -= 1  # the token that ended the sequence is no part of its text
-        text = MarkedText()
+        parts: list[MarkedText] = []
         offsets: list[int] = []
         for position, token_id in enumerate(token_ids):
             offsets.append(self._num_shown + _num_characters(self._pending))
@@ -229,10 +224,10 @@ class _CompletionState:
             if not piece.text:
                 continue
             match = self._finder.push(piece)
-            text += self._shown(match)
+            parts.append(self._shown(match))
             if match.stop_string is not None:
-                return text, match.stop_string, offsets
-        return text, None, offsets
+                return joined(parts), match.stop_string, offsets
+        return joined(parts), None, offsets
 
     def _piece(self, token_id: int) -> MarkedText:
         special = self._special.get(token_id)

@@ -91,6 +91,9 @@ class Generation:
         self._num_sequences = sum(run.sampling.n for run in runs)
         self._response_id = response_id
         self._states: list[RequestState] = []
+        self._num_prompt_tokens = sum(len(run.prompt.token_ids) for run in runs)
+        self._num_cached_tokens = 0
+        self._num_output_tokens = 0
         self._streams: list[RequestStream] = []
         self._last_token_at: dict[int, float] = {}
         self._finish_reasons: dict[int, str] = {}
@@ -154,11 +157,8 @@ class Generation:
 
     @property
     def usage(self) -> Usage:
-        return Usage.of(
-            sum(len(state.prompt_token_ids) for state in self._states),
-            sum(state.num_output_tokens for state in self._states),
-            sum(state.num_cached_tokens for state in self._states),
-        )
+        """So far; counted as tokens come, for a stream may tell it with each."""
+        return Usage.of(self._num_prompt_tokens, self._num_output_tokens, self._num_cached_tokens)
 
     async def deltas(self) -> AsyncIterator[list[tuple[int, Delta]]]:
         """What arrived since the last turn, with the index of its choice, until all have ended.
@@ -197,9 +197,12 @@ class Generation:
         deltas: list[tuple[int, Delta]] = []
         now = time.time()
         for output in outputs:
+            num_cached_before = state.num_cached_tokens
             delta = state.apply(output)
             if delta is None:
                 continue
+            self._num_cached_tokens += state.num_cached_tokens - num_cached_before
+            self._num_output_tokens += len(delta.token_ids)
             choice = first_choice + delta.index
             if delta.abort_needed:
                 await self._generator.client.abort([state.request_id], [delta.index])

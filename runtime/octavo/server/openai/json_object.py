@@ -19,7 +19,7 @@ class Scan(enum.Enum):
 
 
 class ObjectScanner:
-    """Reads a text character by character, whitespace before the object included.
+    """Reads a text character by character as it comes, whitespace before the object included.
 
     A text that is complete is balanced, no more: whether it is JSON, the decoder says. One that cannot
     become JSON is told early in nearly all cases, so that it is not held back in vain.
@@ -27,15 +27,15 @@ class ObjectScanner:
 
     __slots__ = ("_depth", "_is_escaped", "_is_in_string", "position")
 
-    def __init__(self, start: int) -> None:
-        self.position = start
+    def __init__(self) -> None:
+        self.position = 0
         self._depth = 0
         self._is_in_string = False
         self._is_escaped = False
 
-    def scan(self, text: str) -> Scan:
-        """Goes on at `position`, which is behind the object once that is complete."""
-        for position in range(self.position, len(text)):
+    def scan(self, text: str, start: int) -> Scan:
+        """Reads the next piece from `start` on, and sets `position`: where in it the object ends."""
+        for position in range(start, len(text)):
             character = text[position]
             if self._is_in_string:
                 self._read_in_string(character)

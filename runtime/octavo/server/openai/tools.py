@@ -8,12 +8,13 @@ arguments, and costs the API process over a second to import.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 
 import msgspec
 
-from octavo.engine.requests.marked_text import MarkedText
+from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.http import strict_json
 from octavo.server.openai.json_object import ObjectScanner, Scan
 from octavo.server.openai.responses import FunctionOut, ToolCallOut
@@ -21,26 +22,31 @@ from octavo.server.openai.responses import FunctionOut, ToolCallOut
 _OPEN = "<tool_call>"
 _CLOSE = "</tool_call>"
 _WHITESPACE = " \t\n\r"
+_SPACES = re.compile(r"[ \t\n\r]*")
 
 
 class ToolCallParser:
-    """Of one completion. What comes out does not depend on where the text is cut into pieces.
+    """Of one completion. What comes out does not depend on where the text is cut into pieces, and the time
+    it takes grows with the text's length, however many calls are in it.
 
     Behind a call, whitespace at the ends of the content is none: models write a line break there.
     """
 
-    __slots__ = ("_buffer", "_candidate", "_has_content", "_whitespace", "num_calls")
+    __slots__ = ("_candidate", "_content", "_held", "num_calls")
 
     def __init__(self) -> None:
-        self._buffer = MarkedText()
+        self._held: list[MarkedText] = []
         self._candidate: _Candidate | None = None
-        self._whitespace = ""
-        self._has_content = False
+        self._content = _Content()
         self.num_calls = 0
 
     def push(self, text: MarkedText) -> Iterator[str | ToolCallOut]:
         """Content and calls, in the model's order. Holds back what may become a call."""
-        self._buffer += text
+        self._held.append(text)
+        if self._candidate is not None:
+            self._candidate.read(text.text, 0)
+            if self._candidate.is_open:
+                return iter(())  # what is held need not be looked at again
         return self._read(is_last=False)
 
     def flush(self) -> Iterator[str | ToolCallOut]:
@@ -48,82 +54,130 @@ class ToolCallParser:
         return self._read(is_last=True)
 
     def _read(self, *, is_last: bool) -> Iterator[str | ToolCallOut]:
+        held, position = joined(self._held), 0
+        raw = held.text
         while True:
             if self._candidate is None:
-                raw = self._buffer.text
-                start = raw.find(_OPEN)
+                start = raw.find(_OPEN, position)
                 is_found = start >= 0
                 if not is_found:
-                    start = len(raw) - (0 if is_last else _held_back(raw))
-                yield from self._content(start)
+                    start = len(raw) - (0 if is_last else _held_back(raw, position))
+                yield from self._content.added(held[position:start].shown)
+                position = start
                 if not is_found:
-                    return
+                    break
                 self._candidate = _Candidate()
-            end = self._candidate.end(self._buffer.text, is_last=is_last)
-            if end is None:
-                return
-            call, self._candidate = self._candidate.call, None
-            if call is None or end == 0:
-                yield from self._content(len(_OPEN))
+                self._candidate.read(raw, position + len(_OPEN))
+            if is_last:
+                self._candidate.end_text()
+            if self._candidate.is_open:
+                break
+            candidate, self._candidate = self._candidate, None
+            behind_tag = position + len(_OPEN)
+            if candidate.call is None:
+                yield from self._content.added(held[position:behind_tag].shown)
+                position = behind_tag
                 continue
-            self._buffer = self._buffer[end:]
-            self._whitespace, self._has_content = "", False
+            position = behind_tag + candidate.length
+            self._content = _Content(is_behind_call=True)
             self.num_calls += 1
-            yield call
+            yield candidate.call
+        self._held = [held[position:]]
 
-    def _content(self, end: int) -> Iterator[str]:
-        """Takes the buffer up to `end`, without the special tokens in it."""
-        text, self._buffer = self._buffer[:end].shown, self._buffer[end:]
-        if self.num_calls:
-            text = self._whitespace + text
-            if not self._has_content:
+
+class _Content:
+    """Text between calls."""
+
+    __slots__ = ("_has_begun", "_is_behind_call", "_whitespace")
+
+    def __init__(self, *, is_behind_call: bool = False) -> None:
+        self._is_behind_call = is_behind_call
+        self._has_begun = False
+        self._whitespace: list[str] = []
+
+    def added(self, text: str) -> Iterator[str]:
+        """What is certain to show of it."""
+        if self._is_behind_call:
+            if not self._has_begun:
                 text = text.lstrip(_WHITESPACE)
             shown = text.rstrip(_WHITESPACE)
-            self._whitespace = text[len(shown) :]
+            behind = text[len(shown) :]
+            if shown:
+                shown = "".join([*self._whitespace, shown])
+                self._whitespace.clear()
+            self._whitespace.append(behind)
             text = shown
         if text:
-            self._has_content = True
+            self._has_begun = True
             yield text
 
 
 class _Candidate:
-    """A text that begins with the opening tag: it is a call if an object follows, and then the call ends."""
+    """The text behind an opening tag, as it comes: a call if an object follows, and then the call ends.
 
-    __slots__ = ("_object_end", "_scanner", "call")
+    Attributes:
+        is_open: It may become a call.
+        call: When it was one; then `length` is that of the text up to its end.
+    """
+
+    __slots__ = ("_object", "_parsed", "_rest", "_scanner", "call", "is_open", "length")
 
     def __init__(self) -> None:
-        self._scanner = ObjectScanner(len(_OPEN))
-        self._object_end = 0
+        self._scanner = ObjectScanner()
+        self._object: list[str] = []
+        self._parsed: ToolCallOut | None = None
+        self._rest = ""  # behind the object and whitespace, up to a tag's length
+        self.is_open = True
         self.call: ToolCallOut | None = None
+        self.length = 0
 
-    def end(self, text: str, *, is_last: bool) -> int | None:
-        """Where the call ends; 0 when it is none, None while that is open."""
-        if not self._object_end:
-            found = self._scanner.scan(text)
-            if found is Scan.UNFINISHED:
-                return 0 if is_last else None
+    def read(self, text: str, start: int) -> None:
+        """The next piece is `text` from `start` on."""
+        if self._parsed is None:
+            found = self._scanner.scan(text, start)
             if found is Scan.NO_OBJECT:
-                return 0
-            self._object_end = self._scanner.position
-            self.call = _parse_call(text[len(_OPEN) : self._object_end])
-        if self.call is None:
-            return 0
-        rest = text[self._object_end :].lstrip(_WHITESPACE)
-        begin = len(text) - len(rest)
-        if rest.startswith(_CLOSE):
-            return begin + len(_CLOSE)
-        if rest.startswith(_OPEN):
-            return begin
-        if is_last and _CLOSE.startswith(rest):
-            return len(text)
-        if not is_last and (_CLOSE.startswith(rest) or _OPEN.startswith(rest)):
-            return None
-        return 0
+                self.is_open = False
+                return
+            end = self._scanner.position
+            self._object.append(text[start:end])
+            if found is Scan.UNFINISHED:
+                return
+            inside = "".join(self._object)
+            self._parsed = _parse_call(inside)
+            if self._parsed is None:
+                self.is_open = False
+                return
+            self.length, start = len(inside), end
+        self._look_for_end(text, start)
+
+    def _look_for_end(self, text: str, start: int) -> None:
+        if not self._rest:
+            spaces = _SPACES.match(text, start)
+            end = spaces.end() if spaces else start
+            self.length += end - start
+            start = end
+        self._rest += text[start : start + len(_CLOSE) - len(self._rest)]
+        if self._rest.startswith(_CLOSE):
+            self._accept(len(_CLOSE))
+        elif self._rest.startswith(_OPEN):
+            self._accept(0)
+        else:
+            self.is_open = _CLOSE.startswith(self._rest) or _OPEN.startswith(self._rest)
+
+    def end_text(self) -> None:
+        """No more pieces come."""
+        if self.is_open and self._parsed and _CLOSE.startswith(self._rest):
+            self._accept(len(self._rest))
+        self.is_open = False
+
+    def _accept(self, length_of_end: int) -> None:
+        self.length += length_of_end
+        self.call, self.is_open = self._parsed, False
 
 
-def _held_back(text: str) -> int:
-    """Length of the tail that could be the begin of an opening tag."""
-    start = text.rfind("<", max(0, len(text) - len(_OPEN) + 1))
+def _held_back(text: str, begin: int) -> int:
+    """Length of the tail, from `begin` on at most, that could be the begin of an opening tag."""
+    start = text.rfind("<", max(begin, len(text) - len(_OPEN) + 1))
     return len(text) - start if start >= 0 and _OPEN.startswith(text[start:]) else 0
 
 
