@@ -8,7 +8,7 @@ is misspelt here fails too.
 
 from __future__ import annotations
 
-from typing import Literal, Required, TypedDict
+from typing import Literal, NotRequired, Required, TypedDict
 
 
 class OwnerReference(TypedDict):
@@ -355,7 +355,7 @@ class ServicePort(TypedDict):
 class ServiceSpec(TypedDict):
     """An address for pods."""
 
-    type: Literal["ClusterIP"]
+    type: str
     selector: dict[str, str]
     ports: list[ServicePort]
 
@@ -384,9 +384,9 @@ class NetworkPolicyPeer(TypedDict):
 
 NetworkPolicyIngressRule = TypedDict(
     "NetworkPolicyIngressRule",
-    {"from": list[NetworkPolicyPeer], "ports": list[NetworkPolicyPort]},
+    {"from": NotRequired[list[NetworkPolicyPeer]], "ports": list[NetworkPolicyPort]},
 )
-"""Who may reach which ports. Written as a call because `from` is a keyword."""
+"""Who may reach which ports; without `from` everybody. Written as a call because that is a keyword."""
 
 
 class NetworkPolicyEgressRule(TypedDict):

@@ -24,10 +24,14 @@ from octavo_operator.names import HASH_ANNOTATION, OWNER_LABEL
 from octavo_operator.render import Owner
 from octavo_operator.render.cache import KEY as MODEL_CACHE
 from octavo_operator.render.cache import as_large_as
+from octavo_operator.render.service import KEY as SERVICE
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
 
 _SHARED = frozenset({MODEL_CACHE, SERVICE_ACCOUNT})
 """Children that Kubernetes itself completes: a claim's volume, an account's secrets."""
+
+_OF_CLOUDS = {SERVICE: frozenset({"/spec/loadBalancerIP", "/spec/loadBalancerClass"})}
+"""Fields that a controller of load balancers fills in."""
 
 
 class ActionType(StrEnum):
@@ -99,7 +103,7 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
         return action(ActionType.WAIT, "on its way out")
     if not is_ours:
         return action(ActionType.APPLY, "ours, but nobody's any more")
-    if key not in _SHARED and (surplus := additions(manifest, live)):
+    if key not in _SHARED and (surplus := _surplus(key, manifest, live)):
         return action(ActionType.APPLY, f"{surplus[-1]} was added by somebody else", surplus)
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied != manifest["metadata"]["annotations"][HASH_ANNOTATION]:
@@ -107,6 +111,11 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     if drift := first_drift(manifest, live):
         return action(ActionType.APPLY, f"{drift} was changed by somebody else")
     return action(ActionType.KEEP, "unchanged")
+
+
+def _surplus(key: ChildKey, manifest: Manifest, live: Manifest) -> list[str]:
+    theirs = _OF_CLOUDS.get(key, frozenset())
+    return [path for path in additions(manifest, live) if path not in theirs]
 
 
 def _where(manifest: Manifest) -> ObjectKey:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import Manifest
+from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.render.service import url
 from tests.support.operator.builders import INSTALLATION, KEY, UID, children
 
@@ -66,6 +67,33 @@ def test_the_service_shows_the_openai_port_alone() -> None:
     service = by_kind()["Service"]
     assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("http", 8000)]
     assert url(KEY) == "http://llama.team.svc:8000/v1"
+
+
+AUTH = {"secretRef": {"name": "keys"}}
+
+
+@pytest.mark.parametrize("type_", ["NodePort", "LoadBalancer"])
+def test_a_service_that_leads_in_from_outside_is_let_through_the_fence(type_: str) -> None:
+    annotations = {"service.beta.kubernetes.io/aws-load-balancer-scheme": "internal"}
+    made = by_kind(auth=AUTH, service={"type": type_, "annotations": annotations})
+    service, within = made["Service"], by_kind(auth=AUTH)
+    assert service["spec"]["type"] == type_
+    assert annotations.items() <= service["metadata"]["annotations"].items()
+    openai, ops = made["NetworkPolicy"]["spec"]["ingress"]
+    assert openai == {"ports": [{"port": 8000, "protocol": "TCP"}]}
+    assert ops == within["NetworkPolicy"]["spec"]["ingress"][1]
+    assert made["Deployment"] == within["Deployment"], "no pod starts anew for its Service"
+
+
+def test_annotations_of_the_service_are_part_of_its_hash() -> None:
+    def hash_of(**fields: Any) -> str:
+        found: str = by_kind(**fields)["Service"]["metadata"]["annotations"][HASH_ANNOTATION]
+        return found
+
+    assert hash_of(service={"annotations": {"a": "1"}}) != hash_of()
+    assert hash_of(service={"annotations": {"a": "1"}}) != hash_of(
+        service={"annotations": {"a": "2"}}
+    )
 
 
 def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:

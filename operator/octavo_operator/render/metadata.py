@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from octavo_operator.api import v1alpha1
 from octavo_operator.manifest import Child, ChildKey, Manifest, digest
 from octavo_operator.manifest_types import ObjectMeta, OwnerReference
@@ -9,7 +11,9 @@ from octavo_operator.names import HASH_ANNOTATION, labels
 from octavo_operator.render.context import Owner
 
 
-def child(owner: Owner, key: ChildKey, **content: object) -> Child:
+def child(
+    owner: Owner, key: ChildKey, *, annotations: Mapping[str, str] | None = None, **content: object
+) -> Child:
     """A manifest with metadata in place; `content` is its spec, or other top-level keys.
 
     It carries a hash of itself, by which a later pass sees that nothing of it changed.
@@ -26,7 +30,9 @@ def child(owner: Owner, key: ChildKey, **content: object) -> Child:
         "metadata": metadata,
         **content,
     }
-    metadata["annotations"] = {HASH_ANNOTATION: digest(manifest, 16)}
+    if annotations:
+        metadata["annotations"] = dict(annotations)  # within the hash
+    metadata["annotations"] = {**(annotations or {}), HASH_ANNOTATION: digest(manifest, 16)}
     return Child(key, manifest)
 
 

@@ -1,18 +1,20 @@
 """NetworkPolicy. The fence around the pods.
 
-In: the OpenAI port from the pods of any namespace (the API key guards it); the ops port from the
-monitoring namespaces and the operator's. The kubelet's probes come from the pod's own node, which
-Kubernetes always admits. Out: names (DNS), and what the download needs.
+In: the OpenAI port from the pods of any namespace, and from everywhere where `spec.service` leads in from
+outside (the API key guards it); the ops port from the monitoring namespaces and the operator's. The kubelet's
+probes come from the pod's own node, which Kubernetes always admits. Out: names (DNS), and what the download
+needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo_operator.api.v1alpha1 import ModelSpec
+from octavo_operator.api.v1alpha1 import ModelSpec, ServiceType
 from octavo_operator.manifest import NETWORK_POLICY, Child, ChildKey
 from octavo_operator.manifest_types import (
     NetworkPolicyEgressRule,
+    NetworkPolicyIngressRule,
     NetworkPolicyPort,
     NetworkPolicySpec,
 )
@@ -35,7 +37,7 @@ def network_policy(context: RenderContext) -> Child:
         "podSelector": {"matchLabels": selector(context.name)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
-            {"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]},
+            _openai_ingress(context.spec.service.type),
             {
                 "from": [
                     {
@@ -56,6 +58,13 @@ def network_policy(context: RenderContext) -> Child:
         "egress": _egress(context.spec.model, context.installation.download_ports),
     }
     return child(context.owner, KEY, spec=spec)
+
+
+def _openai_ingress(service_type: ServiceType) -> NetworkPolicyIngressRule:
+    if service_type is ServiceType.CLUSTER_IP:
+        return {"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]}
+    # What comes from outside has the address of a node, a load balancer or a stranger.
+    return {"ports": [_tcp(HTTP_PORT)]}
 
 
 def _egress(model: ModelSpec, download_ports: Sequence[int]) -> list[NetworkPolicyEgressRule]:

@@ -12,9 +12,10 @@ KEY = ChildKey(SERVICE)
 
 
 def service(context: RenderContext) -> Child:
-    """A ClusterIP Service named after the LLMDeployment."""
+    """A Service named after the LLMDeployment, within the cluster unless the spec says otherwise."""
+    wanted = context.spec.service
     spec: ServiceSpec = {
-        "type": "ClusterIP",
+        "type": wanted.type.value,
         "selector": selector(context.name) | dict(context.answering_labels),
         "ports": [
             {
@@ -26,7 +27,7 @@ def service(context: RenderContext) -> Child:
             }
         ],
     }
-    return child(context.owner, KEY, spec=spec)
+    return child(context.owner, KEY, annotations=wanted.annotations, spec=spec)
 
 
 def url(key: ObjectKey) -> str:

@@ -316,6 +316,43 @@ def test_scaling_changes_the_replicas_and_not_the_pods(cluster: Cluster) -> None
 
 
 @pytest.mark.usefixtures("operator")
+def test_a_service_goes_out_of_the_cluster_and_comes_back(cluster: Cluster) -> None:
+    """Ports of nodes that the API server allots, and a load balancer's own address, stand in nobody's way."""
+    create(cluster.admin, cluster.namespace, auth={"secretRef": {"name": "keys"}})
+    service = COLLECTIONS["Service"].format(cluster.namespace) + "/llama"
+    resource = path(cluster.namespace, "llama")
+    cluster.wait_children()
+
+    def live() -> dict[str, Any]:
+        return cluster.admin.get(service) or {}
+
+    address = live()["spec"]["clusterIP"]
+    for type_ in ("LoadBalancer", "NodePort", "LoadBalancer", "ClusterIP"):
+        annotations = {"example.com/type": type_}
+        wanted = {"type": type_, "annotations": annotations}
+        cluster.admin.merge(resource, {"spec": {"service": wanted}})
+        wait_until(partial(lambda wanted: live()["spec"]["type"] == wanted, type_))
+        assert annotations.items() <= live()["metadata"]["annotations"].items()
+        assert bool(live()["spec"]["ports"][0].get("nodePort")) == (type_ != "ClusterIP")
+        assert live()["spec"]["clusterIP"] == address
+        if type_ == "LoadBalancer":
+            # As controllers of load balancers do.
+            answer = cluster.admin.merge(service, {"spec": {"loadBalancerIP": "192.0.2.7"}})
+            assert answer.status == 200, answer.message
+            version = live()["metadata"]["resourceVersion"]
+            # A pass over the object comes to its end with the status.
+            cluster.admin.merge(resource, {"spec": {"replicas": 5}})
+            wait_until(lambda: cluster.status().get("desiredReplicas") == 5)
+            cluster.admin.merge(resource, {"spec": {"replicas": 1}})
+            wait_until(lambda: cluster.status().get("desiredReplicas") == 1)
+            assert live()["metadata"]["resourceVersion"] == version
+            assert live()["spec"]["loadBalancerIP"] == "192.0.2.7"
+    cluster.admin.merge(resource, {"spec": {"service": None}})
+    wait_until(lambda: "example.com/type" not in live()["metadata"]["annotations"])
+    assert cluster.condition("Degraded") == ("False", "AsExpected")
+
+
+@pytest.mark.usefixtures("operator")
 def test_a_cache_comes_and_goes_with_the_spec(cluster: Cluster) -> None:
     model = {"uri": "hf://o/n", "cache": {"size": "5Gi"}}
     create(cluster.admin, cluster.namespace, model=model)

@@ -17,6 +17,7 @@ from octavo_operator.api.v1alpha1.pods import (
     RolloutStrategy,
     Toleration,
 )
+from octavo_operator.api.v1alpha1.service import ServiceType
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.status import LLMDeploymentStatus
 
@@ -37,6 +38,7 @@ __all__ = [
     "ModelSpec",
     "ResourcesSpec",
     "RolloutStrategy",
+    "ServiceType",
     "Toleration",
 ]
 

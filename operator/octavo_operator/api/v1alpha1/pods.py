@@ -10,15 +10,18 @@ from pydantic import ConfigDict, Field, field_validator
 
 from octavo_operator.api.quantity import CpuQuantity, Duration, MemoryRequest, duration_seconds
 from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName, cel, rules
+from octavo_operator.api.v1alpha1.metadata import (
+    LabelKey,
+    LabelValue,
+    UserAnnotations,
+    UserLabels,
+)
 
 MIN_PROGRESS_DEADLINE = "30s"
 MAX_PROGRESS_DEADLINE = "24h"
 MAX_DRAIN_TIMEOUT = "24h"
 _DRAIN_HELP = f"must be at most {MAX_DRAIN_TIMEOUT}"
 _DEADLINE_HELP = f"must be from {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}"
-
-_LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-_LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
 
 
 class DownloadResourcesSpec(ApiModel):
@@ -99,13 +102,9 @@ class Toleration(ApiModel):
 class SchedulingSpec(ApiModel):
     """Where the pods may run."""
 
-    node_selector: Annotated[
-        dict[
-            Annotated[str, Field(max_length=316, pattern=_LABEL_KEY)],
-            Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)],
-        ],
-        Field(max_length=32),
-    ] = Field(default_factory=dict, description="Labels that a node must have.")
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(
+        default_factory=dict, description="Labels that a node must have."
+    )
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = Field(
         default=(), description="Taints that the pods tolerate."
     )
@@ -177,31 +176,10 @@ class RolloutSpec(ApiModel):
         return text
 
 
-_OUR_KEYS = (
-    "has a key that Octavo sets: octavo.dev/…, app.kubernetes.io/…, prometheus.io/…, kubectl's "
-    "or pod-template-hash"
-)
-_OUR_PREFIXES = (
-    "octavo.dev/",
-    "app.kubernetes.io/",
-    "prometheus.io/",
-    "kubectl.kubernetes.io/",
-    "pod-template-hash",
-)
 _VARIABLE = r"^(CUDA|GLOO|KMP|MKL|NCCL|OMP|OPENBLAS)_[A-Z0-9_]{1,120}$"
 _VARIABLE_HELP = (
     "must be a variable of CUDA_, GLOO_, KMP_, MKL_, NCCL_, OMP_ or OPENBLAS_: others reach past the "
     "namespace or the flags"
-)
-
-_KEYS = Annotated[str, Field(max_length=316, pattern=_LABEL_KEY)]
-_KEYS_RULE = rules(
-    cel(
-        "self.all(key, !("
-        + " || ".join(f"key.startsWith('{prefix}')" for prefix in _OUR_PREFIXES)
-        + "))",
-        _OUR_KEYS,
-    )
 )
 
 
@@ -223,14 +201,12 @@ class PullSecret(ApiModel):
 class PodsSpec(ApiModel):
     """What a namespace's rules, bills and registries want on the pods."""
 
-    labels: Annotated[
-        dict[_KEYS, Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)]],
-        Field(max_length=32, json_schema_extra=_KEYS_RULE),
-    ] = Field(default_factory=dict, description="Labels of the pods beside Octavo's own.")
-    annotations: Annotated[
-        dict[_KEYS, Annotated[str, Field(max_length=4096)]],
-        Field(max_length=32, json_schema_extra=_KEYS_RULE),
-    ] = Field(default_factory=dict, description="Annotations of the pods beside Octavo's own.")
+    labels: UserLabels = Field(
+        default_factory=dict, description="Labels of the pods beside Octavo's own."
+    )
+    annotations: UserAnnotations = Field(
+        default_factory=dict, description="Annotations of the pods beside Octavo's own."
+    )
     env: Annotated[tuple[Variable, ...], Field(max_length=32)] = Field(
         default=(),
         description="Variables of the serving container.",
@@ -242,11 +218,3 @@ class PodsSpec(ApiModel):
     image_pull_secrets: Annotated[tuple[PullSecret, ...], Field(max_length=8)] = Field(
         default=(), description="Credentials for the runtime image beside the installation's."
     )
-
-    @field_validator("labels", "annotations")
-    @classmethod
-    def _not_ours(cls, values: dict[str, str]) -> dict[str, str]:
-        for key in values:
-            if key.startswith(_OUR_PREFIXES):
-                raise ValueError(f"{key!r} {_OUR_KEYS}")
-        return values

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from octavo_operator.api.v1alpha1.auth import AuthSpec
 from octavo_operator.api.v1alpha1.autoscaling import AutoscalingSpec
@@ -21,10 +21,18 @@ from octavo_operator.api.v1alpha1.pods import (
     RolloutSpec,
     SchedulingSpec,
 )
+from octavo_operator.api.v1alpha1.service import (
+    NO_OPEN_DOOR,
+    NO_OPEN_DOOR_HELP,
+    ServiceSpec,
+    ServiceType,
+)
 
 
 class LLMDeploymentSpec(ApiModel):
     """What the user wants."""
+
+    model_config = ConfigDict(json_schema_extra=rules(NO_OPEN_DOOR))
 
     model: ModelSpec = Field(description="The model.")
     engine: EngineSpec = Field(
@@ -57,3 +65,12 @@ class LLMDeploymentSpec(ApiModel):
         default=None,
         description="Who may use the OpenAI port; open within the cluster when absent.",
     )
+    service: ServiceSpec = Field(
+        default_factory=ServiceSpec, description="The Service of the OpenAI port."
+    )
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> LLMDeploymentSpec:
+        if self.service.type is not ServiceType.CLUSTER_IP and self.auth is None:
+            raise ValueError(NO_OPEN_DOOR_HELP)
+        return self

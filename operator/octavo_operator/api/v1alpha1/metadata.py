@@ -1,0 +1,55 @@
+"""Labels and annotations that users put on children: any key but those that are Octavo's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from octavo_operator.api.v1alpha1.base import cel, rules
+
+_LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+_LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
+
+_OUR_KEYS = (
+    "has a key that Octavo sets: octavo.dev/…, app.kubernetes.io/…, prometheus.io/…, kubectl's "
+    "or pod-template-hash"
+)
+_OUR_PREFIXES = (
+    "octavo.dev/",
+    "app.kubernetes.io/",
+    "prometheus.io/",
+    "kubectl.kubernetes.io/",
+    "pod-template-hash",
+)
+_KEYS_RULE = rules(
+    cel(
+        "self.all(key, !("
+        + " || ".join(f"key.startsWith('{prefix}')" for prefix in _OUR_PREFIXES)
+        + "))",
+        _OUR_KEYS,
+    )
+)
+
+
+def _not_ours(values: Mapping[str, str]) -> Mapping[str, str]:
+    for key in values:
+        if key.startswith(_OUR_PREFIXES):
+            raise ValueError(f"{key!r} {_OUR_KEYS}")
+    return values
+
+
+LabelKey = Annotated[str, Field(max_length=316, pattern=_LABEL_KEY)]
+LabelValue = Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)]
+
+UserLabels = Annotated[
+    dict[LabelKey, LabelValue],
+    Field(max_length=32, json_schema_extra=_KEYS_RULE),
+    AfterValidator(_not_ours),
+]
+UserAnnotations = Annotated[
+    dict[LabelKey, Annotated[str, Field(max_length=4096)]],
+    Field(max_length=32, json_schema_extra=_KEYS_RULE),
+    AfterValidator(_not_ours),
+]

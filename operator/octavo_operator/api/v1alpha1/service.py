@@ -1,0 +1,42 @@
+"""Service. `spec.service`: how the OpenAI port is reached from outside of the cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from octavo_operator.api.v1alpha1.base import ApiModel, cel
+from octavo_operator.api.v1alpha1.metadata import UserAnnotations
+
+
+class ServiceType(StrEnum):
+    """Kubernetes' types of a Service that leads to pods."""
+
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class ServiceSpec(ApiModel):
+    """The Service of the OpenAI port."""
+
+    type: ServiceType = Field(
+        default=ServiceType.CLUSTER_IP,
+        description="NodePort and LoadBalancer lead in from outside of the cluster; they need `auth`, and "
+        "the NetworkPolicy admits everybody to the OpenAI port.",
+    )
+    annotations: UserAnnotations = Field(
+        default_factory=dict,
+        description="Annotations of the Service, which load balancers and external-dns read.",
+    )
+
+
+NO_OPEN_DOOR_HELP = (
+    "NodePort and LoadBalancer lead strangers to the model: set auth, so that they need a key"
+)
+NO_OPEN_DOOR = cel(
+    f"!has(self.service) || self.service.type == '{ServiceType.CLUSTER_IP}' || has(self.auth)",
+    NO_OPEN_DOOR_HELP,
+    "service.type",
+)
