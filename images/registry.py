@@ -5,7 +5,7 @@ import urllib.request
 
 from host.errors import ToolError
 
-# The same name on the host, on every node and in every pod spec (docs/architecture.md).
+# The same name on the host, on every node and in every pod spec (e2e/registry/).
 CLUSTER_REGISTRY_PORT = 5001
 CLUSTER_REGISTRY = f"localhost:{CLUSTER_REGISTRY_PORT}"
 _MANIFESTS = (

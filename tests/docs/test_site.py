@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,11 @@ def test_the_architecture_names_paths() -> None:
 @pytest.mark.parametrize("path", sorted(set(named_paths())), ids=str)
 def test_a_path_of_the_architecture_exists(path: Path) -> None:
     assert any((root / path).exists() for root in _SOURCES), path
+
+
+def test_the_arrows_of_the_architecture_are_those_that_are_kept() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (layers,) = [
+        each["layers"] for each in contracts["contracts"] if each.get("containers") == ["octavo"]
+    ]
+    assert f"Runtime: `{' → '.join(layers)}`." in ARCHITECTURE.read_text("utf-8")

@@ -11,8 +11,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from octavo.chat import ChatTemplate, template_messages
 from octavo.errors import InvalidParameterError
-
-from . import published_templates as published
+from tests.support.runtime import published_templates as published
 
 VARIABLES = {"bos_token": "<bos>", "eos_token": "<eos>"}
 TOOLS = [{"type": "function", "function": {"parameters": {"type": "object"}, "name": "ls"}}]

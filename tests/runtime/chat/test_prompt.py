@@ -8,8 +8,7 @@ import pytest
 
 from octavo.chat import ChatTemplate, ChatTemplates, render_chat
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
-
-from . import published_templates as published
+from tests.support.runtime import published_templates as published
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -12,8 +12,7 @@ from octavo import LLM, SamplingParams
 from octavo.errors import InvalidParameterError
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
-
-from . import published_templates as published
+from tests.support.runtime import published_templates as published
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 USER = {"role": "user", "content": "What is 17 plus 25?"}

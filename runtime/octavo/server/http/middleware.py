@@ -43,7 +43,7 @@ def _unauthorized(message: str) -> ApiError:
     return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
-class Gateway:
+class Middleware:
     """Wraps the API's app.
 
     Args:

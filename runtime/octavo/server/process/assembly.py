@@ -6,7 +6,7 @@ from __future__ import annotations
 from octavo.engine.client import EngineClient
 from octavo.generation_config import SamplingDefaults
 from octavo.server.http.admission import Admission
-from octavo.server.http.middleware import Gateway
+from octavo.server.http.middleware import Middleware
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.prompts import PromptBuilder
@@ -26,7 +26,7 @@ def assemble(
     lifecycle: Lifecycle,
     keys: ApiKeys,
     metrics: ServerMetrics,
-) -> tuple[Generator, Gateway]:
+) -> tuple[Generator, Middleware]:
     """The generator that counts what runs, and the app that the HTTP port serves."""
     info = client.info
     generator = Generator(client, tokenizer, admission, metrics)
@@ -46,11 +46,11 @@ def assemble(
         prompts=prompts,
         defaults=defaults,
     )
-    gateway = Gateway(
+    middleware = Middleware(
         build_app(model, metrics),
         lifecycle,
         keys,
         metrics,
         options.allowed_origins,
     )
-    return generator, gateway
+    return generator, middleware

@@ -40,7 +40,7 @@ from octavo.server.process.termination import (
 
 if TYPE_CHECKING:
     from octavo.server.http.listener import Listener
-    from octavo.server.http.middleware import Gateway
+    from octavo.server.http.middleware import Middleware
     from octavo.server.process.metrics import EngineView, ServerMetrics
 
 log = structlog.get_logger("octavo.server")
@@ -96,7 +96,7 @@ class _Running:
     """What exists from the moment that the server is ready."""
 
     client: EngineClient
-    gateway: Gateway
+    middleware: Middleware
     http: Listener
 
 
@@ -136,7 +136,7 @@ class Server:
             await asyncio.wait([signalled, died], return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
                 self._lifecycle.state = State.FAILED
-                await _answered(running.gateway)
+                await _answered(running.middleware)
                 raise died.result()
             await self._drain(running, signalled.result(), died)
             return 0
@@ -179,7 +179,7 @@ class Server:
                 await starting
             raise
         self._begin_phase("listen")
-        generator, gateway = app_module.assemble(
+        generator, middleware = app_module.assemble(
             options,
             client,
             tokenizer,
@@ -192,11 +192,11 @@ class Server:
         self._health.attach(client, generator)
         from octavo.server.http.listener import Listener
 
-        self._http = Listener(gateway, self._http_socket)
+        self._http = Listener(middleware, self._http_socket)
         await self._http.start()
         self._lifecycle.mark_ready()
         banner.announce(options, client.info, self._lifecycle, self._http.port, ops_port)
-        return _Running(client, gateway, self._http)
+        return _Running(client, middleware, self._http)
 
     async def _open_ops_port(self) -> tuple[ServerMetrics, int]:
         from octavo.server.http.listener import Listener
@@ -227,9 +227,9 @@ class Server:
         self, running: _Running, received: signal.Signals, died: asyncio.Task[EngineDeadError]
     ) -> None:
         """Lets endpoints propagate, then lets running requests finish; a second signal hurries."""
-        gateway, options = running.gateway, self._options
+        middleware, options = running.middleware, self._options
         self._lifecycle.state = State.DRAINING
-        log.info("draining", signal=received.name, requests=gateway.num_in_flight)
+        log.info("draining", signal=received.name, requests=middleware.num_in_flight)
         hurry = asyncio.create_task(self._signals.get())
         try:
             # At a terminal nobody waits for endpoints.
@@ -241,16 +241,16 @@ class Server:
                 )
             self._lifecycle.state = State.REFUSING
             running.http.close_idle_connections()
-            if gateway.num_in_flight and sys.stderr.isatty():
-                banner.waiting_for(gateway.num_in_flight)
+            if middleware.num_in_flight and sys.stderr.isatty():
+                banner.waiting_for(middleware.num_in_flight)
             deadline = time.monotonic() + options.drain_timeout_seconds
-            while gateway.num_in_flight and time.monotonic() < deadline:
+            while middleware.num_in_flight and time.monotonic() < deadline:
                 done, _ = await asyncio.wait([hurry, died], timeout=_POLL_SECONDS)
                 if done:
                     break
         finally:
             hurry.cancel()
-        log.info("stopping", unfinished_requests=gateway.num_in_flight)
+        log.info("stopping", unfinished_requests=middleware.num_in_flight)
 
     async def _stop(self, tasks: list[asyncio.Task[object]]) -> None:
         if self._lifecycle.state is not State.FAILED:
@@ -267,10 +267,10 @@ class Server:
                 await listener.stop()
 
 
-async def _answered(gateway: Gateway) -> None:
+async def _answered(middleware: Middleware) -> None:
     """Gives the requests that a dead engine left behind the time to hear of it."""
     deadline = time.monotonic() + LAST_ANSWERS_SECONDS
-    while gateway.num_in_flight and time.monotonic() < deadline:
+    while middleware.num_in_flight and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from octavo.errors import EngineDeadError, QueueFullError
 from octavo.server.http.asgi import Receive, Scope, Send
-from octavo.server.http.middleware import Gateway
+from octavo.server.http.middleware import Middleware
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
@@ -26,7 +26,7 @@ def call(
     sent: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert gateway.num_in_flight == 1
+        assert middleware.num_in_flight == 1
         if begun or error is None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         if error is not None:
@@ -39,10 +39,10 @@ def call(
     async def receive() -> Any:
         raise AssertionError
 
-    gateway = Gateway(app, lifecycle, ApiKeys([]), metrics)
+    middleware = Middleware(app, lifecycle, ApiKeys([]), metrics)
     scope = {"type": "http", "method": "GET", "path": path, "headers": []}
-    asyncio.run(gateway(scope, receive, send))
-    assert gateway.num_in_flight == 0
+    asyncio.run(middleware(scope, receive, send))
+    assert middleware.num_in_flight == 0
     return sent, metrics
 
 
@@ -116,10 +116,10 @@ def routed(
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.state = State.READY
     metrics = ServerMetrics("m", lifecycle, lambda: None)
-    gateway = Gateway(app, lifecycle, ApiKeys(["k"]), metrics, origins)
+    middleware = Middleware(app, lifecycle, ApiKeys(["k"]), metrics, origins)
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": encoded}
-    asyncio.run(gateway(scope, receive, send))
+    asyncio.run(middleware(scope, receive, send))
     return seen, sent
 
 
