@@ -278,13 +278,15 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
     """True when something needs a person: a problem, or replicas that were lost and stay away. Reads
     what Progressing was marked with."""
     answering = len(seen.fleet.ready)
-    if seen.problem:
+    is_patient = loss_patience_left(conditions) is not None
+    # The room that lost replicas need again may still be taken by those that are on their way out.
+    if seen.problem and not (is_patient and seen.problem.is_shortage):
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
     elif seen.is_deadline_exceeded:
         conditions.mark_true(
             ConditionType.DEGRADED, Reason.PROGRESS_DEADLINE_EXCEEDED, seen.fleet.phase_text()
         )
-    elif lost_since(conditions) is not None and not loss_patience_left(conditions):
+    elif lost_since(conditions) is not None and not is_patient:
         conditions.mark_true(
             ConditionType.DEGRADED,
             Reason.REPLICAS_UNAVAILABLE,

@@ -175,6 +175,34 @@ def test_a_pod_that_was_lost_moves_ready_at_once_and_degrades_when_it_stays_away
     assert told(back)["Degraded"] == ("False", "AsExpected")
 
 
+NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+QUOTA = Finding(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=2", NOW, is_shortage=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem", "reason"),
+    [
+        ([pod("new-9", unschedulable=NO_GPU)], None, "InsufficientGpu"),
+        ([], QUOTA, "QuotaExceeded"),
+    ],
+)
+def test_a_lost_pod_whose_place_is_not_free_yet_degrades_when_it_stays_so(
+    more: list[dict[str, Any]], problem: Finding | None, reason: str
+) -> None:
+    """A pod that was deleted holds its GPU and its share of a quota until it has drained."""
+    settled = status(ready(2), replicas=2)
+    pods = [*ready(1), *more]
+    lost = status(pods, replicas=2, before=settled, problem=problem, now=after(10))
+    assert told(lost)["Ready"] == ("False", reason)
+    assert told(lost)["Degraded"] == ("False", "AsExpected")
+    late = after(10 + LOSS_PATIENCE_SECONDS)
+    stays = status(pods, replicas=2, before=lost, problem=problem, now=late)
+    assert told(stays)["Degraded"] == ("True", reason)
+    # Nobody was there before: what is missing is missing from the beginning.
+    fresh = status(more, replicas=2, problem=problem, now=after(10))
+    assert told(fresh)["Degraded"] == ("True", reason)
+
+
 def test_more_replicas_than_were_settled_are_a_scale_up_and_no_loss() -> None:
     settled = status(ready(1))
     assert told(status(ready(1), replicas=3, before=settled))["Ready"] == ("False", "ScalingUp")
