@@ -23,6 +23,7 @@ from octavo.errors import OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.interrupts import deferred_interrupts
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_prompts, one_each
+from octavo.loading.pooling import check_pooling
 from octavo.openmp import brief_spinning
 from octavo.options import read_options
 from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
@@ -81,6 +82,7 @@ class LLM:
         with brief_spinning():
             from octavo.engine.core import EngineCore
             from octavo.worker.start.create import create_executor
+        self._folder = folder
         self._sampling_defaults = generation.sampling
         self._tokenizer = load_tokenizer(folder, chat_template)
         self._vocabulary = Vocabulary(self._tokenizer.backend)
@@ -177,8 +179,9 @@ class LLM:
 
         Last-token pooling is what decoder models trained for it use (Qwen3-Embedding, E5-Mistral).
 
-        Raises: as `generate`.
+        Raises: as `generate`; `ModelUnsupportedError` also when the model's folder asks for another vector.
         """
+        check_pooling(self._folder)
         tokenized = {
             str(next(self._request_numbers)): self._tokenize(prompt)
             for prompt in as_prompts(prompts)

@@ -22,7 +22,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         n: Number of completions for the prompt.
         temperature: 0 is greedy; otherwise the logits are divided by it.
-        top_p: Keep the smallest set of tokens whose probability reaches it; 1 keeps all.
+        top_p: Keep the smallest set of tokens whose probability reaches it; 1 keeps all, 0 the best alone.
         top_k: Keep the k most probable tokens; 0 or -1 keeps all.
         min_p: Drop tokens below this share of the most probable token's probability.
         presence_penalty: Subtracted from the logit of every token that was generated already.
@@ -63,7 +63,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_number("n", self.n, 1, MAX_N, is_whole=True)
         check_number("temperature", self.temperature, 0.0, 100.0)
-        check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        check_number("top_p", self.top_p, 0.0, 1.0)
         check_number("top_k", self.top_k, -1, 2**31 - 1, is_whole=True)
         check_number("min_p", self.min_p, 0.0, 1.0)
         check_number("presence_penalty", self.presence_penalty, -2.0, 2.0)
@@ -134,7 +134,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature < 1e-5
+        return self.temperature < 1e-5 or self.top_p == 0.0
 
 
 def _all_of(values: object, kind: type) -> bool:

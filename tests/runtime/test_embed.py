@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from octavo import LLM
-from octavo.errors import InvalidParameterError
+from octavo.errors import InvalidParameterError, ModelInvalidError, ModelUnsupportedError
+from octavo.loading.pooling import check_pooling
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +48,65 @@ def test_a_prompt_that_is_too_long_is_refused(llm: LLM) -> None:
     with pytest.raises(InvalidParameterError, match="300 tokens"):
         llm.embed([[1] * 300])
     assert not llm.stats.num_waiting
+
+
+def write_modules(folder: Path, pooling: object, *more: str) -> None:
+    """As sentence-transformers saves an embedder."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", **{f"{kind}_": kind for kind in more}}
+    steps = [
+        {"path": path, "type": f"sentence_transformers.models.{kind}"}
+        for path, kind in kinds.items()
+    ]
+    (folder / "modules.json").write_text(json.dumps(steps))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "more", "words"),
+    [
+        ({"pooling_mode_mean_tokens": True}, [], "pooling_mode is mean_tokens"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_lasttoken": False}, [], "cls_token"),
+        (
+            {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": True},
+            [],
+            "mean_tokens and lasttoken",
+        ),
+        ({"pooling_mode": "weightedmean"}, [], "weightedmean"),
+        ({"pooling_mode": ["lasttoken", "max"]}, [], "lasttoken and max"),
+        ({"word_embedding_dimension": 64}, [], "mean_tokens"),
+        ({"pooling_mode_lasttoken": True}, ["Dense", "Normalize"], "the step Dense"),
+    ],
+)
+def test_an_embedder_that_wants_another_vector_is_refused(
+    pooling: object, more: list[str], words: str, tmp_path: Path
+) -> None:
+    write_modules(tmp_path, pooling, *more)
+    with pytest.raises(ModelUnsupportedError, match=words):
+        check_pooling(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        {"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False, "include_prompt": True},
+        {"pooling_mode": "lasttoken"},
+    ],
+)
+def test_embedders_of_the_last_token_are_taken(pooling: object, tmp_path: Path) -> None:
+    check_pooling(tmp_path)
+    write_modules(tmp_path, pooling, "Normalize")
+    check_pooling(tmp_path)
+    (tmp_path / "1_Pooling/config.json").write_text("[")
+    with pytest.raises(ModelInvalidError, match="1_Pooling"):
+        check_pooling(tmp_path)
+
+
+def test_embed_asks_and_generate_does_not(tiny_llama: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama.folder, folder)
+    write_modules(folder, {"pooling_mode_mean_tokens": True})
+    with LLM(str(folder), kv_cache_memory_bytes=2**22) as mean:
+        assert mean.generate([[5, 6]])
+        with pytest.raises(ModelUnsupportedError, match=r"1_Pooling/config\.json"):
+            mean.embed([[5, 6]])

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from octavo.loading.checkpoint_files import Listing, choose_weight_files
 
-_MODULES_NAME = "modules.json"
+MODULES_NAME = "modules.json"
 _ALWAYS = (
     "config.json",
     "generation_config.json",
@@ -30,7 +30,7 @@ _ALWAYS = (
     "chat_template.json",
     "additional_chat_templates/*.jinja",
     # Of sentence-transformers.
-    _MODULES_NAME,
+    MODULES_NAME,
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
@@ -63,8 +63,8 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
     wanted = set(weights.names) | ({weights.index} if weights.index else set())
     patterns = _ALWAYS if "tokenizer.json" in top else _ALWAYS + _OTHER_TOKENIZERS
     wanted |= {path for path in there if any(_is_match(path, one) for one in patterns)}
-    if _MODULES_NAME in top:
-        for folder in _module_folders(read(_MODULES_NAME)):
+    if MODULES_NAME in top:
+        for folder in _module_folders(read(MODULES_NAME)):
             wanted |= {f"{folder}/config.json", f"{folder}/model.safetensors"} & there
     return sorted(wanted)
 

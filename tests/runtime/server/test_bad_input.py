@@ -211,7 +211,7 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
     [
         ({"temperature": -1}, "temperature", "temperature is -1"),
         ({"temperature": "hot"}, "temperature", "temperature is 'hot'"),
-        ({"top_p": 0}, "top_p", "(0, 1]"),
+        ({"top_p": -0.1}, "top_p", "[0, 1]"),
         ({"top_k": -5}, "top_k", "top_k is -5"),
         ({"min_p": 2}, "min_p", "min_p is 2"),
         ({"presence_penalty": 3}, "presence_penalty", "[-2, 2]"),

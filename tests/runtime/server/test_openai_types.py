@@ -59,12 +59,57 @@ def test_models_are_openais(http: httpx.Client) -> None:
     [
         ("temperature", 3),
         ("temperature", -0.1),
-        ("presence_penalty", 3),
+        ("presence_penalty", 2.1),
+        ("frequency_penalty", -2.1),
         ("top_p", 1.1),
+        ("top_p", -0.1),
+        ("n", 0),
         ("n", 129),
+        ("seed", 2**63),
     ],
 )
 def test_what_openai_refuses_is_refused(http: httpx.Client, field: str, value: float) -> None:
     response = http.post("/v1/chat/completions", json={**ASKED, "messages": HISTORY, field: value})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("temperature", value) for value in (0, 2, None)],
+        *[("top_p", value) for value in (0, 1, None)],
+        *[("presence_penalty", value) for value in (-2, 2, None)],
+        *[("frequency_penalty", value) for value in (-2, 2, None)],
+        *[("seed", value) for value in (-(2**63), 2**63 - 1, None)],
+        *[("stop", value) for value in ("x", ["x"] * 4, None)],
+        *[("logit_bias", value) for value in ({"5": -100}, {"5": 100}, None)],
+        ("n", 1),
+        ("user", "me"),
+        ("metadata", {"a": "b"}),
+        ("service_tier", "auto"),
+        ("safety_identifier", "x" * 64),
+        ("prompt_cache_key", "k"),
+        ("prompt_cache_options", {}),
+        ("prompt_cache_retention", "24h"),
+        ("moderation", None),
+        ("prediction", None),
+        ("modalities", ["text"]),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+    ],
+)
+def test_what_openai_takes_is_taken(http: httpx.Client, field: str, value: object) -> None:
+    """Each field's limits in its document, of what this server has."""
+    response = http.post("/v1/chat/completions", json={**ASKED, "messages": HISTORY, field: value})
+    assert response.status_code == 200, response.text
+
+
+def test_a_top_p_of_nothing_is_greedy(http: httpx.Client) -> None:
+    def answer(**fields: float) -> str:
+        body = {"model": "demo", "prompt": "Octavo", "max_tokens": 16, **fields}
+        text: str = http.post("/v1/completions", json=body).json()["choices"][0]["text"]
+        return text
+
+    greedy = answer(temperature=0)
+    assert [answer(temperature=2, top_p=0, seed=seed) for seed in range(3)] == [greedy] * 3
+    assert answer(temperature=2, seed=0) != greedy

@@ -35,6 +35,7 @@ _WITHOUT_EFFECT = frozenset(
     {
         "metadata",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
         "request_id",
         "safety_identifier",
@@ -61,6 +62,7 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "min_tokens": (None, 0),
     "mm_processor_kwargs": (None, {}),
     "modalities": (None, ["text"]),
+    "moderation": (None,),
     "prediction": (None,),
     "prompt_logprobs": (None, False),
     "reasoning_effort": (None,),
