@@ -14,6 +14,7 @@ import structlog
 from kubernetes.aio.client import Configuration
 
 from octavo_operator import health, metrics
+from octavo_operator.autoscale.access import Access
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import LoadError, LoadSource, Snapshot
 from octavo_operator.autoscale.prometheus import Prometheus
@@ -170,6 +171,11 @@ def _load_source(settings: Settings) -> LoadSource | None:
         settings.prometheus_url,
         settings.prometheus_timeout_seconds,
         settings.metrics_max_age_seconds,
+        Access(
+            settings.prometheus_bearer_token_file,
+            settings.prometheus_ca_file,
+            settings.prometheus_tenant,
+        ),
     )
 
 

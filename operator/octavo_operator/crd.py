@@ -201,7 +201,7 @@ def crd_yaml() -> str:
 
 
 def chart_yaml() -> str:
-    """What the chart holds: the same with the switches `crds.install` and `crds.keep`.
+    """What the chart holds: the same with the switches `crds.install` and `crds.keep`, and `commonLabels`.
 
     The definition may hold no Helm syntax of its own, so `{{` in it is an error.
     """
@@ -213,6 +213,9 @@ def chart_yaml() -> str:
         "  {{- if .Values.crds.keep }}\n"
         "  annotations:\n"
         "    helm.sh/resource-policy: keep\n"
+        "  {{- end }}\n"
+        "  {{- with .Values.commonLabels }}\n"
+        "  labels: {{- toYaml . | nindent 4 }}\n"
         "  {{- end }}\n"
     )
     return (

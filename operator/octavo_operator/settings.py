@@ -54,6 +54,15 @@ class Settings(BaseSettings):
     prometheus_url: str = Field(
         default="", description="Base URL; empty: autoscaling reports PrometheusNotConfigured."
     )
+    prometheus_bearer_token_file: str = Field(
+        default="", description="Token that Prometheus wants, read anew for each question."
+    )
+    prometheus_ca_file: str = Field(
+        default="", description="Authority of Prometheus' certificate; empty: the system's."
+    )
+    prometheus_tenant: Annotated[str, Field(pattern=r"^[!-~]*$")] = Field(
+        default="", description="Sent as X-Scope-OrgID."
+    )
     prometheus_timeout_seconds: float = Field(default=5.0, gt=0)
     metrics_max_age_seconds: float = Field(
         default=60.0, gt=0, description="An older sample counts as missing."

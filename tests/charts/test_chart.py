@@ -173,6 +173,113 @@ def test_settings_reach_the_operator_under_names_that_it_knows() -> None:
     assert {item["name"] for item in container["env"]} <= known
 
 
+def test_a_digest_holds_whatever_the_tag_says() -> None:
+    digest = "sha256:" + "0" * 64
+    _, container = operator(render(f"image.digest={digest}", "image.repository=r/o"))
+    assert container["image"] == f"r/o@{digest}"
+    objects = render(
+        f"runtime.image.digest={digest}", "runtime.image.tag=v1", "runtime.image.repository=r/r"
+    )
+    assert environment(objects)["OCTAVO_OPERATOR_RUNTIME_IMAGE"] == f"r/r:v1@{digest}"
+
+
+def of_prometheus(*settings: str) -> tuple[dict[str, str], dict[str, Object]]:
+    """The settings that reach the operator, and the sources of its folder by the file that each makes."""
+    objects = render("prometheus.url=https://thanos.monitoring:9091", *settings)
+    pod, container = operator(objects)
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    found = {}
+    if "prometheus" in volumes:
+        for source in volumes["prometheus"]["projected"]["sources"]:
+            (body,) = source.values()
+            file = body["path"] if "path" in body else body["items"][0]["path"]
+            found[f"{mounts['prometheus']}/{file}"] = source
+    prefix = "OCTAVO_OPERATOR_PROMETHEUS_"
+    known = environment(objects).items()
+    return {name.removeprefix(prefix): value for name, value in known if prefix in name}, found
+
+
+def test_what_prometheus_wants_is_mounted_and_named_to_the_operator() -> None:
+    settings, sources = of_prometheus(
+        "prometheus.bearerToken.secretName=thanos",
+        "prometheus.bearerToken.key=t",
+        "prometheus.ca.configMapName=service-ca",
+        "prometheus.ca.key=service-ca.crt",
+        "prometheus.tenant=team-a",
+    )
+    assert settings["TENANT"] == "team-a"
+    assert sources == {
+        settings["BEARER_TOKEN_FILE"]: {
+            "secret": {"name": "thanos", "items": [{"key": "t", "path": "token"}]}
+        },
+        settings["CA_FILE"]: {
+            "configMap": {
+                "name": "service-ca",
+                "items": [{"key": "service-ca.crt", "path": "ca.crt"}],
+            }
+        },
+    }
+    settings, sources = of_prometheus(
+        "prometheus.bearerToken.serviceAccount=true", "prometheus.ca.secretName=ca"
+    )
+    assert set(sources) == {settings["BEARER_TOKEN_FILE"], settings["CA_FILE"]}
+    assert "serviceAccountToken" in sources[settings["BEARER_TOKEN_FILE"]]
+
+
+def test_a_prometheus_that_answers_everybody_needs_no_volume() -> None:
+    settings, sources = of_prometheus()
+    assert set(settings) == {"URL"}
+    assert sources == {}
+
+
+def test_variables_and_volumes_of_the_user_s_stand_beside_the_chart_s() -> None:
+    objects = render(
+        "extraEnv[0].name=HTTPS_PROXY",
+        "extraEnv[0].value=http://proxy:3128",
+        "extraEnv[1].name=OCTAVO_OPERATOR_RESYNC_SECONDS",
+        "extraEnv[1].value=60.0",
+        "extraVolumes[0].name=certs",
+        "extraVolumes[0].configMap.name=certs",
+        "extraVolumeMounts[0].name=certs",
+        "extraVolumeMounts[0].mountPath=/certs",
+    )
+    pod, container = operator(objects)
+    assert environment(objects).items() >= {"HTTPS_PROXY": "http://proxy:3128"}.items()
+    names = [each["name"] for each in container["env"]]
+    assert len(names) == len(set(names))
+    assert {"name": "certs", "configMap": {"name": "certs"}} in pod["volumes"]
+    assert {"name": "certs", "mountPath": "/certs"} in container["volumeMounts"]
+
+
+def test_common_labels_are_on_every_object_and_select_nothing() -> None:
+    objects = render(
+        "commonLabels.team=red",
+        r"commonLabels.app\.kubernetes\.io/name=other",
+        "podLabels.team=blue",
+        "replicaCount=2",
+        "metrics.serviceMonitor.enabled=true",
+    )
+    for item in objects:
+        assert item["metadata"]["labels"]["team"] == "red", item["kind"]
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["template"]["metadata"]["labels"]["team"] == "blue"
+    selectors = [item["spec"]["selector"] for item in objects if "selector" in item.get("spec", {})]
+    assert selectors
+    assert "team" not in str(selectors)
+    of_chart = [item for item in objects if item["kind"] != "CustomResourceDefinition"]
+    assert "other" not in str([item["metadata"]["labels"] for item in of_chart])
+
+
+def test_the_pod_s_user_can_be_left_to_the_cluster() -> None:
+    objects = render("podSecurityContext.runAsUser=null", "podSecurityContext.runAsGroup=null")
+    pod, _ = operator(objects)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
 def test_labels_and_annotations_of_the_user_s_are_merged_and_never_unselect_the_pods() -> None:
     objects = render(
         r"podAnnotations.prometheus\.io/scrape=off",
@@ -202,6 +309,8 @@ def test_labels_and_annotations_that_are_null_are_none() -> None:
         "podAnnotations=null",
         "metrics.podMonitor.enabled=true",
         "metrics.podMonitor.labels=null",
+        "commonLabels=null",
+        "deploymentAnnotations=null",
     )
     assert objects == render("metrics.podMonitor.enabled=true")
 
@@ -346,6 +455,17 @@ def test_selectors_meet_the_pods() -> None:
         assert selector.items() <= labels
 
 
+def test_a_service_monitor_scrapes_the_port_of_the_service_that_it_selects() -> None:
+    objects = render("metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.labels.a=b")
+    (monitor,) = of_kind(objects, "ServiceMonitor")
+    (service,) = of_kind(objects, "Service")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    selector = monitor["spec"]["selector"]["matchLabels"].items()
+    assert selector <= service["metadata"]["labels"].items()
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert monitor["metadata"]["labels"]["a"] == "b"
+
+
 def test_one_replica_has_no_disruption_budget_that_would_block_a_drain() -> None:
     assert not of_kind(render("replicaCount=1"), "PodDisruptionBudget")
 
@@ -381,10 +501,43 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
         ("crds.keep=maybe", "/crds/keep"),
         ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
         ("runtime.downloadPorts={https}", "/runtime/downloadPorts/0"),
+        ("image.digest=sha256:1", "/image/digest"),
+        ("prometheus.tenant=a b", "/prometheus/tenant"),
+        ("prometheus.bearerToken.secretName=A_B", "/prometheus/bearerToken/secretName"),
+        ("prometheus.bearerToken.token=x", "'token' not allowed"),
+        ("extraEnv[0].nme=X", "'nme' not allowed"),
+        ("extraVolumes[0].name=tmp", "/extraVolumes/0/name"),
+        ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
     assert message in refusal(setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("prometheus.bearerToken.secretName=x", "prometheus.bearerToken.serviceAccount=true"),
+            "prometheus.bearerToken has a secretName and serviceAccount",
+        ),
+        (("prometheus.ca.secretName=x", "prometheus.ca.configMapName=y"), "prometheus.ca has"),
+        (
+            ("metrics.podMonitor.enabled=true", "metrics.serviceMonitor.enabled=true"),
+            "enable one of them",
+        ),
+        (("extraEnv[0].name=OCTAVO_OPERATOR_NAMESPACE",), "OCTAVO_OPERATOR_NAMESPACE is set"),
+        (("extraEnv[0].name=A", "extraEnv[1].name=A"), "A is set by the chart, or given twice"),
+        (
+            (f"image.digest=sha256:{'0' * 64}", f"image.tag=sha256:{'1' * 64}"),
+            "give one of them",
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    settings: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(*settings)
 
 
 def test_a_service_account_that_is_not_made_must_be_named() -> None:

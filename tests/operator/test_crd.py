@@ -77,7 +77,7 @@ def test_the_chart_holds_the_same_definition_between_its_switches() -> None:
     lines = [line for line in text.splitlines() if "{{" not in line]
     kept = [line for line in lines if line != "  annotations:" and "resource-policy" not in line]
     assert "\n".join(kept) + "\n" == crd.crd_yaml()
-    assert text.count("{{- if") == text.count("{{- end }}") == 2
+    assert text.count("{{- if") + text.count("{{- with") == text.count("{{- end }}") == 3
 
 
 def test_a_type_that_kubernetes_cannot_express_is_refused() -> None:

@@ -27,30 +27,75 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{/* On every object. */}}
 {{- define "octavo.labels" -}}
+{{- include "octavo.mergedLabels" (dict "labels" dict "root" .) -}}
+{{- end -}}
+
+{{- define "octavo.ownLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "octavo.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: octavo
 {{- end -}}
 
-{{/* The chart's labels and the user's, called with a dict of `labels` and `root`. Those that select are
-     the chart's to set; of the others the user's win. */}}
+{{/* The chart's labels, commonLabels and those of one object, called with a dict of `labels` and `root`. Those
+     that select are the chart's to set; of the others the object's win, then commonLabels. */}}
 {{- define "octavo.mergedLabels" -}}
 {{- $selector := include "octavo.selectorLabels" .root | fromYaml -}}
-{{- $ours := include "octavo.labels" .root | fromYaml -}}
-{{- toYaml (merge $selector (deepCopy (default dict .labels)) $ours) -}}
+{{- $common := deepCopy (default dict .root.Values.commonLabels) -}}
+{{- $ours := include "octavo.ownLabels" .root | fromYaml -}}
+{{- toYaml (merge $selector (deepCopy (default dict .labels)) $common $ours) -}}
 {{- end -}}
 
-{{/* Called with a dict of `image` and `root`: a tag that starts with sha256: is a digest. */}}
+{{/* Called with a dict of `image` and `root`. A digest holds whatever the tag says; a tag that starts with
+     sha256: is one. */}}
 {{- define "octavo.image" -}}
 {{- $tag := default .root.Chart.AppVersion .image.tag -}}
-{{- if hasPrefix "sha256:" $tag -}}
+{{- if and .image.digest (hasPrefix "sha256:" $tag) -}}
+{{- fail (printf "the image %s has a digest as its tag and another one as its digest: give one of them." .image.repository) -}}
+{{- else if and .image.digest .image.tag -}}
+{{- printf "%s:%s@%s" .image.repository .image.tag .image.digest -}}
+{{- else if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else if hasPrefix "sha256:" $tag -}}
 {{- printf "%s@%s" .image.repository $tag -}}
 {{- else -}}
 {{- printf "%s:%s" .image.repository $tag -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Where the operator finds what Prometheus wants: the folder of a projected volume. */}}
+{{- define "octavo.prometheusFolder" -}}/etc/octavo/prometheus{{- end -}}
+
+{{/* The sources of that volume; empty when there is none. */}}
+{{- define "octavo.prometheusSources" -}}
+{{- $token := .Values.prometheus.bearerToken -}}
+{{- $ca := .Values.prometheus.ca -}}
+{{- if and $token.secretName $token.serviceAccount -}}
+{{- fail "prometheus.bearerToken has a secretName and serviceAccount: give one of them." -}}
+{{- end -}}
+{{- if and $ca.configMapName $ca.secretName -}}
+{{- fail "prometheus.ca has a configMapName and a secretName: give one of them." -}}
+{{- end -}}
+{{- with $token.secretName }}
+- secret:
+    name: {{ . }}
+    items: [{key: {{ $token.key | quote }}, path: token}]
+{{- end }}
+{{- if $token.serviceAccount }}
+- serviceAccountToken: {path: token, expirationSeconds: 3600}
+{{- end }}
+{{- with $ca.configMapName }}
+- configMap:
+    name: {{ . }}
+    items: [{key: {{ $ca.key | quote }}, path: ca.crt}]
+{{- end }}
+{{- with $ca.secretName }}
+- secret:
+    name: {{ . }}
+    items: [{key: {{ $ca.key | quote }}, path: ca.crt}]
+{{- end }}
 {{- end -}}
 
 {{/* The port of prometheus.url, for the egress rule. */}}

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from octavo_operator.autoscale.access import AS_EVERYBODY, Access
 from octavo_operator.autoscale.load import LoadError, ReplicaLoad, Snapshot
 from octavo_operator.manifest import ObjectKey
 
@@ -27,10 +28,17 @@ _TIMES_QUERY = f"timestamp({WAITING})"
 class Prometheus:
     """The HTTP API of one Prometheus; implements `LoadSource`. It knows of no queue before the pods."""
 
-    def __init__(self, url: str, timeout_seconds: float, max_age_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_seconds: float,
+        max_age_seconds: float,
+        access: Access = AS_EVERYBODY,
+    ) -> None:
         self._url = url.rstrip("/") + "/api/v1/query"
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._max_age_seconds = max_age_seconds
+        self._access = access
         self._session: aiohttp.ClientSession | None = None
 
     async def snapshot(self, wall_time: float, steady_time: float) -> Snapshot:
@@ -42,16 +50,27 @@ class Prometheus:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+            self._session = None
 
     async def _query(self, query: str, wall_time: float) -> Any:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            connector = aiohttp.TCPConnector(ssl=self._access.tls())
+            self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
+        headers = self._access.headers()
         parameters = {"query": query, "time": f"{wall_time:.3f}"}
         try:
-            async with self._session.get(self._url, params=parameters) as response:
+            async with self._session.get(self._url, params=parameters, headers=headers) as response:
+                if response.status in (401, 403):
+                    raise LoadError(
+                        f"{self._url} answered {response.status}; prometheus.bearerToken and "
+                        "prometheus.tenant say who asks"
+                    )
                 if response.status != 200:
                     raise LoadError(f"{self._url} answered {response.status}")
                 return await response.json()
+        except aiohttp.ClientConnectionError as error:
+            await self.close()  # the next question reads the certificates anew
+            raise LoadError(f"{self._url}: {error}") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise LoadError(f"{self._url}: {error}") from error
         except TimeoutError as error:
