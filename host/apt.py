@@ -13,6 +13,9 @@ from pathlib import Path
 
 from host.errors import ToolError
 
+# What debootstrap reads from, and what names a file that lists such addresses.
+_READABLE = ("http://", "https://", "ftp://", "file:")
+_LIST_OF_MIRRORS = "mirror+file:"
 _ONE_LINE = re.compile(r"^\s*deb\s+(\[[^\]]*\]\s+)?(?P<address>[^\s#]+)\s+(?P<suite>[^\s#]+)")
 
 
@@ -54,7 +57,11 @@ def host_mirrors(
         for path in files
         if path.is_file() and path.suffix in {".list", ".sources"}
     ]
-    sources = parse_sources(texts)
+    sources = [
+        (address, found)
+        for given, found in parse_sources(texts)
+        if (address := _readable(given)) is not None
+    ]
     chosen = environ.get("OCTAVO_DEBIAN_MIRROR", "").rstrip("/")
     main = chosen or _mirror_of(suite, "/debian", sources)
     if not main:
@@ -65,6 +72,17 @@ def host_mirrors(
         )
     beside = f"{main}-security"
     return Mirrors(main, _mirror_of(f"{suite}-security", "/debian-security", sources) or beside)
+
+
+def _readable(address: str) -> str | None:
+    """The address, or the first one of the list that it names, as on Debian's cloud images; None for what
+    apt alone can read, such as a disc."""
+    if address.startswith(_LIST_OF_MIRRORS):
+        listed = Path(address.removeprefix(_LIST_OF_MIRRORS))
+        lines = listed.read_text(errors="replace").splitlines() if listed.is_file() else []
+        named = (line.split() for line in lines if line.strip() and not line.startswith("#"))
+        address = next((words[0].rstrip("/") for words in named), "")
+    return address if address.startswith(_READABLE) else None
 
 
 def _mirror_of(suite: str, path: str, sources: list[tuple[str, str]]) -> str | None:

@@ -102,3 +102,20 @@ def test_the_image_gets_updates_and_security() -> None:
         "deb http://m bookworm-updates main",
         "deb http://s bookworm-security main",
     ]
+
+
+def test_a_list_of_mirrors_is_read_and_a_disc_is_none(tmp_path: Path) -> None:
+    """As on the images that clouds start machines from."""
+    listed = tmp_path / "mirrors/debian.list"
+    listed.parent.mkdir()
+    (tmp_path / "sources.list").write_text(
+        "deb cdrom:[Debian]/ bookworm main\n"
+        "deb cdrom:/disc/debian bookworm main\n"
+        f"deb mirror+file://{listed} bookworm main\n"
+    )
+    with pytest.raises(ToolError, match="No mirror of Debian bookworm"):
+        host_mirrors("bookworm", tmp_path, {})
+    listed.write_text(
+        "# the nearest\n\nhttps://mirror.example/debian/ priority:1\nhttps://b/debian\n"
+    )
+    assert host_mirrors("bookworm", tmp_path, {}).main == "https://mirror.example/debian"
