@@ -7,19 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
 
-from octavo.engine.messages import TokenOutput
 from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.engine.requests.output_processor import RequestState
-from octavo.outputs import FinishReason
-from octavo.sampling_params import SamplingParams
-from octavo.server.openai.chat import ChatAnswer
-from octavo.server.openai.protocol import ChatCompletionRequest
-from octavo.server.openai.responses import ToolCallOut, Usage
+from octavo.server.openai.responses import ToolCallOut
 from octavo.server.openai.tools import ToolCallParser
 from tests.support.runtime.counted_text import CountedWork
-from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer
 
 CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</tool_call>'
 
@@ -182,30 +174,3 @@ def test_a_whole_call_that_was_not_closed_counts_and_a_cut_one_is_text() -> None
     assert parse(whole)[1] == [("get_pods", {"namespace": "a"})]
     cut = CALL[:30]
     assert parse(cut) == (cut, [])
-
-
-class Finished:
-    """A generation that has ended, as an answer sees it."""
-
-    def __init__(self, state: RequestState) -> None:
-        self.outputs = [state.to_request_output()]
-        self.usage = Usage.of(1, 1, 0)
-        self.marked_text = lambda position, index: state.marked_text(index)
-
-
-@pytest.mark.parametrize("is_special", [True, False])
-def test_an_answer_holds_the_call_whether_its_tags_are_special_or_not(is_special: bool) -> None:
-    tokenizer = byte_level_tokenizer()
-    tokenizer.add_tokens(
-        [AddedToken(tag, special=is_special) for tag in ("<tool_call>", "</tool_call>")]
-    )
-    state = RequestState("r", None, [0], SamplingParams(), tokenizer)
-    ids = tokenizer.encode('Hm. <tool_call>{"name": "f", "arguments": {}}</tool_call>').ids
-    state.apply(TokenOutput("r", 0, ids, finish_reason=FinishReason.LENGTH))
-    request = ChatCompletionRequest.parse(
-        {"model": "m", "messages": [], "tools": [{"type": "function", "function": {"name": "f"}}]}
-    )
-    answer = ChatAnswer(request, "x", None)
-    (choice,) = json.loads(answer.whole(Finished(state)))["choices"]  # type: ignore[arg-type]
-    assert choice["message"]["content"] == "Hm. "
-    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["f"]
