@@ -231,6 +231,9 @@ async def _until(
 
 
 def _log_failure(key: ObjectKey, error: Exception, retry_in_seconds: float) -> None:
+    if isinstance(error, KubeError) and error.is_conflict:
+        log.info("reconcile again", key=str(key), why=str(error))
+        return
     metrics.RECONCILE_ERRORS.inc()
     is_ours = not isinstance(error, KubeError)
     log.error(

@@ -11,7 +11,7 @@ import structlog
 from octavo_operator.api.conditions import Reason
 from octavo_operator.drift import first_drift
 from octavo_operator.kube import Kube, KubeError
-from octavo_operator.manifest import ChildKey, Manifest
+from octavo_operator.manifest import ChildKey, Manifest, writers
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
 from octavo_operator.render import cache, service
@@ -23,14 +23,16 @@ log = structlog.get_logger()
 class Applied:
     """What became of a plan."""
 
-    live: dict[ChildKey, Manifest] = field(default_factory=dict)
-    """The children that stand now, as the API server answered."""
+    live: dict[ChildKey, Manifest | None] = field(default_factory=dict)
+    """The children as the API server answered; None for what does not stand any more."""
     problem: Finding | None = None
     """The first thing that was in the way."""
     service_problem: Finding | None = None
     """Why the users' Service does not lead to the pods, if it does not."""
     was_refused: bool = False
     """Whether something stands in the way that may go without telling us."""
+    lost_race: KubeError | None = None
+    """Somebody else was faster: what was planned for a child is out of date."""
 
     def tell(self, problem: Finding, *, concerns_service: bool) -> None:
         self.was_refused = True
@@ -54,15 +56,17 @@ async def apply(kube: Kube, actions: Sequence[Action]) -> Applied:
         try:
             live = await _carry_out(kube, action)
         except KubeError as error:
+            if error.is_conflict:
+                applied.lost_race = error
+                continue
             if error.is_namespace_terminating or not error.is_refusal:
                 raise
             is_unled = action.key == service.KEY and not _leads_to_pods(action, action.live)
             applied.tell(_refused(action, error), concerns_service=is_unled)
             continue
-        if live is not None:
-            applied.live[action.key] = live
+        applied.live[action.key] = live
         if action.key == service.KEY and not _leads_to_pods(action, live):
-            applied.tell(_overruled(action), concerns_service=True)
+            applied.tell(_overruled(action, live), concerns_service=True)
     return applied
 
 
@@ -78,8 +82,8 @@ async def _carry_out(kube: Kube, action: Action) -> Manifest | None:
         key=str(action.where),
         why=action.why,
     )
-    if live is not None and action.surplus:
-        await kube.remove_fields(kind, live, action.surplus)
+    if live is not None and action.repair:
+        await kube.patch(kind, live, action.repair)
     if desired is not None:
         return await kube.apply(kind, desired)
     if live is not None:
@@ -112,10 +116,12 @@ def _terminating(action: Action) -> Finding:
     )
 
 
-def _overruled(action: Action) -> Finding:
+def _overruled(action: Action, live: Manifest | None) -> Finding:
+    others = writers(live) if live is not None else []
+    by = f" (others that wrote: {', '.join(others)})" if others else ""
     return Finding(
-        Reason.APPLY_FAILED,
-        f"{_named(action)} is not what was applied: something in the cluster changes it",
+        Reason.CONTESTED,
+        f"{_named(action)} is not what was applied: something in the cluster changes it{by}",
     )
 
 

@@ -1,9 +1,10 @@
-"""Contest: somebody else writes a child again as often as we do. Noticed, told and slowed.
+"""Contest: somebody else undoes what we do to a child, again and again. Noticed, told and slowed.
 
-A second operator with a Lease of its own, or a controller with another opinion, undoes every apply, and
-each undoing is an event that brings us back at once. Applies of one child are counted while what is to
-be applied stays the same; beyond a few in a minute the child is left alone until the minute is over. It is
-told until nothing had to be written over for a whole minute.
+A second operator with a Lease of its own, a controller with another opinion, a tool that restores what it
+once saw: each undoing brings us back, at once or at its own pace. Whoever it is, what counts is that we had
+to do the same again. A few times within a minute, or some more within hours, is a contest: from then on
+the child is left alone after every repair, each time twice as long, and what else there is to do goes on.
+It is told until nothing had to be repaired for longer than the other one takes.
 """
 
 from __future__ import annotations
@@ -13,32 +14,72 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
-from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
+from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, writers
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
 
 WINDOW_SECONDS = 60.0
-MOST_APPLIES = 5
-"""Of the same content within the window. One repair of what a user did is one."""
+MOST_REPAIRS = 5
+"""Within the window. One repair of what a user did is one."""
+LONG_WINDOW_SECONDS = 6 * 3600.0
+MOST_REPAIRS_OF_LONG = 8
+"""Within the long window: tools that restore a state look every few minutes."""
+LONGEST_HOLD_SECONDS = 900.0
+LONGEST_QUIET_SECONDS = 1800.0
 
 
 @dataclass(slots=True)
-class _Lately:
-    """One child's."""
+class _Child:
+    """What is remembered of one child; times are in seconds on a steady clock."""
 
     content: str
-    """Hash of what is applied."""
-    times: list[float] = field(default_factory=list)
-    """When it was, within the window."""
+    """Hash of what was applied last; empty when it was deleted."""
+    repairs: list[float] = field(default_factory=list)
+    """When the same was done again, within the long window."""
+    is_undone: bool = False
+    """Whether the last repair is known to be in vain."""
+    reaction: float = 0.0
+    """The longest that the other one took to undo a repair."""
+    hold: float = 0.0
+    """How long the child is left alone after a repair; 0 without a contest."""
+    held_until: float = -math.inf
     told_until: float = -math.inf
+
+    def undone(self, now: float) -> None:
+        """Something has to be done again."""
+        if self.repairs and not self.is_undone:
+            self.is_undone = True
+            self.reaction = max(self.reaction, now - self.repairs[-1])
+        self._tell(now)
+
+    def repaired(self, now: float) -> None:
+        """It was done again."""
+        self.is_undone = False
+        self.repairs = [at for at in self.repairs if now - at < LONG_WINDOW_SECONDS] + [now]
+        lately = sum(now - at < WINDOW_SECONDS for at in self.repairs)
+        if self.hold:
+            self.hold = min(2 * self.hold, LONGEST_HOLD_SECONDS)
+        elif lately >= MOST_REPAIRS or len(self.repairs) >= MOST_REPAIRS_OF_LONG:
+            self.hold = WINDOW_SECONDS
+        self.held_until = now + self.hold
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        if self.hold:
+            quiet = min(max(WINDOW_SECONDS, 2 * self.reaction), LONGEST_QUIET_SECONDS)
+            self.told_until = max(self.told_until, now + quiet)
+
+    def end(self) -> None:
+        """It was quiet for long enough."""
+        self.repairs, self.reaction, self.hold = [], 0.0, 0.0
 
 
 @dataclass(slots=True)
 class Contests:
-    """What was applied lately, by child of each object; `now` is seconds on any steady clock."""
+    """What was done lately, by child of each object; `now` is seconds on any steady clock."""
 
-    _applied: dict[tuple[ObjectKey, ChildKey], _Lately] = field(default_factory=dict)
+    _children: dict[tuple[ObjectKey, ChildKey], _Child] = field(default_factory=dict)
 
     def hold(
         self, owner: ObjectKey, actions: Sequence[Action], now: float
@@ -49,71 +90,73 @@ class Contests:
         contested: list[Action] = []
         waits: list[float] = []
         for action in actions:
-            lately = self._lately(owner, action, now)
-            is_held = len(lately.times) >= MOST_APPLIES
-            if is_held:
-                waits.append(lately.times[0] + WINDOW_SECONDS - now)
-            if _writes_over(action) and (is_held or now < lately.told_until):
-                lately.told_until = now + WINDOW_SECONDS
-            if now < lately.told_until:
+            child = self._children.get((owner, action.key))
+            if child is None:
+                going.append(action)
+                continue
+            is_again = _is_repair(action, child)
+            if is_again:
+                child.undone(now)
+            is_held = is_again and now < child.held_until and _content(action) == child.content
+            going.append(action.kept() if is_held else action)
+            if now < child.told_until:
                 contested.append(action)
-                waits.append(lately.told_until - now)
-            going.append(action.kept() if is_held and _writes_over(action) else action)
+                waits.append((child.held_until if is_held else child.told_until) - now)
+            elif child.hold:
+                child.end()
         return going, _told(contested) if contested else None, min(waits, default=None)
 
     def count(
         self,
         owner: ObjectKey,
         actions: Sequence[Action],
-        answers: Mapping[ChildKey, Manifest],
+        answers: Mapping[ChildKey, Manifest | None],
         now: float,
     ) -> None:
-        """Remembers which of the actions that were carried out wrote over what stood there. One whose
-        answer is what stood there is no contest: an admission webhook has the last word on a field."""
+        """Remembers what was carried out. An apply whose answer is what stood there is no repair: an
+        admission webhook has the last word on a field."""
         for action in actions:
-            answer = answers.get(action.key)
-            if action.live is None or answer is None or not _writes_over(action):
+            if action.type not in (ActionType.APPLY, ActionType.DELETE):
                 continue
-            if _version(answer) == _version(action.live):
+            if action.key not in answers or _is_same(answers[action.key], action.live):
                 continue
-            lately = self._lately(owner, action, now)
-            lately.times.append(now)
-            if len(lately.times) >= MOST_APPLIES:
-                lately.told_until = now + WINDOW_SECONDS
-            self._applied[owner, action.key] = lately
+            child = self._children.setdefault((owner, action.key), _Child("never applied"))
+            if _is_repair(action, child):
+                child.repaired(now)
+            child.content = _content(action)
 
     def forget(self, owner: ObjectKey) -> None:
         """The object is gone."""
-        for key in [key for key in self._applied if key[0] == owner]:
-            del self._applied[key]
-
-    def _lately(self, owner: ObjectKey, action: Action, now: float) -> _Lately:
-        """What is remembered of what is to be applied."""
-        content = "" if action.desired is None else _hash(action.desired)
-        lately = self._applied.get((owner, action.key))
-        if lately is None or lately.content != content:
-            return _Lately(content)
-        lately.times = [at for at in lately.times if now - at < WINDOW_SECONDS]
-        return lately
+        for key in [key for key in self._children if key[0] == owner]:
+            del self._children[key]
 
 
-def _version(manifest: Manifest) -> str:
-    return str(manifest["metadata"]["resourceVersion"])
+def _is_repair(action: Action, child: _Child) -> bool:
+    """Whether it does once more what was done before, and not what is wanted anew."""
+    if action.type not in (ActionType.APPLY, ActionType.DELETE):
+        return False
+    return action.undoes or _content(action) == child.content
 
 
-def _writes_over(action: Action) -> bool:
-    return action.type is ActionType.APPLY and action.live is not None
+def _is_same(answer: Manifest | None, live: Manifest | None) -> bool:
+    if answer is None or live is None:
+        return answer is live
+    return bool(answer["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"])
+
+
+def _content(action: Action) -> str:
+    if action.desired is None:
+        return ""
+    return str(action.desired["metadata"]["annotations"][HASH_ANNOTATION])
 
 
 def _told(contested: Sequence[Action]) -> Finding:
     names = ", ".join(f"{each.key.kind.kind} {each.where.name}" for each in contested)
+    others = sorted({name for each in contested if each.live for name in writers(each.live)})
+    by = f" (others that wrote: {', '.join(others)})" if others else ""
     return Finding(
         Reason.CONTESTED,
-        f"{names}: applied {MOST_APPLIES} times within {WINDOW_SECONDS:.0f} s and changed each time; is "
+        f"{names}: repaired again and again, and undone each time{by}; it is repaired less often now. Is "
         "there another operator for this namespace, or another controller? "
-        "(`metadata.managedFields` names the writers)",
+        "`metadata.managedFields` names the writers",
     )
-
-
-def _hash(manifest: Manifest) -> str:
-    return str(manifest["metadata"]["annotations"][HASH_ANNOTATION])

@@ -2,18 +2,22 @@
 
 Two ways to differ, and two answers. A field that the manifest has and the object lacks or has
 otherwise is applied again. A field that somebody added stays through every apply, because server-side
-apply leaves to others what others own, so it must be removed by name: `managedFields` tell it from what
-the API server filled in by itself.
+apply leaves to others what others own, so it must be removed by name (`repair.py`): `managedFields` tell
+it from what the API server filled in by itself.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from octavo_operator.api.quantity import parse_quantity
 from octavo_operator.manifest import FIELD_MANAGER, Manifest
+
+Path = tuple[str | int, ...]
+"""A place in a JSON object: names of fields and indices of items."""
 
 _EXACT = frozenset(
     {
@@ -45,60 +49,95 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
 """Lists that several owners may add to, and by what their items are told apart."""
 
 
-def first_drift(
-    desired: object, live: object, path: str = "", *, is_exact: bool = False
-) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One place where the live object is not as desired."""
+
+    where: str
+    """The field's path in the manifest, for people."""
+    at: Path
+    """The same in the live object; `-` stands for the end of a list, where the item is missing."""
+    value: object
+    """What is to stand there."""
+    is_missing: bool = False
+    """Whether nothing stands there."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """The API server drops what is empty."""
+        return self.is_missing and self.value in ({}, [], None)
+
+
+def first_drift(desired: object, live: object) -> str | None:
     """The path of the first field of `desired` that `live` lacks or has differently; None when all
-    of it is there. What only `live` has counts where nobody but us may add to it (`is_exact`)."""
-    field = path.rpartition(".")[2]
+    of it is there. What only `live` has counts where nobody but us may add to it (`_EXACT`)."""
+    every = drifts(desired, live)
+    return next((each.where for each in every if not each.is_nothing), None)
+
+
+def drifts(
+    desired: object,
+    live: object,
+    where: str = "",
+    at: Path = (),
+    *,
+    is_exact: bool = False,
+) -> Iterator[Drift]:
+    """Every place where `live` lacks something of `desired` or has it differently, in the manifest's
+    order; also what is empty in the manifest and missing."""
+    field = where.rpartition(".")[2]
     is_exact = is_exact or field in _EXACT
     match desired, live:
         case dict(), dict():
             if is_exact and set(live) - set(desired):
-                return path
-            return _first(
-                (first_drift(value, live[key], _below(path, key), is_exact=is_exact))
-                if key in live
-                else _below(path, key)
-                # The API server drops what is empty.
-                for key, value in desired.items()
-                if key in live or value not in ({}, [], None)
-            )
+                yield Drift(where, at, desired)
+                return
+            for key, value in desired.items():
+                path, place = _below(where, key), (*at, key)
+                if key in live:
+                    yield from drifts(value, live[key], path, place, is_exact=is_exact)
+                else:
+                    yield Drift(path, place, value, is_missing=True)
         case list(), list() if field in _LIST_KEYS and not is_exact:
             keys = _LIST_KEYS[field]
-            by_key = {_item_key(item, keys): item for item in live}
-            return _first(
-                first_drift(item, by_key.get(_item_key(item, keys)), f"{path}[{index}]")
-                for index, item in enumerate(desired)
-            )
-        case list(), list():
-            if len(desired) != len(live):
-                return path
-            return _first(
-                first_drift(one, other, f"{path}[{index}]", is_exact=is_exact)
-                for index, (one, other) in enumerate(zip(desired, live, strict=True))
-            )
+            places = {_item_key(item, keys): index for index, item in enumerate(live)}
+            for index, item in enumerate(desired):
+                path, found = f"{where}[{index}]", places.get(_item_key(item, keys))
+                if found is None:
+                    yield Drift(path, (*at, "-"), item, is_missing=True)
+                else:
+                    yield from drifts(item, live[found], path, (*at, found))
+        case list(), list() if len(desired) == len(live):
+            for index, (one, other) in enumerate(zip(desired, live, strict=True)):
+                path = f"{where}[{index}]"
+                yield from drifts(one, other, path, (*at, index), is_exact=is_exact)
         case _:
-            return None if desired == live or _same_quantity(desired, live) else path
+            if desired != live and not _same_quantity(desired, live):
+                yield Drift(where, at, desired)
 
 
-def additions(desired: Manifest, live: Manifest) -> list[str]:
-    """JSON pointers to what others added to the spec of `live`, in an order in which they can be
-    removed one after the other. Metadata is everybody's: labels and annotations are left alone."""
-    found: set[tuple[str | int, ...]] = set()
+def additions(desired: Manifest, live: Manifest) -> list[Path]:
+    """The paths of what others added to the spec of `live`, in an order in which they can be removed
+    one after the other. Metadata is everybody's: labels and annotations are left alone."""
+    found: set[Path] = set()
     for entry in live["metadata"].get("managedFields", ()):
-        if entry.get("manager") == FIELD_MANAGER or entry.get("subresource"):
+        if is_of_an_apply(entry) or entry.get("subresource"):
             continue
         owned = entry.get("fieldsV1", {}).get("f:spec")
         if owned and "spec" in live and "spec" in desired:
             found |= set(_additions(owned, desired["spec"], live["spec"], ("spec",)))
-    ordered = sorted(found, key=lambda path: [(isinstance(part, int), part) for part in path])
-    return ["".join(f"/{_escaped(part)}" for part in path) for path in reversed(ordered)]
+    return sorted(
+        found, key=lambda path: [(isinstance(part, int), part) for part in path], reverse=True
+    )
 
 
-def _additions(
-    owned: dict[str, Any], desired: object, live: object, path: tuple[str | int, ...]
-) -> Iterator[tuple[str | int, ...]]:
+def is_of_an_apply(entry: Manifest) -> bool:
+    """Whether an entry of `managedFields` is that of our applies. What our patches put back is
+    another one, and so is what somebody else wrote under our name."""
+    return entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
+
+
+def _additions(owned: dict[str, Any], desired: object, live: object, path: Path) -> Iterator[Path]:
     """What of the fields that one manager owns is there and not desired."""
     for name, below in owned.items():
         match name[:2], desired, live:
@@ -139,10 +178,6 @@ def _item_key(item: object, keys: tuple[str, ...]) -> tuple[object, ...]:
     return tuple(item.get(key) for key in keys) if isinstance(item, dict) else (item,)
 
 
-def _escaped(part: str | int) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
-
-
 def _same_quantity(desired: object, live: object) -> bool:
     """The API server writes quantities in a canonical form: "0.5" comes back as "500m"."""
     if not (isinstance(desired, str) and isinstance(live, str)):
@@ -151,7 +186,3 @@ def _same_quantity(desired: object, live: object) -> bool:
         return parse_quantity(desired) == parse_quantity(live)
     except ValueError:
         return False
-
-
-def _first(drifts: Iterable[str | None]) -> str | None:
-    return next((drift for drift in drifts if drift), None)

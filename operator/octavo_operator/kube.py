@@ -26,6 +26,7 @@ _THROTTLE_ATTEMPTS = 5
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _HTTP_THROTTLED = 429
+_HTTP_UNPROCESSABLE = 422
 _HTTP_FORBIDDEN = 403
 
 
@@ -83,10 +84,10 @@ class Kube(Protocol):
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest | None:
         """Server-side apply of `status`; None when the object is gone."""
 
-    async def remove_fields(
-        self, kind: Kind, manifest: Manifest, pointers: Sequence[str]
+    async def patch(
+        self, kind: Kind, manifest: Manifest, operations: Sequence[Manifest]
     ) -> Manifest:
-        """The object without these fields (JSON pointers), if nobody changed it since it was read."""
+        """The object after a JSON patch; a conflict when it has changed since it was read."""
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """A new object."""
@@ -158,8 +159,8 @@ class ApiServer:
                 return None
             raise
 
-    async def remove_fields(
-        self, kind: Kind, manifest: Manifest, pointers: Sequence[str]
+    async def patch(
+        self, kind: Kind, manifest: Manifest, operations: Sequence[Manifest]
     ) -> Manifest:
         metadata = manifest["metadata"]
         # A test that does not hold fails the whole patch: an index may mean another item by now.
@@ -168,13 +169,23 @@ class ApiServer:
             "path": "/metadata/resourceVersion",
             "value": metadata["resourceVersion"],
         }
-        return await self._request(
-            "patch",
-            kind.path(metadata["namespace"], metadata["name"]),
-            body=[version, *({"op": "remove", "path": each} for each in pointers)],
-            content_type="application/json-patch+json",
-            field_manager=FIELD_MANAGER,
-        )
+        try:
+            return await self._request(
+                "patch",
+                kind.path(metadata["namespace"], metadata["name"]),
+                body=[version, *operations],
+                content_type="application/json-patch+json",
+                field_manager=FIELD_MANAGER,
+            )
+        except KubeError as error:
+            if error.status not in (_HTTP_NOT_FOUND, _HTTP_UNPROCESSABLE):
+                raise
+            # The answer to a test that failed is that of an object that is refused.
+            live = await self.get(kind, metadata["namespace"], metadata["name"])
+            if live is None or live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+                message = f"{kind.kind} {metadata['name']} has changed since it was read"
+                raise KubeError(_HTTP_CONFLICT, "Conflict", message) from error
+            raise
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = kind.path(manifest["metadata"]["namespace"])

@@ -114,6 +114,17 @@ def is_owned_by(manifest: Manifest, uid: str) -> bool:
     return controller is not None and controller["uid"] == uid
 
 
+def writers(manifest: Manifest) -> list[str]:
+    """Who else wrote into the object, as `managedFields` tell: the names that they gave themselves."""
+    return sorted(
+        {
+            str(entry.get("manager", ""))
+            for entry in manifest["metadata"].get("managedFields", ())
+            if entry.get("manager") != FIELD_MANAGER and not entry.get("subresource")
+        }
+    )
+
+
 def digest(value: object, length: int = 10) -> str:
     """A short stable hash of JSON: the same content gives the same text in every process."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from octavo_operator.drift import additions, first_drift
+from octavo_operator.drift import Path, first_drift
 from octavo_operator.manifest import (
     Child,
     ChildKey,
@@ -26,12 +26,13 @@ from octavo_operator.render.cache import KEY as MODEL_CACHE
 from octavo_operator.render.cache import as_large_as
 from octavo_operator.render.service import KEY as SERVICE
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
+from octavo_operator.repair import Operation, repair
 
 _SHARED = frozenset({MODEL_CACHE, SERVICE_ACCOUNT})
 """Children that Kubernetes itself completes: a claim's volume, an account's secrets."""
 
-_OF_CLOUDS = {SERVICE: frozenset({"/spec/loadBalancerIP", "/spec/loadBalancerClass"})}
-"""Fields that a controller of load balancers fills in."""
+_OF_CLOUDS = frozenset({("spec", "loadBalancerIP"), ("spec", "loadBalancerClass")})
+"""Fields of a load balancer's Service that its controller fills in."""
 
 
 class ActionType(StrEnum):
@@ -57,12 +58,14 @@ class Action:
     desired: Manifest | None
     """As it is to be; None when it is to be deleted."""
     why: str
-    surplus: tuple[str, ...] = ()
-    """JSON pointers to what others added to it, removed before it is applied."""
+    repair: tuple[Operation, ...] = ()
+    """What undoes what others added to it, before it is applied."""
+    undoes: bool = False
+    """Whether it writes over what somebody else did since it was applied last."""
 
     def kept(self) -> Action:
         """The same child left as it is."""
-        return replace(self, type=ActionType.KEEP, surplus=())
+        return replace(self, type=ActionType.KEEP, repair=(), undoes=False)
 
 
 def plan(
@@ -91,8 +94,11 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     if key == MODEL_CACHE and live is not None:
         manifest = as_large_as(live, manifest)
 
-    def action(type_: ActionType, why: str, surplus: Sequence[str] = ()) -> Action:
-        return Action(type_, key, _where(manifest), live, manifest, why, tuple(surplus))
+    def action(type_: ActionType, why: str) -> Action:
+        return Action(type_, key, _where(manifest), live, manifest, why)
+
+    def undoing(why: str, undo: tuple[Operation, ...] = ()) -> Action:
+        return replace(action(ActionType.APPLY, why), repair=undo, undoes=True)
 
     if live is None:
         return action(ActionType.APPLY, "missing")
@@ -102,20 +108,22 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     if "deletionTimestamp" in live["metadata"]:
         return action(ActionType.WAIT, "on its way out")
     if not is_ours:
-        return action(ActionType.APPLY, "ours, but nobody's any more")
-    if key not in _SHARED and (surplus := _surplus(key, manifest, live)):
-        return action(ActionType.APPLY, f"{surplus[-1]} was added by somebody else", surplus)
+        return undoing("ours, but nobody's any more")
+    if key not in _SHARED and (undo := repair(manifest, live, _left_to_others(child))):
+        added = next(each["path"] for each in undo if each["op"] == "remove")
+        return undoing(f"{added} was added by somebody else", undo)
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied != manifest["metadata"]["annotations"][HASH_ANNOTATION]:
         return action(ActionType.APPLY, "the manifest changed")
     if drift := first_drift(manifest, live):
-        return action(ActionType.APPLY, f"{drift} was changed by somebody else")
+        return undoing(f"{drift} was changed by somebody else")
     return action(ActionType.KEEP, "unchanged")
 
 
-def _surplus(key: ChildKey, manifest: Manifest, live: Manifest) -> list[str]:
-    theirs = _OF_CLOUDS.get(key, frozenset())
-    return [path for path in additions(manifest, live) if path not in theirs]
+def _left_to_others(child: Child) -> frozenset[Path]:
+    """What others may add to the spec of the child."""
+    is_balanced = child.key == SERVICE and child.manifest["spec"]["type"] == "LoadBalancer"
+    return _OF_CLOUDS if is_balanced else frozenset()
 
 
 def _where(manifest: Manifest) -> ObjectKey:

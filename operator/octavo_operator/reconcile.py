@@ -126,6 +126,8 @@ class Reconciler:
         actions, contest, contest_wait = self._contests.hold(key, actions, self._steady_clock())
         applied = await apply(self._kube, actions)
         self._contests.count(key, actions, applied.live, self._steady_clock())
+        if applied.lost_race is not None:
+            raise applied.lost_race
         live = applied.live.get(workload.key)
         refusal = None if live is None else workload.finding(live)
         observation = Observation(

@@ -97,18 +97,24 @@ def test_what_others_added_is_removed_last_item_first_and_defaults_are_not() -> 
         owned("kubectl-rollout", **{"f:paused": {}}),
         owned("kubectl-edit", **{"f:template": {"f:spec": {"f:containers": CONTAINERS}}}),
     )
-    containers = "/spec/template/spec/containers"
+    containers = ("spec", "template", "spec", "containers")
     assert additions(DESIRED, live) == [
-        f"{containers}/1/env/1",
-        f"{containers}/0",
-        "/spec/paused",
+        (*containers, 1, "env", 1),
+        (*containers, 0),
+        ("spec", "paused"),
     ]
 
 
 def test_what_we_own_or_the_status_holds_is_no_addition() -> None:
-    ours = owned("octavo-operator", **{"f:paused": {}})
+    ours = owned("octavo-operator", **{"f:paused": {}}) | {"operation": "Apply"}
     status = owned("kube-controller-manager", **{"f:paused": {}}) | {"subresource": "status"}
     assert additions(DESIRED, added_by(ours, status)) == []
+
+
+def test_what_a_patch_of_ours_once_put_back_goes_when_it_is_no_longer_wanted() -> None:
+    """An apply that leaves it out does not take it away: the patch owns it by itself."""
+    ours = owned("octavo-operator", **{"f:paused": {}})
+    assert additions(DESIRED, added_by(ours)) == [("spec", "paused")]
 
 
 def test_labels_and_annotations_of_the_template_are_everybody_s() -> None:

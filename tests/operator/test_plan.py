@@ -126,10 +126,11 @@ def test_what_somebody_added_is_removed_and_what_kubernetes_completes_is_not() -
             fields: Manifest = {"f:spec": {"f:volumeName": {}}}
             child["metadata"]["managedFields"] = [{"manager": "x", "fieldsV1": fields}]
             child.setdefault("spec", {})["volumeName"] = "pv-1"
-    surplus = {each.key.kind.kind: each.surplus for each in plan(observed, desired, OWNER)}
-    assert surplus.pop("PersistentVolumeClaim") == ()
-    assert surplus.pop("ServiceAccount") == ()
-    assert set(surplus.values()) == {("/spec/volumeName",)}
+    repairs = {each.key.kind.kind: each.repair for each in plan(observed, desired, OWNER)}
+    assert repairs.pop("PersistentVolumeClaim") == ()
+    assert repairs.pop("ServiceAccount") == ()
+    removal = {"op": "remove", "path": "/spec/volumeName"}
+    assert list(repairs.values()) == [(removal,)] * len(repairs)
 
 
 def test_a_claim_that_somebody_enlarged_keeps_its_size() -> None:

@@ -356,7 +356,27 @@ def test_a_pause_that_somebody_set_is_lifted() -> None:
     ]
     world.kube.requests.clear()
     world.reconcile()
-    assert ("remove_fields", "Deployment", KEY.name) in world.kube.writes
+    assert ("patch", "Deployment", KEY.name) in world.kube.writes
+    assert "paused" not in world.deployment["spec"]
+
+
+def test_a_repair_that_somebody_else_was_faster_than_is_tried_again_and_told_to_nobody() -> None:
+    world = running()
+    world.deployment["spec"]["paused"] = True
+    world.deployment["metadata"]["managedFields"] = [
+        {"manager": "kubectl-rollout", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    ]
+    world.kube.remove(POD_DISRUPTION_BUDGET, KEY.namespace, KEY.name)
+    before = world.status
+    lost = KubeError(409, "Conflict", "has changed since it was read")
+    world.kube.fault = lambda verb, _kind, _name: lost if verb == "patch" else None
+    with pytest.raises(KubeError, match="has changed"):
+        world.reconcile()
+    assert world.status == before
+    # The other children do not wait for it.
+    assert "PodDisruptionBudget" in world.kube.kinds()
+    world.kube.fault = lambda _verb, _kind, _name: None
+    world.reconcile()
     assert "paused" not in world.deployment["spec"]
 
 
@@ -374,7 +394,7 @@ def test_a_service_that_something_keeps_changing_is_said() -> None:
 
     world.kube.apply = changed  # type: ignore[method-assign]
     world.reconcile()
-    assert world.condition("Ready") == ("False", "ApplyFailed")
+    assert world.condition("Ready") == ("False", "Contested")
     assert world.status["url"] == ""
 
 

@@ -145,9 +145,9 @@ class Reason(StrEnum):
     )
     CONTESTED = (
         "Contested",
-        "Something else writes a child again and again; the operator repairs it less often.",
+        "Something else undoes a child again and again; the operator repairs it less and less often.",
         "operator",
-        "Find the writer in the child's `metadata.managedFields`: a second operator or a webhook.",
+        "Find the writer, which the message names: an operator, autoscaler, restoring tool or webhook.",
     )
     CHILD_TERMINATING = (
         "ChildTerminating",

@@ -95,24 +95,15 @@ class FakeKube:
             raise KubeError(409, "Conflict", "the uid is another one")
         return self.put(kind, {**before, "status": manifest["status"]})
 
-    async def remove_fields(
-        self, kind: Kind, manifest: Manifest, pointers: Sequence[str]
+    async def patch(
+        self, kind: Kind, manifest: Manifest, operations: Sequence[Manifest]
     ) -> Manifest:
         metadata = manifest["metadata"]
-        self._record("remove_fields", kind, metadata["name"])
-        live = copy.deepcopy(self.live(kind, metadata["namespace"], metadata["name"]))
+        self._record("patch", kind, metadata["name"])
+        live = self.live(kind, metadata["namespace"], metadata["name"])
         if live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
-            raise KubeError(422, "Invalid", "the test of the resource version failed")
-        for pointer in pointers:
-            *path, last = pointer.removeprefix("/").split("/")
-            parent: Any = live
-            for part in path:
-                parent = parent[int(part)] if isinstance(parent, list) else parent[part]
-            if isinstance(parent, list):
-                del parent[int(last)]
-            else:
-                del parent[last]
-        return self.put(kind, live)
+            raise KubeError(409, "Conflict", "the object has been modified")
+        return self.put(kind, patched(live, operations))
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
@@ -188,6 +179,26 @@ class FakeKube:
         self.requests.append((verb, kind.kind, name))
         if error := self.fault(verb, kind, name):
             raise error
+
+
+def patched(live: Manifest, operations: Sequence[Manifest]) -> Manifest:
+    """A copy of `live` after the operations of a JSON patch, of which `add` and `remove` are known.
+    Raises what Python raises where a path leads nowhere."""
+    live = copy.deepcopy(live)
+    for operation in operations:
+        *path, last = operation["path"].removeprefix("/").split("/")
+        parent: Any = live
+        for part in path:
+            parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+        place = int(last) if isinstance(parent, list) and last != "-" else last
+        if operation["op"] == "remove":
+            del parent[place]
+        elif place == "-":
+            parent.append(operation["value"])
+        else:
+            assert operation["op"] == "add"
+            parent[place] = operation["value"]
+    return live
 
 
 def _content(manifest: Manifest) -> Manifest:
