@@ -1,13 +1,15 @@
-"""Feed-forward block: the contract of all of them, and the gated one (SwiGLU, Shazeer 2020)."""
+"""Feed-forward block: the contract of all of them, the gated one (SwiGLU, Shazeer 2020) and the plain one."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (its established name)
 
 from octavo.kernels.protocols.layers import Kernels
 from octavo.layers.linear import Linear
@@ -23,6 +25,39 @@ class Activation(enum.Enum):
     def gate(self, kernels: Kernels) -> Callable[[torch.Tensor], torch.Tensor]:
         """`activation(gate) * up` of the two side by side: `[tokens, 2 * width] -> [tokens, width]`."""
         return kernels.gelu_and_mul if self is Activation.GELU_TANH else kernels.silu_and_mul
+
+
+class PlainActivation(enum.Enum):
+    """Between two products without a gate, by the names of config.json."""
+
+    GELU = "gelu"
+    GELU_TANH = "gelu_pytorch_tanh"
+    RELU = "relu"
+    SILU = "silu"
+
+    @classmethod
+    def _missing_(cls, value: object) -> PlainActivation | None:
+        """Names of the same functions."""
+        return _SAME.get(str(value))
+
+    @property
+    def function(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return _FUNCTIONS[self]
+
+
+_SAME: Mapping[str, PlainActivation] = {
+    "gelu_python": PlainActivation.GELU,
+    "gelu_accurate": PlainActivation.GELU_TANH,
+    "gelu_fast": PlainActivation.GELU_TANH,
+    "gelu_new": PlainActivation.GELU_TANH,
+    "swish": PlainActivation.SILU,
+}
+_FUNCTIONS: Mapping[PlainActivation, Callable[[torch.Tensor], torch.Tensor]] = {
+    PlainActivation.GELU: F.gelu,
+    PlainActivation.GELU_TANH: functools.partial(F.gelu, approximate="tanh"),
+    PlainActivation.RELU: F.relu,
+    PlainActivation.SILU: F.silu,
+}
 
 
 class FeedForward(Protocol):
@@ -49,3 +84,20 @@ class GatedMLP:
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         """Padding rows cost nothing here and are computed like any other."""
         return self.down(self.gate(self.gate_up(x, step)), step)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainMLP:
+    """`down(activation(up(x)))`.
+
+    Args:
+        up: `[tokens, hidden] -> [tokens, width]`.
+        down: `[tokens, width] -> [tokens, hidden]`.
+    """
+
+    up: Linear
+    down: Linear
+    activation: PlainActivation
+
+    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        return self.down(self.activation.function(self.up(x, step)), step)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from octavo.layers.head_order import HeadOrder
+
 
 class Shard(enum.Enum):
     """How the devices of a tensor-parallel group share a weight `[out_features, in_features]`.
@@ -28,9 +30,11 @@ class Projection:
     """Several products of the same input side by side, which are one product.
 
     Args:
-        names: Prefixes of their parameters, such as `model.layers.0.self_attn.q_proj`.
+        names: Prefixes of their parameters, such as `model.layers.0.self_attn.q_proj`; a single one where a
+            parameter holds all of them.
         out_features: Width of each of them.
         bias: Whether they have biases.
+        order: Where the checkpoint keeps each output, where that is not its place in the product.
     """
 
     names: tuple[str, ...]
@@ -38,6 +42,14 @@ class Projection:
     out_features: tuple[int, ...]
     bias: bool = False
     shard: Shard = Shard.WHOLE
+    order: HeadOrder | None = None
+
+    @property
+    def stored_widths(self) -> dict[str, int]:
+        """Output features of each parameter."""
+        if len(self.names) == 1:
+            return {self.names[0]: self.width}
+        return dict(zip(self.names, self.out_features, strict=True))
 
     @property
     def width(self) -> int:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (its established name)
 
 
 class RopeScaling(enum.Enum):
@@ -27,6 +28,7 @@ class RopeConfig:
 
     Args:
         theta: Base wavelength.
+        width: Channels of a head that turn, its first ones; None: all.
         factor: By how much the context was stretched.
         original_max_position: Context of the pre-training, in tokens (llama3, yarn, longrope).
         low_freq_factor, high_freq_factor: Borders of llama3's interpolation.
@@ -38,6 +40,7 @@ class RopeConfig:
     """
 
     theta: float = 10_000.0
+    width: int | None = None
     scaling: RopeScaling = RopeScaling.NONE
     factor: float = 1.0
     original_max_position: int = 8192
@@ -71,13 +74,26 @@ def context_length(config: RopeConfig, max_position: int) -> int:
             return max_position
 
 
-def inverse_frequencies(config: RopeConfig, head_dim: int) -> torch.Tensor:
-    """Radians per position for each channel pair, `[head_dim / 2]` float32.
+def paired_channels(head_dim: int, width: int | None) -> torch.Tensor:
+    """The order of a head's channels, `[head_dim]` int64, in which those of a pair are half a head apart.
+
+    Checkpoints keep the `width` channels that turn first, and pair those `width / 2` apart. Kernels turn
+    whole heads: in this order the channels that stay are pairs, too, whose angle is zero. Scores are sums
+    over channels, so queries and keys may be in any order that both have.
+    """
+    turning = head_dim if width is None else width
+    channels = torch.arange(head_dim)
+    pairs = (channels[:turning].view(2, -1), channels[turning:].view(2, -1))
+    return torch.cat(pairs, dim=1).flatten()
+
+
+def inverse_frequencies(config: RopeConfig, width: int) -> torch.Tensor:
+    """Radians per position for each channel pair, `[width / 2]` float32, of the `width` channels that turn.
 
     Operation by operation as transformers computes them: at position 100,000 a last bit of a frequency is a
     hundredth of a radian.
     """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
+    exponents = torch.arange(0, width, 2, dtype=torch.int64).to(torch.float32) / width
     wavelengths = config.theta**exponents
     plain = 1.0 / wavelengths
     match config.scaling:
@@ -86,7 +102,7 @@ def inverse_frequencies(config: RopeConfig, head_dim: int) -> torch.Tensor:
         case RopeScaling.LLAMA3:
             return _llama3(config, plain)
         case RopeScaling.YARN:
-            return _yarn(config, wavelengths, head_dim)
+            return _yarn(config, wavelengths, width)
         case RopeScaling.LONGROPE:
             return 1.0 / (torch.tensor(config.short_factors, dtype=torch.float32) * wavelengths)
         case RopeScaling.NONE | RopeScaling.DYNAMIC:
@@ -102,21 +118,21 @@ def _llama3(config: RopeConfig, plain: torch.Tensor) -> torch.Tensor:
     return (1.0 - keep) * plain / config.factor + keep * plain
 
 
-def _yarn(config: RopeConfig, wavelengths: torch.Tensor, head_dim: int) -> torch.Tensor:
+def _yarn(config: RopeConfig, wavelengths: torch.Tensor, width: int) -> torch.Tensor:
     """NTK by parts (Peng et al., 2023): a linear ramp over channel pairs between two rotation counts."""
 
     def pair_with_rotations(rotations: float) -> float:
         context = config.original_max_position / (rotations * 2 * math.pi)
-        return head_dim * math.log(context) / (2 * math.log(config.theta))
+        return width * math.log(context) / (2 * math.log(config.theta))
 
     low = pair_with_rotations(config.beta_fast)
     high = pair_with_rotations(config.beta_slow)
     if config.truncate:
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, head_dim - 1)
+    low, high = max(low, 0), min(high, width - 1)
     if low == high:
         high += 0.001
-    pairs = torch.arange(head_dim // 2, dtype=torch.float32)
+    pairs = torch.arange(width // 2, dtype=torch.float32)
     keep = 1.0 - ((pairs - low) / (high - low)).clamp(0.0, 1.0)
     return 1.0 / (config.factor * wavelengths) * (1.0 - keep) + 1.0 / wavelengths * keep
 
@@ -140,8 +156,9 @@ def attention_factor(config: RopeConfig) -> float:
 class RotaryTable:
     """cos and sin of every position, computed once.
 
-    `table` is `[positions, 2, 1, head_dim]`. The sine's first half is negated, so that rotating is
-    `x * cos + roll(x) * sin`: three in-place operations instead of seven.
+    `table` is `[positions, 2, 1, head_dim]`, for channels in the order of `paired_channels`. The sine's
+    first half is negated, so that rotating is `x * cos + roll(x) * sin`: three in-place operations instead
+    of seven.
     """
 
     __slots__ = ("_half", "table")
@@ -156,9 +173,12 @@ class RotaryTable:
         device: torch.device,
     ) -> None:
         positions = torch.arange(num_positions, dtype=torch.float32)
-        angles = torch.outer(positions, inverse_frequencies(config, head_dim))
+        width = config.width or head_dim
+        angles = torch.outer(positions, inverse_frequencies(config, width))
         factor = attention_factor(config)
-        cos, sin = angles.cos() * factor, angles.sin() * factor
+        staying = (0, (head_dim - width) // 2)
+        cos = F.pad(angles.cos() * factor, staying, value=1.0)
+        sin = F.pad(angles.sin() * factor, staying)
         table = torch.stack([torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)], dim=1)
         self.table = table.unsqueeze(2).to(device=device, dtype=dtype)
         self._half = head_dim // 2

@@ -10,8 +10,8 @@ from octavo.loading import Placement, WeightSource, floating_tensors
 
 
 def plain_weight(projection: Projection, source: WeightSource, placement: Placement) -> PlainWeight:
-    """Weights and biases side by side, in the order of the names. One that is alone and right as it is stored
-    stays a view of its file."""
+    """Weights and biases side by side, in the order of the names and then of the heads. One that is alone and
+    right as it is stored stays a view of its file."""
     bias = None
     if len(projection.names) == 1:
         (stored,) = floating_tensors(source, _shapes(projection))
@@ -20,9 +20,12 @@ def plain_weight(projection: Projection, source: WeightSource, placement: Placem
         weight = placement.empty(projection.width, projection.in_features)
         fill(weight, source, projection)
     if projection.bias:
-        widths = zip(projection.names, projection.out_features, strict=True)
+        widths = projection.stored_widths.items()
         parts = floating_tensors(source, {f"{name}.bias": (width,) for name, width in widths})
         bias = torch.cat([placement.put(part) for part in parts])
+    if projection.order is not None:
+        rows = projection.order.rows().to(placement.device)
+        weight, bias = weight[rows], None if bias is None else bias[rows]
     return PlainWeight(weight, bias)
 
 
@@ -38,5 +41,5 @@ def fill(weight: torch.Tensor, source: WeightSource, projection: Projection) -> 
 def _shapes(projection: Projection) -> dict[str, tuple[int, ...]]:
     return {
         f"{name}.weight": (width, projection.in_features)
-        for name, width in zip(projection.names, projection.out_features, strict=True)
+        for name, width in projection.stored_widths.items()
     }

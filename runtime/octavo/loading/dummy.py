@@ -48,10 +48,9 @@ class DummyWeights:
         """Nothing can be missing."""
 
     def _make(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        if name.endswith("norm.weight"):
-            return torch.ones(shape, dtype=self._dtype, device=self._device)
-        if name.endswith(".bias"):
-            return torch.zeros(shape, dtype=self._dtype, device=self._device)
+        if len(shape) == 1:
+            make = torch.zeros if name.endswith(".bias") else torch.ones
+            return make(shape, dtype=self._dtype, device=self._device)
         first = zlib.crc32(name.encode()) % _BLOCK_ELEMENTS
         count = math.prod(shape)
         copies = -(-(first + count) // _BLOCK_ELEMENTS)

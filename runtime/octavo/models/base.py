@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Old checkpoints carry rotary tables as tensors; ours are computed.
 _ROTARY_TABLES = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 
+_HEADS = ("lm_head.", "embed_out.")
+
 
 class CausalLM(Protocol):
     """A decoder over a paged KV cache. The worker picks rows between `forward`, `normalise` and `logits`."""
@@ -80,16 +82,26 @@ class Tables:
 
     @classmethod
     def of(
-        cls, spec: ModelSpec, *, embedding: str, head: str | None, is_tied: bool = False
+        cls,
+        spec: ModelSpec,
+        *,
+        embedding: str,
+        head: str | None,
+        is_tied: bool = False,
+        head_bias: bool = False,
     ) -> Tables:
         """By the prefixes of their parameters; a model that embeds has no head."""
         if spec.task is Task.EMBED:
             head = None
 
-        def table(name: str) -> Projection:
-            return Projection((name,), spec.hidden_size, (spec.vocab_size,), shard=Shard.COLUMN)
+        def table(name: str, bias: bool) -> Projection:
+            return Projection(
+                (name,), spec.hidden_size, (spec.vocab_size,), bias=bias, shard=Shard.COLUMN
+            )
 
-        return cls(table(embedding), None if head is None else table(head), is_tied)
+        return cls(
+            table(embedding, bias=False), None if head is None else table(head, head_bias), is_tied
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,5 +142,5 @@ class ModelConfig(ABC):
 
     def ignores(self, name: str) -> bool:
         """Whether a checkpoint may hold this parameter though the model does not need it."""
-        has_no_head = self.tables.head is None and name == "lm_head.weight"
+        has_no_head = self.tables.head is None and name.startswith(_HEADS)
         return has_no_head or _ROTARY_TABLES.fullmatch(f".{name}") is not None

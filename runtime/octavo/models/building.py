@@ -10,15 +10,16 @@ from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.attention import Attention
 from octavo.layers.linear import Linear, Lookup
-from octavo.layers.mlp import Activation, FeedForward, GatedMLP
+from octavo.layers.mlp import Activation, FeedForward, GatedMLP, PlainActivation, PlainMLP
 from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
-from octavo.layers.norm import HeadNorm, Norm, RMSNorm
+from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection
+from octavo.layers.rotary import paired_channels
 from octavo.layers.step import AttentionSpec
 from octavo.layers.stored_weight import plain_weight
 from octavo.loading import Placement, WeightSource, WithoutPrefix, floating_tensors
 from octavo.models.base import CausalLM, ModelConfig, Tables
-from octavo.models.blocks import PreNormBlock
+from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import Reduce
 from octavo.quantization import Scheme
@@ -84,11 +85,16 @@ class ModelBuilder:
         weight = self.tensor(f"{name}.weight", width).float() + 1.0
         return RMSNorm(weight, eps, self.kernels)
 
+    def layer_norm(self, name: str, width: int, eps: float) -> LayerNorm:
+        weight, bias = (self.tensor(f"{name}.{part}", width) for part in ("weight", "bias"))
+        return LayerNorm(weight, bias, eps)
+
     def head_norm(self, query: str, key: str, spec: ModelSpec, eps: float) -> HeadNorm:
         """Of the parameters' prefixes; each weight is `[head_dim]`."""
+        channels = paired_channels(spec.head_dim, spec.rotary_width).to(self._placement.device)
         return HeadNorm.of(
-            self.tensor(f"{query}.weight", spec.head_dim),
-            self.tensor(f"{key}.weight", spec.head_dim),
+            self.tensor(f"{query}.weight", spec.head_dim)[channels],
+            self.tensor(f"{key}.weight", spec.head_dim)[channels],
             num_query_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
             eps=eps,
@@ -123,6 +129,9 @@ class ModelBuilder:
         gate = activation.gate(self.kernels)
         return GatedMLP(self.linear(gate_up), self.linear(down), activation, gate)
 
+    def plain_mlp(self, up: Projection, down: Projection, activation: PlainActivation) -> PlainMLP:
+        return PlainMLP(self.linear(up), self.linear(down), activation)
+
     def experts(
         self,
         router: str,
@@ -156,6 +165,12 @@ class ModelBuilder:
     ) -> PreNormBlock:
         return PreNormBlock(attention_norm, attention, mlp_norm, mlp, self.kernels, self.reduce)
 
+    def parallel_block(
+        self, attention_norm: Norm, attention: Attention, mlp_norm: Norm | None, mlp: FeedForward
+    ) -> ParallelBlock:
+        """`mlp_norm` is None where attention's is the feed-forward block's, too."""
+        return ParallelBlock(attention_norm, attention, mlp_norm, mlp, self.reduce)
+
     def tables(self, tables: Tables) -> tuple[Lookup, Linear | None]:
         """The look-up of token embeddings, and the head.
 
@@ -167,9 +182,12 @@ class ModelBuilder:
         if tables.head is None:
             return table_lookup(table), None
         if not tables.is_tied or self._holds_another(tables.head, table):
-            weight = plain_weight(tables.head, self._source, self._placement).weight
-            return table_lookup(table), self._scheme.head(weight)
-        head = self._scheme.head(table)
+            own = plain_weight(tables.head, self._source, self._placement)
+            return table_lookup(table), self._scheme.head(own.weight, own.bias)
+        bias = None
+        if tables.head.bias:
+            bias = self.tensor(f"{tables.head.names[0]}.bias", tables.head.width)
+        head = self._scheme.head(table, bias)
         return head.lookup or table_lookup(table), head
 
     def _holds_another(self, head: Projection, table: torch.Tensor) -> bool:

@@ -6,14 +6,17 @@ read its config is therefore refused by name, unless it is known to be harmless.
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
-from octavo.layers.mlp import Activation
+from octavo.layers.mlp import Activation, PlainActivation
 from octavo.models.harmless_fields import is_harmless
+
+_Kind = TypeVar("_Kind", bound=enum.Enum)
 
 _MAX_NAMES_IN_MESSAGE = 8
 _WINDOWS = ("sliding_window", "max_window_layers")
@@ -108,14 +111,21 @@ class ConfigReader:
         return tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool))
 
     def activation(self, name: str, default: str) -> Activation:
-        """Raises `ModelUnsupportedError` for one that is not implemented."""
+        """Of a gate. Raises `ModelUnsupportedError` for one that is not implemented."""
         value = self.get(name) or default
+        return self._named(name, "silu" if value == "swish" else value, Activation)
+
+    def plain_activation(self, name: str, default: str) -> PlainActivation:
+        """Without a gate. Raises `ModelUnsupportedError` for one that is not implemented."""
+        return self._named(name, self.get(name) or default, PlainActivation)
+
+    def _named(self, name: str, value: object, kind: type[_Kind]) -> _Kind:
         try:
-            return Activation("silu" if value == "swish" else value)
+            return kind(value)
         except ValueError as error:
             raise ModelUnsupportedError(
                 f"config.json: {self._path}{name} is {value!r}; implemented are "
-                f"{', '.join(one.value for one in Activation)}."
+                f"{', '.join(one.value for one in kind)}."
             ) from error
 
     def refuse_unread(self) -> None:

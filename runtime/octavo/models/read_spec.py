@@ -19,6 +19,7 @@ def read_spec(
     default_head_dim: int | None = None,
     default_context: int = 2048,
     default_theta: float = 10_000.0,
+    default_partial: float | None = None,
 ) -> ModelSpec:
     """What the worker needs, from the fields that nearly all name alike.
 
@@ -27,6 +28,7 @@ def read_spec(
         default_kv_heads: Where the field is missing; None, and a null in the file: as many as heads.
         default_head_dim: Where it is missing; None: the hidden size's share of a head.
         default_context: Positions, where `max_position_embeddings` is missing.
+        default_partial: See `read_rope`.
 
     Raises `ModelInvalidError` and `ModelUnsupportedError`.
     """
@@ -51,7 +53,11 @@ def read_spec(
         raise ModelInvalidError(f"config.json: head_dim is {head_dim}; it must be even.")
     max_position = reader.integer("max_position_embeddings", default_context)
     rope = read_rope(
-        reader, head_dim=head_dim, max_position=max_position, default_theta=default_theta
+        reader,
+        head_dim=head_dim,
+        max_position=max_position,
+        default_theta=default_theta,
+        default_partial=default_partial,
     )
     return ModelSpec(
         architecture=architecture,

@@ -29,13 +29,20 @@ _OF_SOME_KIND = (
 
 
 def read_rope(
-    reader: ConfigReader, *, head_dim: int, max_position: int, default_theta: float
+    reader: ConfigReader,
+    *,
+    head_dim: int,
+    max_position: int,
+    default_theta: float,
+    default_partial: float | None = None,
 ) -> RopeConfig:
     """Reads `rope_parameters`, or `rope_theta` with `rope_scaling`.
 
     Args:
         max_position: The config's `max_position_embeddings`.
         default_theta: Where neither names one.
+        default_partial: Share of a head's channels that turn, where neither names it; None: the family turns
+            all, and a file that says otherwise is refused.
 
     Raises `ModelUnsupportedError` for what is not implemented or not known, and `ModelInvalidError`.
     """
@@ -47,14 +54,14 @@ def read_rope(
         )
     rope = ConfigReader(given, "rope_parameters")
     scaling = _scaling(rope)
-    _refuse_partial(rope, reader)
+    width = _width(rope, reader, head_dim, default_partial)
     theta = rope.number("rope_theta", reader.number("rope_theta", default_theta))
     for name in _OF_SOME_KIND:
         rope.get(name)
     rope.refuse_unread()
     outside = reader.get("original_max_position_embeddings")
     if scaling is RopeScaling.NONE:
-        return RopeConfig(theta)
+        return RopeConfig(theta, width)
     original = rope.integer("original_max_position_embeddings", max_position)
     if outside is not None and scaling in _WITH_ORIGINAL:
         original = reader.integer("original_max_position_embeddings")
@@ -64,6 +71,7 @@ def read_rope(
     is_llama3 = scaling is RopeScaling.LLAMA3
     return RopeConfig(
         theta=theta,
+        width=width,
         scaling=scaling,
         factor=_factor(rope, scaling, max_position / original),
         original_max_position=original,
@@ -76,7 +84,9 @@ def read_rope(
         mscale=rope.number("mscale", 0.0),
         mscale_all_dim=rope.number("mscale_all_dim", 0.0),
         attention_factor=attention_factor,
-        short_factors=_short_factors(rope, head_dim) if scaling is RopeScaling.LONGROPE else (),
+        short_factors=_short_factors(rope, width or head_dim)
+        if scaling is RopeScaling.LONGROPE
+        else (),
     )
 
 
@@ -92,12 +102,24 @@ def _scaling(rope: ConfigReader) -> RopeScaling:
         ) from error
 
 
-def _refuse_partial(rope: ConfigReader, reader: ConfigReader) -> None:
-    outside = reader.number("partial_rotary_factor", 1.0)
-    if rope.number("partial_rotary_factor", outside) != 1.0:
+def _width(
+    rope: ConfigReader, reader: ConfigReader, head_dim: int, default: float | None
+) -> int | None:
+    """Channels of a head that turn; None: all."""
+    outside = reader.number("partial_rotary_factor", 1.0 if default is None else default)
+    share = rope.number("partial_rotary_factor", outside)
+    if default is None and share != 1.0:
         raise ModelUnsupportedError(
-            "config.json: partial_rotary_factor other than 1 is not implemented."
+            f"config.json: partial_rotary_factor is {share:g}; other than 1 is not implemented for this "
+            "architecture."
         )
+    width = int(head_dim * share)
+    if not 0 < width <= head_dim or width % 2:
+        raise ModelInvalidError(
+            f"config.json: partial_rotary_factor is {share:g}, so that {width} of a head's {head_dim} "
+            "channels turn; they must be an even number, 2 or more."
+        )
+    return None if width == head_dim else width
 
 
 def _factor(rope: ConfigReader, scaling: RopeScaling, ratio: float) -> float:
@@ -112,15 +134,15 @@ def _factor(rope: ConfigReader, scaling: RopeScaling, ratio: float) -> float:
     return factor
 
 
-def _short_factors(rope: ConfigReader, head_dim: int) -> tuple[float, ...]:
+def _short_factors(rope: ConfigReader, width: int) -> tuple[float, ...]:
     factors: Any = rope.get("short_factor")
     if (
         not isinstance(factors, list)
-        or len(factors) != head_dim // 2
+        or len(factors) != width // 2
         or not all(isinstance(one, int | float) and one > 0 for one in factors)
     ):
         raise ModelInvalidError(
-            f"config.json: rope_parameters.short_factor must be a list of {head_dim // 2} positive numbers, "
-            "one for each pair of a head's channels."
+            f"config.json: rope_parameters.short_factor must be a list of {width // 2} positive numbers, "
+            "one for each pair of a head's channels that turn."
         )
     return tuple(float(one) for one in factors)

@@ -56,6 +56,12 @@ class ModelSpec:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def rotary_width(self) -> int | None:
+        """Channels of a head that turn, the same by every table; None: all."""
+        (width,) = {rope.width for rope in self.rotary}
+        return width
+
+    @property
     def widest_window(self) -> int | None:
         """Tokens that a query sees at most in any layer; None when some layer sees all."""
         windows = [window for window in self.windows if window is not None]

@@ -72,19 +72,22 @@ class AlignedHead:
 
     Args:
         weight: `[vocab, hidden]`.
+        bias: `[vocab]`, or None.
     """
 
-    __slots__ = ("_padded", "_vocab")
+    __slots__ = ("_bias", "_padded", "_vocab")
 
     plain: Final = None
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self._vocab, hidden = weight.shape
-        self._padded = weight.new_zeros(padded_width(self._vocab), hidden)
+        padded = padded_width(self._vocab)
+        self._padded = weight.new_zeros(padded, hidden)
         self._padded[: self._vocab].copy_(weight)
+        self._bias = None if bias is None else F.pad(bias, (0, padded - self._vocab))
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
-        return F.linear(x, self._padded)[:, : self._vocab]
+        return F.linear(x, self._padded, self._bias)[:, : self._vocab]
 
     @property
     def lookup(self) -> Lookup:

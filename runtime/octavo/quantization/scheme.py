@@ -20,11 +20,12 @@ class Scheme(Protocol):
         """The product, of the stored tensors. What is wrong with these is told by `source.finish`."""
         ...
 
-    def head(self, weight: torch.Tensor) -> Linear:
+    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         """The product that scores the vocabulary.
 
         Args:
             weight: `[vocab, hidden]`, placed; a scheme may make it the only copy of a tied table.
+            bias: `[vocab]`, placed.
         """
         ...
 

@@ -39,11 +39,12 @@ class Unquantised:
         weight = plain_weight(projection, source, placement)
         return PlainLinear(weight.weight, weight.bias) if self.is_plain else fastest(weight)
 
-    def head(self, weight: torch.Tensor) -> Linear:
+    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         if not self.is_plain:
-            return fastest(PlainWeight(weight, None))
-        vocab = weight.shape[0]
-        return PlainLinear(weight, None) if vocab == padded_width(vocab) else AlignedHead(weight)
+            return fastest(PlainWeight(weight, bias))
+        if weight.shape[0] == padded_width(weight.shape[0]):
+            return PlainLinear(weight, bias)
+        return AlignedHead(weight, bias)
 
     def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
         biases = projection.width if projection.bias else 0

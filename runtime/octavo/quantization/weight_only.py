@@ -32,8 +32,8 @@ class WeightOnly:
     def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
         return _rounded(plain_weight(projection, source, placement), self.quantization)
 
-    def head(self, weight: torch.Tensor) -> Linear:
-        return _rounded(PlainWeight(weight, None), Quantization.INT8)
+    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+        return _rounded(PlainWeight(weight, bias), Quantization.INT8)
 
     def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
         return _num_bytes(projection, dtype, self.quantization)

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.reference.attention import rope_and_cache as reference
-from octavo.layers.rotary import RopeConfig, RotaryTable
+from octavo.layers.rotary import (
+    RopeConfig,
+    RotaryTable,
+    inverse_frequencies,
+    paired_channels,
+)
 from tests.support.kernels.rounding import assert_rounded
 from tests.support.requirements import Requirement, needs_module
 
@@ -144,6 +149,30 @@ def test_the_reference_is_norm_then_rotation_then_a_write_per_slot() -> None:
             expected[slot // 8, slot % 8, 0] = heads[row, 4:6]
             expected[slot // 8, slot % 8, 1] = heads[row, 6:]
     assert torch.equal(cache, expected)
+
+
+@pytest.mark.parametrize("module", [reference, gpu], ids=["reference", "kernel"])
+@pytest.mark.parametrize(("head_dim", "width"), [(16, 2), (48, 12), (64, 16), (80, 32), (96, 96)])
+def test_a_table_of_a_part_of_a_head_turns_that_part(
+    device: torch.device, module: object, head_dim: int, width: int
+) -> None:
+    case = Case.make(5, (4, 2), head_dim, dtype=torch.float32, cache_dtype=torch.float32)
+    config = RopeConfig(theta=50.0, width=width)
+    case.table = RotaryTable(config, head_dim, 50, dtype=torch.float32, device=CPU).table
+    order = paired_channels(head_dim, width)
+    stored = case.heads.clone()
+    case.heads[:, :6] = stored[:, :6, order]
+
+    heads, cache = case.run(module, device)
+
+    angles = torch.outer(case.positions.float(), inverse_frequencies(config, width))[:, None]
+    low, high = stored[:, :6, : width // 2], stored[:, :6, width // 2 : width]
+    stored[:, :6, :width] = torch.cat(
+        [low * angles.cos() - high * angles.sin(), high * angles.cos() + low * angles.sin()], -1
+    )
+    expected = torch.cat([stored[:, :6, order], stored[:, 6:]], 1)
+    torch.testing.assert_close(heads, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(cache, case.written(heads))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def test_weights_look_like_fresh_ones_and_rows_differ() -> None:
     assert abs(float(weight.std()) - 0.02) < 1e-3
     assert len(torch.unique(weight[:, 0])) > 2500
     assert torch.equal(take(source, "a.norm.weight", (3,)), torch.ones(3))
+    assert torch.equal(take(source, "a.ln_f.weight", (3,)), torch.ones(3))
     assert torch.equal(take(source, "a.bias", (3,)), torch.zeros(3))
 
 

@@ -21,7 +21,7 @@ from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
 from tests.support.runtime.stepping import Stepper, make_executor
 
-FAMILIES = ("gemma2", "llama", "mistral", "mixtral", "qwen2", "qwen3")
+FAMILIES = ("gemma2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3")
 PROMPT = [5, 6, 7, 8, 30, 9]
 
 
@@ -124,12 +124,13 @@ def test_a_stored_head_of_another_shape_is_named(tmp_path: Path) -> None:
 
 
 def save_base(folder: Path, family: str, *, has_prefix: bool) -> Any:
-    """The model without its head, as transformers saves it; or with names that begin with `model.`."""
-    model = make_checkpoint(folder / "whole", family, tie_word_embeddings=False).model
+    """The model without its head, as transformers saves it; or with names that begin as the whole's do."""
+    whole = make_checkpoint(folder / "whole", family, tie_word_embeddings=False)
+    model = whole.base_model
     model.save_pretrained(folder)
     if has_prefix:
         tensors = load_file(folder / "model.safetensors")
-        tensors = {f"model.{name}": tensor for name, tensor in tensors.items()}
+        tensors = {f"{whole.base_model_prefix}.{name}": tensors[name] for name in tensors}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "tokenizer.json").write_text(TOKENIZER)
     return model

@@ -15,6 +15,7 @@ from octavo.models.harmless_fields import is_harmless
 from octavo.models.registry import FAMILIES, read_config
 
 CLASSES: dict[str, Any] = {
+    "GPTNeoX": transformers.GPTNeoXConfig,
     "Gemma2": transformers.Gemma2Config,
     "Llama": transformers.LlamaConfig,
     "Mistral": transformers.MistralConfig,
@@ -88,6 +89,22 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "cache_implementation": "hybrid",
             "hidden_act": "gelu_pytorch_tanh",
             "sliding_window_size": 4096,
+        },
+    ),
+    "pythia-160m": (
+        "GPTNeoX",
+        {"rotary_emb_base": 10000, "rotary_pct": 0.25, "rope_parameters": None},
+    ),
+    "gpt-neox-20b": (
+        "GPTNeoX",
+        {
+            "attention_probs_dropout_prob": 0,
+            "hidden_dropout_prob": 0,
+            "rotary_emb_base": 10000,
+            "rotary_pct": 0.25,
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.25,
+            "rope_parameters": None,
         },
     ),
     "a Llama that was a Qwen": (

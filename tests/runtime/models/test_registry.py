@@ -48,6 +48,7 @@ GEMMA2: dict[str, Any] = {
     "hidden_size": 3584,
     "sliding_window": 4096,
 }
+NEOX: dict[str, Any] = {"architectures": ["GPTNeoXForCausalLM"], "rope_scaling": None}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
 
 
@@ -158,6 +159,9 @@ def test_what_would_answer_wrongly_is_refused(
         ({**QWEN3, "max_window_layers": -1}, "max_window_layers is -1"),
         ({**GEMMA2, "attn_logit_softcapping": 0}, "attn_logit_softcapping is 0"),
         ({**MIXTRAL, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),
+        (NEOX, "rope_theta is 500000.0; this architecture reads rotary_emb_base"),
+        ({**NEOX, "rope_theta": None, "rotary_pct": 1.5}, "so that 192 of a head's 128"),
+        ({**NEOX, "rope_theta": None, "rotary_pct": 0.01}, "so that 1 of a head's 128"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from octavo import LLM
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUnsupportedError
-from octavo.layers.rotary import RotaryTable
+from octavo.layers.rotary import RotaryTable, paired_channels
 from octavo.models.base import ModelConfig
 from octavo.models.registry import read_config
 from tests.support.runtime.tiny_llama import save_tiny_llama
@@ -32,6 +32,7 @@ SIZES: dict[str, Any] = {
     "head_dim": HEAD_DIM,
 }
 CLASSES = {
+    "GPTNeoX": transformers.GPTNeoXModel,
     "Llama": transformers.LlamaModel,
     "Mistral": transformers.MistralModel,
     "Mixtral": transformers.MixtralModel,
@@ -39,6 +40,8 @@ CLASSES = {
     "Qwen3": transformers.Qwen3Model,
     "Gemma2": transformers.Gemma2Model,
 }
+# Families that may turn a part of a head.
+PARTIAL = ("GPTNeoX",)
 
 
 def ours(raw: dict[str, Any], family: str = "Llama") -> ModelConfig:
@@ -59,14 +62,19 @@ def rotary_class(family: str) -> Any:
 
 
 def tables(raw: dict[str, Any], positions: int, family: str = "Llama") -> tuple[Any, Any]:
-    """cos and sin of both, `[2, positions, head_dim]`."""
+    """cos and sin of both, `[2, positions, channels that turn]`."""
     (rope,) = ours(raw, family).spec.rotary
     table = RotaryTable(rope, HEAD_DIM, positions, dtype=torch.float32, device=torch.device("cpu"))
     cos, sin = table.at(torch.arange(positions))
     half = HEAD_DIM // 2
     sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # ours has the first half negated
+    as_stored = paired_channels(HEAD_DIM, rope.width).argsort()
+    got = torch.stack([cos, sin]).squeeze(2)[..., as_stored]
+    width = rope.width or HEAD_DIM
+    assert (got[0, :, width:] == 1.0).all()
+    assert (got[1, :, width:] == 0.0).all()
     expected = theirs(raw, family)(torch.zeros(1), torch.arange(positions)[None])
-    return torch.stack([cos, sin]).squeeze(2), torch.cat(expected)
+    return got[..., :width], torch.cat(expected)
 
 
 def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -133,17 +141,24 @@ CONFIGS = st.tuples(
 )
 
 
-def raw_of(parts: Any) -> dict[str, Any]:
+def raw_of(parts: Any, family: str, width: int) -> dict[str, Any]:
     scaling, outside, key, theta = parts
     if theta is not None:
         scaling = {**scaling, "rope_theta": theta}
+    if family in PARTIAL:
+        scaling = {**scaling, "partial_rotary_factor": width / HEAD_DIM}
+        for name in scaling.keys() & {"short_factor", "long_factor"}:
+            scaling[name] = scaling[name][: width // 2]
+    if family == "GPTNeoX" and "rope_theta" in outside:
+        outside = {**outside, "rotary_emb_base": outside["rope_theta"]}
+        del outside["rope_theta"]
     return {**outside, key: scaling}
 
 
 @settings(max_examples=400, deadline=None)
-@given(CONFIGS, st.sampled_from(sorted(CLASSES)))
-def test_tables_are_those_of_transformers(parts: Any, family: str) -> None:
-    raw = raw_of(parts)
+@given(CONFIGS, st.sampled_from(sorted(CLASSES)), st.sampled_from([4, 16, 24, 62, 64]))
+def test_tables_are_those_of_transformers(parts: Any, family: str, width: int) -> None:
+    raw = raw_of(parts, family, width)
     count = min(ours(raw, family).spec.context, 64)
     got, expected = tables(raw, count, family)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)

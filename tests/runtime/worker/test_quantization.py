@@ -37,6 +37,7 @@ SHAPE = {
 }
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"attention_bias": True}),
+    "gpt_neox": ("gpt_neox", {}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     "mistral": ("mistral", {}),
     "qwen2": ("qwen2", {}),
@@ -48,12 +49,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def round_beforehand(model: Any, quantization: Quantization, is_tied: bool) -> None:
     """Every matrix of a product becomes what rounding leaves of it; the head has eight bits."""
+    table = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            is_table = "embed_tokens" in name
+            is_table = parameter is table
             if parameter.dim() < 2 or (is_table and not is_tied) or "gate.weight" in name:
                 continue
-            has_eight = quantization is Quantization.INT8 or is_table or "lm_head" in name
+            has_eight = quantization is Quantization.INT8 or is_table or parameter is head
             rows = parameter.view(-1, parameter.shape[-1])
             quantize = quantize_int8 if has_eight else quantize_int4
             parameter.copy_(quantize(rows).dequantize().view(parameter.shape))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from octavo.config import EngineConfig, KVCacheDtype
-from octavo.models.registry import read_model_config
+from octavo.models.registry import FAMILIES, read_model_config
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence, StepBatch
@@ -32,6 +32,17 @@ from octavo.kernels.gpu.attention import decode_schedule
 from octavo.kernels.gpu.compiling.compile import compile_configuration
 from octavo.kernels.gpu.compiling.forms import absent_driver, recorded_launches
 from tests.support.kernels.kept_binaries import kept_binaries
+
+SMALL = {
+    "vocab_size": 1000,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "max_position_embeddings": 512,
+}
 
 
 def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBatch]:
@@ -149,6 +160,15 @@ def test_layers_that_differ_in_their_window_are_all_rehearsed(tmp_path: Path) ->
     assert set(few.spec.windows) == {4096, None}
     plain = distinct_layers(shape_of(SHAPES["llama-3.1-8b"], tmp_path))
     assert (plain.spec.num_layers, plain.spec.windows) == (2, (None, None))
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES))
+def test_every_family_starts_on_a_gpu(architecture: str, tmp_path: Path) -> None:
+    """What its layers ask of a GPU exists there, for its dtype and on that device."""
+    shape = {**SMALL, "architectures": [architecture]}
+    config = EngineConfig(model="m", max_num_seqs=1, max_num_batched_tokens=16, enforce_eager=True)
+    forms = rehearse(config, shape_of(shape, tmp_path), torch.bfloat16, H100)
+    assert {"_rope_and_cache", "_decode"} <= {form.name for form in forms}
 
 
 def test_a_tensor_on_the_wrong_device_is_refused() -> None:

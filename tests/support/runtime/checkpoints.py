@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ VOCAB = 97
 def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
     """Saves a tiny model to `folder` and returns transformers' own instance of it, fp32."""
     classes = {
+        "gpt_neox": (transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
@@ -39,6 +41,9 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
     }
     if family == "mistral":
         values["sliding_window"] = None
+    # A class keeps what it does not know, and its modules find some of that.
+    known = {field.name for field in dataclasses.fields(config_class)}
+    values = {name: value for name, value in values.items() if name in known}
     torch.manual_seed(seed)
     # Attention spelt out: torch's fused form leaves out Gemma's cap on the scores.
     config = config_class(**{**values, **changes}, attn_implementation="eager")
