@@ -7,8 +7,9 @@ container alone, so the process that parses requests never holds them.
 from __future__ import annotations
 
 from octavo_operator.api import v1alpha1
-from octavo_operator.api.quantity import duration_seconds
+from octavo_operator.api.quantity import duration_seconds, parse_quantity
 from octavo_operator.api.v1alpha1 import AccessMode, DownloadResourcesSpec, ResourcesSpec
+from octavo_operator.api.v1alpha1.pods import DEFAULT_CPU
 from octavo_operator.manifest import digest
 from octavo_operator.manifest_types import (
     Affinity,
@@ -46,7 +47,6 @@ USER_ID = 65532
 _TERMINATION_MARGIN_SECONDS = 30
 _STARTUP_PERIOD_SECONDS = 1
 _STARTUP_SECONDS = 24 * 3600
-_DEFAULT_CPU = "500m"
 _DEFAULT_MEMORY = "1Gi"
 _DOWNLOAD_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 
@@ -238,7 +238,7 @@ def _resources(resources: ResourcesSpec) -> ResourceRequirements:
     """Requests and limits. No CPU limit unless asked for: throttling a busy server only makes requests
     late."""
     requests = {
-        "cpu": resources.cpu or _DEFAULT_CPU,
+        "cpu": resources.cpu or _default_cpu(resources.cpu_limit),
         "memory": resources.memory or _DEFAULT_MEMORY,
     }
     limits: dict[str, str] = {}
@@ -254,6 +254,13 @@ def _resources(resources: ResourcesSpec) -> ResourceRequirements:
         limits[resources.gpu_resource] = str(resources.gpu)
         requests[resources.gpu_resource] = str(resources.gpu)
     return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+
+
+def _default_cpu(limit: str | None) -> str:
+    """Never above the limit, which no pod may ask for."""
+    if limit is None or parse_quantity(limit) >= parse_quantity(DEFAULT_CPU):
+        return DEFAULT_CPU
+    return limit
 
 
 def _download_resources(download: DownloadResourcesSpec | None) -> ResourceRequirements:

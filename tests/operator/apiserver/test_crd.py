@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from tests.support.operator.admin import MINIMAL, Admin, create, path
@@ -204,58 +203,6 @@ def test_a_wrong_spec_is_refused_with_its_field_and_a_sentence(
     assert answer.status == 422
     assert field in answer.message
     assert sentence in answer.message
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "8",
-        "500m",
-        "1e3",
-        "129e6",
-        "1E2",
-        "2e-1",
-        "2E",
-        "1Ei",
-        ".5",
-        "2.",
-        "+1",
-        "100u",
-        "5n",
-        "-1",
-        "1K",
-        "1ki",
-        "1mi",
-        "1i",
-        "1_0",
-        "1e",
-        "1e1.5",
-        "1e3Ki",
-        "8,5",
-        "lots",
-        "NaN",
-    ],
-)
-def test_a_quantity_is_what_a_pod_takes(admin: Admin, namespace: str, text: str) -> None:
-    """The schema, the operator and Kubernetes' own kinds are of one mind."""
-    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": text}}}
-    labels = {"app": "x"}
-    deployment = {
-        "metadata": {"name": "x"},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-        },
-    }
-    url = f"/apis/apps/v1/namespaces/{namespace}/deployments"
-    is_pods = admin.request("POST", url, deployment).status == 201
-    assert (create(admin, namespace, resources={"cpu": text}).status == 201) is is_pods
-    try:
-        LLMDeploymentSpec.model_validate({**MINIMAL, "resources": {"cpu": text}})
-    except ValidationError:
-        assert not is_pods
-    else:
-        assert is_pods
 
 
 @pytest.mark.parametrize("text", ["1h30m", "90s", "1m1h", "500ms", "24h"])

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from octavo_operator.api.v1alpha1.base import cel, rules
+from octavo_operator.api.v1alpha1.base import DNS_SUBDOMAIN, NAME_PART, cel, rules
 
-_LABEL_KEY = r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-_LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
+_LABEL_KEY = rf"^({DNS_SUBDOMAIN}/)?{NAME_PART}$"
+_LABEL_VALUE = rf"^({NAME_PART})?$"
 
 _OUR_KEYS = (
     "has a key that Octavo sets: octavo.dev/…, app.kubernetes.io/…, prometheus.io/…, kubectl's "

@@ -9,7 +9,14 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, field_validator
 
 from octavo_operator.api.quantity import CpuQuantity, Duration, MemoryRequest, duration_seconds
-from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName, cel, rules
+from octavo_operator.api.v1alpha1.base import (
+    DNS_SUBDOMAIN,
+    NAME_PART,
+    ApiModel,
+    ObjectName,
+    cel,
+    rules,
+)
 from octavo_operator.api.v1alpha1.metadata import (
     LabelKey,
     LabelValue,
@@ -20,6 +27,11 @@ from octavo_operator.api.v1alpha1.metadata import (
 MIN_PROGRESS_DEADLINE = "30s"
 MAX_PROGRESS_DEADLINE = "24h"
 MAX_DRAIN_TIMEOUT = "24h"
+DEFAULT_CPU = "500m"
+_TAINT_KEY = rf"^(({DNS_SUBDOMAIN}/)?{NAME_PART})?$"
+_RESOURCE = rf"^{DNS_SUBDOMAIN}/{NAME_PART}$"
+# A quota's name of it.
+_RESOURCE_RULE = "!self.startsWith('requests.')"
 _DRAIN_HELP = f"must be at most {MAX_DRAIN_TIMEOUT}"
 _DEADLINE_HELP = f"must be from {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}"
 
@@ -39,15 +51,35 @@ class DownloadResourcesSpec(ApiModel):
 class ResourcesSpec(ApiModel):
     """What one replica asks of its node."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.cpu) || !has(self.cpuLimit) || !isQuantity(string(self.cpu)) || "
+                "!isQuantity(string(self.cpuLimit)) || quantity(string(self.cpu))"
+                ".compareTo(quantity(string(self.cpuLimit))) <= 0",
+                "must not be smaller than cpu",
+                "cpuLimit",
+            )
+        )
+    )
+
     gpu: Annotated[int, Field(ge=0, le=1)] = Field(
         default=0,
         description="GPUs of one replica: 0 computes on the CPU, 1 is the most that it can use.",
     )
     gpu_resource: Annotated[
-        str, Field(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+        str,
+        Field(
+            min_length=3,
+            max_length=253,
+            pattern=_RESOURCE,
+            json_schema_extra=rules(cel(_RESOURCE_RULE, "is no extended resource's name")),
+        ),
     ] = Field(default="nvidia.com/gpu", description="Name of the extended resource.")
     cpu: CpuQuantity | None = Field(
-        default=None, description="CPU request; 500m when absent. There is no limit but `cpuLimit`."
+        default=None,
+        description=f"CPU request; {DEFAULT_CPU} when absent, or `cpuLimit` if that is less. There is no "
+        "limit but `cpuLimit`.",
     )
     memory: MemoryRequest | None = Field(
         default=None,
@@ -86,16 +118,35 @@ class TaintEffect(StrEnum):
 class Toleration(ApiModel):
     """A taint that the pods tolerate, as in a pod."""
 
-    key: Annotated[str, Field(max_length=316)] | None = Field(
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "(has(self.key) && self.key != '') || (has(self.operator) && self.operator == 'Exists')",
+                "must be Exists when key is empty, which means every key",
+                "operator",
+            ),
+            cel(
+                "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+                "must be empty when operator is Exists",
+                "value",
+            ),
+            cel(
+                "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                "must be NoExecute when tolerationSeconds is set",
+                "effect",
+            ),
+        )
+    )
+
+    key: Annotated[str, Field(max_length=316, pattern=_TAINT_KEY)] | None = Field(
         default=None, description="Key of the taint."
     )
     operator: TolerationOperator | None = Field(default=None, description="Equal when absent.")
-    value: Annotated[str, Field(max_length=63)] | None = Field(
-        default=None, description="Value of the taint."
-    )
+    value: LabelValue | None = Field(default=None, description="Value of the taint.")
     effect: TaintEffect | None = Field(default=None, description="Every effect when absent.")
-    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="How long a NoExecute taint is tolerated."
+    toleration_seconds: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = Field(
+        default=None,
+        description="How long a NoExecute taint is tolerated; not at all when it is 0 or less.",
     )
 
 
