@@ -20,6 +20,7 @@ CLASSES: dict[str, Any] = {
     "Llama": transformers.LlamaConfig,
     "Mistral": transformers.MistralConfig,
     "Mixtral": transformers.MixtralConfig,
+    "Phi": transformers.PhiConfig,
     "Qwen2": transformers.Qwen2Config,
     "Qwen3": transformers.Qwen3Config,
 }
@@ -105,6 +106,25 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_theta": 10000.0,
             "partial_rotary_factor": 0.25,
             "rope_parameters": None,
+        },
+    ),
+    "phi-2": (
+        "Phi",
+        {
+            "hidden_size": 2560,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.4,
+            "rope_parameters": None,
+            "num_key_value_heads": None,
+        },
+    ),
+    "phi-1_5, as it was first published": (
+        "Phi",
+        {
+            "auto_map": {"AutoConfig": "configuration_phi.PhiConfig"},
+            "rope_parameters": None,
+            "partial_rotary_factor": 0.5,
         },
     ),
     "a Llama that was a Qwen": (

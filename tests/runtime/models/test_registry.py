@@ -130,6 +130,7 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"rope_scaling": {"rope_type": "proportional"}}, "proportional"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"architectures": ["PhiForCausalLM"], "qk_layernorm": True}, "qk_layernorm is true"),
         (
             {"architectures": ["Gemma2ForCausalLM"], "use_bidirectional_attention": True},
             "use_bidirectional_attention",

@@ -36,12 +36,13 @@ CLASSES = {
     "Llama": transformers.LlamaModel,
     "Mistral": transformers.MistralModel,
     "Mixtral": transformers.MixtralModel,
+    "Phi": transformers.PhiModel,
     "Qwen2": transformers.Qwen2Model,
     "Qwen3": transformers.Qwen3Model,
     "Gemma2": transformers.Gemma2Model,
 }
 # Families that may turn a part of a head.
-PARTIAL = ("GPTNeoX",)
+PARTIAL = ("GPTNeoX", "Phi")
 
 
 def ours(raw: dict[str, Any], family: str = "Llama") -> ModelConfig:

@@ -158,15 +158,19 @@ def test_tied_tables_are_held_once_and_their_rows_are_what_the_head_multiplies_w
 
 
 @pytest.mark.parametrize("vocab", [97, 128, 129])
-def test_rows_of_an_aligned_head_are_apart_and_hold_the_products(vocab: int) -> None:
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_rows_of_an_aligned_head_are_apart_and_hold_the_products(
+    vocab: int, has_bias: bool
+) -> None:
     weight = torch.randn(vocab, 24)
-    head = AlignedHead(weight)
+    bias = torch.randn(vocab) if has_bias else None
+    head = AlignedHead(weight, bias)
     x = torch.randn(3, 24)
     logits = head(x)
     assert logits.shape == (3, vocab)
     assert logits.stride(0) % 64 == 0
     assert logits.data_ptr() % 16 == 0
-    torch.testing.assert_close(logits, F.linear(x, weight))
+    torch.testing.assert_close(logits, F.linear(x, weight, bias))
 
 
 def test_a_gpus_head_is_aligned_where_the_vocabulary_is_not_and_shares_the_embeddings_table() -> (

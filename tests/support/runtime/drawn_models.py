@@ -155,12 +155,26 @@ def gpt_neox(draws: Draws) -> dict[str, Any]:
     }
 
 
+def phi(draws: Draws) -> dict[str, Any]:
+    sizes = equal_heads(draws)
+    heads = sizes["num_attention_heads"]
+    return {
+        **sizes,
+        "num_key_value_heads": draws.one_of(*(n for n in range(1, heads + 1) if heads % n == 0)),
+        "hidden_act": draws.one_of("gelu", "gelu_new", "relu", "silu"),
+        "layer_norm_eps": draws.one_of(1e-5, 1e-3),
+        "rope_parameters": scaling(draws)
+        | {"partial_rotary_factor": share(draws, sizes["hidden_size"] // heads)},
+    }
+
+
 FAMILIES: Mapping[str, Draw] = {
     "gemma2": gemma2,
     "gpt_neox": gpt_neox,
     "llama": with_biases,
     "mistral": mistral,
     "mixtral": mixtral,
+    "phi": phi,
     "qwen2": qwen2,
     "qwen3": qwen3,
 }
