@@ -54,54 +54,107 @@ def test_models_are_openais(http: httpx.Client) -> None:
         Model.model_validate(card, strict=True)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("temperature", 3),
-        ("temperature", -0.1),
-        ("presence_penalty", 2.1),
-        ("frequency_penalty", -2.1),
-        ("top_p", 1.1),
-        ("top_p", -0.1),
-        ("n", 0),
-        ("n", 129),
-        ("seed", 2**63),
-    ],
-)
-def test_what_openai_refuses_is_refused(http: httpx.Client, field: str, value: float) -> None:
-    response = http.post("/v1/chat/completions", json={**ASKED, "messages": HISTORY, field: value})
+# The limits of both operations in OpenAI's document.
+TAKEN: list[tuple[str, object]] = [
+    *[("temperature", value) for value in (0, 2, None)],
+    *[("top_p", value) for value in (0, 1, None)],
+    *[("presence_penalty", value) for value in (-2, 2, None)],
+    *[("frequency_penalty", value) for value in (-2, 2, None)],
+    *[("seed", value) for value in (-(2**63), 2**63 - 1, None)],
+    *[("stop", value) for value in ("x", ["x"] * 4, None)],
+    *[("logit_bias", value) for value in ({"5": -100}, {"5": 100}, None)],
+    *[("n", value) for value in (1, 128, None)],
+    ("max_tokens", None),
+    ("stream", None),
+    ("stream_options", None),
+    ("user", "me"),
+]
+TAKEN_BY_CHAT: list[tuple[str, object]] = [
+    *[("max_completion_tokens", value) for value in (1, None)],
+    ("logprobs", None),
+    ("top_logprobs", None),
+    ("metadata", {"a": "b"}),
+    ("service_tier", "auto"),
+    ("safety_identifier", "x" * 64),
+    ("store", False),
+    ("prompt_cache_key", "k"),
+    ("prompt_cache_options", {}),
+    ("prompt_cache_retention", "24h"),
+    ("moderation", None),
+    ("prediction", None),
+    ("modalities", ["text"]),
+    ("parallel_tool_calls", True),
+    ("response_format", {"type": "text"}),
+    ("verbosity", "medium"),
+    ("tools", [{"type": "function", "function": {"name": "f"}}]),
+]
+TAKEN_BY_COMPLETIONS: list[tuple[str, object]] = [
+    *[("logprobs", value) for value in (0, 5, None)],
+    *[("best_of", value) for value in (1, None)],
+    *[("echo", value) for value in (False, True, None)],
+    *[("suffix", value) for value in ("", None)],
+    *[("prompt", value) for value in ("a", ["a", "b"], [1, 2], [[1], [2]])],
+]
+REFUSED: list[tuple[str, object]] = [
+    *[("temperature", value) for value in (-0.1, 2.1)],
+    *[("presence_penalty", value) for value in (-2.1, 2.1)],
+    *[("frequency_penalty", value) for value in (-2.1, 2.1)],
+    *[("top_p", value) for value in (-0.1, 1.1)],
+    *[("n", value) for value in (0, 129)],
+    *[("seed", value) for value in (-(2**63) - 1, 2**63)],
+]
+REFUSED_BY_CHAT: list[tuple[str, object]] = [
+    *[("top_logprobs", value) for value in (-1, 21)],
+    ("messages", []),
+]
+REFUSED_BY_COMPLETIONS: list[tuple[str, object]] = [
+    ("logprobs", -1),
+    *[("prompt", value) for value in ([], [[]])],
+    # Within its limits, and not implemented.
+    ("max_tokens", 0),
+    *[("best_of", value) for value in (0, 20)],
+    ("suffix", "end"),
+]
+
+
+def chat(http: httpx.Client, field: str, value: object) -> httpx.Response:
+    more = {"logprobs": True} if field == "top_logprobs" else {}
+    body = {**ASKED, "messages": HISTORY, **more, field: value}
+    if value is None and field == "max_tokens":
+        body["max_completion_tokens"] = 4
+    return http.post("/v1/chat/completions", json=body)
+
+
+def complete(http: httpx.Client, field: str, value: object) -> httpx.Response:
+    return http.post("/v1/completions", json={**ASKED, "prompt": "hello", field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), TAKEN + TAKEN_BY_CHAT)
+def test_a_chat_takes_what_openai_takes(http: httpx.Client, field: str, value: object) -> None:
+    response = chat(http, field, value)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(("field", "value"), TAKEN + TAKEN_BY_COMPLETIONS)
+def test_completions_take_what_openai_takes(http: httpx.Client, field: str, value: object) -> None:
+    response = complete(http, field, value)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED + REFUSED_BY_CHAT)
+def test_a_chat_refuses_what_openai_refuses(http: httpx.Client, field: str, value: object) -> None:
+    response = chat(http, field, value)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == field
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *[("temperature", value) for value in (0, 2, None)],
-        *[("top_p", value) for value in (0, 1, None)],
-        *[("presence_penalty", value) for value in (-2, 2, None)],
-        *[("frequency_penalty", value) for value in (-2, 2, None)],
-        *[("seed", value) for value in (-(2**63), 2**63 - 1, None)],
-        *[("stop", value) for value in ("x", ["x"] * 4, None)],
-        *[("logit_bias", value) for value in ({"5": -100}, {"5": 100}, None)],
-        ("n", 1),
-        ("user", "me"),
-        ("metadata", {"a": "b"}),
-        ("service_tier", "auto"),
-        ("safety_identifier", "x" * 64),
-        ("prompt_cache_key", "k"),
-        ("prompt_cache_options", {}),
-        ("prompt_cache_retention", "24h"),
-        ("moderation", None),
-        ("prediction", None),
-        ("modalities", ["text"]),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-    ],
-)
-def test_what_openai_takes_is_taken(http: httpx.Client, field: str, value: object) -> None:
-    """Each field's limits in its document, of what this server has."""
-    response = http.post("/v1/chat/completions", json={**ASKED, "messages": HISTORY, field: value})
-    assert response.status_code == 200, response.text
+@pytest.mark.parametrize(("field", "value"), REFUSED + REFUSED_BY_COMPLETIONS)
+def test_completions_refuse_what_openai_refuses(
+    http: httpx.Client, field: str, value: object
+) -> None:
+    response = complete(http, field, value)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == field
 
 
 def test_a_top_p_of_nothing_is_greedy(http: httpx.Client) -> None:
