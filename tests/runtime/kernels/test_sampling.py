@@ -134,7 +134,7 @@ def test_random_words_of_neighbouring_seeds_positions_and_tokens_are_independent
 FILTERS = st.tuples(
     st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     st.sampled_from([0, 0, 1, 5, 50, 300]),
-    st.sampled_from([1.0, 1.0, 0.1, 0.9, 0.99]),
+    st.sampled_from([1.0, 1.0, 0.0, 0.1, 0.9, 0.99]),
     st.sampled_from([0.0, 0.0, 0.05, 0.5]),
 )
 
@@ -171,6 +171,8 @@ def test_every_row_gets_the_references_token(
         ((1.5, 0, 0.99, 0.0), 0.01, torch.bfloat16),
         ((1.0, 600, 0.9, 0.02), 1.0, torch.float16),
         ((1.0, 0, 1.0, 0.1), 2.0, torch.bfloat16),
+        ((2.0, 0, 0.0, 0.0), 2.0, torch.float16),
+        ((2.0, 50, 0.0, 0.0), 0.01, torch.bfloat16),
     ],
     ids=str,
 )

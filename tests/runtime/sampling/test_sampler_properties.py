@@ -64,7 +64,7 @@ filters = st.fixed_dictionaries(
     {
         "temperature": st.sampled_from([0.3, 0.7, 1.0, 2.0]),
         "top_k": st.sampled_from([0, 0, 1, 2, 5, 50, 64, 65, 300, 16_000, 10**6]),
-        "top_p": st.sampled_from([1.0, 1.0, 0.05, 0.5, 0.9, 0.999]),
+        "top_p": st.sampled_from([1.0, 1.0, 0.0, 0.05, 0.5, 0.9, 0.999]),
         "min_p": st.sampled_from([0.0, 0.0, 0.02, 0.5, 1.0]),
     }
 )

@@ -41,9 +41,10 @@ def exactly_kept(
         order = [i for i in order if better[i] < params.top_k]
     total = math.fsum(weights[i] for i in order)
     if params.top_p < 1.0:
-        if any(abs(mass_above[i] / total - params.top_p) < margin for i in order):
+        # The best stay whatever the limit is.
+        if any(abs(mass_above[i] / total - params.top_p) < margin for i in order if better[i]):
             raise TooCloseError
-        order = [i for i in order if mass_above[i] < params.top_p * total]
+        order = [i for i in order if not better[i] or mass_above[i] < params.top_p * total]
     if any(abs(weights[i] - params.min_p) < margin * params.min_p for i in order[1:]):
         raise TooCloseError
     kept = np.zeros(len(scores), dtype=bool)
