@@ -134,13 +134,6 @@ class LoadRun:
         return LoadResult(seconds, list(self._timings), self._begun - len(self._timings))
 
 
-async def run_load(load: Load) -> LoadResult:
-    """The whole load's result."""
-    run = LoadRun(load)
-    await run.send_all()
-    return run.result()
-
-
 def _body(load: Load, randomness: random.Random) -> dict[str, Any]:
     prompt = load.prompt
     if prompt is None:

@@ -109,7 +109,8 @@ REFUSED_BY_CHAT: list[tuple[str, object]] = [
 ]
 REFUSED_BY_COMPLETIONS: list[tuple[str, object]] = [
     ("logprobs", -1),
-    *[("prompt", value) for value in ([], [[]])],
+    ("prompt", []),
+    ("prompt", [[]]),
     # Within its limits, and not implemented.
     ("max_tokens", 0),
     *[("best_of", value) for value in (0, 20)],

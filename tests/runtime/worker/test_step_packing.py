@@ -119,7 +119,6 @@ def test_rows_of_counts_are_only_those_of_penalties_and_come_back() -> None:
     rows.release([2])
     again = penalties_of(pack(rows, entry(3, [4], 0, [1], penalised)))
     assert list(again.begun) == [0]
-    assert penalties.device.num_count_rows == 1
 
 
 def test_more_sequences_than_rows_is_an_error() -> None:

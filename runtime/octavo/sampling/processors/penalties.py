@@ -103,11 +103,6 @@ class DevicePenalties(DeviceProcessor):
             (0, padded_width(room.vocab_size)), dtype=torch.int16, device=room.device
         )
 
-    @property
-    def num_count_rows(self) -> int:
-        """Rows of token counts that are needed."""
-        return self._num_count_rows
-
     def begin(self, row: int, state: SamplingState) -> None:
         params = state.params
         self._penalties[:, row] = (
