@@ -40,9 +40,15 @@ CONDITION = Gauge(
 )
 
 
+_SAID_BY_OTHERS = (ConditionType.RECONCILING, ConditionType.STALLED)
+"""Absent at times, which a gauge cannot be."""
+
+
 def set_conditions(key: ObjectKey, conditions: Iterable[Mapping[str, Any]]) -> None:
     """What the conditions of one object say now."""
     for condition in conditions:
+        if condition["type"] in _SAID_BY_OTHERS:
+            continue
         for status in ConditionStatus:
             CONDITION.labels(key.namespace, key.name, condition["type"], status.value).set(
                 condition["status"] == status
@@ -51,7 +57,7 @@ def set_conditions(key: ObjectKey, conditions: Iterable[Mapping[str, Any]]) -> N
 
 def forget(key: ObjectKey) -> None:
     """The object is gone."""
-    for type_ in ConditionType:
+    for type_ in set(ConditionType).difference(_SAID_BY_OTHERS):
         for status in ConditionStatus:
             CONDITION.remove(key.namespace, key.name, type_.value, status.value)
 

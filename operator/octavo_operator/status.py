@@ -20,6 +20,7 @@ from octavo_operator.api.conditions import (
 )
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import AutoscalingView
+from octavo_operator.kstatus import abnormal
 from octavo_operator.manifest import Manifest, ObjectKey
 from octavo_operator.names import selector
 from octavo_operator.pods import Finding
@@ -94,12 +95,15 @@ class Transition:
                 )
             case ConditionType.MODEL_AVAILABLE:
                 return self.status is ConditionStatus.FALSE
-            case ConditionType.READY | ConditionType.PROGRESSING:
+            case _:
                 return False
 
     @property
     def is_news(self) -> bool:
-        """Whether it is worth an Event: a condition that begins as it should be is none."""
+        """Whether it is worth an Event: a condition that begins as it should be is none, and kstatus's say
+        nothing that another one does not."""
+        if self.type in (ConditionType.RECONCILING, ConditionType.STALLED):
+            return False
         return not self.is_first or self.is_warning or self.type is ConditionType.PROGRESSING
 
 
@@ -169,6 +173,7 @@ def compute_status(observation: Observation, conditions: ConditionSet) -> dict[s
     mark_progressing(conditions, observation)
     mark_autoscaling(conditions, observation.autoscaling)
     mark_degraded(conditions, observation)
+    mark_abnormal(conditions)
     fleet, desired = observation.fleet, observation.desired_replicas
     status: dict[str, Any] = {
         "observedGeneration": observation.generation,
@@ -197,6 +202,7 @@ def invalid_status(
     conditions.mark_false(ConditionType.PROGRESSING, reason, message)
     conditions.mark_false(ConditionType.AUTOSCALING, reason, message)
     conditions.mark_true(ConditionType.DEGRADED, reason, message)
+    mark_abnormal(conditions)
     return {
         **resource.get("status", {}),
         "observedGeneration": conditions.generation,
@@ -294,6 +300,13 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
         )
     else:
         conditions.mark_false(ConditionType.DEGRADED, Reason.AS_EXPECTED)
+
+
+def mark_abnormal(conditions: ConditionSet) -> None:
+    """True: one of kstatus's, if one is to be there. Reads what the others were marked with."""
+    found = abnormal(conditions.marked)
+    if found is not None:
+        conditions.mark_true(found.type, found.reason, found.message)
 
 
 def lost_since(conditions: ConditionSet) -> datetime | None:

@@ -216,7 +216,8 @@ def test_a_refused_child_is_said_and_tried_again_while_the_others_go_on() -> Non
     )
     assert world.reconcile() == pytest.approx(30)
     assert world.condition("Degraded") == ("True", "ApplyFailed")
-    assert "Service llama: exceeded quota" in world.status["conditions"][-1]["message"]
+    degraded = next(each for each in world.status["conditions"] if each["type"] == "Degraded")
+    assert "Service llama: exceeded quota" in degraded["message"]
     assert "Deployment" in world.kube.kinds()
 
 

@@ -66,9 +66,10 @@ def ready(count: int, revision: str = "new") -> list[dict[str, Any]]:
     return [pod(f"{revision}-{index}", revision=revision, ready=True) for index in range(count)]
 
 
-def test_all_five_conditions_are_always_there_in_their_order() -> None:
-    types = [each["type"] for each in status([])["conditions"]]
-    assert types == ["Ready", "ModelAvailable", "Progressing", "Autoscaling", "Degraded"]
+def test_five_conditions_are_always_there_in_their_order() -> None:
+    always = ["Ready", "ModelAvailable", "Progressing", "Autoscaling", "Degraded"]
+    assert [each["type"] for each in status([])["conditions"]] == [*always, "Reconciling"]
+    assert [each["type"] for each in status(ready(1))["conditions"]] == always
 
 
 def test_before_any_pod_it_is_starting() -> None:
@@ -78,6 +79,7 @@ def test_before_any_pod_it_is_starting() -> None:
         "Progressing": ("True", "Starting"),
         "Autoscaling": ("False", "Disabled"),
         "Degraded": ("False", "AsExpected"),
+        "Reconciling": ("True", "Starting"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Requirements of tests that not every machine meets: Triton, Numba, helm, an API server.
+"""Requirements of tests that not every machine meets: Triton, Numba, helm, an API server, Lua.
 
 Where one is lacking its tests are skipped. `OCTAVO_REQUIRE` names what a machine says that it has, with
 commas between: there the lack is a failure, so that no run in CI is green because nothing ran. Whatever a
@@ -22,6 +22,7 @@ class Requirement(StrEnum):
     NUMBA = "numba"
     HELM = "helm"
     API_SERVER = "apiserver"
+    LUPA = "lupa"
 
 
 def declared() -> frozenset[Requirement]:

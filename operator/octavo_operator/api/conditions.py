@@ -11,13 +11,16 @@ from typing import Self
 
 
 class ConditionType(StrEnum):
-    """The conditions of an LLMDeployment; all five are always present."""
+    """The conditions of an LLMDeployment: five that are always present, and two of kstatus's, of which one
+    is there while it is true."""
 
     READY = "Ready"
     MODEL_AVAILABLE = "ModelAvailable"
     PROGRESSING = "Progressing"
     AUTOSCALING = "Autoscaling"
     DEGRADED = "Degraded"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
 
 
 class ConditionStatus(StrEnum):
@@ -42,6 +45,14 @@ CONDITION_MEANINGS: dict[ConditionType, str] = {
     ),
     ConditionType.AUTOSCALING: "True: the replica count follows the queue.",
     ConditionType.DEGRADED: "True: something needs a person; the message says what.",
+    ConditionType.RECONCILING: (
+        "There while it is not Ready and on its way; absent otherwise. For Flux, Helm and others that "
+        "wait by kstatus."
+    ),
+    ConditionType.STALLED: (
+        "There while it is not Ready and will not be without a person: the spec or the model is wrong, "
+        "a name is taken, or the deadline has passed; absent otherwise."
+    ),
 }
 
 

@@ -52,7 +52,7 @@ class LLMDeploymentStatus(ApiModel):
     url: str = Field(default="", description="Base URL for OpenAI clients within the cluster.")
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        description="Ready, ModelAvailable, Progressing, Autoscaling, Degraded.",
+        description="Ready, ModelAvailable, Progressing, Autoscaling, Degraded; and Reconciling or Stalled.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
