@@ -72,8 +72,8 @@ def _kernel_linear(weight: PlainWeight) -> Linear | None:
     """One of our own kernels, where one takes the weight and is the fastest."""
     from octavo.kernels.cpu.products.pack_panels import pack  # needs numba
     from octavo.kernels.cpu.products.panel_linear import PanelLinear
-    from octavo.kernels.cpu.products.panel_tile import has_pair_products
     from octavo.kernels.cpu.products.small_linear import SmallLinear
+    from octavo.kernels.cpu.products.unpack_panels import has_pair_products
     from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
 
     matrix = weight.weight

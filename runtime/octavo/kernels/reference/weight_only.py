@@ -1,7 +1,8 @@
-"""Weight-only formats: matrices as small integers with scales, rounded to nearest without calibration.
+"""Weight-only formats: matrices as small numbers with scales, read as such or rounded to nearest here.
 
-`int8` has one scale for each output feature, `int4` one for each 32 inputs of an output feature. Both are
-symmetric: a weight is its integer times its scale, and zero stays zero.
+Of those that are rounded here, without calibration, `int8` has one scale for each output feature and `int4`
+one for each 32 inputs of an output feature. Both are symmetric: a weight is its integer times its scale, and
+zero stays zero.
 """
 
 from __future__ import annotations
@@ -16,20 +17,29 @@ INT4_GROUP = 32
 
 @dataclass(frozen=True, slots=True)
 class QuantizedWeight:
-    """`weight[n, k] = codes[n, k] * scales[n, k // group]`, with `group = depth // scales.shape[1]`.
+    """`weight[n, k] = (codes[n, k] - zeros[n, k // group]) * scales[n, k // group]`.
 
     Args:
-        codes: `[out_features, in_features]` int8: -127 to 127, or -8 to 7.
+        codes: `[out_features, in_features]` int8 or float8; -8 to 7 in int4.
         scales: `[out_features, groups]` float32, 0 where all weights of a group are.
+        zeros: `[out_features, groups]` int8, in the codes' range; None: 0 everywhere.
     """
 
     codes: torch.Tensor
     scales: torch.Tensor
+    zeros: torch.Tensor | None = None
+
+    @property
+    def group(self) -> int:
+        """Inputs that share a scale."""
+        return self.codes.shape[1] // self.scales.shape[1]
 
     def dequantize(self) -> torch.Tensor:
         """`[out_features, in_features]` float32."""
         width, depth = self.codes.shape
-        grouped = self.codes.float().view(width, self.scales.shape[1], -1)
+        grouped = self.codes.float().view(width, -1, self.group)
+        if self.zeros is not None:
+            grouped = grouped - self.zeros.float().unsqueeze(-1)
         return (grouped * self.scales.unsqueeze(-1)).view(width, depth)
 
 

@@ -64,6 +64,7 @@ float32_at = _pointer(types.float32)
 bfloat16_at = _pointer(types.uint16)
 int64_at = _pointer(types.int64)
 int32_at = _pointer(types.int32)
+int16_at = _pointer(types.int16)
 int8_at = _pointer(types.int8)
 uint8_at = _pointer(types.uint8)
 

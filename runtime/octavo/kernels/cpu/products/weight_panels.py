@@ -9,6 +9,9 @@ AVX512-BF16 multiplies in. A step of a panel is `STEP` inputs deep:
   128-bit lanes turns into two vectors of bfloat16. One float32 scale for each output feature.
 - int4: groups of four steps, each `[2 halves, 16 outputs, 2]` of 16 bits, which hold the four pairs of a
   step in nibbles, lowest first, as code + 8. The group's 32 scales lie before it as bfloat16.
+- grouped int4, int8 and float8 (e4m3): what quantised checkpoints hold, to the bit. Steps as above, in
+  groups of any number of them. A group's 32 scales lie before it as float32 and, where zero is not 0, what
+  stands for it as bfloat16, which holds these integers exactly.
 """
 
 from __future__ import annotations
@@ -22,29 +25,68 @@ from octavo.kernels.reference.weight_only import INT4_GROUP
 
 PANEL = 32
 STEP = 8
+SCALE_BYTES = 4 * PANEL
+"""Of a group's scales in grouped panels."""
+ZERO_BYTES = 2 * PANEL
 
 
 class PanelFormat(enum.Enum):
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
     INT4 = "int4"
+    GROUPED_INT4 = "grouped int4"
+    GROUPED_INT8 = "grouped int8"
+    GROUPED_FLOAT8 = "grouped float8"
 
     @property
     def depth_multiple(self) -> int:
         return INT4_GROUP if self is PanelFormat.INT4 else STEP
 
-    def panel_bytes(self, depth: int) -> int:
+    @property
+    def is_grouped(self) -> bool:
+        return self in _GROUPED
+
+    def panel_bytes(self, depth: int, grouping: Grouping | None = None) -> int:
         """Of one panel."""
         if self is PanelFormat.INT4:
             return depth // INT4_GROUP * (2 * PANEL + PANEL * INT4_GROUP // 2)
-        return depth * PANEL * (2 if self is PanelFormat.BFLOAT16 else 1)
+        if self is PanelFormat.BFLOAT16:
+            return depth * PANEL * 2
+        data = depth * PANEL // 2 if self is PanelFormat.GROUPED_INT4 else depth * PANEL
+        return data if grouping is None else data + depth // grouping.size * grouping.header_bytes
+
+
+_GROUPED = frozenset(
+    {PanelFormat.GROUPED_INT4, PanelFormat.GROUPED_INT8, PanelFormat.GROUPED_FLOAT8}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Of a grouped format.
+
+    Args:
+        size: Inputs that share a scale, a multiple of `STEP` that divides all of them.
+        has_zeros: Zero is an integer other than 0 in some group.
+    """
+
+    size: int
+    has_zeros: bool = False
+
+    @property
+    def header_bytes(self) -> int:
+        """Before each group."""
+        return SCALE_BYTES + (ZERO_BYTES if self.has_zeros else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Panels:
     """`data` is `[panels, bytes]` uint8, `scales` `[32 * panels]` float32 for int8 and else None.
 
-    Output features beyond `width` are zeros.
+    Output features beyond `width` are zeros or repeat the last one.
+
+    Args:
+        grouping: Of grouped formats, and of no others.
     """
 
     format: PanelFormat
@@ -52,6 +94,7 @@ class Panels:
     scales: torch.Tensor | None
     width: int
     depth: int
+    grouping: Grouping | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -60,7 +103,7 @@ class Panels:
     def rows(self, features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Weights of some output features, `[count, depth]`: the look-up of a tied embedding.
 
-        Raises ValueError for int4, whose nibbles are for products alone.
+        Raises ValueError for int4 and for grouped formats, which are for products alone.
         """
         panel, place = features // PANEL, features % PANEL
         pairs = self.depth // 2
@@ -86,8 +129,10 @@ def fits(width: int, depth: int, panel_format: PanelFormat) -> bool:
     return width % 16 == 0 and depth % panel_format.depth_multiple == 0
 
 
-def packed_bytes(width: int, depth: int, panel_format: PanelFormat) -> int:
+def packed_bytes(
+    width: int, depth: int, panel_format: PanelFormat, grouping: Grouping | None = None
+) -> int:
     """`Panels.num_bytes` of a weight `[width, depth]`, before there is one."""
     panels = -(-width // PANEL)
     scales = panels * PANEL * 4 if panel_format is PanelFormat.INT8 else 0
-    return panels * panel_format.panel_bytes(depth) + scales
+    return panels * panel_format.panel_bytes(depth, grouping) + scales

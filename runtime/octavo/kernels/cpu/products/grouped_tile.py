@@ -1,0 +1,160 @@
+"""Tile of a product with grouped weights. As `panel_tile`, where so many inputs share a scale as a checkpoint
+says, and where zero may be another integer in each group.
+
+What stands for zero is not taken from each weight but, times the sum of the group's inputs, from the group's
+sum: a vector's work for a group instead of one for each pair.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.products import unpack_panels as unpack
+from octavo.kernels.cpu.products.panel_tile import add_step, starts_of_rows, store_totals
+from octavo.kernels.cpu.products.unpack_panels import FLOATS, Arithmetic
+from octavo.kernels.cpu.products.weight_panels import (
+    PANEL,
+    SCALE_BYTES,
+    STEP,
+    ZERO_BYTES,
+    PanelFormat,
+)
+
+_I8, _I64 = ir.IntType(8), ir.IntType(64)
+_ZERO = ir.Constant(FLOATS, [0.0] * 16)
+_UNPACKINGS = {
+    PanelFormat.GROUPED_INT4: unpack.INT4,
+    PanelFormat.GROUPED_INT8: unpack.WHOLE_INT8,
+    PanelFormat.GROUPED_FLOAT8: unpack.FLOAT8,
+}
+
+
+def make_grouped_tile(rows: int, panel_format: PanelFormat) -> Any:
+    """`tile(x, x_at, last, depth, panel, panel_at, group, has_zeros, group_sums, out)`: as
+    `panel_tile.make_tile`, of panels of `panel_format`, which are bytes.
+
+    `group` inputs share a scale. With zeros, `group_sums` is `[rows, groups]` float32, the sums of each
+    row's groups; its row `last` is repeated as that of `x` is.
+    """
+    unpacking = _UNPACKINGS[panel_format]
+
+    def tile(
+        typing_context: Any,
+        x: Any,
+        x_at: Any,
+        last: Any,
+        depth: Any,
+        panel: Any,
+        panel_at: Any,
+        group: Any,
+        has_zeros: Any,
+        group_sums: Any,
+        out: Any,
+    ) -> Any:
+        del typing_context, x_at, last, depth, panel_at, group, has_zeros
+        emitter = _Emitter(unpacking, Arithmetic.of(x), x.dtype == types.float32)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            del signature
+            emitter.emit(builder, rows, arguments)
+            return context.get_dummy_value()
+
+        i = types.int64
+        signature = types.void(x, i, i, i, panel, i, i, i, group_sums, out)
+        return signature, generate
+
+    return v.intrinsic(tile)
+
+
+class _Emitter:
+    """What does not change from one group to the next."""
+
+    def __init__(self, unpacking: unpack.Unpacking, arithmetic: Arithmetic, is_wide: bool) -> None:
+        self._unpacking = unpacking
+        self._arithmetic = arithmetic
+        self._is_wide = is_wide
+
+    def emit(self, builder: Any, rows: int, arguments: Any) -> None:
+        x, x_at, last, depth, panel, panel_at, group, has_zeros, group_sums, out = arguments
+        panel = builder.bitcast(builder.gep(panel, [panel_at]), _I8.as_pointer())
+        has_zeros = builder.icmp_signed("!=", has_zeros, _I64(0))
+        header_bytes = builder.select(has_zeros, _I64(SCALE_BYTES + ZERO_BYTES), _I64(SCALE_BYTES))
+        steps, groups = builder.sdiv(group, _I64(STEP)), builder.sdiv(depth, group)
+        data_bytes = builder.mul(steps, _I64(self._unpacking.step_bytes))
+        stride = builder.add(header_bytes, data_bytes)
+        row_starts = starts_of_rows(builder, rows, x, x_at, last, depth)
+        sum_starts = starts_of_rows(builder, rows, group_sums, _I64(0), last, groups)
+        totals, sums = (
+            [[cgutils.alloca_once_value(builder, _ZERO) for _ in range(2)] for _ in range(rows)]
+            for _ in range(2)
+        )
+        with cgutils.for_range(builder, groups) as loop:
+            scales = builder.gep(panel, [builder.mul(loop.index, stride)])
+            data = builder.gep(scales, [header_bytes])
+            first = builder.mul(loop.index, group)
+            self._add_group(builder, data, first, steps, row_starts, sums)
+            with builder.if_then(has_zeros):
+                _take_zeros(builder, scales, loop.index, sum_starts, sums)
+            _scale(builder, scales, sums, totals)
+        store_totals(builder, totals, out)
+
+    def _add_group(
+        self,
+        builder: Any,
+        data: Any,
+        first: Any,
+        steps: Any,
+        row_starts: list[Any],
+        sums: list[list[Any]],
+    ) -> None:
+        for place in _places(sums):
+            builder.store(_ZERO, place)
+        step_bytes, ahead = self._unpacking.step_bytes, self._unpacking.ahead
+        with cgutils.for_range(builder, steps) as loop:
+            address = builder.gep(data, [builder.mul(loop.index, _I64(step_bytes))])
+            unpack.ask_for(builder, builder.gep(address, [_I64(ahead)]), step_bytes)
+            at = builder.add(first, builder.mul(loop.index, _I64(STEP)))
+            values = [[builder.load(place) for place in row] for row in sums]
+            add_step(
+                builder,
+                self._unpacking,
+                address,
+                at,
+                row_starts,
+                self._is_wide,
+                self._arithmetic,
+                values,
+            )
+            for value, place in zip(_places(values), _places(sums), strict=True):
+                builder.store(value, place)
+
+
+def _places(rows: list[list[Any]]) -> list[Any]:
+    return [place for row in rows for place in row]
+
+
+def _take_zeros(
+    builder: Any, scales: Any, group: Any, sum_starts: list[Any], sums: list[list[Any]]
+) -> None:
+    """Takes zero times the group's inputs from each sum."""
+    inputs = [builder.load(builder.gep(start, [group])) for start in sum_starts]
+    inputs = [unpack.splat(builder, builder.fneg(value), FLOATS) for value in inputs]
+    for half in range(2):
+        zero = unpack.load_bfloat16(builder, scales, SCALE_BYTES + 32 * half)
+        for row, value in zip(sums, inputs, strict=True):
+            taken = unpack.multiply_add(builder, zero, value, builder.load(row[half]))
+            builder.store(taken, row[half])
+
+
+def _scale(builder: Any, scales: Any, sums: list[list[Any]], totals: list[list[Any]]) -> None:
+    """A group's sums, times its scales, are added to the totals."""
+    for half in range(2):
+        scale = unpack.load(builder, scales, 2 * PANEL * half, FLOATS)
+        for row_sums, row_totals in zip(sums, totals, strict=True):
+            total = builder.load(row_totals[half])
+            value = unpack.multiply_add(builder, builder.load(row_sums[half]), scale, total)
+            builder.store(value, row_totals[half])

@@ -1,0 +1,86 @@
+"""Products with panels: the kernels for weights that are as they were, or rounded as they were read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.compiling.jit import TeamKernel, part, team_kernel
+from octavo.kernels.cpu.products.panel_tile import make_tile
+from octavo.kernels.cpu.products.panel_work import TILE_ROWS, factors_of, finish, make_share
+from octavo.kernels.cpu.products.weight_panels import PANEL, PanelFormat
+
+_tile_1, _tile_2, _tile_4, _tile_8 = (make_tile(rows) for rows in (1, 2, 4, TILE_ROWS))
+
+
+@part
+def _piece(
+    x: Any, panels: Any, panel_at: int, rows: Any, depth: int, factors: Any, target: Any
+) -> None:
+    """`factors` is (those of `finish`, scratch of a tile's sums)."""
+    row, end = rows
+    last_factors, scratch = factors
+    sums = v.float32_at(scratch.ctypes.data)
+    while row < end:
+        n = min(TILE_ROWS, end - row)
+        if n > 4:
+            _tile_8(x, row * depth, n - 1, depth, panels, panel_at, sums)
+        elif n > 2:
+            _tile_4(x, row * depth, n - 1, depth, panels, panel_at, sums)
+        elif n > 1:
+            _tile_2(x, row * depth, n - 1, depth, panels, panel_at, sums)
+        else:
+            _tile_1(x, row * depth, n - 1, depth, panels, panel_at, sums)
+        finish(sums, row, n, last_factors, target)
+        row += n
+
+
+_share = make_share(_piece)
+
+
+@part
+def _product(x: Any, panels: Any, out: Any, element: int, job: Any) -> None:
+    scratch = np.empty(TILE_ROWS * PANEL, dtype=np.float32)
+    _share(x, panels, out, (factors_of(job), scratch), element, job)
+
+
+@team_kernel
+def _bfloat16_by_bfloat16(address: int) -> None:
+    job = v.int64_at(address)
+    _product(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), 2, job)
+
+
+@team_kernel
+def _bfloat16_by_int8(address: int) -> None:
+    job = v.int64_at(address)
+    _product(v.bfloat16_at(job[1]), v.int8_at(job[2]), v.bfloat16_at(job[3]), 1, job)
+
+
+@team_kernel
+def _bfloat16_by_int4(address: int) -> None:
+    job = v.int64_at(address)
+    _product(v.bfloat16_at(job[1]), v.uint8_at(job[2]), v.bfloat16_at(job[3]), 1, job)
+
+
+@team_kernel
+def _float32_by_int8(address: int) -> None:
+    job = v.int64_at(address)
+    _product(v.float32_at(job[1]), v.int8_at(job[2]), v.float32_at(job[3]), 1, job)
+
+
+@team_kernel
+def _float32_by_int4(address: int) -> None:
+    job = v.int64_at(address)
+    _product(v.float32_at(job[1]), v.uint8_at(job[2]), v.float32_at(job[3]), 1, job)
+
+
+KERNELS: dict[tuple[torch.dtype, PanelFormat], TeamKernel] = {
+    (torch.bfloat16, PanelFormat.BFLOAT16): _bfloat16_by_bfloat16,
+    (torch.bfloat16, PanelFormat.INT8): _bfloat16_by_int8,
+    (torch.bfloat16, PanelFormat.INT4): _bfloat16_by_int4,
+    (torch.float32, PanelFormat.INT8): _float32_by_int8,
+    (torch.float32, PanelFormat.INT4): _float32_by_int4,
+}
