@@ -140,6 +140,7 @@ class Reconciler:
             problem=applied.problem or contest or refusal or seen.finding(),
             service_problem=applied.service_problem,
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
+            is_replacing=live is not None and workload.is_replacing(live),
             settled=settlement(resource),
             remark=ENVIRONMENT_REMARK if context.pods.has_keys_in_environment else "",
         )
@@ -201,7 +202,8 @@ class Reconciler:
             self._autoscaler.forget(key)
         how_before = None if live is None else workload.replacement(live)
         refusal = None if live is None else workload.finding(live)
-        how = replacement(spec, how_before, seen, refusal, replicas, now)
+        is_replacing = live is not None and workload.is_replacing(live)
+        how = replacement(spec, how_before, seen, refusal, replicas, now, is_replacing=is_replacing)
         context = RenderContext(pods, replicas, how, workload.answering_labels)
         return Decided(workload, context, seen, scaling, before)
 

@@ -31,16 +31,21 @@ def replacement(
     refusal: Finding | None,
     replicas: int,
     now: datetime,
+    *,
+    is_replacing: bool = False,
 ) -> Replacement:
-    """How replicas are to be replaced now, given how they were until now, which there are and why, if
-    so, no more can be made."""
+    """How replicas are to be replaced now, given how they were until now, which there are, why, if so,
+    no more can be made, and whether the workload replaces some whatever their revision."""
     match spec.rollout.strategy:
         case RolloutStrategy.RECREATE:
             return Replacement("Recreate")
         case RolloutStrategy.ROLLING_UPDATE:
             return _SURGE
         case RolloutStrategy.AUTO:
-            return _automatic(before, fleet, refusal, replicas, now)
+            is_rollout = is_replacing or len(fleet.replicas) > len(fleet.current)
+            if replicas < _MIN_REPLICAS_IN_PLACE or not is_rollout:
+                return _SURGE
+            return _automatic(before, fleet, refusal, now)
 
 
 def patience_left(fleet: Fleet, refusal: Finding | None, now: datetime) -> float | None:
@@ -57,12 +62,8 @@ def _automatic(
     before: Replacement | None,
     fleet: Fleet,
     refusal: Finding | None,
-    replicas: int,
     now: datetime,
 ) -> Replacement:
-    old_replicas = len(fleet.replicas) - len(fleet.current)
-    if replicas < _MIN_REPLICAS_IN_PLACE or old_replicas == 0:
-        return _SURGE
     is_in_place = before == _IN_PLACE
     waits = _waits(fleet, refusal, now)
     is_out_of_room = any(waited >= SURGE_PATIENCE_SECONDS for waited in waits)

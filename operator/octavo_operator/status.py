@@ -57,6 +57,8 @@ class Observation:
     service_problem: Finding | None = None
     """Why the Service is not there, not ours or not as it must be: the pods cannot be reached."""
     is_deadline_exceeded: bool = False
+    is_replacing: bool = False
+    """Whether the workload replaces pods by others, of whatever revision."""
     settled: Settlement | None = None
     """What was reached before, if the pass before found everything in place or replicas lost."""
     remark: str = ""
@@ -338,7 +340,7 @@ def _movement(seen: Observation) -> Reason | None:
     Those that are missing after everything was settled, with nothing wanted anew, were lost.
     """
     fleet, desired = seen.fleet, seen.desired_replicas
-    if len(fleet.replicas) > len(fleet.current):
+    if len(fleet.replicas) > len(fleet.current) or seen.is_replacing:
         return Reason.ROLLING_OUT
     if len(fleet.replicas) > desired:
         return Reason.SCALING_DOWN

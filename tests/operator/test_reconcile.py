@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -313,6 +314,41 @@ def test_a_rollout_that_a_quota_holds_up_goes_on_in_place() -> None:
         "maxSurge": 0,
         "maxUnavailable": 1,
     }
+
+
+def test_a_restart_that_lacks_room_goes_on_in_place_and_is_a_rollout_to_look_at() -> None:
+    """As `kubectl rollout restart` leaves it: two old pods serve, and the new one finds no GPU."""
+    world = running(replicas=2)
+    (pod,) = (each for (_, _, name), each in world.kube.objects.items() if name == f"{KEY.name}-1")
+    new = copy.deepcopy(pod)
+    new["metadata"] |= {"name": f"{KEY.name}-new", "uid": "new"}
+    new["status"] = {
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+                "lastTransitionTime": "2026-05-04T12:00:00Z",
+            }
+        ],
+    }
+    world.kube.put(POD, new)
+    world.deployment["status"] = {"replicas": 3, "updatedReplicas": 1}
+    assert world.reconcile() == pytest.approx(60)
+    assert world.condition("Progressing") == ("True", "RollingOut")
+    assert world.condition("Ready") == ("True", "Serving")
+    world.seconds += 60
+    world.reconcile()
+    strategy = world.deployment["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+    world.deployment["status"] = {"replicas": 2, "updatedReplicas": 2}
+    world.kube.remove(POD, KEY.namespace, f"{KEY.name}-new")
+    world.reconcile()
+    strategy = world.deployment["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
+    assert world.condition("Progressing") == ("False", "Settled")
 
 
 def test_children_that_were_orphaned_are_adopted() -> None:

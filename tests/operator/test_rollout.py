@@ -27,10 +27,13 @@ def decided(
     before: Replacement | None = SURGE,
     refusal: Finding | None = None,
     seconds: float = 0,
+    is_replacing: bool = False,
     **rollout: str,
 ) -> Replacement:
     asked = spec(rollout=rollout, resources={"gpu": 1})
-    return replacement(asked, before, pods, refusal, replicas, after(seconds))
+    return replacement(
+        asked, before, pods, refusal, replicas, after(seconds), is_replacing=is_replacing
+    )
 
 
 def test_a_rollout_adds_before_it_takes_away() -> None:
@@ -60,6 +63,18 @@ def test_a_single_replica_is_never_stopped_for_a_pod_that_may_not_start() -> Non
 def test_a_start_without_old_pods_is_no_rollout() -> None:
     starting = seen([pod("new-1", unschedulable=NO_GPU)])
     assert decided(starting, seconds=3600) == SURGE
+
+
+def test_a_restart_of_the_same_revision_is_a_rollout_too() -> None:
+    """`kubectl rollout restart` of the Deployment: its pods differ by an annotation alone."""
+    old = [pod(f"old-{index}", ready=True) for index in range(2)]
+    restarting = seen([*old, pod("new-1", unschedulable=NO_GPU)])
+    patience = SURGE_PATIENCE_SECONDS
+    assert decided(restarting, seconds=patience - 1, is_replacing=True) == SURGE
+    assert decided(restarting, seconds=patience, is_replacing=True) == IN_PLACE
+    assert decided(seen(old), before=IN_PLACE, is_replacing=True) == IN_PLACE
+    assert decided(seen(old), before=IN_PLACE) == SURGE
+    assert decided(restarting, replicas=1, seconds=3600, is_replacing=True) == SURGE
 
 
 def test_a_chosen_strategy_holds() -> None:

@@ -92,6 +92,21 @@ def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason
     assert DEPLOYMENT.finding({"metadata": {}, "spec": {}}) is None
 
 
+@pytest.mark.parametrize(
+    ("status", "is_replacing"),
+    [
+        ({}, False),
+        ({"replicas": 2, "updatedReplicas": 2}, False),
+        ({"replicas": 3, "updatedReplicas": 1}, True),
+        ({"replicas": 2}, True),
+    ],
+)
+def test_pods_of_a_former_template_are_being_replaced(
+    status: dict[str, int], is_replacing: bool
+) -> None:
+    assert DEPLOYMENT.is_replacing({"metadata": {}, "spec": {}, "status": status}) is is_replacing
+
+
 def test_a_rollout_that_was_given_up_is_seen() -> None:
     assert DEPLOYMENT.is_deadline_exceeded(live("Progressing", "False", "ProgressDeadlineExceeded"))
     assert not DEPLOYMENT.is_deadline_exceeded(live("Progressing", "True", "ReplicaSetUpdated"))

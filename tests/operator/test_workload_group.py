@@ -78,6 +78,9 @@ class Groups:
     def replacement(self, live: Manifest) -> Replacement | None:
         return None
 
+    def is_replacing(self, live: Manifest) -> bool:
+        return False
+
     def finding(self, live: Manifest) -> Finding | None:
         return None
 

@@ -117,7 +117,7 @@ class Reason(StrEnum):
     )
     ROLLING_OUT = (
         "RollingOut",
-        "Pods of a new revision replace those of the old one, which go on serving meanwhile.",
+        "New pods, most often of a new revision, replace the old ones, which go on serving meanwhile.",
         "operator",
         "Wait.",
     )

@@ -85,6 +85,10 @@ class Deployment:
             return None
         return Replacement("RollingUpdate", surge, unavailable)
 
+    def is_replacing(self, live: Manifest) -> bool:
+        status = live.get("status", {})
+        return int(status.get("updatedReplicas", 0)) < int(status.get("replicas", 0))
+
     def finding(self, live: Manifest) -> Finding | None:
         """As its ReplicaFailure condition tells."""
         for condition in current_conditions(live):
