@@ -19,6 +19,7 @@ import yaml
 
 from octavo_operator import reference
 from octavo_operator.api import v1alpha1
+from octavo_operator.api.v1alpha1.metadata import LONGEST_PREFIX
 
 JsonSchema = dict[str, Any]
 
@@ -46,6 +47,10 @@ _COLUMNS: list[dict[str, Any]] = [
     {"name": "GPUs", "type": "integer", "jsonPath": ".spec.resources.gpu", "priority": 1},
     {"name": "Revision", "type": "string", "jsonPath": ".status.revision", "priority": 1},
 ]
+_KEYS_HELP = (
+    "has a key that is not a label key: up to 63 letters, digits, '-', '_' and '.', with a letter or digit "
+    "at both ends, after a DNS name and '/' or not"
+)
 _KEPT = {
     "type",
     "description",
@@ -166,8 +171,9 @@ def _object(
         out["additionalProperties"] = _node(values, definitions, f"{path}.*")
         out["x-kubernetes-validations"] = [
             {
-                "rule": f"self.all(key, key.matches(r'{pattern}'))",
-                "message": "has a key that is not a label key",
+                "rule": f"self.all(key, key.matches(r'{pattern}') && "
+                f"key.indexOf('/') <= {LONGEST_PREFIX})",
+                "message": _KEYS_HELP,
             },
             *out.get("x-kubernetes-validations", ()),
         ]

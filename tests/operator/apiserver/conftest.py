@@ -37,6 +37,16 @@ def admin(control_plane: ControlPlane) -> Admin:
 @pytest.fixture
 def namespace(admin: Admin) -> str:
     """A namespace of its own for each test. Nothing here deletes namespaces, so it stays."""
+    return new_namespace(admin)
+
+
+@pytest.fixture(scope="session")
+def session_namespace(admin: Admin) -> str:
+    """One for tests that leave nothing behind."""
+    return new_namespace(admin)
+
+
+def new_namespace(admin: Admin) -> str:
     name = f"test-{uuid.uuid4().hex[:8]}"
     admin.create("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": name}})
     return name

@@ -19,6 +19,7 @@ FULL: dict[str, Any] = {
         "cache": {"size": "50Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"},
     },
     "engine": {
+        "device": "cpu",
         "maxModelLen": 8192,
         "maxNumSeqs": 64,
         "maxNumBatchedTokens": 2048,
@@ -189,6 +190,36 @@ def test_a_name_that_no_service_could_have_is_refused(
             "must have either secretRef or keysFrom",
         ),
         ({"auth": {"keysFrom": {}}}, "spec.auth.keysFrom.secretRef", "Required value"),
+        (
+            {"engine": {"quantization": "int8"}, "resources": {"gpu": 1}},
+            "spec.engine.quantization",
+            "rounds weights for CPUs",
+        ),
+        (
+            {"engine": {"quantization": "int4", "device": "cuda"}},
+            "spec.engine.quantization",
+            "rounds weights for CPUs",
+        ),
+        (
+            {"engine": {"quantization": "int4", "dtype": "float16"}},
+            "spec.engine.dtype",
+            "must be auto, bfloat16 or float32",
+        ),
+        (
+            {"engine": {"kvCacheMemory": "2Gi"}, "resources": {"memory": "2Gi"}},
+            "spec.engine.kvCacheMemory",
+            "must be less than resources.memory",
+        ),
+        (
+            {"resources": {"gpu": 1, "gpuResource": "kubernetes.io/gpu"}},
+            "spec.resources.gpuResource",
+            "is no extended resource's name",
+        ),
+        (
+            {"pods": {"annotations": {str(each): "é" * 4096 for each in range(32)}}},
+            "spec.pods.annotations",
+            "more than 200000 bytes together",
+        ),
         (
             {"scheduling": {"nodeSelector": {"a b": "c"}}},
             "spec.scheduling.nodeSelector",

@@ -9,13 +9,15 @@ from pydantic import ConfigDict, Field, model_validator
 from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
 from octavo_operator.api.v1alpha1.model import SecretReference
 
+_FILE_NAME = r"^\.?[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+"""As Kubernetes has it: neither `.` nor what begins with `..`, as keys become files."""
 _ONE_HELP = "must have either secretRef or keysFrom"
 
 
 class AuthSecretReference(SecretReference):
     """A key of a Secret in the namespace of the LLMDeployment."""
 
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._-]+$")] = Field(
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=_FILE_NAME)] = Field(
         default="api-key", description="Key in the Secret that holds the API keys."
     )
 

@@ -114,6 +114,12 @@ class EngineSpec(ApiModel):
     )
 
 
+HALF_PRECISION_IS_NOT_FOR_CPUS = cel(
+    f"!has(self.quantization) || !has(self.dtype) || self.dtype != '{Dtype.FLOAT16}'",
+    "must be auto, bfloat16 or float32 with quantization: CPUs do not multiply in float16",
+    "dtype",
+)
+
 DEFAULT_MAX_NUM_SEQS = 256
 DEFAULT_MAX_NUM_BATCHED_TOKENS = 2048
 """The runtime's, for the rule that compares the two."""

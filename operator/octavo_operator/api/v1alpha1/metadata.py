@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 
 from octavo_operator.api.v1alpha1.base import DNS_SUBDOMAIN, NAME_PART, cel, rules
 
+LONGEST_PREFIX = 253
+LONGEST_KEY = LONGEST_PREFIX + 1 + 63
 _LABEL_KEY = rf"^({DNS_SUBDOMAIN}/)?{NAME_PART}$"
 _LABEL_VALUE = rf"^({NAME_PART})?$"
 
@@ -23,13 +25,16 @@ _OUR_PREFIXES = (
     "kubectl.kubernetes.io/",
     "pod-template-hash",
 )
-_KEYS_RULE = rules(
-    cel(
-        "self.all(key, !("
-        + " || ".join(f"key.startsWith('{prefix}')" for prefix in _OUR_PREFIXES)
-        + "))",
-        _OUR_KEYS,
-    )
+_NOT_OURS = cel(
+    "self.all(key, !("
+    + " || ".join(f"key.startsWith('{prefix}')" for prefix in _OUR_PREFIXES)
+    + "))",
+    _OUR_KEYS,
+)
+_MOST_BYTES = 200_000
+_SMALL = cel(
+    f"self.map(key, size(bytes(self[key]))).sum() <= {_MOST_BYTES}",
+    f"has values of more than {_MOST_BYTES} bytes together, which Kubernetes does not keep",
 )
 
 
@@ -40,16 +45,16 @@ def _not_ours(values: Mapping[str, str]) -> Mapping[str, str]:
     return values
 
 
-LabelKey = Annotated[str, Field(max_length=316, pattern=_LABEL_KEY)]
+LabelKey = Annotated[str, Field(max_length=LONGEST_KEY, pattern=_LABEL_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)]
 
 UserLabels = Annotated[
     dict[LabelKey, LabelValue],
-    Field(max_length=32, json_schema_extra=_KEYS_RULE),
+    Field(max_length=32, json_schema_extra=rules(_NOT_OURS)),
     AfterValidator(_not_ours),
 ]
 UserAnnotations = Annotated[
     dict[LabelKey, Annotated[str, Field(max_length=4096)]],
-    Field(max_length=32, json_schema_extra=_KEYS_RULE),
+    Field(max_length=32, json_schema_extra=rules(_NOT_OURS, _SMALL)),
     AfterValidator(_not_ours),
 ]

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 
 from octavo_operator.api.quantity import MemoryQuantity
-from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName, cel, rules
+from octavo_operator.api.v1alpha1.base import DNS_SUBDOMAIN, ApiModel, ObjectName, cel, rules
 
 # Each segment starts with a letter or digit, so that neither `..` nor a flag can be written.
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _URI = re.compile(
     rf"^(hf://{_SEGMENT}/{_SEGMENT}(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
     rf"|s3://[a-z0-9][a-z0-9.-]*(/{_SEGMENT})+/?"
-    rf"|pvc://[a-z0-9][a-z0-9.-]*(/{_SEGMENT})*/?"
+    rf"|pvc://{DNS_SUBDOMAIN}(/{_SEGMENT})*/?"
     r"|builtin://[a-z0-9][a-z0-9-]*)$"
 )
 _URI_HELP = (

@@ -18,6 +18,8 @@ from octavo_operator.api.v1alpha1.base import (
     rules,
 )
 from octavo_operator.api.v1alpha1.metadata import (
+    LONGEST_KEY,
+    LONGEST_PREFIX,
     LabelKey,
     LabelValue,
     UserAnnotations,
@@ -30,8 +32,11 @@ MAX_DRAIN_TIMEOUT = "24h"
 DEFAULT_CPU = "500m"
 _TAINT_KEY = rf"^(({DNS_SUBDOMAIN}/)?{NAME_PART})?$"
 _RESOURCE = rf"^{DNS_SUBDOMAIN}/{NAME_PART}$"
-# A quota's name of it.
-_RESOURCE_RULE = "!self.startsWith('requests.')"
+# `requests.` begins a quota's name of it, and what is Kubernetes' own is no extended resource.
+_RESOURCE_RULE = (
+    "!self.startsWith('requests.') && !self.contains('kubernetes.io/') && "
+    f"self.indexOf('/') <= {LONGEST_PREFIX - len('requests.')}"
+)
 _DRAIN_HELP = f"must be at most {MAX_DRAIN_TIMEOUT}"
 _DEADLINE_HELP = f"must be from {MIN_PROGRESS_DEADLINE} to {MAX_PROGRESS_DEADLINE}"
 
@@ -71,9 +76,11 @@ class ResourcesSpec(ApiModel):
         str,
         Field(
             min_length=3,
-            max_length=253,
+            max_length=LONGEST_KEY,
             pattern=_RESOURCE,
-            json_schema_extra=rules(cel(_RESOURCE_RULE, "is no extended resource's name")),
+            json_schema_extra=rules(
+                cel(_RESOURCE_RULE, "is no extended resource's name, such as nvidia.com/gpu")
+            ),
         ),
     ] = Field(default="nvidia.com/gpu", description="Name of the extended resource.")
     cpu: CpuQuantity | None = Field(
@@ -135,10 +142,15 @@ class Toleration(ApiModel):
                 "must be NoExecute when tolerationSeconds is set",
                 "effect",
             ),
+            cel(
+                f"!has(self.key) || self.key.indexOf('/') <= {LONGEST_PREFIX}",
+                f"has a prefix of more than {LONGEST_PREFIX} characters",
+                "key",
+            ),
         )
     )
 
-    key: Annotated[str, Field(max_length=316, pattern=_TAINT_KEY)] | None = Field(
+    key: Annotated[str, Field(max_length=LONGEST_KEY, pattern=_TAINT_KEY)] | None = Field(
         default=None, description="Key of the taint."
     )
     operator: TolerationOperator | None = Field(default=None, description="Equal when absent.")

@@ -13,7 +13,12 @@ from pydantic import ConfigDict, Field, model_validator
 from octavo_operator.api.v1alpha1.auth import AuthSpec
 from octavo_operator.api.v1alpha1.autoscaling import AutoscalingSpec
 from octavo_operator.api.v1alpha1.base import ApiModel, rules
-from octavo_operator.api.v1alpha1.engine import ENGINE_BUDGET, EngineSpec
+from octavo_operator.api.v1alpha1.combinations import COMBINATIONS
+from octavo_operator.api.v1alpha1.engine import (
+    ENGINE_BUDGET,
+    HALF_PRECISION_IS_NOT_FOR_CPUS,
+    EngineSpec,
+)
 from octavo_operator.api.v1alpha1.model import ModelSpec
 from octavo_operator.api.v1alpha1.pods import (
     PodsSpec,
@@ -32,13 +37,13 @@ from octavo_operator.api.v1alpha1.service import (
 class LLMDeploymentSpec(ApiModel):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=rules(NO_OPEN_DOOR))
+    model_config = ConfigDict(json_schema_extra=rules(NO_OPEN_DOOR, *COMBINATIONS))
 
     model: ModelSpec = Field(description="The model.")
     engine: EngineSpec = Field(
         default_factory=EngineSpec,
         description="Flags of `octavo serve` in camelCase.",
-        json_schema_extra=rules(ENGINE_BUDGET),
+        json_schema_extra=rules(ENGINE_BUDGET, HALF_PRECISION_IS_NOT_FOR_CPUS),
     )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
