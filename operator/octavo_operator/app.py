@@ -41,6 +41,7 @@ def installation_of(settings: Settings) -> Installation:
         operator_namespace=settings.own_namespace,
         monitoring_namespaces=settings.monitoring_namespaces,
         download_ports=settings.download_ports,
+        allowed_runtime_images=settings.allowed_runtime_images,
     )
 
 

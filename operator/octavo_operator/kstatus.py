@@ -20,7 +20,8 @@ from octavo_operator.api.conditions import (
 )
 
 _HOPELESS = frozenset(
-    {*MODEL_REASONS, Reason.INVALID_SPEC, Reason.NAME_CONFLICT} - {Reason.DOWNLOAD_FAILED}
+    {*MODEL_REASONS, Reason.INVALID_SPEC, Reason.IMAGE_NOT_ALLOWED, Reason.NAME_CONFLICT}
+    - {Reason.DOWNLOAD_FAILED}
 )
 """Reasons that stay until a person changes something."""
 

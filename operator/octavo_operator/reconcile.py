@@ -34,12 +34,13 @@ from octavo_operator.manifest import (
 )
 from octavo_operator.names import selector
 from octavo_operator.plan import plan
-from octavo_operator.pods import views
+from octavo_operator.pods import Finding, views
 from octavo_operator.recorder import Recorder
 from octavo_operator.render import Installation, PodContext, RenderContext, owner_of
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.command import claim_name
+from octavo_operator.render.runtime_image import why_not_allowed
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
 from octavo_operator.rollout import patience_left, replacement
 from octavo_operator.status import (
@@ -111,12 +112,9 @@ class Reconciler:
             metrics.forget(key)
             return None
         conditions = condition_set(resource, self._wall_clock())
-        try:
-            spec = LLMDeploymentSpec.model_validate(resource["spec"])
-        except ValidationError as error:
-            status = invalid_status(
-                resource, conditions, Reason.INVALID_SPEC, _field_messages(error)
-            )
+        spec = _spec_of(resource, self._installation)
+        if isinstance(spec, Finding):
+            status = invalid_status(resource, conditions, spec.reason, spec.message)
             await self._write_status(resource, status, conditions)
             return None
         observed = await self._observe(key, resource, spec)
@@ -238,6 +236,18 @@ class Reconciler:
         scaling, before = decided.scaling, decided.replicas_before
         if scaling is not None and before is not None and before != scaling.replicas:
             await self._recorder.scaled(resource, explain(scaling, before))
+
+
+def _spec_of(resource: Manifest, installation: Installation) -> LLMDeploymentSpec | Finding:
+    """The spec, or why the operator cannot act on it."""
+    try:
+        spec = LLMDeploymentSpec.model_validate(resource["spec"])
+    except ValidationError as error:
+        return Finding(Reason.INVALID_SPEC, _field_messages(error))
+    allowed = installation.allowed_runtime_images
+    if why := why_not_allowed(installation.runtime_image, allowed, spec.runtime):
+        return Finding(Reason.IMAGE_NOT_ALLOWED, why)
+    return spec
 
 
 def _field_messages(error: ValidationError) -> str:

@@ -1,7 +1,7 @@
 """Operator's settings, from `OCTAVO_OPERATOR_…` environment variables.
 
-They belong to whoever installs the operator. Nothing here can be set from a custom resource: the
-runtime image, Prometheus' address and the fences around the pods are not the tenant's to choose.
+They belong to whoever installs the operator. Nothing here can be set from a custom resource: where runtime
+images come from, Prometheus' address and the fences around the pods are not the tenant's to choose.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Settings(BaseSettings):
 
     runtime_image: str = Field(
         default="", min_length=1, validate_default=True, description="Runs `octavo serve`."
+    )
+    allowed_runtime_images: CommaSeparated = Field(
+        default=(),
+        description="Repositories that spec.runtime.image may name; with a slash at its end all below it.",
     )
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     image_pull_secrets: CommaSeparated = Field(
@@ -101,6 +105,7 @@ class Settings(BaseSettings):
         "watch_namespaces",
         "monitoring_namespaces",
         "image_pull_secrets",
+        "allowed_runtime_images",
         "download_ports",
         mode="before",
     )

@@ -183,6 +183,12 @@ def test_a_digest_holds_whatever_the_tag_says() -> None:
     assert environment(objects)["OCTAVO_OPERATOR_RUNTIME_IMAGE"] == f"r/r:v1@{digest}"
 
 
+def test_repositories_that_models_may_run_reach_the_operator() -> None:
+    objects = render("runtime.allowedImages={ghcr.io/team/,localhost:5001/r}")
+    allowed = environment(objects)["OCTAVO_OPERATOR_ALLOWED_RUNTIME_IMAGES"]
+    assert allowed == "ghcr.io/team/,localhost:5001/r"
+
+
 def of_prometheus(*settings: str) -> tuple[dict[str, str], dict[str, Object]]:
     """The settings that reach the operator, and the sources of its folder by the file that each makes."""
     objects = render("prometheus.url=https://thanos.monitoring:9091", *settings)
@@ -502,6 +508,7 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
         ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
         ("runtime.downloadPorts={https}", "/runtime/downloadPorts/0"),
         ("image.digest=sha256:1", "/image/digest"),
+        ("runtime.allowedImages={ghcr.io/o/r:1}", "/runtime/allowedImages/0"),
         ("prometheus.tenant=a b", "/prometheus/tenant"),
         ("prometheus.bearerToken.secretName=A_B", "/prometheus/bearerToken/secretName"),
         ("prometheus.bearerToken.token=x", "'token' not allowed"),

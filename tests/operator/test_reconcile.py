@@ -196,6 +196,22 @@ def test_a_spec_that_cannot_be_read_is_said_and_touches_no_child() -> None:
     assert {write[1] for write in world.kube.writes} == {"LLMDeployment", "Event"}
 
 
+def test_an_image_that_the_installation_does_not_allow_is_said_and_what_ran_goes_on() -> None:
+    world = running()
+    template = world.deployment["spec"]["template"]
+    world.edit(runtime={"image": "elsewhere.example/r:1"})
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "ImageNotAllowed")
+    assert world.condition("Stalled") == ("True", "ImageNotAllowed")
+    assert world.deployment["spec"]["template"] == template
+    assert world.status["readyReplicas"] == 1
+    world.edit(runtime={"version": "2"})
+    world.reconcile()
+    (container,) = world.deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example/octavo-runtime:2"
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
 def test_the_object_of_somebody_else_stops_everything_and_is_named() -> None:
     world = World()
     foreign = {"metadata": {"name": KEY.name, "namespace": KEY.namespace, "uid": "foreign"}}

@@ -7,6 +7,7 @@ import pytest
 
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1.pods import MAX_PROGRESS_DEADLINE
+from octavo_operator.manifest_types import PodTemplateSpec
 from octavo_operator.render.api_keys import in_environment
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.pod import pod_template, revision_of
@@ -229,6 +230,19 @@ def test_the_revision_changes_with_what_the_pod_runs_and_with_nothing_else() -> 
     assert revision(autoscaling={"maxReplicas": 3}) == base
     assert revision(engine={"maxNumSeqs": 8}) != base
     assert revision(installation=replace(INSTALLATION, runtime_image="other:2")) != base
+
+
+def test_a_model_that_stays_on_a_version_stays_through_an_upgrade_in_both_containers() -> None:
+    def made(image: str) -> PodTemplateSpec:
+        installation = replace(INSTALLATION, runtime_image=image)
+        model = {"uri": "hf://o/n"}
+        pinned = pod_context(model=model, runtime={"version": "1"}, installation=installation)
+        return pod_template(pinned)
+
+    before, after = made("registry.example/r:1"), made("registry.example/r:2")
+    assert before == after
+    images = {each["image"] for each in containers(dict(after["spec"]))}
+    assert images == {"registry.example/r:1"}
 
 
 def test_a_quota_on_limits_can_be_met_by_every_container() -> None:

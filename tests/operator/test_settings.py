@@ -28,6 +28,7 @@ def test_what_the_chart_sets_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         LOG_LEVEL="DEBUG",
         NAMESPACE="octavo-system",
         DOWNLOAD_PORTS="443,3128",
+        ALLOWED_RUNTIME_IMAGES="a.example/r, b.example/",
     )
     assert found.watch_namespaces == ("a", "b")
     assert found.image_pull_secrets == ("one", "two")
@@ -37,6 +38,7 @@ def test_what_the_chart_sets_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert installation.image_pull_policy == "Always"
     assert installation.operator_namespace == "octavo-system"
     assert installation.download_ports == (443, 3128)
+    assert installation.allowed_runtime_images == ("a.example/r", "b.example/")
 
 
 def test_an_empty_value_of_the_chart_means_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:

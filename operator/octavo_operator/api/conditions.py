@@ -142,6 +142,12 @@ class Reason(StrEnum):
         "operator",
         "Correct the field that the message names; check that CRD and operator are of one version.",
     )
+    IMAGE_NOT_ALLOWED = (
+        "ImageNotAllowed",
+        "`spec.runtime.image` is of a repository that the installation does not allow; what ran goes on.",
+        "operator",
+        "Use `spec.runtime.version`, or have the repository added to `runtime.allowedImages`.",
+    )
     NAME_CONFLICT = (
         "NameConflict",
         "An object with this name exists and does not belong to this LLMDeployment.",
@@ -178,7 +184,7 @@ class Reason(StrEnum):
         "ImagePullFailed",
         "A node cannot pull the runtime image.",
         "kubelet",
-        "Check the image that the operator was installed with, the registry and its credentials.",
+        "Check `spec.runtime` or the installation's runtime image, the registry and its credentials.",
     )
     CONTAINER_CONFIG_INVALID = (
         "ContainerConfigInvalid",

@@ -22,6 +22,8 @@ class Installation:
     monitoring_namespaces: tuple[str, ...]
     download_ports: tuple[int, ...]
     """TCP ports that `hf://` downloads may reach: the hub's, a mirror's, a proxy's."""
+    allowed_runtime_images: tuple[str, ...] = ()
+    """Repositories that `spec.runtime.image` may name beside the runtime image's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from octavo_operator.render.command import (
     serve_arguments,
 )
 from octavo_operator.render.context import PodContext
+from octavo_operator.render.runtime_image import runtime_image
 
 USER_ID = 65532
 _TERMINATION_MARGIN_SECONDS = 30
@@ -209,7 +210,7 @@ def _container(
 ) -> Container:
     return {
         "name": name,
-        "image": context.installation.runtime_image,
+        "image": runtime_image(context.installation.runtime_image, context.spec.runtime),
         "imagePullPolicy": context.installation.image_pull_policy,
         "command": ["octavo"],
         "args": arguments,

@@ -64,6 +64,7 @@ FULL: dict[str, Any] = {
     },
     "rollout": {"strategy": "Auto", "drainTimeout": "5m", "progressDeadline": "30m"},
     "auth": {"secretRef": {"name": "keys", "key": "token"}},
+    "runtime": {"version": "1.2.3"},
     "service": {
         "type": "LoadBalancer",
         "annotations": {"external-dns.alpha.kubernetes.io/hostname": "llama.example.com"},
@@ -183,6 +184,13 @@ def test_a_name_that_no_service_could_have_is_refused(
             "spec.service.annotations",
             "has a key that Octavo sets",
         ),
+        (
+            {"runtime": {"version": "1", "image": "ghcr.io/o/r:1"}},
+            "spec.runtime",
+            "must not have both version and image",
+        ),
+        ({"runtime": {"version": "a/b"}}, "spec.runtime.version", "should match"),
+        ({"runtime": {"image": "ghcr.io/o/r"}}, "spec.runtime.image", "should match"),
         ({"auth": {}}, "spec.auth", "must have either secretRef or keysFrom"),
         (
             {"auth": {"secretRef": {"name": "a"}, "keysFrom": {"secretRef": {"name": "b"}}}},

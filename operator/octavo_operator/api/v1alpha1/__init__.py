@@ -17,6 +17,7 @@ from octavo_operator.api.v1alpha1.pods import (
     RolloutStrategy,
     Toleration,
 )
+from octavo_operator.api.v1alpha1.runtime import RuntimeSpec
 from octavo_operator.api.v1alpha1.service import ServiceType
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.status import LLMDeploymentStatus
@@ -38,6 +39,7 @@ __all__ = [
     "ModelSpec",
     "ResourcesSpec",
     "RolloutStrategy",
+    "RuntimeSpec",
     "ServiceType",
     "Toleration",
 ]

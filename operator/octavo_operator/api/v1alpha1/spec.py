@@ -26,6 +26,7 @@ from octavo_operator.api.v1alpha1.pods import (
     RolloutSpec,
     SchedulingSpec,
 )
+from octavo_operator.api.v1alpha1.runtime import RuntimeSpec
 from octavo_operator.api.v1alpha1.service import (
     NO_OPEN_DOOR,
     NO_OPEN_DOOR_HELP,
@@ -69,6 +70,10 @@ class LLMDeploymentSpec(ApiModel):
     auth: AuthSpec | None = Field(
         default=None,
         description="Who may use the OpenAI port; open within the cluster when absent.",
+    )
+    runtime: RuntimeSpec = Field(
+        default_factory=RuntimeSpec,
+        description="The image that the pods run; the installation's when absent.",
     )
     service: ServiceSpec = Field(
         default_factory=ServiceSpec, description="The Service of the OpenAI port."
