@@ -287,6 +287,7 @@ def test_a_bucket_is_fetched_once_by_need_without_code_or_pickle(
         "model.safetensors.index.json": index,
         "a.safetensors": "a",
         "b.safetensors": "b",
+        "tokenizer.json": "{}",
         "additional_chat_templates/rag.jinja": "{{ documents }}",
     }
     strays = [
@@ -311,6 +312,7 @@ def test_an_interrupted_download_leaves_nothing_that_looks_complete(
 ) -> None:
     bucket.pipe("/bucket/m/config.json", b"{}")
     bucket.pipe("/bucket/m/model.safetensors", b"weights")
+    bucket.pipe("/bucket/m/tokenizer.json", b"{}")
     original = MemoryFileSystem.get_file
 
     def failing(self: MemoryFileSystem, key: str, target: str, **kwargs: Any) -> None:

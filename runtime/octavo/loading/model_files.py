@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from octavo.loading.checkpoint_files import Listing, choose_weight_files
+from octavo.loading.tokenizer_files import is_tokenizer_file, no_tokenizer
 
 MODULES_NAME = "modules.json"
 _ALWAYS = (
@@ -22,7 +23,6 @@ _ALWAYS = (
     "quantize_config.json",
     "quant_config.json",
     "hf_quant_config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -33,16 +33,6 @@ _ALWAYS = (
     MODULES_NAME,
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
-)
-# A tokenizer in another form than tokenizer.json.
-_OTHER_TOKENIZERS = (
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tekken.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
 )
 
 
@@ -55,14 +45,18 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
         place: URL, for messages.
 
     Raises:
-        ModelInvalidError: As `choose_weight_files`: what cannot be loaded is not fetched.
+        ModelInvalidError: As `choose_weight_files`, or there is no tokenizer.json: what cannot be loaded is
+            not fetched.
     """
     there = frozenset(paths)
     top = frozenset(path for path in there if "/" not in path)
     weights = choose_weight_files(Listing(place, top, read))
     wanted = set(weights.names) | ({weights.index} if weights.index else set())
-    patterns = _ALWAYS if "tokenizer.json" in top else _ALWAYS + _OTHER_TOKENIZERS
-    wanted |= {path for path in there if any(_is_match(path, one) for one in patterns)}
+    wanted |= {path for path in there if any(_is_match(path, one) for one in _ALWAYS)}
+    tokenizers = {path for path in top if is_tokenizer_file(path)}
+    if not tokenizers:
+        raise no_tokenizer(place, top)
+    wanted |= tokenizers
     if MODULES_NAME in top:
         for folder in _module_folders(read(MODULES_NAME)):
             wanted |= {f"{folder}/config.json", f"{folder}/model.safetensors"} & there

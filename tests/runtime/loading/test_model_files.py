@@ -71,13 +71,10 @@ def test_tokens_templates_and_quantisation_come_along() -> None:
     }
 
 
-def test_a_tokenizer_in_another_form_is_fetched_when_there_is_no_tokenizer_json() -> None:
-    forms = {"tokenizer.model", "vocab.json", "merges.txt"}
-    assert needed(["config.json", "model.safetensors", *forms]) == {
-        "config.json",
-        "model.safetensors",
-        *forms,
-    }
+def test_tokenizers_of_other_releases_come_along() -> None:
+    files = {"tokenizer.json", "tokenizer.4.0.0.json", "tokenizer.5.2.json"}
+    found = needed([*SMALL, "model.safetensors", *files, "tokenizer.old.json"])
+    assert found == {*SMALL, "model.safetensors", *files}
 
 
 def test_an_embedders_steps_are_fetched_as_modules_json_names_them() -> None:
@@ -95,3 +92,7 @@ def test_what_could_not_be_loaded_is_not_fetched() -> None:
         needed([*SMALL, "pytorch_model.bin"])
     with pytest.raises(ModelInvalidError, match=r"model-00002-of-00003\.safetensors.*missing"):
         needed([*SMALL, INDEX, SHARDS[0], SHARDS[2]])
+    with pytest.raises(
+        ModelInvalidError, match=r"no tokenizer\.json, but tokenizer\.model and vocab"
+    ):
+        needed(["config.json", "model.safetensors", "tokenizer.model", "vocab.json"])

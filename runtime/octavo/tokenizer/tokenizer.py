@@ -1,24 +1,15 @@
-"""Tokenizer. Loads a model's tokenizer and chat template without importing torch or transformers.
-
-The API process needs nothing else of a model, and `transformers` alone would add more than a second to
-its start. `tokenizer.json` is the whole tokenizer; the files around it only name the special tokens and
-carry the chat template.
-"""
+"""Tokenizer of one model: text to token ids and back, and conversations to prompts."""
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from octavo.chat import ChatTemplates, load_chat_templates, render_chat
-from octavo.errors import InvalidParameterError, ModelInvalidError
-
-_SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
+from octavo.chat import ChatTemplates, render_chat
+from octavo.errors import InvalidParameterError
 
 
 class Tokenizer:
@@ -108,73 +99,3 @@ class Tokenizer:
             add_generation_prompt=add_generation_prompt,
             template_kwargs=template_kwargs,
         )
-
-
-def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
-    """The tokenizer of the model in `folder`.
-
-    Args:
-        folder: Holds tokenizer.json and perhaps tokenizer_config.json and chat_template.jinja.
-        chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
-
-    Raises `ModelInvalidError` when a file is missing or damaged.
-    """
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ModelInvalidError(
-            f"{folder} holds no tokenizer.json. Convert the tokenizer once with "
-            "transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)."
-        )
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises bare Exception
-        raise ModelInvalidError(f"{path} is damaged: {error}") from error
-    backend.no_truncation()
-    backend.no_padding()
-    config = _read_json(folder / "tokenizer_config.json")
-    _add_missing_tokens(backend, config)
-    special_tokens = _special_tokens(config, _read_json(folder / "special_tokens_map.json"))
-    templates = load_chat_templates(folder, config, chat_template, special_tokens)
-    return Tokenizer(backend, special_tokens, templates)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelInvalidError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
-    return value
-
-
-def _add_missing_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
-    """Older checkpoints declare some special tokens in tokenizer_config.json alone."""
-    declared = config.get("added_tokens_decoder")
-    if not isinstance(declared, dict):
-        return
-    for _, entry in sorted(declared.items(), key=lambda item: int(item[0])):
-        if backend.token_to_id(entry["content"]) is not None:
-            continue
-        flags = {k: bool(entry.get(k, False)) for k in ("lstrip", "rstrip", "single_word")}
-        token = tokenizers.AddedToken(
-            entry["content"], normalized=bool(entry.get("normalized", True)), **flags
-        )
-        if entry.get("special", False):
-            backend.add_special_tokens([token])
-        else:
-            backend.add_tokens([token])
-
-
-def _special_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for source in sources:
-        for name in _SPECIAL_TOKEN_NAMES:
-            value = source.get(name)
-            if isinstance(value, dict):
-                value = value.get("content")
-            if isinstance(value, str):
-                found.setdefault(name, value)
-    return found

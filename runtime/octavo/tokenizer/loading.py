@@ -1,0 +1,138 @@
+"""Loading of a tokenizer from a model's folder.
+
+tokenizer.json holds vocabulary and pipeline, and mostly the tokens; tokenizer_config.json and others beside
+it add tokens and switches. All are read as `AutoTokenizer` reads them, without transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+from tokenizers.models import BPE
+
+from octavo.chat import load_chat_templates
+from octavo.errors import ModelInvalidError
+from octavo.loading.tokenizer_files import find_tokenizer_file
+from octavo.tokenizer.built_classes import CLASSES
+from octavo.tokenizer.classes import AS_IT_STANDS, choose_class
+from octavo.tokenizer.cleanup import with_cleanup
+from octavo.tokenizer.declared_tokens import DeclaredTokens, check_ids, read_declared_tokens
+from octavo.tokenizer.mistral_words import mend_words
+from octavo.tokenizer.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _TokenizerFile(msgspec.Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
+    """The tokenizer of the model in `folder`.
+
+    Args:
+        folder: Holds tokenizer.json and perhaps the files that transformers writes beside it.
+        chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
+
+    Raises:
+        ModelInvalidError: A file is missing or damaged, or two of them contradict each other.
+        ModelUnsupportedError: What a file asks for is not implemented.
+    """
+    config = _read_json(folder / "tokenizer_config.json")
+    model_config = _read_json(folder / "config.json")
+    written = _read_backend(find_tokenizer_file(folder, config))
+    backend, tokens = _rebuild(written, folder, config, model_config)
+    mend_words(backend, config, model_config)
+    backend.encode_special_tokens = bool(config.get("split_special_tokens"))
+    if _cleans_up(backend, config):
+        backend.decoder = with_cleanup(backend.decoder)
+    special_tokens = {name: str(token) for name, token in tokens.named.items()}
+    templates = load_chat_templates(folder, config, chat_template, special_tokens)
+    return Tokenizer(backend, special_tokens, templates)
+
+
+def _read_backend(path: Path) -> tokenizers.Tokenizer:
+    try:
+        content = path.read_bytes()
+        backend = tokenizers.Tokenizer.from_buffer(content)
+        written = msgspec.json.decode(content, type=_TokenizerFile)
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelInvalidError(f"{path} is damaged: {error}") from error
+    check_ids(backend, ((token.content, token.id) for token in written.added_tokens))
+    return backend
+
+
+def _rebuild(
+    written: tokenizers.Tokenizer,
+    folder: Path,
+    config: Mapping[str, Any],
+    model_config: Mapping[str, Any],
+) -> tuple[tokenizers.Tokenizer, DeclaredTokens]:
+    """Of what tokenizer.json holds, the tokenizer that the files beside it say, tokens included."""
+    name = _its_class(written, choose_class(config, model_config))
+    own = written.get_added_tokens_decoder()
+    defaults: dict[str, str | None] = {}
+    if padding := written.padding:
+        defaults["pad_token"] = padding["pad_token"]
+    built = CLASSES.get(name)
+    backend = written
+    if built is not None:
+        defaults |= built.defaults
+        backend = built.pipeline(config).around(written)
+    tokens = read_declared_tokens(
+        config,
+        _read_json(folder / "special_tokens_map.json"),
+        _read_json(folder / "added_tokens.json"),
+        own,
+        defaults,
+    )
+    tokens.add_to(backend)
+    if built is not None:
+        built.finish(backend, tokens)
+    backend.no_truncation()
+    backend.no_padding()
+    return backend, tokens
+
+
+def _its_class(written: tokenizers.Tokenizer, name: str) -> str:
+    if name not in CLASSES or CLASSES[name].fits(written):
+        return name
+    _log.warning(
+        "tokenizer.json is used as it stands: its normalizer and pre_tokenizer are not those of %s, which "
+        "transformers would make of it.",
+        name,
+    )
+    return AS_IT_STANDS
+
+
+def _cleans_up(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> bool:
+    """transformers leaves BPE alone unless it is told twice: its spaces are the text's own."""
+    if not config.get("clean_up_tokenization_spaces"):
+        return False
+    is_forced = config.get(
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+    )
+    return bool(is_forced) or not isinstance(backend.model, BPE)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelInvalidError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+    return value
