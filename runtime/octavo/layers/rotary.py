@@ -12,7 +12,9 @@ import torch.nn.functional as F  # noqa: N812 (its established name)
 
 class RopeScaling(enum.Enum):
     """`DYNAMIC` and `LONGROPE` turn by other frequencies once a sequence is longer than the original context.
-    Keys in a cache are turned already, so such models run up to there, where the frequencies stay."""
+    Keys in a cache are turned already, so every sequence gets the same: `DYNAMIC` runs up to there, where the
+    frequencies stay, and so does `LONGROPE` unless more positions are asked for, which its long factors
+    know."""
 
     NONE = "default"
     LINEAR = "linear"
@@ -36,7 +38,8 @@ class RopeConfig:
         truncate: Whether YaRN's ramp begins and ends at whole pairs.
         mscale, mscale_all_dim: Weigh the factor on cos and sin that YaRN derives; 0 is none.
         attention_factor: On cos and sin (yarn, longrope); None derives it from `factor`.
-        short_factors: LongRoPE's, of each pair of channels.
+        short_factors, long_factors: LongRoPE's, of each pair of channels that turn: for sequences up to the
+            original context, and for longer ones.
     """
 
     theta: float = 10_000.0
@@ -53,6 +56,7 @@ class RopeConfig:
     mscale_all_dim: float = 0.0
     attention_factor: float | None = None
     short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
 
 
 def context_length(config: RopeConfig, max_position: int) -> int:
@@ -68,10 +72,16 @@ def context_length(config: RopeConfig, max_position: int) -> int:
             return max(max_position, stretched)
         case RopeScaling.LLAMA3:
             return max_position if max_position > original else max(max_position, stretched)
-        case RopeScaling.LONGROPE:
-            return min(max_position, original)
-        case RopeScaling.NONE | RopeScaling.DYNAMIC:
+        case RopeScaling.NONE | RopeScaling.DYNAMIC | RopeScaling.LONGROPE:
             return max_position
+
+
+def default_context(config: RopeConfig, max_position: int) -> int:
+    """Tokens of a sequence where nobody asks for more. LongRoPE's long factors change what short sequences
+    are answered with, so they are for those who ask."""
+    if config.scaling is RopeScaling.LONGROPE:
+        return min(max_position, config.original_max_position)
+    return context_length(config, max_position)
 
 
 def paired_channels(head_dim: int, width: int | None) -> torch.Tensor:
@@ -87,8 +97,12 @@ def paired_channels(head_dim: int, width: int | None) -> torch.Tensor:
     return torch.cat(pairs, dim=1).flatten()
 
 
-def inverse_frequencies(config: RopeConfig, width: int) -> torch.Tensor:
+def inverse_frequencies(
+    config: RopeConfig, width: int, num_positions: int | None = None
+) -> torch.Tensor:
     """Radians per position for each channel pair, `[width / 2]` float32, of the `width` channels that turn.
+
+    `num_positions` is of the longest sequence; None: no more than the original context.
 
     Operation by operation as transformers computes them: at position 100,000 a last bit of a frequency is a
     hundredth of a radian.
@@ -104,7 +118,9 @@ def inverse_frequencies(config: RopeConfig, width: int) -> torch.Tensor:
         case RopeScaling.YARN:
             return _yarn(config, wavelengths, width)
         case RopeScaling.LONGROPE:
-            return 1.0 / (torch.tensor(config.short_factors, dtype=torch.float32) * wavelengths)
+            is_long = (num_positions or 0) > config.original_max_position
+            factors = config.long_factors if is_long else config.short_factors
+            return 1.0 / (torch.tensor(factors, dtype=torch.float32) * wavelengths)
         case RopeScaling.NONE | RopeScaling.DYNAMIC:
             return plain
 
@@ -174,7 +190,7 @@ class RotaryTable:
     ) -> None:
         positions = torch.arange(num_positions, dtype=torch.float32)
         width = config.width or head_dim
-        angles = torch.outer(positions, inverse_frequencies(config, width))
+        angles = torch.outer(positions, inverse_frequencies(config, width, num_positions))
         factor = attention_factor(config)
         staying = (0, (head_dim - width) // 2)
         cos = F.pad(angles.cos() * factor, staying, value=1.0)

@@ -60,6 +60,9 @@ _HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "residual_multiplier": (1.0,),
     "embedding_multiplier": (1.0,),
     "logits_scaling": (1.0,),
+    "full_attn_mod": (1,),  # Phi-4-mini: each layer sees everything
+    "interpolate_factor": (1,),
+    "lm_head_bias": (False,),
     "_sliding_window_pattern": (2,),  # Gemma 2, whose every second layer it is by default
 }
 _HARMLESS_PREFIXES = ("unsloth_",)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
-from octavo.layers.rotary import context_length
+from octavo.layers.rotary import context_length, default_context
 from octavo.models.config_reader import ConfigReader
-from octavo.models.rope import read_rope
+from octavo.models.rope import RopeDefaults, read_rope
 from octavo.models.spec import ModelSpec, Task
 
 _HEADLESS = "Model"
@@ -17,9 +17,8 @@ def read_spec(
     windows: tuple[int | None, ...] | None = None,
     default_kv_heads: int | None = None,
     default_head_dim: int | None = None,
-    default_context: int = 2048,
-    default_theta: float = 10_000.0,
-    default_partial: float | None = None,
+    default_positions: int = 2048,
+    rope_defaults: RopeDefaults | None = None,
 ) -> ModelSpec:
     """What the worker needs, from the fields that nearly all name alike.
 
@@ -27,8 +26,8 @@ def read_spec(
         windows: Of each layer; None: no layer has one.
         default_kv_heads: Where the field is missing; None, and a null in the file: as many as heads.
         default_head_dim: Where it is missing; None: the hidden size's share of a head.
-        default_context: Positions, where `max_position_embeddings` is missing.
-        default_partial: See `read_rope`.
+        default_positions: Where `max_position_embeddings` is missing.
+        rope_defaults: None: those of most families.
 
     Raises `ModelInvalidError` and `ModelUnsupportedError`.
     """
@@ -51,13 +50,12 @@ def read_spec(
     head_dim = reader.integer("head_dim", share if has_head_dim else default_head_dim)
     if head_dim % 2:
         raise ModelInvalidError(f"config.json: head_dim is {head_dim}; it must be even.")
-    max_position = reader.integer("max_position_embeddings", default_context)
+    max_position = reader.integer("max_position_embeddings", default_positions)
     rope = read_rope(
         reader,
         head_dim=head_dim,
         max_position=max_position,
-        default_theta=default_theta,
-        default_partial=default_partial,
+        defaults=rope_defaults or RopeDefaults(),
     )
     return ModelSpec(
         architecture=architecture,
@@ -72,6 +70,7 @@ def read_spec(
         windows=(None,) * num_layers if windows is None else windows,
         rotary=(rope,),
         context=context_length(rope, max_position),
+        default_context=default_context(rope, max_position),
         stored_dtype=str(reader.get("dtype") or reader.get("torch_dtype") or "float32"),
         eos_token_ids=reader.token_ids("eos_token_id"),
     )

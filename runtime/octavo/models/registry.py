@@ -10,7 +10,17 @@ from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.generation_config import read_eos_token_ids
 from octavo.models.base import ModelConfig
 from octavo.models.config_reader import ConfigReader, read_json_object
-from octavo.models.families import gemma2, gpt_neox, llama, mistral, mixtral, phi, qwen2, qwen3
+from octavo.models.families import (
+    gemma2,
+    gpt_neox,
+    llama,
+    mistral,
+    mixtral,
+    phi,
+    phi3,
+    qwen2,
+    qwen3,
+)
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     gemma2.STEM: gemma2.Gemma2Config.read,
@@ -19,6 +29,7 @@ _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     mistral.STEM: mistral.MistralConfig.read,
     mixtral.STEM: mixtral.MixtralConfig.read,
     phi.STEM: phi.PhiConfig.read,
+    phi3.STEM: phi3.Phi3Config.read,
     qwen2.STEM: qwen2.Qwen2Config.read,
     qwen3.STEM: qwen3.Qwen3Config.read,
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.layers.rotary import RopeConfig, RopeScaling
 from octavo.models.config_reader import ConfigReader
 
+_SCALINGS: Mapping[str, RopeScaling] = {one.value: one for one in RopeScaling}
 # Whose positions are counted from an original context. A field beside `rope_parameters` wins over one in it.
 _WITH_ORIGINAL = (RopeScaling.LLAMA3, RopeScaling.YARN, RopeScaling.LONGROPE)
 # Fields of scalings, which those of another kind may carry along: transformers looks at none of them then.
@@ -28,21 +31,32 @@ _OF_SOME_KIND = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeDefaults:
+    """What a family means by rotary fields that its config.json leaves out, and by the names of scalings.
+
+    Args:
+        theta: Where no field names one.
+        partial: Share of a head's channels that turn, where no field names it; None: the family turns all,
+            and a file that says otherwise is refused.
+        original: `original_max_position_embeddings`, where it is not beside `rope_parameters`; None: what
+            these name, or `max_position_embeddings`.
+        scalings: By the names of `rope_type`.
+    """
+
+    theta: float = 10_000.0
+    partial: float | None = None
+    original: int | None = None
+    scalings: Mapping[str, RopeScaling] = field(default_factory=lambda: _SCALINGS)
+
+
 def read_rope(
-    reader: ConfigReader,
-    *,
-    head_dim: int,
-    max_position: int,
-    default_theta: float,
-    default_partial: float | None = None,
+    reader: ConfigReader, *, head_dim: int, max_position: int, defaults: RopeDefaults
 ) -> RopeConfig:
     """Reads `rope_parameters`, or `rope_theta` with `rope_scaling`.
 
     Args:
         max_position: The config's `max_position_embeddings`.
-        default_theta: Where neither names one.
-        default_partial: Share of a head's channels that turn, where neither names it; None: the family turns
-            all, and a file that says otherwise is refused.
 
     Raises `ModelUnsupportedError` for what is not implemented or not known, and `ModelInvalidError`.
     """
@@ -53,22 +67,22 @@ def read_rope(
             f"config.json: rope_parameters is {given!r:.60}; it must be an object."
         )
     rope = ConfigReader(given, "rope_parameters")
-    scaling = _scaling(rope)
-    width = _width(rope, reader, head_dim, default_partial)
-    theta = rope.number("rope_theta", reader.number("rope_theta", default_theta))
+    scaling = _scaling(rope, defaults.scalings)
+    width = _width(rope, reader, head_dim, defaults.partial)
+    theta = rope.number("rope_theta", reader.number("rope_theta", defaults.theta))
     for name in _OF_SOME_KIND:
         rope.get(name)
     rope.refuse_unread()
-    outside = reader.get("original_max_position_embeddings")
+    outside = reader.get("original_max_position_embeddings", defaults.original)
     if scaling is RopeScaling.NONE:
         return RopeConfig(theta, width)
     original = rope.integer("original_max_position_embeddings", max_position)
     if outside is not None and scaling in _WITH_ORIGINAL:
-        original = reader.integer("original_max_position_embeddings")
+        original = reader.integer("original_max_position_embeddings", defaults.original)
     attention_factor = None
     if rope.get("attention_factor") is not None:
         attention_factor = rope.number("attention_factor")
-    is_llama3 = scaling is RopeScaling.LLAMA3
+    is_llama3, is_long = scaling is RopeScaling.LLAMA3, scaling is RopeScaling.LONGROPE
     return RopeConfig(
         theta=theta,
         width=width,
@@ -84,22 +98,20 @@ def read_rope(
         mscale=rope.number("mscale", 0.0),
         mscale_all_dim=rope.number("mscale_all_dim", 0.0),
         attention_factor=attention_factor,
-        short_factors=_short_factors(rope, width or head_dim)
-        if scaling is RopeScaling.LONGROPE
-        else (),
+        short_factors=_factors(rope, "short_factor", width or head_dim) if is_long else (),
+        long_factors=_factors(rope, "long_factor", width or head_dim) if is_long else (),
     )
 
 
-def _scaling(rope: ConfigReader) -> RopeScaling:
+def _scaling(rope: ConfigReader, scalings: Mapping[str, RopeScaling]) -> RopeScaling:
     today, before = rope.get("rope_type"), rope.get("type")
     kind = today or before or "default"
-    try:
-        return RopeScaling(kind)
-    except ValueError as error:
+    if kind not in scalings:
         raise ModelUnsupportedError(
-            f"config.json: rope_type is {kind!r}; implemented are "
-            f"{', '.join(one.value for one in RopeScaling)}."
-        ) from error
+            f"config.json: rope_type is {kind!r}; implemented for this architecture are "
+            f"{', '.join(scalings)}."
+        )
+    return scalings[kind]
 
 
 def _width(
@@ -134,15 +146,15 @@ def _factor(rope: ConfigReader, scaling: RopeScaling, ratio: float) -> float:
     return factor
 
 
-def _short_factors(rope: ConfigReader, width: int) -> tuple[float, ...]:
-    factors: Any = rope.get("short_factor")
+def _factors(rope: ConfigReader, name: str, width: int) -> tuple[float, ...]:
+    factors: Any = rope.get(name)
     if (
         not isinstance(factors, list)
         or len(factors) != width // 2
         or not all(isinstance(one, int | float) and one > 0 for one in factors)
     ):
         raise ModelInvalidError(
-            f"config.json: rope_parameters.short_factor must be a list of {width // 2} positive numbers, "
+            f"config.json: rope_parameters.{name} must be a list of {width // 2} positive numbers, "
             "one for each pair of a head's channels that turn."
         )
     return tuple(float(one) for one in factors)

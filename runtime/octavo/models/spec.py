@@ -28,6 +28,7 @@ class ModelSpec:
         rotary: Tables that positions turn queries and keys by. A layer says which one is its own
             (`AttentionSpec.rotary`); most models have one.
         context: Tokens that the model knows positions for, scaling included.
+        default_context: Tokens of a sequence where nobody asks for more.
         stored_dtype: Of most weights in the checkpoint, such as `bfloat16`.
     """
 
@@ -43,6 +44,7 @@ class ModelSpec:
     windows: tuple[int | None, ...]
     rotary: tuple[RopeConfig, ...]
     context: int
+    default_context: int
     stored_dtype: str
     eos_token_ids: tuple[int, ...] = ()
 

@@ -17,11 +17,11 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError, ModelInvalidError
 from tests.support.requirements import Requirement, needs_module
-from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_tokenizer
 from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
 from tests.support.runtime.stepping import Stepper, make_executor
 
-FAMILIES = ("gemma2", "gpt_neox", "llama", "mistral", "mixtral", "phi", "qwen2", "qwen3")
+FAMILIES = ("gemma2", "gpt_neox", "llama", "mistral", "mixtral", "phi", "phi3", "qwen2", "qwen3")
 PROMPT = [5, 6, 7, 8, 30, 9]
 
 
@@ -132,21 +132,8 @@ def save_base(folder: Path, family: str, *, has_prefix: bool) -> Any:
         tensors = load_file(folder / "model.safetensors")
         tensors = {f"{whole.base_model_prefix}.{name}": tensors[name] for name in tensors}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "tokenizer.json").write_text(TOKENIZER)
+    save_word_tokenizer(folder)
     return model
-
-
-TOKENIZER = json.dumps(
-    {
-        "version": "1.0",
-        "added_tokens": [],
-        "model": {
-            "type": "WordLevel",
-            "vocab": {f"t{i}": i for i in range(VOCAB)},
-            "unk_token": "t0",
-        },
-    }
-)
 
 
 @pytest.mark.parametrize("has_prefix", [False, True])

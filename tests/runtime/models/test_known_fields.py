@@ -21,6 +21,7 @@ CLASSES: dict[str, Any] = {
     "Mistral": transformers.MistralConfig,
     "Mixtral": transformers.MixtralConfig,
     "Phi": transformers.PhiConfig,
+    "Phi3": transformers.Phi3Config,
     "Qwen2": transformers.Qwen2Config,
     "Qwen3": transformers.Qwen3Config,
 }
@@ -125,6 +126,45 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "auto_map": {"AutoConfig": "configuration_phi.PhiConfig"},
             "rope_parameters": None,
             "partial_rotary_factor": 0.5,
+        },
+    ),
+    "Phi-3.5-mini": (
+        "Phi3",
+        {
+            "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+            "attention_bias": False,
+            "max_position_embeddings": 131072,
+            "original_max_position_embeddings": 4096,
+            "rope_parameters": None,
+            "rope_scaling": {
+                "long_factor": [1.08] * 48,
+                "short_factor": [1.0] * 48,
+                "type": "longrope",
+            },
+            "rope_theta": 10000.0,
+            "sliding_window": 262144,
+        },
+    ),
+    "Phi-4": ("Phi3", {"rope_scaling": None, "rope_theta": 250000, "sliding_window": None}),
+    "Phi-4-mini": (
+        "Phi3",
+        {
+            "full_attn_mod": 1,
+            "interpolate_factor": 1,
+            "lm_head_bias": False,
+            "mlp_bias": False,
+            "num_attention_heads": 24,
+            "num_key_value_heads": 8,
+            "partial_rotary_factor": 0.75,
+            "max_position_embeddings": 131072,
+            "rope_parameters": None,
+            "rope_scaling": {
+                "long_factor": [1.0] * 48,
+                "short_factor": [1.0] * 48,
+                "type": "longrope",
+            },
+            "sliding_window": 262144,
+            "tie_word_embeddings": True,
         },
     ),
     "a Llama that was a Qwen": (

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from octavo import LLM
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUnsupportedError
-from octavo.layers.rotary import RotaryTable, paired_channels
+from octavo.layers.rotary import RopeScaling, RotaryTable, paired_channels
 from octavo.models.base import ModelConfig
 from octavo.models.registry import read_config
+from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_tokenizer
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
 HEAD_DIM = 64
@@ -30,6 +31,7 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "num_hidden_layers": 1,
     "head_dim": HEAD_DIM,
+    "pad_token_id": 0,
 }
 CLASSES = {
     "GPTNeoX": transformers.GPTNeoXModel,
@@ -37,12 +39,13 @@ CLASSES = {
     "Mistral": transformers.MistralModel,
     "Mixtral": transformers.MixtralModel,
     "Phi": transformers.PhiModel,
+    "Phi3": transformers.Phi3Model,
     "Qwen2": transformers.Qwen2Model,
     "Qwen3": transformers.Qwen3Model,
     "Gemma2": transformers.Gemma2Model,
 }
 # Families that may turn a part of a head.
-PARTIAL = ("GPTNeoX", "Phi")
+PARTIAL = ("GPTNeoX", "Phi", "Phi3")
 
 
 def ours(raw: dict[str, Any], family: str = "Llama") -> ModelConfig:
@@ -150,6 +153,8 @@ def raw_of(parts: Any, family: str, width: int) -> dict[str, Any]:
         scaling = {**scaling, "partial_rotary_factor": width / HEAD_DIM}
         for name in scaling.keys() & {"short_factor", "long_factor"}:
             scaling[name] = scaling[name][: width // 2]
+    if family == "Phi3" and scaling.get("rope_type", scaling.get("type")) != "longrope":
+        scaling = {**scaling, "rope_type": "default"}
     if family == "GPTNeoX" and "rope_theta" in outside:
         outside = {**outside, "rotary_emb_base": outside["rope_theta"]}
         del outside["rope_theta"]
@@ -204,7 +209,7 @@ LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 32, "long_factor": 
         (131072, {**LLAMA3, "factor": 32.0}, 8192, 131072),  # Llama 3.2
         (8192, LLAMA3, 8192, 65536),
         (64, {"rope_type": "dynamic", "factor": 4.0}, None, 64),
-        (131072, LONGROPE, 4096, 4096),
+        (131072, LONGROPE, 4096, 131072),
     ],
 )
 def test_the_context_follows_from_length_scaling_and_original_length(
@@ -216,17 +221,53 @@ def test_the_context_follows_from_length_scaling_and_original_length(
     assert ours(raw).spec.context == context
 
 
+def test_longrope_goes_beyond_its_original_context_where_that_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its long factors turn every sequence then; transformers takes them for those that are longer."""
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 9.0]}
+    reference = make_checkpoint(
+        tmp_path, "phi3", hidden_size=48, original_max_position_embeddings=64, rope_parameters=rope
+    )
+    save_word_tokenizer(tmp_path)
+    prompt = torch.randint(3, VOCAB, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    with LLM(str(tmp_path), dtype="float32", kv_cache_memory_bytes=2**22) as llm:
+        assert llm.max_model_len == 64
+        assert_embeds(llm, reference, prompt[:60])
+    caplog.clear()
+    with LLM(str(tmp_path), dtype="float32", kv_cache_memory_bytes=2**22, max_model_len=256) as llm:
+        assert_embeds(llm, reference, prompt)
+    assert "256, more than the original context of 64: LongRoPE's long factors" in caplog.text
+
+
+def assert_embeds(llm: LLM, reference: Any, prompt: list[int]) -> None:
+    """What `embed` gives is transformers' last hidden state."""
+    (output,) = llm.embed([prompt])
+    with torch.no_grad():
+        hidden = reference.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+    expected = hidden / hidden.norm()
+    torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["longrope", "su", "yarn"])
+def test_phi_3_calls_longrope_by_old_names_too(name: str) -> None:
+    fields = {"original_max_position_embeddings": 4096, "max_position_embeddings": 131072}
+    rope = {"type": name, "short_factor": [1.5] * 32, "long_factor": [2.5] * 32}
+    spec = ours({**fields, "rope_scaling": rope}, "Phi3").spec
+    assert spec.rotary[0].scaling is RopeScaling.LONGROPE
+    assert spec.rotary[0].factor == 32.0
+    assert (spec.default_context, spec.context) == (4096, 131072)
+    with pytest.raises(ModelUnsupportedError, match="rope_type is 'linear'"):
+        ours({"rope_scaling": {"type": "linear", "factor": 2.0}}, "Phi3")
+
+
 def test_a_stretched_model_answers_beyond_its_original_length(tmp_path: Path) -> None:
     rope = {**YARN_4, "rope_theta": 10000.0, "original_max_position_embeddings": 64}
     reference = save_tiny_llama(tmp_path, max_position_embeddings=64, rope_parameters=rope)
     prompt = torch.randint(3, 250, (200,), generator=torch.Generator().manual_seed(0)).tolist()
     with LLM(str(tmp_path), dtype="float32", kv_cache_memory_bytes=2**22) as llm:
         assert llm.max_model_len == 256
-        (output,) = llm.embed([prompt])
-    with torch.no_grad():
-        hidden = reference.model(torch.tensor([prompt])).last_hidden_state[0, -1]
-    expected = hidden / hidden.norm()
-    torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)
+        assert_embeds(llm, reference, prompt)
     with LLM(str(tmp_path), max_model_len=256, kv_cache_memory_bytes=2**22) as llm:
         assert llm.max_model_len == 256
     with pytest.raises(InvalidConfigurationError, match="knows 256 positions"):

@@ -42,6 +42,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("mistral", {}),
     "phi": ("phi", {}),
     "phi-tied": ("phi", {"tie_word_embeddings": True}),
+    "phi3": ("phi3", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}),

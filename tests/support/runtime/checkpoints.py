@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
         "gpt_neox": (transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "phi": (transformers.PhiConfig, transformers.PhiForCausalLM),
+        "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
         "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
@@ -52,6 +54,14 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
     randomise_vectors(model)
     model.save_pretrained(folder)
     return model
+
+
+def save_word_tokenizer(folder: Path) -> None:
+    """One that has a word for each token: what needs a tokenizer starts with it."""
+    words = {f"t{i}": i for i in range(VOCAB)}
+    model = {"type": "WordLevel", "vocab": words, "unk_token": "t0"}
+    text = json.dumps({"version": "1.0", "added_tokens": [], "model": model})
+    (folder / "tokenizer.json").write_text(text)
 
 
 def randomise_vectors(model: torch.nn.Module) -> None:

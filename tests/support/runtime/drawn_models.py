@@ -168,6 +168,28 @@ def phi(draws: Draws) -> dict[str, Any]:
     }
 
 
+def phi3(draws: Draws) -> dict[str, Any]:
+    heads = grouped_heads(draws)
+    # transformers' class looks at this quotient, whatever the heads' width.
+    heads["head_dim"] = heads["hidden_size"] // heads["num_attention_heads"]
+    part = share(draws, heads["head_dim"])
+    turning = int(heads["head_dim"] * part)
+    rope: dict[str, Any] = {"rope_type": "default"}
+    if draws.switch():
+        rope = {
+            "rope_type": draws.one_of("longrope", "yarn"),
+            "short_factor": [draws.one_of(1.0, 1.1, 1.5) for _ in range(turning // 2)],
+            "long_factor": [draws.one_of(2.0, 3.0) for _ in range(turning // 2)],
+        }
+    return {
+        **heads,
+        "rms_norm_eps": draws.one_of(1e-6, 1e-3),
+        "sliding_window": draws.one_of(None, 7, 40),
+        "original_max_position_embeddings": 128,
+        "rope_parameters": rope | {"partial_rotary_factor": part},
+    }
+
+
 FAMILIES: Mapping[str, Draw] = {
     "gemma2": gemma2,
     "gpt_neox": gpt_neox,
@@ -175,6 +197,7 @@ FAMILIES: Mapping[str, Draw] = {
     "mistral": mistral,
     "mixtral": mixtral,
     "phi": phi,
+    "phi3": phi3,
     "qwen2": qwen2,
     "qwen3": qwen3,
 }

@@ -49,12 +49,13 @@ def make_gpu_executor(
     device: torch.device = CPU,
     num_blocks: int = 200,
     max_num_seqs: int = 16,
+    max_model_len: int | None = None,
     weights: WeightSource | None = None,
 ) -> GpuExecutor:
     """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's."""
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
     spec = read_model_config(folder).spec
-    limits = RunnerLimits(num_blocks, 16, spec.context, 512, max_num_seqs)
+    limits = RunnerLimits(num_blocks, 16, max_model_len or spec.default_context, 512, max_num_seqs)
     with torch.inference_mode():
         model = build_model(
             read_model_config(folder),

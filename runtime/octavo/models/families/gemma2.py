@@ -51,7 +51,7 @@ class Gemma2Config(ModelConfig):
                 windows=window_by_kind(reader, _alternating(layers), default_window=4096),
                 default_kv_heads=4,
                 default_head_dim=256,
-                default_context=8192,
+                default_positions=8192,
             ),
             norm_eps=reader.number("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),

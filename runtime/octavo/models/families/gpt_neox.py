@@ -18,6 +18,7 @@ from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
+from octavo.models.rope import RopeDefaults
 from octavo.models.spec import ModelSpec
 
 STEM = "GPTNeoX"
@@ -105,7 +106,7 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
                 f"config.json: {name} is {reader.get(name)!r}; this architecture reads rotary_emb_base and "
                 f"rotary_pct, which make it {value:g}. Leave {name} out, or say the same with both."
             )
-    return read_spec(reader, default_theta=theta, default_partial=share)
+    return read_spec(reader, rope_defaults=RopeDefaults(theta=theta, partial=share))
 
 
 class GPTNeoX(DecoderStack):

@@ -34,7 +34,7 @@ class MistralConfig(ModelConfig):
                 # A file without the field is of v0.1's time, whose class had this window by default.
                 windows=window_everywhere(reader, default=4096),
                 default_kv_heads=8,
-                default_context=131072,
+                default_positions=131072,
             ),
             norm_eps=reader.number("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),

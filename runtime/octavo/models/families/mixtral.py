@@ -16,6 +16,7 @@ from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
+from octavo.models.rope import RopeDefaults
 from octavo.models.sliding_window import window_everywhere
 
 STEM = "Mixtral"
@@ -43,8 +44,8 @@ class MixtralConfig(ModelConfig):
                 reader,
                 windows=window_everywhere(reader),
                 default_kv_heads=8,
-                default_context=131072,
-                default_theta=1e6,
+                default_positions=131072,
+                rope_defaults=RopeDefaults(theta=1e6),
             ),
             norm_eps=reader.number("rms_norm_eps", 1e-5),
             activation=reader.activation("hidden_act", "silu"),

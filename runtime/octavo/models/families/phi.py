@@ -16,6 +16,7 @@ from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
+from octavo.models.rope import RopeDefaults
 
 STEM = "Phi"
 
@@ -33,7 +34,7 @@ class PhiConfig(ModelConfig):
                 "config.json: qk_layernorm is true; layer norms of queries and keys are not implemented."
             )
         return cls(
-            spec=read_spec(reader, default_partial=0.5),
+            spec=read_spec(reader, rope_defaults=RopeDefaults(partial=0.5)),
             norm_eps=reader.number("layer_norm_eps", 1e-5),
             activation=reader.plain_activation("hidden_act", "gelu_new"),
             is_tied=reader.flag("tie_word_embeddings"),

@@ -33,7 +33,7 @@ class Qwen2Config(ModelConfig):
                 reader,
                 windows=window_from_layer(reader, default_window=4096, default_first=28),
                 default_kv_heads=32,
-                default_context=32768,
+                default_positions=32768,
             ),
             norm_eps=reader.number("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),

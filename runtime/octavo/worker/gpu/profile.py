@@ -133,9 +133,7 @@ def _peaks(
     cache_dtype: torch.dtype,
 ) -> tuple[int, int]:
     """Bytes at the peak of the largest steps, weights included, and of a decode step's activations."""
-    length = model.spec.context
-    if config.max_model_len is not None:
-        length = min(length, config.max_model_len)
+    length = config.max_model_len or model.spec.default_context
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     # Every table names the one block: time and memory are the same.

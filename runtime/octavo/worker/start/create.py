@@ -15,6 +15,7 @@ from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
 from octavo.models.building import build_model
 from octavo.models.registry import read_model_config, read_quantization_method
+from octavo.models.spec import ModelSpec
 from octavo.quantization import check_quantization, scheme_for
 from octavo.worker import machine
 from octavo.worker.batch import Executor
@@ -55,6 +56,7 @@ def create_executor(
             check_quantization(config, device, read_quantization_method(Path(config.model)))
             model_config = read_model_config(Path(config.model))
             check_positions(config.max_model_len, model_config.spec.context)
+            _tell_context(config.max_model_len, model_config.spec)
             dtype = choose_dtype(config.dtype, model_config, device)
             size, ahead = None, None  # of the cache; on a GPU a profile run tells
             if device.type == "cpu":
@@ -94,6 +96,26 @@ def create_executor(
     )
     watch.serving_begins()
     return executor
+
+
+def _tell_context(max_model_len: int | None, spec: ModelSpec) -> None:
+    """What LongRoPE's two sets of factors mean for a user who reads the log."""
+    if spec.context == spec.default_context:
+        return
+    if max_model_len is None:
+        logger.info(
+            "max_model_len is at most %d, the original context. The model knows %d positions: "
+            "--max-model-len takes as many, and LongRoPE's long factors then turn every sequence.",
+            spec.default_context,
+            spec.context,
+        )
+    elif max_model_len > spec.default_context:
+        logger.warning(
+            "max_model_len is %d, more than the original context of %d: LongRoPE's long factors turn every "
+            "sequence, also those that are short.",
+            max_model_len,
+            spec.default_context,
+        )
 
 
 def _choose_device(wanted: Device) -> torch.device:

@@ -158,7 +158,7 @@ def size_cache(
         block_bytes=_block_bytes(config, spec, cache_dtype),
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
-        model_max_len=spec.context,
+        model_max_len=spec.default_context if config.max_model_len is None else spec.context,
         wanted_max_len=config.max_model_len,
         source=source,
     )
@@ -166,7 +166,7 @@ def size_cache(
         logger.warning(
             "max_model_len is %d, not the model's %d: more does not fit the KV cache.",
             size.max_model_len,
-            spec.context,
+            spec.default_context,
         )
     return size
 
