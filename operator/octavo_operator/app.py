@@ -18,12 +18,15 @@ from octavo_operator.autoscale.access import Access
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import LoadError, LoadSource, Snapshot
 from octavo_operator.autoscale.prometheus import Prometheus
+from octavo_operator.handlers import WATCHED_KINDS
 from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LLM_DEPLOYMENT, ObjectKey
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation
 from octavo_operator.settings import Settings
+from octavo_operator.vitals import Vitals
+from octavo_operator.watches import Watches
 from octavo_operator.watching import watch
 from octavo_operator.workqueue import WorkQueue
 
@@ -72,6 +75,7 @@ class Operator:
             wall_clock=lambda: datetime.now(UTC),
             steady_clock=time.monotonic,
         )
+        self.watches = Watches(WATCHED_KINDS, settings.watch_namespaces)
         self.queue: WorkQueue[ObjectKey] = WorkQueue(self._work, _log_failure, settings.workers)
 
     async def run(self) -> None:
@@ -85,8 +89,9 @@ class Operator:
             group.create_task(self._resync_forever(), name="resync")
             if self._load_source is not None:
                 group.create_task(self._autoscale_forever(self._load_source), name="autoscale")
+            namespaces = self._settings.watch_namespaces
             group.create_task(
-                watch(self.queue.add, self._load, self._settings.watch_namespaces), name="watch"
+                watch(self.queue.add, self._load, namespaces, self.watches), name="watch"
             )
 
     async def _work(self, key: ObjectKey) -> float | None:
@@ -154,14 +159,21 @@ async def run(settings: Settings, stop: asyncio.Event, *, kubeconfig: str | None
     async with AsyncExitStack() as stack:
         kube = ApiServer(configuration, settings.request_timeout_seconds)
         stack.push_async_callback(kube.close)
-        await stack.enter_async_context(health.serving(settings.health_port))
         load_source = _load_source(settings)
         if load_source is not None:
             stack.push_async_callback(load_source.close)
         operator = Operator(
             kube, lambda: load_configuration(kubeconfig), load_source, settings, identity
         )
-        await _until(stop, _act_as_leader(operator, kube, settings, identity))
+        vitals = Vitals(operator.watches, operator.queue)
+        await stack.enter_async_context(
+            health.serving(
+                settings.health_port,
+                live=(vitals.watching_turns, vitals.work_goes_on),
+                ready=(vitals.lease_is_seen, vitals.all_is_followed),
+            )
+        )
+        await _until(stop, _act_as_leader(operator, vitals, kube, settings, identity))
 
 
 def _load_source(settings: Settings) -> LoadSource | None:
@@ -180,10 +192,12 @@ def _load_source(settings: Settings) -> LoadSource | None:
     )
 
 
-async def _act_as_leader(operator: Operator, kube: Kube, settings: Settings, identity: str) -> None:
+async def _act_as_leader(
+    operator: Operator, vitals: Vitals, kube: Kube, settings: Settings, identity: str
+) -> None:
     """Acts while it holds the lease (always, without leader election)."""
     if not settings.leader_election:
-        await _act(operator)
+        await _act(operator, vitals)
         return
     election = LeaderElection(
         kube,
@@ -192,10 +206,11 @@ async def _act_as_leader(operator: Operator, kube: Kube, settings: Settings, ide
         LeaseTimes.of(settings.lease_duration_seconds),
         time.monotonic,
     )
+    vitals.election = election
     await election.acquire()
     holding = asyncio.create_task(election.hold(), name="lease")
     try:
-        await _until(holding, _act(operator))
+        await _until(holding, _act(operator, vitals))
         raise RuntimeError("lost the lease; ending, so that a fresh process tries again")
     finally:
         # Nobody may start before this replica has stopped, so the lease goes last.
@@ -204,11 +219,13 @@ async def _act_as_leader(operator: Operator, kube: Kube, settings: Settings, ide
         await asyncio.shield(election.release())
 
 
-async def _act(operator: Operator) -> None:
+async def _act(operator: Operator, vitals: Vitals) -> None:
     metrics.LEADER.set(1)
+    vitals.is_acting = True
     try:
         await operator.run()
     finally:
+        vitals.is_acting = False
         metrics.LEADER.set(0)
 
 

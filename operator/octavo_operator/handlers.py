@@ -14,8 +14,12 @@ import kopf
 
 from octavo_operator.api import v1alpha1
 from octavo_operator.children import CHILD_KINDS
-from octavo_operator.manifest import POD, Manifest, ObjectKey
+from octavo_operator.manifest import LLM_DEPLOYMENT, POD, Manifest, ObjectKey
 from octavo_operator.names import OWNER_LABEL
+
+_LABELLED_KINDS = (*CHILD_KINDS, POD)
+WATCHED_KINDS = (LLM_DEPLOYMENT, *_LABELLED_KINDS)
+"""All that is followed."""
 
 Enqueue = Callable[[ObjectKey], None]
 
@@ -56,7 +60,7 @@ def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
         if seen.is_change(key, body, event["type"]):
             enqueue(key)
 
-    for kind in (*CHILD_KINDS, POD):
+    for kind in _LABELLED_KINDS:
         version = kind.api_version.rpartition("/")[2]
 
         @kopf.on.event(
@@ -75,7 +79,7 @@ def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
 def configure(settings: kopf.OperatorSettings) -> None:
     """What kopf is to do and to leave. Children are filtered by the API server, so a cluster's other
     pods never reach us."""
-    for kind in (*CHILD_KINDS, POD):
+    for kind in _LABELLED_KINDS:
         version = kind.api_version.rpartition("/")[2]
         settings.watching.label_selectors[kind.group, version, kind.plural] = OWNER_LABEL
     settings.posting.enabled = False

@@ -1,32 +1,44 @@
-"""Operator's own HTTP port: `/healthz` and `/metrics`."""
+"""Health port of the operator: `/livez`, `/readyz` and `/metrics`.
+
+A check says what is wrong, or None. What is wrong is answered with 503 and told in words, to whoever asks
+and, when it changes, in the log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 
 from octavo_operator import metrics
 
+log = structlog.get_logger()
+
+Check = Callable[[], Awaitable[str | None]]
+
 
 @asynccontextmanager
-async def serving(port: int) -> AsyncIterator[int]:
+async def serving(port: int, live: Sequence[Check], ready: Sequence[Check]) -> AsyncIterator[int]:
     """Listens on all addresses, as the kubelet and Prometheus come from outside the pod. Yields the
     port, which differs from `port` when that is 0.
 
-    An answer proves that the event loop turns. More is not needed: a part that fails ends the
-    process, and a replica that waits for the lease is healthy.
+    `/healthz` is `/livez` by the name that Kubernetes used before.
     """
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok")
 
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")
 
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/metrics", exposition)])
+    app.add_routes(
+        [
+            web.get("/livez", _answering("live", live)),
+            web.get("/healthz", _answering("live", live)),
+            web.get("/readyz", _answering("ready", [*live, *ready])),
+            web.get("/metrics", exposition),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -35,3 +47,20 @@ async def serving(port: int) -> AsyncIterator[int]:
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _answering(
+    what: str, checks: Sequence[Check]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    was_well: bool | None = None
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal was_well
+        why = "; ".join([problem for check in checks if (problem := await check()) is not None])
+        is_well = not why
+        if is_well is not was_well:
+            was_well = is_well
+            log.info(what if is_well else f"not {what}", why=why)
+        return web.Response(text="ok") if is_well else web.Response(status=503, text=why)
+
+    return answer

@@ -72,12 +72,25 @@ class LeaderElection:
         self._clock = steady_clock
         self._observed: tuple[object, object] | None = None
         self._observed_at = 0.0
+        self._attended_at: float | None = None
+
+    def problem(self) -> str | None:
+        """Why this candidate could not act in its turn, or no longer: the Lease was not seen, or not
+        renewed, for its duration. None while all is well."""
+        if self._attended_at is None:
+            return f"Lease {self._key} has not been seen yet"
+        age = self._clock() - self._attended_at
+        return (
+            f"Lease {self._key} was not seen for {age:.0f} s"
+            if age > self._times.duration
+            else None
+        )
 
     async def acquire(self) -> None:
         """Tries until this candidate holds the Lease."""
         log.info("waiting for the lease", lease=str(self._key), identity=self._identity)
         while not await self._try():
-            await asyncio.sleep(self._times.retry_period * (1 + random.random() / 5))  # noqa: S311
+            await asyncio.sleep(self._pause())
         log.info("leading", lease=str(self._key), identity=self._identity)
 
     async def hold(self) -> None:
@@ -109,21 +122,33 @@ class LeaderElection:
         except KubeError as error:
             log.warning("lease not released", error=str(error))
 
+    def _pause(self) -> float:
+        """Until the next attempt: no longer than until the holder's time runs out."""
+        pause = self._times.retry_period * (1 + random.random() / 5)  # noqa: S311
+        left = self._observed_at + self._times.duration - self._clock()
+        return min(pause, left) if self._is_taken() else pause
+
     async def _try(self) -> bool:
         """One attempt to take or renew the Lease. Whether it is held afterwards."""
         try:
-            lease = await self._kube.get(LEASE, self._key.namespace, self._key.name)
-            if lease is None:
-                await self._kube.create(LEASE, self._lease(None))
-                return True
-            self._observe(lease)
-            if self._is_taken():
-                return False
-            self._observe(await self._kube.replace(LEASE, self._lease(lease)))
+            is_held = await self._attempt()
         except KubeError as error:
             if not error.is_conflict:
                 log.warning("lease not renewed", lease=str(self._key), error=str(error))
+                return False
+            is_held = False
+        self._attended_at = self._clock()
+        return is_held
+
+    async def _attempt(self) -> bool:
+        lease = await self._kube.get(LEASE, self._key.namespace, self._key.name)
+        if lease is None:
+            await self._kube.create(LEASE, self._lease(None))
+            return True
+        self._observe(lease)
+        if self._is_taken():
             return False
+        self._observe(await self._kube.replace(LEASE, self._lease(lease)))
         return True
 
     def _observe(self, lease: Manifest) -> None:

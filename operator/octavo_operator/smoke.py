@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _check(url: str, namespaces: list[str | None], kubeconfig: str | None) -> None:
-    await _check_health(f"{url}/healthz")
-    print(f"{url}/healthz answers")
+    await _check_health(f"{url}/readyz")
+    print(f"{url}/readyz answers")
     try:
         kube = ApiServer(await load_configuration(kubeconfig), _TIMEOUT_SECONDS)
     except RuntimeError as error:
@@ -64,7 +64,8 @@ async def _check_health(url: str) -> None:
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
             if response.status != 200:
-                raise SmokeError(f"{url} answered {response.status}; read the operator's log")
+                why = (await response.text())[:1024]
+                raise SmokeError(f"{url} answered {response.status}: {why}")
     except (aiohttp.ClientError, TimeoutError) as error:
         why = str(error) or type(error).__name__
         raise SmokeError(f"{url} does not answer ({why}); is the operator's pod ready?") from error

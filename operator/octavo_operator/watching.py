@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import aiohttp
 import kopf
 from kubernetes.aio.client import Configuration
 
 from octavo_operator import handlers
 from octavo_operator.manifest import ObjectKey
+from octavo_operator.watches import Watches
 
 _STOP_TIMEOUT_SECONDS = 2.0
 _LOGIN_BACKOFF_SECONDS = 3.0
+_SAME_LOGIN_SECONDS = 60.0
 # kopf's own guess asks the password database, which knows nobody under a container's UID. The type
 # is a NewType of str that kopf does not export; without peering nothing compares it.
 _IDENTITY: Any = "octavo-operator"
@@ -29,6 +33,7 @@ async def watch(
     enqueue: Callable[[ObjectKey], None],
     load: Callable[[], Awaitable[Configuration]],
     namespaces: Sequence[str],
+    watches: Watches,
 ) -> None:
     """Calls `enqueue` in this event loop for every object that changed, until cancelled.
 
@@ -36,6 +41,7 @@ async def watch(
         enqueue: Gets the key of an LLMDeployment.
         load: Gives the cluster and a fresh token; called again when the token has expired.
         namespaces: Those to watch; all when empty.
+        watches: Learns what is followed.
 
     Raises RuntimeError when kopf ends by itself.
     """
@@ -50,7 +56,7 @@ async def watch(
     def run() -> None:
         error: Exception | None = None
         try:
-            asyncio.run(_operator(enqueue_from_thread, load, namespaces, stop))
+            asyncio.run(_operator(enqueue_from_thread, load, namespaces, watches, stop))
         except Exception as raised:
             error = raised
         if not loop.is_closed():
@@ -74,15 +80,18 @@ async def _operator(
     enqueue: Callable[[ObjectKey], None],
     load: Callable[[], Awaitable[Configuration]],
     namespaces: Sequence[str],
+    watches: Watches,
     stop: threading.Event,
 ) -> None:
+    watches.begin()
+    logins = Logins(load, watches, time.monotonic)
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     handlers.register(registry, enqueue)
     handlers.configure(settings)
 
     @kopf.on.login(registry=registry, backoff=_LOGIN_BACKOFF_SECONDS)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return await connection_info(await load())
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return await logins.session()
 
     await kopf.operator(
         registry=registry,
@@ -93,6 +102,36 @@ async def _operator(
         namespaces=namespaces,
         stop_flag=stop,
     )
+
+
+class Logins:
+    """kopf's sessions, one after the other, whose requests `watches` follows."""
+
+    def __init__(
+        self,
+        load: Callable[[], Awaitable[Configuration]],
+        watches: Watches,
+        steady_clock: Callable[[], float],
+    ) -> None:
+        self._load = load
+        self._watches = watches
+        self._clock = steady_clock
+        self._last: kopf.ConnectionInfo | None = None
+        self._last_at = 0.0
+
+    async def session(self) -> kopf.AiohttpSession:
+        """A session with a fresh login. Raises kopf.PermanentError when the login that was just refused
+        is still the freshest: kopf compares logins, but not sessions, and would ask for ever."""
+        info, now = await connection_info(await self._load()), self._clock()
+        if info == self._last and now - self._last_at < _SAME_LOGIN_SECONDS:
+            raise kopf.PermanentError("the API server refuses the login that there is")
+        self._last, self._last_at = info, now
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            trace_configs=[self._watches.trace()],
+        )
+        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
 
 
 async def connection_info(configuration: Configuration) -> kopf.ConnectionInfo:

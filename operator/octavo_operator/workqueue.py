@@ -47,7 +47,7 @@ class WorkQueue(Generic[Key]):
         self._worker_count = workers
         self._waiting: deque[Key] = deque()
         self._queued: set[Key] = set()
-        self._running: set[Key] = set()
+        self._running: dict[Key, float] = {}
         self._dirty: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -58,6 +58,12 @@ class WorkQueue(Generic[Key]):
     def depth(self) -> int:
         """Keys that wait for a worker now."""
         return len(self._waiting)
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long the work that began first among what is in hand has taken; 0 when none is."""
+        now = asyncio.get_running_loop().time()
+        return max((now - since for since in self._running.values()), default=0.0)
 
     def add(self, key: Key) -> None:
         """Soon. Replaces a later time that was set for the key."""
@@ -96,11 +102,11 @@ class WorkQueue(Generic[Key]):
                 await self._wake.wait()
             key = self._waiting.popleft()
             self._queued.discard(key)
-            self._running.add(key)
+            self._running[key] = asyncio.get_running_loop().time()
             try:
                 await self._process(key)
             finally:
-                self._running.discard(key)
+                del self._running[key]
                 if key in self._dirty:
                     self._dirty.discard(key)
                     self.add(key)

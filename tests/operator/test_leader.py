@@ -56,6 +56,22 @@ def test_one_of_two_leads_until_the_lease_runs_out() -> None:
     run(scenario)
 
 
+def test_a_candidate_looks_again_at_the_moment_when_the_holder_s_time_is_over() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        await candidate(kube, "a", clock).acquire()
+        waiting = LeaderElection(kube, KEY, Candidate("b"), LeaseTimes.of(15), clock)
+        assert not await waiting._try()
+        assert 2 <= waiting._pause() <= 2.4
+        clock.seconds += 14.5
+        assert not await waiting._try()
+        assert waiting._pause() == 0.5
+        clock.seconds += 0.5
+        assert await waiting._try()
+
+    run(scenario)
+
+
 def test_a_holder_that_renews_keeps_the_lease() -> None:
     async def scenario() -> None:
         kube, clock = FakeKube(), Clock()

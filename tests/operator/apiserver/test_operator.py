@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,9 @@ from typing import Any
 
 import pytest
 
+from octavo_operator.settings import Settings
 from tests.support.operator.admin import Admin, create, path, wait_until
-from tests.support.operator.control_plane import ControlPlane
+from tests.support.operator.control_plane import ControlPlane, free_ports
 
 COLLECTIONS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
@@ -41,6 +43,7 @@ class OperatorProcess:
 
     def __init__(self, plane: ControlPlane, namespace: str, log: Path, **settings: str) -> None:
         self.log = log
+        self._readyz = f"http://127.0.0.1:{settings.get('health_port', '0')}/readyz"
         environment = {
             "PATH": os.environ["PATH"],
             # The operator of this tree, wherever another one is installed from.
@@ -62,14 +65,26 @@ class OperatorProcess:
                 stderr=subprocess.STDOUT,
             )
 
+    def is_ready(self) -> bool:
+        """As the kubelet asks; the port must have been chosen."""
+        try:
+            with urllib.request.urlopen(self._readyz, timeout=5) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
     def says(self, part: str) -> bool:
         return part in self.text()
 
     def text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        if self._process.poll() is None:
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals | None = signal.SIGTERM) -> int:
+        """Its exit status; waits for an end of its own without a signal."""
+        if self._process.poll() is None and number is not None:
             self._process.send_signal(number)
         try:
             return self._process.wait(timeout=20)
@@ -641,6 +656,47 @@ def test_of_two_replicas_one_acts_and_the_other_takes_over(
     create(cluster.admin, cluster.namespace, "second")
     wait_until(lambda: set(cluster.children("second")) == ORDINARY)
     assert two.stop() == 0
+
+
+def test_a_leader_that_froze_is_replaced_within_20_seconds_and_does_no_harm_when_it_thaws(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    """With the lease's default times; a frozen process keeps its connections and answers nothing."""
+    processes = []
+    for name, port in zip(("one", "two"), free_ports(2), strict=True):
+        process = OperatorProcess(
+            control_plane,
+            cluster.namespace,
+            tmp_path / f"{name}.log",
+            identity=name,
+            health_port=str(port),
+            lease_duration_seconds=str(Settings.model_fields["lease_duration_seconds"].default),
+        )
+        processes.append(process)
+        wait_until(partial(process.says, '"leading"' if name == "one" else "waiting for the lease"))
+    one, two = processes
+    create(cluster.admin, cluster.namespace)
+    before = cluster.wait_children()["Service"]["metadata"]["uid"]
+    wait_until(lambda: one.is_ready() and two.is_ready())
+    written = one.text().count('"child"')
+    one.send(signal.SIGSTOP)
+    try:
+        frozen_at = time.monotonic()
+        cluster.admin.request("DELETE", COLLECTIONS["Service"].format(cluster.namespace) + "/llama")
+        wait_until(lambda: "Service" in cluster.children())
+        took = time.monotonic() - frozen_at
+        wait_until(two.is_ready)
+        assert not one.is_ready()
+        versions = cluster.versions()
+    finally:
+        one.send(signal.SIGCONT)
+    assert cluster.children()["Service"]["metadata"]["uid"] != before
+    assert one.stop(None) == 1
+    assert one.says("lost the lease")
+    assert one.text().count('"child"') == written
+    assert cluster.versions() == versions
+    assert two.stop() == 0
+    assert took < 20
 
 
 def test_two_releases_in_one_namespace_act_side_by_side(

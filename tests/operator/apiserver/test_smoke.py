@@ -22,7 +22,7 @@ class Health:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(health.status if self.path == "/healthz" else 404)
+                self.send_response(health.status if self.path == "/readyz" else 404)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -59,7 +59,7 @@ def test_an_operator_that_does_not_answer_well_fails_with_its_address(
 ) -> None:
     health.status = 503
     assert run(control_plane, health.url) == 1
-    assert f"{health.url}/healthz answered 503" in capsys.readouterr().err
+    assert f"{health.url}/readyz answered 503" in capsys.readouterr().err
     assert run(control_plane, "http://127.0.0.1:9") == 1
     assert "does not answer" in capsys.readouterr().err
 

@@ -52,7 +52,7 @@ def find_binary(name: str) -> Path | None:
 @contextmanager
 def running(folder: Path, etcd: Path, kube_apiserver: Path) -> Iterator[ControlPlane]:
     """Starts both in `folder`, waits until the API server is ready, and stops both at the end."""
-    etcd_port, peer_port, api_port = _free_ports(3)
+    etcd_port, peer_port, api_port = free_ports(3)
     admin_token, operator_token = secrets.token_hex(16), secrets.token_hex(16)
     tokens = folder / "tokens.csv"
     tokens.write_text(
@@ -170,7 +170,8 @@ def _kubeconfig(path: Path, url: str, certificate: Path, token: str) -> Path:
     return path
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
