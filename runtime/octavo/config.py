@@ -44,10 +44,15 @@ class KVCacheDtype(enum.Enum):
 
 
 class Quantization(enum.Enum):
-    """Weight-only formats that are made at load."""
+    """Formats of weights: `INT8` and `INT4` are made at load, the others are what checkpoints hold."""
 
     INT8 = "int8"
     INT4 = "int4"
+    AWQ = "awq"
+
+    @property
+    def is_made_at_load(self) -> bool:
+        return self in (Quantization.INT8, Quantization.INT4)
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,9 +89,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Quantization | None,
         Option(
             panel=Panel.MODEL,
-            default="none",
-            help="Rounds the weights to this format at load, on CPUs.",
-            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; see below",
+            default="the checkpoint's",
+            help="Format of the weights. int8 and int4 are made at load, on CPUs; any other must be the "
+            "checkpoint's.",
+            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; `awq`: "
+            "refuses a checkpoint that is not quantised so; see [quantised weights](quantised-weights.md)",
         ),
     ] = None
     max_model_len: Annotated[

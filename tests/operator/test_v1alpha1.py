@@ -62,7 +62,7 @@ def test_a_uri_that_could_leave_its_place_is_refused(uri: str) -> None:
         ({"engine": {"maxModelLen": 1}}, "engine.maxModelLen"),
         ({"engine": {"dtype": "int3"}}, "engine.dtype"),
         ({"engine": {"kvCacheDtype": "int8"}}, "engine.kvCacheDtype"),
-        ({"engine": {"quantization": "awq"}}, "engine.quantization"),
+        ({"engine": {"quantization": "gguf"}}, "engine.quantization"),
         ({"engine": {"enablePrefixCaching": "perhaps"}}, "engine.enablePrefixCaching"),
         ({"resources": {"gpu": 2}}, "resources.gpu"),
         ({"resources": {"memory": "lots"}}, "resources.memory"),

@@ -112,7 +112,7 @@ def test_keywords_are_read_as_people_write_them(
     ("keywords", "message"),
     [
         ({"device": "gpu"}, "device is 'gpu'; use auto, cpu or cuda."),
-        ({"quantization": "awq"}, "quantization is 'awq'; use int8 or int4."),
+        ({"quantization": "q4_k"}, "quantization is 'q4_k'; use int8, int4"),
         (
             {"kv_cache_memory": 1, "kv_cache_memory_bytes": 2},
             "kv_cache_memory and kv_cache_memory_bytes mean the same",

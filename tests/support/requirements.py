@@ -22,6 +22,7 @@ class Requirement(StrEnum):
     NUMBA = "numba"
     HELM = "helm"
     API_SERVER = "apiserver"
+    COMPRESSED_TENSORS = "compressed_tensors"
     LUPA = "lupa"
 
 

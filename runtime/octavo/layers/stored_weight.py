@@ -12,21 +12,29 @@ from octavo.loading import Placement, WeightSource, floating_tensors
 def plain_weight(projection: Projection, source: WeightSource, placement: Placement) -> PlainWeight:
     """Weights and biases side by side, in the order of the names and then of the heads. One that is alone and
     right as it is stored stays a view of its file."""
-    bias = None
     if len(projection.names) == 1:
         (stored,) = floating_tensors(source, _shapes(projection))
         weight = placement.put(stored).contiguous()
     else:
         weight = placement.empty(projection.width, projection.in_features)
         fill(weight, source, projection)
-    if projection.bias:
-        widths = projection.stored_widths.items()
-        parts = floating_tensors(source, {f"{name}.bias": (width,) for name, width in widths})
-        bias = torch.cat([placement.put(part) for part in parts])
     if projection.order is not None:
-        rows = projection.order.rows().to(placement.device)
-        weight, bias = weight[rows], None if bias is None else bias[rows]
-    return PlainWeight(weight, bias)
+        weight = weight[projection.order.rows().to(placement.device)]
+    return PlainWeight(weight, stored_bias(projection, source, placement))
+
+
+def stored_bias(
+    projection: Projection, source: WeightSource, placement: Placement
+) -> torch.Tensor | None:
+    """Biases `[width]`, in the same order; None where there are none."""
+    if not projection.bias:
+        return None
+    widths = projection.stored_widths.items()
+    parts = floating_tensors(source, {f"{name}.bias": (width,) for name, width in widths})
+    bias = torch.cat([placement.put(part) for part in parts])
+    if projection.order is None:
+        return bias
+    return bias[projection.order.rows().to(placement.device)]
 
 
 def fill(weight: torch.Tensor, source: WeightSource, projection: Projection) -> None:

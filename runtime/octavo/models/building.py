@@ -16,7 +16,6 @@ from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection
 from octavo.layers.rotary import paired_channels
 from octavo.layers.step import AttentionSpec
-from octavo.layers.stored_weight import plain_weight
 from octavo.loading import Placement, WeightSource, WithoutPrefix, floating_tensors
 from octavo.models.base import CausalLM, ModelConfig, Tables
 from octavo.models.blocks import ParallelBlock, PreNormBlock
@@ -182,8 +181,8 @@ class ModelBuilder:
         if tables.head is None:
             return table_lookup(table), None
         if not tables.is_tied or self._holds_another(tables.head, table):
-            own = plain_weight(tables.head, self._source, self._placement)
-            return table_lookup(table), self._scheme.head(own.weight, own.bias)
+            head = self._scheme.load_head(tables.head, self._source, self._placement)
+            return table_lookup(table), head
         bias = None
         if tables.head.bias:
             bias = self.tensor(f"{tables.head.names[0]}.bias", tables.head.width)

@@ -40,8 +40,11 @@ _SAMPLING = """
 _BEYOND_TRAINING = "dual_chunk_attention_config"
 # The tensors tell: one that is missing or in excess is refused when the weights are read.
 _TOLD_BY_WEIGHTS = "attention_bias mlp_bias qkv_bias no_bias"
+# `octavo.quantization` reads these.
+_OF_WEIGHTS = "quantization_config compression_config"
 _HARMLESS = frozenset(
-    f"{_NAMING} {_TRAINING} {_LIBRARY} {_SAMPLING} {_BEYOND_TRAINING} {_TOLD_BY_WEIGHTS}".split()
+    f"{_NAMING} {_TRAINING} {_LIBRARY} {_SAMPLING} {_BEYOND_TRAINING} {_TOLD_BY_WEIGHTS} "
+    f"{_OF_WEIGHTS}".split()
 )
 # What is harmless with this value alone.
 _HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.errors import ModelInvalidError
 from octavo.layers.rotary import context_length, default_context
 from octavo.models.config_reader import ConfigReader
 from octavo.models.rope import RopeDefaults, read_rope
@@ -31,7 +31,6 @@ def read_spec(
 
     Raises `ModelInvalidError` and `ModelUnsupportedError`.
     """
-    _refuse_quantised(reader)
     architecture = str(reader.get("architectures")[0])
     num_heads = reader.integer("num_attention_heads")
     hidden_size = reader.integer("hidden_size")
@@ -74,13 +73,3 @@ def read_spec(
         stored_dtype=str(reader.get("dtype") or reader.get("torch_dtype") or "float32"),
         eos_token_ids=reader.token_ids("eos_token_id"),
     )
-
-
-def _refuse_quantised(reader: ConfigReader) -> None:
-    found = reader.get("quantization_config")
-    if found not in (None, {}):
-        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
-        raise ModelUnsupportedError(
-            f"config.json: the weights are quantised ({method}), which is not implemented. Use the model's "
-            "bf16 checkpoint."
-        )

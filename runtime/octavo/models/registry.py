@@ -70,14 +70,3 @@ def read_config(raw: Mapping[str, object]) -> ModelConfig:
     config = read(reader)
     reader.refuse_unread()
     return config
-
-
-def read_quantization_method(folder: Path) -> str | None:
-    """`quant_method` of a checkpoint whose weights are quantised, else None.
-
-    Raises `ModelInvalidError` for a damaged config.json.
-    """
-    found = read_json_object(folder / "config.json").get("quantization_config")
-    if found in (None, {}):
-        return None
-    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"

@@ -20,8 +20,14 @@ class Scheme(Protocol):
         """The product, of the stored tensors. What is wrong with these is told by `source.finish`."""
         ...
 
+    def load_head(
+        self, projection: Projection, source: WeightSource, placement: Placement
+    ) -> Linear:
+        """The product that scores the vocabulary, with a table of its own."""
+        ...
+
     def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-        """The product that scores the vocabulary.
+        """As `load_head`, with a table that is there.
 
         Args:
             weight: `[vocab, hidden]`, placed; a scheme may make it the only copy of a tied table.
@@ -37,6 +43,6 @@ class Scheme(Protocol):
         """
         ...
 
-    def head_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
-        """As `num_bytes`, of the product that `head` makes."""
+    def head_bytes(self, projection: Projection, dtype: torch.dtype, *, is_tied: bool) -> int:
+        """As `num_bytes`, of the product that `load_head` makes, or `head` of a tied table."""
         ...

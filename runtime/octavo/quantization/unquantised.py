@@ -39,6 +39,12 @@ class Unquantised:
         weight = plain_weight(projection, source, placement)
         return PlainLinear(weight.weight, weight.bias) if self.is_plain else fastest(weight)
 
+    def load_head(
+        self, projection: Projection, source: WeightSource, placement: Placement
+    ) -> Linear:
+        stored = plain_weight(projection, source, placement)
+        return self.head(stored.weight, stored.bias)
+
     def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         if not self.is_plain:
             return fastest(PlainWeight(weight, bias))
@@ -50,7 +56,7 @@ class Unquantised:
         biases = projection.width if projection.bias else 0
         return (projection.num_weights + biases) * dtype.itemsize
 
-    def head_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
+    def head_bytes(self, projection: Projection, dtype: torch.dtype, *, is_tied: bool) -> int:
         return self.num_bytes(projection, dtype)
 
 

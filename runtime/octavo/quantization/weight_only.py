@@ -32,13 +32,19 @@ class WeightOnly:
     def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
         return _rounded(plain_weight(projection, source, placement), self.quantization)
 
+    def load_head(
+        self, projection: Projection, source: WeightSource, placement: Placement
+    ) -> Linear:
+        stored = plain_weight(projection, source, placement)
+        return self.head(stored.weight, stored.bias)
+
     def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         return _rounded(PlainWeight(weight, bias), Quantization.INT8)
 
     def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
         return _num_bytes(projection, dtype, self.quantization)
 
-    def head_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
+    def head_bytes(self, projection: Projection, dtype: torch.dtype, *, is_tied: bool) -> int:
         return _num_bytes(projection, dtype, Quantization.INT8)
 
 

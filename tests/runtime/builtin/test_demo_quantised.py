@@ -11,7 +11,7 @@ from tests.support.requirements import Requirement, needs_module
 needs_module(Requirement.NUMBA)
 
 
-@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("quantization", [Quantization.INT8, Quantization.INT4])
 def test_sums_stay_right(quantization: Quantization) -> None:
     pairs = [(17, 25), (58, 67), (90, 9), (36, 64), (11, 88), (73, 48), (29, 95), (82, 27)]
     questions = [[{"role": "user", "content": f"What is {a} plus {b}?"}] for a, b in pairs]

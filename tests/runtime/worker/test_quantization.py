@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -18,16 +19,16 @@ from octavo.kernels.select import kernels_for
 from octavo.loading import Placement, SafetensorsWeights
 from octavo.models.building import build_model
 from octavo.models.registry import read_model_config
-from octavo.quantization import check_quantization, scheme_for
-from octavo.sampling_params import SamplingParams
+from octavo.quantization import check_quantization, scheme_for, stored_format
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
-from tests.support.runtime.stepping import Stepper, make_executor
+from tests.support.runtime.scores import greedy
+from tests.support.runtime.stepping import make_executor
 
 needs_module(Requirement.NUMBA)
 
-GREEDY_WITH_LOGPROBS = SamplingParams(temperature=0.0, max_tokens=None, logprobs=0)
 CPU = torch.device("cpu")
+ROUNDINGS = [one for one in Quantization if one.is_made_at_load]
 SHAPE = {
     "vocab_size": 112,
     "hidden_size": 64,
@@ -65,17 +66,7 @@ def round_beforehand(model: Any, quantization: Quantization, is_tied: bool) -> N
             parameter.copy_(quantize(rows).dequantize().view(parameter.shape))
 
 
-def greedy(executor: Any, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
-    """Tokens, and the log-probability of each."""
-    stepper = Stepper(executor)
-    generation = stepper.sequence(prompt, GREEDY_WITH_LOGPROBS)
-    sampled = stepper.step([(generation, len(prompt))])
-    for _ in range(count - 1):
-        sampled += stepper.step([(generation, 1)])
-    return generation.output, [(token.top_logprobs or [])[0] for token in sampled]
-
-
-@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("quantization", ROUNDINGS)
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_tokens_are_those_of_weights_that_were_rounded_before(
     name: str, quantization: Quantization, tmp_path: Path
@@ -131,7 +122,7 @@ def test_memory_that_is_held_is_that_of_the_format(tmp_path: Path) -> None:
     )
     config = read_model_config(tmp_path)
     held = {}
-    for quantization in (None, *Quantization):
+    for quantization in (None, *ROUNDINGS):
         kernels = kernels_for(CPU)
         model = build_model(
             config,
@@ -174,4 +165,31 @@ def test_float16_is_refused() -> None:
 
 
 def test_without_quantization_nothing_is_refused() -> None:
-    check_quantization(EngineConfig(model="m", dtype="float16"), torch.device("cuda", 0), "awq")
+    check_quantization(EngineConfig(model="m", dtype="float16"), torch.device("cuda", 0), None)
+
+
+AWQ = stored_format({"quant_method": "awq"})
+
+
+def test_checkpoints_that_are_quantised_run_on_cpus_alone() -> None:
+    config = EngineConfig(model="m")
+    check_quantization(config, CPU, AWQ)
+    with pytest.raises(InvalidConfigurationError, match=r"awq.*CPUs alone.*cuda.*--device cpu"):
+        check_quantization(config, torch.device("cuda", 0), AWQ)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"dtype": "float16"}, "dtype is float16"), ({"load_format": "dummy"}, "random weights")],
+)
+def test_what_quantised_weights_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    config = msgspec.convert({"model": "m"} | changes, EngineConfig)
+    with pytest.raises(InvalidConfigurationError, match=words):
+        check_quantization(config, CPU, AWQ)
+
+
+def test_quantization_may_name_what_the_checkpoint_holds_and_nothing_else() -> None:
+    config = EngineConfig(model="m", quantization=Quantization.AWQ)
+    check_quantization(config, CPU, AWQ)
+    with pytest.raises(InvalidConfigurationError, match=r"quantization is awq.*are not quantised"):
+        check_quantization(config, CPU, None)

@@ -8,6 +8,7 @@ import torch
 from octavo.config import Quantization
 from octavo.models.base import ModelConfig
 from octavo.models.registry import read_config
+from octavo.quantization import WeightOnly
 from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
 from tests.support.requirements import Requirement, needs_module
 
@@ -57,7 +58,7 @@ def test_tables_have_eight_bits_at_least(
     tables = table + 4 * 128256 + (0 if is_tied else 2 * table)
     config = llama(tie_word_embeddings=is_tied)
     expected = int(products * each) + scales + tables
-    assert weight_bytes(config, torch.bfloat16, quantization) == expected
+    assert weight_bytes(config, torch.bfloat16, WeightOnly(quantization)) == expected
 
 
 def test_weights_that_fit_no_panels_count_as_they_stay() -> None:
@@ -77,7 +78,7 @@ def test_weights_that_fit_no_panels_count_as_they_stay() -> None:
     )  # queries, keys and values; gate and up: int8
     stay = 2 * 24 * (32 + 64)  # output and down: 24 features
     tables = 2 * 2 * 100 * 24
-    found = weight_bytes(config, torch.bfloat16, Quantization.INT4)
+    found = weight_bytes(config, torch.bfloat16, WeightOnly(Quantization.INT4))
     assert found == panels + stay + tables
 
 

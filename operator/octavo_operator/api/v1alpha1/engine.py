@@ -36,10 +36,11 @@ class KVCacheDtype(StrEnum):
 
 
 class Quantization(StrEnum):
-    """Weight-only formats that are made at load."""
+    """Formats of weights: the first two are made at load, the others are what checkpoints hold."""
 
     INT8 = "int8"
     INT4 = "int4"
+    AWQ = "awq"
 
 
 class LoadFormat(StrEnum):
@@ -102,8 +103,8 @@ class EngineSpec(ApiModel):
     )
     quantization: Quantization | None = Field(
         default=None,
-        description="Rounds the weights to this format at load, on CPUs. As the checkpoint has them "
-        "when absent.",
+        description="Format of the weights. int8 and int4 are made at load, on CPUs; any other must be the "
+        "checkpoint's. As the checkpoint has them when absent.",
     )
     load_format: LoadFormat | None = Field(
         default=None, description="How weights come in; dummy makes random ones."

@@ -14,9 +14,10 @@ from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
 from octavo.models.building import build_model
-from octavo.models.registry import read_model_config, read_quantization_method
+from octavo.models.quantization_config import read_quantization_config
+from octavo.models.registry import read_model_config
 from octavo.models.spec import ModelSpec
-from octavo.quantization import check_quantization, scheme_for
+from octavo.quantization import StoredFormat, check_quantization, scheme_for, stored_format
 from octavo.worker import machine
 from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import compiling_ahead
@@ -53,18 +54,21 @@ def create_executor(
     with ExitStack() as stack:
         with phase("load"):
             device = _choose_device(config.device)
-            check_quantization(config, device, read_quantization_method(Path(config.model)))
+            stored = _stored_format(Path(config.model))
+            check_quantization(config, device, stored)
             model_config = read_model_config(Path(config.model))
             check_positions(config.max_model_len, model_config.spec.context)
             _tell_context(config.max_model_len, model_config.spec)
             dtype = choose_dtype(config.dtype, model_config, device)
+            kernels, placement = kernels_for(device), Placement(dtype, device)
+            scheme = scheme_for(config.quantization, kernels, stored)
             size, ahead = None, None  # of the cache; on a GPU a profile run tells
             if device.type == "cpu":
                 torch.set_num_threads(
                     machine.threads_for(model_config.num_parameters, machine.available_cpus())
                 )
                 size = size_host_cache(
-                    config, model_config, dtype, machine.available_memory_bytes()
+                    config, model_config, dtype, scheme, machine.available_memory_bytes()
                 )
             else:
                 name = torch.cuda.get_device_name(device)
@@ -73,11 +77,10 @@ def create_executor(
                 check_gpu_memory(config, model_config, device, dtype)
                 ahead = stack.enter_context(compiling_ahead(config, model_config, dtype, device))
             with torch.inference_mode(), _translated_load_errors():
-                kernels, placement = kernels_for(device), Placement(dtype, device)
                 model = build_model(
                     model_config,
                     _open_weights(config, placement),
-                    scheme=scheme_for(config.quantization, kernels),
+                    scheme=scheme,
                     kernels=kernels,
                     placement=placement,
                 )
@@ -96,6 +99,11 @@ def create_executor(
     )
     watch.serving_begins()
     return executor
+
+
+def _stored_format(folder: Path) -> StoredFormat | None:
+    found = read_quantization_config(folder)
+    return None if found is None else stored_format(found)
 
 
 def _tell_context(max_model_len: int | None, spec: ModelSpec) -> None:

@@ -14,6 +14,7 @@ from octavo.config import EngineConfig, KVCacheDtype
 from octavo.errors import InvalidConfigurationError
 from octavo.models.base import ModelConfig
 from octavo.models.spec import ModelSpec, Task
+from octavo.quantization import Scheme, Unquantised
 from octavo.worker.batch import ExecutorInfo
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import (
@@ -102,19 +103,24 @@ def check_gpu_memory(
 
 
 def size_host_cache(
-    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, available_bytes: int
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    available_bytes: int,
 ) -> KVCacheSize:
     """The KV cache of a CPU, from what its weights will leave: asked before they are read.
 
     Args:
+        scheme: Of the weights.
         available_bytes: Memory that can be allocated now.
 
     Raises `OutOfMemoryError` when weights, cache or one sequence do not fit, and
     `InvalidConfigurationError`, as `size_kv_cache`.
     """
-    spec, can_round = model.spec, config.quantization is None
+    spec, can_round = model.spec, isinstance(scheme, Unquantised)
     room = room_on_host(
-        weight_bytes=weight_bytes(model, dtype, config.quantization),
+        weight_bytes=weight_bytes(model, dtype, scheme),
         available_bytes=available_bytes,
         rounded=rounded_weight_bytes(model, dtype) if can_round else {},
     )

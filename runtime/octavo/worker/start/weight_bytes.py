@@ -10,23 +10,26 @@ from octavo.models.base import ModelConfig
 from octavo.quantization import Scheme, Unquantised, WeightOnly
 
 
-def weight_bytes(
-    config: ModelConfig, dtype: torch.dtype, quantization: Quantization | None = None
-) -> int:
+def weight_bytes(config: ModelConfig, dtype: torch.dtype, scheme: Scheme | None = None) -> int:
     """Bytes of the products and tables once they are loaded; norms and routers are left out, and a tied table
-    is counted once."""
-    scheme: Scheme = Unquantised() if quantization is None else WeightOnly(quantization)
+    is counted once.
+
+    Args:
+        scheme: None: weights stay as they are.
+    """
+    scheme = scheme or Unquantised()
     products = sum(scheme.num_bytes(one, dtype) for one in config.projections())
     tables = config.tables
     table = Unquantised().num_bytes(tables.embedding, dtype)
     if tables.head is None:
         return products + table
-    head = scheme.head_bytes(tables.head, dtype)
+    head = scheme.head_bytes(tables.head, dtype, is_tied=tables.is_tied)
     return products + head + (0 if tables.is_tied else table)
 
 
 def rounded_weight_bytes(config: ModelConfig, dtype: torch.dtype) -> dict[str, int]:
-    """What they would take under each value of --quantization; empty where it does not work."""
+    """What they would take under each value of --quantization that rounds; empty where it does not work."""
     if dtype is torch.float16 or not has_cpu_kernels():
         return {}
-    return {one.value: weight_bytes(config, dtype, one) for one in Quantization}
+    roundings = [one for one in Quantization if one.is_made_at_load]
+    return {one.value: weight_bytes(config, dtype, WeightOnly(one)) for one in roundings}

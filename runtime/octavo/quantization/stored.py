@@ -1,0 +1,140 @@
+"""Stored weights: the contract of a format in which checkpoints hold quantised weights.
+
+A format says what config.json tells of a parameter's weight, and turns the stored tensors into codes, scales
+and zeros. How these are multiplied is no format's affair: see `octavo.quantization.stored_scheme`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from octavo.kernels.reference.weight_only import QuantizedWeight
+from octavo.loading import WeightSource
+
+
+class Code(enum.Enum):
+    """What holds each number of a weight: 4 bits, -8 to 7; 8 bits, -128 to 127; float8, e4m3."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+    FLOAT8 = "float8"
+
+    @classmethod
+    def of_bits(cls, bits: int) -> Code:
+        """The smallest that holds integers of so many bits."""
+        return cls.INT4 if bits <= 4 else cls.INT8
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayout:
+    """What config.json tells of a weight, which is enough to count its bytes.
+
+    Args:
+        group: Inputs that share a scale; None: all of them.
+        is_reordered: Groups are of inputs that do not lie side by side (GPTQ's act-order).
+    """
+
+    code: Code
+    group: int | None
+    has_zeros: bool = False
+    is_reordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """What the checkpoint holds of a weight.
+
+    Args:
+        order: `[in_features]` int64: the input that each column of the codes belongs to; None: its own.
+    """
+
+    code: Code
+    weight: QuantizedWeight
+    order: torch.Tensor | None = None
+
+    def dequantize(self) -> torch.Tensor:
+        """`[out_features, in_features]` float32, inputs in their own order."""
+        columns = self.weight.dequantize()
+        if self.order is None:
+            return columns
+        dequantized = torch.empty_like(columns)
+        dequantized[:, self.order] = columns
+        return dequantized
+
+
+class StoredFormat(Protocol):
+    @property
+    def method(self) -> str:
+        """`quant_method` in config.json, and the value of --quantization."""
+        ...
+
+    def layout(self, name: str, depth: int) -> StoredLayout | None:
+        """What config.json tells of a parameter's weight; None where it is not quantised.
+
+        Args:
+            name: Prefix of the parameter, as in `Projection.names`.
+            depth: Inputs.
+        """
+        ...
+
+    def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
+        """The weight `[width, depth]`; None where the checkpoint holds it as it is, under `name.weight`.
+
+        What is stored counts: lists in config.json of what is quantised differ in how they are meant. What
+        is wrong is noted in `source`.
+        """
+        ...
+
+
+def quantized_weight(
+    codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None, group: int | None
+) -> QuantizedWeight:
+    """Of codes in groups of `group` inputs, of which the last may be smaller; None: of all.
+
+    Args:
+        codes: `[width, depth]`.
+        scales, zeros: `[width, groups]`, the former of any floating-point dtype.
+    """
+    depth = codes.shape[1]
+    group = depth if group is None else group
+    whole = math.gcd(group, depth)
+    if whole == group:
+        return QuantizedWeight(codes, scales.float(), zeros)
+    # Groups of one size that divide all inputs: each lies in one of those that are stored.
+    index = torch.arange(depth // whole) * whole // group
+    return QuantizedWeight(
+        codes, scales[:, index].float(), None if zeros is None else zeros[:, index]
+    )
+
+
+def num_groups(depth: int, group: int | None) -> int:
+    return 1 if group is None else -(-depth // group)
+
+
+def tensors_of(
+    source: WeightSource, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """As `WeightSource.tensors`; any of another dtype is noted."""
+    found = source.tensors(shapes)
+    for name, tensor in zip(shapes, found, strict=True):
+        if source.has(name) and tensor.dtype is not dtype:
+            source.note(f"{name} is {tensor.dtype}, not {dtype}")
+    return [tensor.to(dtype) for tensor in found]
+
+
+def is_quantised(name: str, tensor: str, source: WeightSource, layout: StoredLayout | None) -> bool:
+    """Whether a module's weight is to be read as a quantised one.
+
+    Args:
+        tensor: What a quantised weight is stored under, behind `name`.
+        layout: By config.json, which decides where the checkpoint holds neither form.
+    """
+    if source.has(f"{name}.{tensor}"):
+        return True
+    return layout is not None and not source.has(f"{name}.weight")

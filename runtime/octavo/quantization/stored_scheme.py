@@ -1,0 +1,252 @@
+"""Scheme of quantised checkpoints: weights are repacked for the CPU's kernels as they are read, and no number
+changes.
+
+Products that are one product stay one where their parts allow it. Parts whose inputs are ordered differently,
+or that are not all quantised, become products side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import torch
+
+from octavo.kernels.reference.weight_only import QuantizedWeight
+from octavo.layers.linear import Linear, PlainWeight
+from octavo.layers.projection import Projection
+from octavo.layers.step import Step
+from octavo.layers.stored_weight import plain_weight, stored_bias
+from octavo.loading import Placement, WeightSource
+from octavo.quantization.stored import Code, StoredFormat, StoredLayout, StoredWeight
+from octavo.quantization.unquantised import Unquantised, fastest
+
+if TYPE_CHECKING:
+    from octavo.kernels.cpu.products.weight_panels import Grouping, PanelFormat
+
+_Part = StoredWeight | PlainWeight
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """See `Scheme`. A weight that fits no panels (inputs and groups in eights, outputs in sixteens) is
+    dequantised to the activations' dtype."""
+
+    format: StoredFormat
+
+    def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
+        bias = stored_bias(projection, source, placement)
+        _check_unneeded_biases(projection, source)
+        parts = [_in_order(part, projection) for part in self._parts(projection, source, placement)]
+        linears, first = [], 0
+        for run in _runs(parts, _are_one_product):
+            width = sum(_width(part) for part in run)
+            own_bias = None if bias is None else bias[first : first + width]
+            linears.append(_linear(run, own_bias, placement))
+            first += width
+        return linears[0] if len(linears) == 1 else SideBySide(linears)
+
+    def load_head(
+        self, projection: Projection, source: WeightSource, placement: Placement
+    ) -> Linear:
+        return self.load(projection, source, placement)
+
+    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+        return Unquantised().head(weight, bias)
+
+    def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
+        depth, total = projection.in_features, 0
+        widths = projection.stored_widths.items()
+        parts = [(self.format.layout(name, depth), width) for name, width in widths]
+        for run in _runs(parts, lambda one, other: _have_one_layout(one[0], other[0])):
+            width = sum(width for _, width in run)
+            layouts = [layout for layout, _ in run if layout is not None]
+            total += _run_bytes(width, depth, layouts, dtype, has_bias=projection.bias)
+        return total
+
+    def head_bytes(self, projection: Projection, dtype: torch.dtype, *, is_tied: bool) -> int:
+        scheme = Unquantised() if is_tied else self
+        return scheme.num_bytes(projection, dtype)
+
+    def _parts(
+        self, projection: Projection, source: WeightSource, placement: Placement
+    ) -> Iterator[_Part]:
+        depth = projection.in_features
+        for name, width in projection.stored_widths.items():
+            stored = self.format.read(name, width, depth, source)
+            yield stored or plain_weight(Projection((name,), depth, (width,)), source, placement)
+
+
+class SideBySide:
+    """Products of the same input, whose outputs lie side by side."""
+
+    __slots__ = ("_linears",)
+
+    plain: Final = None
+    lookup: Final = None
+
+    def __init__(self, linears: Sequence[Linear]) -> None:
+        self._linears = linears
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        return torch.cat([linear(x, step) for linear in self._linears], dim=-1)
+
+
+class Reordered:
+    """A product whose weight has its inputs in another order.
+
+    Args:
+        order: `[in_features]` int64: which input each column of the weight belongs to.
+    """
+
+    __slots__ = ("_linear", "_order")
+
+    plain: Final = None
+    lookup: Final = None
+
+    def __init__(self, linear: Linear, order: torch.Tensor) -> None:
+        self._linear = linear
+        self._order = order
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        return self._linear(x.index_select(-1, self._order), step)
+
+
+def _check_unneeded_biases(projection: Projection, source: WeightSource) -> None:
+    """Those who quantise models store biases of zeros where the model has none."""
+    if projection.bias:
+        return
+    widths = projection.stored_widths.items()
+    shapes = {f"{name}.bias": (width,) for name, width in widths if source.has(f"{name}.bias")}
+    for name, bias in zip(shapes, source.tensors(shapes), strict=True):
+        if bias.any():
+            source.note(f"{name} is not zero, though by config.json there is none")
+
+
+def _runs(parts: Iterable[_T], are_one: Callable[[_T, _T], bool]) -> list[list[_T]]:
+    """Neighbours of which each two are one."""
+    runs: list[list[_T]] = []
+    for part in parts:
+        if runs and are_one(runs[-1][-1], part):
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    return runs
+
+
+def _are_one_product(one: _Part, other: _Part) -> bool:
+    if isinstance(one, PlainWeight) or isinstance(other, PlainWeight):
+        return isinstance(one, PlainWeight) and isinstance(other, PlainWeight)
+    if one.code is not other.code:
+        return False
+    if one.order is None or other.order is None:
+        return one.order is other.order
+    return torch.equal(one.order, other.order)
+
+
+def _have_one_layout(one: StoredLayout | None, other: StoredLayout | None) -> bool:
+    """As `_are_one_product`, as far as it is known: parts of one input are mostly ordered alike."""
+    if one is None or other is None:
+        return one is other
+    return one.code is other.code and one.is_reordered == other.is_reordered
+
+
+def _in_order(part: _Part, projection: Projection) -> _Part:
+    """With the outputs of a parameter that holds several products where these want them."""
+    if projection.order is None:
+        return part
+    rows = projection.order.rows()
+    if isinstance(part, PlainWeight):
+        return PlainWeight(part.weight[rows.to(part.weight.device)], None)
+    weight = part.weight
+    zeros = None if weight.zeros is None else weight.zeros[rows]
+    return replace(part, weight=QuantizedWeight(weight.codes[rows], weight.scales[rows], zeros))
+
+
+def _width(part: _Part) -> int:
+    matrix = part.weight if isinstance(part, PlainWeight) else part.weight.codes
+    return matrix.shape[0]
+
+
+def _linear(run: list[_Part], bias: torch.Tensor | None, placement: Placement) -> Linear:
+    stored = [part for part in run if isinstance(part, StoredWeight)]
+    if not stored:
+        matrices = [part.weight for part in run if isinstance(part, PlainWeight)]
+        matrix = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+        return fastest(PlainWeight(matrix, bias))
+    from octavo.kernels.cpu.products.pack_grouped import pack_grouped  # needs numba
+    from octavo.kernels.cpu.products.panel_linear import PanelLinear
+
+    code, order = stored[0].code, stored[0].order
+    weight = _merged([part.weight for part in stored])
+    width, depth = weight.codes.shape
+    panels = _panels(width, depth, code, weight.group, has_zeros=weight.zeros is not None)
+    if panels is None:
+        dequantised = StoredWeight(code, weight, order).dequantize()
+        return fastest(PlainWeight(dequantised.to(placement.dtype), bias))
+    linear = PanelLinear(pack_grouped(weight, panels[0]), placement.dtype, bias)
+    return linear if order is None else Reordered(linear, order)
+
+
+def _merged(weights: list[QuantizedWeight]) -> QuantizedWeight:
+    """One weight, one below the other; groups are the largest that divide all of theirs."""
+    group = math.gcd(*(weight.group for weight in weights))
+    has_zeros = any(weight.zeros is not None and bool(weight.zeros.any()) for weight in weights)
+    scales, zeros = [], []
+    for weight in weights:
+        repeats = weight.group // group
+        scales.append(weight.scales.repeat_interleave(repeats, 1))
+        if has_zeros and weight.zeros is not None:
+            zeros.append(weight.zeros.repeat_interleave(repeats, 1))
+        elif has_zeros:
+            zeros.append(torch.zeros_like(scales[-1], dtype=torch.int8))
+    codes = [weight.codes for weight in weights]
+    return QuantizedWeight(
+        _stacked(codes), torch.cat(scales), torch.cat(zeros) if has_zeros else None
+    )
+
+
+def _stacked(codes: list[torch.Tensor]) -> torch.Tensor:
+    """One below the other, in the order in which each of them lies in memory."""
+    if len(codes) == 1:
+        return codes[0]
+    if all(one.T.is_contiguous() for one in codes):
+        return torch.cat([one.T for one in codes], dim=1).T
+    return torch.cat(codes)
+
+
+def _run_bytes(
+    width: int, depth: int, layouts: list[StoredLayout], dtype: torch.dtype, *, has_bias: bool
+) -> int:
+    plain = (width * depth + (width if has_bias else 0)) * dtype.itemsize
+    if not layouts:
+        return plain
+    from octavo.kernels.cpu.products.weight_panels import packed_bytes  # needs numba
+
+    group = math.gcd(depth, *(layout.group or depth for layout in layouts))
+    has_zeros = any(layout.has_zeros for layout in layouts)
+    panels = _panels(width, depth, layouts[0].code, group, has_zeros=has_zeros)
+    if panels is None:
+        return plain
+    order = depth * torch.int64.itemsize if layouts[0].is_reordered else 0
+    biases = width * torch.float32.itemsize if has_bias else 0
+    return packed_bytes(width, depth, *panels) + order + biases
+
+
+def _panels(
+    width: int, depth: int, code: Code, group: int, *, has_zeros: bool
+) -> tuple[PanelFormat, Grouping] | None:
+    """How a weight lies in panels; None where it fits none."""
+    from octavo.kernels.cpu.products import weight_panels  # needs numba
+
+    panel_format = {
+        Code.INT4: weight_panels.PanelFormat.GROUPED_INT4,
+        Code.INT8: weight_panels.PanelFormat.GROUPED_INT8,
+        Code.FLOAT8: weight_panels.PanelFormat.GROUPED_FLOAT8,
+    }[code]
+    if group % weight_panels.STEP or not weight_panels.fits(width, depth, panel_format):
+        return None
+    return panel_format, weight_panels.Grouping(group, has_zeros)
