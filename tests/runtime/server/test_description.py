@@ -47,9 +47,9 @@ def test_it_tells_of_the_key_and_of_errors_that_are_sent() -> None:
         statuses = set(operation["responses"])
         assert "422" not in statuses
         is_open = path in ("/health", "/version")
-        assert ({"401", "503"} <= statuses) is not is_open
+        assert ({"401", "403", "503"} <= statuses) is not is_open
         assert (operation["security"] == []) is is_open
-        assert ("requestBody" in operation) is ({"400", "413"} <= statuses)
+        assert ("requestBody" in operation) is ({"400", "413", "415"} <= statuses)
 
 
 def schema_of(path: str, method: str, status: int) -> dict[str, Any]:

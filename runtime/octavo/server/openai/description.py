@@ -30,12 +30,13 @@ _ERRORS = {
     "403": "The page's origin is not among `--allowed-origins`.",
     "404": "There is no such model.",
     "413": "The body is larger than this server takes.",
+    "415": "The body is compressed.",
     "429": "The queue is full; `Retry-After` says when to come again.",
     "500": "The server or its engine failed on the request.",
     "503": "The model is loading, or the server is shutting down.",
 }
 _ALWAYS = ("401", "403", "503")
-_OF_A_BODY = (*_ALWAYS, "400", "404", "413", "500")
+_OF_A_BODY = (*_ALWAYS, "400", "404", "413", "415", "500")
 
 
 def openapi_document() -> dict[str, Any]:
