@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,6 +11,7 @@ from octavo_operator.manifest import LEASE, ObjectKey
 from tests.support.operator.fake_kube import FakeKube
 
 KEY = ObjectKey("octavo-system", "octavo-operator")
+_LOOK = ("get", LEASE.kind, KEY.name)
 TIMES = LeaseTimes(duration=15, renew_deadline=10, retry_period=0.01)
 
 
@@ -32,10 +34,28 @@ def holder(kube: FakeKube) -> str:
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await scenario()
 
     asyncio.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def looked(kube: FakeKube) -> None:
+    """Returns when whoever uses `kube` has looked at the lease once more, and done what follows."""
+    num_looks = kube.requests.count(_LOOK)
+    await until(lambda: kube.requests.count(_LOOK) > num_looks)
+
+
+def with_own_eyes(kube: FakeKube) -> FakeKube:
+    """The same objects; who asks by it is told apart."""
+    other = copy.copy(kube)
+    other.requests = []
+    return other
 
 
 def test_one_of_two_leads_until_the_lease_runs_out() -> None:
@@ -43,9 +63,9 @@ def test_one_of_two_leads_until_the_lease_runs_out() -> None:
         kube, clock = FakeKube(), Clock()
         await candidate(kube, "a", clock).acquire()
         waiting = asyncio.create_task(candidate(kube, "b", clock).acquire())
-        await asyncio.sleep(0.05)
+        await looked(kube)
         clock.seconds += TIMES.duration - 1
-        await asyncio.sleep(0.05)
+        await looked(kube)
         assert not waiting.done()
         assert holder(kube) == "a"
         clock.seconds += 2
@@ -75,12 +95,14 @@ def test_a_candidate_looks_again_at_the_moment_when_the_holder_s_time_is_over() 
 def test_a_holder_that_renews_keeps_the_lease() -> None:
     async def scenario() -> None:
         kube, clock = FakeKube(), Clock()
+        others = with_own_eyes(kube)
         first = candidate(kube, "a", clock)
         await first.acquire()
         holding = asyncio.create_task(first.hold())
-        waiting = asyncio.create_task(candidate(kube, "b", clock).acquire())
+        waiting = asyncio.create_task(candidate(others, "b", clock).acquire())
         for _ in range(10):
-            await asyncio.sleep(0.03)
+            await looked(kube)
+            await looked(others)
             clock.seconds += 8
         assert not waiting.done()
         assert not holding.done()
@@ -97,7 +119,8 @@ def test_a_holder_that_cannot_renew_stops_before_another_may_start() -> None:
         await first.acquire()
         kube.fault = lambda _verb, _kind, _name: KubeError(0, "Unreachable", "no route")
         holding = asyncio.create_task(first.hold())
-        await asyncio.sleep(0.05)
+        await looked(kube)
+        await looked(kube)
         assert not holding.done()
         clock.seconds += TIMES.renew_deadline
         await holding
@@ -137,9 +160,10 @@ def test_of_two_that_start_together_one_wins() -> None:
         kube, clock = FakeKube(), Clock()
         tasks = [asyncio.create_task(candidate(kube, each, clock).acquire()) for each in "ab"]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        done, pending = await asyncio.wait(tasks, timeout=0.2)
-        assert (len(done), len(pending)) == (1, 1)
-        for task in pending:
+        for _ in range(3):
+            await looked(kube)
+        assert [task.done() for task in tasks].count(True) == 1
+        for task in tasks:
             task.cancel()
 
     run(scenario)

@@ -18,10 +18,13 @@ from octavo_operator.workqueue import (
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await scenario()
 
     asyncio.run(bounded())
+
+
+_LAST = "last"
 
 
 class Recorder:
@@ -51,13 +54,17 @@ class Recorder:
         self.done.append(key)
         if len(self.done) <= self._fail:
             raise ValueError(key)
-        return self._again
+        return None if key == _LAST else self._again
 
     async def until(self, count: int) -> None:
+        """Runs the queue until so much is done, and all that is due by then."""
         task = asyncio.create_task(self.queue.run())
         while len(self.done) < count:
             await asyncio.sleep(0.005)
-        await asyncio.sleep(0.03)
+        self.queue.add(_LAST)
+        while _LAST not in self.done:
+            await asyncio.sleep(0.005)
+        self.done.remove(_LAST)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
