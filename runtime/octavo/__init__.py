@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from octavo.beam_search import BeamSearchParams
     from octavo.llm import LLM
-    from octavo.outputs import CompletionOutput, EmbeddingOutput, RequestOutput
+    from octavo.outputs import (
+        CompletionOutput,
+        EmbeddingOutput,
+        RequestOutput,
+        ScoringOutput,
+        ScoringRequestOutput,
+    )
     from octavo.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
@@ -18,6 +24,8 @@ __all__ = [
     "EmbeddingOutput",
     "RequestOutput",
     "SamplingParams",
+    "ScoringOutput",
+    "ScoringRequestOutput",
     "__version__",
 ]
 
@@ -28,6 +36,8 @@ _HOMES = {
     "RequestOutput": "octavo.outputs",
     "CompletionOutput": "octavo.outputs",
     "EmbeddingOutput": "octavo.outputs",
+    "ScoringOutput": "octavo.outputs",
+    "ScoringRequestOutput": "octavo.outputs",
 }
 
 

@@ -19,14 +19,22 @@ from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.output_processor import RequestState
 from octavo.engine.requests.vocabulary import Vocabulary
-from octavo.errors import OctavoError
+from octavo.errors import ModelUnsupportedError, OctavoError
 from octavo.generation_config import AUTO, choose_generation_config
 from octavo.interrupts import deferred_interrupts
-from octavo.llm_inputs import Message, Prompt, as_conversations, as_prompts, one_each
-from octavo.loading.pooling import check_pooling
+from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_prompts, one_each
+from octavo.loading.pooling import check_last_token
+from octavo.loading.text_options import read_text_options
 from octavo.openmp import brief_spinning
 from octavo.options import read_options
-from octavo.outputs import CompletionOutput, EmbeddingOutput, FinishReason, RequestOutput
+from octavo.outputs import (
+    CompletionOutput,
+    EmbeddingOutput,
+    FinishReason,
+    RequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+)
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
 
@@ -175,36 +183,59 @@ class LLM:
         ]
 
     def embed(self, prompts: Prompt | Sequence[Prompt]) -> list[EmbeddingOutput]:
-        """The embedding of every prompt: the last hidden state at its last token, of length 1.
+        """The embedding of every prompt.
 
-        Last-token pooling is what decoder models trained for it use (Qwen3-Embedding, E5-Mistral).
+        A decoder's is the last hidden state at its last token, of length 1, which is what those that were
+        trained to embed use (Qwen3-Embedding, E5-Mistral). An encoder's is what its modules.json says. Texts
+        that are too long are refused, and never cut. Prompts that a model was trained with ("query: ") are
+        for the caller to add.
 
-        Raises: as `generate`; `ModelUnsupportedError` also when the model's folder asks for another vector.
+        Raises: as `generate`; `ModelUnsupportedError` also when the model's folder asks for another vector,
+            or the model scores.
         """
-        check_pooling(self._folder)
-        tokenized = {
-            str(next(self._request_numbers)): self._tokenize(prompt)
-            for prompt in as_prompts(prompts)
-        }
-        found: dict[str, list[float]] = {}
-
-        def take(output: TokenOutput) -> None:
-            if output.embedding is None:
-                raise OctavoError(f"Prompt {output.request_id} failed: {output.error}")
-            found[output.request_id] = output.embedding
-
-        sampling = SamplingParams(temperature=0.0, max_tokens=1)
+        info = self._engine().executor_info
+        if info.gives_scores:
+            raise ModelUnsupportedError(
+                "The model scores pairs (ForSequenceClassification) and gives no embedding. Use score, or a "
+                "model that was trained to embed."
+            )
+        if not info.runs_whole_prompts:
+            check_last_token(self._folder)
+        lowers = read_text_options(self._folder).lowers_case
         requests = [
-            AddRequest(name, token_ids, sampling, is_pooled=True)
-            for name, (_, token_ids) in tokenized.items()
+            self._pooled_request(
+                self._tokenize(prompt.lower() if lowers and isinstance(prompt, str) else prompt)[1]
+            )
+            for prompt in as_prompts(prompts)
         ]
-        core = self._engine()
-        for request in requests:
-            core.check(request)
-        _drive(core, requests, take)
         return [
-            EmbeddingOutput(name, token_ids, found[name])
-            for name, (_, token_ids) in tokenized.items()
+            EmbeddingOutput(request.request_id, request.prompt_token_ids, row)
+            for request, row in zip(requests, self._pool(requests), strict=True)
+        ]
+
+    def score(
+        self, text_1: str | Sequence[str], text_2: str | Sequence[str]
+    ) -> list[ScoringRequestOutput]:
+        """What a cross-encoder says of every pair: as a reranker takes it, of a query and each document.
+
+        Args:
+            text_1: The query: one for all of `text_2`, or one each.
+            text_2: The documents.
+
+        Raises: as `generate`; `ModelUnsupportedError` also when the model does not score.
+        """
+        if not self._engine().executor_info.gives_scores:
+            raise ModelUnsupportedError(
+                "The model does not score pairs: its architecture is none that ends in "
+                "ForSequenceClassification. Use a cross-encoder, or compare what embed gives."
+            )
+        requests = [
+            self._pooled_request(*self._tokenizer.encode_pair(first, second))
+            for first, second in as_pairs(text_1, text_2)
+        ]
+        return [
+            ScoringRequestOutput(request.request_id, request.prompt_token_ids, ScoringOutput(score))
+            for request, (score,) in zip(requests, self._pool(requests), strict=True)
         ]
 
     def get_default_sampling_params(self) -> SamplingParams:
@@ -274,6 +305,29 @@ class LLM:
 
         _drive(core, requests, take)
         return [state.to_request_output() for state in states.values()]
+
+    def _pooled_request(
+        self, token_ids: list[int], second_segment: int | None = None
+    ) -> AddRequest:
+        name, sampling = (
+            str(next(self._request_numbers)),
+            SamplingParams(temperature=0.0, max_tokens=1),
+        )
+        return AddRequest(name, token_ids, sampling, is_pooled=True, second_segment=second_segment)
+
+    def _pool(self, requests: Sequence[AddRequest]) -> list[list[float]]:
+        """The vector of each."""
+        core, found = self._engine(), dict[str, list[float]]()
+
+        def take(output: TokenOutput) -> None:
+            if output.embedding is None:
+                raise OctavoError(f"Prompt {output.request_id} failed: {output.error}")
+            found[output.request_id] = output.embedding
+
+        for request in requests:
+            core.check(request)
+        _drive(core, requests, take)
+        return [found[request.request_id] for request in requests]
 
     def _extend_beams(self, searches: Sequence[tuple[list[int], BeamSearch]]) -> None:
         """One more token for every live beam of these (prompt, search) pairs."""

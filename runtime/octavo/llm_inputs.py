@@ -40,6 +40,24 @@ def as_prompts(given: Any) -> list[str | list[int]]:
     return [_as_prompt(item) for item in given]
 
 
+def as_pairs(text_1: Any, text_2: Any) -> list[tuple[str, str]]:
+    """One first text for all of the second, or one each.
+
+    Raises:
+        InvalidParameterError: One is no text, or the counts do not match.
+    """
+    first, second = _as_texts("text_1", text_1), _as_texts("text_2", text_2)
+    if len(first) == 1:
+        first *= len(second)
+    if len(first) != len(second):
+        raise InvalidParameterError(
+            "text_1",
+            f"There are {len(first)} texts in text_1 and {len(second)} in text_2; give one for all, or one "
+            "each.",
+        )
+    return list(zip(first, second, strict=True))
+
+
 def as_conversations(messages: Any) -> list[Sequence[Message]]:
     """A list of messages is one conversation, a list of such lists is several.
 
@@ -78,6 +96,20 @@ def one_each(name: str, values: object, kind: type[T], count: int) -> list[T]:
                 name, f"{name} holds {value!r:.80}; it must be {kind.__name__}."
             )
     return given
+
+
+def _as_texts(name: str, given: Any) -> list[str]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise InvalidParameterError(
+            name, f"{name} is a text or a list of texts, not {given!r:.80}."
+        )
+    for text in texts:
+        if not _is_unicode(text):
+            raise InvalidParameterError(
+                name, f"{text!r:.80} in {name} holds half of a surrogate pair; mend the text."
+            )
+    return list(texts)
 
 
 def _as_prompt(item: Any) -> str | list[int]:

@@ -59,8 +59,24 @@ class RequestOutput:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingOutput:
-    """`embedding` holds hidden_size floats of length 1 (L2)."""
+    """`embedding` holds hidden_size floats, of length 1 (L2) unless an encoder's folder has no Normalize."""
 
     request_id: str
     prompt_token_ids: list[int]
     embedding: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOutput:
+    """What a cross-encoder says of a pair; in [0, 1] where its activation is a sigmoid."""
+
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequestOutput:
+    """`prompt_token_ids` are those of both texts together."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    outputs: ScoringOutput

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 
 from octavo import LLM
 from octavo.errors import InvalidParameterError, ModelInvalidError, ModelUnsupportedError
-from octavo.loading.pooling import check_pooling
+from octavo.loading.pooling import check_last_token
+from tests.support.runtime.encoders import write_modules
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +50,6 @@ def test_a_prompt_that_is_too_long_is_refused(llm: LLM) -> None:
     assert not llm.stats.num_waiting
 
 
-def write_modules(folder: Path, pooling: object, *more: str) -> None:
-    """As sentence-transformers saves an embedder."""
-    kinds = {"": "Transformer", "1_Pooling": "Pooling", **{f"{kind}_": kind for kind in more}}
-    steps = [
-        {"path": path, "type": f"sentence_transformers.models.{kind}"}
-        for path, kind in kinds.items()
-    ]
-    (folder / "modules.json").write_text(json.dumps(steps))
-    (folder / "1_Pooling").mkdir(exist_ok=True)
-    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
-
-
 @pytest.mark.parametrize(
     ("pooling", "more", "words"),
     [
@@ -76,6 +64,11 @@ def write_modules(folder: Path, pooling: object, *more: str) -> None:
         ({"pooling_mode": ["lasttoken", "max"]}, [], "lasttoken and max"),
         ({"word_embedding_dimension": 64}, [], "mean_tokens"),
         ({"pooling_mode_lasttoken": True}, ["Dense", "Normalize"], "the step Dense"),
+        (
+            {"pooling_mode_lasttoken": True},
+            ["Normalize", "Pooling"],
+            "Normalize, Pooling; implemented",
+        ),
     ],
 )
 def test_an_embedder_that_wants_another_vector_is_refused(
@@ -83,7 +76,7 @@ def test_an_embedder_that_wants_another_vector_is_refused(
 ) -> None:
     write_modules(tmp_path, pooling, *more)
     with pytest.raises(ModelUnsupportedError, match=words):
-        check_pooling(tmp_path)
+        check_last_token(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +87,12 @@ def test_an_embedder_that_wants_another_vector_is_refused(
     ],
 )
 def test_embedders_of_the_last_token_are_taken(pooling: object, tmp_path: Path) -> None:
-    check_pooling(tmp_path)
+    check_last_token(tmp_path)
     write_modules(tmp_path, pooling, "Normalize")
-    check_pooling(tmp_path)
+    check_last_token(tmp_path)
     (tmp_path / "1_Pooling/config.json").write_text("[")
     with pytest.raises(ModelInvalidError, match="1_Pooling"):
-        check_pooling(tmp_path)
+        check_last_token(tmp_path)
 
 
 def test_embed_asks_and_generate_does_not(tiny_llama: Any, tmp_path: Path) -> None:

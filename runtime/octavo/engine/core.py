@@ -37,7 +37,7 @@ from octavo.errors import (
 )
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
-from octavo.worker.batch import Executor, PendingStep, StepBatch
+from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 
 # Not structlog: where `LLM` runs it nobody has configured it, and its tracebacks would show prompts.
 _log = logging.getLogger(__name__)
@@ -71,27 +71,29 @@ class EngineCore:
         self._executor = executor
         self._clock = clock
         self._is_debugging = is_debugging
-        self._uses_prefix_cache = config.enable_prefix_caching
+        self._uses_prefix_cache = config.enable_prefix_caching and not info.runs_whole_prompts
         self._max_in_flight = 2 if info.is_asynchronous else 1
         self._in_flight: deque[_StepInFlight] = deque()
         self._vocab_size = info.vocab_size
         self._blocks = BlockManager(info.num_kv_blocks, info.block_size)
         # A sequence must be able to finish when it has the whole cache to itself.
         self.max_model_len = min(info.max_model_len, info.num_kv_blocks * info.block_size)
+        budget = config.max_num_batched_tokens
+        if info.runs_whole_prompts:
+            budget = max(budget, self.max_model_len)
         self._scheduler = Scheduler(
             SchedulerConfig(
                 max_num_seqs=config.max_num_seqs,
-                max_num_batched_tokens=config.max_num_batched_tokens,
+                max_num_batched_tokens=budget,
                 eos_token_ids=frozenset(info.eos_token_ids),
-                enable_prefix_caching=config.enable_prefix_caching,
+                enable_prefix_caching=self._uses_prefix_cache,
                 sliding_window=info.sliding_window,
+                runs_whole_prompts=info.runs_whole_prompts,
             ),
             self._blocks,
         )
         self._failures = StepFailures()
-        self._self_test = SelfTest(
-            executor, self._blocks, min(self.max_model_len, config.max_num_batched_tokens)
-        )
+        self._self_test = SelfTest(executor, self._blocks, min(self.max_model_len, budget))
         self._requests: dict[
             str, dict[int, int]
         ] = {}  # request_id → completion index → sequence_id
@@ -126,6 +128,10 @@ class EngineCore:
         )
 
     @property
+    def executor_info(self) -> ExecutorInfo:
+        return self._executor.info
+
+    @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Tokens that end a sequence unless its request ignores them."""
         return self._executor.info.eos_token_ids
@@ -137,7 +143,8 @@ class EngineCore:
         """
         self.check(request)
         params = request.sampling
-        room = self.max_model_len - len(request.prompt_token_ids)
+        # The token beside an embedding is never fed back, so it needs no room.
+        room = self.max_model_len - len(request.prompt_token_ids) + request.is_pooled
         group = SiblingGroup() if params.n > 1 else None
         sequence_ids = self._requests[request.request_id] = {}
         for index in range(params.n):
@@ -152,6 +159,7 @@ class EngineCore:
                     max_output_tokens=min(params.max_tokens or room, room),
                     priority=request.priority,
                     is_pooled=request.is_pooled,
+                    second_segment=request.second_segment,
                     cache_salt=request.cache_salt,
                     group=group,
                 )
@@ -163,7 +171,7 @@ class EngineCore:
         Raises:
             InvalidParameterError: `request_id` is running already, the prompt is empty or holds an id
                 outside the vocabulary, or the model has no head to generate with.
-            ContextLengthExceededError: The prompt leaves no room for one output token.
+            ContextLengthExceededError: The prompt leaves no room for one output token, unless it is pooled.
         """
         prompt = request.prompt_token_ids
         if request.request_id in self._requests:
@@ -174,8 +182,8 @@ class EngineCore:
         if not (request.is_pooled or self._executor.info.can_generate):
             raise InvalidParameterError(
                 "model",
-                "The model has no head to generate with: config.json names a base class. Embed with it, or "
-                "serve a checkpoint whose architecture ends in ForCausalLM.",
+                "The model has no head to generate with: the architecture in config.json is a base class or "
+                "an encoder. Embed or score with it, or serve one that ends in ForCausalLM.",
             )
         if not prompt:
             raise InvalidParameterError(
@@ -195,11 +203,12 @@ class EngineCore:
                     f"{name} holds the token id {token_id}; the model's ids lie in "
                     f"[0, {self._vocab_size - 1}].",
                 )
-        if len(prompt) >= self.max_model_len:
+        if len(prompt) + (not request.is_pooled) > self.max_model_len:
+            output = "" if request.is_pooled else ", one of them for output"
             raise ContextLengthExceededError(
                 "prompt",
-                f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}, one of "
-                "them for output. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
+                f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}{output}. "
+                "Shorten the prompt or raise max_model_len (or the KV cache's memory).",
             )
 
     def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:

@@ -15,8 +15,9 @@ from octavo.sampling_params import SamplingParams
 class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     """A validated request. Those of equal priority run in the order in which they come.
 
-    `is_pooled` asks for the prompt's embedding beside its first token. Cached prefixes are shared only
-    between requests of the same `cache_salt`. A lower `priority` runs first.
+    `is_pooled` asks for the prompt's embedding, or its score, beside its first token. `second_segment` is
+    where the second text of a pair begins, for models that tell the two apart. Cached prefixes are shared
+    only between requests of the same `cache_salt`. A lower `priority` runs first.
     """
 
     request_id: str
@@ -25,6 +26,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     priority: int = 0
     is_pooled: bool = False
     cache_salt: str | None = None
+    second_segment: int | None = None
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):

@@ -32,13 +32,17 @@ _WATERMARK = 0.01
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`."""
+    """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`.
+
+    With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`.
+    """
 
     max_num_seqs: int
     max_num_batched_tokens: int
     eos_token_ids: frozenset[int] = frozenset()
     enable_prefix_caching: bool = True
     sliding_window: int | None = None
+    runs_whole_prompts: bool = False
 
 
 class Scheduler:
@@ -291,6 +295,8 @@ class Scheduler:
             if sequence.is_finished:  # aborted while it waited
                 heapq.heappop(self._waiting)
                 continue
+            if self._config.runs_whole_prompts and sequence.num_tokens > self._budget(batch):
+                break
             start = self._find_start(sequence)
             spare = num_reserved + (self._watermark_blocks if self._running else 0)
             needed = self._num_blocks_needed(sequence, start)

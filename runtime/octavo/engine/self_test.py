@@ -13,7 +13,8 @@ _MAX_PROMPT_TOKENS = 8
 
 
 class SelfTest:
-    """A short prompt and one token after it: the two kinds of steps that requests consist of.
+    """A short prompt and one token after it, the two kinds of steps that requests consist of; of a model that
+    runs whole prompts, the prompt alone.
 
     Args:
         max_tokens: Of a step, and of a sequence.
@@ -22,6 +23,7 @@ class SelfTest:
     def __init__(self, executor: Executor, blocks: BlockManager, max_tokens: int) -> None:
         self._executor = executor
         self._blocks = blocks
+        self._is_whole = executor.info.runs_whole_prompts
         self._prompt = [0] * max(1, min(_MAX_PROMPT_TOKENS, max_tokens - 1))
 
     @property
@@ -40,7 +42,8 @@ class SelfTest:
         self._blocks.allocate(SELF_TEST_ID, len(prompt) + 1)
         try:
             table = self._blocks.block_table(SELF_TEST_ID)
-            for token_ids, start in ((prompt, 0), (output, len(prompt))):
+            steps = ((prompt, 0), (output, len(prompt)))
+            for token_ids, start in steps[: 1 if self._is_whole else 2]:
                 entry = ScheduledSequence(SELF_TEST_ID, token_ids, start, table, sampling)
                 # It begins anew: an earlier test may have ended anywhere.
                 released = (SELF_TEST_ID,) if start == 0 else ()

@@ -99,5 +99,5 @@ class PlainMLP:
     down: Linear
     activation: PlainActivation
 
-    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         return self.down(self.activation.function(self.up(x, step)), step)

@@ -31,7 +31,7 @@ _ALWAYS = (
     "additional_chat_templates/*.jinja",
     # Of sentence-transformers.
     MODULES_NAME,
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "config_sentence_transformers.json",
 )
 

@@ -1,12 +1,13 @@
 """Pooling: how the hidden states of an embedder become one vector, as sentence-transformers writes it down.
 
-Octavo takes the last token's hidden state at length 1, which is what decoders that were trained to embed
-use. A folder may ask for the mean of all tokens or for more layers behind; its vectors would be others.
+A folder says it in modules.json: which states (`1_Pooling/config.json`), at which length (`2_Normalize`).
 """
 
 from __future__ import annotations
 
+import enum
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,96 @@ from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.loading.model_files import MODULES_NAME
 
 _MODE = "pooling_mode"
-_LAST_TOKEN = "lasttoken"  # noqa: S105 (no secret)
 # What sentence-transformers takes where a folder names no mode.
 _DEFAULT_MODE = "mean_tokens"
-_KNOWN_STEPS = ("Transformer", "Pooling", "Normalize")
+_MODEL, _POOLING, _NORMALIZE = _KNOWN_STEPS = ("Transformer", "Pooling", "Normalize")
 
 
-def check_pooling(folder: Path) -> None:
-    """Refuses a model whose folder asks for another vector; without modules.json it asks for none.
+class PoolingMode(enum.Enum):
+    """Which hidden states make the vector, by the names of the older form of 1_Pooling/config.json."""
+
+    CLS = "cls_token"
+    LAST = "lasttoken"
+    MAX = "max_tokens"
+    MEAN = "mean_tokens"
+
+
+# Today's names, where they are others.
+_MODES = {
+    **{mode.value: mode for mode in PoolingMode},
+    "cls": PoolingMode.CLS,
+    "max": PoolingMode.MAX,
+    "mean": PoolingMode.MEAN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """`is_normalised`: the vector is scaled to length 1 (L2). `file`: says so, for messages."""
+
+    mode: PoolingMode
+    is_normalised: bool
+    file: str
+
+
+def read_pooling(folder: Path) -> Pooling | None:
+    """What the folder asks for; None without modules.json.
 
     Raises:
         ModelUnsupportedError: It names the step or the mode.
         ModelInvalidError: A file is damaged.
     """
-    for step in _read(folder / MODULES_NAME, list):
-        kind = str(step.get("type")).rpartition(".")[2] if isinstance(step, dict) else repr(step)
+    steps = _read(folder / MODULES_NAME, list)
+    if not steps:
+        return None
+    kinds = [_kind(step) for step in steps]
+    for kind in kinds:
         if kind not in _KNOWN_STEPS:
             raise ModelUnsupportedError(
                 f"{MODULES_NAME}: the step {kind} is not implemented; implemented are "
                 f"{', '.join(_KNOWN_STEPS)}."
             )
-        if kind == "Pooling":
-            _check_modes(folder, Path(str(step.get("path", "")), "config.json"))
-
-
-def _check_modes(folder: Path, name: Path) -> None:
-    modes = _modes(_read(folder / name, dict))
-    if modes != [_LAST_TOKEN]:
+    if kinds not in ([_MODEL, _POOLING], [_MODEL, _POOLING, _NORMALIZE]):
         raise ModelUnsupportedError(
-            f"{name}: {_MODE} is {' and '.join(modes)}; implemented is {_LAST_TOKEN} alone, the last "
-            "token's hidden state."
+            f"{MODULES_NAME}: the steps are {', '.join(kinds)}; implemented are {_MODEL}, {_POOLING} and, "
+            f"behind these, {_NORMALIZE}."
+        )
+    if steps[0].get("path"):
+        raise ModelUnsupportedError(
+            f"{MODULES_NAME}: the model lies in {steps[0]['path']!r}; implemented is the folder itself. "
+            "Move the files there up, and make path empty."
+        )
+    name = Path(str(steps[1].get("path", "")), "config.json")
+    return Pooling(_mode(folder, name), is_normalised=_NORMALIZE in kinds, file=str(name))
+
+
+def check_last_token(folder: Path) -> None:
+    """Refuses a decoder whose folder asks for another vector than the last token's hidden state of length 1;
+    without modules.json it asks for none. Raises as `read_pooling`."""
+    pooling = read_pooling(folder)
+    if pooling is not None and pooling.mode is not PoolingMode.LAST:
+        raise ModelUnsupportedError(
+            f"{pooling.file}: {_MODE} is {pooling.mode.value}; implemented for a decoder is "
+            f"{PoolingMode.LAST.value} alone, the last token's hidden state."
         )
 
 
-def _modes(config: dict[str, Any]) -> list[str]:
+def _kind(step: object) -> str:
+    return str(step.get("type")).rpartition(".")[2] if isinstance(step, dict) else repr(step)
+
+
+def _mode(folder: Path, name: Path) -> PoolingMode:
+    names = _mode_names(_read(folder / name, dict))
+    mode = _MODES.get(names[0]) if len(names) == 1 else None
+    if mode is None:
+        raise ModelUnsupportedError(
+            f"{name}: {_MODE} is {' and '.join(names)}; implemented is one of "
+            f"{', '.join(one.value for one in PoolingMode)}."
+        )
+    return mode
+
+
+def _mode_names(config: dict[str, Any]) -> list[str]:
     """Of today's form, a name or several, and of the older one, a switch for each."""
     named = config.get(_MODE)
     if named:

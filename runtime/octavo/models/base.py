@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import torch
 
+from octavo.layers.encoder_attention import EncoderStep
 from octavo.layers.projection import Projection, Shard
 from octavo.layers.step import Step
 from octavo.models.spec import ModelSpec, Task
@@ -61,7 +62,13 @@ class Encoder(Protocol):
     @property
     def spec(self) -> ModelSpec: ...
 
-    def forward(self, token_ids: torch.Tensor, step: Step) -> torch.Tensor:
+    @property
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Scores `[sequences, 1]`, float32, of the last hidden state of each sequence's first token,
+        `[sequences, hidden]`. None: the model embeds."""
+        ...
+
+    def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
         """The last hidden state, `[tokens, hidden]`, of `[tokens]` int64; the step says where sequences
         begin."""
         ...
@@ -91,7 +98,7 @@ class Tables:
         head_bias: bool = False,
     ) -> Tables:
         """By the prefixes of their parameters; a model that embeds has no head."""
-        if spec.task is Task.EMBED:
+        if spec.task is not Task.GENERATE:
             head = None
 
         def table(name: str, bias: bool) -> Projection:
@@ -105,8 +112,8 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig(ABC):
-    """What config.json says of a model; each family adds what its own layers need.
+class BaseConfig(ABC):
+    """What config.json says of a model of any kind.
 
     Attributes:
         prefix: What the names of all parameters but the head's begin with; a model that was saved without
@@ -125,9 +132,6 @@ class ModelConfig(ABC):
     def projections(self) -> list[Projection]:
         """The products of all layers. Routers are none of them: they are read in full precision."""
 
-    @abstractmethod
-    def build(self, load: ModelBuilder) -> CausalLM: ...
-
     @property
     def num_parameters(self) -> int:
         """Weights of the matrices; biases, norms and routers left out."""
@@ -144,3 +148,19 @@ class ModelConfig(ABC):
         """Whether a checkpoint may hold this parameter though the model does not need it."""
         has_no_head = self.tables.head is None and name.startswith(_HEADS)
         return has_no_head or _ROTARY_TABLES.fullmatch(f".{name}") is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig(BaseConfig):
+    """Of a decoder; each family adds what its own layers need."""
+
+    @abstractmethod
+    def build(self, load: ModelBuilder) -> CausalLM: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig(BaseConfig):
+    """Of an encoder; each family adds what its own layers need."""
+
+    @abstractmethod
+    def build(self, load: ModelBuilder) -> Encoder: ...

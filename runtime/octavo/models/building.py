@@ -9,6 +9,7 @@ import torch
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.attention import Attention
+from octavo.layers.encoder_attention import EncoderAttention
 from octavo.layers.linear import Linear, Lookup
 from octavo.layers.mlp import Activation, FeedForward, GatedMLP, PlainActivation, PlainMLP
 from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
@@ -17,7 +18,7 @@ from octavo.layers.projection import Projection
 from octavo.layers.rotary import paired_channels
 from octavo.layers.step import AttentionSpec
 from octavo.loading import Placement, WeightSource, WithoutPrefix, floating_tensors
-from octavo.models.base import CausalLM, ModelConfig, Tables
+from octavo.models.base import BaseConfig, CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
 from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import Reduce
@@ -34,12 +35,33 @@ def build_model(
     placement: Placement,
 ) -> CausalLM:
     """The model with its weights. Raises `ModelInvalidError` when these do not match its config.json."""
-    embedding = f"{config.tables.embedding.names[0]}.weight"
-    if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
-        source = WithoutPrefix(source, config.prefix)
+    source = _with_own_names(config, source)
     model = config.build(ModelBuilder(source, scheme, kernels, placement))
     source.finish(config.ignores)
     return model
+
+
+def build_encoder(
+    config: EncoderConfig,
+    source: WeightSource,
+    *,
+    scheme: Scheme,
+    kernels: Kernels,
+    placement: Placement,
+) -> Encoder:
+    """As `build_model`."""
+    source = _with_own_names(config, source)
+    model = config.build(ModelBuilder(source, scheme, kernels, placement))
+    source.finish(config.ignores)
+    return model
+
+
+def _with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
+    """The source by the names that the family uses: a checkpoint may leave their prefix out."""
+    embedding = f"{config.tables.embedding.names[0]}.weight"
+    if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
+        return WithoutPrefix(source, config.prefix)
+    return source
 
 
 class ModelBuilder:
@@ -85,7 +107,10 @@ class ModelBuilder:
         return RMSNorm(weight, eps, self.kernels)
 
     def layer_norm(self, name: str, width: int, eps: float) -> LayerNorm:
-        weight, bias = (self.tensor(f"{name}.{part}", width) for part in ("weight", "bias"))
+        # Checkpoints that were converted from TensorFlow keep its names.
+        is_old = self._source.has(f"{name}.gamma")
+        parts = ("gamma", "beta") if is_old else ("weight", "bias")
+        weight, bias = (self.tensor(f"{name}.{part}", width) for part in parts)
         return LayerNorm(weight, bias, eps)
 
     def head_norm(self, query: str, key: str, spec: ModelSpec, eps: float) -> HeadNorm:
@@ -123,6 +148,13 @@ class ModelBuilder:
         )
         own = AttentionSpec(spec.num_heads, spec.num_kv_heads, spec.head_dim, options, head_norm)
         return Attention(self.linear(qkv), self.linear(output), own)
+
+    def encoder_attention(
+        self, spec: ModelSpec, qkv: Projection, output: Projection
+    ) -> EncoderAttention:
+        """Of one layer, each token to all."""
+        options = AttentionOptions(scale=spec.head_dim**-0.5)
+        return EncoderAttention(self.linear(qkv), self.linear(output), spec.head_dim, options)
 
     def gated_mlp(self, gate_up: Projection, down: Projection, activation: Activation) -> GatedMLP:
         gate = activation.gate(self.kernels)

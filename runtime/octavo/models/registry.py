@@ -8,9 +8,10 @@ from pathlib import Path
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.generation_config import read_eos_token_ids
-from octavo.models.base import ModelConfig
+from octavo.models.base import EncoderConfig, ModelConfig
 from octavo.models.config_reader import ConfigReader, read_json_object
 from octavo.models.families import (
+    bert,
     gemma2,
     gpt_neox,
     llama,
@@ -20,6 +21,7 @@ from octavo.models.families import (
     phi3,
     qwen2,
     qwen3,
+    roberta,
 )
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
@@ -39,6 +41,16 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
 # Saved without a head, to embed.
 _BASE_CLASSES = {f"{stem}Model": read for stem, read in _READERS.items()}
 
+# A head of pre-training is not read: what is left embeds.
+ENCODERS: Mapping[str, Callable[[ConfigReader], EncoderConfig]] = {
+    f"{stem}{kind}": read
+    for stem, read in (
+        (bert.STEM, bert.BertConfig.read),
+        *((stem, roberta.RobertaConfig.read) for stem in roberta.STEMS),
+    )
+    for kind in ("Model", "ForMaskedLM", "ForSequenceClassification")
+}
+
 
 def read_model_config(folder: Path) -> ModelConfig:
     """Reads config.json, and the end-of-sequence tokens that generation_config.json adds.
@@ -54,19 +66,36 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 def read_config(raw: Mapping[str, object]) -> ModelConfig:
     """As `read_model_config`, of the object alone."""
+    architecture = _architecture(raw)
+    read = FAMILIES.get(architecture) or _BASE_CLASSES.get(architecture)
+    if read is None:
+        raise ModelUnsupportedError(
+            f"config.json: architecture {architecture!r} is not implemented; implemented are "
+            f"{', '.join(sorted((*FAMILIES, *ENCODERS)))}."
+        )
+    reader = ConfigReader(raw)
+    config = read(reader)
+    reader.refuse_unread()
+    return config
+
+
+def read_encoder_config(folder: Path) -> EncoderConfig | None:
+    """As `read_model_config`, of an encoder; None where the architecture is none."""
+    raw = read_json_object(folder / "config.json")
+    read = ENCODERS.get(_architecture(raw))
+    if read is None:
+        return None
+    reader = ConfigReader(raw)
+    config = read(reader)
+    reader.refuse_unread()
+    return config
+
+
+def _architecture(raw: Mapping[str, object]) -> str:
     architectures = raw.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise ModelInvalidError(
             f"config.json: architectures is {architectures!r}; it must name the model's class, such as "
             "LlamaForCausalLM."
         )
-    read = FAMILIES.get(architectures[0]) or _BASE_CLASSES.get(architectures[0])
-    if read is None:
-        raise ModelUnsupportedError(
-            f"config.json: architecture {architectures[0]!r} is not implemented; implemented are "
-            f"{', '.join(sorted(FAMILIES))}."
-        )
-    reader = ConfigReader(raw)
-    config = read(reader)
-    reader.refuse_unread()
-    return config
+    return str(architectures[0])

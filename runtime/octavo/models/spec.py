@@ -10,10 +10,12 @@ from octavo.layers.rotary import RopeConfig
 
 
 class Task(enum.Enum):
-    """`EMBED`: the checkpoint has no head, so its hidden states are all it gives."""
+    """`EMBED`: the checkpoint has no head, so its hidden states are all it gives. `SCORE`: its head gives a
+    pair of texts one number."""
 
     GENERATE = "generate"
     EMBED = "embed"
+    SCORE = "score"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class ModelSpec:
         inner_size: Width of a feed-forward block between its products.
         windows: Of each layer, the sliding window in tokens; None: full attention.
         rotary: Tables that positions turn queries and keys by. A layer says which one is its own
-            (`AttentionSpec.rotary`); most models have one.
+            (`AttentionSpec.rotary`); most models have one, those with learnt positions none.
         context: Tokens that the model knows positions for, scaling included.
         default_context: Tokens of a sequence where nobody asks for more.
         stored_dtype: Of most weights in the checkpoint, such as `bfloat16`.
@@ -59,8 +61,8 @@ class ModelSpec:
 
     @property
     def rotary_width(self) -> int | None:
-        """Channels of a head that turn, the same by every table; None: all."""
-        (width,) = {rope.width for rope in self.rotary}
+        """Channels of a head that turn, the same by every table; None: all, or there is no table."""
+        (width,) = {rope.width for rope in self.rotary} or {None}
         return width
 
     @property

@@ -20,6 +20,7 @@ class SamplingState:
             seeded sequence draws the same numbers after a preemption and in any batch. Live: it lacks the
             token that an entry's `PENDING_TOKEN` stands for, which counts too.
         is_pooled: The last hidden state is wanted beside the token.
+        second_segment: Where the second text of a pair begins, for an encoder that tells them apart, or None.
     """
 
     params: SamplingParams
@@ -27,6 +28,7 @@ class SamplingState:
     prompt_token_ids: Sequence[int]
     output_token_ids: Sequence[int]
     is_pooled: bool = False
+    second_segment: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class SampledToken:
     """The token that follows a scheduled sequence; `top_*` are filled when logprobs were asked for.
 
     `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
-    `embedding` holds hidden_size floats of length 1 (L2), for a sequence that is pooled.
+    `embedding` is set for a sequence that is pooled: hidden_size floats, or a score alone.
     """
 
     sequence_id: int

@@ -28,6 +28,8 @@ from octavo.tokenizer.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
+_SEGMENTS = "token_type_ids"
+
 
 class _AddedToken(msgspec.Struct):
     id: int
@@ -59,7 +61,8 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
         backend.decoder = with_cleanup(backend.decoder)
     special_tokens = {name: str(token) for name, token in tokens.named.items()}
     templates = load_chat_templates(folder, config, chat_template, special_tokens)
-    return Tokenizer(backend, special_tokens, templates)
+    inputs = config.get("model_input_names") or [_SEGMENTS]
+    return Tokenizer(backend, special_tokens, templates, tells_segments=_SEGMENTS in inputs)
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:

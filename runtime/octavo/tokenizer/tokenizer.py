@@ -19,6 +19,7 @@ class Tokenizer:
         backend: The Rust tokenizer; thread-safe.
         special_tokens: Texts by name, such as `eos_token`.
         chat_templates: None when the model has none (a base model).
+        tells_segments: The model is told which of a pair's two texts a token belongs to.
     """
 
     def __init__(
@@ -26,10 +27,13 @@ class Tokenizer:
         backend: tokenizers.Tokenizer,
         special_tokens: Mapping[str, str],
         chat_templates: ChatTemplates | None,
+        *,
+        tells_segments: bool = True,
     ) -> None:
         self.backend = backend
         self.special_tokens = dict(special_tokens)
         self.chat_templates = chat_templates
+        self.tells_segments = tells_segments
 
     @property
     def vocab_size(self) -> int:
@@ -50,6 +54,13 @@ class Tokenizer:
         # The batch form gives Python's lock back while it works: a long prompt in a thread does not
         # hold up the event loop.
         return self.backend.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
+
+    def encode_pair(self, first: str, second: str) -> tuple[list[int], int | None]:
+        """Token ids of two texts as one, and where the second segment begins; None where the model
+        is not told."""
+        (pair,) = self.backend.encode_batch([(first, second)])
+        has_second = self.tells_segments and 1 in pair.type_ids
+        return pair.ids, pair.type_ids.index(1) if has_second else None
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return self.backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)

@@ -61,8 +61,10 @@ class ExecutorInfo:
 
     `is_asynchronous`: `submit` returns before the device is done, so that the next step can be prepared
     meanwhile. `sliding_window`: tokens that a query sees at most in any layer, so that blocks of a table
-    that lie behind it are never read; None when some layer sees all. `can_generate`: the model has a head;
-    without one it embeds alone.
+    that lie behind it are never read; None when some layer sees all. `can_generate`: the model has a head
+    for the next token; without one it embeds alone, or scores pairs (`gives_scores`).
+    `runs_whole_prompts`: a prompt runs in one step, which must then be able to take `max_model_len` tokens;
+    nothing is kept of it, and nothing follows it.
     """
 
     max_model_len: int
@@ -76,6 +78,8 @@ class ExecutorInfo:
     is_asynchronous: bool = False
     sliding_window: int | None = None
     can_generate: bool = True
+    gives_scores: bool = False
+    runs_whole_prompts: bool = False
 
 
 class PendingStep(Protocol):

@@ -12,7 +12,7 @@ import typer
 
 from octavo.cli.main import app
 from octavo.cli.reference import PAGE, main, updated
-from octavo.models.registry import FAMILIES
+from octavo.models.registry import ENCODERS, FAMILIES
 from octavo.server.openai import protocol
 from octavo.server.openai.app import build_app
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -102,6 +102,8 @@ def _shown(default: object) -> str:
 def test_every_architecture_is_in_the_reference() -> None:
     text = (REFERENCE / "cli.md").read_text("utf-8")
     assert re.findall(r"^\| `(\w+ForCausalLM)`", text, re.MULTILINE) == sorted(FAMILIES)
+    bases = sorted(name for name in ENCODERS if name.endswith("Model"))
+    assert re.findall(r"^\| `(\w+Model)`", text, re.MULTILINE) == bases
     # The front page names them by family.
     front = re.sub(r"[ \n-]", "", (ROOT / "README.md").read_text("utf-8")).lower()
     for architecture in FAMILIES:

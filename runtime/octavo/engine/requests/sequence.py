@@ -41,6 +41,7 @@ class Sequence:
         priority: Lower runs first; equal ones in order of arrival.
         cache_salt: Shares cached prefixes only with sequences of the same salt.
         group: The request's completions, when there are several.
+        second_segment: Where the second text of a pair begins, or None.
         output_token_ids: Generated so far.
         num_scheduled_tokens: Tokens of prompt plus output whose KV lies in the cache or will, once the
             steps in flight are done.
@@ -69,6 +70,7 @@ class Sequence:
     is_pooled: bool = False
     cache_salt: str | None = None
     group: SiblingGroup | None = None
+    second_segment: int | None = None
     output_token_ids: list[int] = field(default_factory=list)
     num_scheduled_tokens: int = 0
     num_computed_tokens: int = 0
@@ -103,6 +105,7 @@ class Sequence:
             prompt_token_ids=self.prompt_token_ids,
             output_token_ids=self.output_token_ids,
             is_pooled=self.is_pooled,
+            second_segment=self.second_segment,
         )
 
     @property

@@ -13,9 +13,10 @@ from octavo.config import Device, EngineConfig, LoadFormat
 from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
+from octavo.models.base import EncoderConfig
 from octavo.models.building import build_model
 from octavo.models.quantization_config import read_quantization_config
-from octavo.models.registry import read_model_config
+from octavo.models.registry import read_encoder_config, read_model_config
 from octavo.models.spec import ModelSpec
 from octavo.quantization import StoredFormat, check_quantization, scheme_for, stored_format
 from octavo.worker import machine
@@ -23,6 +24,7 @@ from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.start.dtype import choose_dtype
+from octavo.worker.start.encoder import check_encoder, load_encoder, warm_up_encoder
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import (
     PhaseTimer,
@@ -51,6 +53,9 @@ def create_executor(
     `InvalidConfigurationError`.
     """
     phase = PhaseTimer(on_phase)
+    encoder = read_encoder_config(Path(config.model))
+    if encoder is not None:
+        return _create_encoder(config, encoder, phase)
     with ExitStack() as stack:
         with phase("load"):
             device = _choose_device(config.device)
@@ -98,6 +103,27 @@ def create_executor(
         config, model, gpu_kernels, device=device, dtype=dtype, phase=phase
     )
     watch.serving_begins()
+    return executor
+
+
+def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTimer) -> Executor:
+    with phase("load"):
+        device = _choose_device(config.device)
+        check_encoder(model.spec.architecture, device, read_quantization_config(Path(config.model)))
+        check_quantization(config, device, None)
+        kernels = kernels_for(device)
+        placement = Placement(choose_dtype(config.dtype, model, device), device)
+        executor = load_encoder(
+            config,
+            model,
+            _open_weights(config, placement),
+            scheme=scheme_for(config.quantization, kernels),
+            kernels=kernels,
+            placement=placement,
+            phases=phase.seconds,
+        )
+    with phase("warmup"):
+        warm_up_encoder(executor)
     return executor
 
 

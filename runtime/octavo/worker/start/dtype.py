@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from octavo.config import KVCacheDtype
-from octavo.models.base import ModelConfig
+from octavo.models.base import BaseConfig
 from octavo.worker.machine import has_fast_bfloat16
 
 _BY_NAME = {
@@ -17,7 +17,7 @@ _BY_NAME = {
 _MIN_PARAMETERS_FOR_BFLOAT16 = 20_000_000
 
 
-def choose_dtype(wanted: str, config: ModelConfig, device: torch.device) -> torch.dtype:
+def choose_dtype(wanted: str, config: BaseConfig, device: torch.device) -> torch.dtype:
     """`wanted` itself, or for `auto`: the checkpoint's on a GPU; on a CPU bf16 if the checkpoint is
     stored in 16 bits, is not tiny, and the CPU multiplies bf16 itself; otherwise fp32."""
     if wanted != "auto":

@@ -6,11 +6,11 @@ import torch
 
 from octavo.config import Quantization
 from octavo.kernels.select import has_cpu_kernels
-from octavo.models.base import ModelConfig
+from octavo.models.base import BaseConfig
 from octavo.quantization import Scheme, Unquantised, WeightOnly
 
 
-def weight_bytes(config: ModelConfig, dtype: torch.dtype, scheme: Scheme | None = None) -> int:
+def weight_bytes(config: BaseConfig, dtype: torch.dtype, scheme: Scheme | None = None) -> int:
     """Bytes of the products and tables once they are loaded; norms and routers are left out, and a tied table
     is counted once.
 
@@ -27,7 +27,7 @@ def weight_bytes(config: ModelConfig, dtype: torch.dtype, scheme: Scheme | None 
     return products + head + (0 if tables.is_tied else table)
 
 
-def rounded_weight_bytes(config: ModelConfig, dtype: torch.dtype) -> dict[str, int]:
+def rounded_weight_bytes(config: BaseConfig, dtype: torch.dtype) -> dict[str, int]:
     """What they would take under each value of --quantization that rounds; empty where it does not work."""
     if dtype is torch.float16 or not has_cpu_kernels():
         return {}

@@ -1,0 +1,202 @@
+"""BERT (Devlin et al., 2019), MiniLM and what shares their layers: post-norm blocks, learnt positions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+
+from octavo.layers.encoder_attention import EncoderStep
+from octavo.layers.linear import Lookup
+from octavo.layers.mlp import PlainActivation
+from octavo.layers.norm import Norm
+from octavo.layers.projection import Projection, Shard
+from octavo.models.base import EncoderConfig, Tables
+from octavo.models.building import ModelBuilder
+from octavo.models.config_reader import ConfigReader
+from octavo.models.encoder_blocks import PostNormBlock
+from octavo.models.projections import attention_projections, plain_projections
+from octavo.models.read_encoder_spec import read_encoder_spec
+from octavo.models.score_head import ScoreActivation, ScoreHead, read_score_activation
+from octavo.models.spec import ModelSpec, Task
+
+STEM = "Bert"
+
+# A buffer of old checkpoints, the heads of pre-training, and the pooler, which embeddings do without.
+_UNUSED = re.compile(r"bert\.embeddings\.position_ids|cls\..*|bert\.pooler\.dense\.(weight|bias)")
+
+# Of the multilingual releases; nothing reads them.
+_OF_POOLER = (
+    "directionality",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BertConfig(EncoderConfig):
+    """
+    Args:
+        padding_id: Where the table of positions begins with rows of the padding token, its id; else None.
+        activation: Between a block's products.
+        score: Of the head; None: the model embeds.
+    """
+
+    prefix: ClassVar[str] = "bert."
+    unused: ClassVar[re.Pattern[str]] = _UNUSED
+
+    norm_eps: float
+    activation: PlainActivation
+    num_segments: int
+    padding_id: int | None
+    score: ScoreActivation | None
+
+    @classmethod
+    def read(cls, reader: ConfigReader) -> Self:
+        for name in _OF_POOLER:
+            reader.get(name)
+        return cls.of(reader, padding_id=None)
+
+    @classmethod
+    def of(cls, reader: ConfigReader, *, padding_id: int | None) -> Self:
+        spec = read_encoder_spec(reader, first_position=_first_position(padding_id))
+        return cls(
+            spec=spec,
+            norm_eps=reader.number("layer_norm_eps", 1e-12),
+            activation=reader.plain_activation("hidden_act", "gelu"),
+            num_segments=reader.integer("type_vocab_size", 2),
+            padding_id=padding_id,
+            score=read_score_activation(reader) if spec.task is Task.SCORE else None,
+        )
+
+    @property
+    def tables(self) -> Tables:
+        return Tables.of(self.spec, embedding=f"{self.prefix}embeddings.word_embeddings", head=None)
+
+    def projections(self) -> list[Projection]:
+        layers = range(self.spec.num_layers)
+        blocks = [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
+        return blocks if self.score is None else [*blocks, *self.head()]
+
+    def attention(self, layer: int) -> tuple[Projection, Projection]:
+        """Queries, keys and values; output."""
+        return attention_projections(
+            self.spec,
+            f"{self.prefix}encoder.layer.{layer}.attention",
+            ("self.query", "self.key", "self.value", "output.dense"),
+            qkv_bias=True,
+            output_bias=True,
+        )
+
+    def mlp(self, layer: int) -> tuple[Projection, Projection]:
+        """Up; down."""
+        prefix = f"{self.prefix}encoder.layer.{layer}"
+        return plain_projections(
+            self.spec, prefix, ("intermediate.dense", "output.dense"), bias=True
+        )
+
+    def head(self) -> tuple[Projection, Projection]:
+        """The pooler; the classifier."""
+        return self.head_of(f"{self.prefix}pooler.dense", "classifier")
+
+    def head_of(self, dense: str, out: str) -> tuple[Projection, Projection]:
+        width = self.spec.hidden_size
+        return (
+            Projection((dense,), width, (width,), bias=True, shard=Shard.WHOLE),
+            Projection((out,), width, (1,), bias=True, shard=Shard.WHOLE),
+        )
+
+    def build(self, load: ModelBuilder) -> Bert:
+        name, width = f"{self.prefix}embeddings", self.spec.hidden_size
+        tokens, _ = load.tables(self.tables)
+        num_positions = _first_position(self.padding_id) + self.spec.context
+        embeddings = BertEmbeddings(
+            tokens,
+            load.tensor(f"{name}.position_embeddings.weight", num_positions, width),
+            load.tensor(f"{name}.token_type_embeddings.weight", self.num_segments, width),
+            load.layer_norm(f"{name}.LayerNorm", width, self.norm_eps),
+            self.padding_id,
+        )
+        head = None
+        if self.score is not None:
+            dense, out = self.head()
+            head = ScoreHead(load.linear(dense), load.linear(out), self.score)
+        blocks = [self._block(layer, load) for layer in range(self.spec.num_layers)]
+        return Bert(self.spec, embeddings, blocks, head)
+
+    def _block(self, layer: int, load: ModelBuilder) -> PostNormBlock:
+        name, width = f"{self.prefix}encoder.layer.{layer}", self.spec.hidden_size
+        return PostNormBlock(
+            load.encoder_attention(self.spec, *self.attention(layer)),
+            load.layer_norm(f"{name}.attention.output.LayerNorm", width, self.norm_eps),
+            load.plain_mlp(*self.mlp(layer), self.activation),
+            load.layer_norm(f"{name}.output.LayerNorm", width, self.norm_eps),
+        )
+
+    def ignores(self, name: str) -> bool:
+        return self.unused.fullmatch(name) is not None
+
+
+def _first_position(padding_id: int | None) -> int:
+    return 0 if padding_id is None else padding_id + 1
+
+
+@dataclass(frozen=True, slots=True)
+class BertEmbeddings:
+    """The sum of token, position and segment, normalised.
+
+    Args:
+        positions: `[rows of padding + context, hidden]`.
+        segments: `[segments, hidden]`.
+        padding_id: See `BertConfig`; such models are given no segments, and take the first.
+    """
+
+    tokens: Lookup
+    positions: torch.Tensor
+    segments: torch.Tensor
+    norm: Norm
+    padding_id: int | None
+
+    def __call__(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        embedded = self.tokens(token_ids)
+        embedded += self.segments[0 if self.padding_id is not None else step.segments]
+        return self.norm.add(embedded, self.positions[self._rows(token_ids, step)])
+
+    def _rows(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        """Of the table of positions."""
+        if self.padding_id is None:
+            return step.positions
+        # Padding in the middle of a prompt is not counted, and takes the row before the first.
+        is_text = (token_ids != self.padding_id).long()
+        counts = [part.cumsum(0) for part in torch.split(is_text, list(step.lengths))]
+        return torch.cat(counts) * is_text + self.padding_id
+
+
+class Bert:
+    """Post-norm blocks over the embeddings."""
+
+    __slots__ = ("_blocks", "_embeddings", "head", "spec")
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        embeddings: BertEmbeddings,
+        blocks: Sequence[PostNormBlock],
+        head: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> None:
+        self.spec = spec
+        self.head = head
+        self._embeddings = embeddings
+        self._blocks = blocks
+
+    def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        hidden = self._embeddings(token_ids, step)
+        for block in self._blocks:
+            hidden = block(hidden, step)
+        return hidden

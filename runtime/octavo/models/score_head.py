@@ -1,0 +1,73 @@
+"""Score head of a cross-encoder: what sequence classification with one label computes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.linear import Linear
+from octavo.models.config_reader import ConfigReader
+
+# A missing id2label means two labels to transformers.
+_DEFAULT_LABELS = 2
+
+
+class ScoreActivation(enum.Enum):
+    """Of the score, by the names of torch's modules, which sentence-transformers writes down."""
+
+    IDENTITY = "Identity"
+    SIGMOID = "Sigmoid"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreHead:
+    """`activation(out(tanh(dense(x))))`: `[sequences, hidden] -> [sequences, 1]`, float32.
+
+    Args:
+        dense: BERT's pooler, RoBERTa's first product of the head.
+    """
+
+    dense: Linear
+    out: Linear
+    activation: ScoreActivation
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.out(torch.tanh(self.dense(x))).float()
+        return scores.sigmoid() if self.activation is ScoreActivation.SIGMOID else scores
+
+
+def read_score_activation(reader: ConfigReader) -> ScoreActivation:
+    """As sentence-transformers' CrossEncoder chooses it: what its fields name, else a sigmoid.
+
+    Raises `ModelUnsupportedError` for another function, and for more than one label.
+    """
+    num_labels = _num_labels(reader)
+    if num_labels != 1:
+        raise ModelUnsupportedError(
+            f"config.json: id2label names {num_labels} labels; implemented is 1, the score of a pair."
+        )
+    own: Any = reader.get("sentence_transformers") or {}
+    if not isinstance(own, dict):
+        raise ModelInvalidError(
+            f"config.json: sentence_transformers is {own!r}; it must be an object."
+        )
+    older = reader.get("sbert_ce_default_activation_function")
+    name = own.get("activation_fn") or older or ScoreActivation.SIGMOID.value
+    try:
+        return ScoreActivation(str(name).rpartition(".")[2])
+    except ValueError as error:
+        raise ModelUnsupportedError(
+            f"config.json: the score's activation is {name!r}; implemented are "
+            f"{', '.join(one.value for one in ScoreActivation)}."
+        ) from error
+
+
+def _num_labels(reader: ConfigReader) -> int:
+    labels = reader.get("id2label")
+    if isinstance(labels, dict):
+        return len(labels)
+    return reader.integer("num_labels", _DEFAULT_LABELS)

@@ -1,0 +1,109 @@
+"""Executor of encoders: whole prompts in one step, pooled; there is no KV cache and no sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its established name)
+
+from octavo.layers.encoder_attention import EncoderStep
+from octavo.layers.pooling import pool
+from octavo.loading.pooling import Pooling
+from octavo.models.base import Encoder
+from octavo.sampling.state import SampledToken
+from octavo.worker.batch import (
+    ExecutorInfo,
+    FinishedStep,
+    PendingStep,
+    ScheduledSequence,
+    StepBatch,
+)
+
+# Every request's first token ends it; which one it is says nothing.
+_NO_TOKEN = 0
+
+Pool = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+
+
+class EncoderExecutor:
+    """See the `Executor` protocol. Blocks are counted by the scheduler and hold nothing.
+
+    Args:
+        pooled: Vectors `[sequences, width]`, float32, of hidden states and the sequences' lengths.
+    """
+
+    def __init__(self, model: Encoder, pooled: Pool, info: ExecutorInfo) -> None:
+        self._model = model
+        self._pooled = pooled
+        self._info = info
+
+    @property
+    def info(self) -> ExecutorInfo:
+        return self._info
+
+    def submit(self, batch: StepBatch) -> PendingStep:
+        rows = self.run(batch.entries)
+        return FinishedStep(
+            [
+                SampledToken(entry.sequence_id, _NO_TOKEN, embedding=row)
+                for entry, row in zip(batch.entries, rows, strict=True)
+            ]
+        )
+
+    @torch.inference_mode()
+    def run(self, entries: Sequence[ScheduledSequence]) -> list[list[float]]:
+        """The vector of each. Raises `ValueError` for a part of a prompt."""
+        # Equal lengths together: they attend as one product.
+        order = sorted(range(len(entries)), key=lambda index: len(entries[index].token_ids))
+        ordered = [entries[index] for index in order]
+        token_ids, step = _lay_out(ordered)
+        pooled = self._pooled(self._model.forward(token_ids, step), step.lengths)
+        rows: list[list[float]] = [[]] * len(entries)
+        for index, row in zip(order, pooled.tolist(), strict=True):
+            rows[index] = row
+        return rows
+
+
+def pooling_of(model: Encoder, pooling: Pooling | None) -> Pool:
+    """What becomes of hidden states: a score where the model has a head, else a vector.
+
+    Args:
+        pooling: Of a model without a head.
+    """
+    if (head := model.head) is not None:
+        return lambda hidden, lengths: head(hidden[_first_rows(lengths)])
+    if pooling is None:
+        raise ValueError("An encoder without a head needs a pooling.")
+    mode, is_normalised = pooling.mode, pooling.is_normalised
+
+    def pooled(hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        rows = pool(hidden, lengths, mode)
+        return F.normalize(rows, dim=-1) if is_normalised else rows
+
+    return pooled
+
+
+def _first_rows(lengths: Sequence[int]) -> torch.Tensor:
+    return torch.from_numpy(np.cumsum([0, *lengths[:-1]]))
+
+
+def _lay_out(entries: Sequence[ScheduledSequence]) -> tuple[torch.Tensor, EncoderStep]:
+    """Token ids `[tokens]`, and what the layers must know."""
+    lengths = tuple(len(entry.token_ids) for entry in entries)
+    token_ids, positions, segments = np.zeros((3, sum(lengths)), dtype=np.int64)
+    first = 0
+    for entry, length in zip(entries, lengths, strict=True):
+        if entry.start or entry.sampling is None:
+            raise ValueError(
+                f"Sequence {entry.sequence_id} came in parts; an encoder sees it whole."
+            )
+        last = first + length
+        token_ids[first:last] = entry.token_ids
+        positions[first:last] = np.arange(length)
+        if (second := entry.sampling.second_segment) is not None:
+            segments[first + second : last] = 1
+        first = last
+    step = EncoderStep(torch.from_numpy(positions), torch.from_numpy(segments), lengths)
+    return torch.from_numpy(token_ids), step
