@@ -49,6 +49,7 @@ class Quantization(enum.Enum):
     INT8 = "int8"
     INT4 = "int4"
     AWQ = "awq"
+    GPTQ = "gptq"
 
     @property
     def is_made_at_load(self) -> bool:
@@ -92,7 +93,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             default="the checkpoint's",
             help="Format of the weights. int8 and int4 are made at load, on CPUs; any other must be the "
             "checkpoint's.",
-            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; `awq`: "
+            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; `awq`, `gptq`: "
             "refuses a checkpoint that is not quantised so; see [quantised weights](quantised-weights.md)",
         ),
     ] = None

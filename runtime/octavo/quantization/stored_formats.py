@@ -7,10 +7,12 @@ from typing import Any
 
 from octavo.errors import ModelUnsupportedError
 from octavo.quantization.awq import Awq
+from octavo.quantization.gptq import Gptq
 from octavo.quantization.stored import StoredFormat
 
 _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], StoredFormat]] = {
     Awq.method: Awq.of,
+    Gptq.method: Gptq.of,
 }
 _ROUND_AT_LOAD = (
     "Use the 16-bit checkpoint, which --quantization int8 or int4 rounds as it is read (CPU)"

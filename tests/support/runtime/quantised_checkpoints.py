@@ -107,6 +107,16 @@ def awq_tensors(grid: Grid) -> Tensors:
     }
 
 
+def gptq_tensors(grid: Grid, bits: int, *, zero_offset: int) -> Tensors:
+    """`zero_offset`: 1 in the older form, 0 in gptq_v2."""
+    return {
+        "qweight": bit_stream(grid.codes, bits).T.contiguous(),
+        "qzeros": bit_stream(grid.zeros.T - zero_offset, bits),
+        "scales": grid.scales.T.contiguous(),
+        "g_idx": grid.group_of.to(torch.int32),
+    }
+
+
 def quantise_checkpoint(plain: Path, target: Path, store: Store, config: Mapping[str, Any]) -> Path:
     """Writes the checkpoint in `plain` to `target`, quantised; returns the plain one that it stands for.
 

@@ -41,6 +41,7 @@ class Quantization(StrEnum):
     INT8 = "int8"
     INT4 = "int4"
     AWQ = "awq"
+    GPTQ = "gptq"
 
 
 class LoadFormat(StrEnum):
