@@ -178,7 +178,8 @@ def test_a_reader_that_is_cancelled_from_outside_ends(session: Session) -> None:
     async def run() -> list[TokenOutput]:
         stream = await session.client.add(make_request("cancel", max_tokens=250))
         reader = asyncio.create_task(read_all(stream))
-        await asyncio.sleep(0.05)
+        while not session.client.stats.num_running:
+            await asyncio.sleep(0.005)
         stream.close()
         outputs = await reader
         await until_idle(session.client)
@@ -218,7 +219,7 @@ def test_an_idle_engine_uses_no_cpu(session: Session) -> None:
 def test_signals_to_the_process_group_do_not_end_the_engine(session: Session) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(session.client.pid, number)
-    assert session.run(session.client.ping(5)).kv_blocks_total > 0
+    assert session.run(session.client.ping(60)).kv_blocks_total > 0
 
 
 def test_the_socket_is_private(session: Session) -> None:
@@ -251,7 +252,7 @@ def test_shutdown_ends_the_process_and_removes_the_socket(own_session: Session) 
     async def run() -> int | None:
         stream = await client.add(make_request("cut", max_tokens=250))
         await stream.get()
-        await client.shutdown(10)
+        await client.shutdown(60)
         with pytest.raises(EngineDeadError):
             await read_all(stream)
         return client._process.returncode

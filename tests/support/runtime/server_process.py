@@ -62,7 +62,7 @@ class ServerProcess:
 
     def metrics(self) -> dict[str, float]:
         """Samples by name and labels, the label `model` left out."""
-        text = httpx.get(f"{self.ops_url}/metrics").raise_for_status().text
+        text = httpx.get(f"{self.ops_url}/metrics", timeout=60).raise_for_status().text
         samples = {}
         for line in text.splitlines():
             if not line.startswith("#"):
