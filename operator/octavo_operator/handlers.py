@@ -14,10 +14,10 @@ import kopf
 
 from octavo_operator.api import v1alpha1
 from octavo_operator.children import CHILD_KINDS
-from octavo_operator.manifest import LLM_DEPLOYMENT, POD, Manifest, ObjectKey
+from octavo_operator.manifest import ENDPOINT_SLICE, LLM_DEPLOYMENT, POD, Manifest, ObjectKey
 from octavo_operator.names import OWNER_LABEL
 
-_LABELLED_KINDS = (*CHILD_KINDS, POD)
+_LABELLED_KINDS = (*CHILD_KINDS, POD, ENDPOINT_SLICE)
 WATCHED_KINDS = (LLM_DEPLOYMENT, *_LABELLED_KINDS)
 """All that is followed."""
 

@@ -2,7 +2,7 @@
 
 `Kube` is the interface that the rest of the operator knows; tests put an in-memory one in its place.
 `ApiServer` speaks HTTP through the official client's asyncio transport. It asks for no discovery: the
-operator knows its ten kinds. Requests are bounded in number and in time, and a server that says 429 is
+operator knows its eleven kinds. Requests are bounded in number and in time, and a server that says 429 is
 given the time that it asks for.
 """
 

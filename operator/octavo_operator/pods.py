@@ -65,6 +65,8 @@ class PodView:
     labels: Mapping[str, str]
     controller: tuple[str, str] | None
     """Kind and name of what made it; None when a person did."""
+    addresses: tuple[str, ...]
+    """Its own, once it has any."""
     is_ready: bool
     is_leaving: bool
     phase_text: str
@@ -112,6 +114,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         name=pod["metadata"]["name"],
         labels=pod["metadata"].get("labels", {}),
         controller=(controller["kind"], controller["name"]) if controller else None,
+        addresses=tuple(each["ip"] for each in status.get("podIPs", ())),
         is_ready=is_ready,
         # A finished pod (evicted, node shut down) stays visible but will be replaced.
         is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),

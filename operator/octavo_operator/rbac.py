@@ -47,6 +47,12 @@ NAMESPACED_RULES: tuple[Rule, ...] = (
     Rule("policy", ("poddisruptionbudgets",), _CHILD_VERBS, "keep replicas up while nodes drain"),
     Rule("networking.k8s.io", ("networkpolicies",), _CHILD_VERBS, "fence the pods"),
     Rule("", ("pods",), ("list", "watch"), "say why a pod does not start"),
+    Rule(
+        "discovery.k8s.io",
+        ("endpointslices",),
+        ("get", "list", "watch"),
+        "see whether the Service leads to the pods, and to them alone",
+    ),
     Rule("", ("events",), ("create", "update"), "tell what changed; what comes again is counted"),
 )
 """Needed in every namespace that the operator watches (a ClusterRole when it watches all)."""

@@ -23,8 +23,10 @@ from octavo_operator.autoscale.controller import Autoscaler, explain
 from octavo_operator.autoscale.decide import Decision
 from octavo_operator.children import CHILDREN, desired
 from octavo_operator.contest import Contests
+from octavo_operator.endpoints import PROPAGATION_SECONDS, SERVICE_NAME_LABEL, judge
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import (
+    ENDPOINT_SLICE,
     LLM_DEPLOYMENT,
     PERSISTENT_VOLUME_CLAIM,
     POD,
@@ -34,15 +36,16 @@ from octavo_operator.manifest import (
 )
 from octavo_operator.names import selector
 from octavo_operator.plan import plan
-from octavo_operator.pods import Finding, views
+from octavo_operator.pods import Finding, PodView, views
 from octavo_operator.recorder import Recorder
-from octavo_operator.render import Installation, PodContext, RenderContext, owner_of
+from octavo_operator.render import Installation, PodContext, RenderContext, owner_of, service
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
 from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.command import claim_name
 from octavo_operator.render.runtime_image import why_not_allowed
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
 from octavo_operator.rollout import patience_left, replacement
+from octavo_operator.sightings import Sightings
 from octavo_operator.status import (
     ConditionSet,
     Observation,
@@ -65,6 +68,8 @@ class Observed:
     resource: Manifest
     children: dict[ChildKey, Manifest | None]
     pods: list[Manifest]
+    slices: list[Manifest]
+    """The EndpointSlices of the Service."""
     claim: Manifest | None
     """The user's claim that `pvc://` names, if the spec names one and it is there."""
 
@@ -75,6 +80,8 @@ class Decided:
 
     workload: Workload
     context: RenderContext
+    pods: list[PodView]
+    """Those with our label."""
     fleet: Fleet
     scaling: Decision | None
     """The autoscaler's, where the spec has it."""
@@ -99,6 +106,7 @@ class Reconciler:
         self._installation = installation
         self._autoscaler = autoscaler
         self._contests = Contests()
+        self._sightings = Sightings(PROPAGATION_SECONDS)
         self._recorder = Recorder(kube, instance, wall_clock)
         self._wall_clock = wall_clock
         self._steady_clock = steady_clock
@@ -109,6 +117,7 @@ class Reconciler:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._autoscaler.forget(key)
             self._contests.forget(key)
+            self._sightings.forget(key)
             metrics.forget(key)
             return None
         conditions = condition_set(resource, self._wall_clock())
@@ -128,6 +137,15 @@ class Reconciler:
             raise applied.lost_race
         live = applied.live.get(workload.key)
         refusal = None if live is None else workload.finding(live)
+        led = judge(
+            self._sightings,
+            key,
+            observed.slices,
+            seen,
+            decided.pods,
+            conditions.reasons_before(),
+            self._steady_clock(),
+        )
         observation = Observation(
             key=key,
             generation=conditions.generation,
@@ -135,8 +153,10 @@ class Reconciler:
             fleet=seen,
             desired_replicas=context.replicas,
             autoscaling=self._autoscaler.view(spec, seen, decided.scaling, conditions.now),
-            problem=applied.problem or contest or refusal or seen.finding(),
-            service_problem=applied.service_problem,
+            problem=applied.problem or contest or led.problem or refusal or seen.finding(),
+            service_problem=applied.service_problem or led.problem,
+            unreached=led.unreached,
+            notice=led.notice,
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             is_replacing=live is not None and workload.is_replacing(live),
             settled=settlement(resource),
@@ -152,13 +172,15 @@ class Reconciler:
             setup_patience_left(seen, now),
             loss_patience_left(conditions),
             contest_wait,
+            led.wait,
         )
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _observe(
         self, key: ObjectKey, resource: Manifest, spec: LLMDeploymentSpec
     ) -> Observed:
-        pods, children, claim = await asyncio.gather(
+        service_name = service.KEY.name_for(key.name)
+        pods, children, slices, claim = await asyncio.gather(
             self._kube.list(POD, key.namespace, selector(key.name)),
             asyncio.gather(
                 *(
@@ -166,9 +188,11 @@ class Reconciler:
                     for child in CHILDREN
                 )
             ),
+            self._kube.list(ENDPOINT_SLICE, key.namespace, {SERVICE_NAME_LABEL: service_name}),
             self._claim(key, spec),
         )
-        return Observed(resource, dict(zip(CHILDREN, children, strict=True)), pods, claim)
+        by_key = dict(zip(CHILDREN, children, strict=True))
+        return Observed(resource, by_key, pods, slices, claim)
 
     async def _claim(self, key: ObjectKey, spec: LLMDeploymentSpec) -> Manifest | None:
         if spec.model.scheme != "pvc":
@@ -185,10 +209,8 @@ class Reconciler:
             owner_of(observed.resource), spec, self._installation, is_of_one_node(observed.claim)
         )
         pods = in_force(workload, pods, live)
-        seen = fleet(
-            workload.revision(pods),
-            workload.replicas(key.name, views(observed.pods, spec.resources.gpu_resource, now)),
-        )
+        labelled = views(observed.pods, spec.resources.gpu_resource, now)
+        seen = fleet(workload.revision(pods), workload.replicas(key.name, labelled))
         before = None if live is None else workload.wanted(live)
         scaling = None
         replicas = spec.replicas
@@ -203,7 +225,7 @@ class Reconciler:
         is_replacing = live is not None and workload.is_replacing(live)
         how = replacement(spec, how_before, seen, refusal, replicas, now, is_replacing=is_replacing)
         context = RenderContext(pods, replicas, how, workload.answering_labels)
-        return Decided(workload, context, seen, scaling, before)
+        return Decided(workload, context, labelled, seen, scaling, before)
 
     async def _write_status(
         self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet

@@ -56,6 +56,10 @@ class Observation:
     """The gravest thing in the way: of the children, of the workload, or of a pod."""
     service_problem: Finding | None = None
     """Why the Service is not there, not ours or not as it must be: the pods cannot be reached."""
+    unreached: int = 0
+    """Replicas that answer and are not among the Service's endpoints."""
+    notice: Finding | None = None
+    """What a person should look at though nothing suffers from it."""
     is_deadline_exceeded: bool = False
     is_replacing: bool = False
     """Whether the workload replaces pods by others, of whatever revision."""
@@ -127,6 +131,14 @@ class ConditionSet:
 
     def mark_unknown(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
         self._mark(type_, ConditionStatus.UNKNOWN, reason, message)
+
+    def was_true(self, type_: ConditionType) -> bool:
+        """Whether it was, when the pass began."""
+        return self.previous.get(type_, {}).get("status") == ConditionStatus.TRUE
+
+    def reasons_before(self) -> frozenset[str]:
+        """Those that the conditions carried when the pass began."""
+        return frozenset(each.get("reason", "") for each in self.previous.values())
 
     def as_list(self) -> list[dict[str, Any]]:
         """All conditions in the order of their declaration."""
@@ -216,13 +228,21 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
     """True when enough replicas of the current revision answer, and requests find them."""
     answering, required = len(seen.fleet.ready_current), seen.required_replicas
     counts = f"{answering} of {required} replicas of revision {seen.fleet.revision} answer"
+    # Endpoints follow the pods a moment later: who waits for Ready shall find them.
+    is_reached = conditions.was_true(ConditionType.READY) or answering - seen.unreached >= required
     if required == 0:
         conditions.mark_false(ConditionType.READY, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
     elif seen.service_problem:
         conditions.mark_false(
             ConditionType.READY,
             seen.service_problem.reason,
-            f"nothing leads to the pods: {seen.service_problem.message}; {counts}",
+            f"requests do not reach the pods as they must: {seen.service_problem.message}; {counts}",
+        )
+    elif answering >= required and not is_reached:
+        conditions.mark_false(
+            ConditionType.READY,
+            _movement(seen) or Reason.STARTING,
+            f"{counts}; {seen.unreached} of them are no endpoints of the Service yet",
         )
     elif answering >= required:
         remark = f"; {seen.remark}" if seen.remark else ""
@@ -300,6 +320,8 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
             Reason.REPLICAS_UNAVAILABLE,
             f"{answering} of {seen.desired_replicas} replicas answer",
         )
+    elif seen.notice:
+        conditions.mark_true(ConditionType.DEGRADED, seen.notice.reason, seen.notice.message)
     else:
         conditions.mark_false(ConditionType.DEGRADED, Reason.AS_EXPECTED)
 
@@ -344,10 +366,12 @@ def _movement(seen: Observation) -> Reason | None:
         return Reason.ROLLING_OUT
     if len(fleet.replicas) > desired:
         return Reason.SCALING_DOWN
-    if len(fleet.ready) < desired:
-        if seen.settled == Settlement(fleet.revision, desired):
-            return Reason.REPLICAS_UNAVAILABLE
-        return Reason.SCALING_UP if fleet.ready else Reason.STARTING
+    is_settled = seen.settled == Settlement(fleet.revision, desired)
+    if len(fleet.ready) < desired and is_settled:
+        return Reason.REPLICAS_UNAVAILABLE
+    reached = len(fleet.ready) - seen.unreached
+    if reached < desired and not is_settled:
+        return Reason.SCALING_UP if reached else Reason.STARTING
     return None
 
 

@@ -51,7 +51,7 @@ def test_every_kind_of_child_is_watched_by_label_and_nothing_writes() -> None:
         for handler in registry._watching.get_all_handlers()
         if handler.selector is not None
     }
-    children = {kind.plural for kind in CHILD_KINDS} | {"pods"}
+    children = {kind.plural for kind in CHILD_KINDS} | {"pods", "endpointslices"}
     assert watched == children | {"llmdeployments"}
     assert len(settings.watching.label_selectors) == len(children)
     # Handlers of changes, timers and daemons would add annotations and finalizers.

@@ -11,6 +11,7 @@ import pytest
 from octavo_operator import metrics
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import ReplicaLoad, Snapshot
+from octavo_operator.endpoints import PROPAGATION_SECONDS
 from octavo_operator.kube import KubeError
 from octavo_operator.manifest import (
     DEPLOYMENT,
@@ -300,6 +301,63 @@ def test_two_operators_of_different_opinion_do_not_chase_each_other() -> None:
     assert world.condition("Degraded") == ("True", "Contested")
 
 
+def test_ready_comes_when_the_service_leads_to_the_pods() -> None:
+    world = World()
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.kube.lead_to(KEY.namespace, KEY.name)
+    assert world.reconcile() == pytest.approx(PROPAGATION_SECONDS)
+    assert world.condition("Ready") == ("False", "Starting")
+    assert world.condition("Progressing") == ("True", "Starting")
+    world.kube.lead_to(KEY.namespace, KEY.name, f"{KEY.name}-0")
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.condition("Progressing") == ("False", "Settled")
+
+
+@pytest.mark.parametrize("endpoints", [[], ["stranger"], ["llama-0", "stranger"]])
+def test_endpoints_that_stay_other_than_our_pods_make_it_unready_and_take_the_url(
+    endpoints: list[str],
+) -> None:
+    world = running()
+    world.kube.lead_to(KEY.namespace, KEY.name, *endpoints)
+    before = world.status
+    assert world.reconcile() == pytest.approx(PROPAGATION_SECONDS)
+    assert world.status == before
+    world.seconds += PROPAGATION_SECONDS
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "EndpointsMismatch")
+    assert world.condition("Degraded") == ("True", "EndpointsMismatch")
+    assert world.status["url"] == ""
+    told = world.status
+    world.restart_operator()
+    world.reconcile()
+    assert world.status == told
+    world.kube.lead_to(KEY.namespace, KEY.name, f"{KEY.name}-0")
+    world.reconcile()
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    assert world.status["url"]
+
+
+def test_a_pod_with_our_label_that_is_not_ours_is_named_and_harms_nothing() -> None:
+    world = running()
+    labels = {"octavo.dev/llmdeployment": KEY.name}
+    metadata = {"name": "debug", "namespace": KEY.namespace, "labels": labels}
+    world.kube.put(POD, {"metadata": metadata, "status": {"phase": "Running"}})
+    assert world.reconcile() == pytest.approx(PROPAGATION_SECONDS)
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    world.seconds += PROPAGATION_SECONDS
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "StrayPods")
+    assert "debug carries" in world.status["conditions"][-1]["message"]
+    assert world.condition("Ready") == ("True", "Serving")
+    assert "StrayPods" in world.events()
+    world.kube.remove(POD, KEY.namespace, "debug")
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
 def test_a_lost_pod_needs_a_person_only_when_it_stays_away() -> None:
     world = running()
     world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
@@ -335,8 +393,7 @@ def test_a_rollout_that_a_quota_holds_up_goes_on_in_place() -> None:
 def test_a_restart_that_lacks_room_goes_on_in_place_and_is_a_rollout_to_look_at() -> None:
     """As `kubectl rollout restart` leaves it: two old pods serve, and the new one finds no GPU."""
     world = running(replicas=2)
-    (pod,) = (each for (_, _, name), each in world.kube.objects.items() if name == f"{KEY.name}-1")
-    new = copy.deepcopy(pod)
+    new = copy.deepcopy(world.kube.live(POD, KEY.namespace, f"{KEY.name}-1"))
     new["metadata"] |= {"name": f"{KEY.name}-new", "uid": "new"}
     new["status"] = {
         "phase": "Pending",
@@ -370,12 +427,12 @@ def test_a_restart_that_lacks_room_goes_on_in_place_and_is_a_rollout_to_look_at(
 def test_children_that_were_orphaned_are_adopted() -> None:
     world = running()
     for (kind, *_), child in world.kube.objects.items():
-        if kind not in ("LLMDeployment", "Pod", "Event"):
+        if kind not in ("LLMDeployment", "Pod", "EndpointSlice", "Event"):
             child["metadata"]["ownerReferences"] = []
     world.reconcile()
     assert world.condition("Degraded") == ("False", "AsExpected")
     for (kind, *_), child in world.kube.objects.items():
-        if kind not in ("LLMDeployment", "Pod", "Event"):
+        if kind not in ("LLMDeployment", "Pod", "EndpointSlice", "Event"):
             assert child["metadata"]["ownerReferences"][0]["uid"] == UID
 
 

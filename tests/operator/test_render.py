@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import Manifest
 from octavo_operator.names import HASH_ANNOTATION
+from octavo_operator.render.pod import pod_template, revision_of
 from octavo_operator.render.service import url
-from tests.support.operator.builders import INSTALLATION, KEY, UID, children
+from tests.support.operator.builders import INSTALLATION, KEY, UID, children, pod_context
 
 
 def by_kind(**fields: Any) -> dict[str, Manifest]:
@@ -100,7 +101,6 @@ def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:
     children = by_kind()
     labels = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
     selectors = [
-        children["Service"]["spec"]["selector"],
         children["Deployment"]["spec"]["selector"]["matchLabels"],
         children["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
         children["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
@@ -108,6 +108,15 @@ def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:
     for selector in selectors:
         assert selector == {"octavo.dev/llmdeployment": KEY.name}
         assert selector.items() <= labels.items()
+
+
+def test_a_pod_with_a_copy_of_the_one_label_is_no_endpoint() -> None:
+    """The Service asks for everything that the pods of every revision, and of every release, have."""
+    children = by_kind()
+    selector = children["Service"]["spec"]["selector"]
+    labels = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert selector == {k: v for k, v in labels.items() if k != "octavo.dev/revision"}
+    assert len(selector) == 6
 
 
 def test_the_ops_port_is_open_to_monitoring_and_the_operator_alone() -> None:
@@ -173,8 +182,10 @@ def test_an_object_of_an_earlier_release_renders_as_it_did() -> None:
         },
         "resources": {"gpu": 1, "cpu": "8", "memory": "64Gi"},
     }
+    revisions = [revision_of(pod_template(pod_context(**each))) for each in ({}, written_then)]
+    assert revisions == ["f98e21a3c5", "dec561e8e9"], "every such pod would start anew"
     hashes = [
         hashlib.sha256(json.dumps(manifests(**fields), sort_keys=True).encode()).hexdigest()
         for fields in ({}, written_then)
     ]
-    assert [digest[:12] for digest in hashes] == ["e4680283d583", "5a70327a8711"]
+    assert [digest[:12] for digest in hashes] == ["880b0a8c6976", "10b2102874a8"]

@@ -166,6 +166,18 @@ class Reason(StrEnum):
         "operator",
         "Find the writer, which the message names: an operator, autoscaler, restoring tool or webhook.",
     )
+    ENDPOINTS_MISMATCH = (
+        "EndpointsMismatch",
+        "The Service's endpoints are not the pods that answer: some are missing, or others get requests.",
+        "operator, from the EndpointSlices",
+        "Look at `kubectl get endpointslices -l kubernetes.io/service-name=NAME`; remove what is foreign.",
+    )
+    STRAY_PODS = (
+        "StrayPods",
+        "Pods carry the label of this LLMDeployment and were not made for it.",
+        "operator, from the pods' owners",
+        "Take the label `octavo.dev/llmdeployment` from the pods that the message names, or delete them.",
+    )
     CHILD_TERMINATING = (
         "ChildTerminating",
         "A child that the spec asks for is being deleted; another one is made when it is gone.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from octavo_operator.manifest import SERVICE, Child, ChildKey, ObjectKey
 from octavo_operator.manifest_types import ServiceSpec
-from octavo_operator.names import HTTP_PORT, HTTP_PORT_NAME, selector
+from octavo_operator.names import HTTP_PORT, HTTP_PORT_NAME, labels
 from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import child
 
@@ -16,7 +16,8 @@ def service(context: RenderContext) -> Child:
     wanted = context.spec.service
     spec: ServiceSpec = {
         "type": wanted.type.value,
-        "selector": selector(context.name) | dict(context.answering_labels),
+        # All that our pods have in common: the label by which they are found is soon copied to another.
+        "selector": labels(context.name) | dict(context.answering_labels),
         "ports": [
             {
                 "name": HTTP_PORT_NAME,

@@ -26,6 +26,7 @@ import pytest
 from octavo_operator.settings import Settings
 from tests.support.operator.admin import Admin, create, path, wait_until
 from tests.support.operator.control_plane import ControlPlane, free_ports
+from tests.support.operator.fake_kube import endpoint_slice
 
 COLLECTIONS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
@@ -164,6 +165,17 @@ class Cluster:
         assert answer.status == 201, answer.message
         answer = self.admin.merge(f"{pods}/{name}/status", {"status": status})
         assert answer.status == 200, answer.message
+        self.lead_to(name)
+
+    def lead_to(self, *pods: str, service: str = "llama") -> None:
+        """What the controller of EndpointSlices would do."""
+        slices = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        wanted = endpoint_slice(self.namespace, service, *pods)
+        if self.admin.request("POST", slices, wanted).status == 201:
+            return
+        endpoints = {"endpoints": wanted["endpoints"]}
+        answer = self.admin.merge(f"{slices}/{wanted['metadata']['name']}", endpoints)
+        assert answer.status == 200, answer.message
 
 
 READY = {
@@ -199,6 +211,22 @@ def test_an_object_gets_its_children_and_becomes_ready_with_its_pods(cluster: Cl
 
 
 @pytest.mark.usefixtures("operator")
+def test_endpoints_that_are_not_the_pods_are_noticed_and_those_that_are_again_too(
+    cluster: Cluster,
+) -> None:
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    cluster.add_pod("llama-1", READY)
+    wait_until(lambda: cluster.condition("Ready") == ("True", "Serving"))
+    cluster.lead_to("llama-1", "stranger")
+    wait_until(lambda: cluster.condition("Ready") == ("False", "EndpointsMismatch"))
+    assert cluster.status()["url"] == ""
+    cluster.lead_to("llama-1")
+    wait_until(lambda: cluster.condition("Ready") == ("True", "Serving"))
+    assert cluster.status()["url"]
+
+
+@pytest.mark.usefixtures("operator")
 def test_a_name_of_63_characters_works(cluster: Cluster) -> None:
     name = "a" * 63
     create(cluster.admin, cluster.namespace, name)
@@ -220,7 +248,14 @@ def test_a_deleted_child_comes_back_and_a_changed_one_is_put_right(cluster: Clus
     wait_until(
         lambda: (
             (cluster.admin.get(service) or {})["spec"]["selector"]
-            == {"octavo.dev/llmdeployment": "llama"}
+            == {
+                "app.kubernetes.io/name": "octavo",
+                "app.kubernetes.io/instance": "llama",
+                "app.kubernetes.io/component": "model-server",
+                "app.kubernetes.io/managed-by": "octavo-operator",
+                "app.kubernetes.io/part-of": "octavo",
+                "octavo.dev/llmdeployment": "llama",
+            }
         )
     )
 

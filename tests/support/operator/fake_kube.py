@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from octavo_operator.kube import KubeError
-from octavo_operator.manifest import DEPLOYMENT, POD, Kind, Manifest
+from octavo_operator.manifest import DEPLOYMENT, ENDPOINT_SLICE, POD, Kind, Manifest
 
 Path = tuple[str, str, str]
 Fault = Callable[[str, Kind, str], KubeError | None]
@@ -52,7 +52,8 @@ class FakeKube:
         return self.objects[kind.kind, namespace, name]
 
     def kinds(self) -> list[str]:
-        return sorted(kind for kind, _, _ in self.objects if kind not in ("Event",))
+        made_by_others = ("Event", "EndpointSlice")
+        return sorted(kind for kind, _, _ in self.objects if kind not in made_by_others)
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
         """With everything that it owns."""
@@ -136,7 +137,7 @@ class FakeKube:
         since: str = "2026-05-04T12:00:00Z",
     ) -> None:
         """What the controllers and the kubelet do: pods of the template's revision, as many as
-        wanted."""
+        wanted, and the Service's endpoints."""
         deployment = self.live(DEPLOYMENT, namespace, name)
         for path in [path for path in self.objects if path[0] == POD.kind]:
             del self.objects[path]
@@ -174,11 +175,43 @@ class FakeKube:
                     },
                 },
             )
+        replicas = range(deployment["spec"]["replicas"] if ready else 0)
+        self.lead_to(namespace, name, *(f"{name}-{index}" for index in replicas))
+
+    def lead_to(self, namespace: str, name: str, *pods: str) -> None:
+        """The EndpointSlice of a Service that leads to these pods."""
+        self.put(ENDPOINT_SLICE, endpoint_slice(namespace, name, *pods))
 
     def _record(self, verb: str, kind: Kind, name: str) -> None:
         self.requests.append((verb, kind.kind, name))
         if error := self.fault(verb, kind, name):
             raise error
+
+
+def endpoint_slice(namespace: str, service: str, *pods: str) -> Manifest:
+    """As the controller of EndpointSlices makes it, with the labels of the Service."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-1",
+            "namespace": namespace,
+            "labels": {
+                "kubernetes.io/service-name": service,
+                "octavo.dev/llmdeployment": service,
+            },
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8000, "protocol": "TCP"}],
+        "endpoints": [
+            {
+                "addresses": [f"10.0.0.{index + 1}"],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "name": pod, "namespace": namespace},
+            }
+            for index, pod in enumerate(pods)
+        ],
+    }
 
 
 def patched(live: Manifest, operations: Sequence[Manifest]) -> Manifest:
