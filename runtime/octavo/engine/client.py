@@ -159,7 +159,8 @@ class EngineClient:
         future = self._pings[nonce] = self._loop.create_future()
         try:
             self._send(Ping(nonce))
-            return await asyncio.wait_for(future, timeout)
+            async with asyncio.timeout(timeout):
+                return await future
         finally:
             del self._pings[nonce]
 
@@ -178,7 +179,8 @@ class EngineClient:
         if self._death is None:
             self._send(Shutdown())
         try:
-            await asyncio.wait_for(self._process.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
         await self._watcher

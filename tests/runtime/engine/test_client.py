@@ -56,11 +56,16 @@ class Session:
             self.client = self.run(EngineClient.start(config, self.phases.append))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(asyncio.wait_for(work, 120))
+        return self.runner.run(_bounded(work))
 
     def close(self) -> None:
         self.run(self.client.shutdown(5))
         self.runner.close()
+
+
+async def _bounded(work: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(120):
+        return await work
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,23 @@ def own_session(folder: Path, tmp_path: Path) -> Iterator[Session]:
     session = Session(make_config(folder), tmp_path)
     yield session
     session.close()
+
+
+def test_a_ping_that_is_cancelled_as_its_answer_comes_is_cancelled(session: Session) -> None:
+    """Else whoever pings for ever, as the server's watch does, would outlive its end."""
+
+    async def cancelled_with_the_answer() -> bool:
+        client = session.client
+        task = asyncio.create_task(client.ping(60))
+        while not client._pings:
+            await asyncio.sleep(0)
+        (future,) = client._pings.values()
+        future.set_result(client.stats)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert session.run(cancelled_with_the_answer())
 
 
 def make_request(name: str, prompt: list[int] | None = None, **sampling: Any) -> AddRequest:

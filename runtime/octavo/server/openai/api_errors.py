@@ -150,13 +150,31 @@ def from_validation_errors(errors: list[Any]) -> ApiError:
         message = f"Missing required parameter: {param}."
         return ApiError(400, message, param=param, code="missing_required_parameter")
     message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectation(first['msg'])}."
-    return ApiError(400, message, param=param, code="invalid_type")
+    code = "invalid_value" if first["type"] in _OUT_OF_RANGE else "invalid_type"
+    return ApiError(400, message, param=param, code=code)
 
 
 def _is_union_tag(part: int | str) -> bool:
     return isinstance(part, str) and (not part.isidentifier() or part in _UNION_TAGS)
 
 
+# What is of its type, and no value of it.
+_OUT_OF_RANGE = frozenset(
+    {
+        "greater_than",
+        "greater_than_equal",
+        "less_than",
+        "less_than_equal",
+        "finite_number",
+        "string_too_short",
+        "string_too_long",
+        "too_short",
+        "too_long",
+        "literal_error",
+        "enum",
+        "value_error",
+    }
+)
 _UNION_TAGS = frozenset({"str", "int", "list"})
 
 

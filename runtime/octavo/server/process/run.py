@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 ENGINE_EXIT_SECONDS = 5.0
+TASK_EXIT_SECONDS = 5.0
 LAST_ANSWERS_SECONDS = 2.0
 _INTERRUPTED_STATUS = 130
 
@@ -257,7 +258,13 @@ class Server:
             self._lifecycle.state = State.STOPPED
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that holds on must not hold the process, and with it a GPU.
+        ended, stuck = await asyncio.wait(tasks, timeout=TASK_EXIT_SECONDS)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # whoever waited for it has told
+        if stuck:
+            log.warning("tasks do not end", tasks=[task.get_name() for task in stuck])
         if self._client is not None:
             await self._client.shutdown(timeout=ENGINE_EXIT_SECONDS)
         for listener, bound in ((self._http, self._http_socket), (self._ops, self._ops_socket)):
