@@ -11,11 +11,23 @@ import pytest
 
 from octavo.beam_search import BeamSearchParams
 from octavo.llm import LLM
-from octavo.outputs import CompletionOutput, EmbeddingOutput, RequestOutput
+from octavo.outputs import (
+    CompletionOutput,
+    EmbeddingOutput,
+    RequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+)
 from octavo.sampling_params import SamplingParams
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/python.md").read_text(encoding="utf-8")
-OUTPUTS = (RequestOutput, CompletionOutput, EmbeddingOutput)
+OUTPUTS = (
+    RequestOutput,
+    CompletionOutput,
+    EmbeddingOutput,
+    ScoringRequestOutput,
+    ScoringOutput,
+)
 METHODS = [name for name in vars(LLM) if not name.startswith("_")]
 
 
@@ -28,7 +40,7 @@ def test_a_method_is_described(name: str) -> None:
     "name", [field.name for kind in OUTPUTS for field in dataclasses.fields(kind)]
 )
 def test_what_comes_back_is_named(name: str) -> None:
-    assert f"`{name}`" in PAGE
+    assert re.search(rf"`(\w+\.)?{name}`", PAGE)
 
 
 @pytest.mark.parametrize("kind", [SamplingParams, BeamSearchParams])

@@ -156,7 +156,8 @@ class EngineClient:
             EngineDeadError: The engine process ended.
         """
         nonce = next(self._nonces)
-        future = self._pings[nonce] = self._loop.create_future()
+        future: asyncio.Future[EngineStats] = self._loop.create_future()
+        self._pings[nonce] = future
         try:
             self._send(Ping(nonce))
             async with asyncio.timeout(timeout):
