@@ -51,14 +51,14 @@ class BeamSearch:
 
     Args:
         params: The search's parameters.
-        eos_token_ids: Tokens that end a beam, unless `params.ignore_eos`.
+        end_token_ids: They end a beam, unless `params.ignore_eos`.
         room: Tokens that the context holds after the prompt.
         live: Beams to be extended.
         ended: Beams that reached the end of sequence.
     """
 
     params: BeamSearchParams
-    eos_token_ids: Collection[int]
+    end_token_ids: Collection[int]
     room: int
     live: list[Beam] = field(default_factory=lambda: [Beam()])
     ended: list[Beam] = field(default_factory=list)
@@ -99,7 +99,7 @@ class BeamSearch:
         self.live = [beam for beam in extensions if not beam.is_ended][:width]
 
     def _ends(self, token_id: int) -> bool:
-        return not self.params.ignore_eos and token_id in self.eos_token_ids
+        return not self.params.ignore_eos and token_id in self.end_token_ids
 
     def _best_ended(self) -> list[Beam]:
         return sorted(self.ended, key=self._score, reverse=True)[: self.params.beam_width]

@@ -63,7 +63,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         model: Folder with config.json, safetensors and tokenizer (already resolved and downloaded).
-        eos_token_ids: End a sequence beside those that the model's folder names.
     """
 
     model: str
@@ -199,7 +198,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             help="Sequences that may wait; more are refused with 429.",
         ),
     ] = 1024
-    eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -1,18 +1,18 @@
 """Generation config. What a model's publisher recommends: `generation_config.json`, in transformers' names.
 
-Models such as Qwen3 loop or ramble when they are sampled otherwise than their publisher says, and say in
-this file alone which further tokens end a turn. A request's own parameters always win.
+Models such as Qwen3 loop or ramble when they are sampled otherwise than their publisher says. A request's
+own parameters always win. The tokens that the file names as ends are read by `octavo.end_tokens`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from octavo.errors import InvalidConfigurationError, InvalidParameterError, ModelInvalidError
+from octavo.json_files import read_json_object_if_any
 from octavo.sampling_params import SamplingParams
 
 FILE_NAME = "generation_config.json"
@@ -53,40 +53,37 @@ class SamplingDefaults:
         return SamplingParams(**{**self.values, **given})
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationConfig:
-    """`eos_token_ids` end a sequence beside those of config.json."""
-
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
-    eos_token_ids: tuple[int, ...] = ()
-
-
-def choose_generation_config(model_folder: Path, choice: str) -> GenerationConfig:
+def choose_sampling_defaults(model_folder: Path, choice: str) -> SamplingDefaults:
     """What `--generation-config` asks for.
 
     Args:
         model_folder: Of the resolved model; its file may be missing.
-        choice: `auto` reads it, `none` or `vllm` takes no defaults from it (its end-of-sequence tokens
-            hold all the same), anything else is a folder that is read in its place.
+        choice: `auto` reads it, `none` or `vllm` takes nothing from it, anything else is a folder that is
+            read in its place.
 
     Raises:
         InvalidConfigurationError: There is no such folder, or it holds no such file.
         ModelInvalidError: The file is damaged; the message names the field and its value.
     """
     if choice in OFF:
-        return GenerationConfig(eos_token_ids=read_eos_token_ids(model_folder))
-    folder = model_folder if choice == AUTO else Path(choice).expanduser()
-    if choice != AUTO and not (folder / FILE_NAME).is_file():
+        return SamplingDefaults()
+    path = generation_config_file(model_folder, choice)
+    if choice != AUTO and not path.is_file():
         raise InvalidConfigurationError(
             f"generation_config is {choice!r}, which is no folder with a {FILE_NAME}; use auto, none "
             "or such a folder."
         )
-    return GenerationConfig(read_sampling_defaults(folder), read_eos_token_ids(folder))
+    return _read_sampling_defaults(path)
 
 
-def read_sampling_defaults(folder: Path) -> SamplingDefaults:
-    """Empty where `folder` holds no generation_config.json. Raises `ModelInvalidError`."""
-    raw = _read(folder)
+def generation_config_file(model_folder: Path, choice: str) -> Path:
+    """The file that `choice` names; the model's own for `auto`, and for those that turn it off."""
+    folder = model_folder if choice in (AUTO, *OFF) else Path(choice).expanduser()
+    return folder / FILE_NAME
+
+
+def _read_sampling_defaults(path: Path) -> SamplingDefaults:
+    raw = read_json_object_if_any(path)
     values: dict[str, Any] = {}
     for name, parameter in _FIELDS.items():
         value = raw.get(name)
@@ -97,35 +94,7 @@ def read_sampling_defaults(folder: Path) -> SamplingDefaults:
         except InvalidParameterError as error:
             what = str(error).replace(parameter, name, 1)
             raise ModelInvalidError(
-                f"{folder / FILE_NAME}: {what} Mend the file, or pass --generation-config none."
+                f"{path}: {what} Mend the file, or pass --generation-config none."
             ) from error
         values[parameter] = value
     return SamplingDefaults(values)
-
-
-def read_eos_token_ids(folder: Path) -> tuple[int, ...]:
-    """Empty where `folder` holds no generation_config.json. Raises `ModelInvalidError`."""
-    value = _read(folder).get("eos_token_id")
-    if value is None:
-        return ()
-    token_ids = value if isinstance(value, list) else [value]
-    for token_id in token_ids:
-        if not isinstance(token_id, int) or isinstance(token_id, bool) or token_id < 0:
-            raise ModelInvalidError(
-                f"{folder / FILE_NAME}: eos_token_id is {value!r:.200}; it must be a token id or a "
-                "list of token ids."
-            )
-    return tuple(token_ids)
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE_NAME
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelInvalidError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
-    return value

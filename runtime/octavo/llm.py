@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from octavo import model_source
 from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import EngineConfig, EngineKeywords
+from octavo.end_tokens import find_end_tokens
 from octavo.engine.debugging import is_debugging
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.output_processor import RequestState
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import ModelUnsupportedError, OctavoError
-from octavo.generation_config import AUTO, choose_generation_config
+from octavo.generation_config import AUTO, choose_sampling_defaults
 from octavo.interrupts import deferred_interrupts
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_prompts, one_each
 from octavo.loading.pooling import check_last_token
@@ -82,17 +83,15 @@ class LLM:
             download_dir=None if download_dir is None else Path(download_dir),
             revision=revision,
         )
-        generation = choose_generation_config(folder, generation_config)
-        config = EngineConfig(
-            model=str(folder), eos_token_ids=generation.eos_token_ids, **engine_options
-        )
+        self._sampling_defaults = choose_sampling_defaults(folder, generation_config)
+        config = EngineConfig(model=str(folder), **engine_options)
         # Imported here, because this is where torch comes in, unless the caller has loaded it.
         with brief_spinning():
             from octavo.engine.core import EngineCore
             from octavo.worker.start.create import create_executor
         self._folder = folder
-        self._sampling_defaults = generation.sampling
         self._tokenizer = load_tokenizer(folder, chat_template)
+        self._end_token_ids = find_end_tokens(folder, generation_config, self._tokenizer)
         self._vocabulary = Vocabulary(self._tokenizer.backend)
         self._core: EngineCore | None = EngineCore(
             config,
@@ -170,9 +169,10 @@ class LLM:
         """
         params = params or BeamSearchParams()
         tokenized = [self._tokenize(prompt) for prompt in as_prompts(prompts)]
-        eos_token_ids = self._engine().eos_token_ids
         searches = [
-            BeamSearch(params, eos_token_ids, room=max(1, self.max_model_len - len(token_ids)))
+            BeamSearch(
+                params, self._end_token_ids, room=max(1, self.max_model_len - len(token_ids))
+            )
             for _, token_ids in tokenized
         ]
         while running := [i for i, search in enumerate(searches) if not search.is_done]:
@@ -287,7 +287,13 @@ class LLM:
             strict=True,
         ):
             name = str(next(self._request_numbers))
-            request = AddRequest(name, token_ids, sampling, priority=rank)
+            request = AddRequest(
+                name,
+                token_ids,
+                sampling,
+                priority=rank,
+                end_token_ids=self._end_token_ids,
+            )
             core.check(request)
             requests.append(request)
             states[name] = RequestState(

@@ -77,7 +77,7 @@ def test_the_limits_themselves_are_taken(field: OptionField) -> None:
 
 
 def test_every_field_is_an_option_or_filled_in_when_the_model_is_resolved() -> None:
-    assert set(EngineConfig.__struct_fields__) - set(FIELDS) == {"model", "eos_token_ids"}
+    assert set(EngineConfig.__struct_fields__) - set(FIELDS) == {"model"}
 
 
 def test_the_keywords_of_llm_are_the_options() -> None:

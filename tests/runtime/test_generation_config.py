@@ -11,7 +11,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.errors import InvalidConfigurationError, ModelInvalidError
-from octavo.generation_config import choose_generation_config
+from octavo.generation_config import choose_sampling_defaults
 
 QWEN3 = {
     "bos_token_id": 151643,
@@ -32,53 +32,46 @@ def write(folder: Path, **fields: Any) -> Path:
 
 
 def test_a_published_file_is_read_in_full(tmp_path: Path) -> None:
-    found = choose_generation_config(write(tmp_path, **QWEN3), "auto")
-    assert found.sampling.params() == SamplingParams(temperature=0.6, top_k=20, top_p=0.95)
-    assert found.eos_token_ids == (151645, 151643)
+    found = choose_sampling_defaults(write(tmp_path, **QWEN3), "auto")
+    assert found.params() == SamplingParams(temperature=0.6, top_k=20, top_p=0.95)
 
 
 def test_the_other_fields_and_what_is_null(tmp_path: Path) -> None:
     write(tmp_path, min_p=0.1, repetition_penalty=1.05, max_new_tokens=2048, top_k=None)
-    found = choose_generation_config(tmp_path, "auto")
-    assert found.sampling.params() == SamplingParams(
-        min_p=0.1, repetition_penalty=1.05, max_tokens=2048
-    )
-    assert found.sampling.max_tokens == 2048
-    assert found.eos_token_ids == ()
+    found = choose_sampling_defaults(tmp_path, "auto")
+    assert found.params() == SamplingParams(min_p=0.1, repetition_penalty=1.05, max_tokens=2048)
+    assert found.max_tokens == 2048
 
 
 def test_what_is_given_wins(tmp_path: Path) -> None:
-    sampling = choose_generation_config(write(tmp_path, **QWEN3), "auto").sampling
+    sampling = choose_sampling_defaults(write(tmp_path, **QWEN3), "auto")
     assert sampling.params(temperature=0.0, top_k=0) == SamplingParams(
         temperature=0.0, top_k=0, top_p=0.95
     )
 
 
 @pytest.mark.parametrize("off", ["none", "vllm"])
-def test_turned_off_it_still_ends_sequences(tmp_path: Path, off: str) -> None:
+def test_turned_off_it_is_not_looked_at(tmp_path: Path, off: str) -> None:
     write(tmp_path, **QWEN3, repetition_penalty="broken, and not looked at")
-    found = choose_generation_config(tmp_path, off)
-    assert found.sampling.params() == SamplingParams()
-    assert found.eos_token_ids == (151645, 151643)
+    found = choose_sampling_defaults(tmp_path, off)
+    assert found.params() == SamplingParams()
 
 
 def test_a_model_without_the_file_has_the_usual_defaults(tmp_path: Path) -> None:
-    found = choose_generation_config(tmp_path, "auto")
-    assert found.sampling.params() == SamplingParams()
-    assert found.eos_token_ids == ()
+    found = choose_sampling_defaults(tmp_path, "auto")
+    assert found.params() == SamplingParams()
 
 
 def test_a_folder_in_its_place(tmp_path: Path) -> None:
-    model = write(tmp_path / "model", temperature=0.6, eos_token_id=1)
-    other = write(tmp_path / "other", temperature=0.2, eos_token_id=7)
-    found = choose_generation_config(model, str(other))
-    assert found.sampling.params().temperature == 0.2
-    assert found.eos_token_ids == (7,)
+    model = write(tmp_path / "model", temperature=0.6)
+    other = write(tmp_path / "other", temperature=0.2)
+    found = choose_sampling_defaults(model, str(other))
+    assert found.params().temperature == 0.2
 
 
 def test_a_folder_that_holds_none_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigurationError, match="'no-such-folder'"):
-        choose_generation_config(tmp_path, "no-such-folder")
+        choose_sampling_defaults(tmp_path, "no-such-folder")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +85,6 @@ def test_a_folder_that_holds_none_is_refused_by_name(tmp_path: Path) -> None:
         ({"repetition_penalty": 0}, "repetition_penalty is 0"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"max_new_tokens": 10**400}, "max_new_tokens is 1000"),
-        ({"eos_token_id": "</s>"}, "eos_token_id is '</s>'"),
-        ({"eos_token_id": [2, -1]}, r"eos_token_id is \[2, -1\]"),
     ],
     ids=str,
 )
@@ -101,14 +92,14 @@ def test_a_damaged_field_is_named_with_file_and_value(
     tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelInvalidError, match=rf"generation_config\.json: {message}"):
-        choose_generation_config(write(tmp_path, **fields), "auto")
+        choose_sampling_defaults(write(tmp_path, **fields), "auto")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\x00"], ids=repr)
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "generation_config.json").write_text(text)
     with pytest.raises(ModelInvalidError, match=r"generation_config\.json"):
-        choose_generation_config(tmp_path, "auto")
+        choose_sampling_defaults(tmp_path, "auto")
 
 
 PROMPT = [5, 6, 7]
@@ -125,18 +116,13 @@ def run(folder: Path, **options: Any) -> tuple[SamplingParams, Any]:
 def test_an_offline_model_samples_as_its_publisher_says(tmp_path: Path, tiny_llama: Any) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_llama.folder, folder)
-    expected = tiny_llama.greedy(PROMPT, 24, ignore_eos=True)
-    end = next(i for i, token in enumerate(expected) if i >= 3 and token not in expected[:i])
-    write(folder, temperature=0.0, max_new_tokens=24, eos_token_id=[0, expected[end]])
+    expected = tiny_llama.greedy(PROMPT, 24)
+    write(folder, temperature=0.0, max_new_tokens=24)
     defaults, answer = run(folder)
     assert defaults == SamplingParams(temperature=0.0, max_tokens=24)
-    assert answer.token_ids == expected[: end + 1]
-    assert answer.finish_reason == "stop"
-    # Another folder's defaults and ends, beside the model's own end.
-    elsewhere = write(
-        tmp_path / "other", temperature=0.0, max_new_tokens=24, eos_token_id=expected[1]
-    )
+    assert answer.token_ids == expected
+    elsewhere = write(tmp_path / "other", temperature=0.0, max_new_tokens=3)
     _, answer = run(folder, generation_config=str(elsewhere))
-    assert answer.token_ids == expected[:2]
+    assert answer.token_ids == expected[:3]
     defaults, _ = run(folder, generation_config="none")
     assert defaults == SamplingParams()

@@ -3,13 +3,13 @@ tokenizer_config.json."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from octavo.chat.template import ChatTemplate, ChatTemplates
 from octavo.errors import ModelInvalidError
+from octavo.json_files import read_json_object_if_any
 
 
 def load_chat_templates(
@@ -43,8 +43,7 @@ def _own_sources(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[str
     """Source and origin by name; files of their own win over tokenizer_config.json."""
     sources: dict[str, tuple[str, str]] = {}
     legacy = folder / "chat_template.json"
-    if legacy.is_file():
-        sources |= _named(_read_object(legacy).get("chat_template"), legacy.name)
+    sources |= _named(read_json_object_if_any(legacy).get("chat_template"), legacy.name)
     sources |= _named(config.get("chat_template"), "tokenizer_config.json")
     files = {path.stem: path for path in (folder / "additional_chat_templates").glob("*.jinja")}
     own = folder / "chat_template.jinja"
@@ -74,16 +73,6 @@ def _named(template: object, origin: str) -> dict[str, tuple[str, str]]:
         for name, source in template.items()
         if isinstance(source, str)
     }
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelInvalidError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
-    return value
 
 
 def _given_source(given: str) -> dict[str, tuple[str, str]]:

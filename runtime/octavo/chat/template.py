@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -129,6 +129,10 @@ class ChatTemplates:
     def __init__(self, templates: Mapping[str, ChatTemplate], known: Sequence[str] = ()) -> None:
         self._templates = dict(templates)
         self._known = known
+
+    def __iter__(self) -> Iterator[ChatTemplate]:
+        """Those that may be chosen."""
+        return iter(self._templates.values())
 
     def choose(self, *, has_tools: bool) -> ChatTemplate:
         """`tool_use` for a request with tools where there is one, else `default`.

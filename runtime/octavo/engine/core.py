@@ -24,6 +24,7 @@ from octavo.engine.messages import (
     TokenLogprobs,
     TokenOutput,
 )
+from octavo.engine.requests.end_conditions import end_tokens
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.requests.siblings import SiblingGroup
 from octavo.engine.scheduled_batch import ScheduledBatch
@@ -85,7 +86,6 @@ class EngineCore:
             SchedulerConfig(
                 max_num_seqs=config.max_num_seqs,
                 max_num_batched_tokens=budget,
-                eos_token_ids=frozenset(info.eos_token_ids),
                 enable_prefix_caching=self._uses_prefix_cache,
                 sliding_window=info.sliding_window,
                 runs_whole_prompts=info.runs_whole_prompts,
@@ -131,11 +131,6 @@ class EngineCore:
     def executor_info(self) -> ExecutorInfo:
         return self._executor.info
 
-    @property
-    def eos_token_ids(self) -> tuple[int, ...]:
-        """Tokens that end a sequence unless its request ignores them."""
-        return self._executor.info.eos_token_ids
-
     def add(self, request: AddRequest) -> None:
         """Queues the request's n completions behind all that came before with its priority.
 
@@ -146,6 +141,7 @@ class EngineCore:
         # The token beside an embedding is never fed back, so it needs no room.
         room = self.max_model_len - len(request.prompt_token_ids) + request.is_pooled
         group = SiblingGroup() if params.n > 1 else None
+        ends = end_tokens(params, request.end_token_ids)
         sequence_ids = self._requests[request.request_id] = {}
         for index in range(params.n):
             sequence_id = sequence_ids[index] = next(self._sequence_ids)
@@ -162,6 +158,7 @@ class EngineCore:
                     second_segment=request.second_segment,
                     cache_salt=request.cache_salt,
                     group=group,
+                    end_token_ids=ends,
                 )
             )
 

@@ -17,7 +17,7 @@ from operator import attrgetter
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.kv.block_upkeep import BlockUpkeep
 from octavo.engine.kv.prefix_matching import Start, find_start
-from octavo.engine.requests.end_conditions import end_tokens, finish_by_token
+from octavo.engine.requests.end_conditions import finish_by_token
 from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.outputs import FinishReason
@@ -39,7 +39,6 @@ class SchedulerConfig:
 
     max_num_seqs: int
     max_num_batched_tokens: int
-    eos_token_ids: frozenset[int] = frozenset()
     enable_prefix_caching: bool = True
     sliding_window: int | None = None
     runs_whole_prompts: bool = False
@@ -119,7 +118,6 @@ class Scheduler:
                 f"Sequence {sequence.sequence_id} may hold {longest} tokens, but the KV cache holds "
                 f"{self._blocks.num_blocks * self._blocks.block_size}."
             )
-        sequence.end_token_ids = end_tokens(sequence, self._config.eos_token_ids)
         self._alive[sequence.sequence_id] = sequence
         if sequence.group is None or sequence.group.join(sequence):
             self._queue(sequence)

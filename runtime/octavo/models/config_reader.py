@@ -7,9 +7,7 @@ read its config is therefore refused by name, unless it is known to be harmless.
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
@@ -20,19 +18,6 @@ _Kind = TypeVar("_Kind", bound=enum.Enum)
 
 _MAX_NAMES_IN_MESSAGE = 8
 _WINDOWS = ("sliding_window", "max_window_layers")
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Raises `ModelInvalidError` when the file is missing or no JSON object."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ModelInvalidError(f"{path.parent} holds no {path.name}.") from error
-    except (ValueError, OSError) as error:
-        raise ModelInvalidError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
-    return value
 
 
 class ConfigReader:
@@ -104,11 +89,6 @@ class ConfigReader:
                 f"config.json: {self._path}{name} is {value:g}; it must be above 0, or null."
             )
         return value
-
-    def token_ids(self, name: str) -> tuple[int, ...]:
-        value = self.get(name)
-        values = value if isinstance(value, list) else [value]
-        return tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool))
 
     def activation(self, name: str, default: str) -> Activation:
         """Of a gate. Raises `ModelUnsupportedError` for one that is not implemented."""

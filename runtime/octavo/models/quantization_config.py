@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.errors import ModelInvalidError
-from octavo.models.config_reader import read_json_object
+from octavo.json_files import read_json_object
 
 # By the field's name, what a missing `quant_method` means: compressed-tensors had a field of its own.
 _FIELDS = {"quantization_config": None, "compression_config": "compressed-tensors"}

@@ -71,5 +71,4 @@ def read_spec(
         context=context_length(rope, max_position),
         default_context=default_context(rope, max_position),
         stored_dtype=str(reader.get("dtype") or reader.get("torch_dtype") or "float32"),
-        eos_token_ids=reader.token_ids("eos_token_id"),
     )

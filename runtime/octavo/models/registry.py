@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
-from octavo.generation_config import read_eos_token_ids
+from octavo.json_files import read_json_object
 from octavo.models.base import EncoderConfig, ModelConfig
-from octavo.models.config_reader import ConfigReader, read_json_object
+from octavo.models.config_reader import ConfigReader
 from octavo.models.families import (
     bert,
     gemma2,
@@ -53,15 +52,12 @@ ENCODERS: Mapping[str, Callable[[ConfigReader], EncoderConfig]] = {
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """Reads config.json, and the end-of-sequence tokens that generation_config.json adds.
+    """Reads config.json.
 
     Raises `ModelInvalidError` for damaged files and `ModelUnsupportedError` for what is not implemented or
     not known.
     """
-    config = read_config(read_json_object(folder / "config.json"))
-    spec = config.spec
-    eos = tuple(dict.fromkeys(spec.eos_token_ids + read_eos_token_ids(folder)))
-    return replace(config, spec=replace(spec, eos_token_ids=eos))
+    return read_config(read_json_object(folder / "config.json"))
 
 
 def read_config(raw: Mapping[str, object]) -> ModelConfig:

@@ -48,7 +48,6 @@ class ModelSpec:
     context: int
     default_context: int
     stored_dtype: str
-    eos_token_ids: tuple[int, ...] = ()
 
     @property
     def query_width(self) -> int:

@@ -6,7 +6,6 @@ it add tokens and switches. All are read as `AutoTokenizer` reads them, without 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from tokenizers.models import BPE
 
 from octavo.chat import load_chat_templates
 from octavo.errors import ModelInvalidError
+from octavo.json_files import read_json_object_if_any
 from octavo.loading.tokenizer_files import find_tokenizer_file
 from octavo.tokenizer.built_classes import CLASSES
 from octavo.tokenizer.classes import AS_IT_STANDS, choose_class
@@ -51,8 +51,8 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
         ModelInvalidError: A file is missing or damaged, or two of them contradict each other.
         ModelUnsupportedError: What a file asks for is not implemented.
     """
-    config = _read_json(folder / "tokenizer_config.json")
-    model_config = _read_json(folder / "config.json")
+    config = read_json_object_if_any(folder / "tokenizer_config.json")
+    model_config = read_json_object_if_any(folder / "config.json")
     written = _read_backend(find_tokenizer_file(folder, config))
     backend, tokens = _rebuild(written, folder, config, model_config)
     mend_words(backend, config, model_config)
@@ -95,8 +95,8 @@ def _rebuild(
         backend = built.pipeline(config).around(written)
     tokens = read_declared_tokens(
         config,
-        _read_json(folder / "special_tokens_map.json"),
-        _read_json(folder / "added_tokens.json"),
+        read_json_object_if_any(folder / "special_tokens_map.json"),
+        read_json_object_if_any(folder / "added_tokens.json"),
         own,
         defaults,
     )
@@ -127,15 +127,3 @@ def _cleans_up(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> bool
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
     )
     return bool(is_forced) or not isinstance(backend.model, BPE)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelInvalidError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
-    return value

@@ -8,7 +8,7 @@ from typing import Any
 
 import tokenizers
 
-from octavo.chat import ChatTemplates, render_chat
+from octavo.chat import ChatTemplates, TokenView, find_end_of_turn, render_chat
 from octavo.errors import InvalidParameterError
 
 
@@ -49,6 +49,18 @@ class Tokenizer:
     def eos_token_id(self) -> int | None:
         eos = self.special_tokens.get("eos_token")
         return None if eos is None else self.backend.token_to_id(eos)
+
+    @functools.cached_property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Its end of sequence, and what its chat templates write behind an answer."""
+        added = self.backend.get_added_tokens_decoder()
+        view = TokenView(
+            encode=lambda text: self.encode(text, add_special_tokens=False),
+            decode=lambda token_id: self.decode([token_id], skip_special_tokens=False),
+            special=frozenset(number for number, token in added.items() if token.special),
+        )
+        found = [find_end_of_turn(template, view) for template in self.chat_templates or ()]
+        return tuple(dict.fromkeys(one for one in (self.eos_token_id, *found) if one is not None))
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         # The batch form gives Python's lock back while it works: a long prompt in a thread does not

@@ -71,7 +71,6 @@ class ExecutorInfo:
     num_kv_blocks: int
     block_size: int
     vocab_size: int
-    eos_token_ids: tuple[int, ...]
     dtype: str
     device: str
     phases: dict[str, float]

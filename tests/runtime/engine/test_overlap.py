@@ -76,7 +76,7 @@ def make_core(executor: PagedMemoryExecutor, max_num_seqs: int = 4) -> EngineCor
 
 def make_request(name: str, prompt: Sequence[int], max_tokens: int, **options: bool) -> AddRequest:
     params = SamplingParams(max_tokens=max_tokens, seed=0, **options)  # type: ignore[arg-type]
-    return AddRequest(name, list(prompt), params)
+    return AddRequest(name, list(prompt), params, end_token_ids=(EOS,))
 
 
 def run_to_end(core: EngineCore) -> dict[str, list[TokenOutput]]:
@@ -255,7 +255,8 @@ def test_no_sequence_that_waits_is_scheduled_behind_its_token_and_all_others_are
         for number, (prompt, waits) in enumerate(prompts):
             kind = BiasedParams if waits else SamplingParams
             options = {"follows_last": True} if waits else {}
-            core.add(AddRequest(str(number), prompt, kind(max_tokens=9, seed=0, **options)))  # type: ignore[arg-type]
+            params = kind(max_tokens=9, seed=0, **options)  # type: ignore[arg-type]
+            core.add(AddRequest(str(number), prompt, params, end_token_ids=(EOS,)))
         outputs = run_to_end(core)
     event(f"preemptions: {core.stats().preemptions_total > 0}")
     for number, (prompt, waits) in enumerate(prompts):

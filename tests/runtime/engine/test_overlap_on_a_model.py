@@ -79,10 +79,11 @@ def test_tokens_are_those_of_transformers(
         make_config(tiny_llama, caching), late if overlap else executor, is_debugging=True
     )
     sampling = SamplingParams(temperature=0.0, max_tokens=20, n=2)
+    ends = (tiny_llama.reference.config.eos_token_id,)
     outputs: dict[tuple[str, int], list[int]] = {}
     for _ in range(2):  # the second time around much of it is cached
         for position, (prompt, _) in enumerate(expected):
-            core.add(AddRequest(str(position), prompt, sampling))
+            core.add(AddRequest(str(position), prompt, sampling, end_token_ids=ends))
         outputs.clear()
         while core.has_work:
             for output in core.step().outputs:

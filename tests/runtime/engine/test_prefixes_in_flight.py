@@ -18,7 +18,7 @@ from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
-from tests.support.runtime.oracle import PagedMemoryExecutor, run_alone
+from tests.support.runtime.oracle import EOS, PagedMemoryExecutor, run_alone
 
 BLOCK_SIZE = 4
 SYSTEM = [*range(1, 13)]  # three blocks
@@ -28,7 +28,7 @@ OTHER = [30] * 13
 def make_scheduler(
     num_blocks: int = 100, max_num_seqs: int = 8, budget: int = 64, caching: bool = True
 ) -> Scheduler:
-    config = SchedulerConfig(max_num_seqs, budget, frozenset(), enable_prefix_caching=caching)
+    config = SchedulerConfig(max_num_seqs, budget, enable_prefix_caching=caching)
     return Scheduler(config, BlockManager(num_blocks, BLOCK_SIZE))
 
 
@@ -241,7 +241,7 @@ def test_no_block_is_computed_twice(
             if core.has_work:
                 step()
         params = SamplingParams(max_tokens=max_tokens, seed=7)
-        core.add(AddRequest(str(name), prompt, params))
+        core.add(AddRequest(str(name), prompt, params, end_token_ids=(EOS,)))
     while core.has_work:
         step()
 

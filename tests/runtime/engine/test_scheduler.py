@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.requests.end_conditions import end_tokens
 from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
@@ -34,7 +35,7 @@ def make_scheduler(
     budget: int = 64,
     caching: bool = True,
 ) -> Scheduler:
-    config = SchedulerConfig(max_num_seqs, budget, frozenset({EOS}), enable_prefix_caching=caching)
+    config = SchedulerConfig(max_num_seqs, budget, enable_prefix_caching=caching)
     return Scheduler(config, BlockManager(num_blocks, block_size))
 
 
@@ -178,7 +179,8 @@ def test_what_ends_a_sequence(
     token: int, params: SamplingParams, reason: FinishReason | None, stop_reason: int | None
 ) -> None:
     scheduler = make_scheduler()
-    sequence = Sequence(0, "r", 0, [1, 2], params, max_output_tokens=8)
+    ends = end_tokens(params, [EOS])
+    sequence = Sequence(0, "r", 0, [1, 2], params, max_output_tokens=8, end_token_ids=ends)
     scheduler.add(sequence)
     run(scheduler, token)
     assert (sequence.finish_reason, sequence.stop_reason) == (reason, stop_reason)

@@ -34,7 +34,7 @@ class Request:
 
     def message(self, name: str) -> AddRequest:
         params = SamplingParams(n=self.n, max_tokens=self.max_tokens, seed=7)
-        return AddRequest(name, self.prompt, params, priority=self.priority)
+        return AddRequest(name, self.prompt, params, priority=self.priority, end_token_ids=(EOS,))
 
 
 # A few beginnings that come again and again, so that prefixes are shared.

@@ -31,7 +31,6 @@ def make_scheduler(num_blocks: int = 40, window: int | None = WINDOW, **changes:
         **{
             "max_num_seqs": 8,
             "max_num_batched_tokens": 16,
-            "eos_token_ids": frozenset(),
             "sliding_window": window,
             **changes,
         }

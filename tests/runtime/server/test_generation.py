@@ -22,7 +22,7 @@ def test_a_request_that_fails_before_it_is_sent_is_not_active() -> None:
     client: Any = SimpleNamespace(stats=EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0))
     metrics: Any = None
     tokenizer = load_tokenizer(resolve("builtin://demo"))
-    generator = Generator(client, tokenizer, Admission(10, 10), metrics)
+    generator = Generator(client, tokenizer, (), Admission(10, 10), metrics)
     # No prompt has such a token; the tokenizer raises what it raises.
     run = PromptRun(Prompt([-1]), SamplingParams())
 

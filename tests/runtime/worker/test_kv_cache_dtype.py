@@ -143,7 +143,7 @@ def test_the_bundled_model_still_adds_with_a_float8_cache() -> None:
 
 def answer(stepper: Stepper, generation: Generation, tokenizer: Tokenizer) -> str:
     stepper.step([(generation, len(generation.prompt))])
-    while generation.output[-1] not in stepper.executor.info.eos_token_ids:
+    while generation.output[-1] not in tokenizer.end_token_ids:
         assert len(generation.output) < 40
         stepper.step([(generation, 1)])
     return tokenizer.decode(generation.output)

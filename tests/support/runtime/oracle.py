@@ -90,7 +90,6 @@ class PagedMemoryExecutor:
             num_kv_blocks=num_blocks,
             block_size=block_size,
             vocab_size=VOCAB_SIZE,
-            eos_token_ids=(EOS,),
             dtype="none",
             device="oracle",
             phases={},

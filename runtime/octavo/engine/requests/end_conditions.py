@@ -5,15 +5,17 @@ Stop strings are not known here: the API side finds them in the text and aborts 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from octavo.engine.requests.sequence import Sequence
 from octavo.outputs import FinishReason
+from octavo.sampling_params import SamplingParams
 
 
-def end_tokens(sequence: Sequence, eos_token_ids: frozenset[int]) -> frozenset[int]:
-    """All tokens that end the sequence: one look-up per token decides."""
-    params = sequence.params
+def end_tokens(params: SamplingParams, model_end_tokens: Iterable[int]) -> frozenset[int]:
+    """All tokens that end a sequence: one look-up per token decides."""
     stops = frozenset(params.stop_token_ids or ())
-    return stops if params.ignore_eos else stops | eos_token_ids
+    return stops if params.ignore_eos else stops.union(model_end_tokens)
 
 
 def finish_by_token(sequence: Sequence, token_id: int) -> None:

@@ -51,11 +51,13 @@ class Generator:
         self,
         client: EngineClient,
         tokenizer: Tokenizer,
+        end_token_ids: tuple[int, ...],
         admission: Admission,
         metrics: ServerMetrics,
     ) -> None:
         self.client = client
         self.tokenizer = tokenizer
+        self.end_token_ids = end_token_ids
         self.admission = admission
         self.metrics = metrics
         self.vocabulary = Vocabulary(tokenizer.backend)
@@ -124,6 +126,7 @@ class Generation:
                     state.sampling,
                     priority=run.priority,
                     cache_salt=run.cache_salt,
+                    end_token_ids=generator.end_token_ids,
                 )
                 self._streams.append(await generator.client.add(request))
         except BaseException:

@@ -21,6 +21,7 @@ def assemble(
     options: ServeOptions,
     client: EngineClient,
     tokenizer: Tokenizer,
+    end_token_ids: tuple[int, ...],
     defaults: SamplingDefaults,
     admission: Admission,
     lifecycle: Lifecycle,
@@ -29,7 +30,7 @@ def assemble(
 ) -> tuple[Generator, Middleware]:
     """The generator that counts what runs, and the app that the HTTP port serves."""
     info = client.info
-    generator = Generator(client, tokenizer, admission, metrics)
+    generator = Generator(client, tokenizer, end_token_ids, admission, metrics)
     prompts = PromptBuilder(
         tokenizer,
         max_model_len=info.max_model_len,

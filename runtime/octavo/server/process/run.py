@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ import structlog
 
 from octavo.engine.client import EngineClient
 from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
-from octavo.generation_config import choose_generation_config
+from octavo.generation_config import choose_sampling_defaults
 from octavo.logs import configure_logging
 from octavo.server.http.admission import Admission
 from octavo.server.http.sockets import bind
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from octavo.server.http.listener import Listener
     from octavo.server.http.middleware import Middleware
     from octavo.server.process.metrics import EngineView, ServerMetrics
+    from octavo.tokenizer import Tokenizer
 
 log = structlog.get_logger("octavo.server")
 T = TypeVar("T")
@@ -155,20 +157,16 @@ class Server:
                 options.model, download_dir=options.download_dir, revision=options.revision
             )
         )
-        generation = choose_generation_config(folder, options.generation_config)
-        if generation.sampling.values:
-            log.info("sampling defaults of the model", **generation.sampling.values)
+        defaults = choose_sampling_defaults(folder, options.generation_config)
+        if defaults.values:
+            log.info("sampling defaults of the model", **defaults.values)
         self._begin_phase("spawn")
-        config = msgspec.structs.replace(
-            options.engine, model=str(folder), eos_token_ids=generation.eos_token_ids
-        )
+        config = msgspec.structs.replace(options.engine, model=str(folder))
         starting = asyncio.create_task(EngineClient.start(config, on_phase=self._begin_phase))
         try:
             await asyncio.sleep(0)
-            from octavo.tokenizer import load_tokenizer
-
-            tokenizer = await _in_daemon_thread(
-                lambda: load_tokenizer(folder, options.chat_template)
+            tokenizer, end_token_ids = await _in_daemon_thread(
+                lambda: _load_tokenizer(folder, options)
             )
             app_module = await _in_daemon_thread(
                 lambda: importlib.import_module("octavo.server.process.assembly")
@@ -184,7 +182,8 @@ class Server:
             options,
             client,
             tokenizer,
-            generation.sampling,
+            end_token_ids,
+            defaults,
             self._admission,
             self._lifecycle,
             self._keys,
@@ -272,6 +271,18 @@ class Server:
                 bound.close()
             else:
                 await listener.stop()
+
+
+def _load_tokenizer(folder: Path, options: ServeOptions) -> tuple[Tokenizer, tuple[int, ...]]:
+    """With the tokens that end an answer."""
+    from octavo.end_tokens import find_end_tokens
+    from octavo.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(folder, options.chat_template)
+    found = find_end_tokens(folder, options.generation_config, tokenizer)
+    texts = [tokenizer.backend.id_to_token(token_id) for token_id in found]
+    log.info("tokens that end an answer", tokens=dict(zip(found, texts, strict=True)))
+    return tokenizer, found
 
 
 async def _answered(middleware: Middleware) -> None:

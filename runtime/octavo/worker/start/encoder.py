@@ -137,7 +137,6 @@ def _info(
         num_kv_blocks=-(-budget // config.block_size) + config.max_num_seqs,
         block_size=config.block_size,
         vocab_size=spec.vocab_size,
-        eos_token_ids=(),
         dtype=str(placement.dtype).removeprefix("torch."),
         device=str(placement.device),
         phases=phases,

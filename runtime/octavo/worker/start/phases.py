@@ -192,7 +192,6 @@ def executor_info(
         num_kv_blocks=size.num_blocks,
         block_size=config.block_size,
         vocab_size=spec.vocab_size,
-        eos_token_ids=tuple(dict.fromkeys(spec.eos_token_ids + config.eos_token_ids)),
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         phases=phases,

@@ -1,0 +1,93 @@
+"""End of an assistant's turn: the special token that a chat template writes behind an answer, learnt by
+asking it.
+
+Whoever tuned the model on conversations had them written by this template, so the model ends its answers
+with that token, be it named elsewhere or not. Only what surely ends the turn is taken: a special token right
+behind the answer, and not one that opens the next turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.chat.template import ChatTemplate
+from octavo.errors import InvalidParameterError
+
+_QUESTION, _ANSWER, _NEXT = "octavoquestion", "octavoanswer", "octavonext"
+_MESSAGES = (
+    {"role": "user", "content": _QUESTION},
+    {"role": "assistant", "content": _ANSWER},
+    {"role": "user", "content": _NEXT},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """A tokenizer as it is needed here.
+
+    Args:
+        encode: Ids of a text, without any that the text does not hold.
+        decode: The text of one id; blank for spaces and newlines.
+        special: Ids of special tokens.
+    """
+
+    encode: Callable[[str], Sequence[int]]
+    decode: Callable[[int], str]
+    special: frozenset[int]
+
+
+def find_end_of_turn(template: ChatTemplate, tokens: TokenView) -> int | None:
+    """None where the template writes no special token that is sure to end the turn."""
+    answered = _rendered(template, 2)
+    after = tokens.encode(_behind(answered, _ANSWER))
+    if answered and answered == _rendered(template, 2, add_generation_prompt=True):
+        # It may ask for another answer whether it is told to or not.
+        after = _without_common_end(after, tokens.encode(_between(answered, _QUESTION, _ANSWER)))
+    found = _first_special(after, tokens)
+    if found is not None:
+        return found
+    # Some end a turn only when another follows, and others not at all.
+    followed = _rendered(template, 3)
+    opening = tokens.encode(followed.partition(_QUESTION)[0])
+    between = tokens.encode(_between(followed, _ANSWER, _NEXT))
+    return _first_special(_without_common_end(between, opening), tokens)
+
+
+def _rendered(
+    template: ChatTemplate, num_messages: int, *, add_generation_prompt: bool = False
+) -> str:
+    """Empty where the template refuses."""
+    messages: list[Mapping[str, Any]] = list(_MESSAGES[:num_messages])
+    try:
+        return template.render(messages, add_generation_prompt=add_generation_prompt)
+    except InvalidParameterError:
+        return ""
+
+
+def _behind(text: str, word: str) -> str:
+    """What follows the word, which some templates write more than once; empty where it is not there."""
+    return text.rpartition(word)[2] if word in text else ""
+
+
+def _between(text: str, first: str, last: str) -> str:
+    return _behind(text.rpartition(last)[0], first)
+
+
+def _without_common_end(ids: Sequence[int], others: Sequence[int]) -> Sequence[int]:
+    num_common = 0
+    for one, other in zip(reversed(ids), reversed(others), strict=False):
+        if one != other:
+            break
+        num_common += 1
+    return ids[: len(ids) - num_common]
+
+
+def _first_special(ids: Sequence[int], tokens: TokenView) -> int | None:
+    for token_id in ids:
+        if token_id in tokens.special:
+            return token_id
+        if tokens.decode(token_id).strip():
+            return None
+    return None
