@@ -12,12 +12,13 @@ arithmetic but moves more: it wants the rows copied in the experts' order and th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
 from octavo.kernels.protocols.layers import ExpertKernels
-from octavo.layers.mlp import Activation, GatedMLP
+from octavo.layers.mlp import Activation, FeedForward, GatedMLP
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.layers.stored_weight import fill
@@ -25,24 +26,30 @@ from octavo.loading import Placement, WeightSource
 
 
 class Router:
-    """Picks experts by the softmax of `x @ weight.T`; the picked ones' shares are scaled to a sum of 1.
+    """Picks experts by the softmax of `x @ weight.T`.
 
     Args:
         weight: `[experts, hidden]`.
         num_per_token: Experts that each token gets.
+        is_normalised: The picked ones' shares are scaled to a sum of 1.
     """
 
-    __slots__ = ("_num_per_token", "_weight")
+    __slots__ = ("_is_normalised", "_num_per_token", "_weight")
 
-    def __init__(self, weight: torch.Tensor, num_per_token: int) -> None:
+    def __init__(
+        self, weight: torch.Tensor, num_per_token: int, *, is_normalised: bool = True
+    ) -> None:
         self._weight = weight
         self._num_per_token = num_per_token
+        self._is_normalised = is_normalised
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of `[tokens, hidden]`, shares (float32) and experts (int64), `[tokens, num_per_token]` each."""
         shares = torch.softmax(F.linear(x, self._weight).float(), dim=-1)
         best, experts = torch.topk(shares, self._num_per_token, dim=-1)
-        return best / best.sum(dim=-1, keepdim=True), experts
+        if self._is_normalised:
+            best /= best.sum(dim=-1, keepdim=True)
+        return best, experts
 
 
 class ExpertLoop:
@@ -78,10 +85,19 @@ class StackedExperts:
         gate_up: `[experts, 2 * width, hidden]`, the gate first.
         down: `[experts, hidden, width]`.
         num_per_token: Experts that each token gets.
+        is_normalised: Their shares are scaled to a sum of 1.
         activation: Of the gate.
     """
 
-    __slots__ = ("_down", "_gate_up", "_is_gelu", "_kernels", "_num_per_token", "_router")
+    __slots__ = (
+        "_down",
+        "_gate_up",
+        "_is_gelu",
+        "_is_normalised",
+        "_kernels",
+        "_num_per_token",
+        "_router",
+    )
 
     def __init__(
         self,
@@ -92,7 +108,9 @@ class StackedExperts:
         *,
         num_per_token: int,
         activation: Activation,
+        is_normalised: bool = True,
     ) -> None:
+        self._is_normalised = is_normalised
         self._router = router
         self._gate_up = gate_up
         self._down = down
@@ -105,10 +123,29 @@ class StackedExperts:
         kernels = self._kernels
         num_live = None if step is None else step.num_live
         logits = F.linear(x, self._router)
-        routing = kernels.route_to_experts(logits, self._num_per_token, num_live)
+        routing = kernels.route_to_experts(
+            logits, self._num_per_token, num_live, is_normalised=self._is_normalised
+        )
         inner = kernels.experts_gate_up(x, self._gate_up, routing, is_gelu=self._is_gelu)
         parts = kernels.experts_down(inner, self._down, routing)
         return kernels.combine_experts(parts, routing.shares, x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedExpert:
+    """Adds a block that every token runs through to those that a router picks (Qwen1.5-MoE).
+
+    Args:
+        gate: `[1, hidden]`: a token gets the sigmoid of its product with it of the shared block.
+    """
+
+    routed: FeedForward
+    shared: GatedMLP
+    gate: torch.Tensor
+
+    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        share = torch.sigmoid(F.linear(x, self.gate))
+        return self.routed(x, step).addcmul_(self.shared(x, step), share)
 
 
 def stack_experts(

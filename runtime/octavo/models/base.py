@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
@@ -118,9 +118,11 @@ class BaseConfig(ABC):
     Attributes:
         prefix: What the names of all parameters but the head's begin with; a model that was saved without
             its head has names without it.
+        per_layer: Fields that hold a value for each layer.
     """
 
     prefix: ClassVar[str] = "model."
+    per_layer: ClassVar[tuple[str, ...]] = ()
 
     spec: ModelSpec
 
@@ -140,9 +142,16 @@ class BaseConfig(ABC):
         count = 1 if tables.head is None or tables.is_tied else 2
         return sum(one.num_weights for one in self.projections()) + count * table
 
+    @property
+    def layer_kinds(self) -> list[tuple[Hashable, ...]]:
+        """Of each layer, all that it differs in from others."""
+        fields = (getattr(self, name) for name in self.per_layer)
+        return list(zip(self.spec.windows, *fields, strict=True))
+
     def with_layers(self, kept: Sequence[int]) -> Self:
         """The same model with these of its layers alone, counted anew."""
-        return replace(self, spec=self.spec.with_layers(kept))
+        few = {name: tuple(getattr(self, name)[i] for i in kept) for name in self.per_layer}
+        return replace(self, spec=self.spec.with_layers(kept), **few)
 
     def ignores(self, name: str) -> bool:
         """Whether a checkpoint may hold this parameter though the model does not need it."""

@@ -12,7 +12,7 @@ from octavo.layers.attention import Attention
 from octavo.layers.encoder_attention import EncoderAttention
 from octavo.layers.linear import Linear, Lookup
 from octavo.layers.mlp import Activation, FeedForward, GatedMLP, PlainActivation, PlainMLP
-from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
+from octavo.layers.moe import ExpertLoop, Router, SharedExpert, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection
 from octavo.layers.rotary import paired_channels
@@ -170,17 +170,19 @@ class ModelBuilder:
         activation: Activation,
         *,
         num_per_token: int,
+        is_normalised: bool = True,
     ) -> FeedForward:
         """A mixture of gated blocks.
 
         Args:
             router: Prefix of its parameter, `[experts, hidden]`.
             experts: Of each, gate and up, and down.
+            is_normalised: A token's shares are scaled to a sum of 1.
         """
         weight = self.tensor(f"{router}.weight", len(experts), experts[0][0].in_features)
         if not isinstance(self.kernels, ExpertKernels):
             blocks = [self.gated_mlp(gate_up, down, activation) for gate_up, down in experts]
-            return ExpertLoop(Router(weight, num_per_token), blocks)
+            return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
         gate_up, down = stack_experts(self._source, experts, self._placement)
         return StackedExperts(
             weight,
@@ -189,7 +191,23 @@ class ModelBuilder:
             self.kernels,
             num_per_token=num_per_token,
             activation=activation,
+            is_normalised=is_normalised,
         )
+
+    def shared_expert(
+        self,
+        routed: FeedForward,
+        gate: str,
+        expert: tuple[Projection, Projection],
+        activation: Activation,
+    ) -> SharedExpert:
+        """`routed` and a gated block that every token runs through.
+
+        Args:
+            gate: Prefix of its parameter, `[1, hidden]`.
+        """
+        weight = self.tensor(f"{gate}.weight", 1, expert[0].in_features)
+        return SharedExpert(routed, self.gated_mlp(*expert, activation), weight)
 
     def pre_norm_block(
         self, attention_norm: Norm, attention: Attention, mlp_norm: Norm, mlp: FeedForward

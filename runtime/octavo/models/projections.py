@@ -47,22 +47,25 @@ def gated_projections(
     names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj"),
     *,
     bias: bool = False,
+    inner_size: int | None = None,
 ) -> tuple[Projection, Projection]:
     """Gate and up as one product, and down.
 
     Args:
         names: Of the parameters, behind `prefix`: two, or one that holds both, and down's.
+        inner_size: Between the products; None: the spec's.
     """
     *gate_up, down = (f"{prefix}.{name}" for name in names)
+    inner_size = inner_size or spec.inner_size
     return (
         Projection(
             names=tuple(gate_up),
             in_features=spec.hidden_size,
-            out_features=(spec.inner_size, spec.inner_size),
+            out_features=(inner_size, inner_size),
             bias=bias,
             shard=Shard.COLUMN,
         ),
-        _back(spec, down, spec.inner_size, bias=bias),
+        _back(spec, down, inner_size, bias=bias),
     )
 
 

@@ -19,7 +19,9 @@ from octavo.models.families import (
     phi,
     phi3,
     qwen2,
+    qwen2_moe,
     qwen3,
+    qwen3_moe,
     roberta,
 )
 
@@ -32,7 +34,9 @@ _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     phi.STEM: phi.PhiConfig.read,
     phi3.STEM: phi3.Phi3Config.read,
     qwen2.STEM: qwen2.Qwen2Config.read,
+    qwen2_moe.STEM: qwen2_moe.Qwen2MoeConfig.read,
     qwen3.STEM: qwen3.Qwen3Config.read,
+    qwen3_moe.STEM: qwen3_moe.Qwen3MoeConfig.read,
 }
 FAMILIES: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     f"{stem}ForCausalLM": read for stem, read in _READERS.items()

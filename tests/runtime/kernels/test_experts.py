@@ -91,18 +91,33 @@ def test_choices_are_sorted_into_tiles(
     block_rows = data.draw(st.sampled_from([16, 64]), "block_rows")
     logits = router_logits(tokens, experts, kind).to(data.draw(DTYPES)).to(device)
     live = data.draw(live_rows(tokens), "num_live")
+    is_normalised = data.draw(st.booleans(), "is_normalised")
     if live is not None:
         logits[int(live) :] = torch.nan
         live = live.to(device)
 
     with poisoned_memory():
-        got = experts_route.route_to_experts(logits, per_token, live, block_rows)
+        got = experts_route.route_to_experts(
+            logits, per_token, live, block_rows, is_normalised=is_normalised
+        )
 
-    expected = reference_route.route_to_experts(logits, per_token, live, block_rows)
+    expected = reference_route.route_to_experts(
+        logits, per_token, live, block_rows, is_normalised=is_normalised
+    )
     assert_same_routing(got, expected)
     count = tokens if live is None else int(live)
     assert num_places(expected) == count * per_token
     assert not got.shares[count:].any()
+
+
+def test_shares_that_are_not_normalised_are_those_of_a_softmax_over_all(
+    device: torch.device,
+) -> None:
+    logits = router_logits(40, 6, "spread").to(device)
+    got = experts_route.route_to_experts(logits, 2, is_normalised=False)
+    shares = torch.softmax(logits.float(), -1).topk(2).values
+    torch.testing.assert_close(got.shares, shares)
+    assert (got.shares.sum(-1) < 1.0).any()
 
 
 @pytest.mark.parametrize("tokens", [5, 600])

@@ -21,7 +21,19 @@ from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_
 from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
 from tests.support.runtime.stepping import Stepper, make_executor
 
-FAMILIES = ("gemma2", "gpt_neox", "llama", "mistral", "mixtral", "phi", "phi3", "qwen2", "qwen3")
+FAMILIES = (
+    "gemma2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "mixtral",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+)
 PROMPT = [5, 6, 7, 8, 30, 9]
 
 

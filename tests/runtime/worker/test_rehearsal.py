@@ -162,6 +162,12 @@ def test_layers_that_differ_in_their_window_are_all_rehearsed(tmp_path: Path) ->
     assert (plain.spec.num_layers, plain.spec.windows) == (2, (None, None))
 
 
+def test_layers_with_and_without_experts_are_all_rehearsed(tmp_path: Path) -> None:
+    shape = {**SMALL, "architectures": ["Qwen3MoeForCausalLM"], "mlp_only_layers": [0, 1, 3]}
+    few = distinct_layers(shape_of({**shape, "num_hidden_layers": 5}, tmp_path))
+    assert few.layer_kinds == [(None, False), (None, False), (None, True)]
+
+
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
 def test_every_family_starts_on_a_gpu(architecture: str, tmp_path: Path) -> None:
     """What its layers ask of a GPU exists there, for its dtype and on that device."""

@@ -190,6 +190,34 @@ def phi3(draws: Draws) -> dict[str, Any]:
     }
 
 
+def qwen_moe(draws: Draws) -> dict[str, Any]:
+    experts = draws.one_of(2, 5, 8)
+    return {
+        **llama(draws),
+        "num_experts": experts,
+        "num_experts_per_tok": draws.one_of(*range(1, min(experts, 4) + 1)),
+        "moe_intermediate_size": draws.one_of(16, 40, 64),
+        "norm_topk_prob": draws.switch(),
+        "decoder_sparse_step": draws.one_of(1, 1, 2),
+        "mlp_only_layers": draws.one_of([], [0], [1, 2]),
+        "use_sliding_window": draws.switch(),
+        "sliding_window": draws.one_of(7, 40),
+    }
+
+
+def qwen2_moe(draws: Draws) -> dict[str, Any]:
+    return {
+        **qwen_moe(draws),
+        "shared_expert_intermediate_size": draws.one_of(24, 64),
+        "qkv_bias": draws.switch(),
+        "max_window_layers": draws.one_of(1, 2, 3),
+    }
+
+
+def qwen3_moe(draws: Draws) -> dict[str, Any]:
+    return {**qwen_moe(draws), "attention_bias": draws.switch()}
+
+
 FAMILIES: Mapping[str, Draw] = {
     "gemma2": gemma2,
     "gpt_neox": gpt_neox,
@@ -199,5 +227,7 @@ FAMILIES: Mapping[str, Draw] = {
     "phi": phi,
     "phi3": phi3,
     "qwen2": qwen2,
+    "qwen2_moe": qwen2_moe,
     "qwen3": qwen3,
+    "qwen3_moe": qwen3_moe,
 }

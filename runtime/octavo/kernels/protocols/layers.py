@@ -49,6 +49,8 @@ class ExpertKernels(Protocol):
         per_token: int,
         num_live: torch.Tensor | None = None,
         block_rows: int | None = None,
+        *,
+        is_normalised: bool = True,
     ) -> ExpertRouting:
         """Each token's experts and their shares, and everybody's work by expert."""
         ...

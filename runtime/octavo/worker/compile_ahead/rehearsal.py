@@ -60,11 +60,11 @@ def start_on(
 
 
 def distinct_layers(model: ModelConfig) -> ModelConfig:
-    """The same model with the first layer of each sliding window, and with two at least: all but the first
-    take in the sum of the one before."""
-    windows = model.spec.windows
-    few = set(range(min(2, len(windows))))
-    return model.with_layers(sorted({windows.index(window) for window in windows} | few))
+    """The same model with the first layer of each kind, and with two at least: all but the first take in the
+    sum of the one before."""
+    kinds = model.layer_kinds
+    few = set(range(min(2, len(kinds))))
+    return model.with_layers(sorted({kinds.index(kind) for kind in kinds} | few))
 
 
 class ShapesAlone:

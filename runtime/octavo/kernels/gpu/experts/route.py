@@ -26,6 +26,8 @@ def route_to_experts(
     per_token: int,
     num_live: torch.Tensor | None = None,
     block_rows: int | None = None,
+    *,
+    is_normalised: bool = True,
 ) -> ExpertRouting:
     """As `reference.experts_route.route_to_experts`.
 
@@ -67,6 +69,7 @@ def route_to_experts(
         routing.tiles.shape[0],
         logits.stride(0),
         **constants,
+        IS_NORMALISED=is_normalised,
         BLOCK_ROWS=block_rows,
         LISTED=_LISTED_TILES,
         IS_ONE_CHUNK=chunks == 1,
@@ -162,6 +165,7 @@ def _place(
     PER_TOKEN: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    IS_NORMALISED: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     LISTED: tl.constexpr,
     IS_ONE_CHUNK: tl.constexpr,
@@ -175,7 +179,10 @@ def _place(
     is_chosen = choice >= 0
 
     best = tl.max(tl.where(is_chosen, values, float("-inf")), axis=1, keep_dims=True)
-    weights = tl.where(is_chosen, tl.exp(values - best), 0.0)
+    is_counted = is_chosen
+    if not IS_NORMALISED:
+        is_counted = (row < live)[:, None] & (column < EXPERTS)[None, :]
+    weights = tl.where(is_counted, tl.exp(values - best), 0.0)
     # The best one's weight is 1; rows beyond the last have none.
     share = weights / tl.maximum(tl.sum(weights, axis=1, keep_dims=True), 1.0)
     target = row[:, None] * PER_TOKEN + choice
@@ -228,16 +235,18 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
     arguments = {"logits": "*bf16", "shares": "*fp32"}
     arguments |= dict.fromkeys(("num_live", "counts", "order", "tiles"), "*i32")
     arguments |= dict.fromkeys(("num_tokens", "num_chunks", "num_tiles", "stride"), "i32")
-    for name, kernel, tokens, num_experts, per_token in (
-        ("place-8-decode", _place, 16, 8, 2),
-        ("place-8", _place, 8192, 8, 2),
-        ("place-128", _place, 8192, 128, 8),
-        ("count-128", _count, 8192, 128, 8),
+    for name, kernel, tokens, num_experts, per_token, is_normalised in (
+        ("place-8-decode", _place, 16, 8, 2, True),
+        ("place-8", _place, 8192, 8, 2, True),
+        ("place-60", _place, 8192, 60, 4, False),
+        ("place-128", _place, 8192, 128, 8, True),
+        ("count-128", _count, 8192, 128, 8, True),
     ):
         tile = route_tile(tokens, num_experts)
         constants: dict[str, object] = dict(_constants(tile, num_experts, per_token))
         if kernel is _place:
             constants |= {
+                "IS_NORMALISED": is_normalised,
                 "BLOCK_ROWS": block_rows_for(tokens, num_experts, per_token),
                 "LISTED": _LISTED_TILES,
                 "IS_ONE_CHUNK": tokens <= tile.rows,

@@ -19,8 +19,7 @@ class ExpertRouting:
     Padding rows choose nobody: no tile names them, and nothing is read or computed for them.
 
     Args:
-        shares: `[tokens, per_token]` float32, of each choice in its token's output; they sum to 1, and are 0
-            in padding rows.
+        shares: `[tokens, per_token]` float32, of each choice in its token's output; 0 in padding rows.
         order: `[tokens * per_token]` int32, all choices by expert, and an expert's by token. Places that
             are in no tile, behind the others, are without meaning.
         tiles: `[num_tiles(...), 3]` int32: expert, first place, end place. Tiles follow the experts; an
@@ -52,16 +51,19 @@ def route_to_experts(
     per_token: int,
     num_live: torch.Tensor | None = None,
     block_rows: int | None = None,
+    *,
+    is_normalised: bool = True,
 ) -> ExpertRouting:
     """Each token's best experts by the router's `logits` `[tokens, experts]`.
 
-    Their shares are the softmax over the chosen ones, which is what a softmax over all becomes when the
-    chosen ones' are scaled to a sum of 1. Of equal logits the lower expert wins.
+    Their shares are those of a softmax over all experts. Of equal logits the lower expert wins.
 
     Args:
         per_token: Experts that each token gets, at most all.
         num_live: `[1]` int32 where `logits` are: rows from there on are padding; None: none is.
         block_rows: A power of two; None: what suits the device.
+        is_normalised: The chosen ones' shares are scaled to a sum of 1, which makes them a softmax over the
+            chosen ones.
     """
     block_rows = block_rows or 16
     tokens, num_experts = logits.shape
@@ -78,7 +80,8 @@ def route_to_experts(
         first = end
     tiles += [(-1, 0, 0)] * (num_tiles(tokens * per_token, num_experts, block_rows) - len(tiles))
     shares = torch.zeros(tokens, per_token, dtype=torch.float32, device=logits.device)
-    shares[:live] = torch.softmax(ranked[:, :per_token], dim=-1)
+    over = per_token if is_normalised else num_experts
+    shares[:live] = torch.softmax(ranked[:, :over], dim=-1)[:, :per_token]
     order = torch.full((tokens * per_token,), -1, dtype=torch.int32, device=logits.device)
     order[: len(chosen)] = torch.argsort(chosen, stable=True)
     return ExpertRouting(
