@@ -40,7 +40,7 @@ class Stored:
     def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
         bias = stored_bias(projection, source, placement)
         _check_unneeded_biases(projection, source)
-        parts = [_in_order(part, projection) for part in self._parts(projection, source, placement)]
+        parts = _in_order(self._parts(projection, source, placement), projection)
         linears, first = [], 0
         for run in _runs(parts, _are_one_product):
             width = sum(_width(part) for part in run)
@@ -154,11 +154,19 @@ def _have_one_layout(one: StoredLayout | None, other: StoredLayout | None) -> bo
     return one.code is other.code and one.is_reordered == other.is_reordered
 
 
-def _in_order(part: _Part, projection: Projection) -> _Part:
-    """With the outputs of a parameter that holds several products where these want them."""
+def _in_order(parts: Iterable[_Part], projection: Projection) -> list[_Part]:
+    """With outputs where the product wants them, which is within the parameter that holds them."""
     if projection.order is None:
-        return part
-    rows = projection.order.rows()
+        return list(parts)
+    rows, ordered, first = projection.order.rows(), [], 0
+    for part in parts:
+        width = _width(part)
+        ordered.append(_with_rows(part, rows[first : first + width] - first))
+        first += width
+    return ordered
+
+
+def _with_rows(part: _Part, rows: torch.Tensor) -> _Part:
     if isinstance(part, PlainWeight):
         return PlainWeight(part.weight[rows.to(part.weight.device)], None)
     weight = part.weight

@@ -34,6 +34,7 @@ SHAPE = {
     "head_dim": 16,
 }
 CONFIG = {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True}
+MOE = {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "llama": ("llama", {}, 32),
     "llama-biases": ("llama", {"attention_bias": True, "mlp_bias": True}, 32),
@@ -45,6 +46,11 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "qwen3": ("qwen3", {}, 64),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}, 32),
     "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}, 32),
+    "gpt_neox": ("gpt_neox", {}, 32),
+    "phi": ("phi", {}, 32),
+    "phi3": ("phi3", {"rope_parameters": {"partial_rotary_factor": 0.5}}, 32),
+    "qwen2_moe": ("qwen2_moe", {**MOE, "shared_expert_intermediate_size": 64}, 32),
+    "qwen3_moe": ("qwen3_moe", {**MOE, "mlp_only_layers": [1]}, 32),
 }
 
 

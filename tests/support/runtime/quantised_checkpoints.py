@@ -148,4 +148,4 @@ def quantise_checkpoint(plain: Path, target: Path, store: Store, config: Mapping
 
 def is_product(module: str) -> bool:
     """Neither a head nor a router."""
-    return "lm_head" not in module and not module.endswith((".gate", "router"))
+    return "lm_head" not in module and not module.endswith(("gate", "router"))
