@@ -96,13 +96,15 @@ def test_a_full_queue_answers_429_and_the_others_finish(guarded: FaultyServer) -
     body = {"model": "demo", "prompt": "hello", "max_tokens": 600, "ignore_eos": True}
 
     def send(_: int) -> httpx.Response:
-        return httpx.post(f"{guarded.url}/v1/completions", json=body, headers=KEY, timeout=120)
+        return httpx.post(f"{guarded.url}/v1/completions", json=body, headers=KEY, timeout=250)
 
     with ThreadPoolExecutor(8) as threads:
         with guarded.faults.slow_steps():
-            running = [threads.submit(send, 0) for _ in range(3)]
-            eventually(lambda: guarded.metrics()["octavo_requests_waiting"] == 2)
+            # One after the other: until the first runs it waits, too.
+            running = [threads.submit(send, 0)]
             eventually(lambda: guarded.metrics()["octavo_requests_running"] == 1)
+            running += [threads.submit(send, 0) for _ in range(2)]
+            eventually(lambda: guarded.metrics()["octavo_requests_waiting"] == 2)
             refused = send(0)
         answers = [future.result() for future in running]
     assert refused.status_code == 429
