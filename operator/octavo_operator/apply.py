@@ -109,7 +109,7 @@ def _refused(action: Action, error: KubeError) -> Finding:
 
 
 def _terminating(action: Action) -> Finding:
-    held = "; pods that mount it keep it" if action.key == cache.KEY else ""
+    held = "; pods that mount it keep it" if action.key in cache.KEYS else ""
     return Finding(
         Reason.CHILD_TERMINATING,
         f"{_named(action)} is being deleted; another one is made when it is gone{held}",

@@ -22,13 +22,13 @@ from octavo_operator.manifest import (
 )
 from octavo_operator.names import HASH_ANNOTATION, OWNER_LABEL
 from octavo_operator.render import Owner
-from octavo_operator.render.cache import KEY as MODEL_CACHE
-from octavo_operator.render.cache import as_large_as
+from octavo_operator.render.cache import KEYS as MODEL_CACHES
+from octavo_operator.render.cache import as_it_can_be
 from octavo_operator.render.service import KEY as SERVICE
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
 from octavo_operator.repair import Operation, repair
 
-_SHARED = frozenset({MODEL_CACHE, SERVICE_ACCOUNT})
+_SHARED = frozenset({*MODEL_CACHES, SERVICE_ACCOUNT})
 """Children that Kubernetes itself completes: a claim's volume, an account's secrets."""
 
 _OF_CLOUDS = frozenset({("spec", "loadBalancerIP"), ("spec", "loadBalancerClass")})
@@ -91,8 +91,8 @@ def plan(
 
 def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     key, manifest = child.key, child.manifest
-    if key == MODEL_CACHE and live is not None:
-        manifest = as_large_as(live, manifest)
+    if key in MODEL_CACHES and live is not None:
+        manifest = as_it_can_be(live, manifest)
 
     def action(type_: ActionType, why: str) -> Action:
         return Action(type_, key, _where(manifest), live, manifest, why)

@@ -38,9 +38,15 @@ from octavo_operator.names import selector
 from octavo_operator.plan import plan
 from octavo_operator.pods import Finding, PodView, views
 from octavo_operator.recorder import Recorder
-from octavo_operator.render import Installation, PodContext, RenderContext, owner_of, service
+from octavo_operator.render import (
+    Installation,
+    PodContext,
+    RenderContext,
+    cache,
+    owner_of,
+    service,
+)
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
-from octavo_operator.render.cache import is_of_one_node
 from octavo_operator.render.command import claim_name
 from octavo_operator.render.runtime_image import why_not_allowed
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
@@ -156,7 +162,7 @@ class Reconciler:
             problem=applied.problem or contest or led.problem or refusal or seen.finding(),
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
-            notice=led.notice,
+            notice=led.notice or _claim_notice(observed, decided),
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             is_replacing=live is not None and workload.is_replacing(live),
             settled=settlement(resource),
@@ -205,9 +211,7 @@ class Reconciler:
         before the rest is decided."""
         now, workload = self._wall_clock(), workload_of(spec)
         live = observed.children[workload.key]
-        pods = PodContext(
-            owner_of(observed.resource), spec, self._installation, is_of_one_node(observed.claim)
-        )
+        pods = _pod_context(observed, spec, self._installation)
         pods = in_force(workload, pods, live)
         labelled = views(observed.pods, spec.resources.gpu_resource, now)
         seen = fleet(workload.revision(pods), workload.replicas(key.name, labelled))
@@ -258,6 +262,37 @@ class Reconciler:
         scaling, before = decided.scaling, decided.replicas_before
         if scaling is not None and before is not None and before != scaling.replicas:
             await self._recorder.scaled(resource, explain(scaling, before))
+
+
+def _pod_context(
+    observed: Observed, spec: LLMDeploymentSpec, installation: Installation
+) -> PodContext:
+    owner = owner_of(observed.resource)
+    key = cache.key_in_use(observed.children, spec.model.cache, owner)
+    kept = observed.children.get(key)
+    return PodContext(
+        owner,
+        spec,
+        installation,
+        is_claim_of_one_node=cache.is_of_one_node(observed.claim),
+        cache_key=key,
+        is_cache_of_one_node=None if kept is None else cache.is_of_one_node(kept),
+    )
+
+
+def _claim_notice(observed: Observed, decided: Decided) -> Finding | None:
+    """What the claims hold against the spec, or against pods to come."""
+    pods, claim = decided.context.pods, observed.claim
+    if claim is not None and "deletionTimestamp" in claim["metadata"]:
+        return Finding(
+            Reason.VOLUME_UNAVAILABLE,
+            f"claim {claim['metadata']['name']} is being deleted: the pods that mount it serve on, and no "
+            "other can start; name another claim in spec.model.uri",
+        )
+    kept = None if pods.cache_key is None else observed.children.get(pods.cache_key)
+    if why := cache.misfit(kept, pods.spec.model.cache):
+        return Finding(Reason.CACHE_IMMUTABLE, f"{why}, which a volume cannot change")
+    return None
 
 
 def _spec_of(resource: Manifest, installation: Installation) -> LLMDeploymentSpec | Finding:

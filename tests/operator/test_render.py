@@ -52,7 +52,7 @@ def test_a_cache_adds_its_claim_before_the_pods() -> None:
 
 
 def test_every_child_is_owned_labelled_and_named_as_announced() -> None:
-    names = {key.kind.kind: key.name_for(KEY.name) for key in CHILDREN}
+    names = {key.kind.kind: key.name_for(KEY.name) for key in reversed(CHILDREN)}
     made = by_kind(model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
     for kind, manifest in made.items():
         metadata = manifest["metadata"]

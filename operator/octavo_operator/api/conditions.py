@@ -178,6 +178,12 @@ class Reason(StrEnum):
         "operator, from the pods' owners",
         "Take the label `octavo.dev/llmdeployment` from the pods that the message names, or delete them.",
     )
+    CACHE_IMMUTABLE = (
+        "CacheImmutable",
+        "The spec asks for another storage class or access mode than the model cache's volume has.",
+        "operator, from the claim",
+        "Take `model.cache` away and add it again, which downloads anew; or ask for what the volume has.",
+    )
     CHILD_TERMINATING = (
         "ChildTerminating",
         "A child that the spec asks for is being deleted; another one is made when it is gone.",

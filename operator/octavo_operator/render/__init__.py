@@ -34,7 +34,7 @@ __all__ = [
 SURROUNDINGS: tuple[ChildKey, ...] = (
     service_account.KEY,
     network_policy.KEY,
-    cache.KEY,
+    *cache.KEYS,
     service.KEY,
     disruption_budget.KEY,
 )

@@ -1,21 +1,32 @@
 """Model cache. Where models lie in the cluster: the model cache, one volume for all replicas and all pods to
-come, and what a claim of the user's own says about the nodes that can mount it."""
+come, and what a claim says about the nodes that can mount it.
+
+The cache's claim has two names to choose from. A claim that is being deleted stays as long as pods mount it,
+and no new pod may mount it: the pods move to a claim of the other name, as one by one they would to any new
+revision, and when the last has left it the old one goes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from octavo_operator.api.quantity import parse_quantity
+from octavo_operator.api.v1alpha1.model import CacheSpec
 from octavo_operator.manifest import (
     FIELD_MANAGER,
     PERSISTENT_VOLUME_CLAIM,
     Child,
     ChildKey,
     Manifest,
+    is_owned_by,
 )
 from octavo_operator.manifest_types import PersistentVolumeClaimSpec
-from octavo_operator.render.context import RenderContext
+from octavo_operator.render.context import Owner, RenderContext
 from octavo_operator.render.metadata import child
 
 KEY = ChildKey(PERSISTENT_VOLUME_CLAIM, "models")
+OTHER_KEY = ChildKey(PERSISTENT_VOLUME_CLAIM, "models-2")
+KEYS = (KEY, OTHER_KEY)
 
 
 def is_of_one_node(live: Manifest | None) -> bool:
@@ -25,6 +36,44 @@ def is_of_one_node(live: Manifest | None) -> bool:
         return True
     modes = set(live["spec"].get("accessModes", ()))
     return not modes & {"ReadWriteMany", "ReadOnlyMany"}
+
+
+def key_in_use(
+    children: Mapping[ChildKey, Manifest | None], wanted: CacheSpec | None, owner: Owner
+) -> ChildKey:
+    """Which of the two names the cache's claim has, or is to have: that of a claim that pods can mount,
+    else the first that is free. What is somebody else's, or nobody's any more, stands where it stands."""
+    ours = {
+        key: live
+        for key in KEYS
+        if (live := children.get(key)) is not None and is_owned_by(live, owner.uid)
+    }
+    usable = (key for key, live in ours.items() if _is_usable(live, wanted))
+    if (found := next(usable, None)) is not None:
+        return found
+    is_other_free = children.get(OTHER_KEY) is None
+    return OTHER_KEY if KEY in ours and is_other_free else KEY
+
+
+def misfit(live: Manifest | None, wanted: CacheSpec | None) -> str | None:
+    """What the spec asks for that the live claim has otherwise and cannot change; None when all is
+    well. What the spec leaves out is as the claim has it."""
+    if live is None or wanted is None:
+        return None
+    name, has = live["metadata"]["name"], live["spec"]
+    class_name = has.get("storageClassName")
+    if wanted.storage_class_name and class_name and wanted.storage_class_name != class_name:
+        return (
+            f"spec.model.cache.storageClassName is {wanted.storage_class_name}, but claim {name} has "
+            f"{class_name}"
+        )
+    modes = has.get("accessModes", [])
+    if wanted.access_mode.value not in modes:
+        return (
+            f"spec.model.cache.accessMode is {wanted.access_mode.value}, but claim {name} has "
+            f"{', '.join(modes)}"
+        )
+    return None
 
 
 def model_cache(context: RenderContext) -> Child | None:
@@ -38,21 +87,31 @@ def model_cache(context: RenderContext) -> Child | None:
     }
     if cache.storage_class_name:
         spec["storageClassName"] = cache.storage_class_name
-    return child(context.owner, KEY, spec=spec)
+    return child(context.owner, context.pods.cache_key or KEY, spec=spec)
 
 
-def as_large_as(live: Manifest, manifest: Manifest) -> Manifest:
-    """The claim with the size that somebody else gave to the live one, where that is more: a volume that
-    grew does not shrink. A size that only we asked for can be taken back while it is not there."""
-    if not any(_sizes(entry) for entry in live["metadata"].get("managedFields", ())):
-        return manifest
+def as_it_can_be(live: Manifest, manifest: Manifest) -> Manifest:
+    """The claim with what the live one has and cannot change, and with the size that somebody else gave
+    to it, where that is more: a volume that grew does not shrink. A size that only we asked for can be
+    taken back while it is not there."""
+    spec = {**manifest["spec"]}
+    for field in ("accessModes", "storageClassName"):
+        if live["spec"].get(field):
+            spec[field] = live["spec"][field]
     size = live["spec"]["resources"]["requests"]["storage"]
-    spec = manifest["spec"]
     requests = spec["resources"]["requests"]
-    if parse_quantity(size) <= parse_quantity(requests["storage"]):
-        return manifest
-    resources = {**spec["resources"], "requests": {**requests, "storage": size}}
-    return {**manifest, "spec": {**spec, "resources": resources}}
+    is_sized = any(_sizes(entry) for entry in live["metadata"].get("managedFields", ()))
+    if is_sized and parse_quantity(size) > parse_quantity(requests["storage"]):
+        spec["resources"] = {**spec["resources"], "requests": {**requests, "storage": size}}
+    return {**manifest, "spec": spec}
+
+
+def _is_usable(live: Manifest, wanted: CacheSpec | None) -> bool:
+    """A claim that is not bound holds nothing yet: one that fits takes its place."""
+    if "deletionTimestamp" in live["metadata"]:
+        return False
+    is_bound = live.get("status", {}).get("phase") == "Bound"
+    return is_bound or misfit(live, wanted) is None
 
 
 def _sizes(entry: Manifest) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
-from octavo_operator.manifest import Manifest, ObjectKey
+from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class PodContext:
     installation: Installation
     is_claim_of_one_node: bool = False
     """Whether one node at a time can mount the claim that `pvc://` names."""
+    cache_key: ChildKey | None = None
+    """Which of its names the model cache's claim has, where that is known."""
+    is_cache_of_one_node: bool | None = None
+    """Whether one node at a time can mount that claim; None while there is none, so that the spec says."""
     has_keys_in_environment: bool = False
     """Whether the API key comes by the environment, as the first release gave it."""
 

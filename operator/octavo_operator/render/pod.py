@@ -283,7 +283,7 @@ def _volumes(context: PodContext) -> list[Volume]:
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
     ]
     if model.is_downloaded and model.cache:
-        kept = cache.KEY.name_for(context.name)
+        kept = (context.cache_key or cache.KEY).name_for(context.name)
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": kept}})
     elif model.is_downloaded:
         volumes.append({"name": "models", "emptyDir": {}})
@@ -301,7 +301,11 @@ def _needs_one_node(context: PodContext) -> bool:
     model = context.spec.model
     if model.scheme == "pvc":
         return context.is_claim_of_one_node
-    return model.cache is not None and model.cache.access_mode is AccessMode.READ_WRITE_ONCE
+    if model.cache is None:
+        return False
+    if context.is_cache_of_one_node is not None:
+        return context.is_cache_of_one_node
+    return model.cache.access_mode is AccessMode.READ_WRITE_ONCE
 
 
 def _one_node(context: PodContext) -> Affinity:

@@ -256,23 +256,17 @@ def test_a_field_that_does_not_exist_is_not_ignored(admin: Admin, namespace: str
     assert 'unknown field "spec.engine.tensorParallelism"' in answer.message
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"storageClassName": "slow"}, "spec.model.cache.storageClassName"),
-        ({"accessMode": "ReadWriteMany"}, "spec.model.cache.accessMode"),
-    ],
-)
-def test_what_a_volume_cannot_change_is_immutable(
-    admin: Admin, namespace: str, change: dict[str, str], field: str
+@pytest.mark.parametrize("change", [{"storageClassName": "slow"}, {"accessMode": "ReadWriteMany"}])
+def test_what_a_volume_cannot_change_is_the_volume_s_to_say(
+    admin: Admin, namespace: str, change: dict[str, str]
 ) -> None:
+    """A claim may never have come to be, or have been made otherwise than the spec once said."""
     cache = {"size": "5Gi", "storageClassName": "fast"}
     create(admin, namespace, model={"uri": "hf://o/n", "cache": cache})
     answer = admin.merge(
         path(namespace, "llama"), {"spec": {"model": {"cache": {**cache, **change}}}}
     )
-    assert answer.status == 422
-    assert field in answer.message
+    assert answer.status == 200, answer.message
 
 
 def test_a_size_may_grow_be_taken_back_and_be_given_up(admin: Admin, namespace: str) -> None:

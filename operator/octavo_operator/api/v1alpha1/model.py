@@ -61,33 +61,18 @@ class AccessMode(StrEnum):
 class CacheSpec(ApiModel):
     """A volume that keeps the downloaded model for all replicas and later pods."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "has(self.storageClassName) == has(oldSelf.storageClassName) && "
-                "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
-                "is immutable: remove the cache and add it again to move it",
-                "storageClassName",
-            ),
-            cel(
-                "self.accessMode == oldSelf.accessMode",
-                "is immutable: remove the cache and add it again to change it",
-                "accessMode",
-            ),
-        )
-    )
-
     size: MemoryQuantity = Field(
         description="Size of the volume, such as 50Gi. A volume grows where its class allows that and "
         "never shrinks; what the cluster refuses is said in the status."
     )
     storage_class_name: ObjectName | None = Field(
-        default=None, description="StorageClass; the cluster's default when absent."
+        default=None,
+        description="StorageClass; the cluster's default when absent. A volume that is there keeps its own.",
     )
     access_mode: AccessMode = Field(
         default=AccessMode.READ_WRITE_ONCE,
         description="ReadWriteMany lets replicas run on many nodes; with ReadWriteOnce all replicas "
-        "are placed on one node.",
+        "are placed on one node. A volume that is there keeps its own.",
     )
 
 
