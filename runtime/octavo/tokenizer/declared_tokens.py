@@ -68,7 +68,7 @@ def read_declared_tokens(
     special_tokens_map: Mapping[str, Any],
     added_tokens: Mapping[str, Any],
     own: Mapping[int, AddedToken],
-    defaults: Mapping[str, str | None],
+    defaults: Mapping[str, Any],
 ) -> DeclaredTokens:
     """Args:
         config: tokenizer_config.json.
@@ -76,7 +76,7 @@ def read_declared_tokens(
             of its tokens by id.
         added_tokens: added_tokens.json.
         own: The added tokens of tokenizer.json by id.
-        defaults: Named tokens that hold where no file mentions the name.
+        defaults: Named tokens, or extra ones, that hold where no file mentions the name.
 
     Raises:
         ModelInvalidError: A value is no token, or no id.
@@ -98,8 +98,8 @@ def read_declared_tokens(
         by_id = _numbered(fields, added_tokens) | dict(own)
     if _OLD_EXTRA in fields and _EXTRA not in fields:
         fields[_EXTRA] = fields.pop(_OLD_EXTRA)
-    for name, text in defaults.items():
-        fields.setdefault(name, text)
+    for name, value in defaults.items():
+        fields.setdefault(name, value)
     custom = _taken(fields, (str, dict, AddedToken)) | (
         custom or _object(fields.get(_CUSTOM) or {}, _CUSTOM)
     )

@@ -54,15 +54,20 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
     config = read_json_object_if_any(folder / "tokenizer_config.json")
     model_config = read_json_object_if_any(folder / "config.json")
     written = _read_backend(find_tokenizer_file(folder, config))
-    backend, tokens = _rebuild(written, folder, config, model_config)
+    name = choose_class(config, model_config)
+    backend, tokens = _rebuild(written, _its_class(written, name), folder, config)
     mend_words(backend, config, model_config)
     backend.encode_special_tokens = bool(config.get("split_special_tokens"))
     if _cleans_up(backend, config):
         backend.decoder = with_cleanup(backend.decoder)
     special_tokens = {name: str(token) for name, token in tokens.named.items()}
     templates = load_chat_templates(folder, config, chat_template, special_tokens)
-    inputs = config.get("model_input_names") or [_SEGMENTS]
-    return Tokenizer(backend, special_tokens, templates, tells_segments=_SEGMENTS in inputs)
+    inputs = config.get("model_input_names")
+    if inputs is None:
+        tells_segments = name in CLASSES and CLASSES[name].tells_segments
+    else:
+        tells_segments = _SEGMENTS in inputs
+    return Tokenizer(backend, special_tokens, templates, tells_segments=tells_segments)
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:
@@ -77,15 +82,11 @@ def _read_backend(path: Path) -> tokenizers.Tokenizer:
 
 
 def _rebuild(
-    written: tokenizers.Tokenizer,
-    folder: Path,
-    config: Mapping[str, Any],
-    model_config: Mapping[str, Any],
+    written: tokenizers.Tokenizer, name: str, folder: Path, config: Mapping[str, Any]
 ) -> tuple[tokenizers.Tokenizer, DeclaredTokens]:
     """Of what tokenizer.json holds, the tokenizer that the files beside it say, tokens included."""
-    name = _its_class(written, choose_class(config, model_config))
     own = written.get_added_tokens_decoder()
-    defaults: dict[str, str | None] = {}
+    defaults: dict[str, Any] = {}
     if padding := written.padding:
         defaults["pad_token"] = padding["pad_token"]
     built = CLASSES.get(name)
@@ -100,6 +101,8 @@ def _rebuild(
         own,
         defaults,
     )
+    if built is not None:
+        tokens = built.prepare(tokens)
     tokens.add_to(backend)
     if built is not None:
         built.finish(backend, tokens)

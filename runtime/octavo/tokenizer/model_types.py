@@ -20,11 +20,15 @@ _NAMES = {
     ),
     "Qwen3_5Tokenizer": "qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen4_exp",
     "CohereTokenizer": "cohere cohere2",
+    "BertTokenizer": "bert electra ernie git megatron-bert",
+    "RobertaTokenizer": "bart data2vec-text roberta roberta-prelayernorm",
+    "XLMRobertaTokenizer": "trocr xlm-roberta xmod",
+    "CamembertTokenizer": "camembert",
 }
 OF_MODEL_TYPES = {
     model_type: name for name, model_types in _NAMES.items() for model_type in model_types.split()
 }
-"""Of decoders; those that are not here, such as Llama's, have none, and the checkpoint's is taken."""
+"""Of text models; those that are not here, such as Llama's, have none, and the checkpoint's is taken."""
 _WRONG = """
     ernie4_5 ernie4_5_moe fuyu hyperclovax internlm3 iquestcoder jamba minicpm3 minimax_m2
     modernbert-decoder nemotron phi3 phimoe qwen2 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen4_exp

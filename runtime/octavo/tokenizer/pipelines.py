@@ -15,6 +15,7 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 from tokenizers.decoders import Decoder
+from tokenizers.models import Unigram
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
@@ -36,14 +37,14 @@ class Pipeline:
     def is_in(self, backend: tokenizers.Tokenizer) -> bool:
         """Whether text reaches its vocabulary as through this one."""
         return (_state(self.normalizer), _state(self.pre_tokenizer)) == (
-            _state(backend.normalizer),
+            _state(None if _has_table(backend) else backend.normalizer),
             _state(backend.pre_tokenizer),
         )
 
     def around(self, backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         """A tokenizer of the same vocabulary, without added tokens."""
         made = tokenizers.Tokenizer(backend.model)
-        made.normalizer = self.normalizer
+        made.normalizer = backend.normalizer if _has_table(backend) else self.normalizer
         made.pre_tokenizer = self.pre_tokenizer
         made.decoder = self.decoder
         made.post_processor = backend.post_processor
@@ -133,6 +134,16 @@ def cohere(fields: Fields) -> Pipeline:
     )
 
 
+def xlm_roberta(fields: Fields) -> Pipeline:
+    scheme = "always" if fields.get("add_prefix_space", True) else "never"
+    spaces = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
+    return Pipeline(
+        None,
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), spaces]),
+        decoders.Metaspace(replacement=_SPACE, prepend_scheme=scheme),
+    )
+
+
 def bert(fields: Fields) -> Pipeline:
     return Pipeline(
         normalizers.BertNormalizer(
@@ -149,6 +160,13 @@ def bert(fields: Fields) -> Pipeline:
 def _flag(fields: Fields, name: str, default: bool) -> bool:
     value = fields.get(name)
     return default if value is None else bool(value)
+
+
+def _has_table(backend: tokenizers.Tokenizer) -> bool:
+    """Its normalizer is a table of SentencePiece's, which classes take from tokenizer.json."""
+    return isinstance(backend.model, Unigram) and isinstance(
+        backend.normalizer, normalizers.Precompiled
+    )
 
 
 def _state(part: Normalizer | PreTokenizer | None) -> bytes | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as DECODERS,
 )
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as ENCODED
 from transformers.models.auto.tokenization_auto import (
     MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS,
     TOKENIZER_MAPPING_NAMES,
 )
 
 from octavo.errors import ModelUnsupportedError
-from octavo.models.registry import FAMILIES
+from octavo.models.registry import ENCODERS, FAMILIES
 from octavo.tokenizer import load_tokenizer
 from octavo.tokenizer.built_classes import CLASSES
 from octavo.tokenizer.classes import NOT_BUILT_HERE, choose_class
@@ -52,12 +55,14 @@ def test_the_classes_of_model_types_are_those_of_transformers() -> None:
     classes = set(OF_MODEL_TYPES.values())
     assert {name: one for name, one in registered.items() if one in classes} == OF_MODEL_TYPES
     assert DECODERS.keys() & MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS == NAMED_WRONG
-    families = {name for name, architecture in DECODERS.items() if architecture in FAMILIES}
-    assert len(families) >= len(FAMILIES)
-    assert {name for name in families if registered[name] is not None} <= OF_MODEL_TYPES.keys()
+    served = {*FAMILIES, *ENCODERS}
+    families = {name for name, one in (*DECODERS.items(), *ENCODED.items()) if one in served}
+    assert families >= {"llama", "qwen3", "bert", "xlm-roberta"}
+    named = {name for name in families if TOKENIZER_MAPPING_NAMES.get(name) is not None}
+    assert named <= OF_MODEL_TYPES.keys()
 
 
-@pytest.mark.parametrize("name", ["T5Tokenizer", "XLMRobertaTokenizerFast", "RobertaTokenizer"])
+@pytest.mark.parametrize("name", ["T5Tokenizer", "MPNetTokenizerFast", "Qwen3_5Tokenizer"])
 def test_a_class_that_is_not_built_here_is_refused_by_name(name: str) -> None:
     with pytest.raises(ModelUnsupportedError, match=name.removesuffix("Fast")) as caught:
         choose_class({"tokenizer_class": name}, {"model_type": "llama"})
@@ -143,6 +148,10 @@ START = {"__type": "AddedToken", "content": "<|im_start|>"}
         ("bert", {"tokenizer_class": "BertTokenizerFast", "unk_token": "[SEP]"}),
         ("bert", {"tokenizer_class": "BertTokenizer", "do_lower_case": False}),
         ("bert", {"tokenizer_class": "BertTokenizer", "strip_accents": False}),
+        ("bert", {"tokenizer_class": "DistilBertTokenizerFast"}),
+        ("byte level", {"tokenizer_class": "RobertaTokenizer", "cls_token": "<|im_start|>"}),
+        ("xlm-roberta", {"tokenizer_class": "XLMRobertaTokenizerFast", "eos_token": "[SEP]"}),
+        ("xlm-roberta", {"tokenizer_class": "CamembertTokenizer", "mask_token": "<|im_start|>"}),
         # Begins with BOS whatever tokenizer.json says, and has names of its own.
         ("llama of old", {"tokenizer_class": "CodeLlamaTokenizer"}),
         ("llama", {"tokenizer_class": "CodeLlamaTokenizer", "bos_token": None}),
@@ -169,3 +178,37 @@ def test_what_a_class_adds(tmp_path: Path, kind: str, config: Any) -> None:
         ids = ours.encode(text)
         assert ids == theirs.encode(text)
         assert ours.decode(ids, skip_special_tokens=False) == theirs.decode(ids)
+        pair = theirs(text, "hello", return_token_type_ids=True)
+        ids, begin = ours.encode_pair(text, "hello")
+        assert ids == pair["input_ids"]
+        if "token_type_ids" in theirs.model_input_names:
+            assert begin == pair["token_type_ids"].index(1)
+        else:
+            assert begin is None
+
+
+@pytest.mark.parametrize("name", ["BertTokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("inputs", [None, ["input_ids"], ["input_ids", "token_type_ids"]])
+def test_a_model_is_told_segments_where_its_class_or_its_files_say_so(
+    tmp_path: Path, name: str, inputs: list[str] | None
+) -> None:
+    config: dict[str, Any] = {"tokenizer_class": name, "sep_token": "[SEP]"}
+    if inputs is not None:
+        config["model_input_names"] = inputs
+    write(tmp_path, "bert", config, {"model_type": "llama"})
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    _, begin = load_tokenizer(tmp_path).encode_pair("hello", "world")
+    assert (begin is not None) == ("token_type_ids" in theirs("hello", "world"))
+
+
+def test_a_table_of_sentencepieces_stays(tmp_path: Path) -> None:
+    """XLM-R's normalizer is data of its own, which no class can make."""
+    write(tmp_path, "xlm-roberta", {"tokenizer_class": "XLMRobertaTokenizer"}, {"model_type": "x"})
+    state = json.loads((tmp_path / "tokenizer.json").read_text())
+    # The smallest table: a trie of one empty unit, and no replacement.
+    table = base64.b64encode(struct.pack("<II", 4, 0)).decode()
+    state["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": table}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    found = load_tokenizer(tmp_path).backend
+    assert type(found.normalizer).__name__ == "Precompiled"
+    assert found.post_processor is not None

@@ -115,6 +115,14 @@ def gemma() -> Tokenizer:
     return tokenizer
 
 
+def xlm_roberta() -> Tokenizer:
+    tokenizer = unigram("<s>", "<pad>", "</s>", "<unk>")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    return tokenizer
+
+
 def bert() -> Tokenizer:
     letters = sorted({letter for word in (*WORDS, ".", "'", "große") for letter in word})
     vocabulary = _vocabulary(*letters, *(f"##{letter}" for letter in letters), "hello", "##ld")
@@ -134,12 +142,27 @@ def words() -> Tokenizer:
     return tokenizer
 
 
-def unigram() -> Tokenizer:
+def unigram(*first: str) -> Tokenizer:
     pieces = sorted({letter for word in WORDS for letter in word})
-    scored = [*RESERVED, "▁", ".", "▁.", "'", "▁'", "s", *pieces, "▁hello", "▁world", "hello"]
+    scored = [
+        *first,
+        *RESERVED,
+        "▁",
+        ".",
+        "▁.",
+        "'",
+        "▁'",
+        "s",
+        *pieces,
+        "▁hello",
+        "▁world",
+        "hello",
+    ]
     tokenizer = Tokenizer(
         models.Unigram(
-            [(piece, -1.0 - 0.1 * len(piece)) for piece in dict.fromkeys(scored)], 0, False
+            [(piece, -1.0 - 0.1 * len(piece)) for piece in dict.fromkeys(scored)],
+            first.index("<unk>") if first else 0,
+            False,
         )
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -160,10 +183,11 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
     "llama of old": llama_of_old,
     "gemma": gemma,
     "bert": bert,
+    "xlm-roberta": xlm_roberta,
     "words": words,
     "unigram": unigram,
 }
-_OF_GPT2 = ("GPT2Tokenizer", "CodeGenTokenizer")
+_OF_GPT2 = ("GPT2Tokenizer", "CodeGenTokenizer", "RobertaTokenizer")
 _OF_LLAMA = ("LlamaTokenizer", "CodeLlamaTokenizer")
 ITS_CLASSES = {
     "byte level": _OF_GPT2,
@@ -176,6 +200,7 @@ ITS_CLASSES = {
     "llama, never": _OF_LLAMA,
     "llama of old": _OF_LLAMA,
     "gemma": ("GemmaTokenizer",),
-    "bert": ("BertTokenizer",),
+    "bert": ("BertTokenizer", "DistilBertTokenizer"),
+    "xlm-roberta": ("XLMRobertaTokenizer", "CamembertTokenizer"),
 }
 """By kind, the classes of transformers that make such a tokenizer; the others make it into another one."""
