@@ -10,14 +10,14 @@ from __future__ import annotations
 import bisect
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 Span = tuple[int, int]
 """Begin and end in characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarkedText:
+class MarkedText(msgspec.Struct, frozen=True, gc=False):
     """`hidden` are the places of special tokens in `text`, in order, when those are to be skipped."""
 
     text: str = ""

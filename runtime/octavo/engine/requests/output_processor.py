@@ -7,8 +7,8 @@ Runs on the API side, for the server and for `LLM` alike; the engine never sees 
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
 
+import msgspec
 from tokenizers import Tokenizer
 
 from octavo.engine.messages import TokenLogprobs, TokenOutput
@@ -20,8 +20,7 @@ from octavo.outputs import CompletionOutput, FinishReason, Logprob, RequestOutpu
 from octavo.sampling_params import SamplingParams
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """What one engine output adds to completion `index`.
 
     Args:

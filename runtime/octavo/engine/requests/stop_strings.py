@@ -10,14 +10,14 @@ import bisect
 import operator
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 
 
-@dataclass(frozen=True, slots=True)
-class StopMatch:
+class StopMatch(msgspec.Struct, frozen=True, gc=False):
     """`text` may be shown; with `stop_string` set the output ends there."""
 
     text: MarkedText
