@@ -21,10 +21,12 @@ from octavo_operator.autoscale.prometheus import Prometheus
 from octavo_operator.handlers import WATCHED_KINDS
 from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
-from octavo_operator.manifest import LLM_DEPLOYMENT, ObjectKey
+from octavo_operator.manifest import LLM_DEPLOYMENT, Manifest, ObjectKey, key_of
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation
 from octavo_operator.settings import Settings
+from octavo_operator.status import is_rolling_out
+from octavo_operator.turns import Turns
 from octavo_operator.vitals import Vitals
 from octavo_operator.watches import Watches
 from octavo_operator.watching import watch
@@ -67,20 +69,22 @@ class Operator:
             is_configured=load_source is not None,
             snapshot_max_age_seconds=settings.metrics_max_age_seconds,
         )
+        self.queue: WorkQueue[ObjectKey] = WorkQueue(self._work, _log_failure, settings.workers)
+        self._turns = Turns(settings.max_concurrent_rollouts, self.queue.add)
         self._reconciler = Reconciler(
             kube,
             installation_of(settings),
             self._autoscaler,
+            self._turns,
             instance=identity,
             wall_clock=lambda: datetime.now(UTC),
             steady_clock=time.monotonic,
         )
         self.watches = Watches(WATCHED_KINDS, settings.watch_namespaces)
-        self.queue: WorkQueue[ObjectKey] = WorkQueue(self._work, _log_failure, settings.workers)
 
     async def run(self) -> None:
         """Reconciles what kopf, the resync and the autoscaling pass enqueue."""
-        await self._wait_for_crd()
+        self._turns.seed(key_of(each) for each in await self._first_list() if is_rolling_out(each))
         if self._load_source is not None:
             # Before the first decision, which would otherwise be taken blindly.
             await self._take_snapshot(self._load_source)
@@ -104,21 +108,20 @@ class Operator:
                 return None
             raise
 
-    async def _wait_for_crd(self) -> None:
-        """kopf looks once for the resources that it watches, so they must be there first."""
+    async def _first_list(self) -> list[Manifest]:
+        """Waits for the CRD: kopf looks once for the resources that it watches, so they must be there
+        first."""
         while True:
             try:
-                await self._keys()
+                return await self._resources()
             except KubeError as error:
                 log.warning("cannot list LLMDeployments, is the CRD installed?", error=str(error))
                 await asyncio.sleep(_CRD_RETRY_SECONDS)
-            else:
-                return
 
-    async def _keys(self) -> list[ObjectKey]:
+    async def _resources(self) -> list[Manifest]:
         """All objects that this operator is responsible for."""
         return [
-            ObjectKey(resource["metadata"]["namespace"], resource["metadata"]["name"])
+            resource
             for namespace in self._settings.watch_namespaces or (None,)
             for resource in await self._kube.list(LLM_DEPLOYMENT, namespace)
         ]
@@ -129,8 +132,8 @@ class Operator:
         while True:
             await asyncio.sleep(period * (0.9 + random.random() / 5))  # noqa: S311
             try:
-                for key in await self._keys():
-                    self.queue.add_after(key, random.random() * period / 2)  # noqa: S311
+                for resource in await self._resources():
+                    self.queue.add_after(key_of(resource), random.random() * period / 2)  # noqa: S311
             except KubeError as error:
                 log.warning("resync skipped", error=str(error))
 

@@ -69,6 +69,11 @@ class ObjectKey:
         return f"{self.namespace}/{self.name}"
 
 
+def key_of(manifest: Manifest) -> ObjectKey:
+    """The key of a live object."""
+    return ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ChildKey:
     """Which of its children an LLMDeployment means: a kind, and a role where a kind has several."""

@@ -79,6 +79,7 @@ class DeploymentSpec(TypedDict):
     selector: LabelSelector
     strategy: DeploymentStrategy
     template: PodTemplateSpec
+    paused: NotRequired[bool]
 
 
 # Pods.

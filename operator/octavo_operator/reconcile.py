@@ -61,6 +61,7 @@ from octavo_operator.status import (
     loss_patience_left,
     settlement,
 )
+from octavo_operator.turns import Change, Turns
 from octavo_operator.workload import Workload, in_force, workload_of
 
 _RETRY_REFUSED_SECONDS = 30.0
@@ -91,6 +92,8 @@ class Decided:
     fleet: Fleet
     scaling: Decision | None
     """The autoscaler's, where the spec has it."""
+    change: Change
+    """What is to become of the pods."""
     replicas_before: int | None
     """How many the live workload asks for, if there is one."""
 
@@ -103,6 +106,7 @@ class Reconciler:
         kube: Kube,
         installation: Installation,
         autoscaler: Autoscaler,
+        turns: Turns | None = None,
         *,
         instance: str,
         wall_clock: Callable[[], datetime],
@@ -113,6 +117,7 @@ class Reconciler:
         self._autoscaler = autoscaler
         self._contests = Contests()
         self._sightings = Sightings(PROPAGATION_SECONDS)
+        self._turns = turns or Turns(0, lambda _: None)
         self._recorder = Recorder(kube, instance, wall_clock)
         self._wall_clock = wall_clock
         self._steady_clock = steady_clock
@@ -124,12 +129,14 @@ class Reconciler:
             self._autoscaler.forget(key)
             self._contests.forget(key)
             self._sightings.forget(key)
+            self._turns.forget(key)
             metrics.forget(key)
             return None
         conditions = condition_set(resource, self._wall_clock())
         spec = _spec_of(resource, self._installation)
         if isinstance(spec, Finding):
             status = invalid_status(resource, conditions, spec.reason, spec.message)
+            self._turns.tell(key, is_rolling=False)
             await self._write_status(resource, status, conditions)
             return None
         observed = await self._observe(key, resource, spec)
@@ -164,10 +171,12 @@ class Reconciler:
             unreached=led.unreached,
             notice=led.notice or _claim_notice(observed, decided),
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
-            is_replacing=live is not None and workload.is_replacing(live),
+            is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
+            queued=self._turns.why(decided.change) if context.is_held else "",
             settled=settlement(resource),
             remark=ENVIRONMENT_REMARK if context.pods.has_keys_in_environment else "",
         )
+        self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
         await self._write_status(resource, compute_status(observation, conditions), conditions)
         await self._announce_scaling(resource, decided)
         if applied.was_refused:
@@ -214,7 +223,18 @@ class Reconciler:
         pods = _pod_context(observed, spec, self._installation)
         pods = in_force(workload, pods, live)
         labelled = views(observed.pods, spec.resources.gpu_resource, now)
-        seen = fleet(workload.revision(pods), workload.replicas(key.name, labelled))
+        every = workload.replicas(key.name, labelled)
+        wanted = workload.revision(pods)
+        change = Change(
+            wanted=wanted,
+            live=None if live is None else workload.live_revision(live),
+            is_paused=live is not None and workload.is_held(live),
+            has_others=any(each.revision != wanted for each in every),
+        )
+        is_held = self._turns.must_wait(key, change)
+        # What waits is seen with the eyes of the revision that serves on.
+        told = observed.resource.get("status", {}).get("revision")
+        seen = fleet(told if is_held and told else wanted, every)
         before = None if live is None else workload.wanted(live)
         scaling = None
         replicas = spec.replicas
@@ -226,10 +246,10 @@ class Reconciler:
             self._autoscaler.forget(key)
         how_before = None if live is None else workload.replacement(live)
         refusal = None if live is None else workload.finding(live)
-        is_replacing = live is not None and workload.is_replacing(live)
+        is_replacing = not is_held and live is not None and workload.is_replacing(live)
         how = replacement(spec, how_before, seen, refusal, replicas, now, is_replacing=is_replacing)
-        context = RenderContext(pods, replicas, how, workload.answering_labels)
-        return Decided(workload, context, labelled, seen, scaling, before)
+        context = RenderContext(pods, replicas, how, workload.answering_labels, is_held)
+        return Decided(workload, context, labelled, seen, scaling, change, before)
 
     async def _write_status(
         self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet
@@ -293,6 +313,19 @@ def _claim_notice(observed: Observed, decided: Decided) -> Finding | None:
     if why := cache.misfit(kept, pods.spec.model.cache):
         return Finding(Reason.CACHE_IMMUTABLE, f"{why}, which a volume cannot change")
     return None
+
+
+def _is_rolling(seen: Observation, decided: Decided, live: Manifest | None) -> bool:
+    """Whether the pods are on their way to the wanted revision, and not given up."""
+    workload, wanted = decided.workload, decided.change.wanted
+    if live is None or workload.live_revision(live) != wanted or workload.is_held(live):
+        return False
+    is_over = (
+        not decided.change.has_others
+        and not seen.is_replacing
+        and len(seen.fleet.ready_current) >= seen.required_replicas
+    )
+    return not is_over and not seen.is_deadline_exceeded
 
 
 def _spec_of(resource: Manifest, installation: Installation) -> LLMDeploymentSpec | Finding:

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     metrics_max_age_seconds: float = Field(
         default=60.0, gt=0, description="An older sample counts as missing."
     )
+    max_concurrent_rollouts: int = Field(
+        default=0,
+        ge=0,
+        description="Models that an upgrade of the operator starts anew at once; 0: all of them.",
+    )
     autoscale_interval_seconds: float = Field(default=5.0, gt=0)
     watch_namespaces: CommaSeparated = Field(default=(), description="Empty: all namespaces.")
     monitoring_namespaces: CommaSeparated = Field(

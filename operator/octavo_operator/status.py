@@ -65,6 +65,8 @@ class Observation:
     """Whether the workload replaces pods by others, of whatever revision."""
     settled: Settlement | None = None
     """What was reached before, if the pass before found everything in place or replicas lost."""
+    queued: str = ""
+    """Why the rollout to another revision does not begin; empty when none waits."""
     remark: str = ""
     """What else there is to know of replicas that answer."""
 
@@ -171,13 +173,21 @@ def condition_set(resource: Manifest, now: datetime) -> ConditionSet:
 def settlement(resource: Manifest) -> Settlement | None:
     """What the live status says was reached, if it says so."""
     status = resource.get("status", {})
-    reached = (Reason.SETTLED, Reason.REPLICAS_UNAVAILABLE)
+    reached = (Reason.SETTLED, Reason.ROLLOUT_QUEUED, Reason.REPLICAS_UNAVAILABLE)
     if not any(
         each["type"] == ConditionType.PROGRESSING and each["reason"] in reached
         for each in status.get("conditions", ())
     ):
         return None
     return Settlement(status.get("revision", ""), status.get("desiredReplicas", 0))
+
+
+def is_rolling_out(resource: Manifest) -> bool:
+    """Whether the live status says so."""
+    return any(
+        each["type"] == ConditionType.PROGRESSING and each["reason"] == Reason.ROLLING_OUT
+        for each in resource.get("status", {}).get("conditions", ())
+    )
 
 
 def compute_status(observation: Observation, conditions: ConditionSet) -> dict[str, Any]:
@@ -286,7 +296,9 @@ def mark_progressing(conditions: ConditionSet, seen: Observation) -> None:
     """True while replicas come or go and nothing stops them."""
     movement = _movement(seen)
     counts = _counts(seen)
-    if movement is None:
+    if movement is None and seen.queued:
+        conditions.mark_true(ConditionType.PROGRESSING, Reason.ROLLOUT_QUEUED, seen.queued)
+    elif movement is None:
         conditions.mark_false(ConditionType.PROGRESSING, Reason.SETTLED, counts)
     elif seen.is_deadline_exceeded:
         conditions.mark_false(ConditionType.PROGRESSING, Reason.PROGRESS_DEADLINE_EXCEEDED, counts)

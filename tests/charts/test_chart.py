@@ -189,6 +189,12 @@ def test_repositories_that_models_may_run_reach_the_operator() -> None:
     assert allowed == "ghcr.io/team/,localhost:5001/r"
 
 
+def test_the_turns_of_an_upgrade_reach_the_operator() -> None:
+    name = "OCTAVO_OPERATOR_MAX_CONCURRENT_ROLLOUTS"
+    assert environment(render())[name] == "0"
+    assert environment(render("maxConcurrentRollouts=3"))[name] == "3"
+
+
 def of_prometheus(*settings: str) -> tuple[dict[str, str], dict[str, Object]]:
     """The settings that reach the operator, and the sources of its folder by the file that each makes."""
     objects = render("prometheus.url=https://thanos.monitoring:9091", *settings)
@@ -508,6 +514,7 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
         ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
         ("runtime.downloadPorts={https}", "/runtime/downloadPorts/0"),
         ("image.digest=sha256:1", "/image/digest"),
+        ("maxConcurrentRollouts=-1", "/maxConcurrentRollouts"),
         ("runtime.allowedImages={ghcr.io/o/r:1}", "/runtime/allowedImages/0"),
         ("prometheus.tenant=a b", "/prometheus/tenant"),
         ("prometheus.bearerToken.secretName=A_B", "/prometheus/bearerToken/secretName"),

@@ -57,6 +57,7 @@ def test_an_empty_value_of_the_chart_means_all_namespaces(monkeypatch: pytest.Mo
         {"DOWNLOAD_PORTS": "0"},
         {"DOWNLOAD_PORTS": ""},
         {"LEASE_NAME": ""},
+        {"MAX_CONCURRENT_ROLLOUTS": "-1"},
         {"PROMETHEUS_TENANT": "a\nb"},
     ],
     ids=lambda wrong: next(iter(wrong)),

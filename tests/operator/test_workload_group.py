@@ -78,6 +78,9 @@ class Groups:
     def replacement(self, live: Manifest) -> Replacement | None:
         return None
 
+    def is_held(self, live: Manifest) -> bool:
+        return False
+
     def is_replacing(self, live: Manifest) -> bool:
         return False
 

@@ -38,6 +38,8 @@
 {{- end }}
 - name: OCTAVO_OPERATOR_WATCH_NAMESPACES
   value: {{ join "," .Values.watchNamespaces | quote }}
+- name: OCTAVO_OPERATOR_MAX_CONCURRENT_ROLLOUTS
+  value: {{ .Values.maxConcurrentRollouts | quote }}
 - name: OCTAVO_OPERATOR_HEALTH_PORT
   value: "8080"
 - name: OCTAVO_OPERATOR_LOG_LEVEL

@@ -121,6 +121,12 @@ class Reason(StrEnum):
         "operator",
         "Wait.",
     )
+    ROLLOUT_QUEUED = (
+        "RolloutQueued",
+        "An upgrade of the operator changed the pods, and other models have their turn first.",
+        "operator",
+        "Wait, or raise `maxConcurrentRollouts`. A change of the spec has its rollout at once.",
+    )
     SCALING_UP = ("ScalingUp", "Pods are being added.", "operator", "Wait.")
     SCALING_DOWN = (
         "ScalingDown",

@@ -78,6 +78,8 @@ class RenderContext:
     replacement: Replacement
     answering_labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that set the pods which answer requests apart from others of their replica."""
+    is_held: bool = False
+    """Whether pods of another revision are to stay for now."""
 
     @property
     def owner(self) -> Owner:

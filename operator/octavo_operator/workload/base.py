@@ -50,6 +50,9 @@ class Workload(Protocol):
     def replacement(self, live: Manifest) -> Replacement | None:
         """How the live object replaces replicas; None when it does not say."""
 
+    def is_held(self, live: Manifest) -> bool:
+        """Whether it makes no pods of a new revision for now."""
+
     def is_replacing(self, live: Manifest) -> bool:
         """Whether it is about to replace pods by others, of whatever revision: after `kubectl rollout
         restart` they are of the same."""

@@ -59,6 +59,8 @@ class Deployment:
             "strategy": _strategy(context.replacement),
             "template": pod_template(context.pods),
         }
+        if context.is_held:
+            spec["paused"] = True  # replicas are counted on, pods stay
         return [child(context.owner, self.key, spec=spec)]
 
     def replicas(self, name: str, pods: Sequence[PodView]) -> list[Replica]:
@@ -84,6 +86,9 @@ class Deployment:
         if not isinstance(surge, int) or not isinstance(unavailable, int):
             return None
         return Replacement("RollingUpdate", surge, unavailable)
+
+    def is_held(self, live: Manifest) -> bool:
+        return bool(live["spec"].get("paused", False))
 
     def is_replacing(self, live: Manifest) -> bool:
         status = live.get("status", {})

@@ -140,16 +140,16 @@ class Cluster:
         live = {**self.children(), "": self.admin.get(path(self.namespace, "llama")) or {}}
         return {kind: each["metadata"]["resourceVersion"] for kind, each in live.items()}
 
-    def add_pod(self, name: str, status: dict[str, Any]) -> None:
+    def add_pod(self, name: str, status: dict[str, Any], owner: str = "llama") -> None:
         """What the ReplicaSet controller, the scheduler and the kubelet would do."""
-        template = self.children()["Deployment"]["spec"]["template"]
+        template = self.children(owner)["Deployment"]["spec"]["template"]
         pods = f"/api/v1/namespaces/{self.namespace}/pods"
         labels = template["metadata"]["labels"]
         template_hash = labels["octavo.dev/revision"]
         made_by = {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
-            "name": f"llama-{template_hash}",
+            "name": f"{owner}-{template_hash}",
             "uid": f"uid-of-{template_hash}",
             "controller": True,
         }
@@ -165,7 +165,7 @@ class Cluster:
         assert answer.status == 201, answer.message
         answer = self.admin.merge(f"{pods}/{name}/status", {"status": status})
         assert answer.status == 200, answer.message
-        self.lead_to(name)
+        self.lead_to(name, service=owner)
 
     def lead_to(self, *pods: str, service: str = "llama") -> None:
         """What the controller of EndpointSlices would do."""
@@ -707,6 +707,47 @@ def test_a_restarted_operator_changes_nothing(
     create(cluster.admin, cluster.namespace, "other")
     wait_until(lambda: set(cluster.children("other")) == ORDINARY)
     assert cluster.versions() == before
+    assert second.stop() == 0
+
+
+def test_an_upgrade_starts_one_model_anew_after_the_other(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    first = OperatorProcess(control_plane, cluster.namespace, tmp_path / "first.log")
+    names = ("llama", "qwen")
+    for name in names:
+        create(cluster.admin, cluster.namespace, name)
+        wait_until(partial(lambda name: set(cluster.children(name)) == ORDINARY, name))
+        cluster.add_pod(f"{name}-1", READY, name)
+        wait_until(partial(lambda name: cluster.condition("Ready", name)[0] == "True", name))
+    assert first.stop() == 0
+    settings = {
+        "runtime_image": "registry.example/octavo-runtime:2",
+        "max_concurrent_rollouts": "1",
+    }
+    second = OperatorProcess(control_plane, cluster.namespace, tmp_path / "second.log", **settings)
+
+    def waits(name: str) -> bool:
+        return cluster.condition("Progressing", name) == ("True", "RolloutQueued")
+
+    def is_paused(name: str) -> bool:
+        return bool(cluster.children(name)["Deployment"]["spec"].get("paused"))
+
+    wait_until(lambda: any(waits(name) for name in names))
+    wait_until(
+        lambda: any(cluster.condition("Progressing", name)[1] == "RollingOut" for name in names)
+    )
+    (held,) = filter(waits, names)
+    (going,) = set(names) - {held}
+    assert (is_paused(held), is_paused(going)) == (True, False)
+    assert cluster.condition("Ready", held) == ("True", "Serving")
+    cluster.admin.merge(path(cluster.namespace, held) + "/scale", {"spec": {"replicas": 2}})
+    wait_until(lambda: cluster.children(held)["Deployment"]["spec"]["replicas"] == 2)
+    assert is_paused(held)
+    cluster.add_pod(f"{going}-2", READY, going)
+    cluster.admin.request("DELETE", f"/api/v1/namespaces/{cluster.namespace}/pods/{going}-1")
+    wait_until(lambda: not is_paused(held))
+    wait_until(lambda: cluster.condition("Progressing", held)[1] == "RollingOut")
     assert second.stop() == 0
 
 
