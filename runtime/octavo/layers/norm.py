@@ -59,7 +59,7 @@ class LayerNorm:
 class HeadNorm:
     """RMS norms of queries and keys per head, before rotation (Qwen3).
 
-    `weight` is `[query_heads + kv_heads, head_dim]`, the queries' first.
+    `weight` is `[query_heads + kv_heads, head_dim]` float32, the queries' first: some are stored less one.
     """
 
     weight: torch.Tensor
@@ -77,7 +77,7 @@ class HeadNorm:
     ) -> HeadNorm:
         """From the two weights `[head_dim]`, each shared by its heads."""
         rows = [query_weight.expand(num_query_heads, -1), key_weight.expand(num_kv_heads, -1)]
-        return cls(torch.cat(rows), eps)
+        return cls(torch.cat(rows).float(), eps)
 
     def __call__(self, heads: torch.Tensor) -> torch.Tensor:
         """Of `[tokens, query_heads + kv_heads, head_dim]`, a new tensor."""

@@ -136,10 +136,20 @@ class DecoderStack:
     """What decoders share: an embedding, blocks, a last norm and a head. A family adds its `forward`.
 
     Args:
-        head: None where the checkpoint has none.
+        tables: The look-up of token embeddings, and the head, or None where the checkpoint has none.
+        embedding_scale: For a family whose `forward` multiplies the embeddings by it.
+        logits_softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
     """
 
-    __slots__ = ("_blocks", "_head", "_norm", "embed", "spec")
+    __slots__ = (
+        "_blocks",
+        "_head",
+        "_logits_softcap",
+        "_norm",
+        "embed",
+        "embedding_scale",
+        "spec",
+    )
 
     def __init__(
         self,
@@ -147,9 +157,14 @@ class DecoderStack:
         tables: tuple[Lookup, Linear | None],
         blocks: Sequence[Block],
         norm: Norm,
+        *,
+        embedding_scale: float = 1.0,
+        logits_softcap: float | None = None,
     ) -> None:
         self.spec = spec
+        self.embedding_scale = embedding_scale
         self.embed, self._head = tables
+        self._logits_softcap = logits_softcap
         self._blocks = blocks
         self._norm = norm
 
@@ -168,4 +183,5 @@ class DecoderStack:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         if self._head is None:
             return hidden.new_zeros(hidden.shape[0], self.spec.vocab_size)
-        return self._head(hidden)
+        logits, cap = self._head(hidden), self._logits_softcap
+        return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)

@@ -113,12 +113,17 @@ class ModelBuilder:
         weight, bias = (self.tensor(f"{name}.{part}", width) for part in parts)
         return LayerNorm(weight, bias, eps)
 
-    def head_norm(self, query: str, key: str, spec: ModelSpec, eps: float) -> HeadNorm:
-        """Of the parameters' prefixes; each weight is `[head_dim]`."""
+    def head_norm(
+        self, query: str, key: str, spec: ModelSpec, eps: float, *, is_offset: bool = False
+    ) -> HeadNorm:
+        """Of the parameters' prefixes; each weight is `[head_dim]`. `is_offset`: they are stored less one."""
         channels = paired_channels(spec.head_dim, spec.rotary_width).to(self._placement.device)
+        weights = []
+        for name in (query, key):
+            weight = self.tensor(f"{name}.weight", spec.head_dim)
+            weights.append((weight.float() + 1.0 if is_offset else weight)[channels])
         return HeadNorm.of(
-            self.tensor(f"{query}.weight", spec.head_dim)[channels],
-            self.tensor(f"{key}.weight", spec.head_dim)[channels],
+            *weights,
             num_query_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
             eps=eps,
@@ -132,12 +137,14 @@ class ModelBuilder:
         output: Projection,
         *,
         head_norm: HeadNorm | None = None,
+        rotary: int = 0,
         scale: float | None = None,
         softcap: float | None = None,
     ) -> Attention:
         """Of one layer, with its window.
 
         Args:
+            rotary: Which of the spec's tables turns queries and keys.
             scale: Multiplies the scores; None: `head_dim ** -0.5`.
             softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
         """
@@ -146,7 +153,9 @@ class ModelBuilder:
             sliding_window=spec.windows[layer],
             softcap=softcap,
         )
-        own = AttentionSpec(spec.num_heads, spec.num_kv_heads, spec.head_dim, options, head_norm)
+        own = AttentionSpec(
+            spec.num_heads, spec.num_kv_heads, spec.head_dim, options, head_norm, rotary
+        )
         return Attention(self.linear(qkv), self.linear(output), own)
 
     def encoder_attention(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from octavo.errors import ModelInvalidError
-from octavo.layers.rotary import context_length, default_context
+from octavo.layers.rotary import RopeConfig, context_length, default_context
 from octavo.models.config_reader import ConfigReader
 from octavo.models.rope import RopeDefaults, read_rope
 from octavo.models.spec import ModelSpec, Task
@@ -19,6 +19,7 @@ def read_spec(
     default_head_dim: int | None = None,
     default_positions: int = 2048,
     rope_defaults: RopeDefaults | None = None,
+    rotary: tuple[RopeConfig, ...] | None = None,
 ) -> ModelSpec:
     """What the worker needs, from the fields that nearly all name alike.
 
@@ -28,6 +29,7 @@ def read_spec(
         default_head_dim: Where it is missing; None: the hidden size's share of a head.
         default_positions: Where `max_position_embeddings` is missing.
         rope_defaults: None: those of most families.
+        rotary: What the family has read itself; `max_position_embeddings` is then the context.
 
     Raises `ModelInvalidError` and `ModelUnsupportedError`.
     """
@@ -50,12 +52,12 @@ def read_spec(
     if head_dim % 2:
         raise ModelInvalidError(f"config.json: head_dim is {head_dim}; it must be even.")
     max_position = reader.integer("max_position_embeddings", default_positions)
-    rope = read_rope(
-        reader,
-        head_dim=head_dim,
-        max_position=max_position,
-        defaults=rope_defaults or RopeDefaults(),
-    )
+    contexts = (max_position, max_position)
+    if rotary is None:
+        defaults = rope_defaults or RopeDefaults()
+        rope = read_rope(reader, head_dim=head_dim, max_position=max_position, defaults=defaults)
+        contexts = context_length(rope, max_position), default_context(rope, max_position)
+        rotary = (rope,)
     return ModelSpec(
         architecture=architecture,
         task=Task.EMBED if architecture.endswith(_HEADLESS) else Task.GENERATE,
@@ -67,8 +69,8 @@ def read_spec(
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         windows=(None,) * num_layers if windows is None else windows,
-        rotary=(rope,),
-        context=context_length(rope, max_position),
-        default_context=default_context(rope, max_position),
+        rotary=rotary,
+        context=contexts[0],
+        default_context=contexts[1],
         stored_dtype=str(reader.get("dtype") or reader.get("torch_dtype") or "float32"),
     )

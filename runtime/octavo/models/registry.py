@@ -12,6 +12,7 @@ from octavo.models.config_reader import ConfigReader
 from octavo.models.families import (
     bert,
     gemma2,
+    gemma3,
     gpt_neox,
     llama,
     mistral,
@@ -27,6 +28,7 @@ from octavo.models.families import (
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     gemma2.STEM: gemma2.Gemma2Config.read,
+    gemma3.STEM: gemma3.Gemma3Config.read,
     gpt_neox.STEM: gpt_neox.GPTNeoXConfig.read,
     llama.STEM: llama.LlamaConfig.read,
     mistral.STEM: mistral.MistralConfig.read,
@@ -41,8 +43,9 @@ _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
 FAMILIES: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     f"{stem}ForCausalLM": read for stem, read in _READERS.items()
 }
-# Saved without a head, to embed.
-_BASE_CLASSES = {f"{stem}Model": read for stem, read in _READERS.items()}
+# Saved without a head, to embed. Where text is a part of a model, its class is called so.
+_BASE_STEMS = {gemma3.STEM: gemma3.BASE_STEM}
+_BASE_CLASSES = {f"{_BASE_STEMS.get(stem, stem)}Model": read for stem, read in _READERS.items()}
 
 # A head of pre-training is not read: what is left embeds.
 ENCODERS: Mapping[str, Callable[[ConfigReader], EncoderConfig]] = {

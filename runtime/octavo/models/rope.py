@@ -67,6 +67,51 @@ def read_rope(
             f"config.json: rope_parameters is {given!r:.60}; it must be an object."
         )
     rope = ConfigReader(given, "rope_parameters")
+    return _rope(rope, reader, head_dim, max_position, defaults)
+
+
+def read_rope_of_kinds(
+    reader: ConfigReader,
+    *,
+    head_dim: int,
+    max_position: int,
+    thetas: Mapping[str, tuple[str, float]],
+) -> tuple[RopeConfig, ...]:
+    """Reads `rope_parameters` that hold an object for each kind of layers, in the order of `thetas`. Before
+    transformers 5 each kind had a field for its theta, and `rope_scaling` was the first's.
+
+    Args:
+        thetas: Of each kind, that field and what it is where nothing names it.
+
+    Raises as `read_rope`.
+    """
+    given = reader.get("rope_parameters") or {}
+    scaling = reader.get("rope_scaling") or {}
+    if not isinstance(given, dict) or not isinstance(scaling, dict):
+        raise ModelInvalidError(
+            "config.json: rope_parameters and rope_scaling must be objects, if they are there."
+        )
+    kinds = ConfigReader(given, "rope_parameters")
+    ropes: list[RopeConfig] = []
+    for kind, (name, default) in thetas.items():
+        own = kinds.get(kind) or {}
+        if not isinstance(own, dict):
+            raise ModelInvalidError(f"config.json: rope_parameters.{kind} must be an object.")
+        rope = ConfigReader({**own, **({} if ropes else scaling)}, f"rope_parameters.{kind}")
+        defaults = RopeDefaults(theta=reader.number(name, default))
+        ropes.append(_rope(rope, ConfigReader({}), head_dim, max_position, defaults))
+    kinds.refuse_unread()
+    return tuple(ropes)
+
+
+def _rope(
+    rope: ConfigReader,
+    reader: ConfigReader,
+    head_dim: int,
+    max_position: int,
+    defaults: RopeDefaults,
+) -> RopeConfig:
+    """Of the parameters in `rope`; `reader` has the fields beside them."""
     scaling = _scaling(rope, defaults.scalings)
     width = _width(rope, reader, head_dim, defaults.partial)
     theta = rope.number("rope_theta", reader.number("rope_theta", defaults.theta))

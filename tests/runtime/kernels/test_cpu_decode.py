@@ -83,7 +83,7 @@ def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
     generator = torch.Generator().manual_seed(1)
     heads = torch.randn(rows, total, case.head_dim, generator=generator).to(case.dtype)
     norm = torch.rand(case.heads + case.kv_heads, case.head_dim, generator=generator) + 0.5
-    norm_weight = norm.to(case.dtype) if case.has_norm else None
+    norm_weight = norm if case.has_norm else None
     table = RotaryTable(
         RopeConfig(), case.head_dim, 160, dtype=case.dtype, device=torch.device("cpu")
     ).table
@@ -126,7 +126,7 @@ def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
         slots,
         num_query_heads=case.heads,
         num_kv_heads=case.kv_heads,
-        head_norm_weight=None if norm_weight is None else norm_weight.float(),
+        head_norm_weight=norm_weight,
     )
     expected = torch.empty(rows, case.heads, case.head_dim, dtype=torch.float64)
     reference_decode(

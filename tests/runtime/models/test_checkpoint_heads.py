@@ -23,6 +23,7 @@ from tests.support.runtime.stepping import Stepper, make_executor
 
 FAMILIES = (
     "gemma2",
+    "gemma3",
     "gpt_neox",
     "llama",
     "mistral",

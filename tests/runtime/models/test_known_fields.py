@@ -18,6 +18,7 @@ from octavo.models.registry import FAMILIES, read_config
 CLASSES: dict[str, Any] = {
     "GPTNeoX": transformers.GPTNeoXConfig,
     "Gemma2": transformers.Gemma2Config,
+    "Gemma3": transformers.Gemma3TextConfig,
     "Llama": transformers.LlamaConfig,
     "Mistral": transformers.MistralConfig,
     "Mixtral": transformers.MixtralConfig,
@@ -182,6 +183,21 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_scaling": None,
             "sliding_window": None,
             "use_sliding_window": False,
+        },
+    ),
+    "gemma-3-1b": (
+        "Gemma3",
+        {
+            "attn_logit_softcapping": None,
+            "cache_implementation": "hybrid",
+            "final_logit_softcapping": None,
+            "layer_types": None,
+            "rope_local_base_freq": 10000,
+            "rope_parameters": None,
+            "rope_scaling": None,
+            "rope_theta": 1000000,
+            "sliding_window": 512,
+            "sliding_window_pattern": 6,
         },
     ),
     "a Llama that was a Qwen": (

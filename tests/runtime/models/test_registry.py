@@ -52,6 +52,7 @@ GEMMA2: dict[str, Any] = {
 }
 QWEN3_MOE: dict[str, Any] = {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8}
 NEOX: dict[str, Any] = {"architectures": ["GPTNeoXForCausalLM"], "rope_scaling": None}
+GEMMA3: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"], "rope_scaling": None}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
 
 
@@ -150,6 +151,9 @@ def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
         ({**QWEN3, "sliding_window": None}, (None,) * 32),
         (QWEN3, (None,) * 28 + (4096,) * 4),
         ({**QWEN3, "architectures": ["Qwen2ForCausalLM"], "max_window_layers": 0}, (4096,) * 32),
+        ({**GEMMA3, "sliding_window": 512}, (*(512,) * 5, None) * 5 + (512,) * 2),
+        ({**GEMMA3, "sliding_window_pattern": 2}, (4096, None) * 16),
+        ({**GEMMA3, "layer_types": ["full_attention"] * 32}, (None,) * 32),
         ({**QWEN3, "layer_types": ["sliding_attention", "full_attention"] * 16}, (4096, None) * 16),
     ],
 )
@@ -172,6 +176,8 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"rope_scaling": {"rope_type": "proportional"}}, "proportional"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({**GEMMA3, "use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
+        ({**GEMMA3, "attn_logit_softcapping": 50.0}, r"attn_logit_softcapping is 50\.0"),
         ({"architectures": ["PhiForCausalLM"], "qk_layernorm": True}, "qk_layernorm is true"),
         (
             {"architectures": ["Gemma2ForCausalLM"], "use_bidirectional_attention": True},

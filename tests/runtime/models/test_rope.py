@@ -172,6 +172,65 @@ def test_tables_are_those_of_transformers(parts: Any, family: str, width: int) -
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
+def gemma3_tables(raw: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """cos of both, of layers that see everything and of those with a window."""
+    spec = ours(raw, "Gemma3").spec
+    config = transformers.Gemma3TextConfig.from_dict(json.loads(json.dumps({**SIZES, **raw})))
+    config.layer_types = ["full_attention", "sliding_attention"]
+    config.num_hidden_layers = 2
+    theirs = transformers.models.gemma3.modeling_gemma3.Gemma3RotaryEmbedding(config)
+    found = []
+    for rope, kind in zip(spec.rotary, config.layer_types, strict=True):
+        table = RotaryTable(rope, HEAD_DIM, 99, dtype=torch.float32, device=torch.device("cpu"))
+        cos, _ = table.at(torch.arange(99))
+        found.append((cos.squeeze(1), theirs(torch.zeros(1), torch.arange(99)[None], kind)[0][0]))
+    return found
+
+
+LINEAR = {"rope_type": "linear", "factor": 8.0}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        {"rope_theta": 5e5, "rope_local_base_freq": 123.0, "rope_scaling": LINEAR},
+        {"rope_parameters": {"full_attention": {**LINEAR, "rope_theta": 77.0}}},
+        {
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 55.0},
+                "full_attention": {"rope_type": "default", "rope_theta": 66.0},
+            },
+            "rope_scaling": LINEAR,
+        },
+    ],
+)
+def test_gemma_3_has_a_table_for_each_kind_of_layers(raw: dict[str, Any]) -> None:
+    (global_, expected_global), (local, expected_local) = gemma3_tables(raw)
+    assert torch.equal(global_, expected_global)
+    assert torch.equal(local, expected_local)
+    assert not torch.equal(global_, local)
+
+
+def test_gemma_3s_length_includes_its_scaling() -> None:
+    spec = ours({"max_position_embeddings": 131072, "rope_scaling": LINEAR}, "Gemma3").spec
+    assert (spec.context, spec.default_context) == (131072, 131072)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "linear", "factor": 2.0},
+        {"full_attention": {"rope_type": "linear", "factor": 2.0, "alpha": 1.0}},
+        {"full_attention": {"partial_rotary_factor": 0.5}},
+        {"chunked_attention": {"rope_type": "default"}},
+    ],
+)
+def test_what_gemma_3_does_not_know_of_a_kind_is_refused(rope: dict[str, Any]) -> None:
+    with pytest.raises(ModelUnsupportedError, match=r"rope_type|alpha|partial_rotary|chunked"):
+        ours({"rope_parameters": rope}, "Gemma3")
+
+
 @pytest.mark.parametrize("position", [8191, 131071])
 def test_far_positions_are_turned_as_far(position: int) -> None:
     """A frequency that differs in its last bit is a hundredth of a radian there."""

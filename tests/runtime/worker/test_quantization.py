@@ -51,6 +51,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_experts": 3, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 64},
     ),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}),
+    "gemma3": ("gemma3", {"tie_word_embeddings": False}),
     "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
 }
 

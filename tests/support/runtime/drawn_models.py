@@ -142,6 +142,21 @@ def gemma2(draws: Draws) -> dict[str, Any]:
     }
 
 
+def gemma3(draws: Draws) -> dict[str, Any]:
+    local = {"rope_type": "default", "rope_theta": draws.one_of(100.0, 10_000.0)}
+    return {
+        **grouped_heads(draws),
+        "rms_norm_eps": draws.one_of(1e-6, 1e-3),
+        "hidden_activation": "gelu_pytorch_tanh",
+        "attention_bias": draws.switch(),
+        "sliding_window": draws.one_of(7, 40),
+        "sliding_window_pattern": draws.one_of(1, 2, 3, 6),
+        "query_pre_attn_scalar": draws.one_of(8, 24),
+        "final_logit_softcapping": draws.one_of(None, 4.0),
+        "rope_parameters": {"full_attention": scaling(draws), "sliding_attention": local},
+    }
+
+
 def gpt_neox(draws: Draws) -> dict[str, Any]:
     sizes = equal_heads(draws)
     head_dim = sizes["hidden_size"] // sizes["num_attention_heads"]
@@ -220,6 +235,7 @@ def qwen3_moe(draws: Draws) -> dict[str, Any]:
 
 FAMILIES: Mapping[str, Draw] = {
     "gemma2": gemma2,
+    "gemma3": gemma3,
     "gpt_neox": gpt_neox,
     "llama": with_biases,
     "mistral": mistral,

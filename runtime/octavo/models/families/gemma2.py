@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from octavo.errors import ModelUnsupportedError
-from octavo.layers.linear import Linear, Lookup
 from octavo.layers.mlp import Activation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
@@ -20,7 +18,6 @@ from octavo.models.config_reader import ConfigReader
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.sliding_window import window_by_kind
-from octavo.models.spec import ModelSpec
 
 STEM = "Gemma2"
 
@@ -124,28 +121,10 @@ def _alternating(num_layers: int) -> list[str]:
 class Gemma2(DecoderStack):
     """Sandwich blocks over scaled embeddings; the head's scores are capped."""
 
-    __slots__ = ("_embedding_scale", "_logits_softcap")
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        tables: tuple[Lookup, Linear | None],
-        blocks: Sequence[Block],
-        norm: Norm,
-        *,
-        embedding_scale: float,
-        logits_softcap: float | None,
-    ) -> None:
-        super().__init__(spec, tables, blocks, norm)
-        self._embedding_scale = embedding_scale
-        self._logits_softcap = logits_softcap
+    __slots__ = ()
 
     def forward(
         self, token_ids: torch.Tensor, caches: list[torch.Tensor], step: Step
     ) -> torch.Tensor:
-        residual = self.embed(token_ids).mul_(self._embedding_scale)
+        residual = self.embed(token_ids).mul_(self.embedding_scale)
         return self.run_blocks(residual, caches, step)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits, cap = super().logits(hidden), self._logits_softcap
-        return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)

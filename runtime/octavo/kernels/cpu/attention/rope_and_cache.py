@@ -86,7 +86,7 @@ def _bfloat16(
 ) -> None:
     heads, cache, rotary, norm = tensors
     _rows(
-        (v.bfloat16_at(heads), v.bfloat16_at(cache), v.bfloat16_at(rotary), v.bfloat16_at(norm)),
+        (v.bfloat16_at(heads), v.bfloat16_at(cache), v.bfloat16_at(rotary), v.float32_at(norm)),
         (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
         sizes,
         norm != 0,
@@ -116,9 +116,9 @@ def rope_and_cache(
         cache: `[num_blocks, block_size, 2, kv_heads, head_dim]`, contiguous.
         rotary_table: `[positions, 2, 1, head_dim]`, the sine's first half negated.
         positions, slots: `[tokens]` int64; a row with a negative slot is not stored.
-        head_norm_weight: `[query_heads + kv_heads, head_dim]`, or None where heads are not normalised.
+        head_norm_weight: `[query_heads + kv_heads, head_dim]` float32; None: no norm.
 
-    All of one dtype, float32 or bfloat16, and `head_dim` a multiple of 32.
+    All others of one dtype, float32 or bfloat16, and `head_dim` a multiple of 32.
     """
     _KERNELS[heads.dtype](
         (

@@ -169,7 +169,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         models.items(), (False, True)
     ):
         tile = rope_tile(width // 2)
-        pointers = dict.fromkeys(("heads", "rotary_table", "head_norm_weight"), "*bf16")
+        pointers = {"heads": "*bf16", "rotary_table": "*bf16", "head_norm_weight": "*fp32"}
         cache_dtype = "*u8" if is_fp8 else "*bf16"
         yield ShippedConfiguration(
             name=f"{name}{'-fp8' if is_fp8 else ''}",
