@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +16,15 @@ class CountedWork:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.num_characters = 0
-        init = MarkedText.__init__
+        work = self
 
-        def counting(text: MarkedText, *values: Any, **named: Any) -> None:
-            init(text, *values, **named)
-            self.num_characters += len(text.text) + len(text.hidden)
+        class Counting(MarkedText, frozen=True):
+            def __post_init__(self) -> None:
+                work.num_characters += len(self.text) + len(self.hidden)
 
-        monkeypatch.setattr(MarkedText, "__init__", counting)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("octavo.") and hasattr(module, MarkedText.__name__):
+                monkeypatch.setattr(module, MarkedText.__name__, Counting)
 
     def counted(self, pieces: Sequence[MarkedText]) -> list[MarkedText]:
         work = self
