@@ -14,6 +14,7 @@ from octavo.errors import InvalidConfigurationError
 from octavo.options import Option, Panel, check_options
 
 _MOST = 2**31 - 1
+_GPU_MEMORY_SHARE = 0.9
 
 
 class Device(enum.Enum):
@@ -117,14 +118,19 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = Device.AUTO
     gpu_memory_utilization: Annotated[
-        float,
+        float | None,
         Option(
             panel=Panel.ENGINE,
             least=0.05,
             most=1.0,
-            help="Share of the GPU's memory for weights, activations and KV cache.",
+            default=f"nine tenths, {_GPU_MEMORY_SHARE:g}",
+            is_for_gpus=True,
+            help="Share of the GPU's memory for weights, activations and KV cache. Default: "
+            f"{_GPU_MEMORY_SHARE:g}.",
+            details="share of the GPU's memory for weights, activations and KV cache; on a CPU without "
+            "effect, and the log says so",
         ),
-    ] = 0.9
+    ] = None
     kv_cache_memory_bytes: Annotated[
         int | None,
         Option(
@@ -146,8 +152,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             panel=Panel.ENGINE,
             help="Number format of the KV cache; fp8 holds twice the tokens of bfloat16.",
-            details="`auto` (the model's), `bfloat16`, `fp8` or `fp8_e4m3`: float8 e4m3, twice the tokens in "
-            "the same memory (GPUs from L4 and H100 on)",
+            details="`auto` (the model's), `bfloat16`, `fp8` or `fp8_e4m3`: float8 e4m3, twice the tokens of "
+            "`bfloat16` in the same memory, on GPUs from L4 and H100 on and on CPUs",
         ),
     ] = KVCacheDtype.AUTO
     enable_prefix_caching: Annotated[
@@ -179,7 +185,15 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             help="Tokens of one step, prefill and decode together.",
         ),
     ] = 2048
-    enforce_eager: Annotated[bool, Option(panel=Panel.ENGINE, help="Uses no CUDA graphs.")] = False
+    enforce_eager: Annotated[
+        bool,
+        Option(
+            panel=Panel.ENGINE,
+            is_for_gpus=True,
+            help="Uses no CUDA graphs.",
+            details="uses no CUDA graphs; on a CPU, which has none, without effect, and the log says so",
+        ),
+    ] = False
     seed: Annotated[
         int,
         Option(
@@ -199,6 +213,12 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 1024
 
+    @property
+    def gpu_memory_share(self) -> float:
+        """`gpu_memory_utilization`, or what holds without it."""
+        given = self.gpu_memory_utilization
+        return _GPU_MEMORY_SHARE if given is None else given
+
     def __post_init__(self) -> None:
         check_options(self)
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -217,7 +237,7 @@ class EngineKeywords(TypedDict, total=False):
     quantization: Quantization | str | None
     max_model_len: int | None
     device: Device | str
-    gpu_memory_utilization: float
+    gpu_memory_utilization: float | None
     kv_cache_memory: int | str | None
     kv_cache_memory_bytes: int | None
     kv_cache_dtype: KVCacheDtype | str

@@ -48,6 +48,7 @@ class Option:
         limit_reason: Why there is the limit, for the message.
         choices: The values that are allowed, where the type does not say it.
         is_size: The field counts bytes, and text such as `256Mi` is taken for it.
+        is_for_gpus: On a CPU it changes nothing.
         variable: The environment variable that the flag's default comes from.
     """
 
@@ -62,6 +63,7 @@ class Option:
     limit_reason: str = ""
     choices: tuple[object, ...] = ()
     is_size: bool = False
+    is_for_gpus: bool = False
     variable: str = ""
 
 

@@ -31,7 +31,7 @@ def test_a_context_holds_a_token_of_prompt_and_one_of_output(length: int) -> Non
         ({"max_model_len": "8k"}, "an integer, or None"),
         ({"kv_cache_memory_bytes": True}, "an integer, or None"),
         ({"seed": None}, "an integer"),
-        ({"gpu_memory_utilization": "0.9"}, "a number"),
+        ({"gpu_memory_utilization": "0.9"}, "a number, or None"),
         ({"enable_prefix_caching": "no"}, "True or False"),
     ],
     ids=str,

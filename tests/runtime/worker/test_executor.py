@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,27 @@ from octavo.worker.start.create import create_executor
 from octavo.worker.start.phases import check_gpu_generation
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.stepping import GREEDY, Stepper, make_executor
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, ""),
+        ({"gpu_memory_utilization": 0.9}, "--gpu-memory-utilization"),
+        (
+            {"gpu_memory_utilization": 0.5, "enforce_eager": True},
+            "--gpu-memory-utilization, --enforce-eager",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_for_gpus_is_named_once_on_a_cpu(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, given: dict[str, Any], named: str
+) -> None:
+    make_checkpoint(tmp_path)
+    make_executor(tmp_path, **given)
+    told = [line for line in caplog.messages if "without effect" in line]
+    assert told == ([f"The engine runs on the CPU: {named} without effect."] if named else [])
 
 
 def test_phases_are_announced_in_order_and_timed(tmp_path: Path) -> None:

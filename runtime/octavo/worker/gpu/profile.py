@@ -112,7 +112,7 @@ def gpu_cache_budget(
     # The context, other processes, and gaps that loading left between the weights: torch keeps those, and
     # the KV cache is too large for them.
     others = total - free - torch.cuda.memory_allocated(device)
-    budget = int(total * config.gpu_memory_utilization) - peak - others
+    budget = int(total * config.gpu_memory_share) - peak - others
     logger.info(
         "GPU memory: %.2f GiB in all, %.2f GiB at the peak of a step, %.2f GiB of it for recorded steps, "
         "%.2f GiB left for the KV cache.",

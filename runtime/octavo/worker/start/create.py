@@ -31,6 +31,7 @@ from octavo.worker.start.phases import (
     check_gpu_generation,
     check_gpu_memory,
     size_host_cache,
+    tell_options_for_gpus,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def create_executor(
         return _create_encoder(config, encoder, phase)
     with ExitStack() as stack:
         with phase("load"):
-            device = _choose_device(config.device)
+            device = _choose_device(config)
             stored = _stored_format(Path(config.model))
             check_quantization(config, device, stored)
             model_config = read_model_config(Path(config.model))
@@ -108,7 +109,7 @@ def create_executor(
 
 def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTimer) -> Executor:
     with phase("load"):
-        device = _choose_device(config.device)
+        device = _choose_device(config)
         check_encoder(model.spec.architecture, device, read_quantization_config(Path(config.model)))
         check_quantization(config, device, None)
         kernels = kernels_for(device)
@@ -152,7 +153,8 @@ def _tell_context(max_model_len: int | None, spec: ModelSpec) -> None:
         )
 
 
-def _choose_device(wanted: Device) -> torch.device:
+def _choose_device(config: EngineConfig) -> torch.device:
+    wanted = config.device
     has_cuda = torch.cuda.is_available()
     if wanted is Device.CUDA and not has_cuda:
         raise InvalidConfigurationError(
@@ -168,8 +170,10 @@ def _choose_device(wanted: Device) -> torch.device:
             torch.version.cuda,
             _why_no_gpu(),
         )
-    use_cuda = wanted is Device.CUDA or (wanted is Device.AUTO and has_cuda)
-    return torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
+    if wanted is Device.CUDA or (wanted is Device.AUTO and has_cuda):
+        return torch.device("cuda", torch.cuda.current_device())
+    tell_options_for_gpus(config)
+    return torch.device("cpu")
 
 
 def _why_no_gpu() -> str:

@@ -14,6 +14,7 @@ from octavo.config import EngineConfig, KVCacheDtype
 from octavo.errors import InvalidConfigurationError
 from octavo.models.base import ModelConfig
 from octavo.models.spec import ModelSpec, Task
+from octavo.options import option_fields
 from octavo.quantization import Scheme, Unquantised
 from octavo.worker.batch import ExecutorInfo
 from octavo.worker.start.dtype import choose_cache_dtype
@@ -69,6 +70,17 @@ def check_gpu_generation(
         )
 
 
+def tell_options_for_gpus(config: EngineConfig) -> None:
+    """On a CPU: names what was given out of habit and changes nothing."""
+    given = [
+        field.flags[0]
+        for field in option_fields(type(config))
+        if field.option.is_for_gpus and getattr(config, field.name) != field.default
+    ]
+    if given:
+        logger.warning("The engine runs on the CPU: %s without effect.", ", ".join(given))
+
+
 def check_gpu_memory(
     config: EngineConfig, model: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> None:
@@ -82,7 +94,7 @@ def check_gpu_memory(
         weight_bytes=needed,
         free_bytes=free,
         total_bytes=total,
-        utilization=config.gpu_memory_utilization,
+        utilization=config.gpu_memory_share,
     )
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
     block_bytes = _block_bytes(config, spec, cache_dtype)
