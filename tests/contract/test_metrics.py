@@ -74,7 +74,7 @@ def as_prometheus_answers(text: str) -> dict[str, Any]:
         (
             EngineView(
                 stats(num_waiting=3, num_running=2, kv_blocks_used=1, kv_blocks_total=4),
-                num_unsent=4,
+                num_under_way=4,
             ),
             ReplicaLoad(7.0, 2.0, 0.25),
         ),

@@ -62,6 +62,7 @@ class EngineClient:
     ) -> None:
         self.stats = _NO_STATS
         self.num_messages = 0
+        self._num_sent = 0
         self._process = process
         self._directory = directory
         self._on_phase = on_phase
@@ -117,6 +118,12 @@ class EngineClient:
         return self._death is None and not self._is_shutting_down
 
     @property
+    def num_under_way(self) -> int:
+        """Sequences that were sent and that `stats` does not know of yet: the engine takes them in when its
+        step has ended, and tells of them with the next."""
+        return self._num_sent - self.stats.sequences_received_total
+
+    @property
     def pid(self) -> int:
         """Of the engine process."""
         return self._process.pid
@@ -130,6 +137,7 @@ class EngineClient:
         if request.request_id in self._streams:
             raise OctavoError(f"request_id {request.request_id!r} is already running.")
         self._send(request)
+        self._num_sent += request.sampling.n
         stream = RequestStream(request.request_id, request.sampling.n, self._abort_stream)
         self._streams[request.request_id] = stream
         return stream

@@ -102,6 +102,7 @@ class EngineCore:
         self._num_prompt_tokens = 0
         self._num_generated_tokens = 0
         self._num_cached_tokens = 0
+        self._num_received = 0
 
     @property
     def has_work(self) -> bool:
@@ -136,8 +137,9 @@ class EngineCore:
 
         Raises: as `check`; nothing was queued then.
         """
-        self.check(request)
         params = request.sampling
+        self._num_received += params.n
+        self.check(request)
         # The token beside an embedding is never fed back, so it needs no room.
         room = self.max_model_len - len(request.prompt_token_ids) + request.is_pooled
         group = SiblingGroup() if params.n > 1 else None
@@ -268,6 +270,7 @@ class EngineCore:
                 self._num_prompt_tokens if self._uses_prefix_cache else 0
             ),
             num_failed_steps=self._failures.count,
+            sequences_received_total=self._num_received,
         )
 
     def _submit(self, outputs: list[TokenOutput]) -> bool:

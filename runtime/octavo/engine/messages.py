@@ -103,7 +103,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     A block is used while a running sequence holds it; one that only caches a prefix is not, and a shared
     one counts once, with its tokens. Hits are prompt tokens found in the prefix cache, queries all prompt
     tokens that were looked for. `num_failed_steps` counts since a completion, or the engine's test of itself,
-    last succeeded.
+    last succeeded. `sequences_received_total` counts those of all requests, also of refused ones: what was
+    sent behind them the snapshot does not know of.
     """
 
     step: int
@@ -118,6 +119,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     prefix_cache_hit_tokens_total: int = 0
     prefix_cache_query_tokens_total: int = 0
     num_failed_steps: int = 0
+    sequences_received_total: int = 0
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):

@@ -19,7 +19,8 @@ from octavo.tokenizer import load_tokenizer
 
 
 def test_a_request_that_fails_before_it_is_sent_is_not_active() -> None:
-    client: Any = SimpleNamespace(stats=EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0))
+    stats = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    client: Any = SimpleNamespace(stats=stats, num_under_way=0)
     metrics: Any = None
     tokenizer = load_tokenizer(resolve("builtin://demo"))
     generator = Generator(client, tokenizer, (), Admission(10, 10), metrics)

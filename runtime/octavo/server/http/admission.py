@@ -1,7 +1,6 @@
 """Admission. Who may queue: a bounded waiting queue that answers 429 with an honest Retry-After.
 
-Pure. Counts sequences (a request with n = 4 is four), and knows of those that were sent to the engine
-after its latest statistics.
+Pure. Counts sequences (a request with n = 4 is four).
 """
 
 from __future__ import annotations
@@ -29,24 +28,20 @@ class Admission:
     def __init__(self, max_queued: int, max_running: int) -> None:
         self._max_queued = max_queued
         self._max_running = max_running
-        self._seen: EngineStats | None = None
-        self._sent_since = 0
         self._finish_times: deque[float] = deque(maxlen=_MAX_FINISHES)
         self._num_in_flight = 0
         self._busy_since: float | None = None
 
-    def num_unsent(self, stats: EngineStats) -> int:
-        """Admitted sequences that `stats` cannot know of yet."""
-        return self._sent_since if stats is self._seen else 0
-
-    def admit(self, num_sequences: int, stats: EngineStats, now: float) -> None:
+    def admit(self, num_sequences: int, stats: EngineStats, num_under_way: int, now: float) -> None:
         """Counts a request in.
+
+        Args:
+            num_under_way: Sequences that were sent to the engine and that `stats` does not know of.
 
         Raises:
             QueueFullError: The queue has no room for it; nothing is counted.
         """
-        unsent = self.num_unsent(stats)
-        waiting = stats.num_waiting + unsent
+        waiting = stats.num_waiting + num_under_way
         # Sequences that the engine left waiting show that places are not what is short.
         free = 0 if stats.num_waiting else max(0, self._max_running - stats.num_running)
         # A small queue must not refuse for ever what one request may ask for.
@@ -58,10 +53,6 @@ class Admission:
                 "(--max-queued-requests). Try again later.",
                 self._retry_after_seconds(excess, now),
             )
-        if stats is not self._seen:
-            self._seen = stats
-            unsent = 0
-        self._sent_since = unsent + num_sequences
         if self._num_in_flight == 0:
             self._busy_since = now
         self._num_in_flight += num_sequences

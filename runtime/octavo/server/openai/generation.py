@@ -105,7 +105,10 @@ class Generation:
 
     async def __aenter__(self) -> Self:
         generator = self._generator
-        generator.admission.admit(self._num_sequences, generator.client.stats, time.monotonic())
+        client = generator.client
+        generator.admission.admit(
+            self._num_sequences, client.stats, client.num_under_way, time.monotonic()
+        )
         self._states = [
             RequestState(
                 f"{self._response_id}-{position}",

@@ -46,10 +46,10 @@ _TOKEN_BUCKETS = (
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """The engine as the gauges show it. `num_unsent` sequences have not shown up in `stats` yet."""
+    """The engine as the gauges show it. `num_under_way` sequences were sent and are not in `stats` yet."""
 
     stats: EngineStats
-    num_unsent: int = 0
+    num_under_way: int = 0
 
 
 class ServerMetrics:
@@ -142,7 +142,7 @@ class _EngineCollector(Collector):
             (
                 "octavo_requests_waiting",
                 "Sequences that wait for their first step.",
-                stats.num_waiting + view.num_unsent,
+                stats.num_waiting + view.num_under_way,
             ),
             ("octavo_requests_running", "Sequences that make tokens.", stats.num_running),
             ("octavo_kv_cache_usage_ratio", "Share of the KV cache's blocks in use.", usage),

@@ -215,8 +215,7 @@ class Server:
 
         if self._client is None:
             return None
-        stats = self._client.stats
-        return EngineView(stats, self._admission.num_unsent(stats))
+        return EngineView(self._client.stats, self._client.num_under_way)
 
     def _begin_phase(self, name: str) -> None:
         ended = self._lifecycle.begin_phase(name)
