@@ -39,5 +39,5 @@ def test_a_second_holder_waits_and_says_for_whom(tmp_path: Path) -> None:
         assert waiting.stderr is not None
         assert f"Waiting for process {os.getpid()} to finish" in waiting.stderr.readline()
         assert waiting.poll() is None
-    out, _ = waiting.communicate(timeout=20)
+    out, _ = waiting.communicate(timeout=60)
     assert out == "held\n"

@@ -21,7 +21,7 @@ def octavo(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "octavo", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
 

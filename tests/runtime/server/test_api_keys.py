@@ -146,7 +146,7 @@ def test_a_rotation_refuses_no_client_that_has_either_key(
 ) -> None:
     def status(key: str) -> int:
         headers = {"authorization": f"Bearer {key}"}
-        return httpx.get(f"{rotating.url}/v1/models", headers=headers).status_code
+        return httpx.get(f"{rotating.url}/v1/models", headers=headers, timeout=60).status_code
 
     assert (status("old-secret"), status("new-secret")) == (200, 401)
     volume.publish(api="old-secret\nnew-secret")

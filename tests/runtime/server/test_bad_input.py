@@ -298,7 +298,7 @@ def test_bytes_that_are_no_http_get_an_error_object(server: ServerProcess) -> No
     import socket
 
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
+    with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
         answer = b"".join(iter(lambda: raw.recv(4096), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -310,7 +310,7 @@ def test_endless_headers_are_refused(server: ServerProcess) -> None:
     import socket
 
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
+    with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(b"GET /health HTTP/1.1\r\nx: ")
         answer = b""
         try:

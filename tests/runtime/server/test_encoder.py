@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.runtime.encoders import BASE, SCORE, make_encoder, write_modules
-from tests.support.runtime.server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess, eventually
 
 
 @pytest.mark.parametrize("head", [BASE, SCORE])
@@ -27,4 +27,4 @@ def test_routes_that_generate_answer_400_and_the_server_lives(head: int, tmp_pat
                 assert answer.status_code == 400, answer.text
                 assert answer.json()["error"]["param"] == "model"
                 assert "no head to generate with" in answer.json()["error"]["message"]
-        assert httpx.get(f"{server.ops_url}/readyz", timeout=60).status_code == 200
+        eventually(lambda: server.probe("readyz").status_code == 200)

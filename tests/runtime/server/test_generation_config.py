@@ -54,5 +54,5 @@ def test_the_request_wins(url: str) -> None:
 
 
 def test_a_default_length_refuses_no_prompt(url: str) -> None:
-    context = httpx.get(f"{url}/v1/models").json()["data"][0]["max_model_len"]
+    context = httpx.get(f"{url}/v1/models", timeout=60).json()["data"][0]["max_model_len"]
     assert usage(url, "completions", prompt=[5] * (context - 2))[1] == 2

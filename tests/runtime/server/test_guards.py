@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -52,7 +53,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
 def test_without_a_key_nothing_is_told(
     guarded: FaultyServer, headers: dict[str, str], path: str
 ) -> None:
-    response = httpx.get(f"{guarded.url}{path}", headers=headers)
+    response = httpx.get(f"{guarded.url}{path}", headers=headers, timeout=60)
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_api_key"
     assert response.headers["www-authenticate"] == "Bearer"
@@ -61,8 +62,9 @@ def test_without_a_key_nothing_is_told(
 def test_either_key_opens_and_probes_need_none(guarded: FaultyServer) -> None:
     for key in ("right-key", "other-key"):
         headers = {"authorization": f"Bearer {key}"}
-        assert httpx.get(f"{guarded.url}/v1/models", headers=headers).status_code == 200
-    assert httpx.get(f"{guarded.url}/health").status_code == 200
+        answer = httpx.get(f"{guarded.url}/v1/models", headers=headers, timeout=60)
+        assert answer.status_code == 200
+    assert httpx.get(f"{guarded.url}/health", timeout=60).status_code == 200
     # It gives up soon on an engine that answers nothing: a busy machine may make it wait.
     eventually(lambda: probe(guarded, "readyz") == 200)
     assert "right-key" not in "".join(guarded.stderr)
@@ -74,6 +76,7 @@ def test_a_foreign_pages_plain_post_is_not_run(guarded: FaultyServer) -> None:
             f"{guarded.url}/v1/completions",
             content=b'{"model": "demo", "prompt": "hello", "max_tokens": 2}',
             headers={**KEY, "content-type": "text/plain", "origin": origin},
+            timeout=60,
         )
 
     before = guarded.metrics()
@@ -88,7 +91,8 @@ def test_a_foreign_pages_plain_post_is_not_run(guarded: FaultyServer) -> None:
 
 
 def test_the_body_limit_is_the_flags(guarded: FaultyServer) -> None:
-    response = httpx.post(f"{guarded.url}/v1/completions", content=b"a" * 65537, headers=KEY)
+    url, body = f"{guarded.url}/v1/completions", b"a" * 65537
+    response = httpx.post(url, content=body, headers=KEY, timeout=60)
     assert response.status_code == 413
 
 
@@ -117,11 +121,11 @@ def test_a_full_queue_answers_429_and_the_others_finish(guarded: FaultyServer) -
 
 
 def probe(server: ServerProcess, name: str) -> int:
-    return httpx.get(f"{server.ops_url}/{name}", timeout=60).status_code
+    return server.probe(name).status_code
 
 
 def why_not_alive(server: ServerProcess) -> str:
-    return str(httpx.get(f"{server.ops_url}/livez", timeout=60).json()["reason"])
+    return str(server.probe("livez").json().get("reason"))
 
 
 def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recovers(
@@ -141,8 +145,8 @@ def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recove
             next(lines)
             os.kill(engine, signal.SIGSTOP)
         eventually(lambda: probe(guarded, "readyz") == 503)
-        eventually(lambda: probe(guarded, "livez") == 503)
-        assert why_not_alive(guarded) == "the engine answers nothing"
+        eventually(lambda: why_not_alive(guarded) == "the engine answers nothing")
+        assert probe(guarded, "livez") == 503
         with ThreadPoolExecutor(1) as threads:
             short = {**body, "max_tokens": 5}
             answer = threads.submit(httpx.post, url, json=short, headers=KEY, timeout=120)
@@ -154,14 +158,17 @@ def test_an_engine_that_hangs_fails_its_probes_after_its_clients_left_and_recove
     eventually(lambda: probe(guarded, "livez") == probe(guarded, "readyz") == 200)
 
 
-def test_an_engine_that_freezes_gets_no_requests_before_it_is_given_up() -> None:
+def test_an_engine_that_freezes_gets_no_requests_before_it_is_given_up(tmp_path: Path) -> None:
     """Under streams, and long before `/livez` stops to wait for the step to end."""
-    body = {"model": "demo", "prompt": "hello", "max_tokens": 400, "ignore_eos": True}
-    with ServerProcess("--stall-timeout", "600") as server:
+    body = {"model": "demo", "prompt": "hello", "max_tokens": 2000, "ignore_eos": True}
+    with FaultyServer(tmp_path, "--stall-timeout", "600") as server:
         server.wait_ready()
         engine = server.engine_pid
         url = f"{server.url}/v1/completions"
-        with httpx.stream("POST", url, json={**body, "stream": True}, timeout=60) as response:
+        with (
+            server.faults.slow_steps(),
+            httpx.stream("POST", url, json={**body, "stream": True}, timeout=60) as response,
+        ):
             lines = response.iter_lines()  # its end would close the connection
             next(lines)
             os.kill(engine, signal.SIGSTOP)

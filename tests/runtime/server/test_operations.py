@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,12 +13,12 @@ from tests.support.runtime.server_process import ServerProcess, eventually
 
 @pytest.fixture
 def ops(server: ServerProcess) -> httpx.Client:
-    return httpx.Client(base_url=server.ops_url, timeout=10)
+    return httpx.Client(base_url=server.ops_url, timeout=60)
 
 
 def test_probes_of_a_ready_server(ops: httpx.Client) -> None:
     assert ops.get("/livez").json() == {"status": "alive"}
-    assert ops.get("/readyz").json() == {"status": "ready"}
+    eventually(lambda: ops.get("/readyz").json() == {"status": "ready"})
     startup = ops.get("/startupz")
     assert startup.status_code == 200
     report = startup.json()
@@ -106,11 +108,9 @@ def test_one_log_line_per_request_and_no_prompt_in_it(
 
 
 def test_an_idle_server_uses_no_cpu(server: ServerProcess) -> None:
-    import time
-
     def cpu_seconds() -> float:
         return server.metrics()["process_cpu_seconds_total"]
 
-    before = cpu_seconds()
+    before, began = cpu_seconds(), time.monotonic()
     time.sleep(2)
-    assert cpu_seconds() - before < 0.3
+    assert cpu_seconds() - before < 0.15 * (time.monotonic() - began)

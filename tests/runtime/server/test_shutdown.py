@@ -34,10 +34,8 @@ def finishes_its_stream(folder: Path, grace_seconds: int) -> bool:
             next(lines)
             server.send(signal.SIGTERM)
             server.wait_for("draining")
-            assert httpx.get(f"{server.ops_url}/readyz", timeout=60).json() == {
-                "status": "draining"
-            }
-            assert httpx.get(f"{server.ops_url}/livez", timeout=60).status_code == 200
+            assert server.probe("readyz").json() == {"status": "draining"}
+            assert server.probe("livez").status_code == 200
             # Endpoints have not propagated yet: new requests are answered, and told to move on.
             late = httpx.post(
                 f"{server.url}/v1/completions",
@@ -117,8 +115,8 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_starting_ends_the_start(number: signal.Signals) -> None:
-    with ServerProcess() as server:
+def test_a_signal_while_starting_ends_the_start(number: signal.Signals, tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, fault="no start") as server:
         server.wait_for("start-up phase")
         server.send(number)
         assert server.wait() == (0 if number is signal.SIGTERM else 130)

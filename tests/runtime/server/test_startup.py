@@ -7,10 +7,10 @@ import re
 import socket
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.support.runtime.server_process import ServerProcess, start_command
+from tests.support.runtime.faulty_server import FaultyServer
+from tests.support.runtime.server_process import ServerProcess, eventually, start_command
 
 
 def failed_start(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, str], list[str]]:
@@ -86,22 +86,23 @@ def test_what_the_engine_refuses_comes_through(tmp_path: Path) -> None:
     assert len(stderr) == 1
 
 
-def test_probes_answer_while_the_model_loads() -> None:
+def test_probes_answer_while_the_model_loads(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         ops_port = probe.getsockname()[1]
-    with ServerProcess("--ops-port", str(ops_port)) as server:
+    with FaultyServer(tmp_path, "--ops-port", str(ops_port), fault="no start") as server:
         server.wait_for("start-up phase")  # `resolve` ended, the engine is being started
-        ops = f"http://127.0.0.1:{ops_port}"
-        startup = httpx.get(f"{ops}/startupz")
+        server.ops_url = f"http://127.0.0.1:{ops_port}"
+        startup = server.probe("startupz")
         assert startup.status_code == 503
         assert startup.json()["status"] == "starting"
         assert startup.json()["phases"][0]["name"] == "resolve"
-        assert httpx.get(f"{ops}/readyz").status_code == 503
-        assert httpx.get(f"{ops}/livez").status_code == 200
-        assert 'octavo_requests_waiting{model="demo"} 0' in httpx.get(f"{ops}/metrics").text
+        assert server.probe("readyz").status_code == 503
+        assert server.probe("livez").status_code == 200
+        assert 'octavo_requests_waiting{model="demo"} 0' in server.probe("metrics").text
+        server.faults.set("")
         server.wait_ready()
-        assert httpx.get(f"{ops}/startupz").status_code == 200
-        assert httpx.get(f"{ops}/readyz").status_code == 200
+        assert server.probe("startupz").status_code == 200
+        eventually(lambda: server.probe("readyz").status_code == 200)
 
 
 def test_the_ready_line_has_what_an_operator_asks(server: ServerProcess) -> None:

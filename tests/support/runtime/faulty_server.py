@@ -15,9 +15,9 @@ _SITE = Path(__file__).with_name("faults")
 class Faults:
     """What goes wrong in the processes that are started with `environment`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fault: str = "") -> None:
         self._file = folder / "fault"
-        self.set("")
+        self.set(fault)
         inherited = os.environ.get("PYTHONPATH")
         self.environment = {
             "PYTHONPATH": os.pathsep.join([str(_SITE), *([inherited] if inherited else [])]),
@@ -39,8 +39,8 @@ class Faults:
 
 
 class FaultyServer(ServerProcess):
-    """A server whose engine fails, or waits, as `faults` says."""
+    """A server whose engine fails, or waits, as `faults` says; from its start on as `fault` does."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.faults = Faults(folder)
+    def __init__(self, folder: Path, *arguments: str, fault: str = "", **environment: str) -> None:
+        self.faults = Faults(folder, fault)
         super().__init__(*arguments, **self.faults.environment, **environment)

@@ -72,6 +72,11 @@ class ServerProcess:
                 )
         return samples
 
+    def probe(self, name: str) -> httpx.Response:
+        """What the ops port answers. An engine that is idle may be too slow to show it on a busy machine:
+        who waits for `readyz` waits `eventually`."""
+        return httpx.get(f"{self.ops_url}/{name}", timeout=60)
+
     @property
     def engine_pid(self) -> int:
         """The server's only child."""

@@ -2,9 +2,9 @@
 
 The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
 can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps
-that run it fail. `slow`: each takes a quarter of a second, or ends when the file says so. `gpu`: a check on
-a real GPU fails, which takes its context. What a step holds on a lost device must not be freed: `freed`
-beside that file says that it was.
+that run it fail. `slow`: each takes a quarter of a second, or ends when the file says so. `no start`: the
+engine does not begin to start. `gpu`: a check on a real GPU fails, which takes its context. What a step holds
+on a lost device must not be freed: `freed` beside that file says that it was.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 if "octavo.engine.process" in sys.orig_argv:
+    fault_file = Path(os.environ["FAULT_FILE"])
+    parent = os.getppid()
+    while fault_file.read_text() == "no start" and os.getppid() == parent:
+        time.sleep(0.01)
+
     import torch
 
     from octavo.worker.batch import ScheduledSequence, StepBatch
     from octavo.worker.cpu.runner import ModelRunner
     from octavo.worker.gpu.runner import GpuRunner
 
-    fault_file = Path(os.environ["FAULT_FILE"])
     run, submit = ModelRunner.run, GpuRunner.submit
 
     class LostTensor:
