@@ -92,10 +92,7 @@ def _finish_code_llama(backend: tokenizers.Tokenizer, tokens: DeclaredTokens) ->
 def _finish_bert(backend: tokenizers.Tokenizer, tokens: DeclaredTokens) -> None:
     """The brackets around a text are the named tokens, with the ids that these have got."""
     first, last = _brackets(tokens, "cls_token", "sep_token")
-    unknown = tokens.named.get("unk_token")
-    model = backend.model
-    if isinstance(model, WordPiece) and unknown is not None:
-        model.unk_token = str(unknown)
+    _name_unknown(backend, tokens)
     backend.post_processor = processors.TemplateProcessing(
         single=[f"{first}:0", "$A:0", f"{last}:0"],
         pair=[f"{first}:0", "$A:0", f"{last}:0", "$B:1", f"{last}:1"],
@@ -108,12 +105,24 @@ def _finish_roberta(backend: tokenizers.Tokenizer, tokens: DeclaredTokens) -> No
     _put_around_roberta(backend, *_brackets(tokens, "cls_token", "sep_token"))
 
 
+def _finish_mpnet(backend: tokenizers.Tokenizer, tokens: DeclaredTokens) -> None:
+    """BERT's pieces in RoBERTa's brackets."""
+    _name_unknown(backend, tokens)
+    _finish_roberta(backend, tokens)
+
+
 def _finish_xlm_roberta(backend: tokenizers.Tokenizer, tokens: DeclaredTokens) -> None:
     """As RoBERTa's, but for the brackets' names."""
     _put_around_roberta(backend, *_brackets(tokens, "bos_token", "eos_token"))
 
 
-def _prepare_camembert(tokens: DeclaredTokens) -> DeclaredTokens:
+def _name_unknown(backend: tokenizers.Tokenizer, tokens: DeclaredTokens) -> None:
+    unknown, model = tokens.named.get("unk_token"), backend.model
+    if isinstance(model, WordPiece) and unknown is not None:
+        model.unk_token = str(unknown)
+
+
+def _strip_before_mask(tokens: DeclaredTokens) -> DeclaredTokens:
     """A mask stands for a word together with the space before it."""
     mask = tokens.named.get("mask_token")
     if not isinstance(mask, str):
@@ -245,6 +254,13 @@ CLASSES = {
     ),
     "BertTokenizer": _BERT,
     "DistilBertTokenizer": replace(_BERT, tells_segments=False),
+    "MPNetTokenizer": replace(
+        _BERT,
+        defaults={**_OF_ROBERTA, "unk_token": "[UNK]"},
+        finish=_finish_mpnet,
+        prepare=_strip_before_mask,
+        tells_segments=False,
+    ),
     "RobertaTokenizer": BuiltClass(_OF_ROBERTA, pipelines.gpt2, _PREFIX, _finish_roberta),
     "XLMRobertaTokenizer": BuiltClass(
         _OF_ROBERTA, pipelines.xlm_roberta, _PREFIX, _finish_xlm_roberta, model="Unigram"
@@ -254,7 +270,7 @@ CLASSES = {
         pipelines.xlm_roberta,
         _PREFIX,
         _finish_xlm_roberta,
-        _prepare_camembert,
+        _strip_before_mask,
         model="Unigram",
     ),
 }

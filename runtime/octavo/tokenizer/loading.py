@@ -29,6 +29,7 @@ from octavo.tokenizer.tokenizer import Tokenizer
 _log = logging.getLogger(__name__)
 
 _SEGMENTS = "token_type_ids"
+_IN_NO_VOCABULARY = "\U0010ffff"  # for ever no character
 
 
 class _AddedToken(msgspec.Struct):
@@ -56,6 +57,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
     written = _read_backend(find_tokenizer_file(folder, config))
     name = choose_class(config, model_config)
     backend, tokens = _rebuild(written, _its_class(written, name), folder, config)
+    _check_unknown(backend)
     mend_words(backend, config, model_config)
     backend.encode_special_tokens = bool(config.get("split_special_tokens"))
     if _cleans_up(backend, config):
@@ -109,6 +111,22 @@ def _rebuild(
     backend.no_truncation()
     backend.no_padding()
     return backend, tokens
+
+
+def _check_unknown(backend: tokenizers.Tokenizer) -> None:
+    """Raises `ModelInvalidError` where a character that the vocabulary lacks is an error of each request."""
+    words = [(_IN_NO_VOCABULARY, None)]
+    if backend.pre_tokenizer is not None:
+        words = backend.pre_tokenizer.pre_tokenize_str(_IN_NO_VOCABULARY)
+    try:
+        for word, _ in words:
+            backend.model.tokenize(word)
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelInvalidError(
+            f"tokenizer.json: what its vocabulary lacks has no token there ({error}), so that texts would be "
+            "refused one by one. Add the unknown token to model.vocab, or name one that is in it "
+            "(model.unk_token, and unk_token in tokenizer_config.json)."
+        ) from error
 
 
 def _its_class(written: tokenizers.Tokenizer, name: str) -> str:

@@ -20,6 +20,7 @@ from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
 _SPACE = "▁"
+_JOINED_SPACES = normalizers.Replace(Regex(" {2,}"), " ")
 _QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -163,10 +164,12 @@ def _flag(fields: Fields, name: str, default: bool) -> bool:
 
 
 def _has_table(backend: tokenizers.Tokenizer) -> bool:
-    """Its normalizer is a table of SentencePiece's, which classes take from tokenizer.json."""
-    return isinstance(backend.model, Unigram) and isinstance(
-        backend.normalizer, normalizers.Precompiled
-    )
+    """Its normalizer is a table of SentencePiece's, which classes take from tokenizer.json. What converters
+    put behind it joins spaces, which the classes' pre-tokenizers part words at."""
+    found = backend.normalizer
+    if isinstance(found, normalizers.Sequence) and len(found) == 2:
+        found = found[0] if _state(found[1]) == _state(_JOINED_SPACES) else None
+    return isinstance(backend.model, Unigram) and isinstance(found, normalizers.Precompiled)
 
 
 def _state(part: Normalizer | PreTokenizer | None) -> bytes | None:

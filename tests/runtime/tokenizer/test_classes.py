@@ -62,7 +62,7 @@ def test_the_classes_of_model_types_are_those_of_transformers() -> None:
     assert named <= OF_MODEL_TYPES.keys()
 
 
-@pytest.mark.parametrize("name", ["T5Tokenizer", "MPNetTokenizerFast", "Qwen3_5Tokenizer"])
+@pytest.mark.parametrize("name", ["T5Tokenizer", "FNetTokenizerFast", "Qwen3_5Tokenizer"])
 def test_a_class_that_is_not_built_here_is_refused_by_name(name: str) -> None:
     with pytest.raises(ModelUnsupportedError, match=name.removesuffix("Fast")) as caught:
         choose_class({"tokenizer_class": name}, {"model_type": "llama"})
@@ -149,6 +149,8 @@ START = {"__type": "AddedToken", "content": "<|im_start|>"}
         ("bert", {"tokenizer_class": "BertTokenizer", "do_lower_case": False}),
         ("bert", {"tokenizer_class": "BertTokenizer", "strip_accents": False}),
         ("bert", {"tokenizer_class": "DistilBertTokenizerFast"}),
+        ("bert", {"tokenizer_class": "MPNetTokenizer", "mask_token": "<|im_start|>"}),
+        ("bert", {"tokenizer_class": "MPNetTokenizerFast", "unk_token": "[SEP]"}),
         ("byte level", {"tokenizer_class": "RobertaTokenizer", "cls_token": "<|im_start|>"}),
         ("xlm-roberta", {"tokenizer_class": "XLMRobertaTokenizerFast", "eos_token": "[SEP]"}),
         ("xlm-roberta", {"tokenizer_class": "CamembertTokenizer", "mask_token": "<|im_start|>"}),
@@ -201,14 +203,32 @@ def test_a_model_is_told_segments_where_its_class_or_its_files_say_so(
     assert (begin is not None) == ("token_type_ids" in theirs("hello", "world"))
 
 
-def test_a_table_of_sentencepieces_stays(tmp_path: Path) -> None:
+# The smallest table of SentencePiece's: a trie of units that match nothing, and no replacement.
+TABLE = {
+    "type": "Precompiled",
+    "precompiled_charsmap": base64.b64encode(struct.pack("<I1024x", 1024)).decode(),
+}
+SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [TABLE, {"type": "Sequence", "normalizers": [TABLE, SPACES]}],
+    ids=["alone", "with spaces joined"],
+)
+def test_a_table_of_sentencepieces_stays(
+    normalizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """XLM-R's normalizer is data of its own, which no class can make."""
-    write(tmp_path, "xlm-roberta", {"tokenizer_class": "XLMRobertaTokenizer"}, {"model_type": "x"})
+    write(
+        tmp_path, "xlm-roberta", {"tokenizer_class": "XLMRobertaTokenizer"}, {"model_type": "llama"}
+    )
     state = json.loads((tmp_path / "tokenizer.json").read_text())
-    # The smallest table: a trie of one empty unit, and no replacement.
-    table = base64.b64encode(struct.pack("<II", 4, 0)).decode()
-    state["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": table}
+    state["normalizer"] = normalizer
     (tmp_path / "tokenizer.json").write_text(json.dumps(state))
-    found = load_tokenizer(tmp_path).backend
-    assert type(found.normalizer).__name__ == "Precompiled"
-    assert found.post_processor is not None
+    ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert "used as it stands" not in caplog.text
+    assert json.loads(ours.backend.to_str())["normalizer"] == normalizer
+    for text in (*TEXTS, " hello  <mask>  world "):
+        assert ours.encode(text) == theirs.encode(text)
+        assert ours.encode_pair(text, "world")[0] == theirs(text, "world")["input_ids"]

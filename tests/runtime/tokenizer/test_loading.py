@@ -248,3 +248,32 @@ def test_loading_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordPiece({"a": 0}, unk_token="[UNK]"),
+        models.WordLevel({"a": 0}, "[UNK]"),
+        models.BPE({"a": 0}, [], unk_token="[UNK]"),
+        models.Unigram([("a", -1.0)], None, False),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_vocabulary_without_its_unknown_token_is_refused_at_load(
+    model: models.Model, tmp_path: Path
+) -> None:
+    """Each text with a character that is not in it would be an error."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["[UNK]"])  # it is not in the vocabulary by that
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelInvalidError, match=r"Add the unknown token to model\.vocab"):
+        load_tokenizer(tmp_path)
+
+
+def test_bytes_need_no_unknown_token(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.model.unk_token = "<nowhere>"
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).decode(load_tokenizer(tmp_path).encode("é你")) == "é你"

@@ -200,7 +200,7 @@ ITS_CLASSES = {
     "llama, never": _OF_LLAMA,
     "llama of old": _OF_LLAMA,
     "gemma": ("GemmaTokenizer",),
-    "bert": ("BertTokenizer", "DistilBertTokenizer"),
+    "bert": ("BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer"),
     "xlm-roberta": ("XLMRobertaTokenizer", "CamembertTokenizer"),
 }
 """By kind, the classes of transformers that make such a tokenizer; the others make it into another one."""
