@@ -34,6 +34,13 @@ class ConfigReader:
         self._path = f"{path}." if path else ""
         self._read: set[str] = set()
 
+    def with_values(self, **values: Any) -> ConfigReader:
+        """The same object with these fields in place of its own, for families that call them otherwise. What
+        is looked up there counts as looked up here."""
+        other = ConfigReader({**self._raw, **values}, self._path.removesuffix("."))
+        other._read = self._read
+        return other
+
     def has(self, name: str) -> bool:
         """Whether the field is there, be it null."""
         self._read.add(name)

@@ -39,7 +39,7 @@ _SAMPLING = """
 # Qwen2.5-1M's way to go on beyond the length it was trained for; transformers goes on without.
 _BEYOND_TRAINING = "dual_chunk_attention_config"
 # The tensors tell: one that is missing or in excess is refused when the weights are read.
-_TOLD_BY_WEIGHTS = "attention_bias mlp_bias qkv_bias no_bias"
+_TOLD_BY_WEIGHTS = "attention_bias mlp_bias qkv_bias no_bias ff_factor"
 # `octavo.quantization` reads these.
 _OF_WEIGHTS = "quantization_config compression_config"
 _HARMLESS = frozenset(
@@ -63,6 +63,7 @@ _HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "residual_multiplier": (1.0,),
     "embedding_multiplier": (1.0,),
     "logits_scaling": (1.0,),
+    "apply_residual_connection_post_layernorm": (False,),
     "full_attn_mod": (1,),  # Phi-4-mini: each layer sees everything
     "interpolate_factor": (1,),
     "lm_head_bias": (False,),

@@ -11,6 +11,7 @@ from octavo.models.base import EncoderConfig, ModelConfig
 from octavo.models.config_reader import ConfigReader
 from octavo.models.families import (
     bert,
+    falcon,
     gemma2,
     gemma3,
     gpt_neox,
@@ -27,6 +28,7 @@ from octavo.models.families import (
 )
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
+    falcon.STEM: falcon.FalconConfig.read,
     gemma2.STEM: gemma2.Gemma2Config.read,
     gemma3.STEM: gemma3.Gemma3Config.read,
     gpt_neox.STEM: gpt_neox.GPTNeoXConfig.read,

@@ -22,6 +22,7 @@ from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executo
 from tests.support.runtime.stepping import Stepper, make_executor
 
 FAMILIES = (
+    "falcon",
     "gemma2",
     "gemma3",
     "gpt_neox",

@@ -52,6 +52,7 @@ GEMMA2: dict[str, Any] = {
 }
 QWEN3_MOE: dict[str, Any] = {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8}
 NEOX: dict[str, Any] = {"architectures": ["GPTNeoXForCausalLM"], "rope_scaling": None}
+FALCON: dict[str, Any] = {"architectures": ["FalconForCausalLM"], "rope_scaling": None}
 GEMMA3: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"], "rope_scaling": None}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
 
@@ -176,6 +177,17 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"rope_scaling": {"rope_type": "proportional"}}, "proportional"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({**FALCON, "alibi": True}, "alibi is true.* Use a Falcon with rotary positions"),
+        ({**FALCON, "num_ln_in_parallel_attn": 2}, "transformers runs no such model"),
+        (
+            {**FALCON, "new_decoder_architecture": True, "num_ln_in_parallel_attn": 3},
+            "num_ln_in_parallel_attn is 3",
+        ),
+        (
+            {**FALCON, "new_decoder_architecture": True, "parallel_attn": False},
+            "parallel_attn is False and new_decoder_architecture is True",
+        ),
+        ({**FALCON, "multi_query": False, "num_kv_heads": 4}, "each of the 32 heads has its own"),
         ({**GEMMA3, "use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
         ({**GEMMA3, "attn_logit_softcapping": 50.0}, r"attn_logit_softcapping is 50\.0"),
         ({"architectures": ["PhiForCausalLM"], "qk_layernorm": True}, "qk_layernorm is true"),

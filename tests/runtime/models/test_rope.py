@@ -34,6 +34,7 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
 }
 CLASSES = {
+    "Falcon": transformers.FalconModel,
     "GPTNeoX": transformers.GPTNeoXModel,
     "Llama": transformers.LlamaModel,
     "Mistral": transformers.MistralModel,
@@ -48,21 +49,30 @@ CLASSES = {
 }
 # Families that may turn a part of a head.
 PARTIAL = ("GPTNeoX", "Phi", "Phi3")
+# What a family calls otherwise, or works out.
+FOREIGN = {"Falcon": ("head_dim", "intermediate_size", "num_key_value_heads")}
+
+
+def sizes(family: str) -> dict[str, Any]:
+    foreign = FOREIGN.get(family, ())
+    return {name: value for name, value in SIZES.items() if name not in foreign}
 
 
 def ours(raw: dict[str, Any], family: str = "Llama") -> ModelConfig:
-    return read_config({**SIZES, **raw, "architectures": [f"{family}ForCausalLM"]})
+    return read_config({**sizes(family), **raw, "architectures": [f"{family}ForCausalLM"]})
 
 
 def theirs(raw: dict[str, Any], family: str = "Llama") -> Any:
     """transformers' rotary module of the same config.json."""
-    fields = json.loads(json.dumps({**SIZES, **raw}))  # their class changes what it is given
+    fields = json.loads(
+        json.dumps({**sizes(family), **raw})
+    )  # their class changes what it is given
     return rotary_class(family)(CLASSES[family].config_class.from_dict(fields))
 
 
 @functools.cache
 def rotary_class(family: str) -> Any:
-    config = CLASSES[family].config_class.from_dict(SIZES)
+    config = CLASSES[family].config_class.from_dict(sizes(family))
     with torch.device("meta"):
         return type(CLASSES[family](config).rotary_emb)
 

@@ -45,6 +45,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "qwen2": ("qwen2", {}, 32),
     "qwen3": ("qwen3", {}, 64),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}, 32),
+    "falcon": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}, 32),
     "gemma3": ("gemma3", {"tie_word_embeddings": False}, 32),
     "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}, 32),
     "gpt_neox": ("gpt_neox", {}, 32),

@@ -51,6 +51,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_experts": 3, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 64},
     ),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}),
+    "falcon": ("falcon", {"multi_query": False, "tie_word_embeddings": False}),
+    "falcon-40b": (
+        "falcon",
+        {"new_decoder_architecture": True, "num_kv_heads": 2, "tie_word_embeddings": False},
+    ),
     "gemma3": ("gemma3", {"tie_word_embeddings": False}),
     "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
 }

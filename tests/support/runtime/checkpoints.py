@@ -21,6 +21,7 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
         "phi": (transformers.PhiConfig, transformers.PhiForCausalLM),
         "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+        "falcon": (transformers.FalconConfig, transformers.FalconForCausalLM),
         "gemma3": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
         "qwen2_moe": (transformers.Qwen2MoeConfig, transformers.Qwen2MoeForCausalLM),
         "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
@@ -49,6 +50,7 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
         values["sliding_window"] = None
     # A class keeps what it does not know, and its modules find some of that.
     known = {field.name for field in dataclasses.fields(config_class)}
+    changes = {n: value for n, value in changes.items() if n in known or n not in values}
     values = {name: value for name, value in values.items() if name in known}
     torch.manual_seed(seed)
     # Attention spelt out: torch's fused form leaves out Gemma's cap on the scores.

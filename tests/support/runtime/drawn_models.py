@@ -157,6 +157,29 @@ def gemma3(draws: Draws) -> dict[str, Any]:
     }
 
 
+def falcon(draws: Draws) -> dict[str, Any]:
+    sizes = equal_heads(draws)
+    heads = sizes["num_attention_heads"]
+    kind: dict[str, Any] = draws.one_of(
+        {"new_decoder_architecture": False, "multi_query": True},
+        {"new_decoder_architecture": False, "multi_query": False},
+        {"new_decoder_architecture": True, "num_ln_in_parallel_attn": draws.one_of(None, 1, 2)},
+    )
+    if kind["new_decoder_architecture"]:
+        kind["num_kv_heads"] = draws.one_of(*(n for n in range(1, heads + 1) if heads % n == 0))
+    else:
+        kind["parallel_attn"] = draws.switch()
+    return {
+        **sizes,
+        **kind,
+        "bias": draws.switch(),
+        "activation": draws.one_of("gelu", "gelu_new", "relu"),
+        "ffn_hidden_size": draws.one_of(None, 40, 128),
+        "layer_norm_epsilon": draws.one_of(1e-5, 1e-3),
+        "rope_parameters": scaling(draws),
+    }
+
+
 def gpt_neox(draws: Draws) -> dict[str, Any]:
     sizes = equal_heads(draws)
     head_dim = sizes["hidden_size"] // sizes["num_attention_heads"]
@@ -234,6 +257,7 @@ def qwen3_moe(draws: Draws) -> dict[str, Any]:
 
 
 FAMILIES: Mapping[str, Draw] = {
+    "falcon": falcon,
     "gemma2": gemma2,
     "gemma3": gemma3,
     "gpt_neox": gpt_neox,

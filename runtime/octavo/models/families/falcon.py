@@ -1,0 +1,140 @@
+"""Falcon (Almazrouei et al., 2023), with rotary positions: one key head, a few, or as many as query heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from octavo.errors import ModelUnsupportedError
+from octavo.layers.mlp import PlainActivation
+from octavo.layers.norm import Norm
+from octavo.layers.projection import Projection
+from octavo.layers.step import Step
+from octavo.models.base import ModelConfig, Tables
+from octavo.models.blocks import Block, DecoderStack
+from octavo.models.building import ModelBuilder
+from octavo.models.config_reader import ConfigReader
+from octavo.models.projections import attention_projections, plain_projections
+from octavo.models.read_spec import read_spec
+
+STEM = "Falcon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FalconConfig(ModelConfig):
+    prefix: ClassVar[str] = "transformer."
+
+    norm_eps: float
+    activation: PlainActivation
+    is_tied: bool
+    has_biases: bool
+    is_parallel: bool
+    has_two_norms: bool
+
+    @classmethod
+    def read(cls, reader: ConfigReader) -> FalconConfig:
+        if reader.flag("alibi"):
+            raise ModelUnsupportedError(
+                "config.json: alibi is true; attention with linear biases is not implemented. Use a Falcon "
+                "with rotary positions: all but Falcon RW have them."
+            )
+        is_new = reader.flag("new_decoder_architecture")
+        is_parallel = reader.flag("parallel_attn", True)
+        num_norms = reader.integer("num_ln_in_parallel_attn", 2 if is_new else 1)
+        is_known = num_norms <= 2 and is_parallel if is_new else num_norms == 1 or not is_parallel
+        if not is_known:
+            raise ModelUnsupportedError(
+                f"config.json: num_ln_in_parallel_attn is {num_norms}, parallel_attn is {is_parallel} and "
+                f"new_decoder_architecture is {is_new}; transformers runs no such model."
+            )
+        return cls(
+            spec=read_spec(_with_common_names(reader, is_new=is_new)),
+            norm_eps=reader.number("layer_norm_epsilon", 1e-5),
+            activation=reader.plain_activation("activation", "gelu"),
+            is_tied=reader.flag("tie_word_embeddings", True),
+            has_biases=reader.flag("bias"),
+            is_parallel=is_parallel,
+            has_two_norms=is_new and num_norms == 2,
+        )
+
+    @property
+    def tables(self) -> Tables:
+        return Tables.of(
+            self.spec, embedding="transformer.word_embeddings", head="lm_head", is_tied=self.is_tied
+        )
+
+    def projections(self) -> list[Projection]:
+        layers = range(self.spec.num_layers)
+        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
+
+    def attention(self, layer: int) -> tuple[Projection, Projection]:
+        """Queries, keys and values; output."""
+        return attention_projections(
+            self.spec,
+            f"transformer.h.{layer}.self_attention",
+            ("query_key_value", "dense"),
+            qkv_bias=self.has_biases,
+            output_bias=self.has_biases,
+            is_grouped=True,
+        )
+
+    def mlp(self, layer: int) -> tuple[Projection, Projection]:
+        """Up; down."""
+        names = ("dense_h_to_4h", "dense_4h_to_h")
+        prefix = f"transformer.h.{layer}.mlp"
+        return plain_projections(self.spec, prefix, names, bias=self.has_biases)
+
+    def build(self, load: ModelBuilder) -> Falcon:
+        return Falcon(
+            self.spec,
+            load.tables(self.tables),
+            [self._block(layer, load) for layer in range(self.spec.num_layers)],
+            load.layer_norm("transformer.ln_f", self.spec.hidden_size, self.norm_eps),
+        )
+
+    def _block(self, layer: int, load: ModelBuilder) -> Block:
+        def norm(which: str) -> Norm:
+            name = f"transformer.h.{layer}.{which}"
+            return load.layer_norm(name, self.spec.hidden_size, self.norm_eps)
+
+        attention = load.attention(self.spec, layer, *self.attention(layer))
+        mlp = load.plain_mlp(*self.mlp(layer), self.activation)
+        if not self.is_parallel:
+            return load.pre_norm_block(
+                norm("input_layernorm"), attention, norm("post_attention_layernorm"), mlp
+            )
+        if self.has_two_norms:
+            return load.parallel_block(norm("ln_attn"), attention, norm("ln_mlp"), mlp)
+        return load.parallel_block(norm("input_layernorm"), attention, None, mlp)
+
+
+def _with_common_names(reader: ConfigReader, *, is_new: bool) -> ConfigReader:
+    is_old = reader.get("n_embed") is not None
+    hidden = reader.integer("n_embed" if is_old else "hidden_size")
+    heads = reader.integer("num_attention_heads")
+    kv_heads = reader.integer("num_kv_heads", heads)
+    is_shared = reader.flag("multi_query", True) and not is_new
+    if not (is_new or is_shared) and kv_heads != heads:
+        raise ModelUnsupportedError(
+            f"config.json: num_kv_heads is {kv_heads} and multi_query is false; without "
+            f"new_decoder_architecture each of the {heads} heads has its own key."
+        )
+    return reader.with_values(
+        hidden_size=hidden,
+        num_key_value_heads=1 if is_shared else kv_heads,
+        intermediate_size=reader.integer("ffn_hidden_size", 4 * hidden),
+    )
+
+
+class Falcon(DecoderStack):
+    """Parallel or pre-norm blocks over the token embeddings."""
+
+    __slots__ = ()
+
+    def forward(
+        self, token_ids: torch.Tensor, caches: list[torch.Tensor], step: Step
+    ) -> torch.Tensor:
+        residual = self.embed(token_ids)
+        return self.run_blocks(residual, caches, step)
