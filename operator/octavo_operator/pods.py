@@ -233,19 +233,42 @@ def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Find
         for volume in volumes
         if "persistentVolumeClaim" in volume
     ]
-    secrets = [
-        f"Secret {volume['secret']['secretName']}" for volume in volumes if "secret" in volume
-    ]
-    if not claims and not secrets:
+    secrets = _named("Secret", "secret", "secretName", volumes)
+    maps = _named("ConfigMap", "configMap", "name", volumes)
+    mounted = claims + secrets + maps
+    if not mounted:
         return Finding(
             Reason.SANDBOX_UNAVAILABLE,
             f"its node has not set pod {metadata['name']} up (network, RuntimeClass, volumes); {look}",
         )
+    reason = Reason.SECRET_NOT_FOUND if secrets else Reason.SANDBOX_UNAVAILABLE
     return Finding(
-        Reason.VOLUME_UNAVAILABLE if claims else Reason.SECRET_NOT_FOUND,
-        f"its node has not mounted {', '.join(claims + secrets)} in pod {metadata['name']}, or has not "
+        Reason.VOLUME_UNAVAILABLE if claims else reason,
+        f"its node has not mounted {', '.join(mounted)} in pod {metadata['name']}, or has not "
         f"set the pod up otherwise; {look}",
     )
+
+
+def _named(kind: str, source: str, name: str, volumes: Iterable[Manifest]) -> list[str]:
+    """What must be there before the node mounts these volumes: the objects, and the keys in them that are
+    asked for. A projected volume has several sources, whose objects are all called `name`."""
+    found = [(each[source], name) for each in volumes if source in each]
+    for volume in volumes:
+        sources = volume.get("projected", {}).get("sources", ())
+        found += [(each[source], "name") for each in sources if source in each]
+    return [_with_keys(kind, each, name) for each, name in found if not each.get("optional")]
+
+
+def _with_keys(kind: str, source: Mapping[str, Any], name: str) -> str:
+    keys = [item["key"] for item in source.get("items", ())]
+    text = f"{kind} {source[name]}"
+    match keys:
+        case []:
+            return text
+        case [key]:
+            return f"{text} with its key {key}"
+        case _:
+            return f"{text} with its keys {', '.join(keys)}"
 
 
 def shortened(text: str) -> str:

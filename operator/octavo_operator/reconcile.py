@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from octavo_operator import metrics
 from octavo_operator.api import v1alpha1
 from octavo_operator.api.conditions import Reason
-from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
 from octavo_operator.apply import apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
 from octavo_operator.autoscale.decide import Decision
@@ -174,7 +174,7 @@ class Reconciler:
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",
             settled=settlement(resource),
-            remark=ENVIRONMENT_REMARK if context.pods.has_keys_in_environment else "",
+            remark=_remark(context.pods),
         )
         self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
         await self._write_status(resource, compute_status(observation, conditions), conditions)
@@ -298,6 +298,11 @@ def _pod_context(
         cache_key=key,
         is_cache_of_one_node=None if kept is None else cache.is_of_one_node(kept),
     )
+
+
+def _remark(pods: PodContext) -> str:
+    keys = ENVIRONMENT_REMARK if pods.has_keys_in_environment else ""
+    return "; ".join(part for part in (keys, ineffective_fields(pods.spec)) if part)
 
 
 def _claim_notice(observed: Observed, decided: Decided) -> Finding | None:

@@ -263,8 +263,9 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
         )
     else:
         reason = _movement(seen) or Reason.STARTING
+        others = "; the others: " if answering else ": "
         conditions.mark_false(
-            ConditionType.READY, reason, f"{counts}; the others: {seen.fleet.phase_text()}"
+            ConditionType.READY, reason, f"{counts}{others}{seen.fleet.phase_text()}"
         )
 
 

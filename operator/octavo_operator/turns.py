@@ -52,9 +52,10 @@ class Turns:
     def must_wait(self, key: ObjectKey, change: Change) -> bool:
         """Whether the pods are to stay as they are for now. One that need not has a turn from here on, where
         it takes one, until `tell` ends it."""
-        is_edited = self._seen.get(key, change.wanted) != change.wanted
-        self._seen[key] = change.wanted
+        is_edited = self._seen.setdefault(key, change.wanted) != change.wanted
         is_on_its_way = change.live == change.wanted and not change.is_paused
+        if is_on_its_way:  # not before: who could not write a change has it still to do
+            self._seen[key] = change.wanted
         if not self._limit or not change.has_others or is_edited or is_on_its_way:
             self._waiting.pop(key, None)
             return False

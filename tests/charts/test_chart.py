@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from octavo_operator import smoke
+from octavo_operator.api.quantity import parse_quantity
 from octavo_operator.rbac import NAMESPACED_RULES, OWN_NAMESPACE_RULES, Rule
 from tests.support.requirements import Requirement, lacks
 
@@ -21,6 +23,57 @@ CHART = ROOT / "charts" / "octavo"
 CRD = "llmdeployments.octavo.dev"
 
 Object = dict[str, Any]
+
+
+QUANTITIES = {
+    "resources.requests.cpu": "/resources/requests/cpu",
+    "resources.limits.memory": "/resources/limits/memory",
+    r"resources.limits.example\.com/fast": "/resources/limits/example.com~1fast",
+    "extraVolumes[0].emptyDir.sizeLimit": "/extraVolumes/0/emptyDir/sizeLimit",
+    "extraVolumes[0].ephemeral.volumeClaimTemplate.spec.resources.requests.storage": (
+        "/extraVolumes/0/ephemeral/volumeClaimTemplate/spec/resources/requests/storage"
+    ),
+    "extraEnv[0].valueFrom.resourceFieldRef.divisor": "/extraEnv/0/valueFrom/resourceFieldRef/divisor",
+}
+"""Every value that is a quantity, and how a refusal names it."""
+QUANTITY_TEXTS = (
+    *(
+        "2",
+        "0",
+        "+1",
+        ".5",
+        "5.",
+        "1e3",
+        "1E-3",
+        "100n",
+        "7u",
+        "500m",
+        "3k",
+        "2M",
+        "1G",
+        "1T",
+        "1P",
+        "1E",
+    ),
+    *(
+        "1Ki",
+        "512Mi",
+        "1Gi",
+        "1Ti",
+        "1Pi",
+        "1Ei",
+        "",
+        " ",
+        "lots",
+        "1K",
+        "1mi",
+        "1MB",
+        "512mi",
+        "0x10",
+        ".",
+    ),
+    *("1 Gi", "1,5", "1_000", "NaN", "inf", "1e", "Gi", "--1", "-1", "1Gi ", "\u0661"),
+)
 
 
 def _find_helm() -> str | None:
@@ -522,10 +575,32 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
         ("extraEnv[0].nme=X", "'nme' not allowed"),
         ("extraVolumes[0].name=tmp", "/extraVolumes/0/name"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
+        *((f"{place}=lots", pointer) for place, pointer in QUANTITIES.items()),
+        ("resources.limits.memory=-1", "/resources/limits/memory"),
+        ("resources.limits.memory=true", "/resources/limits/memory"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
     assert message in refusal(setting)
+
+
+@pytest.mark.parametrize("place", QUANTITIES)
+def test_quantities_are_taken_as_text_and_as_numbers(place: str) -> None:
+    for value in ("0.5", "1", "512Mi", "500m", "1e3"):
+        render(f"extraVolumes[0].name=scratch,extraEnv[0].name=X,{place}={value}")
+
+
+def test_a_quantity_is_what_kubernetes_takes_for_one() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    pattern = re.compile(schema["$defs"]["quantity"]["pattern"], re.ASCII)
+    for text in QUANTITY_TEXTS:
+        try:
+            parse_quantity(text)
+            is_one = True
+        except ValueError:
+            is_one = False
+        assert bool(pattern.search(text)) is is_one, text
+    assert any(pattern.search(text) for text in QUANTITY_TEXTS)
 
 
 @pytest.mark.parametrize(

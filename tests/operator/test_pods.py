@@ -7,7 +7,8 @@ import pytest
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
 from octavo_operator.pods import SETUP_PATIENCE_SECONDS, view, views
-from tests.support.operator.builders import NOW, after, container, pod
+from octavo_operator.render.pod import pod_template
+from tests.support.operator.builders import NOW, after, container, pod, pod_context
 
 GPU = "nvidia.com/gpu"
 
@@ -120,6 +121,56 @@ def test_a_volume_that_is_not_mounted_is_named_with_where_to_look() -> None:
     assert found is not None
     assert "claim weights, Secret keys" in found.message
     assert "kubectl -n team describe pod llama-1" in found.message
+
+
+def unmounted(*volumes: dict[str, Any]) -> tuple[Reason, str]:
+    """What is found in a pod that waits for these."""
+    waiting = pod(setting_up=True)
+    waiting["spec"]["volumes"] = list(volumes)
+    found = view(waiting, GPU, after(60)).finding
+    assert found is not None
+    return found.reason, found.message
+
+
+def test_a_key_that_a_secret_must_have_is_named_as_the_spec_has_it() -> None:
+    one = {"secretRef": {"name": "keys", "key": "token"}}
+    every = {"keysFrom": {"secretRef": {"name": "team-keys"}}}
+    for auth, text in ((one, "Secret keys with its key token in"), (every, "Secret team-keys in")):
+        template = pod_template(pod_context(auth=auth))
+        reason, message = unmounted(*template["spec"]["volumes"])  # type: ignore[arg-type]
+        assert reason is Reason.SECRET_NOT_FOUND
+        assert text in message
+
+
+def test_every_object_that_a_volume_asks_for_is_named_with_its_keys() -> None:
+    both = [{"key": "a", "path": "x"}, {"key": "b", "path": "y"}]
+    settings = {"configMap": {"name": "settings", "items": both}}
+    reason, message = unmounted(settings)
+    assert reason is Reason.SANDBOX_UNAVAILABLE
+    assert "ConfigMap settings with its keys a, b in" in message
+    sources = [
+        {"serviceAccountToken": {"path": "token"}},
+        {"secret": {"name": "cert", "items": both[:1]}},
+        {"configMap": {"name": "root", "optional": True}},
+    ]
+    reason, message = unmounted(settings, {"projected": {"sources": sources}})
+    assert reason is Reason.SECRET_NOT_FOUND
+    assert "Secret cert with its key a, ConfigMap settings with its keys a, b in" in message
+    assert "root" not in message
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("couldn't find key token in Secret team/keys", Reason.SECRET_NOT_FOUND),
+        ("couldn't find key a in ConfigMap team/settings", Reason.CONTAINER_CONFIG_INVALID),
+    ],
+)
+def test_the_kubelet_s_word_on_a_missing_key_is_passed_on(told: str, reason: Reason) -> None:
+    found = finding(statuses=[container(waiting=("CreateContainerConfigError", told))])
+    assert found is not None
+    assert found[0] is reason
+    assert told in found[1]
 
 
 def test_a_message_of_any_length_is_cut() -> None:

@@ -657,6 +657,16 @@ def test_a_passing_fault_fails_the_pass_so_that_it_is_tried_again(status: int) -
         world.reconcile()
 
 
+def test_a_field_without_effect_is_named_where_ready_is_told_and_nothing_else_comes_of_it() -> None:
+    engine = {"device": "cpu", "gpuMemoryUtilization": "0.9"}
+    world = running(engine=engine, resources={"gpu": 1}, model={"uri": "builtin://demo"})
+    (ready,) = [each for each in world.status["conditions"] if each["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("True", "Serving")
+    assert "spec.engine.gpuMemoryUtilization" in ready["message"]
+    assert "spec.resources.gpu is held and not used" in ready["message"]
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
 def test_an_event_that_cannot_be_written_fails_nothing() -> None:
     world = World()
     refusal = KubeError(403, "Forbidden", "no events")

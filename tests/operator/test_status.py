@@ -83,6 +83,21 @@ def test_before_any_pod_it_is_starting() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("answering", "replicas", "end"),
+    [(0, 1, "answer: loading the model"), (0, 3, "answer: loading the model")]
+    + [(1, 2, "answer; the others: loading the model")],
+)
+def test_what_does_not_answer_yet_is_told_and_others_only_where_some_do(
+    answering: int, replicas: int, end: str
+) -> None:
+    starting = [pod(f"starting-{index}") for index in range(replicas - answering)]
+    conditions = status(ready(answering) + starting, replicas=replicas)["conditions"]
+    (message,) = [each["message"] for each in conditions if each["type"] == "Ready"]
+    assert message.startswith(f"{answering} of {replicas} replicas of revision new answer")
+    assert message.endswith(end)
+
+
 def test_ready_when_the_pods_answer() -> None:
     found = status(ready(2), replicas=2)
     assert told(found) == {

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
+from octavo_operator.api.v1alpha1 import ineffective_fields
 from tests.support.operator.builders import spec
 
 
@@ -134,3 +135,34 @@ def test_what_octavo_sets_on_the_pods_is_not_the_spec_s(field: str, key: str) ->
 def test_a_variable_that_reaches_past_the_namespace_or_the_flags_is_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         spec(pods={"env": [{"name": name, "value": "x"}]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"engine": {"device": "cpu", "gpuMemoryUtilization": "0.9"}}, ["gpuMemoryUtilization"]),
+        (
+            {"engine": {"enforceEager": False, "gpuMemoryUtilization": "0.9"}},
+            ["gpuMemoryUtilization", "enforceEager"],
+        ),
+        (
+            {"engine": {"device": "cpu"}, "resources": {"gpu": 1}},
+            ["resources.gpu", "engine.device"],
+        ),
+        ({"resources": {"download": {"cpu": "1"}}}, ["resources.download"]),
+        ({"engine": {"device": "cuda", "enforceEager": True}}, []),
+        ({"engine": {"enforceEager": True}, "resources": {"gpu": 1}}, []),
+        ({"model": {"uri": "s3://b/m"}, "resources": {"download": {"cpu": "1"}}}, []),
+        ({"engine": {"device": "cpu", "kvCacheDtype": "fp8"}, "resources": {"gpu": 0}}, []),
+    ],
+)
+def test_a_field_that_nothing_follows_from_is_named(
+    fields: dict[str, Any], named: list[str]
+) -> None:
+    told = ineffective_fields(spec(**fields))
+    assert all(f"spec.{name}" in told or f"spec.engine.{name}" in told for name in named), told
+    assert bool(told) is bool(named), told
+
+
+def test_a_model_that_the_schema_once_took_is_still_read() -> None:
+    assert spec(model={"uri": "builtin://other"}).model.uri == "builtin://other"

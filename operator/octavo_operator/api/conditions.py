@@ -200,7 +200,7 @@ class Reason(StrEnum):
         "SecretNotFound",
         "A Secret that the spec names, or a key in it, does not exist in the namespace.",
         "kubelet, or the operator from its PodReadyToStartContainers",
-        "Create the Secret; if it is there, the pod's Events tell what else the node lacks.",
+        "Create the Secret, with the key that the message names; if it has it, the pod's Events tell more.",
     )
 
     # The cluster.

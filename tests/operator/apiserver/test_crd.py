@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
-from tests.support.operator.admin import MINIMAL, Admin, create, path
+from octavo_operator.crd import crd
+from tests.support.operator.admin import DEFINITIONS, MINIMAL, Admin, create, path, wait_until
 
 FULL: dict[str, Any] = {
     "model": {
@@ -19,7 +21,7 @@ FULL: dict[str, Any] = {
         "cache": {"size": "50Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"},
     },
     "engine": {
-        "device": "cpu",
+        "device": "cuda",
         "maxModelLen": 8192,
         "maxNumSeqs": 64,
         "maxNumBatchedTokens": 2048,
@@ -30,7 +32,6 @@ FULL: dict[str, Any] = {
         "dtype": "bfloat16",
         "loadFormat": "safetensors",
         "kvCacheDtype": "fp8",
-        "quantization": "int8",
         "enablePrefixCaching": False,
         "enforceEager": False,
         "seed": 0,
@@ -73,6 +74,42 @@ FULL: dict[str, Any] = {
 }
 
 
+WITHOUT_EFFECT: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
+    (
+        {"engine": {"device": "cpu", "gpuMemoryUtilization": "0.9"}},
+        "spec.engine.gpuMemoryUtilization",
+        "has no effect on CPUs",
+        {"engine": {"gpuMemoryUtilization": None}},
+    ),
+    (
+        {"engine": {"device": "cpu", "enforceEager": True}},
+        "spec.engine.enforceEager",
+        "has no effect on CPUs",
+        {"engine": {"device": None}},
+    ),
+    (
+        {"engine": {"device": "cpu"}, "resources": {"gpu": 1}},
+        "spec.resources.gpu",
+        "would be held and not used",
+        {"resources": {"gpu": 0}},
+    ),
+    (
+        {"resources": {"download": {"cpu": "1"}}},
+        "spec.resources.download",
+        "is for models that are downloaded",
+        {"resources": {"download": None}},
+    ),
+    (
+        {"model": {"uri": "builtin://other"}},
+        "spec.model.uri",
+        "must be builtin://demo",
+        {"model": {"uri": "builtin://demo"}},
+    ),
+]
+"""Specs that were taken once, of which a field did nothing; what the API server says to a new one, the field
+and a sentence; and a change that puts it right."""
+
+
 def test_a_spec_with_every_field_is_taken_whole_and_read_alike(
     admin: Admin, namespace: str
 ) -> None:
@@ -85,6 +122,22 @@ def test_a_spec_with_every_field_is_taken_whole_and_read_alike(
 
 def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> None:
     assert create(admin, namespace).body["spec"] == {**MINIMAL, "replicas": 1}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"engine": {"device": "cpu", "quantization": "int8", "kvCacheDtype": "fp8"}},
+        {"engine": {"device": "cpu"}, "resources": {"gpu": 0}},
+        {"engine": {"device": "cuda", "enforceEager": True, "gpuMemoryUtilization": "0.5"}},
+        # The runtime takes a GPU that it finds, so this may well have an effect.
+        {"engine": {"enforceEager": True, "gpuMemoryUtilization": "0.5"}},
+        {"model": {"uri": "s3://b/m"}, "resources": {"download": {"cpu": "1"}}},
+    ],
+)
+def test_what_has_an_effect_is_taken(admin: Admin, namespace: str, spec: dict[str, Any]) -> None:
+    answer = create(admin, namespace, **spec)
+    assert answer.status == 201, answer.message
 
 
 @pytest.mark.parametrize("length", [1, 63])
@@ -218,6 +271,7 @@ def test_a_name_that_no_service_could_have_is_refused(
             "spec.engine.kvCacheMemory",
             "must be less than resources.memory",
         ),
+        *((spec, field, sentence) for spec, field, sentence, _ in WITHOUT_EFFECT),
         (
             {"resources": {"gpu": 1, "gpuResource": "kubernetes.io/gpu"}},
             "spec.resources.gpuResource",
@@ -335,3 +389,67 @@ def test_every_example_is_taken(admin: Admin, namespace: str, file: Path) -> Non
             url = f"{collections[body['kind']]}?fieldValidation=Strict"
             answer = admin.request("POST", url, body)
             assert answer.status == 201, answer.message
+
+
+def earlier_crd() -> dict[str, Any]:
+    """The definition under a name of its own and without the rules between fields, as a release before them
+    had it."""
+    definition = renamed_crd()
+    spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del spec["x-kubernetes-validations"]
+    del spec["properties"]["model"]["properties"]["uri"]["x-kubernetes-validations"]
+    return definition
+
+
+def renamed_crd() -> dict[str, Any]:
+    definition = crd()
+    definition["metadata"]["name"] = "llmdeployments.stored.example"
+    definition["spec"]["group"] = "stored.example"
+    definition["spec"]["names"].pop("categories")
+    definition["spec"]["names"].pop("shortNames")
+    return definition
+
+
+def stored(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "stored.example/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name},
+        "spec": {**MINIMAL, **spec},
+    }
+
+
+def test_what_was_stored_before_a_rule_is_changed_and_scaled_on_until_it_is_put_right(
+    admin: Admin, namespace: str
+) -> None:
+    objects = f"/apis/stored.example/v1alpha1/namespaces/{namespace}/llmdeployments"
+    admin.install_crd(earlier_crd())
+    cases = {f"case-{index}": case for index, case in enumerate(WITHOUT_EFFECT)}
+    wait_until(lambda: admin.request("GET", objects).status == 200)
+    for name, (spec, *_) in cases.items():
+        admin.create(objects, stored(name, spec))
+
+    def is_refused(body: dict[str, Any]) -> bool:
+        return admin.request("POST", f"{objects}?dryRun=All", body).status == 422
+
+    definition = renamed_crd()
+    url = f"{DEFINITIONS}/{definition['metadata']['name']}"
+    answer = admin.merge(url, {"spec": definition["spec"]})
+    assert answer.status == 200, answer.message
+    for spec, *_ in cases.values():
+        wait_until(partial(is_refused, stored("new", spec)))
+    for name, (spec, field, sentence, mend) in cases.items():
+        url = f"{objects}/{name}"
+        for subresource, change in (
+            ("/scale", {"spec": {"replicas": 3}}),
+            ("", {"spec": {"replicas": 2, "engine": {"seed": 7}}}),
+            ("/status", {"status": {"replicas": 1}}),
+            ("", {"spec": mend}),
+        ):
+            answer = admin.merge(f"{url}{subresource}", change)
+            assert answer.status == 200, (name, change, answer.message)
+        # What is right now cannot become wrong again.
+        answer = admin.merge(url, {"spec": spec})
+        assert answer.status == 422, (name, answer.body)
+        assert field in answer.message
+        assert sentence in answer.message

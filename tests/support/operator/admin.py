@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
+import queue
 import ssl
+import sys
+import threading
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from octavo_operator.crd import crd
 from tests.support.operator.control_plane import ControlPlane
 
 Object = dict[str, Any]
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,15 @@ class Answer:
     @property
     def message(self) -> str:
         return str(self.body.get("message", ""))
+
+
+def _told(body: bytes) -> Object:
+    """A refusal; to paths that it does not know the API server answers with plain text."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    return told if isinstance(told, dict) else {"message": body.decode(errors="replace")}
 
 
 class Admin:
@@ -56,7 +69,7 @@ class Admin:
             with urllib.request.urlopen(request, context=self._ssl, timeout=30) as answer:  # noqa: S310
                 return Answer(answer.status, json.load(answer))
         except urllib.error.HTTPError as error:
-            return Answer(error.code, json.load(error))
+            return Answer(error.code, _told(error.read()))
 
     def create(self, path: str, body: Object) -> Object:
         answer = self.request("POST", path, body)
@@ -73,15 +86,15 @@ class Admin:
     def items(self, path: str) -> list[Object]:
         return list(self.request("GET", path).body["items"])
 
-    def install_crd(self) -> None:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        self.create(path, crd())
+    def install_crd(self, definition: Object | None = None) -> None:
+        """Ours unless another one is given."""
+        definition = definition or crd()
+        self.create(DEFINITIONS, definition)
+        path = f"{DEFINITIONS}/{definition['metadata']['name']}"
         wait_until(
             lambda: any(
                 condition["type"] == "Established" and condition["status"] == "True"
-                for condition in (self.get(f"{path}/{crd()['metadata']['name']}") or {})
-                .get("status", {})
-                .get("conditions", [])
+                for condition in (self.get(path) or {}).get("status", {}).get("conditions") or ()
             )
         )
 
@@ -107,14 +120,37 @@ class Admin:
 
 
 def wait_until(is_true: Callable[[], object], timeout_seconds: float = 60.0) -> None:
-    """Polls; fails when it takes too long."""
+    """Polls; fails when it takes too long, with the place where the last look was.
 
-    async def poll() -> None:
-        async with asyncio.timeout(timeout_seconds):
-            while not is_true():
-                await asyncio.sleep(0.05)
+    The looks are a thread's: one that never comes back, such as a request whose answer drips (a socket's
+    timeout bounds each read of it, not their sum), ends the waiting as punctually as any other.
+    """
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    is_given_up = threading.Event()
 
-    asyncio.run(poll())
+    def poll() -> None:
+        try:
+            while not is_given_up.is_set():
+                if is_true():
+                    outcome.put(None)
+                    return
+                is_given_up.wait(0.05)
+        except BaseException as error:  # the caller's to handle, whatever it is
+            outcome.put(error)
+
+    thread = threading.Thread(target=poll, name="wait_until", daemon=True)
+    thread.start()
+    try:
+        error = outcome.get(timeout=timeout_seconds)
+    except queue.Empty:
+        frame = sys._current_frames().get(thread.ident or 0)
+        is_given_up.set()
+        place = "".join(traceback.format_stack(frame)[-4:])
+        raise TimeoutError(
+            f"not true within {timeout_seconds} s; it looks here:\n{place}"
+        ) from None
+    if error is not None:
+        raise error
 
 
 MINIMAL = {"model": {"uri": "builtin://demo"}}

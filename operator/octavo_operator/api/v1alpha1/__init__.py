@@ -10,6 +10,7 @@ from pydantic import Field
 from octavo_operator.api.v1alpha1.auth import AuthSpec
 from octavo_operator.api.v1alpha1.base import ApiModel
 from octavo_operator.api.v1alpha1.engine import Device, EngineSpec
+from octavo_operator.api.v1alpha1.ineffective import ineffective_fields
 from octavo_operator.api.v1alpha1.model import AccessMode, ModelSpec
 from octavo_operator.api.v1alpha1.pods import (
     DownloadResourcesSpec,
@@ -42,6 +43,7 @@ __all__ = [
     "RuntimeSpec",
     "ServiceType",
     "Toleration",
+    "ineffective_fields",
 ]
 
 GROUP = "octavo.dev"

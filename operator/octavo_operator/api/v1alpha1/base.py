@@ -16,13 +16,21 @@ NAME_PART = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{DNS_SUBDOMAIN}$")]
 
 
-def cel(rule: str, message: str, field: str | None = None) -> dict[str, str]:
+def cel(rule: str, message: str, field: str | None = None) -> dict[str, Any]:
     """A validation rule of the API server; `field` is the one that its message is about."""
     validation = {"rule": rule, "message": message}
     return validation if field is None else validation | {"fieldPath": f".{field}"}
 
 
-def rules(*validations: dict[str, str]) -> dict[str, Any]:
+def cel_for_new(rule: str, message: str, field: str) -> dict[str, Any]:
+    """The same for objects that keep it already: one that was stored against it may go on being changed,
+    scaled and applied anew. The rule names its fields `self.…`."""
+    before = rule.replace("self.", "oldSelf.value().")
+    lenient = f"({rule}) || (oldSelf.hasValue() && !({before}))"
+    return cel(lenient, message, field) | {"optionalOldSelf": True}
+
+
+def rules(*validations: dict[str, Any]) -> dict[str, Any]:
     """The rules as the extra of a JSON schema."""
     return {"x-kubernetes-validations": list(validations)}
 

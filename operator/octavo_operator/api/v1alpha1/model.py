@@ -23,6 +23,8 @@ _URI_HELP = (
     "must be hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path or builtin://name, "
     "without '..'"
 )
+BUILTIN = "builtin://demo"
+_BUILTIN_HELP = f"must be {BUILTIN}: the runtime image holds no other model"
 _SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
 
 
@@ -39,7 +41,11 @@ ModelUri = Annotated[
         {
             "type": "string",
             "maxLength": 512,
-            **rules(cel(f"self.matches(r'{_URI.pattern}') && !self.contains('..')", _URI_HELP)),
+            **rules(
+                cel(f"self.matches(r'{_URI.pattern}') && !self.contains('..')", _URI_HELP),
+                # What was stored before this rule is unchanged, and so not asked again.
+                cel(f"!self.startsWith('builtin://') || self == '{BUILTIN}'", _BUILTIN_HELP),
+            ),
         }
     ),
 ]
