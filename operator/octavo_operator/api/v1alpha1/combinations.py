@@ -41,12 +41,6 @@ def _is_for_gpus(field: str) -> dict[str, Any]:
     )
 
 
-NO_GPU_FOR_CPUS = cel_for_new(
-    f"!has(self.engine) || !{_ON_A_CPU} || !({_ASKS_FOR_GPUS})",
-    "would be held and not used, because engine.device is cpu: set one of them otherwise",
-    "resources.gpu",
-)
-
 NO_DOWNLOAD_NO_RESOURCES = cel_for_new(
     f"!has(self.resources) || !has(self.resources.download) || {_IS_DOWNLOADED}",
     "is for models that are downloaded: hf:// and s3://",
@@ -57,6 +51,5 @@ COMBINATIONS = (
     ROUNDING_IS_FOR_CPUS,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
-    NO_GPU_FOR_CPUS,
     NO_DOWNLOAD_NO_RESOURCES,
 )

@@ -19,6 +19,7 @@ def ineffective_fields(spec: LLMDeploymentSpec) -> str:
     if is_on_cpu and any(of_gpus.values()):
         names = " and ".join(f"spec.engine.{name}" for name, is_set in of_gpus.items() if is_set)
         parts.append(f"without a GPU (spec.resources.gpu) nothing follows from {names}")
+    # Not refused: with GPUs that do not exist it shows how replicas that want some are placed.
     if engine.device is Device.CPU and resources.gpu:
         parts.append("spec.resources.gpu is held and not used, because spec.engine.device is cpu")
     if resources.download is not None and not spec.model.is_downloaded:
