@@ -10,6 +10,9 @@ client instead: `octavo chat`, and the question of `make demo`.
 from __future__ import annotations
 
 import itertools
+import os
+import socket
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -151,6 +154,18 @@ class Client:
                 _take(answer, lines, time.perf_counter() - started)
         answer.seconds = time.perf_counter() - started
         return answer
+
+
+def why_no_answer(error: Exception) -> str:
+    """A failed connection in the system's words: aiohttp's own tell of TLS where there is none."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if isinstance(cause, socket.gaierror | ssl.SSLError):  # their numbers are not the system's
+        return str(cause.strerror or cause)
+    if isinstance(cause, TimeoutError) and not cause.errno:
+        return "no answer in time"
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno)
+    return str(error) or type(error).__name__
 
 
 class _Model(msgspec.Struct):

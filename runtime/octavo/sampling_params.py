@@ -94,10 +94,16 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                 "stop", f"stop is {self.stop!r:.80}; it must be a string or a list of strings."
             )
         strings = self.stop_strings
-        if len(strings) > MAX_STOP_STRINGS or any(not s for s in strings):
+        if len(strings) > MAX_STOP_STRINGS:
+            raise InvalidParameterError(
+                "stop", f"stop holds {len(strings)} strings; give at most {MAX_STOP_STRINGS}."
+            )
+        if "" in strings:
+            place = "" if self.stop == "" else f", at place {strings.index('')} of {len(strings)}"
             raise InvalidParameterError(
                 "stop",
-                f"stop holds {len(strings)} strings; give at most {MAX_STOP_STRINGS}, none empty.",
+                f"stop holds an empty string{place}, which would end every answer before it begins. Leave "
+                "it out.",
             )
 
     def _check_shapes(self) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Sequence
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from octavo.client import Arrival, Client, StreamedAnswer, UnexpectedAnswerError, api_base
+from octavo.client import (
+    Arrival,
+    Client,
+    StreamedAnswer,
+    UnexpectedAnswerError,
+    api_base,
+    why_no_answer,
+)
 
 
 def chunk(text: str, tokens: int | None = None, finish: str | None = None) -> bytes:
@@ -132,3 +141,45 @@ def test_an_error_within_the_stream_is_an_error() -> None:
 )
 def test_the_api_is_found_with_and_without_its_version(url: str) -> None:
     assert api_base(url) == "http://host:1/v1"
+
+
+def failure(url: str) -> str:
+    """Why the client gets no answer there."""
+
+    async def ask() -> str:
+        async with Client(url, timeout_seconds=60) as client:
+            try:
+                await client.models()
+            except (OSError, aiohttp.ClientError) as error:
+                return why_no_answer(error)
+        return ""
+
+    return asyncio.run(ask())
+
+
+def test_a_port_that_nobody_listens_on_is_told_in_the_systems_words() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert failure(f"http://127.0.0.1:{bound.getsockname()[1]}") == "Connection refused"
+
+
+def test_tls_where_there_is_none_is_told() -> None:
+    async def ask() -> str:
+        async with TestServer(web.Application()) as server:
+            return await asyncio.to_thread(failure, f"https://127.0.0.1:{server.port}")
+
+    assert "SSL" in asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (TimeoutError(), "no answer in time"),
+        (ConnectionResetError(104, "told by some library"), "Connection reset by peer"),
+        (aiohttp.ServerDisconnectedError(), "Server disconnected"),
+    ],
+    ids=repr,
+)
+def test_other_failures_keep_their_own_words(error: Exception, words: str) -> None:
+    assert why_no_answer(error) == words

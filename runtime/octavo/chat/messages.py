@@ -119,12 +119,15 @@ def _call(place: str, call: object) -> dict[str, Any]:
             f"{place}.function.name is {_shown(function.get('name'))}; it must be a text.",
         )
     given = {name: value for name, value in call.items() if value is not None}
-    arguments = function.get("arguments")
-    return {
-        "type": "function",
-        **given,
-        "function": {**function, "arguments": "{}" if arguments is None else arguments},
-    }
+    arguments = function.get("arguments", "")
+    if not isinstance(arguments, str | Mapping):
+        raise InvalidParameterError(
+            f"{place}.function.arguments",
+            f"{place}.function.arguments is {_shown(arguments)}; it must be a text that holds JSON.",
+        )
+    if isinstance(arguments, str) and not arguments.strip():
+        arguments = "{}"
+    return {"type": "function", **given, "function": {**function, "arguments": arguments}}
 
 
 def _shown(value: object) -> str:

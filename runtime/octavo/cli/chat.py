@@ -32,6 +32,12 @@ def chat_command(
     from octavo.client import api_base
 
     base_url = api_base(url)
+    text = message
+    if text is None and not sys.stdin.isatty():
+        text = sys.stdin.read()
+    if text is not None and not text.strip():
+        print("octavo: the message is empty: nothing was sent.", file=sys.stderr)
+        return 2
     try:
         name = model or first_model(base_url, api_key, url_argument="URL")
     except NoModelError as error:
@@ -47,8 +53,7 @@ def chat_command(
     options = {key: value for key, value in given.items() if value is not None}
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     try:
-        if message is not None or not sys.stdin.isatty():
-            text = message if message is not None else sys.stdin.read()
+        if text is not None:
             messages.append({"role": "user", "content": text})
             _answer(client, console, name, messages, options)
             return 0

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from octavo.client import Client, UnexpectedAnswerError
+from octavo.client import Client, UnexpectedAnswerError, why_no_answer
 
 _TEXT = (
     "a the of and to in is with pod node model token cache block batch queue server answer question "
@@ -158,7 +158,7 @@ async def _send(client: Client, body: dict[str, Any]) -> RequestTiming:
         where = "in stream:" if error.status == 200 else error.status
         return RequestTiming(error=f"{where} {error.code}", detail=error.message)
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        return RequestTiming(error=f"{type(error).__name__}: {error}")
+        return RequestTiming(error=why_no_answer(error))
     return RequestTiming(
         first_token_seconds=answer.first_token_seconds,
         inter_token_seconds=answer.inter_token_seconds(),

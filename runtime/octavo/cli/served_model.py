@@ -23,7 +23,7 @@ def first_model(url: str, api_key: str | None, *, url_argument: str) -> str:
     """
     import aiohttp
 
-    from octavo.client import UnexpectedAnswerError
+    from octavo.client import UnexpectedAnswerError, why_no_answer
 
     try:
         return asyncio.run(_first_model(url, api_key))
@@ -31,7 +31,7 @@ def first_model(url: str, api_key: str | None, *, url_argument: str) -> str:
         raise NoModelError(_explained(error, url, url_argument)) from error
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
         hint = "Is `octavo serve` running?"
-        raise NoModelError(f"nothing answers at {url} ({error}). {hint}") from error
+        raise NoModelError(f"nothing answers at {url} ({why_no_answer(error)}). {hint}") from error
 
 
 async def _first_model(url: str, api_key: str | None) -> str:

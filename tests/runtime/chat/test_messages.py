@@ -102,6 +102,14 @@ def test_a_refusal_is_what_the_model_said() -> None:
             "messages.1.tool_calls.0",
             InvalidParameterError,
         ),
+        *[
+            (
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": no}}]},
+                "messages.1.tool_calls.0.function.arguments",
+                InvalidParameterError,
+            )
+            for no in (None, 5, True, [1], b"{}")
+        ],
         (
             {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]},
             "messages.1.tool_calls.0.function.name",
@@ -116,6 +124,13 @@ def test_what_cannot_be_read_is_refused_by_its_place(
         template_messages([{"role": "user", "content": "hi"}, message])
     assert caught.value.parameter == parameter  # type: ignore[attr-defined]
     assert parameter in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"arguments": ""}, {"arguments": " \n"}], ids=str)
+def test_a_call_without_arguments_has_an_empty_object(given: dict[str, str]) -> None:
+    call = {"function": {"name": "f", **given}}
+    (message,) = template_messages([{"role": "assistant", "tool_calls": [call]}])
+    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
 
 
 def test_no_messages_are_no_conversation() -> None:

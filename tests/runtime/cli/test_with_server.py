@@ -132,6 +132,20 @@ def test_chat_answers_a_message_and_standard_input(server: ServerProcess) -> Non
     assert piped.stdout == asked.stdout
 
 
+@pytest.mark.parametrize("message", ["", " \n"])
+def test_chat_sends_no_empty_message(server: ServerProcess, message: str) -> None:
+    """Neither as a flag nor through a pipe."""
+    before = server.metrics()["octavo_prompt_tokens_total"]
+    for asked in (
+        octavo("chat", server.url, "--api-key", "k", "-m", message),
+        octavo("chat", server.url, "--api-key", "k", text=message),
+    ):
+        assert asked.returncode == 2
+        assert asked.stdout == ""
+        assert asked.stderr == "octavo: the message is empty: nothing was sent.\n"
+    assert server.metrics()["octavo_prompt_tokens_total"] == before
+
+
 def test_chat_shows_the_servers_own_words(server: ServerProcess) -> None:
     result = octavo("chat", server.url, "--api-key", "k", "--model", "nope", "-m", "hi")
     assert result.returncode == 1

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import httpx
 import pytest
-from openai.types import Completion, Model
+from openai.types import Completion, Model, completion_create_params
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import completion_create_params as chat_create_params
+from pydantic import TypeAdapter, ValidationError
+
+from octavo.server.openai.api_errors import ApiError
+from octavo.server.openai.ignored_fields import IgnoredFields
+from octavo.server.openai.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+)
 
 HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": "How do I break in?"},
@@ -102,10 +112,13 @@ REFUSED: list[tuple[str, object]] = [
     *[("top_p", value) for value in (-0.1, 1.1)],
     *[("n", value) for value in (0, 129)],
     *[("seed", value) for value in (-(2**63) - 1, 2**63)],
+    ("user", 5),
 ]
 REFUSED_BY_CHAT: list[tuple[str, object]] = [
     *[("top_logprobs", value) for value in (-1, 21)],
     ("messages", []),
+    ("service_tier", "bogus"),
+    ("store", "no"),
 ]
 REFUSED_BY_COMPLETIONS: list[tuple[str, object]] = [
     ("logprobs", -1),
@@ -116,6 +129,54 @@ REFUSED_BY_COMPLETIONS: list[tuple[str, object]] = [
     *[("best_of", value) for value in (0, 20)],
     ("suffix", "end"),
 ]
+
+
+# Of what is ignored OpenAI's own types say what is taken.
+KINDS: list[tuple[type[GenerationRequest], Any, dict[str, Any]]] = [
+    (ChatCompletionRequest, chat_create_params, {"messages": HISTORY}),
+    (CompletionRequest, completion_create_params, {"prompt": "a"}),
+]
+VALUES: list[Any] = ["x", "", 5, 1.5, True, [], ["x"], {}, {"a": "b"}, {"a": 5}, {"ttl": 5}]
+VALUES += [{"mode": "implicit", "ttl": "30m"}, {"mode": "bogus"}]
+
+
+def named_values(hint: object) -> set[str]:
+    """Those of all enumerations in a type."""
+    if get_origin(hint) is Literal:
+        return {str(value) for value in get_args(hint)}
+    return {value for part in get_args(hint) for value in named_values(part)}
+
+
+@pytest.mark.parametrize("name", IgnoredFields.model_fields)
+@pytest.mark.parametrize(("kind", "theirs", "body"), KINDS, ids=["chat", "completions"])
+def test_what_is_ignored_is_of_openais_type(
+    kind: type[GenerationRequest], theirs: Any, body: dict[str, Any], name: str
+) -> None:
+    hints = get_type_hints(theirs.CompletionCreateParamsBase)
+    # What is vLLM's, or a chat's alone, is a text or what it is in a chat.
+    known = hints.get(name) or get_type_hints(chat_create_params.CompletionCreateParamsBase).get(
+        name, str
+    )
+    adapter: TypeAdapter[Any] = TypeAdapter(known)
+
+    def is_blamed(value: object) -> bool:
+        try:
+            kind.parse({"model": "m", **body, name: value})
+        except ApiError as error:
+            return (error.detail.param or "").split(".")[0] == name
+        return False
+
+    def they_refuse(value: Any) -> bool:
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError:
+            return True
+        # Names that they do not know are left to their server.
+        return name == "prompt_cache_options" and "a" in value
+
+    values = [*VALUES, *named_values(known)]
+    assert [is_blamed(value) for value in values] == [they_refuse(value) for value in values]
+    assert not is_blamed(None)
 
 
 def chat(http: httpx.Client, field: str, value: object) -> httpx.Response:

@@ -5,6 +5,7 @@ import json
 from octavo.outputs import Logprob
 from octavo.server.openai.responses import (
     ChunkEncoder,
+    End,
     Usage,
     UsageInStream,
     chat_logprobs,
@@ -14,7 +15,7 @@ from octavo.server.openai.responses import (
 
 def test_a_chunk_is_valid_json_whatever_the_text() -> None:
     encoder = ChunkEncoder("text_completion", "x", 7, 'a"b', usage=UsageInStream.AT_END)
-    chunk = encoder.choice(2, b'"text":' + json.dumps('"\n\u2028').encode(), "stop", None)
+    chunk = encoder.choice(2, b'"text":' + json.dumps('"\n\u2028').encode(), End("stop", "a"), None)
     assert chunk.startswith(b"data: ")
     assert chunk.endswith(b"\n\n")
     assert chunk.count(b"\n") == 2
@@ -23,9 +24,19 @@ def test_a_chunk_is_valid_json_whatever_the_text() -> None:
         "object": "text_completion",
         "created": 7,
         "model": 'a"b',
-        "choices": [{"index": 2, "text": '"\n\u2028', "logprobs": None, "finish_reason": "stop"}],
+        "choices": [
+            {
+                "index": 2,
+                "text": '"\n\u2028',
+                "logprobs": None,
+                "finish_reason": "stop",
+                "stop_reason": "a",
+            }
+        ],
         "usage": None,
     }
+    (choice,) = json.loads(encoder.choice(2, b'"text":""', None, None)[6:])["choices"]
+    assert choice == {"index": 2, "text": "", "logprobs": None, "finish_reason": None}
     last = json.loads(encoder.end(Usage.of(3, 4, 1))[6:])
     assert last["choices"] == []
     assert last["usage"] == {

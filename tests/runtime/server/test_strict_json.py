@@ -21,6 +21,42 @@ def test_width_is_not_bounded_nor_are_brackets_in_texts() -> None:
     assert decode(b'{"a": "' + b"[{" * 1000 + b'"}') == {"a": "[{" * 1000}
 
 
+@pytest.mark.parametrize(
+    ("written", "half", "place"),
+    [
+        (rb"\ud83d", rb"\ud83d", 12),
+        (rb"\uD83D.", rb"\uD83D", 12),
+        (rb"\ud83d\n", rb"\ud83d", 12),
+        (rb"\ud83d\ud83d\ude00", rb"\ud83d", 12),
+        (rb"\ud83d and \ude00", rb"\ud83d", 12),
+        (rb"\ude00", rb"\ude00", 12),
+        (rb"\ud83d\ude00\ude00", rb"\ude00", 24),
+        (rb"\\\ud83d", rb"\ud83d", 14),
+    ],
+    ids=repr,
+)
+def test_half_a_character_is_told_with_its_place(written: bytes, half: bytes, place: int) -> None:
+    with pytest.raises(JsonError) as told:
+        decode(b'{"a": "smile' + written + b'"}')
+    assert str(told.value).startswith(f"{half.decode()} at byte {place} is one half of a surrogate")
+
+
+def test_what_only_looks_like_half_a_character_is_not_blamed() -> None:
+    assert decode(rb'"\\ud83d"') == r"\ud83d"
+    with pytest.raises(JsonError, match="truncated"):
+        decode(rb'["\\ud83d", "\ud83d\ude00"')
+
+
+def test_a_whole_character_may_be_escaped_in_two_halves() -> None:
+    assert decode(rb'"\ud83d\ude00"') == "\U0001f600"
+
+
+@pytest.mark.parametrize("wrong", [b"\xff", b"\x80", b"\xed\xa0\x80", b"\xc3("])
+def test_a_byte_that_is_no_utf_8_is_told_with_its_place(wrong: bytes) -> None:
+    with pytest.raises(JsonError, match=rf"^byte 12 \(0x{wrong[0]:02x}\) is no UTF-8"):
+        decode(b'{"a": "smile' + wrong + b'"}')
+
+
 @pytest.mark.parametrize("text", [b"NaN", rb'"\ud800"', b'"\xff"', b"", b"[1", b"1e999"])
 def test_what_is_no_json_is_told(text: bytes) -> None:
     with pytest.raises(JsonError):

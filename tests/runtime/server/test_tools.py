@@ -103,6 +103,12 @@ def test_a_call_may_follow_one_that_is_broken_or_was_not_closed() -> None:
     assert parse(unclosed + CALL) == ("", [("f", {}), ("get_pods", {"namespace": "a"})])
 
 
+@pytest.mark.parametrize("rest", ["", ', "arguments": null', ', "parameters": null'])
+def test_a_call_without_arguments_has_none(rest: str) -> None:
+    """A client reads the object that every function's parameters are."""
+    assert parse(f'<tool_call>{{"name": "f"{rest}}}</tool_call>') == ("", [("f", {})])
+
+
 def test_tags_that_are_special_tokens_are_read_and_not_shown() -> None:
     inside = MarkedText('{"name": "f", "arguments": {}}')
     assert parse(MarkedText("Hm"), OPEN, inside, CLOSE, END) == ("Hm", [("f", {})])

@@ -6,10 +6,13 @@ messages that quote it) and would fail with an error of its own far below the de
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 MAX_DEPTH = 100
 """Levels of arrays and objects; schemas of tools, the deepest values in use, have some ten."""
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|[^u])")
 
 
 class JsonError(ValueError):
@@ -20,14 +23,47 @@ def decode(text: bytes) -> object:
     """Raises `JsonError`."""
     try:
         value: object = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JsonError(f"{error}.") from None
+    except UnicodeDecodeError:
+        raise JsonError(_not_utf8(text)) from None
+    except msgspec.DecodeError as error:
+        raise JsonError(_half_a_character(text) or f"{error}.") from None
     except RecursionError:
         raise _too_deep() from None
     # Nearly no text has so many brackets that it must be looked at.
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_too_deep(value):
         raise _too_deep()
     return value
+
+
+def _half_a_character(text: bytes) -> str:
+    """Where a surrogate is written without its other half; empty where none is. For msgspec the text may then
+    just have ended."""
+    begun: re.Match[bytes] | None = None
+    for escape in _ESCAPE.finditer(text):
+        code = int(escape[1] or b"0", 16)
+        is_end = 0xDC00 <= code < 0xE000
+        if is_end and begun is not None and begun.end() == escape.start():
+            begun = None
+        elif is_end or begun is not None:
+            begun = begun or escape
+            break
+        elif 0xD800 <= code < 0xDC00:
+            begun = escape
+    if begun is None:
+        return ""
+    return (
+        f"{begun[0].decode()} at byte {begun.start()} is one half of a surrogate pair, which is no "
+        "character. Send both halves, or leave it out."
+    )
+
+
+def _not_utf8(text: bytes) -> str:
+    """What a byte is that begins or continues no character, and where; msgspec counts within its string."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} (0x{text[error.start]:02x}) is no UTF-8."
+    return "it is no UTF-8."  # msgspec has another opinion than Python
 
 
 def _too_deep() -> JsonError:

@@ -24,6 +24,7 @@ from octavo.server.openai.responses import (
     ChatCompletion,
     ChatLogprobs,
     ChunkEncoder,
+    End,
     ToolCallOut,
     chat_logprobs,
 )
@@ -103,6 +104,7 @@ class ChatAnswer:
             AssistantMessage(content=content, tool_calls=calls or msgspec.UNSET),
             logprobs,
             _finish_reason(output.finish_reason or "stop", len(calls)),
+            output.stop_reason,
         )
 
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
@@ -151,8 +153,8 @@ class ChatAnswer:
             logprobs = None
         if delta.finish_reason is not None:
             num_calls = 0 if parser is None else parser.num_calls
-            reason = _finish_reason(delta.finish_reason.value, num_calls)
-            chunks.append(encoder.choice(index, _EMPTY_FIELD, reason, None))
+            end = End(_finish_reason(delta.finish_reason.value, num_calls), delta.stop_reason)
+            chunks.append(encoder.choice(index, _EMPTY_FIELD, end, None))
         return chunks
 
 

@@ -22,6 +22,7 @@ from octavo.server.openai.responses import (
     ChunkEncoder,
     Completion,
     CompletionChoice,
+    End,
     completion_logprobs,
 )
 
@@ -106,6 +107,7 @@ class _CompletionAnswer:
                     output.logprobs, self._num_top or 0, output.text_offsets or []
                 ),
                 output.finish_reason,
+                output.stop_reason,
             )
             for position, result in enumerate(generation.outputs)
             for output in result.outputs
@@ -146,9 +148,8 @@ class _CompletionAnswer:
             logprobs = completion_logprobs(
                 delta.logprobs, self._num_top or 0, delta.text_offsets or []
             )
-        return encoder.choice(
-            index, _text_field(text), None if reason is None else reason.value, logprobs
-        )
+        end = None if reason is None else End(reason.value, delta.stop_reason)
+        return encoder.choice(index, _text_field(text), end, logprobs)
 
 
 def _text_field(text: str) -> bytes:

@@ -1,8 +1,8 @@
 """Protocol. The requests of OpenAI's API that this server takes, and what it makes of every field.
 
-A field is one of four things: taken (declared here), without effect on the answer (ignored, as
-OpenAI's models ignore it), known but not implemented (refused unless its value changes nothing), or
-unknown (refused). Nothing that would change the answer is dropped in silence.
+A field is one of four things: taken (declared here), without effect on the answer (`ignored_fields`),
+known but not implemented (refused unless its value changes nothing), or unknown (refused). Nothing that
+would change the answer is dropped in silence.
 """
 
 from __future__ import annotations
@@ -28,22 +28,8 @@ from octavo.server.openai.api_errors import (
     quoted,
     unsupported,
 )
+from octavo.server.openai.ignored_fields import IgnoredFields
 from octavo.server.openai.responses import UsageInStream
-
-# Billing, abuse tracing, storage and routing on OpenAI's side: no effect on the tokens.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "metadata",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "request_id",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-    }
-)
 
 # Known, not implemented: the values that ask for nothing are let through.
 _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
@@ -105,7 +91,7 @@ def validated(kind: type[M], document: object) -> M:
         raise from_validation_errors(error.errors(include_url=False)) from None
 
 
-class GenerationRequest(BaseModel):
+class GenerationRequest(IgnoredFields):
     """What chat and text completions share. `None` means the default, as OpenAI has it."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -187,8 +173,6 @@ class GenerationRequest(BaseModel):
 
 
 def _check_extra(name: str, value: object) -> None:
-    if name in _WITHOUT_EFFECT:
-        return
     if name not in _NOT_IMPLEMENTED:
         raise ApiError(
             400,
@@ -196,8 +180,13 @@ def _check_extra(name: str, value: object) -> None:
             param=name[:64],
             code="unknown_parameter",
         )
-    if value not in _NOT_IMPLEMENTED[name]:
+    if not any(_is_same(value, neutral) for neutral in _NOT_IMPLEMENTED[name]):
         raise unsupported(name, f"it is {quoted(value)}. Leave it out.")
+
+
+def _is_same(value: object, neutral: object) -> bool:
+    """In Python True is 1, and in JSON it is not."""
+    return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
 
 
 class AsSent(BaseModel):

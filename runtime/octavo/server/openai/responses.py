@@ -86,6 +86,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
+    stop_reason: int | str | None
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +112,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
+    stop_reason: int | str | None
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +191,14 @@ def _token(logprob: Logprob, prefix: str = "") -> str:
     return logprob.decoded_token
 
 
+class End(msgspec.Struct, frozen=True):
+    """Why a choice ended. `stop_reason` is vLLM's: the stop string that did it, or the token of
+    `stop_token_ids`; null for the model's own end."""
+
+    finish_reason: str
+    stop_reason: int | str | None
+
+
 class ChunkEncoder:
     """Encodes the server-sent events of one stream.
 
@@ -217,8 +227,9 @@ class ChunkEncoder:
         if self._usage is UsageInStream.ALWAYS:
             self._tail = b'],"usage":' + msgspec.json.encode(read_usage()) + b"}\n\n"
 
-    def choice(self, index: int, field: bytes, finish_reason: str | None, logprobs: Any) -> bytes:
-        """A chunk with one choice; `field` is the encoded `"delta":…` or `"text":…`."""
+    def choice(self, index: int, field: bytes, end: End | None, logprobs: Any) -> bytes:
+        """A chunk with one choice; `field` is the encoded `"delta":…` or `"text":…`, and `end` comes with a
+        choice's last one."""
         return b"".join(
             (
                 self._head,
@@ -226,9 +237,7 @@ class ChunkEncoder:
                 field,
                 b',"logprobs":',
                 b"null" if logprobs is None else msgspec.json.encode(logprobs),
-                b',"finish_reason":',
-                b"null" if finish_reason is None else msgspec.json.encode(finish_reason),
-                b"}",
+                b',"finish_reason":null}' if end is None else b"," + msgspec.json.encode(end)[1:],
                 self._tail,
             )
         )

@@ -188,7 +188,9 @@ def _parse_call(inside: str) -> ToolCallOut | None:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("name"), str):
         return None
-    arguments = document.get("arguments", document.get("parameters", {}))
+    arguments = document.get("arguments", document.get("parameters"))
+    if arguments is None:
+        arguments = {}
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments).decode()
     return ToolCallOut(

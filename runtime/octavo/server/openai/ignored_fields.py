@@ -1,0 +1,32 @@
+"""Ignored fields: what OpenAI's clients send for billing, abuse tracing, storage and routing.
+
+They change no token here. Their types are checked all the same, so that a client's mistake shows before it
+is sent to somebody who reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PromptCacheOptions(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    mode: Literal["implicit", "explicit"] | None = None
+    ttl: Literal["30m"] | None = None
+
+
+class IgnoredFields(BaseModel):
+    """Of both kinds of completions; `request_id` is vLLM's."""
+
+    metadata: dict[str, str] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    request_id: str | None = None
+    safety_identifier: str | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    store: bool | None = None
+    user: str | None = None
