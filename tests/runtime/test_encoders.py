@@ -63,7 +63,8 @@ def check(
 
 def test_the_families_are_these() -> None:
     stems = {name.removesuffix("Model") for name in ENCODERS if name.endswith("Model")}
-    assert stems == {"Bert", "Roberta", "XLMRoberta", "Camembert"}
+    roberta = {"Roberta", "XLMRoberta", "Camembert"}
+    assert stems == {"Bert", "ModernBert", "NomicBert", *roberta}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,6 +73,50 @@ def test_embeddings_are_those_of_transformers(kind: str, tmp_path: Path) -> None
     write_modules(tmp_path, MEAN)
     with start(tmp_path) as llm:
         check(llm, reference)
+
+
+THETAS = {
+    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("modernbert", {"attention_bias": True, "mlp_bias": True, "norm_bias": True}),
+        ("modernbert", {"hidden_activation": "silu", "local_attention": 2}),
+        ("modernbert", {"rope_parameters": THETAS, "num_hidden_layers": 5}),
+        ("modernbert", {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}),
+        ("nomic-bert", {"hidden_act": "gelu", "type_vocab_size": 1}),
+        ("nomic-bert", {"rope_parameters": {"rope_type": "default", "rope_theta": 9.0}}),
+    ],
+)
+def test_variants_are_those_of_transformers(
+    kind: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    reference = make_encoder(tmp_path, kind, **changes)
+    write_modules(tmp_path, MEAN)
+    with start(tmp_path) as llm:
+        check(llm, reference)
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "nomic-bert"])
+def test_bfloat16_errs_as_little_as_transformers(kind: str, tmp_path: Path) -> None:
+    reference = make_encoder(tmp_path, kind)
+    write_modules(tmp_path, MEAN)
+    with LLM(str(tmp_path), dtype="bfloat16", device="cpu") as llm:
+        found = [torch.tensor(output.embedding) for output in llm.embed(PROMPTS)]
+
+    def hidden(dtype: torch.dtype) -> list[torch.Tensor]:
+        model = reference.to(dtype)
+        with torch.no_grad():
+            states = [model(torch.tensor([one])).last_hidden_state[0] for one in PROMPTS]
+        return [state.float().mean(dim=0) for state in states]
+
+    exact, theirs = torch.stack(hidden(torch.float32)), torch.stack(hidden(torch.bfloat16))
+    error = (torch.stack(found) - exact).abs().mean()
+    assert error < 1.5 * (theirs - exact).abs().mean() + 1e-4
 
 
 @pytest.mark.parametrize("mode", POOLINGS)

@@ -46,6 +46,21 @@ def test_scores_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(scores(tmp_path), logits.sigmoid(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_modernberts_head_reads_the_pooling_that_it_names(pooling: str, tmp_path: Path) -> None:
+    reference = make_encoder(
+        tmp_path,
+        "modernbert",
+        SCORE,
+        classifier_pooling=pooling,
+        classifier_activation="relu",
+        classifier_bias=True,
+        norm_bias=True,
+    )
+    logits = expected(tmp_path, reference)
+    torch.testing.assert_close(scores(tmp_path), logits.sigmoid(), rtol=1e-5, atol=1e-5)
+
+
 def test_segments_are_told_where_the_tokenizer_makes_them(tmp_path: Path) -> None:
     reference = make_encoder(tmp_path, "bert", SCORE)
     told = expected(tmp_path, reference)

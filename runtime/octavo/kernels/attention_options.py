@@ -11,7 +11,8 @@ class AttentionOptions:
 
     Args:
         scale: Multiplies the scores, usually `head_dim ** -0.5`.
-        sliding_window: A query at position p sees the keys `(p - window, p]`; None: all up to p.
+        sliding_window: A query at position p sees the keys `(p - window, p]`, in an encoder
+            `(p - window, p + window)`; None: all up to p, in an encoder all.
         softcap: Scores become `cap * tanh(score / cap)` before masking (Gemma 2); None: they stay.
     """
 

@@ -44,6 +44,11 @@ class PlainActivation(enum.Enum):
     def function(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return _FUNCTIONS[self]
 
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """`activation(gate) * up` of the two side by side, for which no kernel is needed."""
+        gate, up = gate_up.chunk(2, dim=-1)
+        return self.function(gate).mul_(up)
+
 
 _SAME: Mapping[str, PlainActivation] = {
     "gelu_python": PlainActivation.GELU,
@@ -84,6 +89,22 @@ class GatedMLP:
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         """Padding rows cost nothing here and are computed like any other."""
         return self.down(self.gate(self.gate_up(x, step)), step)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderGatedMLP:
+    """A gated block of any plain activation, as torch has it (GeGLU, Shazeer 2020).
+
+    Args:
+        gate_up, down: See `GatedMLP`.
+    """
+
+    gate_up: Linear
+    down: Linear
+    activation: PlainActivation
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        return self.down(self.activation.gate(self.gate_up(x, step)), step)
 
 
 @dataclass(frozen=True, slots=True)

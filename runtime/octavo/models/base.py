@@ -63,9 +63,9 @@ class Encoder(Protocol):
     def spec(self) -> ModelSpec: ...
 
     @property
-    def head(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """Scores `[sequences, 1]`, float32, of the last hidden state of each sequence's first token,
-        `[sequences, hidden]`. None: the model embeds."""
+    def head(self) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None:
+        """Scores `[sequences, 1]`, float32, of the last hidden states, `[tokens, hidden]`, and the sequences'
+        lengths. None: the model embeds."""
         ...
 
     def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:

@@ -11,11 +11,18 @@ from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.attention import Attention
 from octavo.layers.encoder_attention import EncoderAttention
 from octavo.layers.linear import Linear, Lookup
-from octavo.layers.mlp import Activation, FeedForward, GatedMLP, PlainActivation, PlainMLP
+from octavo.layers.mlp import (
+    Activation,
+    EncoderGatedMLP,
+    FeedForward,
+    GatedMLP,
+    PlainActivation,
+    PlainMLP,
+)
 from octavo.layers.moe import ExpertLoop, Router, SharedExpert, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection
-from octavo.layers.rotary import paired_channels
+from octavo.layers.rotary import RotaryTable, paired_channels
 from octavo.layers.step import AttentionSpec
 from octavo.loading import Placement, WeightSource, WithoutPrefix, floating_tensors
 from octavo.models.base import BaseConfig, CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
@@ -106,12 +113,14 @@ class ModelBuilder:
         weight = self.tensor(f"{name}.weight", width).float() + 1.0
         return RMSNorm(weight, eps, self.kernels)
 
-    def layer_norm(self, name: str, width: int, eps: float) -> LayerNorm:
+    def layer_norm(self, name: str, width: int, eps: float, *, bias: bool = True) -> LayerNorm:
+        if not bias:
+            return LayerNorm(self.tensor(f"{name}.weight", width), None, eps)
         # Checkpoints that were converted from TensorFlow keep its names.
         is_old = self._source.has(f"{name}.gamma")
         parts = ("gamma", "beta") if is_old else ("weight", "bias")
-        weight, bias = (self.tensor(f"{name}.{part}", width) for part in parts)
-        return LayerNorm(weight, bias, eps)
+        weight, shift = (self.tensor(f"{name}.{part}", width) for part in parts)
+        return LayerNorm(weight, shift, eps)
 
     def head_norm(
         self, query: str, key: str, spec: ModelSpec, eps: float, *, is_offset: bool = False
@@ -158,16 +167,36 @@ class ModelBuilder:
         )
         return Attention(self.linear(qkv), self.linear(output), own)
 
+    def rotary_tables(self, spec: ModelSpec) -> list[RotaryTable]:
+        """For an encoder's layers; a decoder's step has them."""
+        own = self._placement
+        return [
+            RotaryTable(one, spec.head_dim, spec.context, dtype=own.dtype, device=own.device)
+            for one in spec.rotary
+        ]
+
     def encoder_attention(
-        self, spec: ModelSpec, qkv: Projection, output: Projection
+        self,
+        spec: ModelSpec,
+        layer: int,
+        qkv: Projection,
+        output: Projection,
+        rotary: RotaryTable | None = None,
     ) -> EncoderAttention:
-        """Of one layer, each token to all."""
-        options = AttentionOptions(scale=spec.head_dim**-0.5)
-        return EncoderAttention(self.linear(qkv), self.linear(output), spec.head_dim, options)
+        """Of one layer, with its window in both directions."""
+        options = AttentionOptions(scale=spec.head_dim**-0.5, sliding_window=spec.windows[layer])
+        return EncoderAttention(
+            self.linear(qkv), self.linear(output), spec.head_dim, options, rotary
+        )
 
     def gated_mlp(self, gate_up: Projection, down: Projection, activation: Activation) -> GatedMLP:
         gate = activation.gate(self.kernels)
         return GatedMLP(self.linear(gate_up), self.linear(down), activation, gate)
+
+    def encoder_gated_mlp(
+        self, gate_up: Projection, down: Projection, activation: PlainActivation
+    ) -> EncoderGatedMLP:
+        return EncoderGatedMLP(self.linear(gate_up), self.linear(down), activation)
 
     def plain_mlp(self, up: Projection, down: Projection, activation: PlainActivation) -> PlainMLP:
         return PlainMLP(self.linear(up), self.linear(down), activation)

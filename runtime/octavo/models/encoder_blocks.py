@@ -1,14 +1,24 @@
-"""Blocks that encoders are stacked from: post-norm residual."""
+"""Blocks that encoders are stacked from, post-norm and pre-norm, and what encoders share around them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from octavo.layers.encoder_attention import EncoderAttention, EncoderStep
-from octavo.layers.mlp import PlainMLP
 from octavo.layers.norm import Norm
+from octavo.models.spec import ModelSpec
+
+EncoderFeedForward = Callable[[torch.Tensor], torch.Tensor]
+
+
+class EncoderBlock(Protocol):
+    """One layer, of `[tokens, hidden]`, which may be overwritten."""
+
+    def __call__(self, x: torch.Tensor, step: EncoderStep) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +27,56 @@ class PostNormBlock:
 
     attention: EncoderAttention
     attention_norm: Norm
-    mlp: PlainMLP
+    mlp: EncoderFeedForward
     mlp_norm: Norm
 
     def __call__(self, x: torch.Tensor, step: EncoderStep) -> torch.Tensor:
         """Of `[tokens, hidden]`, which is overwritten."""
         x = self.attention_norm.add(x, self.attention(x, step))
         return self.mlp_norm.add(x, self.mlp(x))
+
+
+@dataclass(frozen=True, slots=True)
+class PreNormEncoderBlock:
+    """`x += attention(norm(x))`, then `x += mlp(norm(x))` (ModernBERT).
+
+    Args:
+        attention_norm: None where `x` is normalised already.
+    """
+
+    attention_norm: Norm | None
+    attention: EncoderAttention
+    mlp_norm: Norm
+    mlp: EncoderFeedForward
+
+    def __call__(self, x: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        """Of `[tokens, hidden]`, which is overwritten."""
+        normed = x if self.attention_norm is None else self.attention_norm(x)
+        normed = self.mlp_norm.add(x, self.attention(normed, step))
+        return x.add_(self.mlp(normed))
+
+
+class EncoderStack:
+    """What encoders share: blocks, and a head or none. A family adds its `forward`.
+
+    Args:
+        head: See `Encoder.head`.
+    """
+
+    __slots__ = ("_blocks", "head", "spec")
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        blocks: Sequence[EncoderBlock],
+        head: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None,
+    ) -> None:
+        self.spec = spec
+        self.head = head
+        self._blocks = blocks
+
+    def run_blocks(self, hidden: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        """Of `[tokens, hidden]`, which is overwritten."""
+        for block in self._blocks:
+            hidden = block(hidden, step)
+        return hidden

@@ -16,6 +16,7 @@ _NAMING = """
 _TRAINING = """
     initializer_range initializer_factor attention_dropout hidden_dropout classifier_dropout dropout
     embd_pdrop resid_pdrop attn_pdrop attention_probs_dropout_prob hidden_dropout_prob
+    embedding_dropout mlp_dropout initializer_cutoff_factor
     gradient_checkpointing
     neftune_noise_alpha use_flash_attn use_flash_attention_2 router_aux_loss_coef router_jitter_noise
     output_router_logits rescale_prenorm_residual max_sequence_length seq_length model_max_length
@@ -25,7 +26,8 @@ _LIBRARY = """
     output_hidden_states chunk_size_feed_forward tf_legacy_loss use_bfloat16 pretraining_tp
     cache_implementation attn_implementation _attn_implementation _attn_implementation_internal
     _attn_implementation_autoset _experts_implementation _flash_attn_2_enabled keys_to_ignore_at_inference
-    compile_config is_composition onnx use_kernel_forward_from_hub
+    compile_config is_composition onnx use_kernel_forward_from_hub reference_compile
+    deterministic_flash_attn repad_logits_with_grad sparse_prediction sparse_pred_ignore_index
 """
 # Of old checkpoints; today they stand in generation_config.json, which the server reads.
 _SAMPLING = """

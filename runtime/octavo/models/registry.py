@@ -18,6 +18,8 @@ from octavo.models.families import (
     llama,
     mistral,
     mixtral,
+    modernbert,
+    nomic_bert,
     phi,
     phi3,
     qwen2,
@@ -54,6 +56,8 @@ ENCODERS: Mapping[str, Callable[[ConfigReader], EncoderConfig]] = {
     f"{stem}{kind}": read
     for stem, read in (
         (bert.STEM, bert.BertConfig.read),
+        (modernbert.STEM, modernbert.ModernBertConfig.read),
+        (nomic_bert.STEM, nomic_bert.NomicBertConfig.read),
         *((stem, roberta.RobertaConfig.read) for stem in roberta.STEMS),
     )
     for kind in ("Model", "ForMaskedLM", "ForSequenceClassification")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.layers.linear import Linear
+from octavo.layers.pooling import pool
+from octavo.loading.pooling import PoolingMode
 from octavo.models.config_reader import ConfigReader
 
 # A missing id2label means two labels to transformers.
@@ -25,18 +28,23 @@ class ScoreActivation(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ScoreHead:
-    """`activation(out(tanh(dense(x))))`: `[sequences, hidden] -> [sequences, 1]`, float32.
+    """`activation(out(between(dense(x))))` of sequences, `x` being the hidden states of each pooled.
 
     Args:
-        dense: BERT's pooler, RoBERTa's first product of the head.
+        dense: BERT's pooler, the first product of others' heads.
+        between: What stands between the products: tanh, or an activation and a norm.
     """
 
     dense: Linear
     out: Linear
     activation: ScoreActivation
+    between: Callable[[torch.Tensor], torch.Tensor] = torch.tanh
+    pooling: PoolingMode = PoolingMode.CLS
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        scores = self.out(torch.tanh(self.dense(x))).float()
+    def __call__(self, hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """`[sequences, 1]`, float32, of `[tokens, hidden]` and the sequences' lengths."""
+        x = pool(hidden, lengths, self.pooling).to(hidden.dtype)
+        scores = self.out(self.between(self.dense(x))).float()
         return scores.sigmoid() if self.activation is ScoreActivation.SIGMOID else scores
 
 

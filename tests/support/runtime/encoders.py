@@ -42,7 +42,25 @@ _KINDS: dict[str, tuple[Any, Any, Any, Any]] = {
         transformers.CamembertForMaskedLM,
         transformers.CamembertForSequenceClassification,
     ),
+    "modernbert": (
+        transformers.ModernBertConfig,
+        transformers.ModernBertModel,
+        transformers.ModernBertForMaskedLM,
+        transformers.ModernBertForSequenceClassification,
+    ),
+    "nomic-bert": (
+        transformers.NomicBertConfig,
+        transformers.NomicBertModel,
+        transformers.NomicBertForMaskedLM,
+        transformers.NomicBertForSequenceClassification,
+    ),
 }
+# What a kind needs beside the sizes: windows narrower than the prompts, special tokens of the vocabulary.
+_OWN: dict[str, dict[str, Any]] = {
+    "modernbert": {"local_attention": 12, "cls_token_id": CLS, "sep_token_id": SEP},
+}
+# Whose tokenizer tells the texts of a pair apart.
+_WITH_SEGMENTS = ("bert", "nomic-bert")
 KINDS = tuple(_KINDS)
 BASE, MASKED_LM, SCORE = range(1, 4)
 
@@ -60,6 +78,9 @@ def make_encoder(folder: Path, kind: str, head: int = BASE, **changes: Any) -> A
         "pad_token_id": PAD,
         # Weights large enough that attention is peaked: with 0.02 every position looks alike.
         "initializer_range": 0.25,
+        "bos_token_id": CLS,
+        "eos_token_id": SEP,
+        **_OWN.get(kind, {}),
     }
     if head == SCORE:
         values["num_labels"] = 1
@@ -68,7 +89,7 @@ def make_encoder(folder: Path, kind: str, head: int = BASE, **changes: Any) -> A
     model = model_class(config).eval()
     randomise_vectors(model)
     model.save_pretrained(folder)
-    _tokenizer(INPUTS if kind == "bert" else INPUTS[:2]).save_pretrained(folder)
+    _tokenizer(INPUTS if kind in _WITH_SEGMENTS else INPUTS[:2]).save_pretrained(folder)
     return model
 
 

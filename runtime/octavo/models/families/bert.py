@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -17,7 +17,7 @@ from octavo.layers.projection import Projection, Shard
 from octavo.models.base import EncoderConfig, Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
-from octavo.models.encoder_blocks import PostNormBlock
+from octavo.models.encoder_blocks import EncoderStack, PostNormBlock
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.score_head import ScoreActivation, ScoreHead, read_score_activation
@@ -133,7 +133,7 @@ class BertConfig(EncoderConfig):
     def _block(self, layer: int, load: ModelBuilder) -> PostNormBlock:
         name, width = f"{self.prefix}encoder.layer.{layer}", self.spec.hidden_size
         return PostNormBlock(
-            load.encoder_attention(self.spec, *self.attention(layer)),
+            load.encoder_attention(self.spec, layer, *self.attention(layer)),
             load.layer_norm(f"{name}.attention.output.LayerNorm", width, self.norm_eps),
             load.plain_mlp(*self.mlp(layer), self.activation),
             load.layer_norm(f"{name}.output.LayerNorm", width, self.norm_eps),
@@ -152,20 +152,22 @@ class BertEmbeddings:
     """The sum of token, position and segment, normalised.
 
     Args:
-        positions: `[rows of padding + context, hidden]`.
+        positions: `[rows of padding + context, hidden]`; None: attention turns by them.
         segments: `[segments, hidden]`.
         padding_id: See `BertConfig`; such models are given no segments, and take the first.
     """
 
     tokens: Lookup
-    positions: torch.Tensor
+    positions: torch.Tensor | None
     segments: torch.Tensor
     norm: Norm
-    padding_id: int | None
+    padding_id: int | None = None
 
     def __call__(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
         embedded = self.tokens(token_ids)
         embedded += self.segments[0 if self.padding_id is not None else step.segments]
+        if self.positions is None:
+            return self.norm(embedded)
         return self.norm.add(embedded, self.positions[self._rows(token_ids, step)])
 
     def _rows(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
@@ -178,25 +180,20 @@ class BertEmbeddings:
         return torch.cat(counts) * is_text + self.padding_id
 
 
-class Bert:
+class Bert(EncoderStack):
     """Post-norm blocks over the embeddings."""
 
-    __slots__ = ("_blocks", "_embeddings", "head", "spec")
+    __slots__ = ("_embeddings",)
 
     def __init__(
         self,
         spec: ModelSpec,
         embeddings: BertEmbeddings,
         blocks: Sequence[PostNormBlock],
-        head: Callable[[torch.Tensor], torch.Tensor] | None,
+        head: ScoreHead | None,
     ) -> None:
-        self.spec = spec
-        self.head = head
+        super().__init__(spec, blocks, head)
         self._embeddings = embeddings
-        self._blocks = blocks
 
     def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
-        hidden = self._embeddings(token_ids, step)
-        for block in self._blocks:
-            hidden = block(hidden, step)
-        return hidden
+        return self.run_blocks(self._embeddings(token_ids, step), step)

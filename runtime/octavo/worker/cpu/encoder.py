@@ -72,8 +72,8 @@ def pooling_of(model: Encoder, pooling: Pooling | None) -> Pool:
     Args:
         pooling: Of a model without a head.
     """
-    if (head := model.head) is not None:
-        return lambda hidden, lengths: head(hidden[_first_rows(lengths)])
+    if model.head is not None:
+        return model.head
     if pooling is None:
         raise ValueError("An encoder without a head needs a pooling.")
     mode, is_normalised = pooling.mode, pooling.is_normalised
@@ -83,10 +83,6 @@ def pooling_of(model: Encoder, pooling: Pooling | None) -> Pool:
         return F.normalize(rows, dim=-1) if is_normalised else rows
 
     return pooled
-
-
-def _first_rows(lengths: Sequence[int]) -> torch.Tensor:
-    return torch.from_numpy(np.cumsum([0, *lengths[:-1]]))
 
 
 def _lay_out(entries: Sequence[ScheduledSequence]) -> tuple[torch.Tensor, EncoderStep]:

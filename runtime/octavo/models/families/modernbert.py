@@ -1,0 +1,195 @@
+"""ModernBERT (Warner et al., 2024): pre-norm blocks, rotary positions, a window in two layers of three."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from octavo.errors import ModelUnsupportedError
+from octavo.layers.encoder_attention import EncoderStep
+from octavo.layers.linear import Lookup
+from octavo.layers.mlp import PlainActivation
+from octavo.layers.norm import Norm
+from octavo.layers.projection import Projection, Shard
+from octavo.layers.rotary import RotaryTable
+from octavo.loading.pooling import PoolingMode
+from octavo.models.base import EncoderConfig, Tables
+from octavo.models.building import ModelBuilder
+from octavo.models.config_reader import ConfigReader
+from octavo.models.encoder_blocks import EncoderStack, PreNormEncoderBlock
+from octavo.models.projections import attention_projections, gated_projections
+from octavo.models.read_encoder_spec import read_encoder_spec
+from octavo.models.rope import read_rope_of_kinds
+from octavo.models.score_head import ScoreActivation, ScoreHead, read_score_activation
+from octavo.models.sliding_window import window_by_kind
+from octavo.models.spec import ModelSpec, Task
+
+STEM = "ModernBert"
+
+_CONTEXT = 8192
+_GLOBAL, _LOCAL = 0, 1  # rotary tables
+_THETAS = {
+    "full_attention": ("global_rope_theta", 160_000.0),
+    "sliding_attention": ("local_rope_theta", 10_000.0),
+}
+_POOLINGS = {"cls": PoolingMode.CLS, "mean": PoolingMode.MEAN}
+
+_OF_PRE_TRAINING = re.compile(r"(head|decoder)\..*")
+_UNUSED = ("decoder_bias", "layer_norm_eps")  # of that head; of no norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModernBertConfig(EncoderConfig):
+    norm_eps: float
+    has_norm_biases: bool
+    has_attention_biases: bool
+    has_mlp_biases: bool
+    activation: PlainActivation
+    score: ScoreActivation | None
+    score_pooling: PoolingMode
+    score_between: PlainActivation
+    has_score_bias: bool
+
+    @classmethod
+    def read(cls, reader: ConfigReader) -> ModernBertConfig:
+        for name in _UNUSED:
+            reader.get(name)
+        spec = _read_spec(reader)
+        return cls(
+            spec=spec,
+            norm_eps=reader.number("norm_eps", 1e-5),
+            has_norm_biases=reader.flag("norm_bias"),
+            has_attention_biases=reader.flag("attention_bias"),
+            has_mlp_biases=reader.flag("mlp_bias"),
+            activation=reader.plain_activation("hidden_activation", "gelu"),
+            score=read_score_activation(reader) if spec.task is Task.SCORE else None,
+            score_pooling=_read_score_pooling(reader),
+            score_between=reader.plain_activation("classifier_activation", "gelu"),
+            has_score_bias=reader.flag("classifier_bias"),
+        )
+
+    @property
+    def tables(self) -> Tables:
+        return Tables.of(self.spec, embedding="model.embeddings.tok_embeddings", head=None)
+
+    def projections(self) -> list[Projection]:
+        layers = range(self.spec.num_layers)
+        blocks = [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
+        return blocks if self.score is None else [*blocks, *self.head()]
+
+    def attention(self, layer: int) -> tuple[Projection, Projection]:
+        """Queries, keys and values; output."""
+        bias = self.has_attention_biases
+        name = f"model.layers.{layer}.attn"
+        return attention_projections(
+            self.spec, name, ("Wqkv", "Wo"), qkv_bias=bias, output_bias=bias
+        )
+
+    def mlp(self, layer: int) -> tuple[Projection, Projection]:
+        """Gate and up; down."""
+        name = f"model.layers.{layer}.mlp"
+        return gated_projections(self.spec, name, ("Wi", "Wo"), bias=self.has_mlp_biases)
+
+    def head(self) -> tuple[Projection, Projection]:
+        """The first product; the classifier."""
+        width = self.spec.hidden_size
+        return (
+            Projection(
+                ("head.dense",), width, (width,), bias=self.has_score_bias, shard=Shard.WHOLE
+            ),
+            Projection(("classifier",), width, (1,), bias=True, shard=Shard.WHOLE),
+        )
+
+    def build(self, load: ModelBuilder) -> ModernBert:
+        tokens, _ = load.tables(self.tables)
+        tables = load.rotary_tables(self.spec)
+        return ModernBert(
+            self.spec,
+            tokens,
+            (self._norm("model.embeddings.norm", load), self._norm("model.final_norm", load)),
+            [self._block(layer, load, tables) for layer in range(self.spec.num_layers)],
+            None if self.score is None else self._head(self.score, load),
+        )
+
+    def _block(
+        self, layer: int, load: ModelBuilder, tables: Sequence[RotaryTable]
+    ) -> PreNormEncoderBlock:
+        name = f"model.layers.{layer}"
+        rotary = tables[_GLOBAL if self.spec.windows[layer] is None else _LOCAL]
+        return PreNormEncoderBlock(
+            self._norm(f"{name}.attn_norm", load) if layer else None,
+            load.encoder_attention(self.spec, layer, *self.attention(layer), rotary),
+            self._norm(f"{name}.mlp_norm", load),
+            load.encoder_gated_mlp(*self.mlp(layer), self.activation),
+        )
+
+    def _head(self, activation: ScoreActivation, load: ModelBuilder) -> ScoreHead:
+        dense, out = (load.linear(one) for one in self.head())
+        norm, function = self._norm("head.norm", load), self.score_between.function
+        return ScoreHead(dense, out, activation, lambda x: norm(function(x)), self.score_pooling)
+
+    def _norm(self, name: str, load: ModelBuilder) -> Norm:
+        return load.layer_norm(
+            name, self.spec.hidden_size, self.norm_eps, bias=self.has_norm_biases
+        )
+
+    def ignores(self, name: str) -> bool:
+        return _OF_PRE_TRAINING.fullmatch(name) is not None
+
+
+def _read_spec(reader: ConfigReader) -> ModelSpec:
+    if reader.get("rope_scaling"):
+        raise ModelUnsupportedError(
+            "config.json: rope_scaling does not say which layers of this architecture it is of; write "
+            "rope_parameters with an object for full_attention and one for sliding_attention."
+        )
+    pattern = reader.integer("global_attn_every_n_layers", 3)
+    layers = range(reader.integer("num_hidden_layers"))
+    kinds = ["sliding_attention" if layer % pattern else "full_attention" for layer in layers]
+    # A half lies on each side, and the token itself between.
+    half = reader.integer("sliding_window", reader.integer("local_attention", 128) // 2)
+    return read_encoder_spec(
+        reader,
+        default_context=_CONTEXT,
+        windows=window_by_kind(reader.with_values(sliding_window=half + 1), kinds, half + 1),
+        rotary=read_rope_of_kinds(
+            reader,
+            head_dim=reader.integer("hidden_size") // reader.integer("num_attention_heads"),
+            max_position=reader.integer("max_position_embeddings", _CONTEXT),
+            thetas=_THETAS,
+        ),
+    )
+
+
+def _read_score_pooling(reader: ConfigReader) -> PoolingMode:
+    name = reader.get("classifier_pooling") or "cls"
+    if name not in _POOLINGS:
+        raise ModelUnsupportedError(
+            f"config.json: classifier_pooling is {name!r}; implemented are {', '.join(_POOLINGS)}."
+        )
+    return _POOLINGS[name]
+
+
+class ModernBert(EncoderStack):
+    """Pre-norm blocks between two norms."""
+
+    __slots__ = ("_embed", "_norms")
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        embed: Lookup,
+        norms: tuple[Norm, Norm],
+        blocks: Sequence[PreNormEncoderBlock],
+        head: ScoreHead | None,
+    ) -> None:
+        super().__init__(spec, blocks, head)
+        self._embed = embed
+        self._norms = norms
+
+    def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        first, last = self._norms
+        return last(self.run_blocks(first(self._embed(token_ids)), step))
