@@ -51,6 +51,8 @@ class Quantization(enum.Enum):
     INT4 = "int4"
     AWQ = "awq"
     GPTQ = "gptq"
+    COMPRESSED_TENSORS = "compressed-tensors"
+    FP8 = "fp8"
 
     @property
     def is_made_at_load(self) -> bool:
@@ -93,8 +95,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             default="the checkpoint's",
             help="Format of the weights. int8 and int4 are made at load, on CPUs; any other must be the "
             "checkpoint's.",
-            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; `awq`, `gptq`: "
-            "refuses a checkpoint that is not quantised so; see [quantised weights](quantised-weights.md)",
+            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; `awq`, `gptq`, "
+            "`compressed-tensors`, `fp8`: refuses a checkpoint that is not quantised so; see "
+            "[quantised weights](quantised-weights.md)",
         ),
     ] = None
     max_model_len: Annotated[

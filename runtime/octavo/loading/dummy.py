@@ -32,6 +32,9 @@ class DummyWeights:
         """There is no checkpoint: what a model can do without is left out."""
         return False
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return None
+
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:

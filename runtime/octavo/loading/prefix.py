@@ -19,6 +19,9 @@ class WithoutPrefix:
     def has(self, name: str) -> bool:
         return self._source.has(name.removeprefix(self._prefix))
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return self._source.shape(name.removeprefix(self._prefix))
+
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:

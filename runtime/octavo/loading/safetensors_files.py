@@ -55,6 +55,10 @@ class SafetensorsWeights:
     def has(self, name: str) -> bool:
         return name in self._handles
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        handle = self._handles.get(name)
+        return None if handle is None else tuple(handle.get_slice(name).get_shape())
+
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:
@@ -66,12 +70,11 @@ class SafetensorsWeights:
 
     def _tensor(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
         index = None if part is None else part.of(shape)
-        handle = self._handles.get(name)
-        if handle is None:
+        handle, stored = self._handles.get(name), self.shape(name)
+        if handle is None or stored is None:
             self.note(f"{name} is missing")
         else:
             self._taken.add(name)
-            stored = tuple(handle.get_slice(name).get_shape())
             if stored == shape:
                 found: torch.Tensor = (
                     handle.get_tensor(name) if index is None else handle.get_slice(name)[index]

@@ -36,6 +36,10 @@ class WeightSource(Protocol):
         """Whether the checkpoint holds it."""
         ...
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """As it is stored, where a format allows several; None: the checkpoint does not hold it."""
+        ...
+
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:
@@ -82,9 +86,10 @@ class Placement:
 def floating_tensors(
     source: WeightSource, shapes: Mapping[str, tuple[int, ...]]
 ) -> list[torch.Tensor]:
-    """As `WeightSource.tensors`; any that is no floating-point tensor is noted."""
+    """As `WeightSource.tensors`; any that is no floating-point tensor of 16 bits or more is noted: what is
+    narrower has a scale beside it."""
     found = source.tensors(shapes)
     for name, tensor in zip(shapes, found, strict=True):
-        if not tensor.is_floating_point():
-            source.note(f"{name} is {tensor.dtype}, not a floating-point tensor")
+        if not tensor.is_floating_point() or tensor.itemsize == 1:
+            source.note(f"{name} is {tensor.dtype}, not a floating-point tensor of 16 or 32 bits")
     return found

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Old checkpoints carry rotary tables as tensors; ours are computed.
 _ROTARY_TABLES = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")
+# Calibrated for an FP8 KV cache; what is kept in one here needs none.
+_CACHE_SCALES = re.compile(r".*\.(q|k|v|kv|prob)_(scale|zero_point)")
 
 _HEADS = ("lm_head.", "embed_out.")
 
@@ -156,7 +158,8 @@ class BaseConfig(ABC):
     def ignores(self, name: str) -> bool:
         """Whether a checkpoint may hold this parameter though the model does not need it."""
         has_no_head = self.tables.head is None and name.startswith(_HEADS)
-        return has_no_head or _ROTARY_TABLES.fullmatch(f".{name}") is not None
+        unneeded = (_ROTARY_TABLES, _CACHE_SCALES)
+        return has_no_head or any(one.fullmatch(f".{name}") for one in unneeded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ import torch
 
 from octavo.errors import ModelInvalidError
 from octavo.loading import WeightSource, floating_tensors
+from octavo.quantization.input_order import read_order
 from octavo.quantization.packed_words import num_words, unpack_words
 from octavo.quantization.stored import (
     Code,
@@ -146,7 +147,9 @@ class Gptq:
         (qzeros,) = tensors_of(source, {f"{name}.qzeros": shape}, torch.int32)
         (scales,) = floating_tensors(source, {f"{name}.scales": (groups, width)})
         codes = unpack_words(qweight.T, bits, depth)
-        order = _order(name, depth, settings, source)
+        order = read_order(
+            f"{name}.g_idx", depth, settings.group, source, is_expected=settings.is_reordered
+        )
         if order is not None:
             codes = codes[:, order]
         half = 1 << (bits - 1)
@@ -203,20 +206,3 @@ def _rule(
     if fields.sym is not None:
         settings = replace(settings, has_zeros=not fields.sym)
     return expression, settings
-
-
-def _order(
-    name: str, depth: int, settings: GptqSettings, source: WeightSource
-) -> torch.Tensor | None:
-    """The input of each column when groups lie side by side; None: its own."""
-    full = f"{name}.g_idx"
-    if not source.has(full) and not settings.is_reordered:
-        return None
-    (group_of_input,) = tensors_of(source, {full: (depth,)}, torch.int32)
-    side_by_side = torch.arange(depth) // (settings.group or depth)
-    if torch.equal(group_of_input.long(), side_by_side) or not group_of_input.any():
-        return None  # zeros alone are what kernels write that do not need it
-    order = torch.argsort(group_of_input, stable=True)
-    if not torch.equal(group_of_input[order].long(), side_by_side):
-        source.note(f"{full} makes groups of other sizes than group_size")
-    return order

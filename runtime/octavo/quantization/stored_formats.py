@@ -7,11 +7,15 @@ from typing import Any
 
 from octavo.errors import ModelUnsupportedError
 from octavo.quantization.awq import Awq
+from octavo.quantization.compressed_tensors import CompressedTensors
+from octavo.quantization.fp8 import Fp8
 from octavo.quantization.gptq import Gptq
 from octavo.quantization.stored import StoredFormat
 
 _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], StoredFormat]] = {
     Awq.method: Awq.of,
+    CompressedTensors.method: CompressedTensors.of,
+    Fp8.method: Fp8.of,
     Gptq.method: Gptq.of,
 }
 _ROUND_AT_LOAD = (

@@ -52,6 +52,9 @@ class MetaWeights:
     def has(self, name: str) -> bool:
         return False
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return None
+
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:

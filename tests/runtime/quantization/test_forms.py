@@ -36,6 +36,9 @@ class Stored:
     def has(self, name: str) -> bool:
         return name in self._tensors
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return tuple(self._tensors[name].shape) if self.has(name) else None
+
     def tensors(self, shapes: object, part: object = None) -> list[torch.Tensor]:
         return [self._tensors[name] for name in shapes]  # type: ignore[attr-defined]
 

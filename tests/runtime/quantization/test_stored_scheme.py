@@ -62,6 +62,9 @@ class Checkpoint:
     def has(self, name: str) -> bool:
         return name in self.tensors_
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return tuple(self.tensors_[name].shape) if self.has(name) else None
+
     def tensors(self, shapes: object, part: object = None) -> list[torch.Tensor]:
         return [self.tensors_[name] for name in shapes]  # type: ignore[attr-defined]
 

@@ -117,6 +117,58 @@ def gptq_tensors(grid: Grid, bits: int, *, zero_offset: int) -> Tensors:
     }
 
 
+def packed_tensors(grid: Grid, bits: int, *, has_zeros: bool, has_order: bool = False) -> Tensors:
+    """Of compressed-tensors' pack-quantized."""
+    tensors = {
+        "weight_packed": bit_stream(grid.codes, bits),
+        "weight_scale": grid.scales,
+        "weight_shape": torch.tensor(grid.codes.shape),
+    }
+    if has_zeros:
+        tensors["weight_zero_point"] = bit_stream(grid.zeros.T, bits).T.contiguous()
+    if has_order:
+        tensors["weight_g_idx"] = grid.group_of.to(torch.int32)
+    return tensors
+
+
+def int8_tensors(grid: Grid, bits: int, *, has_zeros: bool) -> Tensors:
+    """Of compressed-tensors' int-quantized."""
+    half = 1 << (bits - 1)
+    tensors = {"weight": (grid.codes - half).to(torch.int8), "weight_scale": grid.scales}
+    if has_zeros:
+        tensors["weight_zero_point"] = (grid.zeros - half).to(torch.int8)
+    return tensors
+
+
+def float8_weight(
+    weight: torch.Tensor,
+    outputs: int | None,
+    inputs: int | None,
+    scale_dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Codes, one scale for each block, and the weight that they stand for.
+
+    Args:
+        outputs, inputs: Of a block; None: all.
+        scale_dtype: float8_e8m0fnu: powers of two.
+    """
+    width, depth = weight.shape
+    rows, columns = outputs or width, inputs or depth
+    codes = torch.empty(width, depth, dtype=torch.float8_e4m3fn)
+    scales = torch.empty(-(-width // rows), -(-depth // columns), dtype=scale_dtype)
+    dequantised = torch.empty_like(weight)
+    for row in range(scales.shape[0]):
+        for column in range(scales.shape[1]):
+            at = np.s_[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]
+            scale = weight[at].abs().max() / 448
+            if scale_dtype is torch.float8_e8m0fnu:
+                scale = torch.exp2(torch.ceil(torch.log2(scale)))
+            scales[row, column] = scale
+            codes[at] = (weight[at] / scales[row, column].float()).to(codes.dtype)
+            dequantised[at] = codes[at].float() * scales[row, column].float()
+    return codes, scales, dequantised
+
+
 def quantise_checkpoint(plain: Path, target: Path, store: Store, config: Mapping[str, Any]) -> Path:
     """Writes the checkpoint in `plain` to `target`, quantised; returns the plain one that it stands for.
 

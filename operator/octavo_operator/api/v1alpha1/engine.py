@@ -42,6 +42,8 @@ class Quantization(StrEnum):
     INT4 = "int4"
     AWQ = "awq"
     GPTQ = "gptq"
+    COMPRESSED_TENSORS = "compressed-tensors"
+    FP8 = "fp8"
 
 
 class LoadFormat(StrEnum):

@@ -76,6 +76,9 @@ class ShapesAlone:
     def has(self, name: str) -> bool:
         return False
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return None
+
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:

@@ -1,0 +1,106 @@
+"""FP8 as DeepSeek, transformers (`FineGrainedFP8`) and AutoFP8 store it.
+
+- `weight` float8 (e4m3) `[out, in]`.
+- `weight_scale_inv`, or `weight_scale`: what it is to be multiplied with, one for each block of outputs and
+  inputs (`weight_block_size`), or for the whole weight. The name says inverse; it is none.
+- `input_scale`: what activations are divided by before they are rounded. They are not rounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import torch
+
+from octavo.errors import ModelInvalidError
+from octavo.loading import WeightSource
+from octavo.quantization.scales import (
+    PER_OUTPUT,
+    PER_TENSOR,
+    Spread,
+    pass_over,
+    read_codes,
+    read_scales,
+)
+from octavo.quantization.stored import Code, StoredLayout, StoredWeight, quantized_weight
+from octavo.quantization.stored_fields import read_fields, refused
+
+_HARMLESS = frozenset({"quant_method", "activation_scheme", "kv_cache_scheme", "dequantize"})
+_USUAL_BLOCK = Spread(128, 128)
+_SCALES = ("weight_scale_inv", "weight_scale")
+_OF_ACTIVATIONS = ("input_scale", "activation_scale", "input_scale_inv", "output_scale")
+
+
+class _Fields(msgspec.Struct):
+    weight_block_size: list[int] | None = None
+    modules_to_not_convert: list[str] = []
+    ignored_layers: list[str] = []
+    modules_to_convert: list[str] = []
+    fmt: str = "e4m3"
+    scale_fmt: str = "float"
+    expert_dtype: str = "fp8"
+
+
+@dataclass(frozen=True, slots=True)
+class Fp8:
+    """See `StoredFormat`.
+
+    Args:
+        block: Outputs and inputs that share a scale; None: all of them.
+        kept: Parts of names of modules that are not quantised.
+    """
+
+    method: ClassVar = "fp8"
+
+    block: tuple[int, int] | None
+    kept: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Fp8:
+        """By quantization_config. Raises `ModelInvalidError` and `ModelUnsupportedError`."""
+        fields = read_fields(raw, _Fields, _HARMLESS)
+        for name, value in (("fmt", "e4m3"), ("expert_dtype", "fp8")):
+            if getattr(fields, name) != value:
+                raise refused(name, getattr(fields, name), f"{value} with quant_method fp8")
+        if fields.scale_fmt not in ("float", "ue8m0"):
+            raise refused("scale_fmt", fields.scale_fmt, "float or ue8m0")
+        if fields.modules_to_convert:
+            raise refused("modules_to_convert", fields.modules_to_convert, "none")
+        return cls(
+            _block(fields.weight_block_size),
+            (*fields.modules_to_not_convert, *fields.ignored_layers),
+        )
+
+    def layout(self, name: str, depth: int) -> StoredLayout | None:
+        if name == "lm_head" or any(part in name for part in self.kept):
+            return None
+        return StoredLayout(Code.FLOAT8, None if self.block is None else self.block[1])
+
+    def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
+        stored = [scale for scale in _SCALES if source.has(f"{name}.{scale}")]
+        if not stored and (self.layout(name, depth) is None or source.has(f"{name}.weight")):
+            return None
+        full = f"{name}.{(stored or _SCALES)[0]}"
+        scales, spread = read_scales(full, self._spreads(), width, depth, source)
+        codes = read_codes(f"{name}.weight", width, depth, torch.float8_e4m3fn, source)
+        pass_over(tuple(f"{name}.{one}" for one in _OF_ACTIVATIONS), source)
+        return StoredWeight(Code.FLOAT8, quantized_weight(codes, scales, None, spread.inputs))
+
+    def _spreads(self) -> tuple[Spread, ...]:
+        """What is stored counts: a config without block sizes is written for either."""
+        whole = (PER_TENSOR, PER_OUTPUT)
+        return (*whole, _USUAL_BLOCK) if self.block is None else (Spread(*self.block), *whole)
+
+
+def _block(sizes: list[int] | None) -> tuple[int, int] | None:
+    if sizes is None:
+        return None
+    if len(sizes) != 2 or min(sizes) < 1:
+        raise ModelInvalidError(
+            f"config.json: quantization_config.weight_block_size is {sizes}; it must be two positive "
+            "integers, of outputs and inputs."
+        )
+    return sizes[0], sizes[1]

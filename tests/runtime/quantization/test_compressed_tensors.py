@@ -1,0 +1,469 @@
+"""Checkpoints of LLM Compressor's formats say what the weights they stand for say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.quantization import stored_format
+from octavo.quantization.stored import Code, StoredLayout
+from tests.support.requirements import Requirement, needs_module
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.quantised_checkpoints import (
+    Store,
+    Tensors,
+    float8_weight,
+    int8_tensors,
+    is_product,
+    packed_tensors,
+    quantise_checkpoint,
+    round_to_grid,
+)
+from tests.support.runtime.scores import check_scores
+from tests.support.runtime.stepping import make_executor
+
+needs_module(Requirement.NUMBA)
+
+SHAPE = {
+    "vocab_size": 112,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+}
+MOE = {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma2": {"tie_word_embeddings": False},
+    "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
+    "gpt_neox": {},
+    "phi": {},
+    "phi3": {"rope_parameters": {"partial_rotary_factor": 0.5}},
+    "qwen2_moe": MOE | {"shared_expert_intermediate_size": 64},
+    "qwen3_moe": MOE | {"mlp_only_layers": [1]},
+}
+ACTIVATIONS = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True}
+Order = Callable[[str, int], torch.Tensor | None]
+
+
+def weights(bits: int = 4, **fields: Any) -> dict[str, Any]:
+    """As LLM Compressor writes them."""
+    usual = {"type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
+    usual |= {"observer": "minmax", "observer_kwargs": {}, "dynamic": False, "actorder": None}
+    return {"num_bits": bits, **usual, **fields}
+
+
+def group(*targets: str, **fields: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {"targets": list(targets or ("Linear",)), "output_activations": None}
+    return usual | {"input_activations": None} | fields
+
+
+def config_of(*groups: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+    usual |= {"ignore": ["lm_head"], "quantization_status": "compressed", "kv_cache_scheme": None}
+    return (
+        usual | {"config_groups": dict(zip(("group_0", "group_1"), groups, strict=False))} | fields
+    )
+
+
+def packed(of: dict[str, Any], order: Order | None = None, has_order: bool = True) -> Store:
+    """By a group's `weights`."""
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if not is_product(module):
+            return None
+        depth = weight.shape[1]
+        found = None if order is None else order(module, depth)
+        grid = round_to_grid(
+            weight,
+            of["num_bits"],
+            of["group_size"] if of["strategy"] == "group" else None,
+            is_symmetric=of["symmetric"],
+            order=found,
+            scale_dtype=torch.bfloat16,
+        )
+        tensors = packed_tensors(
+            grid, of["num_bits"], has_zeros=not of["symmetric"], has_order=has_order and bool(order)
+        )
+        return tensors, grid.dequantize()
+
+    return store
+
+
+def quantised(
+    folder: Path, config: dict[str, Any], store: Store, family: str = "llama", **changes: Any
+) -> tuple[Path, Path]:
+    """A checkpoint and the plain one that it stands for."""
+    torch.set_num_threads(1)
+    make_checkpoint(folder / "plain", family, **(SHAPE | FAMILIES[family] | changes))
+    target = folder / "stored"
+    return target, quantise_checkpoint(folder / "plain", target, store, config)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+def test_scores_are_those_of_the_dequantised_weights(
+    bits: int, symmetric: bool, tmp_path: Path
+) -> None:
+    of = weights(bits, symmetric=symmetric)
+    check_scores(*quantised(tmp_path, config_of(group(weights=of)), packed(of)), vocab=112)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_families(family: str, tmp_path: Path) -> None:
+    of = weights(symmetric=False)
+    ignore = ["lm_head", r"re:.*\.gate$", r"re:.*router$"]
+    config = config_of(group(weights=of), ignore=ignore)
+    check_scores(*quantised(tmp_path, config, packed(of), family), vocab=112)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_scale_may_be_an_outputs(bits: int, symmetric: bool, tmp_path: Path) -> None:
+    of = weights(bits, strategy="channel", group_size=None, symmetric=symmetric)
+    check_scores(*quantised(tmp_path, config_of(group(weights=of)), packed(of)), vocab=112)
+
+
+def by_input(module: str, depth: int) -> torch.Tensor:
+    """Queries, keys and values have one, as a quantiser gives them."""
+    return torch.randperm(depth, generator=torch.Generator().manual_seed(depth))
+
+
+def by_module(module: str, depth: int) -> torch.Tensor:
+    return torch.randperm(
+        depth, generator=torch.Generator().manual_seed(len(module) * ord(module[-6]))
+    )
+
+
+@pytest.mark.parametrize("actorder", ["group", "dynamic", True])
+@pytest.mark.parametrize("order", [by_input, by_module])
+def test_inputs_are_put_into_the_order_of_their_groups(
+    order: Order, actorder: object, tmp_path: Path
+) -> None:
+    of = weights(symmetric=False, actorder=actorder)
+    config = config_of(group(weights=of))
+    check_scores(*quantised(tmp_path, config, packed(of, order)), vocab=112)
+
+
+@pytest.mark.parametrize("actorder", ["weight", "static", False])
+def test_an_order_of_the_calibration_alone_stores_none(actorder: object, tmp_path: Path) -> None:
+    of = weights(actorder=actorder)
+    check_scores(*quantised(tmp_path, config_of(group(weights=of)), packed(of)), vocab=112)
+
+
+def test_an_order_that_was_never_set_is_none(tmp_path: Path) -> None:
+    of = weights(actorder="group")
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if (found := packed(of)(module, weight)) is None:
+            return None
+        unset = torch.full((weight.shape[1],), -1, dtype=torch.int32)
+        return found[0] | {"weight_g_idx": unset}, found[1]
+
+    check_scores(*quantised(tmp_path, config_of(group(weights=of)), store), vocab=112)
+
+
+def float8(outputs: int | None, inputs: int | None, shape: tuple[int, ...] | None = None) -> Store:
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if not is_product(module):
+            return None
+        codes, scales, dequantised = float8_weight(weight, outputs, inputs, torch.bfloat16)
+        tensors = {"weight": codes, "weight_scale": scales if shape is None else scales.view(shape)}
+        return tensors | {"input_scale": torch.tensor([0.02])}, dequantised
+
+    return store
+
+
+FLOAT8: dict[str, tuple[dict[str, Any], Store]] = {
+    "tensor": ({"strategy": "tensor"}, float8(None, None, (1,))),
+    "tensor, no dimension": ({"strategy": "tensor"}, float8(None, None, ())),
+    "channel": ({"strategy": "channel"}, float8(1, None)),
+    "group": ({"strategy": "group", "group_size": 32}, float8(1, 32)),
+    "block": ({"strategy": "block", "block_structure": [32, 16]}, float8(32, 16)),
+    "block as text": ({"strategy": "block", "block_structure": "48x40"}, float8(48, 40)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FLOAT8))
+def test_float8_weights_take_activations_as_they_are(name: str, tmp_path: Path) -> None:
+    fields, store = FLOAT8[name]
+    of = weights(8, type="float", **({"group_size": None} | fields))
+    static = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
+    config = config_of(group(weights=of, input_activations=static), format="float-quantized")
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "gpt_neox", "phi3", "qwen3_moe"])
+def test_float8_families(family: str, tmp_path: Path) -> None:
+    of = weights(8, type="float", strategy="channel", group_size=None)
+    config = config_of(group(weights=of, input_activations=ACTIVATIONS), format="float-quantized")
+    check_scores(*quantised(tmp_path, config, float8(1, None), family), vocab=112)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_int8_weights_are_read_whole(bits: int, symmetric: bool, tmp_path: Path) -> None:
+    of = weights(bits, strategy="channel", group_size=None, symmetric=symmetric)
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if not is_product(module):
+            return None
+        grid = round_to_grid(weight, bits, is_symmetric=symmetric)
+        return int8_tensors(grid, bits, has_zeros=not symmetric), grid.dequantize()
+
+    token = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}
+    config = config_of(group(weights=of, input_activations=token), format="int-quantized")
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
+
+
+def test_each_module_has_the_weights_of_its_nearest_group(tmp_path: Path) -> None:
+    """A name counts before an expression, an expression before a class."""
+    four, eight = weights(4), weights(8, symmetric=False, group_size=16)
+    named = "model.layers.1.mlp.down_proj"
+    config = config_of(
+        group("Linear", r"re:.*layers\.1\..*q_proj", weights=four),
+        group(r"re:.*mlp.*", r"re:.*k_proj$", weights=eight),
+    )
+    config["config_groups"]["group_0"]["targets"].append(named)
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        is_eight = ("mlp" in module or module.endswith("k_proj")) and module != named
+        return packed(eight if is_eight else four)(module, weight)
+
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
+
+
+def test_groups_may_be_of_different_formats(tmp_path: Path) -> None:
+    four = weights(4)
+    eight = weights(8, type="float", strategy="channel", group_size=None)
+    config = config_of(
+        group(r"re:.*self_attn.*", weights=four, format="pack-quantized"),
+        group(r"re:.*mlp.*", weights=eight, format="float-quantized"),
+        format="mixed-precision",
+    )
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        return (float8(1, None) if "mlp" in module else packed(four))(module, weight)
+
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
+
+
+@pytest.mark.parametrize("ignore", [["model.layers.0.self_attn.k_proj"], [r"re:.*k_proj"], []])
+def test_what_is_stored_counts_beside_what_is_ignored(ignore: list[str], tmp_path: Path) -> None:
+    of = weights()
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        return None if "0.self_attn.k_proj" in module else packed(of)(module, weight)
+
+    config = config_of(group(weights=of), ignore=ignore)
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
+
+
+def test_scales_of_a_cache_are_not_needed(tmp_path: Path) -> None:
+    of = weights()
+    scheme = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
+    config = config_of(group(weights=of), kv_cache_scheme=scheme)
+    folder, reference = quantised(tmp_path, config, packed(of))
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("k_scale", "v_scale"):
+        tensors[f"model.layers.0.self_attn.{name}"] = torch.tensor([0.03])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    check_scores(folder, reference, vocab=112)
+
+
+Q = "model.layers.1.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("weight_packed", None, rf"{Q}\.weight_packed is missing"),
+        ("weight_scale", None, rf"{Q}\.weight_scale is missing"),
+        ("weight_zero_point", None, rf"{Q}\.weight_zero_point is missing"),
+        ("weight_packed", torch.zeros(64, 7, dtype=torch.int32), r"has shape \[64, 7\]"),
+        ("weight_scale", torch.ones(64, 3), r"weight_scale has shape \[64, 3\]"),
+        ("weight_scale", torch.ones(64, 2).int(), r"weight_scale is torch\.int32"),
+        ("weight_shape", torch.tensor([64, 60]), r"weight_shape is \[64, 60\] where"),
+        ("weight_g_idx", torch.arange(64).int(), r"weight_g_idx makes groups of other sizes"),
+        ("weight_global_scale", torch.ones(1), r"weight_global_scale is unexpected"),
+        ("bias", torch.ones(64), rf"{Q}\.bias is not zero"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_told_at_once_with_what_to_do(
+    name: str, value: torch.Tensor | None, words: str, tmp_path: Path
+) -> None:
+    of = weights(symmetric=False)
+    folder, _ = quantised(tmp_path, config_of(group(weights=of)), packed(of))
+    tensors = load_file(folder / "model.safetensors")
+    if value is None:
+        del tensors[f"{Q}.{name}"]
+    else:
+        tensors[f"{Q}.{name}"] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelInvalidError, match=rf"{words}.*Download the model again"):
+        make_executor(folder)
+
+
+def test_quantised_modules_of_no_group_are_told(tmp_path: Path) -> None:
+    of = weights()
+    config = config_of(group(r"re:.*mlp.*", weights=of))
+    folder, _ = quantised(tmp_path, config, packed(of))
+    with pytest.raises(ModelInvalidError, match=r"q_proj is quantised, but no target"):
+        make_executor(folder)
+
+
+def test_integers_of_more_bits_than_config_json_says_are_told(tmp_path: Path) -> None:
+    of = weights(4, strategy="channel", group_size=None)
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if not is_product(module):
+            return None
+        grid = round_to_grid(weight, 8, is_symmetric=True)
+        return int8_tensors(grid, 8, has_zeros=False), grid.dequantize()
+
+    folder, _ = quantised(tmp_path, config_of(group(weights=of), format="int-quantized"), store)
+    with pytest.raises(ModelInvalidError, match=r"weight holds integers of more than 4 bits"):
+        make_executor(folder)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+def test_bits_are_taken_as_their_own_library_takes_them(bits: int, symmetric: bool) -> None:
+    needs_module(Requirement.COMPRESSED_TENSORS)
+    from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationScheme
+
+    of = weights(bits, symmetric=symmetric, group_size=16)
+    grid = round_to_grid(torch.randn(48, 64), bits, 16, is_symmetric=symmetric)
+    scheme = QuantizationScheme(targets=["Linear"], weights=of)
+    tensors = packed_tensors(grid, bits, has_zeros=not symmetric)
+    theirs = PackedQuantizationCompressor.decompress(tensors, scheme)["weight"]
+    torch.testing.assert_close(theirs.float(), grid.dequantize(), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"num_bits": 1}, "num_bits is 1; implemented is 2 to 8 with type int"),
+        ({"num_bits": 4, "type": "float"}, "num_bits is 4; implemented is 8 with type float"),
+        ({"type": "bool"}, "type is 'bool'"),
+        ({"strategy": "tensor_group"}, "strategy is 'tensor_group'"),
+        ({"strategy": "group", "group_size": None}, "strategy is 'group'"),
+        ({"dynamic": True}, "dynamic is True"),
+        ({"actorder": "rows"}, "actorder is 'rows'"),
+        ({"num_bits": 8, "type": "float", "symmetric": False}, "symmetric is False"),
+        ({"rotation": "hadamard"}, "what rotation"),
+    ],
+)
+def test_weights_that_would_be_read_wrongly_are_refused(
+    fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ModelUnsupportedError, match=rf"config_groups\.group_0\.weights.*{words}"):
+        stored_format(config_of(group(weights=weights() | fields)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"format": "marlin-24"}, "format is 'marlin-24'"),
+        ({"format": "nvfp4-pack-quantized"}, "format is 'nvfp4-pack-quantized'"),
+        ({"format": "dense"}, "format is 'dense'"),
+        ({"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparsity_config.format"),
+        ({"transform_config": {"config_groups": {"u": {}}}}, "transform_config"),
+        ({"moe_sparsity_config": {"keep": 4}}, "moe_sparsity_config"),
+        ({"rotation": "hadamard"}, "what rotation"),
+    ],
+)
+def test_checkpoints_that_would_be_read_wrongly_are_refused(
+    fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ModelUnsupportedError, match=re.escape(words)):
+        stored_format(config_of(group(weights=weights()), **fields))
+    without = dict.fromkeys(fields)
+    stored_format(config_of(group(weights=weights())) | without)
+
+
+def test_a_groups_format_is_looked_at_too() -> None:
+    of = group(weights=weights(), format="marlin-24")
+    with pytest.raises(ModelUnsupportedError, match=r"group_0\.format is 'marlin-24'"):
+        stored_format(config_of(of, format="mixed-precision"))
+
+
+def test_expressions_that_disagree_about_a_module_are_refused() -> None:
+    config = config_of(
+        group(r"re:.*mlp.*", weights=weights(4)), group(r"re:.*down_proj", weights=weights(8))
+    )
+    found = stored_format(config)
+    assert found.layout("model.layers.0.mlp.up_proj", 64) == StoredLayout(Code.INT4, 32)
+    with pytest.raises(ModelUnsupportedError, match=r"two groups .* match model\.layers\.0\.mlp"):
+        found.layout("model.layers.0.mlp.down_proj", 64)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (config_of(group("re:*q_proj", weights=weights())), r"re:\*q_proj is no regular"),
+        (config_of(group(weights=weights()), ignore=["re:("]), r"ignore: re:\( is no regular"),
+        (config_of({"targets": "Linear"}), r"group_0"),
+        (config_of() | {"config_groups": {"W4A16": ["Linear"]}}, "must be an object"),
+        (config_of(group(weights=weights(group_size=0))), "group_size is 0"),
+        (config_of(group(weights=weights(strategy="block"))), "block_structure is None"),
+    ],
+)
+def test_damaged_fields_are_named(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelInvalidError, match=words):
+        stored_format(config)
+
+
+PUBLISHED = [
+    # RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16
+    (
+        config_of(group(weights=weights(group_size=128, actorder="weight"))),
+        StoredLayout(Code.INT4, 128),
+    ),
+    # RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8
+    (
+        config_of(
+            group(
+                weights=weights(8, type="float", strategy="tensor", group_size=None),
+                input_activations=ACTIVATIONS | {"strategy": "tensor", "dynamic": False},
+            ),
+            format="float-quantized",
+        ),
+        StoredLayout(Code.FLOAT8, None),
+    ),
+    # RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8
+    (
+        config_of(
+            group(
+                weights=weights(8, strategy="channel", group_size=None),
+                input_activations=ACTIVATIONS | {"type": "int"},
+            ),
+            format="int-quantized",
+            sparsity_config={},
+        ),
+        StoredLayout(Code.INT8, None),
+    ),
+    # neuralmagic/Llama-2-7b-chat-quantized.w4a16, whose act-order is of groups
+    (
+        config_of(group(weights=weights(group_size=128, actorder="group", symmetric=False))),
+        StoredLayout(Code.INT4, 128, has_zeros=True, is_reordered=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "expected"), PUBLISHED)
+def test_published_configs_are_taken(raw: dict[str, object], expected: StoredLayout) -> None:
+    found = stored_format(raw)
+    assert found.method == "compressed-tensors"
+    assert found.layout("model.layers.0.mlp.up_proj", 256) == expected
+    assert found.layout("lm_head", 256) is None
