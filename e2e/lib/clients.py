@@ -12,6 +12,7 @@ from e2e.lib.wait import wait_for
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 ASK = _SCRIPTS / "ask.py"
+KNOCK = _SCRIPTS / "knock.py"
 LOAD = _SCRIPTS / "load.py"
 CLIENT = "client"
 
@@ -74,11 +75,18 @@ def await_client(kubectl: Kubectl, timeout_seconds: int = 120) -> None:
     )
 
 
-def ask(kubectl: Kubectl, url: str, model: str, question: str) -> str:
+def ask(kubectl: Kubectl, url: str, model: str, question: str, key: str | None = None) -> str:
     """The answer of the model, asked once, without retries, from the client's pod."""
     script = ASK.read_text()
-    command = ("exec", CLIENT, "--", "python", "-c", script, url, model, question)
+    words = [question, key] if key else [question]
+    command = ("exec", CLIENT, "--", "python", "-c", script, url, model, *words)
     return kubectl.run(*command, timeout_seconds=60).strip()
+
+
+def knock(kubectl: Kubectl, key: str | None, *urls: str) -> list[int]:
+    """The HTTP status by which each of them answers this key, or none, from the client's pod."""
+    command = ("exec", CLIENT, "--", "python", "-c", KNOCK.read_text(), key or "-", *urls)
+    return [int(line) for line in kubectl.run(*command, timeout_seconds=60).split()]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,10 +112,12 @@ class Load:
         concurrency: int,
         max_tokens: int,
         seconds: int = 600,
+        key: str | None = None,
     ) -> None:
-        numbers = [str(number) for number in (concurrency, seconds, max_tokens)]
+        words = [str(number) for number in (concurrency, seconds, max_tokens)]
+        words += [key] if key else []
         self._process = kubectl.popen(
-            "exec", "-i", CLIENT, "--", "python", "-c", LOAD.read_text(), url, model, *numbers
+            "exec", "-i", CLIENT, "--", "python", "-c", LOAD.read_text(), url, model, *words
         )
         self._read_until("started")
 

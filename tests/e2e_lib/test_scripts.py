@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.first_token import POLL
-from e2e.lib.clients import ASK, LOAD
+from e2e.lib.clients import ASK, KNOCK, LOAD
 from tests.support.runtime.server_process import ServerProcess
 
 
@@ -22,9 +23,9 @@ def server() -> Iterator[ServerProcess]:
         yield process.wait_ready()
 
 
-def load(url: str, until: Callable[[], bool]) -> dict[str, Any]:
+def load(url: str, until: Callable[[], bool], *key: str) -> dict[str, Any]:
     """What the load counts: eight requests at once, 16 tokens each, until it is so."""
-    command = [sys.executable, "-c", LOAD.read_text(), url, "demo", "8", "60", "16"]
+    command = [sys.executable, "-c", LOAD.read_text(), url, "demo", "8", "60", "16", *key]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -70,3 +71,39 @@ def test_the_first_token_and_the_answer_arrive(server: ServerProcess) -> None:
     assert polled[0] == "polling"
     assert before < json.loads(polled[1])["first_token_time"] < time.time()
     assert "42" in script(ASK.read_text(), "What is 17 plus 25?")
+
+
+def statuses(key: str, *urls: str) -> list[int]:
+    command = [sys.executable, "-c", KNOCK.read_text(), key, *urls]
+    return [int(line) for line in subprocess.check_output(command, text=True).split()]
+
+
+def test_a_knock_tells_who_is_let_in_and_keys_rotate_under_a_load(tmp_path: Path) -> None:
+    """What the test of rotation on a cluster does, with a folder as the kubelet changes it."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+
+    def give(*keys: str) -> None:
+        unfinished = tmp_path / "unfinished"
+        unfinished.write_text(" ".join(keys))
+        unfinished.rename(folder / "api-key")
+
+    give("old")
+    with ServerProcess("--api-key-file", str(folder)) as guarded:
+        url = f"{guarded.wait_ready().url}/v1"
+        assert [*statuses("-", url), *statuses("wrong", url), *statuses("old", url, url)] == [
+            *(401, 401),
+            *(200, 200),
+        ]
+        command = [sys.executable, "-c", ASK.read_text(), url, "demo", "What is 17 plus 25?", "old"]
+        assert "42" in subprocess.check_output(command, text=True, timeout=120)
+        give("old", "new")
+        total = load(url, lambda: statuses("new", url) == [200], "old")
+        assert (total["failed"], total["errors"]) == (0, [])
+        give("new")
+        total = load(url, lambda: statuses("old", url) == [401], "new")
+        assert (total["failed"], total["errors"]) == (0, [])
+        assert total["ok"] > 0
+        refused = load(url, lambda: True, "old")
+        assert (refused["ok"], refused["failed"]) == (0, 8)
+        assert "401" in refused["errors"][0]

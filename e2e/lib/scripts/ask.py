@@ -1,11 +1,12 @@
-"""Question. Asks one question and prints the answer as it streams: python ask.py URL MODEL QUESTION."""
+"""Question. Asks one question and prints the answer as it streams: python ask.py URL MODEL QUESTION [KEY]."""
 
 import sys
 
 import openai
 
 url, model, question = sys.argv[1:4]
-client = openai.OpenAI(base_url=url, api_key="not-needed", max_retries=0, timeout=30)
+key = sys.argv[4] if len(sys.argv) > 4 else "not-needed"
+client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=30)
 stream = client.chat.completions.create(
     model=model,
     messages=[{"role": "user", "content": question}],

@@ -1,6 +1,6 @@
 """Load. Keeps N requests running until its input closes or SECONDS are over, without a single retry.
 
-python load.py URL MODEL CONCURRENCY SECONDS MAX_TOKENS
+python load.py URL MODEL CONCURRENCY SECONDS MAX_TOKENS [KEY]
 
 Prints one line of JSON at the end: {"ok", "refused", "failed", "tokens", "errors": [the first ten]}. A 429
 is the server's honest refusal and counted apart; every other error is a failure. Each answer is read to
@@ -16,6 +16,7 @@ from octavo.client import Client, UnexpectedAnswerError
 
 url, model = sys.argv[1:3]
 concurrency, seconds, max_tokens = (int(word) for word in sys.argv[3:6])
+key = sys.argv[6] if len(sys.argv) > 6 else None
 total = {"ok": 0, "refused": 0, "failed": 0, "tokens": 0}
 errors: list[str] = []
 stop = asyncio.Event()
@@ -57,7 +58,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.call_later(seconds, stop.set)
     loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
-    async with Client(url, timeout_seconds=60) as client:
+    async with Client(url, key, timeout_seconds=60) as client:
         print("started", flush=True)
         await asyncio.gather(*(worker(client, first) for first in range(concurrency)))
     print(json.dumps({**total, "errors": errors[:10]}), flush=True)
