@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,5 +32,7 @@ def fetch_command(
     except OSError as error:
         message = f"--to is {to}, which cannot be used ({error.strerror}). Give a writable folder."
         return fail(InvalidConfigurationError(message))
+    if not folder.resolve().is_relative_to(to.resolve()):
+        print(f"{model} is on this machine: nothing was downloaded into {to}.", file=sys.stderr)
     print(folder)
     return 0

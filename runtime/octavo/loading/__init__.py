@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from octavo.loading.biases import WithoutBiases
     from octavo.loading.dummy import DummyWeights
     from octavo.loading.prefix import WithoutPrefix
     from octavo.loading.safetensors_files import SafetensorsWeights
@@ -16,6 +17,7 @@ __all__ = [
     "SafetensorsWeights",
     "Slice",
     "WeightSource",
+    "WithoutBiases",
     "WithoutPrefix",
     "floating_tensors",
 ]
@@ -26,6 +28,7 @@ _HOMES = {
     "SafetensorsWeights": "octavo.loading.safetensors_files",
     "Slice": "octavo.loading.source",
     "WeightSource": "octavo.loading.source",
+    "WithoutBiases": "octavo.loading.biases",
     "WithoutPrefix": "octavo.loading.prefix",
     "floating_tensors": "octavo.loading.source",
 }

@@ -82,7 +82,7 @@ class Tables:
 
     Args:
         head: Scores the vocabulary; None where the checkpoint's class has none.
-        is_tied: It is the embedding's unless the checkpoint holds another one.
+        is_tied: It is the embedding's.
     """
 
     embedding: Projection
@@ -164,7 +164,13 @@ class BaseConfig(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig(BaseConfig):
-    """Of a decoder; each family adds what its own layers need."""
+    """Of a decoder; each family adds what its own layers need.
+
+    Args:
+        is_tied: The head is the embeddings' table.
+    """
+
+    is_tied: bool
 
     @abstractmethod
     def build(self, load: ModelBuilder) -> CausalLM: ...

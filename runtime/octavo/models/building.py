@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -21,10 +22,16 @@ from octavo.layers.mlp import (
 )
 from octavo.layers.moe import ExpertLoop, Router, SharedExpert, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
-from octavo.layers.projection import Projection
+from octavo.layers.projection import Projection, Shard
 from octavo.layers.rotary import RotaryTable, paired_channels
 from octavo.layers.step import AttentionSpec
-from octavo.loading import Placement, WeightSource, WithoutPrefix, floating_tensors
+from octavo.loading import (
+    Placement,
+    WeightSource,
+    WithoutBiases,
+    WithoutPrefix,
+    floating_tensors,
+)
 from octavo.models.base import BaseConfig, CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
 from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
@@ -42,6 +49,7 @@ def build_model(
     placement: Placement,
 ) -> CausalLM:
     """The model with its weights. Raises `ModelInvalidError` when these do not match its config.json."""
+    config = with_stored_head(config, source)
     source = _with_own_names(config, source)
     model = config.build(ModelBuilder(source, scheme, kernels, placement))
     source.finish(config.ignores)
@@ -63,6 +71,23 @@ def build_encoder(
     return model
 
 
+def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
+    """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy:
+    what is stored counts, as in transformers."""
+    tables = config.tables
+    if tables.head is None or not tables.is_tied:
+        return config
+    source = _with_own_names(config, source)
+    name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
+    if not source.has(name):
+        return config
+    shape = _shape(tables.head)
+    stored, embedding = floating_tensors(source, {name: shape, table: shape})
+    if torch.equal(stored, embedding.to(stored.dtype)):
+        return config
+    return replace(config, is_tied=False)
+
+
 def _with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
     """The source by the names that the family uses: a checkpoint may leave their prefix out."""
     embedding = f"{config.tables.embedding.names[0]}.weight"
@@ -76,6 +101,7 @@ class ModelBuilder:
 
     Args:
         reduce: Makes partial sums whole, where several devices share the model.
+        is_first: Of these devices, the one whose partial sums hold the biases.
     """
 
     def __init__(
@@ -85,8 +111,11 @@ class ModelBuilder:
         kernels: Kernels,
         placement: Placement,
         reduce: Reduce | None = None,
+        *,
+        is_first: bool = True,
     ) -> None:
         self._source = source
+        self._of_partial_sums = source if is_first else WithoutBiases(source)
         self._scheme = scheme
         self._placement = placement
         self.kernels = kernels
@@ -102,7 +131,8 @@ class ModelBuilder:
         return float(torch.tensor(value, dtype=self._placement.dtype).item())
 
     def linear(self, projection: Projection) -> Linear:
-        return self._scheme.load(projection, self._source, self._placement)
+        source = self._of_partial_sums if projection.shard is Shard.ROW else self._source
+        return self._scheme.load(projection, source, self._placement)
 
     def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
         return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
@@ -268,7 +298,7 @@ class ModelBuilder:
         table = self.tensor(name, *shape)
         if tables.head is None:
             return table_lookup(table), None
-        if not tables.is_tied or self._holds_another(tables.head, table):
+        if not tables.is_tied:
             head = self._scheme.load_head(tables.head, self._source, self._placement)
             return table_lookup(table), head
         bias = None
@@ -276,12 +306,6 @@ class ModelBuilder:
             bias = self.tensor(f"{tables.head.names[0]}.bias", tables.head.width)
         head = self._scheme.head(table, bias)
         return head.lookup or table_lookup(table), head
-
-    def _holds_another(self, head: Projection, table: torch.Tensor) -> bool:
-        """Whether the checkpoint has a head that is not the embeddings' copy: what is stored counts, as in
-        transformers."""
-        name = f"{head.names[0]}.weight"
-        return self._source.has(name) and not torch.equal(self.tensor(name, *_shape(head)), table)
 
 
 def _shape(projection: Projection) -> tuple[int, int]:

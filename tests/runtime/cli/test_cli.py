@@ -127,10 +127,16 @@ def test_wrong_usage_is_one_line(
         assert message in document["message"]
 
 
-def test_fetch_prints_the_folder_of_a_builtin_model(tmp_path: Path) -> None:
-    result = octavo("fetch", "builtin://demo", "--to", str(tmp_path))
+def test_fetch_says_that_what_is_on_the_machine_stays_where_it_is(tmp_path: Path) -> None:
+    result = octavo("fetch", "builtin://demo", "--to", str(tmp_path / "to"))
     assert result.returncode == 0, result.stderr
-    assert (Path(result.stdout.strip()) / "model.safetensors").is_file()
+    folder = Path(result.stdout.strip())
+    assert (folder / "model.safetensors").is_file()
+    assert not list((tmp_path / "to").iterdir())
+    said = f"is on this machine: nothing was downloaded into {tmp_path / 'to'}."
+    assert said in result.stderr
+    result = octavo("fetch", str(folder), "--to", str(tmp_path / "to"))
+    assert (result.stdout, said in result.stderr) == (f"{folder}\n", True)
 
 
 def test_fetch_of_nothing_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from octavo import LLM, SamplingParams
 from octavo.config import EngineConfig, Quantization
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
-from octavo.errors import InvalidParameterError, ModelInvalidError
+from octavo.errors import InvalidParameterError, ModelInvalidError, OutOfMemoryError
+from octavo.models.registry import read_model_config
+from octavo.worker import machine
+from octavo.worker.start.weight_bytes import weight_bytes
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_tokenizer
 from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executor
@@ -113,6 +116,24 @@ def test_a_tied_head_is_the_embeddings_unless_what_is_stored_differs(
     expected = greedy_of_transformers(tmp_path)
     assert greedy(tmp_path) == expected
     assert greedy_on_gpu_path(tmp_path) == expected
+
+
+@pytest.mark.parametrize("stored", ["equal", "another"])
+def test_the_check_of_memory_counts_a_head_that_is_stored(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for the model as config.json calls it, tied, and not for two tables."""
+    make_checkpoint(tmp_path, tie_word_embeddings=True, vocab_size=40_000)
+    table = load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"]
+    change(tmp_path, "lm_head.weight", table.clone() + (stored == "another"))
+    tied = weight_bytes(read_model_config(tmp_path), torch.float32)
+    room = tied + table.nbytes // 2
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: room)
+    if stored == "equal":
+        make_executor(tmp_path, kv_cache_memory_bytes=2**20)
+        return
+    with pytest.raises(OutOfMemoryError, match="its weights take"):
+        make_executor(tmp_path, kv_cache_memory_bytes=2**20)
 
 
 def test_a_rounded_model_keeps_another_head_too(tmp_path: Path) -> None:

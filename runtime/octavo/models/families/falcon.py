@@ -28,7 +28,6 @@ class FalconConfig(ModelConfig):
 
     norm_eps: float
     activation: PlainActivation
-    is_tied: bool
     has_biases: bool
     is_parallel: bool
     has_two_norms: bool

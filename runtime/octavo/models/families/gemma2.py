@@ -26,7 +26,6 @@ STEM = "Gemma2"
 class Gemma2Config(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
     has_attention_biases: bool
     attention_scale: float
     attention_softcap: float | None

@@ -38,7 +38,6 @@ class Gemma3Config(ModelConfig):
 
     norm_eps: float
     activation: Activation
-    is_tied: bool
     has_attention_biases: bool
     attention_scale: float
     logits_softcap: float | None

@@ -33,7 +33,6 @@ class GPTNeoXConfig(ModelConfig):
 
     norm_eps: float
     activation: PlainActivation
-    is_tied: bool
     is_parallel: bool
     has_attention_biases: bool
 

@@ -23,7 +23,6 @@ STEM = "Llama"
 class LlamaConfig(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
     has_attention_biases: bool
     has_mlp_biases: bool
 

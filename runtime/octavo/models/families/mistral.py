@@ -24,7 +24,6 @@ STEM = "Mistral"
 class MistralConfig(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
 
     @classmethod
     def read(cls, reader: ConfigReader) -> MistralConfig:

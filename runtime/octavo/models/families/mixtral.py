@@ -26,7 +26,6 @@ STEM = "Mixtral"
 class MixtralConfig(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
     num_experts: int
     num_experts_per_token: int
 

@@ -25,7 +25,6 @@ STEM = "Phi"
 class PhiConfig(ModelConfig):
     norm_eps: float
     activation: PlainActivation
-    is_tied: bool
 
     @classmethod
     def read(cls, reader: ConfigReader) -> PhiConfig:

@@ -38,7 +38,6 @@ _ROPE = RopeDefaults(
 class Phi3Config(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
 
     @classmethod
     def read(cls, reader: ConfigReader) -> Phi3Config:

@@ -24,7 +24,6 @@ STEM = "Qwen2"
 class Qwen2Config(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
 
     @classmethod
     def read(cls, reader: ConfigReader) -> Qwen2Config:

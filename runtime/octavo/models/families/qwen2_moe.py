@@ -28,7 +28,6 @@ class Qwen2MoeConfig(ModelConfig):
 
     norm_eps: float
     activation: Activation
-    is_tied: bool
     has_qkv_biases: bool
     experts: ExpertsConfig
     shared_width: int

@@ -24,7 +24,6 @@ STEM = "Qwen3"
 class Qwen3Config(ModelConfig):
     norm_eps: float
     activation: Activation
-    is_tied: bool
     has_attention_biases: bool
 
     @classmethod

@@ -28,7 +28,6 @@ class Qwen3MoeConfig(ModelConfig):
 
     norm_eps: float
     activation: Activation
-    is_tied: bool
     has_attention_biases: bool
     experts: ExpertsConfig
     has_experts: tuple[bool, ...]

@@ -14,7 +14,7 @@ from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
 from octavo.models.base import EncoderConfig
-from octavo.models.building import build_model
+from octavo.models.building import build_model, with_stored_head
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
 from octavo.models.spec import ModelSpec
@@ -67,6 +67,8 @@ def create_executor(
             _tell_context(config.max_model_len, model_config.spec)
             dtype = choose_dtype(config.dtype, model_config, device)
             kernels, placement = kernels_for(device), Placement(dtype, device)
+            source = _open_weights(config, placement)
+            model_config = with_stored_head(model_config, source)
             scheme = scheme_for(config.quantization, kernels, stored)
             size, ahead = None, None  # of the cache; on a GPU a profile run tells
             if device.type == "cpu":
@@ -85,7 +87,7 @@ def create_executor(
             with torch.inference_mode(), _translated_load_errors():
                 model = build_model(
                     model_config,
-                    _open_weights(config, placement),
+                    source,
                     scheme=scheme,
                     kernels=kernels,
                     placement=placement,
