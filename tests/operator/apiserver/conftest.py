@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.operator.admin import Admin
+from tests.support.operator.cluster import Cluster
 from tests.support.operator.control_plane import ControlPlane, find_binary, running
+from tests.support.operator.operator_process import OperatorProcess
 from tests.support.requirements import Requirement, lacks
 
 
@@ -50,3 +53,19 @@ def new_namespace(admin: Admin) -> str:
     name = f"test-{uuid.uuid4().hex[:8]}"
     admin.create("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": name}})
     return name
+
+
+@pytest.fixture
+def operator(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    process = OperatorProcess(control_plane, namespace, tmp_path / "operator.log")
+    yield process
+    process.stop()
+    assert "Traceback" not in process.text(), process.text()
+    assert "forbidden" not in process.text().lower(), process.text()
+
+
+@pytest.fixture
+def cluster(admin: Admin, namespace: str) -> Cluster:
+    return Cluster(admin, namespace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 import yaml
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
-from octavo_operator.crd import crd
-from tests.support.operator.admin import DEFINITIONS, MINIMAL, Admin, create, path, wait_until
+from tests.support.operator.admin import MINIMAL, Admin, create, path
+from tests.support.operator.specs_without_effect import WITHOUT_EFFECT
 
 FULL: dict[str, Any] = {
     "model": {
@@ -72,36 +71,6 @@ FULL: dict[str, Any] = {
     },
     "replicas": 2,
 }
-
-
-WITHOUT_EFFECT: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
-    (
-        {"engine": {"device": "cpu", "gpuMemoryUtilization": "0.9"}},
-        "spec.engine.gpuMemoryUtilization",
-        "has no effect on CPUs",
-        {"engine": {"gpuMemoryUtilization": None}},
-    ),
-    (
-        {"engine": {"device": "cpu", "enforceEager": True}},
-        "spec.engine.enforceEager",
-        "has no effect on CPUs",
-        {"engine": {"device": None}},
-    ),
-    (
-        {"resources": {"download": {"cpu": "1"}}},
-        "spec.resources.download",
-        "is for models that are downloaded",
-        {"resources": {"download": None}},
-    ),
-    (
-        {"model": {"uri": "builtin://other"}},
-        "spec.model.uri",
-        "must be builtin://demo",
-        {"model": {"uri": "builtin://demo"}},
-    ),
-]
-"""Specs that were taken once, of which a field did nothing; what the API server says to a new one, the field
-and a sentence; and a change that puts it right."""
 
 
 def test_a_spec_with_every_field_is_taken_whole_and_read_alike(
@@ -385,67 +354,3 @@ def test_every_example_is_taken(admin: Admin, namespace: str, file: Path) -> Non
             url = f"{collections[body['kind']]}?fieldValidation=Strict"
             answer = admin.request("POST", url, body)
             assert answer.status == 201, answer.message
-
-
-def earlier_crd() -> dict[str, Any]:
-    """The definition under a name of its own and without the rules between fields, as a release before them
-    had it."""
-    definition = renamed_crd()
-    spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    del spec["x-kubernetes-validations"]
-    del spec["properties"]["model"]["properties"]["uri"]["x-kubernetes-validations"]
-    return definition
-
-
-def renamed_crd() -> dict[str, Any]:
-    definition = crd()
-    definition["metadata"]["name"] = "llmdeployments.stored.example"
-    definition["spec"]["group"] = "stored.example"
-    definition["spec"]["names"].pop("categories")
-    definition["spec"]["names"].pop("shortNames")
-    return definition
-
-
-def stored(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "stored.example/v1alpha1",
-        "kind": "LLMDeployment",
-        "metadata": {"name": name},
-        "spec": {**MINIMAL, **spec},
-    }
-
-
-def test_what_was_stored_before_a_rule_is_changed_and_scaled_on_until_it_is_put_right(
-    admin: Admin, namespace: str
-) -> None:
-    objects = f"/apis/stored.example/v1alpha1/namespaces/{namespace}/llmdeployments"
-    admin.install_crd(earlier_crd())
-    cases = {f"case-{index}": case for index, case in enumerate(WITHOUT_EFFECT)}
-    wait_until(lambda: admin.request("GET", objects).status == 200)
-    for name, (spec, *_) in cases.items():
-        admin.create(objects, stored(name, spec))
-
-    def is_refused(body: dict[str, Any]) -> bool:
-        return admin.request("POST", f"{objects}?dryRun=All", body).status == 422
-
-    definition = renamed_crd()
-    url = f"{DEFINITIONS}/{definition['metadata']['name']}"
-    answer = admin.merge(url, {"spec": definition["spec"]})
-    assert answer.status == 200, answer.message
-    for spec, *_ in cases.values():
-        wait_until(partial(is_refused, stored("new", spec)))
-    for name, (spec, field, sentence, mend) in cases.items():
-        url = f"{objects}/{name}"
-        for subresource, change in (
-            ("/scale", {"spec": {"replicas": 3}}),
-            ("", {"spec": {"replicas": 2, "engine": {"seed": 7}}}),
-            ("/status", {"status": {"replicas": 1}}),
-            ("", {"spec": mend}),
-        ):
-            answer = admin.merge(f"{url}{subresource}", change)
-            assert answer.status == 200, (name, change, answer.message)
-        # What is right now cannot become wrong again.
-        answer = admin.merge(url, {"spec": spec})
-        assert answer.status == 422, (name, answer.body)
-        assert field in answer.message
-        assert sentence in answer.message

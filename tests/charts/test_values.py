@@ -1,0 +1,180 @@
+"""Values of the chart: refused by name where they are wrong, and every one in the README."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from octavo_operator.api.quantity import parse_quantity
+from tests.support.operator.helm import CHART, Object, of_kind, operator, refusal, render
+
+QUANTITIES = {
+    "resources.requests.cpu": "/resources/requests/cpu",
+    "resources.limits.memory": "/resources/limits/memory",
+    r"resources.limits.example\.com/fast": "/resources/limits/example.com~1fast",
+    "extraVolumes[0].emptyDir.sizeLimit": "/extraVolumes/0/emptyDir/sizeLimit",
+    "extraVolumes[0].ephemeral.volumeClaimTemplate.spec.resources.requests.storage": (
+        "/extraVolumes/0/ephemeral/volumeClaimTemplate/spec/resources/requests/storage"
+    ),
+    "extraEnv[0].valueFrom.resourceFieldRef.divisor": "/extraEnv/0/valueFrom/resourceFieldRef/divisor",
+}
+"""Every value that is a quantity, and how a refusal names it."""
+QUANTITY_TEXTS = (
+    *(
+        "2",
+        "0",
+        "+1",
+        ".5",
+        "5.",
+        "1e3",
+        "1E-3",
+        "100n",
+        "7u",
+        "500m",
+        "3k",
+        "2M",
+        "1G",
+        "1T",
+        "1P",
+        "1E",
+    ),
+    *(
+        "1Ki",
+        "512Mi",
+        "1Gi",
+        "1Ti",
+        "1Pi",
+        "1Ei",
+        "",
+        " ",
+        "lots",
+        "1K",
+        "1mi",
+        "1MB",
+        "512mi",
+        "0x10",
+        ".",
+    ),
+    *("1 Gi", "1,5", "1_000", "NaN", "inf", "1e", "Gi", "--1", "-1", "1Gi ", "\u0661"),
+)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("promethus.url=http://x", "'promethus' not allowed"),
+        ("prometheus.address=http://x", "'address' not allowed"),
+        ("prometheus.url=prometheus:9090", "/prometheus/url"),
+        ("prometheus.url=http://user:secret@prometheus", "/prometheus/url"),
+        ("replicaCount=-1", "/replicaCount"),
+        ("nameOverride=Foo_Bar", "/nameOverride"),
+        ("fullnameOverride=Foo_Bar", "/fullnameOverride"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("runtime.image.tag=not a tag", "/runtime/image/tag"),
+        ("watchNamespaces={Team_A}", "/watchNamespaces/0"),
+        ("logLevel=loud", "/logLevel"),
+        ("crds.keep=maybe", "/crds/keep"),
+        ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
+        ("runtime.downloadPorts={https}", "/runtime/downloadPorts/0"),
+        ("image.digest=sha256:1", "/image/digest"),
+        ("maxConcurrentRollouts=-1", "/maxConcurrentRollouts"),
+        ("runtime.allowedImages={ghcr.io/o/r:1}", "/runtime/allowedImages/0"),
+        ("prometheus.tenant=a b", "/prometheus/tenant"),
+        ("prometheus.bearerToken.secretName=A_B", "/prometheus/bearerToken/secretName"),
+        ("prometheus.bearerToken.token=x", "'token' not allowed"),
+        ("extraEnv[0].nme=X", "'nme' not allowed"),
+        ("extraVolumes[0].name=tmp", "/extraVolumes/0/name"),
+        ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
+        *((f"{place}=lots", pointer) for place, pointer in QUANTITIES.items()),
+        ("resources.limits.memory=-1", "/resources/limits/memory"),
+        ("resources.limits.memory=true", "/resources/limits/memory"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
+    assert message in refusal(setting)
+
+
+@pytest.mark.parametrize("place", QUANTITIES)
+def test_quantities_are_taken_as_text_and_as_numbers(place: str) -> None:
+    for value in ("0.5", "1", "512Mi", "500m", "1e3"):
+        render(f"extraVolumes[0].name=scratch,extraEnv[0].name=X,{place}={value}")
+
+
+def test_a_quantity_is_what_kubernetes_takes_for_one() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    pattern = re.compile(schema["$defs"]["quantity"]["pattern"], re.ASCII)
+    for text in QUANTITY_TEXTS:
+        try:
+            parse_quantity(text)
+            is_one = True
+        except ValueError:
+            is_one = False
+        assert bool(pattern.search(text)) is is_one, text
+    assert any(pattern.search(text) for text in QUANTITY_TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("prometheus.bearerToken.secretName=x", "prometheus.bearerToken.serviceAccount=true"),
+            "prometheus.bearerToken has a secretName and serviceAccount",
+        ),
+        (("prometheus.ca.secretName=x", "prometheus.ca.configMapName=y"), "prometheus.ca has"),
+        (
+            ("metrics.podMonitor.enabled=true", "metrics.serviceMonitor.enabled=true"),
+            "enable one of them",
+        ),
+        (("extraEnv[0].name=OCTAVO_OPERATOR_NAMESPACE",), "OCTAVO_OPERATOR_NAMESPACE is set"),
+        (("extraEnv[0].name=A", "extraEnv[1].name=A"), "A is set by the chart, or given twice"),
+        (
+            (f"image.digest=sha256:{'0' * 64}", f"image.tag=sha256:{'1' * 64}"),
+            "give one of them",
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    settings: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(*settings)
+
+
+def test_a_service_account_that_is_not_made_must_be_named() -> None:
+    assert "serviceAccount.name is empty" in refusal("serviceAccount.create=false")
+    objects = render("serviceAccount.create=false", "serviceAccount.name=mine")
+    assert not of_kind(objects, "ServiceAccount")
+    pod, _ = operator(objects)
+    assert pod["serviceAccountName"] == "mine"
+
+
+def paths(values: Object, prefix: str = "") -> set[str]:
+    """The dotted paths of all values; an empty map is a value."""
+    found: set[str] = set()
+    for name, value in values.items():
+        inner = paths(value, f"{prefix}{name}.") if isinstance(value, dict) else set()
+        found |= inner or {f"{prefix}{name}"}
+    return found
+
+
+def documented_values() -> set[str]:
+    """The paths of the README's table, where `.name` stands for a neighbour of the value before it."""
+    table = (CHART / "README.md").read_text().split("## Values")[1].split("\n## ")[0]
+    found: list[str] = []
+    for cell in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE):
+        for name in re.findall(r"`([\w.*]+)`", cell):
+            parent = found[-1].rpartition(".")[0] if name.startswith(".") else ""
+            found.append(parent + name)
+    return set(found)
+
+
+def test_every_value_is_in_the_readme_and_every_value_there_exists() -> None:
+    values = paths(yaml.safe_load((CHART / "values.yaml").read_text()))
+    documented = {name.removesuffix(".*") for name in documented_values()}
+    assert len(documented) > 25
+    for name in documented:
+        assert any(value == name or value.startswith(f"{name}.") for value in values), name
+    for value in values:
+        assert any(value == name or value.startswith(f"{name}.") for name in documented), value
