@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.support.operator.admin import create, wait_until
+from tests.support.operator.admin import create, path, wait_until
 from tests.support.operator.cluster import READY, Cluster
 from tests.support.operator.control_plane import ControlPlane
 from tests.support.operator.operator_process import OperatorProcess
@@ -65,7 +65,7 @@ def test_the_queue_moves_the_replicas_and_a_restart_does_not(
         return int(cluster.children()["Deployment"]["spec"]["replicas"])
 
     try:
-        bounds = {"maxReplicas": 4, "queueDepth": 4, "scaleDownStabilization": "2s"}
+        bounds = {"maxReplicas": 4, "queueDepth": 4, "scaleDownStabilization": "1h"}
         create(cluster.admin, cluster.namespace, autoscaling=bounds)
         cluster.wait_children()
         cluster.add_pod("llama-1", READY)
@@ -80,6 +80,8 @@ def test_the_queue_moves_the_replicas_and_a_restart_does_not(
         wait_until(lambda: cluster.status()["queue"] == 1)
         assert cluster.versions()["Deployment"] == before
         stub.waiting["llama-1"] = 0
+        soon = {"autoscaling": {"scaleDownStabilization": "2s"}}
+        cluster.admin.merge(path(cluster.namespace, "llama"), {"spec": soon})
         wait_until(lambda: replicas() == 1)
         events = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
         notes = [

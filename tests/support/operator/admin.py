@@ -119,7 +119,7 @@ class Admin:
         )
 
 
-def wait_until(is_true: Callable[[], object], timeout_seconds: float = 60.0) -> None:
+def wait_until(is_true: Callable[[], object], timeout_seconds: float = 100.0) -> None:
     """Polls; fails when it takes too long, with the place where the last look was.
 
     The looks are a thread's: one that never comes back, such as a request whose answer drips (a socket's

@@ -28,7 +28,6 @@ class OperatorProcess:
             "OCTAVO_OPERATOR_WATCH_NAMESPACES": namespace,
             "OCTAVO_OPERATOR_NAMESPACE": namespace,
             "OCTAVO_OPERATOR_HEALTH_PORT": "0",
-            "OCTAVO_OPERATOR_LEASE_DURATION_SECONDS": "3",
             **{f"OCTAVO_OPERATOR_{key.upper()}": value for key, value in settings.items()},
         }
         with log.open("ab") as output:
