@@ -156,7 +156,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             panel=Panel.ENGINE,
             help="Number format of the KV cache; fp8 holds twice the tokens of bfloat16.",
             details="`auto` (the model's), `bfloat16`, `fp8` or `fp8_e4m3`: float8 e4m3, twice the tokens of "
-            "`bfloat16` in the same memory, on GPUs from L4 and H100 on and on CPUs",
+            "`bfloat16` in the same memory; on GPUs from L4 and H100 on, and on CPUs, where decodes of long "
+            "contexts take several times as long with it",
         ),
     ] = KVCacheDtype.AUTO
     enable_prefix_caching: Annotated[

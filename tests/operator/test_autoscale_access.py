@@ -42,7 +42,7 @@ class Guarded:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls).start()
         scheme = "https" if self.tls else "http"
         url = f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
-        client = Prometheus(url, timeout_seconds=5, max_age_seconds=60, access=access)
+        client = Prometheus(url, timeout_seconds=60, max_age_seconds=60, access=access)
         try:
             await scenario(client)
         finally:
