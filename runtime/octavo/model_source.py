@@ -11,6 +11,8 @@ import glob
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -19,6 +21,7 @@ from typing import Any
 from octavo.errors import DownloadFailedError, ModelInvalidError, ModelNotFoundError
 from octavo.loading.checkpoint_files import weight_files
 from octavo.loading.model_files import needed_files
+from octavo.loading.tokenizer_files import is_tokenizer_file
 
 # Ten pieces are fetched at once, each in memory: a pod that downloads asks for 256 MiB.
 _S3_PIECE_BYTES = 8 << 20
@@ -77,6 +80,26 @@ def resolve(model: str, *, download_dir: Path | None = None, revision: str | Non
     if isinstance(source, HubModel):
         return _download_from_hub(source, download_dir)
     return _download_from_bucket(source, download_dir)
+
+
+@contextmanager
+def described(
+    model: str, *, download_dir: Path | None = None, revision: str | None = None
+) -> Iterator[Path]:
+    """A folder with what describes `model`: of one that lies elsewhere neither weights nor tokenizer are
+    downloaded.
+
+    Args and errors: as of `resolve`.
+    """
+    source = parse(model, revision=revision)
+    if isinstance(source, HubModel):
+        yield _download_from_hub(source, download_dir, is_description=True)
+    elif isinstance(source, BucketModel):
+        # Under its final name a folder is complete, so this one has a place of its own.
+        with tempfile.TemporaryDirectory() as place:
+            yield _download_from_bucket(source, Path(place), is_description=True)
+    else:
+        yield resolve(model)
 
 
 def default_served_name(model: str) -> str:
@@ -144,12 +167,14 @@ def _local(source: LocalModel) -> Path:
     return folder.resolve()
 
 
-def _download_from_hub(source: HubModel, download_dir: Path | None) -> Path:
+def _download_from_hub(
+    source: HubModel, download_dir: Path | None, *, is_description: bool = False
+) -> Path:
     from huggingface_hub import errors
 
     at = f"{source.name}@{source.revision}" if source.revision else source.name
     try:
-        return _hub_snapshot(source, download_dir)
+        return _hub_snapshot(source, download_dir, is_description=is_description)
     except (ModelInvalidError, ModelNotFoundError):
         raise
     except errors.GatedRepoError as error:
@@ -172,7 +197,7 @@ def _download_from_hub(source: HubModel, download_dir: Path | None) -> Path:
         ) from error
 
 
-def _hub_snapshot(source: HubModel, download_dir: Path | None) -> Path:
+def _hub_snapshot(source: HubModel, download_dir: Path | None, *, is_description: bool) -> Path:
     """Where the hub cannot be asked, what was fetched before: the hub's own habit."""
     import httpx
     import huggingface_hub
@@ -196,7 +221,9 @@ def _hub_snapshot(source: HubModel, download_dir: Path | None) -> Path:
         source.name,
         revision=source.revision,
         cache_dir=download_dir,
-        allow_patterns=[glob.escape(path) for path in needed],
+        allow_patterns=[
+            glob.escape(path) for path in needed if not is_description or _describes(path)
+        ],
     )
     return Path(folder)
 
@@ -234,7 +261,9 @@ def _needed_from_hub(source: HubModel, download_dir: Path | None) -> list[str]:
     return needed_files(paths, read, url)
 
 
-def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Path:
+def _download_from_bucket(
+    source: BucketModel, download_dir: Path | None, *, is_description: bool = False
+) -> Path:
     url = f"s3://{source.bucket}/{source.prefix}"
     root = download_dir or Path.home() / ".cache" / "octavo" / "models"
     target = root / "s3" / source.bucket / source.prefix
@@ -247,7 +276,7 @@ def _download_from_bucket(source: BucketModel, download_dir: Path | None) -> Pat
         # Fetched beside the target and renamed: a folder under its final name is complete.
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
         try:
-            for path in needed:
+            for path in (one for one in needed if not is_description or _describes(one)):
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 filesystem.get_file(f"{source.bucket}/{source.prefix}/{path}", str(partial / path))
             _move_into_place(partial, target)
@@ -280,6 +309,10 @@ def _needed_from_bucket(source: BucketModel, filesystem: Any, url: str) -> list[
     if "config.json" not in paths:
         raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
     return needed_files(paths, lambda path: bytes(filesystem.cat_file(folder + path)), url)
+
+
+def _describes(path: str) -> bool:
+    return path.endswith(".json") and not is_tokenizer_file(path)
 
 
 def _is_lack_of_credentials(error: Exception) -> bool:

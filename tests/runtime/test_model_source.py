@@ -21,6 +21,7 @@ from octavo.model_source import (
     HubModel,
     LocalModel,
     default_served_name,
+    described,
     parse,
     resolve,
 )
@@ -210,6 +211,16 @@ def test_only_weights_and_text_are_fetched_from_the_hub(tmp_path: Path, hub: typ
     assert len(hub.fetched) == count, "what is there must not be fetched again"
 
 
+def test_a_model_on_the_hub_is_described_without_its_weights(
+    tmp_path: Path, hub: type[_Hub]
+) -> None:
+    with described("hf://org/name", download_dir=tmp_path) as folder:
+        assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert hub.fetched == ["config.json"]
+    whole = resolve("hf://org/name", download_dir=tmp_path)
+    assert (whole / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_a_sharded_model_is_fetched_once_however_often_the_hub_holds_it(
     tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +316,18 @@ def test_a_bucket_is_fetched_once_by_need_without_code_or_pickle(
     assert files == wanted
     bucket.store.clear()
     assert resolve("s3://bucket/models/m", download_dir=tmp_path) == folder
+
+
+def test_a_model_in_a_bucket_is_described_without_its_weights(
+    tmp_path: Path, bucket: MemoryFileSystem
+) -> None:
+    for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
+        bucket.pipe(f"/bucket/m/{name}", b"{}")
+    with described("s3://bucket/m", download_dir=tmp_path) as folder:
+        names = sorted(path.name for path in folder.iterdir())
+    assert names == ["config.json", "generation_config.json"]
+    assert not list(tmp_path.iterdir()), "what is no whole model is not kept as one"
+    assert (resolve("s3://bucket/m", download_dir=tmp_path) / "model.safetensors").is_file()
 
 
 def test_an_interrupted_download_leaves_nothing_that_looks_complete(

@@ -54,7 +54,7 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
         assert flag not in shown
 
 
-@pytest.mark.parametrize("command", ["serve", "fetch", "chat", "bench serve"])
+@pytest.mark.parametrize("command", ["serve", "fetch", "inspect", "chat", "bench serve"])
 def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "octavo", *command.split(), "--help"],

@@ -21,7 +21,7 @@ from octavo.server.process.operations import OperationsApp
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"
-COMMANDS = ("serve", "fetch", "chat", "bench serve")
+COMMANDS = ("serve", "fetch", "inspect", "chat", "bench serve")
 _FLAG = re.compile(r"`(--?[a-z-]+)`")
 
 

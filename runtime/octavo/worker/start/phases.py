@@ -84,30 +84,45 @@ def tell_options_for_gpus(config: EngineConfig) -> None:
 def check_gpu_memory(
     config: EngineConfig, model: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> None:
+    """As `check_gpu_fit`, of a GPU as it is now."""
+    free, total = torch.cuda.mem_get_info(device)
+    check_gpu_fit(config, model, dtype, free_bytes=free, total_bytes=total)
+
+
+def check_gpu_fit(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    *,
+    free_bytes: int,
+    total_bytes: int,
+) -> None:
     """Refuses what cannot fit before the weights are read; raises `OutOfMemoryError`.
 
     What passes may still turn out too large when the profile run has measured the activations.
+
+    Args:
+        free_bytes, total_bytes: Of the GPU's memory.
     """
-    free, total = torch.cuda.mem_get_info(device)
     spec, needed = model.spec, weight_bytes(model, dtype)
     room = room_on_gpu(
         weight_bytes=needed,
-        free_bytes=free,
-        total_bytes=total,
+        free_bytes=free_bytes,
+        total_bytes=total_bytes,
         utilization=config.gpu_memory_share,
     )
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    block_bytes = _block_bytes(config, spec, cache_dtype)
+    block_bytes = cache_block_bytes(config, spec, cache_dtype)
     if config.kv_cache_memory_bytes is not None:
         size = size_cache(
             config, spec, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG
         )
-        beside_weights = free - needed  # the flag is not bound by the share
+        beside_weights = free_bytes - needed  # the flag is not bound by the share
         check_cache_fits(cache_bytes=size.num_blocks * block_bytes, room_bytes=beside_weights)
     elif config.max_model_len is not None:
         check_length_fits(
             room_bytes=room,
-            reserve_bytes=_activation_bytes(config, spec, dtype),
+            reserve_bytes=activation_bytes(config, spec, dtype),
             block_bytes=block_bytes,
             block_size=config.block_size,
             wanted_max_len=config.max_model_len,
@@ -141,19 +156,20 @@ def size_host_cache(
         budget = host_cache_budget(room)
         return size_cache(config, spec, cache_dtype, budget, BudgetSource.HOST_SHARE)
     size = size_cache(config, spec, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG)
-    cache_bytes = size.num_blocks * _block_bytes(config, spec, cache_dtype)
+    cache_bytes = size.num_blocks * cache_block_bytes(config, spec, cache_dtype)
     check_cache_fits(cache_bytes=cache_bytes, room_bytes=room)
     return size
 
 
-def _activation_bytes(config: EngineConfig, spec: ModelSpec, dtype: torch.dtype) -> int:
+def activation_bytes(config: EngineConfig, spec: ModelSpec, dtype: torch.dtype) -> int:
     """Roughly: a layer's tensors for all tokens of a step, the scores of all sequences in float32 twice."""
     token = dtype.itemsize * 3 * (spec.hidden_size + spec.inner_size)
     scores = spec.vocab_size * (dtype.itemsize + 8)
     return config.max_num_batched_tokens * token + config.max_num_seqs * scores + 2**29
 
 
-def _block_bytes(config: EngineConfig, spec: ModelSpec, cache_dtype: torch.dtype) -> int:
+def cache_block_bytes(config: EngineConfig, spec: ModelSpec, cache_dtype: torch.dtype) -> int:
+    """Keys and values of a block of tokens in all layers."""
     return bytes_per_block(
         block_size=config.block_size,
         num_layers=spec.num_layers,
@@ -173,7 +189,7 @@ def size_cache(
     """Fits the KV cache into the budget; see `size_kv_cache` for what is raised."""
     size = size_kv_cache(
         budget_bytes=budget_bytes,
-        block_bytes=_block_bytes(config, spec, cache_dtype),
+        block_bytes=cache_block_bytes(config, spec, cache_dtype),
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         model_max_len=spec.default_context if config.max_model_len is None else spec.context,

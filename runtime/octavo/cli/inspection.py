@@ -1,0 +1,106 @@
+"""`octavo inspect MODEL`: what a model is and takes, before anything of it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.config import EngineConfig, KVCacheDtype, Quantization
+
+if TYPE_CHECKING:
+    from octavo.worker.start.inspection import GpuFit, Inspection
+
+_DOES_NOT_FIT = 3
+
+
+def inspect_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="builtin://demo, hf://org/name[@revision], org/name, s3://bucket/prefix or a folder."
+        ),
+    ],
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="Ask about a GPU of this size, such as 80Gi.")
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(min=0.01, max=1.0, help="As of octavo serve.")
+    ] = None,
+    max_model_len: Annotated[int | None, typer.Option(min=2, help="As of octavo serve.")] = None,
+    dtype: Annotated[str, typer.Option(help="As of octavo serve.")] = "auto",
+    quantization: Annotated[Quantization | None, typer.Option(help="As of octavo serve.")] = None,
+    kv_cache_dtype: Annotated[
+        KVCacheDtype, typer.Option(help="As of octavo serve.")
+    ] = KVCacheDtype.AUTO,
+    download_dir: Annotated[
+        Path | None, typer.Option(help="Where downloads are kept; weights are none of them.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> int:
+    """Tell what a model is and what it takes, without its weights.
+
+    Exits with 3 when the GPU asked about does not hold it.
+    """
+    import msgspec
+
+    from octavo.errors import OctavoError
+    from octavo.model_source import described
+    from octavo.quantity import parse_bytes
+    from octavo.server.process.run import fail
+    from octavo.worker.start.inspection import inspect_model
+
+    try:
+        size = None if gpu_memory is None else parse_bytes("--gpu-memory", gpu_memory)
+        with described(model, download_dir=download_dir, revision=revision) as folder:
+            config = EngineConfig(
+                model=str(folder),
+                dtype=dtype,
+                quantization=quantization,
+                kv_cache_dtype=kv_cache_dtype,
+                max_model_len=max_model_len,
+                gpu_memory_utilization=gpu_memory_utilization,
+            )
+            found = inspect_model(config, size)
+    except OctavoError as error:
+        return fail(error)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n".join(f"{name:<18}{value}" for name, value in _rows(found)))
+    return 0 if found.gpu is None or found.gpu.problem is None else _DOES_NOT_FIT
+
+
+def _rows(found: Inspection) -> list[tuple[str, str]]:
+    from octavo.worker.start.memory import format_bytes
+
+    rows = [
+        ("architecture", f"{found.architecture} ({found.path})"),
+        ("task", found.task),
+        ("dtype", found.dtype),
+        ("quantization", found.quantization or "none"),
+        ("parameters", f"{found.num_parameters:,}"),
+        ("weights", format_bytes(found.weight_bytes)),
+    ]
+    if found.kv_bytes_per_token is not None:
+        each = format_bytes(found.kv_bytes_per_token)
+        rows.append(("KV cache", f"{each} a token ({found.kv_cache_dtype})"))
+    rows.append(("context", f"{found.context:,} tokens"))
+    return rows if found.gpu is None else [*rows, *_gpu_rows(found.gpu)]
+
+
+def _gpu_rows(gpu: GpuFit) -> list[tuple[str, str]]:
+    from octavo.worker.start.memory import format_bytes
+
+    size = format_bytes(gpu.memory_bytes)
+    fits = "does not hold the model"
+    if gpu.longest_context:
+        fits = f"holds about {gpu.longest_context:,} tokens of one sequence"
+    needed = "no number of them holds the activations"
+    if gpu.num_gpus is not None:
+        beside = "" if gpu.num_gpus == 1 else " (a replica runs on one so far)"
+        needed = f"{gpu.num_gpus}{beside}"
+    rows = [(f"GPU of {size}", fits), ("GPUs needed", needed)]
+    return rows if gpu.problem is None else [*rows, ("refused", gpu.problem)]

@@ -1,0 +1,157 @@
+"""Inspection of a model before anything of it is loaded: what it is, what it takes, whether a GPU holds it.
+
+The numbers are those that a start checks memory with, from the same functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError, ModelInvalidError, OutOfMemoryError
+from octavo.kernels.select import kernels_for
+from octavo.loading import SafetensorsWeights
+from octavo.models.base import ModelConfig
+from octavo.models.building import with_stored_head
+from octavo.models.quantization_config import read_quantization_config
+from octavo.models.registry import read_encoder_config, read_model_config
+from octavo.quantization import check_quantization, scheme_for, stored_format
+from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
+from octavo.worker.start.encoder import check_encoder
+from octavo.worker.start.memory import check_positions, format_bytes
+from octavo.worker.start.phases import activation_bytes, cache_block_bytes, check_gpu_fit
+from octavo.worker.start.weight_bytes import weight_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFit:
+    """Of GPUs of one size.
+
+    Args:
+        memory_bytes: Of each.
+        longest_context: Tokens of a sequence that one GPU holds beside the weights, about: what activations
+            take is measured at the start. 0: it does not hold the model.
+        num_gpus: Whose memory together would hold the model and one sequence of `max_model_len`, else of the
+            model's context; None: activations alone are more than each has.
+        problem: Why a start on one of them would fail; None: it would not.
+    """
+
+    memory_bytes: int
+    longest_context: int
+    num_gpus: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Of a model, as a start on this machine's CPU, or on the GPU that was asked about, would take it.
+
+    Args:
+        path: Whose code runs it.
+        quantization: Format of its weights; None: as they were trained.
+        num_parameters: Weights of the matrices; biases, norms and routers left out.
+        kv_cache_dtype, kv_bytes_per_token: None for an encoder, which keeps none.
+        context: Tokens of a sequence where nobody asks for more.
+    """
+
+    architecture: str
+    path: str
+    task: str
+    dtype: str
+    quantization: str | None
+    num_parameters: int
+    weight_bytes: int
+    kv_cache_dtype: str | None
+    kv_bytes_per_token: int | None
+    context: int
+    gpu: GpuFit | None
+
+
+def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> Inspection:
+    """
+    Args:
+        config: `config.model` is a folder; weights need not be in it.
+        gpu_memory_bytes: Of the GPU to ask about; None: of the CPU.
+
+    Raises `ModelInvalidError`, `ModelUnsupportedError` and `InvalidConfigurationError` as a start does.
+    """
+    folder = Path(config.model)
+    device = torch.device("cpu" if gpu_memory_bytes is None else "cuda")
+    raw = read_quantization_config(folder)
+    encoder = read_encoder_config(folder)
+    if encoder is not None:
+        check_encoder(encoder.spec.architecture, device, raw)
+    stored = None if raw is None else stored_format(raw)
+    check_quantization(config, device, stored)
+    model = encoder or _decoder(folder)
+    check_positions(config.max_model_len, model.spec.context)
+    dtype = choose_dtype(config.dtype, model, device)
+    scheme = None
+    if device.type == "cpu":
+        scheme = scheme_for(config.quantization, kernels_for(device), stored)
+    rounding = None if config.quantization is None else config.quantization.value
+    fit, cache_dtype, block = None, None, None
+    if isinstance(model, ModelConfig):
+        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+        block = cache_block_bytes(config, model.spec, cache_dtype)
+        if gpu_memory_bytes is not None:
+            fit = _fit(config, model, dtype, block, gpu_memory_bytes)
+    return Inspection(
+        architecture=model.spec.architecture,
+        path="native",
+        task=model.spec.task.value,
+        dtype=_name(dtype),
+        quantization=rounding if stored is None else stored.method,
+        num_parameters=model.num_parameters,
+        weight_bytes=weight_bytes(model, dtype, scheme),
+        kv_cache_dtype=None if cache_dtype is None else _name(cache_dtype),
+        kv_bytes_per_token=None if block is None else block // config.block_size,
+        context=model.spec.default_context,
+        gpu=fit,
+    )
+
+
+def _decoder(folder: Path) -> ModelConfig:
+    """As a start reads it: a stored head counts where the weights are there to tell."""
+    model = read_model_config(folder)
+    try:
+        weights = SafetensorsWeights(folder)
+    except ModelInvalidError:  # only some are there, or none
+        return model
+    return with_stored_head(model, weights)
+
+
+def _fit(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    block_bytes: int,
+    memory_bytes: int,
+) -> GpuFit:
+    usable = int(memory_bytes * config.gpu_memory_share)
+    reserve, needed = activation_bytes(config, model.spec, dtype), weight_bytes(model, dtype)
+    wanted = config.max_model_len or model.spec.default_context
+    room = usable - reserve - needed
+    longest = max(room, 0) // block_bytes * config.block_size
+    shared = needed + -(-wanted // config.block_size) * block_bytes
+    each = usable - reserve
+    problem = None
+    if not longest:
+        problem = (
+            f"The KV cache does not fit: of the {format_bytes(usable)} that may be used, weights take "
+            f"{format_bytes(needed)} and activations about {format_bytes(reserve)}. Lower "
+            "--max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
+        )
+    try:
+        check_gpu_fit(config, model, dtype, free_bytes=memory_bytes, total_bytes=memory_bytes)
+    except (OutOfMemoryError, InvalidConfigurationError) as error:
+        problem = str(error)
+    num_gpus = -(-shared // each) if each > 0 else None
+    return GpuFit(memory_bytes, min(longest, wanted), num_gpus, problem)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,167 @@
+"""`octavo inspect`: the numbers are the start's own, and so are the words of a refusal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from octavo.cli.main import run
+from octavo.config import EngineConfig
+from octavo.errors import OutOfMemoryError
+from octavo.models.registry import read_model_config
+from octavo.worker import machine
+from octavo.worker.start.memory import format_bytes
+from octavo.worker.start.phases import check_gpu_memory
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.encoders import make_encoder
+from tests.support.runtime.stepping import make_executor
+
+CUDA = torch.device("cuda", 0)
+
+
+def inspect(capsys: pytest.CaptureFixture[str], folder: Path, *flags: str) -> dict[str, Any]:
+    """What it prints as JSON."""
+    run(["inspect", str(folder), "--json", *flags])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_model_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_checkpoint(tmp_path, "qwen3", num_hidden_layers=2, num_key_value_heads=2, head_dim=16)
+    (tmp_path / "model.safetensors").unlink()
+    assert run(["inspect", str(tmp_path), "--gpu-memory", "80Gi", "--dtype", "bfloat16"]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    shown = {name: value.strip() for name, value in lines.items()}
+    assert shown["architecture"] == "Qwen3ForCausalLM (native)"
+    assert shown["quantization"] == "none"
+    assert shown["KV cache"] == f"{2 * 2 * 2 * 16 * 2} bytes a token (bfloat16)"
+    assert shown["GPUs needed"] == "1"
+    assert "GPU of 80.00 GiB" in shown
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_weights_take_what_the_start_says_that_they_take(
+    is_stored: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A head that is stored beside a tied config counts too."""
+    make_checkpoint(tmp_path, tie_word_embeddings=True)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    if is_stored:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+        save_file(tensors, path, metadata={"format": "pt"})
+    found = inspect(capsys, tmp_path, "--dtype", "float32")
+    bodies = sum(tensor.numel() for tensor in tensors.values() if tensor.dim() == 2)
+    assert found["weight_bytes"] == 4 * bodies
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 1)
+    said = f"its weights take {format_bytes(found['weight_bytes'])}, and"
+    with pytest.raises(OutOfMemoryError, match=said):
+        make_executor(tmp_path)
+
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 50_000,
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_attention_heads": 16,
+    "head_dim": 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("memory", "flags"),
+    [
+        ("64Mi", ()),
+        ("1Gi", ("--max-model-len", "131072", "--gpu-memory-utilization", "0.3")),
+    ],
+)
+def test_a_gpu_that_a_start_refuses_is_refused_in_its_words(
+    memory: str,
+    flags: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    positions = {"max_position_embeddings": 131_072, "num_hidden_layers": 8}
+    make_checkpoint(tmp_path, "llama", **SIZES, **positions)
+    asked = ["inspect", str(tmp_path), "--dtype", "bfloat16", "--gpu-memory", memory, *flags]
+    assert run([*asked, "--json"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    size = found["gpu"]["memory_bytes"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (size, size))
+    values: dict[str, Any] = {}
+    if flags:
+        values = {"max_model_len": 131_072, "gpu_memory_utilization": 0.3}
+    config = EngineConfig(model=str(tmp_path), **values)
+    with pytest.raises(OutOfMemoryError) as caught:
+        check_gpu_memory(config, read_model_config(tmp_path), CUDA, torch.bfloat16)
+    assert found["gpu"]["problem"] == str(caught.value)
+    assert run(asked) == 3
+    assert str(caught.value) in capsys.readouterr().out
+
+
+def test_the_longest_context_is_what_the_start_takes_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint(tmp_path, "llama", **SIZES, max_position_embeddings=2**20, num_hidden_layers=8)
+    flags = ("--dtype", "bfloat16", "--gpu-memory", "2Gi")
+    found = inspect(capsys, tmp_path, *flags)
+    gpu, each = found["gpu"], found["kv_bytes_per_token"]
+    assert 0 < gpu["longest_context"] < found["context"] == 2**20
+    assert gpu["longest_context"] * each + found["weight_bytes"] <= 0.9 * 2 * 2**30
+    assert gpu["num_gpus"] > 1
+    half = inspect(capsys, tmp_path, *flags, "--kv-cache-dtype", "fp8")
+    assert half["kv_bytes_per_token"] * 2 == each
+    assert half["gpu"]["longest_context"] == min(2**20, 2 * gpu["longest_context"])
+    few = inspect(capsys, tmp_path, *flags, "--max-model-len", str(gpu["longest_context"]))
+    assert (few["gpu"]["num_gpus"], few["gpu"]["problem"]) == (1, None)
+    size = gpu["memory_bytes"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (size, size))
+    config = EngineConfig(model=str(tmp_path), max_model_len=gpu["longest_context"])
+    check_gpu_memory(config, read_model_config(tmp_path), CUDA, torch.bfloat16)
+
+
+def test_a_cache_without_room_is_a_refusal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The start would find it out when it has measured the activations."""
+    make_checkpoint(tmp_path)
+    found = inspect(capsys, tmp_path, "--dtype", "bfloat16", "--gpu-memory", "100Mi")
+    assert found["gpu"]["longest_context"] == 0
+    assert found["gpu"]["num_gpus"] is None
+    assert "activations about" in found["gpu"]["problem"]
+
+
+def test_a_quantised_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_checkpoint(tmp_path, **SIZES)
+    plain = inspect(capsys, tmp_path, "--dtype", "bfloat16")
+    path = tmp_path / "config.json"
+    config = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": config}))
+    found = inspect(capsys, tmp_path, "--dtype", "bfloat16")
+    assert (plain["quantization"], found["quantization"]) == (None, "awq")
+    assert found["weight_bytes"] < plain["weight_bytes"]
+    assert run(["inspect", str(tmp_path), "--gpu-memory", "80Gi"]) == 3
+    assert "runs on CPUs alone so far" in capsys.readouterr().err
+
+
+def test_an_encoder_keeps_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_encoder(tmp_path, "bert")
+    found = inspect(capsys, tmp_path)
+    assert (found["task"], found["kv_bytes_per_token"], found["gpu"]) == ("embed", None, None)
+
+
+def test_what_cannot_be_served_is_told_as_by_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["NobodysForCausalLM"]}')
+    assert run(["inspect", str(tmp_path)]) == 3
+    assert "octavo: ModelUnsupported: config.json: architecture" in capsys.readouterr().err
