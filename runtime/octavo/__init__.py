@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ScoringRequestOutput,
     )
     from octavo.sampling_params import SamplingParams
+    from octavo.structured_outputs import StructuredOutputsParams
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SamplingParams",
     "ScoringOutput",
     "ScoringRequestOutput",
+    "StructuredOutputsParams",
     "__version__",
 ]
 
@@ -33,6 +35,7 @@ _HOMES = {
     "LLM": "octavo.llm",
     "BeamSearchParams": "octavo.beam_search",
     "SamplingParams": "octavo.sampling_params",
+    "StructuredOutputsParams": "octavo.structured_outputs",
     "RequestOutput": "octavo.outputs",
     "CompletionOutput": "octavo.outputs",
     "EmbeddingOutput": "octavo.outputs",

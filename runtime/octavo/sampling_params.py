@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from octavo.errors import InvalidParameterError
+from octavo.structured_outputs import StructuredOutputsParams
 
 MAX_N = 128
 MAX_LOGPROBS = 20
@@ -38,6 +39,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         logprobs: Report the log-probability of the sampled token and of this many best ones.
         logit_bias: Added to the scores of these token ids, each in [-100, 100].
         allowed_token_ids: No other token is drawn.
+        structured_outputs: What the output must be a document of.
         skip_special_tokens: Leave special tokens out of the text.
     """
 
@@ -57,6 +59,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: list[int] | None = None
+    structured_outputs: StructuredOutputsParams | None = None
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
 
@@ -121,6 +124,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidParameterError(
                 "allowed_token_ids",
                 f"allowed_token_ids is {allowed!r:.80}; it must be a list of token ids that is not empty.",
+            )
+
+        if self.structured_outputs is not None and self.ignore_eos:
+            raise InvalidParameterError(
+                "ignore_eos",
+                "ignore_eos cannot be had together with structured_outputs. Leave one out.",
             )
 
     def named_token_ids(self) -> Iterator[tuple[str, int]]:

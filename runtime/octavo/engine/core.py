@@ -13,13 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from octavo.config import EngineConfig
+from octavo.engine.grammars import GrammarCompiler
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import (
     AddRequest,
     EngineInfo,
     EngineStats,
+    Refusal,
     StepOutputs,
     TokenLogprobs,
     TokenOutput,
@@ -37,7 +40,8 @@ from octavo.errors import (
     InvalidParameterError,
 )
 from octavo.outputs import FinishReason
-from octavo.sampling.state import SampledToken
+from octavo.sampling.state import Grammar, SampledToken
+from octavo.tokenizer import load_tokenizer
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 
 # Not structlog: where `LLM` runs it nobody has configured it, and its tracebacks would show prompts.
@@ -92,6 +96,7 @@ class EngineCore:
             ),
             self._blocks,
         )
+        self.grammars = GrammarCompiler(lambda: load_tokenizer(Path(config.model)), info.vocab_size)
         self._failures = StepFailures()
         self._self_test = SelfTest(executor, self._blocks, min(self.max_model_len, budget))
         self._requests: dict[
@@ -161,15 +166,20 @@ class EngineCore:
                     cache_salt=request.cache_salt,
                     group=group,
                     end_token_ids=ends,
+                    grammar=self._start_grammar(request),
                 )
             )
+
+    def count_lost(self, num_sequences: int) -> None:
+        """Of a request that was received and is never added."""
+        self._num_received += num_sequences
 
     def check(self, request: AddRequest) -> None:
         """Whether `add` would take it.
 
         Raises:
             InvalidParameterError: `request_id` is running already, the prompt is empty or holds an id
-                outside the vocabulary, or the model has no head to generate with.
+                outside the vocabulary, the model has no head to generate with, or a grammar cannot be had.
             ContextLengthExceededError: The prompt leaves no room for one output token, unless it is pooled.
         """
         prompt = request.prompt_token_ids
@@ -202,6 +212,13 @@ class EngineCore:
                     f"{name} holds the token id {token_id}; the model's ids lie in "
                     f"[0, {self._vocab_size - 1}].",
                 )
+        if (outputs := request.sampling.structured_outputs) is not None:
+            if request.sampling.allowed_token_ids:  # may be none of those that the grammar allows
+                raise InvalidParameterError(
+                    "allowed_token_ids",
+                    f"allowed_token_ids cannot be had together with {outputs.parameter}. Leave one out.",
+                )
+            self.grammars.prepare(outputs, request.end_token_ids)
         if len(prompt) + (not request.is_pooled) > self.max_model_len:
             output = "" if request.is_pooled else ", one of them for output"
             raise ContextLengthExceededError(
@@ -209,6 +226,10 @@ class EngineCore:
                 f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}{output}. "
                 "Shorten the prompt or raise max_model_len (or the KV cache's memory).",
             )
+
+    def _start_grammar(self, request: AddRequest) -> Grammar | None:
+        outputs = request.sampling.structured_outputs
+        return None if outputs is None else self.grammars.start(outputs, request.end_token_ids)
 
     def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:
         """Ends these requests (of each only the completions `indexes`, if given); their blocks are free
@@ -304,7 +325,11 @@ class EngineCore:
             return
         self._num_generated_tokens += len(updates)
         for sequence, token in updates:
-            outputs.append(_to_output(sequence, token))
+            grammar = sequence.grammar
+            if grammar is not None and grammar.error is not None:
+                outputs.append(_lost(sequence, grammar.error))
+            else:
+                outputs.append(_to_output(sequence, token))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
                 self._failures.count_success()
@@ -363,6 +388,21 @@ class EngineCore:
             del sequence_ids[sequence.index]
             if not sequence_ids:
                 del self._requests[sequence.request_id]
+
+
+def _lost(sequence: Sequence, why: str) -> TokenOutput:
+    """Of a sequence whose grammar costs more than one request may: others go on."""
+    error = InvalidParameterError(
+        "structured_outputs",
+        f"The structured output became too costly to follow: {why:.200}",
+    )
+    return TokenOutput(
+        sequence.request_id,
+        sequence.index,
+        [],
+        finish_reason=FinishReason.ERROR,
+        refusal=Refusal.of(error),
+    )
 
 
 def _to_output(sequence: Sequence, sampled: SampledToken) -> TokenOutput:

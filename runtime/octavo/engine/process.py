@@ -25,6 +25,7 @@ import zmq
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.debugging import is_debugging
+from octavo.engine.grammars import GrammarQueue
 from octavo.engine.messages import (
     AbortRequests,
     AddRequest,
@@ -58,6 +59,10 @@ class EngineLoop:
     def __init__(self, core: EngineCore, socket: zmq.Socket[bytes]) -> None:
         self._core = core
         self._socket = socket
+        self._grammars = GrammarQueue(core.grammars)
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._grammars.wake_fd, zmq.POLLIN)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
         self._rejected: list[TokenOutput] = []
@@ -74,6 +79,7 @@ class EngineLoop:
         while True:
             self._wait()
             self._receive()
+            self._add_ready()
             if self._must_end:
                 return
             can_step = self._core.has_work and time.monotonic() >= self._resume_at
@@ -89,9 +95,9 @@ class EngineLoop:
     def _wait(self) -> None:
         """Returns when a message is there or a step can be made."""
         if not self._core.has_work:
-            self._socket.poll()
+            self._poller.poll()
         elif (seconds := self._resume_at - time.monotonic()) > 0:
-            self._socket.poll(math.ceil(seconds * 1000))
+            self._poller.poll(math.ceil(seconds * 1000))
 
     def _receive(self) -> None:
         """Takes in all messages that are there, without waiting."""
@@ -110,8 +116,11 @@ class EngineLoop:
     def _handle(self, message: ToEngine) -> None:
         match message:
             case AddRequest():
-                self._add(message)
+                if not self._grammars.must_wait(message):
+                    self._add(message)
             case AbortRequests():
+                if message.indexes is None:
+                    self._core.count_lost(self._grammars.abort(message.request_ids))
                 self._core.abort(message.request_ids, message.indexes)
                 self._must_report = True
             case Ping():
@@ -119,21 +128,33 @@ class EngineLoop:
             case Shutdown():
                 self._must_end = True
 
+    def _add_ready(self) -> None:
+        """What waited for its grammar."""
+        for request, error in self._grammars.ready():
+            if error is None:
+                self._add(request)
+            else:
+                self._core.count_lost(request.sampling.n)
+                self._reject(request, error)
+
     def _add(self, request: AddRequest) -> None:
         try:
             self._core.add(request)
         except InvalidParameterError as error:
-            _log.warning("request rejected", request_id=request.request_id, error=str(error))
-            self._rejected += [
-                TokenOutput(
-                    request_id=request.request_id,
-                    index=index,
-                    new_token_ids=[],
-                    finish_reason=FinishReason.ERROR,
-                    refusal=Refusal.of(error),
-                )
-                for index in range(request.sampling.n)
-            ]
+            self._reject(request, error)
+
+    def _reject(self, request: AddRequest, error: InvalidParameterError) -> None:
+        _log.warning("request rejected", request_id=request.request_id, error=str(error))
+        self._rejected += [
+            TokenOutput(
+                request_id=request.request_id,
+                index=index,
+                new_token_ids=[],
+                finish_reason=FinishReason.ERROR,
+                refusal=Refusal.of(error),
+            )
+            for index in range(request.sampling.n)
+        ]
 
     def _send(self, message: FromEngine) -> None:
         self._socket.send(self._encoder.encode(message))

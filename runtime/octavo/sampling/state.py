@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from octavo.sampling_params import SamplingParams
+
+
+class Grammar(Protocol):
+    """What one sequence's output must be a document of.
+
+    Attributes:
+        error: Why it could not be followed to its end: what the sequence got since means nothing.
+    """
+
+    error: str | None
+
+    def next_mask(self, output_token_ids: Sequence[int]) -> npt.NDArray[np.int32]:
+        """The tokens that may come next, a bit for each (see `processors.token_masks`). `output_token_ids`
+        are all that came so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +40,7 @@ class SamplingState:
             token that an entry's `PENDING_TOKEN` stands for, which counts too.
         is_pooled: The last hidden state is wanted beside the token.
         second_segment: Where the second text of a pair begins, for an encoder that tells them apart, or None.
+        grammar: What the output must follow, for a request that asks for it.
     """
 
     params: SamplingParams
@@ -29,6 +49,7 @@ class SamplingState:
     output_token_ids: Sequence[int]
     is_pooled: bool = False
     second_segment: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)

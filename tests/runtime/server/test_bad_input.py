@@ -247,8 +247,41 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages.0.role", "'robot'"),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "is 5"),
-        ({"tool_choice": "required", "tools": []}, "tool_choice", "not supported"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "json_object"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice", "together with tools"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type", "'json_object'"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "response_format.json_schema",
+            "belongs to the type",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "response_format.json_schema.name",
+            "pattern",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"not": {}}},
+                }
+            },
+            "response_format",
+            '"not"',
+        ),
+        ({"structured_outputs": {"regex": "a("}}, "structured_outputs", "unclosed"),
+        ({"structured_outputs": {}}, "structured_outputs", "holds none"),
+        ({"structured_outputs": {"xml": "a"}}, "structured_outputs.xml", "Unrecognized"),
+        (
+            {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}},
+            "structured_outputs",
+            "Leave one out",
+        ),
+        (
+            {"structured_outputs": {"regex": "a"}, "ignore_eos": True},
+            "ignore_eos",
+            "structured_outputs",
+        ),
         ({"bad_words": ["a"]}, "bad_words", "not supported"),
         ({"logit_bias": {"5": 101}}, "logit_bias[5]", "[-100, 100]"),
         ({"logit_bias": {"five": 1}}, "logit_bias.five", "integer"),

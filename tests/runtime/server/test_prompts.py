@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from typing import Any
 
@@ -11,53 +10,13 @@ import pytest
 
 from octavo.errors import ContextLengthExceededError
 from octavo.model_source import resolve
-from octavo.server.openai.api_errors import ApiError
-from octavo.server.openai.prompts import PromptBuilder, template_tools
+from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer import Tokenizer, load_tokenizer
 
 
 def chat(**fields: Any) -> ChatCompletionRequest:
     return ChatCompletionRequest.parse({"model": "m", "messages": [], **fields})
-
-
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-
-
-def test_tools_are_passed_as_the_client_wrote_them() -> None:
-    function: dict[str, Any] = {
-        "parameters": {"z": {}, "a": None},
-        "description": None,
-        "name": "f",
-    }
-    (tool,) = template_tools(chat(tools=[{"function": function, "type": "function"}])) or []
-    assert json.dumps(tool) == json.dumps({"function": function, "type": "function"})
-    assert template_tools(chat(tools=[TOOL], tool_choice="none")) is None
-    assert template_tools(chat()) is None
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-        (
-            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
-            "tool_choice",
-        ),
-        ({"tool_choice": "auto"}, "tool_choice"),
-        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
-        ({"tools": [{**TOOL, "type": "web_search"}]}, "tools.0.type"),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
-            "tools.0.function.strict",
-        ),
-    ],
-)
-def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(ApiError) as caught:
-        template_tools(chat(**fields))
-    assert caught.value.status == 400
-    assert caught.value.detail.param == param
 
 
 class Counting:

@@ -11,7 +11,7 @@ from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.requests.siblings import SiblingGroup
 from octavo.outputs import FinishReason
 from octavo.sampling.processors import waits_for_token
-from octavo.sampling.state import SamplingState
+from octavo.sampling.state import Grammar, SamplingState
 from octavo.sampling_params import SamplingParams
 
 
@@ -42,6 +42,7 @@ class Sequence:
         cache_salt: Shares cached prefixes only with sequences of the same salt.
         group: The request's completions, when there are several.
         second_segment: Where the second text of a pair begins, or None.
+        grammar: What its output must follow, or None.
         output_token_ids: Generated so far.
         num_scheduled_tokens: Tokens of prompt plus output whose KV lies in the cache or will, once the
             steps in flight are done.
@@ -71,6 +72,7 @@ class Sequence:
     cache_salt: str | None = None
     group: SiblingGroup | None = None
     second_segment: int | None = None
+    grammar: Grammar | None = None
     output_token_ids: list[int] = field(default_factory=list)
     num_scheduled_tokens: int = 0
     num_computed_tokens: int = 0
@@ -106,6 +108,7 @@ class Sequence:
             output_token_ids=self.output_token_ids,
             is_pooled=self.is_pooled,
             second_segment=self.second_segment,
+            grammar=self.grammar,
         )
 
     @property

@@ -13,12 +13,18 @@ from octavo.sampling.processors.base import (
     HostProcessor,
     LogitsProcessor,
 )
+from octavo.sampling.processors.grammar import GrammarMasks
 from octavo.sampling.processors.logit_bias import LogitBias
 from octavo.sampling.processors.penalties import Penalties
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
-PROCESSORS: tuple[LogitsProcessor, ...] = (Penalties(), LogitBias(), AllowedTokens())
+PROCESSORS: tuple[LogitsProcessor, ...] = (
+    Penalties(),
+    LogitBias(),
+    AllowedTokens(),
+    GrammarMasks(),
+)
 
 
 def any_wanted(params: SamplingParams) -> bool:

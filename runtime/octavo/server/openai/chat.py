@@ -28,6 +28,7 @@ from octavo.server.openai.responses import (
     ToolCallOut,
     chat_logprobs,
 )
+from octavo.server.openai.tool_choice import answer_format, read_tool_use
 from octavo.server.openai.tools import ToolCallParser
 
 _encode = msgspec.json.Encoder().encode
@@ -45,11 +46,14 @@ async def chat_completion(
     """Answers a validated request, whole or as a stream."""
     arrival = time.time()
     num_top = request.requested_logprobs
+    wanted = answer_format(request, generator.vocabulary.special)
     prompt = await prompts.chat(request)
     max_tokens = prompts.max_tokens(
         prompt, request.requested_max_tokens, "messages", default=defaults.max_tokens
     )
-    sampling = request.sampling_params(defaults, max_tokens=max_tokens, logprobs=num_top)
+    sampling = request.sampling_params(
+        defaults, max_tokens=max_tokens, logprobs=num_top, structured_outputs=wanted
+    )
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
     run = PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
     generation = generator.generate(
@@ -63,13 +67,16 @@ class ChatAnswer:
     """What was asked for, as it shapes the answer."""
 
     def __init__(
-        self, request: ChatCompletionRequest, response_id: str, num_top: int | None
+        self,
+        request: ChatCompletionRequest,
+        response_id: str,
+        num_top: int | None,
     ) -> None:
         self._id = response_id
         self._model = request.model
         self._created = int(time.time())
         self._num_top = num_top
-        self._may_call_tools = bool(request.tools) and request.tool_choice != "none"
+        self._tool_use = read_tool_use(request)
         self._usage = request.usage_in_stream
 
     def whole(self, generation: Generation) -> bytes:
@@ -90,8 +97,7 @@ class ChatAnswer:
     def _choice(self, output: CompletionOutput, text: MarkedText) -> ChatChoice:
         content: str | None = output.text
         calls: list[ToolCallOut] = []
-        if self._may_call_tools:
-            parser = ToolCallParser()
+        if (parser := self._parser()) is not None:
             pieces = [*parser.push(text), *parser.flush()]
             calls = [piece for piece in pieces if isinstance(piece, ToolCallOut)]
             content = "".join(piece for piece in pieces if isinstance(piece, str))
@@ -107,6 +113,10 @@ class ChatAnswer:
             output.stop_reason,
         )
 
+    def _parser(self) -> ToolCallParser | None:
+        use = self._tool_use
+        return ToolCallParser(use.max_calls) if use.functions else None
+
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
         return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
 
@@ -119,7 +129,7 @@ class ChatAnswer:
         def chunks(index: int, delta: Delta) -> list[bytes]:
             role = []
             if index not in parsers:
-                parsers[index] = ToolCallParser() if self._may_call_tools else None
+                parsers[index] = self._parser()
                 role.append(encoder.choice(index, _ROLE_FIELD, None, None))
             return role + self._chunks(encoder, index, delta, parsers[index])
 

@@ -16,6 +16,7 @@ from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.server.http.streaming import answered, chunk_events
 from octavo.server.openai.api_errors import invalid_value, unsupported
 from octavo.server.openai.generation import Generation, Generator, PromptRun
+from octavo.server.openai.output_format import output_format
 from octavo.server.openai.prompts import Prompt, PromptBuilder
 from octavo.server.openai.protocol import CompletionRequest
 from octavo.server.openai.responses import (
@@ -75,7 +76,12 @@ def _sampling(
 ) -> SamplingParams:
     default = _DEFAULT_MAX_TOKENS if defaults.max_tokens is None else defaults.max_tokens
     max_tokens = prompts.max_tokens(prompt, request.max_tokens, "prompt", default=default)
-    return request.sampling_params(defaults, max_tokens=max_tokens, logprobs=request.logprobs)
+    return request.sampling_params(
+        defaults,
+        max_tokens=max_tokens,
+        logprobs=request.logprobs,
+        structured_outputs=output_format(request.response_format, request.structured_outputs),
+    )
 
 
 def _echo(request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt) -> str:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from octavo.errors import ContextLengthExceededError
-from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
+from octavo.server.openai.api_errors import invalid_value, quoted
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.tool_choice import read_tool_use
 from octavo.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class PromptBuilder:
     async def chat(self, request: ChatCompletionRequest) -> Prompt:
         """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered."""
         messages = [message.as_sent for message in request.messages]
-        tools = template_tools(request)
+        tools = read_tool_use(request).told
         render = functools.partial(
             self._tokenizer.render_chat,
             messages,
@@ -229,24 +230,3 @@ def _bad_prompt(why: str) -> Exception:
         f"{why}.",
         code="invalid_type",
     )
-
-
-def template_tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
-    """The tools that the model is told of. Raises `ApiError` for what cannot be promised."""
-    choice = request.tool_choice
-    if choice not in (None, "auto", "none"):
-        raise unsupported("tool_choice", f"it is {quoted(choice)}. Use auto or none.")
-    if not request.tools:
-        if choice == "auto":
-            raise invalid_value("tool_choice", "tool_choice is only allowed together with tools.")
-        return None
-    if request.parallel_tool_calls is False:
-        raise unsupported("parallel_tool_calls", "it is False. Leave it out.")
-    for position, tool in enumerate(request.tools):
-        if tool.type != "function":
-            raise unsupported(f"tools.{position}.type", f"it is {quoted(tool.type)}. Use function.")
-        if tool.function.strict:
-            raise unsupported(f"tools.{position}.function.strict", "it is True. Leave it out.")
-    if choice == "none":
-        return None
-    return [tool.as_sent for tool in request.tools]

@@ -29,7 +29,9 @@ from octavo.server.openai.api_errors import (
     unsupported,
 )
 from octavo.server.openai.ignored_fields import IgnoredFields
+from octavo.server.openai.output_format import ResponseFormat, StructuredOutputs
 from octavo.server.openai.responses import UsageInStream
+from octavo.structured_outputs import StructuredOutputsParams
 
 # Known, not implemented: the values that ask for nothing are let through.
 _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
@@ -52,10 +54,8 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "prediction": (None,),
     "prompt_logprobs": (None, False),
     "reasoning_effort": (None,),
-    "response_format": (None, {"type": "text"}),
     "return_token_ids": (None, False),
     "spaces_between_special_tokens": (None, True),
-    "structured_outputs": (None,),
     "suffix": (None, ""),
     "truncate_prompt_tokens": (None,),
     "use_beam_search": (None, False),
@@ -111,6 +111,8 @@ class GenerationRequest(IgnoredFields):
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     logit_bias: Annotated[dict[TokenName, float], Field(max_length=1024)] | None = None
     allowed_token_ids: list[TokenId] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
@@ -161,7 +163,12 @@ class GenerationRequest(IgnoredFields):
         return UsageInStream.ALWAYS if options.continuous_usage_stats else UsageInStream.AT_END
 
     def sampling_params(
-        self, defaults: SamplingDefaults, *, max_tokens: int, logprobs: int | None
+        self,
+        defaults: SamplingDefaults,
+        *,
+        max_tokens: int,
+        logprobs: int | None,
+        structured_outputs: StructuredOutputsParams | None = None,
     ) -> SamplingParams:
         """Raises `InvalidParameterError` naming the field that is out of range."""
         given: dict[str, Any] = {
@@ -169,7 +176,12 @@ class GenerationRequest(IgnoredFields):
             for name in self._sampling_fields
             if (value := getattr(self, name)) is not None
         }
-        return defaults.params(**given, max_tokens=max_tokens, logprobs=logprobs)
+        return defaults.params(
+            **given,
+            max_tokens=max_tokens,
+            logprobs=logprobs,
+            structured_outputs=structured_outputs,
+        )
 
 
 def _check_extra(name: str, value: object) -> None:
@@ -245,7 +257,7 @@ class ChatMessage(AsSent):
 
 
 class FunctionDefinition(BaseModel):
-    """`strict` constrains decoding to the schema, which is not implemented: only false passes."""
+    """`strict` holds calls to the schema, also where the model decides itself whether to call."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

@@ -19,8 +19,8 @@ from octavo.server.http import strict_json
 from octavo.server.openai.json_object import ObjectScanner, Scan
 from octavo.server.openai.responses import FunctionOut, ToolCallOut
 
-_OPEN = "<tool_call>"
-_CLOSE = "</tool_call>"
+OPEN = "<tool_call>"
+CLOSE = "</tool_call>"
 _WHITESPACE = " \t\n\r"
 _SPACES = re.compile(r"[ \t\n\r]*")
 
@@ -32,9 +32,11 @@ class ToolCallParser:
     Behind a call, whitespace at the ends of the content is none: models write a line break there.
     """
 
-    __slots__ = ("_candidate", "_content", "_held", "num_calls")
+    __slots__ = ("_candidate", "_content", "_held", "_max_calls", "num_calls")
 
-    def __init__(self) -> None:
+    def __init__(self, max_calls: int | None = None) -> None:
+        """Of more than `max_calls` calls the first ones are kept, and the others are left out."""
+        self._max_calls = max_calls
         self._held: list[MarkedText] = []
         self._candidate: _Candidate | None = None
         self._content = _Content()
@@ -58,7 +60,7 @@ class ToolCallParser:
         raw = held.text
         while True:
             if self._candidate is None:
-                start = raw.find(_OPEN, position)
+                start = raw.find(OPEN, position)
                 is_found = start >= 0
                 if not is_found:
                     start = len(raw) - (0 if is_last else _held_back(raw, position))
@@ -67,21 +69,22 @@ class ToolCallParser:
                 if not is_found:
                     break
                 self._candidate = _Candidate()
-                self._candidate.read(raw, position + len(_OPEN))
+                self._candidate.read(raw, position + len(OPEN))
             if is_last:
                 self._candidate.end_text()
             if self._candidate.is_open:
                 break
             candidate, self._candidate = self._candidate, None
-            behind_tag = position + len(_OPEN)
+            behind_tag = position + len(OPEN)
             if candidate.call is None:
                 yield from self._content.added(held[position:behind_tag].shown)
                 position = behind_tag
                 continue
             position = behind_tag + candidate.length
             self._content = _Content(is_behind_call=True)
-            self.num_calls += 1
-            yield candidate.call
+            if self.num_calls != self._max_calls:
+                self.num_calls += 1
+                yield candidate.call
         self._held = [held[position:]]
 
 
@@ -156,17 +159,17 @@ class _Candidate:
             end = spaces.end() if spaces else start
             self.length += end - start
             start = end
-        self._rest += text[start : start + len(_CLOSE) - len(self._rest)]
-        if self._rest.startswith(_CLOSE):
-            self._accept(len(_CLOSE))
-        elif self._rest.startswith(_OPEN):
+        self._rest += text[start : start + len(CLOSE) - len(self._rest)]
+        if self._rest.startswith(CLOSE):
+            self._accept(len(CLOSE))
+        elif self._rest.startswith(OPEN):
             self._accept(0)
         else:
-            self.is_open = _CLOSE.startswith(self._rest) or _OPEN.startswith(self._rest)
+            self.is_open = CLOSE.startswith(self._rest) or OPEN.startswith(self._rest)
 
     def end_text(self) -> None:
         """No more pieces come."""
-        if self.is_open and self._parsed and _CLOSE.startswith(self._rest):
+        if self.is_open and self._parsed and CLOSE.startswith(self._rest):
             self._accept(len(self._rest))
         self.is_open = False
 
@@ -177,8 +180,8 @@ class _Candidate:
 
 def _held_back(text: str, begin: int) -> int:
     """Length of the tail, from `begin` on at most, that could be the begin of an opening tag."""
-    start = text.rfind("<", max(begin, len(text) - len(_OPEN) + 1))
-    return len(text) - start if start >= 0 and _OPEN.startswith(text[start:]) else 0
+    start = text.rfind("<", max(begin, len(text) - len(OPEN) + 1))
+    return len(text) - start if start >= 0 and OPEN.startswith(text[start:]) else 0
 
 
 def _parse_call(inside: str) -> ToolCallOut | None:

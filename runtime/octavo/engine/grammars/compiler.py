@@ -1,0 +1,130 @@
+"""Grammar compiler. From a request's structured outputs to the grammar that its completions follow."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from llguidance import LLMatcher, LLTokenizer
+
+from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
+from octavo.engine.grammars.progress import GrammarProgress
+from octavo.engine.grammars.token_table import read_token_table
+from octavo.errors import InvalidParameterError, OctavoError
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.tokenizer import Tokenizer
+
+_WHITESPACE = r" |\r?\n[ \t]{0,40}"
+"""Between the parts of a JSON document: a space, or a new line and its indentation. JSON has no limit, and
+there are models that write on and on."""
+
+
+class GrammarCompiler:
+    """For one model. Safe to use from several threads; one at a time compiles.
+
+    Args:
+        load_tokenizer: Asked once, when the first request wants a grammar.
+        vocab_size: The model's, of its logits.
+    """
+
+    def __init__(self, load_tokenizer: Callable[[], Tokenizer], vocab_size: int) -> None:
+        self._load_tokenizer = load_tokenizer
+        self._vocab_size = vocab_size
+        self._lock = threading.Lock()
+        self._tokenizer: Tokenizer | None = None
+        self._tables: dict[tuple[int, ...], LLTokenizer] = {}
+        self._kept: OrderedDict[tuple[str, tuple[int, ...]], LLMatcher] = OrderedDict()
+
+    def prepare(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> None:
+        """So that `start` need not compile. Raises as `start`."""
+        with self._lock:
+            self._compiled(outputs, _ends(end_token_ids))
+
+    def start(
+        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
+    ) -> GrammarProgress:
+        """At the beginning of a completion.
+
+        Raises:
+            InvalidParameterError: The schema or grammar is wrong, too large, or asks for what cannot be
+                held to; or the model has no token that could end it.
+        """
+        ends = _ends(end_token_ids)
+        with self._lock:
+            matcher = self._compiled(outputs, ends)
+            return GrammarProgress(matcher.deep_copy(), self._vocab_size, ends)
+
+    def _compiled(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> LLMatcher:
+        key = (outputs.key, ends)
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = self._compile(outputs, ends)
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+    def _compile(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> LLMatcher:
+        if not ends:
+            raise _refused(outputs.parameter, "the model names no token that ends a text")
+        try:
+            table = self._table(ends)
+        except OctavoError as error:
+            raise _refused(outputs.parameter, f"the tokenizer cannot be read: {error}") from error
+        try:
+            text = _grammar(outputs)
+        except ValueError as error:  # numbers that the library cannot hold
+            raise _refused(outputs.parameter, str(error)) from None
+        matcher = LLMatcher(table, text, log_level=0, limits=LIMITS)
+        if matcher.is_error():
+            raise _refused(outputs.parameter, matcher.get_error())
+        if warnings := matcher.get_grammar_warnings():
+            raise _refused(outputs.parameter, "; ".join(warnings))
+        trial = matcher.deep_copy()
+        trial.compute_bitmask()  # what refers to itself alone is valid, and nothing can begin
+        if trial.is_error():
+            raise _refused(outputs.parameter, trial.get_error())
+        return matcher
+
+    def _table(self, ends: tuple[int, ...]) -> LLTokenizer:
+        table = self._tables.get(ends)
+        if table is None:
+            table = read_token_table(self._read_tokenizer(), self._vocab_size, ends)
+            self._tables = {ends: table}  # requests of one server name the same ones
+        return table
+
+    def _read_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            self._tokenizer = self._load_tokenizer()
+        return self._tokenizer
+
+
+def _ends(end_token_ids: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(end_token_ids)))
+
+
+def _grammar(outputs: StructuredOutputsParams) -> str:
+    """In llguidance's form."""
+    if outputs.regex is not None:
+        return LLMatcher.grammar_from_regex(outputs.regex)
+    if outputs.grammar is not None:
+        return LLMatcher.grammar_from_lark(outputs.grammar)
+    if outputs.choice is not None:
+        choices = " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)
+        return LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {choices}\n")
+    return LLMatcher.grammar_from_json_schema(
+        outputs.schema,
+        overrides={
+            "whitespace_flexible": True,
+            "whitespace_pattern": _WHITESPACE,
+            "coerce_one_of": False,
+            "lenient": False,
+        },
+    )
+
+
+def _refused(parameter: str, why: str) -> InvalidParameterError:
+    first_lines = " ".join(why.replace("<non-verbose/>", "").split())[:300]
+    return InvalidParameterError(parameter, f"{parameter} cannot be held to: {first_lines}")

@@ -1,0 +1,44 @@
+"""Grammar progress. How far one completion has come in its grammar, and what may follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from llguidance import LLMatcher
+
+from octavo.sampling.processors.token_masks import Mask, mask_of
+
+
+class GrammarProgress:
+    """Of one completion.
+
+    Attributes:
+        error: What went wrong, once the grammar could not be followed any further: only an end token is
+            allowed from then on, and whoever takes it must tell the error instead.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end_token_ids: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+        self._end_token_ids = end_token_ids
+        self._num_read = 0
+        self.error: str | None = None
+
+    def next_mask(self, output_token_ids: Sequence[int]) -> Mask:
+        """Which tokens may follow the output, of which nothing is unknown.
+
+        `[words]`, int32. The output only grows from call to call.
+        """
+        if self.error is None:
+            new = list(output_token_ids[self._num_read :])
+            self._num_read += len(new)
+            if not new or self._matcher.consume_tokens(new):
+                bits = self._matcher.compute_bitmask()
+                if not self._matcher.is_error():
+                    return self._cut(np.frombuffer(bits, dtype=np.int32))
+            self.error = self._matcher.get_error() or "no token may follow"
+        return mask_of(self._end_token_ids, self._vocab_size)
+
+    def _cut(self, mask: Mask) -> Mask:
+        return mask[: -(-self._vocab_size // 32)]

@@ -1,0 +1,122 @@
+"""Structured outputs: what a completion must be a document of. Names and meaning are vLLM's."""
+
+from __future__ import annotations
+
+import json as json_text
+from typing import Any
+
+import msgspec
+
+from octavo.errors import InvalidParameterError
+
+MAX_BYTES = 65_536
+MAX_DEPTH = 64
+_KINDS = ("json", "regex", "choice", "grammar", "json_object")
+_OPTIONS = "x-guidance"
+"""With it a schema would change how strictly it is kept to."""
+_BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+
+
+class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of these says what the whole completion is. Raises `InvalidParameterError` when built otherwise.
+
+    Whether a schema or grammar can be kept to is known once it is compiled: what cannot is refused by name.
+
+    Args:
+        json: A JSON schema (draft 2020-12), as an object or as text.
+        regex: A regular expression that matches the whole, without look-around.
+        choice: One of these strings.
+        grammar: A context-free grammar in Lark's syntax with llguidance's additions; it begins at `start`.
+        json_object: Any JSON object.
+        parameter: What errors call it: the field that its user wrote.
+    """
+
+    json: dict[str, Any] | str | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    parameter: str = "structured_outputs"
+
+    def __post_init__(self) -> None:
+        given = [name for name in _KINDS if getattr(self, name) not in (None, False)]
+        if len(given) != 1:
+            found = "none" if not given else " and ".join(given)
+            raise self._invalid(f"must hold exactly one of {', '.join(_KINDS)}; it holds {found}")
+        kind = given[0]
+        value = getattr(self, kind)
+        wanted = {"json": dict | str, "choice": list, "json_object": bool}.get(kind, str)
+        if not isinstance(value, wanted):
+            raise self._invalid(f"holds {kind} {value!r:.80}, which is of the wrong type")
+        if isinstance(value, list) and not (value and all(isinstance(one, str) for one in value)):
+            raise self._invalid("holds a choice that is no list of strings, or an empty one")
+        text = value if isinstance(value, str) else self._as_text(kind, value)
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise self._invalid(f"holds {kind} that is no text: {error}") from None
+        if size > MAX_BYTES:
+            raise self._invalid(f"holds {kind} of more than {MAX_BYTES} bytes; make it shorter")
+        if isinstance(value, str) and _depth_of_text(text) > MAX_DEPTH:
+            raise self._invalid(f"holds {kind} nested more than {MAX_DEPTH} deep; make it flatter")
+        if kind == "json":
+            self._check_schema(value)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """`json` as an object, or that of `json_object`."""
+        if isinstance(self.json, str):
+            found: dict[str, Any] = json_text.loads(self.json)
+            return found
+        return {"type": "object"} if self.json is None else self.json
+
+    @property
+    def key(self) -> str:
+        """Equal for equal ones alone."""
+        return json_text.dumps([getattr(self, name) for name in _KINDS])
+
+    def _check_schema(self, schema: object) -> None:
+        if isinstance(schema, str):
+            try:
+                schema = json_text.loads(schema)
+            except ValueError as error:
+                raise self._invalid(f"holds a schema that is no JSON: {error}") from None
+        if not isinstance(schema, dict):
+            raise self._invalid("holds a schema that is no object")
+        if _depth(schema) > MAX_DEPTH:
+            raise self._invalid(f"holds json nested more than {MAX_DEPTH} deep; make it flatter")
+        if _OPTIONS in schema:
+            raise self._invalid(f"holds a schema with {_OPTIONS}; leave it out")
+
+    def _as_text(self, kind: str, value: object) -> str:
+        try:
+            return json_text.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._invalid(f"holds {kind} that is no JSON: {error}") from None
+
+    def _invalid(self, what: str) -> InvalidParameterError:
+        return InvalidParameterError(self.parameter, f"{self.parameter} {what}.")
+
+
+def _depth(document: object) -> int:
+    """Without recursion: the caller's document may be as deep as it likes."""
+    layer, depth = [document], 0
+    while layer:
+        depth += 1
+        layer = [
+            child
+            for value in layer
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+    return depth
+
+
+def _depth_of_text(text: str) -> int:
+    """At least that of its nesting; brackets within strings and classes count too."""
+    depth = deepest = 0
+    for character in text:
+        if step := _BRACKETS.get(character):
+            depth += step
+            deepest = max(deepest, depth)
+    return deepest

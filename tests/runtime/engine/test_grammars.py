@@ -1,0 +1,304 @@
+"""Grammars: every document that they let through is one, and what they cannot promise is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from octavo.engine.grammars import GrammarCompiler, GrammarQueue
+from octavo.engine.grammars.token_table import TextTokens
+from octavo.engine.messages import AddRequest
+from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.errors import InvalidParameterError, ModelInvalidError
+from octavo.model_source import resolve
+from octavo.sampling_params import SamplingParams
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.tokenizer import Tokenizer, load_tokenizer
+from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, metaspace_tokenizer
+
+TOKENIZER = load_tokenizer(resolve("builtin://demo"))
+BYTES = [
+    Vocabulary(TOKENIZER.backend).bytes_of(token_id)
+    for token_id in range(TOKENIZER.backend.get_vocab_size())
+]
+END = 1
+COMPILER = GrammarCompiler(lambda: TOKENIZER, len(BYTES))
+CLOSING = frozenset(b'"]}0123456789tfn')
+
+
+def allowed(mask: Any) -> list[int]:
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(BYTES)]
+    return np.flatnonzero(bits).tolist()
+
+
+def text_of(token_ids: Sequence[int]) -> str:
+    return b"".join(BYTES[one] for one in token_ids if one != END).decode()
+
+
+def draw(outputs: StructuredOutputsParams, seed: int, max_tokens: int = 300) -> str | None:
+    """What a model that knows nothing would write; it closes what is open the sooner the longer it writes.
+    None when it came to no end."""
+    numbers = np.random.default_rng(seed)
+    progress, token_ids = COMPILER.start(outputs, [END]), list[int]()
+    while len(token_ids) < max_tokens:
+        choices = allowed(progress.next_mask(token_ids))
+        assert progress.error is None
+        closing = [one for one in choices if len(BYTES[one]) == 1 and BYTES[one][0] in CLOSING]
+        if END in choices and numbers.random() < 0.5:
+            choices = [END]
+        elif closing and numbers.random() < 0.3 + len(token_ids) / max_tokens:
+            choices = closing
+        token_ids.append(int(numbers.choice(choices)))
+        if token_ids[-1] == END:
+            return text_of(token_ids)
+    return None
+
+
+leaves = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("string")},
+        optional={"minLength": st.integers(0, 3), "maxLength": st.integers(3, 9)},
+    ),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["integer", "number"])},
+        optional={
+            "minimum": st.integers(-50, 5),
+            "exclusiveMaximum": st.integers(6, 500),
+            "multipleOf": st.sampled_from([1, 2, 5]),
+        },
+    ),
+    st.builds(lambda name: {"type": "string", "format": name}, st.sampled_from(["date", "uuid"])),
+    st.builds(
+        lambda text: {"type": "string", "pattern": text}, st.sampled_from(["^a+b$", "[0-9]{2}"])
+    ),
+    st.builds(
+        lambda values: {"enum": values},
+        st.lists(st.one_of(st.integers(), st.text(max_size=4), st.none()), min_size=1, max_size=4),
+    ),
+    st.builds(lambda value: {"const": value}, st.sampled_from([None, True, "ü\n", {"a": [1]}])),
+    st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"type": ["integer", "null"]}]),
+)
+names = st.sampled_from(["a", "b", "a b", 'q"', "ü"])
+
+
+def compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    objects = st.builds(
+        lambda members, required, more: {
+            "type": "object",
+            "properties": members,
+            "required": [name for name in members if name in required],
+            "additionalProperties": more,
+        },
+        st.dictionaries(names, inner, max_size=3),
+        st.sets(names),
+        st.one_of(st.booleans(), inner),
+    )
+    arrays = st.builds(
+        lambda items, least, more: {
+            "type": "array",
+            "items": items,
+            "minItems": least,
+            "maxItems": least + more,
+        },
+        inner,
+        st.integers(0, 2),
+        st.integers(0, 2),
+    )
+    several = st.lists(inner, min_size=1, max_size=3)
+    return st.one_of(
+        objects,
+        arrays,
+        st.builds(lambda one: {"anyOf": one}, several),
+        st.builds(lambda one: {"allOf": one}, several),
+        st.builds(lambda one: {"oneOf": one}, several),
+        st.builds(lambda one: {"$defs": {"x": one}, "$ref": "#/$defs/x"}, inner),
+    )
+
+
+@settings(max_examples=120)
+@given(schema=st.recursive(leaves, compound, max_leaves=6), seed=st.integers(0, 2**32))
+def test_what_is_taken_gives_valid_documents_alone(schema: dict[str, Any], seed: int) -> None:
+    outputs = StructuredOutputsParams(json=schema)
+    try:
+        COMPILER.prepare(outputs, [END])
+    except InvalidParameterError:
+        event("refused")
+        return
+    text = draw(outputs, seed)
+    event("no end" if text is None else "a document")
+    if text is not None:
+        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+
+
+TREE = {
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "maxLength": 5},
+                "children": {
+                    "type": "array",
+                    "items": {"$ref": "#/$defs/node"},
+                    "maxItems": 2,
+                },
+            },
+            "required": ["name"],
+            "additionalProperties": False,
+        }
+    },
+    "$ref": "#/$defs/node",
+}
+
+
+def test_a_schema_that_refers_to_itself_ends() -> None:
+    found = [draw(StructuredOutputsParams(json=TREE), seed) for seed in range(20)]
+    assert sum(text is not None for text in found) > 10
+    for text in filter(None, found):
+        jsonschema.Draft202012Validator(TREE).validate(json.loads(text))
+
+
+CHOICES = ["a b", 'ü"\n\\', "(c)|.*", "", "\x00", "😀", "/x/"]
+
+
+def test_choices_are_texts_and_no_patterns() -> None:
+    found = {draw(StructuredOutputsParams(choice=CHOICES), seed) for seed in range(120)}
+    assert found == set(CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "word"),
+    [
+        ({"json": {"not": {"type": "string"}}}, "not"),
+        ({"json": {"type": "array", "uniqueItems": True}}, "uniqueItems"),
+        ({"json": {"type": "string", "format": "made-up"}}, "made-up"),
+        ({"json": {"if": {}, "then": {}}}, "then"),
+        ({"json": {"$ref": "https://example.org/schema.json"}}, "example.org"),
+        ({"json": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}, "oneOf"),
+        ({"json": {"type": "string", "pattern": "^(?=a)b"}}, "look"),
+        ({"json": {"type": "object", "properties": {"a": False}, "required": ["a"]}}, "required"),
+        ({"json": {"type": "integer", "maximum": 10**400}}, "10000"),
+        ({"json": {"$ref": "#"}}, "NoExtension"),
+        ({"regex": "a("}, "unclosed"),
+        ({"grammar": "start: unknown"}, "unknown"),
+        ({"grammar": 'rule: "a"'}, "start"),
+    ],
+)
+def test_what_cannot_be_held_to_is_refused_by_name(outputs: dict[str, Any], word: str) -> None:
+    params = StructuredOutputsParams(**outputs, parameter="response_format")
+    with pytest.raises(InvalidParameterError, match="response_format cannot be held to") as caught:
+        COMPILER.prepare(params, [END])
+    assert word in str(caught.value)
+    assert caught.value.parameter == "response_format"
+
+
+EXPONENTIAL = ["start: r0", *(f"r{i}: r{i + 1} r{i + 1}" for i in range(60)), 'r60: "a"']
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"grammar": "\n".join(EXPONENTIAL)},
+        {"regex": r"\p{L}{1,500}" * 50},
+    ],
+)
+def test_what_costs_too_much_ends_and_says_so(outputs: dict[str, Any]) -> None:
+    """Where only the text that follows shows it, the sequence ends, by one of its end tokens."""
+    params = StructuredOutputsParams(**outputs)
+    numbers = np.random.default_rng(1)
+    try:
+        progress = COMPILER.start(params, [END])
+    except InvalidParameterError:
+        return
+    token_ids: list[int] = []
+    while progress.error is None and len(token_ids) < 400:
+        token_ids.append(int(numbers.choice(allowed(progress.next_mask(token_ids)))))
+    assert progress.error
+    assert allowed(progress.next_mask(token_ids)) == [END]
+
+
+def test_whitespace_in_a_document_comes_to_an_end() -> None:
+    progress = COMPILER.start(StructuredOutputsParams(json_object=True), [END])
+    spaces = [one for one, token in enumerate(BYTES) if token and not token.strip(b" \n\r\t")]
+    token_ids = [BYTES.index(b"{")]
+    while found := [one for one in allowed(progress.next_mask(token_ids)) if one in spaces]:
+        token_ids.append(found[0])
+        assert len(token_ids) < 60
+    assert allowed(progress.next_mask(token_ids))
+
+
+def test_a_tokenizer_that_cannot_be_read_refuses_the_request() -> None:
+    def missing() -> Tokenizer:
+        raise ModelInvalidError("tokenizer.json is missing")
+
+    compiler = GrammarCompiler(missing, 8)
+    with pytest.raises(InvalidParameterError, match=r"tokenizer\.json is missing"):
+        compiler.prepare(StructuredOutputsParams(json_object=True), [END])
+
+
+def test_a_model_without_an_end_is_told() -> None:
+    with pytest.raises(InvalidParameterError, match="no token that ends"):
+        COMPILER.prepare(StructuredOutputsParams(json_object=True), [])
+
+
+def request_of(name: str, **outputs: Any) -> AddRequest:
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(**outputs))
+    return AddRequest(name, [3], params, end_token_ids=(END,))
+
+
+def test_requests_wait_beside_the_steps_until_their_grammar_is_there() -> None:
+    may_go_on = threading.Event()
+
+    def slow() -> Tokenizer:
+        assert may_go_on.wait(60)
+        return TOKENIZER
+
+    queue = GrammarQueue(GrammarCompiler(slow, len(BYTES)))
+    assert not queue.must_wait(AddRequest("plain", [3], SamplingParams()))
+    for name in ("first", "gone", "second"):
+        assert queue.must_wait(request_of(name, regex="a+"))
+    assert queue.must_wait(request_of("wrong", regex="a("))
+    assert queue.ready() == []
+    assert queue.abort(["gone", "other"]) == 1
+    may_go_on.set()
+    found: list[tuple[AddRequest, InvalidParameterError | None]] = []
+    while len(found) < 3:
+        found += queue.ready()
+    assert [request.request_id for request, _ in found] == ["first", "second", "wrong"]
+    assert [error is None for _, error in found] == [True, True, False]
+
+
+def test_a_fault_of_the_library_ends_its_request_alone() -> None:
+    def broken() -> Tokenizer:
+        raise RuntimeError("panic")
+
+    queue = GrammarQueue(GrammarCompiler(broken, len(BYTES)))
+    assert queue.must_wait(request_of("a", regex="a+"))
+    while not (found := queue.ready()):
+        pass
+    ((_, error),) = found
+    assert error is not None
+    assert "could not be compiled" in str(error)
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level_tokenizer(), metaspace_tokenizer()])
+@given(text=st.text(max_size=20).filter(lambda text: "<" not in text))
+def test_forced_text_is_written_in_tokens_that_make_it_up(tokenizer: Any, text: str) -> None:
+    size = tokenizer.get_vocab_size()
+    table = TextTokens(Tokenizer(tokenizer, {}, None, tells_segments=False), size, END)
+    assert b"".join(table.tokens[one] for one in table(text)).decode() == text
+
+
+def test_forced_text_is_never_a_special_token() -> None:
+    table = TextTokens(TOKENIZER, len(BYTES), END)
+    (special,) = [one for one in table.special_token_ids if BYTES[one] == b"<|end|>"]
+    token_ids = table("a<|end|>b")
+    assert special not in token_ids
+    assert text_of(token_ids) == "a<|end|>b"

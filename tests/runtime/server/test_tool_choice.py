@@ -1,0 +1,188 @@
+"""Which calls a request lets the model make: what contradicts itself is refused, what is promised is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import openai
+import pytest
+
+from octavo.server.openai.api_errors import ApiError
+from octavo.server.openai.protocol import ChatCompletionRequest
+from octavo.server.openai.tool_choice import answer_format, read_tool_use
+
+PODS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"namespace": {"enum": ["default", "kube-system"]}},
+    "required": ["namespace"],
+    "additionalProperties": False,
+}
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 12}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+SCHEMAS = {"list_pods": PODS, "get_weather": WEATHER}
+QUESTION: Any = [{"role": "user", "content": "What is Octavo?"}]
+
+
+def tool(name: str, **options: Any) -> dict[str, Any]:
+    function = {"name": name, "parameters": SCHEMAS.get(name), **options}
+    return {"type": "function", "function": function}
+
+
+BOTH = [tool("list_pods"), tool("get_weather")]
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def chat(**fields: Any) -> ChatCompletionRequest:
+    return ChatCompletionRequest.parse({"model": "m", "messages": [], **fields})
+
+
+def test_tools_are_passed_as_the_client_wrote_them() -> None:
+    function: dict[str, Any] = {
+        "parameters": {"z": {}, "a": None},
+        "description": None,
+        "name": "f",
+    }
+    (told,) = read_tool_use(chat(tools=[{"function": function, "type": "function"}])).told or []
+    assert json.dumps(told) == json.dumps({"function": function, "type": "function"})
+    assert read_tool_use(chat(tools=BOTH, tool_choice="none")).told is None
+    assert read_tool_use(chat()).told is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": "some"}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": named("other")}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": [{**BOTH[0], "type": "web_search"}]}, "tools.0.type"),
+        ({"tools": [BOTH[0], BOTH[1], BOTH[0]]}, "tools.2.function.name"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        read_tool_use(chat(**fields))
+    assert caught.value.status == 400
+    assert caught.value.detail.param == param
+
+
+def test_a_pattern_for_the_text_cannot_be_had_beside_tools() -> None:
+    request = chat(tools=BOTH, structured_outputs={"regex": "a"})
+    with pytest.raises(ApiError) as caught:
+        answer_format(request, {})
+    assert caught.value.detail.param == "structured_outputs"
+
+
+@pytest.mark.parametrize("choice", ["auto", None])
+def test_what_is_left_to_the_model_is_not_constrained(choice: str | None) -> None:
+    request = chat(tools=BOTH, tool_choice=choice)
+    assert answer_format(request, {}) is None
+
+
+def ask(client: openai.OpenAI, **options: Any) -> Any:
+    options = {"temperature": 1.0, "max_tokens": 250, **options}
+    return client.chat.completions.create(model="demo", messages=QUESTION, **options)
+
+
+def check_calls(message: Any) -> list[str]:
+    """Their names, once each was seen to keep to its schema."""
+    for call in message.tool_calls:
+        jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
+    return [call.function.name for call in message.tool_calls]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_required_is_a_call_of_one_of_the_tools(client: openai.OpenAI, seed: int) -> None:
+    (choice,) = ask(client, tools=BOTH, tool_choice="required", seed=seed).choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    assert check_calls(choice.message)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_named_tool_is_called_once(client: openai.OpenAI, name: str) -> None:
+    (choice,) = ask(client, tools=BOTH, tool_choice=named(name), seed=1).choices
+    assert check_calls(choice.message) == [name]
+
+
+def test_a_function_without_parameters_gets_none(client: openai.OpenAI) -> None:
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    (choice,) = ask(client, tools=tools, tool_choice="required", seed=1).choices
+    assert {call.function.arguments for call in choice.message.tool_calls} == {"{}"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_of_required_calls_is_the_whole_answer(client: openai.OpenAI, seed: int) -> None:
+    options: dict[str, Any] = {"tools": BOTH, "tool_choice": "required", "seed": seed}
+    (whole,) = ask(client, **options).choices
+    streamed: list[tuple[str, str]] = []
+    reasons = []
+    for chunk in ask(client, stream=True, **options):
+        for choice in chunk.choices:
+            assert not choice.delta.content
+            calls = choice.delta.tool_calls or []
+            streamed += [(call.function.name, call.function.arguments) for call in calls]
+            reasons.append(choice.finish_reason)
+    calls = whole.message.tool_calls
+    assert streamed == [(call.function.name, call.function.arguments) for call in calls]
+    assert reasons[-1] == whole.finish_reason
+
+
+ADD: Any = {
+    "type": "function",
+    "function": {
+        "name": "add_numbers",
+        "description": "Add two numbers.",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"left": {"type": "integer"}, "right": {"const": "nothing"}},
+            "required": ["left", "right"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def test_strict_leaves_text_alone_and_holds_calls_to_their_schema(client: openai.OpenAI) -> None:
+    """The demo model would write two numbers."""
+    (choice,) = ask(client, tools=[ADD], temperature=0).choices
+    assert choice.message.content
+    assert not choice.message.tool_calls
+    question: Any = [{"role": "user", "content": "Use add_numbers to add 3 and 4."}]
+    found: list[Any] = []
+    for seed in range(6):
+        answer = client.chat.completions.create(
+            model="demo", messages=question, tools=[ADD], temperature=1, seed=seed, max_tokens=200
+        )
+        found += answer.choices[0].message.tool_calls or []
+    assert found
+    for call in found:
+        assert json.loads(call.function.arguments)["right"] == "nothing"
+
+
+def test_an_answer_in_a_format_may_still_be_a_call(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    kinds = set()
+    for seed in range(12):
+        (choice,) = ask(
+            client, tools=BOTH, response_format=wanted, seed=seed, temperature=2.0
+        ).choices
+        if choice.message.tool_calls:
+            check_calls(choice.message)
+            kinds.add("calls")
+        elif choice.finish_reason == "stop":
+            assert json.loads(choice.message.content)["a"] == 1
+            kinds.add("content")
+    assert kinds
