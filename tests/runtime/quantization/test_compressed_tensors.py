@@ -45,6 +45,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "gemma2": {"tie_word_embeddings": False},
     "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
+    "gemma3": {"tie_word_embeddings": False},
+    "falcon": {"tie_word_embeddings": False},
     "gpt_neox": {},
     "phi": {},
     "phi3": {"rope_parameters": {"partial_rotary_factor": 0.5}},
@@ -268,6 +270,16 @@ def test_what_is_stored_counts_beside_what_is_ignored(ignore: list[str], tmp_pat
     check_scores(*quantised(tmp_path, config, store), vocab=112)
 
 
+def test_a_head_may_be_quantised_too(tmp_path: Path) -> None:
+    of = weights(8, strategy="channel", group_size=None)
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        return packed(of)("a product" if module == "lm_head" else module, weight)
+
+    config = config_of(group(weights=of), ignore=[])
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
+
+
 def test_scales_of_a_cache_are_not_needed(tmp_path: Path) -> None:
     of = weights()
     scheme = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
@@ -348,6 +360,24 @@ def test_bits_are_taken_as_their_own_library_takes_them(bits: int, symmetric: bo
     tensors = packed_tensors(grid, bits, has_zeros=not symmetric)
     theirs = PackedQuantizationCompressor.decompress(tensors, scheme)["weight"]
     torch.testing.assert_close(theirs.float(), grid.dequantize(), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(FLOAT8))
+def test_float8_is_taken_as_their_own_library_takes_it(name: str) -> None:
+    needs_module(Requirement.COMPRESSED_TENSORS)
+    from compressed_tensors.compressors.naive_quantized.base import FloatQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationScheme
+
+    fields, store = FLOAT8[name]
+    weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(2))
+    if name == "block as text":  # it wants whole blocks
+        weight = weight[:48, :40].contiguous()
+    if (found := store("a product", weight)) is None:
+        raise AssertionError
+    of = weights(8, type="float", **({"group_size": None} | fields))
+    scheme = QuantizationScheme(targets=["Linear"], weights=of)
+    theirs = FloatQuantizationCompressor.decompress(found[0], scheme)["weight"]
+    torch.testing.assert_close(theirs.float(), found[1], rtol=8e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "gemma2": {"tie_word_embeddings": False},
     "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
+    "gemma3": {"tie_word_embeddings": False},
+    "falcon": {"tie_word_embeddings": False},
     "gpt_neox": {},
     "phi": {},
     "phi3": {"rope_parameters": {"partial_rotary_factor": 0.5}},
