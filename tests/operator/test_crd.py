@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +7,9 @@ import pytest
 from pydantic import BaseModel
 
 from octavo_operator import crd
+from tests.support.operator.schema import nodes
 
 ROOT = Path(__file__).parents[2]
-
-
-def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    yield path, schema
-    for name, child in schema.get("properties", {}).items():
-        yield from nodes(child, f"{path}.{name}")
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), dict):
-            yield from nodes(schema[key], f"{path}[]")
 
 
 def schema() -> dict[str, Any]:
@@ -63,6 +54,16 @@ def test_everything_that_cel_reads_is_bounded() -> None:
             assert "maxItems" in node, path
         if node.get("type") == "string" and "enum" not in node:
             assert "maxLength" in node, path
+
+
+def test_a_rule_between_fields_lets_what_was_stored_before_it_be_changed() -> None:
+    """Rules of an object with fields are asked whatever changes in it: `kubectl scale`, a new image."""
+    for path, node in nodes(schema()):
+        # In a list an item has no former self; it is not asked while the list is as it was.
+        if "properties" in node and "[]" not in path:
+            for rule in node.get("x-kubernetes-validations", ()):
+                assert rule.get("optionalOldSelf"), (path, rule["message"])
+    assert schema()["x-kubernetes-validations"]
 
 
 def test_the_status_and_scale_subresources_are_served() -> None:

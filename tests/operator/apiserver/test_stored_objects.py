@@ -7,16 +7,29 @@ from typing import Any
 
 from octavo_operator.crd import crd
 from tests.support.operator.admin import DEFINITIONS, MINIMAL, Admin, wait_until
-from tests.support.operator.specs_without_effect import WITHOUT_EFFECT
+from tests.support.operator.refused_specs import BETWEEN_FIELDS
+from tests.support.operator.schema import nodes
+
+ELSEWHERE: tuple[dict[str, Any], ...] = (
+    {"engine": {"seed": 7}},
+    {"autoscaling": {"maxReplicas": 2, "queueDepth": 7}},
+    {"model": {"servedNames": ["other"]}},
+    {"resources": {"ephemeralStorage": "1Gi"}},
+    {"rollout": {"strategy": "Recreate"}},
+    {"scheduling": {"priorityClassName": "high"}},
+    {"service": {"annotations": {"a": "b"}}},
+    {"runtime": {"version": "2"}},
+    {"auth": {"secretRef": {"key": "token"}}},
+)
+"""Changes of each part of a spec that mend nothing."""
 
 
 def earlier_crd() -> dict[str, Any]:
-    """The definition under a name of its own and without the rules between fields, as a release before them
-    had it."""
+    """The definition under a name of its own and without rules of CEL, as a release before them had it."""
     definition = renamed_crd()
-    spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    del spec["x-kubernetes-validations"]
-    del spec["properties"]["model"]["properties"]["uri"]["x-kubernetes-validations"]
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for _, node in nodes(schema):
+        node.pop("x-kubernetes-validations", None)
     return definition
 
 
@@ -43,10 +56,11 @@ def test_what_was_stored_before_a_rule_is_changed_and_scaled_on_until_it_is_put_
 ) -> None:
     objects = f"/apis/stored.example/v1alpha1/namespaces/{namespace}/llmdeployments"
     admin.install_crd(earlier_crd())
-    cases = {f"case-{index}": case for index, case in enumerate(WITHOUT_EFFECT)}
+    cases = {f"case-{index}": case for index, case in enumerate(BETWEEN_FIELDS)}
     wait_until(lambda: admin.request("GET", objects).status == 200)
     for name, (spec, *_) in cases.items():
         admin.create(objects, stored(name, spec))
+    admin.create(objects, stored("1-has.no-service", {}))
 
     def is_refused(body: dict[str, Any]) -> bool:
         return admin.request("POST", f"{objects}?dryRun=All", body).status == 422
@@ -59,10 +73,11 @@ def test_what_was_stored_before_a_rule_is_changed_and_scaled_on_until_it_is_put_
         wait_until(partial(is_refused, stored("new", spec)))
     for name, (spec, field, sentence, mend) in cases.items():
         url = f"{objects}/{name}"
+        present = admin.request("GET", url).body["spec"]
         for subresource, change in (
             ("/scale", {"spec": {"replicas": 3}}),
-            ("", {"spec": {"replicas": 2, "engine": {"seed": 7}}}),
             ("/status", {"status": {"replicas": 1}}),
+            *(("", {"spec": part}) for part in ELSEWHERE if set(part) <= set(present)),
             ("", {"spec": mend}),
         ):
             answer = admin.merge(f"{url}{subresource}", change)
@@ -72,3 +87,9 @@ def test_what_was_stored_before_a_rule_is_changed_and_scaled_on_until_it_is_put_
         assert answer.status == 422, (name, answer.body)
         assert field in answer.message
         assert sentence in answer.message
+    for subresource, change in (
+        ("/scale", {"spec": {"replicas": 3}}),
+        ("/status", {"status": {"replicas": 1}}),
+    ):
+        answer = admin.merge(f"{objects}/1-has.no-service{subresource}", change)
+        assert answer.status == 200, answer.message

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
-from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
+from octavo_operator.api.v1alpha1.base import ApiModel, cel_between, rules
 from octavo_operator.api.v1alpha1.model import SecretReference
 
 _FILE_NAME = r"^\.?[A-Za-z0-9_-][A-Za-z0-9._-]*$"
@@ -34,7 +34,7 @@ class AuthSpec(ApiModel):
     """Who may use the OpenAI port."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(cel("has(self.secretRef) != has(self.keysFrom)", _ONE_HELP))
+        json_schema_extra=rules(cel_between("has(self.secretRef) != has(self.keysFrom)", _ONE_HELP))
     )
 
     secret_ref: AuthSecretReference | None = Field(

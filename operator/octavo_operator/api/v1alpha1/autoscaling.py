@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, model_validator
 
 from octavo_operator.api.quantity import Duration
-from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
+from octavo_operator.api.v1alpha1.base import ApiModel, cel_between, rules
 
 
 class AutoscalingSpec(ApiModel):
@@ -15,7 +15,7 @@ class AutoscalingSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            cel(
+            cel_between(
                 "self.maxReplicas >= self.minReplicas",
                 "maxReplicas must not be smaller than minReplicas",
                 "maxReplicas",

@@ -17,17 +17,31 @@ ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{DNS
 
 
 def cel(rule: str, message: str, field: str | None = None) -> dict[str, Any]:
-    """A validation rule of the API server; `field` is the one that its message is about."""
+    """A validation rule of the API server on one value, which asks it of a value that changes alone; `field`
+    is the one that its message is about."""
     validation = {"rule": rule, "message": message}
     return validation if field is None else validation | {"fieldPath": f".{field}"}
 
 
-def cel_for_new(rule: str, message: str, field: str) -> dict[str, Any]:
-    """The same for objects that keep it already: one that was stored against it may go on being changed,
-    scaled and applied anew. The rule names its fields `self.…`."""
-    before = rule.replace("self.", "oldSelf.value().")
-    lenient = f"({rule}) || (oldSelf.hasValue() && !({before}))"
+def cel_between(
+    rule: str, message: str, field: str | None = None, *, was_broken: str | None = None
+) -> dict[str, Any]:
+    """A rule between fields of an object that is not in a list, which would be asked whatever else changes in
+    that object: what was stored against the rule, by a release before it, may go on being changed, scaled
+    and applied anew, and what keeps it must go on keeping it. The rule names its fields `self.…`.
+
+    Args:
+        was_broken: Says of `oldSelf.value()` what the rule's contrary would say, where that cannot be asked:
+            to the API server's estimate of costs the texts in a former self have no bounds.
+    """
+    broken = was_broken or f"!({before(rule)})"
+    lenient = f"({rule}) || (oldSelf.hasValue() && {broken})"
     return cel(lenient, message, field) | {"optionalOldSelf": True}
+
+
+def before(rule: str) -> str:
+    """The same of the former self."""
+    return rule.replace("self.", "oldSelf.value().")
 
 
 def rules(*validations: dict[str, Any]) -> dict[str, Any]:

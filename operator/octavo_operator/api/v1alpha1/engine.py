@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from octavo_operator.api.quantity import MemoryQuantity, Share
-from octavo_operator.api.v1alpha1.base import ApiModel, cel
+from octavo_operator.api.v1alpha1.base import ApiModel, cel_between
 
 
 class Dtype(StrEnum):
@@ -118,7 +118,7 @@ class EngineSpec(ApiModel):
     )
 
 
-HALF_PRECISION_IS_NOT_FOR_CPUS = cel(
+HALF_PRECISION_IS_NOT_FOR_CPUS = cel_between(
     f"!has(self.quantization) || !has(self.dtype) || self.dtype != '{Dtype.FLOAT16}'",
     "must be auto, bfloat16 or float32 with quantization: CPUs do not multiply in float16",
     "dtype",
@@ -128,7 +128,7 @@ DEFAULT_MAX_NUM_SEQS = 256
 DEFAULT_MAX_NUM_BATCHED_TOKENS = 2048
 """The runtime's, for the rule that compares the two."""
 
-ENGINE_BUDGET = cel(
+ENGINE_BUDGET = cel_between(
     f"(has(self.maxNumBatchedTokens) ? self.maxNumBatchedTokens : {DEFAULT_MAX_NUM_BATCHED_TOKENS}) >= "
     f"(has(self.maxNumSeqs) ? self.maxNumSeqs : {DEFAULT_MAX_NUM_SEQS})",
     f"maxNumBatchedTokens ({DEFAULT_MAX_NUM_BATCHED_TOKENS} when absent) must not be smaller than "

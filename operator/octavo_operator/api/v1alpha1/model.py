@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 
 from octavo_operator.api.quantity import MemoryQuantity
-from octavo_operator.api.v1alpha1.base import DNS_SUBDOMAIN, ApiModel, ObjectName, cel, rules
+from octavo_operator.api.v1alpha1.base import (
+    DNS_SUBDOMAIN,
+    ApiModel,
+    ObjectName,
+    cel,
+    cel_between,
+    rules,
+)
 
 # Each segment starts with a letter or digit, so that neither `..` nor a flag can be written.
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -87,12 +94,12 @@ class ModelSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            cel(
+            cel_between(
                 "!has(self.cache) || self.uri.startsWith('hf://') || self.uri.startsWith('s3://')",
                 "is for models that are downloaded: hf:// and s3://",
                 "cache",
             ),
-            cel(
+            cel_between(
                 "!has(self.secretRef) || self.uri.startsWith('hf://') "
                 "|| self.uri.startsWith('s3://')",
                 "is for models that are downloaded: hf:// and s3://",

@@ -15,6 +15,7 @@ from octavo_operator.api.v1alpha1.base import (
     ApiModel,
     ObjectName,
     cel,
+    cel_between,
     rules,
 )
 from octavo_operator.api.v1alpha1.metadata import (
@@ -58,7 +59,7 @@ class ResourcesSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            cel(
+            cel_between(
                 "!has(self.cpu) || !has(self.cpuLimit) || !isQuantity(string(self.cpu)) || "
                 "!isQuantity(string(self.cpuLimit)) || quantity(string(self.cpu))"
                 ".compareTo(quantity(string(self.cpuLimit))) <= 0",
@@ -192,13 +193,13 @@ class RolloutSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            cel(
+            cel_between(
                 f"duration(self.progressDeadline) >= duration('{MIN_PROGRESS_DEADLINE}') && "
                 f"duration(self.progressDeadline) <= duration('{MAX_PROGRESS_DEADLINE}')",
                 _DEADLINE_HELP,
                 "progressDeadline",
             ),
-            cel(
+            cel_between(
                 f"duration(self.drainTimeout) <= duration('{MAX_DRAIN_TIMEOUT}')",
                 _DRAIN_HELP,
                 "drainTimeout",

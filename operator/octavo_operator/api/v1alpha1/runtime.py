@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
-from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
+from octavo_operator.api.v1alpha1.base import ApiModel, cel_between, rules
 
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"sha256:[0-9a-f]{64}"
@@ -22,7 +22,7 @@ class RuntimeSpec(ApiModel):
     """The image that the pods run; the installation's when empty, and a new one with its upgrade."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(cel("!has(self.version) || !has(self.image)", _ONE_HELP))
+        json_schema_extra=rules(cel_between("!has(self.version) || !has(self.image)", _ONE_HELP))
     )
 
     version: Annotated[str, Field(max_length=128, pattern=_VERSION)] | None = Field(

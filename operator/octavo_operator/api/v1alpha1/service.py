@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from octavo_operator.api.v1alpha1.base import ApiModel, cel
+from octavo_operator.api.v1alpha1.base import ApiModel, cel_between
 from octavo_operator.api.v1alpha1.metadata import UserAnnotations
 
 
@@ -35,7 +35,7 @@ class ServiceSpec(ApiModel):
 NO_OPEN_DOOR_HELP = (
     "NodePort and LoadBalancer lead strangers to the model: set auth, so that they need a key"
 )
-NO_OPEN_DOOR = cel(
+NO_OPEN_DOOR = cel_between(
     f"!has(self.service) || self.service.type == '{ServiceType.CLUSTER_IP}' || has(self.auth)",
     NO_OPEN_DOOR_HELP,
     "service.type",

@@ -1,0 +1,125 @@
+"""Specs whose fields do not go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HF = {"uri": "hf://o/n"}
+BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
+    (
+        {"engine": {"device": "cpu", "gpuMemoryUtilization": "0.9"}},
+        "spec.engine.gpuMemoryUtilization",
+        "has no effect on CPUs",
+        {"engine": {"gpuMemoryUtilization": None}},
+    ),
+    (
+        {"engine": {"device": "cpu", "enforceEager": True}},
+        "spec.engine.enforceEager",
+        "has no effect on CPUs",
+        {"engine": {"device": None}},
+    ),
+    (
+        {"resources": {"download": {"cpu": "1"}}},
+        "spec.resources.download",
+        "is for models that are downloaded",
+        {"resources": {"download": None}},
+    ),
+    (
+        {"model": {"uri": "builtin://other"}},
+        "spec.model.uri",
+        "must be builtin://demo",
+        {"model": {"uri": "builtin://demo"}},
+    ),
+    (
+        {"engine": {"quantization": "int8"}, "resources": {"gpu": 1}},
+        "spec.engine.quantization",
+        "rounds weights for CPUs",
+        {"resources": {"gpu": 0}},
+    ),
+    (
+        {"engine": {"quantization": "int4", "device": "cuda"}},
+        "spec.engine.quantization",
+        "rounds weights for CPUs",
+        {"engine": {"device": "cpu"}},
+    ),
+    (
+        {"engine": {"kvCacheMemory": "2Gi"}, "resources": {"memory": "2Gi"}},
+        "spec.engine.kvCacheMemory",
+        "must be less than resources.memory",
+        {"resources": {"memory": "4Gi"}},
+    ),
+    (
+        {"service": {"type": "LoadBalancer"}},
+        "spec.service.type",
+        "set auth, so that they need a key",
+        {"service": {"type": "ClusterIP"}},
+    ),
+    (
+        {"engine": {"maxNumSeqs": 512, "maxNumBatchedTokens": 256}},
+        "spec.engine.maxNumBatchedTokens",
+        "must not be smaller than maxNumSeqs",
+        {"engine": {"maxNumBatchedTokens": 512}},
+    ),
+    (
+        {"engine": {"quantization": "int4", "dtype": "float16"}},
+        "spec.engine.dtype",
+        "must be auto, bfloat16 or float32",
+        {"engine": {"dtype": "bfloat16"}},
+    ),
+    (
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "spec.autoscaling.maxReplicas",
+        "maxReplicas must not be smaller than minReplicas",
+        {"autoscaling": {"maxReplicas": 3}},
+    ),
+    (
+        {"model": {"uri": "builtin://demo", "cache": {"size": "5Gi"}}},
+        "spec.model.cache",
+        "is for models that are downloaded",
+        {"model": _HF},
+    ),
+    (
+        {"model": {"uri": "pvc://claim", "secretRef": {"name": "x"}}},
+        "spec.model.secretRef",
+        "is for models that are downloaded",
+        {"model": _HF},
+    ),
+    (
+        {"resources": {"cpu": "2", "cpuLimit": "1"}},
+        "spec.resources.cpuLimit",
+        "must not be smaller than cpu",
+        {"resources": {"cpuLimit": "2"}},
+    ),
+    (
+        {"rollout": {"drainTimeout": "25h"}},
+        "spec.rollout.drainTimeout",
+        "at most 24h",
+        {"rollout": {"drainTimeout": "24h"}},
+    ),
+    (
+        {"rollout": {"progressDeadline": "0s"}},
+        "spec.rollout.progressDeadline",
+        "from 30s to 24h",
+        {"rollout": {"progressDeadline": "30s"}},
+    ),
+    (
+        {"runtime": {"version": "1", "image": "ghcr.io/o/r:1"}},
+        "spec.runtime",
+        "must not have both version and image",
+        {"runtime": {"image": None}},
+    ),
+    (
+        {"auth": {"secretRef": {"name": "a"}, "keysFrom": {"secretRef": {"name": "b"}}}},
+        "spec.auth",
+        "must have either secretRef or keysFrom",
+        {"auth": {"keysFrom": None}},
+    ),
+    (
+        {"scheduling": {"tolerations": [{"operator": "Exists", "value": "x"}]}},
+        "spec.scheduling.tolerations[0].value",
+        "must be empty when operator is Exists",
+        {"scheduling": {"tolerations": []}},
+    ),
+]
+"""Specs that a release before the rule took; what the API server says to a new one, the field and a sentence;
+and a change that puts it right."""
