@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from octavo.server.process.options import ServeOptions
+from octavo.server.process.run import ENGINE_EXIT_SECONDS
 from octavo_operator.endpoints import PROPAGATION_SECONDS
 from octavo_operator.pods import SETUP_PATIENCE_SECONDS
 from octavo_operator.render.pod import pod_template
@@ -52,6 +53,7 @@ def test_an_engine_that_hangs_is_given_up_as_its_probes_say() -> None:
     assert promised(r"`/livez` fails after (\d+) s without") == fails_after
     probed = liveness["periodSeconds"] * liveness["failureThreshold"]
     assert promised(r"after (\d+) s more the kubelet") == probed
+    assert promised(r"the engine is killed after (\d+) s") == ENGINE_EXIT_SECONDS
     drain = pod_context().spec.rollout.drain_timeout
     assert promised(r"`rollout.drainTimeout` \((\d+) minutes\)") == float(drain.removesuffix("m"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -112,6 +112,74 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
     document = json.loads(last_words.read_text())
     assert document["reason"] == "InternalError"
     assert document["message"].startswith("The engine process was ended by SIGKILL.")
+
+
+DAY = "86400"
+
+
+@pytest.mark.parametrize(
+    ("grace", "is_told_first"), [("0", True), (DAY, True), (DAY, False)], ids=str
+)
+def test_a_drain_does_not_wait_for_an_engine_that_hangs(
+    tmp_path: Path, grace: str, is_told_first: bool
+) -> None:
+    last_words = tmp_path / "termination-log"
+    flags = ("--stall-timeout", "3", "--drain-grace", grace, "--drain-timeout", DAY)
+    with (
+        FaultyServer(tmp_path, *flags, OCTAVO_TERMINATION_LOG=str(last_words)) as server,
+        ExitStack() as held,
+    ):
+        server.wait_ready()
+        engine = server.engine_pid
+        held.enter_context(server.faults.slow_steps())
+        url = f"{server.url}/v1/completions"
+        response = held.enter_context(httpx.stream("POST", url, json=STREAM, timeout=120))
+        lines = response.iter_lines()
+        next(lines)
+        if is_told_first:
+            server.send(signal.SIGTERM)
+            server.wait_for("draining")
+        held.callback(go_on, engine)
+        os.kill(engine, signal.SIGSTOP)
+        if not is_told_first:
+            eventually(lambda: server.probe("livez").status_code == 503)
+            server.send(signal.SIGTERM)
+        rest = [line for line in lines if line]
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
+        assert server.wait() == 1
+        assert not Path(f"/proc/{engine}").exists()
+    document = json.loads(last_words.read_text())
+    assert document["reason"] == "InternalError"
+    assert document["message"].startswith("The engine hangs: ")
+    assert " for 3 s (--stall-timeout" in document["message"]
+
+
+def go_on(pid: int) -> None:
+    """A stopped engine would outlive its server, and hold the test by its pipe."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_an_engine_that_dies_in_a_drain_is_told(tmp_path: Path) -> None:
+    last_words = tmp_path / "termination-log"
+    flags = ("--drain-grace", "0", "--drain-timeout", DAY)
+    with FaultyServer(tmp_path, *flags, OCTAVO_TERMINATION_LOG=str(last_words)) as server:
+        server.wait_ready()
+        url = f"{server.url}/v1/completions"
+        with (
+            server.faults.slow_steps(),
+            httpx.stream("POST", url, json=STREAM, timeout=280) as response,
+        ):
+            lines = response.iter_lines()
+            next(lines)
+            server.send(signal.SIGTERM)
+            server.wait_for("draining")
+            os.kill(server.engine_pid, signal.SIGKILL)
+            rest = [line for line in lines if line]
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
+        assert server.wait() == 1
+    message = json.loads(last_words.read_text())["message"]
+    assert message.startswith("The engine process was ended by SIGKILL.")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

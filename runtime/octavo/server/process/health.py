@@ -65,6 +65,12 @@ class EngineHealth:
         self._observe()
         return self._detector.stall
 
+    async def wait_for_stall(self) -> Stall:
+        """Returns as soon as the engine is found of no use though it lives."""
+        while (stall := self.stall) is None:
+            await asyncio.sleep(self._period)
+        return stall
+
     async def why_unready(self) -> str | None:
         """None when requests may come."""
         if self._client is None:

@@ -225,31 +225,43 @@ class Server:
     async def _drain(
         self, running: _Running, received: signal.Signals, died: asyncio.Task[EngineDeadError]
     ) -> None:
-        """Lets endpoints propagate, then lets running requests finish; a second signal hurries."""
+        """Lets endpoints propagate, then lets running requests finish; a second signal hurries.
+
+        Raises:
+            OctavoError: The engine died or hangs: what still runs cannot finish, and is not waited for.
+        """
         middleware, options = running.middleware, self._options
         self._lifecycle.state = State.DRAINING
         log.info("draining", signal=received.name, requests=middleware.num_in_flight)
         hurry = asyncio.create_task(self._signals.get())
+        stalled = asyncio.create_task(self._health.wait_for_stall())
+        over = [hurry, died, stalled]
         try:
             # At a terminal nobody waits for endpoints.
-            if received is signal.SIGTERM:
-                await asyncio.wait(
-                    [hurry, died],
-                    timeout=options.drain_grace_seconds,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+            grace = options.drain_grace_seconds if received is signal.SIGTERM else 0.0
+            await asyncio.wait(over, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             self._lifecycle.state = State.REFUSING
             running.http.close_idle_connections()
             if middleware.num_in_flight and sys.stderr.isatty():
                 banner.waiting_for(middleware.num_in_flight)
             deadline = time.monotonic() + options.drain_timeout_seconds
             while middleware.num_in_flight and time.monotonic() < deadline:
-                done, _ = await asyncio.wait([hurry, died], timeout=_POLL_SECONDS)
+                done, _ = await asyncio.wait(
+                    over, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
                 if done:
                     break
         finally:
             hurry.cancel()
+            stalled.cancel()
         log.info("stopping", unfinished_requests=middleware.num_in_flight)
+        if died.done():
+            raise died.result()
+        if (stall := self._health.stall) is not None:
+            raise OctavoError(
+                f"The engine hangs: {stall.value} for {options.stall_timeout_seconds:g} s "
+                "(--stall-timeout, which must be longer than the longest step)."
+            )
 
     async def _stop(self, tasks: list[asyncio.Task[object]]) -> None:
         if self._lifecycle.state is not State.FAILED:
