@@ -11,7 +11,7 @@ import glob
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -25,6 +25,7 @@ from octavo.loading.tokenizer_files import is_tokenizer_file
 
 # Ten pieces are fetched at once, each in memory: a pod that downloads asks for 256 MiB.
 _S3_PIECE_BYTES = 8 << 20
+_GGUF = ".gguf"
 _BUILTIN_NAMES = ("demo",)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[\w./-]{1,200}")
@@ -160,11 +161,24 @@ def _builtin(source: BuiltinModel) -> Path:
 
 def _local(source: LocalModel) -> Path:
     folder = source.folder
+    if folder.suffix == _GGUF and folder.is_file():
+        raise _no_config(str(folder.parent), [folder.name])
     if not folder.is_dir():
         raise ModelNotFoundError(f"There is no folder {folder}. {_HELP}")
     if not (folder / "config.json").is_file():
-        raise ModelNotFoundError(f"{folder} holds no config.json, so it is no model. {_HELP}")
+        raise _no_config(str(folder), [path.name for path in folder.iterdir()])
     return folder.resolve()
+
+
+def _no_config(place: str, names: Iterable[str]) -> ModelNotFoundError:
+    """Of a folder, a repository or a bucket with these files."""
+    files = sorted(name for name in names if name.endswith(_GGUF))
+    if files:
+        return ModelNotFoundError(
+            f"{place} holds GGUF weights ({files[0]}), which are not read. Use the safetensors that they "
+            "were made of, or some that are quantised as AWQ, GPTQ, compressed-tensors or FP8."
+        )
+    return ModelNotFoundError(f"{place} holds no config.json, so it is no model. {_HELP}")
 
 
 def _download_from_hub(
@@ -257,7 +271,7 @@ def _needed_from_hub(source: HubModel, download_dir: Path | None) -> list[str]:
     url = f"hf://{source.name}"
     paths = huggingface_hub.HfApi().list_repo_files(source.name, revision=source.revision)
     if "config.json" not in paths:
-        raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
+        raise _no_config(url, paths)
     return needed_files(paths, read, url)
 
 
@@ -307,7 +321,7 @@ def _needed_from_bucket(source: BucketModel, filesystem: Any, url: str) -> list[
     if not paths:
         raise ModelNotFoundError(f"{url} does not exist.")
     if "config.json" not in paths:
-        raise ModelNotFoundError(f"{url} holds no config.json, so it is no model.")
+        raise _no_config(url, paths)
     return needed_files(paths, lambda path: bytes(filesystem.cat_file(folder + path)), url)
 
 

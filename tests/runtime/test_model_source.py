@@ -221,6 +221,23 @@ def test_a_model_on_the_hub_is_described_without_its_weights(
     assert (whole / "model.safetensors").read_bytes() == b"weights"
 
 
+def test_gguf_is_refused_with_what_to_use_instead(
+    tmp_path: Path,
+    hub: type[_Hub],
+    bucket: MemoryFileSystem,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such repositories mostly hold nothing else."""
+    name = "model-Q4_K_M.gguf"
+    monkeypatch.setattr(hub, "files", {"README.md": b"", name: b"GGUF"})
+    bucket.pipe(f"/bucket/m/{name}", b"GGUF")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / name).touch()
+    for model in ("org/name", "s3://bucket/m", str(tmp_path / "m"), str(tmp_path / "m" / name)):
+        with pytest.raises(ModelNotFoundError, match=r"GGUF weights \(model-Q4_K_M\.gguf\).*AWQ"):
+            resolve(model, download_dir=tmp_path / "to")
+
+
 def test_a_sharded_model_is_fetched_once_however_often_the_hub_holds_it(
     tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
