@@ -131,6 +131,9 @@ class EngineCore:
             dtype=info.dtype,
             device=info.device,
             phases=info.phases,
+            can_generate=info.can_generate,
+            gives_scores=info.gives_scores,
+            runs_whole_prompts=info.runs_whole_prompts,
         )
 
     @property

@@ -135,7 +135,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong", array_like=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True, tag="info", array_like=True):
-    """The first message of an engine process that started: what it settled on."""
+    """The first message of an engine process that started: what it settled on (see `ExecutorInfo`)."""
 
     max_model_len: int
     num_kv_blocks: int
@@ -144,6 +144,9 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info", array_like=True):
     dtype: str
     device: str
     phases: dict[str, float]
+    can_generate: bool = True
+    gives_scores: bool = False
+    runs_whole_prompts: bool = False
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag="start_failed", array_like=True):

@@ -163,7 +163,7 @@ def test_a_compressed_body_is_415(http: httpx.Client) -> None:
         ("GET", "/v1/chat/completions", 405, "method_not_supported"),
         ("DELETE", "/v1/models", 405, "method_not_supported"),
         ("GET", "/nothing", 404, "unknown_url"),
-        ("POST", "/v1/embeddings", 404, "unknown_url"),
+        ("POST", "/v1/images/generations", 404, "unknown_url"),
         ("GET", "/v1/models/other", 404, "model_not_found"),
         ("GET", "/v1/models/../../etc/passwd", 404, "unknown_url"),
     ],

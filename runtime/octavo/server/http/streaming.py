@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 import structlog
 from starlette.requests import Request
@@ -28,27 +29,47 @@ _HEADERS = [
 ]
 
 
+class Run(Protocol):
+    """What a client waits for. `cancel` ends it early; then `is_cancelled`."""
+
+    is_cancelled: bool
+
+    def cancel(self) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+R = TypeVar("R", bound=Run)
+
+
 @contextlib.asynccontextmanager
-async def running(generation: Generation, receive: Receive) -> AsyncIterator[Generation]:
-    """Enters `generation` and cancels it as soon as the client hangs up.
+async def running(run: R, receive: Receive) -> AsyncIterator[R]:
+    """Enters `run` and cancels it as soon as the client hangs up.
 
     Raises:
         ClientDisconnectedError: On leaving, when it did.
     """
-    async with generation:
-        watcher = asyncio.create_task(_cancel_on_disconnect(generation, receive))
+    async with run:
+        watcher = asyncio.create_task(_cancel_on_disconnect(run, receive))
         try:
-            yield generation
+            yield run
         finally:
             watcher.cancel()
-    if generation.is_cancelled:
+    if run.is_cancelled:
         raise ClientDisconnectedError
 
 
-async def _cancel_on_disconnect(generation: Generation, receive: Receive) -> None:
+async def _cancel_on_disconnect(run: Run, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    generation.cancel()
+    run.cancel()
 
 
 class Answer(Protocol):

@@ -29,7 +29,9 @@ from octavo.server.openai.api_errors import (
 from octavo.server.openai.chat import chat_completion
 from octavo.server.openai.completions import completion
 from octavo.server.openai.description import openapi_document
+from octavo.server.openai.embeddings import EmbeddingRequest, embeddings
 from octavo.server.openai.generation import Generator
+from octavo.server.openai.pooled import PooledUse
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import (
     ChatCompletionRequest,
@@ -38,6 +40,7 @@ from octavo.server.openai.protocol import (
     validated,
 )
 from octavo.server.openai.responses import ModelCard, ModelList
+from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
 from octavo.server.process.metrics import ServerMetrics
 
@@ -63,6 +66,7 @@ class ServedModel:
     generator: Generator
     prompts: PromptBuilder
     defaults: SamplingDefaults
+    pooled_use: PooledUse
     created: int = field(default_factory=lambda: int(time.time()))
 
     def card(self, name: str) -> ModelCard:
@@ -80,6 +84,7 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
+    _add_pooled_routes(app, model)
     _add_token_routes(app, model)
 
     @app.get("/v1/models")
@@ -120,6 +125,34 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
         return await completion(
             request, model.generator, model.prompts, model.defaults, http_request
         )
+
+
+def _add_pooled_routes(app: FastAPI, model: ServedModel) -> None:
+    scorer = Scorer(model.generator, model.prompts, model.pooled_use)
+
+    @app.post("/v1/embeddings")
+    async def embed(http_request: Request) -> Response:
+        request = validated(EmbeddingRequest, await _read(http_request, model))
+        model.check(request.model)
+        return await embeddings(
+            request, model.generator, model.prompts, model.pooled_use, http_request
+        )
+
+    @app.post("/v1/score")
+    async def score(http_request: Request) -> Response:
+        request = validated(ScoreRequest, await _read(http_request, model))
+        model.check(request.model)
+        return await scorer.score(request, http_request)
+
+    @app.post("/v1/rerank")
+    async def rerank(http_request: Request) -> Response:
+        request = validated(RerankRequest, await _read(http_request, model))
+        model.check(request.model)
+        return await scorer.rerank(request, http_request)
+
+    # Where vLLM's and Cohere's clients look for them too.
+    for path, route in (("/score", score), ("/rerank", rerank), ("/v2/rerank", rerank)):
+        app.post(path)(route)
 
 
 def _add_token_routes(app: FastAPI, model: ServedModel) -> None:

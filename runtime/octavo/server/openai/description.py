@@ -13,8 +13,10 @@ from pydantic.json_schema import models_json_schema
 
 from octavo import __version__
 from octavo.server.openai.api_errors import ErrorBody
+from octavo.server.openai.embeddings import EmbeddingList, EmbeddingRequest
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.server.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
+from octavo.server.openai.scores import RankList, RerankRequest, ScoreList, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, Text, Tokens
 
 _REF = "#/components/schemas/{name}"
@@ -22,8 +24,22 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     ChatCompletionRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
+    RerankRequest,
+    ScoreRequest,
 )
-_ANSWERS = (ChatCompletion, Completion, ModelCard, ModelList, Tokens, Text, ErrorBody)
+_ANSWERS = (
+    ChatCompletion,
+    Completion,
+    ModelCard,
+    ModelList,
+    EmbeddingList,
+    RankList,
+    ScoreList,
+    Tokens,
+    Text,
+    ErrorBody,
+)
 _ERRORS = {
     "400": "The request is wrong; `param` names the field.",
     "401": "The API key is missing or wrong.",
@@ -51,6 +67,11 @@ def openapi_document() -> dict[str, Any]:
         "paths": {
             "/v1/chat/completions": {"post": _generation("createChatCompletion", "Chat")},
             "/v1/completions": {"post": _generation("createCompletion", "")},
+            "/v1/embeddings": {"post": _pooled("createEmbedding", "Embeds texts.", "Embedding")},
+            "/v1/score": {"post": _pooled("createScore", "Scores pairs of texts.", "Score")},
+            "/v1/rerank": {
+                "post": _pooled("rerank", "Sorts documents by a query.", "Rerank", "RankList")
+            },
             "/v1/models": {"get": _operation("listModels", "The served names.", "ModelList")},
             "/v1/models/{name}": {
                 "get": _operation(
@@ -130,6 +151,16 @@ def _generation(operation_id: str, chat: str) -> dict[str, Any]:
     # With `stream: true`.
     operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     return operation
+
+
+def _pooled(operation_id: str, summary: str, kind: str, answer: str = "") -> dict[str, Any]:
+    return _operation(
+        operation_id,
+        summary,
+        answer or f"{kind}List",
+        body=(f"{kind}Request",),
+        errors=(*_OF_A_BODY, "429"),
+    )
 
 
 def _operation(

@@ -26,6 +26,10 @@ _THREAD_FROM_CHARS = 4096
 _MEMBER_CHARS = 16
 # Of ordinary text a token holds about four.
 _CHARS_PER_TOKEN = 8
+# Of no text that is meant: what is longer than so is not looked at.
+_MOST_CHARS_PER_TOKEN = 64
+# OpenAI's own limit for one request.
+_MAX_TEXTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,54 @@ class PromptBuilder:
             Prompt(await self._encode(one, "prompt", add_special_tokens=has_special), one)
             if isinstance(one, str)
             else Prompt(one)
-            for one in self._split(request.prompt)
+            for one in self._split(request.prompt, "prompt", self._max_prompts)
         ]
+
+    async def pooled(
+        self, texts: object, parameter: str, *, add_special_tokens: bool, lowers_case: bool
+    ) -> list[list[int]]:
+        """Token ids of texts that are embedded, in any of the prompt's four forms.
+
+        Raises:
+            ContextLengthExceededError: One is too long; nothing is cut off.
+            ApiError: One is empty, or `texts` is in no such form.
+        """
+        found = []
+        for one in self._split(texts, parameter, _MAX_TEXTS):
+            if isinstance(one, str):
+                text = one.lower() if lowers_case else one
+                ids = await self._encode(text, parameter, add_special_tokens=add_special_tokens)
+            else:
+                ids = one
+            found.append(self._fitting(ids, parameter))
+        return found
+
+    async def pairs(
+        self, pairs: Sequence[tuple[str, str]], parameter: str
+    ) -> list[tuple[list[int], int | None]]:
+        """Token ids of pairs of texts, and where the second segment begins. Raises as `pooled`."""
+        found = []
+        for first, second in pairs:
+            size = len(first) + len(second)
+            if size > _MOST_CHARS_PER_TOKEN * self.max_model_len:
+                raise self._too_long(parameter, f"more than {self.max_model_len}")
+            encode = functools.partial(self._tokenizer.encode_pair, first, second)
+            ids, second_segment = await self._run(encode, size)
+            known = self._fitting(self._known_ids(ids, parameter), parameter)
+            found.append((known, second_segment))
+        return found
+
+    def _fitting(self, ids: list[int], parameter: str) -> list[int]:
+        if not ids:
+            raise invalid_value(
+                parameter, f"{parameter} holds an empty text; give at least a token."
+            )
+        if len(ids) > self.max_model_len:
+            raise ContextLengthExceededError(
+                parameter,
+                f"{self._limit} However, {parameter} holds a text of {len(ids)} tokens. Shorten it.",
+            )
+        return ids
 
     async def _encode(self, text: str, parameter: str, *, add_special_tokens: bool) -> list[int]:
         """Of a text that is far too long only the beginning is looked at: tokenising takes some 200 bytes
@@ -165,23 +215,23 @@ class PromptBuilder:
             return function()
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _split(self, prompt: object) -> list[str] | list[list[int]]:
+    def _split(self, prompt: object, parameter: str, most: int) -> list[str] | list[list[int]]:
         if isinstance(prompt, str):
             return [prompt]
         if not isinstance(prompt, list) or not prompt:
-            raise _bad_prompt(f"it is {quoted(prompt)}")
+            raise _bad_prompt(parameter, f"it is {quoted(prompt)}")
         kinds = set(map(type, prompt))
         if kinds == {int}:
-            return [self._checked_ids(prompt)]
-        if len(prompt) > self._max_prompts:
+            return [self._checked_ids(prompt, parameter)]
+        if len(prompt) > most:
             raise invalid_value(
-                "prompt", f"prompt holds {len(prompt)} prompts; give at most {self._max_prompts}."
+                parameter, f"{parameter} holds {len(prompt)} prompts; give at most {most}."
             )
         if kinds == {str}:
             return prompt
         if kinds == {list}:
-            return [self._checked_ids(ids) for ids in prompt]
-        raise _bad_prompt("it mixes these forms")
+            return [self._checked_ids(ids, parameter) for ids in prompt]
+        raise _bad_prompt(parameter, "it mixes these forms")
 
     def _known_ids(self, ids: list[int], parameter: str) -> list[int]:
         """Tokenizers may hold tokens that were added after the model's table was made."""
@@ -195,7 +245,7 @@ class PromptBuilder:
             )
         return ids
 
-    def _checked_ids(self, ids: list[Any], parameter: str = "prompt") -> list[int]:
+    def _checked_ids(self, ids: list[Any], parameter: str) -> list[int]:
         if set(map(type, ids)) - {int}:
             raise invalid_value(
                 parameter,
@@ -223,10 +273,10 @@ def _num_chars(value: object) -> int:
     return 0
 
 
-def _bad_prompt(why: str) -> Exception:
+def _bad_prompt(parameter: str, why: str) -> Exception:
     return invalid_value(
-        "prompt",
-        "prompt must be a string, a list of strings, a list of token ids or a list of those; "
+        parameter,
+        f"{parameter} must be a string, a list of strings, a list of token ids or a list of those; "
         f"{why}.",
         code="invalid_type",
     )

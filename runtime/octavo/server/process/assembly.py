@@ -3,12 +3,15 @@ parts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from octavo.engine.client import EngineClient
 from octavo.generation_config import SamplingDefaults
 from octavo.server.http.admission import Admission
 from octavo.server.http.middleware import Middleware
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
 from octavo.server.openai.generation import Generator
+from octavo.server.openai.pooled import read_pooled_use
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle
@@ -19,6 +22,7 @@ from octavo.tokenizer import Tokenizer
 
 def assemble(
     options: ServeOptions,
+    folder: Path,
     client: EngineClient,
     tokenizer: Tokenizer,
     end_token_ids: tuple[int, ...],
@@ -46,6 +50,7 @@ def assemble(
         generator=generator,
         prompts=prompts,
         defaults=defaults,
+        pooled_use=read_pooled_use(folder, info),
     )
     middleware = Middleware(
         build_app(model, metrics),

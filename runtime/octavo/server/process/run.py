@@ -180,6 +180,7 @@ class Server:
         self._begin_phase("listen")
         generator, middleware = app_module.assemble(
             options,
+            folder,
             client,
             tokenizer,
             end_token_ids,

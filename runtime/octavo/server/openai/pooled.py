@@ -1,0 +1,193 @@
+"""Pooled requests. Runs texts for their vectors or scores on the engine, beside what generates.
+
+Leaving a `PooledRun` early aborts what still runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+from starlette.requests import Request
+
+from octavo.engine.messages import AddRequest, EngineInfo
+from octavo.engine.requests.request_stream import RequestStream
+from octavo.errors import ModelUnsupportedError
+from octavo.loading.pooling import check_last_token
+from octavo.loading.text_options import read_text_options
+from octavo.sampling_params import SamplingParams
+from octavo.server.http.streaming import running
+from octavo.server.openai.api_errors import SERVER_ERROR, ApiError, invalid_value
+from octavo.server.openai.generation import Generator
+
+log = structlog.get_logger("octavo.server")
+
+_AT_ONCE = 32
+"""Texts of one request that the engine has at a time, so that others come in between."""
+_NO_TOKEN_KEPT = SamplingParams(temperature=0.0, max_tokens=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PooledText:
+    """`second_segment`: where the second text of a pair begins, for models that tell the two apart."""
+
+    token_ids: list[int]
+    second_segment: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PooledUse:
+    """What a model is good for beside generating.
+
+    Args:
+        no_embedding: Why it gives no embeddings; None where it does.
+        gives_scores: It scores pairs of texts.
+        lowers_case: Its texts are to be lowered first.
+    """
+
+    no_embedding: str | None
+    gives_scores: bool
+    lowers_case: bool = False
+
+    def check_embeds(self) -> None:
+        """Raises `ApiError` (400)."""
+        if self.no_embedding is not None:
+            raise invalid_value("model", self.no_embedding, code="model_not_supported")
+
+    def check_scores(self) -> None:
+        """Raises `ApiError` (400)."""
+        if not self.gives_scores:
+            raise invalid_value(
+                "model",
+                "The model does not score pairs: its architecture is none that ends in "
+                "ForSequenceClassification. Serve a cross-encoder, or compare embeddings.",
+                code="model_not_supported",
+            )
+
+
+def read_pooled_use(folder: Path, info: EngineInfo) -> PooledUse:
+    """Raises `ModelInvalidError` for a damaged file."""
+    if info.gives_scores:
+        return PooledUse("The model scores pairs and gives no embeddings.", gives_scores=True)
+    if not info.runs_whole_prompts:
+        try:
+            check_last_token(folder)
+        except ModelUnsupportedError as error:
+            return PooledUse(str(error), gives_scores=False)
+    return PooledUse(None, gives_scores=False, lowers_case=read_text_options(folder).lowers_case)
+
+
+class PooledRun:
+    """The texts of one HTTP request. To be entered with `async with`, within `running`."""
+
+    def __init__(
+        self, generator: Generator, name: str, request_id: str, texts: Sequence[PooledText]
+    ) -> None:
+        self._generator = generator
+        self._name = name
+        self._request_id = request_id
+        self._texts = texts
+        self._arrival = time.time()
+        self._admitted = min(len(texts), _AT_ONCE)
+        self._streams: list[RequestStream] = []
+        self._num_done = 0
+        self.is_cancelled = False
+
+    async def __aenter__(self) -> Self:
+        generator = self._generator
+        client = generator.client
+        generator.admission.admit(
+            self._admitted, client.stats, client.num_under_way, time.monotonic()
+        )
+        generator.num_active += 1
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        generator = self._generator
+        self._close_streams()
+        generator.num_active -= 1
+        generator.admission.release(self._admitted)
+        left = len(self._texts) - self._num_done
+        for _ in range(left):
+            generator.metrics.count_finished("abort" if error is None else "error")
+        seconds = time.time() - self._arrival
+        generator.metrics.request_duration.observe(seconds)
+        log.info(
+            "pooled",
+            request_id=self._request_id,
+            texts=len(self._texts),
+            prompt_tokens=sum(len(text.token_ids) for text in self._texts),
+            unfinished=left,
+            seconds=round(seconds, 4),
+        )
+
+    def cancel(self) -> None:
+        """The client hung up."""
+        self.is_cancelled = True
+        self._close_streams()
+
+    async def rows(self) -> list[list[float]]:
+        """The vector of each text, in order; fewer once it was cancelled.
+
+        Raises:
+            ApiError: The engine failed on it.
+            InvalidParameterError: The engine refused one.
+            EngineDeadError: The engine process ended.
+        """
+        found: list[list[float]] = []
+        for start in range(0, len(self._texts), _AT_ONCE):
+            self._streams = []  # the ones before have ended
+            for number in range(start, min(start + _AT_ONCE, len(self._texts))):
+                self._streams.append(await self._add(number, self._texts[number]))
+            for stream in self._streams:
+                outputs = [] if self.is_cancelled else await stream.get()
+                if self.is_cancelled:
+                    return found
+                row = outputs[-1].embedding
+                if row is None:
+                    raise ApiError(
+                        500,
+                        "The engine failed on this request; others are not affected. The server's log "
+                        "says why.",
+                        error_type=SERVER_ERROR,
+                        code="engine_error",
+                    )
+                found.append(row)
+                self._num_done += 1
+                self._generator.metrics.count_finished("stop")
+                self._generator.admission.count_finished(time.monotonic())
+        return found
+
+    async def _add(self, number: int, text: PooledText) -> RequestStream:
+        return await self._generator.client.add(
+            AddRequest(
+                f"{self._name}-{number}",
+                text.token_ids,
+                _NO_TOKEN_KEPT,
+                is_pooled=True,
+                second_segment=text.second_segment,
+            )
+        )
+
+    def _close_streams(self) -> None:
+        for stream in self._streams:
+            stream.close()
+
+
+async def pooled_rows(
+    generator: Generator, name: str, texts: Sequence[PooledText], http_request: Request
+) -> list[list[float]]:
+    """The vector of each text. Raises as `PooledRun.rows`, and `ClientDisconnectedError`."""
+    run = PooledRun(generator, name, http_request.scope["request_id"], texts)
+    async with running(run, http_request.receive):
+        return await run.rows()
