@@ -31,6 +31,14 @@ class LoadFormat(enum.Enum):
     DUMMY = "dummy"
 
 
+class ModelImplementation(enum.Enum):
+    """`AUTO` takes Octavo's own family where there is one, else transformers' modules."""
+
+    AUTO = "auto"
+    OCTAVO = "octavo"
+    TRANSFORMERS = "transformers"
+
+
 class KVCacheDtype(enum.Enum):
     """`FP8` and `FP8_E4M3` are two names of one format, as in vLLM."""
 
@@ -77,6 +85,15 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             details="`auto`, `safetensors`, `dummy` (random weights)",
         ),
     ] = LoadFormat.AUTO
+    model_impl: Annotated[
+        ModelImplementation,
+        Option(
+            panel=Panel.MODEL,
+            help="Whose code computes the model: Octavo's own, or transformers'.",
+            details="`auto`: Octavo's own where the architecture has one, else transformers' "
+            "modules over the paged KV cache; `octavo`, `transformers`: that alone, or a refusal",
+        ),
+    ] = ModelImplementation.AUTO
     dtype: Annotated[
         str,
         Option(
@@ -237,6 +254,7 @@ class EngineKeywords(TypedDict, total=False):
     """The options that `LLM` takes, for type checkers; a test holds their names to `EngineConfig`'s."""
 
     load_format: LoadFormat | str
+    model_impl: ModelImplementation | str
     dtype: str
     quantization: Quantization | str | None
     max_model_len: int | None

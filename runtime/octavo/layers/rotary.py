@@ -30,7 +30,7 @@ class RopeConfig:
 
     Args:
         theta: Base wavelength.
-        width: Channels of a head that turn, its first ones; None: all.
+        width: Channels of a head that turn, its first ones; None: all; 0 for a model that turns them itself.
         factor: By how much the context was stretched.
         original_max_position: Context of the pre-training, in tokens (llama3, yarn, longrope).
         low_freq_factor, high_freq_factor: Borders of llama3's interpolation.
@@ -189,7 +189,7 @@ class RotaryTable:
         device: torch.device,
     ) -> None:
         positions = torch.arange(num_positions, dtype=torch.float32)
-        width = config.width or head_dim
+        width = head_dim if config.width is None else config.width
         angles = torch.outer(positions, inverse_frequencies(config, width, num_positions))
         factor = attention_factor(config)
         staying = (0, (head_dim - width) // 2)

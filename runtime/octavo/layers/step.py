@@ -39,6 +39,11 @@ class Step(Protocol):
         """`[1]` int32 on the device: rows from there on are padding; None: none is."""
         ...
 
+    @property
+    def positions(self) -> torch.Tensor:
+        """Each token's place in its sequence, int64; what lies behind the step's tokens means nothing."""
+        ...
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         """Normalises and rotates queries and keys, stores keys and values, and attends.
 

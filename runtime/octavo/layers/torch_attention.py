@@ -18,12 +18,14 @@ class TorchAttentionStep:
 
     Args:
         plan: Rows, blocks and masks.
+        positions: `[tokens]` int64.
         rotations: Of each of the model's rotary tables, itself, and cos and sin of the rows' positions,
             `[tokens, 1, head_dim]` each.
         workspace: Scratch for gathered blocks; see `paged_attention`.
     """
 
     plan: AttentionPlan
+    positions: torch.Tensor
     rotations: tuple[tuple[RotaryTable, torch.Tensor, torch.Tensor], ...]
     workspace: torch.Tensor
 

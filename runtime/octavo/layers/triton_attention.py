@@ -79,6 +79,10 @@ class TritonAttentionStep:
     def num_live(self) -> torch.Tensor:
         return self.buffers.num_live
 
+    @property
+    def positions(self) -> torch.Tensor:
+        return self.buffers.positions
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         tokens = heads.shape[0]
         self.kernels.rope_and_cache(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 
@@ -16,6 +16,9 @@ class WithoutBiases:
 
     def __init__(self, source: WeightSource) -> None:
         self._source = source
+
+    def names(self) -> Collection[str]:
+        return self._source.names()
 
     def has(self, name: str) -> bool:
         return self._source.has(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 
@@ -27,6 +27,9 @@ class DummyWeights:
         generator = torch.Generator(device=device).manual_seed(seed)
         block = torch.empty(_BLOCK_ELEMENTS, device=device).normal_(0.0, 0.02, generator=generator)
         self._block = block.to(dtype)
+
+    def names(self) -> Collection[str]:
+        return ()
 
     def has(self, name: str) -> bool:
         """There is no checkpoint: what a model can do without is left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 
@@ -15,6 +15,9 @@ class WithoutPrefix:
     def __init__(self, source: WeightSource, prefix: str) -> None:
         self._source = source
         self._prefix = prefix
+
+    def names(self) -> Collection[str]:
+        return [self._prefix + name for name in self._source.names()]
 
     def has(self, name: str) -> bool:
         return self._source.has(name.removeprefix(self._prefix))

@@ -5,7 +5,7 @@ Pickle checkpoints are refused: reading one runs whatever code it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class SafetensorsWeights:
                     )
                 homes[name] = path
                 self._handles[name] = handle
+
+    def names(self) -> Collection[str]:
+        return self._handles.keys()
 
     def has(self, name: str) -> bool:
         return name in self._handles

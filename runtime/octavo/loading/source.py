@@ -6,7 +6,7 @@ norm stays in float32, a shard reads its part alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Slice:
 
 class WeightSource(Protocol):
     """Parameters by name. What is wrong with them is collected, so that `finish` names all of it at once."""
+
+    def names(self) -> Collection[str]:
+        """Of all tensors that the checkpoint holds; none where there is no checkpoint."""
+        ...
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint holds it."""

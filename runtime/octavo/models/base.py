@@ -120,10 +120,12 @@ class BaseConfig(ABC):
     Attributes:
         prefix: What the names of all parameters but the head's begin with; a model that was saved without
             its head has names without it.
+        is_generic: transformers' modules compute it.
         per_layer: Fields that hold a value for each layer.
     """
 
     prefix: ClassVar[str] = "model."
+    is_generic: ClassVar[bool] = False
     per_layer: ClassVar[tuple[str, ...]] = ()
 
     spec: ModelSpec

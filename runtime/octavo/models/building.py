@@ -73,9 +73,9 @@ def build_encoder(
 
 def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
     """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy:
-    what is stored counts, as in transformers."""
+    what is stored counts, as in transformers, whose own modules see to it themselves."""
     tables = config.tables
-    if tables.head is None or not tables.is_tied:
+    if tables.head is None or not tables.is_tied or config.is_generic:
         return config
     source = _with_own_names(config, source)
     name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
@@ -114,25 +114,25 @@ class ModelBuilder:
         *,
         is_first: bool = True,
     ) -> None:
-        self._source = source
+        self.source = source
         self._of_partial_sums = source if is_first else WithoutBiases(source)
         self._scheme = scheme
-        self._placement = placement
+        self.placement = placement
         self.kernels = kernels
         self.reduce = reduce
 
     def tensor(self, name: str, *shape: int) -> torch.Tensor:
         """A parameter that is no product's, in the activations' dtype."""
-        (stored,) = floating_tensors(self._source, {name: shape})
-        return self._placement.put(stored)
+        (stored,) = floating_tensors(self.source, {name: shape})
+        return self.placement.put(stored)
 
     def rounded(self, value: float) -> float:
         """As the activations' dtype holds it, which is what models are trained with."""
-        return float(torch.tensor(value, dtype=self._placement.dtype).item())
+        return float(torch.tensor(value, dtype=self.placement.dtype).item())
 
     def linear(self, projection: Projection) -> Linear:
-        source = self._of_partial_sums if projection.shard is Shard.ROW else self._source
-        return self._scheme.load(projection, source, self._placement)
+        source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
+        return self._scheme.load(projection, source, self.placement)
 
     def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
         return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
@@ -147,7 +147,7 @@ class ModelBuilder:
         if not bias:
             return LayerNorm(self.tensor(f"{name}.weight", width), None, eps)
         # Checkpoints that were converted from TensorFlow keep its names.
-        is_old = self._source.has(f"{name}.gamma")
+        is_old = self.source.has(f"{name}.gamma")
         parts = ("gamma", "beta") if is_old else ("weight", "bias")
         weight, shift = (self.tensor(f"{name}.{part}", width) for part in parts)
         return LayerNorm(weight, shift, eps)
@@ -156,7 +156,7 @@ class ModelBuilder:
         self, query: str, key: str, spec: ModelSpec, eps: float, *, is_offset: bool = False
     ) -> HeadNorm:
         """Of the parameters' prefixes; each weight is `[head_dim]`. `is_offset`: they are stored less one."""
-        channels = paired_channels(spec.head_dim, spec.rotary_width).to(self._placement.device)
+        channels = paired_channels(spec.head_dim, spec.rotary_width).to(self.placement.device)
         weights = []
         for name in (query, key):
             weight = self.tensor(f"{name}.weight", spec.head_dim)
@@ -199,7 +199,7 @@ class ModelBuilder:
 
     def rotary_tables(self, spec: ModelSpec) -> list[RotaryTable]:
         """For an encoder's layers; a decoder's step has them."""
-        own = self._placement
+        own = self.placement
         return [
             RotaryTable(one, spec.head_dim, spec.context, dtype=own.dtype, device=own.device)
             for one in spec.rotary
@@ -251,7 +251,7 @@ class ModelBuilder:
         if not isinstance(self.kernels, ExpertKernels):
             blocks = [self.gated_mlp(gate_up, down, activation) for gate_up, down in experts]
             return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
-        gate_up, down = stack_experts(self._source, experts, self._placement)
+        gate_up, down = stack_experts(self.source, experts, self.placement)
         return StackedExperts(
             weight,
             gate_up,
@@ -299,7 +299,7 @@ class ModelBuilder:
         if tables.head is None:
             return table_lookup(table), None
         if not tables.is_tied:
-            head = self._scheme.load_head(tables.head, self._source, self._placement)
+            head = self._scheme.load_head(tables.head, self.source, self.placement)
             return table_lookup(table), head
         bias = None
         if tables.head.bias:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from octavo.config import ModelImplementation
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.json_files import read_json_object
 from octavo.models.base import EncoderConfig, ModelConfig
@@ -64,17 +65,33 @@ ENCODERS: Mapping[str, Callable[[ConfigReader], EncoderConfig]] = {
 }
 
 
-def read_model_config(folder: Path) -> ModelConfig:
+def read_model_config(
+    folder: Path, implementation: ModelImplementation = ModelImplementation.OCTAVO
+) -> ModelConfig:
     """Reads config.json.
 
     Raises `ModelInvalidError` for damaged files and `ModelUnsupportedError` for what is not implemented or
     not known.
     """
-    return read_config(read_json_object(folder / "config.json"))
+    raw = read_json_object(folder / "config.json")
+    if is_native(raw, implementation):
+        return read_config(raw)
+    # transformers' modules take seconds to import, and own families do without.
+    from octavo.models.from_transformers import read_transformers_config
+
+    return read_transformers_config(folder, raw)
+
+
+def is_native(raw: Mapping[str, object], implementation: ModelImplementation) -> bool:
+    """Whether Octavo's own code is to compute the model of this config.json."""
+    if implementation is not ModelImplementation.AUTO:
+        return implementation is ModelImplementation.OCTAVO
+    architecture = _architecture(raw)
+    return architecture in FAMILIES or architecture in _BASE_CLASSES
 
 
 def read_config(raw: Mapping[str, object]) -> ModelConfig:
-    """As `read_model_config`, of the object alone."""
+    """As `read_model_config`, of the object alone, by Octavo's own families."""
     architecture = _architecture(raw)
     read = FAMILIES.get(architecture) or _BASE_CLASSES.get(architecture)
     if read is None:

@@ -63,7 +63,7 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
         )
 
     expected_cache, cache = start.clone(), start.clone()
-    torch_step = TorchAttentionStep(plan(0, 0), rotations, workspace)
+    torch_step = TorchAttentionStep(plan(0, 0), positions, rotations, workspace)
     expected = torch_step.attend(heads.clone(), expected_cache, spec)
     count = count_decodes(spans)
     step = CpuAttentionStep(
@@ -76,7 +76,7 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
     )
     got = step.attend(heads.clone(), cache, spec)
     assert count == 2
-    alone = TorchAttentionStep(plan(0, 0), rotations[1:], workspace)
+    alone = TorchAttentionStep(plan(0, 0), positions, rotations[1:], workspace)
     first = dataclasses.replace(spec, rotary=0)
     assert torch.equal(alone.attend(heads.clone(), start.clone(), first), expected)
     torch.testing.assert_close(cache, expected_cache, rtol=1e-5, atol=1e-5)

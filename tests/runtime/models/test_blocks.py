@@ -29,6 +29,7 @@ class OwnValues:
     """In place of attention: every query head gives its key head's value."""
 
     num_live = None
+    positions = torch.zeros(0, dtype=torch.int64)
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         values = heads[:, spec.num_heads + spec.num_kv_heads :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -48,6 +48,9 @@ class MetaWeights:
 
     def __init__(self) -> None:
         self.asked: dict[str, tuple[int, ...]] = {}
+
+    def names(self) -> Collection[str]:
+        return ()
 
     def has(self, name: str) -> bool:
         return False
@@ -159,10 +162,18 @@ class OwnValues:
     """In place of attention: every query head gives its key head's value."""
 
     num_live = None
+    positions = torch.zeros(0, dtype=torch.int64)
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         values = heads[:, spec.num_heads + spec.num_kv_heads :]
         return values.repeat_interleave(spec.num_heads // spec.num_kv_heads, 1).flatten(1)
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES))
+def test_tensors_that_change_nothing_are_ignored_and_others_are_not(architecture: str) -> None:
+    config = read_config({"architectures": [architecture], **SIZES})
+    assert config.ignores("model.layers.0.self_attn.rotary_emb.inv_freq")
+    assert not config.ignores("model.layers.9.other.weight")
 
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))

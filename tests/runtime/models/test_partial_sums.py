@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import pytest
 import torch
@@ -21,6 +21,9 @@ class Half:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self._tensors = {WEIGHT: weight, BIAS: bias}
+
+    def names(self) -> Collection[str]:
+        return self._tensors.keys()
 
     def has(self, name: str) -> bool:
         return name in self._tensors

@@ -33,6 +33,9 @@ class Stored:
     def __init__(self, **tensors: torch.Tensor) -> None:
         self._tensors = {f"{name}.weight": tensor for name, tensor in tensors.items()}
 
+    def names(self) -> tuple[str, ...]:
+        return ()
+
     def has(self, name: str) -> bool:
         return name in self._tensors
 

@@ -59,6 +59,9 @@ class Checkpoint:
     def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
         return self.weights.get(name)
 
+    def names(self) -> tuple[str, ...]:
+        return ()
+
     def has(self, name: str) -> bool:
         return name in self.tensors_
 

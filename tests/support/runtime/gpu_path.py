@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, ModelImplementation
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.loading import Placement, SafetensorsWeights, WeightSource
@@ -51,14 +51,16 @@ def make_gpu_executor(
     max_num_seqs: int = 16,
     max_model_len: int | None = None,
     weights: WeightSource | None = None,
+    implementation: ModelImplementation = ModelImplementation.OCTAVO,
 ) -> GpuExecutor:
     """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's."""
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
-    spec = read_model_config(folder).spec
+    model_config = read_model_config(folder, implementation)
+    spec = model_config.spec
     limits = RunnerLimits(num_blocks, 16, max_model_len or spec.default_context, 512, max_num_seqs)
     with torch.inference_mode():
         model = build_model(
-            read_model_config(folder),
+            model_config,
             weights or SafetensorsWeights(folder),
             scheme=Unquantised(is_plain=True),
             kernels=kernels,

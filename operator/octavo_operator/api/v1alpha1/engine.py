@@ -54,6 +54,14 @@ class LoadFormat(StrEnum):
     DUMMY = "dummy"
 
 
+class ModelImplementation(StrEnum):
+    """Whose code computes the model."""
+
+    AUTO = "auto"
+    OCTAVO = "octavo"
+    TRANSFORMERS = "transformers"
+
+
 PositiveInt = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 
@@ -111,6 +119,11 @@ class EngineSpec(ApiModel):
     )
     load_format: LoadFormat | None = Field(
         default=None, description="How weights come in; dummy makes random ones."
+    )
+    model_impl: ModelImplementation | None = Field(
+        default=None,
+        description="Whose code computes the model: Octavo's own, or transformers'. Octavo's own where there "
+        "is one when absent.",
     )
     enforce_eager: bool | None = Field(default=None, description="Uses no CUDA graphs.")
     seed: Annotated[int, Field(ge=0, le=2**53)] | None = Field(

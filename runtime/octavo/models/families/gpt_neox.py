@@ -92,7 +92,7 @@ class GPTNeoXConfig(ModelConfig):
         )
 
     def ignores(self, name: str) -> bool:
-        return super().ignores(name) or _MASKS.fullmatch(name) is not None
+        return ModelConfig.ignores(self, name) or _MASKS.fullmatch(name) is not None
 
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:

@@ -3,7 +3,7 @@ launch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,6 +72,9 @@ class ShapesAlone:
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
+
+    def names(self) -> Collection[str]:
+        return ()
 
     def has(self, name: str) -> bool:
         return False

@@ -109,7 +109,7 @@ class ModelRunner:
         plan, workspace = inputs.plan, self._workspace_of(inputs.plan.workspace_blocks)
         if not self._has_cpu_attention:
             rotations = tuple((one, *one.at(inputs.positions)) for one in self._rotary)
-            return TorchAttentionStep(plan, rotations, workspace)
+            return TorchAttentionStep(plan, inputs.positions, rotations, workspace)
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
         return CpuAttentionStep(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from octavo.config import Device, EngineConfig, LoadFormat
+from octavo.config import Device, EngineConfig, LoadFormat, ModelImplementation
 from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
@@ -25,6 +25,7 @@ from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.encoder import check_encoder, load_encoder, warm_up_encoder
+from octavo.worker.start.implementation import settled
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import (
     PhaseTimer,
@@ -55,14 +56,15 @@ def create_executor(
     """
     phase = PhaseTimer(on_phase)
     encoder = read_encoder_config(Path(config.model))
-    if encoder is not None:
+    if encoder is not None and config.model_impl is not ModelImplementation.TRANSFORMERS:
         return _create_encoder(config, encoder, phase)
     with ExitStack() as stack:
         with phase("load"):
             device = _choose_device(config)
             stored = _stored_format(Path(config.model))
             check_quantization(config, device, stored)
-            model_config = read_model_config(Path(config.model))
+            model_config = read_model_config(Path(config.model), config.model_impl)
+            config = settled(config, model_config, device)
             check_positions(config.max_model_len, model_config.spec.context)
             _tell_context(config.max_model_len, model_config.spec)
             dtype = choose_dtype(config.dtype, model_config, device)
@@ -83,7 +85,10 @@ def create_executor(
                 capability = torch.cuda.get_device_capability(device)
                 check_gpu_generation(name, capability, config.kv_cache_dtype)
                 check_gpu_memory(config, model_config, device, dtype)
-                ahead = stack.enter_context(compiling_ahead(config, model_config, dtype, device))
+                if not model_config.is_generic:
+                    ahead = stack.enter_context(
+                        compiling_ahead(config, model_config, dtype, device)
+                    )
             with torch.inference_mode(), _translated_load_errors():
                 model = build_model(
                     model_config,

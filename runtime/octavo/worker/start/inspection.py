@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, ModelImplementation
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, OutOfMemoryError
 from octavo.kernels.select import kernels_for
 from octavo.loading import SafetensorsWeights
@@ -21,6 +21,7 @@ from octavo.models.registry import read_encoder_config, read_model_config
 from octavo.quantization import check_quantization, scheme_for, stored_format
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
+from octavo.worker.start.implementation import check_implementation
 from octavo.worker.start.memory import check_positions, format_bytes
 from octavo.worker.start.phases import activation_bytes, cache_block_bytes, check_gpu_fit
 from octavo.worker.start.weight_bytes import weight_bytes
@@ -86,7 +87,8 @@ def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> 
         check_encoder(encoder.spec.architecture, device, raw)
     stored = None if raw is None else stored_format(raw)
     check_quantization(config, device, stored)
-    model = encoder or _decoder(folder)
+    model = encoder or _decoder(folder, config.model_impl)
+    check_implementation(config, model)
     check_positions(config.max_model_len, model.spec.context)
     dtype = choose_dtype(config.dtype, model, device)
     scheme = None
@@ -101,7 +103,7 @@ def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> 
             fit = _fit(config, model, dtype, block, gpu_memory_bytes)
     return Inspection(
         architecture=model.spec.architecture,
-        path="native",
+        path="generic" if model.is_generic else "native",
         task=model.spec.task.value,
         dtype=_name(dtype),
         quantization=rounding if stored is None else stored.method,
@@ -114,9 +116,9 @@ def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> 
     )
 
 
-def _decoder(folder: Path) -> ModelConfig:
+def _decoder(folder: Path, implementation: ModelImplementation) -> ModelConfig:
     """As a start reads it: a stored head counts where the weights are there to tell."""
-    model = read_model_config(folder)
+    model = read_model_config(folder, implementation)
     try:
         weights = SafetensorsWeights(folder)
     except ModelInvalidError:  # only some are there, or none

@@ -1,0 +1,173 @@
+"""Config of a model that runs by transformers' own modules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import transformers
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.layers.projection import Projection, Shard
+from octavo.layers.rotary import RopeConfig
+from octavo.models.base import CausalLM, ModelConfig, Tables
+from octavo.models.building import ModelBuilder
+from octavo.models.from_transformers.outline import (
+    Outline,
+    outline_of,
+    refuse,
+    translated_errors,
+)
+from octavo.models.spec import ModelSpec, Task
+
+# The modules turn queries and keys themselves.
+_NOTHING_TURNS = RopeConfig(width=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformersConfig(ModelConfig):
+    """See `octavo.models.from_transformers`.
+
+    Args:
+        given: transformers' own config.
+    """
+
+    is_generic: ClassVar[bool] = True
+    prefix: ClassVar[str] = ""  # what a checkpoint calls a tensor is transformers' affair
+
+    model_class: type[PreTrainedModel]
+    given: PreTrainedConfig
+    outline: Outline
+
+    @property
+    def tables(self) -> Tables:
+        outline = self.outline
+        return Tables.of(
+            self.spec, embedding=outline.embedding, head=outline.head, is_tied=self.is_tied
+        )
+
+    def projections(self) -> list[Projection]:
+        """All that has two dimensions or more: what is kept in three, such as experts, counts as one."""
+        tables = {f"{name}.weight" for name in (self.outline.embedding, self.outline.head)}
+        return [
+            Projection((name,), shape[-1], (_product(shape[:-1]),), bias=False, shard=Shard.WHOLE)
+            for name, shape in self.outline.parameters.items()
+            if len(shape) > 1 and name not in tables
+        ]
+
+    def ignores(self, name: str) -> bool:
+        patterns = self.model_class._keys_to_ignore_on_load_unexpected or ()  # noqa: SLF001
+        return ModelConfig.ignores(self, name) or any(re.search(one, name) for one in patterns)
+
+    def build(self, load: ModelBuilder) -> CausalLM:
+        from octavo.models.from_transformers.model import TransformersLM
+        from octavo.models.from_transformers.self_check import check
+        from octavo.models.from_transformers.weights import load_module
+
+        module = load_module(
+            self.model_class, self.given, self.outline, load.source, load.placement
+        )
+        model = TransformersLM(self.spec, module, self.outline)
+        if load.source.names():  # random weights stand for speed alone
+            with translated_errors(self.spec.architecture, "in the check at start"):
+                check(model, load.placement)
+        return model
+
+
+def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> TransformersConfig:
+    """Of the folder's config.json, which `raw` is.
+
+    Raises `ModelUnsupportedError` for what would not run as transformers runs it, and `ModelInvalidError`.
+    """
+    architecture = str(raw["architectures"][0])
+    model_class = _class_of(architecture, raw.get("model_type"))
+    if raw.get("quantization_config") or raw.get("compression_config"):
+        refuse(
+            architecture, "its weights are quantised, which is read for Octavo's own families alone"
+        )
+    with translated_errors(architecture, "with this config.json"):
+        config_class = CONFIG_MAPPING[str(raw["model_type"])]
+        given = config_class.from_pretrained(folder, local_files_only=True)
+        text = given.get_text_config(decoder=True)
+    num_layers = _integer(architecture, text, "num_hidden_layers")
+    outline = outline_of(model_class, given, num_layers)
+    context = _context(text, _integer(architecture, text, "max_position_embeddings"))
+    context -= outline.position_offset
+    shape = outline.layers[0]
+    widths = [size[-2] for size in outline.parameters.values() if len(size) > 1]
+    tables = {outline.parameters[f"{name}.weight"][0] for name in (outline.embedding, outline.head)}
+    spec = ModelSpec(
+        architecture=architecture,
+        task=Task.GENERATE,
+        vocab_size=outline.parameters[f"{outline.head}.weight"][0],
+        hidden_size=outline.hidden_size,
+        inner_size=max(width for width in widths if width not in tables),
+        num_layers=num_layers,
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        windows=outline.windows,
+        rotary=(_NOTHING_TURNS,),
+        context=context,
+        default_context=context,
+        stored_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
+    )
+    return TransformersConfig(
+        spec=spec,
+        is_tied=outline.is_tied,
+        model_class=model_class,
+        given=given,
+        outline=outline,
+    )
+
+
+def _class_of(architecture: str, model_type: object) -> type[PreTrainedModel]:
+    """Only classes that transformers itself has for causal language models: never a checkpoint's code."""
+    named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    names = (named,) if isinstance(named, str) else named or ()
+    if architecture not in names:
+        raise ModelUnsupportedError(
+            f"config.json: architecture {architecture!r} with model_type {model_type!r} is implemented "
+            f"neither by Octavo nor, as a causal language model, by transformers {transformers.__version__}. "
+            "Code of a checkpoint's own is never run."
+        )
+    found: type[PreTrainedModel] = getattr(transformers, architecture)
+    return found
+
+
+def _integer(architecture: str, config: PreTrainedConfig, name: str) -> int:
+    value = getattr(config, name, None)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ModelInvalidError(
+            f"config.json: {name} of {architecture} is {value!r}; it must be a positive integer."
+        )
+    return value
+
+
+def _context(config: PreTrainedConfig, positions: int) -> int:
+    """Up to where no frequency depends on a sequence's length: transformers' modules take the longest one of
+    a step, and keys in a cache are turned already."""
+    for rope in _rope_parameters(getattr(config, "rope_parameters", None)):
+        if rope.get("rope_type") == "longrope":
+            name = "original_max_position_embeddings"
+            original = rope.get(name) or getattr(config, name, None) or positions
+            return min(positions, int(original))
+    return positions
+
+
+def _rope_parameters(found: Any) -> Iterator[Mapping[str, Any]]:
+    """One object, or one of each kind of layer."""
+    if isinstance(found, Mapping):
+        yield found
+        for value in found.values():
+            yield from _rope_parameters(value)
+
+
+def _product(sizes: tuple[int, ...]) -> int:
+    return int(torch.Size(sizes).numel())

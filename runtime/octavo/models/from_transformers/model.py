@@ -1,0 +1,112 @@
+"""Causal language model of transformers' modules, packed `[1, tokens]`, over the paged KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from octavo.layers.step import Step
+from octavo.models.from_transformers.interface import PAGED, PagedLayer, Running, bind
+from octavo.models.from_transformers.outline import Outline
+from octavo.models.spec import ModelSpec
+
+
+class TransformersLM:
+    """See `CausalLM`. What `forward` gives is normalised already.
+
+    The head is whatever the class makes of the hidden states of its `base`: scaled, capped, or through more
+    layers. So the class's own forward runs, with hidden states that are handed in in the base's place.
+    """
+
+    def __init__(self, spec: ModelSpec, module: PreTrainedModel, outline: Outline) -> None:
+        self._spec = spec
+        self.module = module
+        self.base = module.get_submodule(outline.base)
+        self._base_path = outline.base
+        self.position_offset = outline.position_offset
+        self._running = Running()
+        self._handed = HandedStates()
+        for index, (path, layer) in enumerate(zip(outline.attentions, outline.layers, strict=True)):
+            bind(module.get_submodule(path), PagedLayer(index, layer, self._running))
+        self._stand_in(self._handed)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    @contextmanager
+    def attending(self, implementation: str) -> Iterator[PreTrainedModel]:
+        """transformers' model as it was loaded, with another attention, for as long as this is open."""
+        self._stand_in(self.base)
+        self.module.set_attn_implementation(implementation)
+        try:
+            yield self.module
+        finally:
+            self.module.set_attn_implementation(PAGED)
+            self._stand_in(self._handed)
+
+    def _stand_in(self, base: torch.nn.Module) -> None:
+        """Puts it where the class looks for its base."""
+        self.module.set_submodule(self._base_path, base)
+
+    def forward(
+        self, token_ids: torch.Tensor, caches: list[torch.Tensor], step: Step
+    ) -> torch.Tensor:
+        running = self._running
+        running.caches, running.step, running.calls = caches, step, 0
+        positions = step.positions[: token_ids.shape[0]] + self.position_offset
+        try:
+            output = self.base(
+                input_ids=token_ids[None], position_ids=positions[None], use_cache=False
+            )
+        finally:
+            running.caches, running.step = [], None
+        if running.calls != self._spec.num_layers:
+            raise RuntimeError(
+                f"{running.calls} layers called attention, where {self._spec.num_layers} must."
+            )
+        hidden: torch.Tensor = output[0][0]
+        return hidden
+
+    def normalise(self, residual: torch.Tensor) -> torch.Tensor:
+        return residual
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        self._handed.hidden = hidden[None]
+        ids = torch.zeros((1, hidden.shape[0]), dtype=torch.int64, device=hidden.device)
+        try:
+            scores: torch.Tensor = self.module(input_ids=ids, use_cache=False).logits[0]
+        finally:
+            self._handed.hidden = None
+        return scores
+
+
+class HandedStates(torch.nn.Module):
+    """Gives hidden states that were handed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: torch.Tensor | None = None
+
+    def forward(self, *_: Any, **__: Any) -> HandedOutput:
+        if self.hidden is None:
+            raise RuntimeError("No hidden states were handed in.")
+        return HandedOutput(self.hidden)
+
+
+class HandedOutput:
+    """An output that holds hidden states and, whatever else it is asked for, nothing."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return (self.last_hidden_state,)[index]

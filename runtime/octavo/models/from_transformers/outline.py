@@ -1,0 +1,249 @@
+"""Outline of a transformers model: its layers and tensors, found by running it without values.
+
+The model is made of fake tensors, which have shapes and no memory, and sees a few tokens. What it calls
+attention with is what its layers are. Where that is not what paged attention computes, the model is refused
+by name, before a weight is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from octavo.errors import ModelUnsupportedError
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.layers.step import AttentionSpec
+from octavo.models.from_transformers.interface import RECORDED, Call, recorded_calls
+
+# No number of heads or channels, so that a tensor that lies otherwise is noticed.
+_TOKENS = 7
+# Arguments of a call that say nothing about what is computed, or that training alone uses.
+_HARMLESS = frozenset(
+    {
+        "cache_position",
+        "dropout",
+        "layer_idx",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "position_embeddings",
+        "position_ids",
+        "return_dict",
+        "use_cache",
+    }
+)
+_READ = frozenset(("scaling", "sliding_window", "softcap", "is_causal"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a model is made of.
+
+    Args:
+        base: Path of the module whose output the head reads.
+        attentions: Paths of the attention modules, in the order of layers.
+        layers: What each of them computes.
+        parameters: Shapes by name.
+        embedding, head: Names of the two tables' modules.
+        position_offset: Where the model counts positions from.
+    """
+
+    base: str
+    attentions: tuple[str, ...]
+    layers: tuple[AttentionSpec, ...]
+    hidden_size: int
+    parameters: Mapping[str, tuple[int, ...]]
+    embedding: str
+    head: str
+    is_tied: bool
+    position_offset: int
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        return tuple(layer.options.sliding_window for layer in self.layers)
+
+
+def refuse(architecture: str, reason: str) -> NoReturn:
+    raise ModelUnsupportedError(
+        f"config.json: architecture {architecture} would run by transformers' own modules over the paged KV "
+        f"cache, and {reason}. Serve another model."
+    )
+
+
+@contextmanager
+def translated_errors(architecture: str, when: str) -> Iterator[None]:
+    """Whatever transformers' modules raise, as a refusal."""
+    try:
+        yield
+    except ModelUnsupportedError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())
+        raise ModelUnsupportedError(
+            f"config.json: architecture {architecture} would run by transformers' own modules over the paged "
+            f"KV cache, and they fail {when}: {type(error).__name__}: {words:.300}. Serve another model, or "
+            "correct config.json."
+        ) from error
+
+
+def outline_of(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, num_layers: int
+) -> Outline:
+    """Raises `ModelUnsupportedError`."""
+    name = model_class.__name__
+    first_calls: list[tuple[str, Any]] = []
+    with translated_errors(name, "without values"), FakeTensorMode(), torch.no_grad():
+        with no_init_weights():
+            model = model_class._from_config(  # noqa: SLF001 (what AutoModel.from_config calls)
+                config, attn_implementation=RECORDED, dtype=torch.float32
+            ).eval()
+        _record_first_calls(model, first_calls)
+        position_ids = torch.arange(_TOKENS)[None]
+        with recorded_calls() as calls:
+            model(
+                input_ids=torch.zeros((1, _TOKENS), dtype=torch.int64),
+                position_ids=position_ids,
+                use_cache=False,
+            )
+        return _outline(name, model, calls, first_calls, num_layers)
+
+
+def _record_first_calls(model: torch.nn.Module, found: list[tuple[str, Any]]) -> None:
+    """Of the modules that the model itself calls, the paths and outputs, in order."""
+    depth = 0
+
+    def enter(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(path: str, output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth == 0:
+            found.append((path, output))
+
+    for path, module in model.named_modules():
+        if path:
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(lambda *out, path=path: leave(path, out[-1]))
+
+
+def _outline(
+    name: str,
+    model: Any,
+    calls: list[Call],
+    first_calls: list[tuple[str, Any]],
+    num_layers: int,
+) -> Outline:
+    paths = {module: path for path, module in model.named_modules()}
+    attentions = [paths[call.module] for call in calls]
+    if len(calls) != num_layers or len(set(attentions)) != num_layers:
+        refuse(
+            name,
+            f"these call attention {len(calls)} times in {len(set(attentions))} modules for {num_layers} "
+            "layers, where each layer must do it once: layers that are recurrent, share a module, or have an "
+            "attention of their own are not implemented",
+        )
+    layers = tuple(_layer(name, path, call) for path, call in zip(attentions, calls, strict=True))
+    shapes = {(layer.num_heads, layer.num_kv_heads, layer.head_dim) for layer in layers}
+    if len(shapes) != 1:
+        refuse(name, f"its layers differ in heads, key heads and head size: {sorted(shapes)}")
+    base, hidden = _base(name, attentions, first_calls)
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embedding not in paths or head not in paths:
+        refuse(name, "it has no embedding, or no head, that transformers names")
+    return Outline(
+        base=base,
+        attentions=tuple(attentions),
+        layers=layers,
+        hidden_size=hidden,
+        parameters={n: tuple(tensor.shape) for n, tensor in model.state_dict().items()},
+        embedding=paths[embedding],
+        head=paths[head],
+        is_tied=head.weight is embedding.weight,
+        position_offset=_position_offset(model.get_submodule(base)),
+    )
+
+
+def _base(name: str, attentions: list[str], first_calls: list[tuple[str, Any]]) -> tuple[str, int]:
+    """Path of the module that holds all layers, and the width of what it gives."""
+    for path, output in first_calls:
+        if all(one.startswith(f"{path}.") for one in attentions):
+            hidden = output[0]
+            if hidden.shape[:2] != (1, _TOKENS):
+                refuse(name, f"{path} gives {list(hidden.shape)} for {_TOKENS} tokens")
+            return path, int(hidden.shape[2])
+    refuse(name, "no single module of it holds all its layers")
+
+
+def _position_offset(base: Any) -> int:
+    """RoBERTa's kin count from behind the padding's place in their table."""
+    embeddings = getattr(base, "embeddings", None)
+    if embeddings is None or not hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return 0
+    return int(embeddings.padding_idx) + 1
+
+
+def _layer(name: str, path: str, call: Call) -> AttentionSpec:
+    query, key, value = call.shapes
+    num_heads, num_kv_heads, head_dim = query[1], key[1], query[3]
+    if value != key or key[3] != head_dim:
+        refuse(
+            name,
+            f"{path} attends with queries of {query[3]} channels, {key[1]} keys of {key[3]} and {value[1]} "
+            f"values of {value[3]}; they must be alike (multi-head latent attention is not implemented)",
+        )
+    if query[0] != 1 or query[2] != _TOKENS or key[2] != _TOKENS:
+        refuse(
+            name,
+            f"{path} attends with queries {list(query)} and keys {list(key)}, not a token each",
+        )
+    if head_dim % 2 or num_heads % num_kv_heads:
+        refuse(
+            name,
+            f"{path} has {num_heads} heads of {head_dim} channels over {num_kv_heads} key heads: the "
+            "channels must be even, and the heads a multiple",
+        )
+    _check_others(name, path, call)
+    scale = call.others.get("scaling")
+    return AttentionSpec(
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        options=AttentionOptions(
+            scale=head_dim**-0.5 if scale is None else float(scale),
+            sliding_window=_window(name, path, call),
+            softcap=call.others.get("softcap"),
+        ),
+    )
+
+
+def _check_others(name: str, path: str, call: Call) -> None:
+    others = call.others
+    if "s_aux" in others:
+        refuse(name, f"{path} has attention sinks (s_aux), which the kernels have not")
+    unknown = sorted(set(others) - _HARMLESS - _READ)
+    if unknown:
+        refuse(
+            name, f"{path} gives attention {', '.join(unknown)}, whose meaning is not implemented"
+        )
+    is_causal = others.get("is_causal", getattr(call.module, "is_causal", True))
+    if not is_causal:
+        refuse(name, f"{path} is not causal (is_causal is False)")
+
+
+def _window(name: str, path: str, call: Call) -> int | None:
+    """From the mask, which is what counts where attention is spelt out; the argument must say the same."""
+    if call.mask is None:
+        refuse(name, f"{path} attends without a mask, or with one that it made itself")
+    window, said = call.mask.window, call.others.get("sliding_window")
+    if said is not None and said != window:
+        refuse(name, f"{path} says sliding_window {said}, and its mask says {window}")
+    return window

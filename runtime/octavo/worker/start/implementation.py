@@ -1,0 +1,42 @@
+"""Implementation of a model: whose code computes it, and what a start does without where that is
+transformers'."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError
+from octavo.models.base import BaseConfig, ModelConfig
+
+logger = logging.getLogger(__name__)
+
+
+def check_implementation(config: EngineConfig, model: BaseConfig) -> None:
+    """Raises `InvalidConfigurationError` for an option that Octavo's own families alone have."""
+    if model.is_generic and config.quantization is not None:
+        raise InvalidConfigurationError(
+            f"quantization is {config.quantization.value}, and {model.spec.architecture} runs by "
+            "transformers' own modules, whose weights stay as they are. Leave --quantization "
+            "(spec.engine.quantization) out."
+        )
+
+
+def settled(config: EngineConfig, model: ModelConfig, device: torch.device) -> EngineConfig:
+    """The config that the model runs with; the log says whose code runs.
+
+    Raises as `check_implementation`.
+    """
+    check_implementation(config, model)
+    architecture = model.spec.architecture
+    if not model.is_generic:
+        logger.info("%s runs by Octavo's own code.", architecture)
+        return config
+    logger.info("%s runs by transformers' own modules over the paged KV cache.", architecture)
+    if device.type == "cpu" or config.enforce_eager:
+        return config
+    logger.info("Steps run without CUDA graphs: transformers' modules are not recorded.")
+    return msgspec.structs.replace(config, enforce_eager=True)
