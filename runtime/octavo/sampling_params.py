@@ -36,6 +36,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         stop_token_ids: Token ids that end the output.
         ignore_eos: Go on after the model's end-of-sequence token (benchmarks).
         max_tokens: Tokens to generate at most; None means up to the model's context.
+        min_tokens: No end of any kind, stop strings among them, before so many tokens.
         logprobs: Report the log-probability of the sampled token and of this many best ones.
         logit_bias: Added to the scores of these token ids, each in [-100, 100].
         allowed_token_ids: No other token is drawn.
@@ -56,6 +57,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     max_tokens: int | None = 16
+    min_tokens: int = 0
     logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: list[int] | None = None
@@ -74,6 +76,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
         if self.max_tokens is not None:
             check_number("max_tokens", self.max_tokens, 1, 2**31 - 1, is_whole=True)
+        most = 2**31 - 1 if self.max_tokens is None else self.max_tokens
+        check_number("min_tokens", self.min_tokens, 0, most, is_whole=True)
         if self.logprobs is not None:
             check_number("logprobs", self.logprobs, 0, MAX_LOGPROBS, is_whole=True)
         if self.seed is not None:
@@ -129,7 +133,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         if self.structured_outputs is not None and self.ignore_eos:
             raise InvalidParameterError(
                 "ignore_eos",
-                "ignore_eos cannot be had together with structured_outputs. Leave one out.",
+                f"ignore_eos cannot be had together with {self.structured_outputs.parameter}. Leave one "
+                "out.",
             )
 
     def named_token_ids(self) -> Iterator[tuple[str, int]]:

@@ -216,11 +216,15 @@ class EngineCore:
                     f"[0, {self._vocab_size - 1}].",
                 )
         if (outputs := request.sampling.structured_outputs) is not None:
-            if request.sampling.allowed_token_ids:  # may be none of those that the grammar allows
-                raise InvalidParameterError(
-                    "allowed_token_ids",
-                    f"allowed_token_ids cannot be had together with {outputs.parameter}. Leave one out.",
-                )
+            for name in (
+                "allowed_token_ids",
+                "min_tokens",
+            ):  # may leave none that the grammar allows
+                if getattr(request.sampling, name):
+                    raise InvalidParameterError(
+                        name,
+                        f"{name} cannot be had together with {outputs.parameter}. Leave one out.",
+                    )
             self.grammars.prepare(outputs, request.end_token_ids)
         if len(prompt) + (not request.is_pooled) > self.max_model_len:
             output = "" if request.is_pooled else ", one of them for output"

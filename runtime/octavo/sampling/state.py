@@ -40,6 +40,7 @@ class SamplingState:
             token that an entry's `PENDING_TOKEN` stands for, which counts too.
         is_pooled: The last hidden state is wanted beside the token.
         second_segment: Where the second text of a pair begins, for an encoder that tells them apart, or None.
+        end_token_ids: Each of these ends the output.
         grammar: What the output must follow, for a request that asks for it.
     """
 
@@ -50,6 +51,7 @@ class SamplingState:
     is_pooled: bool = False
     second_segment: int | None = None
     grammar: Grammar | None = None
+    end_token_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

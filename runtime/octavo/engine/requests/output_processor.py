@@ -122,6 +122,7 @@ class _CompletionState:
         "_detokenizer",
         "_finder",
         "_keeps_stop",
+        "_min_tokens",
         "_num_shown",
         "_pending",
         "_special",
@@ -154,6 +155,7 @@ class _CompletionState:
         self.cumulative_logprob = 0.0
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
+        self._min_tokens = sampling.min_tokens
         self._keeps_stop = sampling.include_stop_str_in_output
         self._vocabulary = vocabulary
         # Without them in the output there is nothing to be marked.
@@ -221,6 +223,9 @@ class _CompletionState:
                 break
             piece = self._piece(token_id)
             if not piece.text:
+                continue
+            if len(self.token_ids) + position < self._min_tokens:
+                parts.append(piece)  # no stop string begins before the minimum
                 continue
             match = self._finder.push(piece)
             parts.append(self._shown(match))

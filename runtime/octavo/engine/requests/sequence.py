@@ -109,6 +109,7 @@ class Sequence:
             is_pooled=self.is_pooled,
             second_segment=self.second_segment,
             grammar=self.grammar,
+            end_token_ids=self.end_token_ids,
         )
 
     @property

@@ -15,6 +15,7 @@ from octavo.sampling.processors.base import (
 )
 from octavo.sampling.processors.grammar import GrammarMasks
 from octavo.sampling.processors.logit_bias import LogitBias
+from octavo.sampling.processors.min_tokens import MinTokens
 from octavo.sampling.processors.penalties import Penalties
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
@@ -23,6 +24,7 @@ PROCESSORS: tuple[LogitsProcessor, ...] = (
     Penalties(),
     LogitBias(),
     AllowedTokens(),
+    MinTokens(),
     GrammarMasks(),
 )
 

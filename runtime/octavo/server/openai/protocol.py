@@ -47,7 +47,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "guided_regex": (None,),
     "kv_transfer_params": (None,),
     "length_penalty": (None, 1.0),
-    "min_tokens": (None, 0),
     "mm_processor_kwargs": (None, {}),
     "modalities": (None, ["text"]),
     "moderation": (None,),
@@ -99,6 +98,7 @@ class GenerationRequest(IgnoredFields):
     model: str
     n: Whole | None = None
     max_tokens: Whole | None = None
+    min_tokens: Whole | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: float | None = None
     top_k: Whole | None = None
@@ -135,6 +135,7 @@ class GenerationRequest(IgnoredFields):
         "seed",
         "stop",
         "stop_token_ids",
+        "min_tokens",
         "logit_bias",
         "allowed_token_ids",
         "ignore_eos",
