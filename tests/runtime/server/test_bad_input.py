@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,28 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-from tests.support.runtime.server_process import ServerProcess
-
-HELLO = [{"role": "user", "content": "hello"}]
-
-
-def chat(http: httpx.Client, **fields: Any) -> httpx.Response:
-    body = {"model": "demo", "messages": HELLO, "max_tokens": 2, **fields}
-    return http.post("/v1/chat/completions", json=body)
-
-
-def complete(http: httpx.Client, **fields: Any) -> httpx.Response:
-    body = {"model": "demo", "prompt": "hello", "max_tokens": 2, **fields}
-    return http.post("/v1/completions", json=body)
-
-
-def error_of(response: httpx.Response) -> dict[str, Any]:
-    document = response.json()
-    assert set(document) == {"error"}
-    assert set(document["error"]) == {"message", "type", "param", "code"}
-    assert "Traceback" not in response.text
-    error: dict[str, Any] = document["error"]
-    return error
+from tests.support.runtime.refusals import HELLO, chat, complete, error_of
 
 
 def test_unknown_model_is_404_and_names_the_served_ones(http: httpx.Client) -> None:
@@ -130,69 +108,6 @@ def test_a_million_completions_is_400(http: httpx.Client) -> None:
     error = error_of(response)
     assert error["param"] == "n"
     assert error["message"] == "n is 1000000; it must be an integer in [1, 128]."
-
-
-def test_a_body_of_50_mb_is_413_by_its_declared_size(http: httpx.Client) -> None:
-    body = b'{"model": "' + b"a" * 50_000_000 + b'"}'
-    response = http.post("/v1/chat/completions", content=body)
-    assert response.status_code == 413
-    error = error_of(response)
-    assert error["code"] == "request_too_large"
-    assert "4194304 bytes" in error["message"]
-
-
-def test_a_body_of_50_mb_is_413_when_its_size_is_not_declared(http: httpx.Client) -> None:
-    def parts() -> Iterator[bytes]:
-        for _ in range(50):
-            yield b"a" * 1_000_000
-
-    response = http.post("/v1/chat/completions", content=parts())
-    assert response.status_code == 413
-    assert error_of(response)["code"] == "request_too_large"
-
-
-def test_a_compressed_body_is_415(http: httpx.Client) -> None:
-    response = http.post("/v1/completions", content=b"x", headers={"content-encoding": "gzip"})
-    assert response.status_code == 415
-    assert "gzip" in error_of(response)["message"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/v1/chat/completions", 405, "method_not_supported"),
-        ("DELETE", "/v1/models", 405, "method_not_supported"),
-        ("GET", "/nothing", 404, "unknown_url"),
-        ("POST", "/v1/images/generations", 404, "unknown_url"),
-        ("GET", "/v1/models/other", 404, "model_not_found"),
-        ("GET", "/v1/models/../../etc/passwd", 404, "unknown_url"),
-    ],
-)
-def test_wrong_method_or_path(
-    http: httpx.Client, method: str, path: str, status: int, code: str
-) -> None:
-    response = http.request(method, path)
-    assert response.status_code == status
-    assert error_of(response)["code"] == code
-
-
-@pytest.mark.parametrize(
-    ("path", "hint"),
-    [
-        ("/metrics", "on the ops port (--ops-port)"),
-        ("/chat/completions", "Use /v1/chat/completions"),
-    ],
-)
-def test_what_others_serve_elsewhere_is_shown(http: httpx.Client, path: str, hint: str) -> None:
-    response = http.get(path)
-    assert response.status_code == 404
-    error = error_of(response)
-    assert error["code"] == "unknown_url"
-    assert hint in error["message"]
-
-
-def test_health_answers_to_balancers_that_ask_for_the_head_alone(http: httpx.Client) -> None:
-    assert http.head("/health").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["n", "max_tokens", "seed", "top_k", "max_completion_tokens"])
@@ -336,34 +251,6 @@ def test_fields_without_effect_and_neutral_values_are_taken(http: httpx.Client) 
 
 def test_nul_characters_are_text_like_any_other(http: httpx.Client) -> None:
     assert chat(http, messages=[{"role": "user", "content": "a\0b"}]).status_code == 200
-
-
-def test_bytes_that_are_no_http_get_an_error_object(server: ServerProcess) -> None:
-    import socket
-
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as raw:
-        raw.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
-        answer = b"".join(iter(lambda: raw.recv(4096), b""))
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400")
-    assert json.loads(body)["error"]["code"] == "invalid_http"
-
-
-def test_endless_headers_are_refused(server: ServerProcess) -> None:
-    import socket
-
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as raw:
-        raw.sendall(b"GET /health HTTP/1.1\r\nx: ")
-        answer = b""
-        try:
-            for _ in range(100):
-                raw.sendall(b"a" * 65536)
-            answer = raw.recv(4096)
-        except (BrokenPipeError, ConnectionResetError):
-            return
-    assert answer.startswith(b"HTTP/1.1 400")
 
 
 def test_the_openai_client_raises_its_own_errors(client: openai.OpenAI) -> None:
