@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference lock demo-model bench clean
+.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models lock demo-model bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +76,9 @@ crds: $(VENV)/.dev ## generate the CRD from the pydantic models
 
 reference: $(VENV)/.dev ## generate the table of flags from the options
 	@$(PY) -m octavo.cli.reference
+
+models: $(VENV)/.dev ## try all causal families of transformers and write the table of models (5 minutes)
+	@$(PY) -m tests.support.runtime.family_table
 
 demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cores) and evaluate it
 	@$(PY) -m training.demo_model.train

@@ -90,7 +90,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             panel=Panel.MODEL,
             help="Whose code computes the model: Octavo's own, or transformers'.",
-            details="`auto`: Octavo's own where the architecture has one, else transformers' "
+            details="`auto`: Octavo's own where [the architecture has it](models.md), else transformers' "
             "modules over the paged KV cache; `octavo`, `transformers`: that alone, or a refusal",
         ),
     ] = ModelImplementation.AUTO

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUns
 from octavo.models.from_transformers.config import read_transformers_config
 from octavo.models.from_transformers.interface import Mask
 from octavo.models.registry import read_model_config
-from octavo.worker.batch import Executor
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_tokenizer
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
@@ -46,27 +44,23 @@ FAMILIES = (
 )
 
 
-def on_cpu(folder: Path) -> Executor:
-    return make_executor(folder, model_impl=AUTO)
-
-
-def on_gpu_path(folder: Path) -> Executor:
-    return make_gpu_executor(folder, is_padded=False, implementation=AUTO)
-
-
-PATHS = {"cpu": on_cpu, "gpu-path": on_gpu_path}
-
-
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_tokens_and_their_probabilities_are_those_of_transformers(
-    model_type: str, path: Callable[[Path], Executor], tmp_path: Path
+    model_type: str, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
     model = make_generic_checkpoint(tmp_path, model_type)
-    answers = serve(tmp_path, path(tmp_path), VOCAB)
+    answers = serve(tmp_path, make_executor(tmp_path, model_impl=AUTO), VOCAB)
     assert_as_transformers(answers, model)
     assert len({token for answer in answers for token in answer.output}) > 8
+
+
+@pytest.mark.parametrize("model_type", ["cohere2", "gpt2", "granitemoe"])
+def test_so_are_they_on_a_gpus_path(model_type: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    model = make_generic_checkpoint(tmp_path, model_type)
+    executor = make_gpu_executor(tmp_path, is_padded=False, implementation=AUTO)
+    assert_as_transformers(serve(tmp_path, executor, VOCAB), model)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_moe"])
@@ -136,8 +130,11 @@ def test_several_completions_share_a_prompt(tmp_path: Path) -> None:
 def test_what_would_be_wrong_is_refused_by_name(
     model_type: str, words: str, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {"attention_chunk_size": 16} if model_type == "llama4_text" else {}
-    make_generic_checkpoint(tmp_path, model_type, **changes)
+    changes: dict[str, dict[str, Any]] = {
+        "bert": {"is_decoder": False},
+        "llama4_text": {"attention_chunk_size": 16},
+    }
+    make_generic_checkpoint(tmp_path, model_type, **changes.get(model_type, {}))
     with pytest.raises(ModelUnsupportedError, match=words):
         make_executor(tmp_path, model_impl=AUTO)
 

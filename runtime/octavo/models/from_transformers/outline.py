@@ -7,6 +7,7 @@ by name, before a weight is read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def translated_errors(architecture: str, when: str) -> Iterator[None]:
     except ModelUnsupportedError:
         raise
     except Exception as error:
+        if isinstance(error, KeyError) and RECORDED in str(error):
+            refuse(architecture, "these have attentions of their own, and none by the interface")
         words = " ".join(str(error).split())
         raise ModelUnsupportedError(
             f"config.json: architecture {architecture} would run by transformers' own modules over the paged "
@@ -99,7 +102,7 @@ def outline_of(
     """Raises `ModelUnsupportedError`."""
     name = model_class.__name__
     first_calls: list[tuple[str, Any]] = []
-    with translated_errors(name, "without values"), FakeTensorMode(), torch.no_grad():
+    with translated_errors(name, "without values"), _quiet(), FakeTensorMode(), torch.no_grad():
         with no_init_weights():
             model = model_class._from_config(  # noqa: SLF001 (what AutoModel.from_config calls)
                 config, attn_implementation=RECORDED, dtype=torch.float32
@@ -113,6 +116,17 @@ def outline_of(
                 use_cache=False,
             )
         return _outline(name, model, calls, first_calls, num_layers)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the traces that torch logs of what fails here: the refusal says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was_disabled
 
 
 def _record_first_calls(model: torch.nn.Module, found: list[tuple[str, Any]]) -> None:

@@ -1,0 +1,52 @@
+"""The table of models is that of the installed transformers, and a sample of it is judged anew."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from octavo.models.registry import FAMILIES
+from tests.support.runtime.family_table import PAGE, judge
+
+TEXT = PAGE.read_text("utf-8")
+ROWS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([a-z ]+) \|(.*)\|$", TEXT, re.MULTILINE)
+LEAST = 80
+# Each way to be judged: own code, transformers', layers without a call, sinks, another's mask, positions.
+SAMPLE = ("bart", "bloom", "ernie4_5_moe", "gpt_oss", "lfm2", "llama4_text", "mistral", "nemotron")
+
+
+def test_every_causal_family_has_a_row() -> None:
+    assert f"transformers {transformers.__version__}," in TEXT, "run `make models`"
+    assert [row[0] for row in ROWS] == sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def test_own_families_are_native_and_nothing_else_is() -> None:
+    native = {architecture for _, architecture, path, _ in ROWS if path == "native"}
+    named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    assert native == set(FAMILIES) & {name for name in named if isinstance(name, str)}
+
+
+def test_the_numbers_are_those_of_the_rows() -> None:
+    counts = Counter(path for _, _, path, _ in ROWS)
+    for path, count in counts.items():
+        assert f"| {path} | {count} |" in TEXT
+    assert counts["native"] + counts["generic"] >= LEAST
+
+
+def test_what_is_refused_has_a_reason() -> None:
+    assert all(
+        bool(reason.strip()) == (path in ("refused", "not tried")) for *_, path, reason in ROWS
+    )
+
+
+@pytest.mark.parametrize("model_type", SAMPLE)
+def test_a_row_is_what_comes_of_serving_such_a_model(model_type: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    row = judge(model_type, tmp_path)
+    assert f"{row}\n" in TEXT

@@ -1,0 +1,128 @@
+"""Table of model families: which run, by whose code, and why the others do not; `make models` writes it.
+
+Every causal family of the installed transformers gets a small model with random weights. It is served by the
+whole engine, with prompt chunks, decodes and cached prefixes, and compared with transformers token by token.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from octavo.config import ModelImplementation
+from octavo.errors import OctavoError
+from octavo.models.registry import FAMILIES
+from tests.support.runtime.checkpoints import VOCAB
+from tests.support.runtime.generic_models import UnmadeError, make_generic_checkpoint
+from tests.support.runtime.served_answers import assert_as_transformers, serve
+from tests.support.runtime.stepping import make_executor
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "models.md"
+_MAX_REASON = 200
+_BEGINNINGS = (
+    re.compile(r"^config\.json: architecture \S+ would run by .* over the paged KV cache, and "),
+    re.compile(r"^config\.json: "),
+)
+_ENDINGS = (". Serve another model.", ". Serve another model, or correct config.json.")
+_HEAD = """# Models
+
+Causal families of transformers {version}, by the `model_type` of their `config.json`: whose code computes
+them, and why those that are refused are. Written by `make models`, which serves a small model of each, with
+random weights, through the whole engine: prompts in chunks, decodes of several requests, cached prefixes.
+Those that run give transformers' tokens, and its probabilities.
+
+| path | families | |
+|---|---|---|
+| native | {native} | Octavo's own code; see [the command line](cli.md) for what is quantised and rounded |
+| generic | {generic} | transformers' own modules over the paged KV cache (`--model-impl auto`) |
+| refused | {refused} | at the start, by name |
+| not tried | {unmade} | no small model of it can be made by this page's rules |
+
+A family is judged with layers of each kind that its default has. What a checkpoint's own config asks for
+beyond that is judged at its start, by the same checks.
+
+| model_type | architecture | path | why not |
+|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    model_type: str
+    architecture: str
+    path: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        reason = self.reason.replace("|", "\\|").replace("<", "&lt;")
+        return f"| `{self.model_type}` | `{self.architecture}` | {self.path} | {reason} |"
+
+
+def judge(model_type: str, folder: Path) -> Row:
+    """What comes of serving a small model of this type. Raises `AssertionError` if it answers otherwise than
+    transformers."""
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
+    architecture = name if isinstance(name, str) else name[0]
+    try:
+        model = make_generic_checkpoint(folder, model_type)
+    except UnmadeError as error:
+        return Row(model_type, architecture, "not tried", _shortened(str(error)))
+    try:
+        executor = make_executor(folder, model_impl=ModelImplementation.AUTO)
+    except OctavoError as error:
+        return Row(model_type, architecture, "refused", _shortened(str(error)))
+    assert_as_transformers(serve(folder, executor, VOCAB), model)
+    return Row(model_type, architecture, "native" if architecture in FAMILIES else "generic")
+
+
+def page(rows: list[Row]) -> str:
+    counts = Counter(row.path for row in rows)
+    head = _HEAD.format(
+        version=transformers.__version__,
+        native=counts["native"],
+        generic=counts["generic"],
+        refused=counts["refused"],
+        unmade=counts["not tried"],
+    )
+    return head + "".join(f"{row}\n" for row in rows)
+
+
+def _shortened(reason: str) -> str:
+    """One line: what a start says, without what it says of every one."""
+    reason = " ".join(reason.split())
+    for beginning in _BEGINNINGS:
+        reason = beginning.sub("", reason)
+    for ending in _ENDINGS:
+        reason = reason.removesuffix(ending)
+    return reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}…"
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    rows, wrong = [], []
+    for model_type in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                rows.append(judge(model_type, Path(folder)))
+            except AssertionError as error:
+                wrong.append(model_type)
+                print(f"{model_type} answers otherwise: {error}", file=sys.stderr, flush=True)
+            else:
+                print(rows[-1], file=sys.stderr, flush=True)
+    if wrong:
+        print(f"WRONG: {', '.join(wrong)}", file=sys.stderr)
+        return 1
+    PAGE.write_text(page(rows), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
