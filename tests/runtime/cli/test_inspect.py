@@ -19,6 +19,7 @@ from octavo.worker.start.memory import format_bytes
 from octavo.worker.start.phases import check_gpu_memory
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.encoders import make_encoder
+from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.stepping import make_executor
 
 CUDA = torch.device("cuda", 0)
@@ -42,6 +43,18 @@ def test_a_model_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert shown["KV cache"] == f"{2 * 2 * 2 * 16 * 2} bytes a token (bfloat16)"
     assert shown["GPUs needed"] == "1"
     assert "GPU of 80.00 GiB" in shown
+
+
+def test_a_model_that_runs_by_transformers_modules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_generic_checkpoint(tmp_path, "olmo2", tie_word_embeddings=False)
+    (tmp_path / "model.safetensors").unlink()
+    shown = inspect(capsys, tmp_path, "--dtype", "float32")
+    assert (shown["architecture"], shown["path"]) == ("Olmo2ForCausalLM", "generic")
+    matrices = sum(one.numel() for one in model.parameters() if one.dim() > 1)
+    assert (shown["num_parameters"], shown["weight_bytes"]) == (matrices, 4 * matrices)
+    assert shown["kv_bytes_per_token"] == 4 * 2 * 2 * 16 * 4
 
 
 @pytest.mark.parametrize("is_stored", [False, True])

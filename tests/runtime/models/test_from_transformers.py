@@ -123,8 +123,6 @@ def test_several_completions_share_a_prompt(tmp_path: Path) -> None:
         ("deepseek_v2", "latent attention is not implemented"),
         ("bert", "not causal"),
         ("llama4_text", "causal attention within 16 tokens"),
-        ("bart", "come out otherwise than alone"),
-        ("falcon_h1", "come out otherwise than"),
     ],
 )
 def test_what_would_be_wrong_is_refused_by_name(
@@ -137,6 +135,26 @@ def test_what_would_be_wrong_is_refused_by_name(
     make_generic_checkpoint(tmp_path, model_type, **changes.get(model_type, {}))
     with pytest.raises(ModelUnsupportedError, match=words):
         make_executor(tmp_path, model_impl=AUTO)
+
+
+@pytest.mark.parametrize("spread", [0.25, 0.02])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("bart", "it counts tokens itself"),
+        ("blenderbot", "it counts tokens itself"),
+        ("plbart", "it counts tokens itself"),
+        ("zaya", "reach others beside attention"),
+    ],
+)
+def test_what_is_wrong_is_seen_where_it_is_no_larger_than_a_rounding(
+    model_type: str, words: str, dtype: str, spread: float, tmp_path: Path
+) -> None:
+    name = "init_std" if words.startswith("it") else "initializer_range"
+    make_generic_checkpoint(tmp_path, model_type, **{name: spread})
+    with pytest.raises(ModelUnsupportedError, match=words):
+        make_executor(tmp_path, model_impl=AUTO, dtype=dtype)
 
 
 def test_code_of_a_checkpoint_is_never_run(tmp_path: Path) -> None:

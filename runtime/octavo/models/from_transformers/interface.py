@@ -1,8 +1,9 @@
 """Attention interface of transformers: what its modules call in place of their own attention.
 
-Two names are registered there. Under `PAGED` a module's queries, keys and values go to the step's paged
+Three names are registered there. Under `PAGED` a module's queries, keys and values go to the step's paged
 attention; no mask is made, because the step knows what each row sees. Under `RECORDED` nothing is computed:
-each call is written down, with the mask that the model made for it.
+each call is written down, with the mask that the model made for it. Under `UNMIXED` each token keeps to
+itself: what reaches another one then does so beside attention.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from octavo.layers.step import AttentionSpec, Step
 
 PAGED = "octavo_paged"
 RECORDED = "octavo_recorded"
+UNMIXED = "octavo_unmixed"
 
 _LAYER = "octavo_layer"
 _MASK = "octavo_mask"
@@ -150,6 +152,20 @@ def _record(
     return query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[3]), None
 
 
+def _keep_unmixed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """The sum of a token's own query, key and value, so that whatever went into any of them is seen."""
+    groups = query.shape[1] // key.shape[1]
+    own = query + (key + value).repeat_interleave(groups, dim=1)
+    return own.transpose(1, 2).contiguous(), None
+
+
 def _marked_mask(
     *,
     mask_function: Callable[..., Any],
@@ -164,5 +180,6 @@ def _marked_mask(
 
 AttentionInterface.register(PAGED, _attend)
 AttentionInterface.register(RECORDED, _record)
-# `PAGED` has no masks: transformers makes none for a name that is not registered here.
+AttentionInterface.register(UNMIXED, _keep_unmixed)
+# The others have no masks: transformers makes none for a name that is not registered here.
 AttentionMaskInterface.register(RECORDED, _marked_mask)

@@ -29,7 +29,7 @@ class TransformersLM:
         self._base_path = outline.base
         self.position_offset = outline.position_offset
         self._running = Running()
-        self._handed = HandedStates()
+        self._handed = HandedStates(self.base)
         for index, (path, layer) in enumerate(zip(outline.attentions, outline.layers, strict=True)):
             bind(module.get_submodule(path), PagedLayer(index, layer, self._running))
         self._stand_in(self._handed)
@@ -86,11 +86,16 @@ class TransformersLM:
 
 
 class HandedStates(torch.nn.Module):
-    """Gives hidden states that were handed in."""
+    """Gives hidden states that were handed in. For all else that a head looks up, such as a multiplier that
+    its class keeps there, it is the base."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: torch.nn.Module) -> None:
         super().__init__()
         self.hidden: torch.Tensor | None = None
+        self._base = (base,)  # in a tuple, so that it is no submodule
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_base"][0], name)
 
     def forward(self, *_: Any, **__: Any) -> HandedOutput:
         if self.hidden is None:

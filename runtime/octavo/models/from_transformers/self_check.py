@@ -1,8 +1,8 @@
 """Self-check of a model that runs by transformers' modules: what would be wrong is refused before it serves.
 
-Masks are what they say; a packed step, a chunked prompt and prompts alone give the same; so does transformers
-itself. A model that keeps something between tokens other than keys and values, or counts positions itself,
-fails here.
+Masks are what they say. Nothing but attention carries anything from one token to another, and positions are
+those that the step gives: both are seen exactly, in any number format. Then a packed step, a chunked prompt
+and prompts alone give the same within what roundings do, and so does transformers' own attention.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.loading import Placement
-from octavo.models.from_transformers.interface import RECORDED, recorded_calls
+from octavo.models.from_transformers.interface import RECORDED, UNMIXED, recorded_calls
 from octavo.models.from_transformers.model import TransformersLM
 from octavo.models.from_transformers.outline import refuse
 
@@ -38,6 +38,7 @@ def check(model: TransformersLM, placement: Placement) -> None:
     name = model.spec.architecture
     prompts = _prompts(model.spec.vocab_size, min(model.spec.context, max(_LENGTHS)), placement)
     _check_masks(model, prompts[0])
+    _check_tokens_keep_apart(model, prompts[0])
     bench = _Bench(model, placement)
     alone = [bench.run([(prompt, 0)]) for prompt in prompts]
     differ = partial(_differ, dtype=placement.dtype)
@@ -73,6 +74,35 @@ def _check_masks(model: TransformersLM, prompt: torch.Tensor) -> None:
                 f"the mask of layer {layer} is another than that of causal attention"
                 + (f" within {call.mask.window} tokens" if call.mask and call.mask.window else ""),
             )
+
+
+def _check_tokens_keep_apart(model: TransformersLM, prompt: torch.Tensor) -> None:
+    """By a NaN in one token's embedding, which reaches whatever is computed from it, and by other positions,
+    which must change what comes out."""
+    name, poisoned = model.spec.architecture, len(prompt) // 2
+
+    def poison(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
+        output = output.clone()
+        output[0, poisoned] = torch.nan
+        return output
+
+    def hidden(positions: torch.Tensor) -> torch.Tensor:
+        at = (positions + model.position_offset).to(prompt.device)
+        found: torch.Tensor = model.base(
+            input_ids=prompt[None], position_ids=at[None], use_cache=False
+        )[0][0]
+        return found
+
+    order = torch.arange(len(prompt))
+    with model.attending(UNMIXED) as module:
+        plain, moved = hidden(order), hidden(order.flip(0))
+        hook = module.get_input_embeddings().register_forward_hook(poison)
+        is_reached = hidden(order).isnan().any(dim=-1)
+        hook.remove()
+    if int(is_reached.sum()) != 1 or not is_reached[poisoned]:
+        refuse(name, "tokens reach others beside attention (a convolution, a recurrence)")
+    if torch.equal(plain, moved):
+        refuse(name, "positions that it is given change nothing: it counts tokens itself")
 
 
 def _expected_scores(model: TransformersLM, prompt: torch.Tensor) -> torch.Tensor:
