@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from octavo.errors import InvalidParameterError
+from octavo.schema_numbers import first_unsafe_literal, first_unsafe_number
 
 MAX_BYTES = 65_536
 MAX_DEPTH = 64
@@ -61,6 +62,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid(f"holds {kind} nested more than {MAX_DEPTH} deep; make it flatter")
         if kind == "json":
             self._check_schema(value)
+        if kind == "grammar" and (literal := first_unsafe_literal(text)) is not None:
+            raise self._invalid(f"holds the number {literal:.40}, which is too small to be held to")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -87,6 +90,10 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid(f"holds json nested more than {MAX_DEPTH} deep; make it flatter")
         if _OPTIONS in schema:
             raise self._invalid(f"holds a schema with {_OPTIONS}; leave it out")
+        if (number := first_unsafe_number(schema)) is not None:
+            raise self._invalid(
+                f"holds the number {_written(number)}, which cannot be held to exactly"
+            )
 
     def _as_text(self, kind: str, value: object) -> str:
         try:
@@ -96,6 +103,12 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
 
     def _invalid(self, what: str) -> InvalidParameterError:
         return InvalidParameterError(self.parameter, f"{self.parameter} {what}.")
+
+
+def _written(number: float) -> str:
+    if isinstance(number, int) and abs(number) >= 10**40:
+        return "of more than 40 digits"
+    return str(number)
 
 
 def _depth(document: object) -> int:

@@ -399,10 +399,10 @@ class EngineCore:
 
 def _lost(sequence: Sequence, why: str) -> TokenOutput:
     """Of a sequence whose grammar costs more than one request may: others go on."""
-    error = InvalidParameterError(
-        "structured_outputs",
-        f"The structured output became too costly to follow: {why:.200}",
-    )
+    outputs = sequence.params.structured_outputs
+    name = "structured_outputs" if outputs is None else outputs.parameter
+    shown = " ".join(why.replace("<non-verbose/>", "").split())
+    error = InvalidParameterError(name, f"{name} became too costly to follow: {shown:.200}")
     return TokenOutput(
         sequence.request_id,
         sequence.index,

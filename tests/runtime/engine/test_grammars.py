@@ -126,8 +126,8 @@ def compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @settings(max_examples=120)
 @given(schema=st.recursive(leaves, compound, max_leaves=6), seed=st.integers(0, 2**32))
 def test_what_is_taken_gives_valid_documents_alone(schema: dict[str, Any], seed: int) -> None:
-    outputs = StructuredOutputsParams(json=schema)
     try:
+        outputs = StructuredOutputsParams(json=schema)
         COMPILER.prepare(outputs, [END])
     except InvalidParameterError:
         event("refused")
@@ -184,7 +184,6 @@ def test_choices_are_texts_and_no_patterns() -> None:
         ({"json": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}, "oneOf"),
         ({"json": {"type": "string", "pattern": "^(?=a)b"}}, "look"),
         ({"json": {"type": "object", "properties": {"a": False}, "required": ["a"]}}, "required"),
-        ({"json": {"type": "integer", "maximum": 10**400}}, "10000"),
         ({"json": {"$ref": "#"}}, "NoExtension"),
         ({"regex": "a("}, "unclosed"),
         ({"grammar": "start: unknown"}, "unknown"),

@@ -139,7 +139,7 @@ def test_host_and_device_and_preemptions_give_the_same_tokens(folder: Path) -> N
 def test_what_becomes_too_costly_ends_its_own_request(folder: Path) -> None:
     end = json.loads((folder / "config.json").read_text())["eos_token_id"]
     rules = ["start: r0", *(f"r{i}: r{i + 1} r{i + 1}" for i in range(60)), 'r60: "a"']
-    costly = StructuredOutputsParams(grammar="\n".join(rules))
+    costly = StructuredOutputsParams(grammar="\n".join(rules), parameter="response_format")
     config = EngineConfig(model=str(folder))
     core = EngineCore(config, make_executor(folder), is_debugging=True)
     plain = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
@@ -153,7 +153,9 @@ def test_what_becomes_too_costly_ends_its_own_request(folder: Path) -> None:
                 ends[output.request_id] = output
     assert ends["plain"].finish_reason is FinishReason.LENGTH
     assert ends["costly"].refusal is not None
-    assert "too costly" in ends["costly"].refusal.message
+    assert ends["costly"].refusal.message.startswith("response_format became too costly")
+    assert ends["costly"].refusal.parameter == "response_format"
+    assert "<non-verbose/>" not in ends["costly"].refusal.message
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -178,6 +180,15 @@ def nested(depth: int) -> dict[str, Any]:
         ({"json": "[]"}, "no object"),
         ({"json": {"a": {1, 2}}}, "no JSON"),
         ({"json": {"x-guidance": {"lenient": True}}}, "x-guidance"),
+        ({"json": {"const": -(2**63)}}, "-9223372036854775808"),
+        ({"json": {"enum": [1, -(2**63) + 1]}}, "-9223372036854775807"),
+        ({"json": '{"minimum": -9.223372036854775808e18}'}, "exactly"),
+        ({"json": {"const": 2**53 + 1}}, "exactly"),
+        ({"json": {"items": {"minimum": 2**63}}}, "exactly"),
+        ({"json": {"default": 2**64}}, "exactly"),
+        ({"json": {"maximum": 10**400}}, "40 digits"),
+        ({"json": '{"maximum": Infinity}'}, "inf"),
+        ({"grammar": 'start: %json {"const": -9223372036854775807}'}, "too small"),
         ({"json": nested(100_000)}, "no JSON"),
         ({"json": nested(MAX_DEPTH)}, "deep"),
         ({"json": json.dumps(nested(MAX_DEPTH))}, "deep"),

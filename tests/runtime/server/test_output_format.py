@@ -101,6 +101,16 @@ def test_a_schema_that_cannot_be_held_to_is_400_also_of_a_stream(
     assert response.json()["error"]["param"] == "response_format"
 
 
+@pytest.mark.parametrize("number", [-(2**63), 2**53 + 1, 10**30])
+def test_a_number_that_cannot_be_held_to_is_400(http: httpx.Client, number: int) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": number}}}
+    body = {"model": "demo", "messages": QUESTION, "response_format": wanted}
+    response = http.post("/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "response_format"
+    assert http.get("/health").status_code == 200
+
+
 def test_hostile_grammars_leave_the_server_as_it_was(
     http: httpx.Client, server: ServerProcess
 ) -> None:

@@ -76,6 +76,15 @@ def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) 
     assert caught.value.detail.param == param
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**63), 10**30])
+def test_a_number_that_a_call_would_not_keep_is_refused(number: int) -> None:
+    tools = [tool("f", parameters={"properties": {"a": {"const": number}}})]
+    with pytest.raises(ApiError) as caught:
+        answer_format(chat(tools=tools, tool_choice="required"), {})
+    assert (caught.value.status, caught.value.detail.param) == (400, "tools")
+    assert answer_format(chat(tools=tools), {}) is None
+
+
 def test_a_pattern_for_the_text_cannot_be_had_beside_tools() -> None:
     request = chat(tools=BOTH, structured_outputs={"regex": "a"})
     with pytest.raises(ApiError) as caught:

@@ -6,10 +6,11 @@ Calls are written as `tools.py` reads them; what the model may write freely is n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
@@ -103,9 +104,19 @@ def answer_format(
         return None
     if use.choice == "auto" and wanted is not None and not is_json(wanted):
         raise _together()
+    _check_numbers(use.functions)
     content = wanted.schema if wanted is not None and use.choice == "auto" else None
     parameter = "tools" if wanted is None else wanted.parameter
     return StructuredOutputsParams(grammar=_grammar(use, content, special), parameter=parameter)
+
+
+def _check_numbers(functions: Sequence[FunctionDefinition]) -> None:
+    for function in functions:
+        if first_unsafe_number(function.parameters) is not None:
+            raise invalid_value(
+                "tools",
+                f"The parameters of {quoted(function.name)} hold a number that cannot be held to exactly.",
+            )
 
 
 def _together() -> ApiError:
