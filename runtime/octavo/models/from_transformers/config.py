@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
@@ -25,6 +25,9 @@ from octavo.models.from_transformers.outline import (
     translated_errors,
 )
 from octavo.models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # The modules turn queries and keys themselves.
 _NOTHING_TURNS = RopeConfig(width=0)

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers.masking_utils import AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
 
 from octavo.layers.step import AttentionSpec, Step
 
@@ -178,8 +176,14 @@ def _marked_mask(
     return mask
 
 
-AttentionInterface.register(PAGED, _attend)
-AttentionInterface.register(RECORDED, _record)
-AttentionInterface.register(UNMIXED, _keep_unmixed)
-# The others have no masks: transformers makes none for a name that is not registered here.
-AttentionMaskInterface.register(RECORDED, _marked_mask)
+def register() -> None:
+    """Makes the names known to transformers; once more changes nothing."""
+    # Imported here: transformers' modelling brings torch's compiler in, which sets an environment variable.
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
+
+    AttentionInterface.register(PAGED, _attend)
+    AttentionInterface.register(RECORDED, _record)
+    AttentionInterface.register(UNMIXED, _keep_unmixed)
+    # The others have no masks: transformers makes none for a name that is not registered here.
+    AttentionMaskInterface.register(RECORDED, _marked_mask)

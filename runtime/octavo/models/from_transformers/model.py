@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from octavo.layers.step import Step
 from octavo.models.from_transformers.interface import PAGED, PagedLayer, Running, bind
 from octavo.models.from_transformers.outline import Outline
 from octavo.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TransformersLM:

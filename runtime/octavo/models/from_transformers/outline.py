@@ -11,17 +11,20 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
 
 from octavo.errors import ModelUnsupportedError
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.layers.step import AttentionSpec
-from octavo.models.from_transformers.interface import RECORDED, Call, recorded_calls
+from octavo.models.from_transformers.interface import RECORDED, Call, recorded_calls, register
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # No number of heads or channels, so that a tensor that lies otherwise is noticed.
 _TOKENS = 7
@@ -100,6 +103,7 @@ def outline_of(
     model_class: type[PreTrainedModel], config: PreTrainedConfig, num_layers: int
 ) -> Outline:
     """Raises `ModelUnsupportedError`."""
+    register()
     name = model_class.__name__
     first_calls: list[tuple[str, Any]] = []
     with translated_errors(name, "without values"), _quiet(), FakeTensorMode(), torch.no_grad():

@@ -10,15 +10,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from octavo.loading import Placement, WeightSource, floating_tensors
 from octavo.models.from_transformers.interface import PAGED
 from octavo.models.from_transformers.outline import Outline
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class StoredTensor:
