@@ -55,6 +55,7 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "dtype": "bfloat16",
         "quantization": "int4",
         "loadFormat": "dummy",
+        "modelImpl": "transformers",
         "enforceEager": True,
         "seed": 7,
     }
@@ -76,6 +77,7 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "--dtype": "bfloat16",
         "--quantization": "int4",
         "--load-format": "dummy",
+        "--model-impl": "transformers",
         "--seed": "7",
     }
 
