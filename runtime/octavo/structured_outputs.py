@@ -9,6 +9,12 @@ import msgspec
 
 from octavo.errors import InvalidParameterError
 from octavo.schema_numbers import first_unsafe_literal, first_unsafe_number
+from octavo.schema_patterns import (
+    MAX_WRITTEN_OUT,
+    patterns_of,
+    set_operation,
+    size_written_out,
+)
 
 MAX_BYTES = 65_536
 MAX_DEPTH = 64
@@ -62,6 +68,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid(f"holds {kind} nested more than {MAX_DEPTH} deep; make it flatter")
         if kind == "json":
             self._check_schema(value)
+        if kind in ("regex", "grammar"):
+            self._check_pattern(kind, text)
         if kind == "grammar" and (literal := first_unsafe_literal(text)) is not None:
             raise self._invalid(f"holds the number {literal:.40}, which is too small to be held to")
 
@@ -93,6 +101,20 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         if (number := first_unsafe_number(schema)) is not None:
             raise self._invalid(
                 f"holds the number {_written(number)}, which cannot be held to exactly"
+            )
+        for pattern in patterns_of(schema):
+            self._check_pattern("pattern", pattern)
+
+    def _check_pattern(self, kind: str, text: str) -> None:
+        if size_written_out(text) > MAX_WRITTEN_OUT + len(text):
+            raise self._invalid(
+                f"holds a {kind} that is longer than {MAX_WRITTEN_OUT} characters with its repetitions "
+                "written out; repeat less"
+            )
+        if kind != "grammar" and (operation := set_operation(text)) is not None:
+            raise self._invalid(
+                f"holds a {kind} with {operation} in a class, which dialects read in two ways; write it "
+                "without"
             )
 
     def _as_text(self, kind: str, value: object) -> str:

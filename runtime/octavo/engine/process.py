@@ -144,7 +144,10 @@ class EngineLoop:
             self._reject(request, error)
 
     def _reject(self, request: AddRequest, error: InvalidParameterError) -> None:
-        _log.warning("request rejected", request_id=request.request_id, error=str(error))
+        # A grammar is the client's own text, as a prompt is.
+        is_told = request.sampling.structured_outputs is None
+        why = str(error) if is_told else f"{error.parameter} cannot be had"
+        _log.warning("request rejected", request_id=request.request_id, error=why)
         self._rejected += [
             TokenOutput(
                 request_id=request.request_id,

@@ -10,7 +10,8 @@ _NAMES = {
         beam bigbird_pegasus ernie4_5 ernie4_5_moe flex_olmo fuyu glm glm4 glm4_moe glm4_moe_lite got_ocr2
         gpt_bigcode granite granitemoe granitemoehybrid granitemoeshared hyperclovax internlm3 iquestcoder
         jamba kimi_linear mimo_v2_flash minicpm3 minimax_m2 ministral ministral3 mistral mixtral
-        modernbert-decoder nemotron olmo2 olmo3 olmo_hybrid persimmon phi3 phimoe stablelm xlm-roberta-xl
+        modernbert modernbert-decoder nemotron olmo2 olmo3 olmo_hybrid persimmon phi3 phimoe stablelm
+        xlm-roberta-xl
     """,
     "GPT2Tokenizer": "codegen dbrx emu3 gpt2 gpt_neo gptj jais2 opt phi starcoder2",
     "GPTNeoXTokenizer": "falcon_mamba gpt_neox mamba mamba2 mpt olmo olmoe rwkv xlstm",
@@ -20,7 +21,7 @@ _NAMES = {
     ),
     "Qwen3_5Tokenizer": "qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen4_exp",
     "CohereTokenizer": "cohere cohere2",
-    "BertTokenizer": "bert electra ernie git megatron-bert",
+    "BertTokenizer": "bert electra ernie git megatron-bert nomic_bert",
     "RobertaTokenizer": "bart data2vec-text roberta roberta-prelayernorm",
     "XLMRobertaTokenizer": "trocr xlm-roberta xmod",
     "CamembertTokenizer": "camembert",

@@ -22,7 +22,8 @@ there are models that write on and on."""
 
 
 class GrammarCompiler:
-    """For one model. Safe to use from several threads; one at a time compiles.
+    """For one model. Safe to use from several threads; one at a time compiles, and what is compiled waits for
+    nobody.
 
     Args:
         load_tokenizer: Asked once, when the first request wants a grammar.
@@ -32,15 +33,19 @@ class GrammarCompiler:
     def __init__(self, load_tokenizer: Callable[[], Tokenizer], vocab_size: int) -> None:
         self._load_tokenizer = load_tokenizer
         self._vocab_size = vocab_size
-        self._lock = threading.Lock()
+        self._compiling = threading.Lock()
+        self._keeping = threading.Lock()
         self._tokenizer: Tokenizer | None = None
         self._tables: dict[tuple[int, ...], LLTokenizer] = {}
         self._kept: OrderedDict[tuple[str, tuple[int, ...]], LLMatcher] = OrderedDict()
 
     def prepare(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> None:
         """So that `start` need not compile. Raises as `start`."""
-        with self._lock:
-            self._compiled(outputs, _ends(end_token_ids))
+        self._compiled(outputs, _ends(end_token_ids))
+
+    def is_ready(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> bool:
+        """Whether `start` need not compile."""
+        return self._find((outputs.key, _ends(end_token_ids))) is not None
 
     def start(
         self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
@@ -52,19 +57,28 @@ class GrammarCompiler:
                 held to; or the model has no token that could end it.
         """
         ends = _ends(end_token_ids)
-        with self._lock:
-            matcher = self._compiled(outputs, ends)
-            return GrammarProgress(matcher.deep_copy(), self._vocab_size, ends)
+        matcher = self._compiled(outputs, ends)
+        return GrammarProgress(matcher.deep_copy(), self._vocab_size, ends)
 
     def _compiled(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> LLMatcher:
         key = (outputs.key, ends)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self._compile(outputs, ends)
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._compiling:
+            made = self._compile(outputs, ends)
+        with self._keeping:
+            self._kept[key] = made
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return found
+        return made
+
+    def _find(self, key: tuple[str, tuple[int, ...]]) -> LLMatcher | None:
+        with self._keeping:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
 
     def _compile(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> LLMatcher:
         if not ends:
@@ -126,5 +140,7 @@ def _grammar(outputs: StructuredOutputsParams) -> str:
 
 
 def _refused(parameter: str, why: str) -> InvalidParameterError:
-    first_lines = " ".join(why.replace("<non-verbose/>", "").split())[:300]
+    for theirs, ours in (("<non-verbose/>", ""), ("NoExtensionBias", "nothing can begin")):
+        why = why.replace(theirs, ours)
+    first_lines = " ".join(why.split())[:300]
     return InvalidParameterError(parameter, f"{parameter} cannot be held to: {first_lines}")

@@ -35,6 +35,8 @@ class GrammarQueue:
         outputs = request.sampling.structured_outputs
         if outputs is None or request.request_id in self._waiting:
             return False
+        if self._compiler.is_ready(outputs, request.end_token_ids):
+            return False
         future = self._thread.submit(self._compiler.prepare, outputs, request.end_token_ids)
         self._waiting[request.request_id] = request, future
         future.add_done_callback(lambda _: os.write(self._write_fd, b"!"))

@@ -128,7 +128,8 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
 
 
 def _add_pooled_routes(app: FastAPI, model: ServedModel) -> None:
-    scorer = Scorer(model.generator, model.prompts, model.pooled_use)
+    def scorer() -> Scorer:
+        return Scorer(model.generator, model.prompts, model.pooled_use)
 
     @app.post("/v1/embeddings")
     async def embed(http_request: Request) -> Response:
@@ -142,13 +143,13 @@ def _add_pooled_routes(app: FastAPI, model: ServedModel) -> None:
     async def score(http_request: Request) -> Response:
         request = validated(ScoreRequest, await _read(http_request, model))
         model.check(request.model)
-        return await scorer.score(request, http_request)
+        return await scorer().score(request, http_request)
 
     @app.post("/v1/rerank")
     async def rerank(http_request: Request) -> Response:
         request = validated(RerankRequest, await _read(http_request, model))
         model.check(request.model)
-        return await scorer.rerank(request, http_request)
+        return await scorer().rerank(request, http_request)
 
     # Where vLLM's and Cohere's clients look for them too.
     for path, route in (("/score", score), ("/rerank", rerank), ("/v2/rerank", rerank)):
