@@ -1,4 +1,4 @@
-"""Hypothesis' settings: no test depends on how fast the machine is, and CI's answer not on chance.
+"""Set-up of all tests: none depends on how fast the machine is or on chance, nor on who started it.
 
 Where `CI` is set, as hosted services do, hypothesis draws the same examples for the same tests, as its own
 default profile does there: what a change broke is told apart from what another drawing found. Everywhere
@@ -8,8 +8,13 @@ else each run draws new ones.
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores it, and so would each program that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("octavo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("octavo")

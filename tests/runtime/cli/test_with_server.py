@@ -98,12 +98,15 @@ def test_bench_prints_what_it_has_when_interrupted(server: ServerProcess) -> Non
         stderr=subprocess.PIPE,
         text=True,
     )
-    ended = 0.0
-    while ended < 3:
-        assert bench.poll() is None
-        ended = server.metrics()['octavo_requests_total{finish_reason="length"}'] - before
-    bench.send_signal(signal.SIGINT)
-    out, err = bench.communicate(timeout=60)
+    try:
+        ended = 0.0
+        while ended < 3:
+            assert bench.poll() is None
+            ended = server.metrics()['octavo_requests_total{finish_reason="length"}'] - before
+        bench.send_signal(signal.SIGINT)
+        out, err = bench.communicate(timeout=60)
+    finally:
+        bench.kill()  # or it would go on beside the tests that follow
     assert bench.returncode == 130
     summary = json.loads(out)
     assert summary["succeeded"] >= 2
