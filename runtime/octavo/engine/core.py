@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.config import EngineConfig
-from octavo.engine.grammars import GrammarCompiler
+from octavo.engine.grammars import CompiledGrammar, GrammarCompiler
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import (
     AddRequest,
@@ -40,7 +40,7 @@ from octavo.errors import (
     InvalidParameterError,
 )
 from octavo.outputs import FinishReason
-from octavo.sampling.state import Grammar, SampledToken
+from octavo.sampling.state import SampledToken
 from octavo.tokenizer import load_tokenizer
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 
@@ -147,7 +147,7 @@ class EngineCore:
         """
         params = request.sampling
         self._num_received += params.n
-        self.check(request)
+        grammar = self._checked(request)
         # The token beside an embedding is never fed back, so it needs no room.
         room = self.max_model_len - len(request.prompt_token_ids) + request.is_pooled
         group = SiblingGroup() if params.n > 1 else None
@@ -169,7 +169,7 @@ class EngineCore:
                     cache_salt=request.cache_salt,
                     group=group,
                     end_token_ids=ends,
-                    grammar=self._start_grammar(request),
+                    grammar=None if grammar is None else grammar.start(),
                 )
             )
 
@@ -185,6 +185,10 @@ class EngineCore:
                 outside the vocabulary, the model has no head to generate with, or a grammar cannot be had.
             ContextLengthExceededError: The prompt leaves no room for one output token, unless it is pooled.
         """
+        self._checked(request)
+
+    def _checked(self, request: AddRequest) -> CompiledGrammar | None:
+        """The grammar that the request wants. Raises as `check`."""
         prompt = request.prompt_token_ids
         if request.request_id in self._requests:
             raise InvalidParameterError(
@@ -215,17 +219,6 @@ class EngineCore:
                     f"{name} holds the token id {token_id}; the model's ids lie in "
                     f"[0, {self._vocab_size - 1}].",
                 )
-        if (outputs := request.sampling.structured_outputs) is not None:
-            for name in (
-                "allowed_token_ids",
-                "min_tokens",
-            ):  # may leave none that the grammar allows
-                if getattr(request.sampling, name):
-                    raise InvalidParameterError(
-                        name,
-                        f"{name} cannot be had together with {outputs.parameter}. Leave one out.",
-                    )
-            self.grammars.prepare(outputs, request.end_token_ids)
         if len(prompt) + (not request.is_pooled) > self.max_model_len:
             output = "" if request.is_pooled else ", one of them for output"
             raise ContextLengthExceededError(
@@ -233,10 +226,18 @@ class EngineCore:
                 f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}{output}. "
                 "Shorten the prompt or raise max_model_len (or the KV cache's memory).",
             )
+        return self._prepared(request)
 
-    def _start_grammar(self, request: AddRequest) -> Grammar | None:
+    def _prepared(self, request: AddRequest) -> CompiledGrammar | None:
         outputs = request.sampling.structured_outputs
-        return None if outputs is None else self.grammars.start(outputs, request.end_token_ids)
+        if outputs is None:
+            return None
+        for name in ("allowed_token_ids", "min_tokens"):
+            if getattr(request.sampling, name):  # may leave no token that the grammar allows
+                raise InvalidParameterError(
+                    name, f"{name} cannot be had together with {outputs.parameter}. Leave one out."
+                )
+        return self.grammars.prepare(outputs, request.end_token_ids)
 
     def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:
         """Ends these requests (of each only the completions `indexes`, if given); their blocks are free
@@ -401,8 +402,7 @@ def _lost(sequence: Sequence, why: str) -> TokenOutput:
     """Of a sequence whose grammar costs more than one request may: others go on."""
     outputs = sequence.params.structured_outputs
     name = "structured_outputs" if outputs is None else outputs.parameter
-    shown = " ".join(why.replace("<non-verbose/>", "").split())
-    error = InvalidParameterError(name, f"{name} became too costly to follow: {shown:.200}")
+    error = InvalidParameterError(name, f"{name} became too costly to follow: {why:.200}")
     return TokenOutput(
         sequence.request_id,
         sequence.index,

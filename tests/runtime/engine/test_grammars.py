@@ -47,7 +47,7 @@ def draw(outputs: StructuredOutputsParams, seed: int, max_tokens: int = 300) -> 
     """What a model that knows nothing would write; it closes what is open the sooner the longer it writes.
     None when it came to no end."""
     numbers = np.random.default_rng(seed)
-    progress, token_ids = COMPILER.start(outputs, [END]), list[int]()
+    progress, token_ids = COMPILER.prepare(outputs, [END]).start(), list[int]()
     while len(token_ids) < max_tokens:
         choices = allowed(progress.next_mask(token_ids))
         assert progress.error is None
@@ -213,7 +213,7 @@ def test_what_costs_too_much_ends_and_says_so(outputs: dict[str, Any]) -> None:
     params = StructuredOutputsParams(**outputs)
     numbers = np.random.default_rng(1)
     try:
-        progress = COMPILER.start(params, [END])
+        progress = COMPILER.prepare(params, [END]).start()
     except InvalidParameterError:
         return
     token_ids: list[int] = []
@@ -224,7 +224,7 @@ def test_what_costs_too_much_ends_and_says_so(outputs: dict[str, Any]) -> None:
 
 
 def test_whitespace_in_a_document_comes_to_an_end() -> None:
-    progress = COMPILER.start(StructuredOutputsParams(json_object=True), [END])
+    progress = COMPILER.prepare(StructuredOutputsParams(json_object=True), [END]).start()
     spaces = [one for one, token in enumerate(BYTES) if token and not token.strip(b" \n\r\t")]
     token_ids = [BYTES.index(b"{")]
     while found := [one for one in allowed(progress.next_mask(token_ids)) if one in spaces]:

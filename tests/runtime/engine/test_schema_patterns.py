@@ -106,7 +106,7 @@ def test_what_is_compiled_waits_for_nobody() -> None:
     assert queue.must_wait(request("slow", StructuredOutputsParams(regex="other")))
     assert is_slow.wait(60)
     assert not queue.must_wait(request("kept", kept))
-    compiler.start(kept, [1])
+    compiler.prepare(kept, [1]).start()
     may_end.set()
     while not (found := queue.ready()):
         pass

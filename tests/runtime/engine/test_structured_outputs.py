@@ -21,7 +21,7 @@ from octavo.outputs import FinishReason
 from octavo.structured_outputs import MAX_BYTES, MAX_DEPTH, StructuredOutputsParams
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
-from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.stepping import make_executor, run_to_end
 from tests.support.runtime.tokenizers_for_tests import (
     byte_level_tokenizer,
     metaspace_tokenizer,
@@ -120,12 +120,7 @@ def run(executor: Any, folder: Path, end: int) -> dict[str, list[int]]:
             core.add(AddRequest(f"{kind}{number}", [5] * 14, params, end_token_ids=(end,)))
         plain = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
         core.add(AddRequest(f"plain{number}", [7] * 14, plain))
-    outputs: dict[str, list[int]] = {}
-    while core.has_work:
-        for output in core.step().outputs:
-            assert output.error is None
-            outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
-    return outputs
+    return run_to_end(core)
 
 
 def test_host_and_device_and_preemptions_give_the_same_tokens(folder: Path) -> None:

@@ -16,6 +16,8 @@ from octavo.quantization.stored import Code, StoredLayout
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.quantised_checkpoints import (
+    FAMILIES,
+    SHAPE,
     Tensors,
     float8_weight,
     is_product,
@@ -25,29 +27,6 @@ from tests.support.runtime.scores import check_scores
 from tests.support.runtime.stepping import make_executor
 
 needs_module(Requirement.NUMBA)
-
-SHAPE = {
-    "vocab_size": 112,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_attention_heads": 4,
-    "head_dim": 16,
-}
-MOE = {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen2": {},
-    "qwen3": {},
-    "gemma2": {"tie_word_embeddings": False},
-    "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
-    "gemma3": {"tie_word_embeddings": False},
-    "falcon": {"tie_word_embeddings": False},
-    "gpt_neox": {},
-    "phi": {},
-    "phi3": {"rope_parameters": {"partial_rotary_factor": 0.5}},
-    "qwen2_moe": MOE | {"shared_expert_intermediate_size": 64},
-    "qwen3_moe": MOE | {"mlp_only_layers": [1]},
-}
 
 
 def quantised(

@@ -16,7 +16,7 @@ from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
-from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.stepping import make_executor, run_to_end
 
 ENDS = tuple(range(3, VOCAB, 4))  # a quarter of all tokens
 MINIMA = [0, 1, 2, 7, 30]
@@ -40,12 +40,7 @@ def generate(executor: Any, folder: Path) -> dict[str, list[int]]:
             )
             name = f"{minimum} {seed}"
             core.add(AddRequest(name, [5, 6, 7] * 5, params, end_token_ids=ENDS))
-    outputs: dict[str, list[int]] = {}
-    while core.has_work:
-        for output in core.step().outputs:
-            assert output.error is None
-            outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
-    return outputs
+    return run_to_end(core)
 
 
 def test_no_end_is_drawn_before_the_minimum_and_one_is_behind_it(llama: Path) -> None:

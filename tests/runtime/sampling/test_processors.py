@@ -23,7 +23,7 @@ from octavo.worker.gpu.profile import warm_up_gpu
 from tests.support.runtime.biased_processor import Bias, BiasedParams, registered
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
-from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.stepping import make_executor, run_to_end
 
 BIAS = dict.fromkeys(range(3, VOCAB, 3), 2.5)
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24, "ignore_eos": True}
@@ -75,15 +75,6 @@ def generate(executor: Any, folder: Path) -> dict[str, list[int]]:
     outputs = run_to_end(core)
     core.add(AddRequest("end", [5, 6], SamplingParams(temperature=0.0, max_tokens=1)))
     run_to_end(core)  # with which the executor is told that all others ended
-    return outputs
-
-
-def run_to_end(core: EngineCore) -> dict[str, list[int]]:
-    outputs: dict[str, list[int]] = {}
-    while core.has_work:
-        for output in core.step().outputs:
-            outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
-            assert output.error is None
     return outputs
 
 

@@ -22,7 +22,7 @@ from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
-from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.stepping import make_executor, run_to_end
 
 LENGTH = 20
 ALWAYS: dict[str, Any] = {"max_tokens": LENGTH, "ignore_eos": True}
@@ -59,12 +59,7 @@ def generate(executor: Any, folder: Path) -> dict[str, list[int]]:
         for kind, params in KINDS.items():
             prompt = [numbers.randrange(3, VOCAB) for _ in range(14)]
             core.add(AddRequest(f"{kind}{again}", prompt, params))
-    outputs: dict[str, list[int]] = {}
-    while core.has_work:
-        for output in core.step().outputs:
-            assert output.error is None
-            outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
-    return outputs
+    return run_to_end(core)
 
 
 def test_host_and_device_draw_the_same_tokens_as_the_definition_says(llama: Path) -> None:

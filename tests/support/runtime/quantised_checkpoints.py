@@ -17,6 +17,30 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+SHAPE = {
+    "vocab_size": 112,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+}
+MOE = {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+# What a family's small checkpoint needs beside the sizes.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma2": {"tie_word_embeddings": False},
+    "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
+    "gemma3": {"tie_word_embeddings": False},
+    "falcon": {"tie_word_embeddings": False},
+    "gpt_neox": {},
+    "phi": {},
+    "phi3": {"rope_parameters": {"partial_rotary_factor": 0.5}},
+    "qwen2_moe": MOE | {"shared_expert_intermediate_size": 64},
+    "qwen3_moe": MOE | {"mlp_only_layers": [1]},
+}
+
 Tensors = dict[str, torch.Tensor]
 Store = Callable[[str, torch.Tensor], tuple[Tensors, torch.Tensor] | None]
 """Of a module's name and its weight: the stored tensors, named behind the module, and the weight that they

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from octavo.config import Device, EngineConfig
+from octavo.engine.core import EngineCore
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import Executor, ScheduledSequence, StepBatch
@@ -26,6 +27,16 @@ def make_executor(folder: Path, **changes: object) -> Executor:
         "max_num_batched_tokens": 512,
     }
     return create_executor(EngineConfig(**{**values, **changes}))  # type: ignore[arg-type]
+
+
+def run_to_end(core: EngineCore) -> dict[str, list[int]]:
+    """The tokens of each request, of whose steps none fails."""
+    outputs: dict[str, list[int]] = {}
+    while core.has_work:
+        for output in core.step().outputs:
+            assert output.error is None
+            outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
+    return outputs
 
 
 @dataclass

@@ -4,7 +4,7 @@ llguidance parses and computes the masks; what is ours is where it gets its toke
 what it may take.
 """
 
-from octavo.engine.grammars.compiler import GrammarCompiler
+from octavo.engine.grammars.compiler import CompiledGrammar, GrammarCompiler
 from octavo.engine.grammars.queue import GrammarQueue
 
-__all__ = ["GrammarCompiler", "GrammarQueue"]
+__all__ = ["CompiledGrammar", "GrammarCompiler", "GrammarQueue"]

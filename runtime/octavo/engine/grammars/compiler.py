@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from llguidance import LLMatcher, LLTokenizer
 
 from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
-from octavo.engine.grammars.progress import GrammarProgress
+from octavo.engine.grammars.progress import GrammarProgress, on_one_line
 from octavo.engine.grammars.token_table import read_token_table
 from octavo.errors import InvalidParameterError, OctavoError
 from octavo.structured_outputs import StructuredOutputsParams
@@ -19,6 +19,19 @@ from octavo.tokenizer import Tokenizer
 _WHITESPACE = r" |\r?\n[ \t]{0,40}"
 """Between the parts of a JSON document: a space, or a new line and its indentation. JSON has no limit, and
 there are models that write on and on."""
+
+
+class CompiledGrammar:
+    """Of any number of completions."""
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end_token_ids: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+        self._end_token_ids = end_token_ids
+
+    def start(self) -> GrammarProgress:
+        """At the beginning of a completion."""
+        return GrammarProgress(self._matcher.deep_copy(), self._vocab_size, self._end_token_ids)
 
 
 class GrammarCompiler:
@@ -37,43 +50,35 @@ class GrammarCompiler:
         self._keeping = threading.Lock()
         self._tokenizer: Tokenizer | None = None
         self._tables: dict[tuple[int, ...], LLTokenizer] = {}
-        self._kept: OrderedDict[tuple[str, tuple[int, ...]], LLMatcher] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, tuple[int, ...]], CompiledGrammar] = OrderedDict()
 
-    def prepare(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> None:
-        """So that `start` need not compile. Raises as `start`."""
-        self._compiled(outputs, _ends(end_token_ids))
-
-    def is_ready(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> bool:
-        """Whether `start` need not compile."""
-        return self._find((outputs.key, _ends(end_token_ids))) is not None
-
-    def start(
+    def prepare(
         self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
-    ) -> GrammarProgress:
-        """At the beginning of a completion.
+    ) -> CompiledGrammar:
+        """Compiles what is not kept.
 
         Raises:
             InvalidParameterError: The schema or grammar is wrong, too large, or asks for what cannot be
                 held to; or the model has no token that could end it.
         """
         ends = _ends(end_token_ids)
-        matcher = self._compiled(outputs, ends)
-        return GrammarProgress(matcher.deep_copy(), self._vocab_size, ends)
-
-    def _compiled(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> LLMatcher:
         key = (outputs.key, ends)
         found = self._find(key)
         if found is not None:
             return found
         with self._compiling:
-            made = self._compile(outputs, ends)
+            made = CompiledGrammar(self._compile(outputs, ends), self._vocab_size, ends)
         with self._keeping:
             self._kept[key] = made
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
         return made
 
-    def _find(self, key: tuple[str, tuple[int, ...]]) -> LLMatcher | None:
+    def is_ready(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> bool:
+        """Whether `prepare` need not compile."""
+        return self._find((outputs.key, _ends(end_token_ids))) is not None
+
+    def _find(self, key: tuple[str, tuple[int, ...]]) -> CompiledGrammar | None:
         with self._keeping:
             found = self._kept.get(key)
             if found is not None:
@@ -140,7 +145,5 @@ def _grammar(outputs: StructuredOutputsParams) -> str:
 
 
 def _refused(parameter: str, why: str) -> InvalidParameterError:
-    for theirs, ours in (("<non-verbose/>", ""), ("NoExtensionBias", "nothing can begin")):
-        why = why.replace(theirs, ours)
-    first_lines = " ".join(why.split())[:300]
-    return InvalidParameterError(parameter, f"{parameter} cannot be held to: {first_lines}")
+    shown = on_one_line(why.replace("NoExtensionBias", "nothing can begin"))
+    return InvalidParameterError(parameter, f"{parameter} cannot be held to: {shown:.300}")

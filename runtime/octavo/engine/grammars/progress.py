@@ -37,8 +37,13 @@ class GrammarProgress:
                 bits = self._matcher.compute_bitmask()
                 if not self._matcher.is_error():
                     return self._cut(np.frombuffer(bits, dtype=np.int32))
-            self.error = self._matcher.get_error() or "no token may follow"
+            self.error = on_one_line(self._matcher.get_error()) or "no token may follow"
         return mask_of(self._end_token_ids, self._vocab_size)
 
     def _cut(self, mask: Mask) -> Mask:
         return mask[: -(-self._vocab_size // 32)]
+
+
+def on_one_line(theirs: str) -> str:
+    """llguidance's words, without the mark of what it was told to keep to itself."""
+    return " ".join(theirs.replace("<non-verbose/>", "").split())

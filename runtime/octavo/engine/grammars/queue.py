@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from octavo.engine.grammars.compiler import GrammarCompiler
+from octavo.engine.grammars.compiler import CompiledGrammar, GrammarCompiler
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 
@@ -26,7 +26,7 @@ class GrammarQueue:
     def __init__(self, compiler: GrammarCompiler) -> None:
         self._compiler = compiler
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammars")
-        self._waiting: dict[str, tuple[AddRequest, Future[None]]] = {}
+        self._waiting: dict[str, tuple[AddRequest, Future[CompiledGrammar]]] = {}
         self.wake_fd, self._write_fd = os.pipe()
         os.set_blocking(self.wake_fd, False)
 

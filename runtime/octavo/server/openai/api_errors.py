@@ -105,6 +105,16 @@ def not_serving(status: str) -> ApiError:
     )
 
 
+def engine_failed() -> ApiError:
+    """500: a step that ran the request failed."""
+    return ApiError(
+        500,
+        "The engine failed on this request; others are not affected. The server's log says why.",
+        error_type=SERVER_ERROR,
+        code="engine_error",
+    )
+
+
 def internal_error(request_id: str | None = None) -> ApiError:
     """500 without any detail of ours: the log has it, under the same request id."""
     suffix = f" (request {request_id})" if request_id else ""

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -39,7 +38,7 @@ from octavo.server.openai.protocol import (
     GenerationRequest,
     validated,
 )
-from octavo.server.openai.responses import ModelCard, ModelList
+from octavo.server.openai.responses import ModelCard, ModelList, json_answer
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
 from octavo.server.process.metrics import ServerMetrics
@@ -89,16 +88,16 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
 
     @app.get("/v1/models")
     async def list_models() -> Response:
-        return _json(ModelList(data=[model.card(name) for name in model.names]))
+        return json_answer(ModelList(data=[model.card(name) for name in model.names]))
 
     @app.get("/v1/models/{name:path}")
     async def show_model(name: str) -> Response:
         model.check(name)
-        return _json(model.card(name))
+        return json_answer(model.card(name))
 
     @app.get("/openapi.json")
     async def description() -> Response:
-        return _json(openapi_document())
+        return json_answer(openapi_document())
 
     @app.get("/health")
     async def health() -> Response:
@@ -106,7 +105,7 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
 
     @app.get("/version")
     async def version() -> Response:
-        return _json({"version": __version__})
+        return json_answer({"version": __version__})
 
     return app
 
@@ -163,13 +162,13 @@ def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
         kind = ChatCompletionRequest if "messages" in document else CompletionRequest
         request = kind.parse(document)
         model.check(request.model)
-        return _json(await tokenized(request, model.prompts))
+        return json_answer(await tokenized(request, model.prompts))
 
     @app.post("/detokenize")
     async def detokenize(http_request: Request) -> Response:
         request = validated(DetokenizeRequest, await _read(http_request, model))
         model.check(request.model)
-        return _json(await detokenized(request, model.prompts))
+        return json_answer(await detokenized(request, model.prompts))
 
 
 async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:
@@ -231,7 +230,3 @@ def _elsewhere(path: str) -> str:
     if path in ("/chat/completions", "/completions", "/models"):
         return f" Use /v1{path}: a client's base URL ends with /v1."
     return ""
-
-
-def _json(document: object) -> Response:
-    return Response(msgspec.json.encode(document), media_type="application/json")

@@ -67,10 +67,7 @@ class ChatAnswer:
     """What was asked for, as it shapes the answer."""
 
     def __init__(
-        self,
-        request: ChatCompletionRequest,
-        response_id: str,
-        num_top: int | None,
+        self, request: ChatCompletionRequest, response_id: str, num_top: int | None
     ) -> None:
         self._id = response_id
         self._model = request.model

@@ -17,6 +17,7 @@ from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.pooled import PooledText, PooledUse, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.responses import json_answer
 
 _IS_ONE = 1e-3
 """How far the length of a vector that was scaled to 1 may be from it, in 16 bits."""
@@ -84,7 +85,7 @@ async def embeddings(
         model=request.model,
         usage=usage_of(texts),
     )
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    return json_answer(answer)
 
 
 def usage_of(texts: list[list[int]]) -> PooledUsage:

@@ -24,7 +24,7 @@ from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
-from octavo.server.openai.api_errors import SERVER_ERROR, ApiError, not_serving
+from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
 from octavo.server.openai.prompts import Prompt
 from octavo.server.openai.responses import Usage
 from octavo.server.process.metrics import ServerMetrics
@@ -283,12 +283,7 @@ def _failure(delta: Delta) -> ApiError:
     if delta.finish_reason is FinishReason.ABORT:
         return not_serving("draining")
     log.error("engine failed on a request", error=delta.error)
-    return ApiError(
-        500,
-        "The engine failed on this request; others are not affected. The server's log says why.",
-        error_type=SERVER_ERROR,
-        code="engine_error",
-    )
+    return engine_failed()
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -22,7 +22,7 @@ from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.streaming import running
-from octavo.server.openai.api_errors import SERVER_ERROR, ApiError, invalid_value
+from octavo.server.openai.api_errors import engine_failed, invalid_value
 from octavo.server.openai.generation import Generator
 
 log = structlog.get_logger("octavo.server")
@@ -155,13 +155,7 @@ class PooledRun:
                     return found
                 row = outputs[-1].embedding
                 if row is None:
-                    raise ApiError(
-                        500,
-                        "The engine failed on this request; others are not affected. The server's log "
-                        "says why.",
-                        error_type=SERVER_ERROR,
-                        code="engine_error",
-                    )
+                    raise engine_failed()
                 found.append(row)
                 self._num_done += 1
                 self._generator.metrics.count_finished("stop")

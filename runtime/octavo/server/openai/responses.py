@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from starlette.responses import Response
 
 from octavo.outputs import Logprob
 
@@ -247,6 +248,10 @@ class ChunkEncoder:
         if self._usage is UsageInStream.NEVER:
             return b""
         return self._head + b'],"usage":' + msgspec.json.encode(usage) + b"}\n\n"
+
+
+def json_answer(document: object) -> Response:
+    return Response(msgspec.json.encode(document), media_type="application/json")
 
 
 def error_event(body: bytes) -> bytes:

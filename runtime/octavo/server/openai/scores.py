@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.server.openai.api_errors import invalid_value
-from octavo.server.openai.embeddings import PooledUsage
+from octavo.server.openai.embeddings import PooledUsage, usage_of
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.pooled import PooledText, PooledUse, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.responses import json_answer
 
 _MAX_DOCUMENTS = 2048
 Texts = Annotated[list[str], Field(min_length=1, max_length=_MAX_DOCUMENTS)]
@@ -106,7 +107,7 @@ class Scorer:
         name = f"score-{uuid.uuid4().hex}"
         pairs = list(zip(firsts, seconds, strict=True))
         scores, usage = await self._run(name, pairs, "text_2", http_request)
-        return _json(
+        return json_answer(
             ScoreList(
                 id=name,
                 created=int(time.time()),
@@ -132,7 +133,7 @@ class Scorer:
             )
             for index in order[: request.top_n]
         ]
-        return _json(RankList(id=name, model=request.model, results=results, usage=usage))
+        return json_answer(RankList(id=name, model=request.model, results=results, usage=usage))
 
     async def _run(
         self, name: str, pairs: list[tuple[str, str]], parameter: str, http_request: Request
@@ -140,13 +141,8 @@ class Scorer:
         self._use.check_scores()
         texts = [PooledText(*pair) for pair in await self._prompts.pairs(pairs, parameter)]
         rows = await pooled_rows(self._generator, name, texts, http_request)
-        count = sum(len(text.token_ids) for text in texts)
-        return [score for (score,) in rows], PooledUsage(count, count)
+        return [score for (score,) in rows], usage_of([text.token_ids for text in texts])
 
 
 def _listed(texts: str | list[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
-
-
-def _json(document: Any) -> Response:
-    return Response(msgspec.json.encode(document), media_type="application/json")
