@@ -20,9 +20,9 @@ from octavo import LLM, SamplingParams
 from octavo.engine.messages import TokenOutput
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.outputs import FinishReason, RequestOutput
+from octavo.server.openai.answers import Usage
 from octavo.server.openai.chat import ChatAnswer
 from octavo.server.openai.protocol import ChatCompletionRequest
-from octavo.server.openai.responses import Usage
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, metaspace_tokenizer
 
 OPEN, CLOSE, END = "<tool_call>", "</tool_call>", "<|im_end|>"

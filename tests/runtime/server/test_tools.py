@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.server.openai.responses import ToolCallOut
+from octavo.server.openai.answers import ToolCallOut
 from octavo.server.openai.tools import ToolCallParser
 from tests.support.runtime.counted_text import CountedWork
 

@@ -16,9 +16,9 @@ from octavo.engine.requests.output_processor import Delta
 from octavo.errors import OctavoError
 from octavo.server.http.asgi import Receive, Scope, Send
 from octavo.server.http.body import ClientDisconnectedError
+from octavo.server.openai.answers import DONE, ChunkEncoder, error_event
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error
 from octavo.server.openai.generation import Generation
-from octavo.server.openai.responses import DONE, ChunkEncoder, error_event
 
 log = structlog.get_logger("octavo.server")
 

@@ -19,6 +19,7 @@ from octavo import __version__
 from octavo.errors import OctavoError
 from octavo.generation_config import SamplingDefaults
 from octavo.server.http.body import ClientDisconnectedError, decode_object, read_body
+from octavo.server.openai.answers import ModelCard, ModelList, json_answer
 from octavo.server.openai.api_errors import (
     ApiError,
     from_octavo_error,
@@ -38,7 +39,6 @@ from octavo.server.openai.protocol import (
     GenerationRequest,
     validated,
 )
-from octavo.server.openai.responses import ModelCard, ModelList, json_answer
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
 from octavo.server.process.metrics import ServerMetrics

@@ -15,10 +15,7 @@ from octavo.engine.requests.output_processor import Delta
 from octavo.generation_config import SamplingDefaults
 from octavo.outputs import CompletionOutput, Logprob
 from octavo.server.http.streaming import answered, chunk_events
-from octavo.server.openai.generation import Generation, Generator, PromptRun
-from octavo.server.openai.prompts import PromptBuilder
-from octavo.server.openai.protocol import ChatCompletionRequest
-from octavo.server.openai.responses import (
+from octavo.server.openai.answers import (
     AssistantMessage,
     ChatChoice,
     ChatCompletion,
@@ -28,6 +25,9 @@ from octavo.server.openai.responses import (
     ToolCallOut,
     chat_logprobs,
 )
+from octavo.server.openai.generation import Generation, Generator, PromptRun
+from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import answer_format, read_tool_use
 from octavo.server.openai.tools import ToolCallParser
 

@@ -14,18 +14,18 @@ from octavo.engine.requests.output_processor import Delta
 from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.server.http.streaming import answered, chunk_events
-from octavo.server.openai.api_errors import invalid_value, unsupported
-from octavo.server.openai.generation import Generation, Generator, PromptRun
-from octavo.server.openai.output_format import output_format
-from octavo.server.openai.prompts import Prompt, PromptBuilder
-from octavo.server.openai.protocol import CompletionRequest
-from octavo.server.openai.responses import (
+from octavo.server.openai.answers import (
     ChunkEncoder,
     Completion,
     CompletionChoice,
     End,
     completion_logprobs,
 )
+from octavo.server.openai.api_errors import invalid_value, unsupported
+from octavo.server.openai.generation import Generation, Generator, PromptRun
+from octavo.server.openai.output_format import output_format
+from octavo.server.openai.prompts import Prompt, PromptBuilder
+from octavo.server.openai.protocol import CompletionRequest
 
 _encode = msgspec.json.Encoder().encode
 _DEFAULT_MAX_TOKENS = 16

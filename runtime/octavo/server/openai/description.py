@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from octavo import __version__
+from octavo.server.openai.answers import ChatCompletion, Completion, ModelCard, ModelList
 from octavo.server.openai.api_errors import ErrorBody
 from octavo.server.openai.embeddings import EmbeddingList, EmbeddingRequest
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-from octavo.server.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
 from octavo.server.openai.scores import RankList, RerankRequest, ScoreList, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, Text, Tokens
 

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.server.openai.answers import json_answer
 from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.pooled import PooledText, PooledUse, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
-from octavo.server.openai.responses import json_answer
 
 _IS_ONE = 1e-3
 """How far the length of a vector that was scaled to 1 may be from it, in 16 bits."""

@@ -24,9 +24,9 @@ from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
+from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
 from octavo.server.openai.prompts import Prompt
-from octavo.server.openai.responses import Usage
 from octavo.server.process.metrics import ServerMetrics
 from octavo.tokenizer import Tokenizer
 

@@ -7,6 +7,7 @@ would change the answer is dropped in silence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
 
 from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams, check_number
+from octavo.server.openai.answers import UsageInStream
 from octavo.server.openai.api_errors import (
     ApiError,
     from_validation_errors,
@@ -30,7 +32,6 @@ from octavo.server.openai.api_errors import (
 )
 from octavo.server.openai.ignored_fields import IgnoredFields
 from octavo.server.openai.output_format import ResponseFormat, StructuredOutputs
-from octavo.server.openai.responses import UsageInStream
 from octavo.structured_outputs import StructuredOutputsParams
 
 # Known, not implemented: the values that ask for nothing are let through.
@@ -90,14 +91,12 @@ def validated(kind: type[M], document: object) -> M:
         raise from_validation_errors(error.errors(include_url=False)) from None
 
 
-class GenerationRequest(IgnoredFields):
-    """What chat and text completions share. `None` means the default, as OpenAI has it."""
+class SampledRequest(IgnoredFields):
+    """What every route that generates takes. `None` means the default, as OpenAI has it."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
     model: str
-    n: Whole | None = None
-    max_tokens: Whole | None = None
     min_tokens: Whole | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: float | None = None
@@ -111,17 +110,24 @@ class GenerationRequest(IgnoredFields):
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     logit_bias: Annotated[dict[TokenName, float], Field(max_length=1024)] | None = None
     allowed_token_ids: list[TokenId] | None = None
-    response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
-    add_special_tokens: bool | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     # Fields of vLLM's: a lower priority runs first, and prefixes are shared within one salt alone.
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+class GenerationRequest(SampledRequest):
+    """What chat and text completions share."""
+
+    n: Whole | None = None
+    max_tokens: Whole | None = None
+    response_format: ResponseFormat | None = None
+    add_special_tokens: bool | None = None
+    stream_options: StreamOptions | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
         "n",
@@ -148,7 +154,7 @@ class GenerationRequest(IgnoredFields):
         """Validates a decoded JSON document. Raises `ApiError` (400) that names the field."""
         request = validated(cls, document)
         for name, value in (request.model_extra or {}).items():
-            _check_extra(name, value)
+            check_extra(name, value, _NOT_IMPLEMENTED)
         if request.stream_options is not None and not request.stream:
             raise invalid_value(
                 "stream_options", "stream_options is only allowed together with stream: true."
@@ -185,15 +191,16 @@ class GenerationRequest(IgnoredFields):
         )
 
 
-def _check_extra(name: str, value: object) -> None:
-    if name not in _NOT_IMPLEMENTED:
+def check_extra(name: str, value: object, not_implemented: Mapping[str, Sequence[Any]]) -> None:
+    """Refuses a field that is not known, or not implemented and no value that asks for nothing."""
+    if name not in not_implemented:
         raise ApiError(
             400,
             f"Unrecognized request argument supplied: {quoted(name)}",
             param=name[:64],
             code="unknown_parameter",
         )
-    if not any(_is_same(value, neutral) for neutral in _NOT_IMPLEMENTED[name]):
+    if not any(_is_same(value, neutral) for neutral in not_implemented[name]):
         raise unsupported(name, f"it is {quoted(value)}. Leave it out.")
 
 

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.server.openai.answers import json_answer
 from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.embeddings import PooledUsage, usage_of
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.pooled import PooledText, PooledUse, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
-from octavo.server.openai.responses import json_answer
 
 _MAX_DOCUMENTS = 2048
 Texts = Annotated[list[str], Field(min_length=1, max_length=_MAX_DOCUMENTS)]

@@ -16,8 +16,8 @@ import msgspec
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.http import strict_json
+from octavo.server.openai.answers import FunctionOut, ToolCallOut
 from octavo.server.openai.json_object import ObjectScanner, Scan
-from octavo.server.openai.responses import FunctionOut, ToolCallOut
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"

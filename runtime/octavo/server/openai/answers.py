@@ -1,4 +1,4 @@
-"""Responses. OpenAI's answers as msgspec structs, and the bytes of streamed chunks.
+"""Answers of chats and completions as msgspec structs, and the bytes of streamed chunks.
 
 A chunk is sent for every token of every stream, so its constant parts are encoded once per stream and
 only the text is encoded per token.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from octavo.outputs import Logprob
-from octavo.server.openai.responses import (
+from octavo.server.openai.answers import (
     ChunkEncoder,
     End,
     Usage,
