@@ -58,7 +58,7 @@ format: $(VENV)/.dev ## let ruff format and mend what it can
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
 docs: $(VENV)/.dev ## the pages as a site in out/site; a broken link fails
-	@$(VENV)/bin/mkdocs build --strict --quiet
+	@$(VENV)/bin/mkdocs build --strict
 	@echo "out/site/index.html"
 
 cluster-up: needs-cluster $(VENV)/.tools ## a kind cluster with registry and Prometheus [NAME=octavo WORKERS=0]
