@@ -83,13 +83,31 @@ class Answer(Protocol):
         """The events of a stream, without the last word."""
         ...
 
+    def last_word(self) -> bytes:
+        """Of a stream that went well; empty where its events say that it is over."""
+        ...
+
+    def failure(self, error: ApiError) -> bytes:
+        """The last word of a stream that failed on the way."""
+        ...
+
+
+class Chunks:
+    """How a stream of chunks ends."""
+
+    def last_word(self) -> bytes:
+        return DONE
+
+    def failure(self, error: ApiError) -> bytes:
+        return error_event(error.body())
+
 
 async def answered(
     answer: Answer, generation: Generation, request: Request, *, is_stream: bool
 ) -> Response:
     """Runs `generation` and answers: whole when it has ended, or as a stream from its first token."""
     if is_stream:
-        return EventStream(generation, answer.events(generation))
+        return EventStream(generation, answer)
     async with running(generation, request.receive):
         async for _ in generation.deltas():
             pass
@@ -118,11 +136,11 @@ class EventStream(Response):
     status. Later ones are told in an event, after which the stream ends.
     """
 
-    def __init__(self, generation: Generation, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, generation: Generation, answer: Answer) -> None:
         self.background = None
         self.status_code = 200
         self._generation = generation
-        self._events = events
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(ClientDisconnectedError):
@@ -130,19 +148,24 @@ class EventStream(Response):
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with running(self._generation, receive):
-            first = await anext(self._events, b"")
+            events = self._answer.events(self._generation)
+            first = await anext(events, b"")
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            last = DONE
             try:
                 await send({"type": "http.response.body", "body": first, "more_body": True})
-                async for event in self._events:
+                async for event in events:
                     await send({"type": "http.response.body", "body": event, "more_body": True})
-            except ApiError as error:
-                last = error_event(error.body())
-            except OctavoError as error:
-                last = error_event(from_octavo_error(error).body())
-            except Exception:
-                request_id = scope.get("request_id")
-                log.exception("stream failed", request_id=request_id)
-                last = error_event(internal_error(request_id).body())
+                last = self._answer.last_word()
+            except Exception as error:
+                last = self._answer.failure(_told(error, scope.get("request_id")))
             await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def _told(error: Exception, request_id: str | None) -> ApiError:
+    """What the client gets to know of it."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, OctavoError):
+        return from_octavo_error(error)
+    log.error("stream failed", request_id=request_id, exc_info=error)
+    return internal_error(request_id)

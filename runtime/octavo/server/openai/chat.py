@@ -14,7 +14,7 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta
 from octavo.generation_config import SamplingDefaults
 from octavo.outputs import CompletionOutput, Logprob
-from octavo.server.http.streaming import answered, chunk_events
+from octavo.server.http.streaming import Chunks, answered, chunk_events
 from octavo.server.openai.answers import (
     AssistantMessage,
     ChatChoice,
@@ -45,25 +45,39 @@ async def chat_completion(
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
     arrival = time.time()
+    run = await chat_run(request, generator, prompts, defaults)
+    response_id = f"chatcmpl-{uuid.uuid4().hex}"
+    generation = generator.generate(
+        response_id, http_request.scope["request_id"], [run], arrival=arrival
+    )
+    answer = ChatAnswer(request, response_id, request.requested_logprobs)
+    return await answered(answer, generation, http_request, is_stream=bool(request.stream))
+
+
+async def chat_run(
+    request: ChatCompletionRequest,
+    generator: Generator,
+    prompts: PromptBuilder,
+    defaults: SamplingDefaults,
+    parameter: str = "messages",
+) -> PromptRun:
+    """What the engine runs for a conversation, which the client wrote into `parameter`.
+
+    Raises: `ApiError` or `InvalidParameterError` for what contradicts itself or cannot be promised.
+    """
     num_top = request.requested_logprobs
     wanted = answer_format(request, generator.vocabulary.special)
-    prompt = await prompts.chat(request)
+    prompt = await prompts.chat(request, parameter)
     max_tokens = prompts.max_tokens(
-        prompt, request.requested_max_tokens, "messages", default=defaults.max_tokens
+        prompt, request.requested_max_tokens, parameter, default=defaults.max_tokens
     )
     sampling = request.sampling_params(
         defaults, max_tokens=max_tokens, logprobs=num_top, structured_outputs=wanted
     )
-    response_id = f"chatcmpl-{uuid.uuid4().hex}"
-    run = PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
-    generation = generator.generate(
-        response_id, http_request.scope["request_id"], [run], arrival=arrival
-    )
-    answer = ChatAnswer(request, response_id, num_top)
-    return await answered(answer, generation, http_request, is_stream=bool(request.stream))
+    return PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
 
 
-class ChatAnswer:
+class ChatAnswer(Chunks):
     """What was asked for, as it shapes the answer."""
 
     def __init__(

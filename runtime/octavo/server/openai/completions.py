@@ -13,7 +13,7 @@ from starlette.responses import Response
 from octavo.engine.requests.output_processor import Delta
 from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
-from octavo.server.http.streaming import answered, chunk_events
+from octavo.server.http.streaming import Chunks, answered, chunk_events
 from octavo.server.openai.answers import (
     ChunkEncoder,
     Completion,
@@ -90,7 +90,7 @@ def _echo(request: CompletionRequest, prompts: PromptBuilder, prompt: Prompt) ->
     return prompts.decode(prompt.token_ids) if prompt.text is None else prompt.text
 
 
-class _CompletionAnswer:
+class _CompletionAnswer(Chunks):
     """What was asked for, as it shapes the answer. `echoes[i]` goes before the text of prompt i."""
 
     def __init__(self, request: CompletionRequest, response_id: str, echoes: list[str]) -> None:

@@ -58,7 +58,7 @@ class PromptBuilder:
         self._max_prompts = max_prompts
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="octavo-tokenize")
 
-    async def chat(self, request: ChatCompletionRequest) -> Prompt:
+    async def chat(self, request: ChatCompletionRequest, parameter: str = "messages") -> Prompt:
         """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered."""
         messages = [message.as_sent for message in request.messages]
         tools = read_tool_use(request).told
@@ -72,7 +72,7 @@ class PromptBuilder:
         text = await self._run(render, size)
         # The template writes the model's own.
         has_special = bool(request.add_special_tokens)
-        return Prompt(await self._encode(text, "messages", add_special_tokens=has_special))
+        return Prompt(await self._encode(text, parameter, add_special_tokens=has_special))
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts in order, each as text or token ids.
