@@ -59,6 +59,10 @@ class _TimedStep:
         self.clock.wait_seconds += time.perf_counter() - start
         return tokens
 
+    @property
+    def scored(self) -> list[SampledToken]:
+        return self.step.scored
+
 
 @dataclass(slots=True)
 class Request:

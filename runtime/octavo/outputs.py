@@ -47,7 +47,8 @@ class CompletionOutput:
 
 @dataclass(slots=True)
 class RequestOutput:
-    """All completions of one prompt."""
+    """All completions of one prompt. `prompt_logprobs[i]` are those of its token i, as in
+    `CompletionOutput.logprobs`; the first is None."""
 
     request_id: str
     prompt: str | None
@@ -55,6 +56,7 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     num_cached_tokens: int = 0
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             part of its text.
         stop_token_ids: Token ids that end the output.
         ignore_eos: Go on after the model's end-of-sequence token (benchmarks).
-        max_tokens: Tokens to generate at most; None means up to the model's context.
+        max_tokens: Tokens to generate at most; None means up to the model's context. 0 runs the prompt alone.
         min_tokens: No end of any kind, stop strings among them, before so many tokens.
         logprobs: Report the log-probability of the sampled token and of this many best ones.
+        prompt_logprobs: Report the log-probability of each token of the prompt but the first, and of this
+            many best ones at its place.
         logit_bias: Added to the scores of these token ids, each in [-100, 100].
         allowed_token_ids: No other token is drawn.
         structured_outputs: What the output must be a document of.
@@ -59,6 +61,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = 16
     min_tokens: int = 0
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: list[int] | None = None
     structured_outputs: StructuredOutputsParams | None = None
@@ -75,11 +78,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         check_number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
         if self.max_tokens is not None:
-            check_number("max_tokens", self.max_tokens, 1, 2**31 - 1, is_whole=True)
+            check_number("max_tokens", self.max_tokens, 0, 2**31 - 1, is_whole=True)
         most = 2**31 - 1 if self.max_tokens is None else self.max_tokens
         check_number("min_tokens", self.min_tokens, 0, most, is_whole=True)
-        if self.logprobs is not None:
-            check_number("logprobs", self.logprobs, 0, MAX_LOGPROBS, is_whole=True)
+        for name in ("logprobs", "prompt_logprobs"):
+            if (count := getattr(self, name)) is not None:
+                check_number(name, count, 0, MAX_LOGPROBS, is_whole=True)
         if self.seed is not None:
             check_number("seed", self.seed, -(2**63), 2**63 - 1, is_whole=True)
         for name in ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output"):

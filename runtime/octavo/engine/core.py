@@ -22,25 +22,21 @@ from octavo.engine.messages import (
     AddRequest,
     EngineInfo,
     EngineStats,
-    Refusal,
     StepOutputs,
-    TokenLogprobs,
     TokenOutput,
 )
+from octavo.engine.request_checks import check_request, needs_room
 from octavo.engine.requests.end_conditions import end_tokens
+from octavo.engine.requests.prompt_scores import PromptScores
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.requests.siblings import SiblingGroup
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
 from octavo.engine.step_failures import StepFailures
-from octavo.errors import (
-    ContextLengthExceededError,
-    DeviceFaultError,
-    InvalidParameterError,
-)
+from octavo.engine.token_outputs import failure_of, output_of
+from octavo.errors import DeviceFaultError, InvalidParameterError
 from octavo.outputs import FinishReason
-from octavo.sampling.state import SampledToken
 from octavo.tokenizer import load_tokenizer
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 
@@ -148,10 +144,12 @@ class EngineCore:
         params = request.sampling
         self._num_received += params.n
         grammar = self._checked(request)
-        # The token beside an embedding is never fed back, so it needs no room.
-        room = self.max_model_len - len(request.prompt_token_ids) + request.is_pooled
+        prompt = request.prompt_token_ids
+        room = self.max_model_len - len(prompt) + (not needs_room(request))
+        longest = room if params.max_tokens is None else max(1, params.max_tokens)
         group = SiblingGroup() if params.n > 1 else None
         ends = end_tokens(params, request.end_token_ids)
+        num_best = params.prompt_logprobs
         sequence_ids = self._requests[request.request_id] = {}
         for index in range(params.n):
             sequence_id = sequence_ids[index] = next(self._sequence_ids)
@@ -160,9 +158,9 @@ class EngineCore:
                     sequence_id=sequence_id,
                     request_id=request.request_id,
                     index=index,
-                    prompt_token_ids=request.prompt_token_ids,
+                    prompt_token_ids=prompt,
                     params=params,
-                    max_output_tokens=min(params.max_tokens or room, room),
+                    max_output_tokens=min(longest, room),
                     priority=request.priority,
                     is_pooled=request.is_pooled,
                     second_segment=request.second_segment,
@@ -170,6 +168,7 @@ class EngineCore:
                     group=group,
                     end_token_ids=ends,
                     grammar=None if grammar is None else grammar.start(),
+                    prompt_scores=None if num_best is None else PromptScores(prompt, num_best),
                 )
             )
 
@@ -183,49 +182,18 @@ class EngineCore:
         Raises:
             InvalidParameterError: `request_id` is running already, the prompt is empty or holds an id
                 outside the vocabulary, the model has no head to generate with, or a grammar cannot be had.
-            ContextLengthExceededError: The prompt leaves no room for one output token, unless it is pooled.
+            ContextLengthExceededError: The prompt leaves no room for one output token, where it needs one.
         """
         self._checked(request)
 
     def _checked(self, request: AddRequest) -> CompiledGrammar | None:
         """The grammar that the request wants. Raises as `check`."""
-        prompt = request.prompt_token_ids
         if request.request_id in self._requests:
             raise InvalidParameterError(
                 "request_id",
                 f"request_id {request.request_id!r} is running already; use a new one.",
             )
-        if not (request.is_pooled or self._executor.info.can_generate):
-            raise InvalidParameterError(
-                "model",
-                "The model has no head to generate with: the architecture in config.json is a base class or "
-                "an encoder. Embed or score with it, or serve one that ends in ForCausalLM.",
-            )
-        if not prompt:
-            raise InvalidParameterError(
-                "prompt", "The prompt has no tokens; it needs at least one."
-            )
-        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
-            wrong = next(one for one in prompt if not 0 <= one < self._vocab_size)
-            raise InvalidParameterError(
-                "prompt",
-                f"The prompt holds the token id {wrong}, at place {prompt.index(wrong)} of "
-                f"{len(prompt)}; the model's ids lie in [0, {self._vocab_size - 1}].",
-            )
-        for name, token_id in request.sampling.named_token_ids():
-            if not 0 <= token_id < self._vocab_size:
-                raise InvalidParameterError(
-                    name,
-                    f"{name} holds the token id {token_id}; the model's ids lie in "
-                    f"[0, {self._vocab_size - 1}].",
-                )
-        if len(prompt) + (not request.is_pooled) > self.max_model_len:
-            output = "" if request.is_pooled else ", one of them for output"
-            raise ContextLengthExceededError(
-                "prompt",
-                f"The prompt has {len(prompt)} tokens, but the context holds {self.max_model_len}{output}. "
-                "Shorten the prompt or raise max_model_len (or the KV cache's memory).",
-            )
+        check_request(request, self._executor.info, self.max_model_len)
         return self._prepared(request)
 
     def _prepared(self, request: AddRequest) -> CompiledGrammar | None:
@@ -325,7 +293,10 @@ class EngineCore:
     def _take(self, step: _StepInFlight, outputs: list[TokenOutput]) -> None:
         """Waits for a step and takes in its tokens."""
         try:
-            updates = self._scheduler.update(step.batch, step.pending.result())
+            tokens = step.pending.result()
+            if step.pending.scored:
+                step.batch.take_scores(step.pending.scored)
+            updates = self._scheduler.update(step.batch, tokens)
         except DeviceFaultError:
             raise
         except Exception as error:
@@ -333,11 +304,7 @@ class EngineCore:
             return
         self._num_generated_tokens += len(updates)
         for sequence, token in updates:
-            grammar = sequence.grammar
-            if grammar is not None and grammar.error is not None:
-                outputs.append(_lost(sequence, grammar.error))
-            else:
-                outputs.append(_to_output(sequence, token))
+            outputs.append(output_of(sequence, token))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
                 self._failures.count_success()
@@ -379,16 +346,7 @@ class EngineCore:
         )
         self._forget(ended)
         self._failures.count_failure(error)
-        return [
-            TokenOutput(
-                request_id=sequence.request_id,
-                index=sequence.index,
-                new_token_ids=[],
-                finish_reason=FinishReason.ERROR,
-                error=message,
-            )
-            for sequence in ended
-        ]
+        return [failure_of(sequence, message) for sequence in ended]
 
     def _forget(self, ended: Iterable[Sequence]) -> None:
         for sequence in ended:
@@ -396,44 +354,3 @@ class EngineCore:
             del sequence_ids[sequence.index]
             if not sequence_ids:
                 del self._requests[sequence.request_id]
-
-
-def _lost(sequence: Sequence, why: str) -> TokenOutput:
-    """Of a sequence whose grammar costs more than one request may: others go on."""
-    outputs = sequence.params.structured_outputs
-    name = "structured_outputs" if outputs is None else outputs.parameter
-    error = InvalidParameterError(name, f"{name} became too costly to follow: {why:.200}")
-    return TokenOutput(
-        sequence.request_id,
-        sequence.index,
-        [],
-        finish_reason=FinishReason.ERROR,
-        refusal=Refusal.of(error),
-    )
-
-
-def _to_output(sequence: Sequence, sampled: SampledToken) -> TokenOutput:
-    is_first = len(sequence.output_token_ids) == 1
-    if not is_first and sequence.finish_reason is None and sampled.top_token_ids is None:
-        # Nearly every token: six keyword arguments less.
-        return TokenOutput(sequence.request_id, sequence.index, [sampled.token_id])
-    return TokenOutput(
-        request_id=sequence.request_id,
-        index=sequence.index,
-        new_token_ids=[sampled.token_id],
-        finish_reason=sequence.finish_reason,
-        stop_reason=sequence.stop_reason,
-        logprobs=_logprobs(sampled),
-        # A prompt counts once: what the other completions found is what the first one computed.
-        num_cached_tokens=sequence.num_cached_tokens if is_first and sequence.index == 0 else 0,
-        first_scheduled_time=sequence.first_scheduled_time if is_first else None,
-        embedding=sampled.embedding,
-    )
-
-
-def _logprobs(sampled: SampledToken) -> list[TokenLogprobs] | None:
-    if sampled.top_token_ids is None:
-        return None
-    return [
-        TokenLogprobs(sampled.top_token_ids, sampled.top_logprobs or [], sampled.top_ranks or [])
-    ]

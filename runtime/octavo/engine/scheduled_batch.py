@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from octavo.engine.requests.sequence import Sequence
+from octavo.sampling.state import SampledToken
 from octavo.worker.batch import ScheduledSequence
 
 
@@ -25,6 +26,7 @@ class ScheduledBatch:
         start = sequence.num_scheduled_tokens
         end = sequence.num_scheduled_tokens = start + count
         sequence.is_prefilling = end < sequence.num_tokens
+        scores = sequence.prompt_scores if sequence.must_compute_prompt else None
         self.sequences.append(sequence)
         self.entries.append(
             ScheduledSequence(
@@ -33,6 +35,17 @@ class ScheduledBatch:
                 start,
                 sequence.block_table,
                 None if sequence.is_prefilling else sequence.sampling,
+                None if scores is None else scores.rows_of(start, end),
             )
         )
         self.num_tokens += count
+
+    def take_scores(self, rows: list[SampledToken]) -> None:
+        """Hands the scored rows of all entries, in order, to their sequences."""
+        first = 0
+        for sequence, entry in zip(self.sequences, self.entries, strict=True):
+            if entry.scored is None or sequence.prompt_scores is None:
+                continue
+            last = first + len(entry.scored.targets)
+            sequence.prompt_scores.take(entry.start, rows[first:last])
+            first = last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -14,6 +14,14 @@ PENDING_TOKEN = -1
 """Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
 executor knows it before the engine does. Never for one whose scores wait for it
 (`octavo.sampling.processors.waits_for_token`)."""
+
+
+class ScoredRows(msgspec.Struct, frozen=True, gc=False):
+    """The rows of a prompt's chunk whose scores are wanted: row i against `targets[i]`, the token behind it,
+    and beside it the `num_best` best ones."""
+
+    targets: Sequence[int]
+    num_best: int
 
 
 class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +37,7 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
         block_ids: The block table; holds at least `start + len(token_ids)` slots. Entries that lie behind
             `ExecutorInfo.sliding_window` may name any block, and must not be read.
         sampling: None when this chunk does not reach the sequence's end: nothing is sampled then.
+        scored: Its first rows, where the prompt's log-probabilities are wanted.
     """
 
     sequence_id: int
@@ -36,6 +45,7 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
     start: int
     block_ids: Sequence[int]
     sampling: SamplingState | None
+    scored: ScoredRows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +98,18 @@ class PendingStep(Protocol):
         """Waits for the step; one token for each entry with `sampling`, in the batch's order."""
         ...
 
+    @property
+    def scored(self) -> list[SampledToken]:
+        """Behind `result`: of each entry with `scored`, in the batch's order, its rows' targets."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedStep:
     """The pending step of an executor that is done when `submit` returns."""
 
     tokens: list[SampledToken]
+    scored: list[SampledToken] = field(default_factory=list)
 
     def result(self) -> list[SampledToken]:
         return self.tokens

@@ -38,6 +38,10 @@ class LateStep:
             raise self.error
         return self.step.result()
 
+    @property
+    def scored(self) -> list[SampledToken]:
+        return self.step.scored
+
 
 class FailingExecutor(PagedMemoryExecutor):
     """Asynchronous; fails in the steps that it is told."""

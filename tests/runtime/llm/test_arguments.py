@@ -63,8 +63,8 @@ def test_a_sampling_parameter_of_the_wrong_kind_is_named(fields: dict[str, Any])
 
 
 def test_limits_are_told_to_the_last_digit() -> None:
-    with pytest.raises(InvalidParameterError, match=r"an integer in \[1, 2147483647\]"):
-        SamplingParams(max_tokens=0)
+    with pytest.raises(InvalidParameterError, match=r"an integer in \[0, 2147483647\]"):
+        SamplingParams(max_tokens=-1)
 
 
 @pytest.mark.parametrize(

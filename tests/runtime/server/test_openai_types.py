@@ -104,6 +104,7 @@ TAKEN_BY_COMPLETIONS: list[tuple[str, object]] = [
     *[("echo", value) for value in (False, True, None)],
     *[("suffix", value) for value in ("", None)],
     *[("prompt", value) for value in ("a", ["a", "b"], [1, 2], [[1], [2]])],
+    ("max_tokens", 0),
 ]
 REFUSED: list[tuple[str, object]] = [
     *[("temperature", value) for value in (-0.1, 2.1)],
@@ -125,7 +126,6 @@ REFUSED_BY_COMPLETIONS: list[tuple[str, object]] = [
     ("prompt", []),
     ("prompt", [[]]),
     # Within its limits, and not implemented.
-    ("max_tokens", 0),
     *[("best_of", value) for value in (0, 20)],
     ("suffix", "end"),
 ]

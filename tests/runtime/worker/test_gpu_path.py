@@ -295,3 +295,36 @@ def test_chunks_alone_sample_nothing(llama: Path) -> None:
     entry = ScheduledSequence(1, [4, 5, 6], 0, [3], None)
     assert executor.submit(StepBatch([entry])).result() == []
     assert executor.submit(StepBatch([])).result() == []
+
+
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_the_tokens_of_a_prompt_are_scored_as_transformers_scores_them(
+    family: Any, is_padded: bool
+) -> None:
+    """In slices of four rows, in chunks of several prompts, one of a single token, beside decodes."""
+    folder, reference = family
+    steps = Overlapped(make_gpu_executor(folder, is_padded=is_padded, max_num_seqs=4))
+    plain, *scored = running = sequences(7, 2, 30, 23)
+    for sequence, num_best in zip(scored, (0, 3, 1), strict=True):
+        sequence.num_best = num_best
+    short, long, other = scored
+    steps.submit([(plain, 7)])
+    steps.submit([(long, 9)])
+    steps.submit([(plain, 1), (short, 1), (long, 1)])
+    steps.submit([(other, 23), (short, 1), (plain, 1), (long, 20)])
+    steps.submit([(sequence, 1) for sequence in running])
+    steps.take()
+    assert plain.scored == []
+    for sequence in scored:
+        with torch.no_grad():
+            logits = reference(torch.tensor([sequence.prompt])).logits[0, :-1]
+        rows = torch.log_softmax(logits.float(), dim=-1)
+        targets = sequence.prompt[1:]
+        assert [token.token_id for token in sequence.scored] == targets
+        for token, target, row in zip(sequence.scored, targets, rows, strict=True):
+            best = row.topk(sequence.num_best or 0)
+            assert token.top_token_ids == [target, *best.indices.tolist()]
+            wanted = [float(row[target]), *best.values.tolist()]
+            assert token.top_logprobs == pytest.approx(wanted, abs=1e-4)
+            assert (token.top_ranks or [])[0] == 1 + int((row > row[target]).sum())
+        assert sequence.output == greedy(reference, sequence)

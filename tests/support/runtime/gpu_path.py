@@ -22,7 +22,13 @@ from octavo.models.registry import read_model_config
 from octavo.quantization import Unquantised
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import PENDING_TOKEN, PendingStep, ScheduledSequence, StepBatch
+from octavo.worker.batch import (
+    PENDING_TOKEN,
+    PendingStep,
+    ScheduledSequence,
+    ScoredRows,
+    StepBatch,
+)
 from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
 from octavo.worker.start.memory import KVCacheSize
@@ -96,6 +102,8 @@ class Running:
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
     tokens: list[SampledToken] = field(default_factory=list)
+    num_best: int | None = None
+    scored: list[SampledToken] = field(default_factory=list)
 
     @property
     def is_pending(self) -> bool:
@@ -112,6 +120,7 @@ class Overlapped:
         self._in_flight: tuple[PendingStep, list[Running]] | None = None
         self._released: list[int] = []
         self.num_pending = 0
+        self._scored_by: dict[int, Running] = {}
 
     def submit(
         self, parts: Sequence[tuple[Running, int]], copies: Sequence[tuple[int, int]] = ()
@@ -130,6 +139,8 @@ class Overlapped:
         step, sampled = self._in_flight
         self._in_flight = None
         tokens = step.result()
+        for token in step.scored:
+            self._scored_by[token.sequence_id].scored.append(token)
         assert [t.sequence_id for t in tokens] == [s.sequence_id for s in sampled]
         for sequence, token in zip(sampled, tokens, strict=True):
             sequence.output.append(token.token_id)
@@ -160,7 +171,14 @@ class Overlapped:
             sampling = SamplingState(
                 sequence.params, sequence.seed, sequence.prompt, sequence.output
             )
-        return ScheduledSequence(sequence.sequence_id, token_ids, start, sequence.blocks, sampling)
+        targets = sequence.prompt[start + 1 : end + 1]
+        scored = None
+        if sequence.num_best is not None and targets:
+            scored = ScoredRows(targets, sequence.num_best)
+            self._scored_by[sequence.sequence_id] = sequence
+        return ScheduledSequence(
+            sequence.sequence_id, token_ids, start, sequence.blocks, sampling, scored
+        )
 
 
 def sequences(*lengths: int, **kwargs: Any) -> list[Running]:

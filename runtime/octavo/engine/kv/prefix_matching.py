@@ -55,7 +55,7 @@ def find_start(
         sliding_window: Tokens that a query sees at most in any layer; None: all.
     """
     start = Start()
-    if uses_prefix_cache:
+    if uses_prefix_cache and not sequence.must_compute_prompt:
         start = (
             _longest_prefix(sequence, blocks)
             if sliding_window is None

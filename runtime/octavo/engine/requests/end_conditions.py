@@ -14,6 +14,8 @@ from octavo.sampling_params import SamplingParams
 
 def end_tokens(params: SamplingParams, model_end_tokens: Iterable[int]) -> frozenset[int]:
     """All tokens that end a sequence: one look-up per token decides."""
+    if params.max_tokens == 0:
+        return frozenset()  # the one token that is drawn is nobody's
     stops = frozenset(params.stop_token_ids or ())
     return stops if params.ignore_eos else stops.union(model_end_tokens)
 

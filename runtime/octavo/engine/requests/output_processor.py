@@ -77,7 +77,8 @@ class RequestState:
         self.prompt_token_ids = prompt_token_ids
         self.sampling = sampling
         self.num_cached_tokens = 0
-        known = vocabulary if vocabulary is not None else Vocabulary(tokenizer)
+        self._prompt_logprobs: list[TokenLogprobs] | None = None
+        self._vocabulary = known = vocabulary if vocabulary is not None else Vocabulary(tokenizer)
         self._completions = [
             _CompletionState(index, prompt_token_ids, sampling, tokenizer, known)
             for index in range(sampling.n)
@@ -94,10 +95,19 @@ class RequestState:
         if completion.finish_reason is not None:
             return None
         self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs = output.prompt_logprobs
         delta = completion.apply(output)
         if delta.finish_reason is not None:
             self._num_unfinished -= 1
         return delta
+
+    @property
+    def prompt_logprobs(self) -> list[dict[int, Logprob] | None] | None:
+        """Of each token of the prompt; None where they were not asked for, or are not there yet."""
+        if self._prompt_logprobs is None:
+            return None
+        return [None, *(told_logprobs(one, self._vocabulary) for one in self._prompt_logprobs)]
 
     def marked_text(self, index: int) -> MarkedText:
         """The text of completion `index` as it stands, with the special tokens that it leaves out."""
@@ -112,6 +122,7 @@ class RequestState:
             outputs=[completion.to_output() for completion in self._completions],
             finished=self.is_finished,
             num_cached_tokens=self.num_cached_tokens,
+            prompt_logprobs=self.prompt_logprobs,
         )
 
 
@@ -249,19 +260,10 @@ class _CompletionState:
         return match.text
 
     def _add_logprobs(self, positions: list[TokenLogprobs]) -> list[dict[int, Logprob]]:
-        text, token_bytes = self._vocabulary.text_of, self._vocabulary.bytes_of
         added = []
         for position in positions:
             self.cumulative_logprob += position.logprobs[0]
-            # The sampled token may come again among the best ones: the first mention keeps its place.
-            added.append(
-                {
-                    token_id: Logprob(logprob, rank, text(token_id), token_bytes(token_id))
-                    for token_id, logprob, rank in zip(
-                        position.token_ids, position.logprobs, position.ranks, strict=True
-                    )
-                }
-            )
+            added.append(told_logprobs(position, self._vocabulary))
         assert self.logprobs is not None  # noqa: S101 - the caller looked
         self.logprobs += added
         return added
@@ -284,6 +286,18 @@ class _CompletionState:
             stop_reason=self.stop_reason,
             text_offsets=None if self.text_offsets is None else list(self.text_offsets),
         )
+
+
+def told_logprobs(position: TokenLogprobs, vocabulary: Vocabulary) -> dict[int, Logprob]:
+    """Of one position. The token that stands there may come again among the best ones: the first mention
+    keeps its place."""
+    text, token_bytes = vocabulary.text_of, vocabulary.bytes_of
+    return {
+        token_id: Logprob(logprob, rank, text(token_id), token_bytes(token_id))
+        for token_id, logprob, rank in zip(
+            position.token_ids, position.logprobs, position.ranks, strict=True
+        )
+    }
 
 
 def _num_characters(begun: bytes) -> int:

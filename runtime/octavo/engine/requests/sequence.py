@@ -8,6 +8,7 @@ from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass, field
 
 from octavo.engine.kv.prefix_hashes import BlockNames
+from octavo.engine.requests.prompt_scores import PromptScores
 from octavo.engine.requests.siblings import SiblingGroup
 from octavo.outputs import FinishReason
 from octavo.sampling.processors import waits_for_token
@@ -43,6 +44,7 @@ class Sequence:
         group: The request's completions, when there are several.
         second_segment: Where the second text of a pair begins, or None.
         grammar: What its output must follow, or None.
+        prompt_scores: Of its prompt, where they are wanted.
         output_token_ids: Generated so far.
         num_scheduled_tokens: Tokens of prompt plus output whose KV lies in the cache or will, once the
             steps in flight are done.
@@ -73,6 +75,7 @@ class Sequence:
     group: SiblingGroup | None = None
     second_segment: int | None = None
     grammar: Grammar | None = None
+    prompt_scores: PromptScores | None = None
     output_token_ids: list[int] = field(default_factory=list)
     num_scheduled_tokens: int = 0
     num_computed_tokens: int = 0
@@ -121,6 +124,15 @@ class Sequence:
     def num_tokens(self) -> int:
         """Known ones, prompt and output."""
         return self.num_prompt_tokens + len(self.output_token_ids)
+
+    @property
+    def must_compute_prompt(self) -> bool:
+        """What the cache holds of the prompt spares it nothing: each of its tokens is to be scored. Of the
+        completions of a request the one that leads does that for all."""
+        scores = self.prompt_scores
+        if scores is None or scores.is_complete:
+            return False
+        return self.group is None or self.group.leader is self
 
     @property
     def is_finished(self) -> bool:

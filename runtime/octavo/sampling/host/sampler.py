@@ -121,6 +121,24 @@ class Sampler:
         return seed, len(state.output_token_ids)
 
 
+def score(
+    logits: torch.Tensor,
+    sequence_ids: Sequence[int],
+    token_ids: Sequence[int],
+    counts: Sequence[int],
+) -> list[SampledToken]:
+    """Of tokens that are known already, with their log-probabilities.
+
+    Args:
+        logits: As in `Sampler.sample`.
+        sequence_ids, token_ids, counts: Of the rows; `counts` best tokens are told beside each.
+    """
+    scores = _as_float32(logits)
+    if not math.isfinite(scores.max(initial=0.0)) or not math.isfinite(scores.min(initial=0.0)):
+        scores = _finite(scores)
+    return with_logprobs(scores, sequence_ids, np.array(token_ids, dtype=np.int64), counts)
+
+
 @dataclass(frozen=True, slots=True)
 class _Shaped:
     """A sequence that something shapes, and what."""

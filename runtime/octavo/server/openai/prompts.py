@@ -158,7 +158,8 @@ class PromptBuilder:
         """Tokens that may be made after `prompt`.
 
         Args:
-            requested: By the client; None takes what fits of `default`, which refuses no prompt.
+            requested: By the client; None takes what fits of `default`, which refuses no prompt, and 0 needs
+                no room behind it.
             parameter: What the client wrote the prompt into.
             default: None is all that fits.
 
@@ -171,7 +172,7 @@ class PromptBuilder:
                 parameter, f"{parameter} is empty; it must hold at least one token."
             )
         room = self.max_model_len - length
-        if room < 1:
+        if room < (requested != 0):
             raise self._too_long(parameter, str(length))
         if requested is None:
             return room if default is None else min(room, default)

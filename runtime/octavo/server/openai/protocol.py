@@ -297,11 +297,12 @@ class ChatCompletionRequest(GenerationRequest):
     @property
     def requested_max_tokens(self) -> int | None:
         """None: as many as the context holds. Raises `InvalidParameterError`."""
-        if self.max_completion_tokens is None:
-            return self.max_tokens
-        # Under the name that the client wrote; `SamplingParams` knows the other one.
-        check_number("max_completion_tokens", self.max_completion_tokens, 1, 2**31 - 1)
-        return self.max_completion_tokens
+        # Under the name that the client wrote; and an answer of no token is no message.
+        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        requested: int | None = getattr(self, name)
+        if requested is not None:
+            check_number(name, requested, 1, 2**31 - 1, is_whole=True)
+        return requested
 
     @property
     def requested_logprobs(self) -> int | None:

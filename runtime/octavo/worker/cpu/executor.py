@@ -10,7 +10,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
 from octavo.models.base import CausalLM
-from octavo.sampling.host.sampler import Sampler
+from octavo.sampling.host.sampler import Sampler, score
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.worker.batch import (
     ExecutorInfo,
@@ -20,10 +20,14 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.cpu.step_inputs import ScoredTokens
 from octavo.worker.cpu.warm_up import warm_up
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, executor_info
+
+# 16 MiB in float32.
+_SCORES_AT_ONCE = 2**22
 
 
 class TorchExecutor:
@@ -43,19 +47,39 @@ class TorchExecutor:
         try:
             self._sampler.forget(batch.released)
             self._runner.copy_blocks(batch.block_copies)
-            return FinishedStep(self._step(batch.entries))
+            return self._step(batch.entries)
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
 
-    def _step(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken]:
+    def _step(self, batch: Sequence[ScheduledSequence]) -> FinishedStep:
         result = self._runner.run(batch)
+        scored = self._score(result.inputs.scored, result.scored)
         if result.logits is None or result.hidden is None:
-            return []
+            return FinishedStep([], scored)
         inputs = result.inputs
         tokens = self._sampler.sample(result.logits, inputs.sequence_ids, inputs.sampling)
         if any(state.is_pooled for state in inputs.sampling):
             tokens = _with_embeddings(tokens, inputs.sampling, result.hidden)
-        return tokens
+        return FinishedStep(tokens, scored)
+
+    def _score(
+        self, tokens: ScoredTokens | None, hidden: torch.Tensor | None
+    ) -> list[SampledToken]:
+        """A prompt's rows a few at a time: all at once they would be as many scores as it has tokens times
+        the vocabulary."""
+        found: list[SampledToken] = []
+        if tokens is None or hidden is None:
+            return found
+        at_once = max(1, _SCORES_AT_ONCE // self._info.vocab_size)
+        for start in range(0, len(tokens.token_ids), at_once):
+            part = slice(start, start + at_once)
+            found += score(
+                self._runner.model.logits(hidden[part]),
+                tokens.sequence_ids[part],
+                tokens.token_ids[part],
+                tokens.num_best[part],
+            )
+        return found
 
 
 def _with_embeddings(

@@ -24,12 +24,14 @@ from octavo.worker.cpu.step_inputs import StepInputBuilder, StepInputs
 class StepResult:
     """Of the rows with `sampling`, in the batch's order; None where a step has none.
 
-    `hidden` `[samples, hidden]` is the last hidden state, `logits` `[samples, vocab]` what follows from it.
+    `hidden` `[samples, hidden]` is the last hidden state, `logits` `[samples, vocab]` what follows from it;
+    `scored` `[scored, hidden]` is the last hidden state of `inputs.scored`.
     """
 
     inputs: StepInputs
     hidden: torch.Tensor | None
     logits: torch.Tensor | None
+    scored: torch.Tensor | None = None
 
 
 class ModelRunner:
@@ -86,12 +88,15 @@ class ModelRunner:
         inputs = self._builder.build(batch)
         step = self._attention_step(inputs)
         residual = self.model.forward(inputs.token_ids, self._caches, step)
+        scored = None
+        if inputs.scored is not None:
+            scored = self.model.normalise(residual.index_select(0, inputs.scored.rows))
         if not inputs.sampling:
-            return StepResult(inputs, None, None)
+            return StepResult(inputs, None, None, scored)
         if inputs.sampled_rows is not None:
             residual = residual.index_select(0, inputs.sampled_rows)
         hidden = self.model.normalise(residual)
-        return StepResult(inputs, hidden, self.model.logits(hidden))
+        return StepResult(inputs, hidden, self.model.logits(hidden), scored)
 
     @torch.inference_mode()
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:

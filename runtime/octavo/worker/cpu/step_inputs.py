@@ -19,6 +19,42 @@ from octavo.worker.batch import ScheduledSequence
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredTokens:
+    """Of prompts, in the batch's order, one of each for a row.
+
+    Args:
+        rows: `[scored]` int64, the row that scores each token.
+        sequence_ids, token_ids: The token's own.
+        num_best: How many of the best tokens are told beside it.
+    """
+
+    rows: torch.Tensor
+    sequence_ids: list[int]
+    token_ids: list[int]
+    num_best: list[int]
+
+    @classmethod
+    def of(
+        cls, batch: Sequence[ScheduledSequence], last_rows: Sequence[int], device: torch.device
+    ) -> ScoredTokens | None:
+        """None where no entry wants them. `last_rows[i]` is the row of entry i's last token."""
+        rows, sequence_ids, token_ids, num_best = list[int](), list[int](), list[int](), list[int]()
+        for entry, last in zip(batch, last_rows, strict=True):
+            if entry.scored is None:
+                continue
+            count = len(entry.scored.targets)
+            first = last + 1 - len(entry.token_ids)
+            rows += range(first, first + count)
+            sequence_ids += [entry.sequence_id] * count
+            token_ids += entry.scored.targets
+            num_best += [entry.scored.num_best] * count
+        if not rows:
+            return None
+        at = torch.tensor(rows, dtype=torch.int64).to(device)
+        return cls(at, sequence_ids, token_ids, num_best)
+
+
+@dataclass(frozen=True, slots=True)
 class StepInputs:
     """One step on the device.
 
@@ -31,6 +67,7 @@ class StepInputs:
         sampled_rows: `[samples]` int64: rows whose next token is wanted, in the batch's order; None when
             that is every row as it stands.
         sequence_ids, sampling: Of those rows.
+        scored: Rows whose log-probabilities are wanted.
     """
 
     token_ids: torch.Tensor
@@ -41,6 +78,7 @@ class StepInputs:
     sampled_rows: torch.Tensor | None
     sequence_ids: list[int]
     sampling: list[SamplingState]
+    scored: ScoredTokens | None = None
 
 
 class StepInputBuilder:
@@ -114,6 +152,7 @@ class StepInputBuilder:
             rows,
             [batch[i].sequence_id for i in sampled],
             [s.sampling for s in batch if s.sampling is not None],
+            ScoredTokens.of(batch, last_rows, self._device),
         )
 
     def _fill(self, sequence: ScheduledSequence, first: int, count: int) -> None:

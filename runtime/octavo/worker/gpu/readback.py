@@ -6,6 +6,8 @@ never for the device.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from octavo.errors import DeviceFaultError
@@ -13,6 +15,7 @@ from octavo.kernels.reference.sampling.logprobs import TopLogprobs
 from octavo.sampling.device.samples import DeviceSamples, Samples
 from octavo.sampling.state import SampledToken
 from octavo.worker import machine
+from octavo.worker.gpu.prompt_scores import PackedScores, entries_of, told_scores, with_entries
 
 # A wait that polls sees a step's end at once, but keeps a core busy for as long as requests run; one that
 # sleeps is woken by an interrupt, which takes longer. The next step runs meanwhile, so being late costs
@@ -30,20 +33,35 @@ class Readback:
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def start(self, sampled: DeviceSamples, samples: Samples) -> PendingSamples:
-        """Queues the copies behind what the current stream holds."""
+    def start(
+        self,
+        sampled: DeviceSamples,
+        samples: Samples,
+        scores: PackedScores | None = None,
+        scored: TopLogprobs | None = None,
+    ) -> PendingSamples:
+        """Queues the copies behind what the current stream holds; `scored` are those of `scores`."""
         if self._stream is None:
-            return PendingSamples(samples, _host_copy(sampled), None)
+            copy, scored_copy = _host_copy(sampled), _copy_logprobs(scored)
+            return PendingSamples(samples, copy, None, None, scores, scored_copy)
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            copy = _host_copy(sampled)
+            copy, scored_copy = _host_copy(sampled), _copy_logprobs(scored)
             done = self._mark()
-        return PendingSamples(samples, copy, done, sampled)
+        return PendingSamples(samples, copy, done, (sampled, scored), scores, scored_copy)
 
-    def start_empty(self) -> PendingSamples:
+    def start_unsampled(
+        self, scores: PackedScores | None, scored: TopLogprobs | None
+    ) -> PendingSamples:
         """Of a step that samples nothing: its result waits all the same. Otherwise the host would queue the
         chunks of a long prompt one after another, and who comes then would wait for all of them."""
-        return PendingSamples(None, None, self._mark())
+        if scored is None or self._stream is None:
+            return PendingSamples(None, None, self._mark(), None, scores, _copy_logprobs(scored))
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            scored_copy = _copy_logprobs(scored)
+            done = self._mark()
+        return PendingSamples(None, None, done, (None, scored), scores, scored_copy)
 
     def _mark(self) -> torch.cuda.Event | None:
         """Behind what the current stream holds."""
@@ -63,6 +81,7 @@ class PendingSamples:
         source: What is copied. Held until then, because the stream that its memory goes back to does not
             know of the copying one. `record_stream` would tell it, by an event each step, and freeing such
             a tensor on a lost device aborts the process.
+        scores, scored_copy: Of prompts; None where their log-probabilities are not wanted.
     """
 
     def __init__(
@@ -70,12 +89,16 @@ class PendingSamples:
         samples: Samples | None,
         copy: DeviceSamples | None,
         done: torch.cuda.Event | None,
-        source: DeviceSamples | None = None,
+        source: tuple[DeviceSamples | None, TopLogprobs | None] | None = None,
+        scores: PackedScores | None = None,
+        scored_copy: TopLogprobs | None = None,
     ) -> None:
         self._samples = samples
         self._copy = copy
         self._done = done
         self._source = source
+        self._scores = scores
+        self._scored_copy = scored_copy
 
     def result(self) -> list[SampledToken]:
         """Raises `DeviceFaultError` when the device failed under the step."""
@@ -89,50 +112,49 @@ class PendingSamples:
             return []
         return _to_tokens(self._samples, self._copy)
 
+    @property
+    def scored(self) -> list[SampledToken]:
+        if self._scores is None or self._scored_copy is None:
+            return []
+        return told_scores(self._scores, self._scored_copy)
+
 
 def _host_copy(sampled: DeviceSamples) -> DeviceSamples:
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        is_cuda = tensor.device.type == "cuda"
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=is_cuda)
-        return host.copy_(tensor, non_blocking=True)
-
-    top = sampled.logprobs
     return DeviceSamples(
-        copy(sampled.tokens),
-        None
-        if top is None
-        else TopLogprobs(
-            own_logprob=copy(top.own_logprob),
-            own_rank=copy(top.own_rank),
-            top_ids=copy(top.top_ids),
-            top_logprobs=copy(top.top_logprobs),
-        ),
-        None if sampled.embeddings is None else copy(sampled.embeddings),
+        _copy(sampled.tokens),
+        _copy_logprobs(sampled.logprobs),
+        None if sampled.embeddings is None else _copy(sampled.embeddings),
     )
+
+
+def _copy_logprobs(top: TopLogprobs | None) -> TopLogprobs | None:
+    if top is None:
+        return None
+    return TopLogprobs(
+        own_logprob=_copy(top.own_logprob),
+        own_rank=_copy(top.own_rank),
+        top_ids=_copy(top.top_ids),
+        top_logprobs=_copy(top.top_logprobs),
+    )
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    is_cuda = tensor.device.type == "cuda"
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=is_cuda)
+    return host.copy_(tensor, non_blocking=True)
 
 
 def _to_tokens(samples: Samples, copy: DeviceSamples) -> list[SampledToken]:
     token_ids: list[int] = copy.tokens.tolist()
     if copy.logprobs is None and copy.embeddings is None:
         return [SampledToken(s, t) for s, t in zip(samples.sequence_ids, token_ids, strict=True)]
-    tops: dict[int, tuple[list[int], list[float], list[int]]] = {}
+    tokens = [SampledToken(s, t) for s, t in zip(samples.sequence_ids, token_ids, strict=True)]
     if copy.logprobs is not None:
-        top = copy.logprobs
-        columns = (top.own_logprob, top.own_rank, top.top_ids, top.top_logprobs)
-        lists = zip(*(column.tolist() for column in columns), strict=True)
-        for index, (own, rank, ids, values) in zip(samples.with_logprobs, lists, strict=True):
-            count = min(samples.states[index].params.logprobs or 0, len(ids))
-            tops[index] = (
-                [token_ids[index], *ids[:count]],
-                [own, *values[:count]],
-                [rank, *range(1, count + 1)],
-            )
-    embeddings: dict[int, list[float]] = {}
+        entries = entries_of(copy.logprobs)
+        for index, entry in zip(samples.with_logprobs, entries, strict=True):
+            count = samples.states[index].params.logprobs or 0
+            tokens[index] = with_entries(tokens[index].sequence_id, token_ids[index], entry, count)
     if copy.embeddings is not None:
-        embeddings = dict(zip(samples.pooled, copy.embeddings.tolist(), strict=True))
-    tokens = []
-    for index, sequence_id in enumerate(samples.sequence_ids):
-        ids, values, ranks = tops.get(index, (None, None, None))
-        embedding = embeddings.get(index)
-        tokens.append(SampledToken(sequence_id, token_ids[index], ids, values, ranks, embedding))
+        for index, embedding in zip(samples.pooled, copy.embeddings.tolist(), strict=True):
+            tokens[index] = replace(tokens[index], embedding=embedding)
     return tokens

@@ -23,6 +23,7 @@ from octavo.sampling.device.sampler import DeviceSampler
 from octavo.sampling.processors.base import DeviceRoom
 from octavo.worker.batch import StepBatch
 from octavo.worker.gpu.cuda_graphs import Capture, DecodeGraphs, padded_sizes
+from octavo.worker.gpu.prompt_scores import score_on_device
 from octavo.worker.gpu.readback import PendingSamples, Readback
 from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
@@ -181,9 +182,12 @@ class GpuRunner:
     def _finish(
         self, step: PackedStep, hidden: torch.Tensor, view: PackedView, *, is_normalised: bool
     ) -> PendingSamples:
-        rows = step.sampled
+        rows, scored = step.sampled, None
+        if step.scores is not None:
+            at_once = self.limits.max_num_seqs
+            scored = score_on_device(self.model, self._kernels, hidden, step.scores, view, at_once)
         if rows is None:
-            return self._readback.start_empty()
+            return self._readback.start_unsampled(step.scores, scored)
         samples = rows.samples
         count = len(samples.sequence_ids)
         if rows.hidden_rows is not None:
@@ -193,12 +197,12 @@ class GpuRunner:
         sampled = self._sampler.sample(hidden, self.model.logits(hidden), samples, view)
         state_rows = view.int64(rows.state_rows, count)
         self._state.last_tokens.index_copy_(0, state_rows, sampled.tokens)
-        return self._readback.start(sampled, samples)
+        return self._readback.start(sampled, samples, step.scores, scored)
 
     def _graph_size(self, batch: StepBatch) -> int | None:
         if self._graphs is None or not batch.entries:
             return None
-        if any(len(entry.token_ids) != 1 for entry in batch.entries):
+        if any(len(entry.token_ids) != 1 or entry.scored for entry in batch.entries):
             return None
         return self._graphs.size_for(len(batch.entries))
 

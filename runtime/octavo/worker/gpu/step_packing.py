@@ -16,6 +16,7 @@ from octavo.kernels.packed_step import Packer
 from octavo.kernels.step_state import StepLayout
 from octavo.sampling.device.samples import Samples
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
+from octavo.worker.gpu.prompt_scores import PackedScores, pack_scores
 from octavo.worker.gpu.state_rows import StateRows
 
 
@@ -43,6 +44,7 @@ class PackedStep:
         sampled: None when the step samples nothing.
         copies: Where `[2, num_copies]` int64 lie: source and target blocks.
         max_query_len: Rows of the longest chunk, 1 in a step of decodes.
+        scores: None when no prompt's log-probabilities are wanted.
     """
 
     packer: Packer
@@ -52,6 +54,7 @@ class PackedStep:
     num_copies: int
     copies: int
     sampled: SampledRows | None
+    scores: PackedScores | None = None
 
 
 def pack_step(
@@ -114,6 +117,7 @@ def pack_step(
         num_copies=copies.shape[1],
         copies=packer.put(copies),
         sampled=samples,
+        scores=pack_scores(entries, first_rows[place_of], packer),
     )
 
 

@@ -1,0 +1,51 @@
+"""Request checks. What the engine itself refuses, whoever sent it: it alone knows the model's sizes."""
+
+from __future__ import annotations
+
+from octavo.engine.messages import AddRequest
+from octavo.errors import ContextLengthExceededError, InvalidParameterError
+from octavo.worker.batch import ExecutorInfo
+
+
+def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -> None:
+    """Raises as `EngineCore.check`, but for what depends on other requests and on grammars."""
+    if not (request.is_pooled or info.can_generate):
+        raise InvalidParameterError(
+            "model",
+            "The model has no head to generate with: the architecture in config.json is a base class or "
+            "an encoder. Embed or score with it, or serve one that ends in ForCausalLM.",
+        )
+    _check_ids(request, info.vocab_size)
+    needed = len(request.prompt_token_ids) + needs_room(request)
+    if needed > max_model_len:
+        output = ", one of them for output" if needs_room(request) else ""
+        raise ContextLengthExceededError(
+            "prompt",
+            f"The prompt has {len(request.prompt_token_ids)} tokens, but the context holds "
+            f"{max_model_len}{output}. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
+        )
+
+
+def needs_room(request: AddRequest) -> bool:
+    """Whether a token of output must fit behind the prompt. What comes beside an embedding, or where none is
+    wanted, is never fed back."""
+    return not (request.is_pooled or request.sampling.max_tokens == 0)
+
+
+def _check_ids(request: AddRequest, vocab_size: int) -> None:
+    prompt = request.prompt_token_ids
+    if not prompt:
+        raise InvalidParameterError("prompt", "The prompt has no tokens; it needs at least one.")
+    if min(prompt) < 0 or max(prompt) >= vocab_size:
+        wrong = next(one for one in prompt if not 0 <= one < vocab_size)
+        raise InvalidParameterError(
+            "prompt",
+            f"The prompt holds the token id {wrong}, at place {prompt.index(wrong)} of "
+            f"{len(prompt)}; the model's ids lie in [0, {vocab_size - 1}].",
+        )
+    for name, token_id in request.sampling.named_token_ids():
+        if not 0 <= token_id < vocab_size:
+            raise InvalidParameterError(
+                name,
+                f"{name} holds the token id {token_id}; the model's ids lie in [0, {vocab_size - 1}].",
+            )

@@ -1,0 +1,77 @@
+"""Token outputs. What the engine tells of a sequence that got a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from octavo.engine.messages import Refusal, TokenLogprobs, TokenOutput
+from octavo.engine.requests.sequence import Sequence
+from octavo.errors import InvalidParameterError
+from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
+
+
+def output_of(sequence: Sequence, sampled: SampledToken) -> TokenOutput:
+    """Of a sequence that got `sampled`."""
+    grammar = sequence.grammar
+    if grammar is not None and grammar.error is not None:
+        return _lost(sequence, grammar.error)
+    is_first = len(sequence.output_token_ids) == 1
+    if not is_first and sequence.finish_reason is None and sampled.top_token_ids is None:
+        # Nearly every token: six keyword arguments less.
+        return TokenOutput(sequence.request_id, sequence.index, [sampled.token_id])
+    # With `max_tokens` 0 the prompt alone is wanted.
+    has_token = sequence.params.max_tokens != 0
+    scores = sequence.prompt_scores if is_first else None
+    return TokenOutput(
+        request_id=sequence.request_id,
+        index=sequence.index,
+        new_token_ids=[sampled.token_id] if has_token else [],
+        finish_reason=sequence.finish_reason,
+        stop_reason=sequence.stop_reason,
+        logprobs=_logprobs((sampled,)) if has_token else None,
+        # A prompt counts once: what the other completions found is what the first one computed.
+        num_cached_tokens=sequence.num_cached_tokens if is_first and sequence.index == 0 else 0,
+        first_scheduled_time=sequence.first_scheduled_time if is_first else None,
+        embedding=sampled.embedding,
+        prompt_logprobs=(
+            _logprobs(scores.release()) if scores is not None and scores.is_complete else None
+        ),
+    )
+
+
+def failure_of(sequence: Sequence, message: str) -> TokenOutput:
+    """Of a sequence that ended with its step."""
+    return TokenOutput(
+        request_id=sequence.request_id,
+        index=sequence.index,
+        new_token_ids=[],
+        finish_reason=FinishReason.ERROR,
+        error=message,
+    )
+
+
+def _lost(sequence: Sequence, why: str) -> TokenOutput:
+    """Of a sequence whose grammar costs more than one request may: others go on."""
+    outputs = sequence.params.structured_outputs
+    name = "structured_outputs" if outputs is None else outputs.parameter
+    error = InvalidParameterError(name, f"{name} became too costly to follow: {why:.200}")
+    return TokenOutput(
+        sequence.request_id,
+        sequence.index,
+        [],
+        finish_reason=FinishReason.ERROR,
+        refusal=Refusal.of(error),
+    )
+
+
+def _logprobs(tokens: Iterable[SampledToken]) -> list[TokenLogprobs] | None:
+    """None where they were not asked for."""
+    found = []
+    for token in tokens:
+        if token.top_token_ids is None:
+            return None
+        found.append(
+            TokenLogprobs(token.top_token_ids, token.top_logprobs or [], token.top_ranks or [])
+        )
+    return found
