@@ -70,6 +70,8 @@ CHAT = {"model": "demo", "messages": [{"role": "user", "content": "What is Octav
         ("/v1/chat/completions", {**CHAT, "model": "other"}, 404),
         ("/v1/completions", {"model": "demo", "prompt": "a", "max_tokens": 2, "logprobs": 0}, 200),
         ("/v1/completions", {"model": "demo", "prompt": 5}, 400),
+        ("/v1/responses", {"model": "demo", "input": "a", "max_output_tokens": 2}, 200),
+        ("/v1/responses", {"model": "demo", "input": 5}, 400),
         ("/v1/models", None, 200),
         ("/v1/models/{name}", None, 200),
         ("/tokenize", CHAT, 200),

@@ -149,7 +149,7 @@ def from_octavo_error(error: OctavoError) -> ApiError:
 
 def from_validation_errors(errors: list[Any]) -> ApiError:
     """Translates pydantic's list of errors: the first one that names a field wins."""
-    first = errors[0]
+    first = next((error for error in errors if not _is_passed_over(error)), errors[0])
     # Members of a union and discriminators show up in the location as well; they are not fields.
     path = [str(part) for part in first["loc"] if not _is_union_tag(part)]
     param = ".".join(path) or None
@@ -162,6 +162,11 @@ def from_validation_errors(errors: list[Any]) -> ApiError:
     message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectation(first['msg'])}."
     code = "invalid_value" if first["type"] in _OUT_OF_RANGE else "invalid_type"
     return ApiError(400, message, param=param, code=code)
+
+
+def _is_passed_over(error: Any) -> bool:
+    """Of a text or a list, that a list is no text: what is wrong within it says more."""
+    return bool(error["loc"]) and error["loc"][-1] == "str" and isinstance(error["input"], list)
 
 
 def _is_union_tag(part: int | str) -> bool:

@@ -39,6 +39,8 @@ from octavo.server.openai.protocol import (
     GenerationRequest,
     validated,
 )
+from octavo.server.openai.responses_api.request import ResponsesRequest
+from octavo.server.openai.responses_api.route import create_response
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
 from octavo.server.process.metrics import ServerMetrics
@@ -122,6 +124,14 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
     async def completions(http_request: Request) -> Response:
         request = await _parse(http_request, CompletionRequest, model)
         return await completion(
+            request, model.generator, model.prompts, model.defaults, http_request
+        )
+
+    @app.post("/v1/responses")
+    async def responses(http_request: Request) -> Response:
+        request = ResponsesRequest.parse(await _read(http_request, model))
+        model.check(request.model)
+        return await create_response(
             request, model.generator, model.prompts, model.defaults, http_request
         )
 
@@ -227,6 +237,8 @@ def _elsewhere(path: str) -> str:
     """Where to find what clients of other servers look for there."""
     if path in ("/metrics", "/livez", "/readyz", "/startupz"):
         return " Metrics and probes are on the ops port (--ops-port)."
-    if path in ("/chat/completions", "/completions", "/models"):
+    if path in ("/chat/completions", "/completions", "/models", "/responses"):
         return f" Use /v1{path}: a client's base URL ends with /v1."
+    if path.startswith("/v1/responses/"):
+        return " Answers are not kept; POST /v1/responses makes one."
     return ""

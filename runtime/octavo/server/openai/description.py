@@ -16,6 +16,8 @@ from octavo.server.openai.answers import ChatCompletion, Completion, ModelCard, 
 from octavo.server.openai.api_errors import ErrorBody
 from octavo.server.openai.embeddings import EmbeddingList, EmbeddingRequest
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.responses_api.objects import ResponseObject
+from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.scores import RankList, RerankRequest, ScoreList, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, Text, Tokens
 
@@ -26,6 +28,7 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     DetokenizeRequest,
     EmbeddingRequest,
     RerankRequest,
+    ResponsesRequest,
     ScoreRequest,
 )
 _ANSWERS = (
@@ -35,6 +38,7 @@ _ANSWERS = (
     ModelList,
     EmbeddingList,
     RankList,
+    ResponseObject,
     ScoreList,
     Tokens,
     Text,
@@ -65,8 +69,27 @@ def openapi_document() -> dict[str, Any]:
             "description": "OpenAI's API for one model.",
         },
         "paths": {
-            "/v1/chat/completions": {"post": _generation("createChatCompletion", "Chat")},
-            "/v1/completions": {"post": _generation("createCompletion", "")},
+            "/v1/chat/completions": {
+                "post": _generation(
+                    "createChatCompletion",
+                    "Completes a conversation.",
+                    ChatCompletion,
+                    ChatCompletionRequest,
+                )
+            },
+            "/v1/completions": {
+                "post": _generation(
+                    "createCompletion", "Completes texts.", Completion, CompletionRequest
+                )
+            },
+            "/v1/responses": {
+                "post": _generation(
+                    "createResponse",
+                    "Answers a conversation of items.",
+                    ResponseObject,
+                    ResponsesRequest,
+                )
+            },
             "/v1/embeddings": {"post": _pooled("createEmbedding", "Embeds texts.", "Embedding")},
             "/v1/score": {"post": _pooled("createScore", "Scores pairs of texts.", "Score")},
             "/v1/rerank": {
@@ -140,12 +163,14 @@ def _schemas() -> dict[str, Any]:
     return {**requests["$defs"], **answers}
 
 
-def _generation(operation_id: str, chat: str) -> dict[str, Any]:
+def _generation(
+    operation_id: str, summary: str, answer: type, body: type[BaseModel]
+) -> dict[str, Any]:
     operation = _operation(
         operation_id,
-        "Completes a conversation." if chat else "Completes texts.",
-        f"{chat}Completion",
-        body=(f"{chat}CompletionRequest",),
+        summary,
+        answer.__name__,
+        body=(body.__name__,),
         errors=(*_OF_A_BODY, "429"),
     )
     # With `stream: true`.

@@ -1,0 +1,134 @@
+"""Chat that a response is: one conversation, one prompt, one way to read tools and formats.
+
+What is wrong with it is told in the names that the client wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from octavo.errors import InvalidParameterError
+from octavo.server.openai.api_errors import ApiError, from_octavo_error
+from octavo.server.openai.ignored_fields import IgnoredFields
+from octavo.server.openai.protocol import ChatCompletionRequest, SampledRequest
+from octavo.server.openai.responses_api.conversation import read_conversation
+from octavo.server.openai.responses_api.request import (
+    FunctionTool,
+    ResponsesRequest,
+    TextConfig,
+)
+
+_SAME_NAMES = (
+    *(name for name in SampledRequest.model_fields if name not in IgnoredFields.model_fields),
+    "parallel_tool_calls",
+    "chat_template_kwargs",
+)
+_MESSAGE = re.compile(r"messages\.(\d+)")
+# A chat's fields, longer names first, and where a response has them.
+_NAMES = (
+    (re.compile(r"messages\b"), "input"),
+    (re.compile(r"response_format\.json_schema\b"), "text.format"),
+    (re.compile(r"response_format\b"), "text.format"),
+    (re.compile(r"max_completion_tokens\b|max_tokens\b"), "max_output_tokens"),
+    (re.compile(r"tools\.(\d+)\.function\b"), r"tools.\1"),
+    (re.compile(r"reasoning_effort\b"), "reasoning.effort"),
+    (re.compile(r"verbosity\b"), "text.verbosity"),
+)
+
+
+class FieldNames:
+    """A response's names of a chat's fields.
+
+    Args:
+        places: What each message was made of.
+    """
+
+    def __init__(self, places: Sequence[str]) -> None:
+        self._places = places
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Errors within name the response's fields."""
+        try:
+            yield
+        except ApiError as error:
+            raise self._renamed(error) from None
+        except InvalidParameterError as error:
+            raise self._renamed(from_octavo_error(error)) from None
+
+    def _renamed(self, error: ApiError) -> ApiError:
+        told, param = error.detail, error.detail.param
+        if param is None:
+            return error
+        message = told.message
+        # Messages begin with the field that they tell of; what they quote is the client's own.
+        if message.startswith(param):
+            message = self._name(param) + message[len(param) :]
+        return ApiError(
+            error.status,
+            message,
+            error_type=told.type,
+            param=self._name(param),
+            code=told.code,
+            headers=error.headers,
+        )
+
+    def _name(self, param: str) -> str:
+        if found := _MESSAGE.match(param):
+            return self._places[int(found[1])] + param[found.end() :]
+        for pattern, name in _NAMES:
+            if found := pattern.match(param):
+                return found.expand(name) + param[found.end() :]
+        return param
+
+
+def as_chat(request: ResponsesRequest) -> tuple[ChatCompletionRequest, FieldNames]:
+    """The same request as a chat. Raises `ApiError`, in the response's names."""
+    conversation = read_conversation(request.instructions, request.input)
+    names = FieldNames(conversation.places)
+    sent = request.as_sent
+    chat: dict[str, Any] = {name: sent[name] for name in _SAME_NAMES if name in sent}
+    chat["messages"] = conversation.messages
+    chat["max_completion_tokens"] = request.max_output_tokens
+    if request.tools:
+        chat["tools"] = [_tool(tool) for tool in request.tools]
+    # OpenAI takes a choice that asks for nothing also without tools.
+    if request.tools or request.tool_choice != "auto":
+        chat["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.has_logprobs:
+        chat |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.text is not None:
+        chat |= _text(request.text)
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        chat["reasoning_effort"] = request.reasoning.effort
+    with names.told():
+        return ChatCompletionRequest.parse(chat), names
+
+
+def _tool(tool: FunctionTool) -> dict[str, Any]:
+    """With the members that the client sent, in its order: templates write them so."""
+    known = ("name", "description", "parameters", "strict")
+    function = {name: value for name, value in tool.as_sent.items() if name in known}
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    match choice:
+        case {"type": "function", "name": str(name), **rest} if not rest:
+            return {"type": "function", "function": {"name": name}}
+    return choice
+
+
+def _text(text: TextConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if text.verbosity is not None:
+        found["verbosity"] = text.verbosity
+    if text.format is not None:
+        wanted = text.format.model_dump(by_alias=True, exclude_none=True)
+        found["response_format"] = {"type": wanted.pop("type")}
+        if wanted or text.format.type == "json_schema":
+            found["response_format"]["json_schema"] = wanted
+    return found
