@@ -109,6 +109,7 @@ class Client:
         self, base_url: str, api_key: str | None = None, *, timeout_seconds: float | None = None
     ) -> None:
         self.base_url = api_base(base_url)
+        self.root = self.base_url.removesuffix("/v1")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
 
@@ -131,14 +132,19 @@ class Client:
 
     async def models(self) -> list[str]:
         """The names of the models that the server has."""
-        async with self._session.get(f"{self.base_url}/models") as response:
-            body = await response.read()
-            if response.status != 200:
-                raise _refusal(response.status, body)
+        body = await self.get("v1/models")
         try:
             return [model.id for model in msgspec.json.decode(body, type=_Models).data]
         except msgspec.MsgspecError as error:
             raise UnexpectedAnswerError(200, "no list of models", _excerpt(body)) from error
+
+    async def get(self, path: str) -> bytes:
+        """What the server answers at `path` below its root."""
+        async with self._session.get(f"{self.root}/{path}") as response:
+            body = await response.read()
+            if response.status != 200:
+                raise _refusal(response.status, body)
+            return body
 
     async def stream(self, route: str, body: Mapping[str, Any]) -> StreamedAnswer:
         """Sends `body` with `stream` to `completions` or `chat/completions` and reads it to its end."""

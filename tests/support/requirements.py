@@ -1,4 +1,4 @@
-"""Requirements of tests that not every machine meets: Triton, Numba, helm, an API server, Lua.
+"""Requirements of tests that not every machine meets: Triton, Numba, helm, an API server, Lua, Chromium.
 
 Where one is lacking its tests are skipped. `OCTAVO_REQUIRE` names what a machine says that it has, with
 commas between: there the lack is a failure, so that no run in CI is green because nothing ran. Whatever a
@@ -24,6 +24,7 @@ class Requirement(StrEnum):
     API_SERVER = "apiserver"
     COMPRESSED_TENSORS = "compressed_tensors"
     LUPA = "lupa"
+    CHROMIUM = "chromium"
 
 
 def declared() -> frozenset[Requirement]:

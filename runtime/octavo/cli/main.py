@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from octavo import __version__
-from octavo.cli import bench, chat, fetch, inspection, serve
+from octavo.cli import bench, chat, fetch, inspection, serve, top
 from octavo.cli.help import Command
 
 _USAGE_STATUS = 2
-_COMMANDS = ("serve", "fetch", "inspect", "chat", "bench")
+_COMMANDS = ("serve", "fetch", "inspect", "chat", "top", "bench")
 _POD_COMMANDS = ("serve", "fetch")
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("serve", cls=Command)(serve.serve_command)
 app.command("fetch", cls=Command)(fetch.fetch_command)
 app.command("inspect", cls=Command)(inspection.inspect_command)
 app.command("chat", cls=Command)(chat.chat_command)
+app.command("top", cls=Command)(top.top_command)
 app.add_typer(bench.app, name="bench")
 
 

@@ -1,4 +1,4 @@
-"""`octavo chat` and `octavo bench` against a real server."""
+"""`octavo chat`, `octavo top` and `octavo bench` against a real server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from octavo.cli.main import run
@@ -16,7 +17,7 @@ from tests.support.runtime.server_process import ServerProcess
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("--api-key", "k") as process:
+    with ServerProcess("--api-key", "k", "--no-ui") as process:
         yield process.wait_ready()
 
 
@@ -163,3 +164,39 @@ def test_chat_without_the_key_is_told_of_it(server: ServerProcess, model: tuple[
     assert "401" in result.stderr
     assert "Give the server's key with --api-key or OCTAVO_API_KEY." in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_top_shows_what_the_server_made(server: ServerProcess) -> None:
+    load = ("--num-prompts", "1", "--max-tokens", "7", "--api-key", "k")
+    assert octavo("bench", "serve", "--base-url", server.url, *load).returncode == 0
+    look = ("top", server.url, "--api-key", "k", "--interval", "0.1")
+    lines = octavo(*look, "-n", "2").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["RUNNING", "0", "0"]
+    assert lines[2].split()[4] == "0"
+    (said,) = octavo(*look, "-n", "1", "--json").stdout.splitlines()
+    made = server.metrics()["octavo_generation_tokens_total"]
+    assert json.loads(said)["generation_tokens_total"] == made >= 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--api-key", "no"), "--api-key"),
+        ((), "OCTAVO_API_KEY"),
+        (("127.0.0.1:1",), "octavo serve"),
+    ],
+)
+def test_top_tells_why_there_is_nothing_to_see(
+    server: ServerProcess, arguments: tuple[str, ...], told: str
+) -> None:
+    where = () if arguments[:1] == ("127.0.0.1:1",) else (server.url,)
+    found = octavo("top", *where, *arguments)
+    assert found.returncode == 1
+    assert told in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_no_page_where_it_is_left_out(server: ServerProcess) -> None:
+    answer = httpx.get(f"{server.url}/", headers={"Authorization": "Bearer k"})
+    assert answer.status_code == 404
+    assert httpx.get(f"{server.url}/").json()["error"]["code"] == "invalid_api_key"

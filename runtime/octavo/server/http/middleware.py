@@ -17,6 +17,7 @@ from octavo.errors import OctavoError
 from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
+from octavo.server.http.page import Page
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -25,6 +26,7 @@ from octavo.server.process.metrics import ServerMetrics
 log = structlog.get_logger("octavo.server")
 
 _OPEN_PATHS = frozenset({"/health", "/version"})
+PAGE_TYPE = "text/html; charset=utf-8"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -49,6 +51,7 @@ class Middleware:
     Args:
         allowed_origins: Whose pages may use the API from a browser; `*` is everybody's. Cookies are never
             taken, so a page can do no more than its visitor who knows a key.
+        page: Ours, whose form whoever asks for it without a key gets; None: there is none.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Middleware:
         keys: ApiKeys,
         metrics: ServerMetrics,
         allowed_origins: Sequence[str] = ("*",),
+        page: Page | None = None,
     ) -> None:
         # Outside of all else: a browser asks without a key, and shows no error without these headers.
         self._origins = AllowedOrigins(allowed_origins)
@@ -66,6 +70,7 @@ class Middleware:
         self._lifecycle = lifecycle
         self._keys = keys
         self._metrics = metrics
+        self._page = page
         self.num_in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +86,10 @@ class Middleware:
             self._admit(scope)
             await self._app(scope, receive, response.send)
         except ApiError as error:
-            await self._fail(response, error)
+            if self._page is not None and error.status == 401 and scope["path"] == "/":
+                await response.ask_for_key(self._page, error)
+            else:
+                await self._fail(response, error)
         except OctavoError as error:
             await self._fail(response, from_octavo_error(error))
         except ClientDisconnectedError:
@@ -131,6 +139,10 @@ class _Response:
         if self._has_started:
             return  # half an answer went out; the broken connection says the rest
         await respond(self.send, error.status, error.body(), headers=error.headers)
+
+    async def ask_for_key(self, page: Page, error: ApiError) -> None:
+        headers = {**error.headers, **page.headers}
+        await respond(self.send, 401, page.sign_in, content_type=PAGE_TYPE, headers=headers)
 
 
 def _as_routed(scope: Scope, request_id: str) -> Scope:

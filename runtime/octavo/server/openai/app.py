@@ -7,7 +7,7 @@ are bytes that msgspec made: FastAPI serialises nothing here.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from octavo import __version__
 from octavo.errors import OctavoError
 from octavo.generation_config import SamplingDefaults
 from octavo.server.http.body import ClientDisconnectedError, decode_object, read_body
+from octavo.server.http.page import Page
 from octavo.server.openai.answers import ModelCard, ModelList, json_answer
 from octavo.server.openai.api_errors import (
     ApiError,
@@ -31,6 +32,7 @@ from octavo.server.openai.completions import completion
 from octavo.server.openai.description import openapi_document
 from octavo.server.openai.embeddings import EmbeddingRequest, embeddings
 from octavo.server.openai.generation import Generator
+from octavo.server.openai.load import Load
 from octavo.server.openai.pooled import PooledUse
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import (
@@ -68,6 +70,7 @@ class ServedModel:
     prompts: PromptBuilder
     defaults: SamplingDefaults
     pooled_use: PooledUse
+    read_load: Callable[[], Load]
     created: int = field(default_factory=lambda: int(time.time()))
 
     def card(self, name: str) -> ModelCard:
@@ -80,8 +83,8 @@ class ServedModel:
             raise model_not_found(name, list(self.names))
 
 
-def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
-    """The app without the gateway around it."""
+def build_app(model: ServedModel, metrics: ServerMetrics, page: Page | None = None) -> FastAPI:
+    """The app without the middleware around it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
@@ -96,6 +99,16 @@ def build_app(model: ServedModel, metrics: ServerMetrics) -> FastAPI:
     async def show_model(name: str) -> Response:
         model.check(name)
         return json_answer(model.card(name))
+
+    @app.get("/load")
+    async def load() -> Response:
+        return json_answer(model.read_load())
+
+    if page is not None:
+
+        @app.get("/")
+        async def show_page() -> Response:
+            return Response(page.document, media_type="text/html", headers=dict(page.headers))
 
     @app.get("/openapi.json")
     async def description() -> Response:

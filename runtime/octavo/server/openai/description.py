@@ -15,6 +15,7 @@ from octavo import __version__
 from octavo.server.openai.answers import ChatCompletion, Completion, ModelCard, ModelList
 from octavo.server.openai.api_errors import ErrorBody
 from octavo.server.openai.embeddings import EmbeddingList, EmbeddingRequest
+from octavo.server.openai.load import Load
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.server.openai.responses_api.objects import ResponseObject
 from octavo.server.openai.responses_api.request import ResponsesRequest
@@ -40,6 +41,7 @@ _ANSWERS = (
     RankList,
     ResponseObject,
     ScoreList,
+    Load,
     Tokens,
     Text,
     ErrorBody,
@@ -130,6 +132,7 @@ def openapi_document() -> dict[str, Any]:
                     errors=_OF_A_BODY,
                 )
             },
+            "/load": {"get": _operation("load", "What runs, waits and is held now.", "Load")},
             "/health": {"get": _open("health", {"description": "The server answers."})},
             "/version": {
                 "get": _open(

@@ -9,13 +9,15 @@ from octavo.engine.client import EngineClient
 from octavo.generation_config import SamplingDefaults
 from octavo.server.http.admission import Admission
 from octavo.server.http.middleware import Middleware
+from octavo.server.http.page import load_page
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
 from octavo.server.openai.generation import Generator
+from octavo.server.openai.load import Load, LoadedModel
 from octavo.server.openai.pooled import read_pooled_use
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle
-from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.metrics import EngineView, ServerMetrics
 from octavo.server.process.options import ServeOptions
 from octavo.tokenizer import Tokenizer
 
@@ -42,6 +44,11 @@ def assemble(
         vocab_size=min(info.vocab_size, tokenizer.id_limit),
         max_prompts=options.engine.max_queued_requests,
     )
+    loaded = LoadedModel.of(options.served_names[0], options.model, info)
+
+    def read_load() -> Load:
+        return Load.of(loaded, EngineView(client.stats, client.num_under_way))
+
     model = ServedModel(
         names=options.served_names,
         root=options.model,
@@ -51,12 +58,15 @@ def assemble(
         prompts=prompts,
         defaults=defaults,
         pooled_use=read_pooled_use(folder, info),
+        read_load=read_load,
     )
+    page = load_page() if options.ui else None
     middleware = Middleware(
-        build_app(model, metrics),
+        build_app(model, metrics, page),
         lifecycle,
         keys,
         metrics,
         options.allowed_origins,
+        page,
     )
     return generator, middleware

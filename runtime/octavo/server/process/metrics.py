@@ -51,6 +51,17 @@ class EngineView:
     stats: EngineStats
     num_under_way: int = 0
 
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that wait for their first step."""
+        return self.stats.num_waiting + self.num_under_way
+
+    @property
+    def kv_cache_usage(self) -> float:
+        """Share of the blocks in use; 0 where there are none."""
+        total = self.stats.kv_blocks_total
+        return self.stats.kv_blocks_used / total if total else 0.0
+
 
 class ServerMetrics:
     """All metrics of one server, in their own registry.
@@ -137,15 +148,18 @@ class _EngineCollector(Collector):
         # A server that still loads has empty queues: zero lets the autoscaler tell it from a dead one.
         view = self._read_engine() or EngineView(EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0))
         stats = view.stats
-        usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
         gauges = (
             (
                 "octavo_requests_waiting",
                 "Sequences that wait for their first step.",
-                stats.num_waiting + view.num_under_way,
+                view.num_waiting,
             ),
             ("octavo_requests_running", "Sequences that make tokens.", stats.num_running),
-            ("octavo_kv_cache_usage_ratio", "Share of the KV cache's blocks in use.", usage),
+            (
+                "octavo_kv_cache_usage_ratio",
+                "Share of the KV cache's blocks in use.",
+                view.kv_cache_usage,
+            ),
             ("octavo_kv_cache_blocks", "Blocks of the KV cache.", stats.kv_blocks_total),
             ("octavo_kv_cache_blocks_used", "Blocks in use.", stats.kv_blocks_used),
             ("octavo_kv_cache_tokens", "Tokens held in the KV cache.", stats.kv_tokens_held),

@@ -103,6 +103,14 @@ class ServeOptions:
             "never with credentials",
         ),
     ] = ("*",)
+    ui: Annotated[
+        bool,
+        Option(
+            panel=Panel.API,
+            help="Serve a page to chat and see the load, at /.",
+            details="serve [a page](http-api.md#the-page) at `/`: a chat, and the load",
+        ),
+    ] = True
     max_body_bytes: Annotated[
         int | None,
         Option(
