@@ -110,9 +110,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             panel=Panel.MODEL,
             default="the checkpoint's",
-            help="Format of the weights. int8 and int4 are made at load, on CPUs; any other must be the "
+            help="Format of the weights. int8 and int4 are made at load; any other must be the "
             "checkpoint's.",
-            details="`int8`, `int4`: rounds the weights while they are loaded, on CPUs alone; `awq`, `gptq`, "
+            details="`int8`, `int4`: rounds the weights while they are loaded; `awq`, `gptq`, "
             "`compressed-tensors`, `fp8`: refuses a checkpoint that is not quantised so; see "
             "[quantised weights](quantised-weights.md)",
         ),

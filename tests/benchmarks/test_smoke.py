@@ -16,6 +16,7 @@ KEYS = {
     "device": {"bandwidth_gb_per_second", "matrix_tflops"},
     "attention": {"relative_error", "gb_per_second", "bandwidth_share"},
     "few_rows": {"rows", "fused_microseconds", "apart_microseconds", "ratio"},
+    "packed": {"rows", "packed_microseconds", "plain_microseconds", "ratio"},
     "startup": {"process_seconds", "load_seconds", "total_seconds", "kv_cache_tokens"},
     "decode": {"batch", "step_ms", "output_tokens_per_second", "roofline_share"},
     "prefill": {"prompt_tokens_per_second", "mfu", "first_token_ms"},

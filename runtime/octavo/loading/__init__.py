@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from octavo.loading.biases import WithoutBiases
+    from octavo.loading.device import OnDevice
     from octavo.loading.dummy import DummyWeights
     from octavo.loading.prefix import WithoutPrefix
     from octavo.loading.safetensors_files import SafetensorsWeights
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DummyWeights",
+    "OnDevice",
     "Placement",
     "SafetensorsWeights",
     "Slice",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOMES = {
     "DummyWeights": "octavo.loading.dummy",
+    "OnDevice": "octavo.loading.device",
     "Placement": "octavo.loading.source",
     "SafetensorsWeights": "octavo.loading.safetensors_files",
     "Slice": "octavo.loading.source",

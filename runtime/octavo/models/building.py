@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from octavo.errors import ModelUnsupportedError
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.attention import Attention
@@ -36,7 +37,7 @@ from octavo.models.base import BaseConfig, CausalLM, Encoder, EncoderConfig, Mod
 from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import Reduce
-from octavo.quantization import Scheme
+from octavo.quantization import Scheme, Unquantised
 from octavo.quantization.forms import table_lookup
 
 
@@ -251,6 +252,11 @@ class ModelBuilder:
         if not isinstance(self.kernels, ExpertKernels):
             blocks = [self.gated_mlp(gate_up, down, activation) for gate_up, down in experts]
             return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
+        if not isinstance(self._scheme, Unquantised):
+            raise ModelUnsupportedError(
+                f"{router}: experts are quantised, which their kernels for GPUs do not read so far. Use the "
+                "model's 16-bit checkpoint without --quantization, or --device cpu."
+            )
         gate_up, down = stack_experts(self.source, experts, self.placement)
         return StackedExperts(
             weight,

@@ -7,6 +7,7 @@ from typing import Any
 
 from octavo.errors import ModelInvalidError
 from octavo.json_files import read_json_object
+from octavo.quantization import StoredFormat, stored_format
 
 # By the field's name, what a missing `quant_method` means: compressed-tensors had a field of its own.
 _FIELDS = {"quantization_config": None, "compression_config": "compressed-tensors"}
@@ -35,6 +36,15 @@ def read_quantization_config(folder: Path) -> dict[str, Any] | None:
         if (folder / name).is_file():
             return _with_method(read_json_object(folder / name), method)
     return None
+
+
+def read_stored_format(folder: Path) -> StoredFormat | None:
+    """The format of the weights in a model's folder; None where they are as they were.
+
+    Raises `ModelInvalidError` for damaged files and `ModelUnsupportedError` for what is not implemented.
+    """
+    found = read_quantization_config(folder)
+    return None if found is None else stored_format(found)
 
 
 def _with_method(found: dict[str, Any], method: str | None) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import msgspec
 import torch
 
+from octavo.kernels.reference.weight_only import Code
 from octavo.loading import WeightSource, floating_tensors
 from octavo.quantization.packed_words import num_words, unpack_words
 from octavo.quantization.stored import (
-    Code,
     StoredLayout,
     StoredWeight,
     is_quantised,

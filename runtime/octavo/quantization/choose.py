@@ -7,8 +7,10 @@ import torch
 
 from octavo.config import EngineConfig, LoadFormat, Quantization
 from octavo.errors import InvalidConfigurationError
-from octavo.kernels.protocols.layers import FewRowKernels, Kernels
+from octavo.kernels.protocols.layers import FewRowKernels, Kernels, PackedKernels
 from octavo.kernels.select import has_cpu_kernels
+from octavo.quantization.packed_forms import PackedForms
+from octavo.quantization.panel_forms import PANELS
 from octavo.quantization.scheme import Scheme
 from octavo.quantization.stored import StoredFormat
 from octavo.quantization.stored_scheme import Stored
@@ -24,13 +26,15 @@ def scheme_for(
     """The scheme of what passed `check_quantization`.
 
     Args:
-        kernels: Of the device; those that do more than a product read plain weights.
+        kernels: Of the device: those that do more than a product read plain weights, and quantised ones lie
+            as they read them.
         stored: In which the checkpoint's weights are quantised; None: they are as they were.
     """
+    forms = PackedForms(kernels) if isinstance(kernels, PackedKernels) else PANELS
     if stored is not None:
-        return Stored(stored)
+        return Stored(stored, forms)
     if quantization is not None:
-        return WeightOnly(quantization)
+        return WeightOnly(quantization, forms)
     return Unquantised(is_plain=isinstance(kernels, FewRowKernels))
 
 
@@ -48,7 +52,9 @@ def check_quantization(
     if stored is not None:
         _check_stored(config, device, f"the checkpoint's weights are quantised ({stored.method})")
     elif wanted is not None:
-        _check_rounding(config, device, f"quantization is {wanted.value}")
+        what = f"quantization is {wanted.value}"
+        if device.type == "cpu":
+            _check_cpu(config, what, _LEAVE_OUT)
 
 
 def _check_agreement(wanted: Quantization, method: str | None) -> None:
@@ -67,26 +73,13 @@ def _check_agreement(wanted: Quantization, method: str | None) -> None:
 
 
 def _check_stored(config: EngineConfig, device: torch.device, what: str) -> None:
-    if device.type != "cpu":
-        raise InvalidConfigurationError(
-            f"{what}, which runs on CPUs alone so far, but the engine runs on {device.type}. Use "
-            "--device cpu, or the model's 16-bit checkpoint."
-        )
     if config.load_format is LoadFormat.DUMMY:
         raise InvalidConfigurationError(
             f"load_format is dummy, but {what}, and random weights are not. Use --load-format auto, or take "
             "quantization_config out of config.json."
         )
-    _check_cpu(config, what, "use the model's 16-bit checkpoint")
-
-
-def _check_rounding(config: EngineConfig, device: torch.device, what: str) -> None:
-    if device.type != "cpu":
-        raise InvalidConfigurationError(
-            f"{what}, which rounds weights for CPUs, but the engine runs on {device.type}. On a GPU "
-            f"{_LEAVE_OUT}; else use --device cpu."
-        )
-    _check_cpu(config, what, _LEAVE_OUT)
+    if device.type == "cpu":
+        _check_cpu(config, what, "use the model's 16-bit checkpoint")
 
 
 def _check_cpu(config: EngineConfig, what: str, else_do: str) -> None:

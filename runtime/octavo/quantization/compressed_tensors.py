@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import msgspec
 import torch
 
+from octavo.kernels.reference.weight_only import Code
 from octavo.loading import WeightSource
 from octavo.quantization.config_groups import (
     ConfigGroup,
@@ -35,7 +36,6 @@ from octavo.quantization.input_order import read_order
 from octavo.quantization.packed_words import num_words, unpack_words
 from octavo.quantization.scales import pass_over, read_codes, read_scales, read_zeros
 from octavo.quantization.stored import (
-    Code,
     StoredLayout,
     StoredWeight,
     quantized_weight,

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.kernels.reference.weight_only import Code
 from octavo.quantization.scales import PER_OUTPUT, PER_TENSOR, Spread
-from octavo.quantization.stored import Code
 from octavo.quantization.stored_fields import group_of, read_fields, refused
 
 FORMATS = ("pack-quantized", "float-quantized", "int-quantized", "naive-quantized")

@@ -16,6 +16,7 @@ import msgspec
 import torch
 
 from octavo.errors import ModelInvalidError
+from octavo.kernels.reference.weight_only import Code
 from octavo.loading import WeightSource
 from octavo.quantization.scales import (
     PER_OUTPUT,
@@ -25,7 +26,7 @@ from octavo.quantization.scales import (
     read_codes,
     read_scales,
 )
-from octavo.quantization.stored import Code, StoredLayout, StoredWeight, quantized_weight
+from octavo.quantization.stored import StoredLayout, StoredWeight, quantized_weight
 from octavo.quantization.stored_fields import read_fields, refused
 
 _HARMLESS = frozenset({"quant_method", "activation_scheme", "kv_cache_scheme", "dequantize"})

@@ -17,11 +17,11 @@ import msgspec
 import torch
 
 from octavo.errors import ModelInvalidError
+from octavo.kernels.reference.weight_only import Code
 from octavo.loading import WeightSource, floating_tensors
 from octavo.quantization.input_order import read_order
 from octavo.quantization.packed_words import num_words, unpack_words
 from octavo.quantization.stored import (
-    Code,
     StoredLayout,
     StoredWeight,
     is_quantised,

@@ -21,7 +21,7 @@ def read_order(
     if not source.has(name) and not is_expected:
         return None
     (group_of_input,) = tensors_of(source, {name: (depth,)}, torch.int32)
-    side_by_side = torch.arange(depth) // (group or depth)
+    side_by_side = torch.arange(depth, device=group_of_input.device) // (group or depth)
     is_unset = not group_of_input.any() or bool((group_of_input == -1).all())
     if is_unset or torch.equal(group_of_input.long(), side_by_side):
         return None  # one value for all is what is written where it is not needed

@@ -14,6 +14,7 @@ from octavo.loading import WeightSource
 from octavo.quantization.stored import num_groups, tensors_of
 
 _EXPONENT_BIAS = 127
+_E4M3_NAN = 0x7F  # of either sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def read_codes(
 ) -> torch.Tensor:
     """`[width, depth]`, a byte each."""
     (codes,) = tensors_of(source, {name: (width, depth)}, dtype)
+    if dtype.is_floating_point and ((codes.view(torch.uint8) & _E4M3_NAN) == _E4M3_NAN).any():
+        source.note(f"{name} holds NaN")
     return codes
 
 

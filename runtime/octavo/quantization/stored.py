@@ -6,7 +6,6 @@ and zeros. How these are multiplied is no format's affair: see `octavo.quantizat
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,21 +13,8 @@ from typing import Protocol
 
 import torch
 
-from octavo.kernels.reference.weight_only import QuantizedWeight
+from octavo.kernels.reference.weight_only import Code, QuantizedWeight
 from octavo.loading import WeightSource
-
-
-class Code(enum.Enum):
-    """What holds each number of a weight: 4 bits, -8 to 7; 8 bits, -128 to 127; float8, e4m3."""
-
-    INT4 = "int4"
-    INT8 = "int8"
-    FLOAT8 = "float8"
-
-    @classmethod
-    def of_bits(cls, bits: int) -> Code:
-        """The smallest that holds integers of so many bits."""
-        return cls.INT4 if bits <= 4 else cls.INT8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +85,11 @@ def quantized_weight(
 
     Args:
         codes: `[width, depth]`.
-        scales, zeros: `[width, groups]`, the former of any floating-point dtype.
+        scales, zeros: `[width, groups]`, the former of any floating-point dtype; zeros that are all 0 are
+            left out.
     """
+    if zeros is not None and not zeros.any():
+        zeros = None
     depth = codes.shape[1]
     group = depth if group is None else group
     whole = math.gcd(group, depth)

@@ -18,9 +18,7 @@ _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], StoredFormat]] = {
     Fp8.method: Fp8.of,
     Gptq.method: Gptq.of,
 }
-_ROUND_AT_LOAD = (
-    "Use the 16-bit checkpoint, which --quantization int8 or int4 rounds as it is read (CPU)"
-)
+_ROUND_AT_LOAD = "Use the 16-bit checkpoint, which --quantization int8 or int4 rounds as it is read"
 # What to do instead, where that is not to look for another checkpoint.
 _ADVICE = {
     "bitsandbytes": _ROUND_AT_LOAD,

@@ -1,5 +1,5 @@
-"""Scheme of quantised checkpoints: weights are repacked for the CPU's kernels as they are read, and no number
-changes.
+"""Scheme of quantised checkpoints: weights are repacked for the device's kernels as they are read, and no
+number changes.
 
 Products that are one product stay one where their parts allow it. Parts whose inputs are ordered differently,
 or that are not all quantised, become products side by side.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import torch
 
@@ -19,12 +19,11 @@ from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.layers.stored_weight import plain_weight, stored_bias
-from octavo.loading import Placement, WeightSource
-from octavo.quantization.stored import Code, StoredFormat, StoredLayout, StoredWeight
-from octavo.quantization.unquantised import Unquantised, fastest
-
-if TYPE_CHECKING:
-    from octavo.kernels.cpu.products.weight_panels import Grouping, PanelFormat
+from octavo.loading import OnDevice, Placement, WeightSource
+from octavo.quantization.panel_forms import PANELS
+from octavo.quantization.stored import StoredFormat, StoredLayout, StoredWeight
+from octavo.quantization.unquantised import Unquantised
+from octavo.quantization.weight_forms import WeightForms, plain_bytes
 
 _Part = StoredWeight | PlainWeight
 _T = TypeVar("_T")
@@ -32,30 +31,22 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """See `Scheme`. A weight that fits no panels (inputs and groups in eights, outputs in sixteens) is
-    dequantised to the activations' dtype."""
+    """See `Scheme`. A weight for whose sizes the device has no form is dequantised to the activations'
+    dtype."""
 
     format: StoredFormat
+    forms: WeightForms = PANELS
 
     def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
-        bias = stored_bias(projection, source, placement)
-        _check_unneeded_biases(projection, source)
-        parts = _in_order(self._parts(projection, source, placement), projection)
-        linears, first = [], 0
-        for run in _runs(parts, _are_one_product):
-            width = sum(_width(part) for part in run)
-            own_bias = None if bias is None else bias[first : first + width]
-            linears.append(_linear(run, own_bias, placement))
-            first += width
-        return linears[0] if len(linears) == 1 else SideBySide(linears)
+        return self._load(projection, source, placement, is_head=False)
 
     def load_head(
         self, projection: Projection, source: WeightSource, placement: Placement
     ) -> Linear:
-        return self.load(projection, source, placement)
+        return self._load(projection, source, placement, is_head=True)
 
     def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-        return Unquantised().head(weight, bias)
+        return self.forms.plain(PlainWeight(weight, bias), is_head=True)
 
     def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
         depth, total = projection.in_features, 0
@@ -64,20 +55,84 @@ class Stored:
         for run in _runs(parts, lambda one, other: _have_one_layout(one[0], other[0])):
             width = sum(width for _, width in run)
             layouts = [layout for layout, _ in run if layout is not None]
-            total += _run_bytes(width, depth, layouts, dtype, has_bias=projection.bias)
+            total += self._run_bytes(width, depth, layouts, dtype, has_bias=projection.bias)
         return total
 
     def head_bytes(self, projection: Projection, dtype: torch.dtype, *, is_tied: bool) -> int:
         scheme = Unquantised() if is_tied else self
         return scheme.num_bytes(projection, dtype)
 
+    def _load(
+        self,
+        projection: Projection,
+        source: WeightSource,
+        placement: Placement,
+        *,
+        is_head: bool,
+    ) -> Linear:
+        bias = stored_bias(projection, source, placement)
+        _check_unneeded_biases(projection, source)
+        parts = _in_order(self._parts(projection, source, placement), projection)
+        linears, first = [], 0
+        for run in _runs(parts, _are_one_product):
+            width = sum(_width(part) for part in run)
+            own_bias = None if bias is None else bias[first : first + width]
+            linears.append(self._linear(run, own_bias, placement, is_head=is_head))
+            first += width
+        return linears[0] if len(linears) == 1 else SideBySide(linears)
+
     def _parts(
         self, projection: Projection, source: WeightSource, placement: Placement
     ) -> Iterator[_Part]:
         depth = projection.in_features
+        placed = OnDevice(source, placement.device)
         for name, width in projection.stored_widths.items():
-            stored = self.format.read(name, width, depth, source)
+            stored = self.format.read(name, width, depth, placed)
             yield stored or plain_weight(Projection((name,), depth, (width,)), source, placement)
+
+    def _linear(
+        self,
+        run: list[_Part],
+        bias: torch.Tensor | None,
+        placement: Placement,
+        *,
+        is_head: bool,
+    ) -> Linear:
+        stored = [part for part in run if isinstance(part, StoredWeight)]
+        if not stored:
+            matrices = [part.weight for part in run if isinstance(part, PlainWeight)]
+            matrix = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+            return self.forms.plain(PlainWeight(matrix, bias), is_head=is_head)
+        code, order = stored[0].code, stored[0].order
+        weight = _merged([part.weight for part in stored])
+        linear = self.forms.stored(code, weight, bias, placement.dtype, is_head=is_head)
+        if linear is None:
+            dequantised = StoredWeight(code, weight, order).dequantize()
+            plain = PlainWeight(dequantised.to(placement.dtype), bias)
+            return self.forms.plain(plain, is_head=is_head)
+        return linear if order is None else Reordered(linear, order)
+
+    def _run_bytes(
+        self,
+        width: int,
+        depth: int,
+        layouts: list[StoredLayout],
+        dtype: torch.dtype,
+        *,
+        has_bias: bool,
+    ) -> int:
+        plain = plain_bytes(width, depth, dtype, has_bias=has_bias)
+        if not layouts:
+            return plain
+        group = math.gcd(depth, *(layout.group or depth for layout in layouts))
+        has_zeros = any(layout.has_zeros for layout in layouts)
+        held = self.forms.stored_bytes(
+            layouts[0].code, width, depth, group, dtype, has_zeros=has_zeros, has_bias=has_bias
+        )
+        if held is None:
+            return plain
+        order = depth * torch.int64.itemsize if layouts[0].is_reordered else 0
+        return held + order
 
 
 class SideBySide:
@@ -142,9 +197,9 @@ def _are_one_product(one: _Part, other: _Part) -> bool:
         return isinstance(one, PlainWeight) and isinstance(other, PlainWeight)
     if one.code is not other.code:
         return False
-    if one.order is None or other.order is None:
-        return one.order is other.order
-    return torch.equal(one.order, other.order)
+    if one.order is other.order:
+        return True
+    return one.order is not None and other.order is not None and torch.equal(one.order, other.order)
 
 
 def _have_one_layout(one: StoredLayout | None, other: StoredLayout | None) -> bool:
@@ -179,30 +234,10 @@ def _width(part: _Part) -> int:
     return matrix.shape[0]
 
 
-def _linear(run: list[_Part], bias: torch.Tensor | None, placement: Placement) -> Linear:
-    stored = [part for part in run if isinstance(part, StoredWeight)]
-    if not stored:
-        matrices = [part.weight for part in run if isinstance(part, PlainWeight)]
-        matrix = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
-        return fastest(PlainWeight(matrix, bias))
-    from octavo.kernels.cpu.products.pack_grouped import pack_grouped  # needs numba
-    from octavo.kernels.cpu.products.panel_linear import PanelLinear
-
-    code, order = stored[0].code, stored[0].order
-    weight = _merged([part.weight for part in stored])
-    width, depth = weight.codes.shape
-    panels = _panels(width, depth, code, weight.group, has_zeros=weight.zeros is not None)
-    if panels is None:
-        dequantised = StoredWeight(code, weight, order).dequantize()
-        return fastest(PlainWeight(dequantised.to(placement.dtype), bias))
-    linear = PanelLinear(pack_grouped(weight, panels[0]), placement.dtype, bias)
-    return linear if order is None else Reordered(linear, order)
-
-
 def _merged(weights: list[QuantizedWeight]) -> QuantizedWeight:
     """One weight, one below the other; groups are the largest that divide all of theirs."""
     group = math.gcd(*(weight.group for weight in weights))
-    has_zeros = any(weight.zeros is not None and bool(weight.zeros.any()) for weight in weights)
+    has_zeros = any(weight.zeros is not None for weight in weights)
     scales, zeros = [], []
     for weight in weights:
         repeats = weight.group // group
@@ -224,37 +259,3 @@ def _stacked(codes: list[torch.Tensor]) -> torch.Tensor:
     if all(one.T.is_contiguous() for one in codes):
         return torch.cat([one.T for one in codes], dim=1).T
     return torch.cat(codes)
-
-
-def _run_bytes(
-    width: int, depth: int, layouts: list[StoredLayout], dtype: torch.dtype, *, has_bias: bool
-) -> int:
-    plain = (width * depth + (width if has_bias else 0)) * dtype.itemsize
-    if not layouts:
-        return plain
-    from octavo.kernels.cpu.products.weight_panels import packed_bytes  # needs numba
-
-    group = math.gcd(depth, *(layout.group or depth for layout in layouts))
-    has_zeros = any(layout.has_zeros for layout in layouts)
-    panels = _panels(width, depth, layouts[0].code, group, has_zeros=has_zeros)
-    if panels is None:
-        return plain
-    order = depth * torch.int64.itemsize if layouts[0].is_reordered else 0
-    biases = width * torch.float32.itemsize if has_bias else 0
-    return packed_bytes(width, depth, *panels) + order + biases
-
-
-def _panels(
-    width: int, depth: int, code: Code, group: int, *, has_zeros: bool
-) -> tuple[PanelFormat, Grouping] | None:
-    """How a weight lies in panels; None where it fits none."""
-    from octavo.kernels.cpu.products import weight_panels  # needs numba
-
-    panel_format = {
-        Code.INT4: weight_panels.PanelFormat.GROUPED_INT4,
-        Code.INT8: weight_panels.PanelFormat.GROUPED_INT8,
-        Code.FLOAT8: weight_panels.PanelFormat.GROUPED_FLOAT8,
-    }[code]
-    if group % weight_panels.STEP or not weight_panels.fits(width, depth, panel_format):
-        return None
-    return panel_format, weight_panels.Grouping(group, has_zeros)

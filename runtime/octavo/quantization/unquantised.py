@@ -36,7 +36,10 @@ class Unquantised:
     is_plain: bool = False
 
     def load(self, projection: Projection, source: WeightSource, placement: Placement) -> Linear:
-        weight = plain_weight(projection, source, placement)
+        return self.placed(plain_weight(projection, source, placement))
+
+    def placed(self, weight: PlainWeight) -> Linear:
+        """The product with a weight that is there."""
         return PlainLinear(weight.weight, weight.bias) if self.is_plain else fastest(weight)
 
     def load_head(

@@ -91,6 +91,7 @@ def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> No
     "spec",
     [
         {"engine": {"device": "cpu", "quantization": "int8", "kvCacheDtype": "fp8"}},
+        {"engine": {"quantization": "int4", "dtype": "float16"}, "resources": {"gpu": 1}},
         {"engine": {"device": "cpu"}, "resources": {"gpu": 0}},
         # GPUs that do not exist are placed by the scheduler all the same.
         {"engine": {"device": "cpu"}, "resources": {"gpu": 1}},

@@ -14,6 +14,7 @@ from octavo.cli.main import run
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
 from octavo.models.registry import read_model_config
+from octavo.quantization import Unquantised
 from octavo.worker import machine
 from octavo.worker.start.memory import format_bytes
 from octavo.worker.start.phases import check_gpu_memory
@@ -115,7 +116,7 @@ def test_a_gpu_that_a_start_refuses_is_refused_in_its_words(
         values = {"max_model_len": 131_072, "gpu_memory_utilization": 0.3}
     config = EngineConfig(model=str(tmp_path), **values)
     with pytest.raises(OutOfMemoryError) as caught:
-        check_gpu_memory(config, read_model_config(tmp_path), CUDA, torch.bfloat16)
+        check_gpu_memory(config, read_model_config(tmp_path), CUDA, torch.bfloat16, Unquantised())
     assert found["gpu"]["problem"] == str(caught.value)
     assert run(asked) == 3
     assert str(caught.value) in capsys.readouterr().out
@@ -139,7 +140,7 @@ def test_the_longest_context_is_what_the_start_takes_too(
     size = gpu["memory_bytes"]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (size, size))
     config = EngineConfig(model=str(tmp_path), max_model_len=gpu["longest_context"])
-    check_gpu_memory(config, read_model_config(tmp_path), CUDA, torch.bfloat16)
+    check_gpu_memory(config, read_model_config(tmp_path), CUDA, torch.bfloat16, Unquantised())
 
 
 def test_a_cache_without_room_is_a_refusal(
@@ -162,8 +163,10 @@ def test_a_quantised_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[st
     found = inspect(capsys, tmp_path, "--dtype", "bfloat16")
     assert (plain["quantization"], found["quantization"]) == (None, "awq")
     assert found["weight_bytes"] < plain["weight_bytes"]
-    assert run(["inspect", str(tmp_path), "--gpu-memory", "80Gi"]) == 3
-    assert "runs on CPUs alone so far" in capsys.readouterr().err
+    on_gpu = inspect(capsys, tmp_path, "--dtype", "float16", "--gpu-memory", "80Gi")
+    # Beside words and scales a byte for each zero, where panels have two.
+    assert 0.95 * found["weight_bytes"] < on_gpu["weight_bytes"] < found["weight_bytes"]
+    assert (on_gpu["gpu"]["num_gpus"], on_gpu["gpu"]["problem"]) == (1, None)
 
 
 def test_an_encoder_keeps_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

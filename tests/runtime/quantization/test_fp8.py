@@ -10,9 +10,10 @@ import torch
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.kernels.reference.weight_only import Code
 from octavo.quantization import stored_format
 from octavo.quantization.fp8 import Fp8
-from octavo.quantization.stored import Code, StoredLayout
+from octavo.quantization.stored import StoredLayout
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.quantised_checkpoints import (

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.kernels.reference.weight_only import Code
 from octavo.quantization import stored_format
 from octavo.quantization.gptq import Gptq, GptqSettings
-from octavo.quantization.stored import Code, StoredLayout
+from octavo.quantization.stored import StoredLayout
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.quantised_checkpoints import (

@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
-from octavo.kernels.reference.weight_only import QuantizedWeight
+from octavo.kernels.reference import device as reference
+from octavo.kernels.reference.weight_only import Code
 from octavo.layers.head_order import HeadOrder
 from octavo.layers.linear import Linear
 from octavo.layers.projection import Projection
 from octavo.loading import Placement, WeightSource
 from octavo.quantization import stored_format
-from octavo.quantization.stored import Code, StoredLayout, StoredWeight, quantized_weight
+from octavo.quantization.packed_forms import PackedForms, WordsLinear
+from octavo.quantization.panel_forms import PANELS
+from octavo.quantization.stored import StoredLayout, StoredWeight, quantized_weight
 from octavo.quantization.stored_scheme import Reordered, SideBySide, Stored
+from octavo.quantization.weight_forms import WeightForms
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.quantised_checkpoints import (
@@ -76,8 +80,9 @@ class Checkpoint:
 
     def finish(self, is_ignored: object) -> None: ...
 
-    def load(self, projection: Projection, dtype: torch.dtype = torch.float32) -> Linear:
-        return Stored(self).load(projection, self, Placement(dtype, CPU))
+    def load(self, projection: Projection, forms: WeightForms | None = None) -> Linear:
+        scheme = Stored(self, forms or PANELS)
+        return scheme.load(projection, self, Placement(torch.float32, CPU))
 
 
 def stored(
@@ -123,6 +128,8 @@ def num_bytes(linear: Linear) -> int:
         return num_bytes(linear._linear) + linear._order.nbytes
     if isinstance(linear, PanelLinear):
         return linear.panels.num_bytes + (0 if linear._bias is None else linear._bias.nbytes)
+    if isinstance(linear, WordsLinear):
+        return linear.weight.num_bytes + (0 if linear._bias is None else linear._bias.nbytes)
     raise AssertionError(f"{type(linear).__name__} holds a dequantised weight")
 
 
@@ -164,13 +171,19 @@ FUSED: dict[str, tuple[dict[str, StoredWeight], int]] = {
     "small groups": ({"q": stored(Code.INT4, 32, 96, 4, has_zeros=True, order=ORDER)}, 1),
     "a last group": ({"q": stored(Code.INT4, 32, 80, 64, has_zeros=True)}, 1),
 }
-DEQUANTISED = ("a misfit", "small groups")
+PACKED = PackedForms(reference)
+FORMS = pytest.mark.parametrize("forms", [PANELS, PACKED], ids=["panels", "packed"])
+DEQUANTISED: dict[WeightForms, tuple[str, ...]] = {
+    PANELS: ("a misfit", "small groups"),
+    PACKED: ("small groups",),
+}
 
 
+@FORMS
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("name", sorted(FUSED))
 def test_parts_become_as_few_products_as_give_what_they_stand_for(
-    name: str, has_bias: bool
+    name: str, has_bias: bool, forms: WeightForms
 ) -> None:
     weights, num_products = FUSED[name]
     widths = {part: one.weight.codes.shape[0] for part, one in weights.items()}
@@ -178,20 +191,24 @@ def test_parts_become_as_few_products_as_give_what_they_stand_for(
     biases = {f"{part}.bias": torch.randn(width) for part, width in widths.items()}
     checkpoint = Checkpoint(weights, biases if has_bias else {})
     projection = project(widths, depth, bias=has_bias)
-    linear = checkpoint.load(projection)
+    linear = checkpoint.load(projection, forms)
     assert len(linear._linears if isinstance(linear, SideBySide) else [linear]) == num_products
     expected = torch.cat([one.dequantize() for one in weights.values()])
     check(linear, expected, torch.cat(list(biases.values())) if has_bias else None)
-    if name == "orders" or name in DEQUANTISED:  # the former are not known to differ beforehand
+    if (
+        name == "orders" or name in DEQUANTISED[forms]
+    ):  # the former are not known to differ beforehand
         return
-    assert Stored(checkpoint).num_bytes(projection, torch.float32) == num_bytes(linear)
+    assert Stored(checkpoint, forms).num_bytes(projection, torch.float32) == num_bytes(linear)
 
 
-@pytest.mark.parametrize("name", DEQUANTISED)
-def test_what_fits_no_panels_counts_as_a_plain_weight(name: str) -> None:
+@pytest.mark.parametrize(
+    ("forms", "name"), [(forms, name) for forms, names in DEQUANTISED.items() for name in names]
+)
+def test_what_fits_no_form_counts_as_a_plain_weight(forms: WeightForms, name: str) -> None:
     weights, _ = FUSED[name]
     widths = {part: one.weight.codes.shape[0] for part, one in weights.items()}
-    scheme = Stored(Checkpoint(weights))
+    scheme = Stored(Checkpoint(weights), forms)
     for dtype in (torch.bfloat16, torch.float32):
         plain = sum(widths.values()) * 96 * dtype.itemsize
         assert scheme.num_bytes(project(widths, 96), dtype) == plain
@@ -219,9 +236,8 @@ def test_outputs_that_lie_elsewhere_in_one_parameter_are_put_into_their_place() 
 def test_zeros_that_are_all_0_take_no_room() -> None:
     weight = stored(Code.INT4, 32, 96, 32)
     zeros = torch.zeros(32, 3, dtype=torch.int8)
-    weight = replace(
-        weight, weight=QuantizedWeight(weight.weight.codes, weight.weight.scales, zeros)
-    )
+    codes, scales = weight.weight.codes, weight.weight.scales
+    weight = replace(weight, weight=quantized_weight(codes, scales, zeros, 32))
     linear = Checkpoint({"q": weight}).load(project({"q": 32}, 96))
     assert isinstance(linear, PanelLinear)
     assert linear.panels.grouping is not None

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import torch
 
-from octavo.config import Device, EngineConfig, Quantization
+from octavo.config import Device, EngineConfig, LoadFormat, Quantization
 from octavo.errors import InvalidConfigurationError
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
 from octavo.kernels.select import kernels_for
@@ -27,7 +27,7 @@ from tests.support.runtime.stepping import make_executor
 
 needs_module(Requirement.NUMBA)
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 ROUNDINGS = [one for one in Quantization if one.is_made_at_load]
 SHAPE = {
     "vocab_size": 112,
@@ -148,12 +148,9 @@ def test_memory_that_is_held_is_that_of_the_format(tmp_path: Path) -> None:
     assert held[None] >= 2.0  # float32, or bfloat16 where that loses nothing
 
 
-def test_a_gpu_refuses() -> None:
-    config = EngineConfig(model="m", quantization=Quantization.INT8)
-    with pytest.raises(
-        InvalidConfigurationError, match=r"quantization is int8.*cuda.*leave --quantization"
-    ):
-        check_quantization(config, torch.device("cuda", 0), None)
+def test_a_gpu_rounds_in_float16_too() -> None:
+    config = EngineConfig(model="m", dtype="float16", quantization=Quantization.INT8)
+    check_quantization(config, CUDA, None)
 
 
 def test_a_checkpoint_that_is_quantised_is_refused_before_its_weights(tmp_path: Path) -> None:
@@ -175,17 +172,17 @@ def test_float16_is_refused() -> None:
 
 
 def test_without_quantization_nothing_is_refused() -> None:
-    check_quantization(EngineConfig(model="m", dtype="float16"), torch.device("cuda", 0), None)
+    check_quantization(EngineConfig(model="m", dtype="float16"), CUDA, None)
 
 
 AWQ = stored_format({"quant_method": "awq"})
 
 
-def test_checkpoints_that_are_quantised_run_on_cpus_alone() -> None:
-    config = EngineConfig(model="m")
-    check_quantization(config, CPU, AWQ)
-    with pytest.raises(InvalidConfigurationError, match=r"awq.*CPUs alone.*cuda.*--device cpu"):
-        check_quantization(config, torch.device("cuda", 0), AWQ)
+def test_checkpoints_that_are_quantised_run_on_every_device() -> None:
+    check_quantization(EngineConfig(model="m"), CPU, AWQ)
+    check_quantization(EngineConfig(model="m", dtype="float16"), CUDA, AWQ)
+    with pytest.raises(InvalidConfigurationError, match="random weights"):
+        check_quantization(EngineConfig(model="m", load_format=LoadFormat.DUMMY), CUDA, AWQ)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.config import EngineConfig, KVCacheDtype
+from octavo.config import EngineConfig, KVCacheDtype, Quantization
+from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import FAMILIES, read_model_config
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
@@ -22,6 +23,12 @@ from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
+from tests.support.runtime.quantised_checkpoints import (
+    Tensors,
+    gptq_tensors,
+    quantise_checkpoint,
+    round_to_grid,
+)
 
 needs_module(Requirement.TRITON)
 
@@ -83,16 +90,25 @@ def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBat
 
 
 @pytest.mark.parametrize(
-    ("model", "enforce_eager"), [*((model, False) for model in SHAPES), ("mixtral-8x7b", True)]
+    ("model", "enforce_eager", "quantization"),
+    [
+        *((model, False, None) for model in SHAPES),
+        ("mixtral-8x7b", True, None),
+        ("qwen3-0.6b", False, Quantization.INT4),
+    ],
 )
 def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(
-    model: str, enforce_eager: bool, tmp_path: Path
+    model: str,
+    enforce_eager: bool,
+    quantization: Quantization | None,
+    tmp_path: Path,
 ) -> None:
     config = EngineConfig(
         model=str(tmp_path),
         max_num_seqs=24,
         max_num_batched_tokens=300,
         enforce_eager=enforce_eager,
+        quantization=quantization,
     )
     shape = shape_of(SHAPES[model], tmp_path)
     with recorded_launches(90) as forms, absent_gpu(H100) as device:
@@ -150,6 +166,39 @@ def test_a_rehearsal_launches_what_the_same_steps_launch_on_real_tensors(
         warm_up_gpu(runner)
         runner.capture(run_once)
     assert len(launched) > 10
+    assert set(launched) == set(rehearsed)
+
+
+def test_quantised_weights_are_rehearsed_as_they_are_stored(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    sizes = {"num_hidden_layers": 3, "hidden_size": 128, "intermediate_size": 256, "head_dim": 32}
+    make_checkpoint(plain, "llama", num_attention_heads=4, tie_word_embeddings=False, **sizes)
+
+    def store(name: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if "down" in name:
+            return None
+        order = torch.arange(weight.shape[1]).flip(0)
+        grid = round_to_grid(weight, 4, 64, order=order)
+        return gptq_tensors(grid, 4, zero_offset=1), weight
+
+    target = tmp_path / "quantised"
+    rules = {"quant_method": "gptq", "bits": 4, "group_size": 64, "desc_act": True, "sym": False}
+    rules |= {"lm_head": True, "dynamic": {"-:.*down.*": {}}}
+    quantise_checkpoint(plain, target, store, rules)
+    engine = EngineConfig(model=str(target), max_num_seqs=24, max_num_batched_tokens=512)
+    stored = read_stored_format(target)
+    rehearsed = rehearse(engine, read_model_config(target), torch.bfloat16, H100, stored)
+
+    with recorded_launches(90) as launched:
+        executor = make_gpu_executor(
+            target, kernels=gpu, is_padded=False, dtype=torch.bfloat16, max_num_seqs=24
+        )
+        for entries in largest_steps(executor.runner.limits):
+            executor.runner.submit(StepBatch(entries))
+            executor.runner.submit(StepBatch([], released=range(24)))
+        warm_up_gpu(executor.runner)
+        executor.runner.capture(run_once)
+    assert "_packed_linear" in {form.name for form in launched}
     assert set(launched) == set(rehearsed)
 
 

@@ -31,18 +31,6 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"model": {"uri": "builtin://demo"}},
     ),
     (
-        {"engine": {"quantization": "int8"}, "resources": {"gpu": 1}},
-        "spec.engine.quantization",
-        "rounds weights for CPUs",
-        {"resources": {"gpu": 0}},
-    ),
-    (
-        {"engine": {"quantization": "int4", "device": "cuda"}},
-        "spec.engine.quantization",
-        "rounds weights for CPUs",
-        {"engine": {"device": "cpu"}},
-    ),
-    (
         {"engine": {"kvCacheMemory": "2Gi"}, "resources": {"memory": "2Gi"}},
         "spec.engine.kvCacheMemory",
         "must be less than resources.memory",
@@ -65,6 +53,12 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         "spec.engine.dtype",
         "must be auto, bfloat16 or float32",
         {"engine": {"dtype": "bfloat16"}},
+    ),
+    (
+        {"engine": {"quantization": "awq", "dtype": "float16", "device": "cpu"}},
+        "spec.engine.dtype",
+        "must be auto, bfloat16 or float32",
+        {"engine": {"device": "cuda"}},
     ),
     (
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from octavo.config import EngineConfig, ModelImplementation
+from octavo.config import EngineConfig, ModelImplementation, Quantization
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.loading import Placement, SafetensorsWeights, WeightSource
 from octavo.models.building import build_model
+from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
-from octavo.quantization import Unquantised
+from octavo.quantization import scheme_for
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import (
@@ -58,6 +59,7 @@ def make_gpu_executor(
     max_model_len: int | None = None,
     weights: WeightSource | None = None,
     implementation: ModelImplementation = ModelImplementation.OCTAVO,
+    quantization: Quantization | None = None,
 ) -> GpuExecutor:
     """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's."""
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
@@ -68,7 +70,7 @@ def make_gpu_executor(
         model = build_model(
             model_config,
             weights or SafetensorsWeights(folder),
-            scheme=Unquantised(is_plain=True),
+            scheme=scheme_for(quantization, kernels, read_stored_format(folder)),
             kernels=kernels,
             placement=Placement(dtype, device),
         )

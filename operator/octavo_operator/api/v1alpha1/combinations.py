@@ -6,17 +6,21 @@ from __future__ import annotations
 from typing import Any
 
 from octavo_operator.api.v1alpha1.base import before, cel_between
-from octavo_operator.api.v1alpha1.engine import Device
+from octavo_operator.api.v1alpha1.engine import Device, Dtype
 
 _ASKS_FOR_GPUS = "has(self.resources) && has(self.resources.gpu) && self.resources.gpu > 0"
 _ON_A_GPU = (
     f"(has(self.engine.device) ? self.engine.device == '{Device.CUDA}' : ({_ASKS_FOR_GPUS}))"
 )
 
-ROUNDING_IS_FOR_CPUS = cel_between(
-    f"!has(self.engine) || !has(self.engine.quantization) || !{_ON_A_GPU}",
-    "rounds weights for CPUs: leave it out for replicas on GPUs, or set engine.device to cpu",
-    "engine.quantization",
+_HAS_QUANTISED_HALVES = (
+    "has(self.engine) && has(self.engine.quantization) && has(self.engine.dtype) && "
+    f"self.engine.dtype == '{Dtype.FLOAT16}'"
+)
+QUANTISED_HALVES_ARE_FOR_GPUS = cel_between(
+    f"!({_HAS_QUANTISED_HALVES}) || {_ON_A_GPU}",
+    "must be auto, bfloat16 or float32 with quantization on CPUs, which do not multiply in float16",
+    "engine.dtype",
 )
 
 _STATES_BOTH = (
@@ -54,7 +58,7 @@ NO_DOWNLOAD_NO_RESOURCES = cel_between(
 )
 
 COMBINATIONS = (
-    ROUNDING_IS_FOR_CPUS,
+    QUANTISED_HALVES_ARE_FOR_GPUS,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
     NO_DOWNLOAD_NO_RESOURCES,

@@ -114,7 +114,7 @@ class EngineSpec(ApiModel):
     )
     quantization: Quantization | None = Field(
         default=None,
-        description="Format of the weights. int8 and int4 are made at load, on CPUs; any other must be the "
+        description="Format of the weights. int8 and int4 are made at load; any other must be the "
         "checkpoint's. As the checkpoint has them when absent.",
     )
     load_format: LoadFormat | None = Field(
@@ -130,12 +130,6 @@ class EngineSpec(ApiModel):
         default=None, description="Seed of requests that bring none, and of dummy weights."
     )
 
-
-HALF_PRECISION_IS_NOT_FOR_CPUS = cel_between(
-    f"!has(self.quantization) || !has(self.dtype) || self.dtype != '{Dtype.FLOAT16}'",
-    "must be auto, bfloat16 or float32 with quantization: CPUs do not multiply in float16",
-    "dtype",
-)
 
 DEFAULT_MAX_NUM_SEQS = 256
 DEFAULT_MAX_NUM_BATCHED_TOKENS = 2048

@@ -16,7 +16,6 @@ from octavo_operator.api.v1alpha1.base import ApiModel, rules
 from octavo_operator.api.v1alpha1.combinations import COMBINATIONS
 from octavo_operator.api.v1alpha1.engine import (
     ENGINE_BUDGET,
-    HALF_PRECISION_IS_NOT_FOR_CPUS,
     EngineSpec,
 )
 from octavo_operator.api.v1alpha1.model import ModelSpec
@@ -44,7 +43,7 @@ class LLMDeploymentSpec(ApiModel):
     engine: EngineSpec = Field(
         default_factory=EngineSpec,
         description="Flags of `octavo serve` in camelCase.",
-        json_schema_extra=rules(ENGINE_BUDGET, HALF_PRECISION_IS_NOT_FOR_CPUS),
+        json_schema_extra=rules(ENGINE_BUDGET),
     )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.protocols.layers import ExpertKernels, FewRowKernels, Kernels
+from octavo.kernels.protocols.layers import ExpertKernels, FewRowKernels, Kernels, PackedKernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from octavo.kernels.reference.sampling.sample import SamplingTensors
 
 
-class DeviceKernels(Kernels, ExpertKernels, FewRowKernels, Protocol):
-    """Attention over the paged cache, a mixture of experts, a step's inputs, and sampling."""
+class DeviceKernels(Kernels, ExpertKernels, FewRowKernels, PackedKernels, Protocol):
+    """Attention over the paged cache, products, a mixture of experts, a step's inputs, and sampling."""
 
     def step_inputs(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 if TYPE_CHECKING:
+    from octavo.kernels.packed_weight import PackedWeight
     from octavo.kernels.reference.experts.route import ExpertRouting
 
 
@@ -116,4 +117,23 @@ class FewRowKernels(Protocol):
 
     def linear_add(self, x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> None:
         """`residual += x @ weight.T`, in place."""
+        ...
+
+
+@runtime_checkable
+class PackedKernels(Protocol):
+    """Products with quantised weights, of any number of rows; see `octavo.kernels.packed_weight`.
+
+    Devices whose kernels read another form do without. `kernels.reference` says what the arguments are.
+    """
+
+    def packed_linear(
+        self,
+        x: torch.Tensor,
+        weight: PackedWeight,
+        bias: torch.Tensor | None = None,
+        *,
+        is_aligned: bool = False,
+    ) -> torch.Tensor:
+        """`x @ weight.T + bias`: `[rows, depth] -> [rows, width]`."""
         ...

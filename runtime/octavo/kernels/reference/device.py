@@ -17,6 +17,7 @@ from octavo.kernels.reference.few_rows.linear_add import linear_add
 from octavo.kernels.reference.few_rows.norm_gate_up import norm_gate_up
 from octavo.kernels.reference.few_rows.norm_linear import norm_linear
 from octavo.kernels.reference.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.packed_linear import packed_linear
 from octavo.kernels.reference.rms_norm import add_rms_norm, rms_norm
 from octavo.kernels.reference.sampling.logprobs import top_logprobs
 from octavo.kernels.reference.sampling.penalties import apply_penalties, count_tokens
@@ -36,6 +37,7 @@ __all__ = [
     "max_fused_rows",
     "norm_gate_up",
     "norm_linear",
+    "packed_linear",
     "paged_decode",
     "paged_prefill",
     "rms_norm",

@@ -7,12 +7,26 @@ zero stays zero.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 import torch
 
 INT4_GROUP = 32
 """Inputs that share a scale."""
+
+
+class Code(enum.Enum):
+    """What holds each number of a weight: 4 bits, -8 to 7; 8 bits, -128 to 127; float8, e4m3."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+    FLOAT8 = "float8"
+
+    @classmethod
+    def of_bits(cls, bits: int) -> Code:
+        """The smallest that holds integers of so many bits."""
+        return cls.INT4 if bits <= 4 else cls.INT8
 
 
 @dataclass(frozen=True, slots=True)

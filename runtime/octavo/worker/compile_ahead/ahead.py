@@ -27,6 +27,7 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.models.base import ModelConfig
+from octavo.quantization import StoredFormat
 from octavo.worker import machine
 
 logger = logging.getLogger(__name__)
@@ -141,15 +142,22 @@ class CompilingAhead:
 
 @contextmanager
 def compiling_ahead(
-    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, device: torch.device
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    stored: StoredFormat | None = None,
 ) -> Iterator[CompilingAhead | None]:
     """Starts the process, and ends it with the block.
 
     None where there is nothing to compile, or too few cores to compile on beside the one that loads.
+
+    Args:
+        stored: Format of the checkpoint's weights, as in `scheme_for`.
     """
     running = None
     try:
-        running = _start(config, model, dtype, device)
+        running = _start(config, model, dtype, device, stored)
     except Exception as error:  # whatever it is, warm-up does without
         logger.warning("GPU kernels are not compiled ahead, so warm-up compiles them: %s", error)
     try:
@@ -160,7 +168,11 @@ def compiling_ahead(
 
 
 def _start(
-    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, device: torch.device
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    stored: StoredFormat | None,
 ) -> CompilingAhead | None:
     workers = min(machine.available_cpus() - 1, _MAX_WORKERS)
     if workers < _MIN_WORKERS:
@@ -173,7 +185,7 @@ def _start(
         num_multiprocessors=torch.cuda.get_device_properties(device).multi_processor_count,
         num_workers=workers,
     )
-    kept = list_of_forms(request, model)
+    kept = list_of_forms(request, model, stored)
     if is_complete(kept):
         return None
     return launch(request, kept)
@@ -206,14 +218,21 @@ def launch(request: CompileRequest, kept: Path) -> CompilingAhead:
     return running
 
 
-def list_of_forms(request: CompileRequest, model: ModelConfig) -> Path:
+def list_of_forms(
+    request: CompileRequest, model: ModelConfig, stored: StoredFormat | None = None
+) -> Path:
     """The list of the files of all that this start launches, named after everything that decides them."""
     import triton
 
     from octavo.kernels.gpu.compiling.forms import cache_folder
 
     digest = hashlib.sha256()
-    parts = (msgspec.structs.replace(request, num_workers=0), model, torch.__version__)
+    parts = (
+        msgspec.structs.replace(request, num_workers=0),
+        model,
+        stored,
+        torch.__version__,
+    )
     digest.update(repr((*parts, triton.__version__)).encode())
     package = Path(__file__).parents[2]
     for file in sorted(file for name in _SOURCES for file in (package / name).rglob("*.py")):

@@ -65,14 +65,16 @@ def _answer(request: CompileRequest) -> CompileReport:
     import torch
 
     from octavo.kernels.gpu.compiling.forms import absent_driver
+    from octavo.models.quantization_config import read_stored_format
     from octavo.models.registry import read_model_config
     from octavo.worker.compile_ahead.absent_gpu import Chip
     from octavo.worker.compile_ahead.rehearsal import rehearse
 
     started = time.monotonic()
-    model = read_model_config(Path(request.config.model))
+    folder = Path(request.config.model)
+    model, stored = read_model_config(folder), read_stored_format(folder)
     chip = Chip(request.capability, request.num_multiprocessors)
-    forms = rehearse(request.config, model, getattr(torch, request.dtype), chip)
+    forms = rehearse(request.config, model, getattr(torch, request.dtype), chip, stored)
     rehearsed = time.monotonic()
     with absent_driver(request.capability):
         outcomes = compile_forms(forms, request.num_workers, _STDIN)

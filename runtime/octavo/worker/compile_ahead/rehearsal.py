@@ -3,16 +3,19 @@ launch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from octavo.config import EngineConfig
-from octavo.loading import Placement, Slice
+from octavo.kernels.reference.weight_only import Code, QuantizedWeight
+from octavo.loading import Placement, Slice, WeightSource
 from octavo.models.base import ModelConfig
 from octavo.models.building import build_model
-from octavo.quantization import scheme_for
+from octavo.quantization import StoredFormat, scheme_for
+from octavo.quantization.stored import StoredLayout, StoredWeight
 from octavo.worker.compile_ahead.absent_gpu import Chip, absent_gpu
 from octavo.worker.start.phases import PhaseTimer
 
@@ -22,11 +25,18 @@ if TYPE_CHECKING:
 
 
 def rehearse(
-    config: EngineConfig, model: ModelConfig, dtype: torch.dtype, chip: Chip
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    chip: Chip,
+    stored: StoredFormat | None = None,
 ) -> list[Form]:
     """The forms that `start_gpu_executor` launches on this chip, in the order of its steps.
 
     Layers that differ in nothing are run twice instead of dozens of times.
+
+    Args:
+        stored: Format of the checkpoint's weights, as in `scheme_for`.
 
     Raises what the start-up raises for a model that has no kernels on such a GPU.
     """
@@ -35,23 +45,28 @@ def rehearse(
     )
 
     with recorded_launches(chip.capability) as forms, absent_gpu(chip) as device:
-        start_on(device, config, model, dtype)
+        start_on(device, config, model, dtype, stored)
     return forms
 
 
 def start_on(
-    device: torch.device, config: EngineConfig, model: ModelConfig, dtype: torch.dtype
+    device: torch.device,
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    stored: StoredFormat | None = None,
 ) -> GpuExecutor:
     """The executor of a model without values, on the device of `absent_gpu`."""
     from octavo.kernels.gpu import device as kernels
     from octavo.worker.gpu.executor import start_gpu_executor
 
     placement = Placement(dtype, device)
+    layouts = None if stored is None else LayoutsAlone(stored, placement)
     with torch.inference_mode():
         loaded = build_model(
             distinct_layers(model),
             ShapesAlone(placement),
-            scheme=scheme_for(config.quantization, kernels),
+            scheme=scheme_for(config.quantization, kernels, layouts),
             kernels=kernels,
             placement=placement,
         )
@@ -92,3 +107,43 @@ class ShapesAlone:
 
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         """Nothing can be missing."""
+
+
+class LayoutsAlone:
+    """A `StoredFormat` whose weights have no values: they are as config.json tells them."""
+
+    def __init__(self, stored: StoredFormat, placement: Placement) -> None:
+        self._stored = stored
+        self._placement = placement
+        self._orders: dict[int, torch.Tensor] = {}
+
+    @property
+    def method(self) -> str:
+        return self._stored.method
+
+    def layout(self, name: str, depth: int) -> StoredLayout | None:
+        return self._stored.layout(name, depth)
+
+    def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
+        layout = self.layout(name, depth)
+        if layout is None:
+            return None
+        group = math.gcd(layout.group or depth, depth)
+        dtype = torch.float8_e4m3fn if layout.code is Code.FLOAT8 else torch.int8
+        groups, device = (width, depth // group), self._placement.device
+        weight = QuantizedWeight(
+            torch.empty(width, depth, dtype=dtype, device=device),
+            torch.empty(groups, device=device),
+            torch.empty(groups, dtype=torch.int8, device=device) if layout.has_zeros else None,
+        )
+        return StoredWeight(
+            layout.code, weight, self._order(depth) if layout.is_reordered else None
+        )
+
+    def _order(self, depth: int) -> torch.Tensor:
+        """Parts of one input are mostly ordered alike."""
+        if depth not in self._orders:
+            self._orders[depth] = torch.empty(
+                depth, dtype=torch.int64, device=self._placement.device
+            )
+        return self._orders[depth]

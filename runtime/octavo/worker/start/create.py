@@ -15,10 +15,10 @@ from octavo.kernels.select import kernels_for
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
 from octavo.models.base import EncoderConfig
 from octavo.models.building import build_model, with_stored_head
-from octavo.models.quantization_config import read_quantization_config
+from octavo.models.quantization_config import read_quantization_config, read_stored_format
 from octavo.models.registry import read_encoder_config, read_model_config
 from octavo.models.spec import ModelSpec
-from octavo.quantization import StoredFormat, check_quantization, scheme_for, stored_format
+from octavo.quantization import check_quantization, scheme_for
 from octavo.worker import machine
 from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import compiling_ahead
@@ -61,7 +61,7 @@ def create_executor(
     with ExitStack() as stack:
         with phase("load"):
             device = _choose_device(config)
-            stored = _stored_format(Path(config.model))
+            stored = read_stored_format(Path(config.model))
             check_quantization(config, device, stored)
             model_config = read_model_config(Path(config.model), config.model_impl)
             config = settled(config, model_config, device)
@@ -84,10 +84,10 @@ def create_executor(
                 name = torch.cuda.get_device_name(device)
                 capability = torch.cuda.get_device_capability(device)
                 check_gpu_generation(name, capability, config.kv_cache_dtype)
-                check_gpu_memory(config, model_config, device, dtype)
+                check_gpu_memory(config, model_config, device, dtype, scheme)
                 if not model_config.is_generic:
                     ahead = stack.enter_context(
-                        compiling_ahead(config, model_config, dtype, device)
+                        compiling_ahead(config, model_config, dtype, device, stored)
                     )
             with torch.inference_mode(), _translated_load_errors():
                 model = build_model(
@@ -133,11 +133,6 @@ def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTime
     with phase("warmup"):
         warm_up_encoder(executor)
     return executor
-
-
-def _stored_format(folder: Path) -> StoredFormat | None:
-    found = read_quantization_config(folder)
-    return None if found is None else stored_format(found)
 
 
 def _tell_context(max_model_len: int | None, spec: ModelSpec) -> None:

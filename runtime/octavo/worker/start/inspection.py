@@ -12,13 +12,14 @@ import torch
 
 from octavo.config import EngineConfig, ModelImplementation
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, OutOfMemoryError
+from octavo.kernels.reference import device as reference_kernels
 from octavo.kernels.select import kernels_for
 from octavo.loading import SafetensorsWeights
 from octavo.models.base import ModelConfig
 from octavo.models.building import with_stored_head
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
-from octavo.quantization import check_quantization, scheme_for, stored_format
+from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
 from octavo.worker.start.implementation import check_implementation
@@ -91,16 +92,16 @@ def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> 
     check_implementation(config, model)
     check_positions(config.max_model_len, model.spec.context)
     dtype = choose_dtype(config.dtype, model, device)
-    scheme = None
-    if device.type == "cpu":
-        scheme = scheme_for(config.quantization, kernels_for(device), stored)
+    # What a GPU's kernels read, without what they are compiled with.
+    kernels = kernels_for(device) if gpu_memory_bytes is None else reference_kernels
+    scheme = scheme_for(config.quantization, kernels, stored)
     rounding = None if config.quantization is None else config.quantization.value
     fit, cache_dtype, block = None, None, None
     if isinstance(model, ModelConfig):
         cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
         block = cache_block_bytes(config, model.spec, cache_dtype)
         if gpu_memory_bytes is not None:
-            fit = _fit(config, model, dtype, block, gpu_memory_bytes)
+            fit = _fit(config, model, dtype, scheme, block, gpu_memory_bytes)
     return Inspection(
         architecture=model.spec.architecture,
         path="generic" if model.is_generic else "native",
@@ -130,11 +131,13 @@ def _fit(
     config: EngineConfig,
     model: ModelConfig,
     dtype: torch.dtype,
+    scheme: Scheme,
     block_bytes: int,
     memory_bytes: int,
 ) -> GpuFit:
     usable = int(memory_bytes * config.gpu_memory_share)
-    reserve, needed = activation_bytes(config, model.spec, dtype), weight_bytes(model, dtype)
+    reserve = activation_bytes(config, model.spec, dtype)
+    needed = weight_bytes(model, dtype, scheme)
     wanted = config.max_model_len or model.spec.default_context
     room = usable - reserve - needed
     longest = max(room, 0) // block_bytes * config.block_size
@@ -148,7 +151,9 @@ def _fit(
             "--max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
         )
     try:
-        check_gpu_fit(config, model, dtype, free_bytes=memory_bytes, total_bytes=memory_bytes)
+        check_gpu_fit(
+            config, model, dtype, scheme, free_bytes=memory_bytes, total_bytes=memory_bytes
+        )
     except (OutOfMemoryError, InvalidConfigurationError) as error:
         problem = str(error)
     num_gpus = -(-shared // each) if each > 0 else None

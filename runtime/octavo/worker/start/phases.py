@@ -82,17 +82,22 @@ def tell_options_for_gpus(config: EngineConfig) -> None:
 
 
 def check_gpu_memory(
-    config: EngineConfig, model: ModelConfig, device: torch.device, dtype: torch.dtype
+    config: EngineConfig,
+    model: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    scheme: Scheme,
 ) -> None:
     """As `check_gpu_fit`, of a GPU as it is now."""
     free, total = torch.cuda.mem_get_info(device)
-    check_gpu_fit(config, model, dtype, free_bytes=free, total_bytes=total)
+    check_gpu_fit(config, model, dtype, scheme, free_bytes=free, total_bytes=total)
 
 
 def check_gpu_fit(
     config: EngineConfig,
     model: ModelConfig,
     dtype: torch.dtype,
+    scheme: Scheme,
     *,
     free_bytes: int,
     total_bytes: int,
@@ -102,9 +107,10 @@ def check_gpu_fit(
     What passes may still turn out too large when the profile run has measured the activations.
 
     Args:
+        scheme: Of the weights.
         free_bytes, total_bytes: Of the GPU's memory.
     """
-    spec, needed = model.spec, weight_bytes(model, dtype)
+    spec, needed = model.spec, weight_bytes(model, dtype, scheme)
     room = room_on_gpu(
         weight_bytes=needed,
         free_bytes=free_bytes,

@@ -1,0 +1,135 @@
+"""Packed words as forms of quantised weights: a GPU's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from octavo.config import Quantization
+from octavo.kernels.packed_weight import PackedWeight, fits, pack, packed_bytes
+from octavo.kernels.protocols.layers import PackedKernels
+from octavo.kernels.reference.weight_only import (
+    INT4_GROUP,
+    Code,
+    QuantizedWeight,
+    quantize_int4,
+    quantize_int8,
+)
+from octavo.layers.linear import Linear, PlainWeight
+from octavo.layers.step import Step
+from octavo.quantization.unquantised import Unquantised
+
+# Those of groups of 32 inputs are rounded so that it holds them exactly.
+_INT4_SCALES = torch.bfloat16
+_SCALES = torch.float32
+
+
+class WordsLinear:
+    """A product with a packed weight.
+
+    Args:
+        bias: `[width]`, or None.
+        is_head: Rows of the result begin aligned.
+    """
+
+    __slots__ = ("_bias", "_is_head", "_kernels", "weight")
+
+    plain: Final = None
+    lookup: Final = None
+
+    def __init__(
+        self,
+        weight: PackedWeight,
+        bias: torch.Tensor | None,
+        kernels: PackedKernels,
+        *,
+        is_head: bool = False,
+    ) -> None:
+        self.weight = weight
+        self._bias = bias
+        self._kernels = kernels
+        self._is_head = is_head
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        return self._kernels.packed_linear(
+            x.contiguous(), self.weight, self._bias, is_aligned=self._is_head
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedForms:
+    """See `WeightForms`. What is stored fits where groups are in sixteens, or of all inputs.
+
+    A weight that int4 does not fit (inputs in groups of 32) is rounded to int8. A table that is tied to the
+    embeddings stays as it is, because a packed one does not give its rows back.
+    """
+
+    kernels: PackedKernels
+
+    rounds_tied_tables: Final = False
+
+    def plain(self, weight: PlainWeight, *, is_head: bool = False) -> Linear:
+        as_it_is = Unquantised(is_plain=True)
+        return as_it_is.head(weight.weight, weight.bias) if is_head else as_it_is.placed(weight)
+
+    def stored(
+        self,
+        code: Code,
+        weight: QuantizedWeight,
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        *,
+        is_head: bool = False,
+    ) -> Linear | None:
+        if not fits(weight.codes.shape[1], weight.group):
+            return None
+        return WordsLinear(pack(weight, code, _SCALES), bias, self.kernels, is_head=is_head)
+
+    def stored_bytes(
+        self,
+        code: Code,
+        width: int,
+        depth: int,
+        group: int,
+        dtype: torch.dtype,
+        *,
+        has_zeros: bool,
+        has_bias: bool,
+    ) -> int | None:
+        if not fits(depth, group):
+            return None
+        words = packed_bytes(
+            width, depth, code, group, has_zeros=has_zeros, scale_bytes=_SCALES.itemsize
+        )
+        return words + (width * dtype.itemsize if has_bias else 0)
+
+    def rounded(
+        self, weight: PlainWeight, rounding: Quantization, *, is_head: bool = False
+    ) -> Linear:
+        code, scales = _rounding(weight.weight.shape[1], rounding)
+        quantize = quantize_int4 if code is Code.INT4 else quantize_int8
+        packed = pack(quantize(weight.weight), code, scales)
+        return WordsLinear(packed, weight.bias, self.kernels, is_head=is_head)
+
+    def rounded_bytes(
+        self,
+        width: int,
+        depth: int,
+        rounding: Quantization,
+        dtype: torch.dtype,
+        *,
+        has_bias: bool,
+    ) -> int:
+        code, scales = _rounding(depth, rounding)
+        group = INT4_GROUP if code is Code.INT4 else depth
+        words = packed_bytes(width, depth, code, group, scale_bytes=scales.itemsize)
+        return words + (width * dtype.itemsize if has_bias else 0)
+
+
+def _rounding(depth: int, rounding: Quantization) -> tuple[Code, torch.dtype]:
+    """What weights of so many inputs become, and the dtype of their scales."""
+    if rounding is Quantization.INT4 and depth % INT4_GROUP == 0:
+        return Code.INT4, _INT4_SCALES
+    return Code.INT8, _SCALES
