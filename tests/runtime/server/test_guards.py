@@ -46,6 +46,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
         {"authorization": "right-key"},
         {"authorization": "Basic right-key"},
         {"authorization": "Bearer right-key2"},
+        {"x-api-key": "wrong"},
+        {"x-api-key": ""},
+        {"x-api-key": "right-key", "authorization": "Bearer wrong"},
     ],
     ids=str,
 )

@@ -63,6 +63,16 @@ def test_errors_become_answers_and_are_counted(error: Exception, status: int, co
     assert sample in metrics.exposition().decode()
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_anthropics_clients_send_the_key_and_read_errors_in_their_own_way(path: str) -> None:
+    seen, _ = routed("POST", path, {"x-api-key": "k"})
+    assert len(seen) == 1
+    seen, (start, body) = routed("POST", path, {"x-api-key": "other"})
+    assert (seen, start["status"]) == ([], 401)
+    told = json.loads(body["body"])
+    assert (told["type"], told["error"]["type"]) == ("error", "authentication_error")
+
+
 def test_retry_after_is_the_queues_guess() -> None:
     (start, _), _ = call(QueueFullError("full", 7))
     assert (b"retry-after", b"7") in start["headers"]

@@ -13,11 +13,12 @@ from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter
 
 from octavo.engine.requests.marked_text import MarkedText, joined
+from octavo.server.openai.answer_reader import AnswerReader
 from octavo.server.openai.answers import TokenLogprob
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.responses_api.as_chat import as_chat
 from octavo.server.openai.responses_api.events import Event
-from octavo.server.openai.responses_api.reader import AnswerReader
+from octavo.server.openai.responses_api.output import ResponseOutput
 from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.tools import ToolCallParser
 
@@ -52,7 +53,8 @@ def read(
     tokens: list[MarkedText], groups: list[int], lag: int, has_tools: bool = True
 ) -> list[dict[str, Any]]:
     """The items of an answer whose tokens arrive in groups, their text `lag` characters later."""
-    reader = AnswerReader(ToolCallParser() if has_tools else None)
+    output = ResponseOutput()
+    reader = AnswerReader(ToolCallParser() if has_tools else None, output)
     text = joined([MarkedText(), *tokens])
     offsets = [len(joined([MarkedText(), *tokens[:place]]).shown) for place in range(len(tokens))]
     sent = 0
@@ -64,7 +66,7 @@ def read(
         events += reader.read(text[sent:until], logprobs, offsets[begin:end])
         sent = until
     events += reader.end(is_cut=False)
-    items = msgspec.to_builtins(reader.output.items)
+    items = msgspec.to_builtins(output.items)
     for item in items:
         ITEM.validate_python(item, strict=True)
         for name in ("id", "call_id"):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import structlog
 
 from octavo.errors import OctavoError
+from octavo.server.anthropic.errors import error_body
 from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
@@ -30,10 +31,13 @@ PAGE_TYPE = "text/html; charset=utf-8"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def authorise(keys: ApiKeys, authorization: str | None) -> None:
-    """Raises `ApiError` (401) unless the header carries one of the keys, or none is needed."""
+def authorise(keys: ApiKeys, authorization: str | None, x_api_key: str | None = None) -> None:
+    """Raises `ApiError` (401) unless a header carries one of the keys, or none is needed; Anthropic's clients
+    send theirs as `X-Api-Key`."""
     if not keys.are_needed:
         return
+    if authorization is None and x_api_key is not None:
+        authorization = f"Bearer {x_api_key}"
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise _unauthorized("This server needs an API key: Authorization: Bearer KEY.")
@@ -89,14 +93,14 @@ class Middleware:
             if self._page is not None and error.status == 401 and scope["path"] == "/":
                 await response.ask_for_key(self._page, error)
             else:
-                await self._fail(response, error)
+                await self._fail(response, error, scope)
         except OctavoError as error:
-            await self._fail(response, from_octavo_error(error))
+            await self._fail(response, from_octavo_error(error), scope)
         except ClientDisconnectedError:
             pass  # the request's own log line says so
         except Exception:
             log.exception("request failed", request_id=request_id, path=scope["path"])
-            await self._fail(response, internal_error(request_id))
+            await self._fail(response, internal_error(request_id), scope)
         finally:
             self.num_in_flight -= 1
 
@@ -109,11 +113,11 @@ class Middleware:
                 state.value if state in (State.STARTING, State.FAILED) else "draining"
             )
         self._origins.check(scope)
-        authorise(self._keys, header(scope, b"authorization"))
+        authorise(self._keys, header(scope, b"authorization"), header(scope, b"x-api-key"))
 
-    async def _fail(self, response: _Response, error: ApiError) -> None:
+    async def _fail(self, response: _Response, error: ApiError, scope: Scope) -> None:
         self._metrics.count_rejected(error.detail.code or "other")
-        await response.fail(error)
+        await response.fail(error, error_body(error, scope["path"]))
 
 
 class _Response:
@@ -135,10 +139,10 @@ class _Response:
                 headers.append((b"connection", b"close"))
         await self._send(message)
 
-    async def fail(self, error: ApiError) -> None:
+    async def fail(self, error: ApiError, body: bytes) -> None:
         if self._has_started:
             return  # half an answer went out; the broken connection says the rest
-        await respond(self.send, error.status, error.body(), headers=error.headers)
+        await respond(self.send, error.status, body, headers=error.headers)
 
     async def ask_for_key(self, page: Page, error: ApiError) -> None:
         headers = {**error.headers, **page.headers}

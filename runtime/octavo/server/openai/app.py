@@ -18,6 +18,9 @@ from starlette.responses import Response
 from octavo import __version__
 from octavo.errors import OctavoError
 from octavo.generation_config import SamplingDefaults
+from octavo.server.anthropic.errors import error_body
+from octavo.server.anthropic.request import CountTokensRequest, MessagesRequest
+from octavo.server.anthropic.route import count_tokens, create_message
 from octavo.server.http.body import ClientDisconnectedError, decode_object, read_body
 from octavo.server.http.page import Page
 from octavo.server.openai.answers import ModelCard, ModelList, json_answer
@@ -88,6 +91,7 @@ def build_app(model: ServedModel, metrics: ServerMetrics, page: Page | None = No
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
+    _add_message_routes(app, model)
     _add_pooled_routes(app, model)
     _add_token_routes(app, model)
 
@@ -147,6 +151,22 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
         return await create_response(
             request, model.generator, model.prompts, model.defaults, http_request
         )
+
+
+def _add_message_routes(app: FastAPI, model: ServedModel) -> None:
+    @app.post("/v1/messages")
+    async def messages(http_request: Request) -> Response:
+        request = MessagesRequest.parse(await _read(http_request, model))
+        model.check(request.model)
+        return await create_message(
+            request, model.generator, model.prompts, model.defaults, http_request
+        )
+
+    @app.post("/v1/messages/count_tokens")
+    async def tokens_of_messages(http_request: Request) -> Response:
+        request = CountTokensRequest.parse(await _read(http_request, model))
+        model.check(request.model)
+        return await count_tokens(request, model.prompts)
 
 
 def _add_pooled_routes(app: FastAPI, model: ServedModel) -> None:
@@ -209,21 +229,22 @@ async def _read(http_request: Request, model: ServedModel) -> dict[str, object]:
 def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
     """Every exception becomes an error object here; the gateway logs those that are ours."""
 
-    def render(error: ApiError) -> Response:
+    def render(request: Request, error: ApiError) -> Response:
         metrics.count_rejected(error.detail.code or "other")
-        return Response(error.body(), error.status, error.headers, "application/json")
+        body = error_body(error, request.url.path)
+        return Response(body, error.status, error.headers, "application/json")
 
     @app.exception_handler(ApiError)
-    async def on_api_error(_: Request, error: ApiError) -> Response:
-        return render(error)
+    async def on_api_error(request: Request, error: ApiError) -> Response:
+        return render(request, error)
 
     @app.exception_handler(OctavoError)
-    async def on_octavo_error(_: Request, error: OctavoError) -> Response:
-        return render(from_octavo_error(error))
+    async def on_octavo_error(request: Request, error: OctavoError) -> Response:
+        return render(request, from_octavo_error(error))
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        return render(_from_http_exception(request, error))
+        return render(request, _from_http_exception(request, error))
 
     @app.exception_handler(ClientDisconnectedError)
     async def on_disconnect(_: Request, __: ClientDisconnectedError) -> Response:
@@ -231,7 +252,7 @@ def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
 
     @app.exception_handler(Exception)
     async def on_exception(request: Request, _: Exception) -> Response:
-        return render(internal_error(request.scope.get("request_id")))
+        return render(request, internal_error(request.scope.get("request_id")))
 
 
 def _from_http_exception(request: Request, error: HTTPException) -> ApiError:

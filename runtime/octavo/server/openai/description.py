@@ -12,6 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from octavo import __version__
+from octavo.server.anthropic.errors import MessageError
+from octavo.server.anthropic.objects import MessageOut, TokensCount
+from octavo.server.anthropic.request import CountTokensRequest, MessagesRequest
 from octavo.server.openai.answers import ChatCompletion, Completion, ModelCard, ModelList
 from octavo.server.openai.api_errors import ErrorBody
 from octavo.server.openai.embeddings import EmbeddingList, EmbeddingRequest
@@ -26,8 +29,10 @@ _REF = "#/components/schemas/{name}"
 _REQUESTS: tuple[type[BaseModel], ...] = (
     ChatCompletionRequest,
     CompletionRequest,
+    CountTokensRequest,
     DetokenizeRequest,
     EmbeddingRequest,
+    MessagesRequest,
     RerankRequest,
     ResponsesRequest,
     ScoreRequest,
@@ -35,6 +40,8 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
 _ANSWERS = (
     ChatCompletion,
     Completion,
+    MessageError,
+    MessageOut,
     ModelCard,
     ModelList,
     EmbeddingList,
@@ -44,6 +51,7 @@ _ANSWERS = (
     Load,
     Tokens,
     Text,
+    TokensCount,
     ErrorBody,
 )
 _ERRORS = {
@@ -90,6 +98,24 @@ def openapi_document() -> dict[str, Any]:
                     "Answers a conversation of items.",
                     ResponseObject,
                     ResponsesRequest,
+                )
+            },
+            "/v1/messages": {
+                "post": _of_messages(
+                    _generation(
+                        "createMessage", "Answers a conversation.", MessageOut, MessagesRequest
+                    )
+                )
+            },
+            "/v1/messages/count_tokens": {
+                "post": _of_messages(
+                    _operation(
+                        "countMessageTokens",
+                        "Counts the prompt of a conversation.",
+                        TokensCount.__name__,
+                        body=(CountTokensRequest.__name__,),
+                        errors=_OF_A_BODY,
+                    )
                 )
             },
             "/v1/embeddings": {"post": _pooled("createEmbedding", "Embeds texts.", "Embedding")},
@@ -178,6 +204,14 @@ def _generation(
     )
     # With `stream: true`.
     operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    return operation
+
+
+def _of_messages(operation: dict[str, Any]) -> dict[str, Any]:
+    """Its errors have another shape."""
+    for status, answer in operation["responses"].items():
+        if status != "200":
+            answer["content"] = _json(_reference(MessageError.__name__))
     return operation
 
 

@@ -5,13 +5,10 @@ What is wrong with it is told in the names that the client wrote.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-from octavo.errors import InvalidParameterError
-from octavo.server.openai.api_errors import ApiError, from_octavo_error
+from octavo.server.openai.field_names import FieldNames
 from octavo.server.openai.ignored_fields import IgnoredFields
 from octavo.server.openai.protocol import ChatCompletionRequest, SampledRequest
 from octavo.server.openai.responses_api.conversation import read_conversation
@@ -26,7 +23,6 @@ _SAME_NAMES = (
     "parallel_tool_calls",
     "chat_template_kwargs",
 )
-_MESSAGE = re.compile(r"messages\.(\d+)")
 # A chat's fields, longer names first, and where a response has them.
 _NAMES = (
     (re.compile(r"messages\b"), "input"),
@@ -39,56 +35,10 @@ _NAMES = (
 )
 
 
-class FieldNames:
-    """A response's names of a chat's fields.
-
-    Args:
-        places: What each message was made of.
-    """
-
-    def __init__(self, places: Sequence[str]) -> None:
-        self._places = places
-
-    @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Errors within name the response's fields."""
-        try:
-            yield
-        except ApiError as error:
-            raise self._renamed(error) from None
-        except InvalidParameterError as error:
-            raise self._renamed(from_octavo_error(error)) from None
-
-    def _renamed(self, error: ApiError) -> ApiError:
-        told, param = error.detail, error.detail.param
-        if param is None:
-            return error
-        message = told.message
-        # Messages begin with the field that they tell of; what they quote is the client's own.
-        if message.startswith(param):
-            message = self._name(param) + message[len(param) :]
-        return ApiError(
-            error.status,
-            message,
-            error_type=told.type,
-            param=self._name(param),
-            code=told.code,
-            headers=error.headers,
-        )
-
-    def _name(self, param: str) -> str:
-        if found := _MESSAGE.match(param):
-            return self._places[int(found[1])] + param[found.end() :]
-        for pattern, name in _NAMES:
-            if found := pattern.match(param):
-                return found.expand(name) + param[found.end() :]
-        return param
-
-
 def as_chat(request: ResponsesRequest) -> tuple[ChatCompletionRequest, FieldNames]:
     """The same request as a chat. Raises `ApiError`, in the response's names."""
     conversation = read_conversation(request.instructions, request.input)
-    names = FieldNames(conversation.places)
+    names = FieldNames(conversation.places, _NAMES)
     sent = request.as_sent
     chat: dict[str, Any] = {name: sent[name] for name in _SAME_NAMES if name in sent}
     chat["messages"] = conversation.messages

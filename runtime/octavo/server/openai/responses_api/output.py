@@ -33,7 +33,7 @@ from octavo.server.openai.responses_api.objects import (
 )
 
 
-class Output:
+class ResponseOutput:
     """Of one response. Each method gives the events that are due.
 
     Attributes:

@@ -15,13 +15,15 @@ from octavo.generation_config import SamplingDefaults
 from octavo.outputs import FinishReason, Logprob
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.streaming import answered
+from octavo.server.openai.answer_reader import AnswerReader
 from octavo.server.openai.answers import TokenLogprob, chat_logprobs
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.chat import chat_run
+from octavo.server.openai.field_names import FieldNames
 from octavo.server.openai.generation import Generation, Generator
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
-from octavo.server.openai.responses_api.as_chat import FieldNames, as_chat
+from octavo.server.openai.responses_api.as_chat import as_chat
 from octavo.server.openai.responses_api.events import (
     Completed,
     Created,
@@ -38,7 +40,7 @@ from octavo.server.openai.responses_api.objects import (
     ResponseObject,
     ResponseUsage,
 )
-from octavo.server.openai.responses_api.reader import AnswerReader
+from octavo.server.openai.responses_api.output import ResponseOutput
 from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.tool_choice import read_tool_use
 from octavo.server.openai.tools import ToolCallParser
@@ -107,7 +109,9 @@ class ResponseAnswer:
         self._standing = standing
         self._num_top = chat.requested_logprobs
         use = read_tool_use(chat)
-        self._reader = AnswerReader(ToolCallParser(use.max_calls) if use.functions else None)
+        parser = ToolCallParser(use.max_calls) if use.functions else None
+        self._output = ResponseOutput()
+        self._reader = AnswerReader(parser, self._output)
         self._encoder = EventEncoder()
         self._generation: Generation | None = None
 
@@ -151,7 +155,7 @@ class ResponseAnswer:
             self._standing,
             status="failed",
             error=ResponseError(_openai_code(error.status), told.message),
-            output=self._reader.output.standing(),
+            output=self._output.standing(),
             usage=usage,
         )
         event = ErrorEvent(code=told.code, message=told.message, param=told.param)
@@ -166,7 +170,7 @@ class ResponseAnswer:
             status="incomplete" if is_cut else "completed",
             completed_at=None if is_cut else int(time.time()),
             incomplete_details=IncompleteDetails("max_output_tokens") if is_cut else None,
-            output=self._reader.output.items,
+            output=self._output.items,
             usage=ResponseUsage.of(generation.usage),
         )
 

@@ -1,4 +1,4 @@
-"""Reader of an answer's text: what the model wrote goes through the parser into output items, and
+"""Answer reader: what the model wrote goes through the parser into an API's own items or blocks, and
 log-probabilities go to the text that their tokens made.
 
 A token belongs to the first text that comes out with it or behind it; those of calls and thoughts to none.
@@ -9,19 +9,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.answers import TokenLogprob, ToolCallOut
-from octavo.server.openai.responses_api.events import Event
-from octavo.server.openai.responses_api.output import Output
 from octavo.server.openai.tools import ToolCallParser
 
+E = TypeVar("E", covariant=True)
 
-class AnswerReader:
+
+class Output(Protocol[E]):
+    """What an API makes of the pieces of an answer; each method gives the events that are due."""
+
+    @property
+    def is_in_text(self) -> bool: ...
+
+    def text(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Iterator[E]: ...
+
+    def reasoning(self, text: str) -> Iterator[E]: ...
+
+    def call(self, call_id: str, name: str, arguments: str) -> Iterator[E]: ...
+
+    def end(self, *, is_cut: bool) -> Iterator[E]: ...
+
+
+class AnswerReader(Generic[E]):
     """Of one completion. Without a parser all of its text is content."""
 
-    def __init__(self, parser: ToolCallParser | None) -> None:
-        self.output = Output()
+    def __init__(self, parser: ToolCallParser | None, output: Output[E]) -> None:
+        self._output = output
         self._parser = parser
         self._num_shown = 0
         self._ahead: deque[tuple[int, TokenLogprob]] = deque()
@@ -32,7 +48,7 @@ class AnswerReader:
         text: MarkedText,
         logprobs: Sequence[TokenLogprob] = (),
         offsets: Sequence[int] = (),
-    ) -> Iterator[Event]:
+    ) -> Iterator[E]:
         """The next piece of text.
 
         Args:
@@ -41,7 +57,7 @@ class AnswerReader:
         """
         if self._parser is None:
             if (shown := text.shown) or logprobs:
-                yield from self.output.text(shown, logprobs)
+                yield from self._output.text(shown, logprobs)
             return
         self._ahead.extend(zip(offsets, logprobs, strict=True))
         if not self._ahead:
@@ -50,22 +66,22 @@ class AnswerReader:
         for piece in self._cut(text):
             yield from self._take(self._parser.push(piece))
 
-    def end(self, *, is_cut: bool) -> Iterator[Event]:
+    def end(self, *, is_cut: bool) -> Iterator[E]:
         """No more text comes: it ended by itself, or was cut off."""
         if self._parser is not None:
             self._pending += [logprob for _, logprob in self._ahead]
             yield from self._take(self._parser.flush())
-            if self._pending and self.output.is_in_text:
-                yield from self.output.text("", self._pending)
-        yield from self.output.end(is_cut=is_cut)
+            if self._pending and self._output.is_in_text:
+                yield from self._output.text("", self._pending)
+        yield from self._output.end(is_cut=is_cut)
 
-    def _take(self, pieces: Iterator[str | ToolCallOut]) -> Iterator[Event]:
+    def _take(self, pieces: Iterator[str | ToolCallOut]) -> Iterator[E]:
         for piece in pieces:
             if isinstance(piece, str):
-                yield from self.output.text(piece, self._pending)
+                yield from self._output.text(piece, self._pending)
             else:
                 function = piece.function
-                yield from self.output.call(piece.id, function.name, function.arguments)
+                yield from self._output.call(piece.id, function.name, function.arguments)
             self._pending = []
 
     def _cut(self, text: MarkedText) -> Iterator[MarkedText]:
