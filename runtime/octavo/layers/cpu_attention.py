@@ -1,4 +1,4 @@
-"""Attention on a CPU: decodes by a kernel that reads pages where they lie, prompt chunks in plain torch."""
+"""Attention on a CPU, by kernels that read pages where they lie: decodes by one, prompt chunks by another."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from octavo.kernels.attention_plan import AttentionPlan
 from octavo.kernels.cpu.attention.paged_decode import paged_decode
+from octavo.kernels.cpu.attention.paged_prefill import paged_prefill
 from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.decode_rows import DecodeRows
-from octavo.kernels.paged_attention import paged_attention
+from octavo.kernels.prefill_chunks import PrefillChunks
 from octavo.layers.step import AttentionSpec
 
 
@@ -22,16 +22,14 @@ class CpuAttentionStep:
         positions, slots: `[tokens]` int64.
         rotary_tables: The model's, each `[positions, 2, 1, head_dim]`; see `RotaryTable`.
         decodes: The first rows of the step, if they are decodes.
-        plan: Of the rows after them, the first of which is its row 0; without work if there are none.
-        workspace: See `paged_attention`.
+        chunks: The rows after them, if there are any.
     """
 
     positions: torch.Tensor
     slots: torch.Tensor
     rotary_tables: tuple[torch.Tensor, ...]
     decodes: DecodeRows | None
-    plan: AttentionPlan
-    workspace: torch.Tensor
+    chunks: PrefillChunks | None
 
     @property
     def num_live(self) -> None:
@@ -51,24 +49,11 @@ class CpuAttentionStep:
             head_norm_weight=None if norm is None else norm.weight,
             eps=0.0 if norm is None else norm.eps,
         )
-        if self.decodes is None:
-            return self._attend_chunks(heads, cache, spec)
         out = heads.new_empty(heads.shape[0], spec.num_heads * spec.head_dim)
-        paged_decode(heads, cache, self.decodes, spec.options, out)
-        if self.plan.work:
+        first = 0
+        if self.decodes is not None:
+            paged_decode(heads, cache, self.decodes, spec.options, out)
             first = self.decodes.count
-            out[first:] = self._attend_chunks(heads[first:], cache, spec)
+        if self.chunks is not None:
+            paged_prefill(heads[first:], cache, self.chunks, spec.options, out[first:])
         return out
-
-    def _attend_chunks(
-        self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec
-    ) -> torch.Tensor:
-        kv = heads[:, spec.num_heads :].view(-1, 2, spec.num_kv_heads, spec.head_dim)
-        return paged_attention(
-            heads[:, : spec.num_heads],
-            kv,
-            cache,
-            self.plan,
-            options=spec.options,
-            workspace=self.workspace,
-        )

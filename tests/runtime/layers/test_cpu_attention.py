@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
+from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.kernels.decode_rows import count_decodes, make_decode_rows
+from octavo.kernels.prefill_chunks import make_prefill_chunks
 from octavo.layers.norm import HeadNorm
 from octavo.layers.rotary import RopeConfig, RotaryTable
 from octavo.layers.step import AttentionSpec
@@ -52,18 +53,11 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
     workspace = torch.empty(16, *start.shape[1:])
     windows = [] if window is None else [window]
 
-    def plan(first: int, first_row: int) -> AttentionPlan:
-        return plan_attention(
-            spans[first:],
-            slots[first_row:],
-            block_size=PAGE,
-            dtype=torch.float32,
-            device=CPU,
-            windows=windows,
-        )
-
+    plan = plan_attention(
+        spans, slots, block_size=PAGE, dtype=torch.float32, device=CPU, windows=windows
+    )
     expected_cache, cache = start.clone(), start.clone()
-    torch_step = TorchAttentionStep(plan(0, 0), positions, rotations, workspace)
+    torch_step = TorchAttentionStep(plan, positions, rotations, workspace)
     expected = torch_step.attend(heads.clone(), expected_cache, spec)
     count = count_decodes(spans)
     step = CpuAttentionStep(
@@ -71,12 +65,11 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
         slots,
         (other.table, rotary.table),
         make_decode_rows(spans[:count], PAGE),
-        plan(count, count),
-        workspace,
+        make_prefill_chunks(spans[count:], PAGE),
     )
     got = step.attend(heads.clone(), cache, spec)
     assert count == 2
-    alone = TorchAttentionStep(plan(0, 0), positions, rotations[1:], workspace)
+    alone = TorchAttentionStep(plan, positions, rotations[1:], workspace)
     first = dataclasses.replace(spec, rotary=0)
     assert torch.equal(alone.attend(heads.clone(), start.clone(), first), expected)
     torch.testing.assert_close(cache, expected_cache, rtol=1e-5, atol=1e-5)

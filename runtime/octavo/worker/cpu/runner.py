@@ -17,7 +17,7 @@ from octavo.layers.step import Step
 from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.models.base import CausalLM
 from octavo.worker.batch import ScheduledSequence
-from octavo.worker.cpu.step_inputs import StepInputBuilder, StepInputs
+from octavo.worker.cpu.step_inputs import KernelRows, StepInputBuilder, StepInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,13 @@ class ModelRunner:
             for rope in spec.rotary
         )
         self._rotary_tables = tuple(rotary.table for rotary in self._rotary)
-        self._has_cpu_attention = _has_cpu_attention(device, dtype, cache_dtype, spec.head_dim)
         self._builder = StepInputBuilder(
             max_tokens=max_num_batched_tokens,
             block_size=block_size,
             dtype=dtype,
             device=device,
             windows=sorted({window for window in spec.windows if window is not None}),
-            has_decode_kernel=self._has_cpu_attention,
+            has_kernels=_has_cpu_attention(device, dtype, cache_dtype, spec.head_dim),
         )
 
     @torch.inference_mode()
@@ -111,14 +110,15 @@ class ModelRunner:
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     def _attention_step(self, inputs: StepInputs) -> Step:
-        plan, workspace = inputs.plan, self._workspace_of(inputs.plan.workspace_blocks)
-        if not self._has_cpu_attention:
+        rows = inputs.attention
+        if not isinstance(rows, KernelRows):
             rotations = tuple((one, *one.at(inputs.positions)) for one in self._rotary)
-            return TorchAttentionStep(plan, inputs.positions, rotations, workspace)
+            workspace = self._workspace_of(rows.workspace_blocks)
+            return TorchAttentionStep(rows, inputs.positions, rotations, workspace)
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
         return CpuAttentionStep(
-            inputs.positions, inputs.slots, self._rotary_tables, inputs.decodes, plan, workspace
+            inputs.positions, inputs.slots, self._rotary_tables, rows.decodes, rows.chunks
         )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:

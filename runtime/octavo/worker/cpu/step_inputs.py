@@ -14,8 +14,18 @@ import torch
 
 from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
 from octavo.kernels.decode_rows import DecodeRows, count_decodes, make_decode_rows
+from octavo.kernels.prefill_chunks import PrefillChunks, make_prefill_chunks
 from octavo.sampling.state import SamplingState
 from octavo.worker.batch import ScheduledSequence
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRows:
+    """The rows of a step as kernels take them: decodes, and the prompt chunks after them. None: no such
+    rows."""
+
+    decodes: DecodeRows | None
+    chunks: PrefillChunks | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,7 @@ class StepInputs:
         token_ids: `[tokens]` int64.
         positions: `[tokens]` int64, each token's place in its sequence.
         slots: `[tokens]` int64, where keys and values go: `block * block_size + offset`.
-        decodes: The first rows, where a kernel attends for them; None: no such rows.
-        plan: What the rows after them attend to, the first of which it counts as row 0.
+        attention: What the rows attend to.
         sampled_rows: `[samples]` int64: rows whose next token is wanted, in the batch's order; None when
             that is every row as it stands.
         sequence_ids, sampling: Of those rows.
@@ -73,8 +82,7 @@ class StepInputs:
     token_ids: torch.Tensor
     positions: torch.Tensor
     slots: torch.Tensor
-    decodes: DecodeRows | None
-    plan: AttentionPlan
+    attention: AttentionPlan | KernelRows
     sampled_rows: torch.Tensor | None
     sequence_ids: list[int]
     sampling: list[SamplingState]
@@ -89,7 +97,7 @@ class StepInputBuilder:
         block_size: Tokens of a KV block.
         dtype: Of the queries.
         windows: The sliding windows that layers have.
-        has_decode_kernel: Decodes go to a kernel, not into the plan.
+        has_kernels: Rows are for kernels, and there is no plan.
     """
 
     def __init__(
@@ -100,9 +108,9 @@ class StepInputBuilder:
         dtype: torch.dtype,
         device: torch.device,
         windows: Sequence[int] = (),
-        has_decode_kernel: bool = False,
+        has_kernels: bool = False,
     ) -> None:
-        self._has_decode_kernel = has_decode_kernel
+        self._has_kernels = has_kernels
         self._windows = windows
         self._block_size = block_size
         self._dtype = dtype
@@ -126,18 +134,6 @@ class StepInputBuilder:
             first += count
             last_rows[index] = first - 1
         token_ids, positions, slots = self._on_device(first)
-        num_decodes = count_decodes(spans) if self._has_decode_kernel else 0
-        decodes: DecodeRows | None = None
-        if num_decodes:
-            decodes = make_decode_rows(spans[:num_decodes], self._block_size)
-        plan = plan_attention(
-            spans[num_decodes:],
-            slots[num_decodes:],
-            block_size=self._block_size,
-            dtype=self._dtype,
-            device=self._device,
-            windows=self._windows,
-        )
         sampled = [i for i, sequence in enumerate(batch) if sequence.sampling is not None]
         rows: torch.Tensor | None = None
         if not (is_in_order and len(sampled) == first):
@@ -147,12 +143,31 @@ class StepInputBuilder:
             token_ids,
             positions,
             slots,
-            decodes,
-            plan,
+            self._attention(spans, slots),
             rows,
             [batch[i].sequence_id for i in sampled],
             [s.sampling for s in batch if s.sampling is not None],
             ScoredTokens.of(batch, last_rows, self._device),
+        )
+
+    def _attention(
+        self, spans: Sequence[SequenceSpan], slots: torch.Tensor
+    ) -> AttentionPlan | KernelRows:
+        size = self._block_size
+        if self._has_kernels:
+            count = count_decodes(spans)
+            decodes, chunks = spans[:count], spans[count:]
+            return KernelRows(
+                make_decode_rows(decodes, size) if decodes else None,
+                make_prefill_chunks(chunks, size) if chunks else None,
+            )
+        return plan_attention(
+            spans,
+            slots,
+            block_size=size,
+            dtype=self._dtype,
+            device=self._device,
+            windows=self._windows,
         )
 
     def _fill(self, sequence: ScheduledSequence, first: int, count: int) -> None:

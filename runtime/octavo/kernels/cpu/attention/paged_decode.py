@@ -63,7 +63,7 @@ def _softmax(scores: Any, first: int, length: int, softcap: Any) -> None:
         scores[t] = _HIDDEN
     top = v.splat(_HIDDEN)
     for t in range(first, end, 16):
-        top = v.maximum(top, v.load(scores, t))
+        top = v.larger(v.load(scores, t), top)
     top = v.splat(v.max_lanes(top))
     total = v.splat(np.float32(0))
     for t in range(first, end, 16):
@@ -174,7 +174,7 @@ _KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
 
 
 def supports(dtype: torch.dtype, cache_dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether `rope_and_cache` and `paged_decode` take such heads and such a cache."""
+    """Whether `rope_and_cache`, `paged_decode` and `paged_prefill` take such heads and such a cache."""
     return dtype in _KERNELS and cache_dtype == dtype and head_dim % 32 == 0
 
 

@@ -18,6 +18,7 @@ from octavo.kernels.numba_setup import TARGETS
 # The modules that declare kernels.
 _MODULES = (
     "attention.paged_decode",
+    "attention.paged_prefill",
     "attention.rope_and_cache",
     "gated_activation",
     "products.grouped_products",

@@ -1,0 +1,90 @@
+"""Online softmax of a prompt's attention: scores of a block of keys become weights.
+
+Queries lie in lanes, so that a maximum over keys takes whole vectors, one after another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from octavo.kernels.cpu.attention.prefill_layout import Layout, at_most
+from octavo.kernels.cpu.attention.prefill_tile import STEP
+from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.compiling.jit import part
+
+HIDDEN = np.float32(-3.0e38)
+"""The score of a key that a query does not see, and what a maximum begins with."""
+
+
+@part
+def _scale(scores: Any, at: int, end: int, width: int, scale: Any, softcap: Any) -> None:
+    scales = v.splat(scale)
+    for t in range(at, end, width):
+        v.store(scores, t, v.multiply(v.load(scores, t), scales))
+    if softcap > np.float32(0):
+        one, two, cap = v.splat(np.float32(1)), v.splat(np.float32(2)), v.splat(softcap)
+        for t in range(at, end, width):
+            # tanh(x) = 1 - 2 / (exp(2 x) + 1)
+            power = v.exp(v.divide(v.multiply(two, v.load(scores, t)), cap))
+            tanh = v.subtract(one, v.divide(two, v.add(power, one)))
+            v.store(scores, t, v.multiply(cap, tanh))
+
+
+@part
+def _hide(scores: Any, at: int, n: int, width: int, places: Any, window: int) -> None:
+    """Hides the keys that a query does not see; `places` are the queries' own among the block's keys."""
+    hidden = v.splat(HIDDEN)
+    behind = v.subtract(places, v.splat(np.float32(window)))
+    for t in range(n):
+        key = v.splat(np.float32(t))
+        value = at_most(key, places, v.load(scores, at + t * width), hidden)
+        if window > 0:
+            value = at_most(key, behind, hidden, value)
+        v.store(scores, at + t * width, value)
+
+
+def make_weigh(layout: Layout, width: int) -> Any:
+    """`weigh(scores, weights, n, state, seen, options)`, a `part`, for `width` queries and n keys.
+
+    `scores` are `[n, width]`, `weights` `[n / packing, width]` elements. `state` is (pointer, place) of the
+    queries' (factors, maxima, sums of weights, places), `width` numbers each: factors are what sums of
+    earlier blocks are worth beside these weights. `seen` is (whether any key is hidden, what is added to
+    places), `options` (scale, softcap, window).
+    """
+    packing, store_weights = layout.packing, layout.store_weights
+    depth = STEP * packing
+
+    @part
+    def weigh(scores: Any, weights: Any, n: int, state: Any, seen: Any, options: Any) -> None:
+        scale, softcap, window = options
+        end = (n + depth - 1) // depth * depth
+        for lane in range(0, width, v.LANES):
+            at = state[1] + lane
+            _scale(scores, lane, lane + n * width, width, scale, softcap)
+            if seen[0]:
+                own = v.add(v.load(state[0], at + 3 * width), v.splat(np.float32(seen[1])))
+                _hide(scores, lane, n, width, own, window)
+            for t in range(n, end):
+                v.store(scores, t * width + lane, v.splat(HIDDEN))
+            before = v.load(state[0], at + width)
+            top = before
+            for t in range(n):
+                top = v.larger(v.load(scores, t * width + lane), top)
+            factor = v.exp(v.subtract(before, top))
+            total = v.multiply(v.load(state[0], at + 2 * width), factor)
+            for t in range(0, end, packing):
+                place = t * width + lane
+                first = v.exp(v.subtract(v.load(scores, place), top))
+                second = first
+                total = v.add(total, first)
+                if packing == 2:
+                    second = v.exp(v.subtract(v.load(scores, place + width), top))
+                    total = v.add(total, second)
+                store_weights(weights, t // packing * width + lane, first, second)
+            v.store(state[0], at, factor)
+            v.store(state[0], at + width, top)
+            v.store(state[0], at + 2 * width, total)
+
+    return weigh

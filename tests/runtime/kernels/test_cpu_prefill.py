@@ -1,0 +1,164 @@
+"""Attention of prompt chunks on CPUs, against dense attention in double precision."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numba
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.attention_plan import SequenceSpan
+from octavo.kernels.prefill_chunks import PrefillChunks, make_prefill_chunks
+from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
+from tests.support.kernels.paged_batches import (
+    TOLERANCE,
+    PagedBatch,
+    paged_batch,
+    relative_error,
+)
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.NUMBA)
+from octavo.kernels.cpu.attention import paged_prefill as kernel
+from octavo.kernels.cpu.attention.prefill_layout import PAIRS
+from octavo.kernels.cpu.compiling import vector as v
+from tests.support.kernels.emulated_pairs import emulated_pairs
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: PagedBatch
+    options: AttentionOptions
+    threads: int
+
+
+@st.composite
+def cases(draw: st.DrawFn, dtypes: list[torch.dtype]) -> Case:
+    kv_heads, group = draw(st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 4), (1, 20), (1, 150)]))
+    head_dim = draw(st.sampled_from([16, 32, 48, 64, 80, 96, 128, 256]))
+    edge = st.sampled_from([1, 15, 16, 17, 95, 96, 97])
+    rows = draw(st.lists(edge | st.integers(1, 140), min_size=1, max_size=3))
+    before = [draw(st.just(0) | edge | st.integers(0, 250)) for _ in rows]
+    window = draw(st.none() | edge | st.integers(1, 150))
+    batch = paged_batch(
+        [n + m for n, m in zip(rows, before, strict=True)],
+        rows,
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        page=draw(st.sampled_from([8, 16, 64])),
+        dtype=draw(st.sampled_from(dtypes)),
+        window=window,
+        seed=draw(st.integers(0, 99)),
+    )
+    softcap = draw(st.none() | st.sampled_from([2.0, 30.0]))
+    scale = draw(st.sampled_from([head_dim**-0.5, 0.5 * head_dim**-0.5, 0.1]))
+    options = AttentionOptions(scale=scale, sliding_window=window, softcap=softcap)
+    return Case(batch, options, draw(st.integers(1, 3)))
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """As many as before, afterwards."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[None]:
+    """bfloat16 takes the way of CPUs with AVX512-BF16, with its instruction emulated."""
+    with emulated_pairs(), pytest.MonkeyPatch.context() as patch:
+        prefill = kernel.make_prefill(PAIRS, 8, 2)
+
+        def run(address: int) -> None:
+            job = v.int64_at(address)
+            prefill(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
+
+        compiled = numba.cfunc("void(int64)", error_model="numpy", boundscheck=False)(run)
+        patch.setitem(kernel.KERNELS, torch.bfloat16, compiled)
+        yield
+
+
+def chunks_of(batch: PagedBatch) -> PrefillChunks:
+    counts = batch.query_start.diff().tolist()
+    rows = zip(counts, batch.context_lens.tolist(), batch.block_tables.tolist(), strict=True)
+    return make_prefill_chunks([SequenceSpan(*row) for row in rows], batch.cache.shape[1])
+
+
+def prefill(batch: PagedBatch, options: AttentionOptions) -> torch.Tensor:
+    """Keys and values beside the queries are NaN: they are read from the cache."""
+    tokens, query_heads, head_dim = batch.query.shape
+    beside = torch.full((tokens, 2 * batch.cache.shape[3], head_dim), torch.nan)
+    heads = torch.cat([batch.query, beside.to(batch.query.dtype)], dim=1)
+    out = torch.full((tokens, query_heads * head_dim), torch.nan, dtype=batch.query.dtype)
+    kernel.paged_prefill(heads, batch.cache, chunks_of(batch), options, out)
+    return out.view_as(batch.query)
+
+
+def check(case: Case) -> None:
+    torch.set_num_threads(case.threads)
+    batch, query = case.batch, case.batch.query
+    expected = torch.empty(query.shape, dtype=torch.float64)
+    tables, starts = batch.block_tables, batch.query_start
+    longest = int(starts.diff().max())
+    reference_prefill(
+        query, batch.cache, tables, batch.context_lens, starts, expected, longest, case.options
+    )
+    got = prefill(batch, case.options)
+    assert relative_error(got, expected) < TOLERANCE[query.dtype]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(DTYPES))
+def test_equals_dense_attention(case: Case) -> None:
+    check(case)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(case=cases([torch.bfloat16]))
+def test_pairs_of_bfloat16_equal_dense_attention(pairs: None, case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_comes_out_the_same_however_its_prompt_is_cut(dtype: torch.dtype) -> None:
+    length, options = 333, AttentionOptions(scale=0.1)
+    whole = paged_batch([length], [length], heads=6, kv_heads=2, head_dim=64, page=16, dtype=dtype)
+    together = prefill(whole, options)
+    for first, last in itertools.pairwise((0, 1, 38, 135, 136, 300, length)):
+        part = PagedBatch(
+            whole.query[first:last],
+            whole.cache,
+            whole.block_tables,
+            torch.tensor([last]),
+            torch.tensor([0, last - first]),
+            whole.out[first:last],
+        )
+        assert torch.equal(prefill(part, options), together[first:last])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 70), st.integers(0, 50)), min_size=1, max_size=5),
+    st.integers(1, 40),
+)
+def test_pieces_are_all_rows_once_and_the_longest_first(
+    chunks: list[tuple[int, int]], rows: int
+) -> None:
+    spans = [SequenceSpan(count, count + before, list(range(8))) for count, before in chunks]
+    pieces = make_prefill_chunks(spans, 16).pieces(rows).tolist()
+    found = [(chunk, row) for chunk, first, n in pieces for row in range(first, first + n)]
+    assert sorted(found) == [(i, row) for i, (n, _) in enumerate(chunks) for row in range(n)]
+    assert max(n for _, _, n in pieces) <= rows
+    work = [n * (chunks[chunk][1] + first + n) for chunk, first, n in pieces]
+    assert work == sorted(work, reverse=True)
