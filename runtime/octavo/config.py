@@ -162,7 +162,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             most=2**63 - 1,
             default="what is free",
             help="Size of the KV cache, such as 256Mi. Default: what is free.",
-            details="size of the KV cache: `256Mi`, `2G`, bytes. Without it: on a GPU what "
+            details="size of the KV cache, of each rank where several share the model: `256Mi`, `2G`, bytes. "
+            "Without it: on a GPU what "
             "`--gpu-memory-utilization` leaves beside weights and activations; on a CPU 40 % of what the "
             "weights leave, 4 GiB at most",
         ),
@@ -193,6 +194,26 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             help="Tokens in one block of the KV cache.",
         ),
     ] = 16
+    tensor_parallel_size: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=64,
+            help="Processes that share the model, each with a part of every weight. CPUs only so far.",
+            details="processes (ranks) that share the model, each with a part of every weight and of the KV "
+            "cache; on CPUs alone so far, see [tensor parallelism](../how-to/tensor-parallel.md)",
+        ),
+    ] = 1
+    distributed_timeout_seconds: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=86400,
+            help="Seconds that ranks wait for each other in a step before all of them end.",
+        ),
+    ] = 60
     max_num_seqs: Annotated[
         int,
         Option(panel=Panel.ENGINE, least=1, most=_MOST, help="Sequences that run at once."),
@@ -265,6 +286,8 @@ class EngineKeywords(TypedDict, total=False):
     kv_cache_dtype: KVCacheDtype | str
     enable_prefix_caching: bool
     block_size: int
+    tensor_parallel_size: int
+    distributed_timeout_seconds: int
     max_num_seqs: int
     max_num_batched_tokens: int
     enforce_eager: bool

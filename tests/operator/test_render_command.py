@@ -58,6 +58,8 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "modelImpl": "transformers",
         "enforceEager": True,
         "seed": 7,
+        "tensorParallelSize": 2,
+        "distributedTimeoutSeconds": 90,
     }
     engine = EngineSpec.model_validate(values)
     # `--device` depends on the resources too and is tested above.
@@ -79,6 +81,8 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "--load-format": "dummy",
         "--model-impl": "transformers",
         "--seed": "7",
+        "--tensor-parallel-size": "2",
+        "--distributed-timeout-seconds": "90",
     }
 
 

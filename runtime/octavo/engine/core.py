@@ -246,6 +246,11 @@ class EngineCore:
         self._check_when_idle()
         return StepOutputs(outputs, self.stats())
 
+    def check_executor(self) -> None:
+        """Runs a step of the engine's own, while no other is; raises `DeviceFaultError` when nothing runs."""
+        if self._self_test.has_room:
+            self._self_test.run()
+
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless the scheduler's and the blocks' accounts agree."""
         self._scheduler.check_integrity()

@@ -63,6 +63,9 @@ class EngineLoop:
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._grammars.wake_fd, zmq.POLLIN)
+        self._lifelines = core.executor_info.lifelines
+        for descriptor in self._lifelines:
+            self._poller.register(descriptor, zmq.POLLIN)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
         self._rejected: list[TokenOutput] = []
@@ -95,7 +98,9 @@ class EngineLoop:
     def _wait(self) -> None:
         """Returns when a message is there or a step can be made."""
         if not self._core.has_work:
-            self._poller.poll()
+            ready = dict(self._poller.poll())
+            if any(descriptor in ready for descriptor in self._lifelines):
+                self._core.check_executor()
         elif (seconds := self._resume_at - time.monotonic()) > 0:
             self._poller.poll(math.ceil(seconds * 1000))
 

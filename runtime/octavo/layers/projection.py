@@ -7,7 +7,9 @@ form they are multiplied and how they are cut between devices all follow from th
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from octavo.layers.head_order import HeadOrder
 
@@ -35,6 +37,8 @@ class Projection:
         out_features: Width of each of them.
         bias: Whether they have biases.
         order: Where the checkpoint keeps each output, where that is not its place in the product.
+        unit: Outputs side by side that stay on one rank: a head's.
+        cut: What of the stored parameters this is; None: all of them.
     """
 
     names: tuple[str, ...]
@@ -43,6 +47,8 @@ class Projection:
     bias: bool = False
     shard: Shard = Shard.WHOLE
     order: HeadOrder | None = None
+    unit: int = 1
+    cut: Cut | None = None
 
     @property
     def stored_widths(self) -> dict[str, int]:
@@ -50,6 +56,11 @@ class Projection:
         if len(self.names) == 1:
             return {self.names[0]: self.width}
         return dict(zip(self.names, self.out_features, strict=True))
+
+    @property
+    def stored(self) -> Projection:
+        """All that the checkpoint holds of it."""
+        return self if self.cut is None else self.cut.whole
 
     @property
     def width(self) -> int:
@@ -60,3 +71,64 @@ class Projection:
     def num_weights(self) -> int:
         """Without biases."""
         return self.width * self.in_features
+
+    def share(self, rank: int, size: int) -> Projection:
+        """What one rank of `size` multiplies with. The first has the most where they cannot be equal."""
+        if size == 1 or self.shard is Shard.WHOLE:
+            return self
+        if self.shard is Shard.ROW:
+            inputs = share_of(self.in_features, rank, size)
+            return replace(self, in_features=len(inputs), cut=Cut(self, inputs=inputs))
+        outputs = tuple(_share_of_part(width, self.unit, rank, size) for width in self.out_features)
+        widths = tuple(map(len, outputs))
+        return replace(self, out_features=widths, order=None, cut=Cut(self, outputs=outputs))
+
+    def stored_rows(self) -> torch.Tensor | None:
+        """Of each output, which one of the stored parameters' it is, `[width]` int64, these counted one after
+        the other; None: they lie as here. Those of one parameter are of neighbours here."""
+        if self.cut is None:
+            return None if self.order is None else self.order.rows()
+        return self.cut.stored_rows()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A rank's part of a projection.
+
+    Args:
+        whole: What the checkpoint holds.
+        outputs: Of each of its parts, those that the rank has; None: all.
+        inputs: Those that it has; None: all.
+    """
+
+    whole: Projection
+    outputs: tuple[range, ...] | None = None
+    inputs: range | None = None
+
+    def stored_rows(self) -> torch.Tensor | None:
+        """See `Projection.stored_rows`."""
+        rows = self.whole.stored_rows()
+        if self.outputs is None:
+            return rows
+        first, own = 0, []
+        for outputs, width in zip(self.outputs, self.whole.out_features, strict=True):
+            own.append(torch.arange(first + outputs.start, first + outputs.stop))
+            first += width
+        picked = torch.cat(own)
+        return picked if rows is None else rows[picked]
+
+
+def share_of(count: int, rank: int, size: int) -> range:
+    """Of `count` things in a row, those of one rank of `size`."""
+    most = -(-count // size)
+    return range(min(rank * most, count), min((rank + 1) * most, count))
+
+
+def _share_of_part(width: int, unit: int, rank: int, size: int) -> range:
+    units = width // unit
+    if unit > 1 and units < size:  # key heads: each is on as many ranks as there are for it
+        first = rank * units // size
+        own = range(first, first + 1)
+    else:
+        own = share_of(units, rank, size)
+    return range(own.start * unit, own.stop * unit)

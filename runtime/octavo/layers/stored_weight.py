@@ -1,25 +1,29 @@
-"""Weight of a projection whose checkpoint holds plain floating-point matrices, one for each of its names."""
+"""Weight of a projection whose checkpoint holds plain floating-point matrices, one for each of its names.
+
+Of a rank's share no more than its rows, or its columns, are read.
+"""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from octavo.layers.linear import PlainWeight
 from octavo.layers.projection import Projection
-from octavo.loading import Placement, WeightSource, floating_tensors
+from octavo.loading import Placement, Slice, WeightSource, floating_tensors
 
 
 def plain_weight(projection: Projection, source: WeightSource, placement: Placement) -> PlainWeight:
     """Weights and biases side by side, in the order of the names and then of the heads. One that is alone and
     right as it is stored stays a view of its file."""
     if len(projection.names) == 1:
-        (stored,) = floating_tensors(source, _shapes(projection))
+        (stored,) = _stored_weights(projection, source)
         weight = placement.put(stored).contiguous()
     else:
         weight = placement.empty(projection.width, projection.in_features)
         fill(weight, source, projection)
-    if projection.order is not None:
-        weight = weight[projection.order.rows().to(placement.device)]
     return PlainWeight(weight, stored_bias(projection, source, placement))
 
 
@@ -29,25 +33,65 @@ def stored_bias(
     """Biases `[width]`, in the same order; None where there are none."""
     if not projection.bias:
         return None
-    widths = projection.stored_widths.items()
+    widths = projection.stored.stored_widths.items()
     parts = floating_tensors(source, {f"{name}.bias": (width,) for name, width in widths})
     bias = torch.cat([placement.put(part) for part in parts])
-    if projection.order is None:
-        return bias
-    return bias[projection.order.rows().to(placement.device)]
+    rows = projection.stored_rows()
+    return bias if rows is None else bias[rows.to(placement.device)]
 
 
 def fill(weight: torch.Tensor, source: WeightSource, projection: Projection) -> None:
     """Writes the stored weights into `weight` `[width, in_features]`: each is read into its place."""
-    stored = floating_tensors(source, _shapes(projection))
     first = 0
-    for part in stored:
+    for part in _stored_weights(projection, source):
         weight[first : first + len(part)].copy_(part)
         first += len(part)
 
 
-def _shapes(projection: Projection) -> dict[str, tuple[int, ...]]:
-    return {
-        f"{name}.weight": (width, projection.in_features)
-        for name, width in projection.stored_widths.items()
-    }
+def rows_of_each(projection: Projection) -> Iterator[tuple[str, int, torch.Tensor | None]]:
+    """Of each parameter its name, its width as it is stored, and which of its rows the product has, in the
+    product's order; None: all as they lie."""
+    rows, first, first_stored = projection.stored_rows(), 0, 0
+    widths = projection.stored_widths
+    for name, stored_width in projection.stored.stored_widths.items():
+        own = None if rows is None else rows[first : first + widths[name]] - first_stored
+        yield name, stored_width, own
+        first += widths[name]
+        first_stored += stored_width
+
+
+def _stored_weights(projection: Projection, source: WeightSource) -> Iterator[torch.Tensor]:
+    depth = projection.stored.in_features
+    inputs = None if projection.cut is None else projection.cut.inputs
+    columns = None if inputs is None else Slice(1, inputs.start, inputs.stop)
+    for name, width, rows in rows_of_each(projection):
+        shapes = {f"{name}.weight": (width, depth)}
+        if rows is None or projection.cut is None or columns is not None:
+            (part,) = floating_tensors(source, shapes, columns)
+            yield part if rows is None else part[rows.to(part.device)]
+        else:
+            yield _rows(source, shapes, rows)
+
+
+def _rows(
+    source: WeightSource, shapes: Mapping[str, tuple[int, ...]], rows: torch.Tensor
+) -> torch.Tensor:
+    """These rows of one parameter, in their order; runs of neighbours are read, and nothing between."""
+    ((width, _),) = shapes.values()
+    lying = rows.sort().values
+    parts = []
+    for run in _runs(lying):
+        part = None if len(run) == width else Slice(0, run.start, run.stop)
+        parts += floating_tensors(source, shapes, part)
+    found = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return found if torch.equal(lying, rows) else found[torch.searchsorted(lying, rows)]
+
+
+def _runs(lying: torch.Tensor) -> list[range]:
+    """Neighbours among increasing numbers."""
+    breaks = (torch.nonzero(lying.diff() != 1).flatten() + 1).tolist()
+    bounds = [0, *breaks, len(lying)]
+    return [
+        range(int(lying[first]), int(lying[last - 1]) + 1)
+        for first, last in itertools.pairwise(bounds)
+    ]

@@ -88,11 +88,11 @@ class Placement:
 
 
 def floating_tensors(
-    source: WeightSource, shapes: Mapping[str, tuple[int, ...]]
+    source: WeightSource, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
 ) -> list[torch.Tensor]:
     """As `WeightSource.tensors`; any that is no floating-point tensor of 16 bits or more is noted: what is
     narrower has a scale beside it."""
-    found = source.tensors(shapes)
+    found = source.tensors(shapes, part)
     for name, tensor in zip(shapes, found, strict=True):
         if not tensor.is_floating_point() or tensor.itemsize == 1:
             source.note(f"{name} is {tensor.dtype}, not a floating-point tensor of 16 or 32 bits")

@@ -23,11 +23,14 @@ from octavo.layers.mlp import (
 )
 from octavo.layers.moe import ExpertLoop, Router, SharedExpert, StackedExperts, stack_experts
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
-from octavo.layers.projection import Projection, Shard
+from octavo.layers.projection import Projection, Shard, share_of
+from octavo.layers.ranks import ALONE, Ranks
 from octavo.layers.rotary import RotaryTable, paired_channels
+from octavo.layers.shared_vocabulary import GatheredHead, SharedLookup
 from octavo.layers.step import AttentionSpec
 from octavo.loading import (
     Placement,
+    Slice,
     WeightSource,
     WithoutBiases,
     WithoutPrefix,
@@ -48,11 +51,13 @@ def build_model(
     scheme: Scheme,
     kernels: Kernels,
     placement: Placement,
+    ranks: Ranks = ALONE,
 ) -> CausalLM:
-    """The model with its weights. Raises `ModelInvalidError` when these do not match its config.json."""
+    """The model with its weights, or what one of the ranks has of it. Raises `ModelInvalidError` when these
+    do not match its config.json."""
     config = with_stored_head(config, source)
     source = _with_own_names(config, source)
-    model = config.build(ModelBuilder(source, scheme, kernels, placement))
+    model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks))
     source.finish(config.ignores)
     return model
 
@@ -101,8 +106,7 @@ class ModelBuilder:
     """Parts of a model, loaded.
 
     Args:
-        reduce: Makes partial sums whole, where several devices share the model.
-        is_first: Of these devices, the one whose partial sums hold the biases.
+        ranks: Those that share the model. Partial sums of the first hold the biases.
     """
 
     def __init__(
@@ -111,21 +115,19 @@ class ModelBuilder:
         scheme: Scheme,
         kernels: Kernels,
         placement: Placement,
-        reduce: Reduce | None = None,
-        *,
-        is_first: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.source = source
-        self._of_partial_sums = source if is_first else WithoutBiases(source)
+        self._of_partial_sums = source if ranks.rank == 0 else WithoutBiases(source)
         self._scheme = scheme
         self.placement = placement
         self.kernels = kernels
-        self.reduce = reduce
+        self._ranks = ranks
+        self.reduce: Reduce | None = None if ranks.size == 1 else ranks.all_reduce
 
     def tensor(self, name: str, *shape: int) -> torch.Tensor:
         """A parameter that is no product's, in the activations' dtype."""
-        (stored,) = floating_tensors(self.source, {name: shape})
-        return self.placement.put(stored)
+        return self._part(name, shape, None)
 
     def rounded(self, value: float) -> float:
         """As the activations' dtype holds it, which is what models are trained with."""
@@ -133,7 +135,7 @@ class ModelBuilder:
 
     def linear(self, projection: Projection) -> Linear:
         source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
-        return self._scheme.load(projection, source, self.placement)
+        return self._scheme.load(self._share(projection), source, self.placement)
 
     def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
         return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
@@ -158,14 +160,14 @@ class ModelBuilder:
     ) -> HeadNorm:
         """Of the parameters' prefixes; each weight is `[head_dim]`. `is_offset`: they are stored less one."""
         channels = paired_channels(spec.head_dim, spec.rotary_width).to(self.placement.device)
-        weights = []
+        own, weights = spec.on_rank(self._ranks.size), []
         for name in (query, key):
             weight = self.tensor(f"{name}.weight", spec.head_dim)
             weights.append((weight.float() + 1.0 if is_offset else weight)[channels])
         return HeadNorm.of(
             *weights,
-            num_query_heads=spec.num_heads,
-            num_kv_heads=spec.num_kv_heads,
+            num_query_heads=own.num_heads,
+            num_kv_heads=own.num_kv_heads,
             eps=eps,
         )
 
@@ -193,10 +195,11 @@ class ModelBuilder:
             sliding_window=spec.windows[layer],
             softcap=softcap,
         )
-        own = AttentionSpec(
-            spec.num_heads, spec.num_kv_heads, spec.head_dim, options, head_norm, rotary
+        own = spec.on_rank(self._ranks.size)
+        heads = AttentionSpec(
+            own.num_heads, own.num_kv_heads, own.head_dim, options, head_norm, rotary
         )
-        return Attention(self.linear(qkv), self.linear(output), own)
+        return Attention(self.linear(qkv), self.linear(output), heads)
 
     def rotary_tables(self, spec: ModelSpec) -> list[RotaryTable]:
         """For an encoder's layers; a decoder's step has them."""
@@ -241,7 +244,8 @@ class ModelBuilder:
         num_per_token: int,
         is_normalised: bool = True,
     ) -> FeedForward:
-        """A mixture of gated blocks.
+        """A mixture of gated blocks. Ranks share each of them, not their number: whichever a router picks,
+        all ranks have the same to do.
 
         Args:
             router: Prefix of its parameter, `[experts, hidden]`.
@@ -257,7 +261,8 @@ class ModelBuilder:
                 f"{router}: experts are quantised, which their kernels for GPUs do not read so far. Use the "
                 "model's 16-bit checkpoint without --quantization, or --device cpu."
             )
-        gate_up, down = stack_experts(self.source, experts, self.placement)
+        own = [(self._share(up), self._share(back)) for up, back in experts]
+        gate_up, down = stack_experts(self.source, own, self.placement)
         return StackedExperts(
             weight,
             gate_up,
@@ -300,18 +305,39 @@ class ModelBuilder:
         A tied head whose form gives rows back is the only copy of the table: it may be rounded, and so are
         the embeddings then.
         """
-        name, shape = f"{tables.embedding.names[0]}.weight", _shape(tables.embedding)
-        table = self.tensor(name, *shape)
+        lookup, head = self._own_tables(tables)
+        ranks, vocab = self._ranks, tables.embedding.width
+        if ranks.size == 1:
+            return lookup, head
+        shared = SharedLookup(lookup, share_of(vocab, ranks.rank, ranks.size), ranks)
+        if head is None:
+            return shared, None
+        return shared, GatheredHead(head, len(share_of(vocab, 0, ranks.size)), vocab, ranks)
+
+    def _own_tables(self, tables: Tables) -> tuple[Lookup, Linear | None]:
+        """Of the rank's tokens."""
+        name, vocab = f"{tables.embedding.names[0]}.weight", tables.embedding.width
+        own = share_of(vocab, self._ranks.rank, self._ranks.size)
+        part = None if len(own) == vocab else Slice(0, own.start, own.stop)
+        table = self._part(name, _shape(tables.embedding), part)
         if tables.head is None:
             return table_lookup(table), None
         if not tables.is_tied:
-            head = self._scheme.load_head(tables.head, self.source, self.placement)
+            own_head = self._share(tables.head)
+            head = self._scheme.load_head(own_head, self.source, self.placement)
             return table_lookup(table), head
         bias = None
         if tables.head.bias:
-            bias = self.tensor(f"{tables.head.names[0]}.bias", tables.head.width)
+            bias = self._part(f"{tables.head.names[0]}.bias", (vocab,), part)
         head = self._scheme.head(table, bias)
         return head.lookup or table_lookup(table), head
+
+    def _share(self, projection: Projection) -> Projection:
+        return projection.share(self._ranks.rank, self._ranks.size)
+
+    def _part(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
+        (stored,) = floating_tensors(self.source, {name: shape}, part)
+        return self.placement.put(stored)
 
 
 def _shape(projection: Projection) -> tuple[int, int]:

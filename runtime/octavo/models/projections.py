@@ -36,6 +36,7 @@ def attention_projections(
             bias=qkv_bias,
             shard=Shard.COLUMN,
             order=order,
+            unit=spec.head_dim,
         ),
         _back(spec, output, spec.query_width, bias=output_bias),
     )

@@ -70,6 +70,14 @@ class ModelSpec:
         windows = [window for window in self.windows if window is not None]
         return max(windows) if len(windows) == self.num_layers else None
 
+    def on_rank(self, size: int) -> ModelSpec:
+        """The heads of one of `size` ranks that share the model; all else stays the model's."""
+        return replace(
+            self,
+            num_heads=self.num_heads // size,
+            num_kv_heads=max(1, self.num_kv_heads // size),
+        )
+
     def with_layers(self, kept: Sequence[int]) -> ModelSpec:
         """The same model with these of its layers alone."""
         windows = tuple(self.windows[index] for index in kept)

@@ -14,11 +14,12 @@ from typing import Final, TypeVar
 
 import torch
 
+from octavo.errors import ModelUnsupportedError
 from octavo.kernels.reference.weight_only import QuantizedWeight
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.layers.stored_weight import plain_weight, stored_bias
+from octavo.layers.stored_weight import plain_weight, rows_of_each, stored_bias
 from octavo.loading import OnDevice, Placement, WeightSource
 from octavo.quantization.panel_forms import PANELS
 from octavo.quantization.stored import StoredFormat, StoredLayout, StoredWeight
@@ -72,7 +73,7 @@ class Stored:
     ) -> Linear:
         bias = stored_bias(projection, source, placement)
         _check_unneeded_biases(projection, source)
-        parts = _in_order(self._parts(projection, source, placement), projection)
+        parts = list(self._parts(projection, source, placement))
         linears, first = [], 0
         for run in _runs(parts, _are_one_product):
             width = sum(_width(part) for part in run)
@@ -84,11 +85,17 @@ class Stored:
     def _parts(
         self, projection: Projection, source: WeightSource, placement: Placement
     ) -> Iterator[_Part]:
-        depth = projection.in_features
+        """With outputs where the product wants them, which is within the parameter that holds them, and of
+        the rank's alone."""
+        cut, depth = projection.cut, projection.stored.in_features
         placed = OnDevice(source, placement.device)
-        for name, width in projection.stored_widths.items():
-            stored = self.format.read(name, width, depth, placed)
-            yield stored or plain_weight(Projection((name,), depth, (width,)), source, placement)
+        for name, width, rows in rows_of_each(projection):
+            part: _Part | None = self.format.read(name, width, depth, placed)
+            if part is None:
+                part = plain_weight(Projection((name,), depth, (width,)), source, placement)
+            if rows is not None:
+                part = _with_rows(part, rows)
+            yield part if cut is None or cut.inputs is None else _with_inputs(part, cut.inputs)
 
     def _linear(
         self,
@@ -174,7 +181,7 @@ def _check_unneeded_biases(projection: Projection, source: WeightSource) -> None
     """Those who quantise models store biases of zeros where the model has none."""
     if projection.bias:
         return
-    widths = projection.stored_widths.items()
+    widths = projection.stored.stored_widths.items()
     shapes = {f"{name}.bias": (width,) for name, width in widths if source.has(f"{name}.bias")}
     for name, bias in zip(shapes, source.tensors(shapes), strict=True):
         if bias.any():
@@ -209,24 +216,32 @@ def _have_one_layout(one: StoredLayout | None, other: StoredLayout | None) -> bo
     return one.code is other.code and one.is_reordered == other.is_reordered
 
 
-def _in_order(parts: Iterable[_Part], projection: Projection) -> list[_Part]:
-    """With outputs where the product wants them, which is within the parameter that holds them."""
-    if projection.order is None:
-        return list(parts)
-    rows, ordered, first = projection.order.rows(), [], 0
-    for part in parts:
-        width = _width(part)
-        ordered.append(_with_rows(part, rows[first : first + width] - first))
-        first += width
-    return ordered
-
-
 def _with_rows(part: _Part, rows: torch.Tensor) -> _Part:
     if isinstance(part, PlainWeight):
         return PlainWeight(part.weight[rows.to(part.weight.device)], None)
     weight = part.weight
     zeros = None if weight.zeros is None else weight.zeros[rows]
     return replace(part, weight=QuantizedWeight(weight.codes[rows], weight.scales[rows], zeros))
+
+
+def _with_inputs(part: _Part, inputs: range) -> _Part:
+    own = slice(inputs.start, inputs.stop)
+    if isinstance(part, PlainWeight):
+        return PlainWeight(part.weight[:, own].contiguous(), None)
+    if part.order is not None:
+        raise ModelUnsupportedError(
+            "The checkpoint's groups of inputs lie apart (act-order), and ranks cannot share them. Use "
+            "--tensor-parallel-size 1, or a checkpoint without act-order (desc_act false)."
+        )
+    codes, scales, zeros = part.weight.codes[:, own], part.weight.scales, part.weight.zeros
+    if not codes.T.is_contiguous():
+        codes = codes.contiguous()
+    if scales.shape[1] > 1:
+        # Of a group that is cut, each side keeps the scale.
+        group = math.gcd(part.weight.group, inputs.start, inputs.stop)
+        index = torch.arange(inputs.start, inputs.stop, group) // part.weight.group
+        scales, zeros = scales[:, index], None if zeros is None else zeros[:, index]
+    return replace(part, weight=QuantizedWeight(codes, scales, zeros))
 
 
 def _width(part: _Part) -> int:

@@ -73,6 +73,7 @@ class ExecutorInfo:
     meanwhile. `sliding_window`: tokens that a query sees at most in any layer, so that blocks of a table
     that lie behind it are never read; None when some layer sees all. `can_generate`: the model has a head
     for the next token; without one it embeds alone, or scores pairs (`gives_scores`).
+    `lifelines`: descriptors that become readable when a process ends without which no step runs.
     `runs_whole_prompts`: a prompt runs in one step, which must then be able to take `max_model_len` tokens;
     nothing is kept of it, and nothing follows it.
     """
@@ -88,6 +89,7 @@ class ExecutorInfo:
     sliding_window: int | None = None
     can_generate: bool = True
     gives_scores: bool = False
+    lifelines: tuple[int, ...] = ()
     runs_whole_prompts: bool = False
 
 

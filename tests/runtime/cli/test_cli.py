@@ -50,8 +50,8 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for flag in ("--served-model-name", "--max-model-len", "--drain-timeout", "--ops-port"):
         assert flag in shown
-    for flag in ("--tensor-parallel-size", "--speculative-config"):
-        assert flag not in shown
+    assert "--tensor-parallel-size" in shown
+    assert "--speculative-config" not in shown
 
 
 @pytest.mark.parametrize("command", ["serve", "fetch", "inspect", "chat", "bench serve"])
@@ -81,7 +81,12 @@ def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
         (["fetch", "org/name"], 3, "--to"),
         (["fetch", "org/name", "--too", "x"], 3, "--too"),
         (["bench", "serve", "--concurrency", "0"], 2, "--concurrency"),
-        (["serve", "x", "--tensor-parallel-size", "2"], 3, "--tensor-parallel-size"),
+        (["serve", "x", "--speculative-config", "{}"], 3, "--speculative-config"),
+        (
+            ["serve", "x", "--tensor-parallel-size", "65"],
+            3,
+            "tensor_parallel_size is 65; it must lie in [1, 64]",
+        ),
         (["serve", "x", "--log-level", "loud"], 3, "'loud'"),
         (["serve", "x", "--max-num-seqs", "0"], 3, "max_num_seqs is 0"),
         (

@@ -1,4 +1,4 @@
-"""Partial sums of devices that share a product by its inputs add up to the product, its bias once."""
+"""Partial sums of ranks that share a product by its inputs add up to the product, its bias once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from octavo.layers.projection import Projection, Shard
 from octavo.loading import Placement, Slice
 from octavo.models.building import ModelBuilder
 from octavo.quantization import Unquantised
+from tests.support.runtime.rank_threads import LoneRank
 
 WEIGHT, BIAS = "layer.down.weight", "layer.down.bias"
 
 
-class Half:
-    """What one of two devices reads of a product: half of its inputs, and all of its biases."""
+class Stored:
+    """A product's weight and biases; notes how much of them is read."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self._tensors = {WEIGHT: weight, BIAS: bias}
+        self.num_read = 0
 
     def names(self) -> Collection[str]:
         return self._tensors.keys()
@@ -34,7 +36,13 @@ class Half:
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:
-        return [self._tensors[name] for name in shapes]
+        found = []
+        for name, shape in shapes.items():
+            tensor = self._tensors[name]
+            assert tuple(tensor.shape) == shape
+            found.append(tensor if part is None else tensor[part.of(shape)])
+            self.num_read += found[-1].numel()
+        return found
 
     def note(self, problem: str) -> None:
         raise AssertionError(problem)
@@ -42,24 +50,26 @@ class Half:
     def finish(self, is_ignored: Callable[[str], bool]) -> None: ...
 
 
-@pytest.mark.parametrize("shard", [Shard.ROW, Shard.COLUMN])
-def test_one_device_alone_adds_the_biases_of_a_shared_sum(shard: Shard) -> None:
+@pytest.mark.parametrize("shard", [Shard.ROW, Shard.COLUMN, Shard.WHOLE])
+def test_one_rank_alone_adds_the_biases_of_a_shared_sum(shard: Shard) -> None:
     generator = torch.Generator().manual_seed(1)
-    weight, bias = torch.randn(6, 8, generator=generator), torch.randn(6, generator=generator)
-    x = torch.randn(3, 8, generator=generator)
-    sums = []
-    for device in range(2):
-        inputs = slice(4 * device, 4 * device + 4)
-        load = ModelBuilder(
-            Half(weight[:, inputs], bias),
-            Unquantised(),
-            reference,
-            Placement(torch.float32, torch.device("cpu")),
-            lambda partial: partial,
-            is_first=device == 0,
-        )
-        product = load.linear(Projection(("layer.down",), 4, (6,), bias=True, shard=shard))
-        sums.append(product(x[:, inputs].contiguous()))
+    weight, bias = torch.randn(7, 9, generator=generator), torch.randn(7, generator=generator)
+    x = torch.randn(3, 9, generator=generator)
+    parts, num_read = [], 0
+    for rank in range(2):
+        source, placement = Stored(weight, bias), Placement(torch.float32, torch.device("cpu"))
+        load = ModelBuilder(source, Unquantised(), reference, placement, LoneRank(rank))
+        product = load.linear(Projection(("layer.down",), 9, (7,), bias=True, shard=shard))
+        own = x[:, slice(0, 5) if rank == 0 else slice(5, 9)] if shard is Shard.ROW else x
+        parts.append(product(own.contiguous()))
+        num_read += source.num_read
     whole = x @ weight.T + bias
-    # Outputs are each device's own where these are shared, and so are their biases.
-    torch.testing.assert_close(sum(sums), whole if shard is Shard.ROW else whole + bias)
+    if shard is Shard.ROW:
+        torch.testing.assert_close(parts[0] + parts[1], whole)
+    elif shard is Shard.COLUMN:
+        torch.testing.assert_close(torch.cat(parts, dim=-1), whole)
+    else:
+        torch.testing.assert_close(parts[0], whole)
+        torch.testing.assert_close(parts[1], whole)
+    # Biases are read by both: they are few.
+    assert num_read == (2 if shard is Shard.WHOLE else 1) * weight.numel() + 2 * bias.numel()

@@ -22,7 +22,7 @@ from octavo.sampling.state import SamplingState
 from octavo.worker import machine
 from octavo.worker.batch import ScheduledSequence, StepBatch
 from octavo.worker.cpu.executor import TorchExecutor
-from octavo.worker.start import create as executor_module
+from octavo.worker.start import plan
 from octavo.worker.start.create import create_executor
 from octavo.worker.start.phases import check_gpu_generation
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
@@ -97,7 +97,7 @@ def test_weights_that_find_no_room_on_a_gpu_are_told_as_such(
     def build(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
 
-    monkeypatch.setattr(executor_module, "build_model", build)
+    monkeypatch.setattr(plan, "build_model", build)
     with pytest.raises(OutOfMemoryError, match="weights do not fit the GPU: CUDA out of memory"):
         make_executor(tmp_path)
 
@@ -120,7 +120,7 @@ def test_a_driver_that_torch_cannot_use_is_warned_of(
 ) -> None:
     make_checkpoint(tmp_path)
     for path, count in ((tmp_path / "absent", 0), (tmp_path, 1)):
-        monkeypatch.setattr(executor_module, "_NVIDIA_CONTROL", path)
+        monkeypatch.setattr(plan, "_NVIDIA_CONTROL", path)
         caplog.clear()
         make_executor(tmp_path, device=Device.AUTO)
         assert sum("runs on the CPU" in record.message for record in caplog.records) == count

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from octavo.worker.cpu.executor import TorchExecutor
+from octavo.worker.cpu.runner import ModelRunner
 from tests.support.runtime.checkpoints import GEMMA2, VOCAB, make_checkpoint
 from tests.support.runtime.stepping import Generation, Stepper, make_executor
 
@@ -158,6 +159,7 @@ def test_nan_in_another_sequences_blocks_stays_there(tmp_path: Path) -> None:
     short, long = (stepper.sequence(p) for p in prompts_of(20, 100))
     stepper.step([(short, 20), (long, 100)])
     used = {*short.blocks, *long.blocks}
+    assert isinstance(executor._runner, ModelRunner)
     for cache in executor._runner._caches:
         for block in range(cache.shape[0]):
             if block not in used:

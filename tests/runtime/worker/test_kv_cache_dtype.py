@@ -13,6 +13,7 @@ from octavo.model_source import resolve
 from octavo.tokenizer import Tokenizer, load_tokenizer
 from octavo.worker.batch import StepBatch
 from octavo.worker.cpu.executor import TorchExecutor
+from octavo.worker.cpu.runner import ModelRunner
 from octavo.worker.start.dtype import choose_cache_dtype
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.stepping import Generation, Stepper, make_executor
@@ -80,6 +81,7 @@ def test_what_a_broken_sequence_left_in_the_cache_reaches_nobody(folder: Path) -
     for left in (0.0, torch.nan):
         executor = make_executor(folder, kv_cache_dtype=KVCacheDtype.FP8)
         assert isinstance(executor, TorchExecutor)
+        assert isinstance(executor._runner, ModelRunner)
         for cache in executor._runner._caches:
             cache.copy_(torch.full(cache.shape, left))
         steps = Stepper(executor)
@@ -122,6 +124,7 @@ def test_copied_blocks_hold_the_same_bits(folder: Path) -> None:
     (source,) = generation.blocks
     target = stepper.free.pop()
     executor.submit(StepBatch([other.schedule(3)], [(source, target)])).result()
+    assert isinstance(executor._runner, ModelRunner)
     for cache in executor._runner._caches:
         assert cache[source].float().count_nonzero() > 0
         assert torch.equal(cache.view(torch.uint8)[source], cache.view(torch.uint8)[target])

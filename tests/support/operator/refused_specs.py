@@ -31,6 +31,12 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"model": {"uri": "builtin://demo"}},
     ),
     (
+        {"engine": {"tensorParallelSize": 2}, "resources": {"gpu": 1}},
+        "spec.engine.tensorParallelSize",
+        "must be 1 for replicas on GPUs",
+        {"resources": {"gpu": 0}},
+    ),
+    (
         {"engine": {"kvCacheMemory": "2Gi"}, "resources": {"memory": "2Gi"}},
         "spec.engine.kvCacheMemory",
         "must be less than resources.memory",

@@ -23,6 +23,13 @@ QUANTISED_HALVES_ARE_FOR_GPUS = cel_between(
     "engine.dtype",
 )
 
+RANKS_ARE_ON_CPUS = cel_between(
+    "!has(self.engine) || !has(self.engine.tensorParallelSize) || self.engine.tensorParallelSize == 1 || "
+    f"!{_ON_A_GPU}",
+    "must be 1 for replicas on GPUs: processes share a model on CPUs alone so far",
+    "engine.tensorParallelSize",
+)
+
 _STATES_BOTH = (
     "has(self.engine) && has(self.engine.kvCacheMemory) && has(self.resources) && "
     "has(self.resources.memory)"
@@ -59,6 +66,7 @@ NO_DOWNLOAD_NO_RESOURCES = cel_between(
 
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
+    RANKS_ARE_ON_CPUS,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
     NO_DOWNLOAD_NO_RESOURCES,

@@ -129,6 +129,15 @@ class EngineSpec(ApiModel):
     seed: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
         default=None, description="Seed of requests that bring none, and of dummy weights."
     )
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Processes that share the model, each with a part of every weight. CPUs only so far. "
+        "Absent, one has all of it.",
+    )
+    distributed_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
+        default=None,
+        description="Seconds that ranks wait for each other in a step before all of them end.",
+    )
 
 
 DEFAULT_MAX_NUM_SEQS = 256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -19,21 +19,18 @@ from octavo.worker.batch import (
     ScheduledSequence,
     StepBatch,
 )
-from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.cpu.runner import ModelRunner, Runner
 from octavo.worker.cpu.step_inputs import ScoredTokens
 from octavo.worker.cpu.warm_up import warm_up
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, executor_info
 
-# 16 MiB in float32.
-_SCORES_AT_ONCE = 2**22
-
 
 class TorchExecutor:
     """Runs steps on one device; see the `Executor` protocol."""
 
-    def __init__(self, runner: ModelRunner, sampler: Sampler, info: ExecutorInfo) -> None:
+    def __init__(self, runner: Runner, sampler: Sampler, info: ExecutorInfo) -> None:
         self._runner = runner
         self._sampler = sampler
         self._info = info
@@ -65,16 +62,12 @@ class TorchExecutor:
     def _score(
         self, tokens: ScoredTokens | None, hidden: torch.Tensor | None
     ) -> list[SampledToken]:
-        """A prompt's rows a few at a time: all at once they would be as many scores as it has tokens times
-        the vocabulary."""
         found: list[SampledToken] = []
         if tokens is None or hidden is None:
             return found
-        at_once = max(1, _SCORES_AT_ONCE // self._info.vocab_size)
-        for start in range(0, len(tokens.token_ids), at_once):
-            part = slice(start, start + at_once)
+        for part, logits in self._runner.score(hidden):
             found += score(
-                self._runner.model.logits(hidden[part]),
+                logits,
                 tokens.sequence_ids[part],
                 tokens.token_ids[part],
                 tokens.num_best[part],
@@ -101,19 +94,17 @@ def start_host_executor(
     device: torch.device,
     dtype: torch.dtype,
     phase: PhaseTimer,
+    lead: Callable[[ModelRunner], Runner] = lambda runner: runner,
+    lifelines: tuple[int, ...] = (),
 ) -> TorchExecutor:
-    """Phases profile and warmup."""
+    """Phases profile and warmup.
+
+    Args:
+        lead: Of the first rank's runner, one that all ranks follow.
+        lifelines: See `ExecutorInfo`.
+    """
     with phase("profile"):
-        runner = ModelRunner(
-            model,
-            num_blocks=size.num_blocks,
-            max_model_len=size.max_model_len,
-            block_size=config.block_size,
-            max_num_batched_tokens=config.max_num_batched_tokens,
-            device=device,
-            dtype=dtype,
-            cache_dtype=choose_cache_dtype(config.kv_cache_dtype, dtype),
-        )
+        runner = lead(host_runner(config, model, size, device=device, dtype=dtype))
     with phase("warmup"):
         warm_up(
             runner,
@@ -129,4 +120,27 @@ def start_host_executor(
         phases=phase.seconds,
         is_asynchronous=False,
     )
+    info = dataclasses.replace(info, lifelines=lifelines)
     return TorchExecutor(runner, Sampler(config.seed), info)
+
+
+def host_runner(
+    config: EngineConfig,
+    model: CausalLM,
+    size: KVCacheSize,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> ModelRunner:
+    """Of one rank's model."""
+    return ModelRunner(
+        model,
+        num_blocks=size.num_blocks,
+        max_model_len=size.max_model_len,
+        block_size=config.block_size,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        device=device,
+        dtype=dtype,
+        cache_dtype=choose_cache_dtype(config.kv_cache_dtype, dtype),
+        num_ranks=config.tensor_parallel_size,
+    )

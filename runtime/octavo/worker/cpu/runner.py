@@ -4,8 +4,9 @@ sampled rows out."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.models.base import CausalLM
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.step_inputs import KernelRows, StepInputBuilder, StepInputs
+
+# 16 MiB in float32.
+_SCORES_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,32 @@ class StepResult:
     scored: torch.Tensor | None = None
 
 
+class Runner(Protocol):
+    """Runs steps of one model, here or on several ranks."""
+
+    @property
+    def max_model_len(self) -> int: ...
+
+    def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
+        """Runs all tokens of the batch and scores the rows with `sampling`."""
+        ...
+
+    def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copies KV blocks `(source, target)` in all layers, before the next step; no target is a source of
+        the same call."""
+        ...
+
+    def score(self, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Of `StepResult.scored`, scores `[rows, vocab]` of some rows at a time: all at once they would be as
+        many as a prompt has tokens times the vocabulary. Until the end, and before the next step."""
+        ...
+
+
 class ModelRunner:
-    """A model with its KV cache.
+    """A model with its KV cache, or a rank's part of both.
 
     Args:
+        num_ranks: That share the model.
         num_blocks: Of the KV cache, each `block_size` tokens.
         max_model_len: Positions that can occur.
         max_num_batched_tokens: Tokens of one step.
@@ -56,8 +82,9 @@ class ModelRunner:
         device: torch.device,
         dtype: torch.dtype,
         cache_dtype: torch.dtype,
+        num_ranks: int = 1,
     ) -> None:
-        spec = model.spec
+        spec = model.spec.on_rank(num_ranks)
         self.model = model
         self.block_size = block_size
         self.num_blocks = num_blocks
@@ -83,7 +110,6 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
-        """Runs all tokens of the batch and scores the rows with `sampling`."""
         inputs = self._builder.build(batch)
         step = self._attention_step(inputs)
         residual = self.model.forward(inputs.token_ids, self._caches, step)
@@ -99,7 +125,6 @@ class ModelRunner:
 
     @torch.inference_mode()
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
-        """Copies KV blocks `(source, target)` in all layers; no target is a source of the same call."""
         if not copies:
             return
         sources, targets = (
@@ -108,6 +133,13 @@ class ModelRunner:
         )
         for cache in map(as_bytes, self._caches):
             cache.index_copy_(0, targets, cache.index_select(0, sources))
+
+    @torch.inference_mode()
+    def score(self, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        at_once = max(1, _SCORES_AT_ONCE // self.model.spec.vocab_size)
+        for start in range(0, len(hidden), at_once):
+            part = slice(start, start + at_once)
+            yield part, self.model.logits(hidden[part])
 
     def _attention_step(self, inputs: StepInputs) -> Step:
         rows = inputs.attention

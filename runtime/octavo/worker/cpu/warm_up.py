@@ -9,10 +9,10 @@ from octavo.sampling.host.sampler import Sampler
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
-from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.cpu.runner import Runner
 
 
-def warm_up(runner: ModelRunner, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
+def warm_up(runner: Runner, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
     """Runs a prompt and decodes of one and of two sequences, so that the first request does not pay for
     libraries that initialise themselves lazily. Touches block 0 only."""
     length = min(4, runner.max_model_len - 1, max_num_batched_tokens)

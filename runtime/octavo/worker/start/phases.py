@@ -142,7 +142,8 @@ def size_host_cache(
     scheme: Scheme,
     available_bytes: int,
 ) -> KVCacheSize:
-    """The KV cache of a CPU, from what its weights will leave: asked before they are read.
+    """The KV cache of a CPU, of each of its ranks, from what their weights will leave: asked before they are
+    read.
 
     Args:
         scheme: Of the weights.
@@ -151,12 +152,14 @@ def size_host_cache(
     Raises `OutOfMemoryError` when weights, cache or one sequence do not fit, and
     `InvalidConfigurationError`, as `size_kv_cache`.
     """
-    spec, can_round = model.spec, isinstance(scheme, Unquantised)
+    ranks, can_round = config.tensor_parallel_size, isinstance(scheme, Unquantised)
+    spec = model.spec.on_rank(ranks)
     room = room_on_host(
-        weight_bytes=weight_bytes(model, dtype, scheme),
+        weight_bytes=ranks * weight_bytes(model, dtype, scheme, ranks),
         available_bytes=available_bytes,
         rounded=rounded_weight_bytes(model, dtype) if can_round else {},
     )
+    room //= ranks
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
     if config.kv_cache_memory_bytes is None:
         budget = host_cache_budget(room)

@@ -10,20 +10,25 @@ from octavo.models.base import BaseConfig
 from octavo.quantization import Scheme, Unquantised, WeightOnly
 
 
-def weight_bytes(config: BaseConfig, dtype: torch.dtype, scheme: Scheme | None = None) -> int:
+def weight_bytes(
+    config: BaseConfig, dtype: torch.dtype, scheme: Scheme | None = None, num_ranks: int = 1
+) -> int:
     """Bytes of the products and tables once they are loaded; norms and routers are left out, and a tied table
     is counted once.
 
     Args:
         scheme: None: weights stay as they are.
+        num_ranks: That share the model: then those of the first, which has the most.
     """
     scheme = scheme or Unquantised()
-    products = sum(scheme.num_bytes(one, dtype) for one in config.projections())
+    shares = (one.share(0, num_ranks) for one in config.projections())
+    products = sum(scheme.num_bytes(one, dtype) for one in shares)
     tables = config.tables
-    table = Unquantised().num_bytes(tables.embedding, dtype)
+    table = Unquantised().num_bytes(tables.embedding.share(0, num_ranks), dtype)
     if tables.head is None:
         return products + table
-    head = scheme.head_bytes(tables.head, dtype, is_tied=tables.is_tied)
+    own_head = tables.head.share(0, num_ranks)
+    head = scheme.head_bytes(own_head, dtype, is_tied=tables.is_tied)
     return products + head + (0 if tables.is_tied else table)
 
 

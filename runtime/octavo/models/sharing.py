@@ -1,0 +1,53 @@
+"""Sharing of a model between ranks (tensor parallelism): whether so many can, from config.json alone.
+
+How its products are cut follows from each `Projection`; see `ModelBuilder`.
+"""
+
+from __future__ import annotations
+
+from octavo.errors import InvalidConfigurationError
+from octavo.layers.projection import Shard, share_of
+from octavo.models.base import ModelConfig
+from octavo.models.spec import ModelSpec
+
+_MOST = 64
+
+
+def check_sharing(model: ModelConfig, size: int) -> None:
+    """Raises `InvalidConfigurationError` where `size` ranks cannot share the model."""
+    if size == 1:
+        return
+    if model.is_generic:
+        raise InvalidConfigurationError(
+            f"tensor_parallel_size is {size}, and {model.spec.architecture} runs by transformers' own "
+            "modules, which ranks do not share. Use --tensor-parallel-size 1, or a model that Octavo's own "
+            "code runs."
+        )
+    problem = _problem(model, size)
+    if problem is None:
+        return
+    fitting = [str(one) for one in range(1, _MOST + 1) if _problem(model, one) is None]
+    raise InvalidConfigurationError(
+        f"tensor_parallel_size is {size}, but {problem}. Use one of {', '.join(fitting)}."
+    )
+
+
+def _problem(model: ModelConfig, size: int) -> str | None:
+    """What is in the way of `size` ranks, as in config.json."""
+    heads = _problem_of_heads(model.spec, size)
+    if heads is not None:
+        return heads
+    for projection in model.projections():
+        if projection.shard is Shard.ROW and not share_of(projection.in_features, size - 1, size):
+            return f"{projection.names[0]} has {projection.in_features} inputs: none for the last"
+    if not share_of(model.spec.vocab_size, size - 1, size):
+        return f"vocab_size is {model.spec.vocab_size}: no token for the last"
+    return None
+
+
+def _problem_of_heads(spec: ModelSpec, size: int) -> str | None:
+    if spec.num_heads % size:
+        return f"the model has {spec.num_heads} attention heads, which it must divide"
+    if spec.num_kv_heads % size and size % spec.num_kv_heads:
+        return f"the model has {spec.num_kv_heads} key-value heads, which it must divide or be a multiple of"
+    return None

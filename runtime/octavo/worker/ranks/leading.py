@@ -1,0 +1,60 @@
+"""Leading runner: the first rank's, which every other rank follows step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from octavo.errors import DeviceFaultError
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.runner import ModelRunner, StepResult
+from octavo.worker.ranks.group import RankLostError
+from octavo.worker.ranks.step_frames import pack_step
+from octavo.worker.ranks.team import Team
+
+
+class LeadingRunner:
+    """See `Runner`. A step that fails leaves the ranks apart, one of them in a sum and another not, so it is
+    the end of all: `DeviceFaultError`.
+
+    Args:
+        runner: Of this rank's part of the model.
+    """
+
+    def __init__(self, runner: ModelRunner, team: Team) -> None:
+        self._runner = runner
+        self._team = team
+        self._copies: Sequence[tuple[int, int]] = ()
+
+    @property
+    def max_model_len(self) -> int:
+        return self._runner.max_model_len
+
+    def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
+        self._copies = copies
+        self._runner.copy_blocks(copies)
+
+    def score(self, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        is_done = False
+        try:
+            yield from self._runner.score(hidden)
+            is_done = True
+        except RankLostError as error:
+            raise self._team.failure(str(error)) from error
+        finally:
+            if not is_done:
+                self._team.end()
+
+    def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
+        self._team.send_step(pack_step(batch, self._copies))
+        self._copies = ()
+        try:
+            return self._runner.run(batch)
+        except RankLostError as error:
+            raise self._team.failure(str(error)) from error
+        except Exception as error:
+            self._team.end()
+            raise DeviceFaultError(
+                f"rank 0 of {self._team.size} failed: {type(error).__name__}: {error}"
+            ) from error

@@ -1,0 +1,236 @@
+"""Team of rank processes, as the first rank holds it: it spawns them, sends them steps, and says what became
+of one that died, hangs or never came.
+
+All end together: a rank that is gone leaves the others in a sum that never comes, and the KV cache is in
+parts on all of them. So the first failure ends every process of the team, in a bounded time, also one that is
+stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from octavo import errors
+from octavo.errors import DeviceFaultError, OctavoError
+from octavo.openmp import spin_variables
+from octavo.worker.ranks.messages import Arrived, Assignment, Failed, Loaded, Report
+from octavo.worker.ranks.process import LENGTH_BYTES
+
+_LAST_WORDS_SECONDS = 3.0
+_T = TypeVar("_T", bound=Arrived | Loaded)
+
+
+class Member:
+    """One rank's process.
+
+    Args:
+        rank, size: Which of how many.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.name = f"rank {rank} of {size}"
+        self.rank = rank
+        self.process = subprocess.Popen(
+            (sys.executable, "-P", "-m", "octavo.worker.ranks.process"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | spin_variables(os.environ),
+        )
+        self.lifeline = os.pidfd_open(self.process.pid)
+        self._reports: queue.Queue[Report | None] = queue.Queue()
+        self._last: list[Failed | None] = []
+        os.set_blocking(self._commands, False)
+        self._listener = threading.Thread(target=self._listen, name=self.name, daemon=True)
+        self._listener.start()
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Raises `OSError` when the process is gone, TimeoutError when it does not read until then."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._commands, left) :]
+            except BlockingIOError:
+                wait = max(deadline - time.monotonic(), 0.0)
+                if not select.select((), (self._commands,), (), wait)[1]:
+                    raise TimeoutError(f"{self.name} reads nothing") from None
+
+    def next_report(self, deadline: float) -> Report | None:
+        """None: it has ended. Raises TimeoutError."""
+        if self._last:
+            return self._last[0]
+        try:
+            report = self._reports.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except queue.Empty:
+            raise TimeoutError from None
+        if report is None or isinstance(report, Failed):
+            self._last.append(report)
+        return report
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._listener.join()
+        os.close(self.lifeline)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def _commands(self) -> int:
+        assert self.process.stdin is not None  # noqa: S101 - it was asked for
+        return self.process.stdin.fileno()
+
+    def _listen(self) -> None:
+        decoder = msgspec.json.Decoder(Report)
+        assert self.process.stdout is not None  # noqa: S101 - it was asked for
+        for line in self.process.stdout:
+            self._reports.put(decoder.decode(line))
+        self._reports.put(None)
+
+
+class Team:
+    """The processes of all ranks but the first, which is this one.
+
+    Args:
+        size: Ranks, this one included.
+        timeout_seconds: That a step waits for a rank.
+    """
+
+    def __init__(self, size: int, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._folder = Path(tempfile.mkdtemp(prefix="octavo-ranks-"))  # mode 0700
+        members: list[Member] = []
+        self._end = weakref.finalize(self, _end_all, members, self._folder)
+        members.extend(Member(rank, size) for rank in range(1, size))
+        self._members: Sequence[Member] = members
+        self.size = size
+
+    @property
+    def meeting_file(self) -> Path:
+        return self._folder / "group"
+
+    @property
+    def lifelines(self) -> tuple[int, ...]:
+        """Descriptors that become readable when a process ends."""
+        return tuple(member.lifeline for member in self._members)
+
+    def end(self) -> None:
+        """Ends all processes at once. Safe to repeat."""
+        self._end()
+
+    def assign(self, assignment_of: Callable[[int], Assignment]) -> None:
+        """Raises as `wait_for`."""
+        for member in self._members:
+            line = msgspec.json.encode(assignment_of(member.rank)) + b"\n"
+            try:
+                member.send(line, self._deadline())
+            except OSError as error:  # TimeoutError too
+                raise self.failure(str(error)) from error
+
+    def wait_for(self, kind: type[_T], seconds: float) -> list[_T]:
+        """One such report of each.
+
+        Raises the error that a rank failed with, or `OctavoError` where one has ended or does not come.
+        """
+        deadline = time.monotonic() + seconds
+        found: list[_T] = []
+        for member in self._members:
+            try:
+                report = member.next_report(deadline)
+            except TimeoutError:
+                raise OctavoError(
+                    f"{member.name} is not there after {seconds:g} s; its log may say why."
+                ) from None
+            if not isinstance(report, kind):
+                raise self._start_error(member, report)
+            found.append(report)
+        return found
+
+    def send_step(self, frame: bytes) -> None:
+        """Raises `DeviceFaultError` when a rank is gone or does not read; all have ended then."""
+        data = len(frame).to_bytes(LENGTH_BYTES, "little") + frame
+        for member in self._members:
+            try:
+                member.send(data, self._deadline())
+            except OSError as error:  # TimeoutError too
+                raise self.failure(str(error)) from error
+
+    def failure(self, otherwise: str) -> DeviceFaultError:
+        """What to raise when another rank is lost; ends all processes.
+
+        Args:
+            otherwise: The message where it is not known which.
+        """
+        found = self._diagnosis() or otherwise
+        self.end()
+        return DeviceFaultError(found)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_seconds
+
+    def _start_error(self, member: Member, report: Report | None) -> OctavoError:
+        if isinstance(report, Failed):
+            kinds = {kind.reason: kind for kind in errors.START_ERRORS}
+            return kinds.get(report.reason, OctavoError)(f"{member.name}: {report.message}")
+        return OctavoError(f"{member.name} {_ending(member)}")
+
+    def _diagnosis(self) -> str | None:
+        """Who was first: killed, failed by itself, or silent while others waited for it."""
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        killed, failed, silent = [], [], []
+        for member in self._members:
+            try:
+                report = _last_report(member, deadline)
+            except TimeoutError:
+                silent.append(
+                    f"{member.name} (process {member.process.pid}) did not answer within "
+                    f"{self._timeout_seconds:g} s (--distributed-timeout-seconds)."
+                )
+                continue
+            if report is None:
+                killed.append(f"{member.name} {_ending(member)}")
+            elif not report.is_lost:
+                failed.append(f"{member.name} failed: {report.message}")
+        return next((found[0] for found in (killed, failed, silent) if found), None)
+
+
+def _last_report(member: Member, deadline: float) -> Failed | None:
+    while (report := member.next_report(deadline)) is not None:
+        if isinstance(report, Failed):
+            return report
+    return None
+
+
+def _ending(member: Member) -> str:
+    try:
+        status = member.process.wait(_LAST_WORDS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "has closed its pipe and hangs."
+    if status >= 0:
+        return f"ended with exit status {status}; its log says why."
+    name = signal.Signals(-status).name
+    hint = " Most likely it ran out of memory: raise the limit." if name == "SIGKILL" else ""
+    return f"was ended by {name}.{hint}"
+
+
+def _end_all(members: list[Member], folder: Path) -> None:
+    for member in members:
+        member.end()
+    members.clear()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""Ranks, a process each: the engine's tokens are those of one, and the end of one is that of all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM
+from octavo.config import Device, EngineConfig
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import AddRequest
+from octavo.errors import DeviceFaultError, OctavoError
+from octavo.sampling_params import SamplingParams
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.worker.batch import Executor
+from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.ranks import start
+from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.plan import plan_start
+from tests.support.runtime.checkpoints import GEMMA2, make_checkpoint
+from tests.support.runtime.rank_processes import has_ended, rank_pids
+from tests.support.runtime.stepping import make_executor, run_to_end
+from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
+
+MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 30}
+KINDS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "gemma2": ("gemma2", 2, GEMMA2),
+    "gpt_neox": ("gpt_neox", 2, {}),
+    "llama": ("llama", 4, {}),
+    "qwen2_moe": ("qwen2_moe", 2, MOE | {"shared_expert_intermediate_size": 50}),
+    "qwen3": ("qwen3", 2, {"tie_word_embeddings": True}),
+}
+# Those that run together outgrow it.
+NUM_BLOCKS = 14
+LENGTH = 20
+
+
+@dataclass
+class Answers:
+    """By request and index: tokens, and probabilities of those requests that asked for them."""
+
+    tokens: dict[tuple[str, int], list[int]]
+    ranked: list[list[int]]
+    logprobs: list[float]
+    num_preemptions: int
+    num_cached: int
+
+
+def save_model(folder: Path, family: str = "llama", **changes: Any) -> None:
+    tokenizer = byte_level_tokenizer()
+    sizes: dict[str, Any] = {
+        "vocab_size": 321,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "eos_token_id": token_id(tokenizer, "<eos>"),
+    }
+    make_checkpoint(folder, family, **{**sizes, **changes})
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def executor_of(folder: Path, size: int, **changes: object) -> Executor:
+    config = EngineConfig(model=str(folder), device=Device.CPU)
+    spec = plan_start(config).model.spec.on_rank(size)
+    memory = NUM_BLOCKS * cache_block_bytes(config, spec, torch.float32)
+    return make_executor(folder, tensor_parallel_size=size, kv_cache_memory_bytes=memory, **changes)
+
+
+def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:
+    """Prompts of several steps, with common beginnings, of every kind of answer; then two completions that
+    have the cache to themselves, and so share a block until each writes to it."""
+    base = [(37 * i + i * i) % 256 for i in range(70)]
+    regex = StructuredOutputsParams(regex="(ab|cd){2,4}")
+    plain: dict[str, Any] = {"temperature": 0.0, "max_tokens": LENGTH, "ignore_eos": True}
+    together = [
+        ("long", base, SamplingParams(**plain)),
+        ("two", base[5:38], SamplingParams(**plain, n=2)),
+        ("scored", [*base[:48], 9, 8, 7], SamplingParams(**plain, logprobs=2, prompt_logprobs=1)),
+        ("formed", base[:20], SamplingParams(temperature=0.0, structured_outputs=regex)),
+        ("penalised", base[20:50], SamplingParams(**plain, presence_penalty=1.5)),
+    ]
+    return [together, [("alone", base[9:30], SamplingParams(**plain, n=2))]]
+
+
+def answers_of(folder: Path, executor: Executor) -> Answers:
+    config = EngineConfig(model=str(folder), max_num_seqs=6, max_num_batched_tokens=40)
+    core = EngineCore(config, executor, is_debugging=True)
+    answers = Answers({}, [], [], 0, 0)
+    ends = (token_id(byte_level_tokenizer(), "<eos>"),)
+    for wave in waves():
+        for name, prompt, params in wave:
+            core.add(AddRequest(name, prompt, params, end_token_ids=ends))
+        while core.has_work:
+            for output in core.step().outputs:
+                assert output.error is None
+                assert output.refusal is None
+                key = (output.request_id, output.index)
+                answers.tokens.setdefault(key, []).extend(output.new_token_ids)
+                for place in (*(output.prompt_logprobs or []), *(output.logprobs or [])):
+                    answers.ranked.append(place.token_ids)
+                    answers.logprobs += place.logprobs
+    answers.num_preemptions = core.stats().preemptions_total
+    answers.num_cached = core.stats().prefix_cache_hit_tokens_total
+    return answers
+
+
+@dataclass
+class Shared:
+    """A model that processes share; the last test of the module may end them."""
+
+    folder: Path
+    executor: Executor
+    pids: list[int]
+
+
+def share_model(folder: Path, kind: str) -> Shared:
+    family, size, changes = KINDS[kind]
+    save_model(folder, family, **changes)
+    others = rank_pids(os.getpid())
+    executor = executor_of(folder, size)
+    pids = [pid for pid in rank_pids(os.getpid()) if pid not in others]
+    assert len(pids) == size - 1
+    return Shared(folder, executor, pids)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    return share_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gpt_neox", "qwen2_moe"])
+def test_two_ranks_answer_as_one_does(kind: str, tmp_path: Path) -> None:
+    assert_same_answers(share_model(tmp_path, kind))
+
+
+def test_four_ranks_answer_as_one_does(llama: Shared) -> None:
+    assert_same_answers(llama)
+
+
+def assert_same_answers(shared: Shared) -> None:
+    expected = answers_of(shared.folder, executor_of(shared.folder, 1))
+    found = answers_of(shared.folder, shared.executor)
+    assert found.tokens == expected.tokens
+    assert {len(tokens) for key, tokens in found.tokens.items() if key[0] != "formed"} == {LENGTH}
+    assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+    assert found.ranked == expected.ranked
+    assert len(found.ranked) == 50 + LENGTH  # of its prompt all but the first, and of its answer
+    assert found.num_preemptions > 0
+    assert found.num_cached > 0
+
+
+def test_a_killed_rank_ends_all_and_is_named(llama: Shared) -> None:
+    core = EngineCore(EngineConfig(model=str(llama.folder)), llama.executor)
+    core.add(AddRequest("long", list(range(50)), SamplingParams(max_tokens=100, ignore_eos=True)))
+    core.step()
+    os.kill(llama.pids[1], signal.SIGKILL)
+    with pytest.raises(DeviceFaultError, match=r"^rank 2 of 4 was ended by SIGKILL\."):
+        run_to_end(core)
+    assert all(map(has_ended, llama.pids))
+
+
+def test_a_step_that_fails_on_one_rank_is_the_end_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who failed is told, not who waited for it."""
+    shared = share_model(tmp_path, "qwen3")
+    assert_same_answers(shared)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such row")
+
+    monkeypatch.setattr(ModelRunner, "_attention_step", fail)
+    core = EngineCore(EngineConfig(model=str(tmp_path)), shared.executor)
+    core.add(AddRequest("one", [5, 6, 7], SamplingParams(max_tokens=3)))
+    with pytest.raises(DeviceFaultError, match=r"^rank 0 of 2 failed: RuntimeError: no such row$"):
+        run_to_end(core)
+    assert all(map(has_ended, shared.pids))
+
+
+def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
+    llama: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given no time: a process takes some to come."""
+    others = rank_pids(os.getpid())
+    monkeypatch.setattr(start, "_ARRIVAL_SECONDS", 0.0)
+    with pytest.raises(OctavoError, match=r"^rank 1 of 2 is not there after 0 s; its log may say"):
+        executor_of(llama.folder, 2)
+    assert rank_pids(os.getpid()) == others
+
+
+def test_ranks_end_with_their_llm(tmp_path: Path) -> None:
+    save_model(tmp_path)
+    others = set(rank_pids(os.getpid()))
+    with LLM(str(tmp_path), tensor_parallel_size=2, kv_cache_memory=2**20, dtype="float32") as llm:
+        (pid,) = set(rank_pids(os.getpid())) - others
+        params = SamplingParams(temperature=0.0, max_tokens=3)
+        assert len(llm.generate([[5, 6, 7]], params)[0].outputs[0].token_ids) == 3
+    assert has_ended(pid)

@@ -1,0 +1,110 @@
+"""Ranks as threads of the test's own process: the real group, over loopback, and the real model on each."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from octavo.config import Device, EngineConfig
+from octavo.layers.ranks import ALONE, Ranks
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.executor import host_runner
+from octavo.worker.ranks.group import join_group
+from octavo.worker.start.memory import KVCacheSize
+from octavo.worker.start.plan import plan_start
+
+_SCORED = SamplingState(SamplingParams(), None, (), ())
+_SIZE = KVCacheSize(num_blocks=16, max_model_len=128, is_capped=False)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class LoneRank:
+    """One of several, whose sums nobody makes whole."""
+
+    rank: int
+    size: int = 2
+
+    def all_reduce(self, partial: torch.Tensor) -> torch.Tensor:
+        return partial
+
+    def gather(self, part: torch.Tensor) -> list[torch.Tensor] | None:
+        return None
+
+
+def on_ranks(size: int, work: Callable[[Ranks], _T]) -> list[_T]:
+    """What each of `size` ranks makes of it."""
+    if size == 1:
+        return [work(ALONE)]
+    results: dict[int, _T] = {}
+    errors: list[BaseException] = []
+
+    def run(rank: int, meeting_file: Path) -> None:
+        try:
+            ranks = join_group(
+                rank,
+                size,
+                meeting_file=meeting_file,
+                device=torch.device("cpu"),
+                timeout_seconds=30.0,
+            )
+            results[rank] = work(ranks)
+        except BaseException as error:
+            errors.append(error)
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "group"
+        threads = [threading.Thread(target=run, args=(rank, place)) for rank in range(size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return [results[rank] for rank in range(size)]
+
+
+def scores(folder: Path, size: int, **changes: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of the model in `folder` on `size` ranks, each rank's scores and hidden states: of two prompts' ends,
+    and of a token after each."""
+    values: dict[str, object] = {"dtype": "float32", "device": Device.CPU}
+    config = EngineConfig(
+        model=str(folder),
+        tensor_parallel_size=size,
+        **{**values, **changes},  # type: ignore[arg-type]
+    )
+
+    def work(ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor]:
+        plan = plan_start(config)
+        model = plan.build(ranks)
+        runner = host_runner(config, model, _SIZE, device=plan.device, dtype=plan.dtype)
+        found = []
+        for batch in _BATCHES:
+            result = runner.run(batch)
+            assert result.logits is not None
+            assert result.hidden is not None
+            found.append((result.logits, result.hidden))
+        logits, hidden = zip(*found, strict=True)
+        return torch.cat(logits), torch.cat(hidden)
+
+    return on_ranks(size, work)
+
+
+def _sequence(number: int, token_ids: list[int], start: int) -> ScheduledSequence:
+    blocks = [[3, 9, 1], [7, 2, 5]][number]
+    return ScheduledSequence(number, token_ids, start, blocks, _SCORED)
+
+
+_FIRST, _SECOND = [(7 * i) % 90 for i in range(37)], [(11 * i + 5) % 90 for i in range(18)]
+_BATCHES = (
+    [_sequence(0, _FIRST, 0), _sequence(1, _SECOND, 0)],
+    [_sequence(0, [44], len(_FIRST)), _sequence(1, [3], len(_SECOND))],
+)
