@@ -12,6 +12,7 @@ from octavo import LLM, SamplingParams
 from octavo.errors import InvalidParameterError
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
+from octavo.server.openai.tool_choice import read_tool_use
 from tests.support.runtime import published_templates as published
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
@@ -30,7 +31,8 @@ def llm() -> Iterator[LLM]:
 def by_server(llm: LLM, messages: list[dict[str, Any]], **fields: Any) -> list[int]:
     builder = PromptBuilder(llm.get_tokenizer(), max_model_len=512, vocab_size=10**6, max_prompts=1)
     document = {"model": "m", "messages": messages, **fields}
-    return asyncio.run(builder.chat(ChatCompletionRequest.parse(document))).token_ids
+    request = ChatCompletionRequest.parse(document)
+    return asyncio.run(builder.chat(request, read_tool_use(request).told)).token_ids
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def prompt_of(tokenizer: Counting, text: str, *, is_chat: bool, **fields: Any) -
     async def build() -> list[int]:
         if is_chat:
             message = {"role": "user", "content": text}
-            return (await builder.chat(chat(messages=[message], **fields))).token_ids
+            return (await builder.chat(chat(messages=[message], **fields), None)).token_ids
         request = CompletionRequest.parse({"model": "m", "prompt": text, **fields})
         return (await builder.completions(request))[0].token_ids
 
@@ -118,9 +118,9 @@ def test_a_long_prompt_does_not_hold_up_the_others(kind: str) -> None:
         if kind == "tools":
             tool = {"type": "function", "function": {"name": "f", "description": text}}
             message = {"role": "user", "content": "a"}
-            await builder.chat(chat(messages=[message], tools=[tool]))
+            await builder.chat(chat(messages=[message]), [tool])
         elif kind == "chat":
-            await builder.chat(chat(messages=[{"role": "user", "content": text}]))
+            await builder.chat(chat(messages=[{"role": "user", "content": text}]), None)
         else:
             await builder.completions(CompletionRequest.parse({"model": "m", "prompt": text}))
         turning.cancel()

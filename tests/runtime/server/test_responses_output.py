@@ -16,11 +16,13 @@ from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.openai.answer_reader import AnswerReader
 from octavo.server.openai.answers import TokenLogprob
 from octavo.server.openai.api_errors import ApiError
+from octavo.server.openai.parsing.answer import AnswerParser
+from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from octavo.server.openai.responses_api.as_chat import as_chat
 from octavo.server.openai.responses_api.events import Event
 from octavo.server.openai.responses_api.output import ResponseOutput
 from octavo.server.openai.responses_api.request import ResponsesRequest
-from octavo.server.openai.tools import ToolCallParser
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "1 < 2"}}\n</tool_call>'
 ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
@@ -54,7 +56,8 @@ def read(
 ) -> list[dict[str, Any]]:
     """The items of an answer whose tokens arrive in groups, their text `lag` characters later."""
     output = ResponseOutput()
-    reader = AnswerReader(ToolCallParser() if has_tools else None, output)
+    calls = ToolCallParser(CALL_FORMATS["hermes"], {})
+    reader = AnswerReader(AnswerParser(None, calls) if has_tools else None, output)
     text = joined([MarkedText(), *tokens])
     offsets = [len(joined([MarkedText(), *tokens[:place]]).shown) for place in range(len(tokens))]
     sent = 0

@@ -22,6 +22,8 @@ from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.outputs import FinishReason, RequestOutput
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.chat import ChatAnswer
+from octavo.server.openai.parsing.answer import Markup
+from octavo.server.openai.parsing.formats import CALL_FORMATS
 from octavo.server.openai.protocol import ChatCompletionRequest
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, metaspace_tokenizer
 
@@ -30,6 +32,7 @@ WRITTEN = (
     'Hm. <tool_call>{"name": "f", "arguments": {"a": "<|im_start|>"}}</tool_call>\n'
     '<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call><|im_end|>\nmore'
 )
+MARKUP = Markup("hermes", CALL_FORMATS["hermes"])
 REQUEST = ChatCompletionRequest.parse(
     {"model": "m", "messages": [], "tools": [{"type": "function", "function": {"name": "f"}}]}
 )
@@ -142,7 +145,7 @@ def test_calls_and_stops_are_found_at_every_cut(
         for places in ([0, len(ids)], range(len(ids) + 1), *cuts):
             outputs = [ids[begin:end] for begin, end in itertools.pairwise(places)]
             for read in (whole, streamed):
-                answer = ChatAnswer(REQUEST, "x", None)
+                answer = ChatAnswer(REQUEST, lambda: MARKUP.parser("", {"f": None}), "x")
                 found = read(answer, Replayed(tokenizer, sampling, outputs))
                 assert found == (expected, CALLS, "tool_calls" if is_stopped else "length")
 

@@ -10,8 +10,10 @@ import openai
 import pytest
 
 from octavo.server.openai.api_errors import ApiError
+from octavo.server.openai.parsing.formats import CALL_FORMATS
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import answer_format, read_tool_use
+from octavo.structured_outputs import StructuredOutputsParams
 
 PODS: dict[str, Any] = {
     "type": "object",
@@ -43,6 +45,10 @@ def named(name: str) -> dict[str, Any]:
 
 def chat(**fields: Any) -> ChatCompletionRequest:
     return ChatCompletionRequest.parse({"model": "m", "messages": [], **fields})
+
+
+def constraint(request: ChatCompletionRequest) -> StructuredOutputsParams | None:
+    return answer_format(request, read_tool_use(request), CALL_FORMATS["hermes"], {})
 
 
 def test_tools_are_passed_as_the_client_wrote_them() -> None:
@@ -80,22 +86,22 @@ def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) 
 def test_a_number_that_a_call_would_not_keep_is_refused(number: int) -> None:
     tools = [tool("f", parameters={"properties": {"a": {"const": number}}})]
     with pytest.raises(ApiError) as caught:
-        answer_format(chat(tools=tools, tool_choice="required"), {})
+        constraint(chat(tools=tools, tool_choice="required"))
     assert (caught.value.status, caught.value.detail.param) == (400, "tools")
-    assert answer_format(chat(tools=tools), {}) is None
+    assert constraint(chat(tools=tools)) is None
 
 
 def test_a_pattern_for_the_text_cannot_be_had_beside_tools() -> None:
     request = chat(tools=BOTH, structured_outputs={"regex": "a"})
     with pytest.raises(ApiError) as caught:
-        answer_format(request, {})
+        constraint(request)
     assert caught.value.detail.param == "structured_outputs"
 
 
 @pytest.mark.parametrize("choice", ["auto", None])
 def test_what_is_left_to_the_model_is_not_constrained(choice: str | None) -> None:
     request = chat(tools=BOTH, tool_choice=choice)
-    assert answer_format(request, {}) is None
+    assert constraint(request) is None
 
 
 def ask(client: openai.OpenAI, **options: Any) -> Any:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.server.openai.answers import ToolCallOut
-from octavo.server.openai.tools import ToolCallParser
+from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from tests.support.runtime.counted_text import CountedWork
 
 CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</tool_call>'
@@ -18,16 +19,12 @@ CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</to
 
 def parse(*pieces: str | MarkedText) -> tuple[str, list[tuple[str, Any]]]:
     """Content, and the calls as name and decoded arguments."""
-    parser = ToolCallParser()
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {})
     marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in pieces]
     out = [item for piece in marked for item in parser.push(piece)]
     out += parser.flush()
     content = "".join(item for item in out if isinstance(item, str))
-    calls = [
-        (item.function.name, json.loads(item.function.arguments))
-        for item in out
-        if isinstance(item, ToolCallOut)
-    ]
+    calls = [(item.name, json.loads(item.arguments)) for item in out if isinstance(item, Call)]
     assert parser.num_calls == len(calls)
     return content, calls
 
@@ -123,7 +120,7 @@ def test_text_that_holds_no_call_comes_out_unchanged(text: str) -> None:
 
 
 def test_text_is_let_through_at_once() -> None:
-    parser = ToolCallParser()
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {})
     assert list(parser.push(MarkedText("Hello <b"))) == ["Hello <b"]
     assert list(parser.push(MarkedText("a <tool_"))) == ["a "]
     assert list(parser.push(MarkedText("box>"))) == ["<tool_box>"]

@@ -85,7 +85,7 @@ MISTRAL = """{%- set users = messages | selectattr('role', 'equalto', 'user') | 
 {%- if tools is not none and message == users[-1] %}{{- '[TOOLS]' + tools | tojson + '[/TOOLS]' }}{%- endif %}
 {{- '[INST] ' + message.content + '[/INST]' }}
 {%- elif message.tool_calls is defined and message.tool_calls is not none %}
-{{- '[CALLS][' }}
+{{- '[TOOL_CALLS][' }}
 {%- for call in message.tool_calls %}
 {%- set out = call.function | tojson %}{{- out[:-1] }}
 {%- if not call.id is defined or call.id | length != 9 %}
@@ -115,7 +115,7 @@ MISTRAL_V3 = """{%- if messages[0].role == 'system' %}
 {{- '[INST] ' + (system + '\\n\\n' if loop.last and system is defined else '') }}
 {{- message.content + '[/INST]' }}
 {%- elif message.tool_calls is defined and message.tool_calls is not none %}
-{%- for call in message.tool_calls %}{{- '[CALLS]' + call.function | tojson }}{%- endfor %}
+{%- for call in message.tool_calls %}{{- '[TOOL_CALLS]' + call.function | tojson }}{%- endfor %}
 {{- eos_token }}
 {%- elif message.role == 'assistant' %}{{- ' ' + message.content | trim + eos_token }}
 {%- elif message.role == 'tool' %}{{- '[RESULTS]' + message.content | string + '[/RESULTS]' }}
@@ -131,11 +131,12 @@ DEEPSEEK_R1_DISTILL = """{% set ns = namespace(is_first=false, system='') %}
 {%- if message['role'] == 'user' %}{{- '<|User|>' + message['content'] }}{%- endif %}
 {%- if message['role'] == 'assistant' and message['content'] is none %}
 {%- for tool in message['tool_calls'] %}
-{{- ('\\n' if ns.is_first else '<|Assistant|><|calls|>') + '<|call|>' + tool['type'] + '<|sep|>' }}
-{{- tool['function']['name'] + '\\n```json\\n' + tool['function']['arguments'] + '\\n```<|end of call|>' }}
+{{- '\\n' if ns.is_first else '<|Assistant|><｜tool▁calls▁begin｜>' }}
+{{- '<｜tool▁call▁begin｜>' + tool['type'] + '<｜tool▁sep｜>' + tool['function']['name'] }}
+{{- '\\n```json\\n' + tool['function']['arguments'] + '\\n```<｜tool▁call▁end｜>' }}
 {%- set ns.is_first = true %}
 {%- endfor %}
-{{- '<|end of calls|>' }}
+{{- '<｜tool▁calls▁end｜>' }}
 {%- endif %}
 {%- if message['role'] == 'assistant' and message['content'] is not none %}
 {%- set content = message['content'] %}
@@ -184,4 +185,49 @@ VISION = """{%- for message in messages %}
 {%- endfor %}{%- endif %}
 {{- '<|im_end|>\\n' }}
 {%- endfor %}
+"""
+
+LLAMA4 = """{%- for message in messages %}
+{{- '<|head|>' + message.role + '\\n' }}
+{%- if message.tool_calls %}
+{{- '<|python_start|>' + (message.content or '') + '<|python_end|>' }}
+{%- for call in message.tool_calls %}
+{{- '{"name": "' + call.function.name + '", "parameters": ' + call.function.arguments | tojson + '}' }}
+{%- endfor %}
+{%- else %}{{- message.content }}{%- endif %}
+{{- '<|eot|>' }}
+{%- endfor %}
+{%- if tools %}{{- tools | tojson }}{%- endif %}
+"""
+
+LFM2 = """{%- if tools %}{{- 'Tools: ' + tools | tojson }}{%- endif %}
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
+{%- if message.tool_calls %}
+{{- '<|tool_call_start|>[' }}
+{%- for call in message.tool_calls %}
+{{- ('' if loop.first else ', ') + call.function.name + '(' }}
+{%- for name, value in call.function.arguments | items %}
+{{- ('' if loop.first else ', ') + name + '=' + value | tojson }}
+{%- endfor %}
+{{- ')' }}
+{%- endfor %}
+{{- ']<|tool_call_end|>' }}
+{%- endif %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+"""
+
+MAGISTRAL = """{%- for message in messages %}
+{%- if message.role == 'user' %}{{- '[INST]' + message.content + '[/INST]' }}
+{%- elif message.tool_calls %}
+{%- for call in message.tool_calls %}
+{{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' + call.function.arguments | tojson }}
+{%- endfor %}
+{{- eos_token }}
+{%- else %}
+{{- ('[THINK]' + message.thinking + '[/THINK]' if message.thinking else '') + message.content + eos_token }}
+{%- endif %}
+{%- endfor %}
+{%- if tools %}{{- '[AVAILABLE_TOOLS]' + tools | tojson + '[/AVAILABLE_TOOLS]' }}{%- endif %}
 """

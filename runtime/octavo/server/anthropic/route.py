@@ -33,10 +33,10 @@ from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.chat import chat_run
 from octavo.server.openai.field_names import FieldNames
 from octavo.server.openai.generation import Generation, Generator
+from octavo.server.openai.parsing.answer import AnswerParser
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import read_tool_use
-from octavo.server.openai.tools import ToolCallParser
 
 
 async def create_message(
@@ -50,12 +50,12 @@ async def create_message(
     arrival = time.time()
     chat, names = as_chat(request)
     with names.told():
-        run = await chat_run(chat, generator, prompts, defaults)
+        asked = await chat_run(chat, generator, prompts, defaults)
         message_id = f"msg_{uuid.uuid4().hex}"
         generation = generator.generate(
-            message_id, http_request.scope["request_id"], [run], arrival=arrival
+            message_id, http_request.scope["request_id"], [asked.run], arrival=arrival
         )
-        answer = MessageAnswer(chat, names, message_id)
+        answer = MessageAnswer(chat, asked.new_parser(), names, message_id)
         return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
@@ -63,19 +63,23 @@ async def count_tokens(request: CountTokensRequest, prompts: PromptBuilder) -> R
     """Of the prompt that a message would be made of."""
     chat, names = as_chat(request)
     with names.told():
-        prompt = await prompts.chat(chat)
+        prompt = await prompts.chat(chat, read_tool_use(chat).told)
     return json_answer(TokensCount(len(prompt.token_ids)))
 
 
 class MessageAnswer:
     """What was asked for, as it shapes the answer."""
 
-    def __init__(self, chat: ChatCompletionRequest, names: FieldNames, message_id: str) -> None:
+    def __init__(
+        self,
+        chat: ChatCompletionRequest,
+        parser: AnswerParser | None,
+        names: FieldNames,
+        message_id: str,
+    ) -> None:
         self._names = names
         self._id = message_id
         self._model = chat.model
-        use = read_tool_use(chat)
-        parser = ToolCallParser(use.max_calls) if use.functions else None
         self._output = MessageOutput()
         self._reader = AnswerReader(parser, self._output)
 

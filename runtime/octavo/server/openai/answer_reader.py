@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from octavo.engine.requests.marked_text import MarkedText
-from octavo.server.openai.answers import TokenLogprob, ToolCallOut
-from octavo.server.openai.tools import ToolCallParser
+from octavo.server.openai.answers import TokenLogprob
+from octavo.server.openai.parsing.answer import AnswerParser
+from octavo.server.openai.parsing.pieces import Piece, Reasoning
 
 E = TypeVar("E", covariant=True)
 
@@ -36,7 +37,7 @@ class Output(Protocol[E]):
 class AnswerReader(Generic[E]):
     """Of one completion. Without a parser all of its text is content."""
 
-    def __init__(self, parser: ToolCallParser | None, output: Output[E]) -> None:
+    def __init__(self, parser: AnswerParser | None, output: Output[E]) -> None:
         self._output = output
         self._parser = parser
         self._num_shown = 0
@@ -75,13 +76,14 @@ class AnswerReader(Generic[E]):
                 yield from self._output.text("", self._pending)
         yield from self._output.end(is_cut=is_cut)
 
-    def _take(self, pieces: Iterator[str | ToolCallOut]) -> Iterator[E]:
+    def _take(self, pieces: Iterator[Piece]) -> Iterator[E]:
         for piece in pieces:
             if isinstance(piece, str):
                 yield from self._output.text(piece, self._pending)
+            elif isinstance(piece, Reasoning):
+                yield from self._output.reasoning(piece.text)
             else:
-                function = piece.function
-                yield from self._output.call(piece.id, function.name, function.arguments)
+                yield from self._output.call(piece.id, piece.name, piece.arguments)
             self._pending = []
 
     def _cut(self, text: MarkedText) -> Iterator[MarkedText]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from starlette.requests import Request
@@ -22,14 +24,16 @@ from octavo.server.openai.answers import (
     ChatLogprobs,
     ChunkEncoder,
     End,
+    FunctionOut,
     ToolCallOut,
     chat_logprobs,
 )
 from octavo.server.openai.generation import Generation, Generator, PromptRun
+from octavo.server.openai.parsing.answer import AnswerParser
+from octavo.server.openai.parsing.pieces import Call, Piece, Reasoning
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import answer_format, read_tool_use
-from octavo.server.openai.tools import ToolCallParser
 
 _encode = msgspec.json.Encoder().encode
 _ROLE_FIELD = b'"delta":{"role":"assistant","content":""}'
@@ -45,13 +49,22 @@ async def chat_completion(
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
     arrival = time.time()
-    run = await chat_run(request, generator, prompts, defaults)
+    chat = await chat_run(request, generator, prompts, defaults)
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
     generation = generator.generate(
-        response_id, http_request.scope["request_id"], [run], arrival=arrival
+        response_id, http_request.scope["request_id"], [chat.run], arrival=arrival
     )
-    answer = ChatAnswer(request, response_id, request.requested_logprobs)
+    answer = ChatAnswer(request, chat.new_parser, response_id)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRun:
+    """What the engine runs for a conversation, and what reads the text of each of its completions; None
+    where all of it is content."""
+
+    run: PromptRun
+    new_parser: Callable[[], AnswerParser | None]
 
 
 async def chat_run(
@@ -60,34 +73,47 @@ async def chat_run(
     prompts: PromptBuilder,
     defaults: SamplingDefaults,
     parameter: str = "messages",
-) -> PromptRun:
-    """What the engine runs for a conversation, which the client wrote into `parameter`.
+) -> ChatRun:
+    """Of a conversation that the client wrote into `parameter`.
 
     Raises: `ApiError` or `InvalidParameterError` for what contradicts itself or cannot be promised.
     """
     num_top = request.requested_logprobs
-    wanted = answer_format(request, generator.vocabulary.special)
-    prompt = await prompts.chat(request, parameter)
+    markup = generator.markup
+    use = read_tool_use(request)
+    wanted = answer_format(request, use, markup.calls, generator.vocabulary.special)
+    prompt = await prompts.chat(request, use.told, parameter)
     max_tokens = prompts.max_tokens(
         prompt, request.requested_max_tokens, parameter, default=defaults.max_tokens
     )
     sampling = request.sampling_params(
         defaults, max_tokens=max_tokens, logprobs=num_top, structured_outputs=wanted
     )
-    return PromptRun(prompt, sampling, request.priority or 0, request.cache_salt)
+    text = prompt.text or ""
+    run = PromptRun(
+        prompt,
+        sampling,
+        request.priority or 0,
+        request.cache_salt,
+        markup.reasoning_tokens(text, generator.vocabulary),
+    )
+    return ChatRun(run, functools.partial(markup.parser, text, use.callable, use.max_calls))
 
 
 class ChatAnswer(Chunks):
     """What was asked for, as it shapes the answer."""
 
     def __init__(
-        self, request: ChatCompletionRequest, response_id: str, num_top: int | None
+        self,
+        request: ChatCompletionRequest,
+        new_parser: Callable[[], AnswerParser | None],
+        response_id: str,
     ) -> None:
         self._id = response_id
         self._model = request.model
         self._created = int(time.time())
-        self._num_top = num_top
-        self._tool_use = read_tool_use(request)
+        self._num_top = request.requested_logprobs
+        self._new_parser = new_parser
         self._usage = request.usage_in_stream
 
     def whole(self, generation: Generation) -> bytes:
@@ -106,27 +132,20 @@ class ChatAnswer(Chunks):
         )
 
     def _choice(self, output: CompletionOutput, text: MarkedText) -> ChatChoice:
-        content: str | None = output.text
-        calls: list[ToolCallOut] = []
-        if (parser := self._parser()) is not None:
-            pieces = [*parser.push(text), *parser.flush()]
-            calls = [piece for piece in pieces if isinstance(piece, ToolCallOut)]
-            content = "".join(piece for piece in pieces if isinstance(piece, str))
-            content = content or (None if calls else "")
+        message, num_calls = AssistantMessage(content=output.text), 0
+        if (parser := self._new_parser()) is not None:
+            message = _message([*parser.push(text), *parser.flush()])
+            num_calls = parser.num_calls
         logprobs = None
         if output.logprobs is not None:
             logprobs = self._logprobs(output.logprobs)
         return ChatChoice(
             output.index,
-            AssistantMessage(content=content, tool_calls=calls or msgspec.UNSET),
+            message,
             logprobs,
-            _finish_reason(output.finish_reason or "stop", len(calls)),
+            _finish_reason(output.finish_reason or "stop", num_calls),
             output.stop_reason,
         )
-
-    def _parser(self) -> ToolCallParser | None:
-        use = self._tool_use
-        return ToolCallParser(use.max_calls) if use.functions else None
 
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
         return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
@@ -135,19 +154,19 @@ class ChatAnswer(Chunks):
         encoder = ChunkEncoder(
             "chat.completion.chunk", self._id, self._created, self._model, usage=self._usage
         )
-        parsers: dict[int, ToolCallParser | None] = {}
+        parsers: dict[int, AnswerParser | None] = {}
 
         def chunks(index: int, delta: Delta) -> list[bytes]:
             role = []
             if index not in parsers:
-                parsers[index] = self._parser()
+                parsers[index] = self._new_parser()
                 role.append(encoder.choice(index, _ROLE_FIELD, None, None))
             return role + self._chunks(encoder, index, delta, parsers[index])
 
         return chunk_events(generation, encoder, chunks)
 
     def _chunks(
-        self, encoder: ChunkEncoder, index: int, delta: Delta, parser: ToolCallParser | None
+        self, encoder: ChunkEncoder, index: int, delta: Delta, parser: AnswerParser | None
     ) -> list[bytes]:
         fields: list[bytes] = []
         if parser is None:
@@ -157,10 +176,12 @@ class ChatAnswer(Chunks):
             pieces = [*parser.push(delta.marked)]
             if delta.finish_reason is not None:
                 pieces += parser.flush()
-            number = parser.num_calls - sum(isinstance(piece, ToolCallOut) for piece in pieces)
+            number = parser.num_calls - sum(isinstance(piece, Call) for piece in pieces)
             for piece in pieces:
                 if isinstance(piece, str):
                     fields.append(_content_field(piece))
+                elif isinstance(piece, Reasoning):
+                    fields.append(_reasoning_field(piece.text))
                 else:
                     fields.append(_tool_call_field(piece, number))
                     number += 1
@@ -179,12 +200,34 @@ class ChatAnswer(Chunks):
         return chunks
 
 
+def _message(pieces: Sequence[Piece]) -> AssistantMessage:
+    content = "".join(piece for piece in pieces if isinstance(piece, str))
+    reasoning = "".join(piece.text for piece in pieces if isinstance(piece, Reasoning))
+    calls = [
+        ToolCallOut(id=piece.id, function=FunctionOut(piece.name, piece.arguments))
+        for piece in pieces
+        if isinstance(piece, Call)
+    ]
+    return AssistantMessage(
+        content=content or (None if calls or reasoning else ""),
+        reasoning=reasoning or msgspec.UNSET,
+        reasoning_content=reasoning or msgspec.UNSET,
+        tool_calls=calls or msgspec.UNSET,
+    )
+
+
 def _content_field(text: str) -> bytes:
     return b'"delta":{"content":' + _encode(text) + b"}"
 
 
-def _tool_call_field(call: ToolCallOut, number: int) -> bytes:
-    delta = {"index": number, "id": call.id, "type": "function", "function": call.function}
+def _reasoning_field(text: str) -> bytes:
+    encoded = _encode(text)
+    return b'"delta":{"reasoning":' + encoded + b',"reasoning_content":' + encoded + b"}"
+
+
+def _tool_call_field(call: Call, number: int) -> bytes:
+    function = FunctionOut(call.name, call.arguments)
+    delta = {"index": number, "id": call.id, "type": "function", "function": function}
     return b'"delta":{"tool_calls":[' + _encode(delta) + b"]}"
 
 

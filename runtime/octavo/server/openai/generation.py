@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,8 @@ from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
+from octavo.server.openai.parsing.answer import Markup
+from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
 from octavo.server.openai.prompts import Prompt
 from octavo.server.process.metrics import ServerMetrics
 from octavo.tokenizer import Tokenizer
@@ -36,12 +38,13 @@ log = structlog.get_logger("octavo.server")
 @dataclass(frozen=True, slots=True)
 class PromptRun:
     """One prompt, how its completions are sampled, and who may share its cached prefix; a lower
-    `priority` runs first."""
+    `priority` runs first. `count_reasoning` counts the tokens of reasoning of one completion."""
 
     prompt: Prompt
     sampling: SamplingParams
     priority: int = 0
     cache_salt: str | None = None
+    count_reasoning: Callable[[], ReasoningTokens] | None = None
 
 
 class Generator:
@@ -54,8 +57,10 @@ class Generator:
         end_token_ids: tuple[int, ...],
         admission: Admission,
         metrics: ServerMetrics,
+        markup: Markup | None = None,
     ) -> None:
         self.client = client
+        self.markup = Markup() if markup is None else markup
         self.tokenizer = tokenizer
         self.end_token_ids = end_token_ids
         self.admission = admission
@@ -96,6 +101,8 @@ class Generation:
         self._num_prompt_tokens = sum(len(run.prompt.token_ids) for run in runs)
         self._num_cached_tokens = 0
         self._num_output_tokens = 0
+        self._num_reasoning_tokens: int | None = None
+        self._reasoning: dict[int, ReasoningTokens] = {}
         self._streams: list[RequestStream] = []
         self._last_token_at: dict[int, float] = {}
         self._finish_reasons: dict[int, str] = {}
@@ -120,6 +127,7 @@ class Generation:
             )
             for position, run in enumerate(self._runs)
         ]
+        self._begin_counting()
         generator.num_active += 1
         try:
             for state, run in zip(self._states, self._runs, strict=True):
@@ -146,6 +154,15 @@ class Generation:
         self._close()
         self._report(error)
 
+    def _begin_counting(self) -> None:
+        choice = 0
+        for run in self._runs:
+            for _ in range(run.sampling.n):
+                if run.count_reasoning is not None:
+                    self._reasoning[choice] = run.count_reasoning()
+                    self._num_reasoning_tokens = 0
+                choice += 1
+
     def cancel(self) -> None:
         """Ends the iteration early: the client hung up."""
         self.is_cancelled = True
@@ -164,7 +181,12 @@ class Generation:
     @property
     def usage(self) -> Usage:
         """So far; counted as tokens come, for a stream may tell it with each."""
-        return Usage.of(self._num_prompt_tokens, self._num_output_tokens, self._num_cached_tokens)
+        return Usage.of(
+            self._num_prompt_tokens,
+            self._num_output_tokens,
+            self._num_cached_tokens,
+            self._num_reasoning_tokens,
+        )
 
     async def deltas(self) -> AsyncIterator[list[tuple[int, Delta]]]:
         """What arrived since the last turn, with the index of its choice, until all have ended.
@@ -210,6 +232,9 @@ class Generation:
             self._num_cached_tokens += state.num_cached_tokens - num_cached_before
             self._num_output_tokens += len(delta.token_ids)
             choice = first_choice + delta.index
+            if choice in self._reasoning:
+                found = self._reasoning[choice].read(delta.token_ids)
+                self._num_reasoning_tokens = (self._num_reasoning_tokens or 0) + found
             if delta.abort_needed:
                 await self._generator.client.abort([state.request_id], [delta.index])
             self._measure(choice, delta, now)

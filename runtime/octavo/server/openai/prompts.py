@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from octavo.errors import ContextLengthExceededError
 from octavo.server.openai.api_errors import invalid_value, quoted
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-from octavo.server.openai.tool_choice import read_tool_use
 from octavo.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -58,10 +57,19 @@ class PromptBuilder:
         self._max_prompts = max_prompts
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="octavo-tokenize")
 
-    async def chat(self, request: ChatCompletionRequest, parameter: str = "messages") -> Prompt:
-        """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered."""
+    async def chat(
+        self,
+        request: ChatCompletionRequest,
+        tools: Sequence[Mapping[str, Any]] | None,
+        parameter: str = "messages",
+    ) -> Prompt:
+        """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered.
+
+        Args:
+            tools: Those that the template is given.
+            parameter: What the client wrote the conversation into.
+        """
         messages = [message.as_sent for message in request.messages]
-        tools = read_tool_use(request).told
         render = functools.partial(
             self._tokenizer.render_chat,
             messages,
@@ -72,7 +80,7 @@ class PromptBuilder:
         text = await self._run(render, size)
         # The template writes the model's own.
         has_special = bool(request.add_special_tokens)
-        return Prompt(await self._encode(text, parameter, add_special_tokens=has_special))
+        return Prompt(await self._encode(text, parameter, add_special_tokens=has_special), text)
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts in order, each as text or token ids.

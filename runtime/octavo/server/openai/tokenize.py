@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.tool_choice import read_tool_use
 
 
 class DetokenizeRequest(BaseModel):
@@ -45,7 +46,7 @@ async def tokenized(
         InvalidParameterError: As when the request is sent.
     """
     if isinstance(request, ChatCompletionRequest):
-        prompt = await prompts.chat(request)
+        prompt = await prompts.chat(request, read_tool_use(request).told)
     else:
         given = await prompts.completions(request)
         if len(given) != 1:

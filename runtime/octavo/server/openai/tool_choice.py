@@ -1,6 +1,6 @@
 """Tool choice. Which calls a request lets the model make, and the grammar that holds it to them.
 
-Calls are written as `tools.py` reads them; what the model may write freely is not constrained.
+Calls are written as the model's parser reads them; what the model may write freely is not constrained.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Literal
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
 from octavo.server.openai.output_format import is_json, output_format
+from octavo.server.openai.parsing.formats import CallFormat, TaggedJson, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
-from octavo.server.openai.tools import CLOSE, OPEN
 from octavo.structured_outputs import StructuredOutputsParams
 
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -39,6 +39,11 @@ class ToolUse:
     @property
     def max_calls(self) -> int | None:
         return None if self.is_parallel else 1
+
+    @property
+    def callable(self) -> Tools:
+        """Those that may be called, with the schema of their parameters."""
+        return {function.name: function.parameters for function in self.functions}
 
 
 def read_tool_use(request: ChatCompletionRequest) -> ToolUse:
@@ -86,28 +91,49 @@ def _check(tools: list[Tool]) -> None:
 
 
 def answer_format(
-    request: ChatCompletionRequest, special: Mapping[int, str]
+    request: ChatCompletionRequest,
+    use: ToolUse,
+    calls: CallFormat | None,
+    special: Mapping[int, str],
 ) -> StructuredOutputsParams | None:
     """What the whole answer must be: of calls, of text, or either. None constrains nothing.
 
     Args:
+        calls: How the model writes them.
         special: Texts of the tokenizer's special tokens: a tag may be one.
 
-    Raises: as `read_tool_use` and `output_format`.
+    Raises: as `output_format`, and `ApiError` for what cannot be promised.
     """
-    use = read_tool_use(request)
     wanted = output_format(request.response_format, request.structured_outputs)
     if use.choice == "none":
         return wanted
+    if calls is None:
+        raise unsupported(
+            "tools",
+            "it does not know how this model writes calls. Leave them out, or start the server with "
+            "--tool-call-parser.",
+        )
     is_strict = any(function.strict for function in use.functions)
     if use.choice == "auto" and wanted is None and not is_strict:
         return None
+    if not isinstance(calls, TaggedJson):
+        raise unsupported(
+            "tool_choice"
+            if use.choice == "required"
+            else "tools"
+            if is_strict
+            else "response_format",
+            "calls of this model cannot be held to a form. Leave the choice to the model, without strict and "
+            "response_format.",
+        )
     if use.choice == "auto" and wanted is not None and not is_json(wanted):
         raise _together()
     _check_numbers(use.functions)
     content = wanted.schema if wanted is not None and use.choice == "auto" else None
     parameter = "tools" if wanted is None else wanted.parameter
-    return StructuredOutputsParams(grammar=_grammar(use, content, special), parameter=parameter)
+    return StructuredOutputsParams(
+        grammar=_grammar(use, calls, content, special), parameter=parameter
+    )
 
 
 def _check_numbers(functions: Sequence[FunctionDefinition]) -> None:
@@ -127,20 +153,25 @@ def _together() -> ApiError:
     )
 
 
-def _grammar(use: ToolUse, content: Mapping[str, Any] | None, special: Mapping[int, str]) -> str:
+def _grammar(
+    use: ToolUse,
+    calls: TaggedJson,
+    content: Mapping[str, Any] | None,
+    special: Mapping[int, str],
+) -> str:
     """In Lark's syntax with llguidance's additions."""
-    opening, closing = _tag(OPEN, special), _tag(CLOSE, special)
+    opening, closing = _tag(calls.openings[0], special), _tag(calls.closing, special)
     objects = " | ".join(f"object_{number}" for number in range(len(use.functions)))
     rules = [rf'call: {opening} "\n" ({objects}) "\n" {closing}']
     for number, function in enumerate(use.functions):
         begin = json.dumps(f'{{"name": {json.dumps(function.name)}, "arguments": ')
         schema = json.dumps(_parameters(function))
         rules.append(f'object_{number}: {begin} %json {schema} "}}"')
-    calls = r'call ("\n" call)*' if use.is_parallel else "call"
+    several = r'call ("\n" call)*' if use.is_parallel else "call"
     if use.choice == "required":
-        rules.append(f"start: {calls}")
+        rules.append(f"start: {several}")
     elif content is not None:
-        rules += [f"start: content | {calls}", f"content: %json {json.dumps(content)}"]
+        rules += [f"start: content | {several}", f"content: %json {json.dumps(content)}"]
     else:
         # A lazy lexeme ends at the first tag: from there on it is a call.
         rules[0] = rf'call: begin "\n" ({objects}) "\n" {closing}'

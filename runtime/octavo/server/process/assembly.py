@@ -5,14 +5,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import structlog
+
 from octavo.engine.client import EngineClient
 from octavo.generation_config import SamplingDefaults
+from octavo.json_files import read_json_object_if_any
 from octavo.server.http.admission import Admission
 from octavo.server.http.middleware import Middleware
 from octavo.server.http.page import load_page
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.load import Load, LoadedModel
+from octavo.server.openai.parsing.choice import choose_markup
 from octavo.server.openai.pooled import read_pooled_use
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.process.api_keys import ApiKeys
@@ -20,6 +24,8 @@ from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.metrics import EngineView, ServerMetrics
 from octavo.server.process.options import ServeOptions
 from octavo.tokenizer import Tokenizer
+
+log = structlog.get_logger("octavo.server")
 
 
 def assemble(
@@ -36,7 +42,18 @@ def assemble(
 ) -> tuple[Generator, Middleware]:
     """The generator that counts what runs, and the app that the HTTP port serves."""
     info = client.info
-    generator = Generator(client, tokenizer, end_token_ids, admission, metrics)
+    markup = choose_markup(
+        tokenizer.chat_templates,
+        read_json_object_if_any(folder / "tokenizer_config.json"),
+        tool_call_parser=options.tool_call_parser,
+        reasoning_parser=options.reasoning_parser,
+    )
+    log.info(
+        "how answers are read",
+        tool_call_parser=markup.calls_name,
+        reasoning_parser=markup.reasoning_name,
+    )
+    generator = Generator(client, tokenizer, end_token_ids, admission, metrics, markup)
     prompts = PromptBuilder(
         tokenizer,
         max_model_len=info.max_model_len,

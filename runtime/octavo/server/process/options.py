@@ -11,6 +11,8 @@ from octavo.errors import InvalidConfigurationError
 from octavo.generation_config import AUTO
 from octavo.options import Option, Panel, check_options
 from octavo.server.http.origin import normalized_origin
+from octavo.server.openai.parsing.names import AUTO as AUTO_PARSER
+from octavo.server.openai.parsing.names import REASONING_PARSERS, TOOL_CALL_PARSERS
 
 API_KEY_VARIABLE = "OCTAVO_API_KEY"
 LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
@@ -133,6 +135,28 @@ class ServeOptions:
             details="Jinja file",
         ),
     ] = None
+    tool_call_parser: Annotated[
+        str,
+        Option(
+            panel=Panel.MODEL,
+            choices=TOOL_CALL_PARSERS,
+            help="How the model writes calls of tools. auto: as its chat template does.",
+            details="how the model writes calls of tools, by vLLM's names "
+            f"({', '.join(f'`{name}`' for name in TOOL_CALL_PARSERS)}); `auto` is the format that reads back "
+            "what the model's chat template writes, `none` reads no calls and refuses tools",
+        ),
+    ] = AUTO_PARSER
+    reasoning_parser: Annotated[
+        str,
+        Option(
+            panel=Panel.MODEL,
+            choices=REASONING_PARSERS,
+            help="How the model marks reasoning. auto: by the tags in its chat template.",
+            details="how the model marks reasoning, by vLLM's names "
+            f"({', '.join(f'`{name}`' for name in REASONING_PARSERS)}); `auto` goes by the tags in the "
+            "model's chat template, `none` leaves reasoning in the text",
+        ),
+    ] = AUTO_PARSER
     generation_config: Annotated[
         str,
         Option(

@@ -21,6 +21,7 @@ from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.chat import chat_run
 from octavo.server.openai.field_names import FieldNames
 from octavo.server.openai.generation import Generation, Generator
+from octavo.server.openai.parsing.answer import AnswerParser
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.responses_api.as_chat import as_chat
@@ -42,8 +43,6 @@ from octavo.server.openai.responses_api.objects import (
 )
 from octavo.server.openai.responses_api.output import ResponseOutput
 from octavo.server.openai.responses_api.request import ResponsesRequest
-from octavo.server.openai.tool_choice import read_tool_use
-from octavo.server.openai.tools import ToolCallParser
 
 
 async def create_response(
@@ -57,12 +56,13 @@ async def create_response(
     arrival = time.time()
     chat, names = as_chat(request)
     with names.told():
-        run = await chat_run(chat, generator, prompts, defaults, "input")
+        asked = await chat_run(chat, generator, prompts, defaults, "input")
         response_id = f"resp_{uuid.uuid4().hex}"
         generation = generator.generate(
-            response_id, http_request.scope["request_id"], [run], arrival=arrival
+            response_id, http_request.scope["request_id"], [asked.run], arrival=arrival
         )
-        answer = ResponseAnswer(chat, names, _standing(request, response_id, run.sampling))
+        standing = _standing(request, response_id, asked.run.sampling)
+        answer = ResponseAnswer(chat, asked.new_parser(), names, standing)
         return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
@@ -103,13 +103,15 @@ class ResponseAnswer:
     """What was asked for, as it shapes the answer."""
 
     def __init__(
-        self, chat: ChatCompletionRequest, names: FieldNames, standing: ResponseObject
+        self,
+        chat: ChatCompletionRequest,
+        parser: AnswerParser | None,
+        names: FieldNames,
+        standing: ResponseObject,
     ) -> None:
         self._names = names
         self._standing = standing
         self._num_top = chat.requested_logprobs
-        use = read_tool_use(chat)
-        parser = ToolCallParser(use.max_calls) if use.functions else None
         self._output = ResponseOutput()
         self._reader = AnswerReader(parser, self._output)
         self._encoder = EventEncoder()

@@ -1,0 +1,98 @@
+"""Answers of a model, read into content, reasoning and calls: the parts of one parser put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from octavo.engine.requests.marked_text import MarkedText
+from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.server.openai.parsing.formats import CallFormat, Tools
+from octavo.server.openai.parsing.pieces import Piece, Reasoning
+from octavo.server.openai.parsing.reasoning import ReasoningFormat, ReasoningParser
+from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
+from octavo.server.openai.parsing.tool_calls import ToolCallParser
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """What a model writes into its answers; None where nothing of the kind is read.
+
+    Args:
+        calls_name, reasoning_name: What the log calls them.
+    """
+
+    calls_name: str = "none"
+    calls: CallFormat | None = None
+    reasoning_name: str = "none"
+    reasoning: ReasoningFormat | None = None
+
+    def reasoning_tokens(
+        self, prompt: str, vocabulary: Vocabulary
+    ) -> Callable[[], ReasoningTokens] | None:
+        """Counters of completions of `prompt`; None where nothing is to be counted."""
+        form = self.reasoning
+        if form is None:
+            return None
+        is_open = form.is_open_after(prompt)
+        return lambda: ReasoningTokens(form, vocabulary, is_open=is_open)
+
+    def parser(
+        self, prompt: str, tools: Tools, max_calls: int | None = None
+    ) -> AnswerParser | None:
+        """For one answer to `prompt`; None where all of it is content.
+
+        Args:
+            tools: Those that may be called.
+        """
+        reasoning = self.reasoning
+        calls = ToolCallParser(self.calls, tools, max_calls) if self.calls and tools else None
+        if reasoning is None:
+            return AnswerParser(None, calls) if calls else None
+        is_open = reasoning.is_open_after(prompt)
+        return AnswerParser(ReasoningParser(reasoning, is_open=is_open), calls)
+
+
+class AnswerParser:
+    """Of one completion. What comes out does not depend on where the text is cut into pieces."""
+
+    __slots__ = ("_calls", "_reasoning")
+
+    def __init__(self, reasoning: ReasoningParser | None, calls: ToolCallParser | None) -> None:
+        self._reasoning = reasoning
+        self._calls = calls
+
+    @property
+    def num_calls(self) -> int:
+        """So far."""
+        return 0 if self._calls is None else self._calls.num_calls
+
+    def push(self, text: MarkedText) -> Iterator[Piece]:
+        """In the model's order. Holds back what may become markup."""
+        if self._reasoning is None:
+            yield from self._content(text)
+            return
+        for piece in self._reasoning.push(text):
+            if isinstance(piece, Reasoning):
+                yield piece
+            else:
+                yield from self._content(piece)
+        if self._reasoning.is_over:
+            self._reasoning = None
+
+    def flush(self) -> Iterator[Piece]:
+        """The end of the completion."""
+        if self._reasoning is not None:
+            for piece in self._reasoning.flush():
+                if isinstance(piece, Reasoning):
+                    yield piece
+                else:
+                    yield from self._content(piece)
+        if self._calls is not None:
+            yield from self._calls.flush()
+
+    def _content(self, text: MarkedText) -> Iterator[Piece]:
+        if self._calls is not None:
+            yield from self._calls.push(text)
+        elif shown := text.shown:
+            yield shown

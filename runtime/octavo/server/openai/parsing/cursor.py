@@ -1,0 +1,142 @@
+"""Cursor. Reads markup in a text that comes in pieces, each character once.
+
+What reads is a generator: it yields None where it needs the next piece, so that a format is written down in
+the order in which a model writes it, and the places where the text was cut make no difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from typing import Protocol, TypeVar
+
+from octavo.server.openai.parsing.json_object import ObjectScanner, Scan
+from octavo.server.openai.parsing.pieces import Call
+
+T = TypeVar("T")
+Steps = Generator[Call | None, None, T]
+"""Yields None for want of text, and calls."""
+
+_SPACES = re.compile(r"[ \t\n\r]*")
+_MANY = 1 << 40
+
+
+class Scanner(Protocol):
+    """Reads the next piece from `start` on, and sets `position`: where in it what is looked for ends."""
+
+    position: int
+
+    def scan(self, text: str, start: int) -> Scan: ...
+
+
+class Cursor:
+    """Attributes:
+    position: How many characters were read.
+    is_ended: No more text comes.
+    """
+
+    __slots__ = ("_at", "_text", "is_ended", "position")
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._at = 0
+        self.position = 0
+        self.is_ended = False
+
+    def feed(self, text: str, start: int = 0) -> None:
+        """The next piece is `text` from `start` on."""
+        if self._at < len(self._text):
+            text, start = self._text[self._at :] + text[start:], 0
+        self._text, self._at = text, start
+
+    def literal(self, *options: str) -> Steps[str | None]:
+        """Reads the one of them that stands here; None where none does. The first that fits is taken."""
+        while True:
+            num_left = len(self._text) - self._at
+            may_come = False
+            for option in options:
+                if num_left >= len(option):
+                    if self._text.startswith(option, self._at):
+                        if may_come and not self.is_ended:
+                            break
+                        self._move(self._at + len(option))
+                        return option
+                elif option.startswith(self._text[self._at :]):
+                    may_come = True
+            if self.is_ended or not may_come:
+                return None
+            yield None
+
+    def closing(self, *options: str) -> Steps[bool]:
+        """As `literal`; one that the end of the text cut off counts."""
+        found = yield from self.literal(*options)
+        if found is not None:
+            return True
+        rest = self._text[self._at :]
+        if not self.is_ended or not any(option.startswith(rest) for option in options):
+            return False
+        self._move(len(self._text))
+        return True
+
+    def is_ahead(self, *options: str) -> Steps[bool]:
+        """Whether one of them stands here."""
+        found = yield from self.literal(*options)
+        if found is None:
+            return False
+        self._move(self._at - len(found))  # it lies in the text at hand as a whole
+        return True
+
+    def spaces(self) -> Steps[str]:
+        return (yield from self.word(_SPACES, _MANY))
+
+    def word(self, characters: re.Pattern[str], most: int = 256) -> Steps[str]:
+        """The characters here, up to `most`, as far as the pattern takes them."""
+        parts, num_left = list[str](), most
+        while True:
+            found = characters.match(self._text, self._at, self._at + num_left)
+            part = found.group() if found else ""
+            parts.append(part)
+            num_left -= len(part)
+            self._move(self._at + len(part))
+            if self.is_ended or self._at < len(self._text) or not num_left:
+                return "".join(parts)
+            yield None
+
+    def until(self, end: str) -> Steps[str | None]:
+        """The text before `end`, which is read too; None where the text ends before."""
+        parts = list[str]()
+        while True:
+            place = self._text.find(end, self._at)
+            if place >= 0:
+                parts.append(self._text[self._at : place])
+                self._move(place + len(end))
+                return "".join(parts)
+            if self.is_ended:
+                return None
+            keep = max(self._at, len(self._text) - len(end) + 1)
+            parts.append(self._text[self._at : keep])
+            self._move(keep)
+            yield None
+
+    def json_object(self) -> Steps[str | None]:
+        """A balanced one, with whitespace before it; None where there is none."""
+        return (yield from self.balanced(ObjectScanner()))
+
+    def balanced(self, scanner: Scanner) -> Steps[str | None]:
+        """What the scanner finds here."""
+        parts = list[str]()
+        while True:
+            found = scanner.scan(self._text, self._at)
+            if found is Scan.NO_OBJECT:
+                return None
+            parts.append(self._text[self._at : scanner.position])
+            self._move(scanner.position)
+            if found is Scan.COMPLETE:
+                return "".join(parts)
+            if self.is_ended:
+                return None
+            yield None
+
+    def _move(self, at: int) -> None:
+        self.position += at - self._at
+        self._at = at

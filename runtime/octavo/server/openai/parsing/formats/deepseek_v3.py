@@ -1,0 +1,61 @@
+"""DeepSeek V3: calls between `<｜tool▁calls▁begin｜>` and `<｜tool▁calls▁end｜>`.
+
+Each is written as V3 and R1 do, with `function`, the name and the arguments in a block of Markdown, or as
+V3.1 does, the name and the arguments.
+"""
+
+from __future__ import annotations
+
+from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.formats.base import CallFormat, Tools, decoded
+from octavo.server.openai.parsing.pieces import Call
+
+CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+CALL, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+SEPARATOR = "<｜tool▁sep｜>"
+BLOCK, BLOCK_END = "```json", "```"
+
+
+class DeepSeek(CallFormat):
+    # R1's distilled models leave the first tag out at times.
+    openings = (CALLS, CALL)
+
+    def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
+        del tools
+        is_begun = opening == CALL
+        while True:
+            yield from cursor.spaces()
+            if not is_begun and (yield from cursor.literal(CALL)) is None:
+                return (yield from cursor.closing(CALLS_END))
+            is_begun = False
+            call = yield from self._call(cursor)
+            if call is None:
+                return False
+            yield call
+
+    def _call(self, cursor: Cursor) -> Steps[Call | None]:
+        head = yield from cursor.until(SEPARATOR)
+        if head is None:
+            return None
+        name = head.strip()
+        yield from cursor.spaces()
+        is_block = not (yield from cursor.is_ahead("{"))
+        if is_block:
+            found = yield from cursor.until(BLOCK)
+            if found is None:
+                return None
+            name = found.strip()
+        text = yield from cursor.json_object()
+        arguments = decoded(text) if text is not None else None
+        if not name or not isinstance(arguments, dict):
+            return None
+        yield from cursor.spaces()
+        if is_block and not (yield from cursor.closing(BLOCK_END)):
+            return None
+        yield from cursor.spaces()
+        if not (yield from cursor.closing(CALL_END)):
+            return None
+        return self.call(name, arguments)
+
+
+DEEPSEEK = DeepSeek()

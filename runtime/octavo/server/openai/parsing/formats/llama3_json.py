@@ -1,0 +1,49 @@
+"""Llama 3 JSON: `{"name": …, "parameters": {…}}`, several joined by `;`, perhaps behind `<|python_tag|>` or
+`<|python_start|>`, which Llama 4 ends with `<|python_end|>`.
+
+Without a tag of its own, an object is a call only if it names one of the request's tools and has arguments.
+"""
+
+from __future__ import annotations
+
+from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.json_object import ObjectScanner
+
+_TAGS = ("<|python_tag|>", "<|python_start|>")
+_END = "<|python_end|>"
+_KEYS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"', '"id"')
+
+
+class Llama3Json(CallFormat):
+    openings = (*_TAGS, "{")
+    has_tags = False
+
+    def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
+        if opening in _TAGS:
+            yield from cursor.literal(_END)  # Llama 4's template puts them before the call
+            yield from cursor.spaces()
+            if (yield from cursor.literal("{")) is None:
+                return False
+        while True:
+            yield from cursor.spaces()
+            # An object of another kind is text at once.
+            if not (yield from cursor.is_ahead(*_KEYS)):
+                return False
+            scanner = ObjectScanner()
+            scanner.scan("{", 0)
+            text = yield from cursor.balanced(scanner)
+            call = self.call_in("{" + text, tools) if text is not None else None
+            if call is None:
+                return False
+            yield call
+            yield from cursor.spaces()
+            if (yield from cursor.literal(";", _END)) is not None:
+                yield from cursor.spaces()
+            yield from cursor.literal(*_TAGS)
+            yield from cursor.spaces()
+            if (yield from cursor.literal("{")) is None:
+                return (yield from cursor.closing(_END))
+
+
+LLAMA3_JSON = Llama3Json()

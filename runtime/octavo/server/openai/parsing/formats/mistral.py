@@ -1,0 +1,71 @@
+"""Mistral: `[TOOL_CALLS]`, and behind it a list of calls, or one call.
+
+The former is `[{"name": …, "arguments": {…}}]`, the latter one of these objects, `name{…}`,
+`name[ARGS]{…}` or `name[CALL_ID]…[ARGS]{…}`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+
+from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.formats.base import CallFormat, Tools, decoded
+
+TAG = "[TOOL_CALLS]"
+ARGUMENTS = "[ARGS]"
+_ID = "[CALL_ID]"
+_NAME = re.compile(r"[A-Za-z0-9_.:-]*")
+_ID_CHARACTERS = string.ascii_letters + string.digits
+
+
+class Mistral(CallFormat):
+    openings = (TAG,)
+
+    def new_id(self) -> str:
+        """Its templates refuse others in the next turn."""
+        return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(9))
+
+    def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
+        del opening, tools
+        yield from cursor.spaces()
+        if (yield from cursor.literal("[")) is not None:
+            return (yield from self._list(cursor))
+        if (yield from cursor.is_ahead("{")):
+            return (yield from self._single(cursor))
+        return (yield from self._named(cursor))
+
+    def _list(self, cursor: Cursor) -> Steps[bool]:
+        while True:
+            text = yield from cursor.json_object()
+            call = self.call_in(text) if text is not None else None
+            if call is None:
+                return False
+            yield call
+            yield from cursor.spaces()
+            if (yield from cursor.literal(",")) is None:
+                return (yield from cursor.closing("]"))
+
+    def _single(self, cursor: Cursor) -> Steps[bool]:
+        text = yield from cursor.json_object()
+        call = self.call_in(text) if text is not None else None
+        if call is None:
+            return False
+        yield call
+        return True
+
+    def _named(self, cursor: Cursor) -> Steps[bool]:
+        name = yield from cursor.word(_NAME)
+        if (yield from cursor.literal(_ID)) is not None:
+            yield from cursor.word(_NAME)
+        yield from cursor.literal(ARGUMENTS)
+        text = (yield from cursor.json_object()) if name else None
+        arguments = decoded(text) if text is not None else None
+        if not isinstance(arguments, dict):
+            return False
+        yield self.call(name, arguments)
+        return True
+
+
+MISTRAL = Mistral()

@@ -1,0 +1,138 @@
+"""Pythonic: `[f(a=1), g(b="x")]`, as Llama 3.2 and 4 and, between tags, LFM2 write calls. Read as literals,
+never evaluated.
+
+A list is calls only if each of them is of one of the request's tools.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from typing import Any
+
+import msgspec
+
+from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.json_object import Scan
+
+_TAGS = {
+    "<|python_start|>": "<|python_end|>",
+    "<|tool_call_start|>": "<|tool_call_end|>",
+}
+_NAME = re.compile(r"[\w.]*")
+_JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+class Pythonic(CallFormat):
+    openings = tuple(_TAGS)
+    line_openings = ("[",)
+    has_tags = False
+
+    def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
+        if opening in _TAGS:
+            yield from cursor.spaces()
+            if (yield from cursor.literal("[")) is None:
+                return False
+        yield from cursor.spaces()
+        name = yield from cursor.word(_NAME)
+        if name not in tools or not (yield from cursor.is_ahead("(")):
+            return False
+        text = yield from cursor.balanced(_ListScanner())
+        calls = _calls_in(f"[{name}{text}") if text is not None else None
+        if not calls or any(name not in tools for name, _ in calls):
+            return False
+        for name, arguments in calls[:-1]:
+            yield self.call(name, arguments)
+        yield self.call(*calls[-1])
+        yield from cursor.spaces()
+        return (yield from cursor.closing(*_TAGS.values()))
+
+
+class _ListScanner:
+    """Where a list of Python's ends, of which the bracket was read."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._depth = 1
+        self._quote = ""
+        self._is_escaped = False
+
+    def scan(self, text: str, start: int) -> Scan:
+        for position in range(start, len(text)):
+            character = text[position]
+            if self._quote:
+                self._read_in_string(character)
+            elif character in "'\"":
+                self._quote = character
+            elif character in "([{":
+                self._depth += 1
+            elif character in ")]}":
+                self._depth -= 1
+                if self._depth == 0:
+                    self.position = position + 1
+                    return Scan.COMPLETE
+        self.position = len(text)
+        return Scan.UNFINISHED
+
+    def _read_in_string(self, character: str) -> None:
+        if self._is_escaped:
+            self._is_escaped = False
+        elif character == "\\":
+            self._is_escaped = True
+        elif character == self._quote:
+            self._quote = ""
+
+
+def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
+    """None where it is anything but calls with literals by name."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            tree = ast.parse(text, mode="eval").body
+        if not isinstance(tree, ast.List):
+            return None
+        return [_call_of(node) for node in tree.elts]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _call_of(node: ast.expr) -> tuple[str, dict[str, Any]]:
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError
+    arguments = {}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in arguments:
+            raise ValueError
+        arguments[keyword.arg] = _json_value(keyword.value)
+    msgspec.json.encode(arguments)  # of lone surrogates it raises a ValueError
+    return ast.unparse(node.func), arguments
+
+
+def _json_value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name) and node.id in _JSON_NAMES:
+        return _JSON_NAMES[node.id]
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_json_value(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        return {
+            _text(key): _json_value(value)
+            for key, value in zip(node.keys, node.values, strict=True)
+        }
+    value = ast.literal_eval(node)
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise ValueError
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError
+
+
+def _text(key: ast.expr | None) -> str:
+    value = None if key is None else ast.literal_eval(key)
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - the text is at fault
+    return value
+
+
+PYTHONIC = Pythonic()

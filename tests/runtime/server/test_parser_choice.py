@@ -1,0 +1,121 @@
+"""The parsers of a model: those that read back what its own chat template writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from octavo.chat import ChatTemplate, ChatTemplates, template_messages
+from octavo.config import EngineConfig
+from octavo.engine.requests.marked_text import MarkedText
+from octavo.errors import InvalidConfigurationError
+from octavo.model_source import resolve
+from octavo.server.openai.parsing.choice import choose_markup
+from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.reasoning import ReasoningFormat
+from octavo.server.openai.parsing.tool_calls import ToolCallParser
+from octavo.server.process.options import ServeOptions
+from octavo.tokenizer import load_tokenizer
+from tests.support.runtime import published_templates as published
+
+ARGUMENTS = {"text": 'a "b" </tool_call> {[(\\ é\n', "count": 3}
+TOOLS: Any = {"write": {"properties": {"text": {"type": "string"}, "count": {"type": "integer"}}}}
+# Its tags are of a format that nobody here reads.
+UNKNOWN = published.HERMES.replace("<tool_call>", "<calls>[").replace("</tool_call>", "]</calls>")
+CHOSEN = {
+    "QWEN": ("hermes", "qwen3"),
+    "HERMES": ("hermes", "none"),
+    "QWEN_CODER": ("qwen3_coder", "none"),
+    "LLAMA3": ("llama3_json", "none"),
+    "LLAMA4": ("llama3_json", "none"),
+    "MISTRAL": ("mistral", "none"),
+    "MISTRAL_V3": ("mistral", "none"),
+    "MAGISTRAL": ("mistral", "mistral"),
+    "DEEPSEEK_R1_DISTILL": ("deepseek_v3", "qwen3"),
+    "LFM2": ("pythonic", "none"),
+    "LLAMA_GUARD": ("none", "none"),
+    "VISION": ("none", "none"),
+}
+
+
+def templates_of(source: str) -> ChatTemplates:
+    template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
+    return ChatTemplates({"default": template})
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_the_parsers_are_those_of_the_template(name: str) -> None:
+    templates = templates_of(getattr(published, name))
+    markup = choose_markup(templates, {})
+    assert (markup.calls_name, markup.reasoning_name) == CHOSEN[name]
+    if markup.calls is None:
+        return
+    call: dict[str, Any] = {"id": "abcdefghi", "type": "function"}
+    call |= {"function": {"name": "write", "arguments": json.dumps(ARGUMENTS)}}
+    question: dict[str, Any] = {"role": "user", "content": "octavoquestion"}
+    (template,) = templates
+    messages = template_messages([question, {"role": "assistant", "tool_calls": [call]}])
+    text = template.render(messages, add_generation_prompt=False).partition("octavoquestion")[2]
+    parser = ToolCallParser(markup.calls, TOOLS)
+    pieces = [*parser.push(MarkedText(text)), *parser.flush()]
+    (found,) = (piece for piece in pieces if isinstance(piece, Call))
+    assert (found.name, json.loads(found.arguments)) == ("write", ARGUMENTS)
+    # In the next turn the template takes the id.
+    again = [question, {"role": "assistant", "tool_calls": [{**call, "id": found.id}]}]
+    assert template.render(template_messages(again), add_generation_prompt=False)
+
+
+def test_tags_of_another_format_are_not_taken_for_a_bare_call() -> None:
+    assert choose_markup(templates_of(UNKNOWN), {}).calls is None
+
+
+def test_names_are_taken_and_others_refused() -> None:
+    given = choose_markup(
+        None, {}, tool_call_parser="llama4_pythonic", reasoning_parser="deepseek_r1"
+    )
+    assert (given.calls_name, given.reasoning_name) == ("pythonic", "deepseek_r1")
+    off = choose_markup(
+        templates_of(published.QWEN), {}, tool_call_parser="none", reasoning_parser="none"
+    )
+    assert off.parser("", TOOLS) is None
+    for name in ("tool_call_parser", "reasoning_parser"):
+        options: Any = {"model": "m", "engine": EngineConfig(model=""), "served_names": ("m",)}
+        options[name] = "other"
+        with pytest.raises(InvalidConfigurationError, match=rf"{name}.*(hermes|qwen3)"):
+            ServeOptions(**options)
+
+
+def test_what_a_response_template_tells_is_taken() -> None:
+    fields = {
+        "thinking": {"open": "<|thought|>\n", "close": "<|thought_end|>"},
+        "tool_calls": {
+            "open": "<call|",
+            "close": "|call>",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": "{content}"},
+        },
+        "content": {"close": "<eos>", "content": "text"},
+    }
+    markup = choose_markup(templates_of(published.QWEN), {"response_template": {"fields": fields}})
+    assert markup.reasoning == ReasoningFormat("<|thought|>", "<|thought_end|>")
+    assert markup.calls is not None
+    assert markup.calls.openings == ("<call|",)
+    fields["tool_calls"] = {
+        "open_pattern": "<call:(?P<name>x)>",
+        "close": "|call>",
+        "content": "json",
+    }
+    assert (
+        choose_markup(
+            templates_of(published.QWEN), {"response_template": {"fields": fields}}
+        ).calls_name
+        == "hermes"
+    )
+
+
+def test_the_demo_model_writes_hermes() -> None:
+    markup = choose_markup(load_tokenizer(resolve("builtin://demo")).chat_templates, {})
+    assert (markup.calls_name, markup.reasoning_name) == ("hermes", "none")

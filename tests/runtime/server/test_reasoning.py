@@ -1,0 +1,131 @@
+"""Reasoning: what the model thinks is told apart from what it answers, wherever the text is cut."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from octavo.engine.requests.marked_text import MarkedText, joined
+from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.server.openai.parsing.answer import Markup
+from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.names import (
+    CALL_ALIASES,
+    REASONING_ALIASES,
+    REASONING_PARSERS,
+    TOOL_CALL_PARSERS,
+)
+from octavo.server.openai.parsing.pieces import Call, Reasoning
+from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
+
+QWEN, R1, MISTRAL = (REASONING_FORMATS[name] for name in ("qwen3", "deepseek_r1", "mistral"))
+CALL = '<tool_call>{"name": "f", "arguments": {"a": "</think>"}}</tool_call>'
+
+
+def read(form: object, prompt: str, *pieces: str | MarkedText) -> tuple[str, str, int]:
+    """Reasoning, content and the number of calls."""
+    markup = Markup("hermes", CALL_FORMATS["hermes"], "x", form)  # type: ignore[arg-type]
+    parser = markup.parser(prompt, {"f": None})
+    assert parser is not None
+    marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in pieces]
+    out = [item for piece in marked for item in parser.push(piece)] + [*parser.flush()]
+    reasoning = "".join(item.text for item in out if isinstance(item, Reasoning))
+    content = "".join(item for item in out if isinstance(item, str))
+    return reasoning, content, sum(isinstance(item, Call) for item in out)
+
+
+@pytest.mark.parametrize(
+    ("form", "prompt", "text", "expected"),
+    [
+        (
+            QWEN,
+            "assistant\n",
+            "<think>\nHm.\n\nSo.\n</think>\n\nYes.\n",
+            ("Hm.\n\nSo.", "Yes.\n", 0),
+        ),
+        (QWEN, "assistant\n<think>\n", "Hm.</think>Yes.", ("Hm.", "Yes.", 0)),
+        (QWEN, "assistant\n<think>\n\n</think>\n\n", "Yes.", ("", "Yes.", 0)),
+        (QWEN, "assistant\n", " Yes <think>no</think>", ("", " Yes <think>no</think>", 0)),
+        (QWEN, "what is <think>?\nassistant\n", "A tag.", ("", "A tag.", 0)),
+        (QWEN, "<think>", "cut off in though", ("cut off in though", "", 0)),
+        (QWEN, "<think>", f"Use f.\n</think>\nSo: {CALL}\n", ("Use f.", "So: ", 1)),
+        (R1, "Assistant", "Hm.</think>Yes.", ("Hm.", "Yes.", 0)),
+        (R1, "Assistant<think>\n", "<think>\nHm.\n</think>\n", ("Hm.", "", 0)),
+        (R1, "Assistant<think></think>", "Yes.", ("", "Yes.", 0)),
+        (MISTRAL, "[/INST]", "[THINK]Hm.[/THINK]Yes.", ("Hm.", "Yes.", 0)),
+    ],
+)
+def test_reasoning_is_told_apart(
+    form: object, prompt: str, text: str, expected: tuple[str, str, int]
+) -> None:
+    assert read(form, prompt, text) == expected
+    assert read(form, prompt, *text) == expected
+
+
+parts = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "</thi", "<", " ", "\n", "Hm.", "é", CALL, "<tool_call>"]
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=60)
+@given(
+    parts,
+    st.sampled_from([QWEN, R1]),
+    st.booleans(),
+    st.lists(st.integers(0, 200), max_size=6),
+    st.data(),
+)
+def test_it_does_not_matter_where_the_text_is_cut(
+    chosen: list[str], form: object, is_open: bool, cuts: list[int], data: st.DataObject
+) -> None:
+    def made(part: str) -> MarkedText:
+        is_special = part.endswith(">") and data.draw(st.booleans())
+        return MarkedText(part, ((0, len(part)),) if is_special else ())
+
+    prompt = "<think>" if is_open else ""
+    text = joined([made(part) for part in chosen] or [MarkedText()])
+    places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    expected = read(form, prompt, text)
+    assert read(form, prompt, *(text[a:b] for a, b in itertools.pairwise(places))) == expected
+    assert read(form, prompt, *(text[at : at + 1] for at in range(len(text)))) == expected
+
+
+@pytest.mark.parametrize("is_token", [True, False])
+def test_the_tokens_of_reasoning_are_counted(is_token: bool) -> None:
+    backend = Tokenizer(models.BPE(dict.fromkeys("x", 0), []))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({one: place for place, one in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    if is_token:
+        backend.add_tokens([AddedToken("<think>"), AddedToken("</think>")])
+    markup = Markup(reasoning_name="qwen3", reasoning=QWEN)
+
+    def count(prompt: str, text: str) -> int:
+        new = markup.reasoning_tokens(prompt, Vocabulary(backend))
+        assert new is not None
+        ids = backend.encode(text, add_special_tokens=False).ids
+        whole = new().read(ids)
+        counter = new()
+        assert sum(counter.read([one]) for one in ids) == whole
+        return whole
+
+    opening, closing = (1, 1) if is_token else (7, 8)
+    assert count("", "\n<think>Hé</think>Yes") == 1 + opening + 3 + closing
+    assert count("<think>\n", "Hm</think>Yes") == 2 + closing
+    assert count("<think>\n", "Hm<thi") == 6
+    assert count("", "Yes <think>no</think>") == 0
+
+
+def test_every_name_is_that_of_a_parser() -> None:
+    assert {*TOOL_CALL_PARSERS} == {"auto", "none", *CALL_FORMATS, *CALL_ALIASES}
+    assert {*REASONING_PARSERS} == {"auto", "none", *REASONING_FORMATS, *REASONING_ALIASES}
+    assert {*CALL_ALIASES.values()} <= {*CALL_FORMATS}
+    assert {*REASONING_ALIASES.values()} <= {*REASONING_FORMATS}

@@ -1,0 +1,294 @@
+"""Every format of tool calls: whatever stands in the arguments, around the calls and between them, and
+wherever the text is cut, the same calls come out and nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.engine.requests.marked_text import MarkedText, joined
+from octavo.server.openai.parsing.formats import CALL_FORMATS, CallFormat, TaggedJson, Tools
+from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.tool_calls import ToolCallParser
+
+Calls = Sequence[tuple[str, dict[str, Any]]]
+KEYS = ["a", "text", "größe"]
+NAMES = ["get_pods", "f"]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def hermes(calls: Calls, opening: str = "<tool_call>", closing: str = "</tool_call>") -> str:
+    return "\n".join(
+        f"{opening}\n{_json({'name': name, 'arguments': given})}\n{closing}"
+        for name, given in calls
+    )
+
+
+def tagged(calls: Calls) -> str:
+    return hermes(calls, "<call|", "|call>")
+
+
+def llama3_json(calls: Calls) -> str:
+    return "; ".join(_json({"name": name, "parameters": given}) for name, given in calls)
+
+
+def llama3_tag(calls: Calls) -> str:
+    return "<|python_tag|>" + llama3_json(calls)
+
+
+def mistral_list(calls: Calls) -> str:
+    return "[TOOL_CALLS]" + _json([{"name": name, "arguments": given} for name, given in calls])
+
+
+def mistral(calls: Calls, mark: str = "[ARGS]") -> str:
+    return "".join(f"[TOOL_CALLS]{name}{mark}{_json(given)}" for name, given in calls)
+
+
+def mistral_bare(calls: Calls) -> str:
+    return mistral(calls, "")
+
+
+def mistral_id(calls: Calls) -> str:
+    return mistral(calls, "[CALL_ID]abcdefghi[ARGS]")
+
+
+def qwen3_coder(
+    calls: Calls, opening: str = "<tool_call>\n", closing: str = "\n</tool_call>"
+) -> str:
+    def parameter(key: str, value: object) -> str:
+        shown = value if isinstance(value, str) else _json(value)
+        return f"<parameter={key}>\n{shown}\n</parameter>\n"
+
+    return "\n".join(
+        f"{opening}<function={name}>\n"
+        + "".join(parameter(key, value) for key, value in given.items())
+        + f"</function>{closing}"
+        for name, given in calls
+    )
+
+
+def qwen3_coder_bare(calls: Calls) -> str:
+    return qwen3_coder(calls, "", "")
+
+
+def pythonic(calls: Calls) -> str:
+    def one(name: str, given: dict[str, Any]) -> str:
+        return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+    return "[" + ", ".join(one(name, given) for name, given in calls) + "]"
+
+
+def pythonic_tag(calls: Calls) -> str:
+    return f"<|python_start|>{pythonic(calls)}<|python_end|>"
+
+
+def deepseek_v3(calls: Calls) -> str:
+    inside = "\n".join(
+        f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n{_json(given)}\n```<｜tool▁call▁end｜>"
+        for name, given in calls
+    )
+    return f"<｜tool▁calls▁begin｜>{inside}<｜tool▁calls▁end｜>"
+
+
+def deepseek_v31(calls: Calls) -> str:
+    inside = "".join(
+        f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{_json(given)}<｜tool▁call▁end｜>"
+        for name, given in calls
+    )
+    return f"<｜tool▁calls▁begin｜>{inside}<｜tool▁calls▁end｜>"
+
+
+WRITERS: list[tuple[CallFormat, list[Callable[[Calls], str]]]] = [
+    (CALL_FORMATS["hermes"], [hermes]),
+    (TaggedJson("<call|", "|call>"), [tagged]),
+    (CALL_FORMATS["llama3_json"], [llama3_json, llama3_tag]),
+    (CALL_FORMATS["mistral"], [mistral_list, mistral, mistral_bare, mistral_id]),
+    (CALL_FORMATS["qwen3_coder"], [qwen3_coder, qwen3_coder_bare]),
+    (CALL_FORMATS["pythonic"], [pythonic, pythonic_tag]),
+    (CALL_FORMATS["deepseek_v3"], [deepseek_v3, deepseek_v31]),
+]
+WRITTEN = {writer.__name__: (form, writer) for form, writers in WRITERS for writer in writers}
+MARKS = sorted({mark for form, _ in WRITTEN.values() for mark in form.openings})
+# Where bare text ends cannot be told if the very tags that end it stand in it.
+_XML_END = re.compile(r"</parameter>\s*(<parameter=|</function>)|</?tool_call>")
+nasty = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            " ",
+            "\n",
+            '"',
+            "'",
+            "\\",
+            "{",
+            "}",
+            "[",
+            "]",
+            "(",
+            ")",
+            ";",
+            ",",
+            "é",
+            "😀",
+            "<",
+            "null",
+        ]
+        + [
+            "</tool_call>",
+            "</parameter>",
+            "<parameter=x>",
+            "```",
+            "[ARGS]",
+            '{"name": "f"}',
+            "\x00",
+        ]
+        + [*MARKS]
+    ),
+    max_size=6,
+).map("".join)
+texts = (nasty | st.text(max_size=8)).filter(lambda text: not _XML_END.search(text))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+arguments = st.dictionaries(st.sampled_from(KEYS), values, max_size=3)
+some_calls = st.lists(st.tuples(st.sampled_from(NAMES), arguments), min_size=1, max_size=3)
+words = st.sampled_from(["", "Let me look. ", "So:\n", "ü < {x} [y] ", "\n"])
+
+
+def kind(value: object) -> str:
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+def tools_of(calls: Calls) -> dict[str, dict[str, Any]]:
+    """With the types of what is given; what is given in two types is allowed both."""
+    found: dict[str, dict[str, Any]] = {
+        name: {"type": "object", "properties": {}} for name in NAMES
+    }
+    for name, passed in calls:
+        for key, value in passed.items():
+            kinds = found[name]["properties"].setdefault(key, {"type": []})["type"]
+            kinds += [] if kind(value) in kinds else [kind(value)]
+    return found
+
+
+def parse(form: CallFormat, tools: Tools, *pieces: MarkedText) -> tuple[str, Calls]:
+    parser = ToolCallParser(form, tools)
+    out = [item for piece in pieces for item in parser.push(piece)]
+    out += parser.flush()
+    content = "".join(item for item in out if isinstance(item, str))
+    calls = [(item.name, json.loads(item.arguments)) for item in out if isinstance(item, Call)]
+    assert parser.num_calls == len(calls)
+    return content, calls
+
+
+def in_pieces(text: MarkedText, seed: int) -> list[MarkedText]:
+    chance = random.Random(seed)  # noqa: S311
+    places = sorted({0, len(text), *(chance.randrange(len(text) + 1) for _ in range(seed % 9))})
+    return [text[a:b] for a, b in itertools.pairwise(places)]
+
+
+def one_by_one(text: MarkedText) -> list[MarkedText]:
+    return [text[place : place + 1] for place in range(len(text))]
+
+
+def marked(text: str) -> MarkedText:
+    """With the tags as special tokens, as most tokenizers have them."""
+    places = [
+        found.span()
+        for mark in MARKS
+        if len(mark) > 1
+        for found in re.finditer(re.escape(mark), text)
+    ]
+    kept: list[tuple[int, int]] = []
+    for begin, end in sorted(places):
+        if not kept or begin >= kept[-1][1]:
+            kept.append((begin, end))
+    return MarkedText(text, tuple(kept))
+
+
+def is_told_apart(form: CallFormat, calls: Calls) -> bool:
+    """Bare text of several types may be read as another one of them."""
+    return form is not CALL_FORMATS["qwen3_coder"] or all(
+        len(one["type"]) == 1
+        for tool in tools_of(calls).values()
+        for one in tool["properties"].values()
+    )
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@settings(max_examples=25)
+@given(before=words, calls=some_calls, after=words, seed=st.integers(0, 10**6))
+def test_calls_come_out_as_they_were_written(
+    name: str, before: str, calls: Calls, after: str, seed: int
+) -> None:
+    form, write = WRITTEN[name]
+    if name == "pythonic" and before.strip():
+        before += "\n"
+    if not is_told_apart(form, calls):
+        calls = calls[:1]
+    tools = tools_of(calls)
+    text = before + write(calls) + after
+    content, found = parse(form, tools, MarkedText(text))
+    assert found == list(calls)
+    assert content == before + after.strip()
+    for pieces in (in_pieces(MarkedText(text), seed), one_by_one(MarkedText(text))):
+        assert parse(form, tools, *pieces) == (content, found)
+    hidden = marked(text)
+    expected = parse(form, tools, hidden)
+    assert expected[1] == found
+    assert parse(form, tools, *in_pieces(hidden, seed)) == expected
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@settings(max_examples=25)
+@given(calls=some_calls, place=st.integers(0, 400), seed=st.integers(0, 10**6))
+def test_a_text_that_is_cut_off_keeps_the_calls_that_are_whole(
+    name: str, calls: Calls, place: int, seed: int
+) -> None:
+    form, write = WRITTEN[name]
+    if not is_told_apart(form, calls):
+        calls = calls[:1]
+    tools = tools_of(calls)
+    text = write(calls)[:place]
+    content, found = parse(form, tools, MarkedText(text))
+    assert found == list(calls)[: len(found)]
+    assert content.strip() in text
+    if not found:
+        assert content == text
+    for pieces in (in_pieces(MarkedText(text), seed), one_by_one(MarkedText(text))):
+        assert parse(form, tools, *pieces) == (content, found)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@settings(max_examples=25)
+@given(data=st.data(), seed=st.integers(0, 10**6))
+def test_it_does_not_matter_where_any_text_is_cut(
+    name: str, data: st.DataObject, seed: int
+) -> None:
+    """Parts of calls in any order, with and without special tokens."""
+    form, write = WRITTEN[name]
+    call = write([("f", {"a": "x </tool_call> ] } </parameter>", "text": 'y"'}), ("get_pods", {})])
+    parts = [call, *re.split(r"(?<=[\]>}])|(?=[\[<{])", call), " ", "\n", "a [f(", ";", "text"]
+    chosen = data.draw(st.lists(st.sampled_from([part for part in parts if part]), max_size=10))
+    drawn = data.draw(st.lists(st.sampled_from([MarkedText, marked]), min_size=10, max_size=10))
+    text = joined([make(part) for part, make in zip(chosen, drawn, strict=False)] or [MarkedText()])
+    tools = {"f": {"properties": {"a": {"type": "string"}}}, "get_pods": None}
+    content, found = parse(form, tools, text)
+    if not found:
+        assert content == text.shown
+    for pieces in (in_pieces(text, seed), one_by_one(text)):
+        assert parse(form, tools, *pieces) == (content, found)
