@@ -9,7 +9,8 @@ has to be moved between its threads. Outputs lie side by side.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -26,7 +27,8 @@ OFFSETS: Final = {Code.INT4: 8, Code.INT8: 128, Code.FLOAT8: 0}
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """See `QuantizedWeight` for what the numbers mean.
+    """See `QuantizedWeight` for what the numbers mean. Of several experts everything has one more axis, the
+    first.
 
     Args:
         words: `[rows, width]` int32.
@@ -55,6 +57,11 @@ class PackedWeight:
     def num_bytes(self) -> int:
         zeros = 0 if self.zeros is None else self.zeros.nbytes
         return self.words.nbytes + self.scales.nbytes + zeros
+
+    def of(self, expert: int) -> PackedWeight:
+        """One of several."""
+        zeros = None if self.zeros is None else self.zeros[expert]
+        return replace(self, words=self.words[expert], scales=self.scales[expert], zeros=zeros)
 
     def unpack(self) -> QuantizedWeight:
         """Of a single matrix, what `pack` was given."""
@@ -103,6 +110,25 @@ def pack(
     words = stored.contiguous().view(torch.int32).view(-1, width)
     zeros = None if weight.zeros is None else weight.zeros.T.contiguous()
     return PackedWeight(code, words, weight.scales.T.to(scale_dtype).contiguous(), zeros, depth)
+
+
+def stacked(weights: Sequence[PackedWeight]) -> PackedWeight | None:
+    """Of experts, which are one weight where they are packed alike; None where they are not."""
+    first = weights[0]
+    if any(_alike(one) != _alike(first) for one in weights):
+        return None
+    zeros = None
+    if any(one.zeros is not None for one in weights):
+        absent = torch.zeros_like(first.scales, dtype=torch.int8)
+        zeros = torch.stack([absent if one.zeros is None else one.zeros for one in weights])
+    words = torch.stack([one.words for one in weights])
+    return replace(
+        first, words=words, scales=torch.stack([one.scales for one in weights]), zeros=zeros
+    )
+
+
+def _alike(weight: PackedWeight) -> tuple[Code, int, torch.Size]:
+    return weight.code, weight.group, weight.words.shape
 
 
 def packed_bytes(

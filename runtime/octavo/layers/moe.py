@@ -17,12 +17,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.packed_weight import PackedWeight
 from octavo.kernels.protocols.layers import ExpertKernels
+from octavo.kernels.reference.experts.route import ExpertRouting
 from octavo.layers.mlp import Activation, FeedForward, GatedMLP
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.layers.stored_weight import fill
 from octavo.loading import Placement, WeightSource
+
+ExpertWeights = torch.Tensor | PackedWeight
+"""Of all experts of a layer, `[experts, outputs, inputs]`."""
 
 
 class Router:
@@ -82,8 +87,8 @@ class StackedExperts:
 
     Args:
         router: `[experts, hidden]`.
-        gate_up: `[experts, 2 * width, hidden]`, the gate first.
-        down: `[experts, hidden, width]`.
+        gate_up: `[experts, 2 * width, hidden]`, the gate first; quantised or not.
+        down: `[experts, hidden, width]`; quantised or not.
         num_per_token: Experts that each token gets.
         is_normalised: Their shares are scaled to a sum of 1.
         activation: Of the gate.
@@ -102,8 +107,8 @@ class StackedExperts:
     def __init__(
         self,
         router: torch.Tensor,
-        gate_up: torch.Tensor,
-        down: torch.Tensor,
+        gate_up: ExpertWeights,
+        down: ExpertWeights,
         kernels: ExpertKernels,
         *,
         num_per_token: int,
@@ -126,9 +131,19 @@ class StackedExperts:
         routing = kernels.route_to_experts(
             logits, self._num_per_token, num_live, is_normalised=self._is_normalised
         )
-        inner = kernels.experts_gate_up(x, self._gate_up, routing, is_gelu=self._is_gelu)
-        parts = kernels.experts_down(inner, self._down, routing)
+        inner = self._gate_and_up(x, routing)
+        down = self._down
+        if isinstance(down, PackedWeight):
+            parts = kernels.packed_experts_down(inner, down, routing)
+        else:
+            parts = kernels.experts_down(inner, down, routing)
         return kernels.combine_experts(parts, routing.shares, x.dtype)
+
+    def _gate_and_up(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
+        kernels, weight = self._kernels, self._gate_up
+        if isinstance(weight, PackedWeight):
+            return kernels.packed_experts_gate_up(x, weight, routing, is_gelu=self._is_gelu)
+        return kernels.experts_gate_up(x, weight, routing, is_gelu=self._is_gelu)
 
 
 @dataclass(frozen=True, slots=True)

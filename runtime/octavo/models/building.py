@@ -21,7 +21,14 @@ from octavo.layers.mlp import (
     PlainActivation,
     PlainMLP,
 )
-from octavo.layers.moe import ExpertLoop, Router, SharedExpert, StackedExperts, stack_experts
+from octavo.layers.moe import (
+    ExpertLoop,
+    ExpertWeights,
+    Router,
+    SharedExpert,
+    StackedExperts,
+    stack_experts,
+)
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection, Shard, share_of
 from octavo.layers.ranks import ALONE, Ranks
@@ -42,6 +49,7 @@ from octavo.models.spec import ModelSpec
 from octavo.models.stream import Reduce
 from octavo.quantization import Scheme, Unquantised
 from octavo.quantization.forms import table_lookup
+from octavo.quantization.packed_forms import stacked_experts
 
 
 def build_model(
@@ -256,13 +264,7 @@ class ModelBuilder:
         if not isinstance(self.kernels, ExpertKernels):
             blocks = [self.gated_mlp(gate_up, down, activation) for gate_up, down in experts]
             return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
-        if not isinstance(self._scheme, Unquantised):
-            raise ModelUnsupportedError(
-                f"{router}: experts are quantised, which their kernels for GPUs do not read so far. Use the "
-                "model's 16-bit checkpoint without --quantization, or --device cpu."
-            )
-        own = [(self._share(up), self._share(back)) for up, back in experts]
-        gate_up, down = stack_experts(self.source, own, self.placement)
+        gate_up, down = self._expert_weights(router, experts)
         return StackedExperts(
             weight,
             gate_up,
@@ -272,6 +274,24 @@ class ModelBuilder:
             activation=activation,
             is_normalised=is_normalised,
         )
+
+    def _expert_weights(
+        self, router: str, experts: Sequence[tuple[Projection, Projection]]
+    ) -> tuple[ExpertWeights, ExpertWeights]:
+        if isinstance(self._scheme, Unquantised):
+            own = [(self._share(up), self._share(back)) for up, back in experts]
+            return stack_experts(self.source, own, self.placement)
+        gate_up, down = (
+            stacked_experts([self.linear(one) for one in products])
+            for products in zip(*experts, strict=True)
+        )
+        if gate_up is None or down is None:
+            raise ModelUnsupportedError(
+                f"{router}: its experts' weights are not all quantised in one way, or have inputs in an "
+                "order of their own (desc_act), which a GPU's expert kernels do not read. Use a checkpoint "
+                "that is quantised otherwise, the model's 16-bit checkpoint, or --device cpu."
+            )
+        return gate_up, down
 
     def shared_expert(
         self,

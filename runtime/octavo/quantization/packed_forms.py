@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from octavo.config import Quantization
-from octavo.kernels.packed_weight import PackedWeight, fits, pack, packed_bytes
+from octavo.kernels.packed_weight import PackedWeight, fits, pack, packed_bytes, stacked
 from octavo.kernels.protocols.layers import PackedKernels
 from octavo.kernels.reference.weight_only import (
     INT4_GROUP,
@@ -18,6 +19,7 @@ from octavo.kernels.reference.weight_only import (
     quantize_int8,
 )
 from octavo.layers.linear import Linear, PlainWeight
+from octavo.layers.moe import ExpertWeights
 from octavo.layers.step import Step
 from octavo.quantization.unquantised import Unquantised
 
@@ -51,6 +53,10 @@ class WordsLinear:
         self._bias = bias
         self._kernels = kernels
         self._is_head = is_head
+
+    @property
+    def has_bias(self) -> bool:
+        return self._bias is not None
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         return self._kernels.packed_linear(
@@ -126,6 +132,15 @@ class PackedForms:
         group = INT4_GROUP if code is Code.INT4 else depth
         words = packed_bytes(width, depth, code, group, scale_bytes=scales.itemsize)
         return words + (width * dtype.itemsize if has_bias else 0)
+
+
+def stacked_experts(linears: Sequence[Linear]) -> ExpertWeights | None:
+    """The weights of experts, where they have one form and no biases: packed alike, or plain."""
+    if all(isinstance(one, WordsLinear) and not one.has_bias for one in linears):
+        return stacked([one.weight for one in linears if isinstance(one, WordsLinear)])
+    plain = [one.plain for one in linears]
+    weights = [one.weight for one in plain if one is not None and one.bias is None]
+    return torch.stack(weights) if len(weights) == len(linears) else None
 
 
 def _rounding(depth: int, rounding: Quantization) -> tuple[Code, torch.dtype]:

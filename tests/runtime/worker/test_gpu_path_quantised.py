@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from octavo.config import Quantization
+from octavo.errors import ModelUnsupportedError
 from octavo.kernels.reference import device as reference
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import Running, make_gpu_executor
 from tests.support.runtime.quantised_checkpoints import (
+    FAMILIES,
     SHAPE,
     Store,
     Tensors,
@@ -88,6 +90,12 @@ FORMATS: Mapping[str, tuple[str, Store, dict[str, Any]]] = {
             "ignore": ["lm_head", "re:.*down.*"],
         },
     ),
+    "experts": ("mixtral", awq, {"quant_method": "awq", "bits": 4, "group_size": 32}),
+    "shared expert": (
+        "qwen2_moe",
+        float8,
+        {"quant_method": "fp8", "weight_block_size": [32, 32], "modules_to_not_convert": ["gate"]},
+    ),
     "fp8": ("phi3", float8, {"quant_method": "fp8", "weight_block_size": [32, 32]}),
 }
 
@@ -117,7 +125,7 @@ def of_reference(folder: Path, **options: Any) -> list[Running]:
 
 def make_plain(folder: Path, family: str, **changes: Any) -> Path:
     torch.set_num_threads(1)
-    make_checkpoint(folder, family, num_hidden_layers=2, **(SHAPE | changes))
+    make_checkpoint(folder, family, num_hidden_layers=2, **(SHAPE | FAMILIES[family] | changes))
     return folder
 
 
@@ -136,6 +144,13 @@ def test_a_quantised_checkpoint_says_what_the_dequantised_one_does(
     # That something was quantised at all shows in what the plain one says.
     with pytest.raises(AssertionError):
         assert_same(of_reference(plain), expected)
+
+
+def test_experts_whose_inputs_are_reordered_are_refused(tmp_path: Path) -> None:
+    plain = make_plain(tmp_path / "plain", "mixtral")
+    quantise_checkpoint(plain, tmp_path / "quantised", act_order, FORMATS["gptq"][2])
+    with pytest.raises(ModelUnsupportedError, match=r"desc_act.*--device cpu"):
+        make_gpu_executor(tmp_path / "quantised", kernels=reference)
 
 
 @pytest.mark.parametrize("rounding", [Quantization.INT8, Quantization.INT4])

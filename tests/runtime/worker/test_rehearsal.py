@@ -94,7 +94,7 @@ def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBat
     [
         *((model, False, None) for model in SHAPES),
         ("mixtral-8x7b", True, None),
-        ("qwen3-0.6b", False, Quantization.INT4),
+        ("mixtral-8x7b", False, Quantization.INT4),
     ],
 )
 def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(

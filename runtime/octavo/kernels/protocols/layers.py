@@ -73,6 +73,23 @@ class ExpertKernels(Protocol):
         """`[places, width] -> [parts, choices, hidden]`, whose sum over the parts is each choice's result."""
         ...
 
+    def packed_experts_gate_up(
+        self,
+        x: torch.Tensor,
+        weight: PackedWeight,
+        routing: ExpertRouting,
+        *,
+        is_gelu: bool = False,
+    ) -> torch.Tensor:
+        """As `experts_gate_up`, with quantised weights."""
+        ...
+
+    def packed_experts_down(
+        self, inner: torch.Tensor, weight: PackedWeight, routing: ExpertRouting
+    ) -> torch.Tensor:
+        """As `experts_down`, with quantised weights."""
+        ...
+
     def combine_experts(
         self, parts: torch.Tensor, shares: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:

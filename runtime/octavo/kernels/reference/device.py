@@ -12,6 +12,7 @@ from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.reference.experts.combine import combine_experts
 from octavo.kernels.reference.experts.down import experts_down
 from octavo.kernels.reference.experts.gate_up import experts_gate_up
+from octavo.kernels.reference.experts.packed import packed_experts_down, packed_experts_gate_up
 from octavo.kernels.reference.experts.route import route_to_experts
 from octavo.kernels.reference.few_rows.linear_add import linear_add
 from octavo.kernels.reference.few_rows.norm_gate_up import norm_gate_up
@@ -37,6 +38,8 @@ __all__ = [
     "max_fused_rows",
     "norm_gate_up",
     "norm_linear",
+    "packed_experts_down",
+    "packed_experts_gate_up",
     "packed_linear",
     "paged_decode",
     "paged_prefill",

@@ -12,6 +12,8 @@ from tests.support.requirements import Requirement, needs_module
 needs_module(Requirement.TRITON)
 
 from octavo.kernels.gpu import device as gpu
+from octavo.kernels.packed_weight import stacked
+from octavo.kernels.reference import device as oracle
 from octavo.kernels.reference.weight_only import Code
 
 
@@ -43,3 +45,35 @@ def test_a_product_is_that_of_the_dequantised_weight(
         got = gpu.packed_linear(x, packed(weight, code, device), bias)
 
     assert_product(got, x, weight, bias)
+
+
+@pytest.mark.parametrize("code", [Code.INT4, Code.FLOAT8])
+def test_experts_are_those_of_the_dequantised_weights(device: torch.device, code: Code) -> None:
+    has_zeros = code is Code.INT4
+    tokens, depth, width = 6, 128, 40
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(tokens, 3, generator=generator)
+    # A tile of few rows, and one whose products on an H100 are a warpgroup's.
+    routing = oracle.route_to_experts(logits, 2, None, 16 if has_zeros else 64)
+    x = torch.randn(tokens, depth, generator=generator).bfloat16()
+    inner = torch.randn(tokens * 2, depth, generator=generator).bfloat16()
+    gate_up, down = (
+        stacked(
+            [
+                packed(quantized(code, size, depth, 64, has_zeros=has_zeros, seed=i), code, device)
+                for i in range(3)
+            ]
+        )
+        for size in (2 * width, width)
+    )
+    assert gate_up is not None
+    assert down is not None
+
+    with poisoned_memory():
+        half = gpu.packed_experts_gate_up(x, gate_up, routing)
+        parts = gpu.packed_experts_down(inner, down, routing)
+
+    exact = oracle.packed_experts_gate_up(x.double(), gate_up, routing)
+    torch.testing.assert_close(half.double(), exact, rtol=2.0**-7, atol=2e-5)
+    exact = oracle.packed_experts_down(inner.double(), down, routing)
+    torch.testing.assert_close(parts.double().sum(0), exact[0], rtol=2.0**-7, atol=2e-5)

@@ -61,8 +61,33 @@ def num_parts(
     config: PackedConfig, num_multiprocessors: int, num_rows: int, width: int, num_blocks: int
 ) -> int:
     """Into how many parts the inner axis, of so many blocks, is split: a power of two."""
-    rows = 1 << max(num_rows - 1, 0).bit_length()
+    rows = _rounded_up(num_rows)
     programs = -(-rows // config.rows) * -(-width // config.columns)
+    return _parts(config, num_multiprocessors, programs, num_blocks)
+
+
+def num_expert_parts(
+    config: PackedConfig,
+    num_multiprocessors: int,
+    num_tokens: int,
+    per_token: int,
+    experts_shape: tuple[int, int],
+    num_blocks: int,
+) -> int:
+    """As `num_parts`, of a product of tokens with the experts that they chose.
+
+    Args:
+        experts_shape: `(experts, width)`.
+    """
+    num_experts, width = experts_shape
+    tokens = _rounded_up(num_tokens)
+    # Experts that tokens get who choose evenly and without regard to each other.
+    chosen = num_experts * (1 - (1 - per_token / num_experts) ** tokens)
+    tiles = max(chosen, tokens * per_token / config.rows)
+    return _parts(config, num_multiprocessors, tiles * -(-width // config.columns), num_blocks)
+
+
+def _parts(config: PackedConfig, num_multiprocessors: int, programs: float, num_blocks: int) -> int:
     wanted = _BUSY_SHARE * num_multiprocessors * _RESIDENTS
     parts = 1
     # Each part keeps enough steps that its loads overlap.
@@ -73,3 +98,7 @@ def num_parts(
     ):
         parts *= 2
     return parts
+
+
+def _rounded_up(num_rows: int) -> int:
+    return 1 << max(num_rows - 1, 0).bit_length()

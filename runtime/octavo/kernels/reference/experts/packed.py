@@ -1,0 +1,34 @@
+"""Experts with packed weights in plain torch."""
+
+from __future__ import annotations
+
+import torch
+
+from octavo.kernels.packed_weight import PackedWeight
+from octavo.kernels.reference.experts.down import experts_down
+from octavo.kernels.reference.experts.gate_up import experts_gate_up
+from octavo.kernels.reference.experts.route import ExpertRouting
+
+
+def packed_experts_gate_up(
+    x: torch.Tensor, weight: PackedWeight, routing: ExpertRouting, *, is_gelu: bool = False
+) -> torch.Tensor:
+    """As `experts_gate_up`, of experts `[2 * width, hidden]`; computed in float32 (float64 of float64) and
+    rounded once."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    matrices = _matrices(weight, wide)
+    return experts_gate_up(x.to(wide), matrices, routing, is_gelu=is_gelu).to(x.dtype)
+
+
+def packed_experts_down(
+    inner: torch.Tensor, weight: PackedWeight, routing: ExpertRouting
+) -> torch.Tensor:
+    """As `experts_down`, of experts `[hidden, width]`; computed in float32 (float64 of float64) and rounded
+    once."""
+    wide = torch.promote_types(inner.dtype, torch.float32)
+    return experts_down(inner.to(wide), _matrices(weight, wide), routing).to(inner.dtype)
+
+
+def _matrices(weight: PackedWeight, dtype: torch.dtype) -> torch.Tensor:
+    experts = range(weight.words.shape[0])
+    return torch.stack([weight.of(one).unpack().dequantize().to(dtype) for one in experts])

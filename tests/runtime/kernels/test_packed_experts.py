@@ -1,0 +1,76 @@
+"""Grouped products with packed weights, over the tiles that a router makes."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+
+from octavo.kernels.packed_weight import PackedWeight, stacked
+from octavo.kernels.reference import device as oracle
+from octavo.kernels.reference.weight_only import Code
+from tests.support.kernels.packed_weights import packed, quantized
+from tests.support.kernels.poison import poisoned_memory
+from tests.support.kernels.router_logits import router_logits
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
+from octavo.kernels.gpu import device as gpu
+from octavo.kernels.gpu.tuning import chips
+
+EXPERTS = 3
+FORMS = [
+    # Code, whether zeros, inputs, group, outputs, tokens, rows of a tile, dtype.
+    (Code.INT4, True, 128, 32, 40, 5, 16, torch.bfloat16),
+    (Code.INT8, False, 72, 72, 34, 20, 32, torch.float16),
+    (Code.FLOAT8, False, 64, 32, 40, 9, 128, torch.bfloat16),
+    (Code.INT4, False, 1024, 1024, 24, 2, 16, torch.float32),  # in parts
+]
+
+
+def experts(
+    code: Code, width: int, depth: int, group: int, device: torch.device, *, has_zeros: bool
+) -> PackedWeight:
+    weights = [
+        quantized(code, width, depth, group, has_zeros=has_zeros and seed != 1, seed=seed)
+        for seed in range(EXPERTS)
+    ]
+    found = stacked([packed(one, code, device) for one in weights])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form[0].value}-{form[6]}-{form[7]}")
+def test_experts_are_those_of_the_dequantised_weights(
+    device: torch.device, form: tuple[Code, bool, int, int, int, int, int, torch.dtype]
+) -> None:
+    code, has_zeros, depth, group, width, tokens, block_rows, dtype = form
+    logits = router_logits(tokens, EXPERTS, "spread").to(device)
+    routing = oracle.route_to_experts(logits, 2, None, block_rows)
+    generator = torch.Generator().manual_seed(tokens)
+    x = torch.randn(tokens, depth, generator=generator).to(dtype).to(device)
+    inner = torch.randn(tokens * 2, depth, generator=generator).to(dtype).to(device)
+    gate_up = experts(code, 2 * width, depth, group, device, has_zeros=has_zeros)
+    down = experts(code, width, depth, group, device, has_zeros=has_zeros)
+    is_gelu = dtype is torch.float16
+
+    with poisoned_memory(), mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8):
+        half = gpu.packed_experts_gate_up(x, gate_up, routing, is_gelu=is_gelu)
+        parts = gpu.packed_experts_down(inner, down, routing)
+
+    assert (parts.shape[0] > 1) == (depth == 1024)
+    unit = {torch.float32: 2.0**-22, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}[dtype]
+    exact = oracle.packed_experts_gate_up(x.double(), gate_up, routing, is_gelu=is_gelu)
+    torch.testing.assert_close(half.double(), exact, rtol=unit, atol=2e-5)
+    exact = oracle.packed_experts_down(inner.double(), down, routing)
+    torch.testing.assert_close(parts.double().sum(0), exact[0], rtol=unit, atol=2e-5)
+
+
+def test_experts_that_differ_in_form_are_no_stack() -> None:
+    device = torch.device("cpu")
+    one, other = (
+        packed(quantized(Code.INT8, 8, 64, group, has_zeros=False), Code.INT8, device)
+        for group in (32, 64)
+    )
+    assert stacked([one, other]) is None
