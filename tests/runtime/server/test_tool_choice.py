@@ -136,6 +136,26 @@ def test_a_function_without_parameters_gets_none(client: openai.OpenAI) -> None:
     assert {call.function.arguments for call in choice.message.tool_calls} == {"{}"}
 
 
+def test_a_call_has_no_parameters_that_the_function_does_not_name(client: openai.OpenAI) -> None:
+    """The demo model would add one: it knows a function of two."""
+    magic = {
+        "type": "object",
+        "properties": {"input": {"type": "integer"}},
+        "required": ["input"],
+    }
+    function = {"name": "magic_function", "description": "Does magic.", "parameters": magic}
+    answer = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "What is the value of magic_function(3)?"}],
+        tools=[{"type": "function", "function": function}],
+        tool_choice="required",
+        temperature=0,
+        max_tokens=100,
+    )
+    found = [json.loads(call.function.arguments) for call in answer.choices[0].message.tool_calls]
+    assert [set(arguments) for arguments in found] == [{"input"}]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_stream_of_required_calls_is_the_whole_answer(client: openai.OpenAI, seed: int) -> None:
     options: dict[str, Any] = {"tools": BOTH, "tool_choice": "required", "seed": seed}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
+from octavo.server.openai.call_schema import closed
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.parsing.formats import CallFormat, TaggedJson, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
@@ -186,7 +187,7 @@ def _grammar(
 def _parameters(function: FunctionDefinition) -> dict[str, Any]:
     """Left out means none, as OpenAI has it. Without `strict` the model is trusted with the schema where it
     decides itself, and is held to it where it must call."""
-    return _NO_PARAMETERS if function.parameters is None else function.parameters
+    return _NO_PARAMETERS if function.parameters is None else closed(function.parameters)
 
 
 def _tag(text: str, special: Mapping[int, str]) -> str:
