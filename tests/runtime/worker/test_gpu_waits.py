@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
@@ -33,12 +34,31 @@ _WAITING = (
     "__float__",
     "__index__",
 )
+# One way to each of them, and a mask.
+LOOKS: tuple[Callable[[torch.Tensor], object], ...] = (
+    torch.Tensor.item,
+    torch.Tensor.tolist,
+    torch.Tensor.cpu,
+    torch.Tensor.nonzero,
+    torch.Tensor.unique,
+    lambda tensor: tensor.masked_select(tensor > 0),
+    bool,
+    int,
+    float,
+    lambda tensor: [1, 2][tensor.long()],
+    lambda tensor: tensor[tensor > 0],
+)
 
 
-class HostWaits:
-    """Makes these methods of tensors raise, except within a kernel: the reference may look at values."""
+class HostWaits(TorchFunctionMode):
+    """Makes these methods of tensors raise, except within a kernel: the reference may look at values.
+
+    A mode of torch's own. Whoever sets `torch.Tensor.__getitem__` and takes it back leaves a class behind
+    whose tensors of no dimension pass for sequences, for all tests that follow in the process.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.is_watching = False
 
     @contextlib.contextmanager
@@ -49,28 +69,15 @@ class HostWaits:
         finally:
             self.is_watching = was_watching
 
-    def install(self, patch: pytest.MonkeyPatch) -> None:
-        for name in _WAITING:
-            patch.setattr(torch.Tensor, name, self._guard(name, getattr(torch.Tensor, name)))
-        get_item = torch.Tensor.__getitem__
-
-        def indexed(tensor: torch.Tensor, index: Any) -> torch.Tensor:
-            parts = index if isinstance(index, tuple) else (index,)
-            if self.is_watching and any(
-                isinstance(p, torch.Tensor) and p.dtype is torch.bool for p in parts
-            ):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if self.is_watching:
+            if func.__name__ in _WAITING:
+                raise AssertionError(f"Tensor.{func.__name__} waits for the device")
+            if func is torch.Tensor.__getitem__ and _has_mask(args[1]):
                 raise AssertionError("a boolean mask waits for the device")
-            return get_item(tensor, index)
-
-        patch.setattr(torch.Tensor, "__getitem__", indexed)
-
-    def _guard(self, name: str, original: Any) -> Any:
-        def guarded(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            if self.is_watching:
-                raise AssertionError(f"Tensor.{name} waits for the device")
-            return original(tensor, *args, **kwargs)
-
-        return guarded
+        return func(*args, **(kwargs or {}))
 
     def kernels(self) -> DeviceKernels:
         def wrap(kernel: Any) -> Any:
@@ -87,6 +94,11 @@ class HostWaits:
             **{name: wrap(getattr(reference, name)) for name in reference.__all__}
         )
         return wrapped  # type: ignore[no-any-return]
+
+
+def _has_mask(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, torch.Tensor) and part.dtype is torch.bool for part in parts)
 
 
 def test_submit_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,16 +127,16 @@ def test_submit_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with waits.allowed():  # its copies go to pinned memory
             return start(*args)
 
-    with monkeypatch.context() as patch:
-        waits.install(patch)
-        patch.setattr(Readback, "start", start_unwatched)
+    monkeypatch.setattr(Readback, "start", start_unwatched)
+    with waits:
         pending = []
         for step in steps:
             waits.is_watching = True
             pending.append(executor.submit(step))
             waits.is_watching = False
         waits.is_watching = True
-        with pytest.raises(AssertionError, match="waits"):  # the watch itself works
-            torch.ones(1).item()
+        for look in LOOKS:  # the watch itself works
+            with pytest.raises(AssertionError, match="waits"):
+                look(torch.ones(1))
         waits.is_watching = False
     assert [len(step.result()) for step in pending] == [3, 3, 3, 2]
