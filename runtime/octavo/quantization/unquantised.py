@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from octavo.kernels.aligned_rows import padded_width
-from octavo.kernels.numba_setup import cpu_flags
+from octavo.kernels.numba_setup import has_matrix_units
 from octavo.kernels.select import has_cpu_kernels
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
@@ -90,18 +90,12 @@ def _kernel_linear(weight: PlainWeight) -> Linear | None:
         matrix.dtype is torch.bfloat16
         and takes(matrix, PanelFormat.BFLOAT16)
         and has_pair_products()
-        and not _has_matrix_units()
+        and not has_matrix_units()
     ):
         return PanelLinear(pack(matrix, PanelFormat.BFLOAT16), matrix.dtype, weight.bias)
     if matrix.numel() <= _MAX_SMALL_ELEMENTS and SmallLinear.takes(matrix):
         return SmallLinear(matrix, weight.bias)
     return None
-
-
-@functools.cache
-def _has_matrix_units() -> bool:
-    """AMX, which oneDNN's products with many rows use and our kernels do not."""
-    return "amx_bf16" in cpu_flags()
 
 
 @functools.cache

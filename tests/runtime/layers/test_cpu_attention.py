@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.attention_plan import SequenceSpan, plan_attention
+from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
 from octavo.kernels.decode_rows import count_decodes, make_decode_rows
 from octavo.kernels.prefill_chunks import make_prefill_chunks
 from octavo.layers.norm import HeadNorm
@@ -24,7 +24,10 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("window", [None, 20])
 @pytest.mark.parametrize("softcap", [None, 5.0])
-def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float | None) -> None:
+@pytest.mark.parametrize("are_planned", [False, True])
+def test_a_mixed_step_equals_the_torch_form(
+    window: int | None, softcap: float | None, are_planned: bool
+) -> None:
     """Two decodes, a continued chunk and a fresh prompt. The first decode's context ends in a block that the
     chunk fills in this very step, as sequences with a common prompt do."""
     spans = [
@@ -53,9 +56,14 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
     workspace = torch.empty(16, *start.shape[1:])
     windows = [] if window is None else [window]
 
-    plan = plan_attention(
-        spans, slots, block_size=PAGE, dtype=torch.float32, device=CPU, windows=windows
-    )
+    def plan_from(first: int) -> AttentionPlan:
+        """Of the spans from the first one on, before which each is one row."""
+        kind = torch.float32
+        return plan_attention(
+            spans[first:], slots[first:], block_size=PAGE, dtype=kind, device=CPU, windows=windows
+        )
+
+    plan = plan_from(0)
     expected_cache, cache = start.clone(), start.clone()
     torch_step = TorchAttentionStep(plan, positions, rotations, workspace)
     expected = torch_step.attend(heads.clone(), expected_cache, spec)
@@ -65,7 +73,8 @@ def test_a_mixed_step_equals_the_torch_form(window: int | None, softcap: float |
         slots,
         (other.table, rotary.table),
         make_decode_rows(spans[:count], PAGE),
-        make_prefill_chunks(spans[count:], PAGE),
+        plan_from(count) if are_planned else make_prefill_chunks(spans[count:], PAGE),
+        workspace,
     )
     got = step.attend(heads.clone(), cache, spec)
     assert count == 2

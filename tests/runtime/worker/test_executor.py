@@ -17,14 +17,19 @@ from octavo.errors import (
     ModelUnsupportedError,
     OutOfMemoryError,
 )
+from octavo.kernels.attention_plan import AttentionPlan
+from octavo.kernels.prefill_chunks import PrefillChunks
 from octavo.loading.safetensors_files import SafetensorsWeights
 from octavo.sampling.state import SamplingState
 from octavo.worker import machine
 from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.cpu import runner as runner_module
 from octavo.worker.cpu.executor import TorchExecutor
+from octavo.worker.cpu.step_inputs import KernelRows
 from octavo.worker.start import plan
 from octavo.worker.start.create import create_executor
 from octavo.worker.start.phases import check_gpu_generation
+from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.stepping import GREEDY, Stepper, make_executor
 
@@ -218,3 +223,26 @@ def test_dummy_weights_need_no_files_but_the_config(tmp_path: Path) -> None:
     generation = stepper.sequence([3, 4, 5])
     stepper.step([(generation, 3)])
     assert generation.output
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_torch_attends_for_prompts_in_bfloat16_where_it_has_matrix_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    needs_module(Requirement.NUMBA)
+    make_checkpoint(tmp_path, head_dim=32)
+    results: list[torch.Tensor] = []
+    for has_units in (False, True):
+        monkeypatch.setattr(runner_module, "has_matrix_units", lambda has=has_units: has)
+        executor = make_executor(tmp_path, dtype=dtype)
+        assert isinstance(executor, TorchExecutor)
+        sequence = Stepper(executor).sequence([token % VOCAB for token in range(40)])
+        result = executor._runner.run([sequence.schedule(40)])
+        rows = result.inputs.attention
+        assert isinstance(rows, KernelRows)
+        is_torchs = has_units and dtype == "bfloat16"
+        assert isinstance(rows.chunks, AttentionPlan if is_torchs else PrefillChunks)
+        assert result.logits is not None
+        results.append(result.logits.float())
+    ours, torchs = results
+    assert (ours - torchs).norm() < 0.03 * torchs.norm()

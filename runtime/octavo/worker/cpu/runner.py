@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from octavo.kernels.attention_plan import AttentionPlan
+from octavo.kernels.numba_setup import has_matrix_units
 from octavo.kernels.paged_attention import as_bytes
 from octavo.kernels.select import has_cpu_kernels
 from octavo.layers.rotary import RotaryTable
@@ -106,6 +108,8 @@ class ModelRunner:
             device=device,
             windows=sorted({window for window in spec.windows if window is not None}),
             has_kernels=_has_cpu_attention(device, dtype, cache_dtype, spec.head_dim),
+            # Torch's attention has them for prompts in bfloat16, and our kernel has not.
+            plans_chunks=dtype is torch.bfloat16 and has_matrix_units(),
         )
 
     @torch.inference_mode()
@@ -143,14 +147,21 @@ class ModelRunner:
 
     def _attention_step(self, inputs: StepInputs) -> Step:
         rows = inputs.attention
+        plan = rows.chunks if isinstance(rows, KernelRows) else rows
+        blocks = plan.workspace_blocks if isinstance(plan, AttentionPlan) else 0
+        workspace = self._workspace_of(blocks)
         if not isinstance(rows, KernelRows):
             rotations = tuple((one, *one.at(inputs.positions)) for one in self._rotary)
-            workspace = self._workspace_of(rows.workspace_blocks)
             return TorchAttentionStep(rows, inputs.positions, rotations, workspace)
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
         return CpuAttentionStep(
-            inputs.positions, inputs.slots, self._rotary_tables, rows.decodes, rows.chunks
+            inputs.positions,
+            inputs.slots,
+            self._rotary_tables,
+            rows.decodes,
+            rows.chunks,
+            workspace,
         )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:

@@ -21,11 +21,11 @@ from octavo.worker.batch import ScheduledSequence
 
 @dataclass(frozen=True, slots=True)
 class KernelRows:
-    """The rows of a step as kernels take them: decodes, and the prompt chunks after them. None: no such
-    rows."""
+    """The rows of a step as kernels take them: decodes, and the prompt chunks after them, or these as a plan.
+    None: no such rows."""
 
     decodes: DecodeRows | None
-    chunks: PrefillChunks | None
+    chunks: PrefillChunks | AttentionPlan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ class StepInputBuilder:
         block_size: Tokens of a KV block.
         dtype: Of the queries.
         windows: The sliding windows that layers have.
-        has_kernels: Rows are for kernels, and there is no plan.
+        has_kernels: Rows are for kernels, and a plan is made for none.
+        plans_chunks: It is made for prompt chunks nevertheless.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class StepInputBuilder:
         device: torch.device,
         windows: Sequence[int] = (),
         has_kernels: bool = False,
+        plans_chunks: bool = False,
     ) -> None:
         self._has_kernels = has_kernels
+        self._plans_chunks = plans_chunks
         self._windows = windows
         self._block_size = block_size
         self._dtype = dtype
@@ -154,17 +157,21 @@ class StepInputBuilder:
         self, spans: Sequence[SequenceSpan], slots: torch.Tensor
     ) -> AttentionPlan | KernelRows:
         size = self._block_size
-        if self._has_kernels:
-            count = count_decodes(spans)
-            decodes, chunks = spans[:count], spans[count:]
-            return KernelRows(
-                make_decode_rows(decodes, size) if decodes else None,
-                make_prefill_chunks(chunks, size) if chunks else None,
-            )
+        if not self._has_kernels:
+            return self._plan(spans, slots)
+        count = count_decodes(spans)
+        decodes = make_decode_rows(spans[:count], size) if count else None
+        if count == len(spans):
+            return KernelRows(decodes, None)
+        if self._plans_chunks:
+            return KernelRows(decodes, self._plan(spans[count:], slots[count:]))
+        return KernelRows(decodes, make_prefill_chunks(spans[count:], size))
+
+    def _plan(self, spans: Sequence[SequenceSpan], slots: torch.Tensor) -> AttentionPlan:
         return plan_attention(
             spans,
             slots,
-            block_size=size,
+            block_size=self._block_size,
             dtype=self._dtype,
             device=self._device,
             windows=self._windows,
