@@ -53,7 +53,8 @@ class KVCacheDtype(enum.Enum):
 
 
 class Quantization(enum.Enum):
-    """Formats of weights: `INT8` and `INT4` are made at load, the others are what checkpoints hold."""
+    """Formats of weights: `INT8` and `INT4` are made at load, the others are what checkpoints hold; `FP8` is
+    either."""
 
     INT8 = "int8"
     INT4 = "int4"
@@ -110,11 +111,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             panel=Panel.MODEL,
             default="the checkpoint's",
-            help="Format of the weights. int8 and int4 are made at load; any other must be the "
-            "checkpoint's.",
-            details="`int8`, `int4`: rounds the weights while they are loaded; `awq`, `gptq`, "
-            "`compressed-tensors`, `fp8`: refuses a checkpoint that is not quantised so; see "
-            "[quantised weights](quantised-weights.md)",
+            help="Format of the weights. int8 and int4 are made at load, and fp8 of a 16- or 32-bit "
+            "checkpoint; any other must be the checkpoint's.",
+            details="`int8`, `int4`: rounds the weights while they are loaded; `fp8`: the same, of weights "
+            "that are not so stored; `awq`, `gptq`, `compressed-tensors`: refuses a checkpoint that is not "
+            "quantised so; see [quantised weights](quantised-weights.md)",
         ),
     ] = None
     max_model_len: Annotated[

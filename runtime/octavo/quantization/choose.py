@@ -64,6 +64,8 @@ def _check_agreement(wanted: Quantization, method: str | None) -> None:
             f"(quant_method {method} in config.json). Use the model's 16- or 32-bit checkpoint, or "
             f"{_LEAVE_OUT}."
         )
+    if wanted is Quantization.FP8 and method is None:
+        return
     if not wanted.is_made_at_load and method != wanted.value:
         found = "are not quantised" if method is None else f"are quantised with {method}"
         raise InvalidConfigurationError(

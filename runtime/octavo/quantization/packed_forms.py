@@ -15,6 +15,7 @@ from octavo.kernels.reference.weight_only import (
     INT4_GROUP,
     Code,
     QuantizedWeight,
+    quantize_float8,
     quantize_int4,
     quantize_int8,
 )
@@ -26,6 +27,11 @@ from octavo.quantization.unquantised import Unquantised
 # Those of groups of 32 inputs are rounded so that it holds them exactly.
 _INT4_SCALES = torch.bfloat16
 _SCALES = torch.float32
+_QUANTIZE = {
+    Code.INT4: quantize_int4,
+    Code.INT8: quantize_int8,
+    Code.FLOAT8: quantize_float8,
+}
 
 
 class WordsLinear:
@@ -115,8 +121,7 @@ class PackedForms:
         self, weight: PlainWeight, rounding: Quantization, *, is_head: bool = False
     ) -> Linear:
         code, scales = _rounding(weight.weight.shape[1], rounding)
-        quantize = quantize_int4 if code is Code.INT4 else quantize_int8
-        packed = pack(quantize(weight.weight), code, scales)
+        packed = pack(_QUANTIZE[code](weight.weight), code, scales)
         return WordsLinear(packed, weight.bias, self.kernels, is_head=is_head)
 
     def rounded_bytes(
@@ -147,4 +152,6 @@ def _rounding(depth: int, rounding: Quantization) -> tuple[Code, torch.dtype]:
     """What weights of so many inputs become, and the dtype of their scales."""
     if rounding is Quantization.INT4 and depth % INT4_GROUP == 0:
         return Code.INT4, _INT4_SCALES
+    if rounding is Quantization.FP8:
+        return Code.FLOAT8, _SCALES
     return Code.INT8, _SCALES

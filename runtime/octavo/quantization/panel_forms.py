@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from octavo.config import Quantization
-from octavo.kernels.reference.weight_only import Code, QuantizedWeight
+from octavo.kernels.reference.weight_only import Code, QuantizedWeight, quantize_float8
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.quantization.unquantised import fastest
 from octavo.quantization.weight_forms import plain_bytes
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class PanelForms:
     """See `WeightForms`. What is stored fits where inputs and groups are in eights and outputs in sixteens.
 
-    A weight that int4 does not fit (inputs in groups of 32) is rounded to int8; one that int8 does not fit
-    (inputs in eights, outputs in sixteens) stays as it is.
+    A weight that int4 does not fit (inputs in groups of 32) is rounded to int8; one that int8 or fp8 does not
+    fit (inputs in eights, outputs in sixteens) stays as it is.
     """
 
     rounds_tied_tables: Final = True
@@ -73,6 +73,10 @@ class PanelForms:
         from octavo.kernels.cpu.products.panel_linear import PanelLinear
 
         matrix = weight.weight
+        if rounding is Quantization.FP8:
+            quantized = quantize_float8(matrix)
+            linear = self.stored(Code.FLOAT8, quantized, weight.bias, matrix.dtype)
+            return linear or fastest(weight)
         width, depth = matrix.shape
         panel_format = _panel_format(width, depth, rounding)
         if panel_format is None:
@@ -90,6 +94,11 @@ class PanelForms:
     ) -> int:
         from octavo.kernels.cpu.products.weight_panels import packed_bytes  # needs numba
 
+        if rounding is Quantization.FP8:
+            held = self.stored_bytes(
+                Code.FLOAT8, width, depth, depth, dtype, has_zeros=False, has_bias=has_bias
+            )
+            return plain_bytes(width, depth, dtype, has_bias=has_bias) if held is None else held
         panel_format = _panel_format(width, depth, rounding)
         if panel_format is None:
             return plain_bytes(width, depth, dtype, has_bias=has_bias)

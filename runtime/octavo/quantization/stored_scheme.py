@@ -221,7 +221,9 @@ def _with_rows(part: _Part, rows: torch.Tensor) -> _Part:
         return PlainWeight(part.weight[rows.to(part.weight.device)], None)
     weight = part.weight
     zeros = None if weight.zeros is None else weight.zeros[rows]
-    return replace(part, weight=QuantizedWeight(weight.codes[rows], weight.scales[rows], zeros))
+    # As bytes: few operators take float8.
+    codes = weight.codes.view(torch.uint8)[rows].view(weight.codes.dtype)
+    return replace(part, weight=QuantizedWeight(codes, weight.scales[rows], zeros))
 
 
 def _with_inputs(part: _Part, inputs: range) -> _Part:

@@ -1,4 +1,5 @@
-"""Weight-only rounding: a 16- or 32-bit checkpoint's weights become int8 or int4 as they are read."""
+"""Weight-only rounding: a 16- or 32-bit checkpoint's weights become int8, int4 or float8 as they are
+read."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from octavo.config import Quantization
 from octavo.errors import ModelUnsupportedError
 from octavo.kernels.reference import device as reference
-from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
+from octavo.kernels.reference.weight_only import quantize_float8, quantize_int4, quantize_int8
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import Running, make_gpu_executor
@@ -153,8 +153,15 @@ def test_experts_whose_inputs_are_reordered_are_refused(tmp_path: Path) -> None:
         make_gpu_executor(tmp_path / "quantised", kernels=reference)
 
 
-@pytest.mark.parametrize("rounding", [Quantization.INT8, Quantization.INT4])
-@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize(
+    ("rounding", "is_tied"),
+    [
+        (Quantization.INT8, False),
+        (Quantization.INT4, False),
+        (Quantization.INT4, True),
+        (Quantization.FP8, False),
+    ],
+)
 def test_rounding_at_load_gives_what_was_rounded_before(
     rounding: Quantization, is_tied: bool, tmp_path: Path
 ) -> None:
@@ -163,6 +170,7 @@ def test_rounding_at_load_gives_what_was_rounded_before(
     quantize: Mapping[Quantization, Callable[[torch.Tensor], Any]] = {
         Quantization.INT8: quantize_int8,
         Quantization.INT4: quantize_int4,
+        Quantization.FP8: quantize_float8,
     }
 
     def rounded(name: str, weight: torch.Tensor) -> Stored:

@@ -14,7 +14,7 @@ import torch
 
 from octavo.config import Device, EngineConfig, LoadFormat, Quantization
 from octavo.errors import InvalidConfigurationError
-from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
+from octavo.kernels.reference.weight_only import quantize_float8, quantize_int4, quantize_int8
 from octavo.kernels.select import kernels_for
 from octavo.loading import Placement, SafetensorsWeights
 from octavo.models.building import build_model
@@ -29,6 +29,11 @@ needs_module(Requirement.NUMBA)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 ROUNDINGS = [one for one in Quantization if one.is_made_at_load]
+QUANTIZE = {
+    Quantization.INT8: quantize_int8,
+    Quantization.INT4: quantize_int4,
+    Quantization.FP8: quantize_float8,
+}
 SHAPE = {
     "vocab_size": 112,
     "hidden_size": 64,
@@ -72,12 +77,17 @@ def round_beforehand(model: Any, quantization: Quantization, is_tied: bool) -> N
                 continue
             has_eight = quantization is Quantization.INT8 or is_table or parameter is head
             rows = parameter.view(-1, parameter.shape[-1])
-            quantize = quantize_int8 if has_eight else quantize_int4
+            quantize = quantize_int8 if has_eight else QUANTIZE[quantization]
             parameter.copy_(quantize(rows).dequantize().view(parameter.shape))
 
 
-@pytest.mark.parametrize("quantization", ROUNDINGS)
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    ("name", "quantization"),
+    [
+        *((name, quantization) for name in sorted(FAMILIES) for quantization in ROUNDINGS),
+        ("llama-tied", Quantization.FP8),
+    ],
+)
 def test_tokens_are_those_of_weights_that_were_rounded_before(
     name: str, quantization: Quantization, tmp_path: Path
 ) -> None:

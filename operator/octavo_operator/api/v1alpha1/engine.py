@@ -114,8 +114,8 @@ class EngineSpec(ApiModel):
     )
     quantization: Quantization | None = Field(
         default=None,
-        description="Format of the weights. int8 and int4 are made at load; any other must be the "
-        "checkpoint's. As the checkpoint has them when absent.",
+        description="Format of the weights. int8 and int4 are made at load, and fp8 of a 16- or 32-bit "
+        "checkpoint; any other must be the checkpoint's. As the checkpoint has them when absent.",
     )
     load_format: LoadFormat | None = Field(
         default=None, description="How weights come in; dummy makes random ones."

@@ -1,8 +1,8 @@
 """Weight-only formats: matrices as small numbers with scales, read as such or rounded to nearest here.
 
 Of those that are rounded here, without calibration, `int8` has one scale for each output feature and `int4`
-one for each 32 inputs of an output feature. Both are symmetric: a weight is its integer times its scale, and
-zero stays zero.
+one for each 32 inputs of an output feature; float8 has one for each output feature. All are symmetric: a
+weight is its code times its scale, and zero stays zero.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import enum
 from dataclasses import dataclass
 
 import torch
+
+from octavo.kernels.fp8 import E4M3_MAX
 
 INT4_GROUP = 32
 """Inputs that share a scale."""
@@ -62,6 +64,14 @@ def quantize_int8(weight: torch.Tensor) -> QuantizedWeight:
     wide = weight.float()
     scales = wide.abs().amax(dim=-1, keepdim=True) / 127
     return QuantizedWeight(_round(wide, scales, -127, 127), scales)
+
+
+def quantize_float8(weight: torch.Tensor) -> QuantizedWeight:
+    """The largest weight of an output feature becomes the largest e4m3."""
+    wide = weight.float()
+    scales = wide.abs().amax(dim=-1, keepdim=True) / E4M3_MAX
+    codes = (wide / torch.where(scales == 0, 1.0, scales)).to(torch.float8_e4m3fn)
+    return QuantizedWeight(codes, scales)
 
 
 def quantize_int4(weight: torch.Tensor) -> QuantizedWeight:
