@@ -24,6 +24,15 @@ _OPTIONS = "x-guidance"
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
+class ReasoningTags(msgspec.Struct, frozen=True):
+    """Of what a model thinks before the document begins. It is not constrained; `is_open` says that it begins
+    at once, else the model may open it."""
+
+    opening: str
+    closing: str
+    is_open: bool
+
+
 class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of these says what the whole completion is. Raises `InvalidParameterError` when built otherwise.
 
@@ -35,6 +44,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         choice: One of these strings.
         grammar: A context-free grammar in Lark's syntax with llguidance's additions; it begins at `start`.
         json_object: Any JSON object.
+        schemas: JSON schemas that `grammar` refers to, as `@` and their name.
+        reasoning: What stands before all of it.
         parameter: What errors call it: the field that its user wrote.
     """
 
@@ -43,6 +54,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
     choice: list[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
+    schemas: dict[str, dict[str, Any]] | None = None
+    reasoning: ReasoningTags | None = None
     parameter: str = "structured_outputs"
 
     def __post_init__(self) -> None:
@@ -66,6 +79,10 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid(f"holds {kind} of more than {MAX_BYTES} bytes; make it shorter")
         if isinstance(value, str) and _depth_of_text(text) > MAX_DEPTH:
             raise self._invalid(f"holds {kind} nested more than {MAX_DEPTH} deep; make it flatter")
+        if len(self._as_text("schemas", self.schemas).encode()) > MAX_BYTES:
+            raise self._invalid(f"holds schemas of more than {MAX_BYTES} bytes; make them shorter")
+        for schema in (self.schemas or {}).values():
+            self._check_schema(schema)
         if kind == "json":
             self._check_schema(value)
         if kind in ("regex", "grammar"):
@@ -84,7 +101,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
     @property
     def key(self) -> str:
         """Equal for equal ones alone."""
-        return json_text.dumps([getattr(self, name) for name in _KINDS])
+        tags = None if self.reasoning is None else msgspec.structs.astuple(self.reasoning)
+        return json_text.dumps([*(getattr(self, name) for name in _KINDS), self.schemas, tags])
 
     def _check_schema(self, schema: object) -> None:
         if isinstance(schema, str):

@@ -16,6 +16,7 @@ from typing import Any
 from octavo.chat.forms import PROBE_TOOL
 from octavo.chat.messages import template_messages, texts_of
 from octavo.chat.template import ChatTemplate, ChatTemplates
+from octavo.chat.variables import known_variables
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
 
 Message = Mapping[str, Any]
@@ -44,11 +45,13 @@ def render_chat(
     Raises:
         InvalidParameterError: A message is wrong, or the template refuses them.
         UnsupportedParameterError: The prompt holds nothing of what the user wrote, of a system message, of a
-            message's calls, of a call's result, of the tools or documents.
+            message's calls, of a call's result, of the tools or documents, or the template does not read one
+            of `template_kwargs`.
     """
     variables = dict(template_kwargs or {})
     known = template_messages(messages)
     template = templates.choose(has_tools=bool(tools or variables.get("tools")))
+    variables = known_variables(template, variables)
 
     def render(changed: Sequence[Message], **others: Any) -> str:
         given = {**variables, **others}

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import jinja2.exceptions
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
@@ -36,6 +37,9 @@ class ChatTemplate:
         source: Jinja source.
         variables: What every rendering sees, such as `bos_token` and `eos_token`.
         origin: Where it was found, for messages.
+
+    Attributes:
+        variables: What it reads of those that it is given.
     """
 
     def __init__(
@@ -47,8 +51,12 @@ class ChatTemplate:
         self.source = source
         self.origin = origin
         self._variables = dict(variables or {})
+        environment = _environment()
         try:
-            self._template = _environment().from_string(source)
+            self._template = environment.from_string(source)
+            self.variables = frozenset(
+                jinja2.meta.find_undeclared_variables(environment.parse(source))
+            )
         except jinja2.TemplateSyntaxError as error:
             raise ModelInvalidError(
                 f"The chat template does not parse ({origin}, line {error.lineno}): {error.message}. "

@@ -166,3 +166,38 @@ def test_tools_take_the_template_that_was_made_for_them() -> None:
     assert render_chat(templates, [USER], template_kwargs={"tools": [ordered]}) == expected
     with pytest.raises(InvalidParameterError, match="rag and no default"):
         render_chat(ChatTemplates({}, known=["rag"]), [USER])
+
+
+THINKER = "{{ messages[0].content }}{% if not enable_thinking %}<think></think>{% endif %}"
+EFFORT = "{{ messages[0].content }} Reasoning: {{ reasoning_effort or 'medium' }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "variables", "shows"),
+    [
+        (THINKER, {"enable_thinking": True}, "hi"),
+        (THINKER, {"reasoning_effort": "none"}, "hi<think></think>"),
+        (THINKER, {"reasoning_effort": "none", "enable_thinking": True}, "hi"),
+        (EFFORT, {"reasoning_effort": "high"}, "hi Reasoning: high"),
+        (EFFORT, {"reasoning_effort": "none"}, "hi Reasoning: none"),
+    ],
+)
+def test_variables_reach_the_template(template: str, variables: dict[str, Any], shows: str) -> None:
+    assert render(template, [USER], template_kwargs=variables) == shows
+
+
+@pytest.mark.parametrize(
+    ("template", "variables", "parameter"),
+    [
+        (EFFORT, {"enable_thinking": False}, "chat_template_kwargs"),
+        (THINKER, {"enable_thinking": False, "mood": "good"}, "chat_template_kwargs"),
+        (THINKER, {"reasoning_effort": "high"}, "reasoning_effort"),
+        (published.MISTRAL_V3, {"reasoning_effort": "none"}, "reasoning_effort"),
+    ],
+)
+def test_a_variable_that_the_template_does_not_read_is_refused(
+    template: str, variables: dict[str, Any], parameter: str
+) -> None:
+    with pytest.raises(UnsupportedParameterError, match="does not read") as caught:
+        render(template, [USER], template_kwargs=variables)
+    assert caught.value.parameter == parameter

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from llguidance import LLMatcher, LLTokenizer
 
+from octavo.engine.grammars.form import whole_grammar
 from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
 from octavo.engine.grammars.progress import GrammarProgress, on_one_line
 from octavo.engine.grammars.token_table import read_token_table
 from octavo.errors import InvalidParameterError, OctavoError
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer
-
-_WHITESPACE = r" |\r?\n[ \t]{0,40}"
-"""Between the parts of a JSON document: a space, or a new line and its indentation. JSON has no limit, and
-there are models that write on and on."""
 
 
 class CompiledGrammar:
@@ -93,7 +89,7 @@ class GrammarCompiler:
         except OctavoError as error:
             raise _refused(outputs.parameter, f"the tokenizer cannot be read: {error}") from error
         try:
-            text = _grammar(outputs)
+            text = whole_grammar(outputs, self._special_ids())
         except ValueError as error:  # numbers that the library cannot hold
             raise _refused(outputs.parameter, str(error)) from None
         matcher = LLMatcher(table, text, log_level=0, limits=LIMITS)
@@ -114,6 +110,10 @@ class GrammarCompiler:
             self._tables = {ends: table}  # requests of one server name the same ones
         return table
 
+    def _special_ids(self) -> dict[str, int]:
+        added = self._read_tokenizer().backend.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
     def _read_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             self._tokenizer = self._load_tokenizer()
@@ -122,26 +122,6 @@ class GrammarCompiler:
 
 def _ends(end_token_ids: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(end_token_ids)))
-
-
-def _grammar(outputs: StructuredOutputsParams) -> str:
-    """In llguidance's form."""
-    if outputs.regex is not None:
-        return LLMatcher.grammar_from_regex(outputs.regex)
-    if outputs.grammar is not None:
-        return LLMatcher.grammar_from_lark(outputs.grammar)
-    if outputs.choice is not None:
-        choices = " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)
-        return LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {choices}\n")
-    return LLMatcher.grammar_from_json_schema(
-        outputs.schema,
-        overrides={
-            "whitespace_flexible": True,
-            "whitespace_pattern": _WHITESPACE,
-            "coerce_one_of": False,
-            "lenient": False,
-        },
-    )
 
 
 def _refused(parameter: str, why: str) -> InvalidParameterError:

@@ -86,10 +86,11 @@ async def chat_run(
     max_tokens = prompts.max_tokens(
         prompt, request.requested_max_tokens, parameter, default=defaults.max_tokens
     )
+    text = prompt.text or ""
+    wanted = markup.behind_reasoning(wanted, text)
     sampling = request.sampling_params(
         defaults, max_tokens=max_tokens, logprobs=num_top, structured_outputs=wanted
     )
-    text = prompt.text or ""
     run = PromptRun(
         prompt,
         sampling,

@@ -74,7 +74,7 @@ class PromptBuilder:
             self._tokenizer.render_chat,
             messages,
             tools=tools,
-            template_kwargs=request.chat_template_kwargs,
+            template_kwargs=request.template_variables,
         )
         size = _num_chars([messages, tools, request.chat_template_kwargs])
         text = await self._run(render, size)

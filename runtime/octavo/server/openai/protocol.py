@@ -8,7 +8,7 @@ would change the answer is dropped in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -53,7 +53,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "moderation": (None,),
     "prediction": (None,),
     "prompt_logprobs": (None, False),
-    "reasoning_effort": (None,),
     "return_token_ids": (None, False),
     "spaces_between_special_tokens": (None, True),
     "suffix": (None, ""),
@@ -293,6 +292,14 @@ class ChatCompletionRequest(GenerationRequest):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+
+    @property
+    def template_variables(self) -> dict[str, Any] | None:
+        """For the chat template."""
+        if self.reasoning_effort is None:
+            return self.chat_template_kwargs
+        return {"reasoning_effort": self.reasoning_effort, **(self.chat_template_kwargs or {})}
 
     @property
     def requested_max_tokens(self) -> int | None:

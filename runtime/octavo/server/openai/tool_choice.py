@@ -5,19 +5,21 @@ Calls are written as the model's parser reads them; what the model may write fre
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
+from octavo.server.openai.call_grammar import CallGrammar
 from octavo.server.openai.call_schema import closed
 from octavo.server.openai.output_format import is_json, output_format
-from octavo.server.openai.parsing.formats import CallFormat, TaggedJson, Tools
+from octavo.server.openai.parsing.formats import CallFormat, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
 from octavo.structured_outputs import StructuredOutputsParams
 
+_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -117,28 +119,44 @@ def answer_format(
     is_strict = any(function.strict for function in use.functions)
     if use.choice == "auto" and wanted is None and not is_strict:
         return None
-    if not isinstance(calls, TaggedJson):
+    shape = calls.shape
+    is_text = use.choice == "auto" and wanted is None
+    if shape is None or (is_text and not shape.tag):
         raise unsupported(
-            "tool_choice"
-            if use.choice == "required"
-            else "tools"
-            if is_strict
-            else "response_format",
-            "calls of this model cannot be held to a form. Leave the choice to the model, without strict and "
-            "response_format.",
+            _constrained_by(use, wanted),
+            "calls in the format of this model cannot be held to it. Leave the choice to the model, without "
+            "strict and response_format.",
         )
     if use.choice == "auto" and wanted is not None and not is_json(wanted):
         raise _together()
-    _check_numbers(use.functions)
-    content = wanted.schema if wanted is not None and use.choice == "auto" else None
+    _check_functions(use.functions)
+    names = [function.name for function in use.functions]
+    grammar = CallGrammar(shape, names, special, is_parallel=use.is_parallel)
+    schemas = {f"tool_{number}": _parameters(one) for number, one in enumerate(use.functions)}
     parameter = "tools" if wanted is None else wanted.parameter
-    return StructuredOutputsParams(
-        grammar=_grammar(use, calls, content, special), parameter=parameter
-    )
+    if use.choice == "required":
+        text, parameter = grammar.of_calls(), "tools"
+    elif wanted is None:
+        text = grammar.of_text_and_calls()
+    else:
+        text = grammar.of_calls_or_content()
+        schemas["content"] = wanted.schema
+    return StructuredOutputsParams(grammar=text, schemas=schemas, parameter=parameter)
 
 
-def _check_numbers(functions: Sequence[FunctionDefinition]) -> None:
+def _constrained_by(use: ToolUse, wanted: StructuredOutputsParams | None) -> str:
+    if use.choice == "required":
+        return "tool_choice"
+    return "tools" if wanted is None else wanted.parameter
+
+
+def _check_functions(functions: Sequence[FunctionDefinition]) -> None:
     for function in functions:
+        if not _NAME.fullmatch(function.name):
+            raise invalid_value(
+                "tools",
+                f"The name {quoted(function.name)} cannot be held to; use letters, digits, _, -, . and :.",
+            )
         if first_unsafe_number(function.parameters) is not None:
             raise invalid_value(
                 "tools",
@@ -154,44 +172,7 @@ def _together() -> ApiError:
     )
 
 
-def _grammar(
-    use: ToolUse,
-    calls: TaggedJson,
-    content: Mapping[str, Any] | None,
-    special: Mapping[int, str],
-) -> str:
-    """In Lark's syntax with llguidance's additions."""
-    opening, closing = _tag(calls.openings[0], special), _tag(calls.closing, special)
-    objects = " | ".join(f"object_{number}" for number in range(len(use.functions)))
-    rules = [rf'call: {opening} "\n" ({objects}) "\n" {closing}']
-    for number, function in enumerate(use.functions):
-        begin = json.dumps(f'{{"name": {json.dumps(function.name)}, "arguments": ')
-        schema = json.dumps(_parameters(function))
-        rules.append(f'object_{number}: {begin} %json {schema} "}}"')
-    several = r'call ("\n" call)*' if use.is_parallel else "call"
-    if use.choice == "required":
-        rules.append(f"start: {several}")
-    elif content is not None:
-        rules += [f"start: content | {several}", f"content: %json {json.dumps(content)}"]
-    else:
-        # A lazy lexeme ends at the first tag: from there on it is a call.
-        rules[0] = rf'call: begin "\n" ({objects}) "\n" {closing}'
-        rules += [
-            f"begin[lazy]: TEXT {opening}",
-            f"start: call{'*' if use.is_parallel else '?'} TEXT",
-            r"TEXT: /(.|\n)*/",
-        ]
-    return "\n".join(["%llguidance {}", *rules])
-
-
 def _parameters(function: FunctionDefinition) -> dict[str, Any]:
     """Left out means none, as OpenAI has it. Without `strict` the model is trusted with the schema where it
     decides itself, and is held to it where it must call."""
     return _NO_PARAMETERS if function.parameters is None else closed(function.parameters)
-
-
-def _tag(text: str, special: Mapping[int, str]) -> str:
-    for token_id, token in special.items():
-        if token == text:
-            return f"<[{token_id}]>"
-    return json.dumps(text)

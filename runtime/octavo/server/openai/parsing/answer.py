@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.server.openai.parsing.formats import CallFormat, Tools
@@ -12,6 +14,7 @@ from octavo.server.openai.parsing.pieces import Piece, Reasoning
 from octavo.server.openai.parsing.reasoning import ReasoningFormat, ReasoningParser
 from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
+from octavo.structured_outputs import ReasoningTags, StructuredOutputsParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,16 @@ class Markup:
             return None
         is_open = form.is_open_after(prompt)
         return lambda: ReasoningTokens(form, vocabulary, is_open=is_open)
+
+    def behind_reasoning(
+        self, wanted: StructuredOutputsParams | None, prompt: str
+    ) -> StructuredOutputsParams | None:
+        """What an answer to `prompt` must be, once the model has thought."""
+        form = self.reasoning
+        if wanted is None or form is None:
+            return wanted
+        tags = ReasoningTags(form.opening, form.closing, form.is_open_after(prompt))
+        return msgspec.structs.replace(wanted, reasoning=tags)
 
     def parser(
         self, prompt: str, tools: Tools, max_calls: int | None = None

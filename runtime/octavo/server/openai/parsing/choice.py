@@ -54,14 +54,15 @@ def _calls(
     if name == NONE:
         return NONE, None
     if name != AUTO:
-        return name, CALL_FORMATS[name]
+        source = "".join(template.source for template in templates or ())
+        return name, CALL_FORMATS[name].as_written(source)
     if (told := _told_calls(fields.get("tool_calls"))) is not None:
         return _TEMPLATE, told
     for template in templates or ():
         for rendered, around in _rendered_calls(template):
             for found, form in CALL_FORMATS.items():
                 if _reads_call(form, rendered, around):
-                    return found, form
+                    return found, form.as_written(rendered)
     return NONE, None
 
 

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from octavo.server.http import strict_json
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.pieces import Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallShape:
+    """How a model writes calls that it is held to, in the order of its text.
+
+    Args:
+        tag: What a section of calls begins with; empty where they have none.
+        begin: Behind it.
+        call: What stands before the arguments of the function of a name.
+        call_end: Behind them.
+        separator: Between calls of one section; None where each has its own.
+        end: Of a section.
+        between: Of two sections.
+    """
+
+    tag: str = ""
+    begin: str = ""
+    call: Callable[[str], str]
+    call_end: str = ""
+    separator: str | None = None
+    end: str = ""
+    between: str = ""
+
 
 Tools = Mapping[str, Mapping[str, object] | None]
 """Name to the schema of its parameters, of the functions that may be called."""
@@ -21,11 +47,13 @@ class CallFormat(ABC):
     openings: What a section of calls begins with.
     line_openings: Others, of one character, that count at the beginning of a line alone.
     has_tags: Each call stands between tags.
+    shape: None where arguments are not written as JSON.
     """
 
     openings: tuple[str, ...]
     line_openings: tuple[str, ...] = ()
     has_tags = True
+    shape: CallShape | None = None
 
     @abstractmethod
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
@@ -34,6 +62,11 @@ class CallFormat(ABC):
         Returns whether all that was read since belongs to the markup. If not, it is text; and where no call
         was read, so is the opening.
         """
+
+    def as_written(self, sample: str) -> CallFormat:
+        """The one of the format's variants that `sample`, a call or a chat template, is written in."""
+        del sample
+        return self
 
     def new_id(self) -> str:
         return f"call_{uuid.uuid4().hex[:24]}"
@@ -59,6 +92,11 @@ class CallFormat(ABC):
         if not isinstance(arguments, str):
             arguments = msgspec.json.encode(arguments).decode()
         return Call(self.new_id(), name, arguments)
+
+
+def quoted_name(name: str) -> str:
+    """As JSON has it."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def decoded(text: str) -> object:

@@ -7,7 +7,7 @@ V3.1 does, the name and the arguments.
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools, decoded
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, decoded
 from octavo.server.openai.parsing.pieces import Call
 
 CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -19,6 +19,12 @@ BLOCK, BLOCK_END = "```json", "```"
 class DeepSeek(CallFormat):
     # R1's distilled models leave the first tag out at times.
     openings = (CALLS, CALL)
+
+    def __init__(self, shape: CallShape) -> None:
+        self.shape = shape
+
+    def as_written(self, sample: str) -> CallFormat:
+        return self if BLOCK in sample else DEEPSEEK_V31
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         del tools
@@ -58,4 +64,21 @@ class DeepSeek(CallFormat):
         return self.call(name, arguments)
 
 
-DEEPSEEK = DeepSeek()
+DEEPSEEK = DeepSeek(
+    CallShape(
+        tag=CALLS,
+        call=lambda name: f"{CALL}function{SEPARATOR}{name}\n{BLOCK}\n",
+        call_end=f"\n{BLOCK_END}{CALL_END}",
+        separator="\n",
+        end=CALLS_END,
+    )
+)
+DEEPSEEK_V31 = DeepSeek(
+    CallShape(
+        tag=CALLS,
+        call=lambda name: f"{CALL}{name}{SEPARATOR}",
+        call_end=CALL_END,
+        separator="",
+        end=CALLS_END,
+    )
+)

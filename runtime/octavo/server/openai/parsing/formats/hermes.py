@@ -6,7 +6,7 @@ A call ends where its JSON ends: a tag may stand within the arguments.
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, quoted_name
 
 
 class TaggedJson(CallFormat):
@@ -15,6 +15,14 @@ class TaggedJson(CallFormat):
     def __init__(self, opening: str, closing: str) -> None:
         self.openings = (opening,)
         self.closing = closing
+        self.shape = CallShape(
+            tag=opening,
+            begin="\n",
+            call=lambda name: f'{{"name": {quoted_name(name)}, "arguments": ',
+            call_end="}",
+            end=f"\n{closing}",
+            between="\n",
+        )
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         text = yield from cursor.json_object()

@@ -7,7 +7,7 @@ Without a tag of its own, an object is a call only if it names one of the reques
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, quoted_name
 from octavo.server.openai.parsing.json_object import ObjectScanner
 
 _TAGS = ("<|python_tag|>", "<|python_start|>")
@@ -18,6 +18,11 @@ _KEYS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"', '"id"'
 class Llama3Json(CallFormat):
     openings = (*_TAGS, "{")
     has_tags = False
+    shape = CallShape(
+        call=lambda name: f'{{"name": {quoted_name(name)}, "parameters": ',
+        call_end="}",
+        separator="; ",
+    )
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         if opening in _TAGS:

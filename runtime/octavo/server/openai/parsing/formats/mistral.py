@@ -11,7 +11,13 @@ import secrets
 import string
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools, decoded
+from octavo.server.openai.parsing.formats.base import (
+    CallFormat,
+    CallShape,
+    Tools,
+    decoded,
+    quoted_name,
+)
 
 TAG = "[TOOL_CALLS]"
 ARGUMENTS = "[ARGS]"
@@ -22,6 +28,12 @@ _ID_CHARACTERS = string.ascii_letters + string.digits
 
 class Mistral(CallFormat):
     openings = (TAG,)
+
+    def __init__(self, shape: CallShape) -> None:
+        self.shape = shape
+
+    def as_written(self, sample: str) -> CallFormat:
+        return MISTRAL_NAMED if ARGUMENTS in sample else self
 
     def new_id(self) -> str:
         """Its templates refuse others in the next turn."""
@@ -68,4 +80,14 @@ class Mistral(CallFormat):
         return True
 
 
-MISTRAL = Mistral()
+MISTRAL = Mistral(
+    CallShape(
+        tag=TAG,
+        begin="[",
+        call=lambda name: f'{{"name": {quoted_name(name)}, "arguments": ',
+        call_end="}",
+        separator=", ",
+        end="]",
+    )
+)
+MISTRAL_NAMED = Mistral(CallShape(tag=TAG, call=lambda name: name + ARGUMENTS))

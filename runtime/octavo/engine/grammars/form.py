@@ -1,0 +1,85 @@
+"""Form of a grammar: from structured outputs to what llguidance reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llguidance import LLMatcher
+
+from octavo.structured_outputs import ReasoningTags, StructuredOutputsParams
+
+_WHITESPACE = r" |\r?\n[ \t]{0,40}"
+"""Between the parts of a JSON document: a space, or a new line and its indentation. JSON has no limit, and
+there are models that write on and on."""
+_BEHIND_REASONING = r"SPACES: /[ \t\r\n]{1,8}/"
+_TEXT = r"TEXT: /(.|\n)*/"
+
+
+def whole_grammar(outputs: StructuredOutputsParams, special_ids: Mapping[str, int]) -> str:
+    """In llguidance's form.
+
+    Args:
+        special_ids: Of the tokenizer's special tokens by their text: a tag may be one.
+
+    Raises: `ValueError` for numbers that the library cannot hold.
+    """
+    if outputs.schemas is None and outputs.reasoning is None:
+        return _grammar(outputs)
+    parts = [{"name": "answer", **_part(_grammar(outputs))}]
+    for name, schema in (outputs.schemas or {}).items():
+        parts.append({"name": name, **_part(_of_schema(schema))})
+    if outputs.reasoning is not None:
+        parts.insert(0, {"lark_grammar": _behind(outputs.reasoning, special_ids)})
+    return json.dumps({"grammars": parts})
+
+
+def _grammar(outputs: StructuredOutputsParams) -> str:
+    if outputs.regex is not None:
+        return LLMatcher.grammar_from_regex(outputs.regex)
+    if outputs.grammar is not None:
+        return LLMatcher.grammar_from_lark(outputs.grammar)
+    if outputs.choice is not None:
+        choices = " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)
+        return LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {choices}\n")
+    return _of_schema(outputs.schema)
+
+
+def _of_schema(schema: dict[str, Any]) -> str:
+    return LLMatcher.grammar_from_json_schema(
+        schema,
+        overrides={
+            "whitespace_flexible": True,
+            "whitespace_pattern": _WHITESPACE,
+            "coerce_one_of": False,
+            "lenient": False,
+        },
+    )
+
+
+def _part(grammar: str) -> dict[str, Any]:
+    """Of a grammar that stands alone what it is beside others; Lark's is its text."""
+    try:
+        found = json.loads(grammar)
+    except ValueError:
+        return {"lark_grammar": grammar}
+    (one,) = found["grammars"]
+    return {name: one[name] for name in ("lark_grammar", "json_schema") if one[name] is not None}
+
+
+def _behind(tags: ReasoningTags, special_ids: Mapping[str, int]) -> str:
+    """Whatever the model thinks, then the answer; the first closing tag ends it."""
+    opening, closing = (_tag(text, special_ids) for text in (tags.opening, tags.closing))
+    # A special token stands in no lexeme, and none of them takes it for text.
+    lazy = "" if tags.closing in special_ids else "[lazy]"
+    start = "thoughts SPACES?" if tags.is_open else f"(SPACES? {opening} thoughts SPACES?)?"
+    return "\n".join(
+        [f"start: {start} @answer", f"thoughts{lazy}: TEXT {closing}", _TEXT, _BEHIND_REASONING]
+    )
+
+
+def _tag(text: str, special_ids: Mapping[str, int]) -> str:
+    return (
+        f"<[{special_ids[text]}]>" if text in special_ids else json.dumps(text, ensure_ascii=False)
+    )

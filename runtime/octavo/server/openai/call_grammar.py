@@ -1,0 +1,74 @@
+"""Call grammar: what holds a model to calls, in the format that it was trained to write.
+
+In Lark's syntax with llguidance's additions. The arguments of tool i are `@tool_i`, and an answer in place of
+calls is `@content`: schemas that stand beside the grammar, so that no error shows the one with the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from octavo.server.openai.parsing.formats.base import CallShape
+
+_TEXT = r"TEXT: /(.|\n)*/"
+
+
+class CallGrammar:
+    """Args:
+    special: Texts of the tokenizer's special tokens: a tag may be one.
+    """
+
+    def __init__(
+        self,
+        shape: CallShape,
+        names: Sequence[str],
+        special: Mapping[int, str],
+        *,
+        is_parallel: bool,
+    ) -> None:
+        self._shape = shape
+        self._ids = {text: token_id for token_id, text in special.items()}
+        several = is_parallel and shape.separator is not None
+        more = f" ({self._literal(shape.separator or '')} call)*" if several else ""
+        self._rules = [
+            f"section: {self._literal(shape.tag)} rest",
+            f"rest: {self._literal(shape.begin)} call{more} {self._literal(shape.end)}",
+            f"call: {' | '.join(f'call_{number}' for number in range(len(names)))}",
+        ]
+        for number, name in enumerate(names):
+            begin, end = self._literal(shape.call(name)), self._literal(shape.call_end)
+            self._rules.append(f"call_{number}: {begin} @tool_{number} {end}")
+        self._sections = "section"
+        if is_parallel and shape.separator is None:
+            self._sections = f"section ({self._literal(shape.between)} section)*"
+        self._any_number = "*" if is_parallel else "?"
+
+    def of_calls(self) -> str:
+        return self._grammar(f"start: {self._sections}")
+
+    def of_calls_or_content(self) -> str:
+        return self._grammar(f"start: @content | {self._sections}")
+
+    def of_text_and_calls(self) -> str:
+        """The first tag ends the text: from there on it is a call."""
+        tag = self._literal(self._shape.tag)
+        # A special token stands in no lexeme, and none of them takes it for text.
+        lead = f"lead: TEXT {tag}" if self._shape.tag in self._ids else f"lead[lazy]: TEXT {tag}"
+        return self._grammar(f"start: led{self._any_number} TEXT", "led: lead rest", lead, _TEXT)
+
+    def _grammar(self, *rules: str) -> str:
+        return "\n".join(["%llguidance {}", *rules, *self._rules])
+
+    def _literal(self, text: str) -> str:
+        """With special tokens by their ids; nothing of an empty one."""
+        known = [re.escape(one) for one in self._ids if one and one in text]
+        pieces = re.split(f"({'|'.join(known)})", text) if known else [text]
+        return " ".join(
+            f"<[{self._ids[piece]}]>"
+            if piece in self._ids
+            else json.dumps(piece, ensure_ascii=False)
+            for piece in pieces
+            if piece
+        )

@@ -1,0 +1,217 @@
+"""Grammars of calls and of answers behind reasoning: what is drawn from them is read back by the model's own
+parser, whatever is drawn, and what the model thinks is its own business."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from tokenizers import AddedToken
+
+from octavo.engine.grammars import GrammarCompiler
+from octavo.engine.grammars.progress import GrammarProgress
+from octavo.engine.requests.marked_text import MarkedText
+from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.errors import InvalidParameterError
+from octavo.model_source import resolve
+from octavo.server.openai.api_errors import ApiError
+from octavo.server.openai.parsing.answer import Markup
+from octavo.server.openai.parsing.formats import CALL_FORMATS, CallFormat
+from octavo.server.openai.parsing.formats.deepseek_v3 import DEEPSEEK_V31
+from octavo.server.openai.parsing.formats.mistral import MISTRAL_NAMED
+from octavo.server.openai.parsing.pieces import Call, Reasoning
+from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
+from octavo.server.openai.protocol import ChatCompletionRequest
+from octavo.server.openai.tool_choice import answer_format, read_tool_use
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.tokenizer import Tokenizer, load_tokenizer
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"place": {"enum": ["a", 'b"{', "</tool_call>"]}, "days": {"type": "boolean"}},
+    "required": ["place"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("f", "go")
+]
+FORMATS: dict[str, CallFormat] = {
+    **{name: CALL_FORMATS[name] for name in ("hermes", "llama3_json", "mistral", "deepseek_v3")},
+    "mistral_named": MISTRAL_NAMED,
+    "deepseek_v31": DEEPSEEK_V31,
+}
+TAGS = [
+    "<think>",
+    "</think>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁call▁end｜>",
+]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["tags as text", "tags as tokens"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    found = load_tokenizer(resolve("builtin://demo"))
+    if request.param:
+        tags = [*TAGS, "<tool_call>", "</tool_call>"]
+        found.backend.add_special_tokens([AddedToken(tag, special=True) for tag in tags])
+    return found
+
+
+class Followed:
+    """One completion under a grammar."""
+
+    def __init__(self, tokenizer: Tokenizer, outputs: StructuredOutputsParams) -> None:
+        self.end = tokenizer.end_token_ids[0]
+        self.vocabulary = Vocabulary(tokenizer.backend)
+        compiler = GrammarCompiler(lambda: tokenizer, tokenizer.vocab_size)
+        self.progress: GrammarProgress = compiler.prepare(outputs, (self.end,)).start()
+        self.tokenizer = tokenizer
+
+    def allowed(self, ids: list[int]) -> set[int]:
+        mask = self.progress.next_mask(ids)
+        assert self.progress.error is None
+        return {*np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")).tolist()}
+
+    def takes(self, text: str) -> bool:
+        """As a whole."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        if any(ids[place] not in self.allowed(ids[:place]) for place in range(len(ids))):
+            return False
+        return self.end in self.allowed(ids)
+
+    def drawn(self, seed: int) -> MarkedText:
+        chance = random.Random(seed)  # noqa: S311
+        ids: list[int] = []
+        while self.end not in (allowed := self.allowed(ids)) or chance.random() < 0.5:
+            if not (others := sorted(allowed - {self.end})):
+                break
+            ids.append(chance.choice(others))
+        text, hidden = b"", []
+        for token in ids:
+            piece = self.vocabulary.bytes_of(token)
+            if token in self.vocabulary.special:
+                begin = len(text.decode())
+                hidden.append((begin, begin + len(piece.decode())))
+            text += piece
+        return MarkedText(text.decode(), tuple(hidden))
+
+
+def asked(tokenizer: Tokenizer, form: CallFormat, **fields: Any) -> StructuredOutputsParams:
+    document = {"model": "m", "messages": [], "tools": TOOLS, **fields}
+    request = ChatCompletionRequest.parse(document)
+    special = Vocabulary(tokenizer.backend).special
+    wanted = answer_format(request, read_tool_use(request), form, special)
+    assert wanted is not None
+    return wanted
+
+
+@pytest.mark.parametrize("is_parallel", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_forced_calls_are_read_back(tokenizer: Tokenizer, name: str, is_parallel: bool) -> None:
+    form = FORMATS[name]
+    fields = {"tool_choice": "required", "parallel_tool_calls": is_parallel}
+    wanted = asked(tokenizer, form, **fields)
+    counts = set()
+    for seed in range(6):
+        text = Followed(tokenizer, wanted).drawn(seed)
+        parser = Markup("x", form).parser("", {"f": SCHEMA, "go": SCHEMA})
+        assert parser is not None
+        pieces = [*parser.push(text), *parser.flush()]
+        calls = [piece for piece in pieces if isinstance(piece, Call)]
+        assert calls == pieces, text  # and no content
+        for call in calls:
+            jsonschema.validate(json.loads(call.arguments), SCHEMA)
+        counts.add(len(calls))
+    assert counts == {1} or is_parallel
+
+
+def test_strict_calls_may_follow_text(tokenizer: Tokenizer) -> None:
+    tools = [{**TOOLS[0], "function": {**TOOLS[0]["function"], "strict": True}}]  # type: ignore[dict-item]
+    wanted = asked(tokenizer, CALL_FORMATS["hermes"], tools=tools)
+    call = '<tool_call>\n{"name": "f", "arguments": {"place": "a"}}\n</tool_call>'
+    for text in ("Just text.", f"Look: {call}", f"{call}\n{call}\nDone."):
+        assert Followed(tokenizer, wanted).takes(text), text
+    for text in (
+        f"Look: {call.replace('place', 'plan')}",
+        f"{call[:-12]}",
+        call.replace('"f"', '"g"'),
+    ):
+        assert not Followed(tokenizer, wanted).takes(text), text
+    with pytest.raises(ApiError) as caught:
+        asked(tokenizer, CALL_FORMATS["llama3_json"], tools=tools)
+    assert caught.value.detail.param == "tools"
+
+
+@pytest.mark.parametrize("name", ["pythonic", "qwen3_coder"])
+def test_a_format_that_cannot_be_held_to_is_refused(tokenizer: Tokenizer, name: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        asked(tokenizer, CALL_FORMATS[name], tool_choice="required")
+    assert (caught.value.status, caught.value.detail.param) == (400, "tool_choice")
+
+
+def test_arguments_are_held_to_as_documents_are(tokenizer: Tokenizer) -> None:
+    """The same white space, the same refusals, and no word of the grammar that is ours."""
+    wanted = asked(tokenizer, CALL_FORMATS["llama3_json"], tool_choice="required")
+    begin = '{"name": "f", "parameters": '
+    assert Followed(tokenizer, wanted).takes(begin + '{\n  "place": "a"}}')
+    assert not Followed(tokenizer, wanted).takes(begin + '{    "place": "a"}}')
+    refused: list[dict[str, Any]] = [{"pattern": "[a&&b]"}, {"type": "nope"}, {"not": {}}]
+    for schema in refused:
+        parameters = {"type": "object", "properties": {"x": schema}}
+        tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+        with pytest.raises(InvalidParameterError) as caught:
+            Followed(
+                tokenizer,
+                asked(tokenizer, CALL_FORMATS["hermes"], tools=tools, tool_choice="required"),
+            )
+        assert caught.value.parameter == "tools"
+        assert "llguidance" not in str(caught.value)
+        assert "call_0" not in str(caught.value)
+
+
+KINDS: list[dict[str, Any]] = [
+    {"json": SCHEMA},
+    {"json_object": True},
+    {"regex": r'\{"place": "[ab]"\}'},
+    {"choice": ['{"place": "a"}']},
+    {"grammar": 'start: "{" REST\nREST: /"place": "a"\\}/'},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: next(iter(kind)))
+@pytest.mark.parametrize("prompt", ["<think>\n", "assistant\n"])
+def test_reasoning_is_free_and_the_answer_behind_it_is_not(
+    tokenizer: Tokenizer, kind: dict[str, Any], prompt: str
+) -> None:
+    markup = Markup(reasoning_name="qwen3", reasoning=REASONING_FORMATS["qwen3"])
+    wanted = markup.behind_reasoning(StructuredOutputsParams(**kind), prompt)
+    assert wanted is not None
+    opening = "" if prompt.startswith("<think>") else "<think>"
+    thought, answer = f'{opening}Hm: {{"x": </ 1\n</think>\n\n', '{"place": "a"}'
+    assert Followed(tokenizer, wanted).takes(thought + answer)
+    assert not Followed(tokenizer, wanted).takes(thought + "no")
+    assert not Followed(tokenizer, wanted).takes(thought)
+    # Where the prompt does not open it, the model may answer at once.
+    assert Followed(tokenizer, wanted).takes(answer) is bool(opening)
+
+
+def test_forced_calls_come_behind_reasoning(tokenizer: Tokenizer) -> None:
+    form = CALL_FORMATS["hermes"]
+    markup = Markup("hermes", form, "qwen3", REASONING_FORMATS["qwen3"])
+    wanted = markup.behind_reasoning(asked(tokenizer, form, tool_choice="required"), "<think>\n")
+    assert wanted is not None
+    call = '<tool_call>\n{"name": "go", "arguments": {"place": "a"}}\n</tool_call>'
+    text = f"I could call f.</think>\n\n{call}"
+    assert Followed(tokenizer, wanted).takes(text)
+    assert not Followed(tokenizer, wanted).takes("I could call f.</think>\n\nNo.")
+    parser = markup.parser("<think>\n", {"f": None, "go": None})
+    assert parser is not None
+    thought, called = [*parser.push(MarkedText(text)), *parser.flush()]
+    assert thought == Reasoning("I could call f.")
+    assert isinstance(called, Call)
