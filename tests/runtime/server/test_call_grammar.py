@@ -40,7 +40,10 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("f", "go")
 ]
 FORMATS: dict[str, CallFormat] = {
-    **{name: CALL_FORMATS[name] for name in ("hermes", "llama3_json", "mistral", "deepseek_v3")},
+    **{
+        name: CALL_FORMATS[name]
+        for name in ("hermes", "llama3_json", "mistral", "deepseek_v3", "qwen3_coder")
+    },
     "mistral_named": MISTRAL_NAMED,
     "deepseek_v31": DEEPSEEK_V31,
 }
@@ -148,7 +151,7 @@ def test_strict_calls_may_follow_text(tokenizer: Tokenizer) -> None:
     assert caught.value.detail.param == "tools"
 
 
-@pytest.mark.parametrize("name", ["pythonic", "qwen3_coder"])
+@pytest.mark.parametrize("name", ["pythonic"])
 def test_a_format_that_cannot_be_held_to_is_refused(tokenizer: Tokenizer, name: str) -> None:
     with pytest.raises(ApiError) as caught:
         asked(tokenizer, CALL_FORMATS[name], tool_choice="required")
@@ -215,3 +218,53 @@ def test_forced_calls_come_behind_reasoning(tokenizer: Tokenizer) -> None:
     thought, called = [*parser.push(MarkedText(text)), *parser.flush()]
     assert thought == Reasoning("I could call f.")
     assert isinstance(called, Call)
+
+
+def xml_tools(**properties: Any) -> list[dict[str, Any]]:
+    required = [key for key in properties if key != "note"]
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+
+
+def test_xml_arguments_are_held_to_their_types(tokenizer: Tokenizer) -> None:
+    form = CALL_FORMATS["qwen3_coder"]
+    tools = xml_tools(text={"type": "string"}, count={"type": "integer"}, note={"enum": ["a", "b"]})
+    wanted = asked(tokenizer, form, tools=tools, tool_choice="required")
+
+    def written(text: str, count: str, note: str) -> str:
+        given = (
+            f"<parameter=text>\n{text}\n</parameter>\n<parameter=count>\n{count}\n</parameter>\n"
+        )
+        given += f"<parameter=note>\n{note}\n</parameter>\n" if note else ""
+        return f"<tool_call>\n<function=f>\n{given}</function>\n</tool_call>"
+
+    for text, note in (('"x" </ {<b>\n\ny', ""), ("", "a"), ("1", "b")):
+        assert Followed(tokenizer, wanted).takes(written(text, "3", note))
+    for count, note in (("x", ""), ("", ""), ("3", "c")):
+        assert not Followed(tokenizer, wanted).takes(written("x", count, note))
+    nothing = asked(tokenizer, form, tools=xml_tools(), tool_choice="required")
+    empty = "<tool_call>\n<function=f>\n</function>\n</tool_call>"
+    assert Followed(tokenizer, nothing).takes(empty)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "a+"},
+        {"$ref": "#/$defs/x"},
+        {"type": ["string", "null"]},
+        {"enum": ["a</parameter>"]},
+        {},
+    ],
+)
+def test_xml_arguments_that_cannot_be_held_to_are_refused(
+    tokenizer: Tokenizer, schema: dict[str, Any]
+) -> None:
+    with pytest.raises(ApiError, match="cannot be held to") as caught:
+        asked(
+            tokenizer,
+            CALL_FORMATS["qwen3_coder"],
+            tools=xml_tools(x=schema),
+            tool_choice="required",
+        )
+    assert caught.value.detail.param == "tools"

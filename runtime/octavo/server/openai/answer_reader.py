@@ -8,7 +8,7 @@ Text is cut where tokens begin, so that this does not depend on how many of them
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from octavo.engine.requests.marked_text import MarkedText
@@ -76,7 +76,7 @@ class AnswerReader(Generic[E]):
                 yield from self._output.text("", self._pending)
         yield from self._output.end(is_cut=is_cut)
 
-    def _take(self, pieces: Iterator[Piece]) -> Iterator[E]:
+    def _take(self, pieces: Iterable[Piece]) -> Iterator[E]:
         for piece in pieces:
             if isinstance(piece, str):
                 yield from self._output.text(piece, self._pending)

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from octavo.server.openai.parsing.formats.base import CallShape
+from octavo.server.openai.xml_arguments import XmlArguments
 
 _TEXT = r"TEXT: /(.|\n)*/"
 
 
 class CallGrammar:
     """Args:
-    special: Texts of the tokenizer's special tokens: a tag may be one.
+        parameters: Schemas by the names of the functions.
+        special: Texts of the tokenizer's special tokens: a tag may be one.
+
+    Attributes:
+        schemas: What it refers to.
+
+    Raises: `NotHeldError`.
     """
 
     def __init__(
         self,
         shape: CallShape,
-        names: Sequence[str],
+        parameters: Mapping[str, dict[str, Any]],
         special: Mapping[int, str],
         *,
         is_parallel: bool,
@@ -35,15 +43,26 @@ class CallGrammar:
         self._rules = [
             f"section: {self._literal(shape.tag)} rest",
             f"rest: {self._literal(shape.begin)} call{more} {self._literal(shape.end)}",
-            f"call: {' | '.join(f'call_{number}' for number in range(len(names)))}",
+            f"call: {' | '.join(f'call_{number}' for number in range(len(parameters)))}",
         ]
-        for number, name in enumerate(names):
+        self.schemas: dict[str, dict[str, Any]] = {}
+        for number, (name, schema) in enumerate(parameters.items()):
             begin, end = self._literal(shape.call(name)), self._literal(shape.call_end)
-            self._rules.append(f"call_{number}: {begin} @tool_{number} {end}")
+            arguments = self._arguments(f"tool_{number}", schema)
+            self._rules.append(f"call_{number}: {begin} {arguments} {end}")
         self._sections = "section"
         if is_parallel and shape.separator is None:
             self._sections = f"section ({self._literal(shape.between)} section)*"
         self._any_number = "*" if is_parallel else "?"
+
+    def _arguments(self, name: str, schema: dict[str, Any]) -> str:
+        if not self._shape.has_xml_arguments:
+            self.schemas[name] = schema
+            return f"@{name}"
+        found = XmlArguments(name, schema, self._literal)
+        self._rules += found.rules
+        self.schemas |= found.schemas
+        return name
 
     def of_calls(self) -> str:
         return self._grammar(f"start: {self._sections}")
@@ -56,10 +75,10 @@ class CallGrammar:
         tag = self._literal(self._shape.tag)
         # A special token stands in no lexeme, and none of them takes it for text.
         lead = f"lead: TEXT {tag}" if self._shape.tag in self._ids else f"lead[lazy]: TEXT {tag}"
-        return self._grammar(f"start: led{self._any_number} TEXT", "led: lead rest", lead, _TEXT)
+        return self._grammar(f"start: led{self._any_number} TEXT", "led: lead rest", lead)
 
     def _grammar(self, *rules: str) -> str:
-        return "\n".join(["%llguidance {}", *rules, *self._rules])
+        return "\n".join(["%llguidance {}", *rules, *self._rules, _TEXT])
 
     def _literal(self, text: str) -> str:
         """With special tokens by their ids; nothing of an empty one."""

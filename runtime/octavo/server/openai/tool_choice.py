@@ -17,6 +17,7 @@ from octavo.server.openai.call_schema import closed
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.parsing.formats import CallFormat, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
+from octavo.server.openai.xml_arguments import NotHeldError
 from octavo.structured_outputs import StructuredOutputsParams
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -130,9 +131,14 @@ def answer_format(
     if use.choice == "auto" and wanted is not None and not is_json(wanted):
         raise _together()
     _check_functions(use.functions)
-    names = [function.name for function in use.functions]
-    grammar = CallGrammar(shape, names, special, is_parallel=use.is_parallel)
-    schemas = {f"tool_{number}": _parameters(one) for number, one in enumerate(use.functions)}
+    parameters = {function.name: _parameters(function) for function in use.functions}
+    try:
+        grammar = CallGrammar(shape, parameters, special, is_parallel=use.is_parallel)
+    except NotHeldError as error:
+        raise unsupported(
+            "tools", f"in the format of this model the arguments cannot be held to {error}."
+        ) from None
+    schemas = grammar.schemas
     parameter = "tools" if wanted is None else wanted.parameter
     if use.choice == "required":
         text, parameter = grammar.of_calls(), "tools"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -80,18 +80,19 @@ class AnswerParser:
         """So far."""
         return 0 if self._calls is None else self._calls.num_calls
 
-    def push(self, text: MarkedText) -> Iterator[Piece]:
+    def push(self, text: MarkedText) -> Iterable[Piece]:
         """In the model's order. Holds back what may become markup."""
         if self._reasoning is None:
-            yield from self._content(text)
-            return
+            return self._content(text) if self._calls is None else self._calls.push(text)
+        found: list[Piece] = []
         for piece in self._reasoning.push(text):
             if isinstance(piece, Reasoning):
-                yield piece
+                found.append(piece)
             else:
-                yield from self._content(piece)
+                found += self._content(piece)
         if self._reasoning.is_over:
             self._reasoning = None
+        return found
 
     def flush(self) -> Iterator[Piece]:
         """The end of the completion."""
@@ -104,8 +105,7 @@ class AnswerParser:
         if self._calls is not None:
             yield from self._calls.flush()
 
-    def _content(self, text: MarkedText) -> Iterator[Piece]:
+    def _content(self, text: MarkedText) -> Iterable[Piece]:
         if self._calls is not None:
-            yield from self._calls.push(text)
-        elif shown := text.shown:
-            yield shown
+            return self._calls.push(text)
+        return (shown,) if (shown := text.shown) else ()

@@ -87,7 +87,7 @@ class Cursor:
         return True
 
     def spaces(self) -> Steps[str]:
-        return (yield from self.word(_SPACES, _MANY))
+        return self.word(_SPACES, _MANY)
 
     def word(self, characters: re.Pattern[str], most: int = 256) -> Steps[str]:
         """The characters here, up to `most`, as far as the pattern takes them."""
@@ -120,7 +120,7 @@ class Cursor:
 
     def json_object(self) -> Steps[str | None]:
         """A balanced one, with whitespace before it; None where there is none."""
-        return (yield from self.balanced(ObjectScanner()))
+        return self.balanced(ObjectScanner())
 
     def balanced(self, scanner: Scanner) -> Steps[str | None]:
         """What the scanner finds here."""
@@ -129,8 +129,10 @@ class Cursor:
             found = scanner.scan(self._text, self._at)
             if found is Scan.NO_OBJECT:
                 return None
-            parts.append(self._text[self._at : scanner.position])
-            self._move(scanner.position)
+            begin, end = self._at, scanner.position
+            parts.append(self._text[begin:end])
+            self.position += end - begin
+            self._at = end
             if found is Scan.COMPLETE:
                 return "".join(parts)
             if self.is_ended:

@@ -6,10 +6,13 @@ A delimiter may stand in a string of the object that it encloses; only the objec
 from __future__ import annotations
 
 import enum
+import re
 
 _WHITESPACE = " \t\n\r"
 # What may stand beside strings and brackets: separators, numbers, true, false and null.
 _STRUCTURE = frozenset(":," + _WHITESPACE + "0123456789+-.eE" + "truefalsenull")
+
+_PLAIN = re.compile(r'[^"\\]*')  # of a string, what neither ends it nor escapes
 
 
 class Scan(enum.Enum):
@@ -35,7 +38,12 @@ class ObjectScanner:
 
     def scan(self, text: str, start: int) -> Scan:
         """Reads the next piece from `start` on, and sets `position`: where in it the object ends."""
-        for position in range(start, len(text)):
+        position, end = start - 1, len(text)
+        while (position := position + 1) < end:
+            if self._is_in_string and not self._is_escaped:
+                plain = _PLAIN.match(text, position)
+                if plain and (position := plain.end()) == end:
+                    break
             character = text[position]
             if self._is_in_string:
                 self._read_in_string(character)
@@ -50,7 +58,7 @@ class ObjectScanner:
                     return Scan.COMPLETE
             elif character not in (_STRUCTURE if self._depth else _WHITESPACE):
                 return Scan.NO_OBJECT
-        self.position = len(text)
+        self.position = end
         return Scan.UNFINISHED
 
     def _read_in_string(self, character: str) -> None:

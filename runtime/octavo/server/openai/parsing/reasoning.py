@@ -7,7 +7,7 @@ model, and close an empty one in the prompt where it shall not think.
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from octavo.engine.requests.marked_text import MarkedText, joined
@@ -66,7 +66,9 @@ class ReasoningParser:
         """All text from here on is content."""
         return self._place is _Place.CONTENT
 
-    def push(self, text: MarkedText) -> Iterator[Reasoning | MarkedText]:
+    def push(self, text: MarkedText) -> Iterable[Reasoning | MarkedText]:
+        if self._is_plain(text.text):
+            return (Reasoning(text.shown),)
         self._held.append(text)
         return self._read(is_last=False)
 
@@ -75,7 +77,7 @@ class ReasoningParser:
         return self._read(is_last=True)
 
     def _read(self, *, is_last: bool) -> Iterator[Reasoning | MarkedText]:
-        held = joined(self._held)
+        held = joined(self._held) if self._held else MarkedText()
         if self._place in (_Place.BEFORE, _Place.BEGIN):
             begin = len(held.text) - len(held.text.lstrip(WHITESPACE))
             opening = self._format.opening
@@ -98,7 +100,19 @@ class ReasoningParser:
         if self._place is _Place.CONTENT and held.text:
             yield held
             held = MarkedText()
-        self._held = [held]
+        self._held = [held] if held.text else []
+
+    def _is_plain(self, text: str) -> bool:
+        """Reasoning and nothing else, whatever comes behind it."""
+        return (
+            self._has_begun
+            and self._place is _Place.WITHIN
+            and not self._held
+            and not self._whitespace
+            and self._format.closing[0] not in text
+            and bool(text)
+            and text[-1] not in WHITESPACE
+        )
 
     def _within(self, held: MarkedText, *, is_last: bool) -> Generator[Reasoning, None, MarkedText]:
         """Returns what is left."""
@@ -117,5 +131,6 @@ class ReasoningParser:
             self._has_begun = True
             yield Reasoning("".join([*self._whitespace, shown]))
             self._whitespace.clear()
-        self._whitespace.append(text[len(shown) :])
+        if behind_it := text[len(shown) :]:
+            self._whitespace.append(behind_it)
         return held[behind:]

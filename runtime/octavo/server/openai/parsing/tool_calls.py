@@ -8,7 +8,7 @@ the first closing tag, also at one within the arguments, and costs the API proce
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.openai.parsing.cursor import Cursor
@@ -27,9 +27,11 @@ class ToolCallParser:
 
     __slots__ = (
         "_content",
+        "_first",
         "_format",
         "_held",
         "_is_line_blank",
+        "_is_plain",
         "_max_calls",
         "_section",
         "_tools",
@@ -45,15 +47,22 @@ class ToolCallParser:
         self._section: _Section | None = None
         self._content = _Content()
         self._is_line_blank = True
+        self._first = frozenset(opening[0] for opening in form.openings)
+        # All text without these shows as it comes.
+        self._is_plain = not form.line_openings
         self.num_calls = 0
 
-    def push(self, text: MarkedText) -> Iterator[str | Call]:
+    def push(self, text: MarkedText) -> Iterable[str | Call]:
         """Content and calls, in the model's order. Holds back what may become a call."""
-        self._held.append(text)
         if self._section is not None:
+            self._held.append(text)
             self._section.read(text.text, 0)
             if self._section.is_open and not self._section.calls:
-                return iter(())  # what is held need not be looked at again
+                return ()  # what is held need not be looked at again
+        elif not self._held and self._is_plain and self._first.isdisjoint(text.text):
+            return (text.shown,) if text.text else ()
+        else:
+            self._held.append(text)
         return self._read(is_last=False)
 
     def flush(self) -> Iterator[str | Call]:
@@ -61,7 +70,7 @@ class ToolCallParser:
         return self._read(is_last=True)
 
     def _read(self, *, is_last: bool) -> Iterator[str | Call]:
-        held, position = joined(self._held), 0
+        held, position = joined(self._held) if self._held else MarkedText(), 0
         raw = held.text
         while True:
             if self._section is None:
@@ -86,10 +95,12 @@ class ToolCallParser:
                 behind = position + len(section.opening)
                 yield from self._text(held[position:behind])
                 position = behind
-        self._held = [held[position:]]
+        rest = held[position:]
+        self._held = [rest] if rest.text else []
 
     def _kept(self, calls: list[Call]) -> Iterator[Call]:
         self._content = _Content(is_behind_call=True)
+        self._is_plain = False
         for call in calls:
             if self.num_calls != self._max_calls:
                 self.num_calls += 1

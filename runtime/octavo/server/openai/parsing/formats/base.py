@@ -23,6 +23,7 @@ class CallShape:
         tag: What a section of calls begins with; empty where they have none.
         begin: Behind it.
         call: What stands before the arguments of the function of a name.
+        has_xml_arguments: They are no JSON object, but as Qwen3-Coder writes them.
         call_end: Behind them.
         separator: Between calls of one section; None where each has its own.
         end: Of a section.
@@ -32,6 +33,7 @@ class CallShape:
     tag: str = ""
     begin: str = ""
     call: Callable[[str], str]
+    has_xml_arguments: bool = False
     call_end: str = ""
     separator: str | None = None
     end: str = ""
@@ -47,7 +49,7 @@ class CallFormat(ABC):
     openings: What a section of calls begins with.
     line_openings: Others, of one character, that count at the beginning of a line alone.
     has_tags: Each call stands between tags.
-    shape: None where arguments are not written as JSON.
+    shape: None where a model cannot be held to it.
     """
 
     openings: tuple[str, ...]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools, decoded
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, decoded
 from octavo.server.openai.parsing.pieces import Call
 
 TAG, TAG_END = "<tool_call>", "</tool_call>"
@@ -23,6 +23,15 @@ _NAME = re.compile(r"[^<>\n]*")
 class Qwen3Coder(CallFormat):
     # Its models leave the outer tags out at times.
     openings = (TAG, FUNCTION)
+    shape = CallShape(
+        tag=TAG,
+        begin="\n",
+        call=lambda name: f"{FUNCTION}{name}>\n",
+        has_xml_arguments=True,
+        call_end=FUNCTION_END,
+        end=f"\n{TAG_END}",
+        between="\n",
+    )
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         if opening == TAG:
@@ -85,7 +94,7 @@ def _properties(schema: Mapping[str, object] | None) -> Mapping[str, Any]:
 
 def _cast(text: str, schema: object) -> Any:
     """What the schema says of a bare text; a text where it says nothing else that fits."""
-    kinds = _kinds(schema)
+    kinds = types_of(schema)
     if kinds == {"string"}:
         return text
     value = decoded(text.strip())
@@ -105,7 +114,7 @@ def _cast(text: str, schema: object) -> Any:
     return text
 
 
-def _kinds(schema: object) -> set[str]:
+def types_of(schema: object) -> set[str]:
     """The types that a value may be of."""
     if not isinstance(schema, dict):
         return set()
@@ -118,7 +127,7 @@ def _kinds(schema: object) -> set[str]:
     if "const" in schema:
         return {_kind_of(schema["const"])}
     branches = schema.get("anyOf") or schema.get("oneOf")
-    found = [_kinds(branch) for branch in branches] if isinstance(branches, list) else []
+    found = [types_of(branch) for branch in branches] if isinstance(branches, list) else []
     return set[str]().union(*found) if found and all(found) else set()
 
 
