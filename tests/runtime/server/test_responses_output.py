@@ -2,73 +2,40 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.responses import ResponseOutputItem
+from openai.types.responses import ResponseOutputItem, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.server.openai.answer_reader import AnswerReader
-from octavo.server.openai.answers import TokenLogprob
+from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.api_errors import ApiError
-from octavo.server.openai.parsing.answer import AnswerParser
-from octavo.server.openai.parsing.formats import CALL_FORMATS
-from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from octavo.server.openai.responses_api.as_chat import as_chat
-from octavo.server.openai.responses_api.events import Event
 from octavo.server.openai.responses_api.output import ResponseOutput
 from octavo.server.openai.responses_api.request import ResponsesRequest
-
-CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "1 < 2"}}\n</tool_call>'
-ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
-
-
-def logprob(number: int) -> TokenLogprob:
-    return TokenLogprob(str(number), -float(number), [], [])
-
-
-written = st.lists(
-    st.sampled_from(
-        [
-            *(
-                MarkedText(text)
-                for text in ("a ", "b", "\n", "<tool", "_call>", "<", "", '{"', CALL)
-            ),
-            MarkedText(f"so {CALL} b"),
-            *(MarkedText(CALL[place : place + 9]) for place in range(0, len(CALL), 9)),
-            *(
-                MarkedText(tag, ((0, len(tag)),))
-                for tag in ("<tool_call>", "</tool_call>", "<|e|>")
-            ),
-        ]
-    ),
-    max_size=12,
+from tests.support.runtime.written_answers import (
+    CALL,
+    PARSERS,
+    read_events,
+    special,
+    tokens_written,
 )
+
+ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 def read(
-    tokens: list[MarkedText], groups: list[int], lag: int, has_tools: bool = True
+    tokens: Sequence[MarkedText], groups: Sequence[int], lag: int, kind: str = "calls"
 ) -> list[dict[str, Any]]:
-    """The items of an answer whose tokens arrive in groups, their text `lag` characters later."""
+    """The items of an answer, each of which OpenAI's package knows; so does it the events."""
     output = ResponseOutput()
-    calls = ToolCallParser(CALL_FORMATS["hermes"], {})
-    reader = AnswerReader(AnswerParser(None, calls) if has_tools else None, output)
-    text = joined([MarkedText(), *tokens])
-    offsets = [len(joined([MarkedText(), *tokens[:place]]).shown) for place in range(len(tokens))]
-    sent = 0
-    events: list[Event] = []
-    for begin, end in itertools.pairwise(sorted({0, *groups, len(tokens)})):
-        arrived = len(joined([MarkedText(), *tokens[:end]]))
-        until = arrived if end == len(tokens) else max(sent, arrived - lag)
-        logprobs = [logprob(number) for number in range(begin, end)]
-        events += reader.read(text[sent:until], logprobs, offsets[begin:end])
-        sent = until
-    events += reader.end(is_cut=False)
+    for event in read_events(output, kind, tokens, groups, lag):
+        EVENT.validate_python(msgspec.to_builtins(event), strict=True)
     items = msgspec.to_builtins(output.items)
     for item in items:
         ITEM.validate_python(item, strict=True)
@@ -77,24 +44,62 @@ def read(
     return list(items)
 
 
-@given(written, st.lists(st.integers(0, 12)), st.integers(0, 6), st.booleans())
+@given(
+    tokens_written,
+    st.lists(st.integers(0, 12), max_size=6),
+    st.integers(0, 12),
+    st.sampled_from(PARSERS),
+)
 def test_items_do_not_depend_on_how_tokens_arrive(
-    tokens: list[MarkedText], groups: list[int], lag: int, has_tools: bool
+    tokens: list[MarkedText], groups: list[int], lag: int, kind: str
 ) -> None:
-    groups = [min(group, len(tokens)) for group in groups]
-    whole = read(tokens, [], 0, has_tools)
-    assert read(tokens, groups, lag, has_tools) == whole
-    assert read(tokens, list(range(len(tokens))), lag, has_tools) == whole
+    whole = read(tokens, [], 0, kind)
+    assert read(tokens, groups, lag, kind) == whole
+    assert read(tokens, range(len(tokens)), lag, kind) == whole
 
 
-def test_logprobs_are_of_the_texts_tokens_alone() -> None:
-    tokens = [*map(MarkedText, ("So", " it", " is", "<tool", CALL[5:], "\n", "Done", "."))]
-    said, call, done = read([*tokens, MarkedText("<|e|>", ((0, 5),))], [], 0)
+SPOKEN = [
+    *map(MarkedText, ("So", " it", " is", "<tool", CALL[5:], "\n", "Done", ".")),
+    special("<|e|>"),
+]
+
+
+@pytest.mark.parametrize("lag", range(8))
+def test_logprobs_are_of_the_texts_tokens_alone(lag: int) -> None:
+    said, call, done = read(SPOKEN, range(len(SPOKEN)), lag)
     assert said["content"][0]["text"] == "So it is"
     assert [one["token"] for one in said["content"][0]["logprobs"]] == ["0", "1", "2"]
     assert call["arguments"] == '{"a":"1 < 2"}'
     assert done["content"][0]["text"] == "Done."
     assert [one["token"] for one in done["content"][0]["logprobs"]] == ["5", "6", "7", "8"]
+
+
+def test_tokens_that_are_not_shown_move_no_others() -> None:
+    hidden = special("<|begin|>")
+    tokens = [hidden, MarkedText("So"), hidden, hidden, MarkedText(" it"), *SPOKEN[3:]]
+    whole = read(tokens, [], 0)
+    assert whole == read(tokens, range(len(tokens)), 0)
+    assert [one["token"] for one in whole[0]["content"][0]["logprobs"]] == list("01234")
+
+
+def test_a_tag_that_is_not_shown_ends_the_text_before_it() -> None:
+    """Its own token is of the call, also where the text before it was held back until then."""
+    tokens = [MarkedText("<tool"), special("<tool_call>"), MarkedText(CALL[11:])]
+    said, _ = whole = read(tokens, [], 0)
+    assert read(tokens, range(len(tokens)), 0) == whole
+    assert [one["token"] for one in said["content"][0]["logprobs"]] == ["0"]
+
+
+def test_thoughts_are_an_item_of_their_own() -> None:
+    thought, said = read([MarkedText("<think>Hm.</think>"), MarkedText("Yes")], [], 0, "reasoning")
+    assert thought == {
+        "type": "reasoning",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "Hm."}],
+        "encrypted_content": None,
+        "status": "completed",
+    }
+    assert said["content"][0]["text"] == "Yes"
 
 
 def test_nothing_is_an_empty_message() -> None:

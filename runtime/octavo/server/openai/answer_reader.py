@@ -113,10 +113,11 @@ class _Places:
         self.num_shown = len(text) - sum(end - begin for begin, end in text.hidden)
 
     def of(self, shown: int) -> int:
-        """Where so many shown characters have passed; hidden ones that follow lie behind it."""
+        """Where the next shown character stands, once so many have passed; hidden ones before it, which may
+        have come alone, lie before the place."""
         while self._next < len(self._hidden):
             begin, end = self._hidden[self._next]
-            if begin - self._num_hidden >= shown:
+            if begin - self._num_hidden > shown:
                 break
             self._num_hidden += end - begin
             self._next += 1
