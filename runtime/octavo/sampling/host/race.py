@@ -55,7 +55,8 @@ def race(
     latest = earliest[every_row, first] * (-np.log1p(-uniform) / uniform)
     slack = _SLACK + _SLACK_SHARE * np.abs(best.astype(np.float64) * inverse)
     limit = (latest * np.exp(np.minimum(slack, _MAX_SLACK))).astype(np.float32)
-    rows, places = np.nonzero(earliest <= limit[:, None])  # in order of the rows
+    # In order of the rows. Of two dimensions numpy's `nonzero` takes each element by itself.
+    rows, places = np.divmod(np.flatnonzero(earliest <= limit[:, None]), earliest.shape[1])
     if len(rows) == len(scores):
         return places
     noise = gumbel(torch.from_numpy(_words(rows, places, seeds, positions, token_ids))).numpy()
