@@ -13,7 +13,7 @@ from typing import Any
 
 from octavo.errors import InvalidConfigurationError, InvalidParameterError, ModelInvalidError
 from octavo.json_files import read_json_object_if_any
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import SamplingParams, check_number
 
 FILE_NAME = "generation_config.json"
 AUTO = "auto"
@@ -90,6 +90,8 @@ def _read_sampling_defaults(path: Path) -> SamplingDefaults:
         if value is None:
             continue
         try:
+            if parameter == "max_tokens":
+                check_number(parameter, value, 1, 2**31 - 1, is_whole=True)
             SamplingParams(**{parameter: value})
         except InvalidParameterError as error:
             what = str(error).replace(parameter, name, 1)

@@ -100,7 +100,7 @@ TAKEN_BY_CHAT: list[tuple[str, object]] = [
 ]
 TAKEN_BY_COMPLETIONS: list[tuple[str, object]] = [
     *[("logprobs", value) for value in (0, 5, None)],
-    *[("best_of", value) for value in (1, None)],
+    *[("best_of", value) for value in (1, 20, None)],
     *[("echo", value) for value in (False, True, None)],
     *[("suffix", value) for value in ("", None)],
     *[("prompt", value) for value in ("a", ["a", "b"], [1, 2], [[1], [2]])],
@@ -125,9 +125,8 @@ REFUSED_BY_COMPLETIONS: list[tuple[str, object]] = [
     ("logprobs", -1),
     ("prompt", []),
     ("prompt", [[]]),
-    # Within its limits, and not implemented.
-    *[("best_of", value) for value in (0, 20)],
-    ("suffix", "end"),
+    ("best_of", 0),
+    ("suffix", "end"),  # the demo model knows no filling in
 ]
 
 

@@ -7,7 +7,7 @@ only the text is encoded per token.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -120,20 +120,33 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
-    """Parallel lists, one entry per token; `text_offset` counts characters from the text's begin."""
+    """Parallel lists, one entry per token; `text_offset` counts characters from the text's begin. The first
+    token of a prompt that is echoed has no log-probability."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
+class PromptLogprob(msgspec.Struct, frozen=True):
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
 class CompletionChoice(msgspec.Struct, frozen=True):
+    """The last three are vLLM's, for requests that ask for them; `prompt_logprobs` are by token id, and null
+    for the first token."""
+
     index: int
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
     stop_reason: int | str | None
+    prompt_logprobs: list[Mapping[int, PromptLogprob] | None] | msgspec.UnsetType = msgspec.UNSET
+    prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
+    token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,12 +176,12 @@ def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list
     """`positions[i]` holds the sampled token first; `num_top` of the best ones are shown."""
     return [
         TokenLogprob(
-            _token(sampled),
+            token_name(sampled),
             sampled.logprob,
             list(sampled.token_bytes),
             [
-                TopLogprob(_token(best), best.logprob, list(best.token_bytes))
-                for best in _best(position, num_top)
+                TopLogprob(token_name(best), best.logprob, list(best.token_bytes))
+                for best in best_ranked(position, num_top).values()
             ],
         )
         for position in positions
@@ -176,33 +189,13 @@ def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list
     ]
 
 
-def completion_logprobs(
-    positions: Sequence[dict[int, Logprob]], num_top: int, text_offsets: Sequence[int]
-) -> CompletionLogprobs:
-    """Of completions the sampled token is always among the best: up to `num_top` + 1 are told.
-
-    Args:
-        text_offsets: Of each position's token, in characters of the choice's text.
-    """
-    sampled = [next(iter(position.values())) for position in positions]
-    top = [
-        {_token(shown, "bytes:"): shown.logprob for shown in (own, *_best(position, num_top))}
-        for own, position in zip(sampled, positions, strict=True)
-    ]
-    return CompletionLogprobs(
-        tokens=[_token(logprob, "bytes:") for logprob in sampled],
-        token_logprobs=[logprob.logprob for logprob in sampled],
-        top_logprobs=top,
-        text_offset=list(text_offsets),
-    )
+def best_ranked(position: dict[int, Logprob], num_top: int) -> dict[int, Logprob]:
+    """The `num_top` best ones of a position, best first."""
+    ranked = sorted(position.items(), key=lambda item: item[1].rank)
+    return {token_id: logprob for token_id, logprob in ranked if logprob.rank <= num_top}
 
 
-def _best(position: dict[int, Logprob], num_top: int) -> list[Logprob]:
-    ranked = sorted(position.values(), key=lambda logprob: logprob.rank)
-    return [logprob for logprob in ranked if logprob.rank <= num_top]
-
-
-def _token(logprob: Logprob, prefix: str = "") -> str:
+def token_name(logprob: Logprob, prefix: str = "") -> str:
     """A part of a character has no text: its bytes are written out, as OpenAI does, so that tokens stay
     apart."""
     try:

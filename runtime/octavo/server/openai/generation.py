@@ -21,7 +21,7 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.engine.requests.request_stream import RequestStream
 from octavo.engine.requests.vocabulary import Vocabulary
-from octavo.outputs import FinishReason, RequestOutput
+from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
 from octavo.server.openai.answers import Usage
@@ -177,6 +177,10 @@ class Generation:
     def marked_text(self, position: int, index: int) -> MarkedText:
         """The text of completion `index` of a prompt, with the special tokens that it leaves out."""
         return self._states[position].marked_text(index)
+
+    def prompt_logprobs(self, position: int) -> list[dict[int, Logprob] | None] | None:
+        """Of a prompt's tokens, from its first delta on; None where they were not asked for."""
+        return self._states[position].prompt_logprobs
 
     @property
     def usage(self) -> Usage:

@@ -174,6 +174,7 @@ class GenerationRequest(SampledRequest):
         *,
         max_tokens: int,
         logprobs: int | None,
+        prompt_logprobs: int | None = None,
         structured_outputs: StructuredOutputsParams | None = None,
     ) -> SamplingParams:
         """Raises `InvalidParameterError` naming the field that is out of range."""
@@ -186,6 +187,7 @@ class GenerationRequest(SampledRequest):
             **given,
             max_tokens=max_tokens,
             logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
             structured_outputs=structured_outputs,
         )
 
@@ -335,3 +337,8 @@ class CompletionRequest(GenerationRequest):
     prompt: Any
     logprobs: Whole | None = None
     echo: bool | None = None
+    best_of: Whole | None = None
+    # Fields of vLLM's.
+    prompt_logprobs: Whole | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
