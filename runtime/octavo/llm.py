@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from octavo import model_source
+from octavo.bad_words import with_word_tokens
 from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import EngineConfig, EngineKeywords
 from octavo.end_tokens import find_end_tokens
 from octavo.engine.debugging import is_debugging
+from octavo.engine.driving import drive
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.output_processor import RequestState
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import ModelUnsupportedError, OctavoError
 from octavo.generation_config import AUTO, choose_sampling_defaults
-from octavo.interrupts import deferred_interrupts
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_prompts, one_each
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
@@ -130,6 +131,7 @@ class LLM:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
@@ -138,6 +140,7 @@ class LLM:
         Args:
             messages: As the server takes them; arguments of tool calls may also be the value itself.
             add_generation_prompt: None is what `chat_template_kwargs` says, else true.
+            continue_final_message: The answer goes on with the last message, which is an assistant's.
             chat_template_kwargs: More variables for the template.
 
         Raises: as `generate`; `InvalidParameterError` also when the model has no chat template, or it
@@ -149,6 +152,7 @@ class LLM:
                 conversation,
                 tools=tools,
                 add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
                 template_kwargs=chat_template_kwargs,
             )
             text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
@@ -287,10 +291,11 @@ class LLM:
             strict=True,
         ):
             name = str(next(self._request_numbers))
+            known = with_word_tokens(sampling, self._encode_plain)
             request = AddRequest(
                 name,
                 token_ids,
-                sampling,
+                known,
                 priority=rank,
                 end_token_ids=self._end_token_ids,
             )
@@ -309,7 +314,7 @@ class LLM:
             if delta.abort_needed:
                 core.abort([output.request_id], [delta.index])
 
-        _drive(core, requests, take)
+        drive(core, requests, take)
         return [state.to_request_output() for state in states.values()]
 
     def _pooled_request(
@@ -332,7 +337,7 @@ class LLM:
 
         for request in requests:
             core.check(request)
-        _drive(core, requests, take)
+        drive(core, requests, take)
         return [found[request.request_id] for request in requests]
 
     def _extend_beams(self, searches: Sequence[tuple[list[int], BeamSearch]]) -> None:
@@ -374,25 +379,10 @@ class LLM:
             raise OctavoError("This LLM was shut down; make a new one.")
         return self._core
 
+    def _encode_plain(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
     def _tokenize(self, prompt: str | list[int]) -> tuple[str | None, list[int]]:
         if isinstance(prompt, str):
             return prompt, self._tokenizer.encode(prompt)
         return None, prompt
-
-
-def _drive(
-    core: EngineCore,
-    requests: Sequence[AddRequest],
-    take: Callable[[TokenOutput], None],
-) -> None:
-    """Runs the requests to their end, or until `take` raises; nothing of them stays in the engine."""
-    with deferred_interrupts() as let_through:
-        try:
-            for request in requests:
-                core.add(request)
-            while core.has_work:
-                for output in core.step().outputs:
-                    take(output)
-                let_through()
-        finally:
-            core.abort(request.request_id for request in requests)

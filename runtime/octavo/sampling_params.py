@@ -14,6 +14,7 @@ from octavo.structured_outputs import StructuredOutputsParams
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
+MAX_BAD_WORDS = 1024
 MAX_BIAS = 100.0
 
 
@@ -42,6 +43,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             many best ones at its place.
         logit_bias: Added to the scores of these token ids, each in [-100, 100].
         allowed_token_ids: No other token is drawn.
+        bad_words: Words that are not written: the last token of one is not drawn behind those before it.
+        bad_words_token_ids: The same as lists of token ids; made of `bad_words` where a tokenizer is known.
         structured_outputs: What the output must be a document of.
         skip_special_tokens: Leave special tokens out of the text.
     """
@@ -64,6 +67,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    bad_words_token_ids: list[list[int]] | None = None
     structured_outputs: StructuredOutputsParams | None = None
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
@@ -133,12 +138,35 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                 "allowed_token_ids",
                 f"allowed_token_ids is {allowed!r:.80}; it must be a list of token ids that is not empty.",
             )
-
+        self._check_bad_words()
         if self.structured_outputs is not None and self.ignore_eos:
             raise InvalidParameterError(
                 "ignore_eos",
                 f"ignore_eos cannot be had together with {self.structured_outputs.parameter}. Leave one "
                 "out.",
+            )
+
+    def _check_bad_words(self) -> None:
+        words, tokens = self.bad_words, self.bad_words_token_ids
+        if words is not None and not (_all_of(words, str) and all(map(str.strip, words))):
+            raise InvalidParameterError(
+                "bad_words",
+                f"bad_words is {words!r:.80}; it must be a list of words that are not empty.",
+            )
+        if tokens is not None and not all(one and _all_of(one, int) for one in tokens):
+            raise InvalidParameterError(
+                "bad_words_token_ids",
+                f"bad_words_token_ids is {tokens!r:.80}; it must hold lists of token ids.",
+            )
+        if len(words or ()) > MAX_BAD_WORDS:
+            raise InvalidParameterError(
+                "bad_words",
+                f"bad_words holds {len(words or ())} words; give at most {MAX_BAD_WORDS}.",
+            )
+        if words and self.allowed_token_ids is not None:  # might leave no token
+            raise InvalidParameterError(
+                "bad_words",
+                "bad_words cannot be had together with allowed_token_ids. Leave one out.",
             )
 
     def named_token_ids(self) -> Iterator[tuple[str, int]]:
@@ -148,6 +176,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             ("allowed_token_ids", self.allowed_token_ids),
         ):
             yield from ((name, token_id) for token_id in token_ids or ())
+        for word in self.bad_words_token_ids or ():
+            yield from (("bad_words", token_id) for token_id in word)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ Message = Mapping[str, Any]
 
 # A text of this length is not in a prompt by chance.
 _TELLING_CHARS = 12
+_END_MARK = "octavo_end_of_text"
 _OTHER_TEXT = "octavo other text"
 _OTHER_KEY = "octavo_other_key"
 _OTHER_DOCUMENT = {"title": "octavo other title", "text": _OTHER_TEXT}
@@ -34,12 +35,14 @@ def render_chat(
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool | None = None,
+    continue_final_message: bool = False,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of a conversation as clients write it, special tokens included.
 
     Args:
         tools: As clients send them; they reach the template as they are.
+        continue_final_message: The prompt ends within the last message, which the model goes on with.
         template_kwargs: More variables for the template.
 
     Raises:
@@ -50,6 +53,14 @@ def render_chat(
     """
     variables = dict(template_kwargs or {})
     known = template_messages(messages)
+    if continue_final_message:
+        if add_generation_prompt:
+            raise InvalidParameterError(
+                "continue_final_message",
+                "continue_final_message goes on with the last message, and add_generation_prompt begins a "
+                "new one. Leave one out.",
+            )
+        add_generation_prompt = False
     template = templates.choose(has_tools=bool(tools or variables.get("tools")))
     variables = known_variables(template, variables)
 
@@ -72,7 +83,31 @@ def render_chat(
         check.tools()
     if variables.get("documents"):
         check.documents()
-    return prompt
+    return _unfinished(render, known) if continue_final_message else prompt
+
+
+def _unfinished(render: Callable[..., str], messages: Sequence[Message]) -> str:
+    """The prompt up to the end of the last message's text: a mark behind it shows where that is."""
+    *before, last = messages
+    texts = list(texts_of(last))
+    if last["role"] != "assistant" or last.get("tool_calls") or not any(map(str.strip, texts)):
+        raise InvalidParameterError(
+            "continue_final_message",
+            "continue_final_message needs a last message of the role assistant, with text and without calls.",
+        )
+    content = last["content"]
+    if isinstance(content, str):
+        marked: Any = content + _END_MARK
+    else:
+        marked = [*content[:-1], {**content[-1], "text": content[-1]["text"] + _END_MARK}]
+    prompt = render([*before, {**last, "content": marked}])
+    end = prompt.rfind(_END_MARK)
+    if end < 0:
+        raise UnsupportedParameterError(
+            "continue_final_message",
+            "the model's chat template does not write the last message as it is. Leave it out.",
+        )
+    return prompt[:end]
 
 
 class _Shown:

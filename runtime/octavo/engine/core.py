@@ -200,7 +200,7 @@ class EngineCore:
         outputs = request.sampling.structured_outputs
         if outputs is None:
             return None
-        for name in ("allowed_token_ids", "min_tokens"):
+        for name in ("allowed_token_ids", "bad_words", "min_tokens"):
             if getattr(request.sampling, name):  # may leave no token that the grammar allows
                 raise InvalidParameterError(
                     name, f"{name} cannot be had together with {outputs.parameter}. Leave one out."

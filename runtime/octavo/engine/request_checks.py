@@ -43,7 +43,13 @@ def _check_ids(request: AddRequest, vocab_size: int) -> None:
             f"The prompt holds the token id {wrong}, at place {prompt.index(wrong)} of "
             f"{len(prompt)}; the model's ids lie in [0, {vocab_size - 1}].",
         )
-    for name, token_id in request.sampling.named_token_ids():
+    params = request.sampling
+    if params.bad_words_token_ids and params.allowed_token_ids:  # might leave no token
+        raise InvalidParameterError(
+            "bad_words_token_ids",
+            "bad_words_token_ids cannot be had together with allowed_token_ids. Leave one out.",
+        )
+    for name, token_id in params.named_token_ids():
         if not 0 <= token_id < vocab_size:
             raise InvalidParameterError(
                 name,

@@ -7,6 +7,7 @@ To add one, write a file as `base.py` says and name it here.
 from __future__ import annotations
 
 from octavo.sampling.processors.allowed_tokens import AllowedTokens
+from octavo.sampling.processors.bad_words import BadWords
 from octavo.sampling.processors.base import (
     DeviceProcessor,
     DeviceRoom,
@@ -24,6 +25,7 @@ PROCESSORS: tuple[LogitsProcessor, ...] = (
     Penalties(),
     LogitBias(),
     AllowedTokens(),
+    BadWords(),
     MinTokens(),
     GrammarMasks(),
 )

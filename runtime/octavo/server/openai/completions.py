@@ -62,6 +62,8 @@ def _check(request: CompletionRequest) -> None:
             check_number(name, count, 0, MAX_LOGPROBS, is_whole=True)
     if request.stream and request.prompt_logprobs is not None:
         raise unsupported("prompt_logprobs", "a stream does not tell them. Leave out stream.")
+    if request.suffix and request.echo:
+        raise unsupported("echo", "with suffix it is not told where the text goes. Leave one out.")
     if request.best_of is None:
         return
     check_number("best_of", request.best_of, 1, MAX_N, is_whole=True)
@@ -93,6 +95,10 @@ def _sampling(
         prompt_logprobs=max((count for count in wanted if count is not None), default=None),
         structured_outputs=output_format(request.response_format, request.structured_outputs),
     )
+    if request.suffix:
+        params = replace(
+            params, stop_token_ids=[*(params.stop_token_ids or ()), *prompts.middle_ends]
+        )
     return params if not _chooses(request) else replace(params, n=request.best_of)
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 import structlog
 
+from octavo.bad_words import with_word_tokens
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.engine.requests.marked_text import MarkedText
@@ -68,6 +69,10 @@ class Generator:
         self.vocabulary = Vocabulary(tokenizer.backend)
         self.num_active = 0
 
+    def encode_plain(self, text: str) -> list[int]:
+        """Without special tokens."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
     def generate(
         self, response_id: str, request_id: str, runs: Sequence[PromptRun], *, arrival: float
     ) -> Generation:
@@ -113,6 +118,8 @@ class Generation:
     async def __aenter__(self) -> Self:
         generator = self._generator
         client = generator.client
+        # Before anything is counted: a word may be none.
+        samplings = [with_word_tokens(run.sampling, generator.encode_plain) for run in self._runs]
         generator.admission.admit(
             self._num_sequences, client.stats, client.num_under_way, time.monotonic()
         )
@@ -121,11 +128,11 @@ class Generation:
                 f"{self._response_id}-{position}",
                 run.prompt.text,
                 run.prompt.token_ids,
-                run.sampling,
+                sampling,
                 generator.tokenizer.backend,
                 generator.vocabulary,
             )
-            for position, run in enumerate(self._runs)
+            for position, (run, sampling) in enumerate(zip(self._runs, samplings, strict=True))
         ]
         self._begin_counting()
         generator.num_active += 1

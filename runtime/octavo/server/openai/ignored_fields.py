@@ -18,6 +18,22 @@ class PromptCacheOptions(BaseModel):
     ttl: Literal["30m"] | None = None
 
 
+class PredictedText(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: Literal["text"]
+    text: str
+
+
+class Prediction(BaseModel):
+    """What a client expects to be answered, of a chat alone: on OpenAI's side it saves time."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: Literal["content"]
+    content: str | list[PredictedText]
+
+
 class IgnoredFields(BaseModel):
     """Of both kinds of completions; `request_id` is vLLM's."""
 

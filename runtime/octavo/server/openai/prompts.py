@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from octavo.errors import ContextLengthExceededError
-from octavo.server.openai.api_errors import invalid_value, quoted
+from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
+from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer import Tokenizer
 
@@ -70,17 +71,22 @@ class PromptBuilder:
             parameter: What the client wrote the conversation into.
         """
         messages = [message.as_sent for message in request.messages]
+        variables = _template_variables(request)
         render = functools.partial(
             self._tokenizer.render_chat,
             messages,
             tools=tools,
-            template_kwargs=request.template_variables,
+            add_generation_prompt=request.add_generation_prompt,
+            continue_final_message=bool(request.continue_final_message),
+            template_kwargs=variables,
         )
-        size = _num_chars([messages, tools, request.chat_template_kwargs])
+        size = _num_chars([messages, tools, variables])
         text = await self._run(render, size)
         # The template writes the model's own.
         has_special = bool(request.add_special_tokens)
-        return Prompt(await self._encode(text, parameter, add_special_tokens=has_special), text)
+        ids = await self._encode(text, parameter, add_special_tokens=has_special)
+        kept = self._truncated(Prompt(ids), request, request.requested_max_tokens)
+        return Prompt(kept.token_ids, text)
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts in order, each as text or token ids.
@@ -88,12 +94,66 @@ class PromptBuilder:
         Raises: `ApiError`, as `chat`.
         """
         has_special = request.add_special_tokens is not False
-        return [
-            Prompt(await self._encode(one, "prompt", add_special_tokens=has_special), one)
-            if isinstance(one, str)
-            else Prompt(one)
-            for one in self._split(request.prompt, "prompt", self._max_prompts)
-        ]
+        found = []
+        for one in self._split(request.prompt, "prompt", self._max_prompts):
+            if request.suffix:
+                prompt = await self._around_middle(one, request.suffix, has_special=has_special)
+            elif isinstance(one, str):
+                prompt = Prompt(
+                    await self._encode(one, "prompt", add_special_tokens=has_special), one
+                )
+            else:
+                prompt = Prompt(one)
+            found.append(self._truncated(prompt, request, request.max_tokens))
+        return found
+
+    @functools.cached_property
+    def _middle_tokens(self) -> MiddleTokens | None:
+        return find_middle_tokens(self._tokenizer.backend.token_to_id)
+
+    @property
+    def middle_ends(self) -> tuple[int, ...]:
+        """What ends a text that is filled in, beside the model's own ends."""
+        tokens = self._middle_tokens
+        return () if tokens is None else tokens.ends
+
+    async def _around_middle(
+        self, prefix: str | list[int], suffix: str, *, has_special: bool
+    ) -> Prompt:
+        """Raises `ApiError` for a model that was not trained to fill in."""
+        tokens = self._middle_tokens
+        if tokens is None:
+            raise unsupported(
+                "suffix",
+                "the model's vocabulary has none of the tokens by which models fill in the middle. Leave it "
+                "out.",
+            )
+        if isinstance(prefix, str):
+            prefix = await self._encode(prefix, "prompt", add_special_tokens=False)
+        encode = functools.partial(self._tokenizer.encode, add_special_tokens=False)
+        most = _CHARS_PER_TOKEN * 2 * self.max_model_len
+        if len(suffix) > most:
+            raise self._too_long("suffix", f"more than {self.max_model_len}")
+        behind = await self._run(
+            functools.partial(tokens.encode_suffix, suffix, encode), len(suffix)
+        )
+        start = self._tokenizer.encode("") if has_special else []
+        return Prompt(tokens.prompt(start, prefix, self._known_ids(behind, "suffix")))
+
+    def _truncated(
+        self,
+        prompt: Prompt,
+        request: ChatCompletionRequest | CompletionRequest,
+        max_tokens: int | None,
+    ) -> Prompt:
+        most = request.truncate_prompt_tokens
+        if most is None:
+            return prompt
+        if most < 0:
+            most = max(1, self.max_model_len - (1 if max_tokens is None else max_tokens))
+        if len(prompt.token_ids) <= most:
+            return prompt
+        return Prompt(prompt.token_ids[len(prompt.token_ids) - most :])
 
     async def pooled(
         self, texts: object, parameter: str, *, add_special_tokens: bool, lowers_case: bool
@@ -269,6 +329,19 @@ class PromptBuilder:
                 f"[0, {self._vocab_size - 1}].",
             )
         return ids
+
+
+def _template_variables(request: ChatCompletionRequest) -> dict[str, Any] | None:
+    """Raises `ApiError` where the documents are given twice."""
+    variables = request.template_variables
+    if not request.documents:
+        return variables
+    if (variables or {}).get("documents", request.documents) != request.documents:
+        raise invalid_value(
+            "documents",
+            "chat_template_kwargs holds documents, and so does the request, others; leave one out.",
+        )
+    return {**(variables or {}), "documents": request.documents}
 
 
 def _num_chars(value: object) -> int:

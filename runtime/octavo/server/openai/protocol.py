@@ -30,16 +30,17 @@ from octavo.server.openai.api_errors import (
     quoted,
     unsupported,
 )
-from octavo.server.openai.ignored_fields import IgnoredFields
+from octavo.server.openai.ignored_fields import IgnoredFields, Prediction
 from octavo.server.openai.output_format import ResponseFormat, StructuredOutputs
 from octavo.structured_outputs import StructuredOutputsParams
 
 # Known, not implemented: the values that ask for nothing are let through.
 _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
-    "bad_words": (None, []),
     "best_of": (None, 1),
+    "chat_template": (None,),
     "documents": (None, []),
+    "echo": (None, False),
     "function_call": (None, "none"),
     "functions": (None, []),
     "guided_choice": (None,),
@@ -48,6 +49,8 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "guided_regex": (None,),
     "kv_transfer_params": (None,),
     "length_penalty": (None, 1.0),
+    "logits_processors": (None, []),
+    "media_io_kwargs": (None, {}),
     "mm_processor_kwargs": (None, {}),
     "modalities": (None, ["text"]),
     "moderation": (None,),
@@ -56,9 +59,11 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "return_token_ids": (None, False),
     "spaces_between_special_tokens": (None, True),
     "suffix": (None, ""),
-    "truncate_prompt_tokens": (None,),
+    "thinking_token_budget": (None,),
+    "truncation_side": (None, "left"),
     "use_beam_search": (None, False),
     "verbosity": (None, "medium"),
+    "vllm_xargs": (None, {}),
     "web_search_options": (None,),
 }
 
@@ -109,6 +114,7 @@ class SampledRequest(IgnoredFields):
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     logit_bias: Annotated[dict[TokenName, float], Field(max_length=1024)] | None = None
     allowed_token_ids: list[TokenId] | None = None
+    bad_words: list[str] | None = None
     structured_outputs: StructuredOutputs | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
@@ -126,6 +132,8 @@ class GenerationRequest(SampledRequest):
     max_tokens: Whole | None = None
     response_format: ResponseFormat | None = None
     add_special_tokens: bool | None = None
+    # vLLM's: so many of the prompt's last tokens are kept; -1: as many as fit.
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     stream_options: StreamOptions | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
@@ -143,6 +151,7 @@ class GenerationRequest(SampledRequest):
         "min_tokens",
         "logit_bias",
         "allowed_token_ids",
+        "bad_words",
         "ignore_eos",
         "skip_special_tokens",
         "include_stop_str_in_output",
@@ -295,6 +304,12 @@ class ChatCompletionRequest(GenerationRequest):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    # vLLM's, as Hugging Face's chat templates know them.
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    documents: list[dict[str, Any]] | None = None
+    # Without effect.
+    prediction: Prediction | None = None
 
     @property
     def template_variables(self) -> dict[str, Any] | None:
@@ -337,6 +352,7 @@ class CompletionRequest(GenerationRequest):
     prompt: Any
     logprobs: Whole | None = None
     echo: bool | None = None
+    suffix: str | None = None
     best_of: Whole | None = None
     # Fields of vLLM's.
     prompt_logprobs: Whole | None = None

@@ -1,0 +1,89 @@
+"""Bad words: sequences of tokens that a request must not get (vLLM's `bad_words`).
+
+The last token of each is not drawn where those before it are the output's end. Other tokens may spell the
+same word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from octavo.kernels.packed_step import Packer
+from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.processors.base import (
+    DeviceProcessor,
+    DeviceRoom,
+    HostProcessor,
+    LogitsProcessor,
+    PackedShape,
+)
+from octavo.sampling.processors.token_masks import Mask, mask_of, pack_masks
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import SamplingParams
+
+
+class BadWords(LogitsProcessor):
+    """Looks at the output alone, as vLLM does: a word may begin in the prompt."""
+
+    def is_wanted(self, params: SamplingParams) -> bool:
+        return bool(params.bad_words_token_ids)
+
+    def waits_for_token(self, params: SamplingParams) -> bool:
+        """Whether a word is about to be completed shows in the last tokens; words of one token are never."""
+        return any(len(word) > 1 for word in params.bad_words_token_ids or ())
+
+    def examples(self, params: SamplingParams) -> tuple[SamplingParams, ...]:
+        return (msgspec.structs.replace(params, bad_words_token_ids=[[0]]),)
+
+    def on_host(self, state: SamplingState) -> HostProcessor:
+        return HostWords(state)
+
+    def on_device(self, room: DeviceRoom) -> DeviceProcessor:
+        return DeviceWords(room.vocab_size)
+
+
+class HostWords(HostProcessor):
+    def __init__(self, state: SamplingState) -> None:
+        self._state = state
+
+    def shape(self, scores: Floats) -> None:
+        if forbidden := _forbidden(self._state):
+            scores[np.array(forbidden, dtype=np.int64)] = -np.inf
+
+
+class DeviceWords(DeviceProcessor):
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+        self._states: dict[int, SamplingState] = {}
+
+    def begin(self, row: int, state: SamplingState) -> None:
+        self._states[row] = state
+
+    def release(self, row: int) -> None:
+        del self._states[row]
+
+    def pack(
+        self, rows: Ints, states: Sequence[SamplingState], packer: Packer
+    ) -> PackedShape | None:
+        del states
+        samples, masks = list[int](), list[Mask]()
+        for sample, row in enumerate(rows.tolist()):
+            state = self._states.get(row)
+            if state is not None and (forbidden := _forbidden(state)):
+                samples.append(sample)
+                masks.append(~mask_of(forbidden, self._vocab_size))
+        return pack_masks(samples, masks, packer) if samples else None
+
+
+def _forbidden(state: SamplingState) -> list[int]:
+    """Each token that would complete a word."""
+    output = state.output_token_ids
+    found = []
+    for *before, last in state.params.bad_words_token_ids or ():
+        length = len(before)
+        if not length or list(output[-length:]) == before:
+            found.append(last)
+    return found
