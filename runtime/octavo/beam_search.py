@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from octavo.outputs import FinishReason
 from octavo.sampling_params import MAX_LOGPROBS, check_number
 
 MAX_BEAM_WIDTH = MAX_LOGPROBS // 2
@@ -43,6 +44,15 @@ class Beam:
     token_ids: tuple[int, ...] = ()
     logprob: float = 0.0
     is_ended: bool = False
+
+    @property
+    def text_token_ids(self) -> tuple[int, ...]:
+        """Without the token that ended it."""
+        return self.token_ids[:-1] if self.is_ended else self.token_ids
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return FinishReason.STOP if self.is_ended else FinishReason.LENGTH
 
 
 @dataclass(slots=True)

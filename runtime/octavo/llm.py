@@ -364,10 +364,10 @@ class LLM:
         completions = [
             CompletionOutput(
                 index=index,
-                text=self._tokenizer.decode(beam.token_ids),
+                text=self._tokenizer.decode(beam.text_token_ids),
                 token_ids=list(beam.token_ids),
                 cumulative_logprob=beam.logprob,
-                finish_reason=(FinishReason.STOP if beam.is_ended else FinishReason.LENGTH).value,
+                finish_reason=beam.finish_reason.value,
             )
             for index, beam in enumerate(search.best)
         ]

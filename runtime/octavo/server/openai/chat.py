@@ -28,6 +28,7 @@ from octavo.server.openai.answers import (
     ToolCallOut,
     chat_logprobs,
 )
+from octavo.server.openai.beams import check_beams, generate
 from octavo.server.openai.generation import Generation, Generator, PromptRun
 from octavo.server.openai.parsing.answer import AnswerParser
 from octavo.server.openai.parsing.pieces import Call, Piece, Reasoning
@@ -49,11 +50,11 @@ async def chat_completion(
 ) -> Response:
     """Answers a validated request, whole or as a stream."""
     arrival = time.time()
+    check_beams(request)
     chat = await chat_run(request, generator, prompts, defaults)
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
-    generation = generator.generate(
-        response_id, http_request.scope["request_id"], [chat.run], arrival=arrival
-    )
+    name, runs = http_request.scope["request_id"], [chat.run]
+    generation = generate(request, generator, response_id, name, runs, arrival=arrival)
     answer = ChatAnswer(request, chat.new_parser, response_id)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 

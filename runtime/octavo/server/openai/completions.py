@@ -13,6 +13,7 @@ from octavo.generation_config import SamplingDefaults
 from octavo.sampling_params import MAX_LOGPROBS, MAX_N, SamplingParams, check_number
 from octavo.server.http.streaming import answered
 from octavo.server.openai.api_errors import invalid_value, unsupported
+from octavo.server.openai.beams import check_beams, generate
 from octavo.server.openai.completion_answer import CompletionAnswer, Echo
 from octavo.server.openai.generation import Generator, PromptRun
 from octavo.server.openai.logprobs import echo_offsets
@@ -44,8 +45,8 @@ async def completion(
         for prompt in given
     ]
     response_id = f"cmpl-{uuid.uuid4().hex}"
-    generation = generator.generate(
-        response_id, http_request.scope["request_id"], runs, arrival=arrival
+    generation = generate(
+        request, generator, response_id, http_request.scope["request_id"], runs, arrival=arrival
     )
     answer = CompletionAnswer(
         request,
@@ -57,6 +58,7 @@ async def completion(
 
 
 def _check(request: CompletionRequest) -> None:
+    check_beams(request)
     for name in ("logprobs", "prompt_logprobs"):
         if (count := getattr(request, name)) is not None:
             check_number(name, count, 0, MAX_LOGPROBS, is_whole=True)

@@ -117,12 +117,9 @@ class Generation:
 
     async def __aenter__(self) -> Self:
         generator = self._generator
-        client = generator.client
         # Before anything is counted: a word may be none.
         samplings = [with_word_tokens(run.sampling, generator.encode_plain) for run in self._runs]
-        generator.admission.admit(
-            self._num_sequences, client.stats, client.num_under_way, time.monotonic()
-        )
+        self._admit()
         self._states = [
             RequestState(
                 f"{self._response_id}-{position}",
@@ -151,6 +148,13 @@ class Generation:
             self._close()
             raise
         return self
+
+    def _admit(self) -> None:
+        """Raises `QueueFullError`."""
+        client = self._generator.client
+        self._generator.admission.admit(
+            self._num_sequences, client.stats, client.num_under_way, time.monotonic()
+        )
 
     async def __aexit__(
         self,

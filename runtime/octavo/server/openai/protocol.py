@@ -48,7 +48,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "guided_json": (None,),
     "guided_regex": (None,),
     "kv_transfer_params": (None,),
-    "length_penalty": (None, 1.0),
     "logits_processors": (None, []),
     "media_io_kwargs": (None, {}),
     "mm_processor_kwargs": (None, {}),
@@ -61,7 +60,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
     "thinking_token_budget": (None,),
     "truncation_side": (None, "left"),
-    "use_beam_search": (None, False),
     "verbosity": (None, "medium"),
     "vllm_xargs": (None, {}),
     "web_search_options": (None,),
@@ -134,6 +132,9 @@ class GenerationRequest(SampledRequest):
     add_special_tokens: bool | None = None
     # vLLM's: so many of the prompt's last tokens are kept; -1: as many as fit.
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    # vLLM's: `n` beams.
+    use_beam_search: bool | None = None
+    length_penalty: float | None = None
     stream_options: StreamOptions | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
