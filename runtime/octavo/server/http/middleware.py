@@ -7,6 +7,7 @@ request, and turns whatever is raised into an error object: no stack trace reach
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from octavo.server.anthropic.errors import error_body
 from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
+from octavo.server.http.deadline import read_deadline
 from octavo.server.http.page import Page
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
 from octavo.server.process.api_keys import ApiKeys
@@ -56,6 +58,7 @@ class Middleware:
         allowed_origins: Whose pages may use the API from a browser; `*` is everybody's. Cookies are never
             taken, so a page can do no more than its visitor who knows a key.
         page: Ours, whose form whoever asks for it without a key gets; None: there is none.
+        request_timeout_seconds: None lets a request take as long as its client waits.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Middleware:
         metrics: ServerMetrics,
         allowed_origins: Sequence[str] = ("*",),
         page: Page | None = None,
+        request_timeout_seconds: float | None = None,
     ) -> None:
         # Outside of all else: a browser asks without a key, and shows no error without these headers.
         self._origins = AllowedOrigins(allowed_origins)
@@ -75,6 +79,7 @@ class Middleware:
         self._keys = keys
         self._metrics = metrics
         self._page = page
+        self._request_timeout_seconds = request_timeout_seconds
         self.num_in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +87,14 @@ class Middleware:
             await self._with_origins(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrival = asyncio.get_running_loop().time()
         request_id = _request_id(scope)
         scope = _as_routed(scope, request_id)
         response = _Response(send, request_id, self._lifecycle)
         self.num_in_flight += 1
         try:
             self._admit(scope)
+            scope["deadline"] = read_deadline(scope, self._request_timeout_seconds, arrival)
             await self._app(scope, receive, response.send)
         except ApiError as error:
             if self._page is not None and error.status == 401 and scope["path"] == "/":

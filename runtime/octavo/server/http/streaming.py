@@ -16,6 +16,7 @@ from octavo.engine.requests.output_processor import Delta
 from octavo.errors import OctavoError
 from octavo.server.http.asgi import Receive, Scope, Send
 from octavo.server.http.body import ClientDisconnectedError
+from octavo.server.http.deadline import Deadline
 from octavo.server.openai.answers import DONE, ChunkEncoder, error_event
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error
 from octavo.server.openai.generation import Generation
@@ -30,11 +31,12 @@ _HEADERS = [
 
 
 class Run(Protocol):
-    """What a client waits for. `cancel` ends it early; then `is_cancelled`."""
+    """What a client waits for. `cancel` ends it early: then `is_cancelled`, or whoever waits for it gets the
+    `cause` raised."""
 
     is_cancelled: bool
 
-    def cancel(self) -> None: ...
+    def cancel(self, cause: ApiError | None = None) -> None: ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -50,18 +52,24 @@ R = TypeVar("R", bound=Run)
 
 
 @contextlib.asynccontextmanager
-async def running(run: R, receive: Receive) -> AsyncIterator[R]:
-    """Enters `run` and cancels it as soon as the client hangs up.
+async def running(run: R, receive: Receive, deadline: Deadline | None = None) -> AsyncIterator[R]:
+    """Enters `run` and cancels it as soon as the client hangs up, or when its time is over.
 
     Raises:
         ClientDisconnectedError: On leaving, when it did.
     """
     async with run:
         watcher = asyncio.create_task(_cancel_on_disconnect(run, receive))
+        timer = None
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_at(deadline.at, lambda: run.cancel(deadline.passed()))
         try:
             yield run
         finally:
             watcher.cancel()
+            if timer is not None:
+                timer.cancel()
     if run.is_cancelled:
         raise ClientDisconnectedError
 
@@ -108,7 +116,7 @@ async def answered(
     """Runs `generation` and answers: whole when it has ended, or as a stream from its first token."""
     if is_stream:
         return EventStream(generation, answer)
-    async with running(generation, request.receive):
+    async with running(generation, request.receive, request.scope.get("deadline")):
         async for _ in generation.deltas():
             pass
     return Response(answer.whole(generation), media_type="application/json")
@@ -147,7 +155,7 @@ class EventStream(Response):
             await self._stream(scope, receive, send)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with running(self._generation, receive):
+        async with running(self._generation, receive, scope.get("deadline")):
             events = self._answer.events(self._generation)
             first = await anext(events, b"")
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

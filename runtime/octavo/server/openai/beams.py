@@ -125,9 +125,9 @@ class BeamGeneration(Generation):
         self._generator.num_active += 1
         return self
 
-    async def deltas(self) -> AsyncIterator[list[tuple[int, Delta]]]:
-        """A turn for each token; there is nothing to be told of it. Raises as `Generation.deltas`."""
-        while not self.is_cancelled and not all(search.is_done for search in self._searches):
+    async def _arriving(self) -> AsyncIterator[list[tuple[int, Delta]]]:
+        """A turn for each token; there is nothing to be told of it."""
+        while not self._is_over and not all(search.is_done for search in self._searches):
             await self._extend()
             yield []
         self._measure_all()
@@ -193,7 +193,7 @@ class BeamGeneration(Generation):
         for request in requests:
             self._streams.append(await self._generator.client.add(request))
         found = [await self._candidates(await stream.get()) for stream in self._streams]
-        if self.is_cancelled:
+        if self._is_over:
             return
         for _, search in going_on:
             count = len(search.live)
@@ -222,7 +222,7 @@ class BeamGeneration(Generation):
         return dict(zip(position.token_ids, position.logprobs, strict=True))
 
     def _measure_all(self) -> None:
-        if self.is_cancelled:
+        if self._is_over:
             return
         metrics, now = self._generator.metrics, time.time()
         self._first_token_seconds = now - self._arrival

@@ -59,6 +59,7 @@ _ERRORS = {
     "401": "The API key is missing or wrong.",
     "403": "The page's origin is not among `--allowed-origins`.",
     "404": "There is no such model.",
+    "408": "The request's deadline has passed.",
     "413": "The body is larger than this server takes.",
     "415": "The body is compressed.",
     "429": "The queue is full; `Retry-After` says when to come again.",
@@ -200,7 +201,7 @@ def _generation(
         summary,
         answer.__name__,
         body=(body.__name__,),
-        errors=(*_OF_A_BODY, "429"),
+        errors=(*_OF_A_BODY, "408", "429"),
     )
     # With `stream: true`.
     operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
@@ -221,7 +222,7 @@ def _pooled(operation_id: str, summary: str, kind: str, answer: str = "") -> dic
         summary,
         answer or f"{kind}List",
         body=(f"{kind}Request",),
-        errors=(*_OF_A_BODY, "429"),
+        errors=(*_OF_A_BODY, "408", "429"),
     )
 
 

@@ -114,6 +114,7 @@ class Generation:
         self._queue_seconds: float | None = None
         self._first_token_seconds: float | None = None
         self.is_cancelled = False
+        self._cause: ApiError | None = None
 
     async def __aenter__(self) -> Self:
         generator = self._generator
@@ -174,11 +175,16 @@ class Generation:
                     self._num_reasoning_tokens = 0
                 choice += 1
 
-    def cancel(self) -> None:
-        """Ends the iteration early: the client hung up."""
-        self.is_cancelled = True
+    def cancel(self, cause: ApiError | None = None) -> None:
+        """Ends the iteration early: the client hung up, or its time is over."""
+        self.is_cancelled = cause is None
+        self._cause = cause
         for stream in self._streams:
             stream.close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.is_cancelled or self._cause is not None
 
     @property
     def outputs(self) -> list[RequestOutput]:
@@ -207,10 +213,16 @@ class Generation:
         """What arrived since the last turn, with the index of its choice, until all have ended.
 
         Raises:
-            ApiError: The engine failed on this request.
+            ApiError: The engine failed on this request, or its time is over.
             InvalidParameterError: The engine refused it.
             EngineDeadError: The engine process ended.
         """
+        async for deltas in self._arriving():
+            yield deltas
+        if self._cause is not None:
+            raise self._cause
+
+    async def _arriving(self) -> AsyncIterator[list[tuple[int, Delta]]]:
         if len(self._streams) == 1:
             while outputs := await self._streams[0].get():
                 yield await self._apply(0, outputs)

@@ -22,7 +22,7 @@ from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.streaming import running
-from octavo.server.openai.api_errors import engine_failed, invalid_value
+from octavo.server.openai.api_errors import ApiError, engine_failed, invalid_value
 from octavo.server.openai.generation import Generator
 
 log = structlog.get_logger("octavo.server")
@@ -97,6 +97,7 @@ class PooledRun:
         self._streams: list[RequestStream] = []
         self._num_done = 0
         self.is_cancelled = False
+        self._cause: ApiError | None = None
 
     async def __aenter__(self) -> Self:
         generator = self._generator
@@ -131,16 +132,17 @@ class PooledRun:
             seconds=round(seconds, 4),
         )
 
-    def cancel(self) -> None:
-        """The client hung up."""
-        self.is_cancelled = True
+    def cancel(self, cause: ApiError | None = None) -> None:
+        """The client hung up, or its time is over."""
+        self.is_cancelled = cause is None
+        self._cause = cause
         self._close_streams()
 
     async def rows(self) -> list[list[float]]:
         """The vector of each text, in order; fewer once it was cancelled.
 
         Raises:
-            ApiError: The engine failed on it.
+            ApiError: The engine failed on it, or its time is over.
             InvalidParameterError: The engine refused one.
             EngineDeadError: The engine process ended.
         """
@@ -150,7 +152,10 @@ class PooledRun:
             for number in range(start, min(start + _AT_ONCE, len(self._texts))):
                 self._streams.append(await self._add(number, self._texts[number]))
             for stream in self._streams:
-                outputs = [] if self.is_cancelled else await stream.get()
+                is_over = self.is_cancelled or self._cause is not None
+                outputs = [] if is_over else await stream.get()
+                if self._cause is not None:
+                    raise self._cause
                 if self.is_cancelled:
                     return found
                 row = outputs[-1].embedding
@@ -183,5 +188,6 @@ async def pooled_rows(
 ) -> list[list[float]]:
     """The vector of each text. Raises as `PooledRun.rows`, and `ClientDisconnectedError`."""
     run = PooledRun(generator, name, http_request.scope["request_id"], texts)
-    async with running(run, http_request.receive):
+    scope = http_request.scope
+    async with running(run, http_request.receive, scope.get("deadline")):
         return await run.rows()

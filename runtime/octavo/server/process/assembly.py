@@ -85,5 +85,6 @@ def assemble(
         metrics,
         options.allowed_origins,
         page,
+        options.request_timeout_seconds,
     )
     return generator, middleware

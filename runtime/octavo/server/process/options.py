@@ -197,6 +197,19 @@ class ServeOptions:
             help="Seconds after SIGTERM in which new requests are still answered.",
         ),
     ] = 5.0
+    request_timeout_seconds: Annotated[
+        float | None,
+        Option(
+            panel=Panel.OPERATION,
+            flag="request-timeout",
+            least=0.001,
+            most=86400.0,
+            default="none",
+            help="Seconds after which a request that is not answered is ended with 408.",
+            details="seconds after which a request that is not answered whole is ended "
+            "[with 408](http-api.md#deadlines)",
+        ),
+    ] = None
     stall_timeout_seconds: Annotated[
         float,
         Option(
