@@ -20,9 +20,11 @@ from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, head
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.http.deadline import read_deadline
+from octavo.server.http.key_use import KeyUse, entered
 from octavo.server.http.page import Page
+from octavo.server.http.rate_limits import RateLimits
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
-from octavo.server.process.api_keys import ApiKeys
+from octavo.server.process.api_keys import ApiKeys, Key
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
 
@@ -33,18 +35,20 @@ PAGE_TYPE = "text/html; charset=utf-8"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def authorise(keys: ApiKeys, authorization: str | None, x_api_key: str | None = None) -> None:
-    """Raises `ApiError` (401) unless a header carries one of the keys, or none is needed; Anthropic's clients
-    send theirs as `X-Api-Key`."""
+def authorise(keys: ApiKeys, authorization: str | None, x_api_key: str | None = None) -> Key | None:
+    """The key that a header carries, None where none is needed; Anthropic's clients send theirs as
+    `X-Api-Key`. Raises `ApiError` (401)."""
     if not keys.are_needed:
-        return
+        return None
     if authorization is None and x_api_key is not None:
         authorization = f"Bearer {x_api_key}"
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise _unauthorized("This server needs an API key: Authorization: Bearer KEY.")
-    if keys.name_of(key.strip()) is None:
+    found = keys.find(key.strip())
+    if found is None:
         raise _unauthorized("The API key is not one of this server's keys.")
+    return found
 
 
 def _unauthorized(message: str) -> ApiError:
@@ -77,6 +81,7 @@ class Middleware:
         self._app = app
         self._lifecycle = lifecycle
         self._keys = keys
+        self._rates = RateLimits()
         self._metrics = metrics
         self._page = page
         self._request_timeout_seconds = request_timeout_seconds
@@ -93,9 +98,11 @@ class Middleware:
         response = _Response(send, request_id, self._lifecycle)
         self.num_in_flight += 1
         try:
-            self._admit(scope)
+            use = self._admit(scope)
             scope["deadline"] = read_deadline(scope, self._request_timeout_seconds, arrival)
-            await self._app(scope, receive, response.send)
+            with entered(use, is_counted=scope["method"] == "POST"):
+                response.key_use = use
+                await self._app(scope, receive, response.send)
         except ApiError as error:
             if self._page is not None and error.status == 401 and scope["path"] == "/":
                 await response.ask_for_key(self._page, error)
@@ -111,16 +118,17 @@ class Middleware:
         finally:
             self.num_in_flight -= 1
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope) -> KeyUse | None:
         if scope["path"] in _OPEN_PATHS:
-            return
+            return None
         if not self._lifecycle.accepts_requests:
             state = self._lifecycle.state
             raise not_serving(
                 state.value if state in (State.STARTING, State.FAILED) else "draining"
             )
         self._origins.check(scope)
-        authorise(self._keys, header(scope, b"authorization"), header(scope, b"x-api-key"))
+        key = authorise(self._keys, header(scope, b"authorization"), header(scope, b"x-api-key"))
+        return None if key is None else KeyUse(key, self._rates)
 
     async def _fail(self, response: _Response, error: ApiError, scope: Scope) -> None:
         self._metrics.count_rejected(error.detail.code or "other")
@@ -135,12 +143,16 @@ class _Response:
         self._request_id = request_id
         self._lifecycle = lifecycle
         self._has_started = False
+        self.key_use: KeyUse | None = None
 
     async def send(self, message: Message) -> None:
         if not self._has_started:
             self._has_started = True
             headers = message["headers"] = list(message.get("headers", ()))
             headers.append((b"x-request-id", self._request_id.encode()))
+            if self.key_use is not None:
+                limits = self.key_use.headers()
+                headers += [(name.encode(), value.encode()) for name, value in limits.items()]
             if self._lifecycle.state is not State.READY:
                 # Whoever keeps this connection must look for another replica next time.
                 headers.append((b"connection", b"close"))

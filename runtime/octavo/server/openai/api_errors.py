@@ -81,6 +81,15 @@ def model_not_found(name: str, served: list[str]) -> ApiError:
     )
 
 
+def model_not_allowed(name: str) -> ApiError:
+    return ApiError(
+        403,
+        f"The API key may not use the model {quoted(name)}.",
+        param="model",
+        code="model_not_allowed",
+    )
+
+
 def body_too_large(limit_bytes: int) -> ApiError:
     message = (
         f"The request body is larger than {limit_bytes} bytes, this server's limit "

@@ -22,12 +22,14 @@ from octavo.server.anthropic.errors import error_body
 from octavo.server.anthropic.request import CountTokensRequest, MessagesRequest
 from octavo.server.anthropic.route import count_tokens, create_message
 from octavo.server.http.body import ClientDisconnectedError, decode_object, read_body
+from octavo.server.http.key_use import current_limits
 from octavo.server.http.page import Page
 from octavo.server.openai.answers import ModelCard, ModelList, json_answer
 from octavo.server.openai.api_errors import (
     ApiError,
     from_octavo_error,
     internal_error,
+    model_not_allowed,
     model_not_found,
 )
 from octavo.server.openai.chat import chat_completion
@@ -84,6 +86,8 @@ class ServedModel:
     def check(self, name: str) -> None:
         if name not in self.names:
             raise model_not_found(name, list(self.names))
+        if not current_limits().allows(name):
+            raise model_not_allowed(name)
 
 
 def build_app(model: ServedModel, metrics: ServerMetrics, page: Page | None = None) -> FastAPI:
@@ -97,7 +101,11 @@ def build_app(model: ServedModel, metrics: ServerMetrics, page: Page | None = No
 
     @app.get("/v1/models")
     async def list_models() -> Response:
-        return json_answer(ModelList(data=[model.card(name) for name in model.names]))
+        return json_answer(
+            ModelList(
+                data=[model.card(name) for name in model.names if current_limits().allows(name)]
+            )
+        )
 
     @app.get("/v1/models/{name:path}")
     async def show_model(name: str) -> Response:

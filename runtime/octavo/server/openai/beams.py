@@ -17,6 +17,7 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta
 from octavo.outputs import CompletionOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams, check_number
+from octavo.server.http.key_use import current_limits
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import engine_failed, quoted, unsupported
 from octavo.server.openai.generation import Generation, Generator, PromptRun
@@ -205,8 +206,8 @@ class BeamGeneration(Generation):
             f"{self._response_id}-{self._num_steps}-{number}",
             [*run.prompt.token_ids, *beam.token_ids],
             SamplingParams(temperature=0.0, max_tokens=1, logprobs=search.num_candidates),
-            priority=run.priority,
-            cache_salt=run.cache_salt,
+            priority=current_limits().priority_of(run.priority),
+            cache_salt=current_limits().salt_of(run.cache_salt),
         )
 
     async def _candidates(self, outputs: list[TokenOutput]) -> dict[int, float]:

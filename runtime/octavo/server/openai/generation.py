@@ -25,6 +25,7 @@ from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
+from octavo.server.http.key_use import charge, current_limits, current_use
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
 from octavo.server.openai.parsing.answer import Markup
@@ -115,6 +116,7 @@ class Generation:
         self._first_token_seconds: float | None = None
         self.is_cancelled = False
         self._cause: ApiError | None = None
+        self._key_use = current_use()
 
     async def __aenter__(self) -> Self:
         generator = self._generator
@@ -134,14 +136,15 @@ class Generation:
         ]
         self._begin_counting()
         generator.num_active += 1
+        limits = current_limits()
         try:
             for state, run in zip(self._states, self._runs, strict=True):
                 request = AddRequest(
                     state.request_id,
                     state.prompt_token_ids,
                     state.sampling,
-                    priority=run.priority,
-                    cache_salt=run.cache_salt,
+                    priority=limits.priority_of(run.priority),
+                    cache_salt=limits.salt_of(run.cache_salt),
                     end_token_ids=generator.end_token_ids,
                 )
                 self._streams.append(await generator.client.add(request))
@@ -303,10 +306,13 @@ class Generation:
         for _ in range(num_choices - len(self._finish_reasons)):
             self._generator.metrics.count_finished(unfinished)
         usage = self.usage
+        total = usage.prompt_tokens + usage.completion_tokens
+        key = charge(self._key_use, total, self._generator.metrics)
         reasons = sorted(set(self._finish_reasons.values())) or [unfinished]
         log.info(
             "request",
             request_id=self._request_id,
+            **key,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.prompt_tokens_details.cached_tokens,
             completion_tokens=usage.completion_tokens,

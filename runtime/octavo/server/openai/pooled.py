@@ -21,6 +21,7 @@ from octavo.errors import ModelUnsupportedError
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
 from octavo.sampling_params import SamplingParams
+from octavo.server.http.key_use import charge, current_limits, current_use
 from octavo.server.http.streaming import running
 from octavo.server.openai.api_errors import ApiError, engine_failed, invalid_value
 from octavo.server.openai.generation import Generator
@@ -98,6 +99,7 @@ class PooledRun:
         self._num_done = 0
         self.is_cancelled = False
         self._cause: ApiError | None = None
+        self._key_use = current_use()
 
     async def __aenter__(self) -> Self:
         generator = self._generator
@@ -123,11 +125,14 @@ class PooledRun:
             generator.metrics.count_finished("abort" if error is None else "error")
         seconds = time.time() - self._arrival
         generator.metrics.request_duration.observe(seconds)
+        num_tokens = sum(len(text.token_ids) for text in self._texts)
+        key = charge(self._key_use, num_tokens, generator.metrics)
         log.info(
             "pooled",
             request_id=self._request_id,
+            **key,
             texts=len(self._texts),
-            prompt_tokens=sum(len(text.token_ids) for text in self._texts),
+            prompt_tokens=num_tokens,
             unfinished=left,
             seconds=round(seconds, 4),
         )
@@ -168,12 +173,15 @@ class PooledRun:
         return found
 
     async def _add(self, number: int, text: PooledText) -> RequestStream:
+        limits = current_limits()
         return await self._generator.client.add(
             AddRequest(
                 f"{self._name}-{number}",
                 text.token_ids,
                 _NO_TOKEN_KEPT,
+                priority=limits.priority_of(0),
                 is_pooled=True,
+                cache_salt=limits.salt_of(None),
                 second_segment=text.second_segment,
             )
         )

@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from octavo.errors import InvalidConfigurationError
+from octavo.server.process.key_limits import KeyLimits, read_entries
 
 log = structlog.get_logger("octavo.server")
 
@@ -31,6 +32,7 @@ class Key:
 
     name: str
     digest: bytes
+    limits: KeyLimits = field(default_factory=KeyLimits)
 
 
 class ApiKeys:
@@ -60,14 +62,19 @@ class ApiKeys:
         """Whether requests must bring one; also while the file is empty, when none will do."""
         return bool(self._given) or self._file is not None
 
-    def name_of(self, key: str) -> str | None:
-        """The name of the key that this is; None when it is none."""
+    def find(self, key: str) -> Key | None:
+        """The key that this is; None when it is none."""
         digest, found = _digest(key), None
         # No early exit: the time must not tell which key came close.
         for known in (*self._given, *self._in_file):
             if hmac.compare_digest(digest, known.digest):
-                found = known.name
+                found = known
         return found
+
+    def name_of(self, key: str) -> str | None:
+        """The name of the key that this is; None when it is none."""
+        found = self.find(key)
+        return None if found is None else found.name
 
     async def watch(self) -> None:
         """Reads the file anew again and again, until it is cancelled."""
@@ -92,7 +99,7 @@ class ApiKeys:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys in a file, or in every file of a folder: what white space separates.
+    """The keys in a file, or in every file of a folder: what white space separates, or JSON with limits.
 
     A key is named after its file; the second of a file `a` is `a:2`. Names that begin with two dots are the
     kubelet's own, by which it changes all files at once. Raises `InvalidConfigurationError`.
@@ -103,15 +110,25 @@ def read_keys(path: Path) -> list[Key]:
             files = [each for each in names if each.is_file()]
         else:
             files = [path]
-        return [
-            Key(file.name if number == 1 else f"{file.name}:{number}", _digest(key))
-            for file in files
-            for number, key in enumerate(_text(file).split(), 1)
-        ]
+        return [key for file in files for key in _keys_in(file)]
     except OSError as error:
         raise InvalidConfigurationError(
             f"api_key_file: {error.filename or path} cannot be read ({error.strerror})."
         ) from None
+
+
+def _keys_in(file: Path) -> list[Key]:
+    text = _text(file)
+    if text.lstrip().startswith(("{", "[")):
+        return [
+            Key(entry.name or _name(file, number), _digest(entry.key), entry.limits)
+            for number, entry in enumerate(read_entries(text, str(file)), 1)
+        ]
+    return [Key(_name(file, number), _digest(key)) for number, key in enumerate(text.split(), 1)]
+
+
+def _name(file: Path, number: int) -> str:
+    return file.name if number == 1 else f"{file.name}:{number}"
 
 
 def _text(file: Path) -> str:

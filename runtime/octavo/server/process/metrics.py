@@ -116,6 +116,18 @@ class ServerMetrics:
             ["model", "reason"],
             registry=self._registry,
         )
+        self._key_requests = Counter(
+            "octavo_key_requests",
+            "Requests of an API key, by the key's name.",
+            ["model", "key"],
+            registry=self._registry,
+        )
+        self._key_tokens = Counter(
+            "octavo_key_tokens",
+            "Tokens of prompts and answers of an API key, by the key's name.",
+            ["model", "key"],
+            registry=self._registry,
+        )
         for reason in ("stop", "length", "abort", "error"):
             self._requests.labels(model, reason)
         self._rejected.labels(model, "queue_full")
@@ -133,6 +145,11 @@ class ServerMetrics:
     def count_rejected(self, reason: str) -> None:
         """`reason` must be one of our constants, never a client's text."""
         self._rejected.labels(self._model, reason).inc()
+
+    def count_key(self, name: str, num_tokens: int) -> None:
+        """A request of an API key has ended; `name` is the key's, never the key."""
+        self._key_requests.labels(self._model, name).inc()
+        self._key_tokens.labels(self._model, name).inc(num_tokens)
 
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""
