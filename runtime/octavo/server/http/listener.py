@@ -15,6 +15,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo.server.http.asgi import AsgiApp
+from octavo.server.http.tls import TlsFiles
 from octavo.server.openai.api_errors import ApiError
 
 # Longer than the keep-alive of clients and load balancers, so that they close first and no request
@@ -32,9 +33,9 @@ _BACKLOG = 2048
 
 
 class Listener:
-    """Serves `app` on a bound socket from `start` to `stop`."""
+    """Serves `app` on a bound socket from `start` to `stop`, encrypted where there is `tls`."""
 
-    def __init__(self, app: AsgiApp, bound: socket.socket) -> None:
+    def __init__(self, app: AsgiApp, bound: socket.socket, tls: TlsFiles | None = None) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -47,6 +48,7 @@ class Listener:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=2,
             backlog=_BACKLOG,
+            **({} if tls is None else tls.uvicorn_options),
         )
         self._server = _Server(config)
         self._socket = bound

@@ -20,7 +20,8 @@ def announce(
     options: ServeOptions, info: EngineInfo, lifecycle: Lifecycle, port: int, ops_port: int
 ) -> None:
     """Logs one line; at a terminal prints something to try."""
-    url = f"http://{_host(options.host)}:{port}/v1"
+    scheme = "http" if options.ssl_certfile is None else "https"
+    url = f"{scheme}://{_host(options.host)}:{port}/v1"
     kv_tokens = info.num_kv_blocks * info.block_size
     phases = {phase.name: round(phase.seconds, 3) for phase in lifecycle.phases}
     log.info(

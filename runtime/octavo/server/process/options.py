@@ -93,6 +93,28 @@ class ServeOptions:
             "second, so that keys change without a restart. Beside `--api-key`, all are taken",
         ),
     ] = None
+    ssl_certfile: Annotated[
+        Path | None,
+        Option(
+            panel=Panel.API,
+            default="none",
+            help="Certificate (PEM) of the OpenAI port, which speaks TLS then.",
+            details="certificate with its chain (PEM): the OpenAI port speaks TLS then, the ops port never",
+        ),
+    ] = None
+    ssl_keyfile: Annotated[
+        Path | None,
+        Option(panel=Panel.API, default="none", help="The certificate's key (PEM)."),
+    ] = None
+    ssl_ca_certs: Annotated[
+        Path | None,
+        Option(
+            panel=Panel.API,
+            default="none",
+            help="Authorities (PEM) whose certificate each client must show.",
+            details="authorities (PEM): a client must show a certificate that one of them signed",
+        ),
+    ] = None
     allowed_origins: Annotated[
         tuple[str, ...],
         Option(

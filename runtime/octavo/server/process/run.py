@@ -27,6 +27,7 @@ from octavo.generation_config import choose_sampling_defaults
 from octavo.logs import configure_logging
 from octavo.server.http.admission import Admission
 from octavo.server.http.sockets import bind
+from octavo.server.http.tls import read_tls
 from octavo.server.process import banner
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.health import EngineHealth
@@ -111,6 +112,7 @@ class Server:
         self._lifecycle = Lifecycle(time.monotonic)
         self._health = EngineHealth(options.stall_timeout_seconds)
         self._keys = ApiKeys(options.api_keys, options.api_key_file)
+        self._tls = read_tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
         self._admission = Admission(options.engine.max_queued_requests, options.engine.max_num_seqs)
         self._http_socket = bind(options.host, options.port, "--port")
         self._ops_socket = bind(options.host, options.ops_port, "--ops-port")
@@ -193,7 +195,7 @@ class Server:
         self._health.attach(client, generator)
         from octavo.server.http.listener import Listener
 
-        self._http = Listener(middleware, self._http_socket)
+        self._http = Listener(middleware, self._http_socket, self._tls)
         await self._http.start()
         self._lifecycle.mark_ready()
         banner.announce(options, client.info, self._lifecycle, self._http.port, ops_port)
