@@ -176,8 +176,10 @@ def test_the_best_of_several_are_those_of_highest_probability(http: httpx.Client
         ({"prompt_logprobs": 21}, "prompt_logprobs"),
         ({"prompt_logprobs": -1}, "prompt_logprobs"),
         ({"logprobs": 21}, "logprobs"),
+        ({"prompt": [[5] * 2000] * 5, "n": 6, "logprobs": 20, "echo": True}, "logprobs"),
+        ({"prompt": [[5] * 2000] * 5, "n": 6, "prompt_logprobs": 20}, "prompt_logprobs"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_what_is_not_told_is_refused_by_name(
     http: httpx.Client, fields: dict[str, object], param: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -22,6 +23,8 @@ from octavo.server.openai.prompts import Prompt, PromptBuilder
 from octavo.server.openai.protocol import CompletionRequest
 
 _DEFAULT_MAX_TOKENS = 16
+# Some 60 bytes of JSON each.
+_MAX_SCORES = 2**20
 
 
 async def completion(
@@ -35,6 +38,7 @@ async def completion(
     arrival = time.time()
     _check(request)
     given = await prompts.completions(request)
+    _check_size(request, given)
     runs = [
         PromptRun(
             prompt,
@@ -77,6 +81,21 @@ def _check(request: CompletionRequest) -> None:
         raise unsupported(
             "best_of", "the best are not known before all have ended. Leave out stream."
         )
+
+
+def _check_size(request: CompletionRequest, prompts: Sequence[Prompt]) -> None:
+    """Scored prompts make answers far longer than requests are."""
+    num_tokens = sum(len(prompt.token_ids) for prompt in prompts) * (request.n or 1)
+    for name, count in (
+        ("logprobs", request.logprobs if request.echo else None),
+        ("prompt_logprobs", request.prompt_logprobs),
+    ):
+        if count is not None and num_tokens * (1 + count) > _MAX_SCORES:
+            raise invalid_value(
+                name,
+                f"{name} is {count}, for {num_tokens} tokens of prompts, n times each: at most "
+                f"{_MAX_SCORES} log-probabilities are told in one answer. Send fewer prompts at a time.",
+            )
 
 
 def _chooses(request: CompletionRequest) -> bool:
