@@ -292,3 +292,30 @@ def test_it_does_not_matter_where_any_text_is_cut(
         assert content == text.shown
     for pieces in (in_pieces(text, seed), one_by_one(text)):
         assert parse(form, tools, *pieces) == (content, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[f(a='x\ny', text='it\\'s')]",
+            {"a": "x\ny", "text": "it's"},
+        ),  # as LFM2's template has it
+        ('[f(a={"b": [true, null, -1.5]})]', {"a": {"b": [True, None, -1.5]}}),
+        ("[f(a=(1, 'b'))]", {"a": [1, "b"]}),
+        ("[f(a=1, a=2)]", None),
+        ("[f(1)]", None),
+        ("[f(**{'a': 1})]", None),
+        ("[f(a=open('x'))]", None),
+        ("[f(a=f'{x}')]", None),
+        ("[f(a=1e999)]", None),
+        ("[f(a=1), other(a=1)]", None),
+        (f"[f(a={'[' * 5000}{']' * 5000})]", None),
+    ],
+)
+def test_pythons_notation_is_literals(text: str, expected: dict[str, Any] | None) -> None:
+    form = CALL_FORMATS["pythonic"]
+    for pieces in ([MarkedText(text)], one_by_one(MarkedText(text))):
+        content, found = parse(form, {"f": None}, *pieces)
+        assert found == ([] if expected is None else [("f", expected)])
+        assert content == (text if expected is None else "")

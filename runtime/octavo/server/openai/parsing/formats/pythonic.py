@@ -22,6 +22,7 @@ _TAGS = {
     "<|tool_call_start|>": "<|tool_call_end|>",
 }
 _NAME = re.compile(r"[\w.]*")
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
@@ -90,12 +91,17 @@ def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that Python does not know
-            tree = ast.parse(text, mode="eval").body
+            tree = ast.parse(_STRING.sub(_on_one_line, text), mode="eval").body
         if not isinstance(tree, ast.List):
             return None
         return [_call_of(node) for node in tree.elts]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _on_one_line(string: re.Match[str]) -> str:
+    """Templates put texts between quotes as they are, line breaks too."""
+    return string[0].replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _call_of(node: ast.expr) -> tuple[str, dict[str, Any]]:
