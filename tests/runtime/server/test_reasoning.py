@@ -20,7 +20,7 @@ from octavo.server.openai.parsing.names import (
     TOOL_CALL_PARSERS,
 )
 from octavo.server.openai.parsing.pieces import Call, Reasoning
-from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
+from octavo.server.openai.parsing.reasoning import REASONING_FORMATS, ReasoningFormat
 
 QWEN, R1, MISTRAL = (REASONING_FORMATS[name] for name in ("qwen3", "deepseek_r1", "mistral"))
 CALL = '<tool_call>{"name": "f", "arguments": {"a": "</think>"}}</tool_call>'
@@ -129,3 +129,29 @@ def test_every_name_is_that_of_a_parser() -> None:
     assert {*REASONING_PARSERS} == {"auto", "none", *REASONING_FORMATS, *REASONING_ALIASES}
     assert {*CALL_ALIASES.values()} <= {*CALL_FORMATS}
     assert {*REASONING_ALIASES.values()} <= {*REASONING_FORMATS}
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "expected"),
+    [
+        ("<think>Hm, ", "so.</think>Yes.", ("so.", "Yes.", 0)),
+        ("<think>Hm.</think>The answer", " is 4.", ("", " is 4.", 0)),
+        ("The answer", " is 4.", ("", " is 4.", 0)),
+    ],
+)
+@pytest.mark.parametrize("form", [QWEN, R1])
+def test_a_message_that_goes_on_is_where_its_last_tag_says(
+    form: ReasoningFormat, said: str, text: str, expected: tuple[str, str, int]
+) -> None:
+    markup = Markup("hermes", CALL_FORMATS["hermes"], "x", form)
+    assert read(form, markup.begin_of_answer(f"assistant\n{said}", said), text) == expected
+
+
+def test_reasoning_may_be_left_out() -> None:
+    parser = Markup("x", None, "x", QWEN).parser("<think>", {}, tells_reasoning=False)
+    assert parser is not None
+    pieces = [*parser.push(MarkedText("Hm.</think>Yes")), *parser.flush()]
+    assert pieces == ["Yes"]
+    cut = Markup("x", None, "x", QWEN).parser("<think>", {}, tells_reasoning=False)
+    assert cut is not None
+    assert [*cut.push(MarkedText("Hm. <")), *cut.flush()] == []

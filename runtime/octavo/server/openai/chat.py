@@ -87,7 +87,7 @@ async def chat_run(
     max_tokens = prompts.max_tokens(
         prompt, request.requested_max_tokens, parameter, default=defaults.max_tokens
     )
-    text = prompt.text or ""
+    text = markup.begin_of_answer(prompt.text or "", request.said)
     wanted = markup.behind_reasoning(wanted, text)
     sampling = request.sampling_params(
         defaults, max_tokens=max_tokens, logprobs=num_top, structured_outputs=wanted
@@ -99,7 +99,14 @@ async def chat_run(
         request.cache_salt,
         markup.reasoning_tokens(text, generator.vocabulary),
     )
-    return ChatRun(run, functools.partial(markup.parser, text, use.callable, use.max_calls))
+    new_parser = functools.partial(
+        markup.parser,
+        text,
+        use.callable,
+        use.max_calls,
+        tells_reasoning=request.include_reasoning is not False,
+    )
+    return ChatRun(run, new_parser)
 
 
 class ChatAnswer(Chunks):

@@ -305,12 +305,23 @@ class ChatCompletionRequest(GenerationRequest):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    include_reasoning: bool | None = None
     # vLLM's, as Hugging Face's chat templates know them.
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     documents: list[dict[str, Any]] | None = None
     # Without effect.
     prediction: Prediction | None = None
+
+    @property
+    def said(self) -> str | None:
+        """Of the last message, where the answer goes on with it."""
+        if not self.continue_final_message or not self.messages:
+            return None
+        content = self.messages[-1].content
+        if isinstance(content, list):
+            return "".join(part.text or "" for part in content)
+        return content or ""
 
     @property
     def template_variables(self) -> dict[str, Any] | None:

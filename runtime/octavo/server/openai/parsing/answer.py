@@ -30,6 +30,18 @@ class Markup:
     reasoning_name: str = "none"
     reasoning: ReasoningFormat | None = None
 
+    def begin_of_answer(self, prompt: str, said: str | None) -> str:
+        """What the other methods are asked with: its end tells whether the answer begins within reasoning.
+
+        Args:
+            said: Of a message that goes on; there it is the last tag, not the end, that tells it.
+        """
+        form = self.reasoning
+        if form is None or said is None:
+            return prompt
+        is_open = said.rfind(form.opening) > said.rfind(form.closing)
+        return form.opening if is_open else form.closing
+
     def reasoning_tokens(
         self, prompt: str, vocabulary: Vocabulary
     ) -> Callable[[], ReasoningTokens] | None:
@@ -51,28 +63,42 @@ class Markup:
         return msgspec.structs.replace(wanted, reasoning=tags)
 
     def parser(
-        self, prompt: str, tools: Tools, max_calls: int | None = None
+        self,
+        prompt: str,
+        tools: Tools,
+        max_calls: int | None = None,
+        *,
+        tells_reasoning: bool = True,
     ) -> AnswerParser | None:
         """For one answer to `prompt`; None where all of it is content.
 
         Args:
             tools: Those that may be called.
+            tells_reasoning: Else it is left out.
         """
         reasoning = self.reasoning
         calls = ToolCallParser(self.calls, tools, max_calls) if self.calls and tools else None
         if reasoning is None:
             return AnswerParser(None, calls) if calls else None
         is_open = reasoning.is_open_after(prompt)
-        return AnswerParser(ReasoningParser(reasoning, is_open=is_open), calls)
+        thoughts = ReasoningParser(reasoning, is_open=is_open)
+        return AnswerParser(thoughts, calls, tells_reasoning=tells_reasoning)
 
 
 class AnswerParser:
     """Of one completion. What comes out does not depend on where the text is cut into pieces."""
 
-    __slots__ = ("_calls", "_reasoning")
+    __slots__ = ("_calls", "_reasoning", "_tells_reasoning")
 
-    def __init__(self, reasoning: ReasoningParser | None, calls: ToolCallParser | None) -> None:
+    def __init__(
+        self,
+        reasoning: ReasoningParser | None,
+        calls: ToolCallParser | None,
+        *,
+        tells_reasoning: bool = True,
+    ) -> None:
         self._reasoning = reasoning
+        self._tells_reasoning = tells_reasoning
         self._calls = calls
 
     @property
@@ -87,7 +113,8 @@ class AnswerParser:
         found: list[Piece] = []
         for piece in self._reasoning.push(text):
             if isinstance(piece, Reasoning):
-                found.append(piece)
+                if self._tells_reasoning:
+                    found.append(piece)
             else:
                 found += self._content(piece)
         if self._reasoning.is_over:
@@ -99,7 +126,8 @@ class AnswerParser:
         if self._reasoning is not None:
             for piece in self._reasoning.flush():
                 if isinstance(piece, Reasoning):
-                    yield piece
+                    if self._tells_reasoning:
+                        yield piece
                 else:
                     yield from self._content(piece)
         if self._calls is not None:
