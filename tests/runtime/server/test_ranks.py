@@ -1,4 +1,4 @@
-"""Servers whose ranks die or hang: streams end, and the last words say which rank and why."""
+"""A server one of whose ranks hangs: streams end, and the last words say which rank and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 from tests.support.runtime.rank_processes import has_ended, rank_pids
 from tests.support.runtime.server_process import ServerProcess
 
-FLAGS = ("--tensor-parallel-size", "2", "--distributed-timeout-seconds", "15")
+FLAGS = ("--tensor-parallel-size", "2", "--distributed-timeout-seconds", "10")
 STREAM: dict[str, Any] = {
     "model": "demo",
     "prompt": [1, 2, 3],
@@ -37,19 +37,7 @@ def test_a_rank_that_hangs_under_streams_ends_the_server_and_is_named(tmp_path: 
         assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
         assert server.wait() == 1
     assert json.loads(words.read_text())["message"] == (
-        f"The engine ended: rank 1 of 2 (process {pid}) did not answer within 15 s "
+        f"The engine ended: rank 1 of 2 (process {pid}) did not answer within 10 s "
         "(--distributed-timeout-seconds)."
     )
     assert has_ended(pid)
-
-
-def test_a_rank_that_dies_while_nothing_runs_ends_the_server_and_is_named(tmp_path: Path) -> None:
-    words = tmp_path / "termination-log"
-    with ServerProcess(*FLAGS, OCTAVO_TERMINATION_LOG=str(words)) as server:
-        server.wait_ready()
-        (pid,) = rank_pids(server.engine_pid)
-        os.kill(pid, signal.SIGKILL)
-        assert server.wait() == 1
-    document = json.loads(words.read_text())
-    assert document["reason"] == "InternalError"
-    assert document["message"].startswith("The engine ended: rank 1 of 2 was ended by SIGKILL.")

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import zmq
 
 from octavo import LLM
 from octavo.config import Device, EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
+from octavo.engine.process import EngineLoop
 from octavo.errors import DeviceFaultError, OctavoError
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
@@ -156,13 +158,14 @@ def assert_same_answers(shared: Shared) -> None:
     assert found.num_cached > 0
 
 
-def test_a_killed_rank_ends_all_and_is_named(llama: Shared) -> None:
+def test_a_rank_that_is_killed_ends_an_idle_engine_and_is_named(llama: Shared) -> None:
     core = EngineCore(EngineConfig(model=str(llama.folder)), llama.executor)
-    core.add(AddRequest("long", list(range(50)), SamplingParams(max_tokens=100, ignore_eos=True)))
-    core.step()
-    os.kill(llama.pids[1], signal.SIGKILL)
-    with pytest.raises(DeviceFaultError, match=r"^rank 2 of 4 was ended by SIGKILL\."):
-        run_to_end(core)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        loop = EngineLoop(core, socket)
+        os.kill(llama.pids[1], signal.SIGKILL)
+        with pytest.raises(DeviceFaultError, match=r"^rank 2 of 4 was ended by SIGKILL\."):
+            loop.run()
     assert all(map(has_ended, llama.pids))
 
 
