@@ -230,7 +230,7 @@ def is_told_apart(form: CallFormat, calls: Calls) -> bool:
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(before=words, calls=some_calls, after=words, seed=st.integers(0, 10**6))
 def test_calls_come_out_as_they_were_written(
     name: str, before: str, calls: Calls, after: str, seed: int
@@ -254,7 +254,7 @@ def test_calls_come_out_as_they_were_written(
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(calls=some_calls, place=st.integers(0, 400), seed=st.integers(0, 10**6))
 def test_a_text_that_is_cut_off_keeps_the_calls_that_are_whole(
     name: str, calls: Calls, place: int, seed: int
@@ -274,7 +274,7 @@ def test_a_text_that_is_cut_off_keeps_the_calls_that_are_whole(
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_it_does_not_matter_where_any_text_is_cut(
     name: str, data: st.DataObject, seed: int
