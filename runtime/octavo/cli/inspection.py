@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from octavo.worker.start.inspection import GpuFit, Inspection
 
 _DOES_NOT_FIT = 3
+_LEAST_GPU_BYTES, _MOST_GPU_BYTES = 1 << 20, 1 << 40
 
 
 def inspect_command(
@@ -48,12 +49,11 @@ def inspect_command(
 
     from octavo.errors import OctavoError
     from octavo.model_source import described
-    from octavo.quantity import parse_bytes
     from octavo.server.process.run import fail
     from octavo.worker.start.inspection import inspect_model
 
     try:
-        size = None if gpu_memory is None else parse_bytes("--gpu-memory", gpu_memory)
+        size = None if gpu_memory is None else _gpu_bytes(gpu_memory)
         with described(model, download_dir=download_dir, revision=revision) as folder:
             config = EngineConfig(
                 model=str(folder),
@@ -69,8 +69,22 @@ def inspect_command(
     if as_json:
         print(msgspec.json.encode(found).decode())
     else:
-        print("\n".join(f"{name:<18}{value}" for name, value in _rows(found)))
+        rows = _rows(found)
+        width = max(len(name) for name, _ in rows) + 2
+        print("\n".join(f"{name:<{width}}{value}" for name, value in rows))
     return 0 if found.gpu is None or found.gpu.problem is None else _DOES_NOT_FIT
+
+
+def _gpu_bytes(text: str) -> int:
+    from octavo.errors import InvalidConfigurationError
+    from octavo.quantity import parse_bytes
+
+    size = parse_bytes("--gpu-memory", text)
+    if not _LEAST_GPU_BYTES <= size <= _MOST_GPU_BYTES:
+        raise InvalidConfigurationError(
+            f"--gpu-memory is {text!r}; give the memory of one GPU, 1Mi to 1Ti, such as 80Gi."
+        )
+    return size
 
 
 def _rows(found: Inspection) -> list[tuple[str, str]]:

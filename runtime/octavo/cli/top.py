@@ -110,9 +110,12 @@ async def _show_json(looks: AsyncIterator[Look]) -> None:
 async def _show_lines(looks: AsyncIterator[Look]) -> None:
     """As `vmstat`: a line for each look, for files and pipes."""
     widths = [len(name) + 2 for name in _COLUMNS]
-    print("".join(map(str.rjust, _COLUMNS, widths)))
+    is_first = True
     async for look in looks:
-        print("".join(map(str.rjust, _cells(look), widths)), flush=True)
+        rows = [_COLUMNS, _cells(look)] if is_first else [_cells(look)]
+        for row in rows:
+            print("".join(map(str.rjust, row, widths)), flush=True)
+        is_first = False
 
 
 async def _show_picture(looks: AsyncIterator[Look]) -> None:

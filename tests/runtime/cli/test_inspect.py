@@ -181,3 +181,11 @@ def test_what_cannot_be_served_is_told_as_by_a_start(
     (tmp_path / "config.json").write_text('{"architectures": ["NobodysForCausalLM"]}')
     assert run(["inspect", str(tmp_path)]) == 3
     assert "octavo: ModelUnsupported: config.json: architecture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["0", "1e30", "0.5", "1023Ki", "1.1Ti"])
+def test_what_is_no_memory_of_a_gpu_is_refused(
+    size: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", "builtin://demo", "--gpu-memory", size]) == 3
+    assert f"--gpu-memory is '{size}'" in capsys.readouterr().err

@@ -194,6 +194,7 @@ def test_top_tells_why_there_is_nothing_to_see(
     assert found.returncode == 1
     assert told in found.stderr
     assert found.stderr.count("\n") == 1
+    assert found.stdout == ""
 
 
 def test_no_page_where_it_is_left_out(server: ServerProcess) -> None:
