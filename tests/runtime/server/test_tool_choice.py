@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import jsonschema  # type: ignore[import-untyped]
 import openai
 import pytest
@@ -80,6 +81,81 @@ def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) 
         read_tool_use(chat(**fields))
     assert caught.value.status == 400
     assert caught.value.detail.param == param
+
+
+NO_OBJECTS: list[dict[str, Any]] = [
+    {"type": "string", "maxLength": 3},
+    {"enum": ["a", 1]},
+    {"type": "array", "items": {"type": "integer"}},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}},
+]
+
+
+@pytest.mark.parametrize("schema", NO_OBJECTS)
+@pytest.mark.parametrize("choice", ["none", "auto", "required", named("f")])
+def test_parameters_that_are_no_object_are_refused(
+    schema: dict[str, Any], choice: str | dict[str, Any]
+) -> None:
+    tools = [BOTH[0], tool("f", parameters=schema)]
+    with pytest.raises(ApiError) as caught:
+        read_tool_use(chat(tools=tools, tool_choice=choice))
+    assert caught.value.status == 400
+    assert caught.value.detail.param == "tools.1.function.parameters"
+    assert caught.value.detail.code == "invalid_function_parameters"
+
+
+@pytest.mark.parametrize("schema", [{}, {"properties": {"a": {"type": "integer"}}}])
+def test_arguments_without_a_type_are_an_object(schema: dict[str, Any]) -> None:
+    found = constraint(chat(tools=[tool("f", parameters=schema)], tool_choice="required"))
+    assert found is not None
+    assert [one["type"] for one in found.schemas.values()] == ["object"]
+
+
+FLAT = {"type": "function", "name": "f", "parameters": NO_OBJECTS[0]}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (
+            "chat/completions",
+            {"messages": QUESTION, "tools": [tool("f", parameters=NO_OBJECTS[0])]},
+            "tools.0.function.parameters",
+        ),
+        ("responses", {"input": "a", "tools": [FLAT]}, "tools.0.parameters"),
+        (
+            "messages",
+            {
+                "messages": QUESTION,
+                "max_tokens": 9,
+                "tools": [{"name": "f", "input_schema": NO_OBJECTS[0]}],
+            },
+            "tools.0.input_schema",
+        ),
+    ],
+)
+def test_every_route_names_its_own_field(
+    http: httpx.Client, path: str, fields: dict[str, Any], param: str
+) -> None:
+    response = http.post(f"/v1/{path}", json={"model": "demo", **fields})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param} is ")
+
+
+@pytest.mark.parametrize(
+    "schema", [{}, {"anyOf": [{"type": "string", "maxLength": 3}, PODS]}, {"enum": ["a", {"b": 1}]}]
+)
+def test_a_forced_call_has_an_object(client: openai.OpenAI, schema: dict[str, Any]) -> None:
+    tools = [tool("f", parameters=schema)]
+    (choice,) = ask(client, tools=tools, tool_choice="required", seed=1).choices
+    if choice.finish_reason == "tool_calls":
+        for call in choice.message.tool_calls:
+            assert isinstance(json.loads(call.function.arguments), dict)
+    else:
+        assert not schema  # a free object may be longer than there is room
+        assert choice.finish_reason == "length"
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**63), 10**30])

@@ -39,11 +39,12 @@ _SAME_NAMES = (
     "cache_salt",
     "chat_template_kwargs",
 )
-# A chat's fields and where messages have them.
+# A chat's fields, longer names first, and where messages have them.
 _NAMES = (
     (re.compile(r"response_format(\.json_schema)?\b"), "output_config.format"),
     (re.compile(r"max_completion_tokens\b"), "max_tokens"),
     (re.compile(r"stop\b"), "stop_sequences"),
+    (re.compile(r"tools\.(\d+)\.function\.parameters\b"), r"tools.\1.input_schema"),
     (re.compile(r"tools\.(\d+)\.function\b"), r"tools.\1"),
     (re.compile(r"reasoning_effort\b"), "output_config.effort"),
 )

@@ -3,6 +3,8 @@
 JSON Schema allows any member that is not forbidden, and a function takes none but its parameters: a call
 with an invented one fails where it is made. So objects that say nothing of further members have none. Where
 schemas are put together of parts that each know some of the members, nothing is closed.
+
+Arguments are an object whatever else the schema says, as they are written and read as one.
 """
 
 from __future__ import annotations
@@ -29,6 +31,52 @@ _PARTS = frozenset({"$ref", "$dynamicRef", "anyOf", "oneOf", "dependentSchemas",
 _IN_MEMBERS = frozenset({"$defs", "definitions", "properties"})
 _IN_LISTS = frozenset({"anyOf", "oneOf", "prefixItems"})
 _IN_ONE = frozenset({"additionalProperties", "items"})
+_MOST_REFERENCES = 64
+
+
+def of_arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a call is held to: an object of the members that `parameters` names."""
+    return {**closed(parameters), "type": "object"}
+
+
+def may_be_object(schema: object) -> bool:
+    """False where no object keeps to it, as far as types, values and references of this document tell."""
+    return _may_be_object(schema, schema, set())
+
+
+def _may_be_object(schema: object, root: object, seen: set[str]) -> bool:
+    if not isinstance(schema, Mapping):
+        return schema is not False
+    kinds = schema.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        return False
+    if "const" in schema and not isinstance(schema["const"], Mapping):
+        return False
+    values = schema.get("enum")
+    if isinstance(values, list) and not any(isinstance(one, Mapping) for one in values):
+        return False
+    for name, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+        parts = schema.get(name)
+        if isinstance(parts, list) and not enough(_may_be_object(one, root, seen) for one in parts):
+            return False
+    reference = schema.get("$ref")
+    # Each is followed once: what is left undecided is decided where the grammar is made.
+    if not isinstance(reference, str) or reference in seen or len(seen) == _MOST_REFERENCES:
+        return True
+    seen.add(reference)
+    return _may_be_object(_referred(reference, root), root, seen)
+
+
+def _referred(reference: str, root: object) -> object:
+    """True, which is any schema, where it is not in this document."""
+    if not reference.startswith("#"):
+        return True
+    found = root
+    for name in reference[1:].split("/")[1:]:
+        if not isinstance(found, Mapping):
+            return True
+        found = found.get(name.replace("~1", "/").replace("~0", "~"), True)
+    return found
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
 from octavo.server.openai.call_grammar import CallGrammar
-from octavo.server.openai.call_schema import closed
+from octavo.server.openai.call_schema import may_be_object, of_arguments
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.parsing.formats import CallFormat, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
@@ -92,6 +92,17 @@ def _check(tools: list[Tool]) -> None:
                 f"tools.{position}.function.name", f"The name {quoted(name)} comes twice in tools."
             )
         names.add(name)
+        _check_parameters(f"tools.{position}.function.parameters", tool.function.parameters)
+
+
+def _check_parameters(place: str, parameters: dict[str, Any] | None) -> None:
+    if parameters is not None and not may_be_object(parameters):
+        raise invalid_value(
+            place,
+            f"{place} is {quoted(parameters)}, and no object keeps to it. The parameters of a function are a "
+            "JSON Schema of the type object.",
+            code="invalid_function_parameters",
+        )
 
 
 def answer_format(
@@ -181,4 +192,4 @@ def _together() -> ApiError:
 def _parameters(function: FunctionDefinition) -> dict[str, Any]:
     """Left out means none, as OpenAI has it. Without `strict` the model is trusted with the schema where it
     decides itself, and is held to it where it must call."""
-    return _NO_PARAMETERS if function.parameters is None else closed(function.parameters)
+    return _NO_PARAMETERS if function.parameters is None else of_arguments(function.parameters)
