@@ -71,7 +71,7 @@ def test_logprobs_are_of_the_texts_tokens_alone(lag: int) -> None:
     assert [one["token"] for one in said["content"][0]["logprobs"]] == ["0", "1", "2"]
     assert call["arguments"] == '{"a":"1 < 2"}'
     assert done["content"][0]["text"] == "Done."
-    assert [one["token"] for one in done["content"][0]["logprobs"]] == ["5", "6", "7", "8"]
+    assert [one["token"] for one in done["content"][0]["logprobs"]] == ["5", "6", "7", "<|e|>"]
 
 
 def test_tokens_that_are_not_shown_move_no_others() -> None:
@@ -79,7 +79,8 @@ def test_tokens_that_are_not_shown_move_no_others() -> None:
     tokens = [hidden, MarkedText("So"), hidden, hidden, MarkedText(" it"), *SPOKEN[3:]]
     whole = read(tokens, [], 0)
     assert whole == read(tokens, range(len(tokens)), 0)
-    assert [one["token"] for one in whole[0]["content"][0]["logprobs"]] == list("01234")
+    found = [one["token"] for one in whole[0]["content"][0]["logprobs"]]
+    assert found == ["<|begin|>", "1", "<|begin|>", "<|begin|>", "4"]
 
 
 def test_a_tag_that_is_not_shown_ends_the_text_before_it() -> None:
@@ -100,6 +101,26 @@ def test_thoughts_are_an_item_of_their_own() -> None:
         "status": "completed",
     }
     assert said["content"][0]["text"] == "Yes"
+
+
+CLOSED = [*map(MarkedText, ("<think>", "Hm", ".")), MarkedText("</th"), MarkedText("ink>")]
+CLOSED_HIDDEN = [special("<think>"), *map(MarkedText, ("Hm", ".")), special("</think>")]
+CLOSED_WITH_TEXT = [*map(MarkedText, ("<think>", "Hm.", "</think>So it"))]
+
+
+@pytest.mark.parametrize("kind", ["reasoning", "reasoning and calls"])
+@pytest.mark.parametrize(
+    ("thoughts", "first"), [(CLOSED, 5), (CLOSED_HIDDEN, 4), (CLOSED_WITH_TEXT, 2)]
+)
+@pytest.mark.parametrize("lag", range(12))
+def test_tokens_of_thoughts_and_their_tags_are_of_no_text(
+    thoughts: list[MarkedText], first: int, lag: int, kind: str
+) -> None:
+    tokens = [*thoughts, MarkedText("So"), MarkedText(" it")]
+    _, said = whole = read(tokens, [], 0, kind)
+    assert read(tokens, range(len(tokens)), lag, kind) == whole
+    found = [one["token"] for one in said["content"][0]["logprobs"]]
+    assert found == [str(number) for number in range(first, len(tokens))]
 
 
 def test_nothing_is_an_empty_message() -> None:

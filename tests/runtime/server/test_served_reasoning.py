@@ -105,7 +105,9 @@ def test_its_tokens_are_counted_and_keep_their_log_probabilities(client: openai.
 
 
 def test_a_response_holds_it_as_an_item(client: openai.OpenAI) -> None:
-    made = client.responses.create(model="demo", input=QUESTION, temperature=0)
+    made = client.responses.create(
+        model="demo", input=QUESTION, temperature=0, include=["message.output_text.logprobs"]
+    )
     thoughts, message = made.output
     assert isinstance(thoughts, openai.types.responses.ResponseReasoningItem)
     assert [part.text for part in thoughts.content or []] == ["25"]
@@ -113,3 +115,7 @@ def test_a_response_holds_it_as_an_item(client: openai.OpenAI) -> None:
     assert message.type == "message"
     assert made.usage is not None
     assert made.usage.output_tokens_details.reasoning_tokens > 0
+    (part,) = message.content
+    assert part.type == "output_text"
+    shown = [one.token for one in part.logprobs or [] if not one.token.startswith("<|")]
+    assert "".join(shown) == "42."

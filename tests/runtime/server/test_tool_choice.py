@@ -108,7 +108,7 @@ def test_parameters_that_are_no_object_are_refused(
 def test_arguments_without_a_type_are_an_object(schema: dict[str, Any]) -> None:
     found = constraint(chat(tools=[tool("f", parameters=schema)], tool_choice="required"))
     assert found is not None
-    assert [one["type"] for one in found.schemas.values()] == ["object"]
+    assert [one["type"] for one in (found.schemas or {}).values()] == ["object"]
 
 
 FLAT = {"type": "function", "name": "f", "parameters": NO_OBJECTS[0]}

@@ -61,7 +61,10 @@ def read_events(
     for begin, end in itertools.pairwise(places):
         arrived = len(joined(known[: end + 1]))
         until = arrived if end == len(tokens) else max(sent, arrived - lag)
-        logprobs = [TokenLogprob(str(n), -float(n), [], []) for n in range(begin, end)]
+        logprobs = [
+            TokenLogprob(tokens[n].text if tokens[n].hidden else str(n), -float(n), [], [])
+            for n in range(begin, end)
+        ]
         yield from reader.read(text[sent:until], logprobs, offsets[begin:end])
         sent = until
     yield from reader.end(is_cut=False)

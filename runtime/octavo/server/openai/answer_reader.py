@@ -1,7 +1,8 @@
 """Answer reader: what the model wrote goes through the parser into an API's own items or blocks, and
 log-probabilities go to the text that their tokens made.
 
-A token belongs to the first text that comes out with it or behind it; those of calls and thoughts to none.
+A token belongs to the first text that comes out with it or behind it; those of calls, thoughts and
+the tags of thoughts to none.
 Text is cut where tokens begin, so that this does not depend on how many of them arrived at once.
 """
 
@@ -43,6 +44,7 @@ class AnswerReader(Generic[E]):
         self._num_shown = 0
         self._ahead: deque[tuple[int, TokenLogprob]] = deque()
         self._pending: list[TokenLogprob] = []
+        self._last_offset = 0
 
     def read(
         self,
@@ -64,13 +66,14 @@ class AnswerReader(Generic[E]):
         if not self._ahead:
             yield from self._take(self._parser.push(text))
             return
-        for piece in self._cut(text):
+        for piece in self._cut(text, self._parser):
             yield from self._take(self._parser.push(piece))
 
     def end(self, *, is_cut: bool) -> Iterator[E]:
         """No more text comes: it ended by itself, or was cut off."""
         if self._parser is not None:
-            self._pending += [logprob for _, logprob in self._ahead]
+            for offset, logprob in self._ahead:
+                self._await(offset, logprob, self._parser)
             yield from self._take(self._parser.flush())
             if self._pending and self._output.is_in_text:
                 yield from self._output.text("", self._pending)
@@ -86,7 +89,7 @@ class AnswerReader(Generic[E]):
                 yield from self._output.call(piece.id, piece.name, piece.arguments)
             self._pending = []
 
-    def _cut(self, text: MarkedText) -> Iterator[MarkedText]:
+    def _cut(self, text: MarkedText, parser: AnswerParser) -> Iterator[MarkedText]:
         """Piece by piece; before each the tokens that begin with it are pending."""
         places = _Places(text)
         end = self._num_shown + places.num_shown
@@ -97,10 +100,19 @@ class AnswerReader(Generic[E]):
             if place > begin:
                 yield text[begin:place]
                 begin = place
-            self._pending.append(logprob)
+            self._await(offset, logprob, parser)
         self._num_shown = end
         if begin < len(text):
             yield text[begin:]
+
+    def _await(self, offset: int, logprob: TokenLogprob, parser: AnswerParser) -> None:
+        """The text of a token that comes next; of those that begin where it does the first may be hidden, or
+        a part of its character."""
+        if offset > self._last_offset and parser.is_in_reasoning:
+            self._pending = []
+        self._last_offset = offset
+        if not parser.is_reasoning_tag(logprob.token):
+            self._pending.append(logprob)
 
 
 class _Places:

@@ -106,6 +106,17 @@ class AnswerParser:
         """So far."""
         return 0 if self._calls is None else self._calls.num_calls
 
+    @property
+    def is_in_reasoning(self) -> bool:
+        """All text so far is reasoning or a tag of it."""
+        return self._reasoning is not None and self._reasoning.is_within
+
+    def is_reasoning_tag(self, token: str) -> bool:
+        """Of a token where the answer is in reasoning, or just behind it."""
+        return (
+            self.is_in_reasoning and self._reasoning is not None and self._reasoning.is_tag(token)
+        )
+
     def push(self, text: MarkedText) -> Iterable[Piece]:
         """In the model's order. Holds back what may become markup."""
         if self._reasoning is None:

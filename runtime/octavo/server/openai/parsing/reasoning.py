@@ -66,6 +66,14 @@ class ReasoningParser:
         """All text from here on is content."""
         return self._place is _Place.CONTENT
 
+    @property
+    def is_within(self) -> bool:
+        """All text so far is reasoning or a tag of it."""
+        return self._place in (_Place.WITHIN, _Place.BEHIND)
+
+    def is_tag(self, text: str) -> bool:
+        return text in (self._format.opening, self._format.closing)
+
     def push(self, text: MarkedText) -> Iterable[Reasoning | MarkedText]:
         if self._is_plain(text.text):
             return (Reasoning(text.shown),)
