@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,12 @@ def test_a_rank_that_is_killed_ends_an_idle_engine_and_is_named(llama: Shared) -
         with pytest.raises(DeviceFaultError, match=r"^rank 2 of 4 was ended by SIGKILL\."):
             loop.run()
     assert all(map(has_ended, llama.pids))
+    # Who goes on, as a caller of `LLM` may, is told the same and not what the other ranks' sockets say.
+    for prompt in ([5, 6, 7], [8, 9]):
+        core.add(AddRequest(f"{prompt}", prompt, SamplingParams(max_tokens=3)))
+        with pytest.raises(DeviceFaultError, match=r"^rank 2 of 4 was ended by SIGKILL\."):
+            core.step()
+        core.abort([f"{prompt}"])
 
 
 def test_a_step_that_fails_on_one_rank_is_the_end_of_all(
@@ -185,6 +192,9 @@ def test_a_step_that_fails_on_one_rank_is_the_end_of_all(
     with pytest.raises(DeviceFaultError, match=r"^rank 0 of 2 failed: RuntimeError: no such row$"):
         run_to_end(core)
     assert all(map(has_ended, shared.pids))
+    monkeypatch.undo()
+    with pytest.raises(DeviceFaultError, match=r"^rank 0 of 2 failed: RuntimeError: no such row$"):
+        core.step()
 
 
 def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
@@ -198,11 +208,18 @@ def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
     assert rank_pids(os.getpid()) == others
 
 
-def test_ranks_end_with_their_llm(tmp_path: Path) -> None:
-    save_model(tmp_path)
+def test_ranks_end_with_their_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is there a file of theirs, which would stay when all are killed."""
+    save_model(tmp_path / "model")
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what it found before
     others = set(rank_pids(os.getpid()))
-    with LLM(str(tmp_path), tensor_parallel_size=2, kv_cache_memory=2**20, dtype="float32") as llm:
+    with LLM(
+        str(tmp_path / "model"), tensor_parallel_size=2, kv_cache_memory=2**20, dtype="float32"
+    ) as llm:
         (pid,) = set(rank_pids(os.getpid())) - others
+        assert not list(temporary.iterdir())
         params = SamplingParams(temperature=0.0, max_tokens=3)
         assert len(llm.generate([[5, 6, 7]], params)[0].outputs[0].token_ids) == 3
     assert has_ended(pid)

@@ -71,7 +71,7 @@ def join_group(
     """Returns when all ranks are there.
 
     Args:
-        meeting_file: Of this group alone, in a folder of this user's.
+        meeting_file: Of this group alone; it may have no name.
         timeout_seconds: That a rank waits for the others, here and in each of its calls.
 
     Raises `RankLostError` when they do not come in time.

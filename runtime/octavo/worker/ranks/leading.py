@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from octavo.errors import DeviceFaultError
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.runner import ModelRunner, StepResult
 from octavo.worker.ranks.group import RankLostError
@@ -44,7 +43,9 @@ class LeadingRunner:
             raise self._team.failure(str(error)) from error
         finally:
             if not is_done:
-                self._team.end()
+                self._team.fail(
+                    f"rank 0 of {self._team.size} did not end a step; its log says why."
+                )
 
     def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
         self._team.send_step(pack_step(batch, self._copies))
@@ -54,7 +55,6 @@ class LeadingRunner:
         except RankLostError as error:
             raise self._team.failure(str(error)) from error
         except Exception as error:
-            self._team.end()
-            raise DeviceFaultError(
+            raise self._team.fail(
                 f"rank 0 of {self._team.size} failed: {type(error).__name__}: {error}"
             ) from error

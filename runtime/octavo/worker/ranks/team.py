@@ -11,11 +11,9 @@ from __future__ import annotations
 import os
 import queue
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -40,9 +38,10 @@ class Member:
 
     Args:
         rank, size: Which of how many.
+        meeting: Descriptor that the process has, too, by the same number.
     """
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, meeting: int) -> None:
         self.name = f"rank {rank} of {size}"
         self.rank = rank
         self.process = subprocess.Popen(
@@ -50,6 +49,7 @@ class Member:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            pass_fds=(meeting,),
             env=os.environ | spin_variables(os.environ),
         )
         self.lifeline = os.pidfd_open(self.process.pid)
@@ -114,16 +114,19 @@ class Team:
 
     def __init__(self, size: int, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._folder = Path(tempfile.mkdtemp(prefix="octavo-ranks-"))  # mode 0700
+        # In memory, without a name: whoever is killed leaves nothing behind.
+        self._meeting = os.memfd_create("octavo-ranks")
+        self._failure: str | None = None
         members: list[Member] = []
-        self._end = weakref.finalize(self, _end_all, members, self._folder)
-        members.extend(Member(rank, size) for rank in range(1, size))
+        self._end = weakref.finalize(self, _end_all, members, self._meeting)
+        members.extend(Member(rank, size, self._meeting) for rank in range(1, size))
         self._members: Sequence[Member] = members
         self.size = size
 
     @property
     def meeting_file(self) -> Path:
-        return self._folder / "group"
+        """For each of the processes."""
+        return Path(f"/proc/self/fd/{self._meeting}")
 
     @property
     def lifelines(self) -> tuple[int, ...]:
@@ -163,7 +166,10 @@ class Team:
         return found
 
     def send_step(self, frame: bytes) -> None:
-        """Raises `DeviceFaultError` when a rank is gone or does not read; all have ended then."""
+        """Raises `DeviceFaultError` when a rank is gone or does not read; all have ended then. What was the
+        first failure is told again whenever a step is sent after it."""
+        if self._failure is not None:
+            raise DeviceFaultError(self._failure)
         data = len(frame).to_bytes(LENGTH_BYTES, "little") + frame
         for member in self._members:
             try:
@@ -172,14 +178,18 @@ class Team:
                 raise self.failure(str(error)) from error
 
     def failure(self, otherwise: str) -> DeviceFaultError:
-        """What to raise when another rank is lost; ends all processes.
+        """What to raise when another rank is lost; ends all processes. Of several it is the first.
 
         Args:
             otherwise: The message where it is not known which.
         """
-        found = self._diagnosis() or otherwise
+        return self.fail(self._failure or self._diagnosis() or otherwise)
+
+    def fail(self, message: str) -> DeviceFaultError:
+        """As `failure`, when this rank failed."""
         self.end()
-        return DeviceFaultError(found)
+        self._failure = self._failure or message
+        return DeviceFaultError(self._failure)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout_seconds
@@ -229,8 +239,8 @@ def _ending(member: Member) -> str:
     return f"was ended by {name}.{hint}"
 
 
-def _end_all(members: list[Member], folder: Path) -> None:
+def _end_all(members: list[Member], meeting: int) -> None:
     for member in members:
         member.end()
     members.clear()
-    shutil.rmtree(folder, ignore_errors=True)
+    os.close(meeting)
