@@ -156,30 +156,40 @@ def from_octavo_error(error: OctavoError) -> ApiError:
     return ApiError(500, str(error), error_type=SERVER_ERROR, code="internal_error")
 
 
-def from_validation_errors(errors: list[Any]) -> ApiError:
-    """Translates pydantic's list of errors: the first one that names a field wins."""
-    first = next((error for error in errors if not _is_passed_over(error)), errors[0])
-    # Members of a union and discriminators show up in the location as well; they are not fields.
-    path = [str(part) for part in first["loc"] if not _is_union_tag(part)]
-    param = ".".join(path) or None
+def from_validation_errors(errors: list[Any], document: object) -> ApiError:
+    """Translates pydantic's list of errors in `document`: the first one that names a field wins."""
+    paths = [_path(error, document) for error in errors]
+    # Of a text or a list, that a list is no text: what is wrong within it says more.
+    place = next(n for n, path in enumerate(paths) if not _is_above_another(path, paths))
+    first, param = errors[place], ".".join(paths[place]) or None
     if first["type"] == "extra_forbidden":
         message = f"Unrecognized request argument supplied: {param}"
         return ApiError(400, message, param=param, code="unknown_parameter")
     if first["type"] == "missing":
         message = f"Missing required parameter: {param}."
         return ApiError(400, message, param=param, code="missing_required_parameter")
-    message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectation(first['msg'])}."
+    of_field = [error for error, path in zip(errors, paths, strict=True) if path == paths[place]]
+    message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectations(of_field)}."
     code = "invalid_value" if first["type"] in _OUT_OF_RANGE else "invalid_type"
     return ApiError(400, message, param=param, code=code)
 
 
-def _is_passed_over(error: Any) -> bool:
-    """Of a text or a list, that a list is no text: what is wrong within it says more."""
-    return bool(error["loc"]) and error["loc"][-1] == "str" and isinstance(error["input"], list)
+def _path(error: Any, document: object) -> tuple[str, ...]:
+    """Members of a union and discriminators show up in the location as well; they are no places of the
+    document."""
+    path = []
+    for number, part in enumerate(error["loc"], start=1):
+        is_member = isinstance(document, dict) and part in document
+        if is_member or (isinstance(document, list) and isinstance(part, int)):
+            document = document[part]  # type: ignore[index]
+        elif error["type"] != "missing" or number < len(error["loc"]):
+            continue
+        path.append(str(part))
+    return tuple(path)
 
 
-def _is_union_tag(part: int | str) -> bool:
-    return isinstance(part, str) and (not part.isidentifier() or part in _UNION_TAGS)
+def _is_above_another(path: tuple[str, ...], paths: list[tuple[str, ...]]) -> bool:
+    return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
 
 
 # What is of its type, and no value of it.
@@ -199,12 +209,30 @@ _OUT_OF_RANGE = frozenset(
         "value_error",
     }
 )
-_UNION_TAGS = frozenset({"str", "int", "list"})
+# Pydantic tells of Python's classes here, and a client has JSON.
+_OF_OBJECTS = frozenset(
+    {
+        "dict_type",
+        "model_attributes_type",
+        "model_type",
+        "union_tag_invalid",
+        "union_tag_not_found",
+    }
+)
+_EXPECTED = "Input should be "
 
 
-def _expectation(message: str) -> str:
-    text = message.removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"it must be {text}" if text != message and "Input" in message else text
+def _expectations(errors: list[Any]) -> str:
+    """Of one field: each kind of value that it may have."""
+    found = dict.fromkeys(map(_expectation, errors))
+    kinds = [one.removeprefix(_EXPECTED) for one in found if one.startswith(_EXPECTED)]
+    return f"it must be {' or '.join(kinds)}" if kinds else next(iter(found))
+
+
+def _expectation(error: Any) -> str:
+    if error["type"] in _OF_OBJECTS:
+        return f"{_EXPECTED}an object"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def quoted(value: object) -> str:

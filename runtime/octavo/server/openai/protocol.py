@@ -90,7 +90,7 @@ def validated(kind: type[M], document: object) -> M:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise from_validation_errors(error.errors(include_url=False)) from None
+        raise from_validation_errors(error.errors(include_url=False), document) from None
 
 
 class SampledRequest(IgnoredFields):
@@ -289,7 +289,7 @@ class FunctionDefinition(BaseModel):
 class Tool(AsSent):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    type: str
+    type: Literal["function"]
     function: FunctionDefinition
 
 
@@ -312,6 +312,17 @@ class ChatCompletionRequest(GenerationRequest):
     documents: list[dict[str, Any]] | None = None
     # Without effect.
     prediction: Prediction | None = None
+
+    @classmethod
+    def parse(cls, document: object) -> Self:
+        """As of every request; tools of other kinds are told before members that they do not have."""
+        tools = document.get("tools") if isinstance(document, dict) else None
+        for place, tool in enumerate(tools if isinstance(tools, list) else []):
+            if isinstance(tool, dict) and tool.get("type", "function") != "function":
+                raise unsupported(
+                    f"tools.{place}.type", f"it is {quoted(tool['type'])}. Use function."
+                )
+        return super().parse(document)
 
     @property
     def said(self) -> str | None:

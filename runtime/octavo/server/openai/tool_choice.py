@@ -84,8 +84,6 @@ def read_tool_use(request: ChatCompletionRequest) -> ToolUse:
 def _check(tools: list[Tool]) -> None:
     names: set[str] = set()
     for position, tool in enumerate(tools):
-        if tool.type != "function":
-            raise unsupported(f"tools.{position}.type", f"it is {quoted(tool.type)}. Use function.")
         name = tool.function.name
         if name in names:
             raise invalid_value(
