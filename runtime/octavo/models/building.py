@@ -349,7 +349,7 @@ class ModelBuilder:
         bias = None
         if tables.head.bias:
             bias = self._part(f"{tables.head.names[0]}.bias", (vocab,), part)
-        head = self._scheme.head(table, bias)
+        head = self._scheme.head(table, bias, whole_vocab=vocab)
         return head.lookup or table_lookup(table), head
 
     def _share(self, projection: Projection) -> Projection:

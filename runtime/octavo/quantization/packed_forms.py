@@ -13,11 +13,9 @@ from octavo.kernels.packed_weight import PackedWeight, fits, pack, packed_bytes,
 from octavo.kernels.protocols.layers import PackedKernels
 from octavo.kernels.reference.weight_only import (
     INT4_GROUP,
+    QUANTIZE,
     Code,
     QuantizedWeight,
-    quantize_float8,
-    quantize_int4,
-    quantize_int8,
 )
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.moe import ExpertWeights
@@ -27,11 +25,6 @@ from octavo.quantization.unquantised import Unquantised
 # Those of groups of 32 inputs are rounded so that it holds them exactly.
 _INT4_SCALES = torch.bfloat16
 _SCALES = torch.float32
-_QUANTIZE = {
-    Code.INT4: quantize_int4,
-    Code.INT8: quantize_int8,
-    Code.FLOAT8: quantize_float8,
-}
 
 
 class WordsLinear:
@@ -117,11 +110,14 @@ class PackedForms:
         )
         return words + (width * dtype.itemsize if has_bias else 0)
 
+    def code(self, width: int, depth: int, rounding: Quantization) -> Code:
+        return _rounding(depth, rounding)[0]
+
     def rounded(
         self, weight: PlainWeight, rounding: Quantization, *, is_head: bool = False
     ) -> Linear:
         code, scales = _rounding(weight.weight.shape[1], rounding)
-        packed = pack(_QUANTIZE[code](weight.weight), code, scales)
+        packed = pack(QUANTIZE[code](weight.weight), code, scales)
         return WordsLinear(packed, weight.bias, self.kernels, is_head=is_head)
 
     def rounded_bytes(

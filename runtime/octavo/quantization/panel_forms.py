@@ -66,6 +66,15 @@ class PanelForms:
             return None
         return packed_bytes(width, depth, *panels) + _bias_bytes(width, has_bias=has_bias)
 
+    def code(self, width: int, depth: int, rounding: Quantization) -> Code | None:
+        if rounding is Quantization.FP8:
+            panels = _panels(width, depth, Code.FLOAT8, depth, has_zeros=False)
+            return None if panels is None else Code.FLOAT8
+        from octavo.kernels.cpu.products.weight_panels import PanelFormat  # needs numba
+
+        codes = {PanelFormat.INT4: Code.INT4, PanelFormat.INT8: Code.INT8, None: None}
+        return codes[_panel_format(width, depth, rounding)]
+
     def rounded(
         self, weight: PlainWeight, rounding: Quantization, *, is_head: bool = False
     ) -> Linear:

@@ -26,12 +26,19 @@ class Scheme(Protocol):
         """The product that scores the vocabulary, with a table of its own."""
         ...
 
-    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+    def head(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        whole_vocab: int | None = None,
+    ) -> Linear:
         """As `load_head`, with a table that is there.
 
         Args:
             weight: `[vocab, hidden]`, placed; a scheme may make it the only copy of a tied table.
             bias: `[vocab]`, placed.
+            whole_vocab: Of the table, of which a rank may have a part; None: this is all of it.
         """
         ...
 

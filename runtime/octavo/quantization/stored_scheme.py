@@ -46,7 +46,13 @@ class Stored:
     ) -> Linear:
         return self._load(projection, source, placement, is_head=True)
 
-    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+    def head(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        whole_vocab: int | None = None,
+    ) -> Linear:
         return self.forms.plain(PlainWeight(weight, bias), is_head=True)
 
     def num_bytes(self, projection: Projection, dtype: torch.dtype) -> int:
@@ -227,23 +233,14 @@ def _with_rows(part: _Part, rows: torch.Tensor) -> _Part:
 
 
 def _with_inputs(part: _Part, inputs: range) -> _Part:
-    own = slice(inputs.start, inputs.stop)
     if isinstance(part, PlainWeight):
-        return PlainWeight(part.weight[:, own].contiguous(), None)
+        return PlainWeight(part.weight[:, inputs.start : inputs.stop].contiguous(), None)
     if part.order is not None:
         raise ModelUnsupportedError(
             "The checkpoint's groups of inputs lie apart (act-order), and ranks cannot share them. Use "
             "--tensor-parallel-size 1, or a checkpoint without act-order (desc_act false)."
         )
-    codes, scales, zeros = part.weight.codes[:, own], part.weight.scales, part.weight.zeros
-    if not codes.T.is_contiguous():
-        codes = codes.contiguous()
-    if scales.shape[1] > 1:
-        # Of a group that is cut, each side keeps the scale.
-        group = math.gcd(part.weight.group, inputs.start, inputs.stop)
-        index = torch.arange(inputs.start, inputs.stop, group) // part.weight.group
-        scales, zeros = scales[:, index], None if zeros is None else zeros[:, index]
-    return replace(part, weight=QuantizedWeight(codes, scales, zeros))
+    return replace(part, weight=part.weight.of_inputs(inputs))
 
 
 def _width(part: _Part) -> int:

@@ -48,7 +48,13 @@ class Unquantised:
         stored = plain_weight(projection, source, placement)
         return self.head(stored.weight, stored.bias)
 
-    def head(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+    def head(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        whole_vocab: int | None = None,
+    ) -> Linear:
         if not self.is_plain:
             return fastest(PlainWeight(weight, bias))
         if weight.shape[0] == padded_width(weight.shape[0]):

@@ -50,6 +50,10 @@ class WeightForms(Protocol):
         """What `stored` holds in memory, bias included."""
         ...
 
+    def code(self, width: int, depth: int, rounding: Quantization) -> Code | None:
+        """What `rounded` makes of a weight's numbers; None: it leaves them as they are."""
+        ...
+
     def rounded(
         self, weight: PlainWeight, rounding: Quantization, *, is_head: bool = False
     ) -> Linear:

@@ -8,7 +8,9 @@ weight is its code times its scale, and zero stays zero.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
@@ -58,25 +60,39 @@ class QuantizedWeight:
             grouped = grouped - self.zeros.float().unsqueeze(-1)
         return (grouped * self.scales.unsqueeze(-1)).view(width, depth)
 
+    def of_inputs(self, inputs: range) -> QuantizedWeight:
+        """Some of the inputs. Of a group that is cut, each side keeps the scale."""
+        codes, scales, zeros = self.codes[:, inputs.start : inputs.stop], self.scales, self.zeros
+        if not codes.T.is_contiguous():
+            codes = codes.contiguous()
+        if scales.shape[1] > 1:
+            group = math.gcd(self.group, inputs.start, inputs.stop)
+            index = torch.arange(inputs.start, inputs.stop, group) // self.group
+            scales, zeros = scales[:, index], None if zeros is None else zeros[:, index]
+        return QuantizedWeight(codes, scales, zeros)
 
-def quantize_int8(weight: torch.Tensor) -> QuantizedWeight:
-    """The largest weight of an output feature becomes ±127."""
-    wide = weight.float()
-    scales = wide.abs().amax(dim=-1, keepdim=True) / 127
-    return QuantizedWeight(_round(wide, scales, -127, 127), scales)
+
+def quantize_int8(weight: torch.Tensor, inputs: range | None = None) -> QuantizedWeight:
+    """The largest weight of an output feature becomes ±127.
+
+    Args:
+        inputs: Those that are wanted, with the codes that they have in the whole; None: all.
+    """
+    scales = _largest(weight) / 127
+    return QuantizedWeight(_round(_columns(weight, inputs).float(), scales, -127, 127), scales)
 
 
-def quantize_float8(weight: torch.Tensor) -> QuantizedWeight:
-    """The largest weight of an output feature becomes the largest e4m3."""
-    wide = weight.float()
-    scales = wide.abs().amax(dim=-1, keepdim=True) / E4M3_MAX
-    codes = (wide / torch.where(scales == 0, 1.0, scales)).to(torch.float8_e4m3fn)
+def quantize_float8(weight: torch.Tensor, inputs: range | None = None) -> QuantizedWeight:
+    """As `quantize_int8`, but the largest weight becomes the largest e4m3."""
+    scales = _largest(weight) / E4M3_MAX
+    safe = torch.where(scales == 0, 1.0, scales)
+    codes = (_columns(weight, inputs).float() / safe).to(torch.float8_e4m3fn)
     return QuantizedWeight(codes, scales)
 
 
-def quantize_int4(weight: torch.Tensor) -> QuantizedWeight:
-    """The weight that is largest by magnitude becomes -8, which uses all sixteen values where a largest
-    of 7 would use fifteen. Scales are such as bfloat16 holds exactly.
+def quantize_int4(weight: torch.Tensor, inputs: range | None = None) -> QuantizedWeight:
+    """As `quantize_int8`, but in groups: the weight that is largest by magnitude becomes -8, which uses all
+    sixteen values where a largest of 7 would use fifteen. Scales are such as bfloat16 holds exactly.
 
     Raises ValueError when `in_features` is no multiple of `INT4_GROUP`.
     """
@@ -87,7 +103,25 @@ def quantize_int4(weight: torch.Tensor) -> QuantizedWeight:
     largest = groups.gather(-1, groups.abs().argmax(dim=-1, keepdim=True))
     scales = (largest / -8).bfloat16().float()
     codes = _round(groups, scales, -8, 7)
-    return QuantizedWeight(codes.view(width, depth), scales.squeeze(-1))
+    quantized = QuantizedWeight(codes.view(width, depth), scales.squeeze(-1))
+    return quantized if inputs is None else quantized.of_inputs(inputs)
+
+
+QUANTIZE: Final = {
+    Code.INT4: quantize_int4,
+    Code.INT8: quantize_int8,
+    Code.FLOAT8: quantize_float8,
+}
+
+
+def _largest(weight: torch.Tensor) -> torch.Tensor:
+    """Magnitudes `[out_features, 1]` float32, without a copy of the weight."""
+    low, high = weight.aminmax(dim=-1, keepdim=True)
+    return torch.maximum(-low, high).float()
+
+
+def _columns(weight: torch.Tensor, inputs: range | None) -> torch.Tensor:
+    return weight if inputs is None else weight[:, inputs.start : inputs.stop]
 
 
 def _round(weight: torch.Tensor, scales: torch.Tensor, low: int, high: int) -> torch.Tensor:
