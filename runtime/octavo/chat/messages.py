@@ -28,7 +28,9 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     """
     if not messages:
         raise InvalidParameterError("messages", "messages is empty; give at least one message.")
-    return [_template_message(f"messages.{i}", message) for i, message in enumerate(messages)]
+    found = [_template_message(f"messages.{i}", message) for i, message in enumerate(messages)]
+    _check_results(found)
+    return found
 
 
 def texts_of(message: Mapping[str, Any]) -> Iterator[str]:
@@ -70,6 +72,29 @@ def _template_message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
         found["content"] = "" if content is None else content
         found.pop("tool_calls", None)
     return found
+
+
+def _check_results(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Each must answer a call before it, whose id it names; of calls without ids any may be meant."""
+    known: set[object] = set()
+    for number, message in enumerate(messages):
+        known |= {call.get("id") for call in message.get("tool_calls", ())}
+        if message["role"] != "tool":
+            continue
+        place = f"messages.{number}"
+        if not known:
+            raise InvalidParameterError(
+                place,
+                f"{place} is a tool's result, and no message before it has tool_calls. "
+                "Send the call as well.",
+            )
+        call_id = message.get("tool_call_id")
+        if call_id is not None and call_id not in known and None not in known:
+            raise InvalidParameterError(
+                f"{place}.tool_call_id",
+                f"{place}.tool_call_id is {_shown(call_id)}, and no call before it has that id. Send "
+                "the call as well.",
+            )
 
 
 def _content(place: str, message: object) -> str | list[dict[str, Any]] | None:

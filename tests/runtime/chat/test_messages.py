@@ -136,3 +136,44 @@ def test_a_call_without_arguments_has_an_empty_object(given: dict[str, str]) -> 
 def test_no_messages_are_no_conversation() -> None:
     with pytest.raises(InvalidParameterError, match="at least one"):
         template_messages([])
+
+
+def calling(*call_ids: str | None) -> dict[str, Any]:
+    calls = [{"id": call_id, "function": {"name": "f"}} for call_id in call_ids]
+    return {"role": "assistant", "tool_calls": calls}
+
+
+def result(call_id: str | None) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": "1"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "parameter"),
+    [
+        ([result("a")], "messages.0"),
+        ([result(None), calling("a")], "messages.0"),
+        ([{"role": "assistant", "content": "x", "tool_calls": []}, result("a")], "messages.1"),
+        ([calling("a"), result("a"), result("b")], "messages.2.tool_call_id"),
+        ([calling("a"), result("b"), calling("b")], "messages.1.tool_call_id"),
+    ],
+)
+def test_a_result_that_answers_no_call_is_refused(
+    messages: list[dict[str, Any]], parameter: str
+) -> None:
+    with pytest.raises(InvalidParameterError, match="the call as well") as caught:
+        template_messages(messages)
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [calling("a", "b"), result("b"), result("a")],
+        [calling("a"), {"role": "user", "content": "x"}, result("a")],
+        [calling(None), result("a")],
+        [calling(None), result(None)],
+        [calling("a"), result(None)],
+    ],
+)
+def test_a_result_may_answer_any_call_before_it(messages: list[dict[str, Any]]) -> None:
+    assert len(template_messages(messages)) == len(messages)

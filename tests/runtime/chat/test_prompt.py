@@ -64,9 +64,9 @@ def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str
         ),
         (
             "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
-            [USER, {"role": "tool", "tool_call_id": "1", "content": "42"}],
+            [USER, CALLING, RESULT],
             {},
-            "messages.1.content",
+            "messages.2.content",
         ),
         (
             # The last one alone shows.
@@ -81,9 +81,9 @@ def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str
         ),
         (
             "{% for m in messages if m.role != 'tool' or m == messages[-1] %}{{ m.content }}{% endfor %}",
-            [USER, {"role": "tool", "content": "41"}, {"role": "tool", "content": "42"}],
+            [USER, CALLING, {"role": "tool", "content": "41"}, {"role": "tool", "content": "42"}],
             {},
-            "messages.1.content",
+            "messages.2.content",
         ),
         (
             # The user's turn shows the first one, and no turn the second.

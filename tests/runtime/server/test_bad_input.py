@@ -93,6 +93,21 @@ def test_prompt_longer_than_the_context_is_400_with_the_numbers(http: httpx.Clie
     assert "resulted in" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "instead"),
+    [
+        ({"max_tokens": 0}, "Shorten it so that it fits."),
+        ({}, "Shorten it so that at least one token of room is left."),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_to_be_shortened_as_far_as_it_must_be(
+    http: httpx.Client, fields: dict[str, Any], instead: str
+) -> None:
+    response = complete(http, prompt=[1] * 3000, **fields)
+    assert response.status_code == 400
+    assert error_of(response)["message"].endswith(instead)
+
+
 def test_prompt_and_max_tokens_beyond_the_context_is_400(http: httpx.Client) -> None:
     response = complete(http, prompt=[1] * 100, max_tokens=2000)
     assert response.status_code == 400
@@ -163,6 +178,11 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages.0.role", "'robot'"),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "is 5"),
+        (
+            {"messages": [*HELLO, {"role": "tool", "tool_call_id": "zz", "content": "1"}]},
+            "messages.1",
+            "no message before it has tool_calls",
+        ),
         ({"tool_choice": "required", "tools": []}, "tool_choice", "together with tools"),
         ({"response_format": {"type": "yaml"}}, "response_format.type", "'json_object'"),
         (

@@ -62,6 +62,13 @@ def test_without_a_key_nothing_is_told(
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+def test_both_headers_that_take_a_key_are_told(guarded: FaultyServer, path: str) -> None:
+    message = httpx.post(f"{guarded.url}{path}", json={}, timeout=60).json()["error"]["message"]
+    assert "Authorization: Bearer KEY" in message
+    assert "X-Api-Key: KEY" in message
+
+
 def test_either_key_opens_and_probes_need_none(guarded: FaultyServer) -> None:
     for key in ("right-key", "other-key"):
         headers = {"authorization": f"Bearer {key}"}

@@ -203,6 +203,7 @@ def test_results_come_before_the_users_words() -> None:
 
 
 RESULT = {"type": "tool_result", "tool_use_id": "a"}
+CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 REFUSED: list[tuple[str, Any, str]] = [
     ("container", "x", "container"),
     ("max_tokens", 0, "max_tokens"),
@@ -214,6 +215,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("messages", [user([{"type": "document", "source": {}}])], "messages.0.content.0.type"),
     ("messages", [user([{"type": "text"}])], "messages.0.content.0.text"),
     ("messages", [user([RESULT])], "messages.0.content.0.tool_use_id"),
+    (
+        "messages",
+        [{"role": "assistant", "content": [CALL, CALL]}, user([RESULT])],
+        "messages.0.content.1.id",
+    ),
     ("messages", [user([{"type": "thinking", "thinking": "a"}])], "messages.0.content.0.type"),
     ("messages", [user("a"), {"role": "assistant", "content": "b"}], "messages.1"),
     ("messages", [{"role": "king", "content": "a"}], "messages.0.role"),

@@ -265,6 +265,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("input", [{"role": "user", "content": [{"type": "input_file"}]}], "input.0.content.0.type"),
     ("input", [{"role": "user", "content": [{"type": "input_text"}]}], "input.0.content.0.text"),
     ("input", [{"type": "function_call_output", "call_id": "x", "output": ""}], "input.0.call_id"),
+    (
+        "input",
+        [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}] * 2,
+        "input.1.call_id",
+    ),
     ("input", [{"type": "reasoning", "encrypted_content": "x"}], "input.0.encrypted_content"),
     ("max_output_tokens", 0, "max_output_tokens"),
     ("max_output_tokens", 100_000, "input"),

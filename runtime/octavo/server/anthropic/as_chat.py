@@ -102,6 +102,13 @@ def _assistant(place: str, message: Message, known_calls: set[str]) -> dict[str,
             case ThinkingBlock():
                 thoughts.append(block.thinking)
             case ToolUseBlock():
+                if block.id in known_calls:
+                    where = f"{place}.content.{number}.id"
+                    raise invalid_value(
+                        where,
+                        f"{where} is {quoted(block.id)}, as that of a tool_use before it. Send "
+                        "each call once.",
+                    )
                 known_calls.add(block.id)
                 function = {
                     "name": block.name,

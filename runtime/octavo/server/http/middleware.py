@@ -44,7 +44,9 @@ def authorise(keys: ApiKeys, authorization: str | None, x_api_key: str | None = 
         authorization = f"Bearer {x_api_key}"
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key:
-        raise _unauthorized("This server needs an API key: Authorization: Bearer KEY.")
+        raise _unauthorized(
+            "This server needs an API key: Authorization: Bearer KEY, or X-Api-Key: KEY."
+        )
     found = keys.find(key.strip())
     if found is None:
         raise _unauthorized("The API key is not one of this server's keys.")

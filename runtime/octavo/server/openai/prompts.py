@@ -241,7 +241,7 @@ class PromptBuilder:
             )
         room = self.max_model_len - length
         if room < (requested != 0):
-            raise self._too_long(parameter, str(length))
+            raise self._too_long(parameter, str(length), is_answered=requested != 0)
         if requested is None:
             return room if default is None else min(room, default)
         if requested > room:
@@ -257,11 +257,13 @@ class PromptBuilder:
     def _limit(self) -> str:
         return f"This model's maximum context length is {self.max_model_len} tokens."
 
-    def _too_long(self, parameter: str, length: str) -> ContextLengthExceededError:
+    def _too_long(
+        self, parameter: str, length: str, *, is_answered: bool = True
+    ) -> ContextLengthExceededError:
+        instead = "so that at least one token of room is left" if is_answered else "so that it fits"
         return ContextLengthExceededError(
             parameter,
-            f"{self._limit} However, your {parameter} resulted in {length} tokens. Shorten it so that at "
-            "least one token of room is left.",
+            f"{self._limit} However, your {parameter} resulted in {length} tokens. Shorten it {instead}.",
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:

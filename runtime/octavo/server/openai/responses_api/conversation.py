@@ -52,6 +52,12 @@ def read_conversation(instructions: str | None, items: str | Sequence[InputItem]
             case ReasoningItem():
                 turn.think(place, item)
             case FunctionCallItem():
+                if item.call_id in known_calls:
+                    raise invalid_value(
+                        f"{place}.call_id",
+                        f"{place}.call_id is {quoted(item.call_id)}, as that of a function_call before it. "
+                        "Send each call once.",
+                    )
                 known_calls.add(item.call_id)
                 turn.call(place, item)
             case FunctionCallOutputItem():
