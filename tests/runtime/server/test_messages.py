@@ -202,6 +202,17 @@ def test_results_come_before_the_users_words() -> None:
     ]
 
 
+def test_members_of_a_block_that_are_not_read_reach_no_template() -> None:
+    def chat(**more: Any) -> list[dict[str, Any]]:
+        said = [{"type": "thinking", "thinking": "Hm.", **more}, {**CALL, **more}]
+        heard = [{**RESULT, "content": "1", **more}, {"type": "text", "text": "hi", **more}]
+        sent = [{"role": "assistant", "content": said}, user(heard)]
+        request = MessagesRequest.parse({"model": "m", "max_tokens": 1, "messages": sent})
+        return [message.as_sent for message in as_chat(request)[0].messages]
+
+    assert chat(cache_control={}, signature="x", foo=1) == chat()
+
+
 RESULT = {"type": "tool_result", "tool_use_id": "a"}
 CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 REFUSED: list[tuple[str, Any, str]] = [
@@ -222,6 +233,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ),
     ("messages", [user([{"type": "thinking", "thinking": "a"}])], "messages.0.content.0.type"),
     ("messages", [user("a"), {"role": "assistant", "content": "b"}], "messages.1"),
+    ("messages", [{"role": "user", "content": "a", "foo": 1}], "messages.0.foo"),
     ("messages", [{"role": "king", "content": "a"}], "messages.0.role"),
     ("n", 2, "n"),
     (

@@ -193,6 +193,19 @@ def test_the_items_of_a_turn_are_one_message() -> None:
     assert [first["content"], last["content"]] == ["One.", "Two."]
 
 
+def test_members_of_an_item_that_are_not_read_reach_no_template() -> None:
+    items = [
+        {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        call("a"),
+        output("a"),
+        thought("Hm."),
+        assistant("Yes."),
+    ]
+    more = [{**item, "status": "completed", "foo": 1} for item in items]
+    more[0]["content"] = [{"type": "input_text", "text": "hi", "foo": 1}]
+    assert chat(*more) == chat(*items)
+
+
 def test_an_error_names_the_item_that_a_message_was_made_of() -> None:
     request = ResponsesRequest.parse(
         {"model": "m", "input": [call("a"), output("a"), assistant("x")], "instructions": "y"}
