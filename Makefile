@@ -37,11 +37,13 @@ test: needs-test $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on
 	@$(PY) -m e2e.cluster pull --name octavo-e2e $$(cut -d= -f2 out/images.txt)
 	@$(MAKE) --no-print-directory --keep-going test-unit test-e2e
 
-# A process for each core, so one thread of torch for each; PYTEST_ARGS=-n0 is for debuggers.
+# One process more than there are cores, since some wait for servers; one thread of torch for each.
+# PYTEST_ARGS=-n0 is for debuggers.
+TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 test-unit: $(VENV)/.dev ## the tests that need no cluster, as many at once as there are cores
 	@echo "== tests without a cluster"
 	@mkdir -p out
-	@OMP_NUM_THREADS=1 $(PY) -m pytest tests -n logical --maxprocesses 8 --dist loadfile \
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests -n $(TEST_PROCESSES) --dist loadfile \
 	  --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/.dev ## the tests on the real cluster alone
