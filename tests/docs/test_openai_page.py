@@ -148,8 +148,10 @@ def test_nobody_reads_what_is_without_effect() -> None:
 
 
 def accepts(message: dict[str, Any]) -> bool:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    before = [{"role": "assistant", "tool_calls": [call]}] if message["role"] == "tool" else []
     try:
-        template_messages([message])
+        template_messages([*before, message])
     except InvalidParameterError:
         return False
     return True
@@ -160,7 +162,8 @@ def test_each_kind_of_message_is_decided() -> None:
     roles = nested("Messages", "role")
     assert set(roles) == {get_args(hints["role"])[0] for hints in kinds}
     for role, answer in roles.items():
-        assert accepts({"role": role, "content": "a"}) is (answer == "taken")
+        message = {"role": role, "content": "a", "tool_call_id": "c"}
+        assert accepts(message) is (answer == "taken")
     fields = nested("Messages", "field")
     assert set(fields) == {name for hints in kinds for name in hints}
     for name in ("audio", "function_call"):
