@@ -123,6 +123,14 @@ def test_tokens_of_thoughts_and_their_tags_are_of_no_text(
     assert found == [str(number) for number in range(first, len(tokens))]
 
 
+@pytest.mark.parametrize("kind", ["calls", "reasoning", "reasoning and calls"])
+@pytest.mark.parametrize("groups", [[], [1]])
+def test_tokens_that_are_not_shown_make_no_text(groups: list[int], kind: str) -> None:
+    (item,) = read([special("</tool_call>"), MarkedText()], groups, 1, kind)
+    assert item["content"][0]["text"] == ""
+    assert item["content"][0]["logprobs"] == []
+
+
 def test_nothing_is_an_empty_message() -> None:
     (item,) = read([], [], 0)
     assert item["content"] == [

@@ -60,7 +60,7 @@ class ToolCallParser:
             if self._section.is_open and not self._section.calls:
                 return ()  # what is held need not be looked at again
         elif not self._held and self._is_plain and self._first.isdisjoint(text.text):
-            return (text.shown,) if text.text else ()
+            return (shown,) if (shown := text.shown) else ()
         else:
             self._held.append(text)
         return self._read(is_last=False)
