@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from octavo import LLM, SamplingParams
 from octavo.bad_words import with_word_tokens
@@ -16,7 +15,7 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams
-from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor, run_to_end
 
@@ -25,14 +24,6 @@ SINGLE = [[token] for token in range(0, VOCAB, 3)]
 PAIRS = [[one, other] for one in range(VOCAB // 2) for other in range(VOCAB // 2)]
 TRIPLES = [[one, other, one] for one in range(0, VOCAB, 2) for other in range(0, VOCAB, 2)]
 WORDS = {"none": [], "single": SINGLE, "pairs": PAIRS, "triples": TRIPLES, "both": SINGLE + TRIPLES}
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("llama")
-    make_checkpoint(folder)
-    return folder
 
 
 def generate(executor: Any, folder: Path) -> dict[str, list[int]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from octavo import LLM, SamplingParams
 from octavo.config import EngineConfig
@@ -14,20 +13,12 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams
-from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor, run_to_end
 
 ENDS = tuple(range(3, VOCAB, 4))  # a quarter of all tokens
 MINIMA = [0, 1, 2, 7, 30]
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("llama")
-    make_checkpoint(folder)
-    return folder
 
 
 def generate(executor: Any, folder: Path) -> dict[str, list[int]]:

@@ -21,7 +21,7 @@ from octavo.worker.batch import PENDING_TOKEN, Executor, ScheduledSequence, Step
 from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.gpu.profile import warm_up_gpu
 from tests.support.runtime.biased_processor import Bias, BiasedParams, registered
-from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor, run_to_end
 
@@ -33,14 +33,6 @@ KINDS: dict[str, SamplingParams] = {
     "following": BiasedParams(**GREEDY, bias=BIAS, follows_last=True),
     "both": BiasedParams(**GREEDY, bias=BIAS, repetition_penalty=1.8, presence_penalty=0.4),
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("llama")
-    make_checkpoint(folder)
-    return folder
 
 
 @pytest.fixture(params=["first", "last"])

@@ -20,7 +20,7 @@ from octavo.sampling.host.sampler import Sampler
 from octavo.sampling.processors.token_masks import apply_on_host, mask_of
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
+from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor, run_to_end
 
@@ -40,14 +40,6 @@ KINDS = {
         **ALWAYS, seed=6, logit_bias={8: 100.0, 11: -100.0}, allowed_token_ids=[11, 12]
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("llama")
-    make_checkpoint(folder)
-    return folder
 
 
 def generate(executor: Any, folder: Path) -> dict[str, list[int]]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import msgspec
 
-from octavo.kernels.packed_step import Packer
-from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.arrays import Floats
 from octavo.sampling.processors.base import (
     DeviceProcessor,
     DeviceRoom,
     HostProcessor,
     LogitsProcessor,
-    PackedShape,
 )
-from octavo.sampling.processors.token_masks import Mask, apply_on_host, mask_of, pack_masks
+from octavo.sampling.processors.token_masks import DeviceMasks, Mask, apply_on_host, mask_of
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
@@ -33,7 +31,11 @@ class AllowedTokens(LogitsProcessor):
         return HostAllowed(state.params)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        return DeviceAllowed(room.vocab_size)
+        def of_row(state: SamplingState) -> Callable[[], Mask]:
+            mask = mask_of(state.params.allowed_token_ids or [], room.vocab_size)
+            return lambda: mask
+
+        return DeviceMasks(of_row)
 
 
 class HostAllowed(HostProcessor):
@@ -47,24 +49,3 @@ class HostAllowed(HostProcessor):
         if self._mask is None:
             self._mask = mask_of(self._token_ids, len(scores))
         apply_on_host(self._mask, scores)
-
-
-class DeviceAllowed(DeviceProcessor):
-    def __init__(self, vocab_size: int) -> None:
-        self._vocab_size = vocab_size
-        self._masks: dict[int, Mask] = {}
-
-    def begin(self, row: int, state: SamplingState) -> None:
-        self._masks[row] = mask_of(state.params.allowed_token_ids or [], self._vocab_size)
-
-    def release(self, row: int) -> None:
-        del self._masks[row]
-
-    def pack(
-        self, rows: Ints, states: Sequence[SamplingState], packer: Packer
-    ) -> PackedShape | None:
-        del states
-        samples = [sample for sample, row in enumerate(rows.tolist()) if row in self._masks]
-        if not samples:
-            return None
-        return pack_masks(samples, [self._masks[int(rows[sample])] for sample in samples], packer)

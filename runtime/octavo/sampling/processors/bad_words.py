@@ -6,21 +6,19 @@ same word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
 
-from octavo.kernels.packed_step import Packer
-from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.arrays import Floats
 from octavo.sampling.processors.base import (
     DeviceProcessor,
     DeviceRoom,
     HostProcessor,
     LogitsProcessor,
-    PackedShape,
 )
-from octavo.sampling.processors.token_masks import Mask, mask_of, pack_masks
+from octavo.sampling.processors.token_masks import DeviceMasks, Mask, mask_of
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
@@ -42,7 +40,7 @@ class BadWords(LogitsProcessor):
         return HostWords(state)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        return DeviceWords(room.vocab_size)
+        return DeviceMasks(lambda state: partial(_mask, state, room.vocab_size))
 
 
 class HostWords(HostProcessor):
@@ -54,30 +52,6 @@ class HostWords(HostProcessor):
             scores[np.array(forbidden, dtype=np.int64)] = -np.inf
 
 
-class DeviceWords(DeviceProcessor):
-    def __init__(self, vocab_size: int) -> None:
-        self._vocab_size = vocab_size
-        self._states: dict[int, SamplingState] = {}
-
-    def begin(self, row: int, state: SamplingState) -> None:
-        self._states[row] = state
-
-    def release(self, row: int) -> None:
-        del self._states[row]
-
-    def pack(
-        self, rows: Ints, states: Sequence[SamplingState], packer: Packer
-    ) -> PackedShape | None:
-        del states
-        samples, masks = list[int](), list[Mask]()
-        for sample, row in enumerate(rows.tolist()):
-            state = self._states.get(row)
-            if state is not None and (forbidden := _forbidden(state)):
-                samples.append(sample)
-                masks.append(~mask_of(forbidden, self._vocab_size))
-        return pack_masks(samples, masks, packer) if samples else None
-
-
 def _forbidden(state: SamplingState) -> list[int]:
     """Each token that would complete a word."""
     output = state.output_token_ids
@@ -87,3 +61,8 @@ def _forbidden(state: SamplingState) -> list[int]:
         if not length or list(output[-length:]) == before:
             found.append(last)
     return found
+
+
+def _mask(state: SamplingState, vocab_size: int) -> Mask | None:
+    forbidden = _forbidden(state)
+    return ~mask_of(forbidden, vocab_size) if forbidden else None

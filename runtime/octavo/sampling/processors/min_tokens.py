@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
 
-from octavo.kernels.packed_step import Packer
-from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.arrays import Floats
 from octavo.sampling.processors.base import (
     DeviceProcessor,
     DeviceRoom,
     HostProcessor,
     LogitsProcessor,
-    PackedShape,
 )
-from octavo.sampling.processors.token_masks import Mask, mask_of, pack_masks
+from octavo.sampling.processors.token_masks import DeviceMasks, Mask, mask_of
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
@@ -38,7 +36,11 @@ class MinTokens(LogitsProcessor):
         return HostMinimum(state)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        return DeviceMinimum(room.vocab_size)
+        def of_row(state: SamplingState) -> Callable[[], Mask | None]:
+            no_end = ~mask_of(sorted(state.end_token_ids), room.vocab_size)
+            return lambda: no_end if _is_short(state) else None
+
+        return DeviceMasks(of_row)
 
 
 class HostMinimum(HostProcessor):
@@ -49,30 +51,6 @@ class HostMinimum(HostProcessor):
     def shape(self, scores: Floats) -> None:
         if _is_short(self._state):
             scores[self._ends] = -np.inf
-
-
-class DeviceMinimum(DeviceProcessor):
-    def __init__(self, vocab_size: int) -> None:
-        self._vocab_size = vocab_size
-        self._held: dict[int, tuple[SamplingState, Mask]] = {}
-
-    def begin(self, row: int, state: SamplingState) -> None:
-        self._held[row] = state, ~mask_of(sorted(state.end_token_ids), self._vocab_size)
-
-    def release(self, row: int) -> None:
-        del self._held[row]
-
-    def pack(
-        self, rows: Ints, states: Sequence[SamplingState], packer: Packer
-    ) -> PackedShape | None:
-        del states
-        samples, masks = list[int](), list[Mask]()
-        for sample, row in enumerate(rows.tolist()):
-            state, mask = self._held.get(row, (None, None))
-            if state is not None and mask is not None and _is_short(state):
-                samples.append(sample)
-                masks.append(mask)
-        return pack_masks(samples, masks, packer) if samples else None
 
 
 def _is_short(state: SamplingState) -> bool:

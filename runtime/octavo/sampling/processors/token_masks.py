@@ -6,7 +6,7 @@ score of minus infinity, so that no draw and no filter can bring it back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 
 from octavo.kernels.packed_step import PackedView, Packer
-from octavo.sampling.arrays import Floats
-from octavo.sampling.processors.base import PackedShape
+from octavo.sampling.arrays import Floats, Ints
+from octavo.sampling.processors.base import DeviceProcessor, PackedShape
+from octavo.sampling.state import SamplingState
 
 _WORD = 32
 Mask = npt.NDArray[np.int32]
@@ -43,6 +44,36 @@ def pack_masks(samples: Sequence[int], masks: Sequence[Mask], packer: Packer) ->
         samples=packer.put(np.array(samples, dtype=np.int64)),
         masks=packer.put(np.stack(masks)),
     )
+
+
+class DeviceMasks(DeviceProcessor):
+    """Masks of rows on the device.
+
+    Args:
+        of_row: Called when a row begins; what it gives is asked in each step for the row's mask, None where
+            nothing is forbidden.
+    """
+
+    def __init__(self, of_row: Callable[[SamplingState], Callable[[], Mask | None]]) -> None:
+        self._of_row = of_row
+        self._rows: dict[int, Callable[[], Mask | None]] = {}
+
+    def begin(self, row: int, state: SamplingState) -> None:
+        self._rows[row] = self._of_row(state)
+
+    def release(self, row: int) -> None:
+        del self._rows[row]
+
+    def pack(
+        self, rows: Ints, states: Sequence[SamplingState], packer: Packer
+    ) -> PackedShape | None:
+        del states
+        samples, masks = list[int](), list[Mask]()
+        for sample, row in enumerate(rows.tolist()):
+            if (of_row := self._rows.get(row)) is not None and (mask := of_row()) is not None:
+                samples.append(sample)
+                masks.append(mask)
+        return pack_masks(samples, masks, packer) if samples else None
 
 
 @dataclass(frozen=True, slots=True)
