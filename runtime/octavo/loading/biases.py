@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 
-from octavo.loading.source import Slice, WeightSource
+from octavo.loading.source import Slice
+from octavo.loading.view import SourceView
 
 _BIAS = ".bias"
 
 
-class WithoutBiases:
+class WithoutBiases(SourceView):
     """A `WeightSource` whose biases are zeros: those of each device but the first."""
-
-    def __init__(self, source: WeightSource) -> None:
-        self._source = source
-
-    def names(self) -> Collection[str]:
-        return self._source.names()
-
-    def has(self, name: str) -> bool:
-        return self._source.has(name)
-
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        return self._source.shape(name)
 
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
@@ -34,9 +23,3 @@ class WithoutBiases:
             torch.zeros_like(tensor) if name.endswith(_BIAS) else tensor
             for name, tensor in zip(shapes, found, strict=True)
         ]
-
-    def note(self, problem: str) -> None:
-        self._source.note(problem)
-
-    def finish(self, is_ignored: Callable[[str], bool]) -> None:
-        self._source.finish(is_ignored)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 
 from octavo.loading.source import Slice, WeightSource
+from octavo.loading.view import SourceView
 
 
-class WithoutPrefix:
+class WithoutPrefix(SourceView):
     """A `WeightSource` that is asked for `model.norm.weight` and reads `norm.weight`."""
 
     def __init__(self, source: WeightSource, prefix: str) -> None:
-        self._source = source
+        super().__init__(source)
         self._prefix = prefix
 
     def names(self) -> Collection[str]:
@@ -30,9 +31,6 @@ class WithoutPrefix:
     ) -> list[torch.Tensor]:
         stored = {name.removeprefix(self._prefix): shape for name, shape in shapes.items()}
         return self._source.tensors(stored, part)
-
-    def note(self, problem: str) -> None:
-        self._source.note(problem)
 
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         self._source.finish(lambda name: is_ignored(name) or is_ignored(self._prefix + name))
