@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.support.runtime.server_process import ServerProcess
+from tests.support.runtime.tools import ADD
 
 QUESTION: Any = [{"role": "user", "content": "What is Octavo?"}]
 
@@ -191,20 +192,6 @@ def test_tools_are_shown_to_the_model(client: openai.OpenAI) -> None:
     assert ask(client, tools=[tool]).usage.prompt_tokens > ask(client).usage.prompt_tokens
     without = ask(client, tools=[tool], tool_choice="none")
     assert without.usage.prompt_tokens == ask(client).usage.prompt_tokens
-
-
-ADD: Any = {
-    "type": "function",
-    "function": {
-        "name": "add_numbers",
-        "description": "Add two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
-            "required": ["x", "y"],
-        },
-    },
-}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -17,20 +17,9 @@ from octavo.server.http.page import load_page
 from tests.support.browser import CHROMIUM, Tab, browser
 from tests.support.requirements import Requirement, lacks
 from tests.support.runtime.server_process import ServerProcess
+from tests.support.runtime.tools import ADD
 
 KEY = "a-key"
-ADD = {
-    "type": "function",
-    "function": {
-        "name": "add_numbers",
-        "description": "Add two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
-            "required": ["x", "y"],
-        },
-    },
-}
 DIGIT = {"type": "object", "properties": {"digit": {"type": "integer"}}, "required": ["digit"]}
 
 

@@ -85,10 +85,7 @@ class MessageAnswer:
 
     def whole(self, generation: Generation) -> bytes:
         (output,) = generation.outputs[0].outputs
-        for _ in self._reader.read(generation.marked_text(0, 0)):
-            pass
-        for _ in self._reader.end(is_cut=False):
-            pass
+        self._reader.read_whole(generation.marked_text(0, 0), is_cut=False)
         stop = self._stop(output.finish_reason or "stop", output.stop_reason)
         return msgspec.json.encode(
             MessageOut(

@@ -8,6 +8,7 @@ Text is cut where tokens begin, so that this does not depend on how many of them
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -68,6 +69,18 @@ class AnswerReader(Generic[E]):
             return
         for piece in self._cut(text, self._parser):
             yield from self._take(self._parser.push(piece))
+
+    def read_whole(
+        self,
+        text: MarkedText,
+        logprobs: Sequence[TokenLogprob] = (),
+        offsets: Sequence[int] = (),
+        *,
+        is_cut: bool,
+    ) -> None:
+        """All of an answer, of which nobody wants the events."""
+        for _ in itertools.chain(self.read(text, logprobs, offsets), self.end(is_cut=is_cut)):
+            pass
 
     def end(self, *, is_cut: bool) -> Iterator[E]:
         """No more text comes: it ended by itself, or was cut off."""

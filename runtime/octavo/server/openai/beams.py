@@ -122,7 +122,7 @@ class BeamGeneration(Generation):
         self._num_steps = 0
 
     async def __aenter__(self) -> Self:
-        self._admit()
+        self._generator.admit(self._num_sequences)
         self._generator.num_active += 1
         return self
 

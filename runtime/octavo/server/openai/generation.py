@@ -70,6 +70,11 @@ class Generator:
         self.vocabulary = Vocabulary(tokenizer.backend)
         self.num_active = 0
 
+    def admit(self, num_sequences: int) -> None:
+        """Raises `QueueFullError`; to be released when the request is over."""
+        client = self.client
+        self.admission.admit(num_sequences, client.stats, client.num_under_way, time.monotonic())
+
     def encode_plain(self, text: str) -> list[int]:
         """Without special tokens."""
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -122,7 +127,7 @@ class Generation:
         generator = self._generator
         # Before anything is counted: a word may be none.
         samplings = [with_word_tokens(run.sampling, generator.encode_plain) for run in self._runs]
-        self._admit()
+        generator.admit(self._num_sequences)
         self._states = [
             RequestState(
                 f"{self._response_id}-{position}",
@@ -152,13 +157,6 @@ class Generation:
             self._close()
             raise
         return self
-
-    def _admit(self) -> None:
-        """Raises `QueueFullError`."""
-        client = self._generator.client
-        self._generator.admission.admit(
-            self._num_sequences, client.stats, client.num_under_way, time.monotonic()
-        )
 
     async def __aexit__(
         self,

@@ -103,10 +103,7 @@ class PooledRun:
 
     async def __aenter__(self) -> Self:
         generator = self._generator
-        client = generator.client
-        generator.admission.admit(
-            self._admitted, client.stats, client.num_under_way, time.monotonic()
-        )
+        generator.admit(self._admitted)
         generator.num_active += 1
         return self
 

@@ -121,10 +121,8 @@ class ResponseAnswer:
         (output,) = generation.outputs[0].outputs
         logprobs, offsets = self._logprobs(output.logprobs), output.text_offsets
         is_cut = output.finish_reason == FinishReason.LENGTH.value
-        for _ in self._reader.read(generation.marked_text(0, 0), logprobs, offsets or []):
-            pass
-        for _ in self._reader.end(is_cut=is_cut):
-            pass
+        text = generation.marked_text(0, 0)
+        self._reader.read_whole(text, logprobs, offsets or [], is_cut=is_cut)
         return msgspec.json.encode(self._ended(generation, is_cut=is_cut))
 
     async def events(self, generation: Generation) -> AsyncIterator[bytes]:
