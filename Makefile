@@ -93,7 +93,7 @@ bench: $(VENV)/.dev ## the CPU benchmarks, as ratios to transformers in the same
 UV_COMPILE := $(VENV)/bin/uv pip compile --python-version 3.11 \
   --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate --no-header --quiet
 lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/tools.txt
-	@echo "== locks/dev.txt"; $(UV_COMPILE) pyproject.toml --extra operator --extra runtime --extra dev --extra docs -o locks/dev.txt
+	@echo "== locks/dev.txt"; $(UV_COMPILE) pyproject.toml --extra operator --extra runtime --extra dev --extra oracles --extra docs -o locks/dev.txt
 	@echo "== locks/operator.txt"; $(UV_COMPILE) pyproject.toml --extra operator -c locks/dev.txt -o locks/operator.txt
 	@echo "== locks/runtime.txt"; $(UV_COMPILE) pyproject.toml --extra runtime -c locks/dev.txt -o locks/runtime.txt
 	@echo "== locks/tools.txt"; $(UV_COMPILE) pyproject.toml --extra dev -c locks/dev.txt -o locks/tools.txt

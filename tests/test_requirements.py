@@ -54,6 +54,6 @@ def test_a_word_that_no_test_asks_for_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 def test_ci_says_what_it_has() -> None:
     script = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert "OCTAVO_REQUIRE=numba,helm,apiserver,lupa\n" in script
+    assert "OCTAVO_REQUIRE=numba,helm,apiserver,lupa,compressed_tensors\n" in script
     assert "OCTAVO_REQUIRE+=,triton\n" in script
     assert "run: .ci/run" in (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")

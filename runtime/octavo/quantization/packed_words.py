@@ -29,7 +29,8 @@ def unpack_words(
         places: Of every eight values, where each belongs among the eight.
     """
     rows = words.shape[0]
-    stream = words.contiguous().view(torch.uint8).view(rows, -1)
+    # Flat first: where a row is one word, a transpose counts as contiguous, with strides that no view takes.
+    stream = words.flatten().view(torch.uint8).view(rows, -1)
     values = stream.new_empty(rows, -(-count // _BYTE_BITS) * _BYTE_BITS)
     # Eight values are so many whole bytes: each of the eight lies at the same bits of its own bytes.
     for i, place in enumerate(places):

@@ -103,20 +103,6 @@ def test_bfloat16_activations_give_nearly_the_same(tmp_path: Path) -> None:
     check_scores(folder, reference, vocab=112, tolerance=0.1, dtype="bfloat16")
 
 
-def test_bits_are_taken_as_another_reader_takes_them() -> None:
-    """compressed-tensors' own converter of this format."""
-    needs_module(Requirement.COMPRESSED_TENSORS)
-    from compressed_tensors.entrypoints.convert.converters.autoawq import AutoAWQConverter
-
-    grid = round_to_grid(torch.randn(48, 64), 4, 16)
-    tensors = awq_tensors(grid)
-    codes, zeros = AutoAWQConverter.unpack_awq(tensors["qweight"], tensors["qzeros"], 4)
-    codes, zeros = AutoAWQConverter.reverse_awq_order(codes, zeros, 4)
-    assert torch.equal((codes & 15).T, grid.codes)
-    assert zeros is not None
-    assert torch.equal((zeros & 15).T, grid.zeros)
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

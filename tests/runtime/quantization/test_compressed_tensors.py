@@ -328,39 +328,6 @@ def test_integers_of_more_bits_than_config_json_says_are_told(tmp_path: Path) ->
         make_executor(folder)
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
-def test_bits_are_taken_as_their_own_library_takes_them(bits: int, symmetric: bool) -> None:
-    needs_module(Requirement.COMPRESSED_TENSORS)
-    from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
-    from compressed_tensors.quantization import QuantizationScheme
-
-    of = weights(bits, symmetric=symmetric, group_size=16)
-    grid = round_to_grid(torch.randn(48, 64), bits, 16, is_symmetric=symmetric)
-    scheme = QuantizationScheme(targets=["Linear"], weights=of)
-    tensors = packed_tensors(grid, bits, has_zeros=not symmetric)
-    theirs = PackedQuantizationCompressor.decompress(tensors, scheme)["weight"]
-    torch.testing.assert_close(theirs.float(), grid.dequantize(), rtol=2e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", sorted(FLOAT8))
-def test_float8_is_taken_as_their_own_library_takes_it(name: str) -> None:
-    needs_module(Requirement.COMPRESSED_TENSORS)
-    from compressed_tensors.compressors.naive_quantized.base import FloatQuantizationCompressor
-    from compressed_tensors.quantization import QuantizationScheme
-
-    fields, store = FLOAT8[name]
-    weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(2))
-    if name == "block as text":  # it wants whole blocks
-        weight = weight[:48, :40].contiguous()
-    if (found := store("a product", weight)) is None:
-        raise AssertionError
-    of = weights(8, type="float", **({"group_size": None} | fields))
-    scheme = QuantizationScheme(targets=["Linear"], weights=of)
-    theirs = FloatQuantizationCompressor.decompress(found[0], scheme)["weight"]
-    torch.testing.assert_close(theirs.float(), found[1], rtol=8e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
