@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.engine.messages import EngineStats
+from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle
-from octavo.server.process.metrics import EngineView, ServerMetrics
+from octavo.server.process.metrics import ServerMetrics
 from octavo_operator import metrics as operator_metrics
 from octavo_operator.autoscale import prometheus
 from octavo_operator.autoscale.load import ReplicaLoad

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from octavo.cli.reference import PAGE, main, updated
 from octavo.models.registry import ENCODERS, FAMILIES
 from octavo.server.openai import protocol
 from octavo.server.openai.app import build_app
+from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
 from octavo.server.process.operations import OperationsApp
@@ -114,25 +116,27 @@ def server_metrics() -> ServerMetrics:
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.begin_phase("load")
     lifecycle.mark_ready()
-    metrics = ServerMetrics("m", lifecycle, lambda: None)
+    view = EngineView.of_nothing()
+    view = dataclasses.replace(view, block_size=16)
+    metrics = ServerMetrics("m", lifecycle, lambda: view, has_vllm_names=True)
     metrics.count_key("blue", 5)  # before a key is used there is nothing to be told of it
     return metrics
 
 
 def test_every_metric_is_in_the_reference_with_its_type_and_labels() -> None:
     text = server_metrics().exposition().decode()
-    exposed = dict(re.findall(r"^# TYPE (octavo_\w+) (\w+)", text, re.MULTILINE))
+    exposed = dict(re.findall(r"^# TYPE ((?:octavo_|vllm:)\w+) (\w+)", text, re.MULTILINE))
     documented = {}
     for names, kind, _ in rows(section("metrics.md", "## The runtime")):
-        for name, label in re.findall(r"`(octavo_\w+)(?:\{(\w+)\})?`", names):
+        for name, labels in re.findall(r"`((?:octavo_|vllm:)\w+)(?:\{([\w,]+)\})?`", names):
             documented[name] = kind
-            if label:
+            for label in filter(None, labels.split(",")):
                 assert re.search(rf"^{name}\{{.*\b{label}=", text, re.MULTILINE), name
     assert documented == exposed
 
 
 def test_every_route_is_in_the_reference() -> None:
-    http = build_app(None, None)  # type: ignore[arg-type] # the routes alone: nothing is asked
+    http = build_app(None, None, has_metrics=True)  # type: ignore[arg-type] # the routes alone: nothing is asked
     # `{id}` is what a reader writes; the route takes names with slashes.
     served = {
         (method, getattr(route, "path", "").replace("{name:path}", "{id}"))

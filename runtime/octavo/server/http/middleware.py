@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -65,6 +65,7 @@ class Middleware:
             taken, so a page can do no more than its visitor who knows a key.
         page: Ours, whose form whoever asks for it without a key gets; None: there is none.
         request_timeout_seconds: None lets a request take as long as its client waits.
+        open_paths: What is answered without a key and in every state, beside `/health` and `/version`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Middleware:
         allowed_origins: Sequence[str] = ("*",),
         page: Page | None = None,
         request_timeout_seconds: float | None = None,
+        open_paths: Collection[str] = (),
     ) -> None:
         # Outside of all else: a browser asks without a key, and shows no error without these headers.
         self._origins = AllowedOrigins(allowed_origins)
@@ -87,6 +89,7 @@ class Middleware:
         self._metrics = metrics
         self._page = page
         self._request_timeout_seconds = request_timeout_seconds
+        self._open_paths = _OPEN_PATHS.union(open_paths)
         self.num_in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,7 +124,7 @@ class Middleware:
             self.num_in_flight -= 1
 
     def _admit(self, scope: Scope) -> KeyUse | None:
-        if scope["path"] in _OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             return None
         if not self._lifecycle.accepts_requests:
             state = self._lifecycle.state

@@ -50,7 +50,7 @@ from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.responses_api.route import create_response
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
-from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.metrics import METRICS_TYPE, ServerMetrics
 
 _MIN_BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _BODY_BYTES_PER_TOKEN = 16
@@ -90,8 +90,14 @@ class ServedModel:
             raise model_not_allowed(name)
 
 
-def build_app(model: ServedModel, metrics: ServerMetrics, page: Page | None = None) -> FastAPI:
-    """The app without the middleware around it."""
+def build_app(
+    model: ServedModel,
+    metrics: ServerMetrics,
+    page: Page | None = None,
+    *,
+    has_metrics: bool = False,
+) -> FastAPI:
+    """The app without the middleware around it; with `has_metrics` they are told here, too."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
@@ -121,6 +127,12 @@ def build_app(model: ServedModel, metrics: ServerMetrics, page: Page | None = No
         @app.get("/")
         async def show_page() -> Response:
             return Response(page.document, media_type="text/html", headers=dict(page.headers))
+
+    if has_metrics:
+
+        @app.get("/metrics")
+        async def show_metrics() -> Response:
+            return Response(metrics.public_exposition(), headers={"Content-Type": METRICS_TYPE})
 
     @app.get("/openapi.json")
     async def description() -> Response:

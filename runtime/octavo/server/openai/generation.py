@@ -32,6 +32,7 @@ from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
 from octavo.server.openai.prompts import Prompt
 from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.timeline import Timeline
 from octavo.tokenizer import Tokenizer
 
 log = structlog.get_logger("octavo.server")
@@ -115,7 +116,7 @@ class Generation:
         self._num_reasoning_tokens: int | None = None
         self._reasoning: dict[int, ReasoningTokens] = {}
         self._streams: list[RequestStream] = []
-        self._last_token_at: dict[int, float] = {}
+        self._timelines: dict[int, Timeline] = {}
         self._finish_reasons: dict[int, str] = {}
         self._queue_seconds: float | None = None
         self._first_token_seconds: float | None = None
@@ -265,30 +266,45 @@ class Generation:
                 self._num_reasoning_tokens = (self._num_reasoning_tokens or 0) + found
             if delta.abort_needed:
                 await self._generator.client.abort([state.request_id], [delta.index])
-            self._measure(choice, delta, now)
+            self._measure(state, choice, delta, now)
             if delta.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
                 raise _failure(delta)
             deltas.append((choice, delta))
         return deltas
 
-    def _measure(self, choice: int, delta: Delta, now: float) -> None:
+    def _measure(self, state: RequestState, choice: int, delta: Delta, now: float) -> None:
         metrics = self._generator.metrics
-        last = self._last_token_at.get(choice)
-        if last is None:
+        timeline = self._timelines.get(choice)
+        if timeline is None:
+            timeline = self._timelines[choice] = self._begin_timeline(state, delta)
             first_token_seconds = now - self._arrival
             metrics.time_to_first_token.observe(first_token_seconds)
             self._first_token_seconds = self._first_token_seconds or first_token_seconds
-            if delta.first_scheduled_time is not None:
-                queue_seconds = max(0.0, delta.first_scheduled_time - self._arrival)
+            timeline.first_token_at = now
+            if (queue_seconds := timeline.queue_seconds) is not None:
                 metrics.queue_time.observe(queue_seconds)
                 self._queue_seconds = max(self._queue_seconds or 0.0, queue_seconds)
-        elif delta.token_ids:
-            metrics.inter_token_latency.observe((now - last) / len(delta.token_ids))
-        self._last_token_at[choice] = now
+        elif delta.token_ids and timeline.last_token_at is not None:
+            metrics.inter_token_latency.observe(
+                (now - timeline.last_token_at) / len(delta.token_ids)
+            )
+        timeline.last_token_at = now
+        timeline.num_tokens += len(delta.token_ids)
         if delta.finish_reason is not None:
             self._finish_reasons[choice] = delta.finish_reason.value
             metrics.count_finished(delta.finish_reason.value)
+            metrics.observe_sequence(timeline)
             self._generator.admission.count_finished(time.monotonic())
+
+    def _begin_timeline(self, state: RequestState, delta: Delta) -> Timeline:
+        return Timeline(
+            self._arrival,
+            len(state.prompt_token_ids),
+            n=state.sampling.n,
+            max_tokens=state.sampling.max_tokens,
+            num_cached_tokens=delta.num_cached_tokens,
+            scheduled_at=delta.first_scheduled_time,
+        )
 
     def _close(self) -> None:
         for stream in self._streams:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.engine.messages import EngineInfo
-from octavo.server.process.metrics import EngineView
+from octavo.server.process.engine_view import EngineView
 
 
 class LoadedModel(msgspec.Struct, frozen=True):

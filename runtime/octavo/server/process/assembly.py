@@ -20,8 +20,9 @@ from octavo.server.openai.parsing.choice import choose_markup
 from octavo.server.openai.pooled import read_pooled_use
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.process.api_keys import ApiKeys
+from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle
-from octavo.server.process.metrics import EngineView, ServerMetrics
+from octavo.server.process.metrics import ServerMetrics
 from octavo.server.process.options import ServeOptions
 from octavo.tokenizer import Tokenizer
 
@@ -64,7 +65,7 @@ def assemble(
     loaded = LoadedModel.of(options.served_names[0], options.model, info)
 
     def read_load() -> Load:
-        return Load.of(loaded, EngineView(client.stats, client.num_under_way))
+        return Load.of(loaded, EngineView(client.stats, client.num_under_way, info.block_size))
 
     model = ServedModel(
         names=options.served_names,
@@ -79,12 +80,13 @@ def assemble(
     )
     page = load_page() if options.ui else None
     middleware = Middleware(
-        build_app(model, metrics, page),
+        build_app(model, metrics, page, has_metrics=options.public_metrics),
         lifecycle,
         keys,
         metrics,
         options.allowed_origins,
         page,
         options.request_timeout_seconds,
+        open_paths=("/metrics",) if options.public_metrics else (),
     )
     return generator, middleware

@@ -7,7 +7,6 @@ latest `EngineStats` (queue, cache, token counters), which is read when Promethe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,9 +21,13 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from octavo import __version__
-from octavo.engine.messages import EngineStats
+from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle
+from octavo.server.process.timeline import Timeline
+from octavo.server.process.vllm_metrics import VllmNames, VllmSequences
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_KEY_FAMILIES = frozenset({"octavo_key_requests", "octavo_key_tokens"})
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _TOKEN_BUCKETS = (
     0.001,
@@ -44,25 +47,6 @@ _TOKEN_BUCKETS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EngineView:
-    """The engine as the gauges show it. `num_under_way` sequences were sent and are not in `stats` yet."""
-
-    stats: EngineStats
-    num_under_way: int = 0
-
-    @property
-    def num_waiting(self) -> int:
-        """Sequences that wait for their first step."""
-        return self.stats.num_waiting + self.num_under_way
-
-    @property
-    def kv_cache_usage(self) -> float:
-        """Share of the blocks in use; 0 where there are none."""
-        total = self.stats.kv_blocks_total
-        return self.stats.kv_blocks_used / total if total else 0.0
-
-
 class ServerMetrics:
     """All metrics of one server, in their own registry.
 
@@ -70,10 +54,16 @@ class ServerMetrics:
         model: The first served name: the label `model`.
         lifecycle: For the start-up's phases.
         read_engine: Gives the engine's latest view, or None before the engine runs.
+        has_vllm_names: Also tells them by vLLM's names.
     """
 
     def __init__(
-        self, model: str, lifecycle: Lifecycle, read_engine: Callable[[], EngineView | None]
+        self,
+        model: str,
+        lifecycle: Lifecycle,
+        read_engine: Callable[[], EngineView | None],
+        *,
+        has_vllm_names: bool = False,
     ) -> None:
         # One more series for each of ours, and nobody reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -81,29 +71,32 @@ class ServerMetrics:
         labels = ["model"]
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            family = Histogram(name, text, labels, buckets=buckets, registry=self._registry)
-            return family.labels(model)
+            return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
 
-        self.time_to_first_token = histogram(
+        first_token = histogram(
             "octavo_time_to_first_token_seconds",
             "From a request's arrival to its first token.",
             _LATENCY_BUCKETS,
         )
-        self.inter_token_latency = histogram(
+        between_tokens = histogram(
             "octavo_inter_token_latency_seconds",
             "Between two tokens of one sequence.",
             _TOKEN_BUCKETS,
         )
-        self.request_duration = histogram(
+        duration = histogram(
             "octavo_request_duration_seconds",
             "From a request's arrival to its last token.",
             _LATENCY_BUCKETS,
         )
-        self.queue_time = histogram(
+        queue_time = histogram(
             "octavo_queue_time_seconds",
             "From a request's arrival to its first step.",
             _LATENCY_BUCKETS,
         )
+        self.time_to_first_token = first_token.labels(model)
+        self.inter_token_latency = between_tokens.labels(model)
+        self.request_duration = duration.labels(model)
+        self.queue_time = queue_time.labels(model)
         self._requests = Counter(
             "octavo_requests",
             "Sequences that ended, by the reason.",
@@ -138,6 +131,11 @@ class ServerMetrics:
         self._registry.register(_EngineCollector(model, read_engine))
         self._registry.register(_StartupCollector(model, lifecycle))
         self._model = model
+        self._vllm_sequences: VllmSequences | None = None
+        if has_vllm_names:
+            same = (first_token, between_tokens, duration, queue_time, self._requests)
+            self._registry.register(VllmNames(model, read_engine, same))
+            self._vllm_sequences = VllmSequences(model, self._registry)
 
     def count_finished(self, finish_reason: str) -> None:
         self._requests.labels(self._model, finish_reason).inc()
@@ -151,9 +149,29 @@ class ServerMetrics:
         self._key_requests.labels(self._model, name).inc()
         self._key_tokens.labels(self._model, name).inc(num_tokens)
 
+    def observe_sequence(self, timeline: Timeline) -> None:
+        """A sequence has made its last token."""
+        if self._vllm_sequences is not None:
+            self._vllm_sequences.observe(timeline)
+
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""
         return generate_latest(self._registry)
+
+    def public_exposition(self) -> bytes:
+        """The same without what strangers need not know: the names of keys."""
+        return generate_latest(_Without(self._registry, _KEY_FAMILIES))
+
+
+class _Without(Collector):
+    """A registry without some of its families."""
+
+    def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        return (family for family in self._registry.collect() if family.name not in self._names)
 
 
 class _EngineCollector(Collector):
@@ -162,8 +180,7 @@ class _EngineCollector(Collector):
         self._read_engine = read_engine
 
     def collect(self) -> Iterator[Metric]:
-        # A server that still loads has empty queues: zero lets the autoscaler tell it from a dead one.
-        view = self._read_engine() or EngineView(EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        view = self._read_engine() or EngineView.of_nothing()
         stats = view.stats
         gauges = (
             (

@@ -13,8 +13,7 @@ import msgspec
 
 from octavo.server.http.asgi import Receive, Scope, Send, respond
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
-
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from octavo.server.process.metrics import METRICS_TYPE
 
 
 class Health(Protocol):
@@ -80,7 +79,7 @@ class OperationsApp:
         await _answer(send, status, self._lifecycle.startup_report())
 
     async def _metrics(self, send: Send) -> None:
-        await respond(send, 200, self._exposition(), content_type=_METRICS_TYPE)
+        await respond(send, 200, self._exposition(), content_type=METRICS_TYPE)
 
 
 async def _answer(send: Send, status: int, document: object) -> None:

@@ -16,6 +16,8 @@ from octavo.server.openai.parsing.names import REASONING_PARSERS, TOOL_CALL_PARS
 
 API_KEY_VARIABLE = "OCTAVO_API_KEY"
 LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
+OCTAVO_NAMES = "octavo"
+VLLM_NAMES = "vllm"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LONGEST_DRAIN_SECONDS = 86400.0
 
@@ -245,6 +247,25 @@ class ServeOptions:
             "`/livez` fails; longer than the longest step",
         ),
     ] = 120.0
+    metrics_names: Annotated[
+        str,
+        Option(
+            panel=Panel.OPERATION,
+            choices=(OCTAVO_NAMES, VLLM_NAMES),
+            help="Names of the metrics; vllm adds vLLM's to ours.",
+            details="`vllm` adds [vLLM's names](metrics.md#vllms-names) to Octavo's, for dashboards, "
+            "autoscalers and gateways that read those",
+        ),
+    ] = OCTAVO_NAMES
+    public_metrics: Annotated[
+        bool,
+        Option(
+            panel=Panel.OPERATION,
+            help="Serve /metrics on the OpenAI port too, without a key.",
+            details="serve [`/metrics`](metrics.md#on-the-openai-port) on the OpenAI port too, without a key "
+            "and without the names of keys: endpoint pickers of gateways look there",
+        ),
+    ] = False
     log_level: Annotated[
         str,
         Option(

@@ -33,7 +33,7 @@ from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.memory_limit import count_oom_kills
-from octavo.server.process.options import ServeOptions
+from octavo.server.process.options import VLLM_NAMES, ServeOptions
 from octavo.server.process.termination import (
     INTERNAL_ERROR_STATUS,
     USER_ERROR_STATUS,
@@ -43,7 +43,8 @@ from octavo.server.process.termination import (
 if TYPE_CHECKING:
     from octavo.server.http.listener import Listener
     from octavo.server.http.middleware import Middleware
-    from octavo.server.process.metrics import EngineView, ServerMetrics
+    from octavo.server.process.engine_view import EngineView
+    from octavo.server.process.metrics import ServerMetrics
     from octavo.tokenizer import Tokenizer
 
 log = structlog.get_logger("octavo.server")
@@ -207,18 +208,24 @@ class Server:
         from octavo.server.process.operations import OperationsApp
 
         name = self._options.served_names[0]
-        metrics = ServerMetrics(name, self._lifecycle, self._read_engine)
+        metrics = ServerMetrics(
+            name,
+            self._lifecycle,
+            self._read_engine,
+            has_vllm_names=self._options.metrics_names == VLLM_NAMES,
+        )
         app = OperationsApp(self._lifecycle, self._health, metrics.exposition)
         self._ops = Listener(app, self._ops_socket)
         await self._ops.start()
         return metrics, self._ops.port
 
     def _read_engine(self) -> EngineView | None:
-        from octavo.server.process.metrics import EngineView
+        from octavo.server.process.engine_view import EngineView
 
-        if self._client is None:
+        client = self._client
+        if client is None:
             return None
-        return EngineView(self._client.stats, self._client.num_under_way)
+        return EngineView(client.stats, client.num_under_way, client.info.block_size)
 
     def _begin_phase(self, name: str) -> None:
         ended = self._lifecycle.begin_phase(name)
