@@ -52,13 +52,14 @@ def serve_options(model: str, flags: dict[str, Any]) -> ServeOptions:
         | {
             "served_names": values["served_names"] or (default_served_name(model),),
             "api_keys": values["api_keys"] or (),
-            "allowed_origins": _origins(values["allowed_origins"] or ("*",)),
+            "allowed_origins": _listed(values["allowed_origins"] or ()),
+            "allowed_hosts": _listed(values["allowed_hosts"] or ()),
             "log_level": values["log_level"].lower(),
         },
     )
 
 
-def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+def _listed(given: tuple[str, ...]) -> tuple[str, ...]:
     """Each one, or a list of them in JSON, as vLLM's flag takes it."""
     found: list[str] = []
     for value in given:

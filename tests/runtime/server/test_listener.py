@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
 import httpx
 import pytest
 
-from octavo.server.http import listener
+from octavo.server.http import connection, listener
 from octavo.server.http.asgi import Receive, Scope, Send, respond
 from octavo.server.http.listener import Listener
 
@@ -56,7 +57,7 @@ def test_an_old_connection_ends_with_its_next_answer(monkeypatch: pytest.MonkeyP
     seconds, is_old_at_once = 0.1, True
     while is_old_at_once:  # on a machine so busy, with more time
         seconds *= 2
-        monkeypatch.setattr(listener, "_CONNECTION_SECONDS", seconds)
+        monkeypatch.setattr(connection, "_CONNECTION_SECONDS", seconds)
         first, old, new = asyncio.run(ask([0, 1.5 * seconds, 0]))
         is_old_at_once = "connection" in first.headers
     assert old.text == first.text
@@ -105,7 +106,7 @@ def test_a_request_that_does_not_go_on_is_given_up(
     limit, written, took = 0.15, 1.0, 0.0
     while written > limit / 2:
         limit *= 2
-        monkeypatch.setattr(listener, "_REQUEST_SECONDS", limit)
+        monkeypatch.setattr(connection, "_REQUEST_SECONDS", limit)
         written, took = asyncio.run(seconds_until_closed())
     assert took >= written + 0.9 * limit  # counted from the last byte
 
@@ -133,7 +134,7 @@ def test_a_long_answer_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = b""
     while not was_asked:  # given up before that, on a machine so busy: with more time
         seconds *= 2
-        monkeypatch.setattr(listener, "_REQUEST_SECONDS", seconds)
+        monkeypatch.setattr(connection, "_REQUEST_SECONDS", seconds)
         answer = asyncio.run(run())
     assert answer.endswith(b"done")
 
@@ -168,8 +169,110 @@ def test_a_connection_that_asks_nothing_does_not_hold_up_the_end() -> None:
         server = Listener(app, socket.create_server(("127.0.0.1", 0)))
         await server.start()
         _, writer = await connect(server)
-        async with asyncio.timeout(listener._REQUEST_SECONDS / 2):
+        async with asyncio.timeout(connection._REQUEST_SECONDS / 2):
             await server.stop()
         writer.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET / HTTP/1.1\r\nx: ", b"POST / HTTP/1.1\r\ncontent-length: 99999999\r\n\r\n"],
+    ids=["headers", "body"],
+)
+def test_a_byte_now_and_then_keeps_no_connection(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """However long they go on: the time is that of all headers, and of each 64 KiB of a body."""
+    monkeypatch.setattr(connection, "_REQUEST_SECONDS", 0.5)
+
+    async def reads_body(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def run() -> None:
+        server = Listener(reads_body, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        reader, writer = await connect(server)
+        writer.write(sent)
+        end = asyncio.create_task(reader.read())
+        async with asyncio.timeout(60):
+            while not end.done():
+                with contextlib.suppress(ConnectionError):
+                    writer.write(b"a")
+                    await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+        await server.stop()
+
+    asyncio.run(run())
+
+
+def test_whoever_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app is told, as when a client hangs up, and the connection's memory is free."""
+    monkeypatch.setattr(connection, "_READ_SECONDS", 0.3)
+    told = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        left = asyncio.ensure_future(receive())
+        while not left.done():
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            await asyncio.sleep(0)
+        told.set()
+
+    async def run() -> None:
+        server = Listener(endless, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        with socket.create_connection(("127.0.0.1", server.port)) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            async with asyncio.timeout(60):
+                await told.wait()
+            await until(lambda: not server._server.server_state.connections)
+        await server.stop()
+
+    asyncio.run(run())
+
+
+def test_more_connections_than_there_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "most_connections", lambda: 1)
+
+    async def run() -> tuple[bytes, bytes]:
+        server = Listener(app, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        first, kept = await connect(server)
+        second, refused = await asyncio.open_connection("127.0.0.1", server.port)
+        told = await second.read()
+        kept.write(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        answer = await first.read()
+        for writer in (kept, refused):
+            writer.close()
+        await server.stop()
+        return told, answer
+
+    told, answer = asyncio.run(run())
+    assert told.startswith(b"HTTP/1.1 503")
+    assert b"too_many_connections" in told
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_too_many_headers_are_refused() -> None:
+    async def run() -> tuple[bytes, bytes]:
+        server = Listener(app, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        answers = []
+        for count in (250, 300):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            headers = b"".join(b"x-%d: 1\r\n" % number for number in range(count))
+            writer.write(b"GET / HTTP/1.1\r\nconnection: close\r\n" + headers + b"\r\n")
+            answers.append(await reader.read())
+            writer.close()
+        await server.stop()
+        return answers[0], answers[1]
+
+    taken, refused = asyncio.run(run())
+    assert taken.startswith(b"HTTP/1.1 200")
+    assert refused.startswith(b"HTTP/1.1 400")
+    assert b"invalid_http" in refused

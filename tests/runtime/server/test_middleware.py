@@ -10,6 +10,7 @@ import pytest
 
 from octavo.errors import EngineDeadError, QueueFullError
 from octavo.server.http.asgi import Receive, Scope, Send
+from octavo.server.http.hosts import default_hosts
 from octavo.server.http.middleware import Middleware
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -106,7 +107,12 @@ def test_while_draining_answers_ask_the_client_to_reconnect() -> None:
 
 
 def routed(
-    method: str, path: str, headers: dict[str, str], *, origins: tuple[str, ...] = ("*",)
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    *,
+    origins: tuple[str, ...] = ("*",),
+    hosts: tuple[str, ...] = ("*",),
 ) -> tuple[list[Any], list[Any]]:
     """The scopes that the app gets, and what goes out, on a server that wants a key."""
     seen: list[Any] = []
@@ -126,7 +132,7 @@ def routed(
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.state = State.READY
     metrics = ServerMetrics("m", lifecycle, lambda: None)
-    middleware = Middleware(app, lifecycle, ApiKeys(["k"]), metrics, origins)
+    middleware = Middleware(app, lifecycle, ApiKeys(["k"]), metrics, origins, hosts)
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": encoded}
     asyncio.run(middleware(scope, receive, send))
@@ -202,8 +208,12 @@ def test_beside_named_origins_other_pages_requests_are_not_run(
             error = json.loads(body["body"])["error"]
             assert error["code"] == "origin_not_allowed"
             assert "--allowed-origins" in error["message"]
-    seen, _ = routed(method, "/v1/completions", headers | {"authorization": "Bearer k"})
-    assert len(seen) == 1  # by default nobody's page is refused
+    # By default those of the server's own host alone, with `*` everybody's.
+    asked = headers | {"authorization": "Bearer k"}
+    seen, (start, _) = routed(method, "/v1/completions", asked, origins=())
+    assert len(seen) == (is_run and origin not in (NAMED[1], "https://chat.example"))
+    assert b"access-control-allow-origin" not in dict(start["headers"])
+    assert len(routed(method, "/v1/completions", asked)[0]) == 1
 
 
 def test_only_pages_of_named_origins_may_read_answers() -> None:
@@ -238,3 +248,62 @@ def test_browsers_questions_are_refused_with_an_error_object(
     if code is not None:
         assert headers[b"content-type"] == b"application/json"
         assert json.loads(body["body"])["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("host", "is_answered"),
+    [
+        ("llm.example", True),
+        ("LLM.example:8000", True),
+        ("llm.example.", True),
+        ("a.chat.example:443", True),
+        ("localhost:8000", True),
+        ("x.localhost", True),
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("10.2.3.4", True),  # an address is nobody's to rebind
+        ("evil.example", False),
+        ("llm.example.evil", False),
+        ("evilllm.example", False),
+        ("chat.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("2130706433", False),
+        ("", False),
+        ("llm.example, evil.example", False),
+        ("llm.example/x", False),
+        ("user@llm.example", False),
+        ("[::1", False),
+        ("llm.example:80:80", False),
+    ],
+)
+def test_requests_to_other_names_are_not_run(host: str, is_answered: bool) -> None:
+    hosts = ("llm.example", "*.chat.example")
+    headers = {"authorization": "Bearer k", "host": host}
+    seen, (start, body) = routed("GET", "/v1/models", headers, hosts=hosts)
+    assert (len(seen), start["status"]) == ((1, 200) if is_answered else (0, 403))
+    if not is_answered:
+        error = json.loads(body["body"])["error"]
+        assert error["code"] == "host_not_allowed"
+        assert "--allowed-hosts" in error["message"]
+    assert len(routed("GET", "/v1/models", headers)[0]) == 1
+    # A page that rebound its name to this server shows it as its own origin, too.
+    rebound = {**headers, "host": "evil.example", "origin": "http://evil.example"}
+    assert routed("POST", "/v1/completions", rebound, hosts=())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "has_api_key", "hosts"),
+    [
+        ("127.0.0.1", False, ()),
+        ("::1", False, ()),
+        ("localhost", False, ()),
+        ("127.0.0.1", True, ("*",)),
+        ("0.0.0.0", False, ("*",)),  # noqa: S104 -- a pod's
+        ("llm.example", False, ("*",)),
+    ],
+)
+def test_without_the_flag_a_private_server_knows_no_names(
+    address: str, has_api_key: bool, hosts: tuple[str, ...]
+) -> None:
+    assert default_hosts(address, has_api_key=has_api_key) == hosts

@@ -20,6 +20,7 @@ from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, head
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.http.deadline import read_deadline
+from octavo.server.http.hosts import ANY, AllowedHosts
 from octavo.server.http.key_use import KeyUse, entered
 from octavo.server.http.page import Page
 from octavo.server.http.rate_limits import RateLimits
@@ -63,6 +64,7 @@ class Middleware:
     Args:
         allowed_origins: Whose pages may use the API from a browser; `*` is everybody's. Cookies are never
             taken, so a page can do no more than its visitor who knows a key.
+        allowed_hosts: The names that requests may be sent to; `*` is any.
         page: Ours, whose form whoever asks for it without a key gets; None: there is none.
         request_timeout_seconds: None lets a request take as long as its client waits.
         open_paths: What is answered without a key and in every state, beside `/health` and `/version`.
@@ -74,7 +76,8 @@ class Middleware:
         lifecycle: Lifecycle,
         keys: ApiKeys,
         metrics: ServerMetrics,
-        allowed_origins: Sequence[str] = ("*",),
+        allowed_origins: Sequence[str] = (),
+        allowed_hosts: Sequence[str] = (ANY,),
         page: Page | None = None,
         request_timeout_seconds: float | None = None,
         open_paths: Collection[str] = (),
@@ -82,6 +85,7 @@ class Middleware:
         # Outside of all else: a browser asks without a key, and shows no error without these headers.
         self._origins = AllowedOrigins(allowed_origins)
         self._with_origins = self._origins.around(self._answer)
+        self._hosts = AllowedHosts(allowed_hosts)
         self._app = app
         self._lifecycle = lifecycle
         self._keys = keys
@@ -131,6 +135,7 @@ class Middleware:
             raise not_serving(
                 state.value if state in (State.STARTING, State.FAILED) else "draining"
             )
+        self._hosts.check(scope)
         self._origins.check(scope)
         key = authorise(self._keys, header(scope, b"authorization"), header(scope, b"x-api-key"))
         return None if key is None else KeyUse(key, self._rates)

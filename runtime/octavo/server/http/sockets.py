@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import resource
 import socket
 
 from octavo.errors import InvalidConfigurationError
+
+_UNACKNOWLEDGED_SECONDS = 75.0
+_MAX_CONNECTIONS = 10_000
+_OTHER_FILES = 256
+
+
+@functools.cache
+def most_connections() -> int:
+    """How many connections the process can have: as many as make sense, or as it may open files."""
+    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return (
+        _MAX_CONNECTIONS
+        if soft == resource.RLIM_INFINITY
+        else max(1, min(wanted, soft) - _OTHER_FILES)
+    )
 
 
 def bind(host: str, port: int, flag: str) -> socket.socket:
@@ -22,6 +43,9 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         raise InvalidConfigurationError(message) from None
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # what was sent to nobody does not stay in the kernel
+        unread = int(_UNACKNOWLEDGED_SECONDS * 1000)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
     try:
         listening.bind(address)
     except OSError as error:

@@ -57,7 +57,8 @@ _ANSWERS = (
 _ERRORS = {
     "400": "The request is wrong; `param` names the field.",
     "401": "The API key is missing or wrong.",
-    "403": "The page's origin is not among `--allowed-origins`.",
+    "403": "The page's origin is not among `--allowed-origins`, or the host's name not among "
+    "`--allowed-hosts`.",
     "404": "There is no such model.",
     "408": "The request's deadline has passed.",
     "413": "The body is larger than this server takes.",

@@ -85,6 +85,7 @@ def assemble(
         keys,
         metrics,
         options.allowed_origins,
+        options.answered_hosts,
         page,
         options.request_timeout_seconds,
         open_paths=("/metrics",) if options.public_metrics else (),

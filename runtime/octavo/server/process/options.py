@@ -10,6 +10,7 @@ from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.generation_config import AUTO
 from octavo.options import Option, Panel, check_options
+from octavo.server.http.hosts import default_hosts, normalized_host
 from octavo.server.http.origin import normalized_origin
 from octavo.server.openai.parsing.names import AUTO as AUTO_PARSER
 from octavo.server.openai.parsing.names import REASONING_PARSERS, TOOL_CALL_PARSERS
@@ -121,14 +122,25 @@ class ServeOptions:
         tuple[str, ...],
         Option(
             panel=Panel.API,
-            default="`*`",
-            help="Origin whose pages may use the API, others get 403; repeatable. Default: all.",
+            default="none",
+            help="Origin whose pages may use the API, others get 403; repeatable. Default: none.",
             details="origin (`https://chat.example.org`, `http://localhost:3000`) whose pages may use the "
             "API from a browser, beside those of the server's own host; repeatable, or a list in JSON as "
             "vLLM takes it. [Requests of other pages get 403](http-api.md#browsers). `*` is all of them, "
             "never with credentials",
         ),
-    ] = ("*",)
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=Panel.API,
+            default="any; on a loopback address without a key, none",
+            help="Name under which clients reach the server; repeatable. Others get 403.",
+            details="name (`llm.example.org`, `*.example.org`) under which the server is asked, beside "
+            "addresses and `localhost`; repeatable. [Requests to other names get 403]"
+            "(http-api.md#names-of-the-server), as after DNS rebinding. `*` is all of them",
+        ),
+    ] = ()
     ui: Annotated[
         bool,
         Option(
@@ -282,6 +294,11 @@ class ServeOptions:
         """Whether requests must bring a key."""
         return bool(self.api_keys) or self.api_key_file is not None
 
+    @property
+    def answered_hosts(self) -> tuple[str, ...]:
+        """The names that requests may be sent to, beside addresses and `localhost`."""
+        return self.allowed_hosts or default_hosts(self.host, has_api_key=self.has_api_key)
+
     def __post_init__(self) -> None:
         check_options(self)
         if self.port == self.ops_port != 0:
@@ -295,10 +312,12 @@ class ServeOptions:
         if any(not key.strip() for key in self.api_keys):
             # An empty key would look like protection and be none.
             raise InvalidConfigurationError("api_key is empty; give a key or leave it out.")
-        for origin in self.allowed_origins:
-            try:
-                normalized_origin(origin)
-            except ValueError as error:
-                raise InvalidConfigurationError(
-                    f"allowed_origins holds {origin!r}; {error}."
-                ) from None
+        for option, values, normalized in (
+            ("allowed_origins", self.allowed_origins, normalized_origin),
+            ("allowed_hosts", self.allowed_hosts, normalized_host),
+        ):
+            for value in values:
+                try:
+                    normalized(value)
+                except ValueError as error:
+                    raise InvalidConfigurationError(f"{option} holds {value!r}; {error}.") from None

@@ -1,0 +1,150 @@
+"""Connection of a client, on uvicorn's protocol for HTTP/1.1, with the limits that strangers need.
+
+Answers bytes that are no HTTP with the error object. Bounds how many connections there are, how old one gets,
+the size and number of headers, and the time that a client may take to send its request or to read its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from octavo.server.http.sockets import most_connections
+from octavo.server.openai.api_errors import ApiError
+
+# A Service balances connections, not requests: a client that kept one for ever would never find the
+# replicas that came after it. From about this age on an answer says that it is the connection's last.
+_CONNECTION_SECONDS = 60.0
+# Headers are there, and each so many bytes of a body, within this time: who vanished in the middle of a
+# request, or sends a byte now and then, keeps a connection no longer.
+_REQUEST_SECONDS = 75.0
+_PROGRESS_BYTES = 64 * 1024
+# Who reads nothing of its answer for so long is gone; what still runs for it is ended.
+_READ_SECONDS = 75.0
+_MAX_HEADER_BYTES = 64 * 1024
+_MAX_HEADERS = 256
+
+
+class Connection(HttpToolsProtocol):
+    """One connection from its begin to its end."""
+
+    has_asked = False
+    """A request has begun, on this connection."""
+    _header_bytes = 0
+    _body_bytes = 0
+    _in_body = False
+    _is_incomplete = True
+    _last_answer_at = 0.0
+    _give_up: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _answered: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # Spread, so that clients which connected together do not come back together.
+        age = _CONNECTION_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
+        self._last_answer_at = self.loop.time() + age
+        if len(self.connections) > most_connections():
+            message = "The server has too many connections. Try again later."
+            error = ApiError(503, message, code="too_many_connections")
+            self._refuse(b"503 Service Unavailable", error)
+        self._watch_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_incomplete = False
+        self._watch_request()
+        self._watch_reader(is_stuck=False)
+        super().connection_lost(exc)
+        # Of pipelined requests the base class tells the last one alone, which nobody answers yet.
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_body:
+            self._body_bytes += len(data)
+            if self._body_bytes >= _PROGRESS_BYTES:
+                self._watch_request()
+        else:
+            self._header_bytes += len(data)
+            # A small request's body may lie in the same segment: only long headers exceed this.
+            if self._header_bytes > _MAX_HEADER_BYTES + len(data):
+                self._unset_keepalive_if_required()
+                self.send_400_response("The request's headers are too long.")
+                return
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader(is_stuck=True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._watch_reader(is_stuck=False)
+
+    def on_message_begin(self) -> None:
+        self.has_asked = self._is_incomplete = True
+        self._watch_request()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > _MAX_HEADERS:
+            raise ValueError  # the parser makes an invalid request of it
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        self._watch_request()
+        super().on_headers_complete()
+        if self.loop.time() >= self._last_answer_at:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        self._in_body = self._is_incomplete = False
+        self._header_bytes = 0
+        self._watch_request()
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _watch_request(self) -> None:
+        """Anew for each part of a request."""
+        self._body_bytes = 0
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
+        if self._is_incomplete:
+            self._give_up = self.loop.call_later(_REQUEST_SECONDS, self._end_request)
+
+    def _end_request(self) -> None:
+        if (
+            self.flow.read_paused
+        ):  # what is late was not asked for: an earlier request is being answered
+            self._watch_request()
+        else:
+            self.transport.close()
+
+    def _watch_reader(self, *, is_stuck: bool) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        if is_stuck:
+            self._unread = self.loop.call_later(_READ_SECONDS, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(b"400 Bad Request", ApiError(400, msg, code="invalid_http"))
+
+    def _refuse(self, status: bytes, error: ApiError) -> None:
+        body = error.body()
+        head: list[Any] = [
+            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n" % status,
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
+        ]
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()
