@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +38,9 @@ from octavo.engine.messages import (
 from octavo.engine.requests.request_stream import RequestStream
 from octavo.errors import EngineDeadError, OctavoError, UserError
 from octavo.openmp import spin_variables
+from octavo.owned_folder import OwnedFolder
 
+FOLDER_PREFIX = "octavo-engine-"
 _NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -57,14 +57,14 @@ class EngineClient:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        directory: Path,
+        folder: OwnedFolder,
         on_phase: Callable[[str], None] | None,
     ) -> None:
         self.stats = _NO_STATS
         self.num_messages = 0
         self._num_sent = 0
         self._process = process
-        self._directory = directory
+        self._folder = folder
         self._on_phase = on_phase
         self._loop = asyncio.get_running_loop()
         self._streams: dict[str, RequestStream] = {}
@@ -82,7 +82,7 @@ class EngineClient:
             0
         )  # the waiting queue bounds what is under way, the socket must not block
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(_address(directory))
+        self._socket.bind(_address(folder.path))
         self._loop.add_reader(self._socket.fileno(), self._on_readable)
         self._watcher = asyncio.create_task(self._watch())
 
@@ -98,13 +98,13 @@ class EngineClient:
             OctavoError: The subclass whose `reason` the engine answered with (`ModelNotFoundError`, …).
             EngineDeadError: The process ended without an answer.
         """
-        directory = Path(tempfile.mkdtemp(prefix="octavo-engine-"))  # mode 0700
+        folder = OwnedFolder(FOLDER_PREFIX)
         try:
-            process = await _spawn(_address(directory))
+            process = await _spawn(_address(folder.path))
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            folder.remove()
             raise
-        client = cls(process, directory, on_phase)
+        client = cls(process, folder, on_phase)
         try:
             await client._configure(config)
             client.info = await client._started
@@ -290,7 +290,7 @@ class EngineClient:
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._context.term()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._folder.remove()
 
 
 def _address(directory: Path) -> str:

@@ -15,11 +15,12 @@ import hashlib
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
+
+from octavo.owned_folder import OwnedFolder
 
 CACHE_VARIABLE = "OCTAVO_KERNEL_CACHE"
 """Names the folder of compiled kernels that an image brings along."""
@@ -65,9 +66,9 @@ def kernel_cache() -> str | None:
     brought = os.environ.get(CACHE_VARIABLE)
     if brought and Path(brought).is_dir():
         # A folder of our own with a name that nobody knows beforehand: numba runs what it finds there.
-        folder = tempfile.mkdtemp(prefix="octavo-kernels-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return shutil.copytree(brought, folder, dirs_exist_ok=True)
+        folder = OwnedFolder("octavo-kernels-")
+        atexit.register(folder.remove)
+        return str(shutil.copytree(brought, folder.path, dirs_exist_ok=True))
     kept = _user_cache(os.environ)
     return None if kept is None else str(kept)
 

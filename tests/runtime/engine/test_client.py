@@ -266,7 +266,7 @@ def test_signals_to_the_process_group_do_not_end_the_engine(session: Session) ->
 
 
 def test_the_socket_is_private(session: Session) -> None:
-    assert session.client._directory.stat().st_mode & 0o777 == 0o700
+    assert session.client._folder.path.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_killed_engine_fails_its_requests_at_once(own_session: Session) -> None:
@@ -302,7 +302,7 @@ def test_shutdown_ends_the_process_and_removes_the_socket(own_session: Session) 
 
     with own_session.faults.slow_steps():
         assert own_session.run(run()) == 0
-    assert not client._directory.exists()
+    assert not client._folder.path.exists()
 
 
 def test_a_start_that_fails_raises_the_reason(folder: Path, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ async def main():
     client = await EngineClient.start(
         EngineConfig(model=sys.argv[1], dtype="float32", kv_cache_memory_bytes=4 * 2**20)
     )
-    print(client.pid, client._directory, flush=True)
+    print(client.pid, client._folder.path, flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
