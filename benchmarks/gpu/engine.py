@@ -15,6 +15,7 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest, EngineStats
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.start.create import create_executor
 
@@ -40,6 +41,12 @@ class TimedExecutor:
     @property
     def info(self) -> ExecutorInfo:
         return self._executor.info
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._executor.sleep(level)
+
+    def wake_up(self) -> None:
+        self._executor.wake_up()
 
     def submit(self, batch: StepBatch) -> PendingStep:
         start = time.perf_counter()

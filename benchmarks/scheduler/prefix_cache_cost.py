@@ -26,6 +26,7 @@ from octavo.config import Device, EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.sampling_params import SamplingParams
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.start.create import create_executor
 
@@ -42,6 +43,12 @@ class TimedExecutor:
     @property
     def info(self) -> ExecutorInfo:
         return self._executor.info
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._executor.sleep(level)
+
+    def wake_up(self) -> None:
+        self._executor.wake_up()
 
     def submit(self, batch: StepBatch) -> PendingStep:
         started = time.process_time()

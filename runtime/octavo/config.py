@@ -215,6 +215,15 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             help="Seconds that ranks wait for each other in a step before all of them end.",
         ),
     ] = 60
+    enable_sleep_mode: Annotated[
+        bool,
+        Option(
+            panel=Panel.ENGINE,
+            help="Lets the model be put to sleep and woken: POST /sleep and /wake_up on the ops port.",
+            details="the model can be put to sleep, which lends its memory to others, and woken: see "
+            "[sleep](../how-to/sleep.md)",
+        ),
+    ] = False
     max_num_seqs: Annotated[
         int,
         Option(panel=Panel.ENGINE, least=1, most=_MOST, help="Sequences that run at once."),
@@ -289,6 +298,7 @@ class EngineKeywords(TypedDict, total=False):
     block_size: int
     tensor_parallel_size: int
     distributed_timeout_seconds: int
+    enable_sleep_mode: bool
     max_num_seqs: int
     max_num_batched_tokens: int
     enforce_eager: bool

@@ -92,6 +92,17 @@ class QueueFullError(OctavoError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class ModelAsleepError(OctavoError):
+    """The model sleeps and runs nothing until somebody wakes it."""
+
+    reason: ClassVar[str] = "ModelAsleep"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model sleeps: its memory is lent. Wake it first (wake_up; POST /wake_up on the ops port)."
+        )
+
+
 class DeviceFaultError(OctavoError):
     """The device is lost (a CUDA error, say) and the KV cache with it: the engine process must end.
 

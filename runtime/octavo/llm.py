@@ -38,6 +38,7 @@ from octavo.outputs import (
     ScoringRequestOutput,
 )
 from octavo.sampling_params import SamplingParams
+from octavo.sleep_level import read_sleep_level
 from octavo.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -258,6 +259,23 @@ class LLM:
     def stats(self) -> EngineStats:
         """Counters of the engine, and what it holds."""
         return self._engine().stats()
+
+    def sleep(self, level: int = 1) -> None:
+        """Gives memory back until `wake_up`: of the KV cache, with all prefixes in it, and of the weights.
+
+        Args:
+            level: 1 keeps weights in the host's memory, where a CPU has them anyway; 2 drops them, and they
+                are read from the model's files again.
+
+        Raises:
+            InvalidParameterError: There is no such level.
+            InvalidConfigurationError: The object was made without `enable_sleep_mode=True`.
+        """
+        self._engine().sleep(read_sleep_level(level))
+
+    def wake_up(self) -> None:
+        """Undoes `sleep`: answers are what they were. Raises as the constructor."""
+        self._engine().wake_up()
 
     def shutdown(self) -> None:
         """Gives the model's memory back; the object is of no more use. Safe to repeat."""

@@ -13,6 +13,7 @@ from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
 from octavo.server.process.options import API_KEY_VARIABLE, ServeOptions
 from octavo.server.process.run import ENGINE_EXIT_SECONDS, LAST_ANSWERS_SECONDS, fail
+from octavo.server.process.sleep_routes import SleepRoutes
 from octavo.server.process.termination import (
     INTERNAL_ERROR_STATUS,
     KUBERNETES_PATH,
@@ -60,7 +61,7 @@ def test_the_ports_are_the_runtimes_defaults() -> None:
 
 
 def test_what_is_probed_and_scraped_is_a_route_of_the_ops_port() -> None:
-    ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"")  # type: ignore[arg-type]
+    ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"", SleepRoutes(None))  # type: ignore[arg-type]
     probes = [serving()[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
     template = pod_template(pod_context())["metadata"]["annotations"]
     scraped = {"path": template["prometheus.io/path"], "port": template["prometheus.io/port"]}

@@ -31,14 +31,17 @@ from octavo.engine.messages import (
     Ping,
     Pong,
     Shutdown,
+    Sleep,
     StartFailed,
     StepOutputs,
     ToEngine,
+    WakeUp,
 )
 from octavo.engine.requests.request_stream import RequestStream
-from octavo.errors import EngineDeadError, OctavoError, UserError
+from octavo.errors import EngineDeadError, ModelAsleepError, OctavoError, UserError
 from octavo.openmp import spin_variables
 from octavo.owned_folder import OwnedFolder
+from octavo.sleep_level import SleepLevel
 
 FOLDER_PREFIX = "octavo-engine-"
 _NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -53,6 +56,8 @@ class EngineClient:
     """The latest snapshot that the engine sent (after each step, abort and ping)."""
     num_messages: int
     """Of any kind that came from the engine so far: while it grows, the engine is not stuck."""
+    is_turning: bool
+    """It falls asleep or wakes, and answers nothing until it is done."""
 
     def __init__(
         self,
@@ -62,6 +67,8 @@ class EngineClient:
     ) -> None:
         self.stats = _NO_STATS
         self.num_messages = 0
+        self.is_turning = False
+        self._is_asleep = False
         self._num_sent = 0
         self._process = process
         self._folder = folder
@@ -133,7 +140,10 @@ class EngineClient:
 
         Raises:
             EngineDeadError: The engine process ended.
+            ModelAsleepError: Nothing runs until `wake_up`.
         """
+        if self._is_asleep:
+            raise ModelAsleepError
         if request.request_id in self._streams:
             raise OctavoError(f"request_id {request.request_id!r} is already running.")
         self._send(request)
@@ -163,13 +173,47 @@ class EngineClient:
             TimeoutError: No answer within `timeout` seconds: the current step takes longer than that.
             EngineDeadError: The engine process ended.
         """
+        async with asyncio.timeout(timeout):
+            return await self._ask(Ping)
+
+    async def sleep(self, level: SleepLevel) -> None:
+        """Returns when the engine has given its memory back; what still runs ends first. From this call on no
+        request is taken.
+
+        Raises:
+            EngineDeadError: The engine process ended.
+        """
+        self._is_asleep = True
+        await self._turn(lambda nonce: Sleep(nonce, level))
+
+    async def wake_up(self) -> None:
+        """Returns when requests may come. Raises as `sleep`; an engine that cannot wake ends."""
+        await self._turn(WakeUp)
+        self._is_asleep = False
+
+    def end_streams(self, error: OctavoError) -> None:
+        """Ends all requests; whoever reads one gets the error."""
+        streams = list(self._streams.values())
+        self._streams.clear()
+        for stream in streams:
+            stream.fail(error)
+        if streams and self._death is None:
+            self._send(AbortRequests([stream.request_id for stream in streams]))
+
+    async def _turn(self, message: Callable[[int], Sleep | WakeUp]) -> None:
+        self.is_turning = True
+        try:
+            await self._ask(message)
+        finally:
+            self.is_turning = False
+
+    async def _ask(self, message: Callable[[int], ToEngine]) -> EngineStats:
         nonce = next(self._nonces)
         future: asyncio.Future[EngineStats] = self._loop.create_future()
         self._pings[nonce] = future
         try:
-            self._send(Ping(nonce))
-            async with asyncio.timeout(timeout):
-                return await future
+            self._send(message(nonce))
+            return await future
         finally:
             del self._pings[nonce]
 
@@ -223,9 +267,7 @@ class EngineClient:
         for future in self._pings.values():
             if not future.done():
                 future.set_exception(error)
-        for stream in self._streams.values():
-            stream.fail(error)
-        self._streams.clear()
+        self.end_streams(error)
 
     def _send(self, message: ToEngine) -> None:
         if self._death is not None:

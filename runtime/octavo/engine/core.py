@@ -35,8 +35,14 @@ from octavo.engine.scheduler import Scheduler, SchedulerConfig
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
 from octavo.engine.step_failures import StepFailures
 from octavo.engine.token_outputs import failure_of, output_of
-from octavo.errors import DeviceFaultError, InvalidParameterError
+from octavo.errors import (
+    DeviceFaultError,
+    InvalidConfigurationError,
+    InvalidParameterError,
+    ModelAsleepError,
+)
 from octavo.outputs import FinishReason
+from octavo.sleep_level import SleepLevel
 from octavo.tokenizer import load_tokenizer
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
 
@@ -104,6 +110,8 @@ class EngineCore:
         self._num_generated_tokens = 0
         self._num_cached_tokens = 0
         self._num_received = 0
+        self._can_sleep = config.enable_sleep_mode
+        self._sleep_level: SleepLevel | None = None
 
     @property
     def has_work(self) -> bool:
@@ -183,11 +191,14 @@ class EngineCore:
             InvalidParameterError: `request_id` is running already, the prompt is empty or holds an id
                 outside the vocabulary, the model has no head to generate with, or a grammar cannot be had.
             ContextLengthExceededError: The prompt leaves no room for one output token, where it needs one.
+            ModelAsleepError: Between `sleep` and `wake_up`.
         """
         self._checked(request)
 
     def _checked(self, request: AddRequest) -> CompiledGrammar | None:
         """The grammar that the request wants. Raises as `check`."""
+        if self._sleep_level is not None:
+            raise ModelAsleepError
         if request.request_id in self._requests:
             raise InvalidParameterError(
                 "request_id",
@@ -247,9 +258,35 @@ class EngineCore:
         return StepOutputs(outputs, self.stats())
 
     def check_executor(self) -> None:
-        """Runs a step of the engine's own, while no other is; raises `DeviceFaultError` when nothing runs."""
+        """Runs a step of the engine's own, while no other is; raises `DeviceFaultError` when nothing runs.
+
+        A model that sleeps is woken for it.
+        """
+        self.wake_up()
         if self._self_test.has_room:
             self._self_test.run()
+
+    def sleep(self, level: SleepLevel) -> None:
+        """Gives the KV cache's memory back, and the weights' as `level` says; nothing may run. The prefix
+        cache is empty afterwards. Of two levels the deeper one holds.
+
+        Raises `InvalidConfigurationError` unless `config.enable_sleep_mode`.
+        """
+        if not self._can_sleep:
+            raise InvalidConfigurationError(
+                "enable_sleep_mode is False: sleep is off. Set it (--enable-sleep-mode)."
+            )
+        if self.has_work:
+            raise RuntimeError("The engine runs requests, and was told to sleep.")
+        self._executor.sleep(level)
+        self._blocks.forget_cached()
+        self._sleep_level = max(level, self._sleep_level or level)
+
+    def wake_up(self) -> None:
+        """Undoes `sleep`. Raises as `create_executor`; the engine is of no more use then."""
+        if self._sleep_level is not None:
+            self._executor.wake_up()
+            self._sleep_level = None
 
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless the scheduler's and the blocks' accounts agree."""
@@ -273,6 +310,7 @@ class EngineCore:
             ),
             num_failed_steps=self._failures.count,
             sequences_received_total=self._num_received,
+            sleep_level=self._sleep_level or 0,
         )
 
     def _submit(self, outputs: list[TokenOutput]) -> bool:

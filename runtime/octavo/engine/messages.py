@@ -10,6 +10,7 @@ import msgspec
 from octavo.errors import ContextLengthExceededError, InvalidParameterError
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
+from octavo.sleep_level import SleepLevel
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
@@ -49,6 +50,19 @@ class Ping(msgspec.Struct, frozen=True, tag="ping", array_like=True):
 
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown", array_like=True):
     """End the engine process after the current step."""
+
+
+class Sleep(msgspec.Struct, frozen=True, tag="sleep", array_like=True):
+    """Give memory back when nothing runs any more; answered by `Pong` when it is done."""
+
+    nonce: int
+    level: SleepLevel
+
+
+class WakeUp(msgspec.Struct, frozen=True, tag="wake_up", array_like=True):
+    """Answered by `Pong` when the model can run again."""
+
+    nonce: int
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -106,8 +120,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     A block is used while a running sequence holds it; one that only caches a prefix is not, and a shared
     one counts once, with its tokens. Hits are prompt tokens found in the prefix cache, queries all prompt
     tokens that were looked for. `num_failed_steps` counts since a completion, or the engine's test of itself,
-    last succeeded. `sequences_received_total` counts those of all requests, also of refused ones: what was
-    sent behind them the snapshot does not know of.
+    last succeeded. `sleep_level` is 0 while the model is awake. `sequences_received_total` counts those of
+    all requests, also of refused ones: what was sent behind them the snapshot does not know of.
     """
 
     step: int
@@ -123,6 +137,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     prefix_cache_query_tokens_total: int = 0
     num_failed_steps: int = 0
     sequences_received_total: int = 0
+    sleep_level: int = 0
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):
@@ -172,5 +187,5 @@ class PhaseStarted(msgspec.Struct, frozen=True, tag="phase", array_like=True):
     name: str
 
 
-ToEngine = AddRequest | AbortRequests | Ping | Shutdown
+ToEngine = AddRequest | AbortRequests | Ping | Sleep | WakeUp | Shutdown
 FromEngine = StepOutputs | Pong | EngineInfo | StartFailed | EngineFailed | PhaseStarted

@@ -36,14 +36,17 @@ from octavo.engine.messages import (
     Pong,
     Refusal,
     Shutdown,
+    Sleep,
     StartFailed,
     StepOutputs,
     ToEngine,
     TokenOutput,
+    WakeUp,
 )
 from octavo.errors import DeviceFaultError, InvalidParameterError, OctavoError, UserError
 from octavo.logs import configure_logging
 from octavo.outputs import FinishReason
+from octavo.resident_memory import resident_bytes
 
 _log = structlog.get_logger("octavo.engine")
 _STDIN = 0
@@ -71,6 +74,7 @@ class EngineLoop:
         self._rejected: list[TokenOutput] = []
         self._must_report = False
         self._must_end = False
+        self._turn: Sleep | WakeUp | None = None
         self._resume_at = 0.0
 
     def run(self) -> None:
@@ -78,6 +82,7 @@ class EngineLoop:
 
         Raises:
             DeviceFaultError: The device is gone, or no step works any more.
+            OctavoError: The model cannot be woken.
         """
         while True:
             self._wait()
@@ -85,6 +90,8 @@ class EngineLoop:
             self._add_ready()
             if self._must_end:
                 return
+            if self._turn is not None and not self._core.has_work:
+                self._take_turn(self._turn)
             can_step = self._core.has_work and time.monotonic() >= self._resume_at
             if self._rejected or (self._must_report and not can_step):
                 self._send(StepOutputs(self._rejected, self._core.stats()))
@@ -98,6 +105,8 @@ class EngineLoop:
     def _wait(self) -> None:
         """Returns when a message is there or a step can be made."""
         if not self._core.has_work:
+            if self._turn is not None:
+                return
             ready = dict(self._poller.poll())
             if any(descriptor in ready for descriptor in self._lifelines):
                 self._core.check_executor()
@@ -130,8 +139,25 @@ class EngineLoop:
                 self._must_report = True
             case Ping():
                 self._send(Pong(message.nonce, self._core.stats()))
+            case Sleep() | WakeUp():
+                self._turn = message  # the API process waits for one before it sends the next
             case Shutdown():
                 self._must_end = True
+
+    def _take_turn(self, turn: Sleep | WakeUp) -> None:
+        self._turn = None
+        started, before = time.monotonic(), resident_bytes()
+        if isinstance(turn, Sleep):
+            self._core.sleep(turn.level)
+        else:
+            self._core.wake_up()
+        _log.info(
+            "asleep" if isinstance(turn, Sleep) else "awake",
+            seconds=round(time.monotonic() - started, 3),
+            resident_bytes=resident_bytes(),
+            resident_bytes_before=before,
+        )
+        self._send(Pong(turn.nonce, self._core.stats()))
 
     def _add_ready(self) -> None:
         """What waited for its grammar."""
@@ -220,6 +246,9 @@ def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> None:
     except DeviceFaultError as error:
         _log.critical("engine ends", error=str(error))
         _end(socket, EngineFailed(f"The engine ended: {error}"), _EXIT_OURS)
+    except OctavoError as error:
+        _log.critical("the model cannot be woken", error=str(error))
+        _end(socket, EngineFailed(f"The model cannot be woken: {error}"), _EXIT_OURS)
     except Exception as error:
         _log.exception("engine failed")
         message = f"The engine failed: {type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from octavo.sampling.state import SampledToken, SamplingState
+from octavo.sleep_level import SleepLevel
 
 PENDING_TOKEN = -1
 """Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
@@ -125,4 +126,13 @@ class Executor(Protocol):
 
     def submit(self, batch: StepBatch) -> PendingStep:
         """Starts one step. One more may be submitted before its result is taken."""
+        ...
+
+    def sleep(self, level: SleepLevel) -> None:
+        """Gives memory back: the KV cache's with all that it holds, and the weights' as `level` says. No step
+        is under way, and none is submitted before `wake_up`."""
+        ...
+
+    def wake_up(self) -> None:
+        """Makes of a sleeping executor what it was after its start. Raises as `create_executor`."""
         ...

@@ -20,6 +20,7 @@ from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
 from octavo.server.process.operations import OperationsApp
+from octavo.server.process.sleep_routes import SleepRoutes
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"
@@ -146,9 +147,9 @@ def test_every_route_is_in_the_reference() -> None:
     }
     text = (REFERENCE / "http-api.md").read_text("utf-8")
     assert set(re.findall(r"`(GET|POST) (/[\w/.{}]+)`", text)) == served
-    ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"")  # type: ignore[arg-type]
+    ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"", SleepRoutes(None))  # type: ignore[arg-type]
     ports = section("http-api.md", "## Ops port")
-    assert set(re.findall(r"^\| `(/\w+)`", ports, re.MULTILINE)) == set(ops._routes)
+    assert set(re.findall(r"^\| `(/\w+)`", ports, re.MULTILINE)) == {*ops._routes, *ops._asked}
 
 
 def test_every_field_of_a_request_is_in_the_reference() -> None:
@@ -167,7 +168,10 @@ def test_every_error_code_is_in_the_reference() -> None:
         file.read_text("utf-8") for file in (ROOT / "runtime/octavo/server").rglob("*.py")
     )
     raised = set(re.findall(r'\bcode(?:: str)? ?= ?"([a-z_]+)"', source))
-    raised |= {f"server_{state.value}" for state in (State.STARTING, State.DRAINING, State.FAILED)}
+    raised |= {
+        f"server_{state.value}"
+        for state in (State.STARTING, State.SLEEPING, State.DRAINING, State.FAILED)
+    }
     documented = {
         code
         for cells in re.findall(

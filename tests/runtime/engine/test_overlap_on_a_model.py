@@ -12,6 +12,7 @@ from octavo.config import Device, EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.sampling_params import SamplingParams
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import Executor, ExecutorInfo, FinishedStep, PendingStep, StepBatch
 from octavo.worker.start.create import create_executor
 from tests.support.runtime.oracle import PendingTokens
@@ -28,6 +29,12 @@ class AsynchronousExecutor:
     @property
     def info(self) -> ExecutorInfo:
         return dataclasses.replace(self._executor.info, is_asynchronous=True)
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._executor.sleep(level)
+
+    def wake_up(self) -> None:
+        self._executor.wake_up()
 
     def submit(self, batch: StepBatch) -> PendingStep:
         self.num_copies += len(batch.block_copies)

@@ -11,6 +11,7 @@ import pytest
 
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
 from octavo.server.process.operations import OperationsApp
+from octavo.server.process.sleep_routes import SleepRoutes
 
 
 @dataclass
@@ -39,7 +40,7 @@ def get(app: OperationsApp, path: str) -> tuple[int, dict[str, Any]]:
 def app_in(state: State, engine: Engine) -> OperationsApp:
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.state = state
-    return OperationsApp(lifecycle, engine, lambda: b"")
+    return OperationsApp(lifecycle, engine, lambda: b"", SleepRoutes(None))
 
 
 @pytest.mark.parametrize(

@@ -240,13 +240,15 @@ def test_the_largest_steps_run_last_beside_what_was_recorded(
         kv_cache_memory_bytes=2**20,
         enforce_eager=enforce_eager,
     )
+    model = make_gpu_executor(llama[0]).runner.model
     start_gpu_executor(
         config,
-        make_gpu_executor(llama[0]).runner.model,
+        model,
         reference,
         device=CPU,
         dtype=torch.float32,
         phase=PhaseTimer(lambda _: None),
+        reload=lambda: model,
     )
     assert log[-2:] == [8, 64]
     assert ("recorded" in log) is not enforce_eager

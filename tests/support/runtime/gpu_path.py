@@ -17,6 +17,7 @@ from octavo.config import EngineConfig, ModelImplementation, Quantization
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.loading import Placement, SafetensorsWeights, WeightSource
+from octavo.models.base import CausalLM
 from octavo.models.building import build_model
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
@@ -31,9 +32,11 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.gpu.executor import GpuExecutor
+from octavo.worker.gpu.parked_weights import park
 from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import executor_info
+from octavo.worker.wakeable import Wakeable
 from tests.support.runtime.checkpoints import VOCAB
 
 from .stepping import GREEDY
@@ -66,30 +69,39 @@ def make_gpu_executor(
     model_config = read_model_config(folder, implementation)
     spec = model_config.spec
     limits = RunnerLimits(num_blocks, 16, max_model_len or spec.default_context, 512, max_num_seqs)
-    with torch.inference_mode():
-        model = build_model(
+
+    @torch.inference_mode()
+    def load() -> CausalLM:
+        return build_model(
             model_config,
             weights or SafetensorsWeights(folder),
             scheme=scheme_for(quantization, kernels, read_stored_format(folder)),
             kernels=kernels,
             placement=Placement(dtype, device),
         )
-    runner = GpuRunner(
-        model,
-        kernels,
-        limits,
-        device=device,
-        dtype=dtype,
-        cache_dtype=cache_dtype or dtype,
-        seed=0,
-    )
-    if is_padded:
-        runner.capture(called)
+
+    def make(model: CausalLM) -> GpuRunner:
+        return GpuRunner(
+            model,
+            kernels,
+            limits,
+            device=device,
+            dtype=dtype,
+            cache_dtype=cache_dtype or dtype,
+            seed=0,
+        )
+
+    def record(runner: GpuRunner) -> None:
+        if is_padded:
+            runner.capture(called)
+
+    loaded = Wakeable(load(), make, load, park)
+    record(loaded.runner)
     size = KVCacheSize(num_blocks, limits.max_model_len, is_capped=False)
     info = executor_info(
         config, spec, size, dtype=dtype, device=device, phases={}, is_asynchronous=True
     )
-    return GpuExecutor(runner, info)
+    return GpuExecutor(loaded, info, record)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from octavo.sampling.state import SampledToken
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import (
     PENDING_TOKEN,
     ExecutorInfo,
@@ -103,6 +104,12 @@ class PagedMemoryExecutor:
         ] = {}  # (block, slot) → (position, token)
         self._on_execute = on_execute
         self._pending = PendingTokens()
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._memory.clear()
+
+    def wake_up(self) -> None:
+        pass
 
     def submit(self, batch: StepBatch) -> PendingStep:
         self._on_execute(batch.entries)

@@ -138,6 +138,11 @@ class EngineSpec(ApiModel):
         default=None,
         description="Seconds that ranks wait for each other in a step before all of them end.",
     )
+    enable_sleep_mode: bool | None = Field(
+        default=None,
+        description="Lets the model be put to sleep and woken: POST /sleep and /wake_up on the ops port. "
+        "A replica that sleeps is not ready.",
+    )
 
 
 DEFAULT_MAX_NUM_SEQS = 256

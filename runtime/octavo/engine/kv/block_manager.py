@@ -139,6 +139,10 @@ class BlockManager:
         """The block whose content was registered under `name` (see `prefix_cache`)."""
         return self._pool.find(name)
 
+    def forget_cached(self) -> None:
+        """Empties the prefix cache, but for blocks that sequences hold."""
+        self._pool.forget_cached()
+
     def register_blocks(self, sequence_id: int, first: int, names: Sequence[bytes]) -> None:
         """Makes the blocks of the sequence's table from index `first` on findable: they are full, and
         computed. Those that were dropped are not."""

@@ -85,6 +85,13 @@ class BlockPool:
         """The block with this content, held or cached."""
         return self._blocks_by_key.get(key)
 
+    def forget_cached(self) -> None:
+        """Nothing of what nobody holds is found any more."""
+        while self._cached:
+            block, _ = self._cached.popitem()
+            self._forget(block)
+            self._free.append(block)
+
     def check_integrity(self, holders: Iterable[int]) -> None:
         """Raises `RuntimeError` unless every block is free, cached or held, and just as often as `holders`
         (block ids, one for each reference) says."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from octavo.engine.messages import TokenOutput
-from octavo.errors import EngineDeadError, OctavoError
+from octavo.errors import OctavoError
 
 
 class RequestStream:
@@ -42,6 +42,7 @@ class RequestStream:
 
         Raises:
             EngineDeadError: The engine process ended first.
+            ModelAsleepError: The model was put to sleep.
             InvalidParameterError: The engine refused the request.
         """
         if not self._buffer and self._unfinished and self._error is None:
@@ -89,8 +90,8 @@ class RequestStream:
             self._unfinished.discard(output.index)
         self._wake()
 
-    def fail(self, error: EngineDeadError) -> None:
-        """Called by the client alone, when the engine died."""
+    def fail(self, error: OctavoError) -> None:
+        """Called by the client alone, when the engine died or is put to sleep."""
         self._error = error
         self._wake()
 

@@ -32,6 +32,7 @@ from octavo.server.process.metrics import ServerMetrics
 log = structlog.get_logger("octavo.server")
 
 _OPEN_PATHS = frozenset({"/health", "/version"})
+_TOLD_STATES = (State.STARTING, State.SLEEPING, State.FAILED)
 PAGE_TYPE = "text/html; charset=utf-8"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -132,9 +133,7 @@ class Middleware:
             return None
         if not self._lifecycle.accepts_requests:
             state = self._lifecycle.state
-            raise not_serving(
-                state.value if state in (State.STARTING, State.FAILED) else "draining"
-            )
+            raise not_serving(state.value if state in _TOLD_STATES else "draining")
         self._hosts.check(scope)
         self._origins.check(scope)
         key = authorise(self._keys, header(scope, b"authorization"), header(scope, b"x-api-key"))

@@ -16,6 +16,7 @@ from octavo.errors import (
     ContextLengthExceededError,
     EngineDeadError,
     InvalidParameterError,
+    ModelAsleepError,
     OctavoError,
     QueueFullError,
     UnsupportedParameterError,
@@ -99,10 +100,12 @@ def body_too_large(limit_bytes: int) -> ApiError:
 
 
 def not_serving(status: str) -> ApiError:
-    """503: the model is still loading, or the server is shutting down."""
+    """503: the model is still loading or sleeps, or the server is shutting down."""
     messages = {
         "starting": "The model is still loading. Try again shortly.",
         "draining": "The server is shutting down. Send the request again: another replica answers.",
+        "sleeping": "The model sleeps: its memory is lent to others. It answers when it has been woken "
+        "(POST /wake_up on the server's ops port).",
         "failed": "The engine has ended; the server is about to restart.",
     }
     return ApiError(
@@ -110,7 +113,8 @@ def not_serving(status: str) -> ApiError:
         messages[status],
         error_type=SERVER_ERROR,
         code=f"server_{status}",
-        headers={"Retry-After": "1"},
+        # Nobody knows when a model is woken.
+        headers={} if status == "sleeping" else {"Retry-After": "1"},
     )
 
 
@@ -151,6 +155,8 @@ def from_octavo_error(error: OctavoError) -> ApiError:
             code="queue_full",
             headers={"Retry-After": str(max(1, error.retry_after_seconds))},
         )
+    if isinstance(error, ModelAsleepError):
+        return not_serving("sleeping")
     if isinstance(error, EngineDeadError):
         return not_serving("failed")
     return ApiError(500, str(error), error_type=SERVER_ERROR, code="internal_error")

@@ -99,6 +99,9 @@ class EngineHealth:
         if self._client is None:
             return
         now = time.monotonic()
+        if self._client.is_turning:
+            self._detector.excuse(now)
+            return
         self._detector.observe(
             step=self._client.stats.step,
             num_messages=self._client.num_messages,

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 class State(enum.Enum):
     """`STARTING` → `READY` → `DRAINING` (still answers) → `REFUSING` (running ones finish) → `STOPPED`.
 
-    `FAILED`: the engine ended on its own.
+    `SLEEPING`, from `READY` and back to it: see `SleepSwitch`. `FAILED`: the engine ended on its own.
     """
 
     STARTING = "starting"
     READY = "ready"
+    SLEEPING = "sleeping"
     DRAINING = "draining"
     REFUSING = "refusing"
     STOPPED = "stopped"
@@ -143,6 +144,11 @@ class StallDetector:
             self._heard_at = now
         self.seconds_without_step = now - self._progress_at
         self.seconds_silent = now - self._heard_at
+
+    def excuse(self, now: float) -> None:
+        """The engine does what has no steps: as if it had just made one and answered."""
+        self._progress_at = self._heard_at = now
+        self.seconds_without_step = self.seconds_silent = 0.0
 
     @property
     def stall(self) -> Stall | None:

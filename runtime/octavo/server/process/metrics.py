@@ -197,6 +197,11 @@ class _EngineCollector(Collector):
             ("octavo_kv_cache_blocks", "Blocks of the KV cache.", stats.kv_blocks_total),
             ("octavo_kv_cache_blocks_used", "Blocks in use.", stats.kv_blocks_used),
             ("octavo_kv_cache_tokens", "Tokens held in the KV cache.", stats.kv_tokens_held),
+            (
+                "octavo_sleep_level",
+                "0 while the model is awake, 1 or 2 while it sleeps.",
+                stats.sleep_level,
+            ),
         )
         for name, text, number in gauges:
             gauge = GaugeMetricFamily(name, text, labels=["model"])

@@ -1,4 +1,5 @@
-"""Operations port. The ops port: probes and metrics, up from the first moment of the process until its last.
+"""Operations port. The ops port: probes, metrics and sleep, up from the first moment of the process until its
+last.
 
 Never behind the API key and never on the Service that users call. `/livez` means "the engine answers, and
 makes steps while requests run", not "the socket answers".
@@ -14,6 +15,7 @@ import msgspec
 from octavo.server.http.asgi import Receive, Scope, Send, respond
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
 from octavo.server.process.metrics import METRICS_TYPE
+from octavo.server.process.sleep_routes import Answer, SleepRoutes
 
 
 class Health(Protocol):
@@ -30,10 +32,14 @@ class Health(Protocol):
 
 
 class OperationsApp:
-    """`/livez`, `/readyz`, `/startupz`, `/metrics` as an ASGI app."""
+    """`/livez`, `/readyz`, `/startupz`, `/metrics` and the routes of sleep as an ASGI app."""
 
     def __init__(
-        self, lifecycle: Lifecycle, health: Health, exposition: Callable[[], bytes]
+        self,
+        lifecycle: Lifecycle,
+        health: Health,
+        exposition: Callable[[], bytes],
+        sleep: SleepRoutes,
     ) -> None:
         self._lifecycle = lifecycle
         self._health = health
@@ -44,13 +50,25 @@ class OperationsApp:
             "/startupz": self._startupz,
             "/metrics": self._metrics,
         }
+        self._asked: dict[str, tuple[str, Callable[[Scope], Awaitable[Answer]]]] = {
+            "/sleep": ("POST", sleep.sleep),
+            "/wake_up": ("POST", sleep.wake_up),
+            "/is_sleeping": ("GET", sleep.is_sleeping),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        if scope["path"] in self._asked:
+            method, ask = self._asked[scope["path"]]
+            if scope["method"] != method:
+                await _answer(send, 405, {"error": f"Use {method}."})
+            else:
+                await _answer(send, *await ask(scope))
+            return
         route = self._routes.get(scope["path"])
         if route is None:
-            paths = ", ".join(self._routes)
+            paths = ", ".join((*self._routes, *self._asked))
             await _answer(send, 404, {"error": f"Nothing here. This port answers {paths}."})
         elif scope["method"] not in ("GET", "HEAD"):
             await _answer(send, 405, {"error": "Use GET."})

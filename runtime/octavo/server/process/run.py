@@ -34,6 +34,7 @@ from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.memory_limit import count_oom_kills
 from octavo.server.process.options import VLLM_NAMES, ServeOptions
+from octavo.server.process.sleeping import SleepSwitch
 from octavo.server.process.termination import (
     INTERNAL_ERROR_STATUS,
     USER_ERROR_STATUS,
@@ -112,6 +113,7 @@ class Server:
         self._options = options
         self._lifecycle = Lifecycle(time.monotonic)
         self._health = EngineHealth(options.stall_timeout_seconds)
+        self._sleep = SleepSwitch(self._lifecycle, options.drain_timeout_seconds)
         self._keys = ApiKeys(options.api_keys, options.api_key_file)
         self._tls = read_tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
         self._admission = Admission(options.engine.max_queued_requests, options.engine.max_num_seqs)
@@ -194,6 +196,7 @@ class Server:
             metrics,
         )
         self._health.attach(client, generator)
+        self._sleep.attach(client, generator)
         from octavo.server.http.listener import Listener
 
         self._http = Listener(middleware, self._http_socket, self._tls)
@@ -206,6 +209,7 @@ class Server:
         from octavo.server.http.listener import Listener
         from octavo.server.process.metrics import ServerMetrics
         from octavo.server.process.operations import OperationsApp
+        from octavo.server.process.sleep_routes import SleepRoutes
 
         name = self._options.served_names[0]
         metrics = ServerMetrics(
@@ -214,7 +218,8 @@ class Server:
             self._read_engine,
             has_vllm_names=self._options.metrics_names == VLLM_NAMES,
         )
-        app = OperationsApp(self._lifecycle, self._health, metrics.exposition)
+        switch = self._sleep if self._options.engine.enable_sleep_mode else None
+        app = OperationsApp(self._lifecycle, self._health, metrics.exposition, SleepRoutes(switch))
         self._ops = Listener(app, self._ops_socket)
         await self._ops.start()
         return metrics, self._ops.port

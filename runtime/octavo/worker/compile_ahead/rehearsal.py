@@ -71,7 +71,15 @@ def start_on(
             placement=placement,
         )
     phase = PhaseTimer(lambda _: None)
-    return start_gpu_executor(config, loaded, kernels, device=device, dtype=dtype, phase=phase)
+    return start_gpu_executor(
+        config,
+        loaded,
+        kernels,
+        device=device,
+        dtype=dtype,
+        phase=phase,
+        reload=lambda: loaded,
+    )
 
 
 def distinct_layers(model: ModelConfig) -> ModelConfig:

@@ -13,6 +13,7 @@ from octavo.layers.pooling import pool
 from octavo.loading.pooling import Pooling
 from octavo.models.base import Encoder
 from octavo.sampling.state import SampledToken
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import (
     ExecutorInfo,
     FinishedStep,
@@ -20,6 +21,7 @@ from octavo.worker.batch import (
     ScheduledSequence,
     StepBatch,
 )
+from octavo.worker.wakeable import Wakeable
 
 # Every request's first token ends it; which one it is says nothing.
 _NO_TOKEN = 0
@@ -31,12 +33,18 @@ class EncoderExecutor:
     """See the `Executor` protocol. Blocks are counted by the scheduler and hold nothing.
 
     Args:
-        pooled: Vectors `[sequences, width]`, float32, of hidden states and the sequences' lengths.
+        pooling: Of a model without a head.
+        reload: Reads the model anew.
     """
 
-    def __init__(self, model: Encoder, pooled: Pool, info: ExecutorInfo) -> None:
-        self._model = model
-        self._pooled = pooled
+    def __init__(
+        self,
+        model: Encoder,
+        pooling: Pooling | None,
+        info: ExecutorInfo,
+        reload: Callable[[], Encoder],
+    ) -> None:
+        self._loaded = Wakeable(model, lambda one: (one, pooling_of(one, pooling)), reload)
         self._info = info
 
     @property
@@ -52,6 +60,12 @@ class EncoderExecutor:
             ]
         )
 
+    def sleep(self, level: SleepLevel) -> None:
+        self._loaded.sleep(level)
+
+    def wake_up(self) -> None:
+        self._loaded.wake_up()
+
     @torch.inference_mode()
     def run(self, entries: Sequence[ScheduledSequence]) -> list[list[float]]:
         """The vector of each. Raises `ValueError` for a part of a prompt."""
@@ -59,15 +73,17 @@ class EncoderExecutor:
         order = sorted(range(len(entries)), key=lambda index: len(entries[index].token_ids))
         ordered = [entries[index] for index in order]
         token_ids, step = _lay_out(ordered)
-        pooled = self._pooled(self._model.forward(token_ids, step), step.lengths)
+        model, pooled = self._loaded.runner
+        vectors = pooled(model.forward(token_ids, step), step.lengths)
         rows: list[list[float]] = [[]] * len(entries)
-        for index, row in zip(order, pooled.tolist(), strict=True):
+        for index, row in zip(order, vectors.tolist(), strict=True):
             rows[index] = row
         return rows
 
 
 def pooling_of(model: Encoder, pooling: Pooling | None) -> Pool:
-    """What becomes of hidden states: a score where the model has a head, else a vector.
+    """What becomes of hidden states: vectors `[sequences, width]`, float32, a score where the model has a
+    head.
 
     Args:
         pooling: Of a model without a head.

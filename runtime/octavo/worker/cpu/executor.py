@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
@@ -12,6 +13,7 @@ from octavo.errors import DeviceFaultError
 from octavo.models.base import CausalLM
 from octavo.sampling.host.sampler import Sampler, score
 from octavo.sampling.state import SampledToken, SamplingState
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import (
     ExecutorInfo,
     FinishedStep,
@@ -25,15 +27,46 @@ from octavo.worker.cpu.warm_up import warm_up
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, executor_info
+from octavo.worker.wakeable import Wakeable
+
+
+class Followers(Protocol):
+    """Other ranks, which sleep and wake with the first."""
+
+    def sleep(self, level: SleepLevel) -> None: ...
+
+    def wake_up(self) -> None:
+        """Begins it, so that all wake at once."""
+        ...
+
+    def wait_until_awake(self) -> None: ...
+
+
+class _Nobody:
+    def sleep(self, level: SleepLevel) -> None:
+        pass
+
+    def wake_up(self) -> None:
+        pass
+
+    def wait_until_awake(self) -> None:
+        pass
 
 
 class TorchExecutor:
     """Runs steps on one device; see the `Executor` protocol."""
 
-    def __init__(self, runner: Runner, sampler: Sampler, info: ExecutorInfo) -> None:
-        self._runner = runner
+    def __init__(
+        self,
+        loaded: Wakeable[CausalLM, Runner],
+        sampler: Sampler,
+        info: ExecutorInfo,
+        followers: Followers | None = None,
+    ) -> None:
+        self._loaded = loaded
         self._sampler = sampler
         self._info = info
+        self._followers = _Nobody() if followers is None else followers
 
     @property
     def info(self) -> ExecutorInfo:
@@ -47,6 +80,19 @@ class TorchExecutor:
             return self._step(batch.entries)
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._followers.sleep(level)
+        self._loaded.sleep(level)
+
+    def wake_up(self) -> None:
+        self._followers.wake_up()
+        self._loaded.wake_up()
+        self._followers.wait_until_awake()
+
+    @property
+    def _runner(self) -> Runner:
+        return self._loaded.runner
 
     def _step(self, batch: Sequence[ScheduledSequence]) -> FinishedStep:
         result = self._runner.run(batch)
@@ -94,20 +140,27 @@ def start_host_executor(
     device: torch.device,
     dtype: torch.dtype,
     phase: PhaseTimer,
+    reload: Callable[[], CausalLM],
     lead: Callable[[ModelRunner], Runner] = lambda runner: runner,
+    followers: Followers | None = None,
     lifelines: tuple[int, ...] = (),
 ) -> TorchExecutor:
     """Phases profile and warmup.
 
     Args:
+        reload: Reads the model anew.
         lead: Of the first rank's runner, one that all ranks follow.
         lifelines: See `ExecutorInfo`.
     """
+
+    def make(loaded: CausalLM) -> Runner:
+        return lead(host_runner(config, loaded, size, device=device, dtype=dtype))
+
     with phase("profile"):
-        runner = lead(host_runner(config, model, size, device=device, dtype=dtype))
+        loaded = Wakeable(model, make, reload)
     with phase("warmup"):
         warm_up(
-            runner,
+            loaded.runner,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
         )
@@ -121,7 +174,7 @@ def start_host_executor(
         is_asynchronous=False,
     )
     info = dataclasses.replace(info, lifelines=lifelines)
-    return TorchExecutor(runner, Sampler(config.seed), info)
+    return TorchExecutor(loaded, Sampler(config.seed), info, followers)
 
 
 def host_runner(

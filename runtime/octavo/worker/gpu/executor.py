@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,21 +11,34 @@ from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import CausalLM
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.gpu.cuda_graphs import CudaCapture
+from octavo.worker.gpu.parked_weights import park
 from octavo.worker.gpu.profile import gpu_cache_budget, run_largest_steps, warm_up_gpu
 from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import BudgetSource
 from octavo.worker.start.phases import PhaseTimer, executor_info, size_cache
+from octavo.worker.wakeable import Wakeable
 
 
 class GpuExecutor:
-    """Runs steps without waiting for them; see the `Executor` protocol."""
+    """Runs steps without waiting for them; see the `Executor` protocol.
 
-    def __init__(self, runner: GpuRunner, info: ExecutorInfo) -> None:
-        self._runner = runner
+    Args:
+        record: Records the decode steps of a runner that woke, where they are recorded.
+    """
+
+    def __init__(
+        self,
+        loaded: Wakeable[CausalLM, GpuRunner],
+        info: ExecutorInfo,
+        record: Callable[[GpuRunner], None],
+    ) -> None:
+        self._loaded = loaded
         self._info = info
+        self._record = record
 
     @property
     def info(self) -> ExecutorInfo:
@@ -33,11 +46,21 @@ class GpuExecutor:
 
     @property
     def runner(self) -> GpuRunner:
-        return self._runner
+        return self._loaded.runner
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._loaded.sleep(level)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def wake_up(self) -> None:
+        with translated_start_errors(torch.device(self._info.device)):
+            self._loaded.wake_up()
+            self._record(self.runner)
 
     def submit(self, batch: StepBatch) -> PendingStep:
         try:
-            return self._runner.submit(batch)
+            return self.runner.submit(batch)
         except torch.OutOfMemoryError:
             raise
         except torch.AcceleratorError as error:
@@ -53,10 +76,10 @@ class GpuExecutor:
         name harmless failures. A broken context fails every call from then on, so that one is made: the
         steps in flight are waited for, which nobody minds after an error.
         """
-        if self._runner.device.type != "cuda":
+        if self.runner.device.type != "cuda":
             return
         try:
-            torch.cuda.synchronize(self._runner.device)
+            torch.cuda.synchronize(self.runner.device)
         except RuntimeError:
             raise self._fault(error) from error
 
@@ -94,8 +117,12 @@ def start_gpu_executor(
     device: torch.device,
     dtype: torch.dtype,
     phase: PhaseTimer,
+    reload: Callable[[], CausalLM],
 ) -> GpuExecutor:
     """Phases profile, warmup and, unless `config.enforce_eager`, capture.
+
+    Args:
+        reload: Reads the model anew.
 
     Raises `OutOfMemoryError` or `InvalidConfigurationError`.
     """
@@ -110,22 +137,25 @@ def start_gpu_executor(
             limits = RunnerLimits.of(
                 config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
             )
-            runner = GpuRunner(
-                model,
-                kernels,
-                limits,
-                device=device,
-                dtype=dtype,
-                cache_dtype=cache_dtype,
-                seed=config.seed,
-            )
+
+            def make(loaded: CausalLM) -> GpuRunner:
+                return GpuRunner(
+                    loaded,
+                    kernels,
+                    limits,
+                    device=device,
+                    dtype=dtype,
+                    cache_dtype=cache_dtype,
+                    seed=config.seed,
+                )
+
+            loaded = Wakeable(model, make, reload, park)
         with phase("warmup"):
-            warm_up_gpu(runner)
+            warm_up_gpu(loaded.runner)
         if not config.enforce_eager:
             with phase("capture"):
-                runner.capture(CudaCapture(device))
-                torch.cuda.empty_cache()  # what the runs before each recording left
-                run_largest_steps(runner)  # once more, now that the recordings hold memory
+                _record(loaded.runner)
+                run_largest_steps(loaded.runner)  # once more, now that recordings hold memory
     info = executor_info(
         config,
         model.spec,
@@ -135,4 +165,9 @@ def start_gpu_executor(
         phases=phase.seconds,
         is_asynchronous=True,
     )
-    return GpuExecutor(runner, info)
+    return GpuExecutor(loaded, info, (lambda _: None) if config.enforce_eager else _record)
+
+
+def _record(runner: GpuRunner) -> None:
+    runner.capture(CudaCapture(runner.device))
+    torch.cuda.empty_cache()  # what the runs before each recording left

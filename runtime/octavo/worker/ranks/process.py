@@ -51,6 +51,7 @@ def _serve(commands: BinaryIO, reports: BinaryIO) -> None:
     """Returns when the first rank has gone."""
     import torch
 
+    from octavo.worker.ranks.commands import Kind, unpack_command, unpack_sleep
     from octavo.worker.ranks.start import load_rank
     from octavo.worker.ranks.step_frames import unpack_step
 
@@ -58,18 +59,27 @@ def _serve(commands: BinaryIO, reports: BinaryIO) -> None:
     line = commands.readline()
     if not line:
         return
-    runner = load_rank(msgspec.json.decode(line, type=Assignment))
+    loaded = load_rank(msgspec.json.decode(line, type=Assignment))
     _send(reports, Loaded(_peak_memory_bytes()))
     gc.collect()
     gc.freeze()
     while (frame := _read_frame(commands)) is not None:
-        entries, copies = unpack_step(frame)
-        with torch.inference_mode():
-            runner.copy_blocks(copies)
-            result = runner.run(entries)
-            if result.scored is not None:
-                for _ in runner.score(result.scored):
-                    pass  # the first rank has what was gathered
+        kind, payload = unpack_command(frame)
+        match kind:
+            case Kind.SLEEP:
+                loaded.sleep(unpack_sleep(payload))
+            case Kind.WAKE_UP:
+                loaded.wake_up()
+                _send(reports, Loaded(_peak_memory_bytes()))
+            case Kind.STEP:
+                entries, copies = unpack_step(payload)
+                runner = loaded.runner
+                with torch.inference_mode():
+                    runner.copy_blocks(copies)
+                    result = runner.run(entries)
+                    if result.scored is not None:
+                        for _ in runner.score(result.scored):
+                            pass  # the first rank has what was gathered
 
 
 def _read_frame(commands: BinaryIO) -> bytes | None:

@@ -9,6 +9,7 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
+from octavo.layers.ranks import Ranks
 from octavo.models.base import CausalLM
 from octavo.worker import machine
 from octavo.worker.batch import Executor
@@ -17,16 +18,16 @@ from octavo.worker.cpu.runner import ModelRunner
 from octavo.worker.ranks.group import RankLostError, join_group
 from octavo.worker.ranks.leading import LeadingRunner
 from octavo.worker.ranks.messages import Arrived, Assignment, Loaded
-from octavo.worker.ranks.team import Team
+from octavo.worker.ranks.team import LOAD_SECONDS, Team
 from octavo.worker.start.memory import KVCacheSize, format_bytes
 from octavo.worker.start.phases import PhaseTimer, size_host_cache
 from octavo.worker.start.plan import StartPlan, plan_start
+from octavo.worker.wakeable import Wakeable
 
 logger = logging.getLogger(__name__)
 
-# Libraries load in seconds, and all ranks read weights at once: who is that much later hangs.
+# Libraries load in seconds: who is that much later hangs.
 _ARRIVAL_SECONDS = 300.0
-_LOAD_SECONDS = 600.0
 
 
 def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
@@ -40,7 +41,8 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
             plan = plan_start(config)
             _check_device(plan)
             team = Team(config.tensor_parallel_size, config.distributed_timeout_seconds)
-            size, model = _load(plan, team)
+            size, ranks = _assign(plan, team)
+            model = _load(plan, team, ranks)
         lead = team
         return start_host_executor(
             plan.config,
@@ -49,7 +51,9 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
             device=plan.device,
             dtype=plan.dtype,
             phase=phase,
+            reload=lambda: plan.build_anew(ranks),
             lead=lambda runner: LeadingRunner(runner, lead),
+            followers=lead,
             lifelines=team.lifelines,
         )
     except BaseException:
@@ -58,8 +62,8 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
         raise
 
 
-def load_rank(assignment: Assignment) -> ModelRunner:
-    """What a rank but the first runs steps with. Raises as `create_executor`."""
+def load_rank(assignment: Assignment) -> Wakeable[CausalLM, ModelRunner]:
+    """A rank but the first, ready for steps. Raises as `create_executor`."""
     config, rank = assignment.config, assignment.rank
     torch.set_num_threads(assignment.num_threads)
     plan = plan_start(config)
@@ -71,10 +75,15 @@ def load_rank(assignment: Assignment) -> ModelRunner:
         timeout_seconds=config.distributed_timeout_seconds,
     )
     size = KVCacheSize(assignment.num_blocks, assignment.max_model_len, is_capped=False)
-    return host_runner(plan.config, plan.build(ranks), size, device=plan.device, dtype=plan.dtype)
+
+    def make(model: CausalLM) -> ModelRunner:
+        return host_runner(plan.config, model, size, device=plan.device, dtype=plan.dtype)
+
+    return Wakeable(plan.build(ranks), make, lambda: plan.build_anew(ranks))
 
 
-def _load(plan: StartPlan, team: Team) -> tuple[KVCacheSize, CausalLM]:
+def _assign(plan: StartPlan, team: Team) -> tuple[KVCacheSize, Ranks]:
+    """The size of each rank's KV cache, and the group that they have formed."""
     config = plan.config
     team.wait_for(Arrived, _ARRIVAL_SECONDS)
     # The other ranks' libraries take their memory by now.
@@ -103,15 +112,19 @@ def _load(plan: StartPlan, team: Team) -> tuple[KVCacheSize, CausalLM]:
         )
     except RankLostError as error:
         raise team.failure(str(error)) from error
+    return size, ranks
+
+
+def _load(plan: StartPlan, team: Team, ranks: Ranks) -> CausalLM:
     model = plan.build(ranks)
-    for rank, loaded in enumerate(team.wait_for(Loaded, _LOAD_SECONDS), start=1):
+    for rank, loaded in enumerate(team.wait_for(Loaded, LOAD_SECONDS), start=1):
         logger.info(
             "rank %d of %d is loaded; peak memory %s.",
             rank,
             team.size,
             format_bytes(loaded.peak_memory_bytes),
         )
-    return size, model
+    return model
 
 
 def _check_device(plan: StartPlan) -> None:

@@ -26,9 +26,13 @@ import msgspec
 from octavo import errors
 from octavo.errors import DeviceFaultError, OctavoError
 from octavo.openmp import spin_variables
+from octavo.sleep_level import SleepLevel
+from octavo.worker.ranks.commands import Kind, pack_command, pack_sleep
 from octavo.worker.ranks.messages import Arrived, Assignment, Failed, Loaded, Report
 from octavo.worker.ranks.process import LENGTH_BYTES
 
+LOAD_SECONDS = 600.0
+"""All ranks read weights at once: who is that much later hangs."""
 _LAST_WORDS_SECONDS = 3.0
 _T = TypeVar("_T", bound=Arrived | Loaded)
 
@@ -168,6 +172,21 @@ class Team:
     def send_step(self, frame: bytes) -> None:
         """Raises `DeviceFaultError` when a rank is gone or does not read; all have ended then. What was the
         first failure is told again whenever a step is sent after it."""
+        self._send(pack_command(Kind.STEP, frame))
+
+    def sleep(self, level: SleepLevel) -> None:
+        """Raises as `send_step`."""
+        self._send(pack_sleep(level))
+
+    def wake_up(self) -> None:
+        """Raises as `send_step`."""
+        self._send(pack_command(Kind.WAKE_UP))
+
+    def wait_until_awake(self) -> None:
+        """Raises as `wait_for`."""
+        self.wait_for(Loaded, LOAD_SECONDS)
+
+    def _send(self, frame: bytes) -> None:
         if self._failure is not None:
             raise DeviceFaultError(self._failure)
         data = len(frame).to_bytes(LENGTH_BYTES, "little") + frame

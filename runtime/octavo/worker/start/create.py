@@ -78,14 +78,16 @@ def create_executor(
             with phase("compile"):
                 ahead.wait()
     if size is not None:
-        return start_host_executor(config, model, size, device=device, dtype=dtype, phase=phase)
+        return start_host_executor(
+            config, model, size, device=device, dtype=dtype, phase=phase, reload=plan.build_anew
+        )
     from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
     from octavo.kernels.gpu.compiling.watch import CompileWatch
     from octavo.worker.gpu.executor import start_gpu_executor
 
     watch = CompileWatch()
     executor = start_gpu_executor(
-        config, model, gpu_kernels, device=device, dtype=dtype, phase=phase
+        config, model, gpu_kernels, device=device, dtype=dtype, phase=phase, reload=plan.build_anew
     )
     watch.serving_begins()
     return executor
@@ -106,7 +108,7 @@ def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTime
         executor = load_encoder(
             config,
             model,
-            open_weights(config, placement),
+            lambda: open_weights(config, placement),
             scheme=scheme_for(config.quantization, kernels),
             kernels=kernels,
             placement=placement,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from octavo.kernels.protocols.layers import Kernels
 from octavo.loading import Placement, WeightSource
 from octavo.loading.pooling import Pooling, read_pooling
 from octavo.loading.text_options import read_text_options
-from octavo.models.base import EncoderConfig
+from octavo.models.base import Encoder, EncoderConfig
 from octavo.models.building import build_encoder
 from octavo.models.spec import ModelSpec, Task
 from octavo.quantization import Scheme, Unquantised
@@ -23,7 +23,7 @@ from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker import machine
 from octavo.worker.batch import ExecutorInfo, ScheduledSequence
-from octavo.worker.cpu.encoder import EncoderExecutor, pooling_of
+from octavo.worker.cpu.encoder import EncoderExecutor
 from octavo.worker.start.memory import check_positions, room_on_host
 from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
 
@@ -58,7 +58,7 @@ def check_encoder(
 def load_encoder(
     config: EngineConfig,
     model: EncoderConfig,
-    weights: WeightSource,
+    open_weights: Callable[[], WeightSource],
     *,
     scheme: Scheme,
     kernels: Kernels,
@@ -67,6 +67,7 @@ def load_encoder(
 ) -> EncoderExecutor:
     """
     Args:
+        open_weights: The checkpoint's, none of which is read yet.
         phases: What the start took, in seconds; it grows meanwhile.
 
     Raises `ModelInvalidError`, `ModelUnsupportedError`, `OutOfMemoryError` or `InvalidConfigurationError`.
@@ -81,10 +82,14 @@ def load_encoder(
         available_bytes=machine.available_memory_bytes(),
         rounded=rounded_weight_bytes(model, placement.dtype) if can_round else {},
     )
-    with torch.inference_mode():
-        encoder = build_encoder(model, weights, scheme=scheme, kernels=kernels, placement=placement)
+
+    @torch.inference_mode()
+    def load() -> Encoder:
+        source = open_weights()
+        return build_encoder(model, source, scheme=scheme, kernels=kernels, placement=placement)
+
     info = _info(config, spec, _longest(config, folder, spec), placement, phases)
-    return EncoderExecutor(encoder, pooling_of(encoder, pooling), info)
+    return EncoderExecutor(load(), pooling, info, load)
 
 
 def warm_up_encoder(executor: EncoderExecutor) -> None:

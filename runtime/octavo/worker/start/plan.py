@@ -4,7 +4,7 @@ are read. Every rank of a model makes the same."""
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -53,8 +53,12 @@ class StartPlan:
     scheme: Scheme
     stored: StoredFormat | None
 
+    def build_anew(self, ranks: Ranks = ALONE) -> CausalLM:
+        """As `build`, of a checkpoint that was read before."""
+        return replace(self, source=open_weights(self.config, self.placement)).build(ranks)
+
     def build(self, ranks: Ranks = ALONE) -> CausalLM:
-        """Reads the weights; see `build_model`."""
+        """Reads the weights; see `build_model`. Once."""
         with torch.inference_mode():
             return build_model(
                 self.model,

@@ -1,0 +1,114 @@
+"""Sleep of a served model: requests are refused first, then those that run end, then memory is given back.
+
+vLLM's routes and words, on the ops port. A request that comes meanwhile is answered with 503 at once: nobody
+knows whether the model will be woken, and a router that wants it wakes it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Protocol
+
+import structlog
+
+from octavo.errors import ModelAsleepError, OctavoError
+from octavo.server.process.lifecycle import Lifecycle, State
+from octavo.sleep_level import SleepLevel
+
+log = structlog.get_logger("octavo.server")
+
+_POLL_SECONDS = 0.02
+
+
+class SleepMode(enum.Enum):
+    """What becomes of requests that run: they end with an error, or have time to finish."""
+
+    ABORT = "abort"
+    WAIT = "wait"
+
+
+class NotNowError(OctavoError):
+    """The server starts or ends."""
+
+
+class SleepingEngine(Protocol):
+    """See `EngineClient`."""
+
+    async def sleep(self, level: SleepLevel) -> None: ...
+
+    async def wake_up(self) -> None: ...
+
+    def end_streams(self, error: OctavoError) -> None: ...
+
+
+class Requests(Protocol):
+    """See `Generator`."""
+
+    num_active: int
+
+
+class SleepSwitch:
+    """Puts one server's model to sleep and wakes it, one after the other, whoever asks.
+
+    Args:
+        drain_timeout_seconds: That requests have to finish in `SleepMode.WAIT`; the rest ends with an error.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, drain_timeout_seconds: float) -> None:
+        self._lifecycle = lifecycle
+        self._drain_timeout_seconds = drain_timeout_seconds
+        self._lock = asyncio.Lock()
+        self._engine: SleepingEngine | None = None
+        self._requests: Requests | None = None
+        self.level: SleepLevel | None = None
+
+    def attach(self, engine: SleepingEngine, requests: Requests) -> None:
+        """When the server is ready."""
+        self._engine = engine
+        self._requests = requests
+
+    async def sleep(self, level: SleepLevel, mode: SleepMode) -> None:
+        """Returns when the memory is given back; of two levels the deeper one holds.
+
+        Raises `NotNowError`, and `EngineDeadError` when the engine ends meanwhile.
+        """
+        async with self._lock:
+            engine, requests = self._ready()
+            if self.level is not None and self.level >= level:
+                return
+            self._lifecycle.state = State.SLEEPING
+            if mode is SleepMode.WAIT:
+                await self._drain(requests)
+            engine.end_streams(ModelAsleepError())
+            await engine.sleep(level)
+            self.level = level
+            log.info("asleep", level=int(level))
+
+    async def wake_up(self) -> None:
+        """Returns when requests may come. Raises as `sleep`."""
+        async with self._lock:
+            engine, _ = self._ready()
+            if self.level is None:
+                return
+            await engine.wake_up()
+            self.level = None
+            if self._lifecycle.state is State.SLEEPING:
+                self._lifecycle.state = State.READY
+            log.info("awake")
+
+    def _ready(self) -> tuple[SleepingEngine, Requests]:
+        state = self._lifecycle.state
+        if (
+            self._engine is None
+            or self._requests is None
+            or state not in (State.READY, State.SLEEPING)
+        ):
+            raise NotNowError(f"The server is {state.value}; it neither sleeps nor wakes now.")
+        return self._engine, self._requests
+
+    async def _drain(self, requests: Requests) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_timeout_seconds
+        while requests.num_active and loop.time() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)

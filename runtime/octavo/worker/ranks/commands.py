@@ -1,0 +1,33 @@
+"""Commands of the first rank to the others, a kind with its payload: all ranks do the same at one time."""
+
+from __future__ import annotations
+
+import enum
+
+from octavo.sleep_level import SleepLevel
+
+_KIND_BYTES = 4  # what follows is read in place
+
+
+class Kind(enum.IntEnum):
+    """The payload of `STEP` is that of `pack_step`, that of `SLEEP` its level."""
+
+    STEP = 1
+    SLEEP = 2
+    WAKE_UP = 3
+
+
+def pack_command(kind: Kind, payload: bytes = b"") -> bytes:
+    return kind.to_bytes(_KIND_BYTES, "little") + payload
+
+
+def unpack_command(frame: bytes) -> tuple[Kind, bytes]:
+    return Kind(int.from_bytes(frame[:_KIND_BYTES], "little")), frame[_KIND_BYTES:]
+
+
+def pack_sleep(level: SleepLevel) -> bytes:
+    return pack_command(Kind.SLEEP, bytes((level,)))
+
+
+def unpack_sleep(payload: bytes) -> SleepLevel:
+    return SleepLevel(payload[0])

@@ -1,0 +1,170 @@
+"""A model that sleeps lends its memory, and answers as before when it wakes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM, SamplingParams
+from octavo.errors import (
+    InvalidConfigurationError,
+    InvalidParameterError,
+    ModelAsleepError,
+    ModelInvalidError,
+)
+from octavo.resident_memory import resident_bytes
+from octavo.sleep_level import SleepLevel
+from octavo.worker.batch import StepBatch
+from octavo.worker.gpu.parked_weights import storages_of
+from tests.support.runtime.checkpoints import make_checkpoint, save_word_tokenizer
+from tests.support.runtime.encoders import make_encoder, write_modules
+from tests.support.runtime.gpu_path import Overlapped, greedy, make_gpu_executor, sequences
+from tests.support.runtime.rank_processes import rank_pids
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True, logprobs=2)
+PROMPTS: list[Any] = [[(31 * i + i * i) % 90 for i in range(40)], [5, 6, 7]]
+LEVELS = (1, 2)
+
+
+def save_model(folder: Path, family: str, **changes: Any) -> None:
+    make_checkpoint(folder, family, **changes)
+    save_word_tokenizer(folder)
+
+
+def start(folder: Path, **options: Any) -> LLM:
+    defaults = {"dtype": "float32", "device": "cpu", "kv_cache_memory": 2**22}
+    return LLM(str(folder), **{**defaults, "enable_sleep_mode": True, **options})
+
+
+def answers(llm: LLM) -> list[Any]:
+    completions = [output.outputs[0] for output in llm.generate(PROMPTS, GREEDY)]
+    return [(one.token_ids, one.logprobs) for one in completions]
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"quantization": "int8"}),
+        ("gpt_neox", {"model_impl": "transformers"}),
+        ("qwen3", {"tensor_parallel_size": 2}),
+    ],
+    ids=["rounded", "generic", "shared"],
+)
+def test_answers_are_the_same_after_sleep_of_each_level(
+    family: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    save_model(tmp_path, family)
+    with start(tmp_path, **options) as llm:
+        pids = rank_pids(os.getpid())
+        expected = answers(llm)
+        for level in LEVELS:
+            hits = llm.stats.prefix_cache_hit_tokens_total
+            llm.sleep(level)
+            assert llm.stats.sleep_level == level
+            with pytest.raises(ModelAsleepError, match="wake_up"):
+                llm.generate([[1, 2]], GREEDY)
+            llm.wake_up()
+            assert llm.stats.sleep_level == 0
+            assert answers(llm) == expected
+            assert llm.stats.prefix_cache_hit_tokens_total == hits, "its prefixes went with it"
+        llm.sleep(1)
+        llm.sleep(2)
+        llm.sleep(1)
+        assert llm.stats.sleep_level == 2, "what was dropped is not there again"
+        llm.wake_up()
+        llm.wake_up()
+        assert answers(llm) == expected
+        assert rank_pids(os.getpid()) == pids
+
+
+def test_an_encoder_sleeps_too(tmp_path: Path) -> None:
+    make_encoder(tmp_path, "bert")
+    write_modules(tmp_path, {"pooling_mode_mean_tokens": True})
+    prompts = [[3, 9, 10, 4], [3, *range(5, 40), 4]]
+    with start(tmp_path) as llm:
+        expected = [one.embedding for one in llm.embed(prompts)]
+        for level in LEVELS:
+            llm.sleep(level)
+            llm.wake_up()
+            assert [one.embedding for one in llm.embed(prompts)] == expected
+
+
+def test_weights_and_cache_are_given_back_to_the_system(tmp_path: Path) -> None:
+    """The cache's memory counts where it was written to: prompts fill it."""
+    sizes = {"hidden_size": 384, "intermediate_size": 2048, "num_hidden_layers": 2}
+    heads = {"num_key_value_heads": 6, "head_dim": 64}
+    save_model(tmp_path, "llama", **sizes, **heads)
+    weights = sum(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
+    cache = 12 * 2**20
+    with start(tmp_path, kv_cache_memory=cache) as llm:
+        once = SamplingParams(max_tokens=1)
+        llm.generate([[(7 * i + k) % 90 for i in range(200)] for k in range(12)], once)
+        awake = resident_bytes()
+        llm.sleep(1)
+        without_cache = resident_bytes()
+        llm.sleep(2)
+        without_weights = resident_bytes()
+        llm.wake_up()
+        assert awake - without_cache > 0.7 * cache
+        assert without_cache - without_weights > 0.7 * weights
+        assert resident_bytes() - without_weights > 0.7 * weights
+        assert len(answers(llm)) == len(PROMPTS)
+
+
+def test_what_cannot_be_is_said(tmp_path: Path) -> None:
+    save_model(tmp_path, "llama")
+    with start(tmp_path, enable_sleep_mode=False) as llm:
+        error = pytest.raises(InvalidConfigurationError, match=r"enable_sleep_mode is False")
+        with error:
+            llm.sleep()
+    with start(tmp_path) as llm:
+        for level in (0, 3, True, "deep"):
+            with pytest.raises(InvalidParameterError, match=r"level is .*; use 1 .* or 2"):
+                llm.sleep(level)  # type: ignore[arg-type]
+        expected = answers(llm)
+        llm.sleep(2)
+        (weights,) = tmp_path.glob("*.safetensors")
+        elsewhere = weights.rename(tmp_path / "elsewhere")
+        with pytest.raises(ModelInvalidError):
+            llm.wake_up()
+        with pytest.raises(ModelAsleepError):
+            llm.generate([[1, 2]], GREEDY)
+        elsewhere.rename(weights)
+        llm.wake_up()
+        assert answers(llm) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "level"),
+    [("mixtral", SleepLevel.KEEP_WEIGHTS), ("llama", SleepLevel.DROP_WEIGHTS)],
+)
+def test_weights_of_the_gpus_path_leave_the_device_and_come_back(
+    family: str, level: SleepLevel, tmp_path: Path
+) -> None:
+    """With the device's kernels in torch."""
+    torch.set_num_threads(1)
+    reference = make_checkpoint(tmp_path, family)
+    executor = make_gpu_executor(tmp_path)
+    if level is SleepLevel.KEEP_WEIGHTS:
+        held = storages_of(executor.runner.model)
+        of_reference = sum(one.nbytes for one in reference.parameters())
+        assert sum(one.nbytes() for one in held) >= of_reference
+        executor.sleep(level)
+        assert sum(one.nbytes() for one in held if one.resizable()) == 0
+        executor.wake_up()
+    executor.sleep(level)
+    with pytest.raises(RuntimeError, match="sleeps"):
+        executor.submit(StepBatch([]))
+    executor.wake_up()
+    steps = Overlapped(executor)
+    running = sequences(1, 16)
+    steps.submit([(s, len(s.prompt)) for s in running])
+    for _ in range(12):
+        steps.submit([(s, 1) for s in running])
+    steps.take()
+    for sequence in running:
+        assert sequence.output == greedy(reference, sequence)
