@@ -118,12 +118,12 @@ def _decode(
     by_head = kv.transpose(1, 3)  # [sequences, kv_heads, 2, length, d]
     keys, values = by_head.select(2, 0), by_head.select(2, 1)
     folded = query.view(sequences, keys.shape[1], -1, head_dim)
-    if options.softcap is not None:
-        out = _capped_attention(folded, keys, values, mask, options)
-    else:
+    if _is_plain(options):
         out = F.scaled_dot_product_attention(
             folded, keys, values, attn_mask=mask, scale=options.scale
         )
+    else:
+        out = _laid_out_attention(folded, keys, values, mask, options, heads_at=(1, 2))
     return out.reshape(sequences, -1)
 
 
@@ -153,28 +153,52 @@ def _prefill(
     shape = (kv_heads, group, length, head_dim)
     k = keys.transpose(0, 1).unsqueeze(1).expand(shape)
     v = values.transpose(0, 1).unsqueeze(1).expand(shape)
-    if options.softcap is not None:
-        if mask is None:
-            mask = query.new_full((rows, length), -torch.inf).triu_(1)
-        out = _capped_attention(folded, k, v, mask, options)
-    else:
+    if _is_plain(options):
         out = F.scaled_dot_product_attention(
             folded, k, v, attn_mask=mask, is_causal=mask is None, scale=options.scale
         )
+    else:
+        if mask is None:
+            mask = query.new_full((rows, length), -torch.inf).triu_(1)
+        out = _laid_out_attention(folded, k, v, mask, options, heads_at=(0, 1))
     return out.permute(2, 0, 1, 3).reshape(rows, -1)
 
 
-def _capped_attention(
+def _is_plain(options: AttentionOptions) -> bool:
+    """Whether torch's fused attention has all of it."""
+    return options.softcap is None and options.slopes is None and options.sinks is None
+
+
+def _laid_out_attention(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor | None,
     options: AttentionOptions,
+    *,
+    heads_at: tuple[int, int],
 ) -> torch.Tensor:
-    """torch's fused attention has no place for a cap on the scores, so these are laid out in full."""
-    cap = options.softcap or 1.0
-    scores = torch.matmul(query, keys.transpose(-1, -2)).mul_(options.scale / cap).tanh_().mul_(cap)
+    """torch's fused attention has no place for some options, so the scores are laid out in full.
+
+    Args:
+        query: Two axes of four are the heads', `heads_at`: of keys, and of the queries of one.
+    """
+    scores = torch.matmul(query, keys.transpose(-1, -2))
+    if options.softcap is None:
+        scores.mul_(options.scale)
+    else:
+        scores.mul_(options.scale / options.softcap).tanh_().mul_(options.softcap)
+    of_heads = [1, 1, 1, 1]
+    for axis in heads_at:
+        of_heads[axis] = query.shape[axis]
+    if options.slopes is not None:
+        # To the last key in place of the query's own: the difference is the same for all keys of a query.
+        distance = torch.arange(1 - keys.shape[-2], 1, device=query.device)
+        scores = scores + options.slopes.view(of_heads) * distance
     if mask is not None:
         scores.add_(mask)
+    if options.sinks is not None:
+        sinks = options.sinks.view(of_heads).expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, sinks], dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return torch.matmul(weights, values)
+    return torch.matmul(weights[..., : keys.shape[-2]], values)

@@ -39,3 +39,22 @@ class Linear(Protocol):
         """Gives rows of the weight by output feature, which a tied embedding is; None where this form
         cannot give them back."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """A product whose outputs stay within `[-limit, limit]` (MPT's clip_qkv). It is in no plain form."""
+
+    product: Linear
+    limit: float
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        return self.product(x, step).clamp_(-self.limit, self.limit)
+
+    @property
+    def plain(self) -> None:
+        return None
+
+    @property
+    def lookup(self) -> None:
+        return None

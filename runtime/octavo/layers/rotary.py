@@ -30,7 +30,8 @@ class RopeConfig:
 
     Args:
         theta: Base wavelength.
-        width: Channels of a head that turn, its first ones; None: all; 0 for a model that turns them itself.
+        width: Channels of a head that turn, its first ones; None: all; 0 for a model that turns none, or
+            turns them itself.
         factor: By how much the context was stretched.
         original_max_position: Context of the pre-training, in tokens (llama3, yarn, longrope).
         low_freq_factor, high_freq_factor: Borders of llama3's interpolation.
@@ -93,6 +94,8 @@ def paired_channels(head_dim: int, width: int | None) -> torch.Tensor:
     """
     turning = head_dim if width is None else width
     channels = torch.arange(head_dim)
+    if turning == 0:
+        return channels
     pairs = (channels[:turning].view(2, -1), channels[turning:].view(2, -1))
     return torch.cat(pairs, dim=1).flatten()
 

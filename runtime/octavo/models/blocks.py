@@ -6,7 +6,7 @@ returns what is pending now (`octavo.models.stream`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,12 +132,17 @@ class ParallelBlock:
         return whole(partial, self.reduce)
 
 
+def _unchanged(embeddings: torch.Tensor) -> torch.Tensor:
+    return embeddings
+
+
 class DecoderStack:
     """What decoders share: an embedding, blocks, a last norm and a head. A family adds its `forward`.
 
     Args:
         tables: The look-up of token embeddings, and the head, or None where the checkpoint has none.
         embedding_scale: For a family whose `forward` multiplies the embeddings by it.
+        embedding_norm: For one whose `forward` normalises them; by default they stay.
         logits_softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
     """
 
@@ -148,6 +153,7 @@ class DecoderStack:
         "_norm",
         "embed",
         "embedding_scale",
+        "normalise_embedding",
         "spec",
     )
 
@@ -159,10 +165,12 @@ class DecoderStack:
         norm: Norm,
         *,
         embedding_scale: float = 1.0,
+        embedding_norm: Callable[[torch.Tensor], torch.Tensor] | None = None,
         logits_softcap: float | None = None,
     ) -> None:
         self.spec = spec
         self.embedding_scale = embedding_scale
+        self.normalise_embedding = embedding_norm or _unchanged
         self.embed, self._head = tables
         self._logits_softcap = logits_softcap
         self._blocks = blocks

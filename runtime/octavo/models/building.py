@@ -12,7 +12,7 @@ from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.attention import Attention
 from octavo.layers.encoder_attention import EncoderAttention
-from octavo.layers.linear import Linear, Lookup
+from octavo.layers.linear import Clipped, Linear, Lookup
 from octavo.layers.mlp import (
     Activation,
     EncoderGatedMLP,
@@ -190,6 +190,9 @@ class ModelBuilder:
         rotary: int = 0,
         scale: float | None = None,
         softcap: float | None = None,
+        slopes: Sequence[float] | None = None,
+        sinks: str | None = None,
+        clip: float | None = None,
     ) -> Attention:
         """Of one layer, with its window.
 
@@ -197,17 +200,30 @@ class ModelBuilder:
             rotary: Which of the spec's tables turns queries and keys.
             scale: Multiplies the scores; None: `head_dim ** -0.5`.
             softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
+            slopes: ALiBi's, of each query head of the model; see `AttentionOptions`.
+            sinks: Name of their parameter, `[num_heads]`.
+            clip: Queries, keys and values stay within `[-clip, clip]`; None: they stay as they are.
         """
         options = AttentionOptions(
             scale=spec.head_dim**-0.5 if scale is None else scale,
             sliding_window=spec.windows[layer],
             softcap=softcap,
+            slopes=None if slopes is None else self._of_heads(torch.tensor(slopes)),
+            sinks=None if sinks is None else self._of_heads(self.tensor(sinks, spec.num_heads)),
         )
         own = spec.on_rank(self._ranks.size)
         heads = AttentionSpec(
             own.num_heads, own.num_kv_heads, own.head_dim, options, head_norm, rotary
         )
-        return Attention(self.linear(qkv), self.linear(output), heads)
+        product = self.linear(qkv)
+        if clip is not None:
+            product = Clipped(product, clip)
+        return Attention(product, self.linear(output), heads)
+
+    def _of_heads(self, values: torch.Tensor) -> torch.Tensor:
+        """A number of each query head, of those that the rank has, as kernels read them."""
+        own = share_of(len(values), self._ranks.rank, self._ranks.size)
+        return values[own.start : own.stop].to(self.placement.device, torch.float32)
 
     def rotary_tables(self, spec: ModelSpec) -> list[RotaryTable]:
         """For an encoder's layers; a decoder's step has them."""

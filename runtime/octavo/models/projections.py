@@ -24,7 +24,7 @@ def attention_projections(
     """
     *qkv, output = (f"{prefix}.{name}" for name in names)
     order = None
-    if is_grouped or spec.rotary_width is not None:
+    if is_grouped or spec.rotary_width:
         order = HeadOrder(
             spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.rotary_width, is_grouped
         )

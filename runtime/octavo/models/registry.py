@@ -12,6 +12,7 @@ from octavo.models.base import EncoderConfig, ModelConfig
 from octavo.models.config_reader import ConfigReader
 from octavo.models.families import (
     bert,
+    bloom,
     falcon,
     gemma2,
     gemma3,
@@ -20,6 +21,7 @@ from octavo.models.families import (
     mistral,
     mixtral,
     modernbert,
+    mpt,
     nomic_bert,
     phi,
     phi3,
@@ -31,6 +33,7 @@ from octavo.models.families import (
 )
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
+    bloom.STEM: bloom.BloomConfig.read,
     falcon.STEM: falcon.FalconConfig.read,
     gemma2.STEM: gemma2.Gemma2Config.read,
     gemma3.STEM: gemma3.Gemma3Config.read,
@@ -38,6 +41,7 @@ _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     llama.STEM: llama.LlamaConfig.read,
     mistral.STEM: mistral.MistralConfig.read,
     mixtral.STEM: mixtral.MixtralConfig.read,
+    **dict.fromkeys(mpt.STEMS, mpt.MptConfig.read),
     phi.STEM: phi.PhiConfig.read,
     phi3.STEM: phi3.Phi3Config.read,
     qwen2.STEM: qwen2.Qwen2Config.read,

@@ -14,7 +14,13 @@ from octavo.kernels.decode_rows import count_decodes, make_decode_rows
 from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache as reference_rope
 from octavo.layers.rotary import RopeConfig, RotaryTable
-from tests.support.kernels.paged_batches import TOLERANCE, paged_batch, relative_error
+from tests.support.kernels.paged_batches import (
+    TOLERANCE,
+    VALUES_OF_HEADS,
+    paged_batch,
+    relative_error,
+    values_of_heads,
+)
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.NUMBA)
@@ -34,6 +40,7 @@ class Case:
     softcap: float | None
     has_norm: bool
     threads: int
+    of_heads: str | None
 
 
 @st.composite
@@ -50,6 +57,7 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.none() | st.sampled_from([1.0, 30.0])),
         draw(st.booleans()),
         draw(st.integers(1, 3)),
+        draw(st.sampled_from(VALUES_OF_HEADS)),
     )
 
 
@@ -88,7 +96,10 @@ def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
         RopeConfig(), case.head_dim, 160, dtype=case.dtype, device=torch.device("cpu")
     ).table
     options = AttentionOptions(
-        scale=case.head_dim**-0.5, sliding_window=case.window, softcap=case.softcap
+        scale=case.head_dim**-0.5,
+        sliding_window=case.window,
+        softcap=case.softcap,
+        **values_of_heads(case.of_heads, case.heads),
     )
     positions = torch.tensor(case.context_lens) - 1
     slots = torch.tensor(

@@ -18,9 +18,11 @@ from octavo.kernels.prefill_chunks import PrefillChunks, make_prefill_chunks
 from octavo.kernels.reference.attention.paged_prefill import paged_prefill as reference_prefill
 from tests.support.kernels.paged_batches import (
     TOLERANCE,
+    VALUES_OF_HEADS,
     PagedBatch,
     paged_batch,
     relative_error,
+    values_of_heads,
 )
 from tests.support.requirements import Requirement, needs_module
 
@@ -61,7 +63,8 @@ def cases(draw: st.DrawFn, dtypes: list[torch.dtype]) -> Case:
     )
     softcap = draw(st.none() | st.sampled_from([2.0, 30.0]))
     scale = draw(st.sampled_from([head_dim**-0.5, 0.5 * head_dim**-0.5, 0.1]))
-    options = AttentionOptions(scale=scale, sliding_window=window, softcap=softcap)
+    of_heads = values_of_heads(draw(st.sampled_from(VALUES_OF_HEADS)), kv_heads * group)
+    options = AttentionOptions(scale=scale, sliding_window=window, softcap=softcap, **of_heads)
     return Case(batch, options, draw(st.integers(1, 3)))
 
 

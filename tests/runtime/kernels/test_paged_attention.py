@@ -19,6 +19,7 @@ from octavo.kernels.attention_plan import (
     plan_attention,
 )
 from octavo.kernels.paged_attention import paged_attention, write_kv_cache
+from tests.support.kernels.paged_batches import VALUES_OF_HEADS, values_of_heads
 
 CPU = torch.device("cpu")
 
@@ -34,6 +35,7 @@ class Case:
     max_mask_elements: int
     window: int | None
     softcap: float | None
+    of_heads: str | None
 
 
 spans = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 90)), min_size=1, max_size=7)
@@ -49,6 +51,7 @@ cases = st.builds(
     max_mask_elements=st.sampled_from([2**22, 200]),
     window=st.sampled_from([None, 1, 7, 16, 50, 1000]),
     softcap=st.sampled_from([None, 0.7]),
+    of_heads=st.sampled_from(VALUES_OF_HEADS),
 )
 
 
@@ -72,7 +75,12 @@ def dense(
             scores = keys[seen, kv] @ query[row, head] * options.scale
             if options.softcap is not None:
                 scores = options.softcap * torch.tanh(scores / options.softcap)
-            out[row, head] = torch.softmax(scores, 0) @ values[seen, kv]
+            if options.slopes is not None:
+                scores -= options.slopes[head] * torch.arange(len(scores) - 1, -1, -1)
+            if options.sinks is not None:
+                scores = torch.cat([scores, options.sinks[head, None]])
+            weights = torch.softmax(scores, 0)[: seen.stop - seen.start]
+            out[row, head] = weights @ values[seen, kv]
     return out.reshape(rows, -1)
 
 
@@ -81,7 +89,10 @@ def dense(
 def test_equals_dense_attention(case: Case) -> None:
     torch.manual_seed(case.seed)
     options = AttentionOptions(
-        case.head_dim**-0.5, sliding_window=case.window, softcap=case.softcap
+        case.head_dim**-0.5,
+        sliding_window=case.window,
+        softcap=case.softcap,
+        **values_of_heads(case.of_heads, case.kv_heads * case.group),
     )
     pairs = in_row_order(case.spans)
     blocks_of = [-(-(rows + before) // case.block_size) for rows, before in pairs]

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.kernels.paged_attention import paged_attention
-from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+from tests.support.kernels.paged_batches import (
+    TOLERANCE,
+    VALUES_OF_HEADS,
+    PagedBatch,
+    paged_batch,
+    relative_error,
+    values_of_heads,
+)
 from tests.support.kernels.rounding import FLOATS
 from tests.support.requirements import Requirement, needs_module
 
@@ -30,6 +37,7 @@ def decode_batches(draw: st.DrawFn) -> tuple[PagedBatch, AttentionOptions, int]:
         scale=head_dim**-0.5,
         sliding_window=window,
         softcap=draw(st.none() | st.just(2.0)),
+        **values_of_heads(draw(st.sampled_from(VALUES_OF_HEADS)), kv_heads * group),
     )
     batch = paged_batch(
         lengths,

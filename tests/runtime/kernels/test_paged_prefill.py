@@ -6,7 +6,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels.attention_options import AttentionOptions
-from tests.support.kernels.paged_batches import TOLERANCE, PagedBatch, paged_batch, relative_error
+from tests.support.kernels.paged_batches import (
+    TOLERANCE,
+    VALUES_OF_HEADS,
+    PagedBatch,
+    paged_batch,
+    relative_error,
+    values_of_heads,
+)
 from tests.support.kernels.rounding import FLOATS
 from tests.support.requirements import Requirement, needs_module
 
@@ -29,6 +36,7 @@ def prefill_batches(draw: st.DrawFn) -> tuple[PagedBatch, AttentionOptions]:
         scale=head_dim**-0.5,
         sliding_window=window,
         softcap=draw(st.none() | st.just(2.0)),
+        **values_of_heads(draw(st.sampled_from(VALUES_OF_HEADS)), kv_heads * group),
     )
     batch = paged_batch(
         [n + m for n, m in zip(rows, before, strict=True)],

@@ -25,6 +25,7 @@ from tests.support.runtime.gpu_path import Overlapped, Running, make_gpu_executo
 from tests.support.runtime.stepping import Stepper, make_executor
 
 FAMILIES = (
+    "bloom",
     "falcon",
     "gemma2",
     "gemma3",
@@ -32,6 +33,7 @@ FAMILIES = (
     "llama",
     "mistral",
     "mixtral",
+    "mpt",
     "phi",
     "phi3",
     "qwen2",

@@ -66,7 +66,9 @@ def test_bfloat16_errs_as_little_as_transformers(
             for parameter in exact.parameters():
                 parameter.copy_(parameter.bfloat16())
         rounded = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, attn_implementation="eager"
+            folder,
+            dtype=torch.bfloat16,
+            attn_implementation=exact.config._attn_implementation,
         )
         for answer in serve(folder, path(folder, torch.bfloat16), exact.config.vocab_size):
             true, other = answer.expected(exact), answer.expected(rounded)

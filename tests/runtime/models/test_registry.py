@@ -52,6 +52,7 @@ GEMMA2: dict[str, Any] = {
 }
 QWEN3_MOE: dict[str, Any] = {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8}
 NEOX: dict[str, Any] = {"architectures": ["GPTNeoXForCausalLM"], "rope_scaling": None}
+MPT: dict[str, Any] = {"architectures": ["MPTForCausalLM"]}
 FALCON: dict[str, Any] = {"architectures": ["FalconForCausalLM"], "rope_scaling": None}
 GEMMA3: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"], "rope_scaling": None}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
@@ -177,7 +178,10 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"rope_scaling": {"rope_type": "proportional"}}, "proportional"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
-        ({**FALCON, "alibi": True}, "alibi is true.* Use a Falcon with rotary positions"),
+        ({**MPT, "attn_config": {"alibi": False}}, r"attn_config\.alibi is False"),
+        ({**MPT, "attn_config": {"qk_ln": True}}, r"attn_config\.qk_ln is True"),
+        ({**MPT, "attn_config": {"rope": True}}, r"what attn_config\.rope \(True\) means"),
+        ({**MPT, "no_bias": False}, "no_bias is False"),
         ({**FALCON, "num_ln_in_parallel_attn": 2}, "transformers runs no such model"),
         (
             {**FALCON, "new_decoder_architecture": True, "num_ln_in_parallel_attn": 3},

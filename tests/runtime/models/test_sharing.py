@@ -38,6 +38,9 @@ SIZES: dict[str, Any] = {
 }
 MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 30}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bloom": ("bloom", {}),
+    "falcon-alibi": ("falcon", {"alibi": True, "multi_query": False, "parallel_attn": False}),
+    "mpt": ("mpt", {"attn_config": {"clip_qkv": 2.0}}),
     "falcon": ("falcon", {"bias": True}),  # one key head for all
     "falcon-new": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 4}),
     "gemma2": ("gemma2", GEMMA2),

@@ -56,6 +56,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_experts": 3, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 64},
     ),
     "gemma2": ("gemma2", {"tie_word_embeddings": False}),
+    "bloom": ("bloom", {"tie_word_embeddings": False}),
     "falcon": ("falcon", {"multi_query": False, "tie_word_embeddings": False}),
     "falcon-40b": (
         "falcon",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
@@ -57,7 +59,7 @@ def decode(
             context_lens,
             out,
             workspace,
-            options,
+            _on(device, options),
         )
     return out.cpu()
 
@@ -87,6 +89,12 @@ def prefill(batch: PagedBatch, options: AttentionOptions, device: torch.device) 
         batch.query_start.to(device),
         out,
         int(batch.query_start.diff().max()),
-        options,
+        _on(device, options),
     )
     return out.cpu()
+
+
+def _on(device: torch.device, options: AttentionOptions) -> AttentionOptions:
+    values = {name: getattr(options, name) for name in ("slopes", "sinks")}
+    there = {name: one.to(device) for name, one in values.items() if one is not None}
+    return replace(options, **there)

@@ -73,6 +73,16 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return float((difference / scale).nan_to_num(torch.inf).max())
 
 
+VALUES_OF_HEADS = (None, None, "slopes", "sinks")
+"""What heads may have of their own; see `values_of_heads`."""
+
+
+def values_of_heads(kind: str | None, heads: int) -> dict[str, torch.Tensor]:
+    """Of `AttentionOptions`: slopes, of which the first is 0, or sinks, of which the first weighs most."""
+    falling = torch.linspace(0.0, 0.4, heads) if kind == "slopes" else torch.linspace(6, -4, heads)
+    return {} if kind is None else {kind: falling}
+
+
 # Rounded are the weights and the output. Values average out in a sum where the errors of their weights need
 # not: what is left of one may count double.
 TOLERANCE = {dtype: tolerance(dtype, 3) for dtype in FLOATS}

@@ -16,6 +16,8 @@ VOCAB = 97
 def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
     """Saves a tiny model to `folder` and returns transformers' own instance of it, fp32."""
     classes = {
+        "bloom": (transformers.BloomConfig, transformers.BloomForCausalLM),
+        "mpt": (transformers.MptConfig, transformers.MptForCausalLM),
         "gpt_neox": (transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "phi": (transformers.PhiConfig, transformers.PhiForCausalLM),
@@ -50,11 +52,15 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
         values["sliding_window"] = None
     # A class keeps what it does not know, and its modules find some of that.
     known = {field.name for field in dataclasses.fields(config_class)}
+    known |= config_class.attribute_map.keys()
     changes = {n: value for n, value in changes.items() if n in known or n not in values}
     values = {name: value for name, value in values.items() if name in known}
     torch.manual_seed(seed)
     # Attention spelt out: torch's fused form leaves out Gemma's cap on the scores.
-    config = config_class(**{**values, **changes}, attn_implementation="eager")
+    values = {**values, **changes}
+    # transformers' spelt out attention adds Falcon's linear biases twice.
+    spelt_out = "sdpa" if family == "falcon" and values.get("alibi") else "eager"
+    config = config_class(**values, attn_implementation=spelt_out)
     model = model_class(config).eval()
     randomise_vectors(model)
     model.save_pretrained(folder)

@@ -157,6 +157,21 @@ def gemma3(draws: Draws) -> dict[str, Any]:
     }
 
 
+def bloom(draws: Draws) -> dict[str, Any]:
+    return {**equal_heads(draws), "layer_norm_epsilon": draws.one_of(1e-5, 1e-3)}
+
+
+def mpt(draws: Draws) -> dict[str, Any]:
+    return {
+        **equal_heads(draws),
+        "layer_norm_epsilon": draws.one_of(1e-5, 1e-3),
+        "attn_config": {
+            "clip_qkv": draws.one_of(1.5, 3.0) if draws.switch() else None,
+            "softmax_scale": draws.one_of(None, 0.3),
+        },
+    }
+
+
 def falcon(draws: Draws) -> dict[str, Any]:
     sizes = equal_heads(draws)
     heads = sizes["num_attention_heads"]
@@ -172,6 +187,7 @@ def falcon(draws: Draws) -> dict[str, Any]:
     return {
         **sizes,
         **kind,
+        "alibi": draws.switch(),
         "bias": draws.switch(),
         "activation": draws.one_of("gelu", "gelu_new", "relu"),
         "ffn_hidden_size": draws.one_of(None, 40, 128),
@@ -257,6 +273,7 @@ def qwen3_moe(draws: Draws) -> dict[str, Any]:
 
 
 FAMILIES: Mapping[str, Draw] = {
+    "bloom": bloom,
     "falcon": falcon,
     "gemma2": gemma2,
     "gemma3": gemma3,
@@ -264,6 +281,7 @@ FAMILIES: Mapping[str, Draw] = {
     "llama": with_biases,
     "mistral": mistral,
     "mixtral": mixtral,
+    "mpt": mpt,
     "phi": phi,
     "phi3": phi3,
     "qwen2": qwen2,

@@ -1,4 +1,5 @@
-"""Falcon (Almazrouei et al., 2023), with rotary positions: one key head, a few, or as many as query heads."""
+"""Falcon (Almazrouei et al., 2023): one key head, a few, or as many as query heads; Falcon RW has ALiBi in
+place of rotary positions."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from octavo.layers.mlp import PlainActivation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
+from octavo.models.alibi import NO_ROTATION, alibi_slopes, rounded_to_bfloat16
 from octavo.models.base import ModelConfig, Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
@@ -31,14 +33,10 @@ class FalconConfig(ModelConfig):
     has_biases: bool
     is_parallel: bool
     has_two_norms: bool
+    has_alibi: bool
 
     @classmethod
     def read(cls, reader: ConfigReader) -> FalconConfig:
-        if reader.flag("alibi"):
-            raise ModelUnsupportedError(
-                "config.json: alibi is true; attention with linear biases is not implemented. Use a Falcon "
-                "with rotary positions: all but Falcon RW have them."
-            )
         is_new = reader.flag("new_decoder_architecture")
         is_parallel = reader.flag("parallel_attn", True)
         num_norms = reader.integer("num_ln_in_parallel_attn", 2 if is_new else 1)
@@ -48,14 +46,22 @@ class FalconConfig(ModelConfig):
                 f"config.json: num_ln_in_parallel_attn is {num_norms}, parallel_attn is {is_parallel} and "
                 f"new_decoder_architecture is {is_new}; transformers runs no such model."
             )
+        has_alibi = reader.flag("alibi")
+        if has_alibi:
+            for name in ("rope_theta", "rope_scaling", "rope_parameters"):
+                reader.get(name)  # nothing turns
         return cls(
-            spec=read_spec(_with_common_names(reader, is_new=is_new)),
+            spec=read_spec(
+                _with_common_names(reader, is_new=is_new),
+                rotary=NO_ROTATION if has_alibi else None,
+            ),
             norm_eps=reader.number("layer_norm_epsilon", 1e-5),
             activation=reader.plain_activation("activation", "gelu"),
             is_tied=reader.flag("tie_word_embeddings", True),
             has_biases=reader.flag("bias"),
             is_parallel=is_parallel,
             has_two_norms=is_new and num_norms == 2,
+            has_alibi=has_alibi,
         )
 
     @property
@@ -85,6 +91,14 @@ class FalconConfig(ModelConfig):
         prefix = f"transformer.h.{layer}.mlp"
         return plain_projections(self.spec, prefix, names, bias=self.has_biases)
 
+    @property
+    def slopes(self) -> list[float] | None:
+        """They are scaled with the scores here, and transformers rounds them."""
+        if not self.has_alibi:
+            return None
+        scale = self.spec.head_dim**-0.5
+        return [scale * slope for slope in rounded_to_bfloat16(alibi_slopes(self.spec.num_heads))]
+
     def build(self, load: ModelBuilder) -> Falcon:
         return Falcon(
             self.spec,
@@ -98,7 +112,7 @@ class FalconConfig(ModelConfig):
             name = f"transformer.h.{layer}.{which}"
             return load.layer_norm(name, self.spec.hidden_size, self.norm_eps)
 
-        attention = load.attention(self.spec, layer, *self.attention(layer))
+        attention = load.attention(self.spec, layer, *self.attention(layer), slopes=self.slopes)
         mlp = load.plain_mlp(*self.mlp(layer), self.activation)
         if not self.is_parallel:
             return load.pre_norm_block(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.cpu.attention.head_values import addresses_of_heads
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.compiling.jit import part, team_kernel
 from octavo.kernels.cpu.compiling.team import float32_bits, run_on_team
@@ -49,8 +50,12 @@ def _score(query: Any, query_at: int, cache: Any, pages: Any, n: int, d: int, ou
 
 
 @part
-def _softmax(scores: Any, first: int, length: int, softcap: Any) -> None:
-    """Softmax of `scores[first:length]`, in place. Up to 15 scores after `length` are overwritten."""
+def _softmax(scores: Any, first: int, length: int, softcap: Any, head: Any) -> None:
+    """Softmax of `scores[first:length]`, in place. Up to 15 scores after `length` are overwritten.
+
+    `head` is (slope, sink, pointer to the numbers 0 to 15); a sink of `_HIDDEN` weighs nothing.
+    """
+    slope, sink, numbers = head
     end = first + (length - first + 15) // 16 * 16
     if softcap > np.float32(0):
         one, two, cap = v.splat(np.float32(1)), v.splat(np.float32(2)), v.splat(softcap)
@@ -59,9 +64,14 @@ def _softmax(scores: Any, first: int, length: int, softcap: Any) -> None:
             power = v.exp(v.divide(v.multiply(two, v.load(scores, t)), cap))
             tanh = v.subtract(one, v.divide(two, v.add(power, one)))
             v.store(scores, t, v.multiply(cap, tanh))
+    if slope > np.float32(0):
+        slopes, lanes = v.splat(slope), v.load(numbers, 0)
+        for t in range(first, end, 16):
+            distance = v.add(lanes, v.splat(np.float32(t - length + 1)))
+            v.store(scores, t, v.multiply_add(slopes, distance, v.load(scores, t)))
     for t in range(length, end):
         scores[t] = _HIDDEN
-    top = v.splat(_HIDDEN)
+    top = v.splat(sink)
     for t in range(first, end, 16):
         top = v.larger(v.load(scores, t), top)
     top = v.splat(v.max_lanes(top))
@@ -70,7 +80,8 @@ def _softmax(scores: Any, first: int, length: int, softcap: Any) -> None:
         power = v.exp(v.subtract(v.load(scores, t), top))
         v.store(scores, t, power)
         total = v.add(total, power)
-    scale = v.splat(np.float32(1) / v.sum_lanes(total))
+    unused = v.max_lanes(v.exp(v.subtract(v.splat(sink), top)))
+    scale = v.splat(np.float32(1) / (v.sum_lanes(total) + unused))
     for t in range(first, end, 16):
         v.store(scores, t, v.multiply(v.load(scores, t), scale))
 
@@ -114,13 +125,17 @@ def _rows(tensors: Any, job: Any) -> None:
     rows, max_blocks, query_heads, kv_heads = job[6], job[7], job[8], job[9]
     d, block_size, window, longest, parts = job[10], job[11], job[12], job[13], job[14]
     scales, softcap = v.splat(v.float32_of(job[15])), v.float32_of(job[16])
+    slopes, sinks = v.float32_at(job[17]), v.float32_at(job[18])
     share = query_heads // parts  # heads of a piece
     width = share * d
     span = longest + block_size + 32  # scores of one head
-    scratch = np.empty(2 * width + share * span, dtype=np.float32)
+    scratch = np.empty(2 * width + share * span + 16, dtype=np.float32)
     query = v.float32_at(scratch.ctypes.data)
     sums = v.float32_at(scratch.ctypes.data + 4 * width)
     scores = v.float32_at(scratch.ctypes.data + 8 * width)
+    numbers = v.float32_at(scratch.ctypes.data + 8 * width + 4 * share * span)
+    for lane in range(16):
+        numbers[lane] = np.float32(lane)
     stride = 2 * kv_heads * d
     group = query_heads // kv_heads
     zero = v.splat(np.float32(0))
@@ -143,7 +158,11 @@ def _rows(tensors: Any, job: Any) -> None:
                 pages = (base + j // group * d, stride)
                 _score(query, j * d, cache, pages, n, d, target)
         for j in range(share):
-            _softmax(scores, j * span + first, j * span + length, softcap)
+            own = part_of_row * share + j
+            slope = slopes[own] if job[17] != 0 else np.float32(0)
+            sink = sinks[own] if job[18] != 0 else _HIDDEN
+            head = (slope, sink, numbers)
+            _softmax(scores, j * span + first, j * span + length, softcap, head)
         for b in range(first_block, last_block):
             base = blocks[r * max_blocks + b] * block_size * stride + (kv_heads + first_kv) * d
             start = max(0, first - b * block_size)
@@ -213,6 +232,7 @@ def paged_decode(
         _parts(rows.count, kv_heads, torch.get_num_threads()),
         float32_bits(options.scale),
         float32_bits(options.softcap or 0.0),
+        *addresses_of_heads(options),
     )
 
 

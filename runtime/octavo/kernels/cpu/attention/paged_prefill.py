@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.cpu.attention.head_values import addresses_of_heads
 from octavo.kernels.cpu.attention.prefill_layout import FLOAT32, PAIRS, Layout, make_gather
 from octavo.kernels.cpu.attention.prefill_queries import (
     STATE,
@@ -156,7 +157,7 @@ def make_prefill(layout: Layout, tile_rows: int, vectors: int) -> Any:
         contexts, starts, pieces = v.int64_at(job[5]), v.int64_at(job[6]), v.int64_at(job[7])
         count, max_blocks, query_heads, kv_heads = job[8], job[9], job[10], job[11]
         d, block_size, tokens_at_most = job[12], job[13], job[17]
-        options = (v.float32_of(job[15]), v.float32_of(job[16]), job[14])
+        options = (v.float32_of(job[15]), v.float32_of(job[16]), job[14], job[18] != 0)
         group = query_heads // kv_heads
         most = (tokens_at_most * group + width - 1) // width * width
         scratch = np.empty(size(most, d) + _LINE, dtype=np.float32)
@@ -170,7 +171,10 @@ def make_prefill(layout: Layout, tile_rows: int, vectors: int) -> Any:
             row, head = starts[chunk] + first, kv * group * d
             position = contexts[chunk] - (starts[chunk + 1] - starts[chunk]) + first
             rows = (row * stride + head, stride, group, tokens)
-            load_queries(heads, rows, d, elements_at(staging), queries, state)
+            slopes = v.float32_at(job[18] + 4 * kv * group)
+            sinks = v.float32_at(job[19] + 4 * kv * group)
+            of_heads = (job[18] != 0, slopes, job[19] != 0, sinks)
+            load_queries(heads, rows, d, elements_at(staging), queries, state, of_heads)
             for c in range((tokens * group + width - 1) // width * width * d):
                 sums[c] = np.float32(0)
             table = v.int64_at(job[4] + 8 * chunk * max_blocks)
@@ -243,4 +247,5 @@ def paged_prefill(
         float32_bits(options.scale),
         float32_bits(options.softcap or 0.0),
         tokens,
+        *addresses_of_heads(options),
     )

@@ -14,22 +14,26 @@ from octavo.kernels.cpu.attention.prefill_softmax import HIDDEN
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.compiling.jit import part
 
-STATE = 4
+STATE = 5
 """Numbers that a query has beside its sums; see `make_weigh`."""
 
 
 def make_load_queries(layout: Layout, width: int) -> Any:
-    """`load_queries(heads, rows, d, staging, queries, state)`, a `part`: starts a piece.
+    """`load_queries(heads, rows, d, staging, queries, state, of_heads)`, a `part`: starts a piece.
 
     `rows` is (the first token's place, numbers from token to token, heads, tokens). `queries` are
     `[panels, depth, width]` elements, where depth is d in elements, in whole sixteens; lanes beyond the last
-    query repeat it. `staging` holds sixteen rows.
+    query repeat it. `staging` holds sixteen rows. `of_heads` is (whether there are slopes, these from the
+    first head on, whether there are sinks, these).
     """
     packing, copy_row = layout.packing, layout.copy_row
 
     @part
-    def load_queries(heads: Any, rows: Any, d: int, staging: Any, queries: Any, state: Any) -> None:
+    def load_queries(
+        heads: Any, rows: Any, d: int, staging: Any, queries: Any, state: Any, of_heads: Any
+    ) -> None:
         at, stride, group, tokens = rows
+        has_slopes, slopes, has_sinks, sinks = of_heads
         depth = (d // packing + 15) // 16 * 16
         last = tokens * group - 1
         for first in range(0, (last // width + 1) * width, 16):
@@ -40,8 +44,15 @@ def make_load_queries(layout: Layout, width: int) -> Any:
                 place = at + row // group * stride + row % group * d
                 copy_row(heads, place, d, staging, lane * depth)
                 state[own + 3 * width + lane] = np.float32(row // group)
+                if has_slopes:
+                    state[own + 4 * width + lane] = slopes[row % group]
             v.store(state, own + width, v.splat(HIDDEN))
             v.store(state, own + 2 * width, v.splat(np.float32(0)))
+            if has_sinks:
+                # A key whose value is 0, and which every query has seen before all others.
+                for lane in range(16):
+                    state[own + width + lane] = sinks[min(first + lane, last) % group]
+                v.store(state, own + 2 * width, v.splat(np.float32(1)))
             for c in range(0, depth, 16):
                 target = (panel * depth + c) * width + lanes
                 transpose(staging, (c, depth), queries, target, width)

@@ -33,6 +33,15 @@ def _scale(scores: Any, at: int, end: int, width: int, scale: Any, softcap: Any)
 
 
 @part
+def _fall(scores: Any, at: int, n: int, width: int, places: Any, slopes: Any) -> None:
+    """Lowers the scores of `_hide`'s keys by their distance."""
+    for t in range(n):
+        distance = v.subtract(v.splat(np.float32(t)), places)
+        place = at + t * width
+        v.store(scores, place, v.multiply_add(slopes, distance, v.load(scores, place)))
+
+
+@part
 def _hide(scores: Any, at: int, n: int, width: int, places: Any, window: int) -> None:
     """Hides the keys that a query does not see; `places` are the queries' own among the block's keys."""
     hidden = v.splat(HIDDEN)
@@ -49,22 +58,24 @@ def make_weigh(layout: Layout, width: int) -> Any:
     """`weigh(scores, weights, n, state, seen, options)`, a `part`, for `width` queries and n keys.
 
     `scores` are `[n, width]`, `weights` `[n / packing, width]` elements. `state` is (pointer, place) of the
-    queries' (factors, maxima, sums of weights, places), `width` numbers each: factors are what sums of
-    earlier blocks are worth beside these weights. `seen` is (whether any key is hidden, what is added to
-    places), `options` (scale, softcap, window).
+    queries' (factors, maxima, sums of weights, places, slopes), `width` numbers each: factors are what sums
+    of earlier blocks are worth beside these weights. `seen` is (whether any key is hidden, what is added to
+    places), `options` (scale, softcap, window, whether there are slopes).
     """
     packing, store_weights = layout.packing, layout.store_weights
     depth = STEP * packing
 
     @part
     def weigh(scores: Any, weights: Any, n: int, state: Any, seen: Any, options: Any) -> None:
-        scale, softcap, window = options
+        scale, softcap, window, has_slopes = options
         end = (n + depth - 1) // depth * depth
         for lane in range(0, width, v.LANES):
             at = state[1] + lane
             _scale(scores, lane, lane + n * width, width, scale, softcap)
+            own = v.add(v.load(state[0], at + 3 * width), v.splat(np.float32(seen[1])))
+            if has_slopes:
+                _fall(scores, lane, n, width, own, v.load(state[0], at + 4 * width))
             if seen[0]:
-                own = v.add(v.load(state[0], at + 3 * width), v.splat(np.float32(seen[1])))
                 _hide(scores, lane, n, width, own, window)
             for t in range(n, end):
                 v.store(scores, t * width + lane, v.splat(HIDDEN))

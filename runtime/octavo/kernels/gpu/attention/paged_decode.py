@@ -18,10 +18,13 @@ import triton.language as tl
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu.attention.decode_schedule import BLOCK_ROWS, DecodeWorkspace
 from octavo.kernels.gpu.attention.scores import (
+    absent_values,
     add_tile,
     begin_of_heads,
     check_strides,
     head_of_cache,
+    lowered_scores,
+    of_heads,
     scaled_scores,
 )
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options, pointer_to
@@ -67,6 +70,8 @@ def paged_decode(
         block_tables.stride(0),
         options.scale,
         options.softcap or 1.0,
+        options.slopes,
+        options.sinks,
         PAGE=cache.shape[1],
         **_constants(group, num_query_heads, head_dim, config, options),
         **launch_options(config.num_warps, config.num_stages),
@@ -91,6 +96,8 @@ def _constants(
         # Pieces merged at a time: at most 32 values a thread in flight.
         "MERGED_PIECES": max(min(32 * 128 // (merged_rows * padded), 32), 1),
         "HAS_SOFTCAP": options.softcap is not None,
+        "HAS_SLOPES": options.slopes is not None,
+        "HAS_SINKS": options.sinks is not None,
     }
 
 
@@ -121,6 +128,8 @@ def _decode(
     table_stride,
     score_scale,
     softcap,
+    slopes,
+    sinks,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
     GROUP: tl.constexpr,
@@ -132,6 +141,8 @@ def _decode(
     MERGED_ROWS: tl.constexpr,
     MERGED_PIECES: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
 ):
     """One piece of one sequence's context, for up to 16 query heads of one KV head."""
     HEAD_BLOCKS: tl.constexpr = (GROUP + BLOCK_ROWS - 1) // BLOCK_ROWS
@@ -170,6 +181,7 @@ def _decode(
         cache_stride_token,
         score_scale,
         softcap,
+        of_heads(slopes, head, row < GROUP, HAS_SLOPES, 0.0),
         PAGE,
         WINDOW,
         HEAD_DIM,
@@ -177,7 +189,13 @@ def _decode(
         BLOCK_ROWS,
         TILE,
         HAS_SOFTCAP,
+        HAS_SLOPES,
     )
+    if HAS_SINKS:  # noqa: SIM102 (the outer one is decided when it is compiled)
+        if pieces == 1:
+            # Of several pieces it is the merge that knows of a sink.
+            sink = of_heads(sinks, head, row < GROUP, HAS_SINKS, float("-inf"))
+            total += tl.exp2(sink - best)
     if begin < end:
         accumulated = accumulated / total[:, None]
     target = sequence.to(tl.int64) * out_stride_seq
@@ -204,6 +222,7 @@ def _decode(
             merged = _merge(
                 partial,
                 partial_lse,
+                sinks,
                 first_item,
                 pieces,
                 merged_head,
@@ -213,6 +232,7 @@ def _decode(
                 BLOCK_D,
                 MERGED_ROWS,
                 MERGED_PIECES,
+                HAS_SINKS,
             )
             begin_of_merged = begin_of_heads(target, merged_head, out_stride_head, HEAD_DIM)
             tl.store(
@@ -235,6 +255,7 @@ def _attend_piece(
     cache_stride_token,
     score_scale,
     softcap,
+    slopes,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -242,6 +263,7 @@ def _attend_piece(
     BLOCK_ROWS: tl.constexpr,
     TILE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
 ):
     """Online softmax over the keys `[begin, end)`: sums of values, largest scores, sums of weights."""
     dim = tl.arange(0, BLOCK_D)
@@ -267,6 +289,7 @@ def _attend_piece(
         )
         products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
         scores = scaled_scores(products, score_scale, softcap, HAS_SOFTCAP)
+        scores = lowered_scores(scores, slopes, position - (context - 1), HAS_SLOPES)
         scores = tl.where(visible[None, :], scores, float("-inf"))
         # Every tile of the list holds a visible key.
         accumulated, best, total = add_tile(
@@ -279,6 +302,7 @@ def _attend_piece(
 def _merge(
     partial,
     partial_lse,
+    sinks,
     first_item,
     pieces,
     head,
@@ -288,14 +312,15 @@ def _merge(
     BLOCK_D: tl.constexpr,
     MERGED_ROWS: tl.constexpr,
     MERGED_PIECES: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
 ):
     """The output of a sequence from those of its pieces, `[MERGED_ROWS, BLOCK_D]`.
 
     Loads skip the first-level cache, which is not coherent between multiprocessors.
     """
     dim = tl.arange(0, BLOCK_D)
-    best = tl.full([MERGED_ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([MERGED_ROWS], tl.float32)
+    best = of_heads(sinks, head, row_owned, HAS_SINKS, float("-inf"))
+    total = tl.where(best == float("-inf"), 0.0, 1.0)
     merged = tl.zeros([MERGED_ROWS, BLOCK_D], tl.float32)
     for first in range(0, pieces, MERGED_PIECES):
         piece = first + tl.arange(0, MERGED_PIECES)
@@ -319,7 +344,10 @@ def _merge(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    """Shapes of Llama, Qwen, Mixtral, Gemma, Phi and Danube."""
+    """Shapes of Llama, Qwen, Mixtral, Gemma, Phi, Danube, Falcon RW, MPT and gpt-oss."""
+    values = torch.empty(0)
+    sloped = AttentionOptions(scale=1.0, slopes=values)
+    sinking = AttentionOptions(scale=1.0, sliding_window=128, sinks=values)
     plain = AttentionOptions(scale=1.0)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
@@ -336,6 +364,10 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("64-fp32-fp8", 32, 8, 64, fp32, fp8, 16, (89,), plain),
         ("128-gqa5-fp32-bf16", 40, 8, 128, fp32, bf16, 16, (89,), plain),
         ("256-window-softcap-fp32-bf16", 16, 8, 256, fp32, bf16, 16, (89,), capped),
+        ("64-mha-slopes", 32, 32, 64, bf16, bf16, 16, (80, 90), sloped),
+        ("128-mha-slopes-fp32", 32, 32, 128, fp32, fp32, 16, (89,), sloped),
+        ("64-gqa8-window-sinks", 64, 8, 64, bf16, bf16, 16, (80, 90), sinking),
+        ("64-gqa8-sinks-fp32", 64, 8, 64, fp32, fp32, 16, (89,), sinking),
     ):
         for capability in capabilities:
             config = decode_config(capability, head_dim, dtype, cache_dtype)
@@ -344,7 +376,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 kernel=_decode,
                 arguments=_argument_types(dtype, cache_dtype),
                 constants=_constants(heads // kv_heads, heads, head_dim, config, options)
-                | {"PAGE": page},
+                | {"PAGE": page, **absent_values(options)},
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
                 divisible=_STRIDES if head_dim % 16 == 0 else _STRIDES - _HEAD_STRIDES,
@@ -368,6 +400,7 @@ _HEAD_STRIDES = frozenset(["query_stride_head", "out_stride_head", "cache_stride
 def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, str]:
     return (
         {"query": pointer_to(dtype), "out": pointer_to(dtype), "cache": pointer_to(cache_dtype)}
+        | dict.fromkeys(("slopes", "sinks"), "*fp32")
         | dict.fromkeys(("block_tables", "context_lens", "items", "arrivals"), "*i32")
         | dict.fromkeys(("partial", "partial_lse"), "*fp32")
         | dict.fromkeys((*_STRIDES, "table_stride"), "i32")

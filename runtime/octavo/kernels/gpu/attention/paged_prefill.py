@@ -17,10 +17,13 @@ import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu.attention.scores import (
+    absent_values,
     add_tile,
     begin_of_heads,
     check_strides,
     head_of_cache,
+    lowered_scores,
+    of_heads,
     scaled_scores,
 )
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options, pointer_to
@@ -68,6 +71,8 @@ def paged_prefill(
         num_seqs,
         options.scale,
         options.softcap or 1.0,
+        options.slopes,
+        options.sinks,
         PAGE=cache.shape[1],
         **constants,
         **launch_options(config.num_warps, config.num_stages),
@@ -86,6 +91,8 @@ def _constants(
         "BLOCK_ROWS": config.block_rows,
         "TILE": config.tile,
         "HAS_SOFTCAP": options.softcap is not None,
+        "HAS_SLOPES": options.slopes is not None,
+        "HAS_SINKS": options.sinks is not None,
     }
 
 
@@ -113,6 +120,8 @@ def _prefill(
     num_seqs,
     score_scale,
     softcap,
+    slopes,
+    sinks,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
     GROUP: tl.constexpr,
@@ -122,6 +131,8 @@ def _prefill(
     BLOCK_ROWS: tl.constexpr,
     TILE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
 ):
     """A run of `BLOCK_ROWS // HEADS` tokens of one sequence, for `HEADS` query heads of one KV head."""
     HEAD_BLOCKS: tl.constexpr = (GROUP + HEADS - 1) // HEADS
@@ -166,8 +177,10 @@ def _prefill(
 
     keys, values = head_of_cache(cache, kv_head, cache_stride_head, cache_stride_kv, HEAD_DIM)
     table = block_tables + sequence.to(tl.int64) * table_stride
-    best = tl.full([BLOCK_ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_ROWS], tl.float32)
+    # A sink is a key before all others, whose value is 0.
+    best = of_heads(sinks, head, own_row, HAS_SINKS, float("-inf"))
+    total = tl.where(best == float("-inf"), 0.0, 1.0)
+    slopes_of_rows = of_heads(slopes, head, own_row, HAS_SLOPES, 0.0)
     accumulated = tl.zeros([BLOCK_ROWS, BLOCK_D], tl.float32)
     for part in tl.static_range(3):
         # The edge of the window, what everyone sees, the diagonal.
@@ -191,12 +204,14 @@ def _prefill(
                 cache_stride_token,
                 score_scale,
                 softcap,
+                slopes_of_rows,
                 PAGE,
                 WINDOW,
                 HEAD_DIM,
                 BLOCK_D,
                 TILE,
                 HAS_SOFTCAP,
+                HAS_SLOPES,
                 IS_MASKED=part != 1,
             )
 
@@ -239,12 +254,14 @@ def _attend_tiles(
     cache_stride_token,
     score_scale,
     softcap,
+    slopes,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     TILE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
     IS_MASKED: tl.constexpr,
 ):
     """Online softmax over the keys `[low, high)`; without a mask every row sees every one of them."""
@@ -267,6 +284,7 @@ def _attend_tiles(
         products = tl.dot(q, k.to(q.dtype), input_precision="ieee")
         distance = position[None, :] - query_position[:, None]
         scores = scaled_scores(products, score_scale, softcap, HAS_SOFTCAP)
+        scores = lowered_scores(scores, slopes, position - (end - 1), HAS_SLOPES)
         if IS_MASKED:
             visible = distance <= 0
             if WINDOW > 0:
@@ -280,7 +298,11 @@ def _attend_tiles(
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
-    """Long and short chunks of the shapes of Llama, Qwen, Mixtral, Gemma, Phi and Danube."""
+    """Long and short chunks of the shapes of Llama, Qwen, Mixtral, Gemma, Phi, Danube, Falcon RW, MPT and
+    gpt-oss."""
+    values = torch.empty(0)
+    sloped = AttentionOptions(scale=1.0, slopes=values)
+    sinking = AttentionOptions(scale=1.0, sliding_window=128, sinks=values)
     plain = AttentionOptions(scale=1.0)
     windowed = AttentionOptions(scale=1.0, sliding_window=4096)
     capped = AttentionOptions(scale=1.0, sliding_window=4096, softcap=50.0)
@@ -307,6 +329,10 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
         ("128-window-fp32", 4, 128, fp32, fp32, 16, 8192, (80,), windowed),
         ("256-window-softcap-fp32", 2, 256, fp32, fp32, 16, 8192, (80,), capped),
         ("256-window-softcap-fp32-bf16", 2, 256, fp32, bf16, 16, 8192, (89,), capped),
+        ("64-mha-slopes", 1, 64, bf16, bf16, 16, 8192, (80, 90), sloped),
+        ("128-mha-slopes-fp32", 1, 128, fp32, fp32, 16, 8192, (89,), sloped),
+        ("64-gqa8-window-sinks", 8, 64, bf16, bf16, 16, 8192, (80, 90), sinking),
+        ("64-gqa8-sinks-fp32", 8, 64, fp32, fp32, 16, 8192, (89,), sinking),
     ):
         for capability in capabilities:
             config = prefill_config(capability, head_dim, dtype, cache_dtype, max_rows)
@@ -314,7 +340,8 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 name=name,
                 kernel=_prefill,
                 arguments=_argument_types(dtype, cache_dtype),
-                constants=_constants(group, head_dim, config, options) | {"PAGE": page},
+                constants=_constants(group, head_dim, config, options)
+                | {"PAGE": page, **absent_values(options)},
                 num_warps=config.num_warps,
                 num_stages=config.num_stages,
                 divisible=_STRIDES if head_dim % 16 == 0 else _STRIDES - _HEAD_STRIDES,
@@ -340,6 +367,7 @@ _HEAD_STRIDES = frozenset(["query_stride_head", "out_stride_head", "cache_stride
 def _argument_types(dtype: torch.dtype, cache_dtype: torch.dtype) -> dict[str, str]:
     return (
         {"query": pointer_to(dtype), "out": pointer_to(dtype), "cache": pointer_to(cache_dtype)}
+        | dict.fromkeys(("slopes", "sinks"), "*fp32")
         | dict.fromkeys(("block_tables", "context_lens", "query_start"), "*i32")
         | dict.fromkeys((*_STRIDES, "table_stride", "num_seqs"), "i32")
         | dict.fromkeys(("score_scale", "softcap"), "fp32")

@@ -7,6 +7,8 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.attention_options import AttentionOptions
+
 _ALIGNED = 8
 
 
@@ -18,6 +20,12 @@ def check_strides(query: torch.Tensor, out: torch.Tensor) -> None:
             raise ValueError(
                 f"{name} has strides {strides}; the last must be 1, the others multiples of {_ALIGNED}"
             )
+
+
+def absent_values(options: AttentionOptions) -> dict[str, None]:
+    """Pointers to values of heads that are None: constants of a compilation."""
+    values = {"slopes": options.slopes, "sinks": options.sinks}
+    return {name: None for name, value in values.items() if value is None}
 
 
 @triton.jit
@@ -52,6 +60,30 @@ def scaled_scores(products, score_scale, softcap, HAS_SOFTCAP: tl.constexpr):
     else:
         scores = products * (score_scale * LOG2E)
     return scores
+
+
+@triton.jit
+def lowered_scores(scores, slopes, distance, HAS_SLOPES: tl.constexpr):
+    """Scores times log2(e) after ALiBi.
+
+    Args:
+        slopes: As `of_heads` gives them, `[rows]`.
+        distance: From any place to the keys, `[keys]`: what another adds to all scores of a row is nothing.
+    """
+    if HAS_SLOPES:
+        scores += slopes[:, None] * distance.to(tl.float32)[None, :]
+    return scores
+
+
+@triton.jit
+def of_heads(values, head, owned, HAS_VALUES: tl.constexpr, other):
+    """A number of each query head times log2(e), `[rows]` float32; `other` where there are none, and where a
+    row is not `owned`."""
+    LOG2E: tl.constexpr = 1.4426950408889634
+    found = tl.full(head.shape, other, tl.float32)
+    if HAS_VALUES:
+        found = tl.where(owned, tl.load(values + head, owned, other=0.0) * LOG2E, found)
+    return found
 
 
 @triton.jit

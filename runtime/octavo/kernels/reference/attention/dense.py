@@ -36,7 +36,13 @@ def attend(
     scores = torch.einsum("qhd,khd->hqk", query.double(), keys) * options.scale
     if options.softcap is not None:
         scores = options.softcap * torch.tanh(scores / options.softcap)
-    weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
+    if options.slopes is not None:
+        scores = scores + options.slopes.double()[:, None, None] * distance
+    scores = scores.masked_fill(~visible, -torch.inf)
+    if options.sinks is not None:
+        sinks = options.sinks.double()[:, None, None].expand(heads, rows, 1)
+        scores = torch.cat([scores, sinks], dim=-1)
+    weights = scores.softmax(dim=-1)[..., :length]
     # A block that the window has left behind may belong to another sequence by now, NaN and all.
     seen = visible.any(dim=0)
     return torch.einsum("hqk,khd->qhd", weights[:, :, seen], values[seen])
