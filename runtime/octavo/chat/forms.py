@@ -171,8 +171,8 @@ def _call_forms(render: Render) -> tuple[NoContent, Arguments]:
 
 
 def _arguments_form(text: int, value: int) -> Arguments:
-    if text == value:
-        return Arguments.AS_SENT
+    """Where a template reads both, the object, as transformers gives them: it is written as in training then,
+    however a client spaced it."""
     return Arguments.TEXT if text > value else Arguments.OBJECT
 
 

@@ -69,7 +69,7 @@ def test_logprobs_are_of_the_texts_tokens_alone(lag: int) -> None:
     said, call, done = read(SPOKEN, range(len(SPOKEN)), lag)
     assert said["content"][0]["text"] == "So it is"
     assert [one["token"] for one in said["content"][0]["logprobs"]] == ["0", "1", "2"]
-    assert call["arguments"] == '{"a":"1 < 2"}'
+    assert call["arguments"] == '{"a": "1 < 2"}'
     assert done["content"][0]["text"] == "Done."
     assert [one["token"] for one in done["content"][0]["logprobs"]] == ["5", "6", "7", "<|e|>"]
 

@@ -8,8 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from octavo.server.http import strict_json
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.pieces import Call
@@ -92,7 +90,8 @@ class CallFormat(ABC):
 
     def call(self, name: str, arguments: object) -> Call:
         if not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
+            # With the spaces that models write, and that templates write when a client sends it back.
+            arguments = json.dumps(arguments, ensure_ascii=False)
         return Call(self.new_id(), name, arguments)
 
 
