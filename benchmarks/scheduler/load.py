@@ -12,7 +12,8 @@ import torch
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduled_batch import ScheduledBatch
-from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_limits import SchedulerConfig
 from octavo.kernels.reference import device as reference
 from octavo.sampling.device.rows import SamplingRows
 from octavo.sampling.processors.base import DeviceRoom

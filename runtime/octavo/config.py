@@ -6,12 +6,14 @@ Serialisable, so that the API process hands it to the engine process.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Annotated, TypedDict
 
 import msgspec
 
 from octavo.errors import InvalidConfigurationError
 from octavo.options import Option, Panel, check_options
+from octavo.speculative_config import SpeculativeConfig
 
 _MOST = 2**31 - 1
 _GPU_MEMORY_SHARE = 0.9
@@ -224,6 +226,18 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             "[sleep](../how-to/sleep.md)",
         ),
     ] = False
+    speculative_config: Annotated[
+        SpeculativeConfig | None,
+        Option(
+            panel=Panel.ENGINE,
+            is_json=True,
+            default="off",
+            help='Speculative decoding. A JSON object such as {"method": "ngram"}.',
+            details="speculative decoding, as a JSON object of vLLM's names: `method` (`ngram`, "
+            "`draft_model`, `eagle3`), `num_speculative_tokens`, `prompt_lookup_min`, "
+            "`prompt_lookup_max`, `model`; see [speculative decoding](../how-to/speculative-decoding.md)",
+        ),
+    ] = None
     max_num_seqs: Annotated[
         int,
         Option(panel=Panel.ENGINE, least=1, most=_MOST, help="Sequences that run at once."),
@@ -297,6 +311,7 @@ class EngineKeywords(TypedDict, total=False):
     enable_prefix_caching: bool
     block_size: int
     tensor_parallel_size: int
+    speculative_config: SpeculativeConfig | Mapping[str, object] | str | None
     distributed_timeout_seconds: int
     enable_sleep_mode: bool
     max_num_seqs: int

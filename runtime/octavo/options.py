@@ -48,6 +48,7 @@ class Option:
         limit_reason: Why there is the limit, for the message.
         choices: The values that are allowed, where the type does not say it.
         is_size: The field counts bytes, and text such as `256Mi` is taken for it.
+        is_json: The field is a class with a `read`, which takes JSON's text and mappings.
         is_for_gpus: On a CPU it changes nothing.
         variable: The environment variable that the flag's default comes from.
     """
@@ -63,6 +64,7 @@ class Option:
     limit_reason: str = ""
     choices: tuple[object, ...] = ()
     is_size: bool = False
+    is_json: bool = False
     is_for_gpus: bool = False
     variable: str = ""
 
@@ -102,7 +104,8 @@ class OptionField:
         return self.option.choices
 
     def read(self, value: object) -> object:
-        """The value as the class holds it: a member of its enumeration, bytes for a size's text.
+        """The value as the class holds it: a member of its enumeration, bytes for a size's text, an object
+        for JSON's.
 
         Raises `InvalidConfigurationError`.
         """
@@ -113,6 +116,8 @@ class OptionField:
                 raise self._not_among(value) from None
         if self.option.is_size and isinstance(value, str):
             return parse_bytes(self.spelling, value)
+        if self.option.is_json and value is not None:
+            return self.kind.read(value)
         return value
 
     def check(self, value: object) -> None:

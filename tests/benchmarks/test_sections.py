@@ -46,10 +46,7 @@ class NeverFull:
 
     @property
     def stats(self) -> EngineStats:
-        return EngineStats(
-            **dict.fromkeys(EngineStats.__struct_fields__, 0)
-            | {"num_waiting": 1, "num_running": 1, "prompt_tokens_total": self.output_tokens}
-        )
+        return EngineStats(0, 1, 1, 0, 0, 0, 0, self.output_tokens, 0)
 
     def add(self, *_: Any, **__: Any) -> None:
         pass

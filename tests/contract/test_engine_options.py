@@ -22,6 +22,7 @@ from octavo_operator.api.v1alpha1.engine import (
     DEFAULT_MAX_NUM_SEQS,
 )
 from octavo_operator.api.v1alpha1.pods import MAX_DRAIN_TIMEOUT
+from octavo_operator.api.v1alpha1.speculative import SpeculativeSpec
 from octavo_operator.autoscale.decide import DEFAULT_SLOTS
 from octavo_operator.crd import crd
 from octavo_operator.render.command import fetch_arguments, serve_arguments
@@ -54,7 +55,19 @@ SHARES = st.one_of(
     st.integers(500, 10_000).map(lambda share: f"{Decimal(share) / 10_000:f}"),
     st.sampled_from(["0.05", "0.0500", "1", "1.0", "1.0000"]),
 )
-TEXTS = {"kv_cache_memory": QUANTITIES, "gpu_memory_utilization": SHARES}
+SPECULATIVE = st.fixed_dictionaries(
+    {"method": st.just("ngram")},
+    optional={
+        "numSpeculativeTokens": st.integers(1, 32),
+        "promptLookupMin": st.integers(1, 5),
+        "promptLookupMax": st.integers(5, 16),
+    },
+)
+OTHERS = {
+    "kv_cache_memory": QUANTITIES,
+    "gpu_memory_utilization": SHARES,
+    "speculative_config": SPECULATIVE,
+}
 
 
 def values(name: str, node: dict[str, Any]) -> st.SearchStrategy[Any]:
@@ -66,7 +79,7 @@ def values(name: str, node: dict[str, Any]) -> st.SearchStrategy[Any]:
     if node["type"] == "integer":
         least, most = node["minimum"], node["maximum"]
         return st.sampled_from([least, most]) | st.integers(least, most)
-    return TEXTS[name]
+    return OTHERS[name]
 
 
 def engines() -> st.SearchStrategy[EngineSpec]:
@@ -89,6 +102,8 @@ def held(field: OptionField, value: Any) -> object:
     """What the engine must be given for a value of the custom resource."""
     if field.option.is_size:
         return int(parse_quantity(value))
+    if isinstance(value, SpeculativeSpec):
+        return field.kind.read(value.model_dump(exclude_none=True))
     if isinstance(value, Enum) and issubclass(field.kind, Enum):
         return field.kind(value.value)
     return field.kind(value)
@@ -130,7 +145,7 @@ def test_a_field_takes_what_its_flag_takes(name: str) -> None:
     elif node["type"] == "integer":
         assert (node["minimum"], node["maximum"]) == (field.option.least, field.option.most)
     else:
-        assert node["type"] == "boolean" or name in TEXTS
+        assert node["type"] == "boolean" or name in OTHERS
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -60,14 +60,18 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "seed": 7,
         "tensorParallelSize": 2,
         "distributedTimeoutSeconds": 90,
+        "enableSleepMode": True,
+        "speculative": {"method": "ngram", "promptLookupMax": 3},
     }
     engine = EngineSpec.model_validate(values)
     # `--device` depends on the resources too and is tested above.
     assert {"device", *values} == {field.alias for field in EngineSpec.model_fields.values()}
     arguments = engine_arguments(engine)
+    assert arguments.pop() == "--enable-sleep-mode"
     assert arguments.pop() == "--enforce-eager"
     assert arguments.pop() == "--no-enable-prefix-caching"
     assert pairs(arguments) == {
+        "--speculative-config": '{"method":"ngram","prompt_lookup_max":3}',
         "--max-model-len": "4096",
         "--max-num-seqs": "32",
         "--max-num-batched-tokens": "512",

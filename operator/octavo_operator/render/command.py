@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from octavo_operator.api.quantity import duration_seconds, quantity_bytes
 from octavo_operator.api.v1alpha1 import Device, EngineSpec, LLMDeploymentSpec, ModelSpec
+from octavo_operator.api.v1alpha1.base import ApiModel
 from octavo_operator.names import HTTP_PORT, OPS_PORT
 
 MODELS_PATH = "/models"
@@ -56,7 +57,7 @@ def engine_arguments(engine: EngineSpec) -> list[str]:
         part
         for name, value in given.items()
         if name not in switches
-        for part in (_flag(name), str(quantity_bytes(value) if name in _SIZES else value))
+        for part in (_flag(name), _text(name, value))
     ]
     for name, is_on in switches.items():
         if is_on:
@@ -71,6 +72,12 @@ _SIZES = {"kv_cache_memory"}
 
 _ON_UNLESS_TOLD = {"enable_prefix_caching"}
 """Switches that the runtime's default leaves on: to be off takes a flag."""
+
+
+def _text(field: str, value: object) -> str:
+    if isinstance(value, ApiModel):
+        return value.model_dump_json(exclude_none=True)
+    return str(quantity_bytes(str(value)) if field in _SIZES else value)
 
 
 def _flag(field: str) -> str:

@@ -51,12 +51,12 @@ def _parameter(field: OptionField) -> inspect.Parameter:
         rich_help_panel=option.panel.value,
         envvar=option.variable or None,
         show_envvar=bool(option.variable),
-        metavar="SIZE" if option.is_size else None,
+        metavar="SIZE" if option.is_size else "JSON" if option.is_json else None,
     )
     kind, default = field.kind, field.default
     if _is_list(field):
         kind, default = list[str] | None, None
-    elif option.is_size:
+    elif option.is_size or option.is_json:
         kind = str | None
     elif field.is_optional:
         kind = kind | None

@@ -31,9 +31,12 @@ from octavo.engine.requests.prompt_scores import PromptScores
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.requests.siblings import SiblingGroup
 from octavo.engine.scheduled_batch import ScheduledBatch
-from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.scheduler import Scheduler
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
+from octavo.engine.speculation.speculation import SpeculationCounts
+from octavo.engine.speculation.start import start_speculation
 from octavo.engine.step_failures import StepFailures
+from octavo.engine.step_limits import SchedulerConfig
 from octavo.engine.token_outputs import failure_of, output_of
 from octavo.errors import (
     DeviceFaultError,
@@ -52,8 +55,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _StepInFlight:
+    """`started`: when it was begun, in seconds."""
+
     batch: ScheduledBatch
     pending: PendingStep
+    started: float
 
 
 class EngineCore:
@@ -63,6 +69,7 @@ class EngineCore:
         config: The limits of one step.
         executor: Owns model and KV memory.
         clock: Unix time in seconds; only stamps when a request was first scheduled.
+        stopwatch: Seconds from anywhere; measures what speculative decoding gains.
         is_debugging: Check the integrity of the scheduler and its blocks whenever the engine gets idle.
     """
 
@@ -72,11 +79,14 @@ class EngineCore:
         executor: Executor,
         clock: Callable[[], float] = time.time,
         *,
+        stopwatch: Callable[[], float] = time.perf_counter,
         is_debugging: bool = False,
     ) -> None:
         info = executor.info
         self._executor = executor
         self._clock = clock
+        self._stopwatch = stopwatch
+        self._speculation = start_speculation(config.speculative_config, info)
         self._is_debugging = is_debugging
         self._uses_prefix_cache = config.enable_prefix_caching and not info.runs_whole_prompts
         self._max_in_flight = 2 if info.is_asynchronous else 1
@@ -294,6 +304,8 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         """A snapshot between two steps."""
+        speculation = self._speculation
+        drafted = SpeculationCounts() if speculation is None else speculation.counts
         return EngineStats(
             step=self._num_steps,
             num_running=self._scheduler.num_running,
@@ -311,11 +323,19 @@ class EngineCore:
             num_failed_steps=self._failures.count,
             sequences_received_total=self._num_received,
             sleep_level=self._sleep_level or 0,
+            spec_decode_drafts_total=drafted.num_drafts,
+            spec_decode_draft_tokens_total=drafted.num_draft_tokens,
+            spec_decode_accepted_tokens_per_position=tuple(drafted.num_accepted),
         )
 
     def _submit(self, outputs: list[TokenOutput]) -> bool:
         """Starts the next step. False when there is none, or it failed: then its sequences have ended."""
-        batch = self._scheduler.schedule()
+        started = self._stopwatch()
+        speculation = self._speculation
+        if speculation is None:
+            batch = self._scheduler.schedule()
+        else:
+            batch = self._scheduler.schedule(speculation.propose(self._scheduler.decoding))
         if not batch.entries:
             return False
         self._num_steps += 1
@@ -330,7 +350,7 @@ class EngineCore:
             self._scheduler.restore_released(batch)
             outputs += self._fail(batch, error)
             return False
-        self._in_flight.append(_StepInFlight(batch, pending))
+        self._in_flight.append(_StepInFlight(batch, pending, started))
         return True
 
     def _take(self, step: _StepInFlight, outputs: list[TokenOutput]) -> None:
@@ -345,9 +365,12 @@ class EngineCore:
         except Exception as error:
             outputs += self._fail(step.batch, error)
             return
-        self._num_generated_tokens += len(updates)
-        for sequence, token in updates:
-            outputs.append(output_of(sequence, token))
+        if self._speculation is not None:
+            seconds = self._stopwatch() - step.started
+            self._speculation.observe(step.batch, updates, seconds)
+        for sequence, sampled in updates:
+            self._num_generated_tokens += len(sampled)
+            outputs.append(output_of(sequence, sampled))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
                 self._failures.count_success()
@@ -393,6 +416,8 @@ class EngineCore:
 
     def _forget(self, ended: Iterable[Sequence]) -> None:
         for sequence in ended:
+            if self._speculation is not None:
+                self._speculation.forget(sequence.sequence_id)
             sequence_ids = self._requests[sequence.request_id]
             del sequence_ids[sequence.index]
             if not sequence_ids:

@@ -120,8 +120,10 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     A block is used while a running sequence holds it; one that only caches a prefix is not, and a shared
     one counts once, with its tokens. Hits are prompt tokens found in the prefix cache, queries all prompt
     tokens that were looked for. `num_failed_steps` counts since a completion, or the engine's test of itself,
-    last succeeded. `sleep_level` is 0 while the model is awake. `sequences_received_total` counts those of
-    all requests, also of refused ones: what was sent behind them the snapshot does not know of.
+    last succeeded. `sleep_level` is 0 while the model is awake. `spec_decode_*` count steps of a sequence
+    with drafts, their drafts, and of these the ones that came true by their place behind the known token.
+    `sequences_received_total` counts those of all requests, also of refused ones: what was sent behind them
+    the snapshot does not know of.
     """
 
     step: int
@@ -138,6 +140,9 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     num_failed_steps: int = 0
     sequences_received_total: int = 0
     sleep_level: int = 0
+    spec_decode_drafts_total: int = 0
+    spec_decode_draft_tokens_total: int = 0
+    spec_decode_accepted_tokens_per_position: tuple[int, ...] = ()
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):

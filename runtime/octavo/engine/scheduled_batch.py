@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass, field
 
 from octavo.engine.requests.sequence import Sequence
@@ -12,7 +13,8 @@ from octavo.worker.batch import ScheduledSequence
 @dataclass(slots=True)
 class ScheduledBatch:
     """`entries[i]` is the share of `sequences[i]`; `admitted` left the waiting queue for this step.
-    `block_copies` and `released` are those of `StepBatch`."""
+    `block_copies` and `released` are those of `StepBatch`; `shares[i]` are the tokens that `entries[i]` got,
+    once the step is done."""
 
     sequences: list[Sequence] = field(default_factory=list)
     entries: list[ScheduledSequence] = field(default_factory=list)
@@ -20,6 +22,7 @@ class ScheduledBatch:
     block_copies: list[tuple[int, int]] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
     num_tokens: int = 0
+    shares: list[AbstractSequence[SampledToken]] = field(default_factory=list)
 
     def add_chunk(self, sequence: Sequence, count: int) -> None:
         """Lets the sequence's next `count` known tokens run; their slots must be allocated."""
@@ -39,6 +42,33 @@ class ScheduledBatch:
             )
         )
         self.num_tokens += count
+
+    def share_out(self, sampled: AbstractSequence[SampledToken]) -> None:
+        """Gives each entry its tokens, none to one without `sampling`.
+
+        Raises:
+            ValueError: `sampled` does not hold, in order, at least one for each entry with `sampling` and at
+                most one more than its drafts.
+        """
+        found: list[AbstractSequence[SampledToken]] = []
+        first = 0
+        for entry in self.entries:
+            last = first
+            if entry.sampling is not None:
+                most = min(first + 1 + entry.num_drafts, len(sampled))
+                while last < most and sampled[last].sequence_id == entry.sequence_id:
+                    last += 1
+                if last == first:
+                    break
+            found.append(sampled[first:last])
+            first = last
+        if first != len(sampled) or len(found) != len(self.entries):
+            wanted = [entry.sequence_id for entry in self.entries if entry.sampling is not None]
+            got = [token.sequence_id for token in sampled]
+            raise ValueError(
+                f"The step sampled {len(got)} tokens for {len(wanted)} sequences: {got}."
+            )
+        self.shares = found
 
     def take_scores(self, rows: list[SampledToken]) -> None:
         """Hands the scored rows of all entries, in order, to their sequences."""

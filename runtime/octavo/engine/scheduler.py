@@ -10,38 +10,26 @@ from __future__ import annotations
 import heapq
 import sys
 from bisect import insort
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as AbstractSequence
 from operator import attrgetter
 
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.kv.block_upkeep import BlockUpkeep
 from octavo.engine.kv.prefix_matching import Start, find_start
-from octavo.engine.requests.end_conditions import finish_by_token
+from octavo.engine.requests.end_conditions import take_tokens
 from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
+from octavo.engine.step_limits import SchedulerConfig, room_for_drafts
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence
 
 _ORDER = attrgetter("order")
 _PENDING = (PENDING_TOKEN,)
+_NO_DRAFTS: Mapping[int, AbstractSequence[int]] = {}
 _WATERMARK = 0.01
 """Share of the blocks that an admission leaves free, for the decodes of the next steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerConfig:
-    """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`.
-
-    With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`.
-    """
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    enable_prefix_caching: bool = True
-    sliding_window: int | None = None
-    runs_whole_prompts: bool = False
 
 
 class Scheduler:
@@ -61,6 +49,7 @@ class Scheduler:
           The completions of one request but for its first come after its prompt is computed, before all
           that is younger.
         - The first running sequence always makes progress, so all of them finish.
+        - Drafts take what a step has left: no sequence is preempted for them, and no decode waits.
         - Preemption takes the last running sequence, frees its blocks and recomputes it later from prompt
           and output, which changes nothing that was generated. It happens only when blocks run out.
     """
@@ -134,11 +123,24 @@ class Scheduler:
             self._drop_ended()
         return ended
 
-    def schedule(self) -> ScheduledBatch:
-        """The next step, with its blocks allocated; without entries when nothing can run."""
+    @property
+    def decoding(self) -> list[Sequence]:
+        """Running sequences of which every known token but the last is computed."""
+        return [
+            sequence
+            for sequence in self._running
+            if sequence.num_scheduled_tokens + 1 == sequence.num_tokens
+        ]
+
+    def schedule(self, drafts: Mapping[int, AbstractSequence[int]] = _NO_DRAFTS) -> ScheduledBatch:
+        """The next step, with its blocks allocated; without entries when nothing can run.
+
+        Args:
+            drafts: By sequence id, guesses of the next tokens of some that are `decoding`.
+        """
         batch = ScheduledBatch()
         preemptions = self.num_preemptions
-        self._schedule_running(batch)
+        self._schedule_running(batch, drafts)
         # Whoever was preempted just now may still get a token from the step in flight: not to be
         # admitted before that is known.
         if self.num_preemptions == preemptions:
@@ -149,48 +151,41 @@ class Scheduler:
         return batch
 
     def update(
-        self, batch: ScheduledBatch, sampled: Iterable[SampledToken]
-    ) -> list[tuple[Sequence, SampledToken]]:
+        self, batch: ScheduledBatch, sampled: AbstractSequence[SampledToken]
+    ) -> list[tuple[Sequence, AbstractSequence[SampledToken]]]:
         """Takes in what a step computed: its tokens now lie in the cache, the sampled ones follow.
 
-        Returns the sequences that got a token, each with it; `finish_reason` is set on those whose last
+        Returns the sequences that got tokens, each with them; `finish_reason` is set on those whose last
         it was. What ended meanwhile gets nothing.
 
         Raises:
-            ValueError: `sampled` does not hold one token for each entry with `sampling`, in order.
+            ValueError: As `ScheduledBatch.share_out`.
         """
-        tokens = list(sampled)
-        _check_tokens(batch, tokens)
-        next_token = iter(tokens).__next__
         running, finished = SequenceStatus.RUNNING, SequenceStatus.FINISHED
-        updates: list[tuple[Sequence, SampledToken]] = []
+        updates: list[tuple[Sequence, AbstractSequence[SampledToken]]] = []
         any_finished = False
-        for sequence, entry in zip(batch.sequences, batch.entries, strict=True):
-            token = None if entry.sampling is None else next_token()
+        batch.share_out(sampled)
+        steps = zip(batch.sequences, batch.entries, batch.shares, strict=True)
+        for sequence, entry, tokens in steps:
             status = sequence.status
             if status is finished:
                 continue  # it ended while the step ran
             if status is running:  # else it was preempted while the step ran: its token counts
                 end = sequence.num_computed_tokens = entry.start + len(entry.token_ids)
+                if entry.num_drafts:
+                    end = self._take_back(sequence, 1 + entry.num_drafts - len(tokens))
                 if end >= sequence.settles_at:
                     self._upkeep.settle(sequence)
                 group = sequence.group
                 if group is not None and group.parked and end >= sequence.num_prompt_tokens:
                     for sibling in group.unpark():
                         self._queue(sibling)
-            if token is None:
+            if not tokens:
                 continue
-            updates.append((sequence, token))
-            outputs, token_id = sequence.output_token_ids, token.token_id
-            outputs.append(token_id)
-            if token_id in sequence.end_token_ids:
-                finish_by_token(sequence, token_id)
-            elif len(outputs) >= sequence.max_output_tokens:
-                sequence.finish_reason = FinishReason.LENGTH
-            else:
-                continue
-            self._finish(sequence)
-            any_finished = True
+            updates.append((sequence, tokens))
+            if take_tokens(sequence, tokens):
+                self._finish(sequence)
+                any_finished = True
         if any_finished:
             self._drop_ended()
         return updates
@@ -219,7 +214,9 @@ class Scheduler:
                 f"Sequences {sorted(self._blocks.owners - owners)} own blocks and do not run."
             )
 
-    def _schedule_running(self, batch: ScheduledBatch) -> None:
+    def _schedule_running(
+        self, batch: ScheduledBatch, drafts: Mapping[int, AbstractSequence[int]]
+    ) -> None:
         """Oldest first, so that whoever is preempted for blocks has no share in this step yet."""
         block_size = self._blocks.block_size
         sequences, entries = batch.sequences, batch.entries
@@ -239,22 +236,39 @@ class Scheduler:
             if is_pending and sequence.waits_for_token:
                 continue
             table = sequence.block_table
-            if start == len(table) * block_size:
-                if not self._make_room(sequence, start + 1):
+            guesses: AbstractSequence[int] = ()
+            if drafts and sequence.sequence_id in drafts:
+                budget = self._budget(batch)
+                room = room_for_drafts(sequence, self._blocks, budget, decodes_ahead)
+                guesses = drafts[sequence.sequence_id][:room]
+            end = start + 1 + len(guesses)
+            if end > len(table) * block_size:
+                if not self._make_room(sequence, end):
                     break
-                self._blocks.allocate(sequence.sequence_id, start + 1)
-            sequence.num_scheduled_tokens = start + 1
+                self._blocks.allocate(sequence.sequence_id, end)
+            sequence.num_scheduled_tokens = end
             sequences.append(sequence)
             entries.append(
                 ScheduledSequence(
                     sequence.sequence_id,
-                    _PENDING if is_pending else (outputs[index],),
+                    _PENDING if is_pending else (outputs[index], *guesses),
                     start,
                     table,
                     sequence.sampling,
+                    None,
+                    len(guesses),
                 )
             )
-            batch.num_tokens += 1
+            batch.num_tokens += end - start
+
+    def _take_back(self, sequence: Sequence, num_rejected: int) -> int:
+        """What lies in the slots of drafts that did not come true means nothing. Returns how many tokens are
+        computed."""
+        sequence.num_scheduled_tokens -= num_rejected
+        self._num_scheduled_tokens -= num_rejected
+        sequence.num_computed_tokens -= num_rejected
+        self._blocks.shrink(sequence.sequence_id, sequence.num_scheduled_tokens)
+        return sequence.num_computed_tokens
 
     def _schedule_chunk(self, batch: ScheduledBatch, sequence: Sequence, budget: int) -> bool:
         """As much of the sequence's known tokens as `budget` allows; False when it was preempted itself."""
@@ -385,10 +399,3 @@ class Scheduler:
     def _drop_ended(self) -> None:
         finished = SequenceStatus.FINISHED
         self._running = [sequence for sequence in self._running if sequence.status is not finished]
-
-
-def _check_tokens(batch: ScheduledBatch, tokens: list[SampledToken]) -> None:
-    got = [token.sequence_id for token in tokens]
-    wanted = [entry.sequence_id for entry in batch.entries if entry.sampling is not None]
-    if got != wanted:
-        raise ValueError(f"The step sampled {len(got)} tokens for {len(wanted)} sequences: {got}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as AbstractSequence
 
 from octavo.engine.messages import Refusal, TokenLogprobs, TokenOutput
 from octavo.engine.requests.sequence import Sequence
@@ -11,29 +12,30 @@ from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 
 
-def output_of(sequence: Sequence, sampled: SampledToken) -> TokenOutput:
-    """Of a sequence that got `sampled`."""
+def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> TokenOutput:
+    """Of a sequence that got `sampled`, one token or more."""
     grammar = sequence.grammar
     if grammar is not None and grammar.error is not None:
         return _lost(sequence, grammar.error)
-    is_first = len(sequence.output_token_ids) == 1
-    if not is_first and sequence.finish_reason is None and sampled.top_token_ids is None:
+    is_first = len(sequence.output_token_ids) == len(sampled)
+    token_ids = [token.token_id for token in sampled]
+    if not is_first and sequence.finish_reason is None and sampled[0].top_token_ids is None:
         # Nearly every token: six keyword arguments less.
-        return TokenOutput(sequence.request_id, sequence.index, [sampled.token_id])
+        return TokenOutput(sequence.request_id, sequence.index, token_ids)
     # With `max_tokens` 0 the prompt alone is wanted.
     has_token = sequence.params.max_tokens != 0
     scores = sequence.prompt_scores if is_first else None
     return TokenOutput(
         request_id=sequence.request_id,
         index=sequence.index,
-        new_token_ids=[sampled.token_id] if has_token else [],
+        new_token_ids=token_ids if has_token else [],
         finish_reason=sequence.finish_reason,
         stop_reason=sequence.stop_reason,
-        logprobs=_logprobs((sampled,)) if has_token else None,
+        logprobs=_logprobs(sampled) if has_token else None,
         # A prompt counts once: what the other completions found is what the first one computed.
         num_cached_tokens=sequence.num_cached_tokens if is_first and sequence.index == 0 else 0,
         first_scheduled_time=sequence.first_scheduled_time if is_first else None,
-        embedding=sampled.embedding,
+        embedding=sampled[0].embedding,
         prompt_logprobs=(
             _logprobs(scores.release()) if scores is not None and scores.is_complete else None
         ),

@@ -39,6 +39,8 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
             `ExecutorInfo.sliding_window` may name any block, and must not be read.
         sampling: None when this chunk does not reach the sequence's end: nothing is sampled then.
         scored: Its first rows, where the prompt's log-probabilities are wanted.
+        num_drafts: How many of `token_ids`, the last ones, are guesses of what is sampled after the one known
+            token before them. Each that comes true is sampled with the one after it in the same step.
     """
 
     sequence_id: int
@@ -47,6 +49,7 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
     block_ids: Sequence[int]
     sampling: SamplingState | None
     scored: ScoredRows | None = None
+    num_drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class PendingStep(Protocol):
     """A step under way."""
 
     def result(self) -> list[SampledToken]:
-        """Waits for the step; one token for each entry with `sampling`, in the batch's order."""
+        """Waits for the step; the tokens of each entry with `sampling`, in the batch's order: one, and behind
+        it one for each of its drafts that came true."""
         ...
 
     @property

@@ -13,7 +13,8 @@ from octavo.engine.core import EngineCore
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import AddRequest
 from octavo.engine.requests.sequence import Sequence
-from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_limits import SchedulerConfig
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams

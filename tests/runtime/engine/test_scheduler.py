@@ -6,7 +6,8 @@ from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.requests.end_conditions import end_tokens
 from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
-from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_limits import SchedulerConfig
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from dataclasses import dataclass
 
 from hypothesis import event, given, settings
@@ -19,9 +20,11 @@ from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.engine.requests.sequence import Sequence
+from octavo.engine.speculation.proposal import Proposal
+from octavo.engine.speculation.speculation import Speculation
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
-from tests.support.runtime.oracle import EOS, PagedMemoryExecutor, run_alone
+from tests.support.runtime.oracle import EOS, VOCAB_SIZE, PagedMemoryExecutor, run_alone
 from tests.support.runtime.window_oracle import WindowedMemoryExecutor, run_alone_within
 
 
@@ -81,6 +84,40 @@ def make_core(
     return EngineCore(config, executor, clock=lambda: 0.0, is_debugging=True)
 
 
+class Guesses:
+    """A proposer that knows what comes, and is wrong now and then."""
+
+    num_kinds = 1
+    is_free = True
+
+    def __init__(self, window: int | None, seed: int, most: int) -> None:
+        self.window = window
+        self.most = most
+        self.random = random.Random(seed)  # noqa: S311
+
+    def propose(self, sequence: Sequence) -> Proposal | None:
+        known = sequence.tokens(0, sequence.num_tokens)
+        assert sequence.sampling.seed is not None
+        tokens = run_one_alone(self.window, known, self.most, sequence.sampling.seed)
+        wrong = self.random.randrange(2 * self.most)
+        if wrong < len(tokens):
+            tokens[wrong] = (tokens[wrong] + 1) % VOCAB_SIZE
+        return Proposal(tokens[: self.random.randint(1, self.most)])
+
+    def forget(self, sequence_id: int) -> None:
+        pass
+
+
+def speculate(core: EngineCore, window: int | None, seed: int) -> None:
+    """From now on; all drafts seem to cost nothing."""
+    core._speculation = Speculation(Guesses(window, seed, 5), 5)
+    core._stopwatch = lambda: 0.0
+
+
+def accepted_drafts(core: EngineCore) -> int:
+    return 0 if core._speculation is None else sum(core._speculation.counts.num_accepted)
+
+
 def held_blocks(core: EngineCore, sequence: Sequence) -> list[tuple[int, int]]:
     """(index in its table, block), without those that lie behind the window."""
     window = core._executor.info.sliding_window
@@ -109,6 +146,7 @@ class EngineMachine(RuleBasedStateMachine):
         caching=st.booleans(),
         overlap=st.booleans(),
         window=st.sampled_from([None, 2, 3, 4, 6, 9, 16]),
+        guesses=st.none() | st.integers(0, 99),
     )
     def start(
         self,
@@ -118,10 +156,14 @@ class EngineMachine(RuleBasedStateMachine):
         caching: bool,
         overlap: bool,
         window: int | None,
+        guesses: int | None,
     ) -> None:
         self.window = window
+        overlap = overlap and guesses is None  # drafts need the token before them
         self.executor = make_executor(num_blocks, overlap, window)
         self.core = make_core(self.executor, max_num_seqs, budget, caching)
+        if guesses is not None:
+            speculate(self.core, window, guesses)
         self.overlap = overlap
         self.budget = max(budget, max_num_seqs)
         self.max_num_seqs = max_num_seqs
@@ -209,6 +251,7 @@ class EngineMachine(RuleBasedStateMachine):
         event(f"copies: {self.executor.num_copies > 0}")
         event(f"pending: {self.executor.num_pending > 0}")
         event(f"window: {self.window}")
+        event(f"drafts: {accepted_drafts(self.core) > 0}")
         assert (stats.kv_blocks_used, stats.kv_tokens_held) == (0, 0)
         assert not self.core._requests
         for name, request in self.requests.items():
@@ -238,6 +281,7 @@ TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, d
     caching=st.booleans(),
     overlap=st.booleans(),
     window=st.sampled_from([None, None, 3, 8, 13]),
+    guesses=st.none() | st.integers(0, 99),
 )
 def test_preemption_leaves_every_output_unchanged(
     arrivals: list[Request],
@@ -246,9 +290,12 @@ def test_preemption_leaves_every_output_unchanged(
     caching: bool,
     overlap: bool,
     window: int | None,
+    guesses: int | None,
 ) -> None:
-    executor = make_executor(num_blocks, overlap, window)
+    executor = make_executor(num_blocks, overlap and guesses is None, window)
     core = make_core(executor, max_num_seqs=8, budget=budget, caching=caching)
+    if guesses is not None:
+        speculate(core, window, guesses)
     accepted = [
         (f"r{position}", request)
         for position, request in enumerate(arrivals)
@@ -286,3 +333,19 @@ def test_the_oracle_does_see_what_the_tests_above_are_about() -> None:
     assert stats.prefix_cache_hit_tokens_total >= 4
     assert executor.num_copies >= 3
     assert executor.num_pending >= 50
+
+
+def test_guesses_do_come_true_beside_preemption_and_shared_prefixes() -> None:
+    """Guards the tests above, as the one before."""
+    executor = PagedMemoryExecutor(num_blocks=8, block_size=4, max_model_len=32)
+    core = make_core(executor, max_num_seqs=8, budget=30)
+    speculate(core, None, 0)
+    for position in range(6):
+        params = SamplingParams(max_tokens=14, ignore_eos=True, seed=0, n=2)
+        core.add(AddRequest(f"r{position}", [position // 2 + 1] * 6, params))
+    while core.has_work:
+        core.step()
+    stats = core.stats()
+    assert stats.preemptions_total >= 1
+    assert stats.prefix_cache_hit_tokens_total >= 4
+    assert accepted_drafts(core) >= 20

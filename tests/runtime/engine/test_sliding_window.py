@@ -14,7 +14,8 @@ from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.kv.prefix_hashes import BlockNames
 from octavo.engine.messages import AddRequest
 from octavo.engine.requests.sequence import Sequence
-from octavo.engine.scheduler import Scheduler, SchedulerConfig
+from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_limits import SchedulerConfig
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.checkpoints import make_checkpoint

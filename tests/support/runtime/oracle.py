@@ -48,6 +48,18 @@ def run_alone(
     return tokens[len(prompt) :]
 
 
+def verified(entry: ScheduledSequence, tokens: Sequence[int]) -> list[SampledToken]:
+    """Of what follows the known tokens and each draft: as far as the drafts come true."""
+    assert entry.sampling is not None
+    drafts = entry.token_ids[len(entry.token_ids) - entry.num_drafts :]
+    count = 1
+    for draft, token in zip(drafts, tokens, strict=False):
+        if draft != token or token in entry.sampling.end_token_ids:
+            break
+        count += 1
+    return [SampledToken(entry.sequence_id, token) for token in tokens[:count]]
+
+
 class PendingTokens:
     """Knows, as an asynchronous device does, the tokens that the engine does not know yet."""
 
@@ -134,19 +146,28 @@ class PagedMemoryExecutor:
                 block, slot = self._slot(entry, position)
                 assert readers[block] == 1, "a write into a block that others read"
                 self._memory[block, slot] = (position, token)
-        return [self._sample(entry) for entry in batch if entry.sampling is not None]
+        return [
+            token
+            for entry in batch
+            if entry.sampling is not None
+            for token in verified(
+                entry, [self._sample(entry, i) for i in range(entry.num_drafts, -1, -1)]
+            )
+        ]
 
-    def _sample(self, entry: ScheduledSequence) -> SampledToken:
+    def _sample(self, entry: ScheduledSequence, num_behind: int) -> int:
+        """What follows the entry but for its last `num_behind` tokens, which are drafts."""
         assert entry.sampling is not None
-        length = entry.start + len(entry.token_ids)
+        length = entry.start + len(entry.token_ids) - num_behind
         prefix = []
         for position in range(length):
             stored_position, token = self._memory[self._slot(entry, position)]
             assert stored_position == position, "the slot holds another position's token"
             prefix.append(token)
         known = [*entry.sampling.prompt_token_ids, *entry.sampling.output_token_ids]
-        assert length == len(known), "sampled before the sequence's end"
-        return SampledToken(entry.sequence_id, next_token(prefix, entry.sampling.seed))
+        end = length - (entry.num_drafts - num_behind)
+        assert end == len(known), "sampled before the sequence's end"
+        return next_token(prefix, entry.sampling.seed)
 
     def _slot(self, entry: ScheduledSequence, position: int) -> tuple[int, int]:
         size = self.info.block_size

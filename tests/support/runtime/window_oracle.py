@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from octavo.sampling.state import SampledToken
 from octavo.worker.batch import ScheduledSequence
 
-from .oracle import EOS, VOCAB_SIZE, PagedMemoryExecutor
+from .oracle import EOS, VOCAB_SIZE, PagedMemoryExecutor, verified
 
 
 def content(position: int, token: int, visible: Sequence[int]) -> int:
@@ -63,6 +63,7 @@ class WindowedMemoryExecutor(PagedMemoryExecutor):
         )
         sampled = []
         for entry in batch:
+            following = []
             for offset, token in enumerate(entry.token_ids):
                 position = entry.start + offset
                 block, slot = self._slot(entry, position)
@@ -73,9 +74,10 @@ class WindowedMemoryExecutor(PagedMemoryExecutor):
                 ]
                 last = content(position, token, visible)
                 self._memory[block, slot] = (position, last)
+                if entry.sampling is not None:
+                    following.append(next_token(last, entry.sampling.seed))
             if entry.sampling is not None:
-                token = next_token(last, entry.sampling.seed)
-                sampled.append(SampledToken(entry.sequence_id, token))
+                sampled += verified(entry, following[-1 - entry.num_drafts :])
         return sampled
 
     def _first_visible(self, position: int) -> int:

@@ -30,6 +30,12 @@ RANKS_ARE_ON_CPUS = cel_between(
     "engine.tensorParallelSize",
 )
 
+SPECULATION_IS_ON_CPUS = cel_between(
+    f"!has(self.engine) || !has(self.engine.speculative) || !{_ON_A_GPU}",
+    "is for replicas on CPUs: GPUs run no drafts so far",
+    "engine.speculative",
+)
+
 _STATES_BOTH = (
     "has(self.engine) && has(self.engine.kvCacheMemory) && has(self.resources) && "
     "has(self.resources.memory)"
@@ -67,6 +73,7 @@ NO_DOWNLOAD_NO_RESOURCES = cel_between(
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_ARE_ON_CPUS,
+    SPECULATION_IS_ON_CPUS,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
     NO_DOWNLOAD_NO_RESOURCES,

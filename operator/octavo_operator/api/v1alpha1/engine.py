@@ -9,6 +9,7 @@ from pydantic import Field
 
 from octavo_operator.api.quantity import MemoryQuantity, Share
 from octavo_operator.api.v1alpha1.base import ApiModel, cel_between
+from octavo_operator.api.v1alpha1.speculative import SpeculativeSpec
 
 
 class Dtype(StrEnum):
@@ -69,7 +70,7 @@ class EngineSpec(ApiModel):
     """Flags of `octavo serve` in camelCase; what is absent takes the runtime's default.
 
     A description begins as the flag's help does, and no value is taken here that the flag refuses:
-    tests/contract compares the two. A field's flag is its name with dashes.
+    tests/contract compares the two. A field's flag is its name in Python with dashes.
     """
 
     device: Device | None = Field(
@@ -142,6 +143,11 @@ class EngineSpec(ApiModel):
         default=None,
         description="Lets the model be put to sleep and woken: POST /sleep and /wake_up on the ops port. "
         "A replica that sleeps is not ready.",
+    )
+    speculative_config: SpeculativeSpec | None = Field(
+        default=None,
+        alias="speculative",
+        description="Speculative decoding. On CPUs alone so far; off when absent.",
     )
 
 

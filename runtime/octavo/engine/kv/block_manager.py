@@ -118,6 +118,14 @@ class BlockManager:
         table.extend([take() for _ in range(missing)])
         self._num_table_entries += missing
 
+    def shrink(self, sequence_id: int, num_tokens: int) -> None:
+        """Lets go of the last blocks of the sequence's table, which none of its first `num_tokens` tokens is
+        in. None of them is registered or shared."""
+        table = self._tables[sequence_id]
+        while len(table) > self.blocks_for(num_tokens):
+            self._pool.release(table.pop())
+            self._num_table_entries -= 1
+
     def free(self, sequence_id: int) -> None:
         """Lets go of all blocks of the sequence; one that owns none is fine.
 

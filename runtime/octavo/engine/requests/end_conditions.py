@@ -6,9 +6,11 @@ Stop strings are not known here: the API side finds them in the text and aborts 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as AbstractSequence
 
 from octavo.engine.requests.sequence import Sequence
 from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 
 
@@ -20,7 +22,21 @@ def end_tokens(params: SamplingParams, model_end_tokens: Iterable[int]) -> froze
     return stops if params.ignore_eos else stops.union(model_end_tokens)
 
 
-def finish_by_token(sequence: Sequence, token_id: int) -> None:
+def take_tokens(sequence: Sequence, tokens: AbstractSequence[SampledToken]) -> bool:
+    """Adds the tokens to the sequence's output, and sets its finish reason when the last one ends it."""
+    outputs = sequence.output_token_ids
+    for token in tokens:
+        outputs.append(token.token_id)
+        if token.token_id in sequence.end_token_ids:
+            _finish_by_token(sequence, token.token_id)
+            return True
+        if len(outputs) >= sequence.max_output_tokens:
+            sequence.finish_reason = FinishReason.LENGTH
+            return True
+    return False
+
+
+def _finish_by_token(sequence: Sequence, token_id: int) -> None:
     """Sets the reasons of a sequence that one of its end tokens ended. A token that the request names
     itself is reported as `stop_reason`, the model's own end of sequence is not."""
     sequence.finish_reason = FinishReason.STOP

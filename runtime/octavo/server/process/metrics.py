@@ -21,6 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from octavo import __version__
+from octavo.engine.messages import EngineStats
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.timeline import Timeline
@@ -235,6 +236,38 @@ class _EngineCollector(Collector):
             counter = CounterMetricFamily(name, text, labels=["model"])
             counter.add_metric([self._model], number)
             yield counter
+        yield from self._speculation(stats)
+
+    def _speculation(self, stats: EngineStats) -> Iterator[Metric]:
+        accepted = stats.spec_decode_accepted_tokens_per_position
+        for name, text, number in (
+            (
+                "octavo_spec_decode_drafts",
+                "Steps of a sequence that had draft tokens.",
+                stats.spec_decode_drafts_total,
+            ),
+            (
+                "octavo_spec_decode_draft_tokens",
+                "Draft tokens that ran.",
+                stats.spec_decode_draft_tokens_total,
+            ),
+            (
+                "octavo_spec_decode_accepted_tokens",
+                "Draft tokens that came true.",
+                sum(accepted),
+            ),
+        ):
+            counter = CounterMetricFamily(name, text, labels=["model"])
+            counter.add_metric([self._model], number)
+            yield counter
+        positions = CounterMetricFamily(
+            "octavo_spec_decode_accepted_tokens_per_position",
+            "Draft tokens that came true, by their place behind the known token.",
+            labels=["model", "position"],
+        )
+        for position, number in enumerate(accepted or (0,)):
+            positions.add_metric([self._model, str(position)], number)
+        yield positions
 
 
 class _StartupCollector(Collector):

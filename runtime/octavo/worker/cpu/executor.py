@@ -12,6 +12,7 @@ from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
 from octavo.models.base import CausalLM
 from octavo.sampling.host.sampler import Sampler, score
+from octavo.sampling.host.verify import verify
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import (
@@ -100,7 +101,10 @@ class TorchExecutor:
         if result.logits is None or result.hidden is None:
             return FinishedStep([], scored)
         inputs = result.inputs
-        tokens = self._sampler.sample(result.logits, inputs.sequence_ids, inputs.sampling)
+        rows = result.logits, inputs.sequence_ids, inputs.sampling
+        if any(inputs.drafts):
+            return FinishedStep(verify(self._sampler, *rows, inputs.drafts), scored)
+        tokens = self._sampler.sample(*rows)
         if any(state.is_pooled for state in inputs.sampling):
             tokens = _with_embeddings(tokens, inputs.sampling, result.hidden)
         return FinishedStep(tokens, scored)

@@ -28,7 +28,7 @@ _SCORES_AT_ONCE = 2**22
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Of the rows with `sampling`, in the batch's order; None where a step has none.
+    """Of the rows that are sampled, in the batch's order; None where a step has none.
 
     `hidden` `[samples, hidden]` is the last hidden state, `logits` `[samples, vocab]` what follows from it;
     `scored` `[scored, hidden]` is the last hidden state of `inputs.scored`.

@@ -1,7 +1,9 @@
 """Step inputs. Lays a scheduled batch out as the flat tensors that the model runs on.
 
 Rows are ordered decodes first (longest context first), then prefill chunks, because decodes of similar
-context run as one product. Buffers are allocated once; a step only fills and slices them.
+context run as one product. A token with drafts behind it is so many decodes of one sequence: all rows are
+stored before any attends, so that each sees those before it, by the same kernel as without drafts. Buffers
+are allocated once; a step only fills and slices them.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class StepInputs:
         attention: What the rows attend to.
         sampled_rows: `[samples]` int64: rows whose next token is wanted, in the batch's order; None when
             that is every row as it stands.
-        sequence_ids, sampling: Of those rows.
+        sequence_ids, sampling, drafts: Of the entries that these rows are of, one row and one more for each
+            draft.
         scored: Rows whose log-probabilities are wanted.
     """
 
@@ -86,6 +89,7 @@ class StepInputs:
     sampled_rows: torch.Tensor | None
     sequence_ids: list[int]
     sampling: list[SamplingState]
+    drafts: list[Sequence[int]]
     scored: ScoredTokens | None = None
 
 
@@ -124,33 +128,33 @@ class StepInputBuilder:
         self._array = host.numpy()
 
     def build(self, batch: Sequence[ScheduledSequence]) -> StepInputs:
-        order = sorted(range(len(batch)), key=lambda i: _row_order(batch[i]))
-        is_in_order = all(place == index for place, index in enumerate(order))
+        pieces = [piece for i, entry in enumerate(batch) for piece in _pieces(i, entry)]
+        pieces.sort(key=_row_order)
         spans: list[SequenceSpan] = []
-        last_rows = [0] * len(batch)
+        rows = [[0] * (1 + entry.num_drafts) for entry in batch]  # the last of each piece
         first = 0
-        for index in order:
-            sequence = batch[index]
-            count = len(sequence.token_ids)
-            self._fill(sequence, first, count)
-            spans.append(SequenceSpan(count, sequence.start + count, sequence.block_ids))
+        for index, sequence, start, tokens in pieces:
+            count = len(tokens)
+            self._fill(sequence, start, tokens, first)
+            spans.append(SequenceSpan(count, start + count, sequence.block_ids))
             first += count
-            last_rows[index] = first - 1
+            rows[index][start - sequence.start] = first - 1
         token_ids, positions, slots = self._on_device(first)
         sampled = [i for i, sequence in enumerate(batch) if sequence.sampling is not None]
-        rows: torch.Tensor | None = None
-        if not (is_in_order and len(sampled) == first):
-            rows = torch.tensor([last_rows[i] for i in sampled], dtype=torch.int64)
-            rows = rows.to(self._device)
+        wanted = [row for i in sampled for row in rows[i]]
+        sampled_rows: torch.Tensor | None = None
+        if len(wanted) != first or wanted != list(range(first)):
+            sampled_rows = torch.tensor(wanted, dtype=torch.int64).to(self._device)
         return StepInputs(
             token_ids,
             positions,
             slots,
             self._attention(spans, slots),
-            rows,
+            sampled_rows,
             [batch[i].sequence_id for i in sampled],
             [s.sampling for s in batch if s.sampling is not None],
-            ScoredTokens.of(batch, last_rows, self._device),
+            [_drafts(batch[i]) for i in sampled],
+            ScoredTokens.of(batch, [places[-1] for places in rows], self._device),
         )
 
     def _attention(
@@ -177,10 +181,12 @@ class StepInputBuilder:
             windows=self._windows,
         )
 
-    def _fill(self, sequence: ScheduledSequence, first: int, count: int) -> None:
-        array, start, size = self._array, sequence.start, self._block_size
+    def _fill(
+        self, sequence: ScheduledSequence, start: int, token_ids: Sequence[int], first: int
+    ) -> None:
+        array, size, count = self._array, self._block_size, len(token_ids)
         if count == 1:
-            array[0, first] = sequence.token_ids[0]
+            array[0, first] = token_ids[0]
             array[1, first] = start
             array[2, first] = sequence.block_ids[start // size] * size + start % size
             return
@@ -190,7 +196,7 @@ class StepInputBuilder:
         blocks = np.asarray(
             sequence.block_ids[first_block : (start + count - 1) // size + 1], dtype=np.int64
         )
-        array[0, first:last] = sequence.token_ids
+        array[0, first:last] = token_ids
         array[1, first:last] = positions
         array[2, first:last] = blocks[positions // size - first_block] * size + positions % size
 
@@ -201,6 +207,23 @@ class StepInputBuilder:
         return used[0], used[1], used[2]
 
 
-def _row_order(sequence: ScheduledSequence) -> tuple[int, int]:
-    is_decode = len(sequence.token_ids) == 1 and sequence.start > 0
-    return (0, -sequence.start) if is_decode else (1, 0)
+_Piece = tuple[int, ScheduledSequence, int, Sequence[int]]
+"""Rows that lie together: the place of their entry in the batch, the entry, their position and tokens."""
+
+
+def _pieces(index: int, entry: ScheduledSequence) -> list[_Piece]:
+    """The whole entry, or with drafts each of its tokens by itself."""
+    start, tokens = entry.start, entry.token_ids
+    if not entry.num_drafts:
+        return [(index, entry, start, tokens)]
+    return [(index, entry, start + i, (token,)) for i, token in enumerate(tokens)]
+
+
+def _row_order(piece: _Piece) -> tuple[int, int]:
+    _, _, start, token_ids = piece
+    is_decode = len(token_ids) == 1 and start > 0
+    return (0, -start) if is_decode else (1, 0)
+
+
+def _drafts(entry: ScheduledSequence) -> Sequence[int]:
+    return entry.token_ids[1:] if entry.num_drafts else ()

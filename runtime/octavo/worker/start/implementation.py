@@ -25,12 +25,29 @@ def check_implementation(config: EngineConfig, model: BaseConfig) -> None:
         )
 
 
+def check_speculation(config: EngineConfig, device: torch.device) -> None:
+    """Raises `InvalidConfigurationError` where no drafts are run, before minutes of loading."""
+    if config.speculative_config is None:
+        return
+    if device.type != "cpu":
+        raise InvalidConfigurationError(
+            f"speculative_config is given, and the model runs on {device.type}: drafts run on CPUs alone so "
+            "far. Leave --speculative-config (spec.engine.speculative) out, or use --device cpu."
+        )
+    if config.tensor_parallel_size > 1:
+        raise InvalidConfigurationError(
+            f"speculative_config is given, and tensor_parallel_size is {config.tensor_parallel_size}: ranks "
+            "run no drafts so far. Leave one of them out."
+        )
+
+
 def settled(config: EngineConfig, model: ModelConfig, device: torch.device) -> EngineConfig:
     """The config that the model runs with; the log says whose code runs.
 
     Raises as `check_implementation`.
     """
     check_implementation(config, model)
+    check_speculation(config, device)
     architecture = model.spec.architecture
     if not model.is_generic:
         logger.info("%s runs by Octavo's own code.", architecture)

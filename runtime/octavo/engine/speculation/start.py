@@ -1,0 +1,28 @@
+"""Start of speculation: from the user's wish to who proposes, or a refusal by name."""
+
+from __future__ import annotations
+
+from octavo.engine.speculation.ngram import NgramProposer
+from octavo.engine.speculation.speculation import Speculation
+from octavo.errors import InvalidConfigurationError
+from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
+from octavo.worker.batch import ExecutorInfo
+
+
+def start_speculation(config: SpeculativeConfig | None, info: ExecutorInfo) -> Speculation | None:
+    """None where it is off.
+
+    Raises `InvalidConfigurationError` where the executor cannot run drafts.
+    """
+    if config is None:
+        return None
+    if info.runs_whole_prompts or not info.can_generate:
+        raise InvalidConfigurationError(
+            "speculative_config is given, and the model generates no text. Leave --speculative-config out."
+        )
+    if config.method is not SpeculativeMethod.NGRAM:
+        raise InvalidConfigurationError(
+            f"speculative_config: method {config.method.value} is not supported yet. Use ngram."
+        )
+    num_tokens = config.num_speculative_tokens
+    return Speculation(NgramProposer(*config.lookup, num_tokens), num_tokens)

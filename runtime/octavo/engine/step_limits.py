@@ -1,0 +1,43 @@
+"""Step limits. What one step may hold, and how much of it is left for drafts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.requests.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`.
+
+    With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`.
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    enable_prefix_caching: bool = True
+    sliding_window: int | None = None
+    runs_whole_prompts: bool = False
+
+
+def room_for_drafts(
+    sequence: Sequence, blocks: BlockManager, budget: int, decodes_ahead: int
+) -> int:
+    """Drafts that a decode may have beside what the decodes behind it need: a token each, and perhaps a
+    block.
+
+    Args:
+        budget: Tokens that the step may still take, this decode's among them.
+        decodes_ahead: Decodes that come behind it in the step.
+    """
+    following = sequence.num_scheduled_tokens + 1
+    spare_blocks = max(blocks.num_free_blocks - decodes_ahead, 0)
+    num_slots = (len(sequence.block_table) + spare_blocks) * blocks.block_size
+    limits = (
+        budget - decodes_ahead - 1,
+        sequence.max_fed_tokens - following,
+        num_slots - following,
+    )
+    return max(min(limits), 0)

@@ -1,0 +1,200 @@
+"""What is guessed, and when guesses are run."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.engine.requests.sequence import Sequence
+from octavo.engine.scheduled_batch import ScheduledBatch
+from octavo.engine.speculation.choice import choose_counts
+from octavo.engine.speculation.ngram import NgramProposer
+from octavo.engine.speculation.ngram_index import NgramIndex
+from octavo.engine.speculation.speculation import Speculation
+from octavo.engine.speculation.step_cost import StepCost
+from octavo.sampling.state import SampledToken
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import ScheduledSequence
+
+
+@given(
+    tokens=st.lists(st.integers(0, 2), max_size=40),
+    least=st.integers(1, 3),
+    more=st.integers(0, 3),
+    count=st.integers(1, 6),
+    cuts=st.lists(st.integers(0, 40), max_size=3),
+)
+def test_the_longest_match_is_found_and_continued(
+    tokens: list[int], least: int, more: int, count: int, cuts: list[int]
+) -> None:
+    most, index = least + more, NgramIndex(least, least + more)
+    ends = sorted({min(cut, len(tokens)) for cut in cuts} | {len(tokens)})
+    for start, end in zip([0, *ends], ends, strict=False):
+        index.extend(tokens[start:end])
+    found, length = index.look_up(count)
+    places = [
+        (match, place)
+        for place in range(least, len(tokens))
+        if (match := common_end(tokens[:place], tokens, most)) >= least
+    ]
+    if not places:
+        assert (found, length) == ([], 0)
+        return
+    recent = sorted(places, key=lambda each: -each[1])[:8]  # it looks at no more
+    assert length == max(match for match, _ in recent)
+    place = max(place for match, place in recent if match == length)
+    grown = list(tokens)
+    for _ in range(count):
+        grown.append(grown[place + len(grown) - len(tokens)])
+    assert found == grown[len(tokens) :]
+
+
+def common_end(left: list[int], right: list[int], most: int) -> int:
+    length = 0
+    while length < min(most, len(left)) and left[-1 - length] == right[-1 - length]:
+        length += 1
+    return length
+
+
+class Line:
+    """Costs that grow by the same with each draft."""
+
+    reach = 10**9
+
+    def __init__(self, slope: float) -> None:
+        self.slope = slope
+
+    def seconds(self, num_drafts: int) -> float:
+        return 1.0 + self.slope * num_drafts
+
+
+@given(
+    proposals=st.lists(st.tuples(st.floats(0.0, 1.0), st.integers(1, 4)), min_size=1, max_size=3),
+    others=st.integers(0, 4),
+    slope=st.floats(0.0, 1.0),
+)
+def test_no_other_choice_of_drafts_promises_more(
+    proposals: list[tuple[float, int]], others: int, slope: float
+) -> None:
+    shares, lengths = [p for p, _ in proposals], [length for _, length in proposals]
+    size, curve = len(proposals) + others, Line(slope)
+
+    def rate(counts: list[int]) -> float:
+        gained = sum(
+            p**place for p, n in zip(shares, counts, strict=True) for place in range(1, n + 1)
+        )
+        return (size + gained) / curve.seconds(sum(counts))
+
+    chosen = choose_counts(shares, lengths, size, curve)
+    assert all(0 <= n <= length for n, length in zip(chosen, lengths, strict=True))
+    every: list[list[int]] = [[]]
+    for length in lengths:
+        every = [[*each, n] for each in every for n in range(length + 1)]
+    best = max(map(rate, every))
+    nothing = rate([0] * len(lengths))
+    assert rate(chosen) >= nothing - 1e-9
+    assert rate(chosen) >= best - 1e-9 or best <= 1.03 * nothing
+
+
+def test_costs_are_the_median_of_what_was_measured_and_grow() -> None:
+    cost = StepCost()
+    assert cost.curve(4) is None
+    for seconds in (1.0, 9.0, 1.0):
+        cost.observe(4, 0, seconds)
+    curve = cost.curve(4)
+    assert curve is not None
+    assert (curve.seconds(0), curve.seconds(7)) == (1.0, 1.0)  # not tried yet: hoped to be free
+    cost.observe(4, 8, 3.0)
+    assert (curve.seconds(4), curve.seconds(8), curve.seconds(16)) == (2.0, 3.0, 5.0)
+    cost.observe(4, 4, 0.5)
+    assert curve.seconds(4) == 1.0
+    assert cost.curve(5) is None
+
+
+def test_what_was_measured_long_ago_is_tried_again() -> None:
+    cost = StepCost()
+    cost.observe(1, 0, 1.0)
+    cost.observe(1, 4, 50.0)
+    curve = cost.curve(1)
+    assert curve is not None
+    assert curve.seconds(4) == 50.0
+    for _ in range(2100):
+        cost.observe(1, 0, 1.0)
+    assert curve.seconds(4) == 1.0
+
+
+class Run:
+    """Sequences that decode, with steps that take as long as a rule says."""
+
+    def __init__(self, num_sequences: int, vocab: int, seconds: Line) -> None:
+        self.random = random.Random(0)  # noqa: S311
+        self.vocab = vocab
+        self.seconds = seconds
+        self.speculation = Speculation(NgramProposer(2, 5, 4), 4)
+        self.sequences = [
+            Sequence(i, f"r{i}", 0, self.draw(64), SamplingParams(), 10**6)
+            for i in range(num_sequences)
+        ]
+        self.time = self.time_without = 0.0
+
+    def draw(self, count: int) -> list[int]:
+        return [self.random.randrange(self.vocab) for _ in range(count)]
+
+    def step(self, follow: list[int] | None = None) -> int:
+        """Returns how many drafts ran. With `follow` every sequence repeats it."""
+        drafts = self.speculation.propose(self.sequences)
+        batch, updates, num_drafts = ScheduledBatch(), [], 0
+        for sequence in self.sequences:
+            guesses = drafts.get(sequence.sequence_id, ())
+            num_drafts += len(guesses)
+            tokens = list[SampledToken]()
+            for guess in (*guesses, -1):
+                place = len(sequence.output_token_ids)
+                token = self.draw(1)[0] if follow is None else follow[place % len(follow)]
+                tokens.append(SampledToken(sequence.sequence_id, token))
+                sequence.output_token_ids.append(token)
+                if token != guess:
+                    break
+            batch.sequences.append(sequence)
+            batch.entries.append(
+                ScheduledSequence(
+                    sequence.sequence_id,
+                    [0, *guesses],
+                    1,
+                    [],
+                    sequence.sampling,
+                    None,
+                    len(guesses),
+                )
+            )
+            batch.shares.append(tokens)
+            updates.append((sequence, tokens))
+        seconds = self.seconds.seconds(num_drafts)
+        self.speculation.observe(batch, updates, seconds)
+        self.time += seconds
+        self.time_without += sum(map(len, batch.shares)) / len(batch.shares)
+        return num_drafts
+
+
+def test_text_that_repeats_by_chance_alone_costs_next_to_nothing() -> None:
+    """Two tokens match often in so small a vocabulary, and what followed them does not come again."""
+    for num_sequences, slope in ((1, 0.3), (8, 0.1), (32, 0.05)):
+        run = Run(num_sequences, vocab=12, seconds=Line(slope))
+        for _ in range(1000):
+            run.step()
+        assert run.time < 1.01 * run.time_without
+
+
+def test_text_that_repeats_is_guessed_also_after_much_that_did_not() -> None:
+    run = Run(2, vocab=1000, seconds=Line(0.05))
+    for _ in range(400):
+        run.step()
+    run.time = run.time_without = 0.0
+    for _ in range(200):
+        run.step(follow=[5, 3, 5, 8, 1, 9, 9, 2])
+    assert run.time < 0.5 * run.time_without
+    counts = run.speculation.counts
+    assert counts.num_draft_tokens >= sum(counts.num_accepted) > 500
+    assert counts.num_accepted == sorted(counts.num_accepted, reverse=True)
