@@ -12,7 +12,7 @@ import enum
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,11 +21,23 @@ import typer
 from rich.table import Table
 
 from benchmarks.console import make_console
-from benchmarks.cpu.baselines import find_llama_cpp, llama_cpp_baseline, transformers_baseline
+from benchmarks.cpu.baselines import (
+    LLAMA_CPP,
+    OPENVINO,
+    VLLM,
+    Baseline,
+    Peer,
+    in_process,
+    llama_cpp_baseline,
+    openvino_baseline,
+    transformers_baseline,
+    vllm_baseline,
+)
 from benchmarks.cpu.hardware import describe_hardware
 from benchmarks.cpu.models import BenchmarkModel, Quantization, demo_model, qwen3_0_6b
 from benchmarks.cpu.processes import Server
-from benchmarks.cpu.rounds import Row, compare
+from benchmarks.cpu.read_bandwidth import read_bandwidth
+from benchmarks.cpu.rounds import Row, bandwidth_shares, compare
 
 console = make_console()
 
@@ -52,42 +64,54 @@ def choose_models(
     return [dataclasses.replace(model, **chosen) for model in models]
 
 
+def start_baselines(
+    model: BenchmarkModel, work: Path, peers: Mapping[Peer, Path | None]
+) -> Iterator[Baseline]:
+    """One after another: the caller closes what has started when the next one fails."""
+    threads = len(os.sched_getaffinity(0))
+    yield in_process(model, work)
+    for dtype, is_one_thread in model.transformers_forms:
+        yield transformers_baseline(model, dtype, 1 if is_one_thread else threads, work)
+    if model.has_gguf and (python := peers[LLAMA_CPP]) is not None:
+        yield llama_cpp_baseline(model, python, threads, work)
+    if model.has_peers and (python := peers[VLLM]) is not None:
+        yield vllm_baseline(model, python, work)
+    if model.has_peers and (python := peers[OPENVINO]) is not None:
+        yield openvino_baseline(model, python, threads, work)
+
+
 def run_model(
-    model: BenchmarkModel,
-    work: Path,
-    rounds: int,
-    llama_cpp: Path | None,
+    model: BenchmarkModel, work: Path, rounds: int, peers: Mapping[Peer, Path | None]
 ) -> tuple[list[Row], dict[str, str]]:
     """Its rows, and the baselines' versions."""
-    threads = len(os.sched_getaffinity(0))
     flags = []
     if model.quantization is not Quantization.NONE:
         flags = ["--quantization", model.quantization.value]
     with contextlib.ExitStack() as stack:
-        baselines = [
-            transformers_baseline(model, dtype, 1 if is_one_thread else threads, work)
-            for dtype, is_one_thread in model.transformers_forms
-        ]
-        if model.has_gguf and llama_cpp is not None:
-            baselines.append(llama_cpp_baseline(model, llama_cpp, threads, work))
-        for baseline in baselines:
+        baselines = []
+        for baseline in start_baselines(model, work, peers):
             stack.callback(baseline.close)
+            baselines.append(baseline)
         server = stack.enter_context(Server(model, work / f"{model.name}.log", flags))
         console.print(f"{model.name}: ready after {server.startup_seconds:.1f} s")
         rows = []
         for concurrency in model.concurrencies:
-            rows.append(
-                compare(
-                    server,
-                    [(baseline.name, baseline) for baseline in baselines],
-                    model=model.name,
-                    concurrency=concurrency,
-                    prompt_tokens=model.prompt_tokens,
-                    output_tokens=model.output_tokens,
-                    rounds=rounds,
-                )
+            row = compare(
+                server,
+                [(baseline.name, baseline) for baseline in baselines],
+                model=model.name,
+                concurrency=concurrency,
+                prompt_tokens=model.prompt_tokens,
+                output_tokens=model.output_tokens,
+                rounds=rounds,
             )
-            console.print(rows[-1])
+            if model.bytes_per_token and concurrency == 1 and model.output_tokens > 1:
+                bandwidth = read_bandwidth(len(os.sched_getaffinity(0)))
+                console.print(f"read bandwidth: {bandwidth / 1e9:.1f} GB/s")
+                shares = bandwidth_shares(row, model.bytes_per_token, bandwidth)
+                row = dataclasses.replace(row, bandwidth_shares=shares)
+            rows.append(row)
+            console.print(row)
         return rows, {baseline.name: baseline.version for baseline in baselines}
 
 
@@ -120,7 +144,7 @@ def main(
         list[int] | None, typer.Option(help="requests at once; repeatable; default: the model's")
     ] = None,
     prompt_tokens: Annotated[
-        int | None, typer.Option(help="of each request; default: the model's", min=1, max=2000)
+        int | None, typer.Option(help="of each request; default: the model's", min=1, max=8000)
     ] = None,
     output_tokens: Annotated[
         int | None,
@@ -131,14 +155,24 @@ def main(
         Path | None,
         typer.Option(help="a Python that has llama-cpp-python and gguf; default: this one"),
     ] = None,
+    vllm_python: Annotated[
+        Path | None, typer.Option(help="a Python that has vLLM's CPU build; default: this one")
+    ] = None,
+    openvino_python: Annotated[
+        Path | None,
+        typer.Option(help="a Python that has openvino-genai, optimum-intel; default: this one"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
 ) -> None:
-    """Octavo against transformers and llama.cpp on this machine's CPU."""
-    llama_cpp = find_llama_cpp(llama_cpp_python)
-    if llama_cpp is None:
-        console.print("llama.cpp: not installed: skipped (pip install llama-cpp-python gguf)")
+    """Octavo against transformers, llama.cpp, vLLM and OpenVINO GenAI on this machine's CPU."""
+    named = {LLAMA_CPP: llama_cpp_python, VLLM: vllm_python, OPENVINO: openvino_python}
+    peers = {peer: peer.find(python) for peer, python in named.items()}
     rows: list[Row] = []
-    versions: dict[str, str] = {"llama.cpp": "not installed: skipped"}
+    versions: dict[str, str] = {}
+    for peer, interpreter in peers.items():
+        if interpreter is None:
+            versions[peer.name] = "not measured: not installed"
+            console.print(f"{peer.name}: not measured: not installed (pip install {peer.packages})")
     with tempfile.TemporaryDirectory(prefix="octavo-bench-") as folder:
         work = Path(folder)
         models = choose_models(
@@ -150,7 +184,7 @@ def main(
             output_tokens=output_tokens,
         )
         for each in models:
-            found, their_versions = run_model(each, work, pairs, llama_cpp)
+            found, their_versions = run_model(each, work, pairs, peers)
             rows += found
             versions |= their_versions
     console.print(table(rows))

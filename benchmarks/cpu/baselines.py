@@ -7,9 +7,11 @@ while the others run.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ GGUF_KINDS = {
     Quantization.INT4: "q4_0",
 }
 _LLAMA_CPP_PADS_TO = 256  # tokens of context
+IN_PROCESS = "octavo in process"
 
 
 class Baseline:
@@ -31,9 +34,16 @@ class Baseline:
     Args:
         name: Column of the table. Of several baselines with one name the fastest counts.
         command: Prints a line when it is ready, then one for each job.
+        environment: Beside this process's own.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self._log = log
         with log.open("w") as stderr:
@@ -44,6 +54,7 @@ class Baseline:
                 stderr=stderr,
                 text=True,
                 cwd=REPOSITORY,
+                env=os.environ | dict(environment or {}),
             )
         self.version = str(self._read().get("version", ""))
 
@@ -71,6 +82,17 @@ class Baseline:
         self._process.wait()
 
 
+def in_process(model: BenchmarkModel, work: Path) -> Baseline:
+    """Octavo itself, without a server."""
+    return Baseline(
+        IN_PROCESS,
+        [sys.executable, "-m", "benchmarks.cpu.in_process", str(model.folder)]
+        + ["dummy" if model.dummy_weights else "real"]
+        + [str(model.max_model_len), model.quantization.value],
+        work / f"in-process-{model.name}.log",
+    )
+
+
 def transformers_baseline(model: BenchmarkModel, dtype: str, threads: int, work: Path) -> Baseline:
     weights = "dummy" if model.dummy_weights else "real"
     return Baseline(
@@ -82,7 +104,7 @@ def transformers_baseline(model: BenchmarkModel, dtype: str, threads: int, work:
 
 
 def llama_cpp_baseline(model: BenchmarkModel, python: Path, threads: int, work: Path) -> Baseline:
-    """Writes the model as GGUF into `work` first; `python` is the interpreter of `find_llama_cpp`."""
+    """Writes the model as GGUF into `work` first; `python` is the interpreter that has llama.cpp."""
     kind = GGUF_KINDS[model.quantization]
     context = (
         -(-(model.prompt_tokens + model.output_tokens) // _LLAMA_CPP_PADS_TO) * _LLAMA_CPP_PADS_TO
@@ -96,16 +118,77 @@ def llama_cpp_baseline(model: BenchmarkModel, python: Path, threads: int, work: 
     )
 
 
-def find_llama_cpp(python: Path | None) -> Path | None:
-    """The interpreter that has llama-cpp-python and gguf: `python`, else this one; None if it lacks them.
-
-    Raises:
-        FileNotFoundError: `python` was named and does not exist.
-    """
-    if python is not None and not python.exists():
-        raise FileNotFoundError(f"--llama-cpp-python {python} does not exist; name an interpreter.")
-    interpreter = python or Path(sys.executable)
-    probe = subprocess.run(
-        [str(interpreter), "-c", "import llama_cpp, gguf"], capture_output=True, check=False
+def vllm_baseline(model: BenchmarkModel, python: Path, work: Path) -> Baseline:
+    """With a thread bound to each core, as its guide has it for speed: left alone it computes on one."""
+    cores = sorted(os.sched_getaffinity(0))
+    environment = {
+        "OMP_NUM_THREADS": str(len(cores)),
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+        "VLLM_CPU_KVCACHE_SPACE": "3",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    # A package that vLLM's CPU build depends on.
+    openmp = python.parent.parent / "lib" / "libiomp5.so"
+    if openmp.exists():
+        environment["LD_PRELOAD"] = str(openmp)
+    return Baseline(
+        "vllm",
+        [str(python), "-m", "benchmarks.cpu.vllm_baseline", str(model.folder)]
+        + ["dummy" if model.dummy_weights else "real"]
+        + [str(model.max_model_len), str(max(model.concurrencies))],
+        work / f"vllm-{model.name}.log",
+        environment,
     )
-    return interpreter if probe.returncode == 0 else None
+
+
+def openvino_baseline(model: BenchmarkModel, python: Path, threads: int, work: Path) -> Baseline:
+    """Writes the model in OpenVINO's form into `work` first."""
+    return Baseline(
+        "openvino",
+        [str(python), "-m", "benchmarks.cpu.openvino_baseline", str(model.folder)]
+        + ["dummy" if model.dummy_weights else "real", str(work / f"{model.name}-openvino")]
+        + [str(threads), str(max(model.concurrencies))],
+        work / f"openvino-{model.name}.log",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A program that is installed in an environment of its own, or not at all.
+
+    Args:
+        modules: What its interpreter must be able to import.
+    """
+
+    name: str
+    option: str
+    modules: tuple[str, ...]
+    packages: str
+
+    def find(self, python: Path | None) -> Path | None:
+        """The interpreter that has it: `python`, else this one; None where it lacks a module.
+
+        Raises:
+            FileNotFoundError: `python` was named and does not exist.
+        """
+        if python is not None and not python.exists():
+            raise FileNotFoundError(f"{self.option} {python} does not exist; name an interpreter.")
+        interpreter = python or Path(sys.executable)
+        # Found, not imported: that alone takes half a minute of some.
+        code = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
+        probe = subprocess.run(
+            [str(interpreter), "-c", code, *self.modules], capture_output=True, check=False
+        )
+        return interpreter if probe.returncode == 0 else None
+
+
+LLAMA_CPP = Peer("llama.cpp", "--llama-cpp-python", ("llama_cpp", "gguf"), "llama-cpp-python gguf")
+VLLM = Peer("vllm", "--vllm-python", ("vllm",), "vllm-cpu")
+OPENVINO = Peer(
+    "openvino",
+    "--openvino-python",
+    ("openvino_genai", "optimum.intel"),
+    "openvino-genai optimum-intel nncf",
+)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import octavo.builtin
 
@@ -53,6 +55,8 @@ class BenchmarkModel:
         transformers_forms: Dtype, and whether on one thread alone; the fastest counts. Empty leaves
             transformers out.
         has_gguf: llama.cpp runs it too, with random weights of the same shapes.
+        has_peers: vLLM and OpenVINO GenAI do.
+        bytes_per_token: Of weights, which one request reads for each token; 0: not counted.
         concurrencies: Requests at once, unless the command line says otherwise.
     """
 
@@ -64,7 +68,13 @@ class BenchmarkModel:
     output_tokens: int
     concurrencies: tuple[int, ...]
     has_gguf: bool = False
+    has_peers: bool = False
     quantization: Quantization = Quantization.NONE
+    bytes_per_token: int = 0
+
+    @property
+    def max_model_len(self) -> int:
+        return max(2048, self.prompt_tokens + self.output_tokens)
 
 
 def demo_model() -> BenchmarkModel:
@@ -92,7 +102,20 @@ def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> Be
         transformers_forms=() if is_quantised else (("bfloat16", False),),
         prompt_tokens=64,
         output_tokens=128,
-        concurrencies=(1, 8),
+        concurrencies=(1, 8, 32),
         has_gguf=True,
+        has_peers=not is_quantised,
         quantization=quantization,
+        bytes_per_token=0 if is_quantised else 2 * _weights_of(QWEN3_0_6B),
     )
+
+
+def _weights_of(config: Mapping[str, Any]) -> int:
+    """That one token is multiplied with: layers and the tied head."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    heads, kv_heads, d = (
+        config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim")
+    )
+    layer = hidden * d * (2 * heads + 2 * kv_heads) + 3 * hidden * inner
+    total: int = config["num_hidden_layers"] * layer + config["vocab_size"] * hidden
+    return total

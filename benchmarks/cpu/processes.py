@@ -37,7 +37,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "octavo", "serve", str(model.folder)]
             + ["--served-model-name", "bench", "--host", "127.0.0.1", "--port", str(self.port)]
-            + ["--ops-port", str(self.ops_port), "--max-model-len", "2048"]
+            + ["--ops-port", str(self.ops_port), "--max-model-len", str(model.max_model_len)]
             # Rounds repeat their prompts: a cached one would not be computed, and the baselines compute it.
             + ["--no-enable-prefix-caching", *flags, *extra],
             stdout=self._log,

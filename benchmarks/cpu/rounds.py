@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 WARM_UP_TOKENS = 8
@@ -37,6 +37,9 @@ class Row:
     rounds: int
     octavo_tokens_per_second: float
     baselines: dict[str, Comparison]
+    bandwidth_shares: dict[str, float] = field(default_factory=dict)
+    """Of what the cores read at most, what each side's output tokens/s read of weights, where it is one
+    request: prefill counts against a side, keys and values in favour of none."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,6 +85,13 @@ def compare(
             name: _comparison(name, rates) for name in dict.fromkeys(name for name, _ in baselines)
         },
     )
+
+
+def bandwidth_shares(row: Row, bytes_per_token: int, bandwidth: float) -> dict[str, float]:
+    """See `Row`; `bandwidth` is in bytes/s."""
+    rates = {"octavo": row.octavo_tokens_per_second}
+    rates |= {name: other.tokens_per_second for name, other in row.baselines.items()}
+    return {name: round(rate * bytes_per_token / bandwidth, 2) for name, rate in rates.items()}
 
 
 def _comparison(name: str, rates: Sequence[Mapping[str, float]]) -> Comparison:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.cpu.rounds import WARM_UP_TOKENS, compare
+from benchmarks.cpu.rounds import WARM_UP_TOKENS, Comparison, Row, bandwidth_shares, compare
 
 
 class Side:
@@ -61,3 +61,8 @@ def test_the_order_turns_so_that_nobody_is_always_first() -> None:
         rounds=3,
     )
     assert log[3:] == ["octavo", "a", "b", "a", "b", "octavo", "b", "octavo", "a"]
+
+
+def test_a_share_of_bandwidth_is_what_a_token_reads_times_tokens() -> None:
+    row = Row("m", 1, 5, 10, 1, 20.0, {"other": Comparison(10.0, 2, 2, 2)})
+    assert bandwidth_shares(row, 10**9, 40e9) == {"octavo": 0.5, "other": 0.25}
