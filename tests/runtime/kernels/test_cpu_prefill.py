@@ -46,7 +46,7 @@ class Case:
 def cases(draw: st.DrawFn, dtypes: list[torch.dtype]) -> Case:
     kv_heads, group = draw(st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 4), (1, 20), (1, 150)]))
     head_dim = draw(st.sampled_from([16, 32, 48, 64, 80, 96, 128, 256]))
-    edge = st.sampled_from([1, 15, 16, 17, 95, 96, 97])
+    edge = st.sampled_from([1, 15, 16, 17, 191, 192, 193])
     rows = draw(st.lists(edge | st.integers(1, 140), min_size=1, max_size=3))
     before = [draw(st.just(0) | edge | st.integers(0, 250)) for _ in rows]
     window = draw(st.none() | edge | st.integers(1, 150))

@@ -31,10 +31,13 @@ from octavo.kernels.cpu.products.unpack_panels import has_pair_products
 from octavo.kernels.prefill_chunks import PrefillChunks
 
 # Keys of a block: whole tiles, whichever form they have.
-_BLOCK = 96
+_BLOCK = 192
 # Queries of a piece, tokens times heads, unless one token has more. What it works on stays in a core's second
 # cache, and a block's layout costs little beside its products.
-_QUERIES = 128
+_QUERIES = 256
+_LEAST_QUERIES = 64
+# Pieces that each thread should find, lest some are done long before the others.
+_PIECES_OF_THREAD = 4
 _LINE = 16
 """Elements of a cache line."""
 
@@ -42,7 +45,7 @@ _LINE = 16
 def _make_add_values(layout: Layout, tile_rows: int, vectors: int) -> Any:
     """`add_values(values, weights, n, d, factors, sums)`: `sums * factors + values @ weights`, `[d, width]`.
 
-    `factors` and `sums` are (pointer, place).
+    `values` are as `gather` leaves them; `factors` and `sums` are (pointer, place).
     """
     tile = make_tile(tile_rows, vectors, adds=True)
     small_tile = make_tile(4, vectors, adds=True)
@@ -51,15 +54,18 @@ def _make_add_values(layout: Layout, tile_rows: int, vectors: int) -> Any:
     @part
     def add_values(values: Any, weights: Any, n: int, d: int, factors: Any, sums: Any) -> None:
         steps = (n + depth - 1) // depth * STEP
+        pointer, stride, sixteen = values
         in_tiles = d // tile_rows * tile_rows
         while (d - in_tiles) % 4 != 0:
             in_tiles -= tile_rows
         for c in range(0, in_tiles, tile_rows):
             target = (sums[0], sums[1] + c * width)
-            tile((values, c, 1, d), (weights, 0), steps, factors, target)
+            rows = (pointer, c // 16 * sixteen + c % 16, 1, stride)
+            tile(rows, (weights, 0), steps, factors, target)
         for c in range(in_tiles, d, 4):
             target = (sums[0], sums[1] + c * width)
-            small_tile((values, c, 1, d), (weights, 0), steps, factors, target)
+            rows = (pointer, c // 16 * sixteen + c % 16, 1, stride)
+            small_tile(rows, (weights, 0), steps, factors, target)
 
     return add_values
 
@@ -70,13 +76,17 @@ def _make_attend(layout: Layout, tile_rows: int, vectors: int) -> Any:
     `positions` is (the first token's, tokens, heads); `memory` as `_make_memory` gives it.
     """
     packing, width = layout.packing, v.LANES * vectors
+    # Sixteen channels of all keys lie together where a tile is within them: what it reads is a stream then.
+    is_in_panels = 16 % tile_rows == 0
+    panel_elements = 16 * (_BLOCK // packing)
     gather, weigh = make_gather(layout), make_weigh(layout, width)
     score_tile = make_tile(tile_rows, vectors, adds=False)
     add_values = _make_add_values(layout, tile_rows, vectors)
 
     @part
     def attend(cache: Any, pages: Any, positions: Any, d: int, memory: Any, options: Any) -> None:
-        queries, sums, state, keys, values, scores, weights, _ = memory
+        queries, sums, state, keys, values_at, scores, weights, _ = memory
+        values = (values_at, 16, panel_elements) if is_in_panels else (values_at, d, 16)
         position, tokens, group = positions
         window = options[2]
         elements = d // packing
@@ -157,7 +167,8 @@ def make_prefill(layout: Layout, tile_rows: int, vectors: int) -> Any:
         contexts, starts, pieces = v.int64_at(job[5]), v.int64_at(job[6]), v.int64_at(job[7])
         count, max_blocks, query_heads, kv_heads = job[8], job[9], job[10], job[11]
         d, block_size, tokens_at_most = job[12], job[13], job[17]
-        options = (v.float32_of(job[15]), v.float32_of(job[16]), job[14], job[18] != 0)
+        scale, softcap = v.float32_of(job[15]), v.float32_of(job[16])
+        options = (scale, softcap, job[14], job[18] != 0, job[19] != 0)
         group = query_heads // kv_heads
         most = (tokens_at_most * group + width - 1) // width * width
         scratch = np.empty(size(most, d) + _LINE, dtype=np.float32)
@@ -226,7 +237,7 @@ def paged_prefill(
     """
     kv_heads = cache.shape[3]
     query_heads = heads.shape[1] - 2 * kv_heads
-    tokens = max(_QUERIES * kv_heads // query_heads, 1)
+    tokens = _tokens_of_piece(heads.shape[0] * kv_heads, query_heads // kv_heads)
     pieces = chunks.pieces(tokens)
     run_on_team(
         KERNELS[heads.dtype],
@@ -249,3 +260,12 @@ def paged_prefill(
         tokens,
         *addresses_of_heads(options),
     )
+
+
+def _tokens_of_piece(tokens: int, group: int) -> int:
+    """Of `tokens` in all KV heads together, each with `group` queries."""
+    enough = torch.get_num_threads() * _PIECES_OF_THREAD
+    queries = _QUERIES
+    while queries > _LEAST_QUERIES and tokens * group < enough * queries:
+        queries //= 2
+    return max(queries // group, 1)

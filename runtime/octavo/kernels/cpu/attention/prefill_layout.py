@@ -18,12 +18,14 @@ from numba.core import cgutils, types
 from octavo.kernels.cpu.attention.prefill_tile import STEP
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.compiling.jit import part
-from octavo.kernels.cpu.products.unpack_panels import FLOATS, load
+from octavo.kernels.cpu.products.unpack_panels import FLOATS, ask_for, load
 
 _I8, _I32 = ir.IntType(8), ir.IntType(32)
 _INTS = ir.VectorType(_I32, 16)
 _SHORTS = ir.VectorType(ir.IntType(16), 16)
 _I = types.int64
+_AHEAD = 12
+"""Tokens from what is copied to what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Layout:
         packing: Numbers in an element.
         elements_at: Makes a pointer to elements.
         copy_row: `(source, at, count, target, target_at)`: so many numbers of one row.
-        copy_values: `(cache, at, second_at, count, target, target_at)`: so many channels of `packing` keys'
-            values. There is no second key where `second_at` is negative.
+        copy_values: `(cache, at, second_at, count, target, target_at, stride)`: so many channels of
+            `packing` keys' values, each sixteen `stride` elements behind the last. There is no second key
+            where `second_at` is negative.
         store_weights: `(weights, at, first, second)`: those of `packing` keys.
     """
 
@@ -50,8 +53,9 @@ def make_gather(layout: Layout) -> Any:
     """`gather(cache, pages, first, n, d, keys, values)`, a `part`: keys `[first, first + n)` of a sequence.
 
     `pages` is (its table, tokens of a block, numbers of a token, the places of its head's key and value in
-    it). `keys` become `[n, d / packing]` elements and `values` `[n / packing, d]`, whole `STEP`s of them:
-    what is beyond is 0.
+    it). `keys` is a pointer to `[n, d / packing]` elements. `values` is (pointer, elements from key to key,
+    elements from sixteen channels to the next) of `n / packing` rows, whole `STEP`s of them: what is beyond
+    is 0.
     """
     packing = layout.packing
     copy_row, copy_values = layout.copy_row, layout.copy_values
@@ -59,7 +63,12 @@ def make_gather(layout: Layout) -> Any:
     @part
     def gather(cache: Any, pages: Any, first: int, n: int, d: int, keys: Any, values: Any) -> None:
         key_at, value_at = pages[3], pages[4]
+        target, stride, sixteen = values
+        for t in range(min(n, _AHEAD)):
+            _ask_for_token(cache, pages, first + t, d)
         for t in range(0, n, packing):
+            for ahead in range(t + _AHEAD, min(t + _AHEAD + packing, n)):
+                _ask_for_token(cache, pages, first + ahead, d)
             at = _place(pages, first + t)
             copy_row(cache, at + key_at, d, keys, t * (d // packing))
             second = np.int64(-1)
@@ -67,12 +76,22 @@ def make_gather(layout: Layout) -> Any:
                 next_at = _place(pages, first + t + 1)
                 copy_row(cache, next_at + key_at, d, keys, (t + 1) * (d // packing))
                 second = next_at + value_at
-            copy_values(cache, at + value_at, second, d, values, t // packing * d)
-        row = (n + packing - 1) // packing
-        for c in range(row * d, (row + STEP - 1) // STEP * STEP * d):
-            values[c] = 0
+            copy_values(cache, at + value_at, second, d, target, t // packing * stride, sixteen)
+        filled = (n + packing - 1) // packing
+        for row in range(filled, (filled + STEP - 1) // STEP * STEP):
+            for c in range(d):
+                target[row * stride + c // 16 * sixteen + c % 16] = 0
 
     return gather
+
+
+@part
+def _ask_for_token(cache: Any, pages: Any, position: int, d: int) -> None:
+    """Has a token's key and value fetched: tokens lie a page apart, and no CPU sees the next one coming."""
+    at = _place(pages, position)
+    for c in range(0, d, 32):
+        _ask_for_line(cache, at + pages[3] + c)
+        _ask_for_line(cache, at + pages[4] + c)
 
 
 @part
@@ -201,6 +220,20 @@ def _store_rounded_pairs(typing_context: Any, target: Any, at: Any, first: Any, 
     return types.void(target, _I, v.VECTOR, v.VECTOR), generate
 
 
+@v.intrinsic
+def _ask_for_line(typing_context: Any, source: Any, at: Any) -> Any:
+    """Has the cache line of `source[at]` fetched; for float32 that of `source[at + 16]` too."""
+    del typing_context, at
+    num_bytes = 128 if source.dtype == types.float32 else 64
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del signature
+        ask_for(builder, _bytes(builder, *arguments), num_bytes)
+        return context.get_dummy_value()
+
+    return types.void(source, _I), generate
+
+
 @part
 def _copy_row_of_pairs(source: Any, at: int, count: int, target: Any, target_at: int) -> None:
     for c in range(0, count, 16):
@@ -209,11 +242,11 @@ def _copy_row_of_pairs(source: Any, at: int, count: int, target: Any, target_at:
 
 @part
 def _copy_values_of_pairs(
-    cache: Any, at: int, second_at: int, count: int, target: Any, target_at: int
+    cache: Any, at: int, second_at: int, count: int, target: Any, target_at: int, stride: int
 ) -> None:
     for c in range(0, count, 16):
         second = second_at + c if second_at >= 0 else second_at
-        _interleave(cache, at + c, second, target, target_at + c)
+        _interleave(cache, at + c, second, target, target_at + c // 16 * stride)
 
 
 @part
@@ -224,9 +257,10 @@ def _copy_row(source: Any, at: int, count: int, target: Any, target_at: int) -> 
 
 @part
 def _copy_values(
-    cache: Any, at: int, second_at: int, count: int, target: Any, target_at: int
+    cache: Any, at: int, second_at: int, count: int, target: Any, target_at: int, stride: int
 ) -> None:
-    _copy_row(cache, at, count, target, target_at)
+    for c in range(0, count, 16):
+        v.store(target, target_at + c // 16 * stride, v.load(cache, at + c))
 
 
 @part

@@ -17,6 +17,8 @@ from octavo.kernels.cpu.compiling.jit import part
 HIDDEN = np.float32(-3.0e38)
 """The score of a key that a query does not see, and what a maximum begins with."""
 
+_LOG2_E = np.float32(1.4426950408889634)
+
 
 @part
 def _scale(scores: Any, at: int, end: int, width: int, scale: Any, softcap: Any) -> None:
@@ -60,18 +62,25 @@ def make_weigh(layout: Layout, width: int) -> Any:
     `scores` are `[n, width]`, `weights` `[n / packing, width]` elements. `state` is (pointer, place) of the
     queries' (factors, maxima, sums of weights, places, slopes), `width` numbers each: factors are what sums
     of earlier blocks are worth beside these weights. `seen` is (whether any key is hidden, what is added to
-    places), `options` (scale, softcap, window, whether there are slopes).
+    places), `options` (scale, softcap, window, whether
+    there are slopes, whether there are sinks).
     """
     packing, store_weights = layout.packing, layout.store_weights
     depth = STEP * packing
+    # What is rounded to bfloat16 has 8 bits.
+    power = v.exp2 if packing == 1 else v.exp2_coarse
 
     @part
     def weigh(scores: Any, weights: Any, n: int, state: Any, seen: Any, options: Any) -> None:
-        scale, softcap, window, has_slopes = options
+        scale, softcap, window, has_slopes, has_sinks = options
         end = (n + depth - 1) // depth * depth
+        # Else scores are compared as they are, since the scale is positive, and scaled with the exponent.
+        is_scaled = softcap > np.float32(0) or has_slopes or has_sinks
+        scales = v.splat(_LOG2_E if is_scaled else scale * _LOG2_E)
         for lane in range(0, width, v.LANES):
             at = state[1] + lane
-            _scale(scores, lane, lane + n * width, width, scale, softcap)
+            if is_scaled:
+                _scale(scores, lane, lane + n * width, width, scale, softcap)
             own = v.add(v.load(state[0], at + 3 * width), v.splat(np.float32(seen[1])))
             if has_slopes:
                 _fall(scores, lane, n, width, own, v.load(state[0], at + 4 * width))
@@ -83,15 +92,16 @@ def make_weigh(layout: Layout, width: int) -> Any:
             top = before
             for t in range(n):
                 top = v.larger(v.load(scores, t * width + lane), top)
-            factor = v.exp(v.subtract(before, top))
+            factor = v.exp2(v.multiply(v.subtract(before, top), scales))
             total = v.multiply(v.load(state[0], at + 2 * width), factor)
             for t in range(0, end, packing):
                 place = t * width + lane
-                first = v.exp(v.subtract(v.load(scores, place), top))
+                first = power(v.multiply(v.subtract(v.load(scores, place), top), scales))
                 second = first
                 total = v.add(total, first)
                 if packing == 2:
-                    second = v.exp(v.subtract(v.load(scores, place + width), top))
+                    behind = v.subtract(v.load(scores, place + width), top)
+                    second = power(v.multiply(behind, scales))
                     total = v.add(total, second)
                 store_weights(weights, t // packing * width + lane, first, second)
             v.store(state[0], at, factor)
