@@ -9,6 +9,7 @@ import torch
 
 from octavo.kernels import reference
 from octavo.kernels.protocols.layers import Kernels
+from octavo.kernels.protocols.long_rows import LongRows
 from octavo.kernels.protocols.random_bits import RandomBits
 
 
@@ -34,6 +35,15 @@ def host_random_bits() -> RandomBits:
     from octavo.kernels.cpu.sampling import random_bits as compiled  # needs numba
 
     return compiled
+
+
+def host_long_rows() -> LongRows | None:
+    """What passes over a large vocabulary on all threads; None where there is nothing compiled."""
+    if not has_cpu_kernels():
+        return None
+    from octavo.kernels.cpu.sampling import long_rows  # needs numba
+
+    return long_rows
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from octavo.kernels.reference.sampling import random_bits
 from octavo.kernels.reference.sampling.sample import SamplingTensors, sample
 from octavo.kernels.select import host_random_bits
-from octavo.sampling.host import race
+from octavo.sampling.host import race, sampler
 from octavo.sampling.host.draw import least_kept
 from octavo.sampling.host.ranking import LONG_ROW, best_tokens, best_values
 from octavo.sampling.host.sampler import Sampler
@@ -297,3 +297,27 @@ def test_log_probabilities_rank_equal_tokens_by_their_ids() -> None:
     assert isinstance(token, SampledToken)
     assert token.top_token_ids == [1, 1, 2, 4, 0, 5]
     assert token.top_ranks == [1, 1, 2, 3, 4, 5]
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_draw_on_all_threads_finds_the_tokens_of_a_draw_on_one(data: st.DataObject) -> None:
+    vocab = data.draw(st.sampled_from([16_384, 16_385, 20_479, 20_480, 20_511]))
+    noise = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    spread = data.draw(st.sampled_from([0.0, 1.0, 30.0, 3000.0]))
+    logits = torch.from_numpy(noise.normal(0, spread, (3, vocab)).astype(np.float32))
+    if data.draw(st.booleans()):
+        logits = logits.bfloat16()
+    temperature = data.draw(st.sampled_from([0.1, 1.0, 1.7]))
+    params = [
+        SamplingParams(temperature=temperature, seed=1),
+        SamplingParams(temperature=data.draw(st.sampled_from([0.0, 0.7])), seed=2),
+        SamplingParams(temperature=1.0, seed=3, top_k=data.draw(st.sampled_from([0, 5]))),
+    ]
+    states = [SamplingState(one, one.seed, (), range(seed)) for seed, one in enumerate(params)]
+    logits[0, data.draw(st.integers(0, vocab - 1))] = data.draw(
+        st.sampled_from([0.0, -torch.inf, torch.inf, torch.nan])
+    )
+    found = drawn_on_host(logits, states)
+    with mock.patch.object(sampler, "host_long_rows", return_value=None):
+        assert drawn_on_host(logits, states) == found

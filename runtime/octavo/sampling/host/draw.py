@@ -21,7 +21,7 @@ from octavo.sampling.host.ranking import LONG_ROW, best_values
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
-_MIN_TEMPERATURE = 1e-5
+MIN_TEMPERATURE = 1e-5
 # Best scores that are ranked before a row's filters are taken to reach beyond them.
 _RANKED = 256
 _RANKED_OF_SHORT = 64
@@ -41,7 +41,7 @@ def draw(
         best: `[rows]`, the largest score of each row; finite.
         seeds, positions: `[rows]`, which place of which random stream.
     """
-    filtered = [row for row, state in enumerate(states) if _has_filter(state.params)]
+    filtered = [row for row, state in enumerate(states) if has_filter(state.params)]
     if not filtered:
         temperatures = _Temperatures.of(states, best)
         weights = temperatures.weights(scores)
@@ -49,7 +49,7 @@ def draw(
     if len(filtered) == len(states):
         return _draw_filtered(scores, best, states, seeds, positions)
     tokens = np.empty(len(states), dtype=np.int64)
-    plain = [row for row, state in enumerate(states) if not _has_filter(state.params)]
+    plain = [row for row, state in enumerate(states) if not has_filter(state.params)]
     for rows in (filtered, plain):
         picked = [states[row] for row in rows]
         tokens[rows] = draw(scores[rows], best[rows], picked, seeds[rows], positions[rows])
@@ -96,7 +96,7 @@ def least_kept(scores: Floats, best: Floats, states: Sequence[SamplingState]) ->
     return thresholds
 
 
-def _has_filter(params: SamplingParams) -> bool:
+def has_filter(params: SamplingParams) -> bool:
     return params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0
 
 
@@ -109,7 +109,7 @@ class _Temperatures:
 
     @staticmethod
     def of(states: Sequence[SamplingState], best: Floats) -> _Temperatures:
-        inverse = [1.0 / max(state.params.temperature, _MIN_TEMPERATURE) for state in states]
+        inverse = [1.0 / max(state.params.temperature, MIN_TEMPERATURE) for state in states]
         return _Temperatures(best[:, None], np.array(inverse, dtype=np.float32)[:, None])
 
     def select(self, rows: Ints | slice) -> _Temperatures:

@@ -51,19 +51,37 @@ def race(
     earliest = _divided_by_weights(weights, seeds, positions, token_ids)  # times 2**32
     first = earliest.argmin(axis=1)
     words = _words(every_row, first, seeds, positions, token_ids)
-    uniform = np.minimum((words + 0.5) * _UNIT, _MAX_UNIFORM)
-    latest = earliest[every_row, first] * (-np.log1p(-uniform) / uniform)
-    slack = _SLACK + _SLACK_SHARE * np.abs(best.astype(np.float64) * inverse)
-    limit = (latest * np.exp(np.minimum(slack, _MAX_SLACK))).astype(np.float32)
+    limit = latest(earliest[every_row, first], words, best, inverse)
     # In order of the rows. Of two dimensions numpy's `nonzero` takes each element by itself.
     rows, places = np.divmod(np.flatnonzero(earliest <= limit[:, None]), earliest.shape[1])
     if len(rows) == len(scores):
         return places
-    noise = gumbel(torch.from_numpy(_words(rows, places, seeds, positions, token_ids))).numpy()
-    arrivals = scores[rows, places] * inverse[rows] + noise
+    words = _words(rows, places, seeds, positions, token_ids)
+    return winners(scores[rows, places], words, rows, places, inverse)
+
+
+def latest(earliest: Floats, words: Ints, best: Floats, inverse: Floats) -> Floats:
+    """When somebody has arrived for certain, `[rows]`, where `words` are those of the tokens whose uniform
+    numbers give `earliest`, the least of each row. Whose `earliest` lies behind it cannot have won."""
+    uniform = np.minimum((words + 0.5) * _UNIT, _MAX_UNIFORM)
+    arrival = earliest * (-np.log1p(-uniform) / uniform)
+    slack = _SLACK + _SLACK_SHARE * np.abs(best.astype(np.float64) * inverse)
+    limit: Floats = (arrival * np.exp(np.minimum(slack, _MAX_SLACK))).astype(np.float32)
+    return limit
+
+
+def winners(scores: Floats, words: Ints, rows: Ints, places: Ints, inverse: Floats) -> Ints:
+    """The place of each row's winner, `[rows]`, by the reference's formula.
+
+    Args:
+        scores, words: `[candidates]`, of the places of `rows` that can win; every row has one.
+        rows: Ascending.
+    """
+    noise = gumbel(torch.from_numpy(words)).numpy()
+    arrivals = scores * inverse[rows] + noise
     order = np.lexsort((places, -arrivals, rows))
-    winners: Ints = places[order[np.searchsorted(rows[order], every_row)]]
-    return winners
+    found: Ints = places[order[np.searchsorted(rows[order], np.arange(len(inverse)))]]
+    return found
 
 
 def _divided_by_weights(

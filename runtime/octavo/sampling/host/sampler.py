@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from octavo.kernels.select import host_long_rows
 from octavo.sampling import processors
 from octavo.sampling.arrays import Floats, Ints
-from octavo.sampling.host.draw import draw
+from octavo.sampling.host.draw import MIN_TEMPERATURE, draw, has_filter
 from octavo.sampling.host.logprobs import with_logprobs
+from octavo.sampling.host.long_rows import draw_long
+from octavo.sampling.host.ranking import LONG_ROW
 from octavo.sampling.processors.base import HostProcessor
 from octavo.sampling.state import SampledToken, SamplingState
 
@@ -49,6 +52,41 @@ class Sampler:
             logits: `[rows, vocab]` on the CPU, in the model's dtype; not modified. NaN counts as the least.
             sequence_ids, states: Of the rows.
         """
+        if logits.shape[1] >= LONG_ROW and any(map(_is_plain_draw, states)):
+            return self._sample_long(logits, sequence_ids, states)
+        return self._sample_in_parts(logits, sequence_ids, states)
+
+    def _sample_long(
+        self,
+        logits: torch.Tensor,
+        sequence_ids: Sequence[int],
+        states: Sequence[SamplingState],
+    ) -> list[SampledToken]:
+        """As `sample`; rows that are drawn from as they are take all threads, where kernels can."""
+        kernels = host_long_rows()
+        drawn = [row for row, state in enumerate(states) if _is_plain_draw(state)]
+        rest = [row for row, state in enumerate(states) if not _is_plain_draw(state)]
+        tokens: Ints | None = None
+        if kernels is not None and logits.dtype in (torch.float32, torch.bfloat16):
+            temperatures = [states[row].params.temperature for row in drawn]
+            seeds, positions = self._streams([states[row] for row in drawn])
+            picked = logits[drawn] if rest else logits
+            tokens = draw_long(kernels, picked, temperatures, seeds, positions)
+        if tokens is None:
+            return self._sample_in_parts(logits, sequence_ids, states)
+        found = dict(zip(drawn, _tokens([sequence_ids[i] for i in drawn], tokens), strict=True))
+        if rest:
+            ids, others = [sequence_ids[i] for i in rest], [states[i] for i in rest]
+            sampled = self._sample_in_parts(logits[rest], ids, others)
+            found |= zip(rest, sampled, strict=True)
+        return [found[row] for row in range(len(states))]
+
+    def _sample_in_parts(
+        self,
+        logits: torch.Tensor,
+        sequence_ids: Sequence[int],
+        states: Sequence[SamplingState],
+    ) -> list[SampledToken]:
         results: list[SampledToken] = []
         at_once = max(1, _SCORES_AT_ONCE // logits.shape[1])
         for start in range(0, len(states), at_once):
@@ -74,8 +112,7 @@ class Sampler:
             return _tokens(sequence_ids, tokens)
         drawn = [row for row, state in enumerate(states) if not state.params.is_greedy]
         if drawn:
-            streams = np.array([self._stream(states[row]) for row in drawn], dtype=np.int64)
-            seeds, positions = np.ascontiguousarray(streams.T)
+            seeds, positions = self._streams([states[row] for row in drawn])
             if len(drawn) == len(states):
                 tokens = draw(scores, best, states, seeds, positions)
             else:
@@ -113,8 +150,13 @@ class Sampler:
             shaped = self._shaped[sequence_id] = _Shaped(state, processors.on_host(state))
         return shaped.processors
 
+    def _streams(self, states: Sequence[SamplingState]) -> tuple[Ints, Ints]:
+        """Seeds and positions."""
+        streams = np.array([self._stream(state) for state in states], dtype=np.int64)
+        seeds, positions = np.ascontiguousarray(streams.T)
+        return seeds, positions
+
     def _stream(self, state: SamplingState) -> tuple[int, int]:
-        """Seed and position."""
         seed = state.seed
         if seed is None:
             seed = int(self._unseeded.integers(-(2**63), 2**63))
@@ -150,6 +192,18 @@ class _Shaped:
 def _is_plain_greedy(state: SamplingState) -> bool:
     params = state.params
     return params.is_greedy and params.logprobs is None and not processors.any_wanted(params)
+
+
+def _is_plain_draw(state: SamplingState) -> bool:
+    """Drawn at a temperature, and nothing else."""
+    params = state.params
+    return not (
+        params.is_greedy
+        or has_filter(params)
+        or params.logprobs is not None
+        or params.temperature < MIN_TEMPERATURE
+        or processors.any_wanted(params)
+    )
 
 
 def _tokens(sequence_ids: Sequence[int], tokens: Ints) -> list[SampledToken]:

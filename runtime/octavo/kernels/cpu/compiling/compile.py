@@ -27,6 +27,7 @@ _MODULES = (
     "products.panel_products",
     "products.small_linear",
     "rms_norm",
+    "sampling.long_rows",
     "sampling.random_bits",
 )
 

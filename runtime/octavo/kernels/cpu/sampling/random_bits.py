@@ -13,11 +13,11 @@ from numba.core import types
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.compiling.jit import kernel
 
-_COUNTERS = 8
-_WORDS = 4 * _COUNTERS
+COUNTERS = 8
+WORDS = 4 * COUNTERS
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 # Numbers below 2**32 in lanes of 64 bits: their products are one instruction.
-_LANES = ir.VectorType(_I64, _COUNTERS)
+_LANES = ir.VectorType(_I64, COUNTERS)
 
 
 def _per_block(write: Any) -> Any:
@@ -48,25 +48,25 @@ def _store(builder: Any, place: Any, words: Any) -> None:
 
 def _store_over(builder: Any, place: Any, words: Any) -> None:
     """`(word + 0.5) / weight` in the place of the weight."""
-    floats = ir.VectorType(ir.FloatType(), _WORDS)
+    floats = ir.VectorType(ir.FloatType(), WORDS)
     place = builder.bitcast(place, floats.as_pointer())
-    middle = builder.fadd(builder.uitofp(words, floats), ir.Constant(floats, [0.5] * _WORDS))
+    middle = builder.fadd(builder.uitofp(words, floats), ir.Constant(floats, [0.5] * WORDS))
     builder.store(builder.fdiv(middle, builder.load(place, align=4)), place, align=4)
 
 
 _write_words = _per_block(_store)
-_divide_words = _per_block(_store_over)
+divide_words = _per_block(_store_over)
 
 
 def _philox(builder: Any, seed: Any, position: Any, group: Any) -> Any:
     low, high = _halves(builder, seed)
     first, second = _halves(builder, position)
-    groups = builder.add(_spread(builder, group), ir.Constant(_LANES, list(range(_COUNTERS))))
+    groups = builder.add(_spread(builder, group), ir.Constant(_LANES, list(range(COUNTERS))))
     words = _rounds(builder, [groups, first, second, _all(0)], low, high)
-    narrow = [builder.trunc(word, ir.VectorType(_I32, _COUNTERS)) for word in words]
+    narrow = [builder.trunc(word, ir.VectorType(_I32, COUNTERS)) for word in words]
     lines = _joined(builder, *(_joined(builder, narrow[i], narrow[i + 1]) for i in (0, 2)))
     # Lane i of word w is word w of counter i: token 4 i + w.
-    order = [w * _COUNTERS + i for i in range(_COUNTERS) for w in range(4)]
+    order = [w * COUNTERS + i for i in range(COUNTERS) for w in range(4)]
     return builder.shuffle_vector(lines, ir.Constant(lines.type, ir.Undefined), _indexes(order))
 
 
@@ -94,7 +94,7 @@ def _halves(builder: Any, value: Any) -> tuple[Any, Any]:
 def _spread(builder: Any, value: Any) -> Any:
     empty = ir.Constant(_LANES, ir.Undefined)
     one = builder.insert_element(empty, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, empty, _indexes([0] * _COUNTERS))
+    return builder.shuffle_vector(one, empty, _indexes([0] * COUNTERS))
 
 
 def _joined(builder: Any, a: Any, b: Any) -> Any:
@@ -102,7 +102,7 @@ def _joined(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _all(value: int) -> Any:
-    return ir.Constant(_LANES, [value] * _COUNTERS)
+    return ir.Constant(_LANES, [value] * COUNTERS)
 
 
 def _indexes(order: list[int]) -> Any:
@@ -114,8 +114,8 @@ def _fill(seeds: int, positions: int, bits: int, rows: int, blocks: int) -> None
     seed, position, words = v.int64_at(seeds), v.int64_at(positions), v.int32_at(bits)
     for row in range(rows):
         for block in range(blocks):
-            at = (row * blocks + block) * _WORDS
-            _write_words(words, at, seed[row], position[row], block * _COUNTERS)
+            at = (row * blocks + block) * WORDS
+            _write_words(words, at, seed[row], position[row], block * COUNTERS)
 
 
 @kernel("void(int64, int64, int64, int64, int64)")
@@ -124,7 +124,7 @@ def _fill_at(seeds: int, positions: int, token_ids: int, bits: int, count: int) 
     seed, position = v.int64_at(seeds), v.int64_at(positions)
     tokens, words = v.int64_at(token_ids), v.int32_at(bits)
     for i in range(count):
-        _write_words(words, i * _WORDS, seed[i], position[i], tokens[i] // 4)
+        _write_words(words, i * WORDS, seed[i], position[i], tokens[i] // 4)
 
 
 @kernel("void(int64, int64, int64, int64, int64)")
@@ -132,16 +132,16 @@ def _divide(seeds: int, positions: int, weights: int, rows: int, width: int) -> 
     """The last tokens of a row, too few for a block, are left."""
     seed, position, values = v.int64_at(seeds), v.int64_at(positions), v.float32_at(weights)
     for row in range(rows):
-        for block in range(width // _WORDS):
-            at = row * width + block * _WORDS
-            _divide_words(values, at, seed[row], position[row], block * _COUNTERS)
+        for block in range(width // WORDS):
+            at = row * width + block * WORDS
+            divide_words(values, at, seed[row], position[row], block * COUNTERS)
 
 
 def random_bits(seeds: torch.Tensor, positions: torch.Tensor, vocab_size: int) -> torch.Tensor:
     """See the reference."""
     seeds, positions = seeds.contiguous(), positions.contiguous()
-    rows, blocks = seeds.shape[0], -(-vocab_size // _WORDS)
-    bits = np.empty((rows, blocks * _WORDS), dtype=np.uint32)
+    rows, blocks = seeds.shape[0], -(-vocab_size // WORDS)
+    bits = np.empty((rows, blocks * WORDS), dtype=np.uint32)
     _fill(seeds.data_ptr(), positions.data_ptr(), bits.ctypes.data, rows, blocks)
     return torch.from_numpy(bits)[:, :vocab_size]
 
@@ -152,7 +152,7 @@ def random_bits_at(
     """See the reference."""
     seeds, positions, token_ids = (a.contiguous() for a in (seeds, positions, token_ids))
     count = token_ids.shape[0]
-    bits = np.empty((count, _WORDS), dtype=np.uint32)
+    bits = np.empty((count, WORDS), dtype=np.uint32)
     _fill_at(seeds.data_ptr(), positions.data_ptr(), token_ids.data_ptr(), bits.ctypes.data, count)
     return torch.from_numpy(bits[np.arange(count), token_ids.numpy() % 4])
 
@@ -164,7 +164,7 @@ def divide_by_weights(seeds: torch.Tensor, positions: torch.Tensor, weights: tor
     if not weights.is_contiguous():
         raise ValueError(f"weights of strides {weights.stride()}; rows must lie one behind another")
     _divide(seeds.data_ptr(), positions.data_ptr(), weights.data_ptr(), rows, width)
-    rest = torch.arange(width // _WORDS * _WORDS, width)
+    rest = torch.arange(width // WORDS * WORDS, width)
     for row in range(rows if len(rest) else 0):
         stream = seeds[row].expand(len(rest)), positions[row].expand(len(rest))
         words = random_bits_at(*stream, rest)
