@@ -62,8 +62,7 @@ def make_weigh(layout: Layout, width: int) -> Any:
     `scores` are `[n, width]`, `weights` `[n / packing, width]` elements. `state` is (pointer, place) of the
     queries' (factors, maxima, sums of weights, places, slopes), `width` numbers each: factors are what sums
     of earlier blocks are worth beside these weights. `seen` is (whether any key is hidden, what is added to
-    places), `options` (scale, softcap, window, whether
-    there are slopes, whether there are sinks).
+    places), `options` (scale, softcap, window, whether there are slopes, whether there are sinks).
     """
     packing, store_weights = layout.packing, layout.store_weights
     depth = STEP * packing
