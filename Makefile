@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models lock demo-model bench clean
+.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models suites lock demo-model bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,7 +43,7 @@ TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 
 test-unit: $(VENV)/.dev ## the tests that need no cluster, as many at once as there are cores
 	@echo "== tests without a cluster"
 	@mkdir -p out
-	@OMP_NUM_THREADS=1 $(PY) -m pytest tests -n $(TEST_PROCESSES) --dist loadfile \
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests suites/cases/test_openai.py -n $(TEST_PROCESSES) --dist loadfile \
 	  --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/.dev ## the tests on the real cluster alone
@@ -82,6 +82,11 @@ reference: $(VENV)/.dev ## generate the table of flags from the options
 models: $(VENV)/.dev ## try all causal families of transformers and write the table of models (5 minutes)
 	@$(PY) -m tests.support.runtime.family_table
 
+# [SUITES="openai langchain-chat"]; what there is: python -m suites --list
+SUITES ?=
+suites: $(VENV)/.dev ## outside clients, frameworks and harnesses against a live server (10 minutes, 1.2 GB)
+	@OMP_NUM_THREADS=1 $(PY) -m suites $(SUITES)
+
 demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cores) and evaluate it
 	@$(PY) -m training.demo_model.train
 	@$(PY) -m training.demo_model.evaluate
@@ -97,6 +102,8 @@ lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/too
 	@echo "== locks/operator.txt"; $(UV_COMPILE) pyproject.toml --extra operator -c locks/dev.txt -o locks/operator.txt
 	@echo "== locks/runtime.txt"; $(UV_COMPILE) pyproject.toml --extra runtime -c locks/dev.txt -o locks/runtime.txt
 	@echo "== locks/tools.txt"; $(UV_COMPILE) pyproject.toml --extra dev -c locks/dev.txt -o locks/tools.txt
+	@echo "== locks/suites.txt"; $(UV_COMPILE) suites/requirements.in --override suites/overrides.txt \
+	  -c <(grep -oE '^(transformers|tokenizers|safetensors|numpy|huggingface-hub|pydantic)==[^ ]+' locks/dev.txt) -o locks/suites.txt
 	@echo "== images/tools.txt"; $(UV_COMPILE) images/tools.in -c locks/dev.txt -o images/tools.txt
 
 preflight: needs-test ## tell what this machine lacks for make test, before anything is fetched
@@ -118,7 +125,7 @@ needs-cluster: needs-python
 	@$(CHECK) cluster --name $(NAME) --workers $(WORKERS)
 
 clean: ## remove what the build made here (clusters and caches stay: make cluster-down)
-	@rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venv-suites suites/js/node_modules out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The tools alone (no torch): what make demo, cluster-up and images need.
 $(VENV)/.tools: locks/tools.txt | needs-python

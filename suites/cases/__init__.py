@@ -1,0 +1,1 @@
+"""Cases of the suites in Python; they import nothing of the runtime."""
