@@ -180,6 +180,7 @@ class EngineCore:
                     params=params,
                     max_output_tokens=min(longest, room),
                     priority=request.priority,
+                    tenant=request.tenant,
                     is_pooled=request.is_pooled,
                     second_segment=request.second_segment,
                     cache_salt=request.cache_salt,

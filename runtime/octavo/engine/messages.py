@@ -19,7 +19,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     `is_pooled` asks for the prompt's embedding, or its score, beside its first token. `second_segment` is
     where the second text of a pair begins, for models that tell the two apart. Cached prefixes are shared
     only between requests of the same `cache_salt`. A lower `priority` runs first. Each of `end_token_ids`
-    ends a completion, unless `sampling` ignores them.
+    ends a completion, unless `sampling` ignores them. Shares are fair between the requests of each `tenant`.
     """
 
     request_id: str
@@ -30,6 +30,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     cache_salt: str | None = None
     second_segment: int | None = None
     end_token_ids: tuple[int, ...] = ()
+    tenant: str = ""
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):

@@ -7,20 +7,21 @@ clock, no I/O, no randomness, so that the same calls always give the same batche
 
 from __future__ import annotations
 
-import heapq
 import sys
 from bisect import insort
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as AbstractSequence
 from operator import attrgetter
 
+from octavo.engine.fair_share import FairShare, PromptShares, Room
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.kv.block_upkeep import BlockUpkeep
-from octavo.engine.kv.prefix_matching import Start, find_start
+from octavo.engine.kv.prefix_matching import Start
 from octavo.engine.requests.end_conditions import take_tokens
 from octavo.engine.requests.sequence import Sequence, SequenceStatus
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.step_limits import SchedulerConfig, room_for_drafts
+from octavo.engine.waiting_queue import WaitingQueue
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence
@@ -33,7 +34,7 @@ _WATERMARK = 0.01
 
 
 class Scheduler:
-    """First come, first served, within equal priority.
+    """First come, first served, within equal priority and one tenant; in turns between tenants (`FairShare`).
 
     A step may be scheduled while the one before it still runs: its decodes carry `PENDING_TOKEN` then. Per
     step, `schedule` comes before `update`, and at most one more `schedule` may come in between.
@@ -43,15 +44,16 @@ class Scheduler:
         - Every running sequence that decodes gets its token in each step, unless it is preempted, the step
           in flight makes its last one for certain, or what shapes its scores must know that one first
           (`LogitsProcessor.waits_for_token`): then it is left out of this step, and others go on.
-        - Requests are admitted for the first time in the order of priority and arrival. Nobody overtakes,
+        - Requests are admitted for the first time in the order of priority and turn. Nobody overtakes,
           but for those that wait while an older one computes their prefix (`PrefixesInFlight`): whoever
           passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
           The completions of one request but for its first come after its prompt is computed, before all
           that is younger.
         - The first running sequence always makes progress, so all of them finish.
         - Drafts take what a step has left: no sequence is preempted for them, and no decode waits.
-        - Preemption takes the last running sequence, frees its blocks and recomputes it later from prompt
-          and output, which changes nothing that was generated. It happens only when blocks run out.
+        - Preemption takes the last running sequence (of a tenant that holds more than its part, when it keeps
+          another one out) and recomputes it later, which changes nothing that was generated. It happens only
+          then, and when blocks run out.
     """
 
     def __init__(self, config: SchedulerConfig, block_manager: BlockManager) -> None:
@@ -59,16 +61,21 @@ class Scheduler:
         self._blocks = block_manager
         self._watermark_blocks = max(1, int(block_manager.num_blocks * _WATERMARK))
         self._running: list[Sequence] = []  # sorted by `order`
-        self._waiting: list[
-            tuple[tuple[int, int], Sequence]
-        ] = []  # heap; may hold finished sequences
+        self._waiting = WaitingQueue()
         self._alive: dict[int, Sequence] = {}
         self._released: list[int] = []
         self._upkeep = BlockUpkeep(
             block_manager,
             uses_prefix_cache=config.enable_prefix_caching,
             sliding_window=config.sliding_window,
+            max_step_tokens=config.max_num_batched_tokens,
         )
+        self._shares = FairShare()
+        self._room = Room(config.max_num_seqs, block_manager.num_blocks)
+        self._prompts = PromptShares(1, config.max_num_batched_tokens)  # of this step
+        self._yielded: set[Sequence] = (
+            set()
+        )  # in this step: they may still get a token from the one in flight
         self._num_prefilling = 0
         self._num_scheduled_tokens = 0  # of all running sequences
         self.num_preemptions = 0
@@ -78,8 +85,7 @@ class Scheduler:
         return len(self._running)
 
     @property
-    def num_waiting(self) -> int:
-        """New and preempted sequences, and completions that wait for their request's prompt."""
+    def num_waiting(self) -> int:  # also completions that wait for their request's prompt
         return len(self._alive) - len(self._running)
 
     @property
@@ -108,29 +114,25 @@ class Scheduler:
                 f"{self._blocks.num_blocks * self._blocks.block_size}."
             )
         self._alive[sequence.sequence_id] = sequence
+        self._shares.enter(sequence)
         if sequence.group is None or sequence.group.join(sequence):
-            self._queue(sequence)
+            self._waiting.push(sequence)
 
     def abort(
         self, sequence_ids: Iterable[int], reason: FinishReason = FinishReason.ABORT
     ) -> list[Sequence]:
         """Ends these sequences and frees their blocks; returns those that were alive."""
         ended = [self._alive[name] for name in sequence_ids if name in self._alive]
-        if ended:
-            for sequence in ended:
-                sequence.finish_reason = reason
-                self._finish(sequence)
-            self._drop_ended()
+        for sequence in ended:
+            sequence.finish_reason = reason
+            self._finish(sequence)
+        self._drop_ended()
         return ended
 
     @property
     def decoding(self) -> list[Sequence]:
         """Running sequences of which every known token but the last is computed."""
-        return [
-            sequence
-            for sequence in self._running
-            if sequence.num_scheduled_tokens + 1 == sequence.num_tokens
-        ]
+        return [each for each in self._running if each.num_scheduled_tokens + 1 == each.num_tokens]
 
     def schedule(self, drafts: Mapping[int, AbstractSequence[int]] = _NO_DRAFTS) -> ScheduledBatch:
         """The next step, with its blocks allocated; without entries when nothing can run.
@@ -139,10 +141,10 @@ class Scheduler:
             drafts: By sequence id, guesses of the next tokens of some that are `decoding`.
         """
         batch = ScheduledBatch()
+        self._share_step()
         preemptions = self.num_preemptions
         self._schedule_running(batch, drafts)
-        # Whoever was preempted just now may still get a token from the step in flight: not to be
-        # admitted before that is known.
+        # Whoever was preempted just now may still get a token from the step in flight: not before that.
         if self.num_preemptions == preemptions:
             self._admit(batch)
         self._num_scheduled_tokens += batch.num_tokens
@@ -179,7 +181,7 @@ class Scheduler:
                 group = sequence.group
                 if group is not None and group.parked and end >= sequence.num_prompt_tokens:
                     for sibling in group.unpark():
-                        self._queue(sibling)
+                        self._waiting.push(sibling)
             if not tokens:
                 continue
             updates.append((sequence, tokens))
@@ -196,9 +198,8 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless blocks, tables and counts agree; see `BlockManager`."""
-        self._blocks.check_integrity()
         running = self._running
-        self._upkeep.prefixes.check_integrity(running)
+        self._upkeep.check_integrity(running)
         counts = (
             sum(s.num_scheduled_tokens for s in running),
             sum(s.is_prefilling for s in running),
@@ -207,11 +208,6 @@ class Scheduler:
             raise RuntimeError(
                 f"Running sequences hold {counts[0]} tokens, {counts[1]} of them prefill; counted were "
                 f"{self._num_scheduled_tokens} and {self._num_prefilling}."
-            )
-        owners = {sequence.sequence_id for sequence in running}
-        if not self._blocks.owners <= owners:
-            raise RuntimeError(
-                f"Sequences {sorted(self._blocks.owners - owners)} own blocks and do not run."
             )
 
     def _schedule_running(
@@ -272,7 +268,8 @@ class Scheduler:
 
     def _schedule_chunk(self, batch: ScheduledBatch, sequence: Sequence, budget: int) -> bool:
         """As much of the sequence's known tokens as `budget` allows; False when it was preempted itself."""
-        count = min(sequence.num_tokens - sequence.num_scheduled_tokens, budget)
+        wanted = min(sequence.num_tokens - sequence.num_scheduled_tokens, budget)
+        count = self._prompts.take(sequence.tenant, wanted)
         if count <= 0:
             return True  # it waits while the decodes behind it take the rest of the budget
         needed = sequence.num_scheduled_tokens + count
@@ -287,70 +284,80 @@ class Scheduler:
         """Preempts from the youngest up until the sequence's table can grow; False when it was its turn."""
         while not self._blocks.can_allocate(sequence.sequence_id, num_tokens):
             victim = self._running.pop()
-            self._release(victim, SequenceStatus.WAITING)
-            self._queue(victim)
-            self.num_preemptions += 1
+            self._preempt(victim)
             if victim is sequence:
                 return False
         return True
+
+    def _preempt(self, victim: Sequence) -> None:
+        """The caller takes it out of `_running`."""
+        self._release(victim, SequenceStatus.WAITING)
+        self._waiting.push(victim)
+        self.num_preemptions += 1
+
+    def _share_step(self) -> None:
+        """Makes room for the tenant whose turn it is, and divides the step's budget for prompts."""
+        tenants: set[str] = set()
+        self._yielded.clear()
+        heads = self._waiting.heads() if self._shares.has_several else []
+        if heads and not self._config.runs_whole_prompts:
+            head = self._shares.favoured(heads, self._running, self._room)
+            if head is not (first := min(heads, key=_ORDER)):
+                self._waiting.bring_forward(head, first.turn - 1)
+            tenants = {head.tenant, *(each.tenant for each in self._running if each.is_prefilling)}
+            self._yield_room(head)
+        self._prompts = PromptShares(len(tenants), self._config.max_num_batched_tokens)
+
+    def _yield_room(self, head: Sequence) -> None:
+        """Preempts until `head` can start, or nobody has more than its part."""
+        while self._running and (start := self._upkeep.find_start(head)) is not None:
+            needed = self._upkeep.num_blocks_needed(head, start)
+            has_seat = len(self._running) < self._config.max_num_seqs
+            if has_seat and self._blocks.can_start(needed, start.shared, self._watermark_blocks):
+                return
+            victim = self._shares.victim(head, needed, self._running, self._room)
+            if victim is None:
+                return
+            self._running.remove(victim)
+            victim.turn = head.turn + 1  # behind the one that it makes room for
+            self._preempt(victim)
+            self._yielded.add(victim)
 
     def _admit(self, batch: ScheduledBatch) -> None:
         """Starts waiting sequences in order, while all their tokens find room beside the running ones."""
         held: list[Sequence] = []  # until the block that they begin with is computed
         num_reserved = 0  # blocks, for those
         while (
-            self._waiting
-            and self._budget(batch) > 0
+            self._budget(batch) > 0
             and len(self._running) + len(held) < self._config.max_num_seqs
+            and (sequence := self._waiting.head()) is not None
         ):
-            sequence = self._waiting[0][1]
-            if sequence.is_finished:  # aborted while it waited
-                heapq.heappop(self._waiting)
-                continue
-            if self._config.runs_whole_prompts and sequence.num_tokens > self._budget(batch):
+            is_too_long = sequence.num_tokens > self._budget(batch)
+            if (self._config.runs_whole_prompts and is_too_long) or sequence in self._yielded:
                 break
-            start = self._find_start(sequence)
+            start = self._upkeep.find_start(sequence)
             spare = num_reserved + (self._watermark_blocks if self._running else 0)
-            needed = self._num_blocks_needed(sequence, start)
+            needed = self._upkeep.num_blocks_needed(sequence, start)
             if not self._blocks.can_start(needed, () if start is None else start.shared, spare):
                 break
             if start is None:
-                held.append(heapq.heappop(self._waiting)[1])
+                self._waiting.pop(sequence)
+                held.append(sequence)
                 num_reserved += needed
                 continue
             if held and sequence.num_tokens - start.num_tokens > self._budget(batch):
                 break  # its next chunks would take the steps of those that it passed
-            heapq.heappop(self._waiting)
+            if not self._prompts.left(sequence.tenant):
+                break
+            self._waiting.pop(sequence)
             self._start(batch, sequence, start)
         for sequence in held:
-            self._queue(sequence)
-
-    def _find_start(self, sequence: Sequence) -> Start | None:
-        """Where the sequence would begin now; None while it should wait for a prefix."""
-        prefixes = self._upkeep.prefixes
-        if prefixes.will_bring(sequence.awaited_block, sequence):
-            return None  # as in the step before: the cache need not be searched again
-        start = find_start(
-            sequence,
-            self._blocks,
-            uses_prefix_cache=self._config.enable_prefix_caching,
-            sliding_window=self._config.sliding_window,
-        )
-        sequence.awaited_block = start.missing
-        return None if prefixes.will_bring(start.missing, sequence) else start
-
-    def _num_blocks_needed(self, sequence: Sequence, start: Start | None) -> int:
-        """Blocks that the sequence holds at most until its known tokens are computed."""
-        num_skipped = 0 if start is None else start.num_skipped
-        needed = self._blocks.blocks_for(sequence.num_tokens) - num_skipped
-        if self._config.sliding_window is None:
-            return needed
-        # One window, and the chunks of the two steps that may be in flight before it moves.
-        visible = self._config.sliding_window + 2 * self._config.max_num_batched_tokens
-        return min(needed, self._blocks.blocks_for(visible) + 1)
+            self._waiting.push(sequence)
 
     def _start(self, batch: ScheduledBatch, sequence: Sequence, start: Start) -> None:
-        count = min(sequence.num_tokens - start.num_tokens, self._budget(batch))
+        wanted = min(sequence.num_tokens - start.num_tokens, self._budget(batch))
+        count = self._prompts.take(sequence.tenant, wanted)
+        self._shares.begin(sequence)
         self._blocks.start(sequence.sequence_id, start.shared, start.num_skipped)
         self._blocks.allocate(sequence.sequence_id, start.num_tokens + count)
         table = sequence.block_table = self._blocks.block_table(sequence.sequence_id)
@@ -370,15 +377,13 @@ class Scheduler:
     def _budget(self, batch: ScheduledBatch) -> int:
         return self._config.max_num_batched_tokens - batch.num_tokens
 
-    def _queue(self, sequence: Sequence) -> None:
-        heapq.heappush(self._waiting, (sequence.order, sequence))
-
     def _finish(self, sequence: Sequence) -> None:
         """The caller sets the reason, and calls `_drop_ended` when it is through."""
         self._release(sequence, SequenceStatus.FINISHED)
         del self._alive[sequence.sequence_id]
+        self._shares.leave(sequence)
         if sequence.group is not None and (heir := sequence.group.leave(sequence)) is not None:
-            self._queue(heir)
+            self._waiting.push(heir)
 
     def _release(self, sequence: Sequence, status: SequenceStatus) -> None:
         """Frees the sequence's blocks. The caller takes it out of `_running`."""

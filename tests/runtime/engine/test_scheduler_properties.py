@@ -34,10 +34,18 @@ class Request:
     max_tokens: int
     n: int
     priority: int = 0
+    tenant: str = ""
 
     def message(self, name: str) -> AddRequest:
         params = SamplingParams(n=self.n, max_tokens=self.max_tokens, seed=7)
-        return AddRequest(name, self.prompt, params, priority=self.priority, end_token_ids=(EOS,))
+        return AddRequest(
+            name,
+            self.prompt,
+            params,
+            priority=self.priority,
+            end_token_ids=(EOS,),
+            tenant=self.tenant,
+        )
 
 
 # A few beginnings that come again and again, so that prefixes are shared.
@@ -51,6 +59,7 @@ requests = st.builds(
     prompt=prompts,
     max_tokens=st.integers(1, 20),
     n=st.integers(1, 3),
+    tenant=st.sampled_from(["", "", "b", "c"]),
 )
 
 
@@ -232,9 +241,13 @@ class EngineMachine(RuleBasedStateMachine):
     def nobody_is_overtaken_but_for_a_prefix_of_an_older_one(self) -> None:
         names = [name for batch in self.executor.batches for name, _ in batch]
         first_seen = list(dict.fromkeys(self.request_of[name] for name in names))
-        beginnings = [tuple(request.prompt[:4]) for request in self.requests.values()]
+        asked = list(self.requests.values())
+        beginnings = [tuple(request.prompt[:4]) for request in asked]
         for place, request in enumerate(first_seen):
-            if any(earlier > request for earlier in first_seen[:place]):
+            own = [
+                each for each in first_seen[:place] if asked[each].tenant == asked[request].tenant
+            ]
+            if any(earlier > request for earlier in own):
                 assert beginnings[request] in beginnings[:request]
 
     def teardown(self) -> None:

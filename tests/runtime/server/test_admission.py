@@ -95,3 +95,17 @@ def test_who_comes_first_after_an_idle_hour_is_told_of_no_wait() -> None:
     with pytest.raises(QueueFullError) as caught:
         admission.admit(3, stats(running=1), 0, now=50.5)
     assert caught.value.retry_after_seconds == 1
+
+
+def test_a_full_queue_still_takes_a_quiet_tenants_part() -> None:
+    admission = Admission(max_queued=8, max_running=1)
+    full = stats(waiting=8, running=1)
+    admission.admit(8, stats(), 0, now=0.0, tenant="loud")
+    admission.admit(3, full, 0, now=0.0, tenant="quiet")
+    admission.admit(1, full, 3, now=0.0, tenant="quiet")
+    for tenant in ("loud", "quiet"):  # each has its half
+        with pytest.raises(QueueFullError):
+            admission.admit(1, full, 4, now=0.0, tenant=tenant)
+    admission.release(4, "quiet")
+    with pytest.raises(QueueFullError):  # alone it has the whole queue, and has filled it
+        admission.admit(1, full, 0, now=0.0, tenant="loud")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from octavo.engine.kv.block_manager import BlockManager
-from octavo.engine.kv.prefix_matching import Start, block_names, tail_name
+from octavo.engine.kv.prefix_matching import Start, block_names, find_start, tail_name
 from octavo.engine.kv.prefixes_in_flight import PrefixesInFlight
 from octavo.engine.requests.sequence import Sequence
 
@@ -21,15 +21,45 @@ class BlockUpkeep:
 
     Args:
         sliding_window: Tokens that a query sees at most in any layer; None: all.
+        max_step_tokens: Tokens that a step may compute.
     """
 
     def __init__(
-        self, blocks: BlockManager, *, uses_prefix_cache: bool, sliding_window: int | None
+        self,
+        blocks: BlockManager,
+        *,
+        uses_prefix_cache: bool,
+        sliding_window: int | None,
+        max_step_tokens: int,
     ) -> None:
         self._blocks = blocks
         self._uses_prefix_cache = uses_prefix_cache
         self._window = sliding_window
+        self._max_step_tokens = max_step_tokens
         self.prefixes = PrefixesInFlight()
+
+    def find_start(self, sequence: Sequence) -> Start | None:
+        """Where the sequence would begin now; None while it should wait for a prefix."""
+        if self.prefixes.will_bring(sequence.awaited_block, sequence):
+            return None  # as in the step before: the cache need not be searched again
+        start = find_start(
+            sequence,
+            self._blocks,
+            uses_prefix_cache=self._uses_prefix_cache,
+            sliding_window=self._window,
+        )
+        sequence.awaited_block = start.missing
+        return None if self.prefixes.will_bring(start.missing, sequence) else start
+
+    def num_blocks_needed(self, sequence: Sequence, start: Start | None) -> int:
+        """Blocks that the sequence holds at most until its known tokens are computed."""
+        num_skipped = 0 if start is None else start.num_skipped
+        needed = self._blocks.blocks_for(sequence.num_tokens) - num_skipped
+        if self._window is None:
+            return needed
+        # One window, and the chunks of the two steps that may be in flight before it moves.
+        visible = self._window + 2 * self._max_step_tokens
+        return min(needed, self._blocks.blocks_for(visible) + 1)
 
     def begin(self, sequence: Sequence, start: Start) -> None:
         """The sequence runs from now on; its table begins with the blocks of `start`."""
@@ -54,6 +84,14 @@ class BlockUpkeep:
             if sequence.max_output_tokens == 1:
                 self._leave_tail(sequence)
         self.prefixes.withdraw(sequence)
+
+    def check_integrity(self, running: list[Sequence]) -> None:
+        """Raises `RuntimeError` unless blocks, tables, and who owns and announces some, agree."""
+        self._blocks.check_integrity()
+        self.prefixes.check_integrity(running)
+        strangers = self._blocks.owners - {sequence.sequence_id for sequence in running}
+        if strangers:
+            raise RuntimeError(f"Sequences {sorted(strangers)} own blocks and do not run.")
 
     def _num_full(self, sequence: Sequence) -> int:
         computed = min(sequence.num_computed_tokens, sequence.num_prompt_tokens)

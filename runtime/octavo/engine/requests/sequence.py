@@ -39,7 +39,7 @@ class Sequence:
         params: The request's sampling parameters.
         max_output_tokens: `params.max_tokens`, cut to what the context holds after the prompt.
         is_pooled: Its embedding is wanted beside its tokens.
-        priority: Lower runs first; equal ones in order of arrival.
+        priority: Lower runs first; equal ones by their turn.
         cache_salt: Shares cached prefixes only with sequences of the same salt.
         group: The request's completions, when there are several.
         second_segment: Where the second text of a pair begins, or None.
@@ -53,6 +53,8 @@ class Sequence:
         is_prefilling: It runs, and has known tokens that no step computes yet.
         end_token_ids: Each of these ends it.
         first_scheduled_time: Unix time in seconds, stamped by the core.
+        tenant: On whose behalf it runs; shares are fair between them.
+        turn: Virtual time of its begin (`FairShare`); of one tenant in order of arrival.
         block_table: The live table of the block manager; empty while waiting.
         block_names: Of its full blocks, for the prefix cache.
         num_registered_blocks: Of its table, those that the prefix cache knows of.
@@ -91,6 +93,8 @@ class Sequence:
     finish_reason: FinishReason | None = None
     stop_reason: int | None = None
     first_scheduled_time: float | None = None
+    tenant: str = ""
+    turn: int = 0
     sampling: SamplingState = field(init=False)
     waits_for_token: bool = field(init=False)
     """Not to be sampled while its last token is under way."""
@@ -116,9 +120,9 @@ class Sequence:
         )
 
     @property
-    def order(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int, int]:
         """Sorts sequences by who runs first; the greatest is preempted first."""
-        return (self.priority, self.sequence_id)
+        return (self.priority, self.turn, self.sequence_id)
 
     @property
     def num_tokens(self) -> int:

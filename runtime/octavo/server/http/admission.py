@@ -6,7 +6,7 @@ Pure. Counts sequences (a request with n = 4 is four).
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 
 from octavo.engine.messages import EngineStats
 from octavo.errors import QueueFullError
@@ -30,10 +30,18 @@ class Admission:
         self._max_running = max_running
         self._finish_times: deque[float] = deque(maxlen=_MAX_FINISHES)
         self._num_in_flight = 0
+        self._of_tenant: Counter[str] = Counter()
         self._busy_since: float | None = None
 
-    def admit(self, num_sequences: int, stats: EngineStats, num_under_way: int, now: float) -> None:
-        """Counts a request in.
+    def admit(
+        self,
+        num_sequences: int,
+        stats: EngineStats,
+        num_under_way: int,
+        now: float,
+        tenant: str = "",
+    ) -> None:
+        """Counts a request in. A queue that others have filled still takes a tenant's equal part of it.
 
         Args:
             num_under_way: Sequences that were sent to the engine and that `stats` does not know of.
@@ -46,7 +54,8 @@ class Admission:
         free = 0 if stats.num_waiting else max(0, self._max_running - stats.num_running)
         # A small queue must not refuse for ever what one request may ask for.
         is_alone = waiting == 0 and stats.num_running == 0 and num_sequences <= MAX_N
-        if waiting + num_sequences > self._max_queued + free and not is_alone:
+        is_full = waiting + num_sequences > self._max_queued + free
+        if is_full and not is_alone and not self._is_within_part(tenant, num_sequences):
             excess = waiting + num_sequences - self._max_queued - free
             raise QueueFullError(
                 f"The queue is full: {waiting} sequences wait and at most {self._max_queued} may "
@@ -56,14 +65,24 @@ class Admission:
         if self._num_in_flight == 0:
             self._busy_since = now
         self._num_in_flight += num_sequences
+        self._of_tenant[tenant] += num_sequences
 
-    def release(self, num_sequences: int) -> None:
+    def release(self, num_sequences: int, tenant: str = "") -> None:
         """An admitted request is over, however it ended."""
         self._num_in_flight -= num_sequences
+        self._of_tenant[tenant] -= num_sequences
+        if not self._of_tenant[tenant]:
+            del self._of_tenant[tenant]
 
     def count_finished(self, now: float) -> None:
         """A sequence ended: what the guess for Retry-After is made of."""
         self._finish_times.append(now)
+
+    def _is_within_part(self, tenant: str, num_sequences: int) -> bool:
+        """Of the queue, where other tenants have something under way."""
+        num_tenants = len(self._of_tenant) + (tenant not in self._of_tenant)
+        part = self._max_queued // num_tenants
+        return num_tenants > 1 and self._of_tenant[tenant] + num_sequences <= part
 
     def _retry_after_seconds(self, excess: int, now: float) -> int:
         """Until `excess` places are free at the pace of the latest completions, idle time left out."""

@@ -59,6 +59,12 @@ def current_use() -> KeyUse | None:
     return _current.get()
 
 
+def current_tenant() -> str:
+    """Whose share of the engine a request takes: its key's, or that of all where no key is asked for."""
+    use = _current.get()
+    return "" if use is None else use.key.name
+
+
 def charge(use: KeyUse | None, num_tokens: int, metrics: ServerMetrics) -> dict[str, str]:
     """Counts what a request took; what its line in the log says of the key: its name."""
     if use is None:

@@ -122,7 +122,7 @@ class BeamGeneration(Generation):
         self._num_steps = 0
 
     async def __aenter__(self) -> Self:
-        self._generator.admit(self._num_sequences)
+        self._generator.admit(self._num_sequences, self._tenant)
         self._generator.num_active += 1
         return self
 
@@ -208,6 +208,7 @@ class BeamGeneration(Generation):
             SamplingParams(temperature=0.0, max_tokens=1, logprobs=search.num_candidates),
             priority=current_limits().priority_of(run.priority),
             cache_salt=current_limits().salt_of(run.cache_salt),
+            tenant=self._tenant,
         )
 
     async def _candidates(self, outputs: list[TokenOutput]) -> dict[int, float]:

@@ -25,7 +25,7 @@ from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
-from octavo.server.http.key_use import charge, current_limits, current_use
+from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
 from octavo.server.openai.parsing.answer import Markup
@@ -71,10 +71,10 @@ class Generator:
         self.vocabulary = Vocabulary(tokenizer.backend)
         self.num_active = 0
 
-    def admit(self, num_sequences: int) -> None:
+    def admit(self, num_sequences: int, tenant: str) -> None:
         """Raises `QueueFullError`; to be released when the request is over."""
-        client = self.client
-        self.admission.admit(num_sequences, client.stats, client.num_under_way, time.monotonic())
+        client, now = self.client, time.monotonic()
+        self.admission.admit(num_sequences, client.stats, client.num_under_way, now, tenant)
 
     def encode_plain(self, text: str) -> list[int]:
         """Without special tokens."""
@@ -123,12 +123,13 @@ class Generation:
         self.is_cancelled = False
         self._cause: ApiError | None = None
         self._key_use = current_use()
+        self._tenant = current_tenant()
 
     async def __aenter__(self) -> Self:
         generator = self._generator
         # Before anything is counted: a word may be none.
         samplings = [with_word_tokens(run.sampling, generator.encode_plain) for run in self._runs]
-        generator.admit(self._num_sequences)
+        generator.admit(self._num_sequences, self._tenant)
         self._states = [
             RequestState(
                 f"{self._response_id}-{position}",
@@ -152,6 +153,7 @@ class Generation:
                     priority=limits.priority_of(run.priority),
                     cache_salt=limits.salt_of(run.cache_salt),
                     end_token_ids=generator.end_token_ids,
+                    tenant=self._tenant,
                 )
                 self._streams.append(await generator.client.add(request))
         except BaseException:
@@ -310,7 +312,7 @@ class Generation:
         for stream in self._streams:
             stream.close()
         self._generator.num_active -= 1
-        self._generator.admission.release(self._num_sequences)
+        self._generator.admission.release(self._num_sequences, self._tenant)
 
     def _report(self, error: BaseException | None) -> None:
         seconds = time.time() - self._arrival

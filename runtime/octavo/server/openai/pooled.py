@@ -21,7 +21,7 @@ from octavo.errors import ModelUnsupportedError
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
 from octavo.sampling_params import SamplingParams
-from octavo.server.http.key_use import charge, current_limits, current_use
+from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
 from octavo.server.http.streaming import running
 from octavo.server.openai.api_errors import ApiError, engine_failed, invalid_value
 from octavo.server.openai.generation import Generator
@@ -100,10 +100,11 @@ class PooledRun:
         self.is_cancelled = False
         self._cause: ApiError | None = None
         self._key_use = current_use()
+        self._tenant = current_tenant()
 
     async def __aenter__(self) -> Self:
         generator = self._generator
-        generator.admit(self._admitted)
+        generator.admit(self._admitted, self._tenant)
         generator.num_active += 1
         return self
 
@@ -116,7 +117,7 @@ class PooledRun:
         generator = self._generator
         self._close_streams()
         generator.num_active -= 1
-        generator.admission.release(self._admitted)
+        generator.admission.release(self._admitted, self._tenant)
         left = len(self._texts) - self._num_done
         for _ in range(left):
             generator.metrics.count_finished("abort" if error is None else "error")
@@ -180,6 +181,7 @@ class PooledRun:
                 is_pooled=True,
                 cache_salt=limits.salt_of(None),
                 second_segment=text.second_segment,
+                tenant=self._tenant,
             )
         )
 
