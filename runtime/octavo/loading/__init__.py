@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from octavo.loading.prefix import WithoutPrefix
     from octavo.loading.safetensors_files import SafetensorsWeights
     from octavo.loading.source import Placement, Slice, WeightSource, floating_tensors
+    from octavo.loading.text_part import TextPart
 
 __all__ = [
     "DummyWeights",
@@ -18,6 +19,7 @@ __all__ = [
     "Placement",
     "SafetensorsWeights",
     "Slice",
+    "TextPart",
     "WeightSource",
     "WithoutBiases",
     "WithoutPrefix",
@@ -30,6 +32,7 @@ _HOMES = {
     "Placement": "octavo.loading.source",
     "SafetensorsWeights": "octavo.loading.safetensors_files",
     "Slice": "octavo.loading.source",
+    "TextPart": "octavo.loading.text_part",
     "WeightSource": "octavo.loading.source",
     "WithoutBiases": "octavo.loading.biases",
     "WithoutPrefix": "octavo.loading.prefix",

@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 
@@ -118,6 +118,7 @@ class BaseConfig(ABC):
     """What config.json says of a model of any kind.
 
     Attributes:
+        is_text_part: The checkpoint holds other parts, too; see `octavo.models.text_part`.
         prefix: What the names of all parameters but the head's begin with; a model that was saved without
             its head has names without it.
         is_generic: transformers' modules compute it.
@@ -129,6 +130,7 @@ class BaseConfig(ABC):
     per_layer: ClassVar[tuple[str, ...]] = ()
 
     spec: ModelSpec
+    is_text_part: bool = False
 
     @property
     @abstractmethod
@@ -154,7 +156,9 @@ class BaseConfig(ABC):
 
     def with_layers(self, kept: Sequence[int]) -> Self:
         """The same model with these of its layers alone, counted anew."""
-        few = {name: tuple(getattr(self, name)[i] for i in kept) for name in self.per_layer}
+        few: dict[str, Any] = {
+            name: tuple(getattr(self, name)[i] for i in kept) for name in self.per_layer
+        }
         return replace(self, spec=self.spec.with_layers(kept), **few)
 
     def ignores(self, name: str) -> bool:

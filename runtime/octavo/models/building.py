@@ -38,6 +38,7 @@ from octavo.layers.step import AttentionSpec
 from octavo.loading import (
     Placement,
     Slice,
+    TextPart,
     WeightSource,
     WithoutBiases,
     WithoutPrefix,
@@ -104,6 +105,8 @@ def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
 
 def _with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
     """The source by the names that the family uses: a checkpoint may leave their prefix out."""
+    if config.is_text_part:
+        return TextPart(source)
     embedding = f"{config.tables.embedding.names[0]}.weight"
     if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
         return WithoutPrefix(source, config.prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from octavo.config import ModelImplementation
@@ -31,6 +32,7 @@ from octavo.models.families import (
     qwen3_moe,
     roberta,
 )
+from octavo.models.text_part import TEXT_PARTS, text_part
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
     bloom.STEM: bloom.BloomConfig.read,
@@ -91,22 +93,26 @@ def is_native(raw: Mapping[str, object], implementation: ModelImplementation) ->
     if implementation is not ModelImplementation.AUTO:
         return implementation is ModelImplementation.OCTAVO
     architecture = _architecture(raw)
-    return architecture in FAMILIES or architecture in _BASE_CLASSES
+    return any(architecture in known for known in (FAMILIES, _BASE_CLASSES, TEXT_PARTS))
 
 
 def read_config(raw: Mapping[str, object]) -> ModelConfig:
     """As `read_model_config`, of the object alone, by Octavo's own families."""
     architecture = _architecture(raw)
-    read = FAMILIES.get(architecture) or _BASE_CLASSES.get(architecture)
+    is_text_part = architecture in TEXT_PARTS
+    family = architecture
+    if is_text_part:
+        family, raw = text_part(architecture, raw)
+    read = FAMILIES.get(family) or _BASE_CLASSES.get(family)
     if read is None:
         raise ModelUnsupportedError(
             f"config.json: architecture {architecture!r} is not implemented; implemented are "
-            f"{', '.join(sorted((*FAMILIES, *ENCODERS)))}."
+            f"{', '.join(sorted((*FAMILIES, *ENCODERS, *TEXT_PARTS)))}."
         )
     reader = ConfigReader(raw)
     config = read(reader)
     reader.refuse_unread()
-    return config
+    return replace(config, is_text_part=True) if is_text_part else config
 
 
 def read_encoder_config(folder: Path) -> EncoderConfig | None:

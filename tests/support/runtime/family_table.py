@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from octavo.config import ModelImplementation
 from octavo.errors import OctavoError
 from octavo.models.registry import FAMILIES
+from octavo.models.text_part import TEXT_PARTS
 from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.generic_models import UnmadeError, make_generic_checkpoint
 from tests.support.runtime.served_answers import assert_as_transformers, serve
@@ -80,7 +81,11 @@ def judge(model_type: str, folder: Path) -> Row:
     except OctavoError as error:
         return Row(model_type, architecture, "refused", _shortened(str(error)))
     assert_as_transformers(serve(folder, executor, VOCAB), model)
-    return Row(model_type, architecture, "native" if architecture in FAMILIES else "generic")
+    return Row(
+        model_type,
+        architecture,
+        "native" if architecture in (*FAMILIES, *TEXT_PARTS) else "generic",
+    )
 
 
 def page(rows: list[Row]) -> str:
