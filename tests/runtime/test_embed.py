@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from octavo import LLM
 from octavo.errors import InvalidParameterError, ModelInvalidError, ModelUnsupportedError
 from octavo.loading.pooling import check_last_token
+from tests.support.runtime.checkpoints import make_checkpoint, save_word_tokenizer
 from tests.support.runtime.encoders import write_modules
 
 
@@ -60,7 +62,8 @@ def test_a_prompt_that_is_too_long_is_refused(llm: LLM) -> None:
             [],
             "mean_tokens and lasttoken",
         ),
-        ({"pooling_mode": "weightedmean"}, [], "weightedmean"),
+        ({"pooling_mode": "geometric"}, [], "geometric"),
+        ({"pooling_mode": "weightedmean"}, [], "weightedmean_tokens; implemented for a decoder"),
         ({"pooling_mode": ["lasttoken", "max"]}, [], "lasttoken and max"),
         ({"word_embedding_dimension": 64}, [], "mean_tokens"),
         ({"pooling_mode_lasttoken": True}, ["Dense", "Normalize"], "the step Dense"),
@@ -103,3 +106,37 @@ def test_embed_asks_and_generate_does_not(tiny_llama: Any, tmp_path: Path) -> No
         assert mean.generate([[5, 6]])
         with pytest.raises(ModelUnsupportedError, match=r"1_Pooling/config\.json"):
             mean.embed([[5, 6]])
+
+
+POOLED: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "mean": lambda hidden, places: hidden.sum(0) / len(places),
+    "weightedmean": lambda hidden, places: (hidden * places).sum(0) / places.sum(),
+    "mean_sqrt_len_tokens": lambda hidden, places: hidden.sum(0) / len(places) ** 0.5,
+    "max": lambda hidden, places: hidden.max(0).values,
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_normalised"),
+    [("mean", True), ("weightedmean", False), ("mean_sqrt_len_tokens", False), ("max", False)],
+)
+def test_a_decoder_without_a_head_pools_as_its_folder_says(
+    mode: str, is_normalised: bool, tmp_path: Path
+) -> None:
+    """By sentence-transformers' formulas, of transformers' hidden states; a batch of several, and some that
+    begin as another: nothing of them may come from the prefix cache."""
+    torch.set_num_threads(1)
+    model = make_checkpoint(tmp_path, "qwen3").model
+    model.save_pretrained(tmp_path)
+    save_word_tokenizer(tmp_path)
+    write_modules(tmp_path, {"pooling_mode": mode}, *(["Normalize"] if is_normalised else []))
+    prompts = [list(range(3, 60)), list(range(3, 59)), [9], list(range(60, 80))]
+    with LLM(str(tmp_path), dtype="float32", max_num_seqs=4, max_num_batched_tokens=16) as llm:
+        outputs = [*llm.embed(prompts), *llm.embed(prompts[:1])]
+    for prompt, output in zip([*prompts, prompts[0]], outputs, strict=True):
+        with torch.no_grad():
+            hidden = model(torch.tensor([prompt])).last_hidden_state[0]
+        expected = POOLED[mode](hidden, torch.arange(1.0, len(prompt) + 1)[:, None])
+        if is_normalised:
+            expected = expected / expected.norm()
+        torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)

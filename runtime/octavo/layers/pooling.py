@@ -24,6 +24,16 @@ def pool(hidden: torch.Tensor, lengths: Sequence[int], mode: PoolingMode) -> tor
             rows = [part[-1] for part in parts]
         case PoolingMode.MEAN:
             rows = [part.mean(dim=0) for part in parts]
+        case PoolingMode.MEAN_SQRT:
+            rows = [part.sum(dim=0) / len(part) ** 0.5 for part in parts]
+        case PoolingMode.WEIGHTED_MEAN:
+            rows = [_weighted_mean(part) for part in parts]
         case PoolingMode.MAX:
             rows = [part.amax(dim=0) for part in parts]
     return torch.stack(rows)
+
+
+def _weighted_mean(part: torch.Tensor) -> torch.Tensor:
+    """Later tokens, which have seen more, count more (SGPT, Muennighoff, arXiv 2202.08904)."""
+    weights = torch.arange(1, len(part) + 1, dtype=part.dtype, device=part.device)
+    return weights @ part / weights.sum()

@@ -27,6 +27,8 @@ class PoolingMode(enum.Enum):
     LAST = "lasttoken"
     MAX = "max_tokens"
     MEAN = "mean_tokens"
+    MEAN_SQRT = "mean_sqrt_len_tokens"
+    WEIGHTED_MEAN = "weightedmean_tokens"
 
 
 # Today's names, where they are others.
@@ -35,6 +37,8 @@ _MODES = {
     "cls": PoolingMode.CLS,
     "max": PoolingMode.MAX,
     "mean": PoolingMode.MEAN,
+    "mean_sqrt_len_tokens": PoolingMode.MEAN_SQRT,
+    "weightedmean": PoolingMode.WEIGHTED_MEAN,
 }
 
 
@@ -78,14 +82,22 @@ def read_pooling(folder: Path) -> Pooling | None:
     return Pooling(_mode(folder, name), is_normalised=_NORMALIZE in kinds, file=str(name))
 
 
+def read_whole_pooling(folder: Path) -> Pooling | None:
+    """Of a decoder without a head: what the folder asks for, where that is more of a prompt than its last
+    token. None: that is all. Raises as `read_pooling`."""
+    pooling = read_pooling(folder)
+    return None if pooling is None or pooling.mode is PoolingMode.LAST else pooling
+
+
 def check_last_token(folder: Path) -> None:
-    """Refuses a decoder whose folder asks for another vector than the last token's hidden state of length 1;
-    without modules.json it asks for none. Raises as `read_pooling`."""
+    """Refuses a decoder that runs prompts in parts, and whose folder asks for another vector than the last
+    token's hidden state of length 1; without modules.json it asks for none. Raises as `read_pooling`."""
     pooling = read_pooling(folder)
     if pooling is not None and pooling.mode is not PoolingMode.LAST:
         raise ModelUnsupportedError(
-            f"{pooling.file}: {_MODE} is {pooling.mode.value}; implemented for a decoder is "
-            f"{PoolingMode.LAST.value} alone, the last token's hidden state."
+            f"{pooling.file}: {_MODE} is {pooling.mode.value}; implemented for a decoder that has a head or "
+            f"runs on a GPU is {PoolingMode.LAST.value} alone, the last token's hidden state. On a CPU a "
+            "checkpoint of the class without a head (…Model) pools as it says."
         )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
+from octavo.loading.pooling import Pooling, read_whole_pooling
 from octavo.models.base import CausalLM
+from octavo.models.spec import ModelSpec, Task
 from octavo.sampling.host.sampler import Sampler, score
 from octavo.sampling.host.verify import verify
 from octavo.sampling.state import SampledToken, SamplingState
@@ -63,7 +66,9 @@ class TorchExecutor:
         sampler: Sampler,
         info: ExecutorInfo,
         followers: Followers | None = None,
+        pooling: Pooling | None = None,
     ) -> None:
+        self._pooling = pooling
         self._loaded = loaded
         self._sampler = sampler
         self._info = info
@@ -106,7 +111,8 @@ class TorchExecutor:
             return FinishedStep(verify(self._sampler, *rows, inputs.drafts), scored)
         tokens = self._sampler.sample(*rows)
         if any(state.is_pooled for state in inputs.sampling):
-            tokens = _with_embeddings(tokens, inputs.sampling, result.hidden)
+            is_normalised = self._pooling is None or self._pooling.is_normalised
+            tokens = _with_embeddings(tokens, inputs.sampling, result.hidden, is_normalised)
         return FinishedStep(tokens, scored)
 
     def _score(
@@ -126,10 +132,16 @@ class TorchExecutor:
 
 
 def _with_embeddings(
-    tokens: list[SampledToken], sampling: Sequence[SamplingState], hidden: torch.Tensor
+    tokens: list[SampledToken],
+    sampling: Sequence[SamplingState],
+    hidden: torch.Tensor,
+    is_normalised: bool,
 ) -> list[SampledToken]:
-    """Last-token pooling: the last hidden state at the sequence's end, scaled to length 1."""
-    rows = torch.nn.functional.normalize(hidden.float(), dim=-1).cpu()
+    """What is pooled of a sequence, by default its last hidden state, scaled to length 1."""
+    rows = hidden.float()
+    if is_normalised:
+        rows = torch.nn.functional.normalize(rows, dim=-1)
+    rows = rows.cpu()
     return [
         dataclasses.replace(token, embedding=row.tolist()) if state.is_pooled else token
         for token, state, row in zip(tokens, sampling, rows, strict=True)
@@ -157,8 +169,11 @@ def start_host_executor(
         lifelines: See `ExecutorInfo`.
     """
 
+    pooling = _pooling(config, model.spec)
+
     def make(loaded: CausalLM) -> Runner:
-        return lead(host_runner(config, loaded, size, device=device, dtype=dtype))
+        runner = host_runner(config, loaded, size, device=device, dtype=dtype, pooling=pooling)
+        return lead(runner)
 
     with phase("profile"):
         loaded = Wakeable(model, make, reload)
@@ -177,8 +192,15 @@ def start_host_executor(
         phases=phase.seconds,
         is_asynchronous=False,
     )
-    info = dataclasses.replace(info, lifelines=lifelines)
-    return TorchExecutor(loaded, Sampler(config.seed), info, followers)
+    info = dataclasses.replace(info, lifelines=lifelines, runs_whole_prompts=pooling is not None)
+    return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling)
+
+
+def _pooling(config: EngineConfig, spec: ModelSpec) -> Pooling | None:
+    """Of a decoder without a head that takes more of a prompt than its last token."""
+    if spec.task is not Task.EMBED or config.tensor_parallel_size > 1:
+        return None
+    return read_whole_pooling(Path(config.model))
 
 
 def host_runner(
@@ -188,16 +210,21 @@ def host_runner(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    pooling: Pooling | None = None,
 ) -> ModelRunner:
     """Of one rank's model."""
+    budget = config.max_num_batched_tokens
+    if pooling is not None:  # prompts are whole
+        budget = max(budget, size.max_model_len)
     return ModelRunner(
         model,
         num_blocks=size.num_blocks,
         max_model_len=size.max_model_len,
         block_size=config.block_size,
-        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_batched_tokens=budget,
         device=device,
         dtype=dtype,
+        pooling=None if pooling is None else pooling.mode,
         cache_dtype=choose_cache_dtype(config.kv_cache_dtype, dtype),
         num_ranks=config.tensor_parallel_size,
     )

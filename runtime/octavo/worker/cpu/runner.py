@@ -15,9 +15,11 @@ from octavo.kernels.attention_plan import AttentionPlan
 from octavo.kernels.numba_setup import has_matrix_units
 from octavo.kernels.paged_attention import as_bytes
 from octavo.kernels.select import has_cpu_kernels
+from octavo.layers.pooling import pool
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.step import Step
 from octavo.layers.torch_attention import TorchAttentionStep
+from octavo.loading.pooling import PoolingMode
 from octavo.models.base import CausalLM
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.step_inputs import KernelRows, StepInputBuilder, StepInputs
@@ -30,7 +32,8 @@ _SCORES_AT_ONCE = 2**22
 class StepResult:
     """Of the rows that are sampled, in the batch's order; None where a step has none.
 
-    `hidden` `[samples, hidden]` is the last hidden state, `logits` `[samples, vocab]` what follows from it;
+    `hidden` `[samples, hidden]` is the last hidden state, or what pooling makes of all of a prompt's,
+    `logits` `[samples, vocab]` what follows from it;
     `scored` `[scored, hidden]` is the last hidden state of `inputs.scored`.
     """
 
@@ -71,6 +74,7 @@ class ModelRunner:
         max_num_batched_tokens: Tokens of one step.
         dtype: Of the activations.
         cache_dtype: Of keys and values in the cache.
+        pooling: Of prompts, all of which are whole then; None: the last token is all that is wanted.
     """
 
     def __init__(
@@ -85,9 +89,11 @@ class ModelRunner:
         dtype: torch.dtype,
         cache_dtype: torch.dtype,
         num_ranks: int = 1,
+        pooling: PoolingMode | None = None,
     ) -> None:
         spec = model.spec.on_rank(num_ranks)
         self.model = model
+        self._pooling = pooling
         self.block_size = block_size
         self.num_blocks = num_blocks
         self.max_model_len = max_model_len
@@ -122,10 +128,28 @@ class ModelRunner:
             scored = self.model.normalise(residual.index_select(0, inputs.scored.rows))
         if not inputs.sampling:
             return StepResult(inputs, None, None, scored)
+        if self._pooling is not None:
+            hidden = self._pooled(self.model.normalise(residual), inputs, batch, self._pooling)
+            return StepResult(inputs, hidden, self.model.logits(hidden), scored)
         if inputs.sampled_rows is not None:
             residual = residual.index_select(0, inputs.sampled_rows)
         hidden = self.model.normalise(residual)
         return StepResult(inputs, hidden, self.model.logits(hidden), scored)
+
+    def _pooled(
+        self,
+        hidden: torch.Tensor,
+        inputs: StepInputs,
+        batch: Sequence[ScheduledSequence],
+        mode: PoolingMode,
+    ) -> torch.Tensor:
+        last_rows = inputs.sampled_rows
+        if last_rows is None:
+            last_rows = torch.arange(len(batch))
+        lengths = [len(entry.token_ids) for entry in batch]
+        ends = [row + 1 for row in last_rows.tolist()]
+        parts = [hidden[end - count : end] for end, count in zip(ends, lengths, strict=True)]
+        return pool(torch.cat(parts), lengths, mode)
 
     @torch.inference_mode()
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
