@@ -26,13 +26,14 @@ from tests.support.runtime.stepping import make_executor
 
 AUTO, TRANSFORMERS = ModelImplementation.AUTO, ModelImplementation.TRANSFORMERS
 
-# Learnt positions and rotary ones, windows in some layers or in the mask alone, experts, scaled and shared
-# heads, products without and with biases, norms of each kind.
+# Learnt positions and rotary ones, windows in some layers or in the mask alone, sinks, experts, scaled and
+# shared heads, products without and with biases, norms of each kind.
 FAMILIES = (
     "cohere",
     "cohere2",
     "gpt2",
     "gpt_bigcode",
+    "gpt_oss",
     "granite",
     "granitemoe",
     "olmo2",
@@ -116,10 +117,9 @@ def test_several_completions_share_a_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "words"),
     [
-        ("bloom", "call attention 0 times in 0 modules for 4 layers"),
+        ("codegen", "call attention 0 times in 0 modules for 4 layers"),
         ("mamba", "call attention 0 times"),
         ("diffllama", "call attention 8 times in 4 modules for 4 layers"),
-        ("gpt_oss", "attention sinks"),
         ("deepseek_v2", "latent attention is not implemented"),
         ("bert", "not causal"),
         ("llama4_text", "causal attention within 16 tokens"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -49,14 +49,28 @@ class PagedLayer:
     spec: AttentionSpec
     running: Running
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Of `[1, heads, tokens, head_dim]` each, `[1, tokens, heads, head_dim]`."""
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        sinks: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Of `[1, heads, tokens, head_dim]` each, `[1, tokens, heads, head_dim]`.
+
+        Args:
+            sinks: See `AttentionOptions`, in any dtype.
+        """
         running = self.running
         if running.step is None:
             raise RuntimeError("Attention was called outside of a step.")
         running.calls += 1
         heads = torch.cat([part[0].transpose(0, 1) for part in (query, key, value)], dim=1)
-        out = running.step.attend(heads, running.caches[self.index], self.spec)
+        spec = self.spec
+        if sinks is not None:
+            own = sinks.detach().to(torch.float32).contiguous()
+            spec = replace(spec, options=replace(spec.options, sinks=own))
+        out = running.step.attend(heads, running.caches[self.index], spec)
         return out.view(1, -1, self.spec.num_heads, self.spec.head_dim)
 
 
@@ -128,10 +142,11 @@ def _attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     layer: PagedLayer = getattr(module, _LAYER)
-    return layer.attend(query, key, value), None
+    return layer.attend(query, key, value, s_aux), None
 
 
 def _record(

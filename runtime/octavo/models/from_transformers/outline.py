@@ -43,7 +43,7 @@ _HARMLESS = frozenset(
         "use_cache",
     }
 )
-_READ = frozenset(("scaling", "sliding_window", "softcap", "is_causal"))
+_READ = frozenset(("scaling", "sliding_window", "softcap", "is_causal", "s_aux"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +245,13 @@ def _layer(name: str, path: str, call: Call) -> AttentionSpec:
 
 def _check_others(name: str, path: str, call: Call) -> None:
     others = call.others
-    if "s_aux" in others:
-        refuse(name, f"{path} has attention sinks (s_aux), which the kernels have not")
+    sinks, num_heads = others.get("s_aux"), call.shapes[0][1]
+    if sinks is not None and tuple(sinks.shape) != (num_heads,):
+        refuse(
+            name,
+            f"{path} has sinks (s_aux) of {list(sinks.shape)}; a number for each of its {num_heads} heads is "
+            "implemented",
+        )
     unknown = sorted(set(others) - _HARMLESS - _READ)
     if unknown:
         refuse(
