@@ -21,6 +21,7 @@ from typing import Any
 from octavo.errors import DownloadFailedError, ModelInvalidError, ModelNotFoundError
 from octavo.loading.checkpoint_files import weight_files
 from octavo.loading.model_files import needed_files
+from octavo.loading.progress import ByteCount, Tell
 from octavo.loading.tokenizer_files import is_tokenizer_file
 
 # Ten pieces are fetched at once, each in memory: a pod that downloads asks for 256 MiB.
@@ -62,13 +63,20 @@ class LocalModel:
 ModelSource = HubModel | BucketModel | BuiltinModel | LocalModel
 
 
-def resolve(model: str, *, download_dir: Path | None = None, revision: str | None = None) -> Path:
+def resolve(
+    model: str,
+    *,
+    download_dir: Path | None = None,
+    revision: str | None = None,
+    tell: Tell | None = None,
+) -> Path:
     """The folder that holds `model`, downloaded first where needed; a finished download is used again.
 
     Args:
         model: `builtin://demo`, `hf://org/name[@revision]`, `org/name`, `s3://bucket/prefix` or a folder.
         download_dir: Where downloads are kept; None is the Hugging Face cache.
         revision: Branch, tag or commit of a hub model; one in `model` itself takes precedence.
+        tell: Hears of the bytes of a download, from threads of its own.
 
     Raises `ModelNotFoundError` when no such model exists, `ModelInvalidError` when it holds no weights that
     could be loaded, `DownloadFailedError` when fetching it failed.
@@ -78,9 +86,10 @@ def resolve(model: str, *, download_dir: Path | None = None, revision: str | Non
         return _builtin(source)
     if isinstance(source, LocalModel):
         return _local(source)
+    count = ByteCount(tell)
     if isinstance(source, HubModel):
-        return _download_from_hub(source, download_dir)
-    return _download_from_bucket(source, download_dir)
+        return _download_from_hub(source, download_dir, count)
+    return _download_from_bucket(source, download_dir, count)
 
 
 @contextmanager
@@ -94,11 +103,11 @@ def described(
     """
     source = parse(model, revision=revision)
     if isinstance(source, HubModel):
-        yield _download_from_hub(source, download_dir, is_description=True)
+        yield _download_from_hub(source, download_dir, ByteCount(None), is_description=True)
     elif isinstance(source, BucketModel):
         # Under its final name a folder is complete, so this one has a place of its own.
         with tempfile.TemporaryDirectory() as place:
-            yield _download_from_bucket(source, Path(place), is_description=True)
+            yield _download_from_bucket(source, Path(place), ByteCount(None), is_description=True)
     else:
         yield resolve(model)
 
@@ -182,13 +191,13 @@ def _no_config(place: str, names: Iterable[str]) -> ModelNotFoundError:
 
 
 def _download_from_hub(
-    source: HubModel, download_dir: Path | None, *, is_description: bool = False
+    source: HubModel, download_dir: Path | None, count: ByteCount, *, is_description: bool = False
 ) -> Path:
     from huggingface_hub import errors
 
     at = f"{source.name}@{source.revision}" if source.revision else source.name
     try:
-        return _hub_snapshot(source, download_dir, is_description=is_description)
+        return _hub_snapshot(source, download_dir, count, is_description=is_description)
     except (ModelInvalidError, ModelNotFoundError):
         raise
     except errors.GatedRepoError as error:
@@ -211,11 +220,15 @@ def _download_from_hub(
         ) from error
 
 
-def _hub_snapshot(source: HubModel, download_dir: Path | None, *, is_description: bool) -> Path:
+def _hub_snapshot(
+    source: HubModel, download_dir: Path | None, count: ByteCount, *, is_description: bool
+) -> Path:
     """Where the hub cannot be asked, what was fetched before: the hub's own habit."""
     import httpx
     import huggingface_hub
     from huggingface_hub import errors
+
+    from octavo.hub_bar import counting_bar
 
     try:
         needed = _needed_from_hub(source, download_dir)
@@ -238,7 +251,9 @@ def _hub_snapshot(source: HubModel, download_dir: Path | None, *, is_description
         allow_patterns=[
             glob.escape(path) for path in needed if not is_description or _describes(path)
         ],
+        tqdm_class=counting_bar(count),
     )
+    count.finish()
     return Path(folder)
 
 
@@ -276,7 +291,11 @@ def _needed_from_hub(source: HubModel, download_dir: Path | None) -> list[str]:
 
 
 def _download_from_bucket(
-    source: BucketModel, download_dir: Path | None, *, is_description: bool = False
+    source: BucketModel,
+    download_dir: Path | None,
+    count: ByteCount,
+    *,
+    is_description: bool = False,
 ) -> Path:
     url = f"s3://{source.bucket}/{source.prefix}"
     root = download_dir or Path.home() / ".cache" / "octavo" / "models"
@@ -290,9 +309,8 @@ def _download_from_bucket(
         # Fetched beside the target and renamed: a folder under its final name is complete.
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
         try:
-            for path in (one for one in needed if not is_description or _describes(one)):
-                (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                filesystem.get_file(f"{source.bucket}/{source.prefix}/{path}", str(partial / path))
+            wanted = [one for one in needed if not is_description or _describes(one)]
+            _fetch_files(filesystem, f"{source.bucket}/{source.prefix}", wanted, partial, count)
             _move_into_place(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -312,6 +330,23 @@ def _download_from_bucket(
             "AWS_ENDPOINT_URL and the free disk."
         ) from error
     return target
+
+
+def _fetch_files(
+    filesystem: Any, folder: str, paths: Iterable[str], target: Path, count: ByteCount
+) -> None:
+    from fsspec.callbacks import Callback
+
+    class Counting(Callback):  # type: ignore[misc]
+        def relative_update(self, inc: int = 1) -> None:
+            count.add(inc)
+
+    keys = {path: f"{folder}/{path}" for path in paths}
+    count.expect(sum(int(filesystem.info(key)["size"]) for key in keys.values()))
+    for path, key in keys.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        filesystem.get_file(key, str(target / path), callback=Counting())
+    count.finish()
 
 
 def _needed_from_bucket(source: BucketModel, filesystem: Any, url: str) -> list[str]:

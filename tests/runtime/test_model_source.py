@@ -198,7 +198,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Hub]]:
 
 
 def test_only_weights_and_text_are_fetched_from_the_hub(tmp_path: Path, hub: type[_Hub]) -> None:
-    folder = resolve("hf://org/name", download_dir=tmp_path)
+    told: list[tuple[int, int]] = []
+    folder = resolve("hf://org/name", download_dir=tmp_path, tell=lambda *n: told.append(n))
+    bytes_of_all = sum(len(hub.files[name]) for name in ("model.safetensors", "tokenizer.json"))
+    assert told[-1] == (bytes_of_all, bytes_of_all)
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.json",
         "model.safetensors",
@@ -328,7 +331,9 @@ def test_a_bucket_is_fetched_once_by_need_without_code_or_pickle(
     for name, text in {**dict.fromkeys(strays, "?"), **wanted}.items():
         bucket.pipe(f"/bucket/models/m/{name}", text.encode())
     bucket.pipe("/bucket/models/m2/config.json", b"another model")
-    folder = resolve("s3://bucket/models/m", download_dir=tmp_path)
+    told: list[tuple[int, int]] = []
+    folder = resolve("s3://bucket/models/m", download_dir=tmp_path, tell=lambda *n: told.append(n))
+    assert told[-1] == (sum(map(len, wanted.values())),) * 2
     files = {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.*")}
     assert files == wanted
     bucket.store.clear()

@@ -22,11 +22,13 @@ def fetch_command(
     """
     from octavo.errors import InvalidConfigurationError, OctavoError
     from octavo.model_source import resolve
+    from octavo.server.process.progress import BytesShown
     from octavo.server.process.run import fail
 
     try:
         to.mkdir(parents=True, exist_ok=True)
-        folder = resolve(model, download_dir=to, revision=revision)
+        with BytesShown("downloading") as shown:
+            folder = resolve(model, download_dir=to, revision=revision, tell=shown)
     except OctavoError as error:
         return fail(error)
     except OSError as error:

@@ -23,6 +23,7 @@ from octavo.config import EngineConfig
 from octavo.engine.messages import (
     AbortRequests,
     AddRequest,
+    BytesLoaded,
     EngineFailed,
     EngineInfo,
     EngineStats,
@@ -64,6 +65,7 @@ class EngineClient:
         process: asyncio.subprocess.Process,
         folder: OwnedFolder,
         on_phase: Callable[[str], None] | None,
+        on_bytes: Callable[[int, int], None] | None,
     ) -> None:
         self.stats = _NO_STATS
         self.num_messages = 0
@@ -73,6 +75,7 @@ class EngineClient:
         self._process = process
         self._folder = folder
         self._on_phase = on_phase
+        self._on_bytes = on_bytes
         self._loop = asyncio.get_running_loop()
         self._streams: dict[str, RequestStream] = {}
         self._pings: dict[int, asyncio.Future[EngineStats]] = {}
@@ -95,11 +98,15 @@ class EngineClient:
 
     @classmethod
     async def start(
-        cls, config: EngineConfig, on_phase: Callable[[str], None] | None = None
+        cls,
+        config: EngineConfig,
+        on_phase: Callable[[str], None] | None = None,
+        on_bytes: Callable[[int, int], None] | None = None,
     ) -> EngineClient:
         """Spawns the engine process and waits until its model is loaded.
 
-        `on_phase` gets the name of each start-up phase when it begins.
+        `on_phase` gets the name of each start-up phase when it begins, `on_bytes` the bytes of weights that
+        are loaded, and of all of them.
 
         Raises:
             OctavoError: The subclass whose `reason` the engine answered with (`ModelNotFoundError`, …).
@@ -111,7 +118,7 @@ class EngineClient:
         except BaseException:
             folder.remove()
             raise
-        client = cls(process, folder, on_phase)
+        client = cls(process, folder, on_phase, on_bytes)
         try:
             await client._configure(config)
             client.info = await client._started
@@ -302,9 +309,8 @@ class EngineClient:
                 future = self._pings.get(message.nonce)
                 if future is not None and not future.done():
                     future.set_result(message.stats)
-            case PhaseStarted():
-                if self._on_phase is not None:
-                    self._on_phase(message.name)
+            case PhaseStarted() | BytesLoaded():
+                self._tell_of_start(message)
             case EngineInfo():
                 if not self._started.done():
                     self._started.set_result(message)
@@ -314,6 +320,13 @@ class EngineClient:
             case EngineFailed():
                 # Not only when its process has ended: a broken device may keep it from ending.
                 self._die(EngineDeadError(message.message))
+
+    def _tell_of_start(self, message: PhaseStarted | BytesLoaded) -> None:
+        if isinstance(message, BytesLoaded):
+            if self._on_bytes is not None:
+                self._on_bytes(message.done, message.total)
+        elif self._on_phase is not None:
+            self._on_phase(message.name)
 
     def _hand_out(self, step: StepOutputs) -> None:
         self.stats = step.stats

@@ -193,5 +193,14 @@ class PhaseStarted(msgspec.Struct, frozen=True, tag="phase", array_like=True):
     name: str
 
 
+class BytesLoaded(msgspec.Struct, frozen=True, tag="bytes", array_like=True):
+    """Of the weights, in the phase `load`."""
+
+    done: int
+    total: int
+
+
 ToEngine = AddRequest | AbortRequests | Ping | Sleep | WakeUp | Shutdown
-FromEngine = StepOutputs | Pong | EngineInfo | StartFailed | EngineFailed | PhaseStarted
+FromEngine = (
+    StepOutputs | Pong | EngineInfo | StartFailed | EngineFailed | PhaseStarted | BytesLoaded
+)

@@ -29,6 +29,7 @@ from octavo.engine.grammars import GrammarQueue
 from octavo.engine.messages import (
     AbortRequests,
     AddRequest,
+    BytesLoaded,
     EngineFailed,
     FromEngine,
     PhaseStarted,
@@ -44,6 +45,7 @@ from octavo.engine.messages import (
     WakeUp,
 )
 from octavo.errors import DeviceFaultError, InvalidParameterError, OctavoError, UserError
+from octavo.loading.progress import telling
 from octavo.logs import configure_logging
 from octavo.outputs import FinishReason
 from octavo.resident_memory import resident_bytes
@@ -228,7 +230,8 @@ def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> None:
     """Returns when the API process asked for the end; ends the process when anything failed."""
     encode = msgspec.msgpack.encode
     try:
-        core = _start(config, lambda phase: socket.send(encode(PhaseStarted(phase))))
+        with telling(lambda *bytes_: socket.send(encode(BytesLoaded(*bytes_)))):
+            core = _start(config, lambda phase: socket.send(encode(PhaseStarted(phase))))
     except OctavoError as error:
         is_user_error = isinstance(error, UserError)
         words = StartFailed(error.reason, str(error), is_user_error)

@@ -15,6 +15,7 @@ import torch
 
 from octavo.errors import ModelInvalidError
 from octavo.loading.checkpoint_files import weight_files
+from octavo.loading.progress import ByteCount, told_now
 from octavo.loading.source import Slice
 
 _MAX_NAMES_IN_MESSAGE = 8
@@ -33,6 +34,7 @@ class SafetensorsWeights:
         self._taken: set[str] = set()
         self._problems: list[str] = []
         self._files = ExitStack()
+        self._count = ByteCount(told_now())
         try:
             self._open_all(folder)
         except ModelInvalidError:
@@ -41,7 +43,9 @@ class SafetensorsWeights:
 
     def _open_all(self, folder: Path) -> None:
         homes: dict[str, Path] = {}
-        for path in weight_files(folder):
+        paths = weight_files(folder)
+        self._count.expect(sum(path.stat().st_size for path in paths if path.is_file()))
+        for path in paths:
             handle = self._open(path)
             for name in handle.keys():  # noqa: SIM118 (a file handle, no dict)
                 if name in homes:
@@ -82,6 +86,7 @@ class SafetensorsWeights:
                 found: torch.Tensor = (
                     handle.get_tensor(name) if index is None else handle.get_slice(name)[index]
                 )
+                self._count.add(found.nbytes)
                 return found
             self.note(f"{name} has shape {list(stored)} where config.json says {list(shape)}")
         zeros = torch.zeros(shape)
@@ -89,6 +94,7 @@ class SafetensorsWeights:
 
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         unexpected = sorted(n for n in self._handles if n not in self._taken and not is_ignored(n))
+        self._count.finish()
         problems = [*self._problems, *(f"{name} is unexpected" for name in unexpected)]
         self._files.close()
         self._handles.clear()

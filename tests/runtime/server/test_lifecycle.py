@@ -20,13 +20,21 @@ def test_phases_are_timed_one_after_the_other() -> None:
     assert ended is not None
     assert (ended.name, ended.seconds, ended.is_done) == ("resolve", 2.0, True)
     clock.now += 3
+    lifecycle.note_bytes(600, 900)
     assert lifecycle.startup_report() == {
         "status": "starting",
         "started": False,
         "seconds": 5.0,
         "phases": [
             {"name": "resolve", "seconds": 2.0, "done": True},
-            {"name": "load", "seconds": 3.0, "done": False},
+            {
+                "name": "load",
+                "seconds": 3.0,
+                "done": False,
+                "bytes": 600,
+                "bytes_total": 900,
+                "bytes_per_second": 200,
+            },
         ],
     }
     lifecycle.mark_ready()

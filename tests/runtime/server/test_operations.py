@@ -74,6 +74,8 @@ def test_every_metric_of_the_design_is_there_with_the_model_label(ops: httpx.Cli
         "octavo_requests",
         "octavo_requests_rejected",
         "octavo_startup_phase_seconds",
+        "octavo_startup_bytes",
+        "octavo_startup_expected_bytes",
     ):
         samples = families[name].samples
         assert samples, name

@@ -27,12 +27,18 @@ class State(enum.Enum):
 
 @dataclass(slots=True)
 class Phase:
-    """One part of the start-up. `seconds` counts on until `is_done`."""
+    """One part of the start-up. `seconds` counts on until `is_done`.
+
+    Args:
+        bytes_done, bytes_total: Of a download or of weights; 0 in phases that have none.
+    """
 
     name: str
     started_at: float
     seconds: float = 0.0
     is_done: bool = False
+    bytes_done: int = 0
+    bytes_total: int = 0
 
 
 class Lifecycle:
@@ -54,6 +60,11 @@ class Lifecycle:
         ended = self._end_phase()
         self.phases.append(Phase(name, self._clock()))
         return ended
+
+    def note_bytes(self, done: int, total: int) -> None:
+        """Of the current phase."""
+        if self.phases and not self.phases[-1].is_done:
+            self.phases[-1].bytes_done, self.phases[-1].bytes_total = done, total
 
     def mark_ready(self) -> Phase | None:
         """The model answers. Returns the last phase."""
@@ -82,11 +93,7 @@ class Lifecycle:
                 now - self._started_at if self.startup_seconds is None else self.startup_seconds, 3
             ),
             "phases": [
-                {
-                    "name": phase.name,
-                    "seconds": round(phase.seconds if phase.is_done else now - phase.started_at, 3),
-                    "done": phase.is_done,
-                }
+                _report(phase, phase.seconds if phase.is_done else now - phase.started_at)
                 for phase in self.phases
             ],
         }
@@ -98,6 +105,21 @@ class Lifecycle:
         phase.seconds = self._clock() - phase.started_at
         phase.is_done = True
         return phase
+
+
+def _report(phase: Phase, seconds: float) -> dict[str, object]:
+    said: dict[str, object] = {
+        "name": phase.name,
+        "seconds": round(seconds, 3),
+        "done": phase.is_done,
+    }
+    if phase.bytes_total:
+        said |= {
+            "bytes": phase.bytes_done,
+            "bytes_total": phase.bytes_total,
+            "bytes_per_second": round(phase.bytes_done / max(seconds, 1e-3)),
+        }
+    return said
 
 
 class Stall(enum.Enum):

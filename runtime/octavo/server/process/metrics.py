@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from octavo import __version__
 from octavo.engine.messages import EngineStats
 from octavo.server.process.engine_view import EngineView
-from octavo.server.process.lifecycle import Lifecycle
+from octavo.server.process.lifecycle import Lifecycle, Phase
 from octavo.server.process.timeline import Timeline
 from octavo.server.process.vllm_metrics import VllmNames, VllmSequences
 
@@ -285,3 +285,21 @@ class _StartupCollector(Collector):
             if phase.is_done:
                 phases.add_metric([self._model, phase.name], phase.seconds)
         yield phases
+        yield self._of_bytes(
+            "octavo_startup_bytes",
+            "Bytes of the download, or of the weights, that a phase of the start-up has done.",
+            lambda phase: phase.bytes_done,
+        )
+        yield self._of_bytes(
+            "octavo_startup_expected_bytes",
+            "Bytes that a phase of the start-up has to do in all.",
+            lambda phase: phase.bytes_total,
+        )
+
+    def _of_bytes(self, name: str, text: str, count: Callable[[Phase], int]) -> Metric:
+        """Of phases that have any."""
+        family = GaugeMetricFamily(name, text, labels=["model", "phase"])
+        for phase in self._lifecycle.phases:
+            if phase.bytes_total:
+                family.add_metric([self._model, phase.name], count(phase))
+        return family

@@ -34,6 +34,7 @@ from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.memory_limit import count_oom_kills
 from octavo.server.process.options import VLLM_NAMES, ServeOptions
+from octavo.server.process.progress import BytesShown
 from octavo.server.process.sleeping import SleepSwitch
 from octavo.server.process.termination import (
     INTERNAL_ERROR_STATUS,
@@ -42,6 +43,7 @@ from octavo.server.process.termination import (
 )
 
 if TYPE_CHECKING:
+    from octavo.config import EngineConfig
     from octavo.server.http.listener import Listener
     from octavo.server.http.middleware import Middleware
     from octavo.server.process.engine_view import EngineView
@@ -157,17 +159,27 @@ class Server:
         self._begin_phase("resolve")
         from octavo.model_source import resolve
 
-        folder = await _in_daemon_thread(
-            lambda: resolve(
-                options.model, download_dir=options.download_dir, revision=options.revision
+        loop = asyncio.get_running_loop()
+        with BytesShown("downloading") as shown:
+
+            def tell(done: int, total: int) -> None:
+                shown(done, total)
+                loop.call_soon_threadsafe(self._lifecycle.note_bytes, done, total)
+
+            folder = await _in_daemon_thread(
+                lambda: resolve(
+                    options.model,
+                    download_dir=options.download_dir,
+                    revision=options.revision,
+                    tell=tell,
+                )
             )
-        )
         defaults = choose_sampling_defaults(folder, options.generation_config)
         if defaults.values:
             log.info("sampling defaults of the model", **defaults.values)
         self._begin_phase("spawn")
         config = msgspec.structs.replace(options.engine, model=str(folder))
-        starting = asyncio.create_task(EngineClient.start(config, on_phase=self._begin_phase))
+        starting = asyncio.create_task(self._start_engine(config))
         try:
             await asyncio.sleep(0)
             tokenizer, end_token_ids = await _in_daemon_thread(
@@ -204,6 +216,15 @@ class Server:
         self._lifecycle.mark_ready()
         banner.announce(options, client.info, self._lifecycle, self._http.port, ops_port)
         return _Running(client, middleware, self._http)
+
+    async def _start_engine(self, config: EngineConfig) -> EngineClient:
+        with BytesShown("loading") as shown:
+
+            def tell(done: int, total: int) -> None:
+                shown(done, total)
+                self._lifecycle.note_bytes(done, total)
+
+            return await EngineClient.start(config, on_phase=self._begin_phase, on_bytes=tell)
 
     async def _open_ops_port(self) -> tuple[ServerMetrics, int]:
         from octavo.server.http.listener import Listener
