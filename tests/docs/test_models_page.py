@@ -19,7 +19,16 @@ TEXT = PAGE.read_text("utf-8")
 ROWS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([a-z ]+) \|(.*)\|$", TEXT, re.MULTILINE)
 LEAST = 80
 # Each way to be judged: own code, transformers', layers without a call, sinks, another's mask, positions.
-SAMPLE = ("bart", "codegen", "ernie4_5_moe", "gpt_oss", "lfm2", "llama4_text", "mistral", "nemotron")
+SAMPLE = (
+    "bart",
+    "codegen",
+    "ernie4_5_moe",
+    "gpt_oss",
+    "lfm2",
+    "llama4_text",
+    "mistral",
+    "nemotron",
+)
 
 
 def test_every_causal_family_has_a_row() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,12 @@ from typing import Any, ClassVar
 
 import fsspec
 import pytest
+import torch
 from fsspec.implementations.memory import MemoryFileSystem
+from safetensors.torch import save
 
 from octavo.errors import DownloadFailedError, ModelNotFoundError
+from octavo.loading.headers import TensorHeader
 from octavo.model_source import (
     BucketModel,
     BuiltinModel,
@@ -120,6 +124,7 @@ class _Hub(BaseHTTPRequestHandler):
     }
     is_down: ClassVar[bool] = False
     fetched: ClassVar[list[str]] = []
+    num_bytes: ClassVar[int] = 0
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -151,7 +156,12 @@ class _Hub(BaseHTTPRequestHandler):
         data = self.files[name]
         if self.command == "GET":
             self.fetched.append(name)
-        self.send_response(200)
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if span:
+            data = data[int(span[1]) : int(span[2]) + 1]
+        if self.command == "GET":
+            _Hub.num_bytes += len(data)
+        self.send_response(206 if span else 200)
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{name}"')
         self.send_header("Content-Length", str(len(data)))
@@ -215,13 +225,19 @@ def test_only_weights_and_text_are_fetched_from_the_hub(tmp_path: Path, hub: typ
 
 
 def test_a_model_on_the_hub_is_described_without_its_weights(
-    tmp_path: Path, hub: type[_Hub]
+    tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with described("hf://org/name", download_dir=tmp_path) as folder:
-        assert [path.name for path in folder.iterdir()] == ["config.json"]
-    assert hub.fetched == ["config.json"]
+    weights = save({"a.weight": torch.zeros(300, 1000, dtype=torch.bfloat16)})
+    monkeypatch.setitem(hub.files, "model.safetensors", weights)
+    hub.num_bytes = 0
+    with described("hf://org/name", download_dir=tmp_path) as found:
+        assert [path.name for path in found.folder.iterdir()] == ["config.json"]
+    assert found.headers == {"a.weight": TensorHeader("BF16", (300, 1000), 600_000)}
+    assert hub.num_bytes < 1000
     whole = resolve("hf://org/name", download_dir=tmp_path)
-    assert (whole / "model.safetensors").read_bytes() == b"weights"
+    assert (whole / "model.safetensors").read_bytes() == weights
+    with described("hf://org/name", download_dir=tmp_path) as found:
+        assert found.headers is None
 
 
 def test_gguf_is_refused_with_what_to_use_instead(
@@ -345,8 +361,10 @@ def test_a_model_in_a_bucket_is_described_without_its_weights(
 ) -> None:
     for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
         bucket.pipe(f"/bucket/m/{name}", b"{}")
-    with described("s3://bucket/m", download_dir=tmp_path) as folder:
-        names = sorted(path.name for path in folder.iterdir())
+    bucket.pipe("/bucket/m/model.safetensors", save({"a": torch.zeros(2, 3)}))
+    with described("s3://bucket/m", download_dir=tmp_path) as found:
+        names = sorted(path.name for path in found.folder.iterdir())
+    assert found.headers == {"a": TensorHeader("F32", (2, 3), 24)}
     assert names == ["config.json", "generation_config.json"]
     assert not list(tmp_path.iterdir()), "what is no whole model is not kept as one"
     assert (resolve("s3://bucket/m", download_dir=tmp_path) / "model.safetensors").is_file()

@@ -21,10 +21,12 @@ def fetch_command(
     `octavo serve MODEL --download-dir DIR` finds it there.
     """
     from octavo.errors import InvalidConfigurationError, OctavoError
+    from octavo.logs import configure_logging
     from octavo.model_source import resolve
     from octavo.server.process.progress import BytesShown
     from octavo.server.process.run import fail
 
+    configure_logging("info")
     try:
         to.mkdir(parents=True, exist_ok=True)
         with BytesShown("downloading") as shown:

@@ -54,16 +54,16 @@ def inspect_command(
 
     try:
         size = None if gpu_memory is None else _gpu_bytes(gpu_memory)
-        with described(model, download_dir=download_dir, revision=revision) as folder:
+        with described(model, download_dir=download_dir, revision=revision) as described_model:
             config = EngineConfig(
-                model=str(folder),
+                model=str(described_model.folder),
                 dtype=dtype,
                 quantization=quantization,
                 kv_cache_dtype=kv_cache_dtype,
                 max_model_len=max_model_len,
                 gpu_memory_utilization=gpu_memory_utilization,
             )
-            found = inspect_model(config, size)
+            found = inspect_model(config, size, described_model.headers)
     except OctavoError as error:
         return fail(error)
     if as_json:
@@ -102,6 +102,9 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         each = format_bytes(found.kv_bytes_per_token)
         rows.append(("KV cache", f"{each} a token ({found.kv_cache_dtype})"))
     rows.append(("context", f"{found.context:,} tokens"))
+    if found.stored_bytes is not None:
+        rows.append(("stored", f"{format_bytes(found.stored_bytes)} in the checkpoint's files"))
+    rows += [("not decided", note) for note in found.notes]
     return rows if found.gpu is None else [*rows, *_gpu_rows(found.gpu)]
 
 

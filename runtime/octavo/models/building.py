@@ -90,17 +90,23 @@ def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
     """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy:
     what is stored counts, as in transformers, whose own modules see to it themselves."""
     tables = config.tables
-    if tables.head is None or not tables.is_tied or config.is_generic:
+    if tables.head is None or not has_head_beside_tie(config, source):
         return config
     source = _with_own_names(config, source)
     name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
-    if not source.has(name):
-        return config
     shape = _shape(tables.head)
     stored, embedding = floating_tensors(source, {name: shape, table: shape})
     if torch.equal(stored, embedding.to(stored.dtype)):
         return config
     return replace(config, is_tied=False)
+
+
+def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
+    """Whether a head is stored that config.json calls the embeddings' own; names alone are asked for."""
+    tables = config.tables
+    if tables.head is None or not tables.is_tied or config.is_generic:
+        return False
+    return _with_own_names(config, source).has(f"{tables.head.names[0]}.weight")
 
 
 def _with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:

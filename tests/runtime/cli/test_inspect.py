@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from octavo.cli.main import run
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
+from octavo.loading.headers import read_headers
 from octavo.models.registry import read_model_config
 from octavo.quantization import Unquantised
 from octavo.worker import machine
+from octavo.worker.start.inspection import inspect_model
 from octavo.worker.start.memory import format_bytes
 from octavo.worker.start.phases import check_gpu_memory
 from tests.support.runtime.checkpoints import make_checkpoint
@@ -189,3 +191,27 @@ def test_what_is_no_memory_of_a_gpu_is_refused(
 ) -> None:
     assert run(["inspect", "builtin://demo", "--gpu-memory", size]) == 3
     assert f"--gpu-memory is '{size}'" in capsys.readouterr().err
+
+
+def test_headers_tell_of_a_head_that_may_be_another(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, tie_word_embeddings=False)
+    headers = read_headers(
+        str(tmp_path),
+        ["model.safetensors"],
+        lambda name, start, end: (tmp_path / name).read_bytes()[start:end],
+    )
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert {name: one.shape for name, one in headers.items()} == {
+        name: tuple(tensor.shape) for name, tensor in tensors.items()
+    }
+    (tmp_path / "model.safetensors").unlink()
+    config = EngineConfig(model=str(tmp_path), dtype="float32")
+    found = inspect_model(config, headers=headers)
+    assert found.stored_bytes == sum(tensor.nbytes for tensor in tensors.values())
+    assert not found.notes
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
+    (note,) = inspect_model(config, headers=headers).notes
+    more = format_bytes(tensors["lm_head.weight"].nbytes)
+    assert note.startswith("lm_head.weight is stored")
+    assert note.endswith(f"up to {more} more.")

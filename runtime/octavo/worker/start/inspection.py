@@ -5,6 +5,7 @@ The numbers are those that a start checks memory with, from the same functions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from octavo.errors import InvalidConfigurationError, ModelInvalidError, OutOfMem
 from octavo.kernels.reference import device as reference_kernels
 from octavo.kernels.select import kernels_for
 from octavo.loading import SafetensorsWeights
-from octavo.models.base import ModelConfig
-from octavo.models.building import with_stored_head
+from octavo.loading.header_source import HeaderSource
+from octavo.loading.headers import TensorHeader
+from octavo.models.base import BaseConfig, ModelConfig
+from octavo.models.building import has_head_beside_tie, with_stored_head
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
@@ -57,6 +60,8 @@ class Inspection:
         num_parameters: Weights of the matrices; biases, norms and routers left out.
         kv_cache_dtype, kv_bytes_per_token: None for an encoder, which keeps none.
         context: Tokens of a sequence where nobody asks for more.
+        stored_bytes: Of all tensors in the checkpoint's files; None where their headers were not asked for.
+        notes: What the headers alone do not decide.
     """
 
     architecture: str
@@ -70,13 +75,20 @@ class Inspection:
     kv_bytes_per_token: int | None
     context: int
     gpu: GpuFit | None
+    stored_bytes: int | None = None
+    notes: tuple[str, ...] = ()
 
 
-def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> Inspection:
+def inspect_model(
+    config: EngineConfig,
+    gpu_memory_bytes: int | None = None,
+    headers: Mapping[str, TensorHeader] | None = None,
+) -> Inspection:
     """
     Args:
         config: `config.model` is a folder; weights need not be in it.
         gpu_memory_bytes: Of the GPU to ask about; None: of the CPU.
+        headers: Of the weights, where these lie elsewhere.
 
     Raises `ModelInvalidError`, `ModelUnsupportedError` and `InvalidConfigurationError` as a start does.
     """
@@ -114,6 +126,8 @@ def inspect_model(config: EngineConfig, gpu_memory_bytes: int | None = None) -> 
         kv_bytes_per_token=None if block is None else block // config.block_size,
         context=model.spec.default_context,
         gpu=fit,
+        stored_bytes=None if headers is None else sum(one.num_bytes for one in headers.values()),
+        notes=() if headers is None else _undecided(model, headers, dtype),
     )
 
 
@@ -125,6 +139,23 @@ def _decoder(folder: Path, implementation: ModelImplementation) -> ModelConfig:
     except ModelInvalidError:  # only some are there, or none
         return model
     return with_stored_head(model, weights)
+
+
+def _undecided(
+    model: BaseConfig, headers: Mapping[str, TensorHeader], dtype: torch.dtype
+) -> tuple[str, ...]:
+    if not isinstance(model, ModelConfig) or model.tables.head is None:
+        return ()
+    if not has_head_beside_tie(model, HeaderSource(headers)):
+        return ()
+    head = model.tables.head
+    more = format_bytes(head.num_weights * dtype.itemsize)
+    note = (
+        f"{head.names[0]}.weight is stored, and config.json calls it the embeddings' own "
+        f"(tie_word_embeddings). Where it is another, which a start finds out, weights take up to {more} "
+        "more."
+    )
+    return (note,)
 
 
 def _fit(
