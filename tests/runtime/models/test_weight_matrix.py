@@ -77,7 +77,9 @@ def typical_error(answers: list[Any], model: Any) -> float:
 
 
 def test_every_registered_family_is_in_the_matrix() -> None:
-    assert set(NATIVE) == set(FAMILIES)
+    """What transformers has under another name alone has the same reader."""
+    own = [FAMILIES[name] for name in NATIVE]
+    assert all(FAMILIES[name] in own for name in FAMILIES)
 
 
 def test_the_page_shows_the_matrix() -> None:

@@ -45,7 +45,7 @@ def _types() -> dict[str, str]:
     """Of each own family's class, the first type of model that has it."""
     named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
     types = {name: kind for kind, name in sorted(named, reverse=True) if isinstance(name, str)}
-    return {architecture: types[architecture] for architecture in sorted(FAMILIES)}
+    return {name: types[name] for name in sorted(FAMILIES) if name in types}
 
 
 NATIVE: dict[str, str] = _types()

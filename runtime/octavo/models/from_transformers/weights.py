@@ -3,8 +3,8 @@
 Checkpoints keep other names than modules, and experts one by one; `from_pretrained` turns them into what the
 module holds. It gets tensors that are read as it asks for them, and what it reports is noted with the source.
 
-Products that a checkpoint stores under their modules' names are none of its business: they are loaded as those
-of Octavo's own families are, by the scheme, and never exist as parameters.
+Products that a checkpoint stores under their modules' names are none of its business: they are loaded as
+those of Octavo's own families are, by the scheme, and never exist as parameters.
 """
 
 from __future__ import annotations
