@@ -1,5 +1,5 @@
-"""Peak memory of loading, and its speed: how much more than the loaded weights a process holds while it reads a
-checkpoint, whose pages the kernel has in memory, and how long that takes.
+"""Peak memory of loading, and its speed: how much more than the loaded weights a process holds while it reads
+a checkpoint, whose pages the kernel has in memory, and how long that takes.
 
     python -m benchmarks.loading_memory [--gib 1] [--dtype bfloat16] [--quantization int8]
 
