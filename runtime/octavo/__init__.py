@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from octavo.beam_search import BeamSearchParams
     from octavo.llm import LLM
+    from octavo.lora import LoRARequest
     from octavo.outputs import (
         CompletionOutput,
         EmbeddingOutput,
@@ -23,6 +24,7 @@ __all__ = [
     "BeamSearchParams",
     "CompletionOutput",
     "EmbeddingOutput",
+    "LoRARequest",
     "RequestOutput",
     "SamplingParams",
     "ScoringOutput",
@@ -34,6 +36,7 @@ __all__ = [
 _HOMES = {
     "LLM": "octavo.llm",
     "BeamSearchParams": "octavo.beam_search",
+    "LoRARequest": "octavo.lora",
     "SamplingParams": "octavo.sampling_params",
     "StructuredOutputsParams": "octavo.structured_outputs",
     "RequestOutput": "octavo.outputs",

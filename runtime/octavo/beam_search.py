@@ -6,10 +6,10 @@ is extended by its best tokens and the `beam_width` best extensions go on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from octavo.outputs import FinishReason
+from octavo.outputs import CompletionOutput, FinishReason, RequestOutput
 from octavo.sampling_params import MAX_LOGPROBS, check_number
 
 MAX_BEAM_WIDTH = MAX_LOGPROBS // 2
@@ -107,6 +107,26 @@ class BeamSearch:
         width = self.params.beam_width
         self.ended += [beam for beam in extensions[:width] if beam.is_ended]
         self.live = [beam for beam in extensions if not beam.is_ended][:width]
+
+    def to_output(
+        self,
+        request_id: str,
+        prompt: str | None,
+        prompt_token_ids: list[int],
+        decode: Callable[[Sequence[int]], str],
+    ) -> RequestOutput:
+        """The best beams as the completions of a prompt."""
+        completions = [
+            CompletionOutput(
+                index=index,
+                text=decode(beam.text_token_ids),
+                token_ids=list(beam.token_ids),
+                cumulative_logprob=beam.logprob,
+                finish_reason=beam.finish_reason.value,
+            )
+            for index, beam in enumerate(self.best)
+        ]
+        return RequestOutput(request_id, prompt, prompt_token_ids, completions, finished=True)
 
     def _ends(self, token_id: int) -> bool:
         return not self.params.ignore_eos and token_id in self.end_token_ids

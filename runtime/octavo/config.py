@@ -238,6 +238,44 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             "`prompt_lookup_max`, `model`; see [speculative decoding](../how-to/speculative-decoding.md)",
         ),
     ] = None
+    enable_lora: Annotated[
+        bool,
+        Option(
+            panel=Panel.ENGINE,
+            help="Takes LoRA adapters beside the model. CPUs only so far.",
+            details="takes [LoRA adapters](../how-to/lora.md) beside the model, at the start "
+            "(`--lora-modules`) and while it serves; on CPUs alone so far",
+        ),
+    ] = False
+    max_loras: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=_MOST,
+            help="Adapters whose requests run at once; those of others wait.",
+        ),
+    ] = 1
+    max_lora_rank: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=4096,
+            help="Highest rank of an adapter; one of a higher rank is refused.",
+        ),
+    ] = 16
+    max_cpu_loras: Annotated[
+        int | None,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=_MOST,
+            default="no limit",
+            help="Adapters that are held in memory; one more is refused. Default: no limit.",
+            details="adapters that are held in memory; one more is refused until another is unloaded",
+        ),
+    ] = None
     max_num_seqs: Annotated[
         int,
         Option(panel=Panel.ENGINE, least=1, most=_MOST, help="Sequences that run at once."),
@@ -314,6 +352,10 @@ class EngineKeywords(TypedDict, total=False):
     speculative_config: SpeculativeConfig | Mapping[str, object] | str | None
     distributed_timeout_seconds: int
     enable_sleep_mode: bool
+    enable_lora: bool
+    max_loras: int
+    max_lora_rank: int
+    max_cpu_loras: int | None
     max_num_seqs: int
     max_num_batched_tokens: int
     enforce_eager: bool

@@ -27,10 +27,10 @@ from octavo.generation_config import AUTO, choose_sampling_defaults
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_prompts, one_each
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
+from octavo.lora import Adapters, LoadedAdapters, LoRARequest, adapter_of_each
 from octavo.openmp import brief_spinning
 from octavo.options import read_options
 from octavo.outputs import (
-    CompletionOutput,
     EmbeddingOutput,
     FinishReason,
     RequestOutput,
@@ -100,6 +100,7 @@ class LLM:
             create_executor(config, lambda phase: None),
             is_debugging=is_debugging(os.environ),
         )
+        self._adapters = LoadedAdapters()
         self._request_numbers = itertools.count()
 
     def generate(
@@ -108,6 +109,7 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         priority: int | Sequence[int] = 0,
+        lora_request: Adapters = None,
     ) -> list[RequestOutput]:
         """Completes every prompt, batched continuously; outputs come in the order of the prompts.
 
@@ -116,14 +118,15 @@ class LLM:
                 `prompt` or `prompt_token_ids`.
             sampling_params: For all prompts, or one each; None is `get_default_sampling_params()`.
             priority: For all prompts, or one each; lower runs first, equal ones in order.
+            lora_request: An adapter for all prompts, or one each; None is the model alone.
 
         Raises:
             InvalidParameterError: An argument is not of its kind, or a prompt is empty or too long;
                 nothing was run then.
-            OctavoError: A step of the engine failed.
+            OctavoError: A step of the engine failed, or an adapter cannot be had (of the kind that says why).
         """
         tokenized = [self._tokenize(prompt) for prompt in as_prompts(prompts)]
-        return self._run(tokenized, sampling_params, priority)
+        return self._run(tokenized, sampling_params, priority, lora_request)
 
     def chat(
         self,
@@ -135,6 +138,7 @@ class LLM:
         continue_final_message: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         priority: int | Sequence[int] = 0,
+        lora_request: Adapters = None,
     ) -> list[RequestOutput]:
         """Answers one conversation, or each of several, through the model's chat template.
 
@@ -158,17 +162,20 @@ class LLM:
             )
             text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
             prompts.append((text, token_ids))
-        return self._run(prompts, sampling_params, priority)
+        return self._run(prompts, sampling_params, priority, lora_request)
 
     def beam_search(
-        self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: BeamSearchParams | None = None,
+        *,
+        lora_request: Adapters = None,
     ) -> list[RequestOutput]:
         """The most probable completions of every prompt that a beam search finds, best first.
 
-        All beams of all prompts run in one batch per token. A beam is a request of its own per token. It
-        finds the full blocks of its prefix in the prefix cache, where all beams with that prefix share
-        them, copies the last, partial one that its parent left there, and computes one token. Without
-        prefix caching each token recomputes its beam's whole prefix.
+        All beams of all prompts run in one batch per token, each a request of its own. It shares the full
+        blocks of its prefix in the prefix cache, copies the last, partial one that its parent left there, and
+        computes one token. Without prefix caching each token recomputes its beam's whole prefix.
 
         Raises: as `generate`.
         """
@@ -180,14 +187,19 @@ class LLM:
             )
             for _, token_ids in tokenized
         ]
+        adapters = adapter_of_each(lora_request, len(tokenized))
         while running := [i for i, search in enumerate(searches) if not search.is_done]:
-            self._extend_beams([(tokenized[i][1], searches[i]) for i in running])
+            self._extend_beams([(tokenized[i][1], searches[i], adapters[i]) for i in running])
         return [
-            self._beam_output(text, token_ids, search)
+            search.to_output(
+                str(next(self._request_numbers)), text, token_ids, self._tokenizer.decode
+            )
             for (text, token_ids), search in zip(tokenized, searches, strict=True)
         ]
 
-    def embed(self, prompts: Prompt | Sequence[Prompt]) -> list[EmbeddingOutput]:
+    def embed(
+        self, prompts: Prompt | Sequence[Prompt], *, lora_request: Adapters = None
+    ) -> list[EmbeddingOutput]:
         """The embedding of every prompt.
 
         A decoder's is the last hidden state at its last token, of length 1, which is what those that were
@@ -207,11 +219,14 @@ class LLM:
         if not info.runs_whole_prompts:
             check_last_token(self._folder)
         lowers = read_text_options(self._folder).lowers_case
+        given = as_prompts(prompts)
+        adapters = self._adapters.ids_of(lora_request, len(given), self._engine())
         requests = [
             self._pooled_request(
-                self._tokenize(prompt.lower() if lowers and isinstance(prompt, str) else prompt)[1]
+                self._tokenize(prompt.lower() if lowers and isinstance(prompt, str) else prompt)[1],
+                adapter_id=adapter_id,
             )
-            for prompt in as_prompts(prompts)
+            for prompt, adapter_id in zip(given, adapters, strict=True)
         ]
         return [
             EmbeddingOutput(request.request_id, request.prompt_token_ids, row)
@@ -297,15 +312,18 @@ class LLM:
         prompts: Sequence[tuple[str | None, list[int]]],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None,
         priority: int | Sequence[int] = 0,
+        lora_request: Adapters = None,
     ) -> list[RequestOutput]:
         core, count = self._engine(), len(prompts)
         params = self.get_default_sampling_params() if sampling_params is None else sampling_params
         states: dict[str, RequestState] = {}
         requests: list[AddRequest] = []
-        for (text, token_ids), sampling, rank in zip(
+        adapters = self._adapters.ids_of(lora_request, count, core)
+        for (text, token_ids), sampling, rank, adapter_id in zip(
             prompts,
             one_each("sampling_params", params, SamplingParams, count),
             one_each("priority", priority, int, count),
+            adapters,
             strict=True,
         ):
             name = str(next(self._request_numbers))
@@ -316,6 +334,7 @@ class LLM:
                 known,
                 priority=rank,
                 end_token_ids=self._end_token_ids,
+                adapter_id=adapter_id,
             )
             core.check(request)
             requests.append(request)
@@ -336,13 +355,18 @@ class LLM:
         return [state.to_request_output() for state in states.values()]
 
     def _pooled_request(
-        self, token_ids: list[int], second_segment: int | None = None
+        self, token_ids: list[int], second_segment: int | None = None, *, adapter_id: int = 0
     ) -> AddRequest:
-        name, sampling = (
-            str(next(self._request_numbers)),
-            SamplingParams(temperature=0.0, max_tokens=1),
+        name = str(next(self._request_numbers))
+        sampling = SamplingParams(temperature=0.0, max_tokens=1)
+        return AddRequest(
+            name,
+            token_ids,
+            sampling,
+            is_pooled=True,
+            second_segment=second_segment,
+            adapter_id=adapter_id,
         )
-        return AddRequest(name, token_ids, sampling, is_pooled=True, second_segment=second_segment)
 
     def _pool(self, requests: Sequence[AddRequest]) -> list[list[float]]:
         """The vector of each."""
@@ -358,39 +382,26 @@ class LLM:
         drive(core, requests, take)
         return [found[request.request_id] for request in requests]
 
-    def _extend_beams(self, searches: Sequence[tuple[list[int], BeamSearch]]) -> None:
-        """One more token for every live beam of these (prompt, search) pairs."""
+    def _extend_beams(
+        self, searches: Sequence[tuple[list[int], BeamSearch, LoRARequest | None]]
+    ) -> None:
+        """One more token for every live beam of these (prompt, search, adapter)."""
         prefixes = [
             (None, [*prompt, *beam.token_ids])
-            for prompt, search in searches
+            for prompt, search, _ in searches
             for beam in search.live
         ]
+        adapters = [adapter for _, search, adapter in searches for _ in search.live]
         sampling = SamplingParams(
             temperature=0.0, max_tokens=1, logprobs=searches[0][1].num_candidates
         )
-        outputs = iter(self._run(prefixes, sampling))
-        for _, search in searches:
+        outputs = iter(self._run(prefixes, sampling, lora_request=adapters))
+        for _, search, _ in searches:
             found = []
             for _ in search.live:
                 (candidates,) = next(outputs).outputs[0].logprobs or [{}]
                 found.append({token: entry.logprob for token, entry in candidates.items()})
             search.advance(found)
-
-    def _beam_output(
-        self, prompt: str | None, prompt_token_ids: list[int], search: BeamSearch
-    ) -> RequestOutput:
-        completions = [
-            CompletionOutput(
-                index=index,
-                text=self._tokenizer.decode(beam.text_token_ids),
-                token_ids=list(beam.token_ids),
-                cumulative_logprob=beam.logprob,
-                finish_reason=beam.finish_reason.value,
-            )
-            for index, beam in enumerate(search.best)
-        ]
-        name = str(next(self._request_numbers))
-        return RequestOutput(name, prompt, prompt_token_ids, completions, finished=True)
 
     def _engine(self) -> EngineCore:
         if self._core is None:

@@ -15,6 +15,7 @@ import yaml
 from e2e.cluster.cli import app as cluster_app
 from e2e.demo.__main__ import _parser as demo_parser
 from images.build import parse_options
+from octavo.cli.flags import spread
 from octavo.cli.main import app as octavo_app
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ def takes(command: Any, words: list[str]) -> None:
 
 
 def takes_octavo(words: list[str]) -> None:
-    takes(typer.main.get_command(octavo_app), words)
+    takes(typer.main.get_command(octavo_app), spread(words, "--lora-modules"))
 
 
 def takes_cluster(words: list[str]) -> None:

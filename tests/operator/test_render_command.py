@@ -62,11 +62,16 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "distributedTimeoutSeconds": 90,
         "enableSleepMode": True,
         "speculative": {"method": "ngram", "promptLookupMax": 3},
+        "enableLora": True,
+        "maxLoras": 3,
+        "maxLoraRank": 64,
+        "maxCpuLoras": 9,
     }
     engine = EngineSpec.model_validate(values)
     # `--device` depends on the resources too and is tested above.
     assert {"device", *values} == {field.alias for field in EngineSpec.model_fields.values()}
     arguments = engine_arguments(engine)
+    assert arguments.pop() == "--enable-lora"
     assert arguments.pop() == "--enable-sleep-mode"
     assert arguments.pop() == "--enforce-eager"
     assert arguments.pop() == "--no-enable-prefix-caching"
@@ -87,6 +92,9 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "--seed": "7",
         "--tensor-parallel-size": "2",
         "--distributed-timeout-seconds": "90",
+        "--max-loras": "3",
+        "--max-lora-rank": "64",
+        "--max-cpu-loras": "9",
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +41,20 @@ def values_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         field.name: field.read(_from_list(given[field.spelling])) for field in option_fields(kind)
     }
+
+
+def spread(arguments: Sequence[str], flag: str) -> list[str]:
+    """The same with the flag before each of its values: vLLM takes several behind one, `name=value` or
+    objects in JSON."""
+    found: list[str] = []
+    is_listing = False
+    for argument in arguments:
+        is_value = argument.startswith("{") or ("=" in argument and not argument.startswith("-"))
+        if is_listing and is_value and found[-1] != flag:
+            found.append(flag)
+        is_listing = argument == flag or (is_listing and is_value)
+        found.append(argument)
+    return found
 
 
 def _parameter(field: OptionField) -> inspect.Parameter:

@@ -9,6 +9,7 @@ import typer
 
 from octavo import __version__
 from octavo.cli import bench, chat, fetch, inspection, serve, top
+from octavo.cli.flags import spread
 from octavo.cli.help import Command
 
 _USAGE_STATUS = 2
@@ -55,7 +56,9 @@ def run(arguments: list[str]) -> int:
         print(f"octavo {__version__}")
         return 0
     try:
-        status = app(args=arguments, prog_name="octavo", standalone_mode=False)
+        status = app(
+            args=spread(arguments, "--lora-modules"), prog_name="octavo", standalone_mode=False
+        )
     except typer.Abort:
         return 130
     except typer.TyperException as error:

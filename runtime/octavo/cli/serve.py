@@ -51,6 +51,7 @@ def serve_options(model: str, flags: dict[str, Any]) -> ServeOptions:
         **values
         | {
             "served_names": values["served_names"] or (default_served_name(model),),
+            "lora_modules": values["lora_modules"] or (),
             "api_keys": values["api_keys"] or (),
             "allowed_origins": _listed(values["allowed_origins"] or ()),
             "allowed_hosts": _listed(values["allowed_hosts"] or ()),

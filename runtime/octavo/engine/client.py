@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import zmq
@@ -22,12 +23,14 @@ from octavo import errors
 from octavo.config import EngineConfig
 from octavo.engine.messages import (
     AbortRequests,
+    AdapterLoaded,
     AddRequest,
     BytesLoaded,
     EngineFailed,
     EngineInfo,
     EngineStats,
     FromEngine,
+    LoadAdapter,
     PhaseStarted,
     Ping,
     Pong,
@@ -36,6 +39,7 @@ from octavo.engine.messages import (
     StartFailed,
     StepOutputs,
     ToEngine,
+    UnloadAdapter,
     WakeUp,
 )
 from octavo.engine.requests.request_stream import RequestStream
@@ -79,6 +83,7 @@ class EngineClient:
         self._loop = asyncio.get_running_loop()
         self._streams: dict[str, RequestStream] = {}
         self._pings: dict[int, asyncio.Future[EngineStats]] = {}
+        self._loading: dict[int, asyncio.Future[None]] = {}
         self._nonces = itertools.count()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
@@ -172,6 +177,25 @@ class EngineClient:
                     stream.forget(index)
                 if stream.is_finished:
                     del self._streams[request_id]
+
+    async def load_adapter(self, adapter_id: int, folder: str) -> None:
+        """Returns when requests may have it; see `LoadAdapter`.
+
+        Raises:
+            OctavoError: The subclass whose `reason` the engine answered with.
+            EngineDeadError: The engine process ended.
+        """
+        loaded: asyncio.Future[None] = self._loop.create_future()
+        self._loading[adapter_id] = loaded
+        try:
+            self._send(LoadAdapter(adapter_id, folder))
+            await loaded
+        finally:
+            del self._loading[adapter_id]
+
+    def unload_adapter(self, adapter_id: int) -> None:
+        """See `UnloadAdapter`. Raises `EngineDeadError`."""
+        self._send(UnloadAdapter(adapter_id))
 
     async def ping(self, timeout: float) -> EngineStats:
         """Asks the engine for its stats; it answers between two steps.
@@ -271,7 +295,8 @@ class EngineClient:
         if not self._started.done():
             self._started.set_exception(error)
             self._started.exception()  # not every starter waits long enough to look
-        for future in self._pings.values():
+        waiting: list[asyncio.Future[Any]] = [*self._pings.values(), *self._loading.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(error)
         self.end_streams(error)
@@ -309,6 +334,8 @@ class EngineClient:
                 future = self._pings.get(message.nonce)
                 if future is not None and not future.done():
                     future.set_result(message.stats)
+            case AdapterLoaded():
+                self._settle_adapter(message)
             case PhaseStarted() | BytesLoaded():
                 self._tell_of_start(message)
             case EngineInfo():
@@ -327,6 +354,15 @@ class EngineClient:
                 self._on_bytes(message.done, message.total)
         elif self._on_phase is not None:
             self._on_phase(message.name)
+
+    def _settle_adapter(self, message: AdapterLoaded) -> None:
+        loaded = self._loading.get(message.adapter_id)
+        if loaded is None or loaded.done():
+            return
+        if message.reason:
+            loaded.set_exception(_error_of(message.reason, message.message))
+        else:
+            loaded.set_result(None)
 
     def _hand_out(self, step: StepOutputs) -> None:
         self.stats = step.stats
@@ -361,11 +397,14 @@ async def _spawn(address: str) -> asyncio.subprocess.Process:
 
 
 def _start_error(failure: StartFailed) -> OctavoError:
+    otherwise = UserError if failure.is_user_error else OctavoError
+    return _error_of(failure.reason, failure.message, otherwise)
+
+
+def _error_of(reason: str, message: str, otherwise: type[OctavoError] = OctavoError) -> OctavoError:
     """The error class that carries the engine's `reason`, so that it crosses the process border whole."""
-    for kind in errors.START_ERRORS:
-        if kind.reason == failure.reason:
-            return kind(failure.message)
-    return (UserError if failure.is_user_error else OctavoError)(failure.message)
+    kinds = {kind.reason: kind for kind in errors.START_ERRORS}
+    return kinds.get(reason, otherwise)(message)
 
 
 def _describe_exit(status: int) -> str:

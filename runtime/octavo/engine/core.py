@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.config import EngineConfig
+from octavo.engine.adapters import EngineAdapters
 from octavo.engine.grammars import CompiledGrammar, GrammarCompiler
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import (
@@ -105,9 +106,11 @@ class EngineCore:
                 enable_prefix_caching=self._uses_prefix_cache,
                 sliding_window=info.sliding_window,
                 runs_whole_prompts=info.runs_whole_prompts,
+                max_adapters=config.max_loras,
             ),
             self._blocks,
         )
+        self.adapters = EngineAdapters(config, executor)
         self.grammars = GrammarCompiler(lambda: load_tokenizer(Path(config.model)), info.vocab_size)
         self._failures = StepFailures()
         self._self_test = SelfTest(executor, self._blocks, min(self.max_model_len, budget))
@@ -171,6 +174,7 @@ class EngineCore:
         sequence_ids = self._requests[request.request_id] = {}
         for index in range(params.n):
             sequence_id = sequence_ids[index] = next(self._sequence_ids)
+            self.adapters.hold(request.adapter_id)
             self._scheduler.add(
                 Sequence(
                     sequence_id=sequence_id,
@@ -184,6 +188,7 @@ class EngineCore:
                     is_pooled=request.is_pooled,
                     second_segment=request.second_segment,
                     cache_salt=request.cache_salt,
+                    adapter_id=request.adapter_id,
                     group=group,
                     end_token_ids=ends,
                     grammar=None if grammar is None else grammar.start(),
@@ -200,7 +205,8 @@ class EngineCore:
 
         Raises:
             InvalidParameterError: `request_id` is running already, the prompt is empty or holds an id
-                outside the vocabulary, the model has no head to generate with, or a grammar cannot be had.
+                outside the vocabulary, the model has no head to generate with, there is no such adapter, or a
+                grammar cannot be had.
             ContextLengthExceededError: The prompt leaves no room for one output token, where it needs one.
             ModelAsleepError: Between `sleep` and `wake_up`.
         """
@@ -216,6 +222,7 @@ class EngineCore:
                 f"request_id {request.request_id!r} is running already; use a new one.",
             )
         check_request(request, self._executor.info, self.max_model_len)
+        self.adapters.check(request.adapter_id)
         return self._prepared(request)
 
     def _prepared(self, request: AddRequest) -> CompiledGrammar | None:
@@ -244,7 +251,13 @@ class EngineCore:
                     ]
                 )
             )
+        self._drop_adapters()
         self._check_when_idle()
+
+    def unload_adapter(self, adapter_id: int) -> None:
+        """See `UnloadAdapter`."""
+        self.adapters.unload(adapter_id)
+        self._drop_adapters()
 
     def step(self) -> StepOutputs:
         """Submits what can be submitted and takes in the oldest step's result.
@@ -265,6 +278,7 @@ class EngineCore:
                 pass
         if self._in_flight:
             self._take(self._in_flight.popleft(), outputs)
+        self._drop_adapters()
         self._check_when_idle()
         return StepOutputs(outputs, self.stats())
 
@@ -415,10 +429,15 @@ class EngineCore:
         self._failures.count_failure(error)
         return [failure_of(sequence, message) for sequence in ended]
 
+    def _drop_adapters(self) -> None:
+        if not self._in_flight:  # else a step may still read them
+            self.adapters.drop_unused()
+
     def _forget(self, ended: Iterable[Sequence]) -> None:
         for sequence in ended:
             if self._speculation is not None:
                 self._speculation.forget(sequence.sequence_id)
+            self.adapters.let_go(sequence.adapter_id)
             sequence_ids = self._requests[sequence.request_id]
             del sequence_ids[sequence.index]
             if not sequence_ids:

@@ -20,6 +20,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     where the second text of a pair begins, for models that tell the two apart. Cached prefixes are shared
     only between requests of the same `cache_salt`. A lower `priority` runs first. Each of `end_token_ids`
     ends a completion, unless `sampling` ignores them. Shares are fair between the requests of each `tenant`.
+    `adapter_id` is that of a loaded adapter; 0: none.
     """
 
     request_id: str
@@ -31,6 +32,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     second_segment: int | None = None
     end_token_ids: tuple[int, ...] = ()
     tenant: str = ""
+    adapter_id: int = 0
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):
@@ -41,6 +43,24 @@ class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):
 
     request_ids: list[str]
     indexes: list[int] | None = None
+
+
+class LoadAdapter(msgspec.Struct, frozen=True, tag="load_adapter", array_like=True):
+    """Read the adapter in `folder`, for requests with its id; answered by `AdapterLoaded`.
+
+    Args:
+        adapter_id: Above 0; never one that was another adapter's before.
+    """
+
+    adapter_id: int
+    folder: str
+
+
+class UnloadAdapter(msgspec.Struct, frozen=True, tag="unload_adapter", array_like=True):
+    """Take no more requests with this adapter, and forget it when the last one has ended. An unknown id is
+    ignored."""
+
+    adapter_id: int
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping", array_like=True):
@@ -158,6 +178,14 @@ class Pong(msgspec.Struct, frozen=True, tag="pong", array_like=True):
     stats: EngineStats
 
 
+class AdapterLoaded(msgspec.Struct, frozen=True, tag="adapter_loaded", array_like=True):
+    """Requests may have the adapter, or why they may not; `reason` is an error class's constant."""
+
+    adapter_id: int
+    reason: str = ""
+    message: str = ""
+
+
 class EngineInfo(msgspec.Struct, frozen=True, tag="info", array_like=True):
     """The first message of an engine process that started: what it settled on (see `ExecutorInfo`)."""
 
@@ -200,7 +228,16 @@ class BytesLoaded(msgspec.Struct, frozen=True, tag="bytes", array_like=True):
     total: int
 
 
-ToEngine = AddRequest | AbortRequests | Ping | Sleep | WakeUp | Shutdown
+ToEngine = (
+    AddRequest | AbortRequests | LoadAdapter | UnloadAdapter | Ping | Sleep | WakeUp | Shutdown
+)
 FromEngine = (
-    StepOutputs | Pong | EngineInfo | StartFailed | EngineFailed | PhaseStarted | BytesLoaded
+    StepOutputs
+    | Pong
+    | AdapterLoaded
+    | EngineInfo
+    | StartFailed
+    | EngineFailed
+    | PhaseStarted
+    | BytesLoaded
 )

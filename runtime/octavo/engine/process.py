@@ -28,10 +28,12 @@ from octavo.engine.debugging import is_debugging
 from octavo.engine.grammars import GrammarQueue
 from octavo.engine.messages import (
     AbortRequests,
+    AdapterLoaded,
     AddRequest,
     BytesLoaded,
     EngineFailed,
     FromEngine,
+    LoadAdapter,
     PhaseStarted,
     Ping,
     Pong,
@@ -42,6 +44,7 @@ from octavo.engine.messages import (
     StepOutputs,
     ToEngine,
     TokenOutput,
+    UnloadAdapter,
     WakeUp,
 )
 from octavo.errors import DeviceFaultError, InvalidParameterError, OctavoError, UserError
@@ -139,6 +142,10 @@ class EngineLoop:
                     self._core.count_lost(self._grammars.abort(message.request_ids))
                 self._core.abort(message.request_ids, message.indexes)
                 self._must_report = True
+            case LoadAdapter():
+                self._send(self._load_adapter(message))
+            case UnloadAdapter():
+                self._core.unload_adapter(message.adapter_id)
             case Ping():
                 self._send(Pong(message.nonce, self._core.stats()))
             case Sleep() | WakeUp():
@@ -160,6 +167,18 @@ class EngineLoop:
             resident_bytes_before=before,
         )
         self._send(Pong(turn.nonce, self._core.stats()))
+
+    def _load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
+        """Requests wait while its files are read."""
+        try:
+            self._core.adapters.load(message.adapter_id, message.folder)
+        except OctavoError as error:
+            return AdapterLoaded(message.adapter_id, error.reason, str(error))
+        except Exception as error:
+            _log.exception("adapter failed", folder=message.folder)
+            words = f"{message.folder} cannot be loaded: {type(error).__name__}."
+            return AdapterLoaded(message.adapter_id, OctavoError.reason, words)
+        return AdapterLoaded(message.adapter_id)
 
     def _add_ready(self) -> None:
         """What waited for its grammar."""

@@ -39,6 +39,7 @@ class ScheduledBatch:
                 sequence.block_table,
                 None if sequence.is_prefilling else sequence.sampling,
                 None if scores is None else scores.rows_of(start, end),
+                adapter_id=sequence.adapter_id,
             )
         )
         self.num_tokens += count

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as AbstractSequence
 from operator import attrgetter
 
+from octavo.engine.adapter_seats import AdapterSeats
 from octavo.engine.fair_share import FairShare, PromptShares, Room
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.kv.block_upkeep import BlockUpkeep
@@ -29,8 +30,10 @@ from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence
 _ORDER = attrgetter("order")
 _PENDING = (PENDING_TOKEN,)
 _NO_DRAFTS: Mapping[int, AbstractSequence[int]] = {}
+_MOST_PASSED = 64
+"""Waiting sequences that a step looks past."""
 _WATERMARK = 0.01
-"""Share of the blocks that an admission leaves free, for the decodes of the next steps."""
+"""Share of the blocks that an admission leaves free, for the next steps' decodes."""
 
 
 class Scheduler:
@@ -47,6 +50,7 @@ class Scheduler:
         - Requests are admitted for the first time in the order of priority and turn. Nobody overtakes,
           but for those that wait while an older one computes their prefix (`PrefixesInFlight`): whoever
           passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
+          Also passed, by the base model's alone, is whoever waits for a seat of its adapter (`AdapterSeats`).
           The completions of one request but for its first come after its prompt is computed, before all
           that is younger.
         - The first running sequence always makes progress, so all of them finish.
@@ -76,6 +80,7 @@ class Scheduler:
         self._yielded: set[Sequence] = (
             set()
         )  # in this step: they may still get a token from the one in flight
+        self._seats = AdapterSeats(config.max_adapters)
         self._num_prefilling = 0
         self._num_scheduled_tokens = 0  # of all running sequences
         self.num_preemptions = 0
@@ -200,6 +205,7 @@ class Scheduler:
         """Raises `RuntimeError` unless blocks, tables and counts agree; see `BlockManager`."""
         running = self._running
         self._upkeep.check_integrity(running)
+        self._seats.check_integrity(s.adapter_id for s in running)
         counts = (
             sum(s.num_scheduled_tokens for s in running),
             sum(s.is_prefilling for s in running),
@@ -253,6 +259,7 @@ class Scheduler:
                     sequence.sampling,
                     None,
                     len(guesses),
+                    sequence.adapter_id,
                 )
             )
             batch.num_tokens += end - start
@@ -310,6 +317,8 @@ class Scheduler:
 
     def _yield_room(self, head: Sequence) -> None:
         """Preempts until `head` can start, or nobody has more than its part."""
+        if not self._seats.has_one_for(head.adapter_id):
+            return  # room would not let it start
         while self._running and (start := self._upkeep.find_start(head)) is not None:
             needed = self._upkeep.num_blocks_needed(head, start)
             has_seat = len(self._running) < self._config.max_num_seqs
@@ -327,6 +336,7 @@ class Scheduler:
         """Starts waiting sequences in order, while all their tokens find room beside the running ones."""
         held: list[Sequence] = []  # until the block that they begin with is computed
         num_reserved = 0  # blocks, for those
+        passed: list[Sequence] = []  # until an adapter that runs leaves a seat
         while (
             self._budget(batch) > 0
             and len(self._running) + len(held) < self._config.max_num_seqs
@@ -335,6 +345,12 @@ class Scheduler:
             is_too_long = sequence.num_tokens > self._budget(batch)
             if (self._config.runs_whole_prompts and is_too_long) or sequence in self._yielded:
                 break
+            if not self._seats.has_one_for(sequence.adapter_id, is_behind=bool(passed)):
+                if len(passed) == _MOST_PASSED:
+                    break
+                self._waiting.pop(sequence)
+                passed.append(sequence)
+                continue
             start = self._upkeep.find_start(sequence)
             spare = num_reserved + (self._watermark_blocks if self._running else 0)
             needed = self._upkeep.num_blocks_needed(sequence, start)
@@ -351,7 +367,7 @@ class Scheduler:
                 break
             self._waiting.pop(sequence)
             self._start(batch, sequence, start)
-        for sequence in held:
+        for sequence in (*held, *passed):
             self._waiting.push(sequence)
 
     def _start(self, batch: ScheduledBatch, sequence: Sequence, start: Start) -> None:
@@ -369,6 +385,7 @@ class Scheduler:
         sequence.num_scheduled_tokens = sequence.num_computed_tokens = start.num_tokens
         self._num_scheduled_tokens += start.num_tokens
         sequence.status = SequenceStatus.RUNNING
+        self._seats.enter(sequence.adapter_id)
         insort(self._running, sequence, key=_ORDER)
         batch.admitted.append(sequence)
         batch.add_chunk(sequence, count)
@@ -391,6 +408,7 @@ class Scheduler:
             is_sound = sequence.finish_reason is not FinishReason.ERROR
             self._upkeep.end(sequence, is_sound=is_sound)
             self._blocks.free(sequence.sequence_id)
+            self._seats.leave(sequence.adapter_id)
             self._released.append(sequence.sequence_id)
             self._num_scheduled_tokens -= sequence.num_scheduled_tokens
             self._num_prefilling -= sequence.is_prefilling

@@ -12,7 +12,8 @@ from octavo.engine.requests.sequence import Sequence
 class SchedulerConfig:
     """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`.
 
-    With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`.
+    With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`. Sequences of
+    `max_adapters` adapters run at once, beside those of the base model.
     """
 
     max_num_seqs: int
@@ -20,6 +21,7 @@ class SchedulerConfig:
     enable_prefix_caching: bool = True
     sliding_window: int | None = None
     runs_whole_prompts: bool = False
+    max_adapters: int = 1
 
 
 def room_for_drafts(

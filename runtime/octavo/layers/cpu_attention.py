@@ -3,6 +3,7 @@ or by torch where it is faster."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.decode_rows import DecodeRows
 from octavo.kernels.paged_attention import paged_attention
 from octavo.kernels.prefill_chunks import PrefillChunks
-from octavo.layers.step import AttentionSpec
+from octavo.layers.step import AdapterRows, AttentionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class CpuAttentionStep:
     decodes: DecodeRows | None
     chunks: PrefillChunks | AttentionPlan | None
     workspace: torch.Tensor
+    adapters: Sequence[AdapterRows] = ()
 
     @property
     def num_live(self) -> None:

@@ -5,8 +5,9 @@ It is handed to every product too, because what a product adds for a row (an ada
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -31,6 +32,13 @@ class AttentionSpec:
     rotary: int = 0
 
 
+class AdapterRows(NamedTuple):
+    """Rows of a step that have the same adapter: neighbours, or `[count]` int64 of them."""
+
+    adapter_id: int
+    rows: slice | torch.Tensor
+
+
 class Step(Protocol):
     """How queries meet keys differs by device: a step brings that with it."""
 
@@ -42,6 +50,11 @@ class Step(Protocol):
     @property
     def positions(self) -> torch.Tensor:
         """Each token's place in its sequence, int64; what lies behind the step's tokens means nothing."""
+        ...
+
+    @property
+    def adapters(self) -> Sequence[AdapterRows]:
+        """Rows that have one; each is in one group at most."""
         ...
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from octavo.kernels.attention_plan import AttentionPlan
 from octavo.kernels.paged_attention import paged_attention, write_kv_cache
 from octavo.layers.rotary import RotaryTable
-from octavo.layers.step import AttentionSpec
+from octavo.layers.step import AdapterRows, AttentionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class TorchAttentionStep:
     positions: torch.Tensor
     rotations: tuple[tuple[RotaryTable, torch.Tensor, torch.Tensor], ...]
     workspace: torch.Tensor
+    adapters: Sequence[AdapterRows] = ()
 
     @property
     def num_live(self) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import StepBuffers, chunks_at
-from octavo.layers.step import AttentionSpec
+from octavo.layers.step import AdapterRows, AttentionSpec
 
 
 class DecodeWorkspaces:
@@ -74,6 +74,11 @@ class TritonAttentionStep:
     num_chunks: int
     max_query_len: int
     scheduled: set[int | None] = field(default_factory=set)
+
+    @property
+    def adapters(self) -> tuple[AdapterRows, ...]:
+        """GPUs run none so far."""
+        return ()
 
     @property
     def num_live(self) -> torch.Tensor:

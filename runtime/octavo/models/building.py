@@ -44,15 +44,14 @@ from octavo.loading import (
     WithoutPrefix,
     floating_tensors,
 )
+from octavo.models.adapters import ModelAdapters
 from octavo.models.base import BaseConfig, CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
 from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import Reduce
 from octavo.quantization import Scheme, Unquantised
-from octavo.quantization.dequantised_source import DequantisedSource
 from octavo.quantization.forms import table_lookup
 from octavo.quantization.packed_forms import stacked_experts
-from octavo.quantization.stored_scheme import Stored
 
 
 def build_model(
@@ -63,12 +62,17 @@ def build_model(
     kernels: Kernels,
     placement: Placement,
     ranks: Ranks = ALONE,
+    adapters: ModelAdapters | None = None,
 ) -> CausalLM:
     """The model with its weights, or what one of the ranks has of it. Raises `ModelInvalidError` when these
-    do not match its config.json."""
+    do not match its config.json.
+
+    Args:
+        adapters: Get to know the products that they may change; None: it takes no adapters.
+    """
     config = with_stored_head(config, source)
     source = _with_own_names(config, source)
-    model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks))
+    model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks, adapters))
     source.finish(config.ignores)
     return model
 
@@ -106,7 +110,7 @@ def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
 def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
     """Whether a head is stored that config.json calls the embeddings' own; names alone are asked for."""
     tables = config.tables
-    if tables.head is None or not tables.is_tied or config.keeps_tables:
+    if tables.head is None or not tables.is_tied or config.is_generic:
         return False
     return _with_own_names(config, source).has(f"{tables.head.names[0]}.weight")
 
@@ -126,6 +130,7 @@ class ModelBuilder:
 
     Args:
         ranks: Those that share the model. Partial sums of the first hold the biases.
+        adapters: See `build_model`.
     """
 
     def __init__(
@@ -135,7 +140,9 @@ class ModelBuilder:
         kernels: Kernels,
         placement: Placement,
         ranks: Ranks = ALONE,
+        adapters: ModelAdapters | None = None,
     ) -> None:
+        self._adapters = adapters
         self.source = source
         self._of_partial_sums = source if ranks.rank == 0 else WithoutBiases(source)
         self._scheme = scheme
@@ -143,13 +150,6 @@ class ModelBuilder:
         self.kernels = kernels
         self._ranks = ranks
         self.reduce: Reduce | None = None if ranks.size == 1 else ranks.all_reduce
-
-    @property
-    def dequantised(self) -> WeightSource:
-        """The source, with plain weights in place of quantised ones."""
-        if not isinstance(self._scheme, Stored):
-            return self.source
-        return DequantisedSource(self.source, self._scheme.format, self.placement.dtype)
 
     def tensor(self, name: str, *shape: int) -> torch.Tensor:
         """A parameter that is no product's, in the activations' dtype."""
@@ -160,6 +160,13 @@ class ModelBuilder:
         return float(torch.tensor(value, dtype=self.placement.dtype).item())
 
     def linear(self, projection: Projection) -> Linear:
+        """A product of a step's rows, which adapters may change."""
+        linear = self._base_linear(projection)
+        if self._adapters is None:
+            return linear
+        return self._adapters.adapted(linear, self._share(projection))
+
+    def _base_linear(self, projection: Projection) -> Linear:
         source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
         return self._scheme.load(self._share(projection), source, self.placement)
 
@@ -287,7 +294,7 @@ class ModelBuilder:
         is_normalised: bool = True,
     ) -> FeedForward:
         """A mixture of gated blocks. Ranks share each of them, not their number: whichever a router picks,
-        all ranks have the same to do.
+        all ranks have the same to do. Adapters change none of them: their rows are no step's.
 
         Args:
             router: Prefix of its parameter, `[experts, hidden]`.
@@ -296,7 +303,11 @@ class ModelBuilder:
         """
         weight = self.tensor(f"{router}.weight", len(experts), experts[0][0].in_features)
         if not isinstance(self.kernels, ExpertKernels):
-            blocks = [self.gated_mlp(gate_up, down, activation) for gate_up, down in experts]
+            gate = activation.gate(self.kernels)
+            blocks = [
+                GatedMLP(self._base_linear(gate_up), self._base_linear(down), activation, gate)
+                for gate_up, down in experts
+            ]
             return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
         gate_up, down = self._expert_weights(router, experts)
         return StackedExperts(
@@ -316,7 +327,7 @@ class ModelBuilder:
             own = [(self._share(up), self._share(back)) for up, back in experts]
             return stack_experts(self.source, own, self.placement)
         gate_up, down = (
-            stacked_experts([self.linear(one) for one in products])
+            stacked_experts([self._base_linear(one) for one in products])
             for products in zip(*experts, strict=True)
         )
         if gate_up is None or down is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -15,6 +15,10 @@ PENDING_TOKEN = -1
 """Stands in a decode's `token_ids` for the token that the step in flight samples for that sequence: the
 executor knows it before the engine does. Never for one whose scores wait for it
 (`octavo.sampling.processors.waits_for_token`)."""
+
+
+BASE_MODEL = 0
+"""The id of no adapter."""
 
 
 class ScoredRows(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +45,7 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
         scored: Its first rows, where the prompt's log-probabilities are wanted.
         num_drafts: How many of `token_ids`, the last ones, are guesses of what is sampled after the one known
             token before them. Each that comes true is sampled with the one after it in the same step.
+        adapter_id: Of the adapter that its rows have, which was added; `BASE_MODEL`: none.
     """
 
     sequence_id: int
@@ -50,6 +55,7 @@ class ScheduledSequence(msgspec.Struct, frozen=True, gc=False):
     sampling: SamplingState | None
     scored: ScoredRows | None = None
     num_drafts: int = 0
+    adapter_id: int = BASE_MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,21 @@ class FinishedStep:
 
     def result(self) -> list[SampledToken]:
         return self.tokens
+
+
+@runtime_checkable
+class HoldsAdapters(Protocol):
+    """What an executor does beside steps that was started with `enable_lora`; never while a step is in
+    flight."""
+
+    def add_adapter(self, adapter_id: int, folder: str) -> None:
+        """Raises `ModelInvalidError`, `ModelUnsupportedError` or `InvalidConfigurationError`, and nothing has
+        changed then."""
+        ...
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """No sequence has it any more."""
+        ...
 
 
 class Executor(Protocol):

@@ -16,6 +16,7 @@ from octavo.cli.reference import PAGE, main, updated
 from octavo.models.registry import ENCODERS, FAMILIES
 from octavo.server.openai import protocol
 from octavo.server.openai.app import build_app
+from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
@@ -150,6 +151,8 @@ def test_every_route_is_in_the_reference() -> None:
     ops = OperationsApp(Lifecycle(lambda: 0.0), None, lambda: b"", SleepRoutes(None))  # type: ignore[arg-type]
     ports = section("http-api.md", "## Ops port")
     assert set(re.findall(r"^\| `(/\w+)`", ports, re.MULTILINE)) == {*ops._routes, *ops._asked}
+    commands = AdapterRoutes(is_enabled=True).commands
+    assert set(re.findall(r"^\| `(/v1/\w+)`", ports, re.MULTILINE)) == set(commands)
 
 
 def test_every_field_of_a_request_is_in_the_reference() -> None:

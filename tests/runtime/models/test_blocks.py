@@ -30,6 +30,7 @@ class OwnValues:
 
     num_live = None
     positions = torch.zeros(0, dtype=torch.int64)
+    adapters = ()
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         values = heads[:, spec.num_heads + spec.num_kv_heads :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ DRAWN = SamplingParams(temperature=9.0, seed=1, logprobs=4, max_tokens=LENGTH, i
 class Answer:
     prompt: list[int]
     params: SamplingParams
+    adapter_id: int = 0
     output: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
 
@@ -35,18 +37,37 @@ class Answer:
         return torch.log_softmax(logits[0, len(self.prompt) - 1 :].float(), dim=-1)
 
 
-def serve(folder: Path, executor: Executor, vocab: int) -> list[Answer]:
-    """Requests that come while others run, and whose prompts begin as others did."""
-    config = EngineConfig(model=str(folder), max_num_seqs=5, max_num_batched_tokens=40)
+def serve(
+    folder: Path, executor: Executor, vocab: int, adapters: Mapping[int, Path] | None = None
+) -> list[Answer]:
+    """Requests that come while others run, and whose prompts begin as others did.
+
+    Args:
+        adapters: By id; each request comes once for the model alone, and once with each of them.
+    """
+    given = adapters or {}
+    config = EngineConfig(
+        model=str(folder),
+        max_num_seqs=5,
+        max_num_batched_tokens=40,
+        enable_lora=bool(given),
+        max_loras=2,
+    )
     core = EngineCore(config, executor, is_debugging=True)
+    for adapter_id, place in given.items():
+        core.adapters.load(adapter_id, str(place))
     answers: dict[str, Answer] = {}
     rng = random.Random(vocab)  # noqa: S311
 
     def add(prompt: list[int], params: SamplingParams = GREEDY) -> Answer:
-        name = str(len(answers))
-        answers[name] = Answer(prompt, params)
-        core.add(AddRequest(name, prompt, params))
-        return answers[name]
+        """The model's own."""
+        added = []
+        for adapter_id in (0, *given):
+            name = str(len(answers))
+            answers[name] = Answer(prompt, params, adapter_id)
+            core.add(AddRequest(name, prompt, params, adapter_id=adapter_id))
+            added.append(answers[name])
+        return added[0]
 
     def tokens(count: int) -> list[int]:
         return rng.choices(range(vocab), k=count)

@@ -149,6 +149,22 @@ class EngineSpec(ApiModel):
         alias="speculative",
         description="Speculative decoding. On CPUs alone so far; off when absent.",
     )
+    enable_lora: bool | None = Field(
+        default=None,
+        description="Takes LoRA adapters beside the model. CPUs only so far. They are loaded by each pod's "
+        "ops port.",
+    )
+    max_loras: PositiveInt | None = Field(
+        default=None, description="Adapters whose requests run at once; those of others wait."
+    )
+    max_lora_rank: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None,
+        description="Highest rank of an adapter; one of a higher rank is refused.",
+    )
+    max_cpu_loras: PositiveInt | None = Field(
+        default=None,
+        description="Adapters that are held in memory; one more is refused. No limit when absent.",
+    )
 
 
 DEFAULT_MAX_NUM_SEQS = 256

@@ -4,7 +4,8 @@ them.
 Keys and values of a block depend on its tokens and on all before them: a block's name is the SHA-256 of
 its predecessor's name and its own token ids (the hash chain of vLLM's automatic prefix caching). Whoever
 could make two prefixes collide could read another tenant's cache, hence a cryptographic hash; a salt in
-front of the first block keeps tenants apart that must not even learn from timing what others asked.
+front of the first block keeps tenants apart that must not even learn from timing what others asked. With an
+adapter the same tokens have other keys and values, so its id goes in front too.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ class BlockNames:
 
     Args:
         salt: Sequences find only blocks that were named under their own salt; None is the common one.
+        adapter_id: As `salt`; 0 is the base model's.
     """
 
     __slots__ = ("_names", "_root")
 
-    def __init__(self, salt: str | None = None) -> None:
+    def __init__(self, salt: str | None = None, adapter_id: int = 0) -> None:
         self._names: list[bytes] = []
         self._root = b"" if salt is None else sha256(salt.encode()).digest()
+        if adapter_id:
+            self._root = sha256(b"adapter" + pack("<q", adapter_id) + self._root).digest()
 
     def __len__(self) -> int:
         return len(self._names)

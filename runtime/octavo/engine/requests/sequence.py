@@ -14,6 +14,7 @@ from octavo.outputs import FinishReason
 from octavo.sampling.processors import waits_for_token
 from octavo.sampling.state import Grammar, SamplingState
 from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import BASE_MODEL
 
 
 class SequenceStatus(enum.Enum):
@@ -41,6 +42,7 @@ class Sequence:
         is_pooled: Its embedding is wanted beside its tokens.
         priority: Lower runs first; equal ones by their turn.
         cache_salt: Shares cached prefixes only with sequences of the same salt.
+        adapter_id: Of its adapter; `BASE_MODEL`: none.
         group: The request's completions, when there are several.
         second_segment: Where the second text of a pair begins, or None.
         grammar: What its output must follow, or None.
@@ -74,6 +76,7 @@ class Sequence:
     priority: int = 0
     is_pooled: bool = False
     cache_salt: str | None = None
+    adapter_id: int = BASE_MODEL
     group: SiblingGroup | None = None
     second_segment: int | None = None
     grammar: Grammar | None = None
@@ -104,7 +107,7 @@ class Sequence:
     """Prompt and output but for the last token, which is never fed back."""
 
     def __post_init__(self) -> None:
-        self.block_names = BlockNames(self.cache_salt)
+        self.block_names = BlockNames(self.cache_salt, self.adapter_id)
         self.num_prompt_tokens = len(self.prompt_token_ids)
         self.max_fed_tokens = self.num_prompt_tokens + self.max_output_tokens - 1
         self.waits_for_token = waits_for_token(self.params)

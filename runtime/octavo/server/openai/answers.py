@@ -159,11 +159,14 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """`root` is where it lies; an adapter's `parent` is the model that it belongs to."""
+
     id: str
     object: str = "model"
     created: int
     owned_by: str = "octavo"
     root: str
+    parent: str | None = None
     max_model_len: int
 
 

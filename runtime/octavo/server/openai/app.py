@@ -78,14 +78,29 @@ class ServedModel:
     read_load: Callable[[], Load]
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def all_names(self) -> list[str]:
+        """The model's and its adapters'."""
+        return [*self.names, *self.generator.adapters.names]
+
     def card(self, name: str) -> ModelCard:
+        adapter = self.generator.adapters.find(name)
+        if adapter is None:
+            return ModelCard(
+                id=name, created=self.created, root=self.root, max_model_len=self.max_model_len
+            )
         return ModelCard(
-            id=name, created=self.created, root=self.root, max_model_len=self.max_model_len
+            id=name,
+            created=adapter.created,
+            root=adapter.path,
+            parent=adapter.parent or self.names[0],
+            max_model_len=self.max_model_len,
         )
 
     def check(self, name: str) -> None:
-        if name not in self.names:
-            raise model_not_found(name, list(self.names))
+        """Raises `ApiError` (403, 404) where a client may not have it."""
+        if name not in self.all_names:
+            raise model_not_found(name, self.all_names)
         if not current_limits().allows(name):
             raise model_not_allowed(name)
 
@@ -109,7 +124,7 @@ def build_app(
     async def list_models() -> Response:
         return json_answer(
             ModelList(
-                data=[model.card(name) for name in model.names if current_limits().allows(name)]
+                data=[model.card(name) for name in model.all_names if current_limits().allows(name)]
             )
         )
 

@@ -209,6 +209,7 @@ class BeamGeneration(Generation):
             priority=current_limits().priority_of(run.priority),
             cache_salt=current_limits().salt_of(run.cache_salt),
             tenant=self._tenant,
+            adapter_id=run.adapter_id,
         )
 
     async def _candidates(self, outputs: list[TokenOutput]) -> dict[int, float]:

@@ -98,6 +98,7 @@ async def chat_run(
         request.priority or 0,
         request.cache_salt,
         markup.reasoning_tokens(text, generator.vocabulary),
+        generator.adapters.id_of(request.model),
     )
     new_parser = functools.partial(
         markup.parser,

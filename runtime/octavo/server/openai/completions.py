@@ -45,6 +45,7 @@ async def completion(
             _sampling(request, prompts, prompt, defaults),
             request.priority or 0,
             request.cache_salt,
+            adapter_id=generator.adapters.id_of(request.model),
         )
         for prompt in given
     ]

@@ -78,6 +78,7 @@ async def embeddings(
         f"embd-{uuid.uuid4().hex}",
         [PooledText(token_ids) for token_ids in texts],
         http_request,
+        adapter_id=generator.adapters.id_of(request.model),
     )
     shown = [_shown(row, request) for row in rows]
     answer = EmbeddingList(

@@ -26,6 +26,7 @@ from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
 from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
+from octavo.server.openai.adapters import ServedAdapters
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
 from octavo.server.openai.parsing.answer import Markup
@@ -41,13 +42,15 @@ log = structlog.get_logger("octavo.server")
 @dataclass(frozen=True, slots=True)
 class PromptRun:
     """One prompt, how its completions are sampled, and who may share its cached prefix; a lower
-    `priority` runs first. `count_reasoning` counts the tokens of reasoning of one completion."""
+    `priority` runs first. `count_reasoning` counts the tokens of reasoning of one completion; `adapter_id` is
+    0 for the model alone."""
 
     prompt: Prompt
     sampling: SamplingParams
     priority: int = 0
     cache_salt: str | None = None
     count_reasoning: Callable[[], ReasoningTokens] | None = None
+    adapter_id: int = 0
 
 
 class Generator:
@@ -61,6 +64,7 @@ class Generator:
         admission: Admission,
         metrics: ServerMetrics,
         markup: Markup | None = None,
+        served_names: Sequence[str] = (),
     ) -> None:
         self.client = client
         self.markup = Markup() if markup is None else markup
@@ -70,6 +74,7 @@ class Generator:
         self.metrics = metrics
         self.vocabulary = Vocabulary(tokenizer.backend)
         self.num_active = 0
+        self.adapters = ServedAdapters(client, served_names)
 
     def admit(self, num_sequences: int, tenant: str) -> None:
         """Raises `QueueFullError`; to be released when the request is over."""
@@ -154,6 +159,7 @@ class Generation:
                     cache_salt=limits.salt_of(run.cache_salt),
                     end_token_ids=generator.end_token_ids,
                     tenant=self._tenant,
+                    adapter_id=run.adapter_id,
                 )
                 self._streams.append(await generator.client.add(request))
         except BaseException:

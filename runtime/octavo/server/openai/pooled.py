@@ -87,8 +87,14 @@ class PooledRun:
     """The texts of one HTTP request. To be entered with `async with`, within `running`."""
 
     def __init__(
-        self, generator: Generator, name: str, request_id: str, texts: Sequence[PooledText]
+        self,
+        generator: Generator,
+        name: str,
+        request_id: str,
+        texts: Sequence[PooledText],
+        adapter_id: int = 0,
     ) -> None:
+        self._adapter_id = adapter_id
         self._generator = generator
         self._name = name
         self._request_id = request_id
@@ -182,6 +188,7 @@ class PooledRun:
                 cache_salt=limits.salt_of(None),
                 second_segment=text.second_segment,
                 tenant=self._tenant,
+                adapter_id=self._adapter_id,
             )
         )
 
@@ -191,10 +198,15 @@ class PooledRun:
 
 
 async def pooled_rows(
-    generator: Generator, name: str, texts: Sequence[PooledText], http_request: Request
+    generator: Generator,
+    name: str,
+    texts: Sequence[PooledText],
+    http_request: Request,
+    *,
+    adapter_id: int = 0,
 ) -> list[list[float]]:
     """The vector of each text. Raises as `PooledRun.rows`, and `ClientDisconnectedError`."""
-    run = PooledRun(generator, name, http_request.scope["request_id"], texts)
+    run = PooledRun(generator, name, http_request.scope["request_id"], texts, adapter_id)
     scope = http_request.scope
     async with running(run, http_request.receive, scope.get("deadline")):
         return await run.rows()

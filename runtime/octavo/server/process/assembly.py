@@ -54,7 +54,9 @@ def assemble(
         tool_call_parser=markup.calls_name,
         reasoning_parser=markup.reasoning_name,
     )
-    generator = Generator(client, tokenizer, end_token_ids, admission, metrics, markup)
+    generator = Generator(
+        client, tokenizer, end_token_ids, admission, metrics, markup, options.served_names
+    )
     prompts = PromptBuilder(
         tokenizer,
         max_model_len=info.max_model_len,

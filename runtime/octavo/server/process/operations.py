@@ -1,5 +1,5 @@
-"""Operations port. The ops port: probes, metrics and sleep, up from the first moment of the process until its
-last.
+"""Operations port. The ops port: probes, metrics, sleep and adapters, up from the first moment of the process
+until its last.
 
 Never behind the API key and never on the Service that users call. `/livez` means "the engine answers, and
 makes steps while requests run", not "the socket answers".
@@ -7,12 +7,12 @@ makes steps while requests run", not "the socket answers".
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from octavo.server.http.asgi import Receive, Scope, Send, respond
+from octavo.server.http.asgi import AsgiApp, Receive, Scope, Send, respond
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
 from octavo.server.process.metrics import METRICS_TYPE
 from octavo.server.process.sleep_routes import Answer, SleepRoutes
@@ -32,7 +32,11 @@ class Health(Protocol):
 
 
 class OperationsApp:
-    """`/livez`, `/readyz`, `/startupz`, `/metrics` and the routes of sleep as an ASGI app."""
+    """`/livez`, `/readyz`, `/startupz`, `/metrics`, the routes of sleep and those of adapters as an ASGI app.
+
+    Args:
+        commands: Routes of POST that read a body.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,9 @@ class OperationsApp:
         health: Health,
         exposition: Callable[[], bytes],
         sleep: SleepRoutes,
+        commands: Mapping[str, AsgiApp] | None = None,
     ) -> None:
+        self._commands = commands or {}
         self._lifecycle = lifecycle
         self._health = health
         self._exposition = exposition
@@ -59,6 +65,13 @@ class OperationsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        command = self._commands.get(scope["path"])
+        if command is not None:
+            if scope["method"] == "POST":
+                await command(scope, receive, send)
+            else:
+                await _answer(send, 405, {"error": "Use POST."})
+            return
         if scope["path"] in self._asked:
             method, ask = self._asked[scope["path"]]
             if scope["method"] != method:
@@ -68,7 +81,7 @@ class OperationsApp:
             return
         route = self._routes.get(scope["path"])
         if route is None:
-            paths = ", ".join((*self._routes, *self._asked))
+            paths = ", ".join((*self._routes, *self._asked, *self._commands))
             await _answer(send, 404, {"error": f"Nothing here. This port answers {paths}."})
         elif scope["method"] not in ("GET", "HEAD"):
             await _answer(send, 405, {"error": "Use GET."})

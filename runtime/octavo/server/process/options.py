@@ -9,6 +9,7 @@ from typing import Annotated
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.generation_config import AUTO
+from octavo.lora_modules import read_lora_modules
 from octavo.options import Option, Panel, check_options
 from octavo.server.http.hosts import default_hosts, normalized_host
 from octavo.server.http.origin import normalized_origin
@@ -46,6 +47,16 @@ class ServeOptions:
             details="name for clients; repeatable, the first one labels the metrics",
         ),
     ]
+    lora_modules: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=Panel.MODEL,
+            default="none",
+            help="Adapter to start with, name=path; repeatable. Needs --enable-lora.",
+            details="[LoRA adapter](../how-to/lora.md) to start with: `name=path`, or vLLM's object in JSON "
+            "(`name`, `path`, `base_model_name`); several behind one flag, or repeated; with `--enable-lora`",
+        ),
+    ] = ()
     host: Annotated[
         str,
         Option(
@@ -309,6 +320,11 @@ class ServeOptions:
             raise InvalidConfigurationError(
                 "served_model_name holds an empty or overlong name; give 1 to 256 characters."
             )
+        if self.lora_modules and not self.engine.enable_lora:
+            raise InvalidConfigurationError(
+                "lora_modules needs enable_lora: give --enable-lora too."
+            )
+        read_lora_modules(self.lora_modules)
         if any(not key.strip() for key in self.api_keys):
             # An empty key would look like protection and be none.
             raise InvalidConfigurationError("api_key is empty; give a key or leave it out.")

@@ -25,10 +25,12 @@ from octavo.engine.client import EngineClient
 from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
 from octavo.generation_config import choose_sampling_defaults
 from octavo.logs import configure_logging
+from octavo.lora_modules import read_lora_modules
 from octavo.server.http.admission import Admission
 from octavo.server.http.sockets import bind
 from octavo.server.http.tls import read_tls
 from octavo.server.process import banner
+from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -122,6 +124,7 @@ class Server:
         self._http_socket = bind(options.host, options.port, "--port")
         self._ops_socket = bind(options.host, options.ops_port, "--ops-port")
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._adapter_routes = AdapterRoutes(is_enabled=options.engine.enable_lora)
         self._client: EngineClient | None = None
         self._ops: Listener | None = None
         self._http: Listener | None = None
@@ -209,6 +212,11 @@ class Server:
         )
         self._health.attach(client, generator)
         self._sleep.attach(client, generator)
+        for module in read_lora_modules(options.lora_modules):
+            await generator.adapters.load(
+                module.name, module.path, parent=module.base_model_name or ""
+            )
+        self._adapter_routes.attach(generator.adapters)
         from octavo.server.http.listener import Listener
 
         self._http = Listener(middleware, self._http_socket, self._tls)
@@ -240,7 +248,13 @@ class Server:
             has_vllm_names=self._options.metrics_names == VLLM_NAMES,
         )
         switch = self._sleep if self._options.engine.enable_sleep_mode else None
-        app = OperationsApp(self._lifecycle, self._health, metrics.exposition, SleepRoutes(switch))
+        app = OperationsApp(
+            self._lifecycle,
+            self._health,
+            metrics.exposition,
+            SleepRoutes(switch),
+            self._adapter_routes.commands,
+        )
         self._ops = Listener(app, self._ops_socket)
         await self._ops.start()
         return metrics, self._ops.port

@@ -11,7 +11,9 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
+from octavo.loading.adapter import read_adapter
 from octavo.loading.pooling import Pooling, read_whole_pooling
+from octavo.models.adapters import ModelAdapters
 from octavo.models.base import CausalLM
 from octavo.models.spec import ModelSpec, Task
 from octavo.sampling.host.sampler import Sampler, score
@@ -58,7 +60,11 @@ class _Nobody:
 
 
 class TorchExecutor:
-    """Runs steps on one device; see the `Executor` protocol."""
+    """Runs steps on one device; see the `Executor` and `HoldsAdapters` protocols.
+
+    Args:
+        adapters: Of the model; None: it takes none.
+    """
 
     def __init__(
         self,
@@ -67,8 +73,10 @@ class TorchExecutor:
         info: ExecutorInfo,
         followers: Followers | None = None,
         pooling: Pooling | None = None,
+        adapters: ModelAdapters | None = None,
     ) -> None:
         self._pooling = pooling
+        self._adapters = adapters
         self._loaded = loaded
         self._sampler = sampler
         self._info = info
@@ -86,6 +94,15 @@ class TorchExecutor:
             return self._step(batch.entries)
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
+
+    @torch.inference_mode()
+    def add_adapter(self, adapter_id: int, folder: str) -> None:
+        if self._adapters is not None:
+            self._adapters.add(adapter_id, read_adapter(Path(folder)))
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        if self._adapters is not None:
+            self._adapters.remove(adapter_id)
 
     def sleep(self, level: SleepLevel) -> None:
         self._followers.sleep(level)
@@ -160,6 +177,7 @@ def start_host_executor(
     lead: Callable[[ModelRunner], Runner] = lambda runner: runner,
     followers: Followers | None = None,
     lifelines: tuple[int, ...] = (),
+    adapters: ModelAdapters | None = None,
 ) -> TorchExecutor:
     """Phases profile and warmup.
 
@@ -167,6 +185,7 @@ def start_host_executor(
         reload: Reads the model anew.
         lead: Of the first rank's runner, one that all ranks follow.
         lifelines: See `ExecutorInfo`.
+        adapters: See `TorchExecutor`.
     """
 
     pooling = _pooling(config, model.spec)
@@ -193,7 +212,7 @@ def start_host_executor(
         is_asynchronous=False,
     )
     info = dataclasses.replace(info, lifelines=lifelines, runs_whole_prompts=pooling is not None)
-    return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling)
+    return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling, adapters)
 
 
 def _pooling(config: EngineConfig, spec: ModelSpec) -> Pooling | None:

@@ -176,7 +176,7 @@ class ModelRunner:
         workspace = self._workspace_of(blocks)
         if not isinstance(rows, KernelRows):
             rotations = tuple((one, *one.at(inputs.positions)) for one in self._rotary)
-            return TorchAttentionStep(rows, inputs.positions, rotations, workspace)
+            return TorchAttentionStep(rows, inputs.positions, rotations, workspace, inputs.adapters)
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
         return CpuAttentionStep(
@@ -186,6 +186,7 @@ class ModelRunner:
             rows.decodes,
             rows.chunks,
             workspace,
+            inputs.adapters,
         )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:

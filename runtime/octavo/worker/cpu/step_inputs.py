@@ -17,8 +17,9 @@ import torch
 from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
 from octavo.kernels.decode_rows import DecodeRows, count_decodes, make_decode_rows
 from octavo.kernels.prefill_chunks import PrefillChunks, make_prefill_chunks
+from octavo.layers.step import AdapterRows
 from octavo.sampling.state import SamplingState
-from octavo.worker.batch import ScheduledSequence
+from octavo.worker.batch import BASE_MODEL, ScheduledSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class StepInputs:
         sequence_ids, sampling, drafts: Of the entries that these rows are of, one row and one more for each
             draft.
         scored: Rows whose log-probabilities are wanted.
+        adapters: Rows that have one.
     """
 
     token_ids: torch.Tensor
@@ -91,6 +93,7 @@ class StepInputs:
     sampling: list[SamplingState]
     drafts: list[Sequence[int]]
     scored: ScoredTokens | None = None
+    adapters: Sequence[AdapterRows] = ()
 
 
 class StepInputBuilder:
@@ -155,6 +158,7 @@ class StepInputBuilder:
             [s.sampling for s in batch if s.sampling is not None],
             [_drafts(batch[i]) for i in sampled],
             ScoredTokens.of(batch, [places[-1] for places in rows], self._device),
+            adapter_rows(batch, rows, first, self._device),
         )
 
     def _attention(
@@ -227,3 +231,35 @@ def _row_order(piece: _Piece) -> tuple[int, int]:
 
 def _drafts(entry: ScheduledSequence) -> Sequence[int]:
     return entry.token_ids[1:] if entry.num_drafts else ()
+
+
+def adapter_rows(
+    batch: Sequence[ScheduledSequence],
+    ends: Sequence[Sequence[int]],
+    num_rows: int,
+    device: torch.device,
+) -> list[AdapterRows]:
+    """The rows of each adapter in a step, those of many sequences together.
+
+    Args:
+        ends: Of each entry, the row of its last token; with drafts, those of all.
+        num_rows: Of the step.
+    """
+    ids = {entry.adapter_id for entry in batch} - {BASE_MODEL}
+    if not ids:
+        return []
+    owners = np.zeros(num_rows, dtype=np.int64)
+    for entry, rows in zip(batch, ends, strict=True):
+        if entry.num_drafts:
+            owners[rows] = entry.adapter_id
+        else:
+            owners[rows[0] + 1 - len(entry.token_ids) : rows[0] + 1] = entry.adapter_id
+    found = []
+    for adapter_id in sorted(ids):
+        own = np.flatnonzero(owners == adapter_id)
+        first, last = int(own[0]), int(own[-1])
+        if last - first + 1 == len(own):
+            found.append(AdapterRows(adapter_id, slice(first, last + 1)))
+        else:
+            found.append(AdapterRows(adapter_id, torch.from_numpy(own).to(device)))
+    return found

@@ -23,6 +23,7 @@ from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.encoder import check_encoder, load_encoder, warm_up_encoder
+from octavo.worker.start.implementation import check_adapters
 from octavo.worker.start.phases import (
     PhaseTimer,
     check_gpu_generation,
@@ -79,7 +80,14 @@ def create_executor(
                 ahead.wait()
     if size is not None:
         return start_host_executor(
-            config, model, size, device=device, dtype=dtype, phase=phase, reload=plan.build_anew
+            config,
+            model,
+            size,
+            device=device,
+            dtype=dtype,
+            phase=phase,
+            reload=plan.build_anew,
+            adapters=plan.adapters,
         )
     from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
     from octavo.kernels.gpu.compiling.watch import CompileWatch
@@ -101,6 +109,7 @@ def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTime
                 "encoder, which ranks do not share. Use --tensor-parallel-size 1."
             )
         device = choose_device(config)
+        check_adapters(config, model, device)
         check_encoder(model.spec.architecture, device, read_quantization_config(Path(config.model)))
         check_quantization(config, device, None)
         kernels = kernels_for(device)

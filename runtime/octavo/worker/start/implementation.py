@@ -10,18 +10,18 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
-from octavo.models.base import BaseConfig, ModelConfig
+from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
 
 logger = logging.getLogger(__name__)
 
 
 def check_implementation(config: EngineConfig, model: BaseConfig) -> None:
-    """Raises `InvalidConfigurationError` for an option of which nothing would come."""
-    if model.is_generic and config.quantization is not None and not model.projections():
+    """Raises `InvalidConfigurationError` for an option that Octavo's own families alone have."""
+    if model.is_generic and config.quantization is not None:
         raise InvalidConfigurationError(
             f"quantization is {config.quantization.value}, and {model.spec.architecture} runs by "
-            "transformers' own modules, none of which is a plain linear one: all weights would stay as they "
-            "are. Leave --quantization (spec.engine.quantization) out."
+            "transformers' own modules, whose weights stay as they are. Leave --quantization "
+            "(spec.engine.quantization) out."
         )
 
 
@@ -38,6 +38,28 @@ def check_speculation(config: EngineConfig, device: torch.device) -> None:
         raise InvalidConfigurationError(
             f"speculative_config is given, and tensor_parallel_size is {config.tensor_parallel_size}: ranks "
             "run no drafts so far. Leave one of them out."
+        )
+
+
+def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device) -> None:
+    """Raises `InvalidConfigurationError` where `enable_lora` cannot be had."""
+    if not config.enable_lora:
+        return
+    architecture, why = model.spec.architecture, ""
+    if model.is_generic:
+        why = f"{architecture} runs by transformers' own modules, which adapters do not reach"
+    elif isinstance(model, EncoderConfig):
+        why = f"{architecture} is an encoder, which takes no adapters"
+    elif device.type != "cpu":
+        why = f"adapters run on CPUs alone so far; the engine runs on {device.type}"
+    elif config.tensor_parallel_size > 1:
+        why = f"tensor_parallel_size is {config.tensor_parallel_size}: ranks do not share adapters so far"
+    elif config.enable_sleep_mode:
+        why = "enable_sleep_mode is set too: a model that wakes up would have lost its adapters"
+    if why:
+        raise InvalidConfigurationError(
+            f"enable_lora is set, but {why}. Leave --enable-lora out, and serve the adapter merged into its "
+            "base model (PEFT's merge_and_unload)."
         )
 
 

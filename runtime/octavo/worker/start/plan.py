@@ -15,6 +15,7 @@ from octavo.kernels.protocols.layers import Kernels
 from octavo.kernels.select import kernels_for
 from octavo.layers.ranks import ALONE, Ranks
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
+from octavo.models.adapters import ModelAdapters
 from octavo.models.base import CausalLM, ModelConfig
 from octavo.models.building import build_model, with_stored_head
 from octavo.models.quantization_config import read_stored_format
@@ -23,7 +24,7 @@ from octavo.models.sharing import check_sharing
 from octavo.models.spec import ModelSpec
 from octavo.quantization import Scheme, StoredFormat, check_quantization, scheme_for
 from octavo.worker.start.dtype import choose_dtype
-from octavo.worker.start.implementation import settled
+from octavo.worker.start.implementation import check_adapters, settled
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import tell_options_for_gpus
 
@@ -41,6 +42,7 @@ class StartPlan:
         config: As the model runs with it.
         source: Of the weights, none of which is read yet.
         stored: In which they are quantised; None: they are as they were.
+        adapters: Those of the model that is built; None: it takes none.
     """
 
     config: EngineConfig
@@ -52,6 +54,7 @@ class StartPlan:
     source: WeightSource
     scheme: Scheme
     stored: StoredFormat | None
+    adapters: ModelAdapters | None
 
     def build_anew(self, ranks: Ranks = ALONE) -> CausalLM:
         """As `build`, of a checkpoint that was read before."""
@@ -67,6 +70,7 @@ class StartPlan:
                 kernels=self.kernels,
                 placement=self.placement,
                 ranks=ranks,
+                adapters=self.adapters,
             )
 
 
@@ -79,6 +83,7 @@ def plan_start(config: EngineConfig) -> StartPlan:
     model = read_model_config(folder, config.model_impl)
     config = settled(config, model, device)
     check_sharing(model, config.tensor_parallel_size)
+    check_adapters(config, model, device)
     check_positions(config.max_model_len, model.spec.context)
     _tell_context(config.max_model_len, model.spec)
     dtype = choose_dtype(config.dtype, model, device)
@@ -87,7 +92,12 @@ def plan_start(config: EngineConfig) -> StartPlan:
     model = with_stored_head(model, source)
     kernels = kernels_for(device)
     scheme = scheme_for(config.quantization, kernels, stored)
-    return StartPlan(config, device, model, dtype, kernels, placement, source, scheme, stored)
+    adapters = None
+    if config.enable_lora:
+        adapters = ModelAdapters(placement, model.prefix, config.max_lora_rank)
+    return StartPlan(
+        config, device, model, dtype, kernels, placement, source, scheme, stored, adapters
+    )
 
 
 def choose_device(config: EngineConfig) -> torch.device:

@@ -1,0 +1,92 @@
+"""LoRA adapters of `LLM`, by vLLM's names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from octavo.errors import InvalidParameterError
+from octavo.llm_inputs import one_each
+
+if TYPE_CHECKING:
+    from octavo.engine.core import EngineCore
+
+
+@dataclass(frozen=True, slots=True)
+class LoRARequest:
+    """An adapter that prompts run with. Raises `InvalidParameterError` for a value of another kind.
+
+    Args:
+        lora_name: What a person calls it.
+        lora_int_id: Above 0; the same for the same adapter, and for no other.
+        lora_path: Folder with adapter_config.json and adapter_model.safetensors, as PEFT saves them.
+    """
+
+    lora_name: str
+    lora_int_id: int
+    lora_path: str
+
+    def __post_init__(self) -> None:
+        for name in ("lora_name", "lora_path"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise InvalidParameterError(name, f"{name} is {value!r:.80}; it must be a text.")
+        number: object = self.lora_int_id
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
+            raise InvalidParameterError(
+                "lora_int_id", f"lora_int_id is {number!r:.80}; it must be an integer above 0."
+            )
+
+
+Adapters = LoRARequest | Sequence[LoRARequest | None] | None
+"""For all prompts, or one each."""
+
+
+class LoadedAdapters:
+    """The adapters that an `LLM` was called with; each is read once, and stays."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, LoRARequest] = {}
+
+    def ids_of(self, given: Adapters, count: int, core: EngineCore) -> list[int]:
+        """Of each of `count` prompts, its adapter's id, or 0; what is new is read.
+
+        Args:
+            given: For all prompts, or one each.
+
+        Raises:
+            InvalidParameterError: As `adapter_of_each`, or an id was another adapter's before.
+            OctavoError: As `EngineAdapters.load`.
+        """
+        requests = adapter_of_each(given, count)
+        for request in requests:
+            if request is not None:
+                self._load(request, core)
+        return [0 if request is None else request.lora_int_id for request in requests]
+
+    def _load(self, request: LoRARequest, core: EngineCore) -> None:
+        known = self._by_id.get(request.lora_int_id)
+        if known is None:
+            core.adapters.load(request.lora_int_id, request.lora_path)
+            self._by_id[request.lora_int_id] = request
+        elif known != request:
+            raise InvalidParameterError(
+                "lora_request",
+                f"lora_int_id {request.lora_int_id} is {known.lora_name!r} ({known.lora_path}) already, and "
+                f"not {request.lora_name!r} ({request.lora_path}). Use a new number.",
+            )
+
+
+def adapter_of_each(given: Adapters, count: int) -> list[LoRARequest | None]:
+    """`given` as one for each of `count` prompts. Raises `InvalidParameterError` when it is of another kind
+    or number."""
+    found: list[LoRARequest | None] = []
+    for request in one_each("lora_request", given, object, count):
+        if request is not None and not isinstance(request, LoRARequest):
+            raise InvalidParameterError(
+                "lora_request",
+                f"lora_request holds {request!r:.80}; it must be a LoRARequest, or None.",
+            )
+        found.append(request)
+    return found

@@ -1,0 +1,122 @@
+"""Adapters by the names that requests choose them by, beside the model's own.
+
+A name is taken while its files are read, and answers when they are. An adapter whose name is taken back takes
+no new requests; those that run with it end as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import structlog
+
+from octavo.engine.client import EngineClient
+from octavo.errors import InvalidConfigurationError
+from octavo.server.openai.api_errors import model_not_found, quoted
+
+log = structlog.get_logger("octavo.server")
+
+_MAX_NAME_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAdapter:
+    """One that requests may have.
+
+    Args:
+        adapter_id: The engine's, never used again.
+        parent: Name of the base model that whoever loaded it gave; empty: the first served name.
+        created: Unix time in seconds.
+    """
+
+    name: str
+    adapter_id: int
+    path: str
+    parent: str
+    created: int
+
+
+class ServedAdapters:
+    """The adapters of one server.
+
+    Args:
+        taken: Names of the model itself.
+    """
+
+    def __init__(self, client: EngineClient, taken: Collection[str]) -> None:
+        self._client = client
+        self._taken = taken
+        self._by_name: dict[str, ServedAdapter] = {}
+        self._loading: set[str] = set()
+        self._ids = itertools.count(1)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def find(self, name: str) -> ServedAdapter | None:
+        return self._by_name.get(name)
+
+    def id_of(self, name: str) -> int:
+        """For the engine; 0 for the model's own names. Raises `ApiError` (404): a request whose adapter went
+        while it was read must not get the model's answer."""
+        found = self._by_name.get(name)
+        if found is not None:
+            return found.adapter_id
+        if name not in self._taken:
+            raise model_not_found(name, [*self._taken, *self._by_name])
+        return 0
+
+    async def load(
+        self, name: str, path: str, *, parent: str = "", is_replacing: bool = False
+    ) -> None:
+        """Returns when requests may have it.
+
+        Args:
+            is_replacing: One of this name may be there, and goes when the new one is.
+
+        Raises:
+            InvalidConfigurationError: The name is empty, overlong or taken, or the engine may hold no more.
+            ModelInvalidError, ModelUnsupportedError: Its files are not as they must be.
+            EngineDeadError: The engine process ended.
+        """
+        self._check(name, is_replacing=is_replacing)
+        adapter = ServedAdapter(name, next(self._ids), path, parent, int(time.time()))
+        self._loading.add(name)
+        try:
+            await self._client.load_adapter(adapter.adapter_id, path)
+        except BaseException:
+            # Also when nobody waits for it any more: what has no name must not stay.
+            self._client.unload_adapter(adapter.adapter_id)
+            raise
+        finally:
+            self._loading.remove(name)
+        self.unload(name)
+        self._by_name[name] = adapter
+        log.info("adapter loaded", adapter=name, path=path)
+
+    def unload(self, name: str) -> bool:
+        """Takes the name back; False when there is no such adapter. Raises `EngineDeadError`."""
+        adapter = self._by_name.pop(name, None)
+        if adapter is None:
+            return False
+        self._client.unload_adapter(adapter.adapter_id)
+        log.info("adapter unloaded", adapter=name)
+        return True
+
+    def _check(self, name: str, *, is_replacing: bool) -> None:
+        if not name or len(name) > _MAX_NAME_CHARS:
+            raise InvalidConfigurationError(
+                f"The adapter's name is {quoted(name)}; give 1 to {_MAX_NAME_CHARS} characters."
+            )
+        if name in self._taken:
+            raise InvalidConfigurationError(
+                f"The name {quoted(name)} is the model's own; give the adapter another."
+            )
+        if name in self._loading or (name in self._by_name and not is_replacing):
+            raise InvalidConfigurationError(
+                f"The adapter {quoted(name)} is loaded already; unload it first, or give another name."
+            )
