@@ -1,4 +1,4 @@
-"""Draws from a large vocabulary, on all of the engine's threads.
+"""Large vocabulary: draws from it, on all of the engine's threads.
 
 The race of `race.py` with nothing as long as the vocabulary in between: kernels tell the earliest arrival of
 each segment, and the segments that may hold a winner are looked into. For rows that have a temperature and
