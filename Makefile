@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models suites lock demo-model bench clean
+.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models suites lock demo-model hostile bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +86,9 @@ models: $(VENV)/.dev ## try all causal families of transformers and write the ta
 SUITES ?=
 suites: $(VENV)/.dev ## outside clients, frameworks and harnesses against a live server (10 minutes, 1.2 GB)
 	@OMP_NUM_THREADS=1 $(PY) -m suites $(SUITES)
+
+hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000]
+	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000)
 
 demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cores) and evaluate it
 	@$(PY) -m training.demo_model.train

@@ -358,3 +358,21 @@ def test_who_leaves_a_stream_frees_its_blocks(slow_server: FaultyServer) -> None
             until_text(sent.iter_lines())
             eventually(lambda: slow_server.metrics()["octavo_kv_cache_blocks_used"] > 0)
         eventually(lambda: slow_server.metrics()["octavo_kv_cache_blocks_used"] == 0)
+
+
+def test_the_prompts_length_is_told_before_it_is_sent(http: httpx.Client) -> None:
+    asked = {"model": "demo", "input": "What is Octavo?", "instructions": "Be brief."}
+    counted = http.post("/v1/responses/input_tokens", json=asked).json()
+    sent = http.post("/v1/responses", json={**asked, "max_output_tokens": 1}).json()
+    assert counted == {
+        "object": "response.input_tokens",
+        "input_tokens": sent["usage"]["input_tokens"],
+    }
+
+
+def test_allowed_tools_are_those_of_a_chat(http: httpx.Client) -> None:
+    tools = [{"type": "function", "name": name} for name in ("list_pods", "restart")]
+    choice = {"type": "allowed_tools", "mode": "required", "tools": tools[:1]}
+    asked = {"model": "demo", "input": "Restart.", "tools": tools, "tool_choice": choice}
+    output = http.post("/v1/responses", json=asked).json()["output"]
+    assert {each["name"] for each in output} == {"list_pods"}

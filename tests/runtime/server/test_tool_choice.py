@@ -44,6 +44,11 @@ def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [named(name) for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def chat(**fields: Any) -> ChatCompletionRequest:
     return ChatCompletionRequest.parse({"model": "m", "messages": [], **fields})
 
@@ -72,6 +77,9 @@ def test_tools_are_passed_as_the_client_wrote_them() -> None:
         ({"tools": BOTH, "tool_choice": "some"}, "tool_choice"),
         ({"tools": BOTH, "tool_choice": named("other")}, "tool_choice"),
         ({"tools": BOTH, "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": allowed("auto")}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": allowed("none", "list_pods")}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": allowed("auto", "other")}, "tool_choice"),
         ({"tools": [{**BOTH[0], "type": "web_search"}]}, "tools.0.type"),
         ({"tools": [BOTH[0], BOTH[1], BOTH[0]]}, "tools.2.function.name"),
     ],
@@ -81,6 +89,22 @@ def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) 
         read_tool_use(chat(**fields))
     assert caught.value.status == 400
     assert caught.value.detail.param == param
+
+
+def test_of_the_tools_that_are_told_only_the_allowed_ones_can_be_called() -> None:
+    for mode in ("auto", "required"):
+        request = chat(tools=BOTH, tool_choice=allowed(mode, "get_weather", "get_weather"))
+        use = read_tool_use(request)
+        assert (len(use.told or []), list(use.callable)) == (2, ["get_weather"])
+        wanted = constraint(request)
+        assert wanted is not None
+        assert list(wanted.schemas or {}) == ["get_weather"] or "list_pods" not in str(wanted)
+    # With all of them allowed it is the plain choice.
+    assert constraint(chat(tools=BOTH, tool_choice=allowed("auto", *SCHEMAS))) is None
+    one = chat(tools=BOTH, tool_choice=allowed("auto", "get_weather"))
+    with pytest.raises(ApiError) as caught:
+        answer_format(one, read_tool_use(one), CALL_FORMATS["pythonic"], {})
+    assert caught.value.detail.param == "tool_choice"
 
 
 NO_OBJECTS: list[dict[str, Any]] = [

@@ -47,7 +47,7 @@ from octavo.server.openai.protocol import (
     validated,
 )
 from octavo.server.openai.responses_api.request import ResponsesRequest
-from octavo.server.openai.responses_api.route import create_response
+from octavo.server.openai.responses_api.route import count_input_tokens, create_response
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
 from octavo.server.process.metrics import METRICS_TYPE, ServerMetrics
@@ -186,6 +186,12 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
         return await create_response(
             request, model.generator, model.prompts, model.defaults, http_request
         )
+
+    @app.post("/v1/responses/input_tokens")
+    async def tokens_of_response(http_request: Request) -> Response:
+        request = ResponsesRequest.parse(await _read(http_request, model))
+        model.check(request.model)
+        return await count_input_tokens(request, model.prompts)
 
 
 def _add_message_routes(app: FastAPI, model: ServedModel) -> None:

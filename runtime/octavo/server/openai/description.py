@@ -20,7 +20,7 @@ from octavo.server.openai.api_errors import ErrorBody
 from octavo.server.openai.embeddings import EmbeddingList, EmbeddingRequest
 from octavo.server.openai.load import Load
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-from octavo.server.openai.responses_api.objects import ResponseObject
+from octavo.server.openai.responses_api.objects import InputTokens, ResponseObject
 from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.scores import RankList, RerankRequest, ScoreList, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, Text, Tokens
@@ -52,6 +52,7 @@ _ANSWERS = (
     Tokens,
     Text,
     TokensCount,
+    InputTokens,
     ErrorBody,
 )
 _ERRORS = {
@@ -100,6 +101,15 @@ def openapi_document() -> dict[str, Any]:
                     "Answers a conversation of items.",
                     ResponseObject,
                     ResponsesRequest,
+                )
+            },
+            "/v1/responses/input_tokens": {
+                "post": _operation(
+                    "countResponseInputTokens",
+                    "Counts the prompt of a response.",
+                    InputTokens.__name__,
+                    body=(ResponsesRequest.__name__,),
+                    errors=_OF_A_BODY,
                 )
             },
             "/v1/messages": {

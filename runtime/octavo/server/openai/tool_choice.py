@@ -33,12 +33,14 @@ class ToolUse:
         functions: Those that may be called; empty when none may.
         choice: `none`: no call, `auto`: text and calls, `required`: calls alone.
         is_parallel: More than one call may be made.
+        is_narrowed: Some that the template is given may not be called.
     """
 
     told: list[dict[str, Any]] | None
     functions: tuple[FunctionDefinition, ...]
     choice: Literal["none", "auto", "required"]
     is_parallel: bool
+    is_narrowed: bool = False
 
     @property
     def max_calls(self) -> int | None:
@@ -69,16 +71,39 @@ def read_tool_use(request: ChatCompletionRequest) -> ToolUse:
         case "required":
             return ToolUse(told, functions, "required", is_parallel)
         case {"type": "function", "function": {"name": str(name)}}:
-            chosen = tuple(function for function in functions if function.name == name)
-            if not chosen:
-                raise invalid_value(
-                    "tool_choice", f"tool_choice names {quoted(name)}, which is none of the tools."
-                )
+            chosen = _named(functions, [name])
             return ToolUse(told, chosen, "required", is_parallel=False)
+        case {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "auto" | "required" as mode, "tools": [_, *_] as allowed},
+        }:
+            chosen = _named(functions, [_name(each) for each in allowed])
+            is_narrowed = len(chosen) < len(functions)
+            return ToolUse(told, chosen, mode, is_parallel, is_narrowed)
     raise unsupported(
         "tool_choice",
-        f"it is {quoted(choice)}. Use none, auto, required or the name of a function.",
+        f"it is {quoted(choice)}. Use none, auto, required, the name of a function, or allowed_tools with a "
+        "mode and functions.",
     )
+
+
+def _name(allowed: object) -> str:
+    match allowed:
+        case {"type": "function", "function": {"name": str(name)}}:
+            return name
+    raise invalid_value("tool_choice", f"tool_choice allows {quoted(allowed)}; name functions.")
+
+
+def _named(
+    functions: tuple[FunctionDefinition, ...], names: Sequence[str]
+) -> tuple[FunctionDefinition, ...]:
+    known = {function.name: function for function in functions}
+    for name in names:
+        if name not in known:
+            raise invalid_value(
+                "tool_choice", f"tool_choice names {quoted(name)}, which is none of the tools."
+            )
+    return tuple(known[name] for name in dict.fromkeys(names))
 
 
 def _check(tools: list[Tool]) -> None:
@@ -127,7 +152,7 @@ def answer_format(
             "--tool-call-parser.",
         )
     is_strict = any(function.strict for function in use.functions)
-    if use.choice == "auto" and wanted is None and not is_strict:
+    if use.choice == "auto" and wanted is None and not is_strict and not use.is_narrowed:
         return None
     shape = calls.shape
     is_text = use.choice == "auto" and wanted is None
@@ -160,7 +185,7 @@ def answer_format(
 
 
 def _constrained_by(use: ToolUse, wanted: StructuredOutputsParams | None) -> str:
-    if use.choice == "required":
+    if use.choice == "required" or use.is_narrowed:
         return "tool_choice"
     return "tools" if wanted is None else wanted.parameter
 

@@ -69,6 +69,9 @@ def _tool_choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | 
     match choice:
         case {"type": "function", "name": str(name), **rest} if not rest:
             return {"type": "function", "function": {"name": name}}
+        case {"type": "allowed_tools", "mode": mode, "tools": list(tools), **rest} if not rest:
+            allowed = {"mode": mode, "tools": [_tool_choice(tool) for tool in tools]}
+            return {"type": "allowed_tools", "allowed_tools": allowed}
     return choice
 
 

@@ -128,3 +128,10 @@ class ResponseObject(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str = "default"
     store: bool = False
     truncation: str = "disabled"
+
+
+class InputTokens(msgspec.Struct, frozen=True):
+    """What the items of a response would cost."""
+
+    input_tokens: int
+    object: str = "response.input_tokens"

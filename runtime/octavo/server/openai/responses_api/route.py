@@ -1,4 +1,4 @@
-"""Responses route. `POST /v1/responses`."""
+"""Responses routes. `POST /v1/responses` and `POST /v1/responses/input_tokens`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from octavo.outputs import FinishReason, Logprob
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.streaming import answered
 from octavo.server.openai.answer_reader import AnswerReader
-from octavo.server.openai.answers import TokenLogprob, chat_logprobs
+from octavo.server.openai.answers import TokenLogprob, chat_logprobs, json_answer
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.chat import chat_run
 from octavo.server.openai.field_names import FieldNames
@@ -37,12 +37,14 @@ from octavo.server.openai.responses_api.events import (
 )
 from octavo.server.openai.responses_api.objects import (
     IncompleteDetails,
+    InputTokens,
     ResponseError,
     ResponseObject,
     ResponseUsage,
 )
 from octavo.server.openai.responses_api.output import ResponseOutput
 from octavo.server.openai.responses_api.request import ResponsesRequest
+from octavo.server.openai.tool_choice import read_tool_use
 
 
 async def create_response(
@@ -64,6 +66,14 @@ async def create_response(
         standing = _standing(request, response_id, asked.run.sampling)
         answer = ResponseAnswer(chat, asked.new_parser(), names, standing)
         return await answered(answer, generation, http_request, is_stream=bool(request.stream))
+
+
+async def count_input_tokens(request: ResponsesRequest, prompts: PromptBuilder) -> Response:
+    """Of the prompt that a response would be made of."""
+    chat, names = as_chat(request)
+    with names.told():
+        prompt = await prompts.chat(chat, read_tool_use(chat).told)
+    return json_answer(InputTokens(len(prompt.token_ids)))
 
 
 def _standing(

@@ -1,0 +1,21 @@
+"""A seeded part of the hostile load that `make hostile` sends whole."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.support.runtime.hostile import FLAGS, Footprint, leaks, send_all
+from tests.support.runtime.server_process import ServerProcess
+
+
+def test_strangers_get_no_5xx_and_leave_nothing_behind() -> None:
+    with ServerProcess(*FLAGS) as server:
+        server.wait_ready()
+        port = int(server.url.rpartition(":")[2])
+        before = Footprint.of(server)
+        outcome = asyncio.run(send_all(port, 500, seed=7))
+        assert outcome.faults == []
+        assert list(leaks(server, before, 512 * 2**20)) == []
+        answered = {kind for kind, status in outcome.statuses if status}
+        assert len(answered) == 10  # each kind was answered, some with 200
+        assert sum(n for (_, status), n in outcome.statuses.items() if status == 200) > 20
