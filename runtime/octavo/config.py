@@ -70,6 +70,19 @@ class Quantization(enum.Enum):
         return self in (Quantization.INT8, Quantization.INT4)
 
 
+class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """A node among those that share a model.
+
+    Args:
+        master_addr, master_port: Of the first node, on the group's own network.
+    """
+
+    num_nodes: int
+    node_rank: int
+    master_addr: str
+    master_port: int
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One engine. Raises `InvalidConfigurationError` when built with a value out of range.
 
@@ -77,9 +90,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         model: Folder with config.json, safetensors and tokenizer (already resolved and downloaded).
+        place: Of this node; None where one node has all ranks.
     """
 
     model: str
+    place: NodePlace | None = None
     load_format: Annotated[
         LoadFormat,
         Option(
@@ -323,8 +338,24 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         given = self.gpu_memory_utilization
         return _GPU_MEMORY_SHARE if given is None else given
 
+    @property
+    def num_nodes(self) -> int:
+        return 1 if self.place is None else self.place.num_nodes
+
+    @property
+    def local_ranks(self) -> range:
+        """Those of this node."""
+        count = self.tensor_parallel_size // self.num_nodes
+        first = 0 if self.place is None else self.place.node_rank * count
+        return range(first, first + count)
+
     def __post_init__(self) -> None:
         check_options(self)
+        if self.tensor_parallel_size % self.num_nodes:
+            raise InvalidConfigurationError(
+                f"tensor_parallel_size is {self.tensor_parallel_size} and nnodes {self.num_nodes}: each node "
+                "has as many ranks as any other. Give a multiple of the nodes."
+            )
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InvalidConfigurationError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs "

@@ -76,8 +76,8 @@ def test_the_limits_themselves_are_taken(field: OptionField) -> None:
         assert getattr(config, field.name) == value
 
 
-def test_every_field_is_an_option_or_filled_in_when_the_model_is_resolved() -> None:
-    assert set(EngineConfig.__struct_fields__) - set(FIELDS) == {"model"}
+def test_every_field_is_an_option_or_filled_in_at_the_start() -> None:
+    assert set(EngineConfig.__struct_fields__) - set(FIELDS) == {"model", "place"}
 
 
 def test_the_keywords_of_llm_are_the_options() -> None:

@@ -81,6 +81,7 @@ class EngineLoop:
         self._must_end = False
         self._turn: Sleep | WakeUp | None = None
         self._resume_at = 0.0
+        self._beat_at = 0.0
 
     def run(self) -> None:
         """Until `Shutdown` arrives; an idle engine sleeps in `poll`.
@@ -112,11 +113,23 @@ class EngineLoop:
         if not self._core.has_work:
             if self._turn is not None:
                 return
-            ready = dict(self._poller.poll())
+            ready = dict(self._poller.poll(self._milliseconds_to_beat()))
             if any(descriptor in ready for descriptor in self._lifelines):
                 self._core.check_executor()
         elif (seconds := self._resume_at - time.monotonic()) > 0:
             self._poller.poll(math.ceil(seconds * 1000))
+
+    def _milliseconds_to_beat(self) -> int | None:
+        """None: no heart beats. Whoever is due beats now."""
+        heartbeat = self._core.executor_info.heartbeat
+        if heartbeat is None:
+            return None
+        left = self._beat_at - time.monotonic()
+        if left <= 0:
+            heartbeat.beat()
+            self._beat_at = time.monotonic() + heartbeat.seconds
+            left = heartbeat.seconds
+        return math.ceil(left * 1000)
 
     def _receive(self) -> None:
         """Takes in all messages that are there, without waiting."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -76,6 +76,15 @@ class StepBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What an idle engine does every so many seconds, because others count on it. It raises
+    `DeviceFaultError` when one of them is gone."""
+
+    seconds: float
+    beat: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorInfo:
     """What an executor settled on after loading and profiling.
 
@@ -83,7 +92,8 @@ class ExecutorInfo:
     meanwhile. `sliding_window`: tokens that a query sees at most in any layer, so that blocks of a table
     that lie behind it are never read; None when some layer sees all. `can_generate`: the model has a head
     for the next token; without one it embeds alone, or scores pairs (`gives_scores`).
-    `lifelines`: descriptors that become readable when a process ends without which no step runs.
+    `heartbeat`: of a model that several nodes share. `lifelines`: descriptors that become readable when a
+    process ends without which no step runs.
     `runs_whole_prompts`: a prompt runs in one step, which must then be able to take `max_model_len` tokens;
     nothing is kept of it, and nothing follows it.
     """
@@ -100,6 +110,7 @@ class ExecutorInfo:
     can_generate: bool = True
     gives_scores: bool = False
     lifelines: tuple[int, ...] = ()
+    heartbeat: Heartbeat | None = None
     runs_whole_prompts: bool = False
 
 

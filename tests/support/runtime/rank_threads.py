@@ -18,6 +18,7 @@ from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.executor import host_runner
 from octavo.worker.ranks.group import join_group
+from octavo.worker.ranks.messages import MeetingFile
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.plan import plan_start
 
@@ -52,7 +53,7 @@ def on_ranks(size: int, work: Callable[[Ranks], _T]) -> list[_T]:
             ranks = join_group(
                 rank,
                 size,
-                meeting_file=meeting_file,
+                meeting=MeetingFile(str(meeting_file)),
                 device=torch.device("cpu"),
                 timeout_seconds=30.0,
             )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from octavo.config import EngineConfig
+import msgspec
+
+from octavo.config import EngineConfig, NodePlace
 from octavo.errors import InvalidConfigurationError
 from octavo.generation_config import AUTO
 from octavo.lora_modules import read_lora_modules
@@ -222,6 +224,47 @@ class ServeOptions:
         Path | None,
         Option(panel=Panel.MODEL, default="the hub's cache", help="Where downloads are kept."),
     ] = None
+    num_nodes: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            flag="nnodes",
+            least=1,
+            most=64,
+            help="Nodes that share the model; see --node-rank.",
+            details="nodes that share the model, each with as many of its ranks: see "
+            "[several nodes](../how-to/tensor-parallel.md#several-nodes)",
+        ),
+    ] = 1
+    node_rank: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=0,
+            most=63,
+            variable="OCTAVO_NODE_RANK",
+            help="Which of the nodes this is. 0 serves, the others are headless.",
+            details="which of the nodes this is; 0 serves, the others are headless; also `OCTAVO_NODE_RANK`",
+        ),
+    ] = 0
+    master_addr: Annotated[
+        str,
+        Option(
+            panel=Panel.ENGINE,
+            variable="OCTAVO_LEADER",
+            help="Address of node 0 on the nodes' own network.",
+            details="address or name of node 0 on the nodes' own network; also `OCTAVO_LEADER`",
+        ),
+    ] = "127.0.0.1"
+    master_port: Annotated[
+        int,
+        Option(
+            panel=Panel.ENGINE,
+            least=1,
+            most=65535,
+            help="Port of node 0 at which the nodes meet.",
+        ),
+    ] = 29501
     drain_timeout_seconds: Annotated[
         float,
         Option(
@@ -301,6 +344,19 @@ class ServeOptions:
     ] = "info"
 
     @property
+    def engine_on_node(self) -> EngineConfig:
+        """`engine`, with the node's place. Raises `InvalidConfigurationError`."""
+        if self.num_nodes == 1:
+            return self.engine
+        place = NodePlace(
+            num_nodes=self.num_nodes,
+            node_rank=self.node_rank,
+            master_addr=self.master_addr,
+            master_port=self.master_port,
+        )
+        return msgspec.structs.replace(self.engine, place=place)
+
+    @property
     def has_api_key(self) -> bool:
         """Whether requests must bring a key."""
         return bool(self.api_keys) or self.api_key_file is not None
@@ -312,6 +368,10 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.node_rank >= self.num_nodes:
+            raise InvalidConfigurationError(
+                f"node_rank is {self.node_rank} and nnodes {self.num_nodes}; they count from 0 to nnodes - 1."
+            )
         if self.port == self.ops_port != 0:
             raise InvalidConfigurationError(
                 f"port and ops_port are both {self.port}; give two different ports."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import msgspec
 import structlog
@@ -67,6 +68,8 @@ def serve(options: ServeOptions) -> int:
     import uvloop
 
     configure_logging(options.log_level)
+    if options.node_rank > 0:
+        _serve_headless(options)
     oom_kills = count_oom_kills()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -78,6 +81,21 @@ def serve(options: ServeOptions) -> int:
     except Exception as error:
         log.debug("the server failed", exc_info=True)
         return fail(error)
+
+
+def _serve_headless(options: ServeOptions) -> NoReturn:
+    """As `serve`, of a node whose ranks another node leads; ends the process."""
+    from octavo.server.process.headless import run_headless
+
+    status = 0
+    try:
+        run_headless(options)
+    except Exception as error:
+        log.debug("the node failed", exc_info=True)
+        status = fail(error)
+    # Not by way of the interpreter's end, which aborts while a thread waits in torch's store.
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def fail(error: Exception) -> int:
@@ -181,7 +199,7 @@ class Server:
         if defaults.values:
             log.info("sampling defaults of the model", **defaults.values)
         self._begin_phase("spawn")
-        config = msgspec.structs.replace(options.engine, model=str(folder))
+        config = msgspec.structs.replace(options.engine_on_node, model=str(folder))
         starting = asyncio.create_task(self._start_engine(config))
         try:
             await asyncio.sleep(0)

@@ -23,6 +23,7 @@ from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import (
     ExecutorInfo,
     FinishedStep,
+    Heartbeat,
     PendingStep,
     ScheduledSequence,
     StepBatch,
@@ -177,6 +178,7 @@ def start_host_executor(
     lead: Callable[[ModelRunner], Runner] = lambda runner: runner,
     followers: Followers | None = None,
     lifelines: tuple[int, ...] = (),
+    heartbeat: Heartbeat | None = None,
     adapters: ModelAdapters | None = None,
 ) -> TorchExecutor:
     """Phases profile and warmup.
@@ -184,7 +186,7 @@ def start_host_executor(
     Args:
         reload: Reads the model anew.
         lead: Of the first rank's runner, one that all ranks follow.
-        lifelines: See `ExecutorInfo`.
+        lifelines, heartbeat: See `ExecutorInfo`.
         adapters: See `TorchExecutor`.
     """
 
@@ -211,7 +213,12 @@ def start_host_executor(
         phases=phase.seconds,
         is_asynchronous=False,
     )
-    info = dataclasses.replace(info, lifelines=lifelines, runs_whole_prompts=pooling is not None)
+    info = dataclasses.replace(
+        info,
+        lifelines=lifelines,
+        heartbeat=heartbeat,
+        runs_whole_prompts=pooling is not None,
+    )
     return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling, adapters)
 
 

@@ -10,11 +10,13 @@ _KIND_BYTES = 4  # what follows is read in place
 
 
 class Kind(enum.IntEnum):
-    """The payload of `STEP` is that of `pack_step`, that of `SLEEP` its level."""
+    """The payload of `STEP` is that of `pack_step`, that of `SLEEP` its level. `BEAT` comes while nothing
+    else does: ranks wait for each other, and notice who is not there."""
 
     STEP = 1
     SLEEP = 2
     WAKE_UP = 3
+    BEAT = 4
 
 
 def pack_command(kind: Kind, payload: bytes = b"") -> bytes:

@@ -2,21 +2,26 @@
 
 The group is an object of its own, not torch's global one: a process may hold several models, and whoever
 uses `LLM` may have a group already. Ranks of one machine meet by a file and talk over the loopback; nothing
-listens beyond it.
+listens beyond it. Those of several meet in the first node's store and listen on its network.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from octavo.errors import OctavoError
+from octavo.worker.ranks.messages import MeetingFile, MeetingPoint
 
 _LOOPBACK = "127.0.0.1"
+_PREFIX = "group"
+_LENGTH_BYTES = 8
+# Decodes of a few hundred sequences; what is longer takes another message.
+_FIRST_BYTES = 2**13
 
 
 class RankLostError(OctavoError):
@@ -49,6 +54,37 @@ class GroupRanks:
         _wait(self._group.allreduce, [partial])
         return partial
 
+    def broadcast(self, frame: bytes | None, timeout_seconds: float | None = None) -> bytes:
+        """The first rank's frame, on all of them; the others give None, and wait so long for it."""
+        options = distributed.BroadcastOptions()
+        if timeout_seconds is not None:
+            options.timeout = timedelta(seconds=timeout_seconds)
+        first = torch.zeros(_FIRST_BYTES, dtype=torch.uint8)
+        room = _FIRST_BYTES - _LENGTH_BYTES
+        if frame is not None:
+            head = len(frame).to_bytes(_LENGTH_BYTES, "little") + frame[:room]
+            first[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
+        _wait(self._group.broadcast, [first], options)
+        if frame is None:
+            data = first.numpy().tobytes()
+            length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+            frame = data[_LENGTH_BYTES : _LENGTH_BYTES + length]
+        else:
+            length = len(frame)
+        if length <= room:
+            return frame
+        rest = torch.zeros(length - room, dtype=torch.uint8)
+        if self._rank == 0:
+            rest[:] = torch.frombuffer(bytearray(frame[room:]), dtype=torch.uint8)
+        _wait(self._group.broadcast, [rest], distributed.BroadcastOptions())
+        return frame if self._rank == 0 else frame + rest.numpy().tobytes()
+
+    def meet(self, timeout_seconds: float) -> None:
+        """Returns when all ranks have come here."""
+        options = distributed.AllreduceOptions()
+        options.timeout = timedelta(seconds=timeout_seconds)
+        _wait(self._group.allreduce, [torch.zeros(1)], options)
+
     def gather(self, part: torch.Tensor) -> list[torch.Tensor] | None:
         if self._rank:
             _wait(self._group.gather, [], [part], self._to_first)
@@ -66,26 +102,41 @@ def _wait(collective: Any, *arguments: object) -> None:
 
 
 def join_group(
-    rank: int, size: int, *, meeting_file: Path, device: torch.device, timeout_seconds: float
+    rank: int,
+    size: int,
+    *,
+    meeting: MeetingFile | MeetingPoint,
+    device: torch.device,
+    timeout_seconds: float,
 ) -> GroupRanks:
     """Returns when all ranks are there.
 
     Args:
-        meeting_file: Of this group alone; it may have no name.
         timeout_seconds: That a rank waits for the others, here and in each of its calls.
 
     Raises `RankLostError` when they do not come in time.
     """
     timeout = timedelta(seconds=timeout_seconds)
-    store = distributed.FileStore(str(meeting_file), size)  # type: ignore[attr-defined] # documented
-    store.set_timeout(timeout)
     try:
-        return GroupRanks(_group(store, rank, size, device, timeout), rank, size)
+        store, address = _store(meeting, size, timeout)
+        return GroupRanks(_group(store, rank, size, device, timeout, address), rank, size)
     except RuntimeError as error:
         raise RankLostError(str(error).splitlines()[0]) from error
 
 
-def _group(store: Any, rank: int, size: int, device: torch.device, timeout: timedelta) -> Any:
+def _store(meeting: MeetingFile | MeetingPoint, size: int, timeout: timedelta) -> tuple[Any, str]:
+    """With the address that a rank listens on."""
+    if isinstance(meeting, MeetingFile):
+        file = distributed.FileStore(meeting.path, size)  # type: ignore[attr-defined] # documented
+        file.set_timeout(timeout)
+        return file, _LOOPBACK
+    store = TCPStore(meeting.address, meeting.port, timeout=timeout, wait_for_workers=False)
+    return PrefixStore(_PREFIX, store), meeting.own_address
+
+
+def _group(
+    store: Any, rank: int, size: int, device: torch.device, timeout: timedelta, address: str
+) -> Any:
     if device.type == "cuda":
         nccl = distributed.ProcessGroupNCCL.Options()
         nccl._timeout = timeout  # noqa: SLF001
@@ -93,6 +144,6 @@ def _group(store: Any, rank: int, size: int, device: torch.device, timeout: time
     # torch's own names for a group that listens where it is told to; there are no public ones.
     gloo: Any = distributed.ProcessGroupGloo
     options = gloo._Options()  # noqa: SLF001
-    options._devices = [gloo.create_device(hostname=_LOOPBACK)]  # noqa: SLF001
+    options._devices = [gloo.create_device(hostname=address)]  # noqa: SLF001
     options._timeout = timeout  # noqa: SLF001
     return gloo(store, rank, size, options)

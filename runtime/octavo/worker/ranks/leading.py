@@ -21,9 +21,10 @@ class LeadingRunner:
         runner: Of this rank's part of the model.
     """
 
-    def __init__(self, runner: ModelRunner, team: Team) -> None:
+    def __init__(self, runner: ModelRunner, team: Team, num_ranks: int) -> None:
         self._runner = runner
         self._team = team
+        self._name = f"rank 0 of {num_ranks}"
         self._copies: Sequence[tuple[int, int]] = ()
 
     @property
@@ -43,9 +44,7 @@ class LeadingRunner:
             raise self._team.failure(str(error)) from error
         finally:
             if not is_done:
-                self._team.fail(
-                    f"rank 0 of {self._team.size} did not end a step; its log says why."
-                )
+                self._team.fail(f"{self._name} did not end a step; its log says why.")
 
     def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
         self._team.send_step(pack_step(batch, self._copies))
@@ -56,5 +55,5 @@ class LeadingRunner:
             raise self._team.failure(str(error)) from error
         except Exception as error:
             raise self._team.fail(
-                f"rank 0 of {self._team.size} failed: {type(error).__name__}: {error}"
+                f"{self._name} failed: {type(error).__name__}: {error}"
             ) from error

@@ -10,20 +10,41 @@ import msgspec
 
 from octavo.config import EngineConfig
 
+LOAD_SECONDS = 600.0
+"""All ranks read weights at once: who is that much later hangs."""
+
+
+class MeetingFile(msgspec.Struct, frozen=True, tag="file"):
+    """Where ranks of one node meet: a file of their group alone, which may have no name."""
+
+    path: str
+
+
+class MeetingPoint(msgspec.Struct, frozen=True, tag="point"):
+    """Where ranks of several nodes meet: the store of the first node.
+
+    Args:
+        own_address: Of the rank's node, which it listens on.
+    """
+
+    address: str
+    port: int
+    own_address: str
+
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """To a rank, first of all.
 
     Args:
         config: As the first rank runs it.
-        meeting_file: Where the group of ranks meets.
+        meeting: Where the group of ranks meets.
         num_threads: Of torch, for each rank.
         num_blocks, max_model_len: Of the KV cache, which is laid out alike on all ranks.
     """
 
     config: EngineConfig
     rank: int
-    meeting_file: str
+    meeting: MeetingFile | MeetingPoint
     num_threads: int
     num_blocks: int
     max_model_len: int
@@ -54,6 +75,26 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     reason: str
     message: str
     is_lost: bool
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a rank of another node that has ended, by its node.
+
+    Args:
+        message: Why; None: another rank was lost to it.
+    """
+
+    message: str | None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the first node, when the group ends.
+
+    Args:
+        failure: What ended it; None: it was told to.
+    """
+
+    failure: str | None
 
 
 Report = Arrived | Loaded | Failed

@@ -1,18 +1,22 @@
 """Rank process: `python -m octavo.worker.ranks.process`, one for each rank but the first, which spawns them.
 
-Standard input brings an `Assignment` as one line of JSON and then step frames, each behind its length. Its
-end means that the first rank is gone, and this process ends too. Reports go to standard output as lines of
+Standard input brings an `Assignment` as one line of JSON and then commands, each behind its length; ranks of
+several nodes get those by the group's broadcast. Its end means that the process which spawned this one is
+gone, and this one ends too. Reports go to standard output as lines of
 JSON. The rank serves nobody: what it computes goes to the first by the group's gather.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import resource
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from typing import BinaryIO
 
 import msgspec
@@ -20,7 +24,15 @@ import structlog
 
 from octavo.errors import OctavoError
 from octavo.logs import configure_logging
-from octavo.worker.ranks.messages import Arrived, Assignment, Failed, Loaded, Report
+from octavo.worker.ranks.messages import (
+    LOAD_SECONDS,
+    Arrived,
+    Assignment,
+    Failed,
+    Loaded,
+    MeetingPoint,
+    Report,
+)
 
 _log = structlog.get_logger("octavo.rank")
 _STDOUT, _STDERR = 1, 2
@@ -59,18 +71,31 @@ def _serve(commands: BinaryIO, reports: BinaryIO) -> None:
     line = commands.readline()
     if not line:
         return
-    loaded = load_rank(msgspec.json.decode(line, type=Assignment))
+    assignment = msgspec.json.decode(line, type=Assignment)
+    loaded, ranks = load_rank(assignment)
     _send(reports, Loaded(_peak_memory_bytes()))
     gc.collect()
     gc.freeze()
-    while (frame := _read_frame(commands)) is not None:
+    timeout_seconds = assignment.config.distributed_timeout_seconds
+    if isinstance(assignment.meeting, MeetingPoint):
+        threading.Thread(target=_exit_with_parent, args=(commands,), daemon=True).start()
+        ranks.meet(LOAD_SECONDS)
+        next_frame: Callable[[], bytes | None] = lambda: ranks.broadcast(None, timeout_seconds)  # noqa: E731
+    else:
+        next_frame = functools.partial(_read_frame, commands)
+    while (frame := next_frame()) is not None:
         kind, payload = unpack_command(frame)
         match kind:
             case Kind.SLEEP:
                 loaded.sleep(unpack_sleep(payload))
             case Kind.WAKE_UP:
                 loaded.wake_up()
-                _send(reports, Loaded(_peak_memory_bytes()))
+                if isinstance(assignment.meeting, MeetingPoint):
+                    ranks.meet(LOAD_SECONDS)
+                else:
+                    _send(reports, Loaded(_peak_memory_bytes()))
+            case Kind.BEAT:
+                ranks.meet(timeout_seconds)
             case Kind.STEP:
                 entries, copies = unpack_step(payload)
                 runner = loaded.runner
@@ -89,6 +114,12 @@ def _read_frame(commands: BinaryIO) -> bytes | None:
     count = int.from_bytes(length, "little")
     frame = commands.read(count)
     return frame if len(frame) == count else None
+
+
+def _exit_with_parent(commands: BinaryIO) -> None:
+    while commands.read(1):
+        pass
+    os._exit(_EXIT_FAILED)
 
 
 def _fail(error: Exception, reports: BinaryIO) -> int:

@@ -18,7 +18,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -28,12 +27,19 @@ from octavo.errors import DeviceFaultError, OctavoError
 from octavo.openmp import spin_variables
 from octavo.sleep_level import SleepLevel
 from octavo.worker.ranks.commands import Kind, pack_command, pack_sleep
-from octavo.worker.ranks.messages import Arrived, Assignment, Failed, Loaded, Report
+from octavo.worker.ranks.messages import (
+    LOAD_SECONDS,
+    Arrived,
+    Assignment,
+    Failed,
+    Loaded,
+    MeetingFile,
+    Report,
+)
 from octavo.worker.ranks.process import LENGTH_BYTES
 
-LOAD_SECONDS = 600.0
-"""All ranks read weights at once: who is that much later hangs."""
-_LAST_WORDS_SECONDS = 3.0
+LAST_WORDS_SECONDS = 3.0
+"""That a rank has to say why it ends."""
 _T = TypeVar("_T", bound=Arrived | Loaded)
 
 
@@ -41,12 +47,13 @@ class Member:
     """One rank's process.
 
     Args:
-        rank, size: Which of how many.
+        rank: Its number.
+        name: Which of how many, and where.
         meeting: Descriptor that the process has, too, by the same number.
     """
 
-    def __init__(self, rank: int, size: int, meeting: int) -> None:
-        self.name = f"rank {rank} of {size}"
+    def __init__(self, rank: int, name: str, meeting: int) -> None:
+        self.name = name
         self.rank = rank
         self.process = subprocess.Popen(
             (sys.executable, "-P", "-m", "octavo.worker.ranks.process"),
@@ -109,41 +116,48 @@ class Member:
 
 
 class Team:
-    """The processes of all ranks but the first, which is this one.
+    """The processes of ranks that this one spawns.
 
     Args:
-        size: Ranks, this one included.
+        ranks: Theirs.
+        name_of: Which of how many a rank is, and where.
         timeout_seconds: That a step waits for a rank.
     """
 
-    def __init__(self, size: int, timeout_seconds: float) -> None:
+    def __init__(
+        self, ranks: Sequence[int], name_of: Callable[[int], str], timeout_seconds: float
+    ) -> None:
         self._timeout_seconds = timeout_seconds
         # In memory, without a name: whoever is killed leaves nothing behind.
         self._meeting = os.memfd_create("octavo-ranks")
         self._failure: str | None = None
         members: list[Member] = []
         self._end = weakref.finalize(self, _end_all, members, self._meeting)
-        members.extend(Member(rank, size, self._meeting) for rank in range(1, size))
-        self._members: Sequence[Member] = members
-        self.size = size
+        members.extend(Member(rank, name_of(rank), self._meeting) for rank in ranks)
+        self.members: Sequence[Member] = members
 
     @property
-    def meeting_file(self) -> Path:
+    def meeting_file(self) -> MeetingFile:
         """For each of the processes."""
-        return Path(f"/proc/self/fd/{self._meeting}")
+        return MeetingFile(f"/proc/self/fd/{self._meeting}")
 
     @property
     def lifelines(self) -> tuple[int, ...]:
         """Descriptors that become readable when a process ends."""
-        return tuple(member.lifeline for member in self._members)
+        return tuple(member.lifeline for member in self.members)
 
     def end(self) -> None:
         """Ends all processes at once. Safe to repeat."""
         self._end()
 
+    def end_with(self, failure: str) -> None:
+        """As `end`, where whoever is elsewhere is told why."""
+        self._failure = self._failure or failure
+        self.end()
+
     def assign(self, assignment_of: Callable[[int], Assignment]) -> None:
         """Raises as `wait_for`."""
-        for member in self._members:
+        for member in self.members:
             line = msgspec.json.encode(assignment_of(member.rank)) + b"\n"
             try:
                 member.send(line, self._deadline())
@@ -157,7 +171,7 @@ class Team:
         """
         deadline = time.monotonic() + seconds
         found: list[_T] = []
-        for member in self._members:
+        for member in self.members:
             try:
                 report = member.next_report(deadline)
             except TimeoutError:
@@ -190,7 +204,7 @@ class Team:
         if self._failure is not None:
             raise DeviceFaultError(self._failure)
         data = len(frame).to_bytes(LENGTH_BYTES, "little") + frame
-        for member in self._members:
+        for member in self.members:
             try:
                 member.send(data, self._deadline())
             except OSError as error:  # TimeoutError too
@@ -217,15 +231,15 @@ class Team:
         if isinstance(report, Failed):
             kinds = {kind.reason: kind for kind in errors.START_ERRORS}
             return kinds.get(report.reason, OctavoError)(f"{member.name}: {report.message}")
-        return OctavoError(f"{member.name} {_ending(member)}")
+        return OctavoError(f"{member.name} {ending(member)}")
 
     def _diagnosis(self) -> str | None:
         """Who was first: killed, failed by itself, or silent while others waited for it."""
-        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
         killed, failed, silent = [], [], []
-        for member in self._members:
+        for member in self.members:
             try:
-                report = _last_report(member, deadline)
+                report = last_report(member, deadline)
             except TimeoutError:
                 silent.append(
                     f"{member.name} (process {member.process.pid}) did not answer within "
@@ -233,22 +247,24 @@ class Team:
                 )
                 continue
             if report is None:
-                killed.append(f"{member.name} {_ending(member)}")
+                killed.append(f"{member.name} {ending(member)}")
             elif not report.is_lost:
                 failed.append(f"{member.name} failed: {report.message}")
         return next((found[0] for found in (killed, failed, silent) if found), None)
 
 
-def _last_report(member: Member, deadline: float) -> Failed | None:
+def last_report(member: Member, deadline: float) -> Failed | None:
+    """None: it said nothing. Raises TimeoutError for one that has not ended."""
     while (report := member.next_report(deadline)) is not None:
         if isinstance(report, Failed):
             return report
     return None
 
 
-def _ending(member: Member) -> str:
+def ending(member: Member) -> str:
+    """How a process that says no more has ended."""
     try:
-        status = member.process.wait(_LAST_WORDS_SECONDS)
+        status = member.process.wait(LAST_WORDS_SECONDS)
     except subprocess.TimeoutExpired:
         return "has closed its pipe and hangs."
     if status >= 0:

@@ -154,12 +154,13 @@ def size_host_cache(
     """
     ranks, can_round = config.tensor_parallel_size, isinstance(scheme, Unquantised)
     spec = model.spec.on_rank(ranks)
+    num_local = len(config.local_ranks)
     room = room_on_host(
-        weight_bytes=ranks * weight_bytes(model, dtype, scheme, ranks),
+        weight_bytes=num_local * weight_bytes(model, dtype, scheme, ranks),
         available_bytes=available_bytes,
         rounded=rounded_weight_bytes(model, dtype) if can_round else {},
     )
-    room //= ranks
+    room //= num_local
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
     if config.kv_cache_memory_bytes is None:
         budget = host_cache_budget(room)

@@ -1,0 +1,146 @@
+"""A model that two nodes share, in network namespaces of their own: answers, ports, and every kind of end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.runtime.node_network import NodeNetwork
+from tests.support.runtime.server_process import ServerProcess
+
+PORT = 29571
+TIMEOUT = 15
+PROMPT: dict[str, Any] = {"model": "demo", "temperature": 0, "max_tokens": 24}
+QUESTIONS = ("What is Octavo?", "12 + 30 =")
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[NodeNetwork]:
+    with NodeNetwork() as made:
+        yield made
+
+
+def flags(network: NodeNetwork, seconds: int = TIMEOUT) -> list[str]:
+    return [
+        *("--tensor-parallel-size", "2", "--nnodes", "2", "--master-port", str(PORT)),
+        *("--master-addr", network.here, "--distributed-timeout-seconds", str(seconds)),
+        *("--kv-cache-memory", "64Mi", "--enable-sleep-mode"),
+    ]
+
+
+class Nodes:
+    """Node 0, and the process of node 1."""
+
+    def __init__(self, server: ServerProcess, other: subprocess.Popen[bytes], words: Path) -> None:
+        self.server = server
+        self.other = other
+        self._words = words
+
+    @property
+    def rank_pid(self) -> int:
+        """Of the rank on node 1."""
+        found = Path(f"/proc/{self.other.pid}/task/{self.other.pid}/children").read_text()
+        return int(found.split()[0])
+
+    def last_words(self) -> list[str]:
+        """When both have ended, with failures."""
+        assert self.server.wait(120) in (1, 3)
+        assert self.other.wait(120) in (1, 3)
+        return [json.loads((self._words / name).read_text())["message"] for name in "01"]
+
+    def answers(self) -> list[str]:
+        return answers_of(self.server)
+
+
+def answers_of(server: ServerProcess) -> list[str]:
+    url = f"{server.url}/v1/completions"
+    found = [httpx.post(url, json=PROMPT | {"prompt": one}, timeout=60) for one in QUESTIONS]
+    return [one.raise_for_status().json()["choices"][0]["text"] for one in found]
+
+
+@contextmanager
+def two_nodes(network: NodeNetwork, words: Path) -> Iterator[Nodes]:
+    command = (sys.executable, "-m", "octavo", "serve", "builtin://demo", *flags(network))
+    environment = {"OMP_NUM_THREADS": "1", "OCTAVO_TERMINATION_LOG": str(words / "1")}
+    environment |= {"OCTAVO_NODE_RANK": "1"}
+    with ServerProcess(*flags(network), OCTAVO_TERMINATION_LOG=str(words / "0")) as server:
+        other = subprocess.Popen(network.there_command(*command), env=os.environ | environment)
+        try:
+            yield Nodes(server, other, words)
+        finally:
+            other.kill()
+            other.wait()
+
+
+def listeners(*prefix: str) -> set[str]:
+    """Addresses that processes of ours listen on, in the namespace of `prefix`."""
+    text = subprocess.run(
+        (*prefix, "ss", "-ltnp"), capture_output=True, text=True, check=True
+    ).stdout
+    return {line.split()[3].rpartition(":")[0] for line in text.splitlines() if "python" in line}
+
+
+def test_two_nodes_answer_as_one_and_end_together(
+    network: NodeNetwork, server: ServerProcess, tmp_path: Path
+) -> None:
+    expected = answers_of(server)
+    with two_nodes(network, tmp_path) as nodes:
+        nodes.server.wait_ready()
+        assert nodes.answers() == expected
+        assert listeners(*network.there_command()) == {network.there}
+        assert listeners() <= {"127.0.0.1", network.here}
+        for level in (1, 2):
+            ops = nodes.server.ops_url
+            assert httpx.post(f"{ops}/sleep?level={level}", timeout=60).status_code == 200
+            assert httpx.post(f"{ops}/wake_up", timeout=60).status_code == 200
+        # Whoever speaks something else there is not heard.
+        with socket.create_connection((network.here, PORT), timeout=10) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(range(256)) * 16)
+        nodes.other.terminate()  # which has time until the first node is through
+        assert nodes.answers() == expected
+        nodes.server.send(signal.SIGINT)
+        assert nodes.server.wait(120) == 0
+        assert nodes.other.wait(120) == 0
+        assert not list(tmp_path.iterdir()), "nobody failed"
+
+
+def test_a_node_that_never_comes_is_named(network: NodeNetwork, tmp_path: Path) -> None:
+    words = tmp_path / "0"
+    with ServerProcess(*flags(network, 2), OCTAVO_TERMINATION_LOG=str(words)) as server:
+        assert server.wait(120) == 1
+    assert json.loads(words.read_text())["message"] == (
+        "Node 1 of 2 with rank 1 of 2 did not come within 2 s (--distributed-timeout-seconds)."
+    )
+
+
+@pytest.mark.parametrize("end", ["killed", "hung", "cut"])
+def test_a_rank_of_another_node_is_named_when_it_ends_an_idle_server(
+    network: NodeNetwork, tmp_path: Path, end: str
+) -> None:
+    """The cable is cut last: it stays so."""
+    rank = f"rank 1 of 2 on node 1 ({network.there})"
+    timeout = f"did not answer within {TIMEOUT} s (--distributed-timeout-seconds)."
+    with two_nodes(network, tmp_path) as nodes:
+        nodes.server.wait_ready()
+        if end == "cut":
+            network.cut()
+        else:
+            os.kill(nodes.rank_pid, signal.SIGKILL if end == "killed" else signal.SIGSTOP)
+        here, there = nodes.last_words()
+    why = "was ended by SIGKILL." if end == "killed" else timeout
+    assert here.startswith(f"The engine ended: {rank} {why}")
+    if end == "cut":
+        assert there == f"rank 0 of 2 on node 0 ({network.here}) is gone, or {timeout}"
+    else:
+        assert there.startswith(f"{rank} {why}")
