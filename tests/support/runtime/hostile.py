@@ -233,6 +233,9 @@ async def send_all(port: int, num_requests: int, seed: int, num_at_once: int = 2
             except TimeoutError:
                 outcome.faults.append(f"{kind} ({manner}) was not answered: {request[-300:]!r}")
                 return
+            except ConnectionRefusedError:
+                outcome.faults.append(f"{kind} ({manner}): nobody listens any more")
+                return
             except OSError:
                 status, answer = 0, b""
             outcome.statuses[kind, status] += 1
@@ -309,6 +312,9 @@ class Footprint:
 
 def leaks(server: ServerProcess, before: Footprint, most_bytes: int) -> Iterator[str]:
     """What is not as it was, once what still ran has ended."""
+    if (status := server.process.poll()) is not None:
+        yield f"the server ended with {status}: {''.join(server.stderr[-5:])}"
+        return
     deadline = time.monotonic() + 60
     names = ("octavo_requests_running", "octavo_requests_waiting", "octavo_kv_cache_blocks_used")
     while time.monotonic() < deadline:
@@ -342,7 +348,9 @@ def main() -> int:
         outcome = asyncio.run(send_all(port, options.requests, options.seed))
         seconds = time.monotonic() - began
         faults = [*outcome.faults, *leaks(server, before, 192 * 2**20)]
-        grown = (Footprint.of(server).resident_bytes - before.resident_bytes) / 2**20
+        is_alive = server.process.poll() is None
+        after = Footprint.of(server) if is_alive else before
+        grown = (after.resident_bytes - before.resident_bytes) / 2**20
     for (kind, status), count in sorted(outcome.statuses.items()):
         print(f"{kind:16} {status or 'none':>4} {count:6}")
     print(f"{options.requests} requests in {seconds:.0f} s, {grown:+.0f} MiB, {len(faults)} faults")
