@@ -204,8 +204,8 @@ class LLM:
 
         A decoder's is the last hidden state at its last token, of length 1, which is what those that were
         trained to embed use (Qwen3-Embedding, E5-Mistral). An encoder's is what its modules.json says. Texts
-        that are too long are refused, and never cut. Prompts that a model was trained with ("query: ") are
-        for the caller to add.
+        that are too long are refused, and never cut. A prompt that the model's folder names as its default
+        stands before texts; others that it was trained with ("query: ") are for the caller to add.
 
         Raises: as `generate`; `ModelUnsupportedError` also when the model's folder asks for another vector,
             or the model scores.
@@ -218,12 +218,12 @@ class LLM:
             )
         if not info.runs_whole_prompts:
             check_last_token(self._folder)
-        lowers = read_text_options(self._folder).lowers_case
+        prepared = read_text_options(self._folder).prepared
         given = as_prompts(prompts)
         adapters = self._adapters.ids_of(lora_request, len(given), self._engine())
         requests = [
             self._pooled_request(
-                self._tokenize(prompt.lower() if lowers and isinstance(prompt, str) else prompt)[1],
+                self._tokenize(prepared(prompt) if isinstance(prompt, str) else prompt)[1],
                 adapter_id=adapter_id,
             )
             for prompt, adapter_id in zip(given, adapters, strict=True)

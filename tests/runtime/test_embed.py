@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from octavo import LLM
 from octavo.errors import InvalidParameterError, ModelInvalidError, ModelUnsupportedError
 from octavo.loading.pooling import check_last_token
+from octavo.loading.text_options import TextOptions, read_text_options
 from tests.support.runtime.checkpoints import make_checkpoint, save_word_tokenizer
 from tests.support.runtime.encoders import write_modules
 
@@ -140,3 +142,28 @@ def test_a_decoder_without_a_head_pools_as_its_folder_says(
         if is_normalised:
             expected = expected / expected.norm()
         torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_default_prompt_of_a_folder_stands_before_texts(
+    tiny_llama: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama.folder, folder)
+    write_modules(folder, {"pooling_mode": "lasttoken"}, "Normalize")
+    prompts = {"query": "hello ", "document": ""}
+    said = folder / "config_sentence_transformers.json"
+    said.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+    with LLM(str(folder), kv_cache_memory_bytes=2**22) as llm:
+        (text,) = llm.embed("world")
+        (named,) = llm.embed({"prompt": "world"})
+        expected = llm.get_tokenizer().encode("hello world")
+        assert text.prompt_token_ids == named.prompt_token_ids == expected
+        (ids,) = llm.embed([[5, 6]])
+        assert ids.prompt_token_ids == [5, 6]
+    assert read_text_options(folder) == TextOptions(default_prompt="hello ")
+    write_modules(folder, {"pooling_mode": "lasttoken", "include_prompt": False}, "Normalize")
+    with pytest.raises(ModelUnsupportedError, match="include_prompt is false"):
+        read_text_options(folder)
+    said.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "passage"}))
+    with pytest.raises(ModelInvalidError, match="default_prompt_name is 'passage'"):
+        read_text_options(folder)

@@ -273,6 +273,6 @@ def test_an_encoder_that_does_not_say_how_it_embeds_is_refused(tmp_path: Path) -
     make_encoder(tmp_path, "bert", BASE)
     with pytest.raises(ModelUnsupportedError, match=r"no modules\.json"):
         start(tmp_path)
-    write_modules(tmp_path, {"pooling_mode_mean_sqrt_len_tokens": True})
-    with pytest.raises(ModelUnsupportedError, match="mean_sqrt_len_tokens"):
+    write_modules(tmp_path, {"pooling_mode_geometric_tokens": True})
+    with pytest.raises(ModelUnsupportedError, match="geometric_tokens"):
         start(tmp_path)

@@ -82,6 +82,13 @@ def read_pooling(folder: Path) -> Pooling | None:
     return Pooling(_mode(folder, name), is_normalised=_NORMALIZE in kinds, file=str(name))
 
 
+def leaves_out_prompts(folder: Path) -> bool:
+    """Whether the vector is to be made of a text without the prompt before it."""
+    steps = [step for step in _read(folder / MODULES_NAME, list) if _kind(step) == _POOLING]
+    paths = [folder / str(step.get("path", "")) / "config.json" for step in steps]
+    return any(_read(path, dict).get("include_prompt") is False for path in paths)
+
+
 def read_whole_pooling(folder: Path) -> Pooling | None:
     """Of a decoder without a head: what the folder asks for, where that is more of a prompt than its last
     token. None: that is all. Raises as `read_pooling`."""

@@ -1,4 +1,5 @@
-"""Text options of an embedder: its longest text and whether it lowers case, in sentence_bert_config.json."""
+"""Text options of an embedder: its longest text, whether it lowers case, and what stands before each text, as
+sentence-transformers keeps them beside the model."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.errors import ModelInvalidError
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.json_files import read_json_object_if_any
+from octavo.loading.pooling import leaves_out_prompts
 
 # sentence-transformers' own order: the first that is there counts.
 _NAMES = tuple(
@@ -17,17 +20,30 @@ _NAMES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
-    """`max_tokens`: None where the folder sets no limit of its own; special tokens count."""
+    """
+    Args:
+        max_tokens: None where the folder sets no limit of its own; special tokens count.
+        default_prompt: What sentence-transformers puts before every text unless it is told another
+            (`default_prompt_name`); mostly nothing.
+    """
 
     max_tokens: int | None = None
     lowers_case: bool = False
+    default_prompt: str = ""
+
+    def prepared(self, text: str) -> str:
+        """As the tokenizer is to get it."""
+        whole = self.default_prompt + text
+        return whole.lower() if self.lowers_case else whole
 
 
 def read_text_options(folder: Path) -> TextOptions:
-    """Raises `ModelInvalidError` for a damaged file."""
+    """Raises `ModelInvalidError` for a damaged file, and `ModelUnsupportedError` for a default prompt that
+    the vector is to leave out."""
+    prompt = _default_prompt(folder)
     path = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
     if path is None:
-        return TextOptions()
+        return TextOptions(default_prompt=prompt)
     try:
         raw = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError, RecursionError) as error:
@@ -43,4 +59,23 @@ def read_text_options(folder: Path) -> TextOptions:
         raise ModelInvalidError(
             f"{path.name}: do_lower_case is {lowers!r}; it must be true or false."
         )
-    return TextOptions(limit, bool(lowers))
+    return TextOptions(limit, bool(lowers), prompt)
+
+
+def _default_prompt(folder: Path) -> str:
+    path = folder / "config_sentence_transformers.json"
+    raw = read_json_object_if_any(path)
+    name, prompts = raw.get("default_prompt_name"), raw.get("prompts") or {}
+    if name is None:
+        return ""
+    prompt = prompts.get(name) if isinstance(prompts, dict) else None
+    if not isinstance(prompt, str):
+        raise ModelInvalidError(
+            f"{path.name}: default_prompt_name is {name!r:.60}, and prompts has no text of that name."
+        )
+    if prompt and leaves_out_prompts(folder):
+        raise ModelUnsupportedError(
+            f"{path.name}: default_prompt_name is {name!r:.60}, and the pooling leaves prompts out "
+            "(include_prompt is false), which is not implemented. Serve a model that pools all tokens."
+        )
+    return prompt

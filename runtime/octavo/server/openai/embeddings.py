@@ -71,7 +71,7 @@ async def embeddings(
         request.input,
         "input",
         add_special_tokens=request.add_special_tokens is not False,
-        lowers_case=use.lowers_case,
+        prepared=use.texts.prepared,
     )
     rows = await pooled_rows(
         generator,

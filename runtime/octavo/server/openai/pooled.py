@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,7 @@ from octavo.engine.messages import AddRequest, EngineInfo
 from octavo.engine.requests.request_stream import RequestStream
 from octavo.errors import ModelUnsupportedError
 from octavo.loading.pooling import check_last_token
-from octavo.loading.text_options import read_text_options
+from octavo.loading.text_options import TextOptions, read_text_options
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
 from octavo.server.http.streaming import running
@@ -48,12 +48,12 @@ class PooledUse:
     Args:
         no_embedding: Why it gives no embeddings; None where it does.
         gives_scores: It scores pairs of texts.
-        lowers_case: Its texts are to be lowered first.
+        texts: How its texts are prepared.
     """
 
     no_embedding: str | None
     gives_scores: bool
-    lowers_case: bool = False
+    texts: TextOptions = field(default_factory=TextOptions)
 
     def check_embeds(self) -> None:
         """Raises `ApiError` (400)."""
@@ -80,7 +80,7 @@ def read_pooled_use(folder: Path, info: EngineInfo) -> PooledUse:
             check_last_token(folder)
         except ModelUnsupportedError as error:
             return PooledUse(str(error), gives_scores=False)
-    return PooledUse(None, gives_scores=False, lowers_case=read_text_options(folder).lowers_case)
+    return PooledUse(None, gives_scores=False, texts=read_text_options(folder))
 
 
 class PooledRun:

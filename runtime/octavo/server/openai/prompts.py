@@ -156,9 +156,17 @@ class PromptBuilder:
         return Prompt(prompt.token_ids[len(prompt.token_ids) - most :])
 
     async def pooled(
-        self, texts: object, parameter: str, *, add_special_tokens: bool, lowers_case: bool
+        self,
+        texts: object,
+        parameter: str,
+        *,
+        add_special_tokens: bool,
+        prepared: Callable[[str], str],
     ) -> list[list[int]]:
         """Token ids of texts that are embedded, in any of the prompt's four forms.
+
+        Args:
+            prepared: What the tokenizer gets of a text.
 
         Raises:
             ContextLengthExceededError: One is too long; nothing is cut off.
@@ -167,7 +175,7 @@ class PromptBuilder:
         found = []
         for one in self._split(texts, parameter, _MAX_TEXTS):
             if isinstance(one, str):
-                text = one.lower() if lowers_case else one
+                text = prepared(one)
                 ids = await self._encode(text, parameter, add_special_tokens=add_special_tokens)
             else:
                 ids = one
