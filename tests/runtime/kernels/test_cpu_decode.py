@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numba
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -24,8 +25,11 @@ from tests.support.kernels.paged_batches import (
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.NUMBA)
+from octavo.kernels.cpu.attention import paged_decode as kernel
 from octavo.kernels.cpu.attention.paged_decode import paged_decode, supports
 from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
+from octavo.kernels.cpu.compiling import vector as v
+from tests.support.kernels.emulated_pairs import emulated_pairs
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,15 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    kv_heads, group = draw(st.sampled_from([(1, 1), (2, 2), (1, 7), (4, 2)]))
+def cases(draw: st.DrawFn, dtypes: list[torch.dtype]) -> Case:
+    kv_heads, group = draw(st.sampled_from([(1, 1), (2, 2), (1, 7), (2, 3), (4, 2)]))
     return Case(
         sorted(draw(st.lists(st.integers(2, 150), min_size=1, max_size=4)), reverse=True),
         kv_heads * group,
         kv_heads,
         draw(st.sampled_from([32, 64, 96, 128])),
         draw(st.sampled_from([8, 16, 32])),
-        draw(st.sampled_from([torch.float32, torch.bfloat16])),
+        draw(st.sampled_from(dtypes)),
         draw(st.none() | st.integers(1, 80)),
         draw(st.none() | st.sampled_from([1.0, 30.0])),
         draw(st.booleans()),
@@ -69,12 +73,40 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[None]:
+    """bfloat16 takes the way of CPUs with AVX512-BF16, with its instruction emulated."""
+    with emulated_pairs(), pytest.MonkeyPatch.context() as patch:
+        rows = kernel.make_rows(are_pairs=True)
+
+        def run(address: int) -> None:
+            job = v.int64_at(address)
+            rows((v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3])), job)
+
+        compiled = numba.cfunc("void(int64)", error_model="numpy", boundscheck=False)(run)
+        patch.setitem(kernel.KERNELS, torch.bfloat16, compiled)
+        yield
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(cases())
+@given(cases([torch.float32, torch.bfloat16]))
 @pytest.mark.usefixtures("threads")
 def test_decodes_equal_rotation_and_dense_attention(case: Case) -> None:
+    check(case)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(case=cases([torch.bfloat16]))
+@pytest.mark.usefixtures("threads")
+def test_pairs_of_bfloat16_equal_dense_attention(pairs: None, case: Case) -> None:
+    check(case)
+
+
+def check(case: Case) -> None:
     """The oracle rotates, stores, then attends in double precision; slots that must not be read are NaN."""
     torch.set_num_threads(case.threads)
     rows, total = len(case.context_lens), case.heads + 2 * case.kv_heads

@@ -211,9 +211,14 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     """Zeroed, so that no run can depend on what the memory held before.
 
     On a CPU the kernel's zero pages are taken as they are touched: `torch.zeros` would write gigabytes
-    at start-up, and hold them for a cache that may stay nearly empty.
+    at start-up, and hold them for a cache that may stay nearly empty. They are huge ones where kernels read
+    the cache in place: a token's heads lie a small page apart, so that each key would be looked up anew.
     """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     size = math.prod(shape) * dtype.itemsize
+    if has_cpu_kernels():
+        from octavo.kernels.cpu.products.weight_memory import allocate  # needs numba
+
+        return allocate(size).view(dtype).view(shape)
     return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(shape)
