@@ -122,7 +122,7 @@ def measure(folder: Path, dtype: str, quantization: str) -> dict[str, int]:
                 dtype=dtype,
                 device=Device.CPU,
                 quantization=None if quantization == "none" else Quantization(quantization),
-                kv_cache_memory_bytes=2**20,
+                kv_cache_memory_bytes=2**22,
                 max_model_len=16,
             )
         )
