@@ -16,6 +16,7 @@ from octavo import model_source
 from octavo.bad_words import with_word_tokens
 from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import EngineConfig, EngineKeywords
+from octavo.draft_source import with_draft_model
 from octavo.end_tokens import find_end_tokens
 from octavo.engine.debugging import is_debugging
 from octavo.engine.driving import drive
@@ -86,7 +87,10 @@ class LLM:
             revision=revision,
         )
         self._sampling_defaults = choose_sampling_defaults(folder, generation_config)
-        config = EngineConfig(model=str(folder), **engine_options)
+        config = with_draft_model(
+            EngineConfig(model=str(folder), **engine_options),
+            download_dir=None if download_dir is None else Path(download_dir),
+        )
         # Imported here, because this is where torch comes in, unless the caller has loaded it.
         with brief_spinning():
             from octavo.engine.core import EngineCore

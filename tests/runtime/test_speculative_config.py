@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import torch
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, NodePlace
+from octavo.draft_source import with_draft_model
 from octavo.errors import InvalidConfigurationError
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
-from octavo.worker.start.create import create_executor
+from octavo.worker.start import plan
 from tests.support.runtime.command_line import parsed
 
 
@@ -65,11 +68,46 @@ def test_what_is_wrong_is_named(given: object, message: str) -> None:
     assert str(refused.value).startswith("speculative_config")
 
 
-def test_ranks_run_no_drafts() -> None:
+NGRAM = SpeculativeConfig(method=SpeculativeMethod.NGRAM)
+EAGLE3 = SpeculativeConfig(method=SpeculativeMethod.EAGLE3, model="org/head")
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "message"),
+    [
+        ("cpu", {"tensor_parallel_size": 2}, "tensor_parallel_size is 2: ranks run no drafts"),
+        (
+            "cpu",
+            {
+                "tensor_parallel_size": 2,
+                "place": NodePlace(num_nodes=2, node_rank=1, master_addr="node", master_port=1),
+            },
+            "nnodes is 2: .* Leave --speculative-config out",
+        ),
+        ("cuda", {}, "runs on cuda: drafts run on CPUs alone"),
+        ("cpu", {"speculative_config": EAGLE3}, "method eagle3, which is not supported yet"),
+    ],
+)
+def test_where_no_drafts_run_the_plan_is_refused(
+    device: str, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is made before any weight is read."""
+    monkeypatch.setattr(plan, "choose_device", lambda config: torch.device(device))
     config = EngineConfig(
-        model="runtime/octavo/builtin/demo",
-        tensor_parallel_size=2,
-        speculative_config=SpeculativeConfig(method=SpeculativeMethod.NGRAM),
+        model="runtime/octavo/builtin/demo", **{"speculative_config": NGRAM} | changes
     )
-    with pytest.raises(InvalidConfigurationError, match="ranks run no drafts so far"):
-        create_executor(config)
+    with pytest.raises(InvalidConfigurationError, match=message):
+        plan.plan_start(config)
+
+
+def test_only_a_draft_model_is_fetched(tmp_path: Path) -> None:
+    """What a method that is refused names is left where it is."""
+    for config in (NGRAM, EAGLE3, None):
+        engine = EngineConfig(model="x", speculative_config=config)
+        assert with_draft_model(engine, download_dir=tmp_path) == engine
+    draft = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model="builtin://demo")
+    engine = EngineConfig(model="x", speculative_config=draft)
+    found = with_draft_model(engine, download_dir=tmp_path).speculative_config
+    assert found is not None
+    assert found.model is not None
+    assert (Path(found.model) / "config.json").exists()

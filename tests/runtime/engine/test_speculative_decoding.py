@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ from octavo import LLM, SamplingParams
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.speculation.proposal import Proposal
 from octavo.engine.speculation.speculation import Speculation
+from octavo.errors import InvalidConfigurationError
+from octavo.lora import LoRARequest
 from octavo.outputs import RequestOutput
 from octavo.structured_outputs import StructuredOutputsParams
+from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.llm_on_llama import KV_BYTES_PER_TOKEN
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
@@ -174,3 +178,92 @@ def test_blocks_of_accepted_tokens_alone_are_found_again(roomy: LLM) -> None:
     assert again[0].num_cached_tokens == (len(prompt) + 31) // 16 * 16
     with open_llm(roomy._folder, 4096, enable_prefix_caching=False) as fresh:
         assert told(again) == told(fresh.generate([longer], params))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model of one layer with the same vocabulary."""
+    made = tmp_path_factory.mktemp("draft")
+    save_tiny_llama(made, num_hidden_layers=1, initializer_range=0.1)
+    return made
+
+
+DRAWN_WAYS = ["greedy", "n", "filters", "penalties"]
+
+
+@pytest.mark.parametrize(
+    ("is_itself", "caches_prefixes", "least"),
+    [(True, False, 0.99), (True, True, 0.9), (False, True, 0.0)],
+)
+def test_a_draft_model_changes_no_answer(
+    roomy: LLM, folder: Any, other: Any, is_itself: bool, caches_prefixes: bool, least: float
+) -> None:
+    """As its own draft a model is right, under the same random numbers too. Only a cached block may hold
+    tokens that it never read as a draft: those of a sequence that was preempted before it was asked again."""
+    config = {
+        "method": "draft_model",
+        "model": str(folder if is_itself else other),
+        "num_speculative_tokens": DRAFTS,
+    }
+    options = {"max_model_len": 112, "max_num_batched_tokens": 24, "max_num_seqs": 8}
+    options["enable_prefix_caching"] = caches_prefixes
+    assert roomy._core is not None
+    with open_llm(folder, 320, speculative_config=config, **options) as llm:
+        core = llm._core
+        assert core is not None
+        core._stopwatch = lambda: 0.0
+        for case in DRAWN_WAYS:
+            params = SamplingParams(**{"max_tokens": 40, "ignore_eos": True} | CASES[case])
+            roomy._core._speculation = None
+            before = counts(llm)
+            assert told(llm.generate(PROMPTS, params)) == told(roomy.generate(PROMPTS, params))
+            tried, accepted = (b - a for a, b in zip(before, counts(llm), strict=True))
+            if is_itself and case != "penalties":  # it knows of none
+                assert accepted >= max(50, least * tried)
+            elif is_itself:
+                assert accepted > 0
+        assert core.stats().preemptions_total > 0
+        assert core.stats().spec_decode_drafts_total > 0
+
+
+def counts(llm: LLM) -> tuple[int, int]:
+    """Drafts that ran since the start, and those that came true."""
+    assert llm._core is not None
+    stats = llm._core.stats()
+    return (
+        stats.spec_decode_draft_tokens_total,
+        sum(stats.spec_decode_accepted_tokens_per_position),
+    )
+
+
+@pytest.mark.parametrize("method", ["ngram", "draft_model"])
+def test_adapters_say_the_same_with_drafts(tmp_path: Path, method: str) -> None:
+    """Beside each other and the model alone, in one batch. A draft model guesses without them."""
+    model = save_tiny_llama(tmp_path / "base")  # repeats itself, so that n-grams come true
+    adapters = [LoRARequest(name, i, str(tmp_path / name)) for i, name in ((1, "a"), (2, "b"))]
+    for one in adapters:
+        save_adapter(Path(one.lora_path), model, seed=one.lora_int_id, lora_alpha=0.5)
+    config: dict[str, Any] = {"method": method, "num_speculative_tokens": DRAFTS}
+    if method == "draft_model":
+        config["model"] = str(tmp_path / "base")
+    options = {"enable_lora": True, "max_loras": 2}
+    prompts = [prompt for prompt in PROMPTS for _ in range(3)]
+    wanted = [None, *adapters] * len(PROMPTS)
+    params = SamplingParams(temperature=0.0, max_tokens=100, ignore_eos=True, logprobs=0)
+    with open_llm(tmp_path / "base", 2048, **options) as plain:
+        expected = told(plain.generate(prompts, params, lora_request=wanted))
+    assert len({tuple(ids) for ids, *_ in expected[: len(prompts)]}) == len(prompts)
+    with open_llm(tmp_path / "base", 2048, speculative_config=config, **options) as llm:
+        assert llm._core is not None
+        llm._core._stopwatch = lambda: 0.0
+        llm.generate(PROMPTS, params, lora_request=adapters[0])
+        tried, accepted = counts(llm)
+        assert 5 < accepted < tried  # of an adapter's answers
+        assert told(llm.generate(prompts, params, lora_request=wanted)) == expected
+        assert counts(llm)[1] > 2 * accepted
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(folder: Any) -> None:
+    config = {"method": "draft_model", "model": "builtin://demo"}
+    with pytest.raises(InvalidConfigurationError, match="must have the same vocabulary"):
+        open_llm(folder, 320, speculative_config=config)

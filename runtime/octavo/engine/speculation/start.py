@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from octavo.engine.speculation.model_proposer import ModelProposer
 from octavo.engine.speculation.ngram import NgramProposer
 from octavo.engine.speculation.speculation import Speculation
 from octavo.errors import InvalidConfigurationError
@@ -20,9 +21,7 @@ def start_speculation(config: SpeculativeConfig | None, info: ExecutorInfo) -> S
         raise InvalidConfigurationError(
             "speculative_config is given, and the model generates no text. Leave --speculative-config out."
         )
-    if config.method is not SpeculativeMethod.NGRAM:
-        raise InvalidConfigurationError(
-            f"speculative_config: method {config.method.value} is not supported yet. Use ngram."
-        )
     num_tokens = config.num_speculative_tokens
+    if config.method is SpeculativeMethod.DRAFT_MODEL:
+        return Speculation(ModelProposer(num_tokens), num_tokens)
     return Speculation(NgramProposer(*config.lookup, num_tokens), num_tokens)

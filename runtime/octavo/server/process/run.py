@@ -178,6 +178,7 @@ class Server:
         options = self._options
         metrics, ops_port = await self._open_ops_port()
         self._begin_phase("resolve")
+        from octavo.draft_source import with_draft_model
         from octavo.model_source import resolve
 
         loop = asyncio.get_running_loop()
@@ -200,6 +201,9 @@ class Server:
             log.info("sampling defaults of the model", **defaults.values)
         self._begin_phase("spawn")
         config = msgspec.structs.replace(options.engine_on_node, model=str(folder))
+        config = await _in_daemon_thread(
+            lambda: with_draft_model(config, download_dir=options.download_dir)
+        )
         starting = asyncio.create_task(self._start_engine(config))
         try:
             await asyncio.sleep(0)

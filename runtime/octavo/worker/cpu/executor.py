@@ -28,6 +28,7 @@ from octavo.worker.batch import (
     ScheduledSequence,
     StepBatch,
 )
+from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.runner import ModelRunner, Runner
 from octavo.worker.cpu.step_inputs import ScoredTokens
 from octavo.worker.cpu.warm_up import warm_up
@@ -75,6 +76,7 @@ class TorchExecutor:
         followers: Followers | None = None,
         pooling: Pooling | None = None,
         adapters: ModelAdapters | None = None,
+        draft: DraftModel | None = None,
     ) -> None:
         self._pooling = pooling
         self._adapters = adapters
@@ -82,6 +84,7 @@ class TorchExecutor:
         self._sampler = sampler
         self._info = info
         self._followers = _Nobody() if followers is None else followers
+        self._draft = draft
 
     @property
     def info(self) -> ExecutorInfo:
@@ -92,7 +95,12 @@ class TorchExecutor:
         try:
             self._sampler.forget(batch.released)
             self._runner.copy_blocks(batch.block_copies)
-            return self._step(batch.entries)
+            if self._draft is None:
+                return self._step(batch.entries)
+            self._draft.begin(batch.released, batch.block_copies)
+            entries = self._draft.propose(batch.entries)
+            self._draft.follow(entries)
+            return self._step(entries)
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
 
@@ -180,6 +188,7 @@ def start_host_executor(
     lifelines: tuple[int, ...] = (),
     heartbeat: Heartbeat | None = None,
     adapters: ModelAdapters | None = None,
+    draft: DraftModel | None = None,
 ) -> TorchExecutor:
     """Phases profile and warmup.
 
@@ -188,6 +197,7 @@ def start_host_executor(
         lead: Of the first rank's runner, one that all ranks follow.
         lifelines, heartbeat: See `ExecutorInfo`.
         adapters: See `TorchExecutor`.
+        draft: Proposes where the engine does not.
     """
 
     pooling = _pooling(config, model.spec)
@@ -219,7 +229,7 @@ def start_host_executor(
         heartbeat=heartbeat,
         runs_whole_prompts=pooling is not None,
     )
-    return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling, adapters)
+    return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling, adapters, draft)
 
 
 def _pooling(config: EngineConfig, spec: ModelSpec) -> Pooling | None:

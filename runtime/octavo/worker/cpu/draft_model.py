@@ -1,0 +1,150 @@
+"""Draft model: a smaller model that guesses what the model draws next (speculative decoding, Leviathan et
+al., 2023).
+
+It has caches of its own for the same blocks: what a block of the model's cache holds of a sequence, the
+block of the same number holds here. So sequences share, copy and lose blocks of both at once, and nobody
+keeps a second account. It follows every chunk of a prompt, and catches up with an answer when it is asked
+for guesses. A block whose tokens it never saw makes its guesses worse, and no answer wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from octavo.sampling.host.sampler import Sampler
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.runner import ModelRunner
+
+_GREEDY = SamplingParams(temperature=0.0)
+
+
+class DraftModel:
+    """Proposes for the entries of a step.
+
+    Args:
+        runner: Of the draft model, with as many blocks as the model's.
+        max_tokens: Of one of its steps.
+    """
+
+    def __init__(self, runner: ModelRunner, max_tokens: int) -> None:
+        self._runner = runner
+        self._max_tokens = max_tokens
+        self._sampler = Sampler(0)
+        # Positions from 0 on whose keys and values it has, by sequence; those of drafts among them.
+        self._covered: dict[int, int] = {}
+
+    def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
+        """Before each step, with what the step's batch says of sequences and blocks."""
+        for sequence_id in released:
+            self._covered.pop(sequence_id, None)
+        self._runner.copy_blocks(copies)
+
+    def follow(self, entries: Sequence[ScheduledSequence]) -> None:
+        """Reads the chunks of prompts among `entries`; what else comes it reads when it is asked for
+        guesses."""
+        chunks = []
+        for entry in entries:
+            if not entry.num_drafts and (len(entry.token_ids) > 1 or not entry.start):
+                chunks.append(
+                    ScheduledSequence(
+                        entry.sequence_id, entry.token_ids, entry.start, entry.block_ids, None
+                    )
+                )
+                self._covered[entry.sequence_id] = entry.start + len(entry.token_ids)
+            else:
+                self._covered.setdefault(entry.sequence_id, entry.start)
+        if chunks:
+            self._runner.run(chunks)
+
+    def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
+        """The entries with guesses in the places of drafts."""
+        asked = [entry for entry in entries if entry.num_drafts]
+        drafts: dict[int, list[int]] = {entry.sequence_id: [] for entry in asked}
+        for place in range(max((entry.num_drafts for entry in asked), default=0)):
+            going = [entry for entry in asked if place < entry.num_drafts]
+            if place == 0:
+                rows = [self._catch_up(entry) for entry in going]
+            else:
+                rows = [
+                    _row(entry, [drafts[entry.sequence_id][-1]], entry.start + place, place)
+                    for entry in going
+                ]
+            for row, token in zip(rows, self._draw(rows), strict=True):
+                drafts[row.sequence_id].append(token)
+        for entry in asked:
+            self._covered[entry.sequence_id] = entry.start + entry.num_drafts
+        return [
+            entry
+            if not entry.num_drafts
+            else msgspec.structs.replace(
+                entry, token_ids=(entry.token_ids[0], *drafts[entry.sequence_id])
+            )
+            for entry in entries
+        ]
+
+    def _catch_up(self, entry: ScheduledSequence) -> ScheduledSequence:
+        """The row that reads what it has not read of the sequence; of much it reads the first part at
+        once."""
+        state, end = entry.sampling, entry.start + 1
+        assert state is not None  # noqa: S101 - drafts are for what is sampled
+        first = min(self._covered.get(entry.sequence_id, entry.start), entry.start)
+        num_prompt = len(state.prompt_token_ids)
+        while True:
+            stop = min(end, first + self._max_tokens)
+            tokens = [
+                *state.prompt_token_ids[first:stop],
+                *state.output_token_ids[max(first - num_prompt, 0) : max(stop - num_prompt, 0)],
+            ]
+            if stop == end:
+                return _row(entry, tokens, first, 0)
+            self._runner.run(
+                [ScheduledSequence(entry.sequence_id, tokens, first, entry.block_ids, None)]
+            )
+            first = stop
+
+    def _draw(self, rows: Sequence[ScheduledSequence]) -> list[int]:
+        """One token for each row, in as many steps as they take."""
+        tokens: list[int] = []
+        first = 0
+        while first < len(rows):
+            stop, count = first + 1, len(rows[first].token_ids)
+            while stop < len(rows) and count + len(rows[stop].token_ids) <= self._max_tokens:
+                count += len(rows[stop].token_ids)
+                stop += 1
+            result = self._runner.run(rows[first:stop])
+            assert result.logits is not None  # noqa: S101 - every row is sampled
+            inputs = result.inputs
+            drawn = self._sampler.sample(result.logits, inputs.sequence_ids, inputs.sampling)
+            tokens += [token.token_id for token in drawn]
+            first = stop
+        return tokens
+
+
+def _row(
+    entry: ScheduledSequence, token_ids: list[int], start: int, place: int
+) -> ScheduledSequence:
+    """Draws as the model will: by the same random numbers, under the same filters, so that the two agree as
+    often as they can. Requests without a seed have none that could be known before."""
+    state = entry.sampling
+    assert state is not None  # noqa: S101 - drafts are for what is sampled
+    params = _GREEDY
+    if state.seed is not None and not state.params.is_greedy:
+        wanted = state.params
+        params = SamplingParams(
+            temperature=wanted.temperature,
+            top_k=wanted.top_k,
+            top_p=wanted.top_p,
+            min_p=wanted.min_p,
+        )
+    position = range(len(state.output_token_ids) + place)  # its length alone is looked at
+    return ScheduledSequence(
+        entry.sequence_id,
+        token_ids,
+        start,
+        entry.block_ids,
+        SamplingState(params, state.seed, (), position),
+    )
