@@ -26,11 +26,9 @@ from octavo.engine.messages import (
     StepOutputs,
     TokenOutput,
 )
-from octavo.engine.request_checks import check_request, needs_room
-from octavo.engine.requests.end_conditions import end_tokens
-from octavo.engine.requests.prompt_scores import PromptScores
+from octavo.engine.request_checks import check_request
+from octavo.engine.requests.completions import open_completions
 from octavo.engine.requests.sequence import Sequence
-from octavo.engine.requests.siblings import SiblingGroup
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
@@ -165,36 +163,16 @@ class EngineCore:
         params = request.sampling
         self._num_received += params.n
         grammar = self._checked(request)
-        prompt = request.prompt_token_ids
-        room = self.max_model_len - len(prompt) + (not needs_room(request))
-        longest = room if params.max_tokens is None else max(1, params.max_tokens)
-        group = SiblingGroup() if params.n > 1 else None
-        ends = end_tokens(params, request.end_token_ids)
-        num_best = params.prompt_logprobs
-        sequence_ids = self._requests[request.request_id] = {}
-        for index in range(params.n):
-            sequence_id = sequence_ids[index] = next(self._sequence_ids)
+        sequences = open_completions(
+            request,
+            itertools.islice(self._sequence_ids, params.n),
+            max_model_len=self.max_model_len,
+            grammar=grammar,
+        )
+        self._requests[request.request_id] = {one.index: one.sequence_id for one in sequences}
+        for sequence in sequences:
             self.adapters.hold(request.adapter_id)
-            self._scheduler.add(
-                Sequence(
-                    sequence_id=sequence_id,
-                    request_id=request.request_id,
-                    index=index,
-                    prompt_token_ids=prompt,
-                    params=params,
-                    max_output_tokens=min(longest, room),
-                    priority=request.priority,
-                    tenant=request.tenant,
-                    is_pooled=request.is_pooled,
-                    second_segment=request.second_segment,
-                    cache_salt=request.cache_salt,
-                    adapter_id=request.adapter_id,
-                    group=group,
-                    end_token_ids=ends,
-                    grammar=None if grammar is None else grammar.start(),
-                    prompt_scores=None if num_best is None else PromptScores(prompt, num_best),
-                )
-            )
+            self._scheduler.add(sequence)
 
     def count_lost(self, num_sequences: int) -> None:
         """Of a request that was received and is never added."""
@@ -223,18 +201,8 @@ class EngineCore:
             )
         check_request(request, self._executor.info, self.max_model_len)
         self.adapters.check(request.adapter_id)
-        return self._prepared(request)
-
-    def _prepared(self, request: AddRequest) -> CompiledGrammar | None:
         outputs = request.sampling.structured_outputs
-        if outputs is None:
-            return None
-        for name in ("allowed_token_ids", "bad_words", "min_tokens"):
-            if getattr(request.sampling, name):  # may leave no token that the grammar allows
-                raise InvalidParameterError(
-                    name, f"{name} cannot be had together with {outputs.parameter}. Leave one out."
-                )
-        return self.grammars.prepare(outputs, request.end_token_ids)
+        return None if outputs is None else self.grammars.prepare(outputs, request.end_token_ids)
 
     def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:
         """Ends these requests (of each only the completions `indexes`, if given); their blocks are free

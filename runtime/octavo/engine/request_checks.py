@@ -8,7 +8,7 @@ from octavo.worker.batch import ExecutorInfo
 
 
 def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -> None:
-    """Raises as `EngineCore.check`, but for what depends on other requests and on grammars."""
+    """Raises as `EngineCore.check`, but for what depends on other requests or on compiling a grammar."""
     if not (request.is_pooled or info.can_generate):
         raise InvalidParameterError(
             "model",
@@ -16,6 +16,7 @@ def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -
             "an encoder. Embed or score with it, or serve one that ends in ForCausalLM.",
         )
     _check_ids(request, info.vocab_size)
+    _check_grammar(request)
     needed = len(request.prompt_token_ids) + needs_room(request)
     if needed > max_model_len:
         output = ", one of them for output" if needs_room(request) else ""
@@ -54,4 +55,15 @@ def _check_ids(request: AddRequest, vocab_size: int) -> None:
             raise InvalidParameterError(
                 name,
                 f"{name} holds the token id {token_id}; the model's ids lie in [0, {vocab_size - 1}].",
+            )
+
+
+def _check_grammar(request: AddRequest) -> None:
+    outputs = request.sampling.structured_outputs
+    if outputs is None:
+        return
+    for name in ("allowed_token_ids", "bad_words", "min_tokens"):
+        if getattr(request.sampling, name):  # may leave no token that the grammar allows
+            raise InvalidParameterError(
+                name, f"{name} cannot be had together with {outputs.parameter}. Leave one out."
             )
