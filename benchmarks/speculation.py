@@ -1,0 +1,142 @@
+"""What speculative decoding gains and costs: `python -m benchmarks.speculation`, pairs in one process.
+
+Two engines of the same model, one with n-gram guesses, take the same requests in turns: text that does not
+copy at 1, 8 and 32 requests, and an answer that copies. The demo model gives the latter itself. The Qwen3
+shape has random weights and copies nothing: an answer is written for it, its prompt with an edit every dozen
+tokens, so that its figure says what a copy of that kind could gain at most, and nothing of any model's text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+from benchmarks.cpu.models import qwen3_0_6b
+from octavo import LLM, SamplingParams
+from octavo.sampling import processors
+from octavo.sampling.arrays import Floats
+from octavo.sampling.processors.base import HostProcessor
+from octavo.sampling.processors.logit_bias import LogitBias
+from octavo.sampling.state import SamplingState
+
+CONFIG = {"method": "ngram", "num_speculative_tokens": 8}
+_RANDOM = random.Random(5)
+EDITED = [_RANDOM.randrange(300, 1200) for _ in range(192)]
+SCRIPT = [_RANDOM.randrange(300, 1200) if i % 12 == 11 else t for i, t in enumerate(EDITED)]
+_SCRIPTED = {0: 1.0}
+PASSAGE = "replicas: 2, gpu: 1, memory: 16Gi, port: 8000, model: demo, cache: 50Gi, queue: 4; "
+
+
+class Scripted(LogitBias, HostProcessor):
+    """Stands for `logit_bias`: a request with this one gets the script."""
+
+    def __init__(self, state: SamplingState | None = None) -> None:
+        self._state = state
+
+    def on_host(self, state: SamplingState) -> HostProcessor:
+        return Scripted(state) if state.params.logit_bias == _SCRIPTED else super().on_host(state)
+
+    def shape(self, scores: Floats) -> None:
+        assert self._state is not None
+        scores[SCRIPT[len(self._state.output_token_ids)]] += 1e4
+
+
+def seconds(llm: LLM, prompts: list[str] | list[list[int]], params: SamplingParams) -> float:
+    started = time.perf_counter()
+    llm.generate(prompts, params)
+    return time.perf_counter() - started
+
+
+def steps(llm: LLM) -> tuple[int, int, int]:
+    assert llm._core is not None  # noqa: SLF001
+    stats = llm._core.stats()  # noqa: SLF001
+    accepted = sum(stats.spec_decode_accepted_tokens_per_position)
+    return stats.step, stats.generation_tokens_total, accepted
+
+
+def compare(
+    name: str,
+    engines: tuple[LLM, LLM],
+    prompts: list[str] | list[list[int]],
+    params: SamplingParams,
+    pairs: int,
+) -> None:
+    """Prints the time without guesses divided by that with them: median and range of the pairs."""
+    plain, guessing = engines
+    seconds(plain, prompts, params)
+    seconds(guessing, prompts, params)
+    before = steps(guessing)
+    ratios = []
+    for pair in range(pairs):
+        first, second = (plain, guessing) if pair % 2 else (guessing, plain)
+        times = {id(one): seconds(one, prompts, params) for one in (first, second)}
+        ratios.append(times[id(plain)] / times[id(guessing)])
+    ran, made, accepted = (b - a for a, b in zip(before, steps(guessing), strict=True))
+    print(
+        f"{name}: {statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f}), "
+        f"{made / ran / len(prompts):.2f} tokens a step and request, {accepted / made:.1%} of them guessed",
+        flush=True,
+    )
+
+
+def demo(pairs: int) -> None:
+    with (
+        LLM("builtin://demo") as plain,
+        LLM("builtin://demo", speculative_config=CONFIG) as guessing,
+    ):
+        engines = plain, guessing
+        greedy = SamplingParams(temperature=0.0, max_tokens=256, ignore_eos=True)
+        compare("demo, copies, 1", engines, [PASSAGE * 6], greedy, pairs)
+        drawn = SamplingParams(temperature=1.0, seed=1, max_tokens=96, ignore_eos=True)
+        for count in (1, 8, 32):
+            questions = [[_RANDOM.randrange(300, 1200) for _ in range(32)] for _ in range(count)]
+            compare(f"demo, does not copy, {count}", engines, questions, drawn, pairs)
+
+
+def qwen3(pairs: int, work: Path) -> None:
+    folder = str(qwen3_0_6b(work).folder)
+    sizes = {"max_model_len": 1024, "max_num_seqs": 32, "kv_cache_memory": "600Mi"}
+    options = {**sizes, "load_format": "dummy"}
+    with (
+        LLM(folder, **options) as plain,  # type: ignore[arg-type]
+        LLM(folder, **options, speculative_config=CONFIG) as guessing,  # type: ignore[arg-type]
+    ):
+        params = SamplingParams(temperature=0.0, max_tokens=96, logit_bias=_SCRIPTED)
+        params_drawn = SamplingParams(temperature=1.0, seed=1, max_tokens=32, ignore_eos=True)
+        compare(
+            "qwen3 shape, an answer written for it (a bound), 1",
+            (plain, guessing),
+            [EDITED],
+            params,
+            pairs,
+        )
+        for count in (1, 8):
+            questions = [[_RANDOM.randrange(300, 1200) for _ in range(32)] for _ in range(count)]
+            name = f"qwen3 shape, does not copy, {count}"
+            compare(name, (plain, guessing), questions, params_drawn, pairs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--model", choices=("demo", "qwen3"), default="demo")
+    given = parser.parse_args()
+    changed = tuple(
+        Scripted() if isinstance(one, LogitBias) else one for one in processors.PROCESSORS
+    )
+    with (
+        mock.patch.object(processors, "PROCESSORS", changed),
+        tempfile.TemporaryDirectory() as work,
+    ):
+        demo(given.pairs) if given.model == "demo" else qwen3(given.pairs, Path(work))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
