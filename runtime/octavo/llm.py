@@ -206,8 +206,9 @@ class LLM:
     ) -> list[EmbeddingOutput]:
         """The embedding of every prompt.
 
-        A decoder's is the last hidden state at its last token, of length 1, which is what those that were
-        trained to embed use (Qwen3-Embedding, E5-Mistral). An encoder's is what its modules.json says. Texts
+        A decoder's is the last hidden state at its last token, which is what those that were trained to embed
+        use (Qwen3-Embedding, E5-Mistral), of length 1 unless a modules.json leaves `Normalize` out. An
+        encoder's, and of a decoder without a head another pooling, is what modules.json says. Texts
         that are too long are refused, and never cut. A prompt that the model's folder names as its default
         stands before texts; others that it was trained with ("query: ") are for the caller to add.
 

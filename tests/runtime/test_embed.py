@@ -15,8 +15,12 @@ from octavo import LLM
 from octavo.errors import InvalidParameterError, ModelInvalidError, ModelUnsupportedError
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import TextOptions, read_text_options
+from octavo.sampling.state import SamplingState
+from octavo.worker.batch import ScheduledSequence, StepBatch
 from tests.support.runtime.checkpoints import make_checkpoint, save_word_tokenizer
 from tests.support.runtime.encoders import write_modules
+from tests.support.runtime.gpu_path import make_gpu_executor
+from tests.support.runtime.stepping import GREEDY
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,27 @@ def test_embedders_of_the_last_token_are_taken(pooling: object, tmp_path: Path) 
     (tmp_path / "1_Pooling/config.json").write_text("[")
     with pytest.raises(ModelInvalidError, match="1_Pooling"):
         check_last_token(tmp_path)
+
+
+@pytest.mark.parametrize("steps", [[], ["Normalize"]])
+def test_the_folder_says_whether_a_last_tokens_state_has_length_1(
+    steps: list[str], tiny_llama: Any, tmp_path: Path
+) -> None:
+    """Of a decoder with a head; on CPUs, and on the path of a GPU."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama.folder, folder)
+    write_modules(folder, {"pooling_mode": "lasttoken"}, *steps)
+    prompt = list(range(3, 20))
+    with torch.no_grad():
+        hidden = tiny_llama.reference.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+    expected = hidden / hidden.norm() if steps else hidden
+    with LLM(str(folder), dtype="float32", kv_cache_memory_bytes=2**22) as llm:
+        (output,) = llm.embed([prompt])
+    torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)
+    state = SamplingState(GREEDY, 0, prompt, [], is_pooled=True)
+    whole = ScheduledSequence(1, prompt, 0, [0, 1], state)
+    (token,) = make_gpu_executor(folder).submit(StepBatch([whole], [])).result()
+    torch.testing.assert_close(torch.tensor(token.embedding), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_embed_asks_and_generate_does_not(tiny_llama: Any, tmp_path: Path) -> None:

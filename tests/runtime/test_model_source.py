@@ -125,6 +125,8 @@ class _Hub(BaseHTTPRequestHandler):
     is_down: ClassVar[bool] = False
     fetched: ClassVar[list[str]] = []
     num_bytes: ClassVar[int] = 0
+    # Set where ranges are answered; None: at once.
+    let_go: ClassVar[threading.Event | None] = None
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -157,6 +159,9 @@ class _Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.fetched.append(name)
         span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if span and self.let_go is not None:
+            self.let_go.wait(60)
+            return
         if span:
             data = data[int(span[1]) : int(span[2]) + 1]
         if self.command == "GET":
@@ -238,6 +243,24 @@ def test_a_model_on_the_hub_is_described_without_its_weights(
     assert (whole / "model.safetensors").read_bytes() == weights
     with described("hf://org/name", download_dir=tmp_path) as found:
         assert found.headers is None
+
+
+def test_a_hub_that_falls_silent_is_not_waited_for_without_end(
+    tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    released = threading.Event()
+    monkeypatch.setattr(hub, "let_go", released)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    try:
+        with (
+            pytest.raises(DownloadFailedError, match=r"org/name could not be fetched: .*timed out"),
+            described("hf://org/name", download_dir=tmp_path),
+        ):
+            pass
+    finally:
+        released.set()
 
 
 def test_gguf_is_refused_with_what_to_use_instead(

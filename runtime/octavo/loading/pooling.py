@@ -96,9 +96,22 @@ def read_whole_pooling(folder: Path) -> Pooling | None:
     return None if pooling is None or pooling.mode is PoolingMode.LAST else pooling
 
 
+def normalises(folder: Path) -> bool:
+    """Whether a decoder's vector is scaled to length 1: as modules.json says, and without it.
+
+    A folder that cannot be followed is refused where it is to embed (`check_last_token`) and not here: the
+    model may be there to generate.
+    """
+    try:
+        pooling = read_pooling(folder)
+    except (ModelInvalidError, ModelUnsupportedError):
+        return True
+    return pooling is None or pooling.is_normalised
+
+
 def check_last_token(folder: Path) -> None:
     """Refuses a decoder that runs prompts in parts, and whose folder asks for another vector than the last
-    token's hidden state of length 1; without modules.json it asks for none. Raises as `read_pooling`."""
+    token's hidden state; without modules.json it asks for none. Raises as `read_pooling`."""
     pooling = read_pooling(folder)
     if pooling is not None and pooling.mode is not PoolingMode.LAST:
         raise ModelUnsupportedError(

@@ -49,14 +49,23 @@ def hub_headers(source: HubModel, folder: Path) -> dict[str, TensorHeader] | Non
 
 
 def _read_range(source: HubModel, name: str, start: int, end: int) -> bytes:
-    """Also where whoever answers knows no ranges: the answer is not read further."""
+    """Also where whoever answers knows no ranges: the answer is not read further.
+
+    Raises `httpx.TimeoutException` where nothing comes for HF_HUB_DOWNLOAD_TIMEOUT seconds, as in downloads.
+    """
     import huggingface_hub
-    from huggingface_hub import utils
+    from huggingface_hub import constants, utils
 
     url = huggingface_hub.hf_hub_url(source.name, name, revision=source.revision)
     headers = {**utils.build_hf_headers(), "Range": f"bytes={start}-{end - 1}"}
     body = b""
-    with utils.get_session().stream("GET", url, headers=headers, follow_redirects=True) as answer:
+    with utils.get_session().stream(
+        "GET",
+        url,
+        headers=headers,
+        follow_redirects=True,
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+    ) as answer:
         utils.hf_raise_for_status(answer)
         first = start if answer.status_code == 200 else 0
         for piece in answer.iter_bytes():

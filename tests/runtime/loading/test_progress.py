@@ -59,6 +59,8 @@ def test_lines_come_every_ten_seconds_and_at_the_end(
     clock = Clock()
     bytes_shown = BytesShown("downloading", is_terminal=is_terminal, clock=clock)
     with structlog.testing.capture_logs() as lines, bytes_shown as shown:
+        clock.now += 90.0  # of other phases
+        shown.begin_phase()
         for done in range(0, 2500, 100):
             clock.now += 1.0
             shown(done, 2400)

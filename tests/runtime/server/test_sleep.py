@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.errors import ModelAsleepError, OctavoError
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -98,7 +99,7 @@ def test_a_server_that_starts_or_ends_is_left_alone(state: State) -> None:
 
 @pytest.fixture(scope="module")
 def sleeper() -> Iterator[ServerProcess]:
-    with ServerProcess("--enable-sleep-mode") as process:
+    with ServerProcess("--enable-sleep-mode", "--metrics-names", "vllm") as process:
         yield process.wait_ready()
 
 
@@ -106,6 +107,15 @@ def ask(server: ServerProcess, route: str, **options: Any) -> tuple[int, Any]:
     method = "GET" if route == "is_sleeping" else "POST"
     response = httpx.request(method, f"{server.ops_url}/{route}", timeout=60, **options)
     return response.status_code, response.json()
+
+
+def vllm_sleep_states(server: ServerProcess) -> set[str]:
+    """Those that hold."""
+    text = httpx.get(f"{server.ops_url}/metrics", timeout=60).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    held = families["vllm:engine_sleep_state"].samples
+    assert len(held) == 3
+    return {sample.labels["sleep_state"] for sample in held if sample.value == 1}
 
 
 def complete(server: ServerProcess, **fields: Any) -> httpx.Response:
@@ -127,10 +137,12 @@ def test_requests_are_refused_while_it_sleeps_and_answered_as_before_when_it_wak
     assert sleeper.probe("readyz").json() == {"status": "sleeping"}
     assert sleeper.probe("livez").status_code == 200
     assert sleeper.metrics()["octavo_sleep_level"] == level
+    assert vllm_sleep_states(sleeper) == {["awake", "weights_offloaded", "discard_all"][level]}
     assert ask(sleeper, "wake_up") == (200, {"is_sleeping": False, "level": 0})
     assert complete(sleeper, max_tokens=24).json()["choices"] == expected
     assert sleeper.probe("readyz").status_code == 200
     assert sleeper.metrics()["octavo_sleep_level"] == 0
+    assert vllm_sleep_states(sleeper) == {"awake"}
     assert sleeper.metrics()["octavo_prefix_cache_hit_tokens_total"] == hits
 
 

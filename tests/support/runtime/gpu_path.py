@@ -17,6 +17,7 @@ from octavo.config import EngineConfig, ModelImplementation, Quantization
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.loading import Placement, SafetensorsWeights, WeightSource
+from octavo.loading.pooling import normalises
 from octavo.models.base import CausalLM
 from octavo.models.building import build_model
 from octavo.models.quantization_config import read_stored_format
@@ -89,6 +90,7 @@ def make_gpu_executor(
             dtype=dtype,
             cache_dtype=cache_dtype or dtype,
             seed=0,
+            normalises=normalises(folder),
         )
 
     def record(runner: GpuRunner) -> None:

@@ -12,9 +12,17 @@ from octavo.sampling.device.samples import DeviceSamples, Samples
 
 
 class DeviceSampler:
-    """Samples what `SamplingRows` packed."""
+    """Samples what `SamplingRows` packed; `normalises`: embeddings are scaled to length 1."""
 
-    def __init__(self, kernels: DeviceKernels, vocab_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        kernels: DeviceKernels,
+        vocab_size: int,
+        device: torch.device,
+        *,
+        normalises: bool = True,
+    ) -> None:
+        self._normalises = normalises
         self._kernels = kernels
         self._vocab_size = vocab_size
         self._device = device
@@ -52,11 +60,14 @@ class DeviceSampler:
             ),
             None
             if not samples.pooled
-            else torch.nn.functional.normalize(
-                _subset(samples.pooled, samples.pooled_rows, view, hidden, tokens)[0].float(),
-                dim=-1,
+            else self._embeddings(
+                _subset(samples.pooled, samples.pooled_rows, view, hidden, tokens)[0]
             ),
         )
+
+    def _embeddings(self, hidden: torch.Tensor) -> torch.Tensor:
+        vectors = hidden.float()
+        return torch.nn.functional.normalize(vectors, dim=-1) if self._normalises else vectors
 
 
 def _subset(

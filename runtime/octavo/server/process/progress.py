@@ -53,6 +53,10 @@ class BytesShown:
             self._bar[0].stop()
             self._bar = None
 
+    def begin_phase(self) -> None:
+        """Counts seconds from here, as `/startupz` counts a phase's; else from the construction."""
+        self._started_at = self._told_at = self._clock()
+
     def __call__(self, done: int, total: int) -> None:
         if self._is_terminal:
             self._draw(done, total)

@@ -254,7 +254,11 @@ class Server:
                 shown(done, total)
                 self._lifecycle.note_bytes(done, total)
 
-            return await EngineClient.start(config, on_phase=self._begin_phase, on_bytes=tell)
+            def begin_phase(name: str) -> None:
+                self._begin_phase(name)
+                shown.begin_phase()
+
+            return await EngineClient.start(config, on_phase=begin_phase, on_bytes=tell)
 
     async def _open_ops_port(self) -> tuple[ServerMetrics, int]:
         from octavo.server.http.listener import Listener

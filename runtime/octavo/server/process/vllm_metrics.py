@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from octavo.engine.messages import EngineStats
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.timeline import Timeline
+from octavo.sleep_level import SleepLevel
 
 _LABELS = ["model_name", "engine"]
 _ENGINE = "0"
@@ -31,6 +32,12 @@ _RENAMED = {
     "octavo_requests": "vllm:request_success",
 }
 _RENAMED_LABELS = {"model": "model_name", "finish_reason": "finished_reason"}
+
+_SLEEP_STATES = {
+    0: "awake",
+    SleepLevel.KEEP_WEIGHTS: "weights_offloaded",
+    SleepLevel.DROP_WEIGHTS: "discard_all",
+}
 
 _SECONDS = (
     *(0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920),
@@ -80,9 +87,9 @@ class VllmNames(Collector):
         )
         yield self._gauge_by(
             "engine_sleep_state",
-            "Whether the engine sleeps: it never does.",
+            "Whether the engine sleeps, and what it gave back: 1 at the state that holds.",
             "sleep_state",
-            {"awake": 1, "weights_offloaded": 0, "discard_all": 0},
+            {state: int(level == view.stats.sleep_level) for level, state in _SLEEP_STATES.items()},
         )
         if view.block_size:
             info = GaugeMetricFamily(

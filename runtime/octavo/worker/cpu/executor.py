@@ -12,7 +12,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
 from octavo.loading.adapter import read_adapter
-from octavo.loading.pooling import Pooling, read_whole_pooling
+from octavo.loading.pooling import Pooling, normalises, read_whole_pooling
 from octavo.models.adapters import ModelAdapters
 from octavo.models.base import CausalLM
 from octavo.models.spec import ModelSpec, Task
@@ -65,6 +65,7 @@ class TorchExecutor:
     """Runs steps on one device; see the `Executor` and `HoldsAdapters` protocols.
 
     Args:
+        normalises: Embeddings are scaled to length 1.
         adapters: Of the model; None: it takes none.
     """
 
@@ -74,11 +75,12 @@ class TorchExecutor:
         sampler: Sampler,
         info: ExecutorInfo,
         followers: Followers | None = None,
-        pooling: Pooling | None = None,
         adapters: ModelAdapters | None = None,
         draft: DraftModel | None = None,
+        *,
+        normalises: bool = True,
     ) -> None:
-        self._pooling = pooling
+        self._normalises = normalises
         self._adapters = adapters
         self._loaded = loaded
         self._sampler = sampler
@@ -137,8 +139,7 @@ class TorchExecutor:
             return FinishedStep(verify(self._sampler, *rows, inputs.drafts), scored)
         tokens = self._sampler.sample(*rows)
         if any(state.is_pooled for state in inputs.sampling):
-            is_normalised = self._pooling is None or self._pooling.is_normalised
-            tokens = _with_embeddings(tokens, inputs.sampling, result.hidden, is_normalised)
+            tokens = _with_embeddings(tokens, inputs.sampling, result.hidden, self._normalises)
         return FinishedStep(tokens, scored)
 
     def _score(
@@ -229,7 +230,15 @@ def start_host_executor(
         heartbeat=heartbeat,
         runs_whole_prompts=pooling is not None,
     )
-    return TorchExecutor(loaded, Sampler(config.seed), info, followers, pooling, adapters, draft)
+    return TorchExecutor(
+        loaded,
+        Sampler(config.seed),
+        info,
+        followers,
+        adapters,
+        draft,
+        normalises=normalises(Path(config.model)),
+    )
 
 
 def _pooling(config: EngineConfig, spec: ModelSpec) -> Pooling | None:

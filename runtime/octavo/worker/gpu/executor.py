@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.protocols.device import DeviceKernels
+from octavo.loading.pooling import normalises
 from octavo.models.base import CausalLM
 from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
@@ -147,6 +149,7 @@ def start_gpu_executor(
                     dtype=dtype,
                     cache_dtype=cache_dtype,
                     seed=config.seed,
+                    normalises=normalises(Path(config.model)),
                 )
 
             loaded = Wakeable(model, make, reload, park)

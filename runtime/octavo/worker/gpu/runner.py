@@ -71,6 +71,7 @@ class GpuRunner:
         kernels: Those of `device`; the reference runs the same path on a CPU, for tests.
         cache_dtype: The model's, or `torch.float8_e4m3fn`.
         seed: Of sequences that bring none.
+        normalises: Embeddings are scaled to length 1.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class GpuRunner:
         dtype: torch.dtype,
         cache_dtype: torch.dtype,
         seed: int,
+        normalises: bool = True,
     ) -> None:
         spec = model.spec
         self.model = model
@@ -126,7 +128,7 @@ class GpuRunner:
         self._uploader = Uploader(
             4 * limits.max_num_batched_tokens + 32 * limits.max_num_seqs, device
         )
-        self._sampler = DeviceSampler(kernels, spec.vocab_size, device)
+        self._sampler = DeviceSampler(kernels, spec.vocab_size, device, normalises=normalises)
         self._readback = Readback(device)
         self._graphs: DecodeGraphs | None = None
 
