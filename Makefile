@@ -81,6 +81,7 @@ reference: $(VENV)/.dev ## generate the table of flags from the options
 
 models: $(VENV)/.dev ## try all causal families of transformers and write the table of models (5 minutes)
 	@$(PY) -m tests.support.runtime.family_table
+	@$(PY) -m tests.support.runtime.weight_matrix
 
 # [SUITES="openai langchain-chat"]; what there is: python -m suites --list
 SUITES ?=

@@ -1,4 +1,5 @@
-"""Peak memory of loading: how much more than the loaded weights a process holds while it reads a checkpoint.
+"""Peak memory of loading, and its speed: how much more than the loaded weights a process holds while it reads
+a checkpoint, whose pages the kernel has in memory, and how long that takes.
 
     python -m benchmarks.loading_memory [--gib 1] [--dtype bfloat16] [--quantization int8]
 
@@ -44,7 +45,8 @@ def main() -> None:
     print(
         f"{size / _MIB:.0f} MiB stored; {found['final'] / _MIB:.0f} MiB held when loaded; peak "
         f"{(found['peak'] - found['final']) / _MIB:.0f} MiB above it (anonymous), "
-        f"{(found['peak_resident'] - found['final']) / _MIB:.0f} MiB (resident)"
+        f"{(found['peak_resident'] - found['final']) / _MIB:.0f} MiB (resident); "
+        f"{found['milliseconds'] / 1e3:.1f} s, {size / 1e6 / found['milliseconds']:.2f} GB/s"
     )
 
 
@@ -129,10 +131,12 @@ def measure(folder: Path, dtype: str, quantization: str) -> dict[str, int]:
     finally:
         is_over.set()
         watcher.join()
+    load = executor.info.phases["load"]  # without imports and warm-up
     final = _memory()[0] - before[0]
     del executor
     return {
         "final": final,
+        "milliseconds": int(load * 1e3),
         "peak": peaks[0] - before[0],
         "peak_resident": peaks[1] - before[1],
     }

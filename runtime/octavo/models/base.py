@@ -140,13 +140,23 @@ class BaseConfig(ABC):
     def projections(self) -> list[Projection]:
         """The products of all layers. Routers are none of them: they are read in full precision."""
 
+    def kept_projections(self) -> list[Projection]:
+        """Further matrices, which stay in the activations' dtype whatever scheme there is."""
+        return []
+
+    @property
+    def keeps_tables(self) -> bool:
+        """Whether embedding and head stay so, too."""
+        return False
+
     @property
     def num_parameters(self) -> int:
         """Weights of the matrices; biases, norms and routers left out."""
         tables = self.tables
         table = tables.embedding.num_weights
         count = 1 if tables.head is None or tables.is_tied else 2
-        return sum(one.num_weights for one in self.projections()) + count * table
+        matrices = (*self.projections(), *self.kept_projections())
+        return sum(one.num_weights for one in matrices) + count * table
 
     @property
     def layer_kinds(self) -> list[tuple[Hashable, ...]]:

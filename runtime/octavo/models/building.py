@@ -50,8 +50,10 @@ from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import Reduce
 from octavo.quantization import Scheme, Unquantised
+from octavo.quantization.dequantised_source import DequantisedSource
 from octavo.quantization.forms import table_lookup
 from octavo.quantization.packed_forms import stacked_experts
+from octavo.quantization.stored_scheme import Stored
 
 
 def build_model(
@@ -110,7 +112,7 @@ def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
 def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
     """Whether a head is stored that config.json calls the embeddings' own; names alone are asked for."""
     tables = config.tables
-    if tables.head is None or not tables.is_tied or config.is_generic:
+    if tables.head is None or not tables.is_tied or config.keeps_tables:
         return False
     return _with_own_names(config, source).has(f"{tables.head.names[0]}.weight")
 
@@ -150,6 +152,13 @@ class ModelBuilder:
         self.kernels = kernels
         self._ranks = ranks
         self.reduce: Reduce | None = None if ranks.size == 1 else ranks.all_reduce
+
+    @property
+    def dequantised(self) -> WeightSource:
+        """The source, with plain weights in place of quantised ones."""
+        if not isinstance(self._scheme, Stored):
+            return self.source
+        return DequantisedSource(self.source, self._scheme.format, self.placement.dtype)
 
     def tensor(self, name: str, *shape: int) -> torch.Tensor:
         """A parameter that is no product's, in the activations' dtype."""

@@ -22,6 +22,7 @@ from octavo.quantization.stored import (
     StoredLayout,
     StoredWeight,
     is_quantised,
+    matrix_shape,
     num_groups,
     quantized_weight,
     tensors_of,
@@ -107,6 +108,11 @@ class Awq:
             zeros = _codes(stored, width)
         codes = _codes(qweight, width)
         return StoredWeight(Code.INT4, quantized_weight(codes, scales.T, zeros, self.group))
+
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        words = matrix_shape(source, f"{name}.qweight")
+        scales = matrix_shape(source, f"{name}.scales")
+        return None if words is None or scales is None else (scales[1], words[0])
 
 
 def _codes(words: torch.Tensor, width: int) -> torch.Tensor:

@@ -38,6 +38,7 @@ from octavo.quantization.scales import pass_over, read_codes, read_scales, read_
 from octavo.quantization.stored import (
     StoredLayout,
     StoredWeight,
+    matrix_shape,
     quantized_weight,
     tensors_of,
 )
@@ -133,6 +134,17 @@ class CompressedTensors:
             codes = codes[:, order]
         weight = quantized_weight(codes, scales, zeros, spread.inputs)
         return StoredWeight(settings.code, weight, order)
+
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        if not source.has(f"{name}.weight_scale"):
+            return None
+        if not source.has(f"{name}.weight_packed"):
+            return matrix_shape(source, f"{name}.weight")
+        if source.shape(f"{name}.weight_shape") != (2,):
+            return None
+        (stored,) = source.tensors({f"{name}.weight_shape": (2,)})
+        width, depth = stored.tolist()
+        return int(width), int(depth)
 
 
 def _packed_codes(

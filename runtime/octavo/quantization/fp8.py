@@ -26,7 +26,7 @@ from octavo.quantization.scales import (
     read_codes,
     read_scales,
 )
-from octavo.quantization.stored import StoredLayout, StoredWeight, quantized_weight
+from octavo.quantization.stored import StoredLayout, StoredWeight, matrix_shape, quantized_weight
 from octavo.quantization.stored_fields import read_fields, refused
 
 _HARMLESS = frozenset({"quant_method", "activation_scheme", "kv_cache_scheme", "dequantize"})
@@ -89,6 +89,10 @@ class Fp8:
         codes = read_codes(f"{name}.weight", width, depth, torch.float8_e4m3fn, source)
         pass_over(tuple(f"{name}.{one}" for one in _OF_ACTIVATIONS), source)
         return StoredWeight(Code.FLOAT8, quantized_weight(codes, scales, None, spread.inputs))
+
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        is_there = any(source.has(f"{name}.{scale}") for scale in _SCALES)
+        return matrix_shape(source, f"{name}.weight") if is_there else None
 
     def _spreads(self) -> tuple[Spread, ...]:
         """What is stored counts: a config without block sizes is written for either."""

@@ -25,6 +25,7 @@ from octavo.quantization.stored import (
     StoredLayout,
     StoredWeight,
     is_quantised,
+    matrix_shape,
     num_groups,
     quantized_weight,
     tensors_of,
@@ -157,6 +158,14 @@ class Gptq:
         zeros = self._zeros(f"{name}.qzeros", unpack_words(qzeros, bits, width), bits, source)
         weight = quantized_weight(centred, scales.T, zeros.T, settings.group)
         return StoredWeight(Code.of_bits(bits), weight, order)
+
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        words = matrix_shape(source, f"{name}.qweight")
+        scales = matrix_shape(source, f"{name}.scales")
+        if words is None or scales is None:
+            return None
+        bits = (self._settings(name) or self.settings).bits
+        return scales[1], words[0] * 32 // bits
 
     def _settings(self, name: str) -> GptqSettings | None:
         for pattern, settings in self.rules:

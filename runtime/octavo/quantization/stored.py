@@ -77,6 +77,11 @@ class StoredFormat(Protocol):
         """
         ...
 
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        """Outputs and inputs of a weight, where the checkpoint holds it quantised, by what is stored alone;
+        None where it does not, or where that does not tell."""
+        ...
+
 
 def quantized_weight(
     codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None, group: int | None
@@ -104,6 +109,12 @@ def quantized_weight(
 
 def num_groups(depth: int, group: int | None) -> int:
     return 1 if group is None else -(-depth // group)
+
+
+def matrix_shape(source: WeightSource, name: str) -> tuple[int, int] | None:
+    """As it is stored; None where it is no matrix, or is not there."""
+    shape = source.shape(name)
+    return None if shape is None or len(shape) != 2 else (shape[0], shape[1])
 
 
 def tensors_of(

@@ -117,6 +117,7 @@ def test_every_architecture_is_in_the_reference() -> None:
 def server_metrics() -> ServerMetrics:
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.begin_phase("load")
+    lifecycle.note_bytes(1, 2)
     lifecycle.mark_ready()
     view = EngineView.of_nothing()
     view = dataclasses.replace(view, block_size=16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from octavo import LLM, SamplingParams
 from octavo.config import LoadFormat, ModelImplementation, Quantization
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUnsupportedError
+from octavo.layers.linear import Linear
 from octavo.models.from_transformers.config import read_transformers_config
 from octavo.models.from_transformers.interface import Mask
+from octavo.models.from_transformers.stand_ins import SharedProduct
 from octavo.models.registry import read_model_config
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_tokenizer
 from tests.support.runtime.generic_models import make_generic_checkpoint
@@ -188,13 +190,55 @@ def test_rotary_tables_of_old_checkpoints_are_ignored(tmp_path: Path) -> None:
     make_executor(tmp_path, model_impl=AUTO)
 
 
-def test_quantisation_is_refused(tmp_path: Path) -> None:
-    make_generic_checkpoint(tmp_path, "olmo2")
+def test_quantisation_is_refused_where_nothing_would_come_of_it(tmp_path: Path) -> None:
+    """GPT-2's products are modules of a class of their own."""
+    make_generic_checkpoint(tmp_path, "gpt2")
     with pytest.raises(InvalidConfigurationError, match=r"quantization is int8.*Leave"):
         make_executor(tmp_path, model_impl=AUTO, quantization=Quantization.INT8)
-    change(tmp_path, quantization_config={"quant_method": "awq", "bits": 4, "group_size": 32})
-    with pytest.raises(ModelUnsupportedError, match="weights are quantised"):
-        read_model_config(tmp_path, AUTO)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "products", "keeps_tables"),
+    [
+        # What reads a weight itself, or another class, is left alone; so is what is called apart.
+        ("olmo2", [("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj")], False),
+        ("olmoe", [("q_proj", "k_proj", "v_proj"), ("o_proj",)], False),
+        (
+            "stablelm",
+            [("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj")],
+            False,
+        ),
+        ("gpt2", [], False),
+        ("gemma", [("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj")], True),
+        ("moshi", [("linear",)] * 4, True),
+    ],
+)
+def test_products_are_found_by_who_calls_them_with_what(
+    model_type: str, products: list[tuple[str, ...]], keeps_tables: bool, tmp_path: Path
+) -> None:
+    make_generic_checkpoint(tmp_path, model_type)
+    config = read_model_config(tmp_path, TRANSFORMERS)
+    found = [tuple(n.rpartition(".")[2] for n in one.names) for one in config.projections()]
+    assert found[: len(products)] == products
+    assert config.keeps_tables == keeps_tables
+
+
+def test_a_shared_product_runs_once_for_one_input_and_anew_for_the_next() -> None:
+    calls = []
+
+    def linear(x: torch.Tensor, step: object = None) -> torch.Tensor:
+        calls.append(x)
+        return torch.cat([x, 2 * x, 3 * x], dim=-1)
+
+    shared = SharedProduct(cast("Linear", linear), [2, 2, 2])
+    for turn in range(3):
+        x = torch.full((1, 4, 2), turn + 1.0)
+        # In any order; one that is asked for again before the others is computed again.
+        parts = {index: shared.part(x, index) for index in (2, 0, 1)}
+        assert all(torch.equal(part, (index + 1) * x) for index, part in parts.items())
+    assert len(calls) == 3
+    assert torch.equal(shared.part(x, 1), shared.part(x, 1))
+    assert len(calls) == 5
 
 
 def test_the_log_says_whose_code_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -101,14 +101,6 @@ def test_scores_are_those_of_the_dequantised_weights(
     check_scores(*quantised(tmp_path, config_of(group(weights=of)), packed(of)), vocab=112)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_families(family: str, tmp_path: Path) -> None:
-    of = weights(symmetric=False)
-    ignore = ["lm_head", r"re:.*\.gate$", r"re:.*router$"]
-    config = config_of(group(weights=of), ignore=ignore)
-    check_scores(*quantised(tmp_path, config, packed(of), family), vocab=112)
-
-
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_scale_may_be_an_outputs(bits: int, symmetric: bool, tmp_path: Path) -> None:

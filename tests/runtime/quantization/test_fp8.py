@@ -72,7 +72,7 @@ def quantised(
     )
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", ["llama", "qwen2_moe"])
 def test_scores_are_those_of_the_dequantised_weights(family: str, tmp_path: Path) -> None:
     config = {"weight_block_size": [32, 32], "activation_scheme": "dynamic", "fmt": "e4m3"}
     check_scores(*quantised(tmp_path, config, family, block=(32, 32)), vocab=112)

@@ -116,12 +116,8 @@ def test_inputs_are_put_into_the_order_of_their_groups(
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
-        ("qwen2", {}),
-        ("qwen3", {}),
         ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
         ("llama", {"attention_bias": True, "mlp_bias": True}),
-        ("gpt_neox", {}),
-        ("phi", {}),
     ],
 )
 def test_families_experts_and_biases(family: str, changes: dict[str, Any], tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ class Checkpoint:
     def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
         return self.weights.get(name)
 
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        found = self.weights.get(name)
+        return None if found is None else (found.weight.codes.shape[0], found.weight.codes.shape[1])
+
     def names(self) -> tuple[str, ...]:
         return ()
 

@@ -43,27 +43,16 @@ SHAPE = {
 }
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"attention_bias": True}),
-    "gpt_neox": ("gpt_neox", {}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
-    "mistral": ("mistral", {}),
-    "phi": ("phi", {}),
     "phi-tied": ("phi", {"tie_word_embeddings": True}),
-    "phi3": ("phi3", {}),
-    "qwen2": ("qwen2", {}),
-    "qwen3": ("qwen3", {}),
     "qwen2_moe": (
         "qwen2_moe",
         {"num_experts": 3, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 64},
     ),
-    "gemma2": ("gemma2", {"tie_word_embeddings": False}),
-    "bloom": ("bloom", {"tie_word_embeddings": False}),
-    "falcon": ("falcon", {"multi_query": False, "tie_word_embeddings": False}),
     "falcon-40b": (
         "falcon",
         {"new_decoder_architecture": True, "num_kv_heads": 2, "tie_word_embeddings": False},
     ),
-    "gemma3": ("gemma3", {"tie_word_embeddings": False}),
-    "mixtral": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
 }
 
 

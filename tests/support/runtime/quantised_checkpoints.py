@@ -207,7 +207,8 @@ def quantise_checkpoint(plain: Path, target: Path, store: Store, config: Mapping
     dequantised: Tensors = {}
     for name, tensor in load_file(plain / "model.safetensors").items():
         module = name.removesuffix(".weight")
-        is_matrix = module != name and tensor.dim() == 2 and "embed" not in name
+        is_table = "embed" in name or module.endswith("wte")
+        is_matrix = module != name and tensor.dim() == 2 and not is_table
         found = store(module, tensor.float()) if is_matrix else None
         if found is None:
             stored[name] = dequantised[name] = tensor

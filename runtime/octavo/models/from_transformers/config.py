@@ -21,7 +21,6 @@ from octavo.models.building import ModelBuilder
 from octavo.models.from_transformers.outline import (
     Outline,
     outline_of,
-    refuse,
     translated_errors,
 )
 from octavo.models.spec import ModelSpec, Task
@@ -52,16 +51,34 @@ class TransformersConfig(ModelConfig):
     def tables(self) -> Tables:
         outline = self.outline
         return Tables.of(
-            self.spec, embedding=outline.embedding, head=outline.head, is_tied=self.is_tied
+            self.spec,
+            embedding=outline.embedding,
+            head=outline.head,
+            is_tied=self.is_tied,
+            head_bias=f"{outline.head}.bias" in outline.parameters,
         )
 
+    @property
+    def keeps_tables(self) -> bool:
+        return not self.outline.has_plain_tables
+
     def projections(self) -> list[Projection]:
-        """All that has two dimensions or more: what is kept in three, such as experts, counts as one."""
-        tables = {f"{name}.weight" for name in (self.outline.embedding, self.outline.head)}
+        """What Octavo's products stand in for."""
+        shapes, found = self.outline.parameters, []
+        for names in self.outline.products:
+            widths = tuple(shapes[f"{name}.weight"][0] for name in names)
+            depth, has_bias = shapes[f"{names[0]}.weight"][1], f"{names[0]}.bias" in shapes
+            found.append(Projection(names, depth, widths, bias=has_bias, shard=Shard.WHOLE))
+        return found
+
+    def kept_projections(self) -> list[Projection]:
+        """All else that has two dimensions or more: what is kept in three, such as experts, counts as one."""
+        modules = [name for names in self.outline.products for name in names]
+        own = {f"{name}.weight" for name in (*modules, self.outline.embedding, self.outline.head)}
         return [
             Projection((name,), shape[-1], (_product(shape[:-1]),), bias=False, shard=Shard.WHOLE)
             for name, shape in self.outline.parameters.items()
-            if len(shape) > 1 and name not in tables
+            if len(shape) > 1 and name not in own
         ]
 
     def ignores(self, name: str) -> bool:
@@ -73,9 +90,7 @@ class TransformersConfig(ModelConfig):
         from octavo.models.from_transformers.self_check import check
         from octavo.models.from_transformers.weights import load_module
 
-        module = load_module(
-            self.model_class, self.given, self.outline, load.source, load.placement
-        )
+        module = load_module(self, load)
         model = TransformersLM(self.spec, module, self.outline)
         if load.source.names():  # random weights stand for speed alone
             with translated_errors(self.spec.architecture, "in the check at start"):
@@ -90,14 +105,12 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
     """
     architecture = str(raw["architectures"][0])
     model_class = _class_of(architecture, raw.get("model_type"))
-    if raw.get("quantization_config") or raw.get("compression_config"):
-        refuse(
-            architecture, "its weights are quantised, which is read for Octavo's own families alone"
-        )
     with translated_errors(architecture, "with this config.json"):
         config_class = CONFIG_MAPPING[str(raw["model_type"])]
         given = config_class.from_pretrained(folder, local_files_only=True)
         text = given.get_text_config(decoder=True)
+    for one in (given, text):
+        _forget_quantisation(one)
     num_layers = _integer(architecture, text, "num_hidden_layers")
     outline = outline_of(model_class, given, num_layers)
     context = _context(text, _integer(architecture, text, "max_position_embeddings"))
@@ -128,6 +141,12 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         given=given,
         outline=outline,
     )
+
+
+def _forget_quantisation(config: PreTrainedConfig) -> None:
+    """Octavo reads quantised weights: transformers would look for packages of their formats."""
+    for name in ("quantization_config", "compression_config"):
+        config.__dict__.pop(name, None)
 
 
 def _class_of(architecture: str, model_type: object) -> type[PreTrainedModel]:

@@ -22,6 +22,12 @@ from octavo.errors import ModelUnsupportedError
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.layers.step import AttentionSpec
 from octavo.models.from_transformers.interface import RECORDED, Call, recorded_calls, register
+from octavo.models.from_transformers.products import (
+    LinearCall,
+    find_products,
+    replaceable,
+    watched_linears,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,7 +61,9 @@ class Outline:
         attentions: Paths of the attention modules, in the order of layers.
         layers: What each of them computes.
         parameters: Shapes by name.
+        products: Paths of linear modules that Octavo's products stand in for, those of one product together.
         embedding, head: Names of the two tables' modules.
+        has_plain_tables: They do nothing but look up and multiply, so that Octavo's can stand in for them.
         position_offset: Where the model counts positions from.
     """
 
@@ -64,8 +72,10 @@ class Outline:
     layers: tuple[AttentionSpec, ...]
     hidden_size: int
     parameters: Mapping[str, tuple[int, ...]]
+    products: tuple[tuple[str, ...], ...]
     embedding: str
     head: str
+    has_plain_tables: bool
     is_tied: bool
     position_offset: int
 
@@ -111,15 +121,16 @@ def outline_of(
             model = model_class._from_config(  # noqa: SLF001 (what AutoModel.from_config calls)
                 config, attn_implementation=RECORDED, dtype=torch.float32
             ).eval()
+        model.tie_weights()  # which some leave to the initialisation that is skipped
         _record_first_calls(model, first_calls)
         position_ids = torch.arange(_TOKENS)[None]
-        with recorded_calls() as calls:
+        with recorded_calls() as calls, watched_linears(model) as linear_calls:
             model(
                 input_ids=torch.zeros((1, _TOKENS), dtype=torch.int64),
                 position_ids=position_ids,
                 use_cache=False,
             )
-        return _outline(name, model, calls, first_calls, num_layers)
+        return _outline(name, model, calls, first_calls, linear_calls, num_layers)
 
 
 @contextmanager
@@ -158,6 +169,7 @@ def _outline(
     model: Any,
     calls: list[Call],
     first_calls: list[tuple[str, Any]],
+    linear_calls: list[LinearCall],
     num_layers: int,
 ) -> Outline:
     paths = {module: path for path, module in model.named_modules()}
@@ -177,14 +189,28 @@ def _outline(
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if embedding not in paths or head not in paths:
         refuse(name, "it has no embedding, or no head, that transformers names")
+    tables = {embedding, head}
+    are_plain = (
+        tables <= replaceable(linear_calls)
+        and embedding.max_norm is None
+        and embedding.num_embeddings == head.out_features
+        and embedding.embedding_dim == head.in_features == hidden
+    )
     return Outline(
         base=base,
         attentions=tuple(attentions),
         layers=layers,
         hidden_size=hidden,
         parameters={n: tuple(tensor.shape) for n, tensor in model.state_dict().items()},
+        products=find_products(
+            linear_calls,
+            paths,
+            kept={*tables, *_kept_wide(model)},
+            router_widths=_router_widths(model.config.get_text_config(decoder=True)),
+        ),
         embedding=paths[embedding],
         head=paths[head],
+        has_plain_tables=are_plain,
         is_tied=head.weight is embedding.weight,
         position_offset=_position_offset(model.get_submodule(base)),
     )
@@ -199,6 +225,25 @@ def _base(name: str, attentions: list[str], first_calls: list[tuple[str, Any]]) 
                 refuse(name, f"{path} gives {list(hidden.shape)} for {_TOKENS} tokens")
             return path, int(hidden.shape[2])
     refuse(name, "no single module of it holds all its layers")
+
+
+def _kept_wide(model: Any) -> Iterator[torch.nn.Module]:
+    """Modules that stay in float32, whatever the others are in."""
+    words = [
+        word
+        for field in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+        for word in getattr(model, field, None) or ()
+    ]
+    for path, module in model.named_modules():
+        if any(word in path for word in words):
+            yield module
+
+
+def _router_widths(config: PreTrainedConfig) -> set[int]:
+    """As many outputs as there are experts, or one: a gate's."""
+    fields = config.to_dict().items()
+    counts = {value for name, value in fields if "expert" in name and isinstance(value, int)}
+    return {1, *counts}
 
 
 def _position_offset(base: Any) -> int:

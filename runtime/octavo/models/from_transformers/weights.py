@@ -2,26 +2,38 @@
 
 Checkpoints keep other names than modules, and experts one by one; `from_pretrained` turns them into what the
 module holds. It gets tensors that are read as it asks for them, and what it reports is noted with the source.
+
+Products that a checkpoint stores under their modules' names are none of its business: they are loaded as
+those of Octavo's own families are, by the scheme, and never exist as parameters.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from transformers import PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from octavo.loading import Placement, WeightSource, floating_tensors
+from octavo.layers.projection import Projection
+from octavo.loading import WeightSource, floating_tensors
+from octavo.models.base import Tables
+from octavo.models.building import ModelBuilder
 from octavo.models.from_transformers.interface import PAGED
-from octavo.models.from_transformers.outline import Outline
+from octavo.models.from_transformers.stand_ins import LookupModule, ProductModule, SharedProduct
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from octavo.models.from_transformers.config import TransformersConfig
+
+logger = logging.getLogger(__name__)
+_StandIn = TypeVar("_StandIn", bound=torch.nn.Module)
 
 
 class StoredTensor:
@@ -44,26 +56,24 @@ class StoredTensor:
         return tensor[index]
 
 
-def load_module(
-    model_class: type[PreTrainedModel],
-    config: PreTrainedConfig,
-    outline: Outline,
-    source: WeightSource,
-    placement: Placement,
-) -> PreTrainedModel:
-    """What does not match is noted with the source."""
-    shapes = {name: source.shape(name) for name in source.names()} or outline.parameters
+def load_module(config: TransformersConfig, load: ModelBuilder) -> PreTrainedModel:
+    """transformers' modules, with Octavo's products in the places of linear ones. What does not match is
+    noted with the source."""
+    outline, source, placement = config.outline, load.source, load.placement
+    own = _OwnProducts.of(config, source)
+    view = load.dequantised
+    shapes = {name: view.shape(name) for name in view.names()} or outline.parameters
     lock = threading.Lock()
     stored = {
-        name: StoredTensor(source, name, shape, lock)
+        name: StoredTensor(view, name, shape, lock)
         for name, shape in shapes.items()
-        if shape is not None
+        if shape is not None and not own.hold(name)
     }
     with _quiet():
         try:
-            module, report = model_class.from_pretrained(
+            module, report = own.within(config.model_class).from_pretrained(
                 None,
-                config=deepcopy(config),
+                config=deepcopy(config.given),
                 state_dict=stored,
                 dtype=placement.dtype,
                 attn_implementation=PAGED,
@@ -80,7 +90,104 @@ def load_module(
         source.note(f"{name} is missing")
     for name, found, wanted in sorted(report["mismatched_keys"]):
         source.note(f"{name} has shape {list(found)} where config.json says {list(wanted)}")
-    return module.eval().to(placement.device)
+    module = module.eval().to(placement.device)
+    own.fill(module, load)
+    return module
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnProducts:
+    """What Octavo reads and multiplies itself: products that the checkpoint holds under the modules' names.
+
+    Args:
+        tables: None: transformers has embedding and head.
+    """
+
+    products: tuple[Projection, ...]
+    tables: Tables | None
+
+    @classmethod
+    def of(cls, config: TransformersConfig, source: WeightSource) -> _OwnProducts:
+        modules = {name.rpartition(".")[0] for name in source.names()}
+
+        def are_there(names: Iterable[str]) -> bool:
+            return not modules or modules.issuperset(names)
+
+        every = config.projections()
+        products = tuple(one for one in every if are_there(one.names))
+        if len(products) < len(every):
+            logger.warning(
+                "%d of %d products are stored under other names than transformers' modules have, or in "
+                "parts: their weights are held as they are, dequantised, in %s.",
+                len(every) - len(products),
+                len(every),
+                config.spec.stored_dtype,
+            )
+        tables = None if config.keeps_tables else config.tables
+        if tables is not None and not are_there(_table_names(tables)):
+            tables = None
+        return cls(products, tables)
+
+    def hold(self, name: str) -> bool:
+        """Whether a parameter is of one of them."""
+        return name.rpartition(".")[0] in self._modules()
+
+    def within(self, model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
+        """The class, whose models have stand-ins, and no parameters, in their places."""
+        products, tables = self.products, self.tables
+
+        def __init__(model: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807
+            model_class.__init__(model, *arguments, **named)
+            for product in products:
+                for name, width in product.stored_widths.items():
+                    model.set_submodule(name, ProductModule(product.in_features, width))
+            if tables is not None:
+                embedding, head = tables.embedding, tables.head
+                table = LookupModule(embedding.width, embedding.in_features)
+                model.set_submodule(embedding.names[0], table)
+                if head is not None:
+                    stand_in = ProductModule(head.in_features, head.width)
+                    model.set_submodule(head.names[0], stand_in)
+                model.all_tied_weights_keys = {}
+
+        own = {"__init__": __init__, "__module__": model_class.__module__}
+        if tables is not None:
+            own["tie_weights"] = lambda *_, **__: None
+        return type(model_class.__name__, (model_class,), own)
+
+    def fill(self, model: PreTrainedModel, load: ModelBuilder) -> None:
+        """Gives the stand-ins their products."""
+        dtype = load.placement.dtype
+        for product in self.products:
+            shared = SharedProduct(load.linear(product), list(product.stored_widths.values()))
+            for index, name in enumerate(product.names):
+                _stand_in(model, name, ProductModule).bind(shared, index, dtype)
+        if self.tables is None:
+            return
+        lookup, head = load.tables(self.tables)
+        _stand_in(model, self.tables.embedding.names[0], LookupModule).bind(lookup)
+        if head is not None and self.tables.head is not None:
+            shared = SharedProduct(head, [self.tables.head.width])
+            _stand_in(model, self.tables.head.names[0], ProductModule).bind(shared, 0, dtype)
+
+    def _modules(self) -> frozenset[str]:
+        names = [name for product in self.products for name in product.names]
+        return frozenset((*names, *_table_names(self.tables)))
+
+
+def _table_names(tables: Tables | None) -> list[str]:
+    """Those of what is stored."""
+    if tables is None:
+        return []
+    has_head = tables.head is not None and not tables.is_tied
+    return [*tables.embedding.names, *(tables.head.names if has_head and tables.head else ())]
+
+
+def _stand_in(model: PreTrainedModel, name: str, kind: type[_StandIn]) -> _StandIn:
+    found = model.get_submodule(name)
+    if not isinstance(found, kind):
+        raise TypeError(f"{name} is a {type(found).__name__}, and no stand-in.")
+    return found
 
 
 @contextmanager

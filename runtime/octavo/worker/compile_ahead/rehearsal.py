@@ -148,6 +148,9 @@ class LayoutsAlone:
             layout.code, weight, self._order(depth) if layout.is_reordered else None
         )
 
+    def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
+        return None
+
     def _order(self, depth: int) -> torch.Tensor:
         """Parts of one input are mostly ordered alike."""
         if depth not in self._orders:

@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def check_implementation(config: EngineConfig, model: BaseConfig) -> None:
-    """Raises `InvalidConfigurationError` for an option that Octavo's own families alone have."""
-    if model.is_generic and config.quantization is not None:
+    """Raises `InvalidConfigurationError` for an option of which nothing would come."""
+    if model.is_generic and config.quantization is not None and not model.projections():
         raise InvalidConfigurationError(
             f"quantization is {config.quantization.value}, and {model.spec.architecture} runs by "
-            "transformers' own modules, whose weights stay as they are. Leave --quantization "
-            "(spec.engine.quantization) out."
+            "transformers' own modules, none of which is a plain linear one: all weights would stay as they "
+            "are. Leave --quantization (spec.engine.quantization) out."
         )
 
 

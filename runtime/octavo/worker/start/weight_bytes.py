@@ -23,12 +23,14 @@ def weight_bytes(
     scheme = scheme or Unquantised()
     shares = (one.share(0, num_ranks) for one in config.projections())
     products = sum(scheme.num_bytes(one, dtype) for one in shares)
+    products += sum(Unquantised().num_bytes(one, dtype) for one in config.kept_projections())
     tables = config.tables
     table = Unquantised().num_bytes(tables.embedding.share(0, num_ranks), dtype)
     if tables.head is None:
         return products + table
     own_head = tables.head.share(0, num_ranks)
-    head = scheme.head_bytes(own_head, dtype, is_tied=tables.is_tied)
+    head_scheme = Unquantised() if config.keeps_tables else scheme
+    head = head_scheme.head_bytes(own_head, dtype, is_tied=tables.is_tied)
     return products + head + (0 if tables.is_tied else table)
 
 

@@ -1,0 +1,89 @@
+"""Stand-ins: modules without parameters that take the place of transformers' linear ones and embeddings, and
+multiply with Octavo's products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from octavo.layers.linear import Linear, Lookup
+
+
+class SharedProduct:
+    """A product of which several modules, called with one input, give a part each. It runs once for all."""
+
+    def __init__(self, linear: Linear, widths: Sequence[int]) -> None:
+        self._linear = linear
+        self._widths = list(widths)
+        self._input: torch.Tensor | None = None
+        self._parts: dict[int, torch.Tensor] = {}
+
+    def part(self, x: torch.Tensor, index: int) -> torch.Tensor:
+        """Of `[rows, in_features]` in any shape before that, part `index`, `[rows, its width]` alike."""
+        if self._input is not x or index not in self._parts:
+            out = self._linear(x.reshape(-1, x.shape[-1]))
+            self._parts = dict(enumerate(torch.split(out, self._widths, dim=-1)))
+            self._input = x
+        part = self._parts.pop(index)
+        if not self._parts:
+            self._input = None
+        return part.contiguous().view(*x.shape[:-1], -1)
+
+
+class _StandIn(torch.nn.Module):
+    """Until it is bound there is a weight without values: classes initialise those of their modules' parts by
+    name while they are loaded."""
+
+    def __init__(self, **parameters: Sequence[int]) -> None:
+        super().__init__()
+        for name, shape in parameters.items():
+            tensor = torch.empty(*shape, device="meta")
+            tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001
+            self.__dict__[name] = tensor
+        self._names = tuple(parameters)
+
+    def _forget_parameters(self) -> None:
+        for name in self._names:
+            self.__dict__.pop(name, None)
+
+
+class ProductModule(_StandIn):
+    """In place of a linear module."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(weight=(out_features, in_features), bias=(out_features,))
+        self.in_features = in_features
+        self.out_features = out_features
+        self._product: SharedProduct | None = None
+        self._index = 0
+        self._dtype = torch.float32
+
+    def bind(self, product: SharedProduct, index: int, dtype: torch.dtype) -> None:
+        self._product, self._index, self._dtype = product, index, dtype
+        self._forget_parameters()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self._product is None:
+            raise RuntimeError("A product was called before its weights were there.")
+        if x.dtype is not self._dtype:
+            raise TypeError(f"A product of {self._dtype} was called with {x.dtype}.")
+        return self._product.part(x, self._index)
+
+
+class LookupModule(_StandIn):
+    """In place of an embedding."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__(weight=(count, width))
+        self.padding_idx = None
+        self._lookup: Lookup | None = None
+
+    def bind(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._forget_parameters()
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        if self._lookup is None:
+            raise RuntimeError("An embedding was called before its weights were there.")
+        return self._lookup(indices.reshape(-1)).view(*indices.shape, -1)

@@ -1,0 +1,65 @@
+"""Dequantised source: a checkpoint's quantised weights as the plain ones that they stand for.
+
+For what is not multiplied in its stored form, such as matrices that a reader merges into one tensor first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+
+import torch
+
+from octavo.loading import Slice, WeightSource
+from octavo.loading.view import SourceView
+from octavo.quantization.stored import StoredFormat
+
+_WEIGHT, _BIAS = ".weight", ".bias"
+
+
+class DequantisedSource(SourceView):
+    """A weight is made when it is asked for, in `dtype`, on the host."""
+
+    def __init__(self, source: WeightSource, stored: StoredFormat, dtype: torch.dtype) -> None:
+        super().__init__(source)
+        self._format = stored
+        self._dtype = dtype
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Outputs and inputs of quantised weights, by the names of their modules."""
+        modules = dict.fromkeys(name.rpartition(".")[0] for name in self._source.names())
+        sizes = {module: self._format.sizes(module, self._source) for module in modules}
+        return {module: size for module, size in sizes.items() if size is not None}
+
+    def names(self) -> Collection[str]:
+        kept = [name for name in self._source.names() if not self._is_part(name)]
+        return [*kept, *(f"{module}{_WEIGHT}" for module in self._sizes)]
+
+    def has(self, name: str) -> bool:
+        return self._size(name) is not None or (self._source.has(name) and not self._is_part(name))
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return self._size(name) or self._source.shape(name)
+
+    def tensors(
+        self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
+    ) -> list[torch.Tensor]:
+        return [self._tensor(name, shape, part) for name, shape in shapes.items()]
+
+    def _tensor(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
+        size, found = self._size(name), None
+        if size == shape:
+            module = name.removesuffix(_WEIGHT)
+            found = self._format.read(module, *size, self._source)
+        if found is None:
+            return self._source.tensors({name: shape}, part)[0]
+        whole = found.dequantize().to(self._dtype)
+        return whole if part is None else whole[part.of(shape)]
+
+    def _size(self, name: str) -> tuple[int, int] | None:
+        return self._sizes.get(name.removesuffix(_WEIGHT)) if name.endswith(_WEIGHT) else None
+
+    def _is_part(self, name: str) -> bool:
+        """Whether it is of a quantised weight's tensors."""
+        return not name.endswith(_BIAS) and name.rpartition(".")[0] in self._sizes
