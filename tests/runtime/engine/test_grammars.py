@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -272,6 +273,24 @@ def test_requests_wait_beside_the_steps_until_their_grammar_is_there() -> None:
         found += queue.ready()
     assert [request.request_id for request, _ in found] == ["first", "second", "wrong"]
     assert [error is None for _, error in found] == [True, True, False]
+
+
+def test_who_polls_rests_after_all_that_waited_were_aborted() -> None:
+    may_go_on = threading.Event()
+
+    def slow() -> Tokenizer:
+        assert may_go_on.wait(60)
+        return TOKENIZER
+
+    queue = GrammarQueue(GrammarCompiler(slow, len(BYTES)))
+    try:
+        for name in ("first", "second"):
+            assert queue.must_wait(request_of(name, regex=f"{name}+"))
+        assert queue.abort(["first", "second"]) == 2
+        assert queue.ready() == []
+        assert select.select([queue.wake_fd], [], [], 0)[0] == []
+    finally:
+        may_go_on.set()
 
 
 def test_a_fault_of_the_library_ends_its_request_alone() -> None:

@@ -355,7 +355,8 @@ def test_who_leaves_a_stream_frees_its_blocks(slow_server: FaultyServer) -> None
     url = f"{slow_server.url}/v1/responses"
     with slow_server.faults.slow_steps():
         with httpx.stream("POST", url, json=LONG, timeout=60) as sent:
-            until_text(sent.iter_lines())
+            lines = sent.iter_lines()  # held: dropping it hangs up
+            until_text(lines)
             eventually(lambda: slow_server.metrics()["octavo_kv_cache_blocks_used"] > 0)
         eventually(lambda: slow_server.metrics()["octavo_kv_cache_blocks_used"] == 0)
 

@@ -44,10 +44,8 @@ class GrammarQueue:
 
     def ready(self) -> list[tuple[AddRequest, InvalidParameterError | None]]:
         """In order of arrival, with why a grammar cannot be had."""
-        if not self._waiting:
-            return []
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.wake_fd, 4096)
+        with contextlib.suppress(BlockingIOError):  # also of those that were aborted: else it stays
+            os.read(self.wake_fd, 4096)  # readable, and whoever polls it never rests
         done = [name for name, (_, future) in self._waiting.items() if future.done()]
         found: list[tuple[AddRequest, InvalidParameterError | None]] = []
         for name in done:
