@@ -7,6 +7,7 @@ process is gone, and this process ends too. Everything else goes over the ZeroMQ
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import math
 import os
@@ -237,6 +238,7 @@ def main(address: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging("info")
+    faulthandler.enable()  # a crash in native code says where it was, and no more than that
     line = sys.stdin.buffer.readline()
     if not line:  # the API process ended before it said what to run
         _remove_socket(address)

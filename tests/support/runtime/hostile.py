@@ -10,17 +10,18 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.runtime.footprint import Footprint, leaks
 from tests.support.runtime.server_process import ServerProcess
 
 SECONDS = 120.0
@@ -292,45 +293,14 @@ async def _exchange(port: int, request: bytes, manner: str, moment: float) -> tu
         writer.close()
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """What a server and its engine hold."""
-
-    engine_pid: int
-    resident_bytes: int
-    num_files: int
-    folders: frozenset[str]
-
-    @classmethod
-    def of(cls, server: ServerProcess) -> Footprint:
-        pids = (server.process.pid, server.engine_pid)
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-        files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208 -- of a process
-        folders = frozenset(each.name for each in Path(tempfile.gettempdir()).glob("octavo-*"))
-        return cls(server.engine_pid, pages * os.sysconf("SC_PAGE_SIZE"), files, folders)
-
-
-def leaks(server: ServerProcess, before: Footprint, most_bytes: int) -> Iterator[str]:
-    """What is not as it was, once what still ran has ended."""
-    if (status := server.process.poll()) is not None:
-        yield f"the server ended with {status}: {''.join(server.stderr[-5:])}"
-        return
-    deadline = time.monotonic() + 60
-    names = ("octavo_requests_running", "octavo_requests_waiting", "octavo_kv_cache_blocks_used")
-    while time.monotonic() < deadline:
-        busy = {name: number for name in names if (number := server.metrics()[name])}
-        after = Footprint.of(server)
-        if not busy and after.num_files <= before.num_files + 4:
-            break
-        time.sleep(0.1)
-    if busy:
-        yield f"still held: {busy}"
-    if after.engine_pid != before.engine_pid:
-        yield "the engine is another process"
-    if after.num_files > before.num_files + 4:
-        yield f"{after.num_files} open files, {before.num_files} before"
-    if (grown := after.resident_bytes - before.resident_bytes) > most_bytes:
-        yield f"{grown / 2**20:.0f} MiB more memory"
+@contextmanager
+def hostile_server() -> Iterator[tuple[ServerProcess, Path]]:
+    """A server that is ready, and its own folder for what is temporary."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hostile-") as folder,
+        ServerProcess(*FLAGS, TMPDIR=folder) as server,
+    ):
+        yield server.wait_ready(), Path(folder)
 
 
 def main() -> int:
@@ -338,19 +308,18 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    with ServerProcess(*FLAGS) as server:
-        server.wait_ready()
+    with hostile_server() as (server, temporary):
         port = int(server.url.rpartition(":")[2])
         asyncio.run(
             send_all(port, 1000, options.seed + 1)
         )  # caches are filled before memory is looked at
-        before, began = Footprint.of(server), time.monotonic()
+        before, began = Footprint.of(server, temporary), time.monotonic()
         outcome = asyncio.run(send_all(port, options.requests, options.seed))
         seconds = time.monotonic() - began
-        faults = [*outcome.faults, *leaks(server, before, 192 * 2**20)]
         is_alive = server.process.poll() is None
-        after = Footprint.of(server) if is_alive else before
+        after = Footprint.of(server, temporary) if is_alive else before
         grown = (after.resident_bytes - before.resident_bytes) / 2**20
+        faults = [*leaks(server, temporary, before, 192 * 2**20), *outcome.faults]
     for (kind, status), count in sorted(outcome.statuses.items()):
         print(f"{kind:16} {status or 'none':>4} {count:6}")
     print(f"{options.requests} requests in {seconds:.0f} s, {grown:+.0f} MiB, {len(faults)} faults")
