@@ -95,6 +95,8 @@ def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> No
         {"engine": {"device": "cpu"}, "resources": {"gpu": 0}},
         {"engine": {"tensorParallelSize": 2}},
         {"engine": {"tensorParallelSize": 1}, "resources": {"gpu": 1}},
+        {"engine": {"enableLora": True, "maxLoras": 2}},
+        {"engine": {"enableLora": False}, "resources": {"gpu": 1}},
         # GPUs that do not exist are placed by the scheduler all the same.
         {"engine": {"device": "cpu"}, "resources": {"gpu": 1}},
         {"engine": {"device": "cuda", "enforceEager": True, "gpuMemoryUtilization": "0.5"}},

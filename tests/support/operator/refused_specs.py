@@ -43,6 +43,12 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 0}},
     ),
     (
+        {"engine": {"enableLora": True}, "resources": {"gpu": 1}},
+        "spec.engine.enableLora",
+        "is for replicas on CPUs",
+        {"resources": {"gpu": 0}},
+    ),
+    (
         {"engine": {"kvCacheMemory": "2Gi"}, "resources": {"memory": "2Gi"}},
         "spec.engine.kvCacheMemory",
         "must be less than resources.memory",

@@ -36,6 +36,13 @@ SPECULATION_IS_ON_CPUS = cel_between(
     "engine.speculative",
 )
 
+ADAPTERS_ARE_ON_CPUS = cel_between(
+    f"!has(self.engine) || !has(self.engine.enableLora) || !self.engine.enableLora || !{_ON_A_GPU}",
+    "is for replicas on CPUs: GPUs run no adapters so far; merge the adapter into its base model and serve "
+    "the result",
+    "engine.enableLora",
+)
+
 _STATES_BOTH = (
     "has(self.engine) && has(self.engine.kvCacheMemory) && has(self.resources) && "
     "has(self.resources.memory)"
@@ -74,6 +81,7 @@ COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_ARE_ON_CPUS,
     SPECULATION_IS_ON_CPUS,
+    ADAPTERS_ARE_ON_CPUS,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
     NO_DOWNLOAD_NO_RESOURCES,
