@@ -2,13 +2,11 @@
 
 The base product stays as it is, in whatever form its weight has, and each row of a step may have another
 adapter or none. An adapter's own product, `x @ A.T @ B.T`, is two thin ones; several products of the same
-input side by side have one `A`, their ranks one after the other, and each its own `B`.
+input side by side have one `A`, their ranks one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -16,51 +14,36 @@ import torch
 from octavo.layers.linear import Linear
 from octavo.layers.step import Step
 
-# Of so many rows one wide product with zeros is faster than a thin one for each part.
+# Up to so many rows a packed weight is faster than torch's product that adds to what is there.
 _FEW_ROWS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterPart:
-    """The second half of one of the products side by side.
-
-    Args:
-        outputs: Of the whole product, those that it adds to.
-        ranks: Of what the first half gives, those that it takes.
-        weight: `[outputs, ranks]`, scaled.
-    """
-
-    outputs: slice
-    ranks: slice
-    weight: torch.Tensor
 
 
 class AdapterProduct:
     """What one adapter adds to one product.
 
+    Of products side by side it has one second half too, with zeros where a product's outputs meet another's
+    ranks: torch adds to whole rows several times as fast as to a part of each, for all the zeros.
+
     Args:
-        down: `[rows, in_features] -> [rows, ranks of all parts]`.
-        parts: Of the products side by side, those that the adapter changes.
-        up: `[rows, ranks of all parts] -> [rows, out_features]`, all parts in one; None: not so.
+        down: `[rows, in_features] -> [rows, ranks]`, of all products side by side.
+        up: `[out_features, ranks]`, scaled.
+        packed_up: The same as a product for few rows; None: `up` is for them too.
     """
 
-    __slots__ = ("_down", "_parts", "_up")
+    __slots__ = ("_down", "_packed_up", "_up")
 
-    def __init__(
-        self, down: Linear, parts: Sequence[AdapterPart], up: Linear | None = None
-    ) -> None:
+    def __init__(self, down: Linear, up: torch.Tensor, packed_up: Linear | None) -> None:
         self._down = down
-        self._parts = parts
         self._up = up
+        self._packed_up = packed_up
 
     def add_to(self, out: torch.Tensor, x: torch.Tensor) -> None:
         """Adds the product with `x` `[rows, in_features]` to `out` `[rows, out_features]`."""
         inner = self._down(x)
-        if self._up is not None and x.shape[0] <= _FEW_ROWS:
-            out.add_(self._up(inner))
-            return
-        for part in self._parts:
-            out[:, part.outputs].addmm_(inner[:, part.ranks], part.weight.T)
+        if self._packed_up is not None and x.shape[0] <= _FEW_ROWS:
+            out.add_(self._packed_up(inner))
+        else:
+            out.addmm_(inner, self._up.T)
 
 
 class AdaptedLinear:

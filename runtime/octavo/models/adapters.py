@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUnsupportedError
-from octavo.layers.adapter import AdaptedLinear, AdapterPart, AdapterProduct
+from octavo.layers.adapter import AdaptedLinear, AdapterProduct
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
 from octavo.layers.stored_weight import rows_of_each
@@ -22,8 +22,8 @@ from octavo.quantization.unquantised import fastest
 
 # A rank is padded with zeros to whole vectors, so that kernels take it.
 _RANK_STEP = 16
-# All parts in one product have zeros for each rank of another part: not more of them than are free.
-_MOST_RANKS_IN_ONE = 64
+# Of more ranks a second copy of the weight, packed for few rows, is not worth its memory.
+_MOST_PACKED_RANKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ class ModelAdapters:
         put = self._placement.put
         columns = None if own.cut is None else own.cut.inputs
         downs: list[torch.Tensor] = []
-        parts: list[AdapterPart] = []
-        first, first_rank = 0, 0
+        ups: list[tuple[slice, torch.Tensor]] = []  # each and the outputs that it is of
+        first = 0
         for name, _, rows in rows_of_each(own):
             width = own.stored_widths[name]
             if (low := matrices.get(name)) is not None:
@@ -122,15 +122,15 @@ class ModelAdapters:
                 up = up if rows is None else up[rows]
                 missing = -low.rank % _RANK_STEP
                 downs.append(put(torch.nn.functional.pad(down, (0, 0, 0, missing))))
-                padded = put(torch.nn.functional.pad(up, (0, missing))).contiguous()
-                ranks = slice(first_rank, first_rank + padded.shape[1])
-                parts.append(AdapterPart(slice(first, first + width), ranks, padded))
-                first_rank = ranks.stop
+                padded = put(torch.nn.functional.pad(up, (0, missing)))
+                ups.append((slice(first, first + width), padded))
             first += width
-        whole_down = fastest(PlainWeight(torch.cat(downs).contiguous(), None))
-        if first_rank > _MOST_RANKS_IN_ONE:
-            return AdapterProduct(whole_down, parts)
-        whole = self._placement.empty(own.width, first_rank).zero_()
-        for part in parts:
-            whole[part.outputs, part.ranks] = part.weight
-        return AdapterProduct(whole_down, parts, fastest(PlainWeight(whole, None)))
+        whole_down = torch.cat(downs).contiguous()
+        ranks = whole_down.shape[0]
+        whole_up = self._placement.empty(own.width, ranks).zero_()
+        first_rank = 0
+        for outputs, up in ups:
+            whole_up[outputs, first_rank : first_rank + up.shape[1]] = up
+            first_rank += up.shape[1]
+        packed = fastest(PlainWeight(whole_up, None)) if ranks <= _MOST_PACKED_RANKS else None
+        return AdapterProduct(fastest(PlainWeight(whole_down, None)), whole_up, packed)
