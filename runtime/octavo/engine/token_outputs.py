@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from collections.abc import Sequence as AbstractSequence
 
@@ -22,6 +23,13 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
     if not is_first and sequence.finish_reason is None and sampled[0].top_token_ids is None:
         # Nearly every token: six keyword arguments less.
         return TokenOutput(sequence.request_id, sequence.index, token_ids)
+    embedding = sampled[0].embedding
+    if embedding is not None and not all(map(math.isfinite, embedding)):
+        return failure_of(
+            sequence,
+            "What the model computed of this text holds numbers that are not finite: its weights, or "
+            "those of the adapter, overflow in its dtype.",
+        )
     # With `max_tokens` 0 the prompt alone is wanted.
     has_token = sequence.params.max_tokens != 0
     scores = sequence.prompt_scores if is_first else None
@@ -35,7 +43,7 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
         # A prompt counts once: what the other completions found is what the first one computed.
         num_cached_tokens=sequence.num_cached_tokens if is_first and sequence.index == 0 else 0,
         first_scheduled_time=sequence.first_scheduled_time if is_first else None,
-        embedding=sampled[0].embedding,
+        embedding=embedding,
         prompt_logprobs=(
             _logprobs(scores.release()) if scores is not None and scores.is_complete else None
         ),

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import safetensors
 import torch
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
-from octavo.loading.adapter_config import AdapterConfig, read_adapter_config
+from octavo.loading.adapter_config import CONFIG_NAME, AdapterConfig, read_adapter_config
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PICKLE_NAME = "adapter_model.bin"
@@ -78,7 +81,25 @@ def read_adapter(folder: Path) -> Adapter:
         halves.setdefault(module, {})[which] = tensor
     if not halves:
         raise ModelInvalidError(f"{file} holds no matrices.")
+    _check_targets(folder, halves, config)
     return Adapter(file, {name: _whole(file, name, own, config) for name, own in halves.items()})
+
+
+def _check_targets(folder: Path, modules: Collection[str], config: AdapterConfig) -> None:
+    for name in modules:
+        if not config.is_target(name):
+            raise ModelInvalidError(
+                f"{folder / WEIGHTS_NAME}: {name} has matrices, and target_modules of {CONFIG_NAME} leave it "
+                "out: PEFT would not read them. Name it there, or save the adapter again."
+            )
+    for target in config.targets or ():
+        if not any(name == target or name.endswith(f".{target}") for name in modules):
+            logger.warning(
+                "%s: target_modules names %r, and %s holds no matrices of it: nothing is added there.",
+                folder / CONFIG_NAME,
+                target,
+                WEIGHTS_NAME,
+            )
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:

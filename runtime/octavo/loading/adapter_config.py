@@ -16,6 +16,7 @@ from octavo.json_files import read_json_object
 CONFIG_NAME = "adapter_config.json"
 
 _T = TypeVar("_T")
+_MOST_ALPHA = 2.0**48
 _MERGE = "Merge the adapter into its base model (PEFT's merge_and_unload) and serve that"
 # Read here, or of no meaning once an adapter is trained: its tensors say which modules it changes.
 _KNOWN = frozenset(
@@ -44,6 +45,7 @@ class AdapterConfig:
         alpha: As `rank`, of `alphas`.
         is_rank_stabilised: The product is divided by the rank's root (rsLoRA, Kalajdzievski, 2023), else by
             the rank.
+        targets: What modules end with that it changes; None: not told by names.
     """
 
     rank: int
@@ -51,6 +53,13 @@ class AdapterConfig:
     is_rank_stabilised: bool
     ranks: Mapping[str, int]
     alphas: Mapping[str, float]
+    targets: tuple[str, ...] | None = None
+
+    def is_target(self, module: str) -> bool:
+        """Whether PEFT would change it: what is no target is left out when the adapter is loaded there."""
+        if self.targets is None:
+            return True
+        return any(module == name or module.endswith(f".{name}") for name in self.targets)
 
     def rank_of(self, module: str) -> int:
         return _of_pattern(self.ranks, module, self.rank)
@@ -71,14 +80,17 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
     def is_number(value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return abs(value) <= _MOST_ALPHA  # no NaN either
 
     return AdapterConfig(
         rank=_one(path, raw, "r", 8, is_rank, "a positive integer"),
-        alpha=_one(path, raw, "lora_alpha", 8, is_number, "a number"),
+        alpha=_one(path, raw, "lora_alpha", 8, is_number, "a number of at most 2^48"),
         is_rank_stabilised=_flag(path, raw, "use_rslora"),
         ranks=_patterns(path, raw, "rank_pattern", is_rank, "positive integers"),
-        alphas=_patterns(path, raw, "alpha_pattern", is_number, "numbers"),
+        alphas=_patterns(path, raw, "alpha_pattern", is_number, "numbers of at most 2^48"),
+        targets=_targets(path, raw),
     )
 
 
@@ -89,8 +101,16 @@ def _refuse(path: Path, raw: Mapping[str, Any]) -> None:
             f"{path}: peft_type is {kind!r:.60}; adapters are read that are LORA."
         )
 
-    def refuse(name: str, why: str) -> None:
-        raise ModelUnsupportedError(f"{path}: {name} is {raw[name]!r:.80}: {why}. {_MERGE}.")
+    def refuse(name: str, why: str, instead: str = _MERGE) -> None:
+        raise ModelUnsupportedError(f"{path}: {name} is {raw[name]!r:.80}: {why}. {instead}.")
+
+    if raw.get("alora_invocation_tokens"):
+        refuse(
+            "alora_invocation_tokens",
+            "an activated LoRA changes what follows these tokens alone, which is not implemented, and no "
+            "merge does",
+            "Serve it elsewhere, or train a plain LoRA",
+        )
 
     if _flag(path, raw, "use_dora"):
         refuse("use_dora", "DoRA scales the base model's weights too, which is not implemented")
@@ -124,6 +144,18 @@ def _one(
     if not is_right(value):
         raise ModelInvalidError(f"{path}: {name} is {value!r:.60}; it must be {words}.")
     return value
+
+
+def _targets(path: Path, raw: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """A text is a regular expression, or stands for all linear modules."""
+    found = raw.get("target_modules")
+    if not found or isinstance(found, str):
+        return None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ModelInvalidError(
+            f"{path}: target_modules is {found!r:.80}; it must be a list of names of modules, or a text."
+        )
+    return tuple(found)
 
 
 def _flag(path: Path, raw: Mapping[str, Any], name: str) -> bool:

@@ -24,6 +24,9 @@ from octavo.quantization.unquantised import fastest
 _RANK_STEP = 16
 # Of more ranks a second copy of the weight, packed for few rows, is not worth its memory.
 _MOST_PACKED_RANKS = 64
+# Norms square what products give, and sum the squares in float32: a weight of this size leaves 2^32 to the
+# activations and the width. Trained ones are below a hundred.
+_MOST_WEIGHT = 2.0**48
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,25 @@ class ModelAdapters:
                 raise ModelInvalidError(
                     f"{adapter.file}: {module}.lora_{which}.weight has shape {found} where the base model "
                     f"wants {wanted}: the adapter is of another one."
+                )
+        self._check_size(adapter, module, matrices)
+
+    def _check_size(self, adapter: Adapter, module: str, matrices: LowRank) -> None:
+        """What overflows would answer with tokens that mean nothing."""
+        limit = min(_MOST_WEIGHT, torch.finfo(self._placement.dtype).max)
+        downs = matrices.down.abs().amax(dim=1).double()
+        ups = matrices.up.abs().amax(dim=0).double() * abs(matrices.scale)
+        for key, size in (
+            ("lora_A.weight", downs.max().item()),
+            ("lora_B.weight times its scale (lora_alpha)", ups.max().item()),
+            ("lora_B.weight times lora_A.weight and its scale", (downs * ups).max().item()),
+        ):
+            if not size <= limit:
+                dtype = str(self._placement.dtype).removeprefix("torch.")
+                raise ModelInvalidError(
+                    f"{adapter.file}: {module}.{key} reaches {size:.3g}, which overflows in {dtype}; at most "
+                    f"{limit:.3g} is taken. Save the adapter again, and see lora_alpha and alpha_pattern of "
+                    "adapter_config.json."
                 )
 
     def _product(self, own: Projection, matrices: dict[str, LowRank]) -> AdapterProduct:

@@ -81,9 +81,14 @@ def test_what_is_not_implemented_is_refused(tmp_path: Path, fields: dict[str, An
         {"r": 0},
         {"r": True},
         {"lora_alpha": "16"},
+        {"lora_alpha": math.nan},
+        {"lora_alpha": 1e308},
+        {"lora_alpha": 10**400},
+        {"target_modules": [1]},
         {"use_rslora": "yes"},
         {"rank_pattern": {"q_proj": -1}},
         {"alpha_pattern": [1]},
+        {"alpha_pattern": {"q_proj": math.inf}},
     ],
     ids=lambda fields: str(next(iter(fields))),
 )
@@ -138,6 +143,25 @@ def test_tensors_that_are_no_matrices_of_a_linear_module_are_refused(
     with pytest.raises(ModelUnsupportedError) as error:
         read_adapter(folder)
     assert f"{folder / WEIGHTS_NAME}: {key} " in str(error.value)
+
+
+def test_matrices_are_those_of_target_modules(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for fits in (["q_proj"], ["layers.0.self_attn.q_proj"], ".*q_proj", "all-linear"):
+        assert read_adapter(write(tmp_path, target_modules=fits)).modules
+    assert not caplog.records
+    assert read_adapter(write(tmp_path, target_modules=["q_proj", "v_proj"])).modules
+    assert "'v_proj'" in caplog.text
+    for other in (["v_proj"], ["proj"]):
+        with pytest.raises(ModelInvalidError, match=r"q_proj has matrices, and target_modules"):
+            read_adapter(write(tmp_path, target_modules=other))
+
+
+def test_an_activated_lora_is_not_told_to_be_merged(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnsupportedError, match="no merge does") as error:
+        read_adapter(write(tmp_path, alora_invocation_tokens=[1, 2]))
+    assert "merge_and_unload" not in str(error.value)
 
 
 def test_files_that_are_missing_or_damaged_are_refused(tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from octavo.errors import ModelInvalidError
+from octavo.loading.adapter import WEIGHTS_NAME
+from octavo.worker.batch import HoldsAdapters
 from tests.support.runtime.adapters import save_adapter, targets_of
 from tests.support.runtime.drawn_models import FAMILIES, drawn_checkpoint
 from tests.support.runtime.served_answers import assert_as_transformers, serve
@@ -46,3 +51,30 @@ def test_adapters_of_many_ranks_in_one_batch_are_as_merged_ones(
         assert_as_transformers(own, merged)
     outputs = [tuple(answer.output) for answer in answers]
     assert len(set(outputs)) > len(outputs) // 2, "adapters change what is said"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factors", "words"),
+    [
+        ("float32", (1e25, 1.0), "lora_A.weight reaches"),
+        ("float32", (1.0, 1e25), "lora_B.weight times its scale"),
+        ("bfloat16", (1e14, 1e14), "lora_B.weight times lora_A.weight"),
+    ],
+)
+def test_matrices_that_overflow_are_refused_by_name(
+    dtype: str, factors: tuple[float, float], words: str, tmp_path: Path
+) -> None:
+    """Each is finite, and what they give would not be."""
+    model = drawn_checkpoint(tmp_path / "base", "llama", 0)
+    save_adapter(tmp_path / "huge", model)
+    file = tmp_path / "huge" / WEIGHTS_NAME
+    huge = {
+        key: tensor * factors["lora_B" in key] if "k_proj" in key else tensor
+        for key, tensor in load_file(file).items()
+    }
+    save_file(huge, file)
+    executor = make_executor(tmp_path / "base", enable_lora=True, dtype=dtype)
+    assert isinstance(executor, HoldsAdapters)
+    with pytest.raises(ModelInvalidError, match=re.escape(words)) as error:
+        executor.add_adapter(1, str(tmp_path / "huge"))
+    assert str(error.value).startswith(f"{file}: model.layers.0.self_attn.k_proj.")

@@ -118,11 +118,16 @@ def not_serving(status: str) -> ApiError:
     )
 
 
-def engine_failed() -> ApiError:
-    """500: a step that ran the request failed."""
+def engine_failed(why: str | None = None) -> ApiError:
+    """500: a step that ran the request failed.
+
+    Args:
+        why: In the engine's words, which tell nothing of its inside.
+    """
     return ApiError(
         500,
-        "The engine failed on this request; others are not affected. The server's log says why.",
+        "The engine failed on this request; others are not affected. "
+        + (why or "The server's log says why."),
         error_type=SERVER_ERROR,
         code="engine_error",
     )

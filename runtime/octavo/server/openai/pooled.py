@@ -169,7 +169,7 @@ class PooledRun:
                     return found
                 row = outputs[-1].embedding
                 if row is None:
-                    raise engine_failed()
+                    raise engine_failed(outputs[-1].error)
                 found.append(row)
                 self._num_done += 1
                 self._generator.metrics.count_finished("stop")
