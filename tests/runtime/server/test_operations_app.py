@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
 from octavo.server.process.operations import OperationsApp
+from octavo.server.process.ops_guard import OpsGuard
 from octavo.server.process.sleep_routes import SleepRoutes
 
 
@@ -24,7 +26,9 @@ class Engine:
         return self.unready
 
 
-def get(app: OperationsApp, path: str) -> tuple[int, dict[str, Any]]:
+def get(
+    app: OperationsApp, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, Any]]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -33,7 +37,11 @@ def get(app: OperationsApp, path: str) -> tuple[int, dict[str, Any]]:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    asyncio.run(app({"type": "http", "method": "GET", "path": path}, receive, send))
+    sent_headers = [
+        (name.encode().replace(b"_", b"-"), value.encode()) for name, value in headers.items()
+    ]
+    scope = {"type": "http", "method": method, "path": path, "headers": sent_headers}
+    asyncio.run(app(scope, receive, send))
     return sent[0]["status"], json.loads(sent[1]["body"])
 
 
@@ -75,3 +83,38 @@ def test_an_unready_engine_says_why() -> None:
     status, document = get(app_in(State.READY, Engine(unready="3 steps failed")), "/readyz")
     assert status == 503
     assert document == {"status": "unready", "reason": "3 steps failed"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"host": "localhost:8001", "origin": "http://evil.example"}, "origin_not_allowed"),
+        ({"host": "localhost:8001", "sec_fetch_site": "cross-site"}, "origin_not_allowed"),
+        ({"host": "evil.example"}, "host_not_allowed"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/sleep", "/wake_up", *AdapterRoutes(is_enabled=True).commands])
+def test_no_page_changes_anything(path: str, headers: dict[str, str], code: str) -> None:
+    commands = AdapterRoutes(is_enabled=True).commands
+    lifecycle = Lifecycle(lambda: 0.0)
+    app = OperationsApp(lifecycle, Engine(), lambda: b"", SleepRoutes(None), commands, OpsGuard(()))
+    status, document = get(app, path, "POST", **headers)
+    assert (status, document["error"]["code"]) == (403, code)
+    status, document = get(app, path, "POST", host="127.0.0.1:8001")
+    assert document["error"]["code"] in ("sleep_not_enabled", "unsupported_content_type")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [
+        ("/nothing", "GET", 404, "unknown_url"),
+        ("/livez", "POST", 405, "method_not_supported"),
+        ("/sleep", "GET", 405, "method_not_supported"),
+        ("/is_sleeping", "POST", 405, "method_not_supported"),
+    ],
+)
+def test_errors_are_the_apis(path: str, method: str, status: int, code: str) -> None:
+    found, document = get(app_in(State.READY, Engine()), path, method)
+    assert found == status
+    assert document["error"]["code"] == code
+    assert document["error"]["message"]

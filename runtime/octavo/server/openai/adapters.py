@@ -57,6 +57,9 @@ class ServedAdapters:
     def names(self) -> list[str]:
         return list(self._by_name)
 
+    def is_models_own(self, name: str) -> bool:
+        return name in self._taken
+
     def find(self, name: str) -> ServedAdapter | None:
         return self._by_name.get(name)
 
@@ -108,9 +111,10 @@ class ServedAdapters:
         return True
 
     def _check(self, name: str, *, is_replacing: bool) -> None:
-        if not name or len(name) > _MAX_NAME_CHARS:
+        if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
             raise InvalidConfigurationError(
-                f"The adapter's name is {quoted(name)}; give 1 to {_MAX_NAME_CHARS} characters."
+                f"The adapter's name is {quoted(name)}; give 1 to {_MAX_NAME_CHARS} printable characters, "
+                "and no space at an end."
             )
         if name in self._taken:
             raise InvalidConfigurationError(

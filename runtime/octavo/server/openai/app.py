@@ -99,9 +99,10 @@ class ServedModel:
 
     def check(self, name: str) -> None:
         """Raises `ApiError` (403, 404) where a client may not have it."""
+        limits = current_limits()
         if name not in self.all_names:
-            raise model_not_found(name, self.all_names)
-        if not current_limits().allows(name):
+            raise model_not_found(name, [each for each in self.all_names if limits.allows(each)])
+        if not limits.allows(name):
             raise model_not_allowed(name)
 
 

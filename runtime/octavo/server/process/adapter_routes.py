@@ -1,7 +1,7 @@
 """Adapter routes. Loads and unloads adapters while a server runs, by vLLM's routes.
 
-On the ops port, because they read files of the server's: whoever may ask for answers may not. A page in a
-browser cannot send what they take without asking first, and is never allowed to.
+On the ops port, because they read files of the server's: whoever may ask for answers may not. Pages in a
+browser are refused, as by all that changes something there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from octavo.server.openai.api_errors import (
     invalid_value,
     model_not_found,
     not_serving,
+    quoted,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class AdapterRoutes:
 
     async def _unload(self, body: bytes) -> str:
         adapters, name = self._attached(), _read(body, UnloadLoraAdapter).lora_name
+        if adapters.is_models_own(name):
+            message = (
+                f"{quoted(name)} is the model's own name, which stays; unload takes an adapter's."
+            )
+            raise invalid_value("lora_name", message)
         if not adapters.unload(name):
             raise model_not_found(name, adapters.names)
         return f"Success: LoRA adapter '{name}' removed successfully."

@@ -13,8 +13,10 @@ from typing import Protocol
 import msgspec
 
 from octavo.server.http.asgi import AsgiApp, Receive, Scope, Send, respond
+from octavo.server.openai.api_errors import ApiError
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
 from octavo.server.process.metrics import METRICS_TYPE
+from octavo.server.process.ops_guard import OpsGuard
 from octavo.server.process.sleep_routes import Answer, SleepRoutes
 
 
@@ -36,6 +38,7 @@ class OperationsApp:
 
     Args:
         commands: Routes of POST that read a body.
+        guard: Of the routes of POST.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class OperationsApp:
         exposition: Callable[[], bytes],
         sleep: SleepRoutes,
         commands: Mapping[str, AsgiApp] | None = None,
+        guard: OpsGuard | None = None,
     ) -> None:
+        self._guard = guard or OpsGuard()
         self._commands = commands or {}
         self._lifecycle = lifecycle
         self._health = health
@@ -65,28 +70,38 @@ class OperationsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        command = self._commands.get(scope["path"])
-        if command is not None:
-            if scope["method"] == "POST":
-                await command(scope, receive, send)
-            else:
-                await _answer(send, 405, {"error": "Use POST."})
-            return
-        if scope["path"] in self._asked:
-            method, ask = self._asked[scope["path"]]
-            if scope["method"] != method:
-                await _answer(send, 405, {"error": f"Use {method}."})
-            else:
-                await _answer(send, *await ask(scope))
-            return
-        route = self._routes.get(scope["path"])
-        if route is None:
-            paths = ", ".join((*self._routes, *self._asked, *self._commands))
-            await _answer(send, 404, {"error": f"Nothing here. This port answers {paths}."})
-        elif scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, {"error": "Use GET."})
-        else:
+        try:
+            await self._dispatch(scope, receive, send)
+        except ApiError as error:
+            await respond(send, error.status, error.body(), headers=error.headers)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises `ApiError`."""
+        path = scope["path"]
+        if (command := self._commands.get(path)) is not None:
+            self._check(scope, "POST")
+            await command(scope, receive, send)
+        elif path in self._asked:
+            method, ask = self._asked[path]
+            self._check(scope, method)
+            await _answer(send, 200, await ask(scope))
+        elif (route := self._routes.get(path)) is not None:
+            self._check(scope, "GET")
             await route(send)
+        else:
+            paths = ", ".join((*self._routes, *self._asked, *self._commands))
+            message = f"Nothing here. This port answers {paths}."
+            raise ApiError(404, message, code="unknown_url")
+
+    def _check(self, scope: Scope, method: str) -> None:
+        """Raises `ApiError` for another method; what changes something is guarded."""
+        taken = ("GET", "HEAD") if method == "GET" else (method,)
+        if scope["method"] not in taken:
+            message = f"{scope['path']} takes {method} alone."
+            headers = {"Allow": ", ".join(taken)}
+            raise ApiError(405, message, code="method_not_supported", headers=headers)
+        if method == "POST":
+            self._guard.check(scope)
 
     async def _livez(self, send: Send) -> None:
         if self._lifecycle.state is State.FAILED or self._health.is_engine_dead:

@@ -264,6 +264,7 @@ class Server:
         from octavo.server.http.listener import Listener
         from octavo.server.process.metrics import ServerMetrics
         from octavo.server.process.operations import OperationsApp
+        from octavo.server.process.ops_guard import OpsGuard
         from octavo.server.process.sleep_routes import SleepRoutes
 
         name = self._options.served_names[0]
@@ -280,6 +281,7 @@ class Server:
             metrics.exposition,
             SleepRoutes(switch),
             self._adapter_routes.commands,
+            OpsGuard(self._options.answered_hosts),
         )
         self._ops = Listener(app, self._ops_socket)
         await self._ops.start()

@@ -7,17 +7,19 @@ from collections.abc import Collection, Coroutine
 from urllib.parse import parse_qsl
 
 from octavo.errors import InvalidParameterError, OctavoError
-from octavo.server.http.asgi import Scope, header
+from octavo.server.http.asgi import Scope
+from octavo.server.openai.api_errors import SERVER_ERROR, ApiError, from_octavo_error
 from octavo.server.process.sleeping import NotNowError, SleepMode, SleepSwitch
 from octavo.sleep_level import read_sleep_level
 
-Answer = tuple[int, dict[str, object]]
+Answer = dict[str, object]
 
 _BY_DEFAULT = {"level": "1", "mode": SleepMode.ABORT.value}
 
 
 class SleepRoutes:
-    """
+    """Each raises `ApiError`.
+
     Args:
         switch: None where `--enable-sleep-mode` was not given.
     """
@@ -29,9 +31,8 @@ class SleepRoutes:
     async def sleep(self, scope: Scope) -> Answer:
         switch = self._switch
         if switch is None:
-            return _off()
+            raise _off()
         try:
-            _check_origin(scope)
             query = _BY_DEFAULT | _read_query(scope, _BY_DEFAULT)
             level = read_sleep_level(query["level"])
             if query["mode"] not in (mode.value for mode in SleepMode):
@@ -40,23 +41,24 @@ class SleepRoutes:
                 )
             await self._run(switch.sleep(level, SleepMode(query["mode"])))
         except OctavoError as error:
-            return _refusal(error)
-        return 200, _state(switch)
+            raise _refusal(error) from error
+        return _state(switch)
 
     async def wake_up(self, scope: Scope) -> Answer:
         switch = self._switch
         if switch is None:
-            return _off()
+            raise _off()
         try:
-            _check_origin(scope)
             _read_query(scope, ())
             await self._run(switch.wake_up())
         except OctavoError as error:
-            return _refusal(error)
-        return 200, _state(switch)
+            raise _refusal(error) from error
+        return _state(switch)
 
     async def is_sleeping(self, _scope: Scope) -> Answer:
-        return _off() if self._switch is None else (200, _state(self._switch))
+        if self._switch is None:
+            raise _off()
+        return _state(self._switch)
 
     async def _run(self, turn: Coroutine[None, None, None]) -> None:
         """To its end, also when the client hangs up: half a turn would be no state at all."""
@@ -71,20 +73,15 @@ def _state(switch: SleepSwitch) -> dict[str, object]:
     return {"is_sleeping": level is not None, "level": 0 if level is None else int(level)}
 
 
-def _off() -> Answer:
-    return 404, {"error": "Sleep is off: start the server with --enable-sleep-mode."}
+def _off() -> ApiError:
+    message = "Sleep is off: start the server with --enable-sleep-mode."
+    return ApiError(404, message, code="sleep_not_enabled")
 
 
-def _refusal(error: OctavoError) -> Answer:
-    if isinstance(error, InvalidParameterError):
-        return 400, {"error": str(error)}
-    return 503 if isinstance(error, NotNowError) else 500, {"error": str(error)}
-
-
-def _check_origin(scope: Scope) -> None:
-    """A page in somebody's browser may send such a request anywhere, without being asked for a key."""
-    if header(scope, b"origin") is not None:
-        raise InvalidParameterError("Origin", "Requests of web pages are not taken here.")
+def _refusal(error: OctavoError) -> ApiError:
+    if isinstance(error, NotNowError):
+        return ApiError(503, str(error), error_type=SERVER_ERROR, code="cannot_sleep_now")
+    return from_octavo_error(error)
 
 
 def _read_query(scope: Scope, known: Collection[str]) -> dict[str, str]:
