@@ -84,6 +84,7 @@ def test_names(model: str, expected: object) -> None:
         "s3://bucket/",
         "s3://bucket/../other",
         "s3://Bucket_/x",
+        "s3://b/demo",
         "http://host/model",
         "file:///etc",
         "pvc://claim/path",
@@ -93,6 +94,11 @@ def test_names(model: str, expected: object) -> None:
 def test_what_is_no_name_is_refused_with_the_forms_that_are(model: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"There is no model|must read"):
         parse(model)
+
+
+def test_a_bucket_whose_name_is_too_short_is_told_so() -> None:
+    with pytest.raises(ModelNotFoundError, match="'b' is no name of a bucket, which has 3 to 63"):
+        parse("s3://b/demo")
 
 
 def test_revision_argument_yields_to_the_names_own() -> None:

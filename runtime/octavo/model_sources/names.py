@@ -77,8 +77,13 @@ def _hub_model(text: str, model: str, revision: str | None) -> HubModel:
 def _bucket_model(rest: str, model: str) -> BucketModel:
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket) or not prefix:
+    if not bucket or not prefix:
         raise ModelNotFoundError(f"There is no model {model!r}: it must read s3://bucket/prefix.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise ModelNotFoundError(
+            f"There is no model {model!r}: {bucket!r} is no name of a bucket, which has 3 to 63 of a-z, 0-9, "
+            "- and ., a letter or digit first and last."
+        )
     if ".." in PurePosixPath(prefix).parts:
         raise ModelNotFoundError(f"There is no model {model!r}: a prefix may not hold '..'.")
     return BucketModel(bucket, prefix)

@@ -84,6 +84,14 @@ class ConfigReader:
             )
         return value
 
+    def refuse_true(self, name: str, what: str) -> None:
+        """Raises `ModelUnsupportedError` for a flag that changes the computation in a way that is not
+        implemented; `what` it does then."""
+        if self.flag(name):
+            raise ModelUnsupportedError(
+                f"config.json: {self._path}{name} is true: {what}, which Octavo does not compute."
+            )
+
     def softcap(self, name: str, default: float | None) -> float | None:
         """A positive number, or None where the file says null."""
         if not self.has(name):

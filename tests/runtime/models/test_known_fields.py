@@ -343,6 +343,9 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+POST_NORM = "apply_residual_connection_post_layernorm"
+
+
 def raw_of(family: str, **fields: Any) -> dict[str, Any]:
     raw = json.loads(CLASSES[family]().to_json_string(use_diff=False))
     return {**raw, "architectures": [f"{family}ForCausalLM"], **fields}
@@ -399,6 +402,28 @@ def test_what_may_change_the_mathematics_is_refused_by_name(
 ) -> None:
     with pytest.raises(ModelUnsupportedError, match=words):
         read_config(raw_of("Llama", **fields))
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "words"),
+    [
+        (
+            "Bloom",
+            {"slow_but_exact": True, "pretraining_tp": 2},
+            "slow_but_exact is true.*tp above",
+        ),
+        ("Bloom", {POST_NORM: True}, f"{POST_NORM} is true: .* Octavo does not compute"),
+        ("Falcon", {POST_NORM: True}, f"{POST_NORM} is true: .* Octavo does not compute"),
+    ],
+)
+def test_what_is_known_and_not_computed_is_refused_as_that(
+    family: str, fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelUnsupportedError, match=words):
+        read_config(raw_of(family, **fields))
+    for name in fields:  # each needs the other
+        if len(fields) > 1:
+            read_config(raw_of(family, **{name: fields[name]}))
 
 
 @settings(deadline=None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -76,8 +78,6 @@ def test_health_answers_to_balancers_that_ask_for_the_head_alone(http: httpx.Cli
 
 
 def test_bytes_that_are_no_http_get_an_error_object(server: ServerProcess) -> None:
-    import socket
-
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
@@ -87,9 +87,33 @@ def test_bytes_that_are_no_http_get_an_error_object(server: ServerProcess) -> No
     assert json.loads(body)["error"]["code"] == "invalid_http"
 
 
-def test_endless_headers_are_refused(server: ServerProcess) -> None:
-    import socket
+@pytest.mark.parametrize("piece", [1 << 20, 10_000])
+def test_the_limit_of_headers_does_not_depend_on_how_they_arrive(
+    server: ServerProcess, piece: int
+) -> None:
+    """64 KiB of path and headers, those with ": " and line end, are taken and no byte more."""
+    host, port = server.url.removeprefix("http://").split(":")
+    fixed = f"host: {host}:{port}\r\nconnection: close\r\n"
+    for more, status in ((0, 200), (1, 400)):
+        padding = 65536 + more - len("/health") - len(fixed) - len("x: \r\n")
+        text = f"GET /health HTTP/1.1\r\n{fixed}x: {'a' * padding}\r\n\r\n".encode()
+        with socket.create_connection((host, int(port)), timeout=60) as raw:
+            for begin in range(0, len(text), piece):
+                raw.sendall(text[begin : begin + piece])
+            answer = b"".join(iter(partial(raw.recv, 4096), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d" % status)
+        if status == 400:
+            assert "longer than 65536 bytes" in json.loads(body)["error"]["message"]
 
+
+def test_a_wish_for_another_protocol_is_passed_over_in_silence(server: ServerProcess) -> None:
+    headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AA"}
+    assert httpx.get(f"{server.url}/health", headers=headers, timeout=60).status_code == 200
+    assert not any("upgrade" in line.lower() for line in server.stderr)
+
+
+def test_endless_headers_are_refused(server: ServerProcess) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(b"GET /health HTTP/1.1\r\nx: ")

@@ -31,6 +31,7 @@ ADD: dict[str, Any] = {
         "additionalProperties": False,
     },
 }
+NAMED = {"type": "function", "name": "add_numbers"}
 LOGPROBS = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
 COLOUR = {
     "type": "object",
@@ -371,9 +372,44 @@ def test_the_prompts_length_is_told_before_it_is_sent(http: httpx.Client) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    ("choice", "param"),
+    [
+        ({"type": "function", "function": {"name": "add_numbers"}}, "tool_choice.function"),
+        ({"type": "function"}, "tool_choice.name"),
+        ({"type": "allowed_tools", "allowed_tools": {}}, "tool_choice.allowed_tools"),
+        (
+            {"type": "allowed_tools", "mode": "none", "tools": [ADD]},
+            "tool_choice.tools.0.description",
+        ),
+        ({"type": "allowed_tools", "mode": "none", "tools": [NAMED]}, "tool_choice.mode"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, "tool_choice.tools"),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function"}]},
+            "tool_choice.tools.0.name",
+        ),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]},
+            "tool_choice.tools.0.type",
+        ),
+        ({"type": "mcp", "server_label": "a"}, "tool_choice"),
+    ],
+)
+def test_a_choice_has_the_form_of_responses(
+    http: httpx.Client, choice: dict[str, Any], param: str
+) -> None:
+    asked = {"model": "demo", "input": "a", "tools": [ADD], "tool_choice": choice}
+    response = http.post("/v1/responses", json=asked)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == param
+    assert param in error["message"]
+
+
 def test_allowed_tools_are_those_of_a_chat(http: httpx.Client) -> None:
     tools = [{"type": "function", "name": name} for name in ("list_pods", "restart")]
     choice = {"type": "allowed_tools", "mode": "required", "tools": tools[:1]}
     asked = {"model": "demo", "input": "Restart.", "tools": tools, "tool_choice": choice}
-    output = http.post("/v1/responses", json=asked).json()["output"]
-    assert {each["name"] for each in output} == {"list_pods"}
+    answer = http.post("/v1/responses", json=asked).json()
+    assert {each["name"] for each in answer["output"]} == {"list_pods"}
+    assert answer["tool_choice"] == choice

@@ -49,6 +49,13 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
+ALLOWED = "allowed_tools"
+
+
+def allowed_of(**members: Any) -> dict[str, Any]:
+    return {"type": ALLOWED, ALLOWED: {"mode": "auto", "tools": [named("list_pods")], **members}}
+
+
 def chat(**fields: Any) -> ChatCompletionRequest:
     return ChatCompletionRequest.parse({"model": "m", "messages": [], **fields})
 
@@ -76,9 +83,36 @@ def test_tools_are_passed_as_the_client_wrote_them() -> None:
         ({"tool_choice": "required", "tools": []}, "tool_choice"),
         ({"tools": BOTH, "tool_choice": "some"}, "tool_choice"),
         ({"tools": BOTH, "tool_choice": named("other")}, "tool_choice"),
-        ({"tools": BOTH, "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
-        ({"tools": BOTH, "tool_choice": allowed("auto")}, "tool_choice"),
-        ({"tools": BOTH, "tool_choice": allowed("none", "list_pods")}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": {"type": "custom"}}, "tool_choice"),
+        ({"tools": BOTH, "tool_choice": {"type": "allowed_tools"}}, f"tool_choice.{ALLOWED}"),
+        ({"tools": BOTH, "tool_choice": allowed("auto")}, f"tool_choice.{ALLOWED}.tools"),
+        (
+            {"tools": BOTH, "tool_choice": allowed("none", "list_pods")},
+            f"tool_choice.{ALLOWED}.mode",
+        ),
+        (
+            {"tools": BOTH, "tool_choice": {**named("list_pods"), "strict": True}},
+            "tool_choice.strict",
+        ),
+        (
+            {"tools": BOTH, "tool_choice": {**allowed("auto", "list_pods"), "mode": "required"}},
+            "tool_choice.mode",
+        ),
+        (
+            {"tools": BOTH, "tool_choice": allowed_of(max_calls=1)},
+            f"tool_choice.{ALLOWED}.max_calls",
+        ),
+        (
+            {
+                "tools": BOTH,
+                "tool_choice": allowed_of(tools=[{"type": "mcp", "server_label": "a"}]),
+            },
+            f"tool_choice.{ALLOWED}.tools.0.type",
+        ),
+        (
+            {"tools": BOTH, "tool_choice": allowed_of(tools=[{"type": "function", "name": "f"}])},
+            f"tool_choice.{ALLOWED}.tools.0.name",
+        ),
         ({"tools": BOTH, "tool_choice": allowed("auto", "other")}, "tool_choice"),
         ({"tools": [{**BOTH[0], "type": "web_search"}]}, "tools.0.type"),
         ({"tools": [BOTH[0], BOTH[1], BOTH[0]]}, "tools.2.function.name"),
@@ -191,11 +225,22 @@ def test_a_number_that_a_call_would_not_keep_is_refused(number: int) -> None:
     assert constraint(chat(tools=tools)) is None
 
 
-def test_a_pattern_for_the_text_cannot_be_had_beside_tools() -> None:
-    request = chat(tools=BOTH, structured_outputs={"regex": "a"})
+@pytest.mark.parametrize(
+    "choice", ["auto", "required", named("list_pods"), allowed("required", "list_pods")]
+)
+@pytest.mark.parametrize("pattern", [{"regex": "a"}, {"choice": ["a"]}, {"grammar": 'start: "a"'}])
+def test_a_pattern_for_the_text_cannot_be_had_beside_tools(
+    choice: Any, pattern: dict[str, Any]
+) -> None:
     with pytest.raises(ApiError) as caught:
-        constraint(request)
+        constraint(chat(tools=BOTH, tool_choice=choice, structured_outputs=pattern))
     assert caught.value.detail.param == "structured_outputs"
+
+
+def test_a_forced_call_is_the_answer_whatever_the_text_would_be() -> None:
+    forced = chat(tools=BOTH, tool_choice="required")
+    asked = chat(tools=BOTH, tool_choice="required", response_format={"type": "json_object"})
+    assert constraint(asked) == constraint(forced)
 
 
 @pytest.mark.parametrize("choice", ["auto", None])

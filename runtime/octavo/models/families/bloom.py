@@ -22,7 +22,7 @@ from octavo.models.spec import ModelSpec
 
 STEM = "Bloom"
 
-# How it was trained, and how sums were once rounded on several devices.
+# How it was trained; the first means something beside pretraining_tp alone.
 _UNREAD = (
     "slow_but_exact",
     "offset_alibi",
@@ -102,6 +102,11 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
     heads = reader.integer("n_head", reader.integer("num_attention_heads", 8))
     for name in _UNREAD:
         reader.get(name)
+    reader.refuse_true("apply_residual_connection_post_layernorm", "sums begin behind the norms")
+    if reader.integer("pretraining_tp", 1) > 1:
+        reader.refuse_true(
+            "slow_but_exact", "with pretraining_tp above 1 products are summed in so many slices"
+        )
     named = reader.with_values(
         hidden_size=hidden,
         num_attention_heads=heads,

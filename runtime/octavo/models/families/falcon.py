@@ -46,6 +46,9 @@ class FalconConfig(ModelConfig):
                 f"config.json: num_ln_in_parallel_attn is {num_norms}, parallel_attn is {is_parallel} and "
                 f"new_decoder_architecture is {is_new}; transformers runs no such model."
             )
+        reader.refuse_true(
+            "apply_residual_connection_post_layernorm", "sums begin behind the norms"
+        )
         has_alibi = reader.flag("alibi")
         if has_alibi:
             for name in ("rope_theta", "rope_scaling", "rope_parameters"):

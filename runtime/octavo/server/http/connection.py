@@ -26,7 +26,11 @@ _PROGRESS_BYTES = 64 * 1024
 # Who reads nothing of its answer for so long is gone; what still runs for it is ended.
 _READ_SECONDS = 75.0
 _MAX_HEADER_BYTES = 64 * 1024
+_HEADER_MARKS = len(b": \r\n")
 _MAX_HEADERS = 256
+_TOO_LONG = (
+    f"The request's path and headers are longer than {_MAX_HEADER_BYTES} bytes, which is the limit."
+)
 
 
 class Connection(HttpToolsProtocol):
@@ -34,7 +38,10 @@ class Connection(HttpToolsProtocol):
 
     has_asked = False
     """A request has begun, on this connection."""
+    # As they came, and of those that are parsed.
     _header_bytes = 0
+    _parsed_bytes = 0
+    _limit_passed: str | None = None
     _body_bytes = 0
     _in_body = False
     _is_incomplete = True
@@ -70,12 +77,12 @@ class Connection(HttpToolsProtocol):
             if self._body_bytes >= _PROGRESS_BYTES:
                 self._watch_request()
         else:
-            self._header_bytes += len(data)
-            # A small request's body may lie in the same segment: only long headers exceed this.
-            if self._header_bytes > _MAX_HEADER_BYTES + len(data):
+            # Of one that does not end nothing is parsed. What else is in this read may be a body.
+            if self._header_bytes > _MAX_HEADER_BYTES:
                 self._unset_keepalive_if_required()
-                self.send_400_response("The request's headers are too long.")
+                self.send_400_response(_TOO_LONG)
                 return
+            self._header_bytes += len(data)
         super().data_received(data)
 
     def pause_writing(self) -> None:
@@ -88,13 +95,28 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.has_asked = self._is_incomplete = True
+        self._parsed_bytes = 0
         self._watch_request()
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
+        self._count(len(name) + len(value) + _HEADER_MARKS)
         if len(self.headers) > _MAX_HEADERS:
+            self._limit_passed = (
+                f"The request has more than {_MAX_HEADERS} headers, which is the limit."
+            )
             raise ValueError  # the parser makes an invalid request of it
+
+    def _count(self, num_bytes: int) -> None:
+        self._parsed_bytes += num_bytes
+        if self._parsed_bytes > _MAX_HEADER_BYTES:
+            self._limit_passed = _TOO_LONG
+            raise ValueError
 
     def on_headers_complete(self) -> None:
         self._in_body = True
@@ -138,7 +160,11 @@ class Connection(HttpToolsProtocol):
             self._unread = self.loop.call_later(_READ_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(b"400 Bad Request", ApiError(400, msg, code="invalid_http"))
+        error = ApiError(400, self._limit_passed or msg, code="invalid_http")
+        self._refuse(b"400 Bad Request", error)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: the request is answered in HTTP/1.1, as who asks for more must expect."""
 
     def _refuse(self, status: bytes, error: ApiError) -> None:
         body = error.body()

@@ -14,6 +14,7 @@ from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
 from octavo.server.openai.call_grammar import CallGrammar
 from octavo.server.openai.call_schema import may_be_object, of_arguments
+from octavo.server.openai.chosen_tools import read_chosen_tools
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.parsing.formats import CallFormat, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
@@ -70,28 +71,18 @@ def read_tool_use(request: ChatCompletionRequest) -> ToolUse:
             return ToolUse(told, functions, "auto", is_parallel)
         case "required":
             return ToolUse(told, functions, "required", is_parallel)
-        case {"type": "function", "function": {"name": str(name)}}:
-            chosen = _named(functions, [name])
-            return ToolUse(told, chosen, "required", is_parallel=False)
-        case {
-            "type": "allowed_tools",
-            "allowed_tools": {"mode": "auto" | "required" as mode, "tools": [_, *_] as allowed},
-        }:
-            chosen = _named(functions, [_name(each) for each in allowed])
+        case dict():
+            found = read_chosen_tools(choice)
+            chosen = _named(functions, found.names)
+            if found.mode == "named":
+                return ToolUse(told, chosen, "required", is_parallel=False)
             is_narrowed = len(chosen) < len(functions)
-            return ToolUse(told, chosen, mode, is_parallel, is_narrowed)
+            return ToolUse(told, chosen, found.mode, is_parallel, is_narrowed)
     raise unsupported(
         "tool_choice",
         f"it is {quoted(choice)}. Use none, auto, required, the name of a function, or allowed_tools with a "
         "mode and functions.",
     )
-
-
-def _name(allowed: object) -> str:
-    match allowed:
-        case {"type": "function", "function": {"name": str(name)}}:
-            return name
-    raise invalid_value("tool_choice", f"tool_choice allows {quoted(allowed)}; name functions.")
 
 
 def _named(
@@ -134,7 +125,8 @@ def answer_format(
     calls: CallFormat | None,
     special: Mapping[int, str],
 ) -> StructuredOutputsParams | None:
-    """What the whole answer must be: of calls, of text, or either. None constrains nothing.
+    """What the whole answer must be: of calls, of text, or either. None constrains nothing. A forced call is
+    the answer whatever JSON the text would have had to be.
 
     Args:
         calls: How the model writes them.
@@ -151,6 +143,8 @@ def answer_format(
             "it does not know how this model writes calls. Leave them out, or start the server with "
             "--tool-call-parser.",
         )
+    if wanted is not None and not is_json(wanted):
+        raise _together()
     is_strict = any(function.strict for function in use.functions)
     if use.choice == "auto" and wanted is None and not is_strict and not use.is_narrowed:
         return None
@@ -162,8 +156,6 @@ def answer_format(
             "calls in the format of this model cannot be held to it. Leave the choice to the model, without "
             "strict and response_format.",
         )
-    if use.choice == "auto" and wanted is not None and not is_json(wanted):
-        raise _together()
     _check_functions(use.functions)
     parameters = {function.name: _parameters(function) for function in use.functions}
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from octavo.server.openai.chosen_tools import check_members
 from octavo.server.openai.field_names import FieldNames
 from octavo.server.openai.ignored_fields import IgnoredFields
 from octavo.server.openai.protocol import ChatCompletionRequest, SampledRequest
@@ -30,6 +31,8 @@ _NAMES = (
     (re.compile(r"response_format\b"), "text.format"),
     (re.compile(r"max_completion_tokens\b|max_tokens\b"), "max_output_tokens"),
     (re.compile(r"tools\.(\d+)\.function\b"), r"tools.\1"),
+    (re.compile(r"tool_choice\.allowed_tools\.tools\.(\d+)(\.function)?"), r"tool_choice.tools.\1"),
+    (re.compile(r"tool_choice\.(allowed_tools|function)\b"), "tool_choice"),
     (re.compile(r"reasoning_effort\b"), "reasoning.effort"),
     (re.compile(r"verbosity\b"), "text.verbosity"),
 )
@@ -66,13 +69,33 @@ def _tool(tool: FunctionTool) -> dict[str, Any]:
 
 
 def _tool_choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-    match choice:
-        case {"type": "function", "name": str(name), **rest} if not rest:
-            return {"type": "function", "function": {"name": name}}
-        case {"type": "allowed_tools", "mode": mode, "tools": list(tools), **rest} if not rest:
-            allowed = {"mode": mode, "tools": [_tool_choice(tool) for tool in tools]}
+    """Of a response's own form alone: its members stand where a chat has an object for them."""
+    if not isinstance(choice, dict):
+        return choice
+    match choice.get("type"):
+        case "function":
+            chosen = _without_type(choice, "tool_choice", ("type", "name"))
+            return {"type": "function", "function": chosen}
+        case "allowed_tools":
+            allowed = _without_type(choice, "tool_choice", ("type", "mode", "tools"))
+            if isinstance(tools := allowed.get("tools"), list):
+                allowed["tools"] = [
+                    _function_choice(tool, f"tool_choice.tools.{position}")
+                    for position, tool in enumerate(tools)
+                ]
             return {"type": "allowed_tools", "allowed_tools": allowed}
     return choice
+
+
+def _function_choice(choice: Any, place: str) -> Any:
+    if not isinstance(choice, dict) or choice.get("type") != "function":
+        return choice  # refused as a chat's would be
+    return {"type": "function", "function": _without_type(choice, place, ("type", "name"))}
+
+
+def _without_type(choice: dict[str, Any], place: str, known: tuple[str, ...]) -> dict[str, Any]:
+    check_members(choice, place, known)
+    return {name: value for name, value in choice.items() if name != "type"}
 
 
 def _text(text: TextConfig) -> dict[str, Any]:
