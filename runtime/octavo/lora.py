@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from octavo.errors import InvalidParameterError
+from octavo.errors import InvalidConfigurationError, InvalidParameterError
 from octavo.llm_inputs import one_each
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ Adapters = LoRARequest | Sequence[LoRARequest | None] | None
 
 
 class LoadedAdapters:
-    """The adapters that an `LLM` was called with; each is read once, and stays."""
+    """The adapters that an `LLM` was called with; of those that a call does not name, the least recently used
+    one makes room where `max_cpu_loras` are held. One that comes back is read again."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, LoRARequest] = {}
+        self._held: dict[int, None] = {}  # the least recently used first
 
     def ids_of(self, given: Adapters, count: int, core: EngineCore) -> list[int]:
         """Of each of `count` prompts, its adapter's id, or 0; what is new is read.
@@ -60,22 +62,40 @@ class LoadedAdapters:
             OctavoError: As `EngineAdapters.load`.
         """
         requests = adapter_of_each(given, count)
+        named = {request.lora_int_id for request in requests if request is not None}
         for request in requests:
             if request is not None:
-                self._load(request, core)
+                self._load(request, core, named)
         return [0 if request is None else request.lora_int_id for request in requests]
 
-    def _load(self, request: LoRARequest, core: EngineCore) -> None:
-        known = self._by_id.get(request.lora_int_id)
-        if known is None:
-            core.adapters.load(request.lora_int_id, request.lora_path)
-            self._by_id[request.lora_int_id] = request
-        elif known != request:
+    def _load(self, request: LoRARequest, core: EngineCore, named: Collection[int]) -> None:
+        number = request.lora_int_id
+        known = self._by_id.get(number)
+        # Also of one that went: the prefix cache knows the number.
+        if known is not None and known != request:
             raise InvalidParameterError(
                 "lora_request",
                 f"lora_int_id {request.lora_int_id} is {known.lora_name!r} ({known.lora_path}) already, and "
                 f"not {request.lora_name!r} ({request.lora_path}). Use a new number.",
             )
+        if number not in self._held:
+            self._make_room(core, named)
+            core.adapters.load(number, request.lora_path)
+            self._by_id[number] = request
+        self._held.pop(number, None)
+        self._held[number] = None
+
+    def _make_room(self, core: EngineCore, named: Collection[int]) -> None:
+        if not core.adapters.is_full:
+            return
+        oldest = next((number for number in self._held if number not in named), None)
+        if oldest is None:
+            raise InvalidConfigurationError(
+                f"lora_request holds {len(named)} adapters, and max_cpu_loras is {len(self._held)}. Raise it "
+                "or give fewer in one call."
+            )
+        core.unload_adapter(oldest)
+        del self._held[oldest]
 
 
 def adapter_of_each(given: Adapters, count: int) -> list[LoRARequest | None]:

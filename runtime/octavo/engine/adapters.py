@@ -25,6 +25,11 @@ class EngineAdapters:
         self._leaving: set[int] = set()
         self._sequences: Counter[int] = Counter()
 
+    @property
+    def is_full(self) -> bool:
+        """One more is refused."""
+        return self._most is not None and len(self._loaded | self._leaving) >= self._most
+
     def load(self, adapter_id: int, folder: str) -> None:
         """Reads the adapter's files.
 

@@ -12,6 +12,7 @@ from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidConfigurationError, InvalidParameterError
+from octavo.lora import LoadedAdapters, LoRARequest
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import BASE_MODEL, ScheduledSequence
 from tests.support.runtime.oracle import PagedMemoryExecutor, run_alone
@@ -134,3 +135,19 @@ def test_an_adapter_that_cannot_be_had_is_refused() -> None:
     without = EngineCore(EngineConfig(model="oracle"), Holder())
     with pytest.raises(InvalidConfigurationError, match="enable_lora"):
         without.adapters.load(1, "folder")
+
+
+def test_of_python_the_least_recently_used_adapter_makes_room() -> None:
+    executor = Holder()
+    core, adapters = make_core(executor, max_cpu_loras=2), LoadedAdapters()
+    one, two, three = (LoRARequest(str(number), number, "folder") for number in (1, 2, 3))
+    assert adapters.ids_of([one, None, two], 3, core) == [1, 0, 2]
+    adapters.ids_of(one, 1, core)
+    adapters.ids_of([three, one], 2, core)
+    assert executor.held == {1, 3}
+    adapters.ids_of(two, 1, core)
+    assert executor.held == {1, 2}
+    with pytest.raises(InvalidConfigurationError, match="3 adapters, and max_cpu_loras is 2"):
+        adapters.ids_of([one, two, three], 3, core)
+    with pytest.raises(InvalidParameterError, match="Use a new number"):
+        adapters.ids_of(LoRARequest("other", 3, "elsewhere"), 1, core)
