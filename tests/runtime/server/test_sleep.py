@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -15,9 +16,14 @@ from octavo.errors import ModelAsleepError, OctavoError
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.sleep_routes import SleepRoutes
-from octavo.server.process.sleeping import SleepMode, SleepSwitch
+from octavo.server.process.sleeping import (
+    NotNowError,
+    SleepCalledOffError,
+    SleepMode,
+    SleepSwitch,
+)
 from octavo.sleep_level import SleepLevel
-from tests.support.runtime.server_process import ServerProcess
+from tests.support.runtime.server_process import ServerProcess, eventually
 
 PROMPT: dict[str, Any] = {"model": "demo", "prompt": "What is Octavo?", "temperature": 0}
 
@@ -58,7 +64,8 @@ def test_running_requests_end_or_are_waited_for_while_none_is_taken() -> None:
     async def run() -> None:
         switch, engine = switched()
         await switch.sleep(SleepLevel.KEEP_WEIGHTS, SleepMode.ABORT)
-        assert engine.log == ["ended", (1, State.SLEEPING)]
+        assert engine.log == ["ended", (1, State.FALLING_ASLEEP)]
+        assert engine.state() is State.SLEEPING
         await asyncio.gather(switch.wake_up(), switch.wake_up())
         assert engine.log[2:] == [("wake", State.SLEEPING)]
         assert engine.state() is State.READY
@@ -66,10 +73,10 @@ def test_running_requests_end_or_are_waited_for_while_none_is_taken() -> None:
         sleeping = asyncio.create_task(switch.sleep(SleepLevel.DROP_WEIGHTS, SleepMode.WAIT))
         await asyncio.sleep(0.1)
         assert engine.log == []
-        assert engine.state() is State.SLEEPING
+        assert engine.state() is State.FALLING_ASLEEP
         engine.num_active = 0
         await sleeping
-        assert engine.log == ["ended", (2, State.SLEEPING)]
+        assert engine.log == ["ended", (2, State.FALLING_ASLEEP)]
 
     asyncio.run(run())
 
@@ -78,7 +85,36 @@ def test_requests_that_take_longer_than_a_drain_end_with_an_error() -> None:
     async def run() -> None:
         switch, engine = switched(drain_seconds=0.0)
         await switch.sleep(SleepLevel.DROP_WEIGHTS, SleepMode.WAIT)
-        assert engine.log == ["ended", (2, State.SLEEPING)]
+        assert engine.log == ["ended", (2, State.FALLING_ASLEEP)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("end", ["abort", "wake_up", "draining"])
+def test_a_sleep_that_waits_for_requests_holds_nobody_up(end: str) -> None:
+    """Also when several wait."""
+
+    async def run() -> None:
+        switch, engine = switched()
+        sleeps = [asyncio.create_task(switch.sleep(level, SleepMode.WAIT)) for level in SleepLevel]
+        await asyncio.sleep(0.05)
+        assert engine.log == []
+        assert engine.state() is State.FALLING_ASLEEP
+        if end == "abort":
+            await switch.sleep(SleepLevel.KEEP_WEIGHTS, SleepMode.ABORT)
+            await asyncio.gather(*sleeps)
+            assert (switch.level, engine.state()) == (SleepLevel.DROP_WEIGHTS, State.SLEEPING)
+            return
+        if end == "wake_up":
+            await switch.wake_up()
+        else:
+            engine.lifecycle.state = State.DRAINING
+        error = SleepCalledOffError if end == "wake_up" else NotNowError
+        assert [type(one) for one in await asyncio.gather(*sleeps, return_exceptions=True)] == (
+            [error] * len(sleeps)
+        )
+        assert engine.state() is (State.READY if end == "wake_up" else State.DRAINING)
+        assert engine.log == []
 
     asyncio.run(run())
 
@@ -147,8 +183,13 @@ def test_requests_are_refused_while_it_sleeps_and_answered_as_before_when_it_wak
     assert sleeper.metrics()["octavo_prefix_cache_hit_tokens_total"] == hits
 
 
-def test_a_stream_that_runs_ends_with_an_error_event(sleeper: ServerProcess) -> None:
-    with openai.OpenAI(base_url=f"{sleeper.url}/v1", api_key="none", max_retries=0) as client:
+def test_a_stream_that_runs_is_waited_for_or_ends_with_an_error_event(
+    sleeper: ServerProcess,
+) -> None:
+    with (
+        openai.OpenAI(base_url=f"{sleeper.url}/v1", api_key="none", max_retries=0) as client,
+        ThreadPoolExecutor() as pool,
+    ):
         stream = client.completions.create(
             model="demo",
             prompt=[1, 2, 3],
@@ -157,6 +198,18 @@ def test_a_stream_that_runs_ends_with_an_error_event(sleeper: ServerProcess) -> 
             extra_body={"ignore_eos": True},
         )
         next(iter(stream))
+        waiting = pool.submit(ask, sleeper, "sleep?mode=wait")
+        eventually(lambda: sleeper.probe("readyz").json() == {"status": "falling_asleep"})
+        assert ask(sleeper, "is_sleeping") == (200, {"is_sleeping": False, "level": 0})
+        refused = complete(sleeper)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "server_falling_asleep"
+        assert ask(sleeper, "wake_up") == (200, {"is_sleeping": False, "level": 0})
+        status, document = waiting.result()
+        assert status == 409
+        assert document["error"]["code"] == "sleep_called_off"
+        assert complete(sleeper, max_tokens=4).status_code == 200
+        next(iter(stream))  # which runs on
         assert ask(sleeper, "sleep")[0] == 200
         with pytest.raises(openai.APIError, match="The model sleeps"):
             list(stream)

@@ -32,7 +32,7 @@ from octavo.server.process.metrics import ServerMetrics
 log = structlog.get_logger("octavo.server")
 
 _OPEN_PATHS = frozenset({"/health", "/version"})
-_TOLD_STATES = (State.STARTING, State.SLEEPING, State.FAILED)
+_TOLD_STATES = (State.STARTING, State.FALLING_ASLEEP, State.SLEEPING, State.FAILED)
 PAGE_TYPE = "text/html; charset=utf-8"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

@@ -100,10 +100,12 @@ def body_too_large(limit_bytes: int) -> ApiError:
 
 
 def not_serving(status: str) -> ApiError:
-    """503: the model is still loading or sleeps, or the server is shutting down."""
+    """503: the model is still loading, sleeps or is about to, or the server is shutting down."""
     messages = {
         "starting": "The model is still loading. Try again shortly.",
         "draining": "The server is shutting down. Send the request again: another replica answers.",
+        "falling_asleep": "The model is about to sleep: requests that run may finish, and none is taken. "
+        "POST /wake_up on the server's ops port calls the sleep off.",
         "sleeping": "The model sleeps: its memory is lent to others. It answers when it has been woken "
         "(POST /wake_up on the server's ops port).",
         "failed": "The engine has ended; the server is about to restart.",
@@ -114,7 +116,7 @@ def not_serving(status: str) -> ApiError:
         error_type=SERVER_ERROR,
         code=f"server_{status}",
         # Nobody knows when a model is woken.
-        headers={} if status == "sleeping" else {"Retry-After": "1"},
+        headers={} if status in ("falling_asleep", "sleeping") else {"Retry-After": "1"},
     )
 
 

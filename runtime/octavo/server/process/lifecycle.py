@@ -13,11 +13,13 @@ from dataclasses import dataclass
 class State(enum.Enum):
     """`STARTING` → `READY` → `DRAINING` (still answers) → `REFUSING` (running ones finish) → `STOPPED`.
 
-    `SLEEPING`, from `READY` and back to it: see `SleepSwitch`. `FAILED`: the engine ended on its own.
+    `READY` → `FALLING_ASLEEP` → `SLEEPING`, and back from both: see `SleepSwitch`. `FAILED`: the engine ended
+    on its own.
     """
 
     STARTING = "starting"
     READY = "ready"
+    FALLING_ASLEEP = "falling_asleep"
     SLEEPING = "sleeping"
     DRAINING = "draining"
     REFUSING = "refusing"

@@ -9,7 +9,12 @@ from urllib.parse import parse_qsl
 from octavo.errors import InvalidParameterError, OctavoError
 from octavo.server.http.asgi import Scope
 from octavo.server.openai.api_errors import SERVER_ERROR, ApiError, from_octavo_error
-from octavo.server.process.sleeping import NotNowError, SleepMode, SleepSwitch
+from octavo.server.process.sleeping import (
+    NotNowError,
+    SleepCalledOffError,
+    SleepMode,
+    SleepSwitch,
+)
 from octavo.sleep_level import read_sleep_level
 
 Answer = dict[str, object]
@@ -81,6 +86,8 @@ def _off() -> ApiError:
 def _refusal(error: OctavoError) -> ApiError:
     if isinstance(error, NotNowError):
         return ApiError(503, str(error), error_type=SERVER_ERROR, code="cannot_sleep_now")
+    if isinstance(error, SleepCalledOffError):
+        return ApiError(409, str(error), code="sleep_called_off")
     return from_octavo_error(error)
 
 

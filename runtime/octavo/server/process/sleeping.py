@@ -1,5 +1,7 @@
 """Sleep of a served model: requests are refused first, then those that run end, then memory is given back.
 
+One state says it all: `FALLING_ASLEEP` while requests finish, `SLEEPING` from when the memory is given back.
+
 vLLM's routes and words, on the ops port. A request that comes meanwhile is answered with 503 at once: nobody
 knows whether the model will be woken, and a router that wants it wakes it first.
 """
@@ -32,6 +34,10 @@ class NotNowError(OctavoError):
     """The server starts or ends."""
 
 
+class SleepCalledOffError(OctavoError):
+    """Somebody wants the model awake before it slept."""
+
+
 class SleepingEngine(Protocol):
     """See `EngineClient`."""
 
@@ -49,7 +55,8 @@ class Requests(Protocol):
 
 
 class SleepSwitch:
-    """Puts one server's model to sleep and wakes it, one after the other, whoever asks.
+    """Puts one server's model to sleep and wakes it, one after the other, whoever asks. A sleep that still
+    waits for requests holds nobody up: who wants it at once hastens it, who wants none calls it off.
 
     Args:
         drain_timeout_seconds: That requests have to finish in `SleepMode.WAIT`; the rest ends with an error.
@@ -59,6 +66,8 @@ class SleepSwitch:
         self._lifecycle = lifecycle
         self._drain_timeout_seconds = drain_timeout_seconds
         self._lock = asyncio.Lock()
+        self._num_hastened = 0
+        self._num_woken = 0
         self._engine: SleepingEngine | None = None
         self._requests: Requests | None = None
         self.level: SleepLevel | None = None
@@ -71,30 +80,36 @@ class SleepSwitch:
     async def sleep(self, level: SleepLevel, mode: SleepMode) -> None:
         """Returns when the memory is given back; of two levels the deeper one holds.
 
-        Raises `NotNowError`, and `EngineDeadError` when the engine ends meanwhile.
+        Raises `NotNowError`, `SleepCalledOffError` when `wake_up` comes while it waits, and
+        `EngineDeadError` when the engine ends meanwhile.
         """
+        if mode is SleepMode.ABORT:
+            self._num_hastened += 1
+        asked = self._num_hastened, self._num_woken
         async with self._lock:
             engine, requests = self._ready()
             if self.level is not None and self.level >= level:
                 return
-            self._lifecycle.state = State.SLEEPING
-            if mode is SleepMode.WAIT:
-                await self._drain(requests)
+            if self.level is None:
+                self._lifecycle.state = State.FALLING_ASLEEP
+                if mode is SleepMode.WAIT:
+                    await self._drain(requests, *asked)
             engine.end_streams(ModelAsleepError())
             await engine.sleep(level)
             self.level = level
+            self._turn(State.FALLING_ASLEEP, State.SLEEPING)
             log.info("asleep", level=int(level))
 
     async def wake_up(self) -> None:
-        """Returns when requests may come. Raises as `sleep`."""
+        """Returns when requests may come. Raises `NotNowError` and `EngineDeadError` as `sleep`."""
+        self._num_woken += 1
         async with self._lock:
             engine, _ = self._ready()
             if self.level is None:
                 return
             await engine.wake_up()
             self.level = None
-            if self._lifecycle.state is State.SLEEPING:
-                self._lifecycle.state = State.READY
+            self._turn(State.SLEEPING, State.READY)
             log.info("awake")
 
     def _ready(self) -> tuple[SleepingEngine, Requests]:
@@ -107,8 +122,27 @@ class SleepSwitch:
             raise NotNowError(f"The server is {state.value}; it neither sleeps nor wakes now.")
         return self._engine, self._requests
 
-    async def _drain(self, requests: Requests) -> None:
+    async def _drain(self, requests: Requests, num_hastened: int, num_woken: int) -> None:
+        """Until requests have finished, or somebody has hastened it meanwhile. Raises as `sleep`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._drain_timeout_seconds
-        while requests.num_active and loop.time() < deadline:
+        while True:
+            if self._lifecycle.state is not State.FALLING_ASLEEP:
+                self._ready()
+            if self._num_woken != num_woken:
+                self._turn(State.FALLING_ASLEEP, State.READY)
+                raise SleepCalledOffError(
+                    "The sleep was called off by wake_up; the model is awake."
+                )
+            if (
+                not requests.num_active
+                or self._num_hastened != num_hastened
+                or loop.time() >= deadline
+            ):
+                return
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _turn(self, before: State, after: State) -> None:
+        """Unless the server ends meanwhile."""
+        if self._lifecycle.state is before:
+            self._lifecycle.state = after
