@@ -128,3 +128,11 @@ START_ERRORS: tuple[type[OctavoError], ...] = (
     OutOfMemoryError,
 )
 """What a start fails with; every other failure of one is an `InternalError`."""
+
+
+def start_error(
+    reason: str, message: str, otherwise: type[OctavoError] = OctavoError
+) -> OctavoError:
+    """What another process's start failed with, by the `reason` that it gave: so an error crosses whole."""
+    kinds = {kind.reason: kind for kind in START_ERRORS}
+    return kinds.get(reason, otherwise)(message)

@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 import zmq
 
-from octavo import errors
 from octavo.config import EngineConfig
 from octavo.engine.messages import (
     AbortRequests,
@@ -43,10 +42,17 @@ from octavo.engine.messages import (
     WakeUp,
 )
 from octavo.engine.requests.request_stream import RequestStream
-from octavo.errors import EngineDeadError, ModelAsleepError, OctavoError, UserError
+from octavo.errors import (
+    EngineDeadError,
+    ModelAsleepError,
+    OctavoError,
+    UserError,
+    start_error,
+)
 from octavo.openmp import spin_variables
 from octavo.owned_folder import OwnedFolder
 from octavo.sleep_level import SleepLevel
+from octavo.torch_logs import log_variables
 
 FOLDER_PREFIX = "octavo-engine-"
 _NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -360,7 +366,7 @@ class EngineClient:
         if loaded is None or loaded.done():
             return
         if message.reason:
-            loaded.set_exception(_error_of(message.reason, message.message))
+            loaded.set_exception(start_error(message.reason, message.message))
         else:
             loaded.set_result(None)
 
@@ -392,19 +398,13 @@ async def _spawn(address: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "octavo.engine.process", address),
         stdin=asyncio.subprocess.PIPE,
-        env=os.environ | spin_variables(os.environ),
+        env=os.environ | spin_variables(os.environ) | log_variables(os.environ),
     )
 
 
 def _start_error(failure: StartFailed) -> OctavoError:
     otherwise = UserError if failure.is_user_error else OctavoError
-    return _error_of(failure.reason, failure.message, otherwise)
-
-
-def _error_of(reason: str, message: str, otherwise: type[OctavoError] = OctavoError) -> OctavoError:
-    """The error class that carries the engine's `reason`, so that it crosses the process border whole."""
-    kinds = {kind.reason: kind for kind in errors.START_ERRORS}
-    return kinds.get(reason, otherwise)(message)
+    return start_error(failure.reason, failure.message, otherwise)
 
 
 def _describe_exit(status: int) -> str:

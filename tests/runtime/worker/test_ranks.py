@@ -202,7 +202,7 @@ def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
 ) -> None:
     """It is given no time: a process takes some to come."""
     others = rank_pids(os.getpid())
-    monkeypatch.setattr(start, "_ARRIVAL_SECONDS", 0.0)
+    monkeypatch.setattr(start, "ARRIVAL_SECONDS", 0.0)
     with pytest.raises(OctavoError, match=r"^rank 1 of 2 is not there after 0 s; its log may say"):
         executor_of(llama.folder, 2)
     assert rank_pids(os.getpid()) == others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -10,6 +11,7 @@ import structlog
 
 from octavo.model_source import resolve
 from octavo.server.process.options import ServeOptions
+from octavo.torch_logs import log_variables
 
 log = structlog.get_logger("octavo.server")
 
@@ -22,6 +24,7 @@ def run_headless(options: ServeOptions) -> None:
     """
     config = options.engine_on_node
     folder = resolve(options.model, download_dir=options.download_dir, revision=options.revision)
+    os.environ.update(log_variables(os.environ))
     from octavo.worker.ranks.node import run_node  # torch
 
     must_end = threading.Event()

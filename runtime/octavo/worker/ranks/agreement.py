@@ -12,6 +12,7 @@ import msgspec
 import torch
 
 from octavo.config import EngineConfig, LoadFormat
+from octavo.errors import InvalidConfigurationError, OctavoError
 from octavo.loading.checkpoint_files import weight_files
 from octavo.options import option_fields
 
@@ -40,9 +41,14 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the first node, to all: the KV cache's size, or why there is no group."""
+    """Of the first node, to all: the KV cache's size, or why there is no group.
+
+    Args:
+        reason: Of the error that a refusal is, on every node.
+    """
 
     refusal: str | None = None
+    reason: str = OctavoError.reason
     num_blocks: int = 0
     max_model_len: int = 0
 
@@ -75,7 +81,8 @@ def agree(hellos: Sequence[Hello]) -> Plan:
             name, ours, theirs = found
             return Plan(
                 refusal=f"Node {node} ({hello.address}) and node 0 ({first.address}) differ in {name}: "
-                f"{theirs} and {ours}. All nodes need the same."
+                f"{theirs} and {ours}. All nodes need the same.",
+                reason=InvalidConfigurationError.reason,
             )
     return Plan(
         num_blocks=min(hello.num_blocks for hello in hellos),

@@ -7,6 +7,7 @@ sockets; nothing that comes over it is ever run.
 from __future__ import annotations
 
 import socket
+import time
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from octavo.errors import InvalidConfigurationError, OctavoError
 
 _T = TypeVar("_T")
 _DISCARD_PORT = 9
+_KNOCK_SECONDS = 0.2
 
 
 class Meeting:
@@ -50,12 +52,13 @@ class Meeting:
 
     @classmethod
     def find(cls, place: NodePlace, timeout_seconds: float) -> Meeting:
-        """From the other nodes. Raises `OctavoError` where it is not found in time."""
+        """From the other nodes. Raises `InvalidConfigurationError` where it is not found in time."""
         address = _resolved(place)
         try:
+            _wait_for_listener(address, place.master_port, timeout_seconds)
             store = _store(address, place.master_port, timeout_seconds, None)
-        except RuntimeError as error:
-            raise OctavoError(
+        except (OSError, RuntimeError) as error:
+            raise InvalidConfigurationError(
                 f"Node 0 is not found at {place.master_addr}:{place.master_port} after {timeout_seconds:g} s "
                 "(--distributed-timeout-seconds). Is it there, and does a policy let this node through?"
             ) from error
@@ -85,6 +88,21 @@ class Meeting:
             raise OctavoError(f"{key} of the group's store is not understood: {error}.") from error
 
 
+def _wait_for_listener(address: str, port: int, seconds: float) -> None:
+    """Torch's store would try for up to twice its timeout. Raises `OSError` where nobody listens in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            left = max(deadline - time.monotonic(), _KNOCK_SECONDS)
+            socket.create_connection((address, port), timeout=left).close()
+        except OSError:
+            if time.monotonic() + _KNOCK_SECONDS >= deadline:
+                raise
+            time.sleep(_KNOCK_SECONDS)
+        else:
+            return
+
+
 def _store(address: str, port: int, timeout_seconds: float, listener: int | None) -> Any:
     return TCPStore(
         address,
@@ -100,7 +118,10 @@ def _resolved(place: NodePlace) -> str:
     try:
         found = socket.getaddrinfo(place.master_addr, place.master_port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise OctavoError(f"master_addr {place.master_addr} has no address: {error}.") from error
+        raise InvalidConfigurationError(
+            f"master_addr is {place.master_addr}, which has no address: {error.strerror}. Give one that this "
+            "machine can resolve."
+        ) from error
     return str(found[0][4][0])
 
 

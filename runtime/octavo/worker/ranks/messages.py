@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.config import EngineConfig
+from octavo.errors import OctavoError
 
 LOAD_SECONDS = 600.0
 """All ranks read weights at once: who is that much later hangs."""
@@ -92,9 +93,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         failure: What ended it; None: it was told to.
+        reason: Of the error that it is.
     """
 
     failure: str | None
+    reason: str = OctavoError.reason
 
 
 Report = Arrived | Loaded | Failed

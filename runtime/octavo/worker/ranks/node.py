@@ -12,11 +12,11 @@ import threading
 import time
 
 from octavo.config import EngineConfig, NodePlace
-from octavo.errors import InvalidConfigurationError, OctavoError
+from octavo.errors import InvalidConfigurationError, OctavoError, start_error
 from octavo.worker.ranks.agreement import Plan
 from octavo.worker.ranks.meeting import Meeting
 from octavo.worker.ranks.messages import Arrived, MeetingPoint, Verdict, Word
-from octavo.worker.ranks.spread_team import VERDICT, word_key
+from octavo.worker.ranks.spread_team import REMOTE_WORDS_SECONDS, VERDICT, word_key
 from octavo.worker.ranks.start import (
     ARRIVAL_SECONDS,
     PLAN,
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 _FOR_EVER_SECONDS = 10.0 * 365 * 86400
 # Beyond the time in which the first rank finds out.
-_VERDICT_SECONDS = LAST_WORDS_SECONDS + 2.0
+_VERDICT_SECONDS = LAST_WORDS_SECONDS + REMOTE_WORDS_SECONDS + 2.0
 
 
 def run_node(
@@ -70,7 +70,7 @@ def run_node(
                 f"{seconds:g} s (--distributed-timeout-seconds)."
             )
         if verdict.failure is not None:
-            raise OctavoError(verdict.failure)
+            raise start_error(verdict.reason, verdict.failure)
     finally:
         team.end()
 
@@ -88,7 +88,7 @@ def _join(plan: StartPlan, place: NodePlace, meeting: Meeting, team: Team) -> No
             "(--distributed-timeout-seconds)."
         ) from None
     if agreed.refusal is not None:
-        raise OctavoError(agreed.refusal)
+        raise start_error(agreed.reason, agreed.refusal)
     cache = KVCacheSize(agreed.num_blocks, agreed.max_model_len, is_capped=False)
     point = MeetingPoint(meeting.first_address, place.master_port, meeting.address)
     assign(plan, team, cache, point)
@@ -103,6 +103,7 @@ class _VerdictWatch:
 
     def __init__(self, meeting: Meeting) -> None:
         self.failure: str | None = None
+        self.reason = OctavoError.reason
         self._known = threading.Event()
         self._meeting = meeting
         threading.Thread(target=self._read, name="verdict", daemon=True).start()
@@ -117,9 +118,10 @@ class _VerdictWatch:
 
     def _read(self) -> None:
         try:
-            self.failure = self._meeting.read(VERDICT, Verdict, _FOR_EVER_SECONDS).failure
+            verdict = self._meeting.read(VERDICT, Verdict, _FOR_EVER_SECONDS)
         except (TimeoutError, OctavoError):
             return  # the first node is gone: its ranks' absence tells
+        self.failure, self.reason = verdict.failure, verdict.reason
         self._known.set()
 
 

@@ -15,12 +15,14 @@ from octavo.worker.ranks.commands import Kind, pack_command
 from octavo.worker.ranks.group import GroupRanks, RankLostError
 from octavo.worker.ranks.meeting import Meeting
 from octavo.worker.ranks.messages import LOAD_SECONDS, Verdict, Word
-from octavo.worker.ranks.team import LAST_WORDS_SECONDS, Team
+from octavo.worker.ranks.team import Team
 
 VERDICT = "verdict"
 # Of the timeout: beats are so much closer than ranks wait for one.
 _BEATS_PER_TIMEOUT = 4
 _TELL_SECONDS = 0.3
+REMOTE_WORDS_SECONDS = 8.0
+"""That another node has to say how its ranks ended: its process must be woken, bury them, and write."""
 
 
 def word_key(rank: int) -> str:
@@ -74,7 +76,7 @@ class SpreadTeam(Team):
         if self._has_ended:
             return
         self._has_ended = True
-        self._meeting_of_nodes.post(VERDICT, Verdict(failure=failure))
+        self._meeting_of_nodes.post(VERDICT, Verdict(failure=failure, reason=self._reason))
         time.sleep(_TELL_SECONDS)  # the store ends with this process
 
     def _send(self, frame: bytes) -> None:
@@ -99,7 +101,7 @@ class SpreadTeam(Team):
 
     def _remote_diagnosis(self) -> str | None:
         """As `_diagnosis`, of what their nodes say of the others."""
-        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        deadline = time.monotonic() + REMOTE_WORDS_SECONDS
         silent = []
         for rank in self._remote:
             try:

@@ -8,7 +8,7 @@ import time
 import torch
 
 from octavo.config import EngineConfig, NodePlace
-from octavo.errors import InvalidConfigurationError, OctavoError
+from octavo.errors import InvalidConfigurationError, OctavoError, start_error
 from octavo.layers.ranks import Ranks
 from octavo.models.base import CausalLM
 from octavo.worker import machine
@@ -79,7 +79,7 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
         )
     except BaseException as error:
         if team is not None:
-            team.end_with(str(error))
+            team.end_with(error)
         raise
 
 
@@ -138,7 +138,7 @@ class SpreadStart:
         agreed = agree([self._own_hello(), *self._others()])
         if agreed.refusal is not None:
             self._meeting.post(PLAN, agreed)
-            raise InvalidConfigurationError(agreed.refusal)
+            raise start_error(agreed.reason, agreed.refusal)
         self._meeting.post(PLAN, agreed)
         size = KVCacheSize(agreed.num_blocks, agreed.max_model_len, is_capped=False)
         point = MeetingPoint(self._meeting.address, self._place.master_port, self._meeting.address)

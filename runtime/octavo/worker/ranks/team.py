@@ -22,10 +22,10 @@ from typing import TypeVar
 
 import msgspec
 
-from octavo import errors
-from octavo.errors import DeviceFaultError, OctavoError
+from octavo.errors import DeviceFaultError, OctavoError, start_error
 from octavo.openmp import spin_variables
 from octavo.sleep_level import SleepLevel
+from octavo.torch_logs import log_variables
 from octavo.worker.ranks.commands import Kind, pack_command, pack_sleep
 from octavo.worker.ranks.messages import (
     LOAD_SECONDS,
@@ -61,7 +61,7 @@ class Member:
             stdout=subprocess.PIPE,
             bufsize=0,
             pass_fds=(meeting,),
-            env=os.environ | spin_variables(os.environ),
+            env=os.environ | spin_variables(os.environ) | log_variables(os.environ),
         )
         self.lifeline = os.pidfd_open(self.process.pid)
         self._reports: queue.Queue[Report | None] = queue.Queue()
@@ -131,6 +131,7 @@ class Team:
         # In memory, without a name: whoever is killed leaves nothing behind.
         self._meeting = os.memfd_create("octavo-ranks")
         self._failure: str | None = None
+        self._reason = OctavoError.reason
         members: list[Member] = []
         self._end = weakref.finalize(self, _end_all, members, self._meeting)
         members.extend(Member(rank, name_of(rank), self._meeting) for rank in ranks)
@@ -150,9 +151,11 @@ class Team:
         """Ends all processes at once. Safe to repeat."""
         self._end()
 
-    def end_with(self, failure: str) -> None:
+    def end_with(self, error: BaseException) -> None:
         """As `end`, where whoever is elsewhere is told why."""
-        self._failure = self._failure or failure
+        if self._failure is None and isinstance(error, OctavoError):
+            self._reason = error.reason
+        self._failure = self._failure or str(error)
         self.end()
 
     def assign(self, assignment_of: Callable[[int], Assignment]) -> None:
@@ -229,8 +232,7 @@ class Team:
 
     def _start_error(self, member: Member, report: Report | None) -> OctavoError:
         if isinstance(report, Failed):
-            kinds = {kind.reason: kind for kind in errors.START_ERRORS}
-            return kinds.get(report.reason, OctavoError)(f"{member.name}: {report.message}")
+            return start_error(report.reason, f"{member.name}: {report.message}")
         return OctavoError(f"{member.name} {ending(member)}")
 
     def _diagnosis(self) -> str | None:
