@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 from typing import Self
 
@@ -21,7 +20,8 @@ class NodeNetwork:
         tag = f"{os.getpid() % 10**6}"
         self.name = f"octavo{tag}"
         self._cable, self._end = f"ov{tag}a", f"ov{tag}b"
-        net = f"10.{random.randrange(64, 128)}.{random.randrange(256)}"  # noqa: S311
+        # Of this process, so that copies side by side are not in each other's network.
+        net = f"10.{64 + os.getpid() // 256 % 64}.{os.getpid() % 256}"
         self.here, self.there = f"{net}.1", f"{net}.2"
 
     def there_command(self, *command: str) -> list[str]:
