@@ -321,6 +321,7 @@ def make_rows(*, are_pairs: bool) -> Any:
             for c in range(0, width, 16):
                 v.store(out, out_at + c, v.load(sums, c))
             piece = v.count_up(job, 0)
+        v.keep(scratch)
 
     return rows
 

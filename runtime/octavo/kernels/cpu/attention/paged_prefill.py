@@ -194,6 +194,7 @@ def make_prefill(layout: Layout, tile_rows: int, vectors: int) -> Any:
             rows = (row * query_heads * d + head, query_heads * d, group, tokens)
             store_sums(sums, state, rows, d, v.float32_at(staging), out)
             piece = v.count_up(job, 0)
+        v.keep(scratch)
 
     return prefill
 

@@ -197,6 +197,19 @@ def count_up(typing_context: Any, pointer: Any, offset: Any) -> Any:
     return types.int64(pointer, types.int64), generate
 
 
+@intrinsic
+def keep(typing_context: Any, array: Any) -> Any:
+    """Holds an array until here. numba frees an array behind the last mention of its name, whatever still
+    points into it: who takes a pointer from `array.ctypes` says here how long that is used."""
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del builder, signature, arguments
+        return context.get_dummy_value()
+
+    return types.void(array), generate
+
+
 def _operation(build: Any, arity: int) -> Any:
     """An intrinsic on `arity` vectors, whose body `build(builder, *vectors)` emits."""
 

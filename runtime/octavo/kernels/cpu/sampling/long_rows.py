@@ -103,6 +103,7 @@ def _run(scores: Any, job: Any) -> None:
                 for c in range(end - first, SEGMENT):
                     found[at + c] = np.float32(np.inf)
         piece = v.count_up(job, 0)
+    v.keep(scratch)
 
 
 @team_kernel
