@@ -1,4 +1,4 @@
-"""What speculative decoding gains and costs: `python -m benchmarks.speculation`, pairs in one process.
+"""`python -m benchmarks.speculation`: what speculative decoding gains and costs, pairs in one process.
 
 Two engines of the same model, one with n-gram guesses, take the same requests in turns: text that does not
 copy at 1, 8 and 32 requests, and an answer that copies. The demo model gives the latter itself. The Qwen3
