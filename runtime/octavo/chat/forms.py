@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.errors import InvalidParameterError
+from octavo.json_depth import is_too_deep
 
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None], str]
 """Messages and tools to a prompt; raises `InvalidParameterError` where the template refuses them."""
@@ -114,13 +115,15 @@ def _in_form(content: Any, form: ContentForm) -> Any:
 
 
 def _decoded(arguments: str) -> Any:
-    """What is no JSON stays the text that it is: the model wrote it, and may read it again."""
+    """What is no JSON, or too deep for a template, stays the text that it is: the model wrote it, and may
+    read it again."""
     if not arguments.strip():
         return {}
     try:
-        return json.loads(arguments)
+        value = json.loads(arguments)
     except (ValueError, RecursionError):
         return arguments
+    return arguments if is_too_deep(value) else value
 
 
 def _content_form(render: Render, role: str, known: MessageForms) -> ContentForm:

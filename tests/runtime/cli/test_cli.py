@@ -51,7 +51,7 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
     for flag in ("--served-model-name", "--max-model-len", "--drain-timeout", "--ops-port"):
         assert flag in shown
     assert "--tensor-parallel-size" in shown
-    assert "--speculative-config" not in shown
+    assert "--pipeline-parallel-size" not in shown
 
 
 @pytest.mark.parametrize("command", ["serve", "fetch", "inspect", "chat", "bench serve"])
@@ -81,7 +81,7 @@ def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
         (["fetch", "org/name"], 3, "--to"),
         (["fetch", "org/name", "--too", "x"], 3, "--too"),
         (["bench", "serve", "--concurrency", "0"], 2, "--concurrency"),
-        (["serve", "x", "--speculative-config", "{}"], 3, "--speculative-config"),
+        (["serve", "x", "--speculative-config", "{}"], 3, "speculative_config lacks method"),
         (
             ["serve", "x", "--tensor-parallel-size", "65"],
             3,

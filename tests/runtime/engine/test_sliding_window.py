@@ -142,7 +142,7 @@ def test_a_completion_that_starts_late_does_not_use_what_its_sibling_dropped(cac
 
 def poison_free_blocks(core: EngineCore) -> None:
     free = core._blocks._pool._free
-    for cache in core._executor._runner._caches:  # type: ignore[attr-defined]
+    for cache in core._executor._loaded.runner._caches:  # type: ignore[attr-defined]
         cache[free] = (
             1e3  # no NaN: masked slots of a sequence's own last block weigh 0, and 0 * NaN is NaN
         )

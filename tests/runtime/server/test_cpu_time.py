@@ -77,6 +77,7 @@ class SilentEngine:
 
     pid: int
     is_alive: bool = True
+    is_turning: bool = False
     num_messages: int = 1
     stats: Any = field(default_factory=lambda: SimpleNamespace(step=7))
 

@@ -42,7 +42,9 @@ def sent(
 ) -> Iterator[socket.socket]:
     """A connection on which a request went out; its client leaves when the block ends."""
     body = json.dumps(document).encode()
-    head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(
+        body
+    )
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall((head + body) * times)

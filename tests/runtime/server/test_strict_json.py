@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.server.http.strict_json import MAX_DEPTH, JsonError, decode
+from octavo.json_depth import MAX_DEPTH
+from octavo.server.http.strict_json import JsonError, decode
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])

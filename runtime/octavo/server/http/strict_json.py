@@ -1,8 +1,4 @@
-"""Strict JSON. JSON that a stranger wrote: no NaN, no lone surrogates, no invalid UTF-8, bounded depth.
-
-Depth is bounded because nearly all that reads a value later recurses over it (templates, validation,
-messages that quote it) and would fail with an error of its own far below the depth that JSON allows.
-"""
+"""Strict JSON. JSON that a stranger wrote: no NaN, no lone surrogates, no invalid UTF-8, bounded depth."""
 
 from __future__ import annotations
 
@@ -10,8 +6,8 @@ import re
 
 import msgspec
 
-MAX_DEPTH = 100
-"""Levels of arrays and objects; schemas of tools, the deepest values in use, have some ten."""
+from octavo.json_depth import MAX_DEPTH, is_too_deep
+
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|[^u])")
 
 
@@ -30,7 +26,7 @@ def decode(text: bytes) -> object:
     except RecursionError:
         raise _too_deep() from None
     # Nearly no text has so many brackets that it must be looked at.
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_too_deep(value):
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and is_too_deep(value):
         raise _too_deep()
     return value
 
@@ -68,23 +64,3 @@ def _not_utf8(text: bytes) -> str:
 
 def _too_deep() -> JsonError:
     return JsonError(f"it is nested too deeply; at most {MAX_DEPTH} levels are read.")
-
-
-def _is_too_deep(value: object) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for container in level
-            for item in _items(container)
-            if isinstance(item, list | dict)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _items(container: object) -> list[object]:
-    if isinstance(container, dict):
-        return list(container.values())
-    return container if isinstance(container, list) else []
