@@ -88,14 +88,22 @@ def engines() -> st.SearchStrategy[EngineSpec]:
     return (
         st.fixed_dictionaries({}, optional=optional)
         .filter(_is_within_budget)
+        .map(_with_adapters)
         .map(EngineSpec.model_validate)
     )
 
 
 def _is_within_budget(engine: dict[str, Any]) -> bool:
-    """The one rule between two fields, which the API server alone checks."""
+    """A rule between two fields, which the API server alone checks."""
     tokens = engine.get("max_num_batched_tokens", DEFAULT_MAX_NUM_BATCHED_TOKENS)
     return bool(tokens >= engine.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS))
+
+
+def _with_adapters(engine: dict[str, Any]) -> dict[str, Any]:
+    """Limits of adapters are refused where there are none; by the pod, which tells why."""
+    if {"max_loras", "max_lora_rank", "max_cpu_loras"} & engine.keys():
+        return {**engine, "enable_lora": True}
+    return engine
 
 
 def held(field: OptionField, value: Any) -> object:
