@@ -26,7 +26,7 @@ from octavo_operator.api.v1alpha1.speculative import SpeculativeSpec
 from octavo_operator.autoscale.decide import DEFAULT_SLOTS
 from octavo_operator.crd import crd
 from octavo_operator.render.command import fetch_arguments, serve_arguments
-from tests.support.operator.builders import spec
+from tests.support.operator.builders import KEY, spec
 from tests.support.runtime.command_line import context_of, parsed
 
 OPTIONS = {field.spelling: field for field in option_fields(EngineConfig)}
@@ -122,7 +122,7 @@ def held(field: OptionField, value: Any) -> object:
 @settings(deadline=None, max_examples=100)
 def test_every_value_of_the_spec_arrives_in_the_engine(engine: EngineSpec) -> None:
     given_values = engine.model_dump(exclude_none=True, by_alias=True)
-    config = parsed(serve_arguments("llama", spec(engine=given_values))).engine
+    config = parsed(serve_arguments(KEY, spec(engine=given_values))).engine
     for name, field in OPTIONS.items():
         value = getattr(engine, name)
         expected = field.default if value is None else held(field, value)
@@ -176,7 +176,7 @@ def test_both_sides_read_a_quantity_alike(text: str) -> None:
 
 @pytest.mark.parametrize("timeout", ["0s", "1ms", "30s", "5m", "1h30m", MAX_DRAIN_TIMEOUT])
 def test_every_drain_timeout_is_taken(timeout: str) -> None:
-    options = parsed(serve_arguments("llama", spec(rollout={"drainTimeout": timeout})))
+    options = parsed(serve_arguments(KEY, spec(rollout={"drainTimeout": timeout})))
     assert options.drain_timeout_seconds == duration_seconds(timeout)
 
 
@@ -190,7 +190,7 @@ def test_the_longest_drain_is_the_same_on_both_sides() -> None:
 )
 def test_every_form_of_a_model_is_served_and_fetched_under_its_names(uri: str) -> None:
     wanted = spec(model={"uri": uri, "servedNames": ["a", "org/b:1"]})
-    options = parsed(serve_arguments("llama", wanted))
+    options = parsed(serve_arguments(KEY, wanted))
     assert options.served_names == ("a", "org/b:1")
     assert options.model == ("/claim/a" if uri.startswith("pvc") else uri)
     if wanted.model.is_downloaded:

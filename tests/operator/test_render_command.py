@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from octavo_operator.api.v1alpha1 import EngineSpec
-from octavo_operator.render.command import engine_arguments, serve_arguments
-from tests.support.operator.builders import spec
+from octavo_operator.api.v1alpha1 import EngineSpec, ServerSpec
+from octavo_operator.render.command import engine_arguments, serve_arguments, server_arguments
+from tests.support.operator.builders import KEY, spec
 
 
 def pairs(arguments: list[str]) -> dict[str, str]:
@@ -12,12 +12,12 @@ def pairs(arguments: list[str]) -> dict[str, str]:
 
 
 def test_the_name_of_the_object_is_served_when_no_other_is_given() -> None:
-    assert pairs(serve_arguments("llama", spec()))["--served-model-name"] == "llama"
+    assert pairs(serve_arguments(KEY, spec()))["--served-model-name"] == "llama"
 
 
 def test_all_served_names_are_passed() -> None:
     arguments = serve_arguments(
-        "llama", spec(model={"uri": "builtin://demo", "servedNames": ["a", "b"]})
+        KEY, spec(model={"uri": "builtin://demo", "servedNames": ["a", "b"]})
     )
     at = arguments.index("--served-model-name")
     assert arguments[at : at + 4] == ["--served-model-name", "a", "--served-model-name", "b"]
@@ -30,7 +30,7 @@ def test_all_served_names_are_passed() -> None:
 def test_a_replica_with_gpus_never_computes_on_its_cpu_unasked(
     gpus: int, engine: dict[str, str], device: str | None
 ) -> None:
-    arguments = serve_arguments("llama", spec(engine=engine, resources={"gpu": gpus}))
+    arguments = serve_arguments(KEY, spec(engine=engine, resources={"gpu": gpus}))
     assert ("--device" in arguments) == (device is not None)
     if device:
         assert arguments[arguments.index("--device") + 1] == device
@@ -109,3 +109,39 @@ def test_prefix_caching_is_switched_either_way(value: bool | None, flags: list[s
 @pytest.mark.parametrize("value", [False, None])
 def test_a_switch_that_is_off_gives_no_flag(value: bool | None) -> None:
     assert engine_arguments(EngineSpec(enforce_eager=value)) == []
+
+
+def test_every_field_of_the_server_becomes_the_flag_of_its_name() -> None:
+    values = {
+        "allowedOrigins": ["https://chat.example", "http://localhost:3000"],
+        "allowedHosts": ["llm.example", "llama.team.svc"],
+        "metricsNames": "vllm",
+        "publicMetrics": True,
+    }
+    assert set(values) == {field.alias for field in ServerSpec.model_fields.values()}
+    assert server_arguments(KEY, ServerSpec.model_validate(values)) == [
+        "--allowed-origins",
+        "https://chat.example",
+        "--allowed-origins",
+        "http://localhost:3000",
+        # And the Service's names, once each: status.url goes on being answered.
+        "--allowed-hosts",
+        "llm.example",
+        "--allowed-hosts",
+        "llama.team.svc",
+        "--allowed-hosts",
+        "llama",
+        "--allowed-hosts",
+        "llama.team",
+        "--allowed-hosts",
+        "llama.team.svc.cluster.local",
+        "--metrics-names",
+        "vllm",
+        "--public-metrics",
+    ]
+
+
+def test_a_server_of_which_nothing_is_said_is_the_pod_that_it_was() -> None:
+    """Another argument would be another revision, and restart every pod of an installation."""
+    assert server_arguments(KEY, ServerSpec()) == []
+    assert serve_arguments(KEY, spec())[-2:] == ["--shutdown-timeout", "300"]

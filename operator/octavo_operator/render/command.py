@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from octavo_operator.api.quantity import duration_seconds, quantity_bytes
-from octavo_operator.api.v1alpha1 import Device, EngineSpec, LLMDeploymentSpec, ModelSpec
+from octavo_operator.api.v1alpha1 import (
+    Device,
+    EngineSpec,
+    LLMDeploymentSpec,
+    ModelSpec,
+    ServerSpec,
+)
 from octavo_operator.api.v1alpha1.base import ApiModel
+from octavo_operator.manifest import ObjectKey
 from octavo_operator.names import HTTP_PORT, OPS_PORT
+from octavo_operator.render.service import host_names
 
 MODELS_PATH = "/models"
 CLAIM_PATH = "/claim"
 
 
-def serve_arguments(name: str, spec: LLMDeploymentSpec) -> list[str]:
-    """`octavo serve …` without the program's name."""
+def serve_arguments(key: ObjectKey, spec: LLMDeploymentSpec) -> list[str]:
+    """`octavo serve …` without the program's name, for the object `key`."""
     arguments = ["serve", model_argument(spec.model)]
     if spec.model.is_downloaded:
         arguments += ["--download-dir", MODELS_PATH]
-    for served_name in spec.model.served_names or (name,):
+    for served_name in spec.model.served_names or (key.name,):
         arguments += ["--served-model-name", served_name]
     arguments += ["--host", "0.0.0.0", "--port", str(HTTP_PORT), "--ops-port", str(OPS_PORT)]  # noqa: S104
     # The alias of --drain-timeout: another spelling would be another revision, and restart every pod.
@@ -24,7 +34,7 @@ def serve_arguments(name: str, spec: LLMDeploymentSpec) -> list[str]:
     device = spec.engine.device or (Device.CUDA if spec.resources.gpu else None)
     if device:
         arguments += ["--device", device]
-    return arguments + engine_arguments(spec.engine)
+    return arguments + engine_arguments(spec.engine) + server_arguments(key, spec.server)
 
 
 def fetch_arguments(model: ModelSpec) -> list[str]:
@@ -46,18 +56,33 @@ def claim_name(model: ModelSpec) -> str:
 
 
 def engine_arguments(engine: EngineSpec) -> list[str]:
-    """The flags of `spec.engine`, each its field's name with dashes; switches come last.
+    """The flags of `spec.engine`; the device's depends on the resources too."""
+    return _flags({name: value for name, value in engine if name != "device"})
+
+
+def server_arguments(key: ObjectKey, server: ServerSpec) -> list[str]:
+    """The flags of `spec.server`. Who names hosts names those of clients outside: the cluster's own go on
+    asking the Service."""
+    given = dict(server)
+    if server.allowed_hosts is not None:
+        given["allowed_hosts"] = tuple(dict.fromkeys((*server.allowed_hosts, *host_names(key))))
+    return _flags(given)
+
+
+def _flags(fields: Mapping[str, object]) -> list[str]:
+    """Each its field's name with dashes, once for each item of a list; switches come last.
 
     An absent field gives none, so that the runtime's default holds. The order is part of the pod template,
     and so of its revision: a new field stands behind the others of its kind.
     """
-    given = {name: value for name, value in engine if value is not None and name != "device"}
+    given = {name: value for name, value in fields.items() if value is not None}
     switches = {name: value for name, value in given.items() if isinstance(value, bool)}
     arguments = [
         part
         for name, value in given.items()
         if name not in switches
-        for part in (_flag(name), _text(name, value))
+        for item in (value if isinstance(value, tuple) else (value,))
+        for part in (_flag(name), _text(name, item))
     ]
     for name, is_on in switches.items():
         if is_on:

@@ -155,7 +155,7 @@ def _serve_container(context: PodContext) -> Container:
     if spec.model.scheme == "pvc":
         mounts.append({"name": "claim", "mountPath": CLAIM_PATH, "readOnly": True})
     mounts += api_keys.mounts(context)
-    arguments = serve_arguments(context.name, spec) + api_keys.arguments(context)
+    arguments = serve_arguments(context.owner.key, spec) + api_keys.arguments(context)
     container: Container = {
         **_container(context, SERVE_CONTAINER, arguments, mounts),
         "ports": [

@@ -34,3 +34,11 @@ def service(context: RenderContext) -> Child:
 def url(key: ObjectKey) -> str:
     """The base URL for OpenAI clients, from any namespace of the cluster."""
     return f"http://{KEY.name_for(key.name)}.{key.namespace}.svc:{HTTP_PORT}/v1"
+
+
+def host_names(key: ObjectKey) -> tuple[str, ...]:
+    """What the cluster's DNS has the Service under, as clients of any namespace write it; a cluster domain
+    of one's own is not known here."""
+    name = KEY.name_for(key.name)
+    service = f"{name}.{key.namespace}.svc"
+    return name, f"{name}.{key.namespace}", service, f"{service}.cluster.local"

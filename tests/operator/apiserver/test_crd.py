@@ -69,6 +69,12 @@ FULL: dict[str, Any] = {
         "type": "LoadBalancer",
         "annotations": {"external-dns.alpha.kubernetes.io/hostname": "llama.example.com"},
     },
+    "server": {
+        "allowedOrigins": ["https://chat.example.com", "http://localhost:3000"],
+        "allowedHosts": ["llama.example.com", "*.internal.example.com"],
+        "metricsNames": "vllm",
+        "publicMetrics": True,
+    },
     "replicas": 2,
 }
 
@@ -176,6 +182,20 @@ def test_a_name_that_no_service_could_have_is_refused(
             "spec.service.annotations",
             "has a key that Octavo sets",
         ),
+        (
+            {"server": {"allowedOrigins": ["*", "https://chat.example.com/app"]}},
+            "spec.server.allowedOrigins[1]",
+            "must be * or scheme://host[:port] without a path",
+        ),
+        ({"server": {"allowedOrigins": ["*", "*"]}}, "allowedOrigins[1]", "Duplicate value"),
+        ({"server": {"allowedOrigins": []}}, "spec.server.allowedOrigins", "at least 1 items"),
+        (
+            {"server": {"allowedHosts": ["chat.example.com:8000"]}},
+            "spec.server.allowedHosts[0]",
+            "must be a host's name without scheme and port",
+        ),
+        ({"server": {"metricsNames": "sglang"}}, "spec.server.metricsNames", "Unsupported value"),
+        ({"server": {"publicMetrics": "yes"}}, "spec.server.publicMetrics", "boolean"),
         ({"runtime": {"version": "a/b"}}, "spec.runtime.version", "should match"),
         ({"runtime": {"image": "ghcr.io/o/r"}}, "spec.runtime.image", "should match"),
         ({"auth": {}}, "spec.auth", "must have either secretRef or keysFrom"),

@@ -19,6 +19,7 @@ ELSEWHERE: tuple[dict[str, Any], ...] = (
     {"scheduling": {"priorityClassName": "high"}},
     {"service": {"annotations": {"a": "b"}}},
     {"runtime": {"version": "2"}},
+    {"server": {"publicMetrics": True}},
     {"auth": {"secretRef": {"key": "token"}}},
 )
 """Changes of each part of a spec that mend nothing."""

@@ -49,6 +49,24 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 0}},
     ),
     (
+        {"engine": {"enableLora": False, "maxLoras": 8}},
+        "spec.engine.maxLoras",
+        "has no effect without adapters",
+        {"engine": {"enableLora": True}},
+    ),
+    (
+        {"engine": {"enableLora": False, "maxLoraRank": 16}},
+        "spec.engine.maxLoraRank",
+        "has no effect without adapters",
+        {"engine": {"maxLoraRank": None}},
+    ),
+    (
+        {"engine": {"maxCpuLoras": 2}},
+        "spec.engine.maxCpuLoras",
+        "has no effect without adapters",
+        {"engine": {"maxCpuLoras": None}},
+    ),
+    (
         {"engine": {"kvCacheMemory": "2Gi"}, "resources": {"memory": "2Gi"}},
         "spec.engine.kvCacheMemory",
         "must be less than resources.memory",

@@ -19,6 +19,7 @@ from octavo_operator.api.v1alpha1.pods import (
     Toleration,
 )
 from octavo_operator.api.v1alpha1.runtime import RuntimeSpec
+from octavo_operator.api.v1alpha1.server import ServerSpec
 from octavo_operator.api.v1alpha1.service import ServiceType
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.status import LLMDeploymentStatus
@@ -41,6 +42,7 @@ __all__ = [
     "ResourcesSpec",
     "RolloutStrategy",
     "RuntimeSpec",
+    "ServerSpec",
     "ServiceType",
     "Toleration",
     "ineffective_fields",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -177,4 +177,17 @@ ENGINE_BUDGET = cel_between(
     f"maxNumBatchedTokens ({DEFAULT_MAX_NUM_BATCHED_TOKENS} when absent) must not be smaller than "
     f"maxNumSeqs ({DEFAULT_MAX_NUM_SEQS} when absent)",
     "maxNumBatchedTokens",
+)
+
+
+def _needs_lora(field: str) -> dict[str, Any]:
+    return cel_between(
+        f"!has(self.{field}) || (has(self.enableLora) && self.enableLora)",
+        "has no effect without adapters: set enableLora, or leave it out",
+        field,
+    )
+
+
+LIMITS_OF_ADAPTERS = tuple(
+    _needs_lora(field) for field in ("maxLoras", "maxLoraRank", "maxCpuLoras")
 )

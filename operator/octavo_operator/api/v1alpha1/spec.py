@@ -16,6 +16,7 @@ from octavo_operator.api.v1alpha1.base import ApiModel, rules
 from octavo_operator.api.v1alpha1.combinations import COMBINATIONS
 from octavo_operator.api.v1alpha1.engine import (
     ENGINE_BUDGET,
+    LIMITS_OF_ADAPTERS,
     EngineSpec,
 )
 from octavo_operator.api.v1alpha1.model import ModelSpec
@@ -26,6 +27,7 @@ from octavo_operator.api.v1alpha1.pods import (
     SchedulingSpec,
 )
 from octavo_operator.api.v1alpha1.runtime import RuntimeSpec
+from octavo_operator.api.v1alpha1.server import ServerSpec
 from octavo_operator.api.v1alpha1.service import (
     NO_OPEN_DOOR,
     NO_OPEN_DOOR_HELP,
@@ -43,7 +45,7 @@ class LLMDeploymentSpec(ApiModel):
     engine: EngineSpec = Field(
         default_factory=EngineSpec,
         description="Flags of `octavo serve` in camelCase.",
-        json_schema_extra=rules(ENGINE_BUDGET),
+        json_schema_extra=rules(ENGINE_BUDGET, *LIMITS_OF_ADAPTERS),
     )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
@@ -76,6 +78,11 @@ class LLMDeploymentSpec(ApiModel):
     )
     service: ServiceSpec = Field(
         default_factory=ServiceSpec, description="The Service of the OpenAI port."
+    )
+    server: ServerSpec = Field(
+        default_factory=ServerSpec,
+        description="More flags of `octavo serve`: who may ask from a browser, by which name, and what a "
+        "scrape finds.",
     )
 
     @model_validator(mode="after")

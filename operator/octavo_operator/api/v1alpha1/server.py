@@ -1,0 +1,89 @@
+"""Server flags. `spec.server`: the flags of `octavo serve` that say who may ask, by which name, and what a
+scrape finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+
+from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
+
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+# What ends with a number, browsers read as an address: it must be one.
+_HOST_OF_PAGES = rf"(({_LABEL}\.)*[A-Za-z][A-Za-z0-9_-]*|{_BYTE}(\.{_BYTE}){{3}})"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_ORIGIN = rf"^(\*|[A-Za-z][A-Za-z0-9+.-]*://{_HOST_OF_PAGES}(:{_PORT})?/?)$"
+_ORIGIN_HELP = (
+    "must be * or scheme://host[:port] without a path, the host a name or an IPv4 address, such as "
+    "https://chat.example.org"
+)
+_HOST = rf"^(\*|(\*\.)?{_LABEL}(\.{_LABEL})*\.?)$"
+_HOST_HELP = "must be a host's name without scheme and port, *.example.org, or *"
+
+
+def _checked(pattern: str, message: str) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"{text!r} {message}")
+        return text
+
+    return checked
+
+
+def _schema(pattern: str, message: str) -> dict[str, Any]:
+    rule = cel(f"self.matches(r'{pattern}')", message)
+    return {"type": "string", "maxLength": 300, **rules(rule)}
+
+
+Origin = Annotated[
+    str,
+    AfterValidator(_checked(_ORIGIN, _ORIGIN_HELP)),
+    WithJsonSchema(_schema(_ORIGIN, _ORIGIN_HELP)),
+]
+Host = Annotated[
+    str,
+    AfterValidator(_checked(_HOST, _HOST_HELP)),
+    WithJsonSchema(_schema(_HOST, _HOST_HELP)),
+]
+_IS_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+
+
+class MetricsNames(StrEnum):
+    """Whose names the metrics have."""
+
+    OCTAVO = "octavo"
+    VLLM = "vllm"
+
+
+class ServerSpec(ApiModel):
+    """Flags of `octavo serve` in camelCase, as `spec.engine` has the engine's; what is absent takes the
+    runtime's default. Descriptions and values are compared with the flags', as there."""
+
+    allowed_origins: Annotated[tuple[Origin, ...], Field(min_length=1, max_length=32)] | None = (
+        Field(
+            default=None,
+            description="Origin whose pages may use the API, others get 403. Such as "
+            "https://chat.example.org; * is every page. Pages of the server's own host alone when absent.",
+            json_schema_extra=_IS_SET,
+        )
+    )
+    allowed_hosts: Annotated[tuple[Host, ...], Field(min_length=1, max_length=32)] | None = Field(
+        default=None,
+        description="Name under which clients reach the server. Beside the Service's own names and "
+        "addresses; *.example.org is all below, and requests to other names get 403. Any when absent.",
+        json_schema_extra=_IS_SET,
+    )
+    metrics_names: MetricsNames | None = Field(
+        default=None,
+        description="Names of the metrics; vllm adds vLLM's to ours. Octavo's when absent.",
+    )
+    public_metrics: bool | None = Field(
+        default=None,
+        description="Serve /metrics on the OpenAI port too, without a key. Whoever reaches the Service "
+        "reads them then.",
+    )
