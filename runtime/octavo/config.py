@@ -266,6 +266,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Option(
             panel=Panel.ENGINE,
+            needs="enable_lora",
             least=1,
             most=_MOST,
             help="Adapters whose requests run at once; those of others wait.",
@@ -275,6 +276,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Option(
             panel=Panel.ENGINE,
+            needs="enable_lora",
             least=1,
             most=4096,
             help="Highest rank of an adapter; one of a higher rank is refused.",
@@ -284,6 +286,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         Option(
             panel=Panel.ENGINE,
+            needs="enable_lora",
             least=1,
             most=_MOST,
             default="no limit",

@@ -50,6 +50,8 @@ class Option:
         is_size: The field counts bytes, and text such as `256Mi` is taken for it.
         is_json: The field is a class with a `read`, which takes JSON's text and mappings.
         is_for_gpus: On a CPU it changes nothing.
+        needs: The switch of its class without which it changes nothing: another value than the default is
+            refused then.
         variable: The environment variable that the flag's default comes from.
     """
 
@@ -66,6 +68,7 @@ class Option:
     is_size: bool = False
     is_json: bool = False
     is_for_gpus: bool = False
+    needs: str = ""
     variable: str = ""
 
 
@@ -163,7 +166,19 @@ _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a t
 def check_options(config: msgspec.Struct | DataclassInstance) -> None:
     """Raises `InvalidConfigurationError` for the first field of `config` that its option does not allow."""
     for field in option_fields(type(config)):
-        field.check(getattr(config, field.name))
+        value, needed = getattr(config, field.name), field.option.needs
+        field.check(value)
+        if needed and value != field.default and not getattr(config, needed):
+            raise InvalidConfigurationError(
+                f"{field.spelling} is {value!r} and {needed} is off: it would change nothing. Turn {needed} "
+                f"on too, or leave {field.spelling} out."
+            )
+
+
+def turned_off(kind: type, switch: str) -> dict[str, Any]:
+    """The switch off, and what needs it at its default: for a copy of a configuration without it."""
+    needing = (field for field in option_fields(kind) if field.option.needs == switch)
+    return {switch: False, **{field.name: field.default for field in needing}}
 
 
 def read_options(kind: type, values: Mapping[str, object]) -> dict[str, Any]:

@@ -72,8 +72,20 @@ def test_the_limits_themselves_are_taken(field: OptionField) -> None:
             {"max_num_batched_tokens": 2**31 - 1} if field.name == "max_num_seqs" else {}
         )
         beside = {"max_num_seqs": 1} if field.name == "max_num_batched_tokens" else beside
+        beside |= {field.option.needs: True} if field.option.needs else {}
         config = EngineConfig(model="m", **{field.name: value, **beside})
         assert getattr(config, field.name) == value
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"max_loras": 8}, {"max_lora_rank": 8}, {"max_cpu_loras": 1}], ids=str
+)
+def test_limits_of_adapters_want_adapters(keywords: dict[str, Any]) -> None:
+    """Of the library and of the server alike."""
+    ((name, value),) = keywords.items()
+    with pytest.raises(InvalidConfigurationError, match=f"^{name} is {value} and enable_lora is"):
+        LLM("builtin://demo", **keywords)
+    assert getattr(EngineConfig(model="m", enable_lora=True, **keywords), name) == value
 
 
 def test_every_field_is_an_option_or_filled_in_at_the_start() -> None:

@@ -13,9 +13,6 @@ import httpx
 import pytest
 import torch
 
-from octavo.config import EngineConfig
-from octavo.errors import InvalidConfigurationError
-from octavo.server.process.options import ServeOptions
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import start_command
@@ -149,13 +146,3 @@ def test_a_start_with_a_bad_adapter_fails_with_its_name(served: Served) -> None:
         _, errors = process.communicate(timeout=280)
     assert process.returncode == 3
     assert "rank 17" in errors
-
-
-@pytest.mark.parametrize("options", [{"max_loras": 2}, {"max_lora_rank": 8}, {"max_cpu_loras": 1}])
-def test_limits_of_adapters_want_adapters(options: dict[str, Any]) -> None:
-    (name,) = options
-    with pytest.raises(InvalidConfigurationError, match=f"{name} is .*--enable-lora"):
-        ServeOptions(model="m", served_names=("m",), engine=EngineConfig(model="m", **options))
-    ServeOptions(
-        model="m", served_names=("m",), engine=EngineConfig(model="m", enable_lora=True, **options)
-    )

@@ -51,7 +51,7 @@ def serve(
         max_num_seqs=5,
         max_num_batched_tokens=40,
         enable_lora=bool(given),
-        max_loras=2,
+        max_loras=2 if given else 1,
     )
     core = EngineCore(config, executor, is_debugging=True)
     for adapter_id, place in given.items():

@@ -384,11 +384,6 @@ class ServeOptions:
             raise InvalidConfigurationError(
                 "lora_modules needs enable_lora: give --enable-lora too."
             )
-        for name, default in (("max_loras", 1), ("max_lora_rank", 16), ("max_cpu_loras", None)):
-            if getattr(self.engine, name) != default and not self.engine.enable_lora:
-                raise InvalidConfigurationError(
-                    f"{name} is {getattr(self.engine, name)}, and needs enable_lora: give --enable-lora too."
-                )
         read_lora_modules(self.lora_modules)
         if any(not key.strip() for key in self.api_keys):
             # An empty key would look like protection and be none.

@@ -9,6 +9,7 @@ import msgspec
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.models.spec import ModelSpec
+from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.executor import host_runner
@@ -78,7 +79,7 @@ def plan_draft(config: EngineConfig, model: ModelSpec) -> DraftPlan | None:
             config,
             model=wanted.model,
             speculative_config=None,
-            enable_lora=False,
+            **turned_off(EngineConfig, "enable_lora"),
             place=None,
             tensor_parallel_size=1,
             quantization=None,
