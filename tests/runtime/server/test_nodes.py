@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.support.runtime.node_network import NodeNetwork
+from tests.support.runtime.rank_processes import listening_addresses
 from tests.support.runtime.server_process import ServerProcess
 
 PORT = 29571
@@ -77,14 +78,6 @@ def two_nodes(network: NodeNetwork, words: Path) -> Iterator[Nodes]:
             other.wait()
 
 
-def listeners(*prefix: str) -> set[str]:
-    """Addresses that processes of ours listen on, in the namespace of `prefix`."""
-    text = subprocess.run(
-        (*prefix, "ss", "-ltnp"), capture_output=True, text=True, check=True
-    ).stdout
-    return {line.split()[3].rpartition(":")[0] for line in text.splitlines() if "python" in line}
-
-
 def test_two_nodes_answer_as_one_and_end_together(
     network: NodeNetwork, server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -92,8 +85,11 @@ def test_two_nodes_answer_as_one_and_end_together(
     with two_nodes(network, tmp_path) as nodes:
         nodes.server.wait_ready()
         assert nodes.answers() == expected
-        assert listeners(*network.there_command()) == {network.there}
-        assert listeners() <= {"127.0.0.1", network.here}
+        there = listening_addresses(nodes.other.pid, *network.there_command())
+        assert there == {network.there}
+        here = listening_addresses(nodes.server.process.pid)
+        assert here <= {"127.0.0.1", network.here}
+        assert network.here in here
         for level in (1, 2):
             ops = nodes.server.ops_url
             assert httpx.post(f"{ops}/sleep?level={level}", timeout=60).status_code == 200

@@ -1,7 +1,10 @@
-"""Processes of ranks, found from outside."""
+"""Processes of a server and of its ranks, found from outside, and what they listen on."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -14,6 +17,29 @@ def rank_pids(parent: int) -> list[int]:
             if b"octavo.worker.ranks.process" in words:
                 found.append(int(child))
     return sorted(found)
+
+
+def family(pid: int) -> Iterator[int]:
+    """The process and all that descend from it."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from family(int(child))
+
+
+def listening_addresses(pid: int, *prefix: str) -> set[str]:
+    """Where the family of `pid` listens, without ports. Others of the machine may listen as they like.
+
+    `prefix` begins the command that looks: it enters their network.
+    """
+    ours = set(family(pid))
+    command = (*prefix, "ss", "-Hltnp")
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {
+        line.split()[3].rpartition(":")[0]
+        for line in lines
+        if ours & {int(found) for found in re.findall(r"pid=(\d+)", line)}
+    }
 
 
 def has_ended(pid: int) -> bool:
