@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import itertools
 import json
 import os
 import tempfile
@@ -95,13 +96,15 @@ def run_model(
         server = stack.enter_context(Server(model, work / f"{model.name}.log", flags))
         console.print(f"{model.name}: ready after {server.startup_seconds:.1f} s")
         rows = []
-        for concurrency in model.concurrencies:
+        for prompt_tokens, concurrency in itertools.product(
+            model.prompt_tokens, model.concurrencies
+        ):
             row = compare(
                 server,
                 [(baseline.name, baseline) for baseline in baselines],
                 model=model.name,
                 concurrency=concurrency,
-                prompt_tokens=model.prompt_tokens,
+                prompt_tokens=prompt_tokens,
                 output_tokens=model.output_tokens,
                 rounds=rounds,
             )
@@ -144,7 +147,8 @@ def main(
         list[int] | None, typer.Option(help="requests at once; repeatable; default: the model's")
     ] = None,
     prompt_tokens: Annotated[
-        int | None, typer.Option(help="of each request; default: the model's", min=1, max=8000)
+        list[int] | None,
+        typer.Option(help="of each request; repeatable; default: the model's", min=1, max=8000),
     ] = None,
     output_tokens: Annotated[
         int | None,
@@ -180,7 +184,7 @@ def main(
             quantization or list(Quantization),
             work,
             concurrencies=concurrency and tuple(concurrency),
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=prompt_tokens and tuple(prompt_tokens),
             output_tokens=output_tokens,
         )
         for each in models:

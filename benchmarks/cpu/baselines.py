@@ -107,7 +107,8 @@ def llama_cpp_baseline(model: BenchmarkModel, python: Path, threads: int, work: 
     """Writes the model as GGUF into `work` first; `python` is the interpreter that has llama.cpp."""
     kind = GGUF_KINDS[model.quantization]
     context = (
-        -(-(model.prompt_tokens + model.output_tokens) // _LLAMA_CPP_PADS_TO) * _LLAMA_CPP_PADS_TO
+        -(-(max(model.prompt_tokens) + model.output_tokens) // _LLAMA_CPP_PADS_TO)
+        * _LLAMA_CPP_PADS_TO
     )
     return Baseline(
         "llama.cpp",

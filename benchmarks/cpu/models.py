@@ -57,14 +57,16 @@ class BenchmarkModel:
         has_gguf: llama.cpp runs it too, with random weights of the same shapes.
         has_peers: vLLM and OpenVINO GenAI do.
         bytes_per_token: Of weights, which one request reads for each token; 0: not counted.
-        concurrencies: Requests at once, unless the command line says otherwise.
+        prompt_tokens: Of each request, a load for each number; as `output_tokens` and `concurrencies`
+            unless the command line says otherwise.
+        concurrencies: Requests at once.
     """
 
     name: str
     folder: Path
     dummy_weights: bool
     transformers_forms: tuple[tuple[str, bool], ...]
-    prompt_tokens: int
+    prompt_tokens: tuple[int, ...]
     output_tokens: int
     concurrencies: tuple[int, ...]
     has_gguf: bool = False
@@ -74,12 +76,12 @@ class BenchmarkModel:
 
     @property
     def max_model_len(self) -> int:
-        return max(2048, self.prompt_tokens + self.output_tokens)
+        return max(2048, max(self.prompt_tokens) + self.output_tokens)
 
 
 def demo_model() -> BenchmarkModel:
     forms = (("float32", False), ("float32", True), ("bfloat16", False))
-    return BenchmarkModel("builtin-demo", DEMO, False, forms, 32, 128, concurrencies=(1, 8, 32))
+    return BenchmarkModel("builtin-demo", DEMO, False, forms, (32,), 128, concurrencies=(1, 8, 32))
 
 
 def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> BenchmarkModel:
@@ -100,7 +102,7 @@ def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> Be
         folder,
         dummy_weights=True,
         transformers_forms=() if is_quantised else (("bfloat16", False),),
-        prompt_tokens=64,
+        prompt_tokens=(64,),
         output_tokens=128,
         concurrencies=(1, 8, 32),
         has_gguf=True,
