@@ -7,9 +7,10 @@ MAX_DEPTH = 100
 """Levels of arrays and objects; schemas of tools, the deepest values in use, have some ten."""
 
 
-def is_too_deep(value: object) -> bool:
+def is_too_deep(value: object, levels: int = MAX_DEPTH) -> bool:
+    """Whether arrays and objects lie more than `levels` deep in each other; scalars are no level."""
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(levels):
         level = [
             item
             for container in level

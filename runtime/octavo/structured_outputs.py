@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from octavo.errors import InvalidParameterError
+from octavo.json_depth import is_too_deep
 from octavo.schema_numbers import first_unsafe_literal, first_unsafe_number
 from octavo.schema_patterns import (
     MAX_WRITTEN_OUT,
@@ -112,7 +113,7 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
                 raise self._invalid(f"holds a schema that is no JSON: {error}") from None
         if not isinstance(schema, dict):
             raise self._invalid("holds a schema that is no object")
-        if _depth(schema) > MAX_DEPTH:
+        if is_too_deep(schema, MAX_DEPTH):
             raise self._invalid(f"holds json nested more than {MAX_DEPTH} deep; make it flatter")
         if _OPTIONS in schema:
             raise self._invalid(f"holds a schema with {_OPTIONS}; leave it out")
@@ -149,20 +150,6 @@ def _written(number: float) -> str:
     if isinstance(number, int) and abs(number) >= 10**40:
         return "of more than 40 digits"
     return str(number)
-
-
-def _depth(document: object) -> int:
-    """Without recursion: the caller's document may be as deep as it likes."""
-    layer, depth = [document], 0
-    while layer:
-        depth += 1
-        layer = [
-            child
-            for value in layer
-            if isinstance(value, dict | list)
-            for child in (value.values() if isinstance(value, dict) else value)
-        ]
-    return depth
 
 
 def _depth_of_text(text: str) -> int:
