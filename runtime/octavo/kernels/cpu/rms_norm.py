@@ -10,7 +10,8 @@ import torch
 
 from octavo.kernels import reference
 from octavo.kernels.cpu.compiling import vector as v
-from octavo.kernels.cpu.compiling.jit import kernel, part
+from octavo.kernels.cpu.compiling.jit import kernel, part, team_kernel
+from octavo.kernels.cpu.compiling.team import float32_bits, is_for_team, run_on_rows
 
 _SIGNATURE = "void(int64, int64, int64, int64, int64, int64, float64)"
 
@@ -22,12 +23,12 @@ def _rows(
     has_delta: bool,
     weight: Any,
     out: Any,
-    rows: int,
+    rows: Any,
     width: int,
-    eps: float,
+    eps: Any,
 ) -> None:
-    """`out = norm(residual + delta)`, row by row; the sum is left in `residual`."""
-    for start in range(0, rows * width, width):
+    """`out = norm(residual + delta)` of `rows` (first, end); the sum is left in `residual`."""
+    for start in range(rows[0] * width, rows[1] * width, width):
         squares = v.splat(np.float32(0))
         for c in range(start, start + width, v.LANES):
             if has_delta:
@@ -35,7 +36,7 @@ def _rows(
             x = v.load(residual, c)
             squares = v.multiply_add(x, x, squares)
         mean = v.sum_lanes(squares) / np.float32(width)
-        scale = v.splat(np.float32(1) / np.float32(math.sqrt(mean + np.float32(eps))))
+        scale = v.splat(np.float32(1) / np.float32(math.sqrt(mean + eps)))
         for c in range(0, width, v.LANES):
             x = v.multiply(v.load(residual, start + c), scale)
             v.store(out, start + c, v.multiply(x, v.load(weight, c)))
@@ -45,30 +46,66 @@ def _rows(
 def _float32(
     residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
 ) -> None:
-    r, d = v.float32_at(residual), v.float32_at(delta)
-    _rows(r, d, delta != 0, v.float32_at(weight), v.float32_at(out), rows, width, eps)
+    r, d, w, o = (
+        v.float32_at(residual),
+        v.float32_at(delta),
+        v.float32_at(weight),
+        v.float32_at(out),
+    )
+    _rows(r, d, delta != 0, w, o, (0, rows), width, np.float32(eps))
 
 
 @kernel(_SIGNATURE)
 def _bfloat16(
     residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
 ) -> None:
-    r, d = v.bfloat16_at(residual), v.bfloat16_at(delta)
-    _rows(r, d, delta != 0, v.bfloat16_at(weight), v.bfloat16_at(out), rows, width, eps)
+    r, d, w, o = (
+        v.bfloat16_at(residual),
+        v.bfloat16_at(delta),
+        v.bfloat16_at(weight),
+        v.bfloat16_at(out),
+    )
+    _rows(r, d, delta != 0, w, o, (0, rows), width, np.float32(eps))
+
+
+@part
+def _run(residual: Any, delta: Any, weight: Any, out: Any, job: Any) -> None:
+    """`job` is `run_on_rows`'s for (residual, delta or 0, weight, out, eps)."""
+    first = v.count_up(job, 0) * job[2]
+    while first < job[1]:
+        rows = (first, min(first + job[2], job[1]))
+        _rows(residual, delta, job[5] != 0, weight, out, rows, job[3], v.float32_of(job[8]))
+        first = v.count_up(job, 0) * job[2]
+
+
+@team_kernel
+def _float32_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    at = (v.float32_at(job[4]), v.float32_at(job[5]), v.float32_at(job[6]), v.float32_at(job[7]))
+    _run(at[0], at[1], at[2], at[3], job)
+
+
+@team_kernel
+def _bfloat16_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    at = (
+        v.bfloat16_at(job[4]),
+        v.bfloat16_at(job[5]),
+        v.bfloat16_at(job[6]),
+        v.bfloat16_at(job[7]),
+    )
+    _run(at[0], at[1], at[2], at[3], job)
 
 
 _KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
+_TEAM_KERNELS = {torch.float32: _float32_on_team, torch.bfloat16: _bfloat16_on_team}
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """See `Kernels.rms_norm`."""
     if not _suits(x, weight):
         return reference.rms_norm(x, weight, eps)
-    out = torch.empty_like(x)
-    width = weight.shape[0]
-    rows = x.numel() // width
-    _KERNELS[x.dtype](x.data_ptr(), 0, weight.data_ptr(), out.data_ptr(), rows, width, eps)
-    return out
+    return _normalise(x, 0, weight, eps)
 
 
 def add_rms_norm(
@@ -77,17 +114,18 @@ def add_rms_norm(
     """See `Kernels.add_rms_norm`."""
     if not (_suits(residual, weight) and delta.is_contiguous() and delta.dtype == residual.dtype):
         return reference.add_rms_norm(residual, delta, weight, eps)
-    out = torch.empty_like(residual)
-    width = weight.shape[0]
-    _KERNELS[residual.dtype](
-        residual.data_ptr(),
-        delta.data_ptr(),
-        weight.data_ptr(),
-        out.data_ptr(),
-        residual.numel() // width,
-        width,
-        eps,
-    )
+    return _normalise(residual, delta.data_ptr(), weight, eps)
+
+
+def _normalise(x: torch.Tensor, delta: int, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`delta` is an address, or 0 for none."""
+    out, width = torch.empty_like(x), weight.shape[0]
+    rows = x.numel() // width
+    tensors = (x.data_ptr(), delta, weight.data_ptr(), out.data_ptr())
+    if is_for_team(x.numel()):
+        run_on_rows(_TEAM_KERNELS[x.dtype], rows, width, *tensors, float32_bits(eps))
+    else:
+        _KERNELS[x.dtype](*tensors, rows, width, eps)
     return out
 
 

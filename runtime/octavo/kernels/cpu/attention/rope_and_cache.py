@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from octavo.kernels.cpu.compiling import vector as v
-from octavo.kernels.cpu.compiling.jit import kernel, part
+from octavo.kernels.cpu.compiling.jit import kernel, part, team_kernel
+from octavo.kernels.cpu.compiling.team import float32_bits, is_for_team, run_on_rows
 
 _SIGNATURE = "void(UniTuple(int64, 4), UniTuple(int64, 2), UniTuple(int64, 4), float64)"
 
@@ -53,9 +54,9 @@ def _rotate(heads: Any, at: int, norm: Any, eps: Any, table: Any, d: int) -> Non
 def _rows(tensors: Any, indexes: Any, sizes: Any, has_norm: bool, eps: Any) -> None:
     heads, cache, rotary, norm = tensors
     positions, slots = indexes
-    rows, query_heads, kv_heads, d = sizes
+    first, end, query_heads, kv_heads, d = sizes
     kv_width = 2 * kv_heads * d
-    for r in range(rows):
+    for r in range(first, end):
         row_at = r * (query_heads * d + kv_width)
         table = (rotary, positions[r] * 2 * d)
         for j in range(query_heads + kv_heads):
@@ -74,7 +75,7 @@ def _float32(
     _rows(
         (v.float32_at(heads), v.float32_at(cache), v.float32_at(rotary), v.float32_at(norm)),
         (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
-        sizes,
+        (0, *sizes),
         norm != 0,
         np.float32(eps),
     )
@@ -88,13 +89,39 @@ def _bfloat16(
     _rows(
         (v.bfloat16_at(heads), v.bfloat16_at(cache), v.bfloat16_at(rotary), v.float32_at(norm)),
         (v.int64_at(indexes[0]), v.int64_at(indexes[1])),
-        sizes,
+        (0, *sizes),
         norm != 0,
         np.float32(eps),
     )
 
 
+@part
+def _run(heads: Any, cache: Any, rotary: Any, job: Any) -> None:
+    """`job` is `run_on_rows`'s for (heads, cache, rotary table, norm or 0, positions, slots, query heads, KV
+    heads, head_dim, eps)."""
+    tensors = (heads, cache, rotary, v.float32_at(job[7]))
+    indexes = (v.int64_at(job[8]), v.int64_at(job[9]))
+    first = v.count_up(job, 0) * job[2]
+    while first < job[1]:
+        sizes = (first, min(first + job[2], job[1]), job[10], job[11], job[12])
+        _rows(tensors, indexes, sizes, job[7] != 0, v.float32_of(job[13]))
+        first = v.count_up(job, 0) * job[2]
+
+
+@team_kernel
+def _float32_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    _run(v.float32_at(job[4]), v.float32_at(job[5]), v.float32_at(job[6]), job)
+
+
+@team_kernel
+def _bfloat16_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    _run(v.bfloat16_at(job[4]), v.bfloat16_at(job[5]), v.bfloat16_at(job[6]), job)
+
+
 _KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
+_TEAM_KERNELS = {torch.float32: _float32_on_team, torch.bfloat16: _bfloat16_on_team}
 
 
 def rope_and_cache(
@@ -120,14 +147,18 @@ def rope_and_cache(
 
     All others of one dtype, float32 or bfloat16, and `head_dim` a multiple of 32.
     """
-    _KERNELS[heads.dtype](
-        (
-            heads.data_ptr(),
-            cache.data_ptr(),
-            rotary_table.data_ptr(),
-            0 if head_norm_weight is None else head_norm_weight.data_ptr(),
-        ),
-        (positions.data_ptr(), slots.data_ptr()),
-        (heads.shape[0], num_query_heads, num_kv_heads, heads.shape[2]),
-        eps,
+    rows, all_heads, head_dim = heads.shape
+    tensors = (
+        heads.data_ptr(),
+        cache.data_ptr(),
+        rotary_table.data_ptr(),
+        0 if head_norm_weight is None else head_norm_weight.data_ptr(),
     )
+    indexes = (positions.data_ptr(), slots.data_ptr())
+    if is_for_team(heads.numel()):
+        heads_of = (num_query_heads, num_kv_heads, head_dim)
+        job = (*tensors, *indexes, *heads_of, float32_bits(eps))
+        run_on_rows(_TEAM_KERNELS[heads.dtype], rows, all_heads * head_dim, *job)
+    else:
+        sizes = (rows, num_query_heads, num_kv_heads, head_dim)
+        _KERNELS[heads.dtype](tensors, indexes, sizes, eps)

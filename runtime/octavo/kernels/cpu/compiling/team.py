@@ -13,9 +13,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import torch  # noqa: F401 (brings the library that is looked for)
+import torch
 
 from octavo.kernels.cpu.compiling.jit import TeamKernel
+
+# What one thread has done in the microseconds that it takes to wake the others and to call this way.
+_ALONE_ELEMENTS = 2**15
+_PIECES_A_THREAD = 4
 
 
 def run_on_team(kernel: TeamKernel, *numbers: int, counters: int = 0) -> None:
@@ -26,6 +30,20 @@ def run_on_team(kernel: TeamKernel, *numbers: int, counters: int = 0) -> None:
     """
     job = (ctypes.c_int64 * (1 + len(numbers) + counters))(0, *numbers)
     _starter()(kernel.address, job)
+
+
+def is_for_team(elements: int) -> bool:
+    """Whether a pass over so many elements is long enough to be shared."""
+    return elements > _ALONE_ELEMENTS
+
+
+def run_on_rows(kernel: TeamKernel, rows: int, width: int, *numbers: int) -> None:
+    """`run_on_team` for a pass over rows of which each stands for itself.
+
+    The job is the zero, `rows`, how many of them a thread takes at a time, `width`, `numbers`.
+    """
+    pieces = _PIECES_A_THREAD * torch.get_num_threads()
+    run_on_team(kernel, rows, -(-rows // pieces), width, *numbers)
 
 
 @functools.cache
