@@ -148,8 +148,17 @@ def test_nobody_reads_what_is_without_effect() -> None:
 
 
 def accepts(message: dict[str, Any]) -> bool:
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    before = [{"role": "assistant", "tool_calls": [call]}] if message["role"] == "tool" else []
+    function = {"name": "f", "arguments": "{}"}
+    call = {"id": "c", "type": "function", "function": function}
+    calling: dict[str, Any] = {
+        "tool": {"tool_calls": [call]},
+        "function": {"function_call": function},
+    }
+    before = [
+        {"role": "assistant", **called}
+        for role, called in calling.items()
+        if role == message["role"]
+    ]
     try:
         template_messages([*before, message])
     except InvalidParameterError:
@@ -162,13 +171,18 @@ def test_each_kind_of_message_is_decided() -> None:
     roles = nested("Messages", "role")
     assert set(roles) == {get_args(hints["role"])[0] for hints in kinds}
     for role, answer in roles.items():
-        message = {"role": role, "content": "a", "tool_call_id": "c"}
+        message: dict[str, Any] = {
+            "role": role,
+            "content": "a",
+            "tool_call_id": "c",
+            "name": "f",
+        }
         assert accepts(message) is (answer == "taken")
     fields = nested("Messages", "field")
     assert set(fields) == {name for hints in kinds for name in hints}
     for name in ("audio", "function_call"):
-        assert fields[name] == "refused"
-        assert not accepts({"role": "assistant", "content": "a", name: {"id": "b"}})
+        message = {"role": "assistant", "content": "a", name: {"name": "b"}}
+        assert accepts(message) is (fields[name] == "taken")
 
 
 def test_each_kind_of_content_is_decided() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from octavo.chat.function_calls import as_tool_messages
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -19,8 +20,8 @@ _MAX_SHOWN_CHARS = 80
 def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The conversation with `content` a string, a list of text parts, or None (an assistant's calls).
 
-    `developer` becomes `system`, a `refusal` becomes text, keys without a value are left out; all else is
-    as the client sent it, in its order.
+    `developer` becomes `system`, a `refusal` becomes text, functions become tools, keys without a value
+    are left out; all else is as the client sent it, in its order.
 
     Raises:
         InvalidParameterError: A message is not one; it names `messages.<position>.<field>`.
@@ -28,7 +29,8 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     """
     if not messages:
         raise InvalidParameterError("messages", "messages is empty; give at least one message.")
-    found = [_template_message(f"messages.{i}", message) for i, message in enumerate(messages)]
+    given = as_tool_messages(messages)
+    found = [_template_message(f"messages.{i}", message) for i, message in enumerate(given)]
     _check_results(found)
     return found
 
@@ -48,12 +50,10 @@ def _template_message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidParameterError(
             f"{place}.role", f"{place}.role is {_shown(role)}; use one of {', '.join(ROLES)}."
         )
-    for name in ("audio", "function_call"):
-        if message.get(name) is not None:
-            instead = "tool_calls" if name == "function_call" else "text"
-            raise UnsupportedParameterError(
-                f"{place}.{name}", f"it is {_shown(message[name])}. Use {instead} instead."
-            )
+    if message.get("audio") is not None:
+        raise UnsupportedParameterError(
+            f"{place}.audio", f"it is {_shown(message['audio'])}. Use text instead."
+        )
     found = {name: value for name, value in message.items() if value is not None}
     # Templates know `system`, of which `developer` is OpenAI's newer name.
     found["role"] = "system" if role == "developer" else role

@@ -87,9 +87,29 @@ def test_a_refusal_is_what_the_model_said() -> None:
         ),
         ({"role": "user", "content": ["a"]}, "messages.1.content.0", UnsupportedParameterError),
         (
-            {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "user", "content": "x", "function_call": {"name": "f", "arguments": "{}"}},
             "messages.1.function_call",
-            UnsupportedParameterError,
+            InvalidParameterError,
+        ),
+        (
+            {"role": "assistant", "function_call": {"name": "f"}, "tool_calls": [{}]},
+            "messages.1.function_call",
+            InvalidParameterError,
+        ),
+        (
+            {"role": "assistant", "function_call": {"name": 5}},
+            "messages.1.function_call",
+            InvalidParameterError,
+        ),
+        (
+            {"role": "assistant", "function_call": {"name": "f", "arguments": 5}},
+            "messages.1.function_call.arguments",
+            InvalidParameterError,
+        ),
+        (
+            {"role": "function", "name": "f", "content": "1"},
+            "messages.1.name",
+            InvalidParameterError,
         ),
         (
             {"role": "assistant", "audio": {"id": "a"}},
@@ -131,6 +151,30 @@ def test_a_call_without_arguments_has_an_empty_object(given: dict[str, str]) -> 
     call = {"function": {"name": "f", **given}}
     (message,) = template_messages([{"role": "assistant", "tool_calls": [call]}])
     assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+
+
+def test_functions_are_tools_with_an_id_of_their_own() -> None:
+    """Nine letters and digits, as Mistral's templates want them; and each result has that of its call."""
+
+    def call(name: str) -> dict[str, Any]:
+        return {"role": "assistant", "content": None, "function_call": {"name": name}}
+
+    def told(name: str) -> dict[str, Any]:
+        return {"role": "function", "name": name, "content": None}
+
+    found = template_messages([call("f"), told("f"), call("g"), told("g"), call("f"), told("f")])
+    assert not any("function_call" in message for message in found)
+    for asked, answer in zip(found[::2], found[1::2], strict=True):
+        (made,) = asked["tool_calls"]
+        assert made["function"] == {"name": answer["name"], "arguments": "{}"}
+        assert (made["id"], answer["role"], answer["content"]) == (
+            answer["tool_call_id"],
+            "tool",
+            "",
+        )
+        assert made["id"].isalnum()
+        assert len(made["id"]) == 9
+    assert len({message["tool_call_id"] for message in found[1::2]}) == 3
 
 
 def test_no_messages_are_no_conversation() -> None:

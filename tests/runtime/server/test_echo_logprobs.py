@@ -129,6 +129,68 @@ def test_prompt_logprobs_by_token_id(http: httpx.Client) -> None:
     assert refused.json()["error"]["param"] == "prompt_logprobs"
 
 
+CHAT: dict[str, Any] = {
+    "model": "demo",
+    "messages": [{"role": "user", "content": "What is Octavo?"}],
+    "temperature": 0,
+    "max_tokens": 5,
+}
+
+
+def test_a_chat_tells_the_same_of_its_prompt(http: httpx.Client) -> None:
+    """As vLLM has it: once, beside the choices."""
+    fields = {"prompt_logprobs": 2, "return_token_ids": True, "n": 2}
+    answer = http.post("/v1/chat/completions", json={**CHAT, **fields}).json()
+    prompt = answer["prompt_token_ids"]
+    assert prompt == http.post("/tokenize", json=CHAT).json()["tokens"]
+    first, *told = answer["prompt_logprobs"]
+    assert first is None
+    for token_id, position, row in zip(prompt[1:], told, rows(prompt), strict=True):
+        assert set(position) == {str(token_id), *map(str, row.topk(2).indices.tolist())}
+        for name, entry in position.items():
+            assert entry["logprob"] == pytest.approx(float(row[int(name)]), abs=1e-3)
+            assert entry["rank"] == 1 + int((row > row[int(name)]).sum())
+    for choice in answer["choices"]:
+        text = http.post("/detokenize", json={"model": "demo", "tokens": choice["token_ids"]})
+        assert text.json()["prompt"] == choice["message"]["content"]
+    plain = http.post("/v1/chat/completions", json=CHAT).json()
+    assert not {"prompt_logprobs", "prompt_token_ids"} & plain.keys()
+    assert "token_ids" not in plain["choices"][0]
+
+
+@pytest.mark.parametrize("more", [{}, {"logprobs": True}, {"n": 2}], ids=str)
+def test_a_chat_s_stream_tells_token_ids_with_their_text(
+    http: httpx.Client, more: dict[str, Any]
+) -> None:
+    body = {**CHAT, **more, "return_token_ids": True}
+    answer = http.post("/v1/chat/completions", json=body).json()
+    lines = http.post("/v1/chat/completions", json={**body, "stream": True}).text.splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    for choice in answer["choices"]:
+        own = [chunk for chunk in chunks if chunk["choices"][0]["index"] == choice["index"]]
+        assert own[0]["prompt_token_ids"] == answer["prompt_token_ids"]
+        assert not any("prompt_token_ids" in chunk for chunk in own[1:])
+        ids = [token_id for chunk in own for token_id in chunk["choices"][0]["token_ids"]]
+        assert ids == choice["token_ids"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt_logprobs": 21},
+        {"prompt_logprobs": 1, "stream": True},
+        {"prompt_logprobs": 1, "use_beam_search": True},
+    ],
+    ids=str,
+)
+def test_what_a_chat_does_not_tell_is_refused(
+    http: httpx.Client, fields: dict[str, object]
+) -> None:
+    response = http.post("/v1/chat/completions", json={**CHAT, **fields})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "prompt_logprobs"
+
+
 def test_token_ids_are_told_where_they_are_asked_for(http: httpx.Client) -> None:
     prompt = [9, 300, 4]
     fields = {"return_token_ids": True, "return_tokens_as_token_ids": True}

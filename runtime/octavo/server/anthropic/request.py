@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from octavo.server.anthropic.blocks import Message, TextBlock, check_kinds
 from octavo.server.openai.api_errors import quoted, unsupported
-from octavo.server.openai.protocol import AsSent, Whole, check_extra, validated
+from octavo.server.openai.as_sent import AsSent
+from octavo.server.openai.protocol import Whole, check_extra, validated
 
 # Known, not implemented: the values that ask for nothing are let through.
 _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {

@@ -92,7 +92,7 @@ class ToolCallOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Reasoning goes by both of vLLM's names."""
+    """Reasoning goes by both of vLLM's names; `function_call` answers a request with functions."""
 
     role: str = "assistant"
     content: str | None
@@ -100,23 +100,41 @@ class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: str | msgspec.UnsetType = msgspec.UNSET
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCallOut] | msgspec.UnsetType = msgspec.UNSET
+    function_call: FunctionOut | msgspec.UnsetType = msgspec.UNSET
+
+
+class PromptLogprob(msgspec.Struct, frozen=True):
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[Mapping[int, PromptLogprob] | None]
+"""vLLM's: of a prompt's tokens by id, and null for the first one."""
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
+    """`token_ids` is vLLM's, for requests that ask for it."""
+
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
     stop_reason: int | str | None
+    token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """The last two are vLLM's, for requests that ask for them."""
+
     id: str
     object: str = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
+    prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
@@ -129,22 +147,15 @@ class CompletionLogprobs(msgspec.Struct, frozen=True):
     text_offset: list[int]
 
 
-class PromptLogprob(msgspec.Struct, frozen=True):
-    logprob: float
-    rank: int
-    decoded_token: str
-
-
 class CompletionChoice(msgspec.Struct, frozen=True):
-    """The last three are vLLM's, for requests that ask for them; `prompt_logprobs` are by token id, and null
-    for the first token."""
+    """The last three are vLLM's, for requests that ask for them."""
 
     index: int
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
     stop_reason: int | str | None
-    prompt_logprobs: list[Mapping[int, PromptLogprob] | None] | msgspec.UnsetType = msgspec.UNSET
+    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
     prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
     token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
 
@@ -244,9 +255,17 @@ class ChunkEncoder:
         if self._usage is UsageInStream.ALWAYS:
             self._tail = b'],"usage":' + msgspec.json.encode(read_usage()) + b"}\n\n"
 
-    def choice(self, index: int, field: bytes, end: End | None, logprobs: Any) -> bytes:
-        """A chunk with one choice; `field` is the encoded `"delta":…` or `"text":…`, and `end` comes with a
-        choice's last one."""
+    def choice(
+        self, index: int, field: bytes, end: End | None, logprobs: Any, beside: bytes = b""
+    ) -> bytes:
+        """A chunk with one choice.
+
+        Args:
+            field: The encoded `"delta":…` or `"text":…`.
+            end: Comes with a choice's last one.
+            beside: An encoded member of the chunk itself.
+        """
+        tail = self._tail if not beside else b"]," + beside + self._tail[1:]
         return b"".join(
             (
                 self._head,
@@ -255,7 +274,7 @@ class ChunkEncoder:
                 b',"logprobs":',
                 b"null" if logprobs is None else msgspec.json.encode(logprobs),
                 b',"finish_reason":null}' if end is None else b"," + msgspec.json.encode(end)[1:],
-                self._tail,
+                tail,
             )
         )
 

@@ -29,6 +29,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "bad_words": (None, []),
     "best_of": (None,),
     "frequency_penalty": (None, 0),
+    "functions": (None, []),
     "logit_bias": (None, {}),
     "logprobs": (None, False),
     "min_tokens": (None, 0),

@@ -29,7 +29,18 @@ from octavo.server.openai.answers import (
     chat_logprobs,
 )
 from octavo.server.openai.beams import check_beams, generate
+from octavo.server.openai.functions import (
+    CALLED,
+    function_call_delta,
+    told_as_functions,
+    with_function_call,
+)
 from octavo.server.openai.generation import Generation, Generator, PromptRun
+from octavo.server.openai.logprobs import (
+    check_prompt_logprobs,
+    check_prompt_scores,
+    prompt_logprobs,
+)
 from octavo.server.openai.parsing.answer import AnswerParser
 from octavo.server.openai.parsing.pieces import Call, Piece, Reasoning
 from octavo.server.openai.prompts import PromptBuilder
@@ -51,11 +62,14 @@ async def chat_completion(
     """Answers a validated request, whole or as a stream."""
     arrival = time.time()
     check_beams(request)
-    chat = await chat_run(request, generator, prompts, defaults)
+    check_prompt_logprobs(request.prompt_logprobs, is_stream=bool(request.stream))
+    with told_as_functions(request.functions, len(request.messages)):
+        chat = await chat_run(request, generator, prompts, defaults)
+    check_prompt_scores("prompt_logprobs", request.prompt_logprobs, len(chat.run.prompt.token_ids))
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
     name, runs = http_request.scope["request_id"], [chat.run]
     generation = generate(request, generator, response_id, name, runs, arrival=arrival)
-    answer = ChatAnswer(request, chat.new_parser, response_id)
+    answer = ChatAnswer(request, chat.new_parser, response_id, chat.run.prompt.token_ids)
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
@@ -90,7 +104,11 @@ async def chat_run(
     text = markup.begin_of_answer(prompt.text or "", request.said)
     wanted = markup.behind_reasoning(wanted, text)
     sampling = request.sampling_params(
-        defaults, max_tokens=max_tokens, logprobs=num_top, structured_outputs=wanted
+        defaults,
+        max_tokens=max_tokens,
+        logprobs=num_top,
+        prompt_logprobs=request.prompt_logprobs,
+        structured_outputs=wanted,
     )
     run = PromptRun(
         prompt,
@@ -111,13 +129,18 @@ async def chat_run(
 
 
 class ChatAnswer(Chunks):
-    """What was asked for, as it shapes the answer."""
+    """What was asked for, as it shapes the answer.
+
+    Args:
+        prompt_token_ids: They are told where the request asks for them.
+    """
 
     def __init__(
         self,
         request: ChatCompletionRequest,
         new_parser: Callable[[], AnswerParser | None],
         response_id: str,
+        prompt_token_ids: list[int],
     ) -> None:
         self._id = response_id
         self._model = request.model
@@ -125,12 +148,19 @@ class ChatAnswer(Chunks):
         self._num_top = request.requested_logprobs
         self._new_parser = new_parser
         self._usage = request.usage_in_stream
+        self._num_prompt_top = request.prompt_logprobs
+        self._prompt_token_ids = prompt_token_ids if request.return_token_ids else None
+        self._has_functions = bool(request.functions)
 
     def whole(self, generation: Generation) -> bytes:
         choices = [
             self._choice(output, generation.marked_text(0, output.index))
             for output in generation.outputs[0].outputs
         ]
+        told = None
+        if self._num_prompt_top is not None:
+            told = prompt_logprobs(generation.prompt_logprobs(0) or [], self._num_prompt_top)
+        ids = self._prompt_token_ids
         return _encode(
             ChatCompletion(
                 id=self._id,
@@ -138,6 +168,8 @@ class ChatAnswer(Chunks):
                 model=self._model,
                 choices=choices,
                 usage=generation.usage,
+                prompt_logprobs=msgspec.UNSET if told is None else told,
+                prompt_token_ids=msgspec.UNSET if ids is None else ids,
             )
         )
 
@@ -146,6 +178,8 @@ class ChatAnswer(Chunks):
         if (parser := self._new_parser()) is not None:
             message = _message([*parser.push(text), *parser.flush()])
             num_calls = parser.num_calls
+        if self._has_functions:
+            message = with_function_call(message)
         logprobs = None
         if output.logprobs is not None:
             logprobs = self._logprobs(output.logprobs)
@@ -153,9 +187,15 @@ class ChatAnswer(Chunks):
             output.index,
             message,
             logprobs,
-            _finish_reason(output.finish_reason or "stop", num_calls),
+            self._finish_reason(output.finish_reason or "stop", num_calls),
             output.stop_reason,
+            msgspec.UNSET if self._prompt_token_ids is None else output.token_ids,
         )
+
+    def _finish_reason(self, reason: str, num_calls: int) -> str:
+        if not num_calls or reason != "stop":
+            return reason
+        return CALLED if self._has_functions else "tool_calls"
 
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
         return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
@@ -170,15 +210,27 @@ class ChatAnswer(Chunks):
             role = []
             if index not in parsers:
                 parsers[index] = self._new_parser()
-                role.append(encoder.choice(index, _ROLE_FIELD, None, None))
+                role.append(self._role_chunk(encoder, index))
             return role + self._chunks(encoder, index, delta, parsers[index])
 
         return chunk_events(generation, encoder, chunks)
+
+    def _role_chunk(self, encoder: ChunkEncoder, index: int) -> bytes:
+        if self._prompt_token_ids is None:
+            return encoder.choice(index, _ROLE_FIELD, None, None)
+        beside = b'"prompt_token_ids":' + _encode(self._prompt_token_ids)
+        return encoder.choice(index, self._with_ids(_ROLE_FIELD, []), None, None, beside)
+
+    def _with_ids(self, field: bytes, token_ids: list[int]) -> bytes:
+        if self._prompt_token_ids is None:
+            return field
+        return b'"token_ids":' + _encode(token_ids) + b"," + field
 
     def _chunks(
         self, encoder: ChunkEncoder, index: int, delta: Delta, parser: AnswerParser | None
     ) -> list[bytes]:
         fields: list[bytes] = []
+        ids = [] if self._prompt_token_ids is None else delta.token_ids
         if parser is None:
             if (text := delta.text) or delta.logprobs:
                 fields.append(_content_field(text))
@@ -192,21 +244,24 @@ class ChatAnswer(Chunks):
                     fields.append(_content_field(piece))
                 elif isinstance(piece, Reasoning):
                     fields.append(_reasoning_field(piece.text))
+                elif self._has_functions:
+                    fields.append(_function_field(piece))
                 else:
                     fields.append(_tool_call_field(piece, number))
                     number += 1
-            if not fields and delta.logprobs:
-                fields.append(_content_field(""))
-        # Log-probabilities belong to the tokens of this delta: they go with its first chunk.
+        if not fields and (delta.logprobs or (ids and delta.finish_reason is None)):
+            fields.append(_content_field(""))
+        # Log-probabilities and ids belong to the tokens of this delta: they go with its first chunk.
         logprobs = self._logprobs(delta.logprobs) if delta.logprobs else None
         chunks = []
         for field in fields:
-            chunks.append(encoder.choice(index, field, None, logprobs))
-            logprobs = None
+            chunks.append(encoder.choice(index, self._with_ids(field, ids), None, logprobs))
+            logprobs, ids = None, []
         if delta.finish_reason is not None:
             num_calls = 0 if parser is None else parser.num_calls
-            end = End(_finish_reason(delta.finish_reason.value, num_calls), delta.stop_reason)
-            chunks.append(encoder.choice(index, _EMPTY_FIELD, end, None))
+            reason = self._finish_reason(delta.finish_reason.value, num_calls)
+            end = End(reason, delta.stop_reason)
+            chunks.append(encoder.choice(index, self._with_ids(_EMPTY_FIELD, ids), end, None))
         return chunks
 
 
@@ -235,11 +290,11 @@ def _reasoning_field(text: str) -> bytes:
     return b'"delta":{"reasoning":' + encoded + b',"reasoning_content":' + encoded + b"}"
 
 
+def _function_field(call: Call) -> bytes:
+    return b'"delta":' + function_call_delta(call.name, call.arguments)
+
+
 def _tool_call_field(call: Call, number: int) -> bytes:
     function = FunctionOut(call.name, call.arguments)
     delta = {"index": number, "id": call.id, "type": "function", "function": function}
     return b'"delta":{"tool_calls":[' + _encode(delta) + b"]}"
-
-
-def _finish_reason(reason: str, num_calls: int) -> str:
-    return "tool_calls" if num_calls and reason == "stop" else reason

@@ -17,14 +17,16 @@ from octavo.server.openai.api_errors import invalid_value, unsupported
 from octavo.server.openai.beams import check_beams, generate
 from octavo.server.openai.completion_answer import CompletionAnswer, Echo
 from octavo.server.openai.generation import Generator, PromptRun
-from octavo.server.openai.logprobs import echo_offsets
+from octavo.server.openai.logprobs import (
+    check_prompt_logprobs,
+    check_prompt_scores,
+    echo_offsets,
+)
 from octavo.server.openai.output_format import output_format
 from octavo.server.openai.prompts import Prompt, PromptBuilder
 from octavo.server.openai.protocol import CompletionRequest
 
 _DEFAULT_MAX_TOKENS = 16
-# Some 60 bytes of JSON each.
-_MAX_SCORES = 2**20
 
 
 async def completion(
@@ -64,11 +66,9 @@ async def completion(
 
 def _check(request: CompletionRequest) -> None:
     check_beams(request)
-    for name in ("logprobs", "prompt_logprobs"):
-        if (count := getattr(request, name)) is not None:
-            check_number(name, count, 0, MAX_LOGPROBS, is_whole=True)
-    if request.stream and request.prompt_logprobs is not None:
-        raise unsupported("prompt_logprobs", "a stream does not tell them. Leave out stream.")
+    if request.logprobs is not None:
+        check_number("logprobs", request.logprobs, 0, MAX_LOGPROBS, is_whole=True)
+    check_prompt_logprobs(request.prompt_logprobs, is_stream=bool(request.stream))
     if request.suffix and request.echo:
         raise unsupported("echo", "with suffix it is not told where the text goes. Leave one out.")
     if request.best_of is None:
@@ -85,18 +85,9 @@ def _check(request: CompletionRequest) -> None:
 
 
 def _check_size(request: CompletionRequest, prompts: Sequence[Prompt]) -> None:
-    """Scored prompts make answers far longer than requests are."""
     num_tokens = sum(len(prompt.token_ids) for prompt in prompts) * (request.n or 1)
-    for name, count in (
-        ("logprobs", request.logprobs if request.echo else None),
-        ("prompt_logprobs", request.prompt_logprobs),
-    ):
-        if count is not None and num_tokens * (1 + count) > _MAX_SCORES:
-            raise invalid_value(
-                name,
-                f"{name} is {count}, for {num_tokens} tokens of prompts, n times each: at most "
-                f"{_MAX_SCORES} log-probabilities are told in one answer. Send fewer prompts at a time.",
-            )
+    check_prompt_scores("logprobs", request.logprobs if request.echo else None, num_tokens)
+    check_prompt_scores("prompt_logprobs", request.prompt_logprobs, num_tokens)
 
 
 def _chooses(request: CompletionRequest) -> bool:

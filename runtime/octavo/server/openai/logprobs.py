@@ -3,19 +3,24 @@ vLLM's `prompt_logprobs`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from octavo.engine.requests.detokenizer import IncrementalDetokenizer
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import Logprob
+from octavo.sampling_params import MAX_LOGPROBS, check_number
 from octavo.server.openai.answers import (
     CompletionLogprobs,
     PromptLogprob,
+    PromptLogprobs,
     best_ranked,
     token_name,
 )
+from octavo.server.openai.api_errors import invalid_value, unsupported
 from octavo.tokenizer import Tokenizer
 
+# Some 60 bytes of JSON each.
+_MAX_SCORES = 2**20
 Position = dict[int, Logprob] | None
 """The token that stands there comes first; None for a prompt's first token, which nothing comes before."""
 
@@ -54,11 +59,9 @@ def completion_logprobs(
     return told
 
 
-def prompt_logprobs(
-    positions: Sequence[Position], num_top: int
-) -> list[Mapping[int, PromptLogprob] | None]:
+def prompt_logprobs(positions: Sequence[Position], num_top: int) -> PromptLogprobs:
     """In vLLM's form, the token itself and `num_top` of the best ones for each of the prompt's tokens."""
-    told: list[Mapping[int, PromptLogprob] | None] = []
+    told: PromptLogprobs = []
     for position in positions:
         if position is None:
             told.append(None)
@@ -72,6 +75,30 @@ def prompt_logprobs(
             }
         )
     return told
+
+
+def check_prompt_scores(name: str, count: int | None, num_tokens: int) -> None:
+    """Scored prompts make answers far longer than requests are. Raises `ApiError`.
+
+    Args:
+        count: Of the best ones that are told of each token; None tells none.
+        num_tokens: Of all prompts, as often as they are told.
+    """
+    if count is not None and num_tokens * (1 + count) > _MAX_SCORES:
+        raise invalid_value(
+            name,
+            f"{name} is {count}, for {num_tokens} tokens of prompts, n times each: at most {_MAX_SCORES} "
+            "log-probabilities are told in one answer. Send fewer prompts at a time.",
+        )
+
+
+def check_prompt_logprobs(count: int | None, *, is_stream: bool) -> None:
+    """Raises `InvalidParameterError`, and `ApiError` for a stream, which tells none."""
+    if count is None:
+        return
+    check_number("prompt_logprobs", count, 0, MAX_LOGPROBS, is_whole=True)
+    if is_stream:
+        raise unsupported("prompt_logprobs", "a stream does not tell them. Leave out stream.")
 
 
 def echo_offsets(

@@ -14,10 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
     ValidationError,
-    model_validator,
 )
 
 from octavo.generation_config import SamplingDefaults
@@ -30,6 +27,9 @@ from octavo.server.openai.api_errors import (
     quoted,
     unsupported,
 )
+from octavo.server.openai.as_sent import AsSent
+from octavo.server.openai.chat_message import ChatMessage
+from octavo.server.openai.functions import Function, FunctionChoice, as_tools
 from octavo.server.openai.ignored_fields import IgnoredFields, Prediction
 from octavo.server.openai.output_format import ResponseFormat, StructuredOutputs
 from octavo.structured_outputs import StructuredOutputsParams
@@ -54,8 +54,6 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "modalities": (None, ["text"]),
     "moderation": (None,),
     "prediction": (None,),
-    "prompt_logprobs": (None, False),
-    "return_token_ids": (None, False),
     "spaces_between_special_tokens": (None, True),
     "suffix": (None, ""),
     "thinking_token_budget": (None,),
@@ -135,6 +133,9 @@ class GenerationRequest(SampledRequest):
     # vLLM's: `n` beams.
     use_beam_search: bool | None = None
     length_penalty: float | None = None
+    # vLLM's: more is told of the tokens.
+    prompt_logprobs: Whole | None = None
+    return_token_ids: bool | None = None
     stream_options: StreamOptions | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
@@ -220,61 +221,6 @@ def _is_same(value: object, neutral: object) -> bool:
     return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
 
 
-class AsSent(BaseModel):
-    """Keeps the object that was validated: templates read the client's own keys, in its order."""
-
-    _as_sent: dict[str, Any] = PrivateAttr(default_factory=dict)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        kept = handler(value)
-        kept._as_sent = value  # noqa: SLF001 (its own)
-        return kept
-
-    @property
-    def as_sent(self) -> dict[str, Any]:
-        return self._as_sent
-
-
-class ContentPart(BaseModel):
-    """A part of a message. Only `text` can be understood by the models that are served."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    type: str
-    text: str | None = None
-
-
-class FunctionCall(BaseModel):
-    """`arguments` is JSON in a string, as OpenAI has it."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    name: str
-    arguments: str = "{}"
-
-
-class ToolCall(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    id: str | None = None
-    type: str = "function"
-    function: FunctionCall
-
-
-class ChatMessage(AsSent):
-    """One message. Clients send answers back as they came, so unknown fields are let through."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    role: str
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-
-
 class FunctionDefinition(BaseModel):
     """`strict` holds calls to the schema, also where the model decides itself whether to call."""
 
@@ -303,6 +249,9 @@ class ChatCompletionRequest(GenerationRequest):
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    # The same before there were tools, which they are read as.
+    functions: list[Function] | None = None
+    function_call: FunctionChoice | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     include_reasoning: bool | None = None
@@ -322,7 +271,20 @@ class ChatCompletionRequest(GenerationRequest):
                 raise unsupported(
                     f"tools.{place}.type", f"it is {quoted(tool['type'])}. Use function."
                 )
-        return super().parse(document)
+        request = super().parse(document)
+        functions = (
+            document["functions"] if isinstance(document, dict) and request.functions else []
+        )
+        found = as_tools(
+            functions,
+            request.function_call,
+            request.tools,
+            request.tool_choice,
+            request.parallel_tool_calls,
+        )
+        if found:
+            found["tools"] = [Tool.model_validate(tool) for tool in found["tools"]]
+        return request.model_copy(update=found) if found else request
 
     @property
     def said(self) -> str | None:
@@ -377,7 +339,5 @@ class CompletionRequest(GenerationRequest):
     echo: bool | None = None
     suffix: str | None = None
     best_of: Whole | None = None
-    # Fields of vLLM's.
-    prompt_logprobs: Whole | None = None
-    return_token_ids: bool | None = None
+    # vLLM's.
     return_tokens_as_token_ids: bool | None = None

@@ -12,6 +12,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from octavo.server.openai.api_errors import invalid_value
+from octavo.server.openai.functions import told_as_functions
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.server.openai.tool_choice import read_tool_use
@@ -46,7 +47,8 @@ async def tokenized(
         InvalidParameterError: As when the request is sent.
     """
     if isinstance(request, ChatCompletionRequest):
-        prompt = await prompts.chat(request, read_tool_use(request).told)
+        with told_as_functions(request.functions, len(request.messages)):
+            prompt = await prompts.chat(request, read_tool_use(request).told)
     else:
         given = await prompts.completions(request)
         if len(given) != 1:

@@ -165,9 +165,10 @@ def answer_format(
             "tools", f"in the format of this model the arguments cannot be held to {error}."
         ) from None
     schemas = grammar.schemas
-    parameter = "tools" if wanted is None else wanted.parameter
+    tools = "functions" if request.functions else "tools"
+    parameter = tools if wanted is None else wanted.parameter
     if use.choice == "required":
-        text, parameter = grammar.of_calls(), "tools"
+        text, parameter = grammar.of_calls(), tools
     elif wanted is None:
         text = grammar.of_text_and_calls()
     else:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
-from octavo.server.openai.protocol import AsSent, SampledRequest, Whole, check_extra, validated
+from octavo.server.openai.as_sent import AsSent
+from octavo.server.openai.protocol import SampledRequest, Whole, check_extra, validated
 from octavo.server.openai.responses_api.input_items import InputItem, check_kinds
 
 LOGPROBS = "message.output_text.logprobs"
