@@ -142,6 +142,10 @@ class ChatTemplates:
         """Those that may be chosen."""
         return iter(self._templates.values())
 
+    @property
+    def default(self) -> ChatTemplate | None:
+        return self._templates.get("default")
+
     def choose(self, *, has_tools: bool) -> ChatTemplate:
         """`tool_use` for a request with tools where there is one, else `default`.
 

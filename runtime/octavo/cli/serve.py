@@ -50,7 +50,8 @@ def serve_options(model: str, flags: dict[str, Any]) -> ServeOptions:
         engine=EngineConfig(model=model, **values_of(EngineConfig, flags)),
         **values
         | {
-            "served_names": values["served_names"] or (default_served_name(model),),
+            "served_names": tuple(dict.fromkeys(values["served_names"] or ()))
+            or (default_served_name(model),),
             "lora_modules": values["lora_modules"] or (),
             "api_keys": values["api_keys"] or (),
             "allowed_origins": _listed(values["allowed_origins"] or ()),

@@ -139,7 +139,7 @@ def test_every_metric_is_in_the_reference_with_its_type_and_labels() -> None:
 
 
 def test_every_route_is_in_the_reference() -> None:
-    http = build_app(None, None, has_metrics=True)  # type: ignore[arg-type] # the routes alone: nothing is asked
+    http = build_app(None, None, has_metrics=True, tokenizer_info={})  # type: ignore[arg-type] # the routes alone: nothing is asked
     # `{id}` is what a reader writes; the route takes names with slashes.
     served = {
         (method, getattr(route, "path", "").replace("{name:path}", "{id}"))

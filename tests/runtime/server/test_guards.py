@@ -30,6 +30,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
         "1.5",
         "--allowed-origins",
         "https://chat.example",
+        "--enable-tokenizer-info-endpoint",
+        *("--served-model-name", "demo"),  # as all of these tests' servers are named, once more
     )
     folder = tmp_path_factory.mktemp("faults")
     with FaultyServer(folder, *flags, OCTAVO_API_KEY="other-key right-key") as process:
@@ -52,7 +54,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/nothing", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/v1/models", "/nothing", "/openapi.json", "/tokenizer_info"])
 def test_without_a_key_nothing_is_told(
     guarded: FaultyServer, headers: dict[str, str], path: str
 ) -> None:
@@ -60,6 +62,15 @@ def test_without_a_key_nothing_is_told(
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_api_key"
     assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_with_a_key_the_tokenizer_and_the_name_are_told(guarded: FaultyServer) -> None:
+    with httpx.Client(base_url=guarded.url, headers=KEY, timeout=60) as http:
+        told = http.get("/tokenizer_info").json()
+        assert told["tokenizer_class"]
+        assert "{%" in told["chat_template"]
+        # The name that was given twice is served once.
+        assert [card["id"] for card in http.get("/v1/models").json()["data"]] == ["demo"]
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])

@@ -7,9 +7,9 @@ are bytes that msgspec made: FastAPI serialises nothing here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -112,27 +112,21 @@ def build_app(
     page: Page | None = None,
     *,
     has_metrics: bool = False,
+    tokenizer_info: Mapping[str, Any] | None = None,
 ) -> FastAPI:
-    """The app without the middleware around it; with `has_metrics` they are told here, too."""
+    """The app without the middleware around it.
+
+    Args:
+        has_metrics: They are told here, too.
+        tokenizer_info: The tokenizer's settings; None tells nobody.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_error_handlers(app, metrics)
     _add_generation_routes(app, model)
     _add_message_routes(app, model)
     _add_pooled_routes(app, model)
     _add_token_routes(app, model)
-
-    @app.get("/v1/models")
-    async def list_models() -> Response:
-        return json_answer(
-            ModelList(
-                data=[model.card(name) for name in model.all_names if current_limits().allows(name)]
-            )
-        )
-
-    @app.get("/v1/models/{name:path}")
-    async def show_model(name: str) -> Response:
-        model.check(name)
-        return json_answer(model.card(name))
+    _add_model_routes(app, model)
 
     @app.get("/load")
     async def load() -> Response:
@@ -149,6 +143,12 @@ def build_app(
         @app.get("/metrics")
         async def show_metrics() -> Response:
             return Response(metrics.public_exposition(), headers={"Content-Type": METRICS_TYPE})
+
+    if tokenizer_info is not None:
+
+        @app.get("/tokenizer_info")
+        async def show_tokenizer() -> Response:
+            return json_answer(tokenizer_info)
 
     @app.get("/openapi.json")
     async def description() -> Response:
@@ -254,6 +254,21 @@ def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
         request = validated(DetokenizeRequest, await _read(http_request, model))
         model.check(request.model)
         return json_answer(await detokenized(request, model.prompts))
+
+
+def _add_model_routes(app: FastAPI, model: ServedModel) -> None:
+    @app.get("/v1/models")
+    async def list_models() -> Response:
+        return json_answer(
+            ModelList(
+                data=[model.card(name) for name in model.all_names if current_limits().allows(name)]
+            )
+        )
+
+    @app.get("/v1/models/{name:path}")
+    async def show_model(name: str) -> Response:
+        model.check(name)
+        return json_answer(model.card(name))
 
 
 async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:

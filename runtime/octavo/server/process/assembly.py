@@ -19,6 +19,7 @@ from octavo.server.openai.load import Load, LoadedModel
 from octavo.server.openai.parsing.choice import choose_markup
 from octavo.server.openai.pooled import read_pooled_use
 from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.tokenizer_info import tokenizer_info
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle
@@ -82,7 +83,15 @@ def assemble(
     )
     page = load_page() if options.ui else None
     middleware = Middleware(
-        build_app(model, metrics, page, has_metrics=options.public_metrics),
+        build_app(
+            model,
+            metrics,
+            page,
+            has_metrics=options.public_metrics,
+            tokenizer_info=tokenizer_info(folder, tokenizer)
+            if options.enable_tokenizer_info_endpoint
+            else None,
+        ),
         lifecycle,
         keys,
         metrics,

@@ -162,6 +162,10 @@ class ServeOptions:
             details="serve [a page](http-api.md#the-page) at `/`: a chat, and the load",
         ),
     ] = True
+    enable_tokenizer_info_endpoint: Annotated[
+        bool,
+        Option(panel=Panel.API, help="Serve the tokenizer's settings at /tokenizer_info."),
+    ] = False
     max_body_bytes: Annotated[
         int | None,
         Option(
