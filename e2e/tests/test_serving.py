@@ -123,6 +123,23 @@ def test_the_ops_port_is_closed_to_other_pods(serving: Kubectl, environment: Env
         serving.run(*command, "8001")
 
 
+def test_the_operator_reaches_the_ops_port_and_reads_the_start_there(serving: Kubectl) -> None:
+    """Through the policies of both, where the network enforces them."""
+    (pod,) = model_pods(serving, NAME)
+    ask = (
+        "import sys, urllib.request; from octavo_operator.ops_port import startupz_url; "
+        "from octavo_operator.startups import StartupReport; "
+        "answer = urllib.request.urlopen(startupz_url(sys.argv[1]), timeout=10).read(); "
+        "report = StartupReport.model_validate_json(answer); "
+        "print(report.started, *(each.name for each in report.phases))"
+    )
+    command = ("exec", f"deployment/{OPERATOR}", "--", "python", "-c", ask)
+    answer = serving.within(OPERATOR_NAMESPACE).run(*command, pod["status"]["podIP"])
+    started, *phases = answer.split()
+    assert started == "True"
+    assert {"resolve", "load"} <= set(phases)
+
+
 def test_kubectl_scale_moves_the_pods(serving: Kubectl) -> None:
     serving.merge_patch("llmd", NAME, {"spec": {"autoscaling": None}})
     before = uids(model_pods(serving, NAME))

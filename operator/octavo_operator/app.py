@@ -22,9 +22,11 @@ from octavo_operator.handlers import WATCHED_KINDS
 from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LLM_DEPLOYMENT, Manifest, ObjectKey, key_of
+from octavo_operator.ops_port import OpsPort
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation
 from octavo_operator.settings import Settings
+from octavo_operator.startups import Startups
 from octavo_operator.status import is_rolling_out
 from octavo_operator.turns import Turns
 from octavo_operator.vitals import Vitals
@@ -71,11 +73,13 @@ class Operator:
         )
         self.queue: WorkQueue[ObjectKey] = WorkQueue(self._work, _log_failure, settings.workers)
         self._turns = Turns(settings.max_concurrent_rollouts, self.queue.add)
+        self._startups = Startups()
         self._reconciler = Reconciler(
             kube,
             installation_of(settings),
             self._autoscaler,
             self._turns,
+            self._startups,
             instance=identity,
             wall_clock=lambda: datetime.now(UTC),
             steady_clock=time.monotonic,
@@ -93,6 +97,8 @@ class Operator:
             group.create_task(self._resync_forever(), name="resync")
             if self._load_source is not None:
                 group.create_task(self._autoscale_forever(self._load_source), name="autoscale")
+            if self._settings.progress_interval_seconds:
+                group.create_task(self._follow_startups_forever(), name="startups")
             namespaces = self._settings.watch_namespaces
             group.create_task(
                 watch(self.queue.add, self._load, namespaces, self.watches), name="watch"
@@ -145,6 +151,14 @@ class Operator:
                 await self._take_snapshot(source)
                 for key in keys:
                     self.queue.add(key)
+
+    async def _follow_startups_forever(self) -> None:
+        """Enqueues the objects whose starting pods have come further."""
+        ops_port = OpsPort(self._settings.progress_timeout_seconds)
+        while True:
+            await asyncio.sleep(self._settings.progress_interval_seconds)
+            for key in await ops_port.ask(self._startups):
+                self.queue.add(key)
 
     async def _take_snapshot(self, source: LoadSource) -> None:
         try:

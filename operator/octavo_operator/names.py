@@ -17,6 +17,9 @@ HTTP_PORT = 8000
 OPS_PORT = 8001
 HTTP_PORT_NAME = "http"
 OPS_PORT_NAME = "ops"
+FETCH_PORT_NAME = "fetch-ops"
+"""The ops port while the model is downloaded. A name of its own: what is scraped by the name of the other one
+would be scraped twice."""
 
 
 def selector(name: str) -> dict[str, str]:

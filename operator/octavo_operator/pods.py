@@ -58,6 +58,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the container by which a pod starts."""
+
+    container: str
+    identity: str
+    """Differs from that of every other run."""
+    address: str
+    """The pod's."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodView:
     """One pod as the status and the autoscaler need it."""
 
@@ -77,6 +88,10 @@ class PodView:
     setup_since: datetime | None
     """Since when the node mounts its volumes and makes its sandbox; None when it is done with that
     or has not begun."""
+    run: Run | None = None
+    """Of the container that downloads or serves; None while none runs, or the pod has no address."""
+    progress: str = ""
+    """How far it has come with that, where it told; it says more than `phase_text`."""
 
     @property
     def revision(self) -> str:
@@ -110,11 +125,12 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         finding = _finding(conditions, statuses, gpu_resource)
         finding = finding or _setup_finding(pod, setup_since, now)
     controller = controller_of(pod)
+    addresses = tuple(each["ip"] for each in status.get("podIPs", ()))
     return PodView(
         name=pod["metadata"]["name"],
         labels=pod["metadata"].get("labels", {}),
         controller=(controller["kind"], controller["name"]) if controller else None,
-        addresses=tuple(each["ip"] for each in status.get("podIPs", ())),
+        addresses=addresses,
         is_ready=is_ready,
         # A finished pod (evicted, node shut down) stays visible but will be replaced.
         is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
@@ -122,6 +138,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         finding=finding,
         ready_since=_since(conditions.get("Ready", {}), "True"),
         setup_since=None if is_ready else setup_since,
+        run=_run(pod, statuses, addresses),
     )
 
 
@@ -138,6 +155,16 @@ def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) 
     if "running" in statuses.get(SERVE_CONTAINER, {}).get("state", {}):
         return "loading the model"
     return "starting the container"
+
+
+def _run(pod: Manifest, statuses: dict[str, Manifest], addresses: tuple[str, ...]) -> Run | None:
+    for name in (FETCH_CONTAINER, SERVE_CONTAINER):
+        status = statuses.get(name, {})
+        if addresses and "running" in status.get("state", {}):
+            # Pods of a group have their names again; containers are never called as one was before.
+            identity = f"{pod['metadata'].get('uid', '')}/{status.get('containerID', '')}"
+            return Run(name, identity, addresses[0])
+    return None
 
 
 def _since(condition: dict[str, Any], status: str) -> datetime | None:

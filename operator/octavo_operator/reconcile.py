@@ -52,6 +52,7 @@ from octavo_operator.render.runtime_image import why_not_allowed
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
 from octavo_operator.rollout import patience_left, replacement
 from octavo_operator.sightings import Sightings
+from octavo_operator.startups import Startups
 from octavo_operator.status import (
     ConditionSet,
     Observation,
@@ -107,6 +108,7 @@ class Reconciler:
         installation: Installation,
         autoscaler: Autoscaler,
         turns: Turns | None = None,
+        startups: Startups | None = None,
         *,
         instance: str,
         wall_clock: Callable[[], datetime],
@@ -118,6 +120,7 @@ class Reconciler:
         self._contests = Contests()
         self._sightings = Sightings(PROPAGATION_SECONDS)
         self._turns = turns or Turns(0, lambda _: None)
+        self._startups = startups or Startups()
         self._recorder = Recorder(kube, instance, wall_clock)
         self._wall_clock = wall_clock
         self._steady_clock = steady_clock
@@ -130,6 +133,7 @@ class Reconciler:
             self._contests.forget(key)
             self._sightings.forget(key)
             self._turns.forget(key)
+            self._startups.forget(key)
             metrics.forget(key)
             return None
         conditions = condition_set(resource, self._wall_clock())
@@ -137,6 +141,7 @@ class Reconciler:
         if isinstance(spec, Finding):
             status = invalid_status(resource, conditions, spec.reason, spec.message)
             self._turns.tell(key, is_rolling=False)
+            self._startups.forget(key)
             await self._write_status(resource, status, conditions)
             return None
         observed = await self._observe(key, resource, spec)
@@ -234,7 +239,7 @@ class Reconciler:
         is_held = self._turns.must_wait(key, change)
         # What waits is seen with the eyes of the revision that serves on.
         told = observed.resource.get("status", {}).get("revision")
-        seen = fleet(told if is_held and told else wanted, every)
+        seen = self._startups.follow(key, fleet(told if is_held and told else wanted, every))
         before = None if live is None else workload.wanted(live)
         scaling = None
         replicas = spec.replicas

@@ -5,8 +5,8 @@ Status, rollout and autoscaling count replicas. Which pods make one is the workl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from octavo_operator.pods import SETUP_PATIENCE_SECONDS, Finding, PodView, gravest
@@ -87,8 +87,20 @@ class Fleet:
 
     def phase_text(self) -> str:
         """What the pods of the revision in force are doing while they are not ready."""
-        texts = sorted({pod.phase_text for pod in self.current_pods if not pod.is_ready})
+        waiting = [pod for pod in self.current_pods if not pod.is_ready]
+        texts = sorted({pod.progress or pod.phase_text for pod in waiting})
         return ", ".join(texts) if texts else "waiting for pods to be created"
+
+    def progress_texts(self) -> list[str]:
+        """What those pods told of it."""
+        return sorted({pod.progress for pod in self.current_pods if pod.progress})
+
+    def with_pods(self, change: Callable[[PodView], PodView]) -> Fleet:
+        """The same replicas with pods that were changed."""
+        replicas = (
+            replace(each, pods=tuple(change(pod) for pod in each.pods)) for each in self.replicas
+        )
+        return replace(self, replicas=tuple(replicas))
 
 
 def fleet(revision: str, replicas: Iterable[Replica]) -> Fleet:

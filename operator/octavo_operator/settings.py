@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         description="Models that an upgrade of the operator starts anew at once; 0: all of them.",
     )
     autoscale_interval_seconds: float = Field(default=5.0, gt=0)
+    progress_interval_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        description="How often pods that start are asked how far they have come; 0: never.",
+    )
+    progress_timeout_seconds: float = Field(default=2.0, gt=0)
     watch_namespaces: CommaSeparated = Field(default=(), description="Empty: all namespaces.")
     monitoring_namespaces: CommaSeparated = Field(
         default=("monitoring",), description="Namespaces that may reach the ops port."

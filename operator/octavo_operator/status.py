@@ -390,10 +390,11 @@ def _movement(seen: Observation) -> Reason | None:
 
 def _counts(seen: Observation) -> str:
     fleet = seen.fleet
-    return (
+    counts = (
         f"{len(fleet.replicas)} of {seen.desired_replicas} wanted replicas exist, "
         f"{len(fleet.current)} of revision {fleet.revision}, {len(fleet.ready)} answer"
     )
+    return "; ".join((counts, *fleet.progress_texts()))
 
 
 def _timestamp(now: datetime) -> str:

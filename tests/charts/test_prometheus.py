@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from octavo_operator.names import OPS_PORT
 from tests.support.operator.helm import Object, environment, of_kind, operator, render
 
 
@@ -87,7 +88,7 @@ def test_network_policy_lets_the_operator_reach_prometheus_behind_its_service(
 ) -> None:
     """Where a policy is compared with the pod's port, that of the Service opens nothing."""
     (policy,) = of_kind(render(f"prometheus.url={url}"), "NetworkPolicy")
-    (within,) = [block for block in policy["spec"]["egress"] if "to" in block]
+    _, within = [block for block in policy["spec"]["egress"] if "to" in block]
     (peer,) = within["to"]
     assert peer == {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
@@ -95,10 +96,33 @@ def test_network_policy_lets_the_operator_reach_prometheus_behind_its_service(
     assert within["ports"] == [{"port": 1, "endPort": 65535, "protocol": "TCP"}]
 
 
+@pytest.mark.parametrize(
+    ("settings", "namespaces"),
+    [
+        ((), {}),
+        (
+            ("watchNamespaces={a,b}",),
+            {
+                "matchExpressions": [
+                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"]}
+                ]
+            },
+        ),
+    ],
+)
+def test_network_policy_lets_the_operator_ask_the_models_ops_port(
+    settings: tuple[str, ...], namespaces: Object
+) -> None:
+    (policy,) = of_kind(render(*settings), "NetworkPolicy")
+    (block,) = [block for block in policy["spec"]["egress"] if "to" in block]
+    assert block["to"] == [{"namespaceSelector": namespaces}]
+    assert block["ports"] == [{"port": OPS_PORT, "protocol": "TCP"}]
+
+
 def test_network_policy_lets_the_operator_reach_an_api_server_on_the_ports_that_are_given() -> None:
     (policy,) = of_kind(render("networkPolicy.apiServerPorts={12345}"), "NetworkPolicy")
     ports = {rule["port"] for block in policy["spec"]["egress"] for rule in block["ports"]}
-    assert ports == {53, 12345}
+    assert ports == {53, 12345, 8001}
 
 
 def test_a_service_monitor_scrapes_the_port_of_the_service_that_it_selects() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import huggingface_hub.constants
+import msgspec
 import pytest
 
 from octavo import errors
+from octavo.cli.fetch import fetch_command
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
 from octavo.server.process.options import API_KEY_VARIABLE, ServeOptions
+from octavo.server.process.progress_port import ProgressPort
 from octavo.server.process.run import ENGINE_EXIT_SECONDS, LAST_ANSWERS_SECONDS, fail
 from octavo.server.process.sleep_routes import SleepRoutes
 from octavo.server.process.termination import (
@@ -27,7 +32,9 @@ from octavo_operator.api.conditions import MODEL_REASONS, RUNTIME_REASONS, Reaso
 from octavo_operator.pods import view
 from octavo_operator.render.api_keys import in_environment
 from octavo_operator.render.pod import pod_template
+from octavo_operator.startups import StartupReport, progress_text
 from tests.support.operator.builders import NOW, container, pod, pod_context
+from tests.support.operator.starting_pod import GIB, report
 from tests.support.runtime.command_line import parsed
 
 GPU = "nvidia.com/gpu"
@@ -68,6 +75,45 @@ def test_what_is_probed_and_scraped_is_a_route_of_the_ops_port() -> None:
     assert {each["path"] for each in [*probes, scraped]} == set(ops._routes)
     assert {each["port"] for each in probes} == {"ops"}
     assert scraped["port"] == str(parsed(serving()["args"]).ops_port)
+
+
+def test_what_a_starting_server_answers_is_what_the_operator_reads() -> None:
+    """And what the operator's tests take for such an answer."""
+    seconds = iter((0.0, 0.0, 1.0, 1.0, 5.0)).__next__
+    lifecycle = Lifecycle(seconds)
+    lifecycle.begin_phase("resolve")
+    lifecycle.begin_phase("load")
+    lifecycle.note_bytes(GIB, 4 * GIB)
+    sent = lifecycle.startup_report()
+    assert sent == report("load", 4.0, GIB, 4 * GIB, ended=("resolve",))
+    told = progress_text(None, StartupReport.model_validate_json(msgspec.json.encode(sent)))
+    assert told == "loading weights: 1.0 of 4.0 GiB, 256 MiB/s"
+    lifecycle = Lifecycle(lambda: 0.0)
+    lifecycle.begin_phase("capture")
+    lifecycle.mark_ready()
+    assert StartupReport.model_validate(lifecycle.startup_report()).started
+
+
+def test_a_download_answers_on_the_ops_port_as_a_server_does() -> None:
+    (fetching,) = pod_spec(model={"uri": "hf://org/name"})["initContainers"]
+    (port,) = fetching["ports"]
+    (ops,) = [each for each in serving()["ports"] if each["name"] == "ops"]
+    assert port["containerPort"] == ops["containerPort"]
+    assert port["name"] != ops["name"], "what is scraped by its name would be scraped twice"
+    option = inspect.signature(fetch_command, eval_str=True).parameters["progress_address"]
+    variables = {each["name"]: each["value"] for each in fetching["env"]}
+    (info,) = option.annotation.__metadata__
+    assert variables[info.envvar] == f"0.0.0.0:{port['containerPort']}"
+    loopback = variables[info.envvar].replace("0.0.0.0:8001", "127.0.0.1:0")
+    with ProgressPort(loopback) as answering:
+        answering(GIB, 4 * GIB)
+        url = f"http://127.0.0.1:{answering.port}/startupz"
+        answer = httpx.get(url)
+        assert httpx.get(f"http://127.0.0.1:{answering.port}/metrics").status_code == 404
+        assert httpx.post(url).status_code == 405
+    told = progress_text(None, StartupReport.model_validate_json(answer.content))
+    assert answer.status_code == 503
+    assert told.startswith("downloading the model: 1.0 of 4.0 GiB, ")
 
 
 def test_the_variables_of_the_pod_are_those_that_the_runtime_reads() -> None:

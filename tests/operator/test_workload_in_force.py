@@ -13,6 +13,7 @@ from octavo_operator.manifest import DEPLOYMENT, LLM_DEPLOYMENT, Manifest
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation, RenderContext, Replacement
 from octavo_operator.render.api_keys import in_environment
+from octavo_operator.render.download_progress import in_silence
 from octavo_operator.workload import in_force, workload_of
 from tests.support.operator.builders import (
     INSTALLATION,
@@ -80,6 +81,22 @@ def test_an_upgrade_restarts_no_pod_that_has_its_key_by_the_environment_and_says
     status, message = world.ready
     assert status == "True"
     assert "the API key is that of each pod's start" in message
+
+
+@pytest.mark.parametrize("auth", [None, {"keysFrom": {"secretRef": {"name": "keys"}}}])
+def test_an_upgrade_restarts_no_pod_whose_download_was_silent(auth: dict[str, Any] | None) -> None:
+    fields = {"model": {"uri": "hf://org/name"}} | ({"auth": auth} if auth else {})
+    pods = pod_context(**fields)
+    earlier = in_silence(pods)
+    assert earlier is not None
+    workload = workload_of(pods.spec)
+    assert workload.revision(earlier) != workload.revision(pods)
+    context = RenderContext(earlier, 1, Replacement("RollingUpdate"))
+    live = workload.children(context)[-1].manifest
+    assert in_force(workload, pods, live) == earlier
+    other = pod_context(**fields, engine={"maxNumSeqs": 8})
+    assert in_force(workload, other, live) == other
+    assert in_silence(pod_context()) is None
 
 
 @pytest.mark.parametrize("is_image", [False, True])

@@ -65,7 +65,7 @@ def in_environment(context: PodContext) -> PodContext | None:
     auth = context.spec.auth
     if auth is None or auth.secret_ref is None:
         return None
-    return replace(context, has_keys_in_environment=True)
+    return replace(context, has_keys_in_environment=True, has_silent_download=True)
 
 
 def _are_mounted(context: PodContext) -> bool:

@@ -63,6 +63,8 @@ class PodContext:
     """Whether one node at a time can mount that claim; None while there is none, so that the spec says."""
     has_keys_in_environment: bool = False
     """Whether the API key comes by the environment, as the first release gave it."""
+    has_silent_download: bool = False
+    """Whether the container that downloads answers nobody, as that of earlier releases did."""
 
     @property
     def name(self) -> str:

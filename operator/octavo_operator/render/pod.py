@@ -33,7 +33,7 @@ from octavo_operator.names import (
     labels,
     selector,
 )
-from octavo_operator.render import api_keys, cache
+from octavo_operator.render import api_keys, cache, download_progress
 from octavo_operator.render.command import (
     CLAIM_PATH,
     MODELS_PATH,
@@ -199,6 +199,9 @@ def _fetch_container(context: PodContext) -> Container:
     ]
     arguments = fetch_arguments(context.spec.model)
     container = _container(context, FETCH_CONTAINER, arguments, mounts)
+    if answering := download_progress.ports(context):
+        container["ports"] = answering
+    container["env"] += download_progress.variables(context)
     container["resources"] = _download_resources(context.spec.resources.download)
     if context.spec.model.secret_ref:
         container["envFrom"] = [{"secretRef": {"name": context.spec.model.secret_ref.name}}]

@@ -9,12 +9,18 @@ from __future__ import annotations
 from octavo_operator.manifest import Manifest
 from octavo_operator.render import PodContext
 from octavo_operator.render.api_keys import in_environment
+from octavo_operator.render.download_progress import in_silence
 from octavo_operator.workload.base import Workload
 
 
 def in_force(workload: Workload, pods: PodContext, live: Manifest | None) -> PodContext:
     """The pods in today's form, or in the earlier one that `live` has exactly."""
-    earlier = in_environment(pods)
-    if earlier is None or live is None:
+    if live is None:
         return pods
-    return earlier if workload.revision(earlier) == workload.live_revision(live) else pods
+    revision = workload.live_revision(live)
+    if workload.revision(pods) == revision:
+        return pods
+    for earlier in (in_silence(pods), in_environment(pods)):
+        if earlier is not None and workload.revision(earlier) == revision:
+            return earlier
+    return pods

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -15,22 +16,40 @@ def fetch_command(
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder that keeps the download.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    progress_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="OCTAVO_PROGRESS_ADDRESS",
+            help="Answers /startupz there while it downloads.",
+        ),
+    ] = None,
 ) -> int:
     """Download a model, and print the folder that holds it.
 
     `octavo serve MODEL --download-dir DIR` finds it there.
     """
     from octavo.errors import InvalidConfigurationError, OctavoError
+    from octavo.loading.progress import Tell
     from octavo.logs import configure_logging
     from octavo.model_source import resolve
     from octavo.server.process.progress import BytesShown
+    from octavo.server.process.progress_port import ProgressPort
     from octavo.server.process.run import fail
 
     configure_logging("info")
     try:
         to.mkdir(parents=True, exist_ok=True)
-        with BytesShown("downloading") as shown:
-            folder = resolve(model, download_dir=to, revision=revision, tell=shown)
+        with ExitStack() as stack:
+            told: list[Tell] = [stack.enter_context(BytesShown("downloading"))]
+            if progress_address:
+                told.append(stack.enter_context(ProgressPort(progress_address)))
+
+            def tell(done: int, total: int) -> None:
+                for each in told:
+                    each(done, total)
+
+            folder = resolve(model, download_dir=to, revision=revision, tell=tell)
     except OctavoError as error:
         return fail(error)
     except OSError as error:

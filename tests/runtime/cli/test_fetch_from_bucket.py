@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import httpx
 import pytest
 
 KEY_ID = "octavo-test-key"
@@ -34,6 +37,9 @@ class Bucket(BaseHTTPRequestHandler):
     """ListObjectsV2, HeadObject and GetObject with ranges, path-style, for one key and one bucket."""
 
     protocol_version = "HTTP/1.1"
+    asks: str = ""
+    """Where whoever fetches tells how far it is: asked before each piece of a file."""
+    told: ClassVar[list[tuple[int, Any]]] = []
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -77,6 +83,9 @@ class Bucket(BaseHTTPRequestHandler):
         )
 
     def _send_object(self, data: bytes) -> None:
+        if self.asks:
+            answer = httpx.get(self.asks, timeout=60)
+            self.told.append((answer.status_code, answer.json()))
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted else 0
         end = min(int(wanted[2]), len(data) - 1) if wanted and wanted[2] else len(data) - 1
@@ -121,7 +130,7 @@ def endpoint() -> Iterator[str]:
 
 
 def fetch(
-    model: str, to: Path, endpoint: str, key: str = KEY_ID
+    model: str, to: Path, endpoint: str, key: str = KEY_ID, *options: str
 ) -> subprocess.CompletedProcess[str]:
     """`octavo fetch` with only those credentials: none of the person's own may leak in."""
     environment = {
@@ -138,7 +147,7 @@ def fetch(
     if key:
         environment |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "octavo-test-secret"}
     return subprocess.run(
-        [sys.executable, "-m", "octavo", "fetch", model, "--to", str(to)],
+        [sys.executable, "-m", "octavo", "fetch", model, "--to", str(to), *options],
         env=environment,
         capture_output=True,
         text=True,
@@ -148,9 +157,13 @@ def fetch(
 
 
 def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickle(
-    tmp_path: Path, endpoint: str
+    tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = fetch("s3://octavo-models/models/tiny", tmp_path / "to", endpoint)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(Bucket, "asks", f"http://127.0.0.1:{port}/startupz")
+    options = ("--progress-address", f"127.0.0.1:{port}")
+    done = fetch("s3://octavo-models/models/tiny", tmp_path / "to", endpoint, KEY_ID, *options)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip())
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
@@ -160,6 +173,10 @@ def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickl
         "tokenizer.json",
     ]
     assert (folder / "model.safetensors").read_bytes() == LARGE
+    for status, told in Bucket.told:
+        (phase,) = told["phases"]
+        assert (status, phase["name"], phase["done"]) == (503, "resolve", False)
+    assert len(Bucket.told) >= 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""Progress of a download: the container that fetches answers on the ops port, so that the operator can tell
+how far it is.
+
+The first builds had it fetch in silence. Templates of that form stay as they are until something else in them
+changes (`workload/in_force.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from octavo_operator.manifest_types import ContainerPort, EnvVar
+from octavo_operator.names import FETCH_PORT_NAME, OPS_PORT
+from octavo_operator.render.context import PodContext
+
+
+def ports(context: PodContext) -> list[ContainerPort]:
+    """Of the fetching container."""
+    if context.has_silent_download:
+        return []
+    return [{"name": FETCH_PORT_NAME, "containerPort": OPS_PORT, "protocol": "TCP"}]
+
+
+def variables(context: PodContext) -> list[EnvVar]:
+    """No flag: a version that `spec.runtime` holds, and that knows none, would refuse it."""
+    if context.has_silent_download:
+        return []
+    return [{"name": "OCTAVO_PROGRESS_ADDRESS", "value": f"0.0.0.0:{OPS_PORT}"}]
+
+
+def in_silence(context: PodContext) -> PodContext | None:
+    """The same pods in the earlier form; None where nothing is downloaded."""
+    if not context.spec.model.is_downloaded:
+        return None
+    return replace(context, has_silent_download=True)
