@@ -249,7 +249,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             default="off",
             help='Speculative decoding. A JSON object such as {"method": "ngram"}.',
             details="speculative decoding, as a JSON object of vLLM's names: `method` (`ngram`, "
-            "`draft_model`), `num_speculative_tokens`, `prompt_lookup_min`, "
+            "`draft_model`, `eagle3`), `num_speculative_tokens`, `prompt_lookup_min`, "
             "`prompt_lookup_max`, `model`; see [speculative decoding](../how-to/speculative-decoding.md)",
         ),
     ] = None

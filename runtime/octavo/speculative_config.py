@@ -45,8 +45,6 @@ class SpeculativeConfig(
     model: str | None = None
 
     def __post_init__(self) -> None:
-        if self.method is SpeculativeMethod.EAGLE3 and not self.model:
-            raise _wrong("method eagle3 is not supported yet. Use ngram or draft_model.")
         _check_range("num_speculative_tokens", self.num_speculative_tokens, MAX_SPECULATIVE_TOKENS)
         is_ngram = self.method is SpeculativeMethod.NGRAM
         for name in ("prompt_lookup_min", "prompt_lookup_max"):

@@ -45,8 +45,8 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
         place: URL, for messages.
 
     Raises:
-        ModelInvalidError: As `choose_weight_files`, or there is no tokenizer.json: what cannot be loaded is
-            not fetched.
+        ModelInvalidError: As `choose_weight_files`, or there is no tokenizer.json where there must be one:
+            what cannot be loaded is not fetched.
     """
     there = frozenset(paths)
     top = frozenset(path for path in there if "/" not in path)
@@ -54,13 +54,23 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
     wanted = set(weights.names) | ({weights.index} if weights.index else set())
     wanted |= {path for path in there if any(_is_match(path, one) for one in _ALWAYS)}
     tokenizers = {path for path in top if is_tokenizer_file(path)}
-    if not tokenizers:
+    if not tokenizers and not _is_head(read("config.json")):
         raise no_tokenizer(place, top)
     wanted |= tokenizers
     if MODULES_NAME in top:
         for folder in _module_folders(read(MODULES_NAME)):
             wanted |= {f"{folder}/config.json", f"{folder}/model.safetensors"} & there
     return sorted(wanted)
+
+
+def _is_head(config: bytes) -> bool:
+    """Whether it guesses for another model (speculative decoding), whose tokenizer it has."""
+    try:
+        raw = json.loads(config)
+        architectures = raw.get("architectures") or ()
+        return "speculators_config" in raw or any("Eagle3" in str(one) for one in architectures)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return False  # whoever reads the configuration says what is wrong with it
 
 
 def _is_match(path: str, pattern: str) -> bool:

@@ -18,6 +18,7 @@ from octavo.layers.linear import Linear, Lookup
 from octavo.layers.mlp import FeedForward
 from octavo.layers.norm import Norm
 from octavo.layers.step import Step
+from octavo.models.hidden_states import HiddenStates
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import FusedSteps, PlainSteps, Reduce, Steps, normalised, whole
 
@@ -132,6 +133,29 @@ class ParallelBlock:
         return whole(partial, self.reduce)
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedBlock:
+    """A block of any kind whose input is kept.
+
+    Args:
+        place: Among the layers that are watched.
+    """
+
+    block: Block
+    states: HiddenStates
+    place: int
+
+    def __call__(
+        self,
+        residual: torch.Tensor,
+        pending: torch.Tensor | None,
+        cache: torch.Tensor,
+        step: Step,
+    ) -> torch.Tensor | None:
+        self.states.keep(self.place, residual, pending)
+        return self.block(residual, pending, cache, step)
+
+
 def _unchanged(embeddings: torch.Tensor) -> torch.Tensor:
     return embeddings
 
@@ -175,6 +199,15 @@ class DecoderStack:
         self._logits_softcap = logits_softcap
         self._blocks = blocks
         self._norm = norm
+
+    def watch(self, layers: Sequence[int]) -> HiddenStates:
+        """From now on each forward keeps what goes into these layers, each of which is named once."""
+        states = HiddenStates(len(layers))
+        watched = list(self._blocks)
+        for place, layer in enumerate(layers):
+            watched[layer] = WatchedBlock(watched[layer], states, place)
+        self._blocks = watched
+        return states
 
     def run_blocks(
         self, residual: torch.Tensor, caches: list[torch.Tensor], step: Step

@@ -36,6 +36,20 @@ def needed(
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"speculators_config": {}, "architectures": ["Eagle3Speculator"]},
+        {"architectures": ["LlamaForCausalLMEagle3"]},
+    ],
+)
+def test_a_head_that_guesses_for_a_model_has_no_tokenizer(config: object) -> None:
+    paths = ["config.json", "model.safetensors"]
+    assert needed([*paths, "eagle3.py"], config=config) == {*paths}
+    with pytest.raises(ModelInvalidError, match=r"holds no tokenizer\.json"):
+        needed(paths)
+
+
+@pytest.mark.parametrize(
     "strays",
     [
         # Of Mistral-7B-v0.3, Llama-3.1-8B, gpt2, bge-small and a training run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +17,7 @@ from octavo.layers.projection import Projection, Shard
 from octavo.layers.step import AttentionSpec, Step
 from octavo.loading import DummyWeights, Placement, Slice, WeightSource
 from octavo.models.base import ModelConfig
+from octavo.models.blocks import DecoderStack
 from octavo.models.building import build_model
 from octavo.models.registry import FAMILIES, read_config
 from octavo.quantization import Unquantised
@@ -197,3 +198,26 @@ def test_the_step_reaches_every_product_of_its_rows(architecture: str) -> None:
         one for one in config.projections() if ".experts." not in one.names[0]
     ]
     assert all(given is step for _, given in shared)
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES))
+def test_hidden_states_are_those_of_a_model_of_fewer_layers(architecture: str) -> None:
+    """What goes into a layer is what the layers before it leave, in any family; watching changes nothing."""
+    config = read_config({"architectures": [architecture], **SIZES})
+    placement = Placement(torch.float32, torch.device("cpu"))
+    weights = DummyWeights(dtype=placement.dtype, device=placement.device, seed=0)
+
+    def run(few: ModelConfig, watched: Sequence[int] = ()) -> tuple[torch.Tensor, Any]:
+        model = build_model(
+            few, weights, scheme=Unquantised(), kernels=reference, placement=placement
+        )
+        assert isinstance(model, DecoderStack)
+        states = model.watch(watched)
+        caches = [torch.empty(0)] * few.spec.num_layers
+        return model.forward(torch.tensor([3, 4, 5]), caches, OwnValues()), states
+
+    plain, _ = run(config)
+    stream, states = run(config, (2, 0))
+    assert torch.equal(stream, plain)
+    expected = [run(config.with_layers(range(count)))[0] for count in (2, 0)]
+    torch.testing.assert_close(states.take(), torch.cat(expected, -1))

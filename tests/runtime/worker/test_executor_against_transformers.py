@@ -160,7 +160,7 @@ def test_nan_in_another_sequences_blocks_stays_there(tmp_path: Path) -> None:
     stepper.step([(short, 20), (long, 100)])
     used = {*short.blocks, *long.blocks}
     assert isinstance(executor._runner, ModelRunner)
-    for cache in executor._runner._caches:
+    for cache in executor._runner.memory.caches:
         for block in range(cache.shape[0]):
             if block not in used:
                 cache[block] = torch.nan

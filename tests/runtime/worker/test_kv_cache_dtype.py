@@ -82,7 +82,7 @@ def test_what_a_broken_sequence_left_in_the_cache_reaches_nobody(folder: Path) -
         executor = make_executor(folder, kv_cache_dtype=KVCacheDtype.FP8)
         assert isinstance(executor, TorchExecutor)
         assert isinstance(executor._runner, ModelRunner)
-        for cache in executor._runner._caches:
+        for cache in executor._runner.memory.caches:
             cache.copy_(torch.full(cache.shape, left))
         steps = Stepper(executor)
         running = [steps.sequence(PROMPT[:count]) for count in (60, 35, 9, 2)]
@@ -125,7 +125,7 @@ def test_copied_blocks_hold_the_same_bits(folder: Path) -> None:
     target = stepper.free.pop()
     executor.submit(StepBatch([other.schedule(3)], [(source, target)])).result()
     assert isinstance(executor._runner, ModelRunner)
-    for cache in executor._runner._caches:
+    for cache in executor._runner.memory.caches:
         assert cache[source].float().count_nonzero() > 0
         assert torch.equal(cache.view(torch.uint8)[source], cache.view(torch.uint8)[target])
 

@@ -22,7 +22,7 @@ from octavo.errors import DeviceFaultError, OctavoError
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.worker.batch import Executor
-from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.ranks import start
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
@@ -186,7 +186,7 @@ def test_a_step_that_fails_on_one_rank_is_the_end_of_all(
     def fail(*_: object) -> None:
         raise RuntimeError("no such row")
 
-    monkeypatch.setattr(ModelRunner, "_attention_step", fail)
+    monkeypatch.setattr(StepMemory, "prepare", fail)
     core = EngineCore(EngineConfig(model=str(tmp_path)), shared.executor)
     core.add(AddRequest("one", [5, 6, 7], SamplingParams(max_tokens=3)))
     with pytest.raises(DeviceFaultError, match=r"^rank 0 of 2 failed: RuntimeError: no such row$"):

@@ -22,6 +22,6 @@ def start_speculation(config: SpeculativeConfig | None, info: ExecutorInfo) -> S
             "speculative_config is given, and the model generates no text. Leave --speculative-config out."
         )
     num_tokens = config.num_speculative_tokens
-    if config.method is SpeculativeMethod.DRAFT_MODEL:
-        return Speculation(ModelProposer(num_tokens), num_tokens)
-    return Speculation(NgramProposer(*config.lookup, num_tokens), num_tokens)
+    if config.method is SpeculativeMethod.NGRAM:
+        return Speculation(NgramProposer(*config.lookup, num_tokens), num_tokens)
+    return Speculation(ModelProposer(num_tokens), num_tokens)

@@ -1,29 +1,23 @@
 """Draft model: a smaller model that guesses what the model draws next (speculative decoding, Leviathan et
 al., 2023).
 
-It has caches of its own for the same blocks: what a block of the model's cache holds of a sequence, the
-block of the same number holds here. So sequences share, copy and lose blocks of both at once, and nobody
-keeps a second account. It follows every chunk of a prompt, and catches up with an answer when it is asked
-for guesses. A block whose tokens it never saw makes its guesses worse, and no answer wrong.
+It follows every chunk of a prompt, and catches up with an answer when it is asked for guesses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from octavo.sampling.host.sampler import Sampler
-from octavo.sampling.state import SamplingState
-from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.draft_sampling import draft_sampling, known_tokens
+from octavo.worker.cpu.drafter import with_drafts
 from octavo.worker.cpu.runner import ModelRunner
-
-_GREEDY = SamplingParams(temperature=0.0)
+from octavo.worker.cpu.step_inputs import StepInputs
 
 
 class DraftModel:
-    """Proposes for the entries of a step.
+    """See `Drafter`.
 
     Args:
         runner: Of the draft model, with as many blocks as the model's.
@@ -38,14 +32,14 @@ class DraftModel:
         self._covered: dict[int, int] = {}
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
-        """Before each step, with what the step's batch says of sequences and blocks."""
         for sequence_id in released:
             self._covered.pop(sequence_id, None)
         self._runner.copy_blocks(copies)
 
-    def follow(self, entries: Sequence[ScheduledSequence]) -> None:
+    def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
         """Reads the chunks of prompts among `entries`; what else comes it reads when it is asked for
         guesses."""
+        del inputs
         chunks = []
         for entry in entries:
             if not entry.num_drafts and (len(entry.token_ids) > 1 or not entry.start):
@@ -61,7 +55,6 @@ class DraftModel:
             self._runner.run(chunks)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
-        """The entries with guesses in the places of drafts."""
         asked = [entry for entry in entries if entry.num_drafts]
         drafts: dict[int, list[int]] = {entry.sequence_id: [] for entry in asked}
         for place in range(max((entry.num_drafts for entry in asked), default=0)):
@@ -77,14 +70,7 @@ class DraftModel:
                 drafts[row.sequence_id].append(token)
         for entry in asked:
             self._covered[entry.sequence_id] = entry.start + entry.num_drafts
-        return [
-            entry
-            if not entry.num_drafts
-            else msgspec.structs.replace(
-                entry, token_ids=(entry.token_ids[0], *drafts[entry.sequence_id])
-            )
-            for entry in entries
-        ]
+        return with_drafts(entries, drafts)
 
     def _catch_up(self, entry: ScheduledSequence) -> ScheduledSequence:
         """The row that reads what it has not read of the sequence; of much it reads the first part at
@@ -92,13 +78,9 @@ class DraftModel:
         state, end = entry.sampling, entry.start + 1
         assert state is not None  # noqa: S101 - drafts are for what is sampled
         first = min(self._covered.get(entry.sequence_id, entry.start), entry.start)
-        num_prompt = len(state.prompt_token_ids)
         while True:
             stop = min(end, first + self._max_tokens)
-            tokens = [
-                *state.prompt_token_ids[first:stop],
-                *state.output_token_ids[max(first - num_prompt, 0) : max(stop - num_prompt, 0)],
-            ]
+            tokens = known_tokens(state, first, stop)
             if stop == end:
                 return _row(entry, tokens, first, 0)
             self._runner.run(
@@ -127,24 +109,7 @@ class DraftModel:
 def _row(
     entry: ScheduledSequence, token_ids: list[int], start: int, place: int
 ) -> ScheduledSequence:
-    """Draws as the model will: by the same random numbers, under the same filters, so that the two agree as
-    often as they can. Requests without a seed have none that could be known before."""
     state = entry.sampling
     assert state is not None  # noqa: S101 - drafts are for what is sampled
-    params = _GREEDY
-    if state.seed is not None and not state.params.is_greedy:
-        wanted = state.params
-        params = SamplingParams(
-            temperature=wanted.temperature,
-            top_k=wanted.top_k,
-            top_p=wanted.top_p,
-            min_p=wanted.min_p,
-        )
-    position = range(len(state.output_token_ids) + place)  # its length alone is looked at
-    return ScheduledSequence(
-        entry.sequence_id,
-        token_ids,
-        start,
-        entry.block_ids,
-        SamplingState(params, state.seed, (), position),
-    )
+    sampling = draft_sampling(state, place)
+    return ScheduledSequence(entry.sequence_id, token_ids, start, entry.block_ids, sampling)

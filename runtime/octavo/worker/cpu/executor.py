@@ -25,12 +25,12 @@ from octavo.worker.batch import (
     FinishedStep,
     Heartbeat,
     PendingStep,
-    ScheduledSequence,
     StepBatch,
 )
-from octavo.worker.cpu.draft_model import DraftModel
-from octavo.worker.cpu.runner import ModelRunner, Runner
+from octavo.worker.cpu.drafter import Drafter
+from octavo.worker.cpu.runner import ModelRunner, Runner, StepResult
 from octavo.worker.cpu.step_inputs import ScoredTokens
+from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.cpu.warm_up import warm_up
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
@@ -67,6 +67,7 @@ class TorchExecutor:
     Args:
         normalises: Embeddings are scaled to length 1.
         adapters: Of the model; None: it takes none.
+        drafter: Proposes where the engine does not.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class TorchExecutor:
         info: ExecutorInfo,
         followers: Followers | None = None,
         adapters: ModelAdapters | None = None,
-        draft: DraftModel | None = None,
+        drafter: Drafter | None = None,
         *,
         normalises: bool = True,
     ) -> None:
@@ -86,7 +87,7 @@ class TorchExecutor:
         self._sampler = sampler
         self._info = info
         self._followers = _Nobody() if followers is None else followers
-        self._draft = draft
+        self._drafter = drafter
 
     @property
     def info(self) -> ExecutorInfo:
@@ -97,12 +98,7 @@ class TorchExecutor:
         try:
             self._sampler.forget(batch.released)
             self._runner.copy_blocks(batch.block_copies)
-            if self._draft is None:
-                return self._step(batch.entries)
-            self._draft.begin(batch.released, batch.block_copies)
-            entries = self._draft.propose(batch.entries)
-            self._draft.follow(entries)
-            return self._step(entries)
+            return self._step(batch)
         except torch.AcceleratorError as error:
             raise DeviceFaultError(f"{self._info.device} failed: {error}") from error
 
@@ -128,8 +124,17 @@ class TorchExecutor:
     def _runner(self) -> Runner:
         return self._loaded.runner
 
-    def _step(self, batch: Sequence[ScheduledSequence]) -> FinishedStep:
-        result = self._runner.run(batch)
+    def _step(self, batch: StepBatch) -> FinishedStep:
+        drafter = self._drafter
+        if drafter is None:
+            return self._sampled(self._runner.run(batch.entries))
+        drafter.begin(batch.released, batch.block_copies)
+        entries = drafter.propose(batch.entries)
+        result = self._runner.run(entries)
+        drafter.follow(entries, result.inputs)
+        return self._sampled(result)
+
+    def _sampled(self, result: StepResult) -> FinishedStep:
         scored = self._score(result.inputs.scored, result.scored)
         if result.logits is None or result.hidden is None:
             return FinishedStep([], scored)
@@ -189,7 +194,7 @@ def start_host_executor(
     lifelines: tuple[int, ...] = (),
     heartbeat: Heartbeat | None = None,
     adapters: ModelAdapters | None = None,
-    draft: DraftModel | None = None,
+    drafter: Drafter | None = None,
 ) -> TorchExecutor:
     """Phases profile and warmup.
 
@@ -198,7 +203,7 @@ def start_host_executor(
         lead: Of the first rank's runner, one that all ranks follow.
         lifelines, heartbeat: See `ExecutorInfo`.
         adapters: See `TorchExecutor`.
-        draft: Proposes where the engine does not.
+        drafter: Proposes where the engine does not.
     """
 
     pooling = _pooling(config, model.spec)
@@ -236,7 +241,7 @@ def start_host_executor(
         info,
         followers,
         adapters,
-        draft,
+        drafter,
         normalises=normalises(Path(config.model)),
     )
 
@@ -261,15 +266,15 @@ def host_runner(
     budget = config.max_num_batched_tokens
     if pooling is not None:  # prompts are whole
         budget = max(budget, size.max_model_len)
-    return ModelRunner(
-        model,
+    memory = StepMemory(
+        model.spec.on_rank(config.tensor_parallel_size),
         num_blocks=size.num_blocks,
         max_model_len=size.max_model_len,
         block_size=config.block_size,
-        max_num_batched_tokens=budget,
+        max_tokens=budget,
         device=device,
         dtype=dtype,
-        pooling=None if pooling is None else pooling.mode,
         cache_dtype=choose_cache_dtype(config.kv_cache_dtype, dtype),
-        num_ranks=config.tensor_parallel_size,
     )
+    mode = None if pooling is None else pooling.mode
+    return ModelRunner(model, memory, max_model_len=size.max_model_len, pooling=mode)

@@ -80,6 +80,7 @@ class StepInputs:
             that is every row as it stands.
         sequence_ids, sampling, drafts: Of the entries that these rows are of, one row and one more for each
             draft.
+        ends: Of each entry of the batch, the row of its last token; with drafts, those of all.
         scored: Rows whose log-probabilities are wanted.
         adapters: Rows that have one.
     """
@@ -92,6 +93,7 @@ class StepInputs:
     sequence_ids: list[int]
     sampling: list[SamplingState]
     drafts: list[Sequence[int]]
+    ends: list[list[int]]
     scored: ScoredTokens | None = None
     adapters: Sequence[AdapterRows] = ()
 
@@ -157,6 +159,7 @@ class StepInputBuilder:
             [batch[i].sequence_id for i in sampled],
             [s.sampling for s in batch if s.sampling is not None],
             [_drafts(batch[i]) for i in sampled],
+            rows,
             ScoredTokens.of(batch, [places[-1] for places in rows], self._device),
             adapter_rows(batch, rows, first, self._device),
         )
@@ -231,6 +234,13 @@ def _row_order(piece: _Piece) -> tuple[int, int]:
 
 def _drafts(entry: ScheduledSequence) -> Sequence[int]:
     return entry.token_ids[1:] if entry.num_drafts else ()
+
+
+def rows_of(entry: ScheduledSequence, ends: Sequence[int]) -> Sequence[int]:
+    """Of an entry's tokens in a step; see `StepInputs.ends`."""
+    if entry.num_drafts:
+        return ends
+    return range(ends[0] + 1 - len(entry.token_ids), ends[0] + 1)
 
 
 def adapter_rows(

@@ -21,7 +21,7 @@ from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
-from octavo.worker.start.draft import plan_draft
+from octavo.worker.start.draft import plan_drafter
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.encoder import check_encoder, load_encoder, warm_up_encoder
 from octavo.worker.start.implementation import check_adapters
@@ -58,19 +58,18 @@ def create_executor(
             plan = plan_start(config)
             config, device, dtype = plan.config, plan.device, plan.dtype
             size, ahead = None, None  # of the cache; on a GPU a profile run tells
-            draft = None
+            drafts, drafter = None, None
             if device.type == "cpu":
                 torch.set_num_threads(
                     machine.threads_for(plan.model.num_parameters, machine.available_cpus())
                 )
-                drafts = plan_draft(config, plan.model.spec)
+                drafts = plan_drafter(config, plan)
                 available = machine.available_memory_bytes()
                 if drafts is not None:
                     available -= drafts.weight_bytes
                 size = size_host_cache(config, plan.model, dtype, plan.scheme, available)
                 if drafts is not None:
                     size = drafts.shared(size, config, plan)
-                    draft = drafts.start(config, size)
             else:
                 name = torch.cuda.get_device_name(device)
                 capability = torch.cuda.get_device_capability(device)
@@ -82,6 +81,8 @@ def create_executor(
                     )
             with _translated_load_errors():
                 model = plan.build()
+                if drafts is not None and size is not None:
+                    drafter = drafts.start(config, size, model)
         if ahead is not None:
             with phase("compile"):
                 ahead.wait()
@@ -95,7 +96,7 @@ def create_executor(
             phase=phase,
             reload=plan.build_anew,
             adapters=plan.adapters,
-            draft=draft,
+            drafter=drafter,
         )
     from octavo.kernels.gpu import device as gpu_kernels  # triton: not on every platform
     from octavo.kernels.gpu.compiling.watch import CompileWatch

@@ -1,28 +1,49 @@
-"""Start of a draft model, by the same loader as the model's."""
+"""Start of what guesses on the worker's side: a draft model, by the same loader as the model's, or a head."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import msgspec
 
 from octavo.config import EngineConfig
-from octavo.errors import InvalidConfigurationError
-from octavo.models.spec import ModelSpec
+from octavo.models.base import CausalLM
 from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
+from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
 from octavo.worker.start.dtype import choose_cache_dtype
+from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan, plan_start
+from octavo.worker.start.shared_cache import refused, shared_cache
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class DraftPlan:
+class DrafterPlan(Protocol):
     """What is loaded beside the model."""
+
+    @property
+    def weight_bytes(self) -> int: ...
+
+    def shared(self, size: KVCacheSize, config: EngineConfig, model: StartPlan) -> KVCacheSize:
+        """Both caches within the memory of `size`, which is the model's alone.
+
+        Raises `InvalidConfigurationError` where `max_model_len` does not fit then.
+        """
+        ...
+
+    def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> Drafter:
+        """Reads the weights. Raises `ModelInvalidError` where they are not what config.json says."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DraftModelPlan:
+    """See `DrafterPlan`."""
 
     plan: StartPlan
 
@@ -31,53 +52,54 @@ class DraftPlan:
         return weight_bytes(self.plan.model, self.plan.dtype, self.plan.scheme)
 
     def shared(self, size: KVCacheSize, config: EngineConfig, model: StartPlan) -> KVCacheSize:
-        """Both caches within the memory of `size`, which is the model's alone.
-
-        Raises `InvalidConfigurationError` where `max_model_len` does not fit then, or the draft model does
-        not reach it.
-        """
         own, drafts = (
             cache_block_bytes(
                 config, each.model.spec, choose_cache_dtype(config.kv_cache_dtype, each.dtype)
             )
             for each in (model, self.plan)
         )
-        num_blocks = max(1, size.num_blocks * own // (own + drafts))
-        length = min(size.max_model_len, num_blocks * config.block_size)
-        if config.max_model_len is not None and length < config.max_model_len:
-            raise _refused(
-                f"the caches of both models hold {length} tokens, and max_model_len is "
-                f"{config.max_model_len}. Lower it, or raise --kv-cache-memory."
-            )
-        if self.plan.model.spec.context < length:
-            raise _refused(
+        shared = shared_cache(size, config, own, drafts)
+        if self.plan.model.spec.context < shared.max_model_len:
+            raise refused(
+                config,
                 f"the draft model knows {self.plan.model.spec.context} positions, and max_model_len is "
-                f"{length}. Lower --max-model-len, or use another draft model."
+                f"{shared.max_model_len}. Lower --max-model-len, or use another draft model.",
             )
-        return dataclasses.replace(size, num_blocks=num_blocks, max_model_len=length)
+        return shared
 
-    def start(self, config: EngineConfig, size: KVCacheSize) -> DraftModel:
-        """Reads the weights."""
+    def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> DraftModel:
+        del model
         runner = host_runner(
             config, self.plan.build(), size, device=self.plan.device, dtype=self.plan.dtype
         )
         return DraftModel(runner, config.max_num_batched_tokens)
 
 
-def plan_draft(config: EngineConfig, model: ModelSpec) -> DraftPlan | None:
-    """None where no draft model is wanted. Raises as `plan_start`, and `InvalidConfigurationError` where it
-    cannot guess for `model`."""
+def plan_drafter(config: EngineConfig, model: StartPlan) -> DrafterPlan | None:
+    """None where the engine guesses by itself, or nobody does. Raises as `plan_start`, and
+    `InvalidConfigurationError` where what is wanted cannot guess for `model`."""
     wanted = config.speculative_config
-    if wanted is None or wanted.method is not SpeculativeMethod.DRAFT_MODEL or wanted.model is None:
+    if wanted is None or wanted.model is None:
         return None
     if config.enable_sleep_mode:
-        raise _refused("a draft model does not sleep so far. Leave --enable-sleep-mode out.")
-    if any(window is not None for window in model.windows):
-        raise _refused("the model has sliding windows, which drafts of a model do not mind so far.")
+        raise refused(
+            config,
+            "what guesses does not sleep with the model so far. Leave --enable-sleep-mode out.",
+        )
+    if wanted.method is SpeculativeMethod.EAGLE3:
+        return plan_eagle(config, wanted.model, model)
+    return _plan_draft_model(config, wanted.model, model)
+
+
+def _plan_draft_model(config: EngineConfig, folder: str, model: StartPlan) -> DraftModelPlan:
+    if any(window is not None for window in model.model.spec.windows):
+        raise refused(
+            config, "the model has sliding windows, which drafts of a model do not mind so far."
+        )
     plan = plan_start(
         msgspec.structs.replace(
             config,
-            model=wanted.model,
+            model=folder,
             speculative_config=None,
             **turned_off(EngineConfig, "enable_lora"),
             place=None,
@@ -86,13 +108,10 @@ def plan_draft(config: EngineConfig, model: ModelSpec) -> DraftPlan | None:
             max_model_len=None,
         )
     )
-    size, own = plan.model.spec.vocab_size, model.vocab_size
+    size, own = plan.model.spec.vocab_size, model.model.spec.vocab_size
     if size != own:
-        raise _refused(
-            f"the draft model has {size} tokens and the model {own}; they must have the same vocabulary."
+        raise refused(
+            config,
+            f"the draft model has {size} tokens and the model {own}; they must have the same vocabulary.",
         )
-    return DraftPlan(plan)
-
-
-def _refused(why: str) -> InvalidConfigurationError:
-    return InvalidConfigurationError(f"speculative_config has method draft_model, and {why}")
+    return DraftModelPlan(plan)

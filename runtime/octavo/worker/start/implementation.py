@@ -11,7 +11,6 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
-from octavo.speculative_config import SpeculativeMethod
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +29,6 @@ def check_speculation(config: EngineConfig, device: torch.device) -> None:
     """Raises `InvalidConfigurationError` where no drafts are run, before minutes of loading."""
     if config.speculative_config is None:
         return
-    if config.speculative_config.method is SpeculativeMethod.EAGLE3:
-        raise InvalidConfigurationError(
-            "speculative_config has method eagle3, which is not supported yet. Use ngram or draft_model."
-        )
     if device.type != "cpu":
         raise InvalidConfigurationError(
             f"speculative_config is given, and the model runs on {device.type}: drafts run on CPUs alone so "

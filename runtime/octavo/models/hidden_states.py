@@ -1,0 +1,26 @@
+"""Hidden states of a model between its layers: what a head that guesses for the model reads beside tokens."""
+
+from __future__ import annotations
+
+import torch
+
+
+class HiddenStates:
+    """The residual stream before some of the layers, as the last forward left it.
+
+    Args:
+        count: Of the layers.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._kept: list[torch.Tensor | None] = [None] * count
+
+    def keep(self, place: int, residual: torch.Tensor, pending: torch.Tensor | None) -> None:
+        """The stream is about to be overwritten; see `octavo.models.stream` of what is pending."""
+        self._kept[place] = residual.clone() if pending is None else residual + pending
+
+    def take(self) -> torch.Tensor:
+        """`[tokens, count * hidden]`, the layers' side by side. Once a forward."""
+        found = [one for one in self._kept if one is not None]
+        self._kept = [None] * len(self._kept)
+        return torch.cat(found, dim=-1)

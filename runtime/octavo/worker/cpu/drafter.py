@@ -1,0 +1,43 @@
+"""Drafter: who guesses on the worker's side, because it takes a model to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.step_inputs import StepInputs
+
+
+class Drafter(Protocol):
+    """Its caches hold of each block what belongs to the tokens that the model's block of the same number
+    holds: sequences share, copy and lose blocks of both at once. What it does not know of a block makes its
+    guesses worse, and no answer wrong."""
+
+    def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
+        """Before each step, with what the step's batch says of sequences and blocks."""
+        ...
+
+    def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
+        """The entries with guesses in the places of drafts."""
+        ...
+
+    def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
+        """After the model has run the entries that `propose` gave, laid out as `inputs`."""
+        ...
+
+
+def with_drafts(
+    entries: Sequence[ScheduledSequence], drafts: dict[int, list[int]]
+) -> list[ScheduledSequence]:
+    """The entries with the drafts of each sequence in their places."""
+    return [
+        entry
+        if not entry.num_drafts
+        else msgspec.structs.replace(
+            entry, token_ids=(entry.token_ids[0], *drafts[entry.sequence_id])
+        )
+        for entry in entries
+    ]

@@ -1,0 +1,195 @@
+"""EAGLE drafter: guesses by a head on the model's own hidden states (`octavo.models.eagle3`).
+
+The head's row at a position needs the model's hidden states there and the token behind it. So a prompt's last
+position, and each of an answer's, waits until its token is known; what waits is kept as the model left it,
+and the head reads it when guesses are asked for, all at once. Of a sequence that is not asked about for long
+(where guesses do not pay) it keeps the last positions alone, so that it costs next to nothing then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from octavo.models.eagle3 import Eagle3Head
+from octavo.models.hidden_states import HiddenStates
+from octavo.sampling.host.sampler import Sampler
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.draft_sampling import draft_sampling, known_tokens
+from octavo.worker.cpu.drafter import with_drafts
+from octavo.worker.cpu.step_inputs import StepInputs, rows_of
+from octavo.worker.cpu.step_memory import StepMemory
+
+_MOST_WAITING = 256
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The model's hidden states at the positions before `end` that the head has not read, one row each."""
+
+    end: int
+    rows: deque[torch.Tensor]
+
+    @property
+    def first(self) -> int:
+        return self.end - len(self.rows)
+
+    def cut(self, end: int) -> None:
+        """Forgets what lies behind: drafts that did not come true."""
+        while self.rows and self.end > end:
+            self.rows.pop()
+            self.end -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _HeadRows:
+    """Of one sequence: tokens as the head reads them, each at the position before its own.
+
+    Args:
+        hidden: `[tokens, hidden]`, of the same positions.
+    """
+
+    entry: ScheduledSequence
+    hidden: torch.Tensor
+
+
+class EagleDrafter:
+    """See `Drafter`.
+
+    Args:
+        states: Those of the model that the head reads.
+        memory: Of the head, with as many blocks as the model's.
+        max_tokens: Of one of the head's steps, at least what a step of the model may hold and one more for
+            each sequence.
+    """
+
+    def __init__(
+        self, head: Eagle3Head, states: HiddenStates, memory: StepMemory, max_tokens: int
+    ) -> None:
+        self._head = head
+        self._states = states
+        self._memory = memory
+        self._max_tokens = max_tokens
+        self._most_waiting = min(_MOST_WAITING, max_tokens)
+        self._sampler = Sampler(0)
+        self._waiting: dict[int, _Waiting] = {}
+
+    def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
+        for sequence_id in released:
+            self._waiting.pop(sequence_id, None)
+        self._memory.copy_blocks(copies)
+
+    def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
+        asked = [entry for entry in entries if entry.num_drafts]
+        drafts: dict[int, list[int]] = {entry.sequence_id: [] for entry in asked}
+        carried: dict[int, torch.Tensor] = {}
+        for place in range(max((entry.num_drafts for entry in asked), default=0)):
+            going = [entry for entry in asked if place < entry.num_drafts]
+            rows = [
+                self._known(entry)
+                if place == 0
+                else self._guessed(entry, drafts[entry.sequence_id], carried[entry.sequence_id])
+                for entry in going
+            ]
+            for entry, (token, row) in zip(going, self._draw(rows), strict=True):
+                drafts[entry.sequence_id].append(token)
+                carried[entry.sequence_id] = row
+        return with_drafts(entries, drafts)
+
+    def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
+        states = self._states.take()
+        chunks: list[_HeadRows] = []
+        for entry, ends in zip(entries, inputs.ends, strict=True):
+            rows, waiting = rows_of(entry, ends), self._waiting_before(entry)
+            own = states[list(rows)] if entry.num_drafts else states[rows[0] : rows[-1] + 1]
+            if entry.num_drafts or (len(own) == 1 and entry.sampling is not None):
+                # A copy: a view would keep the states of all that ran beside it.
+                waiting.rows += own.clone().unbind()
+            else:
+                known = torch.cat([*(row[None] for row in waiting.rows), own[:-1]])
+                if len(known):
+                    chunks.append(self._chunk(entry, waiting.first, known))
+                waiting.rows = deque([own[-1].clone()])
+            waiting.end = entry.start + len(own)
+            while len(waiting.rows) > self._most_waiting:
+                waiting.rows.popleft()
+        if chunks:
+            self._run(chunks)
+
+    def _waiting_before(self, entry: ScheduledSequence) -> _Waiting:
+        """What waits at the positions before the entry's."""
+        waiting = self._waiting.get(entry.sequence_id)
+        if waiting is None:
+            waiting = self._waiting[entry.sequence_id] = _Waiting(entry.start, deque())
+        waiting.cut(entry.start)
+        return waiting
+
+    def _chunk(self, entry: ScheduledSequence, first: int, known: torch.Tensor) -> _HeadRows:
+        """Of a prompt: all positions from `first` on but the last, whose token nobody knows yet."""
+        tokens = entry.token_ids[first + 1 - entry.start :]
+        chunk = ScheduledSequence(entry.sequence_id, tokens, first, entry.block_ids, None)
+        return _HeadRows(chunk, self._head.fuse(known))
+
+    def _known(self, entry: ScheduledSequence) -> _HeadRows:
+        """All that waits: the entry's own token is known, and its position is not the head's yet."""
+        state, waiting = entry.sampling, self._waiting[entry.sequence_id]
+        assert state is not None  # noqa: S101 - drafts are for what is sampled
+        waiting.cut(entry.start)
+        first = waiting.first
+        tokens = known_tokens(state, first + 1, entry.start + 1)
+        hidden = self._head.fuse(torch.stack(tuple(waiting.rows)))
+        waiting.rows.clear()
+        row = ScheduledSequence(
+            entry.sequence_id, tokens, first, entry.block_ids, draft_sampling(state, 0)
+        )
+        return _HeadRows(row, hidden)
+
+    def _guessed(
+        self, entry: ScheduledSequence, drafts: Sequence[int], carried: torch.Tensor
+    ) -> _HeadRows:
+        """The last guess, whose position the model has not seen."""
+        state, place = entry.sampling, len(drafts)
+        assert state is not None  # noqa: S101 - drafts are for what is sampled
+        row = ScheduledSequence(
+            entry.sequence_id,
+            [drafts[-1]],
+            entry.start + place - 1,
+            entry.block_ids,
+            draft_sampling(state, place),
+        )
+        return _HeadRows(row, carried[None])
+
+    def _draw(self, rows: Sequence[_HeadRows]) -> Iterator[tuple[int, torch.Tensor]]:
+        """A token for each, and what the row behind it reads, in as many steps as they take."""
+        first = 0
+        while first < len(rows):
+            stop, count = first + 1, len(rows[first].hidden)
+            while stop < len(rows) and count + len(rows[stop].hidden) <= self._max_tokens:
+                count += len(rows[stop].hidden)
+                stop += 1
+            inputs, stream = self._run(rows[first:stop])
+            if inputs.sampled_rows is not None:
+                stream = stream.index_select(0, inputs.sampled_rows)
+            drawn = self._sampler.sample(
+                self._head.logits(stream), inputs.sequence_ids, inputs.sampling
+            )
+            for token, row in zip(drawn, self._head.carried(stream), strict=True):
+                yield token.token_id, row
+            first = stop
+
+    def _run(self, rows: Sequence[_HeadRows]) -> tuple[StepInputs, torch.Tensor]:
+        entries = [one.entry for one in rows]
+        inputs, step = self._memory.prepare(entries)
+        hidden = torch.cat([one.hidden for one in rows])
+        places = [
+            row
+            for entry, ends in zip(entries, inputs.ends, strict=True)
+            for row in rows_of(entry, ends)
+        ]
+        if places != list(range(len(places))):  # a step has an order of its own
+            hidden = torch.empty_like(hidden).index_copy_(0, torch.tensor(places), hidden)
+        cache = self._memory.caches[0]
+        return inputs, self._head.forward(inputs.token_ids, hidden, cache, step)

@@ -1,0 +1,145 @@
+"""Start of an EAGLE-3 head: what it says of itself, against the model that it is for, then its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from octavo.config import EngineConfig, LoadFormat
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
+from octavo.models.base import CausalLM
+from octavo.models.blocks import DecoderStack
+from octavo.models.eagle3 import Eagle3Config, build_eagle3, read_eagle3_config
+from octavo.models.eagle3.head import EMBEDDING
+from octavo.models.spec import ModelSpec
+from octavo.quantization import Unquantised
+from octavo.worker.cpu.eagle import EagleDrafter
+from octavo.worker.cpu.step_memory import StepMemory
+from octavo.worker.start.dtype import choose_cache_dtype
+from octavo.worker.start.memory import KVCacheSize
+from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.plan import StartPlan
+from octavo.worker.start.shared_cache import refused, shared_cache
+
+
+@dataclass(frozen=True, slots=True)
+class EaglePlan:
+    """See `DrafterPlan`.
+
+    Args:
+        watched: Layers of the model that the head reads.
+        source: Of its weights, none of which is read yet.
+        model: Whose dtype, device and kernels it has.
+    """
+
+    folder: Path
+    head: Eagle3Config
+    watched: tuple[int, ...]
+    source: WeightSource
+    model: StartPlan
+
+    @property
+    def weight_bytes(self) -> int:
+        return eagle3_bytes(
+            self.head,
+            len(self.watched),
+            self.model.dtype,
+            has_embedding=self.head.needs_embedding or self.source.has(EMBEDDING),
+        )
+
+    def shared(self, size: KVCacheSize, config: EngineConfig, model: StartPlan) -> KVCacheSize:
+        own, head = (
+            cache_block_bytes(config, spec, choose_cache_dtype(config.kv_cache_dtype, model.dtype))
+            for spec in (model.model.spec, self.head.spec)
+        )
+        return shared_cache(size, config, own, head)
+
+    def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> EagleDrafter:
+        if not isinstance(model, DecoderStack):
+            raise TypeError(f"{type(model).__name__} has no layers to watch.")
+        plan = self.model
+        with torch.inference_mode(), naming_the_head(self.folder):
+            head = build_eagle3(
+                self.head,
+                self.source,
+                watched=self.watched,
+                embed=model.embed,
+                kernels=plan.kernels,
+                placement=plan.placement,
+            )
+        # A prompt's chunk is read with the position before it, whose token is the chunk's first.
+        max_tokens = config.max_num_batched_tokens + config.max_num_seqs
+        memory = StepMemory(
+            self.head.spec,
+            num_blocks=size.num_blocks,
+            max_model_len=size.max_model_len,
+            block_size=config.block_size,
+            max_tokens=max_tokens,
+            device=plan.device,
+            dtype=plan.dtype,
+            cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
+        )
+        return EagleDrafter(head, model.watch(self.watched), memory, max_tokens)
+
+
+def eagle3_bytes(
+    head: Eagle3Config, num_watched: int, dtype: torch.dtype, *, has_embedding: bool
+) -> int:
+    """Of its matrices, once they are loaded."""
+    weights = sum(Unquantised().num_bytes(one, dtype) for one in head.projections(num_watched))
+    table = head.spec.vocab_size * head.spec.hidden_size * dtype.itemsize
+    return weights + (table if has_embedding else 0)
+
+
+def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:
+    """Raises `InvalidConfigurationError` where the head in `path` is not for the model, and as
+    `read_eagle3_config`."""
+    folder, spec = Path(path), model.model.spec
+    if model.model.is_generic:
+        raise refused(
+            config,
+            f"{spec.architecture} runs by transformers' own modules, whose hidden states are not read. Use "
+            "ngram or draft_model.",
+        )
+    if spec.widest_window is not None:
+        raise refused(
+            config,
+            "all layers of the model have sliding windows: blocks behind them are freed, which the head "
+            "would read.",
+        )
+    with naming_the_head(folder):
+        head = read_eagle3_config(folder)
+        watched = head.watched_of(spec.num_layers)
+        source: WeightSource
+        if config.load_format is LoadFormat.DUMMY:
+            source = DummyWeights(dtype=model.dtype, device=model.device, seed=config.seed)
+        else:
+            source = SafetensorsWeights(folder)
+    for what, own, wanted in _sizes(head, spec):
+        if own != wanted:
+            raise refused(
+                config,
+                f"the head in {folder} is for a model of another {what}: its config.json says {own}, and "
+                f"the model has {wanted}.",
+            )
+    return EaglePlan(folder, head, watched, source, model)
+
+
+def _sizes(head: Eagle3Config, spec: ModelSpec) -> Iterator[tuple[str, int, int]]:
+    yield "vocabulary (vocab_size)", head.spec.vocab_size, spec.vocab_size
+    name = "width (target_hidden_size, or hidden_size)"
+    yield name, head.target_hidden_size, spec.hidden_size
+
+
+@contextmanager
+def naming_the_head(folder: Path) -> Iterator[None]:
+    """Two models are read: errors say which one they are of."""
+    try:
+        yield
+    except (ModelInvalidError, ModelUnsupportedError) as error:
+        raise type(error)(f"The EAGLE-3 head in {folder}: {error}") from error

@@ -1,0 +1,212 @@
+"""With an EAGLE-3 head an engine says what it says without, and a head that is right saves steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM, SamplingParams
+from octavo.errors import InvalidConfigurationError, ModelInvalidError
+from octavo.lora import LoRARequest
+from octavo.structured_outputs import StructuredOutputsParams
+from tests.support.runtime.adapters import save_adapter
+from tests.support.runtime.eagle_heads import ReferenceHead, copying_head, without_layers
+from tests.support.runtime.llm_on_llama import KV_BYTES_PER_TOKEN
+from tests.support.runtime.tiny_llama import save_tiny_llama
+
+PROMPTS = [[5, 9, 5, 9, 5, 9], [7] * 40, list(range(60, 92)), list(range(60, 95))]
+DRAFTS = 4
+CASES: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0, "logprobs": 2},
+    "n": {"seed": 3, "n": 3},
+    "filters": {"seed": 4, "temperature": 1.4, "top_k": 20, "top_p": 0.9},
+    "penalties": {"seed": 5, "frequency_penalty": 0.5, "repetition_penalty": 1.3},
+    "grammar": {
+        "seed": 10,
+        "structured_outputs": StructuredOutputsParams(regex="(ab|cd|efg){6,12}"),
+    },
+}
+
+
+def open_llm(folder: Path, num_kv_tokens: int, head: Path | None = None, **options: Any) -> LLM:
+    if head is not None:
+        config = {"method": "eagle3", "model": str(head), "num_speculative_tokens": DRAFTS}
+        options["speculative_config"] = config
+    memory = num_kv_tokens * KV_BYTES_PER_TOKEN
+    llm = LLM(str(folder), dtype="float32", device="cpu", kv_cache_memory_bytes=memory, **options)
+    assert llm._core is not None
+    llm._core._stopwatch = lambda: 0.0  # drafts seem to cost nothing
+    return llm
+
+
+def counts(llm: LLM) -> tuple[int, int]:
+    """Drafts that ran since the start, and those that came true."""
+    assert llm._core is not None
+    stats = llm._core.stats()
+    return (
+        stats.spec_decode_draft_tokens_total,
+        sum(stats.spec_decode_accepted_tokens_per_position),
+    )
+
+
+def told(outputs: Any) -> list[Any]:
+    return [(one.token_ids, one.finish_reason) for each in outputs for one in each.outputs]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random model with a random head, and one that its head knows to copy."""
+    work = tmp_path_factory.mktemp("models")
+    torch.manual_seed(1)
+    save_tiny_llama(work / "random", initializer_range=0.1)
+    ids = [0, 1]
+    ReferenceHead(num_watched=2, draft_vocab_size=100).save(
+        work / "random-head", eagle_aux_hidden_state_layer_ids=ids
+    )
+    model = save_tiny_llama(work / "known", tie_word_embeddings=False)
+    without_layers(model)
+    model.save_pretrained(work / "known")
+    head = copying_head(model)
+    head.save(
+        work / "known-head", drop=("embed_tokens.weight",), eagle_aux_hidden_state_layer_ids=ids
+    )
+    return {one.name: one for one in work.iterdir()}
+
+
+@pytest.fixture(scope="module", params=["random", "known"])
+def pair(
+    request: pytest.FixtureRequest, folders: dict[str, Path]
+) -> Iterator[tuple[str, LLM, LLM]]:
+    """An engine without guesses, and one with them that has blocks for about two of the sequences."""
+    name: str = request.param
+    limits: dict[str, Any] = {"max_model_len": 112, "max_num_batched_tokens": 24, "max_num_seqs": 8}
+    with (
+        open_llm(folders[name], 4096) as plain,
+        open_llm(folders[name], 240, folders[f"{name}-head"], **limits) as guessing,
+    ):
+        yield name, plain, guessing
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_answers_are_those_without_a_head(pair: tuple[str, LLM, LLM], case: str) -> None:
+    name, plain, guessing = pair
+    params = SamplingParams(**{"max_tokens": 40, "ignore_eos": case != "grammar"} | CASES[case])
+    before = counts(guessing)
+    assert told(guessing.generate(PROMPTS, params)) == told(plain.generate(PROMPTS, params))
+    tried, accepted = (b - a for a, b in zip(before, counts(guessing), strict=True))
+    if name == "known" and case not in ("penalties", "grammar"):  # it knows of none
+        assert accepted >= max(50, 0.99 * tried)
+    elif name == "random":
+        assert tried > accepted
+    assert guessing._core is not None
+    assert case == "grammar" or guessing._core.stats().preemptions_total > 0
+
+
+def test_a_head_that_guesses_some_tokens_alone_is_right_about_those(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(folders["known"])
+    ids = [0, 1]
+    copying_head(model, draft_vocab_size=200).save(tmp_path, eagle_aux_hidden_state_layer_ids=ids)
+    params = SamplingParams(seed=1, max_tokens=60, ignore_eos=True)
+    with (
+        open_llm(folders["known"], 2048, tmp_path) as llm,
+        open_llm(folders["known"], 2048) as plain,
+    ):
+        assert told(llm.generate(PROMPTS, params)) == told(plain.generate(PROMPTS, params))
+        tried, accepted = counts(llm)
+        assert 0.3 * tried < accepted < tried
+
+
+@pytest.mark.parametrize(("most_waiting", "least"), [(256, 0.99), (16, 0.0)])
+def test_guesses_come_again_after_long_without(
+    folders: dict[str, Path], most_waiting: int, least: float
+) -> None:
+    """The head reads all that waited; of an answer longer than what is kept it lacks a part, which costs
+    guesses alone."""
+    params = SamplingParams(temperature=0.0, max_tokens=180, ignore_eos=True)
+    with open_llm(folders["known"], 1024, folders["known-head"]) as llm:
+        core: Any = llm._core
+        speculation, core._speculation = core._speculation, None
+        quiet = told(llm.generate([PROMPTS[0]], params))
+        core._executor._drafter._most_waiting = most_waiting
+        core._speculation = Late(speculation, after=100)
+        assert told(llm.generate([PROMPTS[0]], params)) == quiet
+        tried, accepted = counts(llm)
+        assert accepted >= max(1, least * tried)
+
+
+class Late:
+    """Speculation that proposes nothing for so many steps."""
+
+    def __init__(self, inner: Any, after: int) -> None:
+        self._inner = inner
+        self._left = after
+
+    def propose(self, sequences: Any) -> Any:
+        self._left -= 1
+        return {} if self._left > 0 else self._inner.propose(sequences)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_adapters_say_the_same_with_a_head(folders: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(folders["random"])
+    adapters = [LoRARequest(name, i, str(tmp_path / name)) for i, name in ((1, "a"), (2, "b"))]
+    for one in adapters:
+        save_adapter(Path(one.lora_path), model, seed=one.lora_int_id, lora_alpha=0.5)
+    options: dict[str, Any] = {"enable_lora": True, "max_loras": 2}
+    prompts = [prompt for prompt in PROMPTS for _ in range(3)]
+    wanted = [None, *adapters] * len(PROMPTS)
+    params = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+    with (
+        open_llm(folders["random"], 2048, **options) as plain,
+        open_llm(folders["random"], 2048, folders["random-head"], **options) as llm,
+    ):
+        expected = told(plain.generate(prompts, params, lora_request=wanted))
+        assert told(llm.generate(prompts, params, lora_request=wanted)) == expected
+        assert counts(llm)[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        ({"vocab_size": 300}, {}, r"another vocabulary \(vocab_size\): its config.json says 300"),
+        (
+            {"hidden_size": 32},
+            {},
+            r"another width .*: its config.json says 32, and the model has 64",
+        ),
+        ({}, {"enable_sleep_mode": True}, "does not sleep with the model so far"),
+        ({}, {"model_impl": "transformers"}, "whose hidden states are not read"),
+    ],
+)
+def test_a_head_that_is_not_the_models_is_refused(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    sizes: dict[str, Any],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    head = ReferenceHead(num_watched=2, **sizes)
+    head.save(tmp_path, eagle_aux_hidden_state_layer_ids=[0, 1])
+    with pytest.raises(InvalidConfigurationError, match=message):
+        open_llm(folders["random"], 320, tmp_path, **options)
+
+
+def test_errors_of_a_head_name_it(folders: dict[str, Path], tmp_path: Path) -> None:
+    head = ReferenceHead(num_watched=2)
+    head.save(tmp_path, drop=("norm.weight",), eagle_aux_hidden_state_layer_ids=[0, 1])
+    with pytest.raises(
+        ModelInvalidError, match=f"The EAGLE-3 head in {tmp_path}: .*norm.weight is missing"
+    ):
+        open_llm(folders["random"], 320, tmp_path)
