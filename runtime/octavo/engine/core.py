@@ -54,11 +54,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _StepInFlight:
-    """`started`: when it was begun, in seconds."""
+    """`started`: when it was begun, and `proposed`: when its guesses were known, in seconds."""
 
     batch: ScheduledBatch
     pending: PendingStep
     started: float
+    proposed: float
 
 
 class EngineCore:
@@ -313,12 +314,14 @@ class EngineCore:
 
     def _submit(self, outputs: list[TokenOutput]) -> bool:
         """Starts the next step. False when there is none, or it failed: then its sequences have ended."""
-        started = self._stopwatch()
+        started = proposed = self._stopwatch()
         speculation = self._speculation
         if speculation is None:
             batch = self._scheduler.schedule()
         else:
-            batch = self._scheduler.schedule(speculation.propose(self._scheduler.decoding))
+            drafts = speculation.propose(self._scheduler.decoding)
+            proposed = self._stopwatch()
+            batch = self._scheduler.schedule(drafts)
         if not batch.entries:
             return False
         self._num_steps += 1
@@ -333,7 +336,7 @@ class EngineCore:
             self._scheduler.restore_released(batch)
             outputs += self._fail(batch, error)
             return False
-        self._in_flight.append(_StepInFlight(batch, pending, started))
+        self._in_flight.append(_StepInFlight(batch, pending, started, proposed))
         return True
 
     def _take(self, step: _StepInFlight, outputs: list[TokenOutput]) -> None:
@@ -349,8 +352,8 @@ class EngineCore:
             outputs += self._fail(step.batch, error)
             return
         if self._speculation is not None:
-            seconds = self._stopwatch() - step.started
-            self._speculation.observe(step.batch, updates, seconds)
+            seconds, looking = self._stopwatch() - step.started, step.proposed - step.started
+            self._speculation.observe(step.batch, updates, seconds, looking)
         for sequence, sampled in updates:
             self._num_generated_tokens += len(sampled)
             outputs.append(output_of(sequence, sampled))

@@ -1,6 +1,6 @@
 """Speculation: what the engine asks before a step, and tells after it.
 
-It brings together who proposes, how often that came true and what steps cost, and sleeps where it does not
+It brings together who proposes, how often that came true and what steps cost, and rests where it does not
 pay.
 """
 
@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.speculation.acceptance import Acceptance
+from octavo.engine.speculation.allowance import Allowance
 from octavo.engine.speculation.choice import choose_counts
 from octavo.engine.speculation.proposal import Proposal, Proposer
-from octavo.engine.speculation.step_cost import StepCost
+from octavo.engine.speculation.step_cost import StepCost, size_bucket
 from octavo.sampling.state import SampledToken
 
 _NOTHING: Mapping[int, AbstractSequence[int]] = {}
-_SLEEPS_AFTER = 16
-"""Steps in a row, of those that were looked at, in which no draft paid."""
-_LONGEST_SLEEP = 8
 _TRIAL_INTERVAL = 256
 """Steps after which a proposer that is not free is tried again though it did not pay."""
 
@@ -53,8 +51,9 @@ class Speculation:
         self._acceptance = Acceptance(proposer.num_kinds)
         self._cost = StepCost()
         self._proposals: dict[int, Proposal] = {}
+        self._allowances: dict[int, Allowance] = {}  # by size, as costs are told apart
+        self._num_asked = 0
         self._num_idle = 0  # looked at, in a row, and nothing paid
-        self._num_asleep = 0  # steps that are not looked at any more
         self.counts = SpeculationCounts(num_accepted=[0] * num_tokens)
 
     def propose(self, sequences: AbstractSequence[Sequence]) -> Mapping[int, AbstractSequence[int]]:
@@ -64,10 +63,9 @@ class Speculation:
             sequences: Those that may have some; their last token is known.
         """
         self._proposals.clear()
-        if not sequences or self._sleeps():
-            return _NOTHING
-        curve = self._cost.curve(len(sequences))
-        if curve is None:
+        self._num_asked = len(sequences)
+        curve = self._cost.curve(len(sequences)) if sequences else None
+        if curve is None or not self._allowance(len(sequences)).is_open:
             return _NOTHING
         for sequence in sequences:
             proposal = self._proposer.propose(sequence)
@@ -93,24 +91,45 @@ class Speculation:
         batch: ScheduledBatch,
         updates: AbstractSequence[tuple[Sequence, AbstractSequence[SampledToken]]],
         seconds: float,
+        looking_seconds: float,
     ) -> None:
-        """Learns from a step that was proposed for, its tokens, and how long it took."""
-        is_free = self._proposer.is_free
-        for sequence, tokens in updates:
-            proposal = self._proposals.get(sequence.sequence_id)
-            if proposal is not None and is_free:
-                came = [token.token_id for token in tokens]
-                self._acceptance.learn(sequence.sequence_id, proposal, came)
-        num_drafts = 0
+        """Learns from a step that was proposed for, and its tokens.
+
+        Args:
+            seconds: That it took, with `propose`, which took `looking_seconds` of them.
+        """
+        num_drafts = num_true = 0
+        if self._proposals:
+            num_drafts, num_true = self._compare(batch, updates)
+        size = len(batch.entries)
+        if batch.num_tokens == size + num_drafts:  # no prompts
+            self._cost.observe(size, num_drafts, seconds - looking_seconds)
+        asked = self._num_asked  # prompts that ran beside them are nobody's gain or loss
+        curve = self._cost.curve(asked) if asked else None
+        if curve is not None:
+            plain = curve.seconds(0)
+            lost = curve.seconds(num_drafts) - plain + looking_seconds
+            self._allowance(asked).settle(num_true / asked - lost / plain)
+
+    def _compare(
+        self,
+        batch: ScheduledBatch,
+        updates: AbstractSequence[tuple[Sequence, AbstractSequence[SampledToken]]],
+    ) -> tuple[int, int]:
+        """Proposals with what came: how many drafts ran, and came true."""
+        if self._proposer.is_free:
+            for sequence, tokens in updates:
+                proposal = self._proposals.get(sequence.sequence_id)
+                if proposal is not None:
+                    came = [token.token_id for token in tokens]
+                    self._acceptance.learn(sequence.sequence_id, proposal, came)
+        num_drafts = num_true = 0
         for entry, tokens in zip(batch.entries, batch.shares, strict=True):
             if entry.num_drafts:
                 num_drafts += entry.num_drafts
+                num_true += len(tokens) - 1
                 self._count(entry.sequence_id, entry.num_drafts, len(tokens) - 1)
-        if all(
-            entry.sampling is not None and len(entry.token_ids) == 1 + entry.num_drafts
-            for entry in batch.entries
-        ):
-            self._cost.observe(len(batch.entries), num_drafts, seconds)
+        return num_drafts, num_true
 
     def forget(self, sequence_id: int) -> None:
         """The sequence has ended."""
@@ -129,13 +148,12 @@ class Speculation:
             num_tried = min(num_true + 1, num_drafts)
             self._acceptance.count(sequence_id, kind, num_true, num_tried)
 
-    def _sleeps(self) -> bool:
-        if self._num_asleep:
-            self._num_asleep -= 1
-            return True
-        if self._num_idle >= _SLEEPS_AFTER:
-            self._num_asleep = min(self._num_idle // _SLEEPS_AFTER, _LONGEST_SLEEP)
-        return False
+    def _allowance(self, num_sequences: int) -> Allowance:
+        size = size_bucket(num_sequences)
+        found = self._allowances.get(size)
+        if found is None:
+            found = self._allowances[size] = Allowance()
+        return found
 
     def _trial(self) -> Mapping[int, AbstractSequence[int]]:
         """A single draft each, once in a while, where only running tells whether it comes true."""

@@ -28,7 +28,7 @@ class StepCost:
         self._by_size: dict[int, _Curve] = {}
 
     def observe(self, num_sequences: int, num_drafts: int, seconds: float) -> None:
-        size = _bucket(num_sequences)
+        size = size_bucket(num_sequences)
         curve = self._by_size.get(size)
         if curve is None:
             curve = self._by_size[size] = _Curve()
@@ -36,7 +36,7 @@ class StepCost:
 
     def curve(self, num_sequences: int) -> _Curve | None:
         """None while no step of as many sequences was measured without drafts."""
-        curve = self._by_size.get(_bucket(num_sequences))
+        curve = self._by_size.get(size_bucket(num_sequences))
         return curve if curve is not None and curve.has_plain else None
 
 
@@ -62,7 +62,7 @@ class _Curve:
 
     def observe(self, num_drafts: int, seconds: float) -> None:
         self._num_steps += 1
-        bucket = _bucket(num_drafts)
+        bucket = size_bucket(num_drafts)
         point = self._points.get(bucket)
         if point is None:
             point = self._points[bucket] = _Point(num_drafts)
@@ -120,7 +120,8 @@ class _Point:
         self.seconds = ordered[(len(ordered) - 1) // 2]
 
 
-def _bucket(count: int) -> int:
+def size_bucket(count: int) -> int:
+    """Counts that are not told apart have the same."""
     if count <= _EXACT:
         return count
     return _EXACT + int(_PER_OCTAVE * math.log2(count / _EXACT))
