@@ -100,6 +100,7 @@ def _float8(weight: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
     return {"weight": codes, "weight_scale_inv": scales}, dequantised
 
 
+_ROUNDINGS = (Quantization.INT8, Quantization.INT4, Quantization.FP8)
 _WEIGHTS = {"num_bits": 4, "type": "int", "symmetric": False, "strategy": "group"}
 FORMS = (
     Form("fp32"),
@@ -132,7 +133,7 @@ FORMS = (
         store=_of_products(_float8),
         config={"quant_method": "fp8", "weight_block_size": [32, 32]},
     ),
-    *(Form(f"`{one.value}`", rounding=one) for one in Quantization if one.is_made_at_load),
+    *(Form(f"`{one.value}`", rounding=one) for one in _ROUNDINGS),
 )
 
 
