@@ -202,18 +202,28 @@ class LLM:
         ]
 
     def embed(
-        self, prompts: Prompt | Sequence[Prompt], *, lora_request: Adapters = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        lora_request: Adapters = None,
+        prompt_name: str | None = None,
     ) -> list[EmbeddingOutput]:
         """The embedding of every prompt.
 
         A decoder's is the last hidden state at its last token, which is what those that were trained to embed
         use (Qwen3-Embedding, E5-Mistral), of length 1 unless a modules.json leaves `Normalize` out. An
         encoder's, and of a decoder without a head another pooling, is what modules.json says. Texts
-        that are too long are refused, and never cut. A prompt that the model's folder names as its default
-        stands before texts; others that it was trained with ("query: ") are for the caller to add.
+        that are too long are refused, and never cut.
 
-        Raises: as `generate`; `ModelUnsupportedError` also when the model's folder asks for another vector,
-            or the model scores.
+        Args:
+            prompts: As `generate` takes them.
+            lora_request: An adapter for all of them, or one each.
+            prompt_name: Which of the prompts that the model's folder names (`query`, `document`) stands
+                before the texts, as sentence-transformers' `encode` has it; None: the folder's default, if it
+                has one. Token ids are taken as they are.
+
+        Raises: as `generate`; `InvalidParameterError` for a name that the folder does not have;
+            `ModelUnsupportedError` also when the model's folder asks for another vector, or the model scores.
         """
         info = self._engine().executor_info
         if info.gives_scores:
@@ -223,12 +233,15 @@ class LLM:
             )
         if not info.runs_whole_prompts:
             check_last_token(self._folder)
-        prepared = read_text_options(self._folder).prepared
+        options = read_text_options(self._folder)
+        before = options.prompt(prompt_name)
         given = as_prompts(prompts)
         adapters = self._adapters.ids_of(lora_request, len(given), self._engine())
         requests = [
             self._pooled_request(
-                self._tokenize(prepared(prompt) if isinstance(prompt, str) else prompt)[1],
+                self._tokenize(
+                    options.prepared(prompt, before) if isinstance(prompt, str) else prompt
+                )[1],
                 adapter_id=adapter_id,
             )
             for prompt, adapter_id in zip(given, adapters, strict=True)

@@ -185,7 +185,18 @@ def test_the_default_prompt_of_a_folder_stands_before_texts(
         assert text.prompt_token_ids == named.prompt_token_ids == expected
         (ids,) = llm.embed([[5, 6]])
         assert ids.prompt_token_ids == [5, 6]
-    assert read_text_options(folder) == TextOptions(default_prompt="hello ")
+        (bare,) = llm.embed("world", prompt_name="document")
+        assert bare.prompt_token_ids == llm.get_tokenizer().encode("world")
+        with pytest.raises(InvalidParameterError, match=r"'passage'.*has 'document', 'query'"):
+            llm.embed("world", prompt_name="passage")
+    assert read_text_options(folder) == TextOptions(default_prompt="hello ", prompts=prompts)
+    said.write_text(json.dumps({"prompts": prompts}))
+    write_modules(folder, {"pooling_mode": "lasttoken", "include_prompt": False}, "Normalize")
+    options = read_text_options(folder)
+    assert options.prompt(None) == options.prompt("document") == ""
+    with pytest.raises(InvalidParameterError, match="include_prompt is false"):
+        options.prompt("query")
+    said.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
     write_modules(folder, {"pooling_mode": "lasttoken", "include_prompt": False}, "Normalize")
     with pytest.raises(ModelUnsupportedError, match="include_prompt is false"):
         read_text_options(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
     make_encoder(folder, "bert", BASE)
     write_modules(folder, {"pooling_mode_mean_tokens": True})
+    prompts = {"query": "the girl ", "document": ""}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
     return folder
 
 
@@ -67,6 +70,14 @@ def test_an_encoder_embeds_as_the_library_does(embedder: ServerProcess, encoder:
     with LLM(str(encoder), device="cpu") as llm:
         expected = np.array([output.embedding for output in llm.embed(TEXTS)])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_prompt_of_the_model_s_stands_before_texts(embedder: ServerProcess) -> None:
+    expected = vectors(ask(embedder, "/v1/embeddings", input=["the girl eats", "eats"]))
+    by_name = ask(embedder, "/v1/embeddings", input="eats", prompt_name="query")
+    bare = ask(embedder, "/v1/embeddings", input="eats", prompt_name="document")
+    found = np.concatenate([vectors(by_name), vectors(bare)])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_forms_of_the_input_and_of_the_answer_say_the_same(embedder: ServerProcess) -> None:
@@ -136,6 +147,7 @@ def test_what_had_length_one_has_it_again(row: list[float], data: st.DataObject)
         ({"input": [10**6]}, "input", "token id"),
         ({"input": "a", "dimensions": 0}, "dimensions", "greater"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format", "'base64'"),
+        ({"input": "a", "prompt_name": "query"}, "prompt_name", "has none"),
         ({"input": "a", "truncate_prompt_tokens": 3}, "truncate_prompt_tokens", "Unrecognized"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import uuid
 from typing import Annotated, Any, Literal
@@ -24,7 +25,8 @@ _IS_ONE = 1e-3
 
 
 class EmbeddingRequest(BaseModel):
-    """`input` is checked by hand: it may hold 100,000 token ids. `user` is without effect."""
+    """`input` is checked by hand: it may hold 100,000 token ids. `prompt_name` is sentence-transformers' and
+    names one of the model's prompts. `user` is without effect."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -33,6 +35,7 @@ class EmbeddingRequest(BaseModel):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     add_special_tokens: bool | None = None
+    prompt_name: str | None = None
     user: str | None = None
 
 
@@ -67,11 +70,12 @@ async def embeddings(
 ) -> Response:
     """Answers a validated request."""
     use.check_embeds()
+    before = use.texts.prompt(request.prompt_name)
     texts = await prompts.pooled(
         request.input,
         "input",
         add_special_tokens=request.add_special_tokens is not False,
-        prepared=use.texts.prepared,
+        prepared=functools.partial(use.texts.prepared, prompt=before),
     )
     rows = await pooled_rows(
         generator,
