@@ -64,6 +64,7 @@ class Quantization(enum.Enum):
     GPTQ = "gptq"
     COMPRESSED_TENSORS = "compressed-tensors"
     FP8 = "fp8"
+    MXFP4 = "mxfp4"
 
     @property
     def is_made_at_load(self) -> bool:
@@ -131,8 +132,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             help="Format of the weights. int8 and int4 are made at load, and fp8 of a 16- or 32-bit "
             "checkpoint; any other must be the checkpoint's.",
             details="`int8`, `int4`: rounds the weights while they are loaded; `fp8`: the same, of weights "
-            "that are not so stored; `awq`, `gptq`, `compressed-tensors`: refuses a checkpoint that is not "
-            "quantised so; see [quantised weights](quantised-weights.md)",
+            "that are not so stored; `awq`, `gptq`, `compressed-tensors`, `mxfp4`: refuses a checkpoint that "
+            "is not quantised so; see [quantised weights](quantised-weights.md)",
         ),
     ] = None
     max_model_len: Annotated[

@@ -12,7 +12,7 @@ import torch
 
 from octavo.loading import Slice, WeightSource
 from octavo.loading.view import SourceView
-from octavo.quantization.stored import StoredFormat
+from octavo.quantization.stored import HoldsParameters, StoredFormat, StoredParameter
 
 _WEIGHT, _BIAS = ".weight", ".bias"
 
@@ -32,14 +32,28 @@ class DequantisedSource(SourceView):
         sizes = {module: self._format.sizes(module, self._source) for module in modules}
         return {module: size for module, size in sizes.items() if size is not None}
 
+    @functools.cached_property
+    def _parameters(self) -> Mapping[str, StoredParameter]:
+        """Of more than two dimensions."""
+        stored = self._format
+        return stored.parameters(self._source) if isinstance(stored, HoldsParameters) else {}
+
+    @functools.cached_property
+    def _parts(self) -> frozenset[str]:
+        """Names of the tensors that those lie in."""
+        return frozenset(part for one in self._parameters.values() for part in one.tensors)
+
     def names(self) -> Collection[str]:
         kept = [name for name in self._source.names() if not self._is_part(name)]
-        return [*kept, *(f"{module}{_WEIGHT}" for module in self._sizes)]
+        return [*kept, *(f"{module}{_WEIGHT}" for module in self._sizes), *self._parameters]
 
     def has(self, name: str) -> bool:
-        return self._size(name) is not None or (self._source.has(name) and not self._is_part(name))
+        is_made = self._size(name) is not None or name in self._parameters
+        return is_made or (self._source.has(name) and not self._is_part(name))
 
     def shape(self, name: str) -> tuple[int, ...] | None:
+        if name in self._parameters:
+            return self._parameters[name].shape
         return self._size(name) or self._source.shape(name)
 
     def tensors(
@@ -48,18 +62,28 @@ class DequantisedSource(SourceView):
         return [self._tensor(name, shape, part) for name, shape in shapes.items()]
 
     def _tensor(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
-        size, found = self._size(name), None
-        if size == shape:
-            module = name.removesuffix(_WEIGHT)
-            found = self._format.read(module, *size, self._source)
-        if found is None:
+        whole = self._made(name, shape)
+        if whole is None:
             return self._source.tensors({name: shape}, part)[0]
-        whole = found.dequantize().to(self._dtype)
         return whole if part is None else whole[part.of(shape)]
+
+    def _made(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """None for what is stored as it is, or has another shape."""
+        size, stored = self._size(name), self._format
+        parameter = self._parameters.get(name)
+        if parameter is not None and parameter.shape == shape:
+            assert isinstance(stored, HoldsParameters)  # noqa: S101 - who else has any
+            return stored.parameter(name, self._source, self._dtype)
+        if size != shape:
+            return None
+        found = stored.read(name.removesuffix(_WEIGHT), *size, self._source)
+        return None if found is None else found.dequantize().to(self._dtype)
 
     def _size(self, name: str) -> tuple[int, int] | None:
         return self._sizes.get(name.removesuffix(_WEIGHT)) if name.endswith(_WEIGHT) else None
 
     def _is_part(self, name: str) -> bool:
         """Whether it is of a quantised weight's tensors."""
+        if name in self._parts:
+            return True
         return not name.endswith(_BIAS) and name.rpartition(".")[0] in self._sizes

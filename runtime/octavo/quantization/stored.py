@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -80,6 +80,32 @@ class StoredFormat(Protocol):
     def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
         """Outputs and inputs of a weight, where the checkpoint holds it quantised, by what is stored alone;
         None where it does not, or where that does not tell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredParameter:
+    """A whole parameter that is no product's, such as the experts of a layer, in stored tensors.
+
+    Args:
+        shape: As modules have it.
+        tensors: Names of those that it lies in.
+    """
+
+    shape: tuple[int, ...]
+    tensors: tuple[str, ...]
+
+
+@runtime_checkable
+class HoldsParameters(Protocol):
+    """A `StoredFormat` that holds such parameters, too. They are dequantised as they are read."""
+
+    def parameters(self, source: WeightSource) -> Mapping[str, StoredParameter]:
+        """By the names that modules have for them."""
+        ...
+
+    def parameter(self, name: str, source: WeightSource, dtype: torch.dtype) -> torch.Tensor:
+        """One of `parameters`, on the host. What is wrong is noted in `source`."""
         ...
 
 

@@ -10,6 +10,7 @@ from octavo.quantization.awq import Awq
 from octavo.quantization.compressed_tensors import CompressedTensors
 from octavo.quantization.fp8 import Fp8
 from octavo.quantization.gptq import Gptq
+from octavo.quantization.mxfp4 import Mxfp4
 from octavo.quantization.stored import StoredFormat
 
 _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], StoredFormat]] = {
@@ -17,6 +18,7 @@ _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], StoredFormat]] = {
     CompressedTensors.method: CompressedTensors.of,
     Fp8.method: Fp8.of,
     Gptq.method: Gptq.of,
+    Mxfp4.method: Mxfp4.of,
 }
 _ROUND_AT_LOAD = "Use the 16-bit checkpoint, which --quantization int8 or int4 rounds as it is read"
 # What to do instead, where that is not to look for another checkpoint.

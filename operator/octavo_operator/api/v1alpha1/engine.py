@@ -45,6 +45,7 @@ class Quantization(StrEnum):
     GPTQ = "gptq"
     COMPRESSED_TENSORS = "compressed-tensors"
     FP8 = "fp8"
+    MXFP4 = "mxfp4"
 
 
 class LoadFormat(StrEnum):
