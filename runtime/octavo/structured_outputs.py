@@ -26,12 +26,19 @@ _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
 class ReasoningTags(msgspec.Struct, frozen=True):
-    """Of what a model thinks before the document begins. It is not constrained; `is_open` says that it begins
-    at once, else the model may open it."""
+    """Of what a model thinks before the document begins. It is not constrained.
+
+    Args:
+        is_open: It begins at once, else the model may open it.
+        behind: Stands behind the closing tag, and only there.
+        before: Stands before the document.
+    """
 
     opening: str
     closing: str
     is_open: bool
+    behind: str = ""
+    before: str = ""
 
 
 class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -20,15 +21,17 @@ from octavo.errors import InvalidParameterError
 from octavo.model_source import resolve
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.parsing.answer import Markup
-from octavo.server.openai.parsing.formats import CALL_FORMATS, CallFormat
+from octavo.server.openai.parsing.formats import CALL_FORMATS, HARMONY, CallFormat
 from octavo.server.openai.parsing.formats.deepseek_v3 import DEEPSEEK_V31
+from octavo.server.openai.parsing.formats.glm45 import GLM47
 from octavo.server.openai.parsing.formats.mistral import MISTRAL_NAMED
-from octavo.server.openai.parsing.pieces import Call, Reasoning
+from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import answer_format, read_tool_use
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
+from tests.support.runtime.read_calls import Call, read_with
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -40,12 +43,10 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("f", "go")
 ]
 FORMATS: dict[str, CallFormat] = {
-    **{
-        name: CALL_FORMATS[name]
-        for name in ("hermes", "llama3_json", "mistral", "deepseek_v3", "qwen3_coder")
-    },
+    **{name: CALL_FORMATS[name] for name in CALL_FORMATS if name != "pythonic"},
     "mistral_named": MISTRAL_NAMED,
     "deepseek_v31": DEEPSEEK_V31,
+    "glm47": GLM47,
 }
 TAGS = [
     "<think>",
@@ -54,6 +55,17 @@ TAGS = [
     "[ARGS]",
     "<｜tool▁calls▁begin｜>",
     "<｜tool▁call▁end｜>",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "<|over|>",
+    "<arg_key>",
+    "</arg_value>",
+    '<|"|>',
+    "<tool_call|>",
+    "<|action_start|>",
+    "<|plugin|>",
+    "<|tool_call_begin|>",
 ]
 
 
@@ -125,7 +137,7 @@ def test_forced_calls_are_read_back(tokenizer: Tokenizer, name: str, is_parallel
         text = Followed(tokenizer, wanted).drawn(seed)
         parser = Markup("x", form).parser("", {"f": SCHEMA, "go": SCHEMA})
         assert parser is not None
-        pieces = [*parser.push(text), *parser.flush()]
+        pieces = read_with(parser, text)
         calls = [piece for piece in pieces if isinstance(piece, Call)]
         assert calls == pieces, text  # and no content
         for call in calls:
@@ -215,9 +227,43 @@ def test_forced_calls_come_behind_reasoning(tokenizer: Tokenizer) -> None:
     assert not Followed(tokenizer, wanted).takes("I could call f.</think>\n\nNo.")
     parser = markup.parser("<think>\n", {"f": None, "go": None})
     assert parser is not None
-    thought, called = [*parser.push(MarkedText(text)), *parser.flush()]
+    thought, called = read_with(parser, MarkedText(text))
     assert thought == Reasoning("I could call f.")
     assert isinstance(called, Call)
+
+
+def test_harmonys_heads_are_held_to(tokenizer: Tokenizer) -> None:
+    """An answer in place of a document or call would be in no channel."""
+    # The demo model's own texts end with <|end|>, which so can be no part of a grammar.
+    reasoning = replace(REASONING_FORMATS["openai_gptoss"], closing="<|over|>")
+    markup = Markup("openai", HARMONY, "openai_gptoss", reasoning, HARMONY)
+    thought, again = "<|channel|>analysis<|message|>Hm: {.<|over|>", "<|start|>assistant"
+    final, answer = "<|channel|>final<|message|>", '{"place": "a"}'
+    call = f"<|channel|>commentary to=functions.go <|constrain|>json<|message|>{answer}"
+
+    def takes(wanted: StructuredOutputsParams, text: str) -> bool:
+        behind = markup.behind_reasoning(wanted, "<|start|>assistant")
+        assert behind is not None
+        return Followed(tokenizer, behind).takes(text)
+
+    strict = [{**tool, "function": {**tool["function"], "strict": True}} for tool in TOOLS]  # type: ignore[dict-item]
+    document = StructuredOutputsParams(json=SCHEMA)
+    forced = asked(tokenizer, HARMONY, tool_choice="required")
+    either = asked(tokenizer, HARMONY, response_format={"type": "json_object"})
+    free = asked(tokenizer, HARMONY, tools=strict)
+    for begin in ("", f"{thought}{again}", f"{thought}{again}{thought}{again}"):
+        assert takes(document, f"{begin}{final}{answer}")
+        assert takes(forced, begin + call)
+        assert takes(either, begin + call)
+        assert takes(either, f"{begin}{final}{answer}")
+        assert takes(free, begin + call)
+        assert takes(free, f"{begin}{final}So be it.")
+    assert not takes(document, answer)
+    assert not takes(document, f"{thought}{final}{answer}")
+    assert not takes(forced, f"{final}{answer}")
+    assert not takes(forced, f"{call}{again}{call}")
+    assert not takes(free, call.replace("place", "plan"))
+    assert not takes(either, f"{final}So be it.")
 
 
 def xml_tools(**properties: Any) -> list[dict[str, Any]]:
@@ -247,23 +293,56 @@ def test_xml_arguments_are_held_to_their_types(tokenizer: Tokenizer) -> None:
     assert Followed(tokenizer, nothing).takes(empty)
 
 
+def test_quoted_arguments_are_held_to_their_types(tokenizer: Tokenizer) -> None:
+    form = CALL_FORMATS["gemma4"]
+    where = {"type": "object", "properties": {"b": {"type": "boolean"}, "A": {"type": "null"}}}
+    tools = xml_tools(
+        text={"type": "string"},
+        count={"type": "integer", "minimum": 3},
+        note={"enum": ["a", "b"]},
+        list={"type": "array", "items": {"type": "string"}},
+        where=where,
+    )
+    wanted = asked(tokenizer, form, tools=tools, tool_choice="required")
+
+    def takes(inside: str) -> bool:
+        return Followed(tokenizer, wanted).takes(f"<|tool_call>call:f{{{inside}}}<tool_call|>")
+
+    text, rest = '<|"|>"x" {,]\n<|"|>', '<|"|>y<|"|>'
+    assert takes(f"count:3,list:[],note:{rest.replace('y', 'a')},text:{text},where:{{}}")
+    assert takes(f"count:12,list:[{rest},{text}],text:{rest},where:{{A:null,b:true}}")
+    assert takes(f"count:3,list:[],text:{rest},where:{{b:false}}")
+    for wrong in (
+        f"count:2,list:[],text:{rest},where:{{}}",
+        f"count:3,list:[],note:{rest},text:{rest},where:{{}}",
+        f"count:3,text:{rest},where:{{}}",
+        "count:3,list:[],text:y,where:{}",
+        f"count:3,list:[],text:{rest},where:{{,b:true}}",
+        f"count:3,list:[],text:{rest},where:{{b:true,}}",
+    ):
+        assert not takes(wrong), wrong
+    nothing = asked(tokenizer, form, tools=xml_tools(), tool_choice="required")
+    assert Followed(tokenizer, nothing).takes("<|tool_call>call:f{}<tool_call|>")
+
+
+@pytest.mark.parametrize("name", ["gemma4", "glm45", "qwen3_coder"])
 @pytest.mark.parametrize(
     "schema",
     [
         {"type": "string", "pattern": "a+"},
         {"$ref": "#/$defs/x"},
         {"type": ["string", "null"]},
-        {"enum": ["a</parameter>"]},
+        {"enum": ['a</parameter></arg_value><|"|>']},
         {},
     ],
 )
-def test_xml_arguments_that_cannot_be_held_to_are_refused(
-    tokenizer: Tokenizer, schema: dict[str, Any]
+def test_arguments_that_cannot_be_held_to_are_refused(
+    tokenizer: Tokenizer, schema: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(ApiError, match="cannot be held to") as caught:
         asked(
             tokenizer,
-            CALL_FORMATS["qwen3_coder"],
+            CALL_FORMATS[name],
             tools=xml_tools(x=schema),
             tool_choice="required",
         )

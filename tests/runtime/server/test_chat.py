@@ -206,8 +206,13 @@ def test_a_tool_call_comes_back_as_one(client: openai.OpenAI, stream: bool) -> N
     if stream:
         chunks = list(client.chat.completions.create(**options, stream=True))
         assert "<tool_call>" not in "".join(c.choices[0].delta.content or "" for c in chunks)
-        calls = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
-        reason = chunks[-1].choices[0].finish_reason
+        pieces = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
+        assert len(pieces) > 2
+        calls, reason = pieces[:1], chunks[-1].choices[0].finish_reason
+        assert {piece.index for piece in pieces} == {0}
+        assert {piece.function.name for piece in pieces[1:]} == {None}
+        told = "".join(piece.function.arguments for piece in pieces)
+        calls[0].function.arguments = told
     else:
         choice = client.chat.completions.create(**options).choices[0]
         assert choice.message.content is None

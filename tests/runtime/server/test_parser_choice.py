@@ -13,12 +13,12 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.errors import InvalidConfigurationError
 from octavo.model_source import resolve
 from octavo.server.openai.parsing.choice import choose_markup
-from octavo.server.openai.parsing.pieces import Call
 from octavo.server.openai.parsing.reasoning import ReasoningFormat
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from octavo.server.process.options import ServeOptions
 from octavo.tokenizer import load_tokenizer
 from tests.support.runtime import published_templates as published
+from tests.support.runtime.read_calls import Call, read_with
 
 ARGUMENTS = {"text": 'a "b" </tool_call> {[(\\ é\n', "count": 3}
 TOOLS: Any = {"write": {"properties": {"text": {"type": "string"}, "count": {"type": "integer"}}}}
@@ -35,6 +35,14 @@ CHOSEN = {
     "MAGISTRAL": ("mistral", "mistral"),
     "DEEPSEEK_R1_DISTILL": ("deepseek_v3", "qwen3"),
     "LFM2": ("pythonic", "none"),
+    "GLM45": ("glm45", "qwen3"),
+    "GLM47": ("glm45", "qwen3"),
+    "GEMMA4": ("gemma4", "gemma4"),
+    "FUNCTION_GEMMA": ("functiongemma", "none"),
+    "KIMI_K2": ("kimi_k2", "none"),
+    "GPT_OSS": ("openai", "openai_gptoss"),
+    "INTERNLM": ("internlm", "none"),
+    "GRANITE": ("granite", "none"),
     "LLAMA_GUARD": ("none", "none"),
     "VISION": ("none", "none"),
 }
@@ -52,14 +60,15 @@ def test_the_parsers_are_those_of_the_template(name: str) -> None:
     assert (markup.calls_name, markup.reasoning_name) == CHOSEN[name]
     if markup.calls is None:
         return
-    call: dict[str, Any] = {"id": "abcdefghi", "type": "function"}
+    call_id = "functions.write:0" if name == "KIMI_K2" else "abcdefghi"
+    call: dict[str, Any] = {"id": call_id, "type": "function"}
     call |= {"function": {"name": "write", "arguments": json.dumps(ARGUMENTS)}}
     question: dict[str, Any] = {"role": "user", "content": "octavoquestion"}
     (template,) = templates
     messages = template_messages([question, {"role": "assistant", "tool_calls": [call]}])
     text = template.render(messages, add_generation_prompt=False).partition("octavoquestion")[2]
     parser = ToolCallParser(markup.calls, TOOLS)
-    pieces = [*parser.push(MarkedText(text)), *parser.flush()]
+    pieces = read_with(parser, MarkedText(text))
     (found,) = (piece for piece in pieces if isinstance(piece, Call))
     assert (found.name, json.loads(found.arguments)) == ("write", ARGUMENTS)
     # In the next turn the template takes the id.

@@ -12,8 +12,9 @@ from transformers.utils.chat_parsing import parse_response
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.formats import CALL_FORMATS
-from octavo.server.openai.parsing.pieces import Call, Reasoning
+from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
+from tests.support.runtime.read_calls import Call, read_with
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -31,6 +32,7 @@ CODER = (
     '</parameter>\n<parameter=where>\n{"a": [1]}\n</parameter>\n<parameter=is_it>\ntrue\n</parameter>\n'
     "</function>\n</tool_call>"
 )
+GEMMA = '<|tool_call>call:f{city:<|"|>New York<|"|>,count:3,is_it:true,where:{a:[1]}}<tool_call|>'
 PROMPT = "<|im_start|>assistant\n"
 OPEN, CLOSED = f"{PROMPT}<think>\n", f"{PROMPT}<think>\n\n</think>\n\n"
 
@@ -46,11 +48,11 @@ def theirs(model_type: str, text: str, prompt: str) -> tuple[str, str, Any]:
     )
 
 
-def ours(name: str, text: str, prompt: str) -> tuple[str, str, Any]:
-    markup = Markup(name, CALL_FORMATS[name], "qwen3", REASONING_FORMATS["qwen3"])
+def ours(name: str, text: str, prompt: str, reasoning: str = "qwen3") -> tuple[str, str, Any]:
+    markup = Markup(name, CALL_FORMATS[name], reasoning, REASONING_FORMATS[reasoning])
     parser = markup.parser(prompt, {"f": SCHEMA})
     assert parser is not None
-    pieces = [*parser.push(MarkedText(text)), *parser.flush()]
+    pieces = read_with(parser, MarkedText(text))
     return (
         "".join(piece.text for piece in pieces if isinstance(piece, Reasoning)),
         "".join(piece for piece in pieces if isinstance(piece, str)).strip(),
@@ -71,3 +73,11 @@ def test_answers_are_read_alike(model_type: str, name: str, call: str, prompt: s
         assert ours(name, text, prompt) == theirs(model_type, text, prompt)
     unopened = "Cut off in thoughts" if prompt == OPEN else "Hi"
     assert ours(name, unopened, prompt) == theirs(model_type, unopened, prompt)
+
+
+@pytest.mark.parametrize("begin", ["", "<|channel>thought\nHm.\n\nSo.<channel|>"])
+def test_gemmas_answers_are_read_alike(begin: str) -> None:
+    prompt = "<|turn>model\n"
+    for body in ("Hi.", GEMMA, f"Look:{GEMMA}", f"{GEMMA}{GEMMA}"):
+        found = ours("gemma4", begin + body, prompt, "gemma4")
+        assert found == theirs("gemma4", begin + body, prompt)

@@ -19,8 +19,9 @@ from octavo.server.openai.parsing.names import (
     REASONING_PARSERS,
     TOOL_CALL_PARSERS,
 )
-from octavo.server.openai.parsing.pieces import Call, Reasoning
+from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS, ReasoningFormat
+from tests.support.runtime.read_calls import Call, read_with
 
 QWEN, R1, MISTRAL = (REASONING_FORMATS[name] for name in ("qwen3", "deepseek_r1", "mistral"))
 CALL = '<tool_call>{"name": "f", "arguments": {"a": "</think>"}}</tool_call>'
@@ -32,7 +33,7 @@ def read(form: object, prompt: str, *pieces: str | MarkedText) -> tuple[str, str
     parser = markup.parser(prompt, {"f": None})
     assert parser is not None
     marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in pieces]
-    out = [item for piece in marked for item in parser.push(piece)] + [*parser.flush()]
+    out = read_with(parser, *marked)
     reasoning = "".join(item.text for item in out if isinstance(item, Reasoning))
     content = "".join(item for item in out if isinstance(item, str))
     return reasoning, content, sum(isinstance(item, Call) for item in out)
@@ -150,7 +151,7 @@ def test_a_message_that_goes_on_is_where_its_last_tag_says(
 def test_reasoning_may_be_left_out() -> None:
     parser = Markup("x", None, "x", QWEN).parser("<think>", {}, tells_reasoning=False)
     assert parser is not None
-    pieces = [*parser.push(MarkedText("Hm.</think>Yes")), *parser.flush()]
+    pieces = read_with(parser, MarkedText("Hm.</think>Yes"))
     assert pieces == ["Yes"]
     cut = Markup("x", None, "x", QWEN).parser("<think>", {}, tells_reasoning=False)
     assert cut is not None

@@ -139,11 +139,12 @@ def rebuilt(streamed: list[dict[str, Any]]) -> list[dict[str, Any]]:
             told = [one for event in deltas for one in event["logprobs"]]
             assert told == text["logprobs"] == part["part"]["logprobs"]
         else:
-            delta, arguments = inner
-            assert delta["type"] == "response.function_call_arguments.delta"
+            *deltas, arguments = inner
+            assert {event["type"] for event in deltas} == {"response.function_call_arguments.delta"}
             assert arguments["type"] == "response.function_call_arguments.done"
             assert added["item"] == {**item, "arguments": "", "status": "in_progress"}
-            assert delta["delta"] == arguments["arguments"] == item["arguments"]
+            written = "".join(event["delta"] for event in deltas)
+            assert written == arguments["arguments"] == item["arguments"]
         items.append(item)
     return items
 

@@ -89,9 +89,16 @@ def streamed(answer: ChatAnswer, generation: Any) -> tuple[str, list[tuple[str, 
     choices = asyncio.run(read())
     deltas = [choice["delta"] for choice in choices]
     calls = [call for delta in deltas for call in delta.get("tool_calls", [])]
-    assert [call["index"] for call in calls] == list(range(len(calls)))
+    whole: list[dict[str, Any]] = []
+    for call in calls:
+        if "id" in call:
+            assert call["index"] == len(whole)
+            whole.append(call)
+        else:
+            assert call["index"] == len(whole) - 1
+            whole[-1]["function"]["arguments"] += call["function"]["arguments"]
     content = "".join(delta.get("content") or "" for delta in deltas)
-    return content, calls_of(calls), choices[-1]["finish_reason"]
+    return content, calls_of(whole), choices[-1]["finish_reason"]
 
 
 def calls_of(calls: list[dict[str, Any]]) -> list[tuple[str, Any]]:

@@ -311,7 +311,11 @@ def test_a_stream_of_required_calls_is_the_whole_answer(client: openai.OpenAI, s
         for choice in chunk.choices:
             assert not choice.delta.content
             calls = choice.delta.tool_calls or []
-            streamed += [(call.function.name, call.function.arguments) for call in calls]
+            for call in calls:
+                if call.function.name:
+                    streamed.append((call.function.name, ""))
+                name, written = streamed[call.index]
+                streamed[call.index] = name, written + call.function.arguments
             reasons.append(choice.finish_reason)
     calls = whole.message.tool_calls
     assert streamed == [(call.function.name, call.function.arguments) for call in calls]

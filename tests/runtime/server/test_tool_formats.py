@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.openai.parsing.formats import CALL_FORMATS, CallFormat, TaggedJson, Tools
-from octavo.server.openai.parsing.pieces import Call
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
+from tests.support.runtime.read_calls import Call, read_with
 
 Calls = Sequence[tuple[str, dict[str, Any]]]
 KEYS = ["a", "text", "größe"]
@@ -82,6 +82,87 @@ def qwen3_coder_bare(calls: Calls) -> str:
     return qwen3_coder(calls, "", "")
 
 
+def glm45(calls: Calls, between: str = "\n") -> str:
+    def argument(key: str, value: object) -> str:
+        shown = value if isinstance(value, str) else _json(value)
+        return between.join((f"<arg_key>{key}</arg_key>", f"<arg_value>{shown}</arg_value>", ""))
+
+    return between.join(
+        f"<tool_call>{name}{between}"
+        + "".join(argument(key, value) for key, value in given.items())
+        + "</tool_call>"
+        for name, given in calls
+    )
+
+
+def glm47(calls: Calls) -> str:
+    return glm45(calls, "")
+
+
+def _gemma_value(value: object, quote: str) -> str:
+    if isinstance(value, str):
+        return f"{quote}{value}{quote}"
+    if isinstance(value, dict):
+        members = (f"{quote}{key}{quote}:{_gemma_value(one, quote)}" for key, one in value.items())
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_gemma_value(one, quote) for one in value) + "]"
+    return str(value) if value is None else _json(value)
+
+
+def gemma4(
+    calls: Calls, opening: str = "<|tool_call>", closing: str = "<tool_call|>", quote: str = '<|"|>'
+) -> str:
+    return "".join(
+        f"{opening}call:{name}{{"
+        + ",".join(f"{key}:{_gemma_value(value, quote)}" for key, value in given.items())
+        + f"}}{closing}"
+        for name, given in calls
+    )
+
+
+def functiongemma(calls: Calls) -> str:
+    return gemma4(calls, "<start_function_call>", "<end_function_call>", "<escape>")
+
+
+def kimi_k2(calls: Calls) -> str:
+    inside = "".join(
+        f"<|tool_call_begin|>functions.{name}:{number}<|tool_call_argument_begin|>{_json(given)}<|tool_call_end|>"
+        for number, (name, given) in enumerate(calls)
+    )
+    return f"<|tool_calls_section_begin|>{inside}<|tool_calls_section_end|>"
+
+
+def harmony(calls: Calls) -> str:
+    return "<|start|>assistant".join(
+        f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>{_json(given)}<|call|>"
+        for name, given in calls
+    )
+
+
+def harmony_role(calls: Calls) -> str:
+    return "".join(
+        f"<|start|>assistant to=functions.{name}<|channel|>commentary json<|message|>{_json(given)}<|call|>"
+        for name, given in calls
+    )
+
+
+def granite(calls: Calls) -> str:
+    return mistral_list(calls).replace("[TOOL_CALLS]", "<|tool_call|>", 1)
+
+
+def phi4_mini(calls: Calls) -> str:
+    return mistral_list(calls).replace("[TOOL_CALLS]", "functools", 1)
+
+
+def phi4_mini_tag(calls: Calls) -> str:
+    return f"{granite(calls)}<|/tool_call|>"
+
+
+def internlm(calls: Calls) -> str:
+    return hermes(calls, "<|action_start|><|plugin|>", "<|action_end|>")
+
+
 def pythonic(calls: Calls) -> str:
     def one(name: str, given: dict[str, Any]) -> str:
         return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
@@ -117,11 +198,22 @@ WRITERS: list[tuple[CallFormat, list[Callable[[Calls], str]]]] = [
     (CALL_FORMATS["qwen3_coder"], [qwen3_coder, qwen3_coder_bare]),
     (CALL_FORMATS["pythonic"], [pythonic, pythonic_tag]),
     (CALL_FORMATS["deepseek_v3"], [deepseek_v3, deepseek_v31]),
+    (CALL_FORMATS["glm45"], [glm45, glm47]),
+    (CALL_FORMATS["gemma4"], [gemma4]),
+    (CALL_FORMATS["functiongemma"], [functiongemma]),
+    (CALL_FORMATS["kimi_k2"], [kimi_k2]),
+    (CALL_FORMATS["openai"], [harmony, harmony_role]),
+    (CALL_FORMATS["granite"], [granite]),
+    (CALL_FORMATS["phi4_mini_json"], [phi4_mini, phi4_mini_tag]),
+    (CALL_FORMATS["internlm"], [internlm]),
 ]
 WRITTEN = {writer.__name__: (form, writer) for form, writers in WRITERS for writer in writers}
 MARKS = sorted({mark for form, _ in WRITTEN.values() for mark in form.openings})
 # Where bare text ends cannot be told if the very tags that end it stand in it.
-_XML_END = re.compile(r"</parameter>\s*(<parameter=|</function>)|</?tool_call>")
+_XML_END = re.compile(
+    r"</parameter>\s*(<parameter=|</function>)|</arg_value>\s*<arg_key>|</?tool_call>"
+    r'|<\|"\|>|<escape>'
+)
 nasty = st.lists(
     st.sampled_from(
         [
@@ -147,6 +239,9 @@ nasty = st.lists(
         + [
             "</tool_call>",
             "</parameter>",
+            "</arg_value>",
+            "<arg_key>",
+            "<|end|>",
             "<parameter=x>",
             "```",
             "[ARGS]",
@@ -186,13 +281,23 @@ def tools_of(calls: Calls) -> dict[str, dict[str, Any]]:
 
 
 def parse(form: CallFormat, tools: Tools, *pieces: MarkedText) -> tuple[str, Calls]:
+    """Of a call that is not whole the text of its arguments, under its name with a question mark."""
     parser = ToolCallParser(form, tools)
-    out = [item for piece in pieces for item in parser.push(piece)]
-    out += parser.flush()
+    out = read_with(parser, *pieces)
     content = "".join(item for item in out if isinstance(item, str))
-    calls = [(item.name, json.loads(item.arguments)) for item in out if isinstance(item, Call)]
+    calls = [item for item in out if isinstance(item, Call)]
     assert parser.num_calls == len(calls)
-    return content, calls
+    return content, [
+        (one.name, json.loads(one.arguments))
+        if one.is_whole
+        else (f"{one.name}?", {"": one.arguments})
+        for one in calls
+    ]
+
+
+def _squeezed(text: str) -> str:
+    """Without what may stand between the parts of a document."""
+    return re.sub(r"\s", "", text)
 
 
 def in_pieces(text: MarkedText, seed: int) -> list[MarkedText]:
@@ -222,7 +327,8 @@ def marked(text: str) -> MarkedText:
 
 def is_told_apart(form: CallFormat, calls: Calls) -> bool:
     """Bare text of several types may be read as another one of them."""
-    return form is not CALL_FORMATS["qwen3_coder"] or all(
+    is_bare = form in (CALL_FORMATS["qwen3_coder"], CALL_FORMATS["glm45"])
+    return not is_bare or all(
         len(one["type"]) == 1
         for tool in tools_of(calls).values()
         for one in tool["properties"].values()
@@ -256,7 +362,7 @@ def test_calls_come_out_as_they_were_written(
 @pytest.mark.parametrize("name", WRITTEN)
 @settings(max_examples=15)
 @given(calls=some_calls, place=st.integers(0, 400), seed=st.integers(0, 10**6))
-def test_a_text_that_is_cut_off_keeps_the_calls_that_are_whole(
+def test_a_text_that_is_cut_off_keeps_what_is_certain_of_its_calls(
     name: str, calls: Calls, place: int, seed: int
 ) -> None:
     form, write = WRITTEN[name]
@@ -265,10 +371,16 @@ def test_a_text_that_is_cut_off_keeps_the_calls_that_are_whole(
     tools = tools_of(calls)
     text = write(calls)[:place]
     content, found = parse(form, tools, MarkedText(text))
-    assert found == list(calls)[: len(found)]
-    assert content.strip() in text
-    if not found:
-        assert content == text
+    whole = [one for one in found if not one[0].endswith("?")]
+    assert whole == list(calls)[: len(whole)]
+    if found != whole:
+        (last,) = found[len(whole) :]
+        cut, expected = last[1][""], calls[len(whole)]
+        assert last[0] == f"{expected[0]}?"
+        assert _squeezed(_json(expected[1])).startswith(_squeezed(cut))
+        assert content == ""
+    elif not found:  # a head of harmony's that was begun is no text
+        assert content == text or form is CALL_FORMATS["openai"]
     for pieces in (in_pieces(MarkedText(text), seed), one_by_one(MarkedText(text))):
         assert parse(form, tools, *pieces) == (content, found)
 
@@ -288,7 +400,7 @@ def test_it_does_not_matter_where_any_text_is_cut(
     text = joined([make(part) for part, make in zip(chosen, drawn, strict=False)] or [MarkedText()])
     tools = {"f": {"properties": {"a": {"type": "string"}}}, "get_pods": None}
     content, found = parse(form, tools, text)
-    if not found:
+    if not found and form is not CALL_FORMATS["openai"]:
         assert content == text.shown
     for pieces in (in_pieces(text, seed), one_by_one(text)):
         assert parse(form, tools, *pieces) == (content, found)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.openai.parsing.formats import CALL_FORMATS
-from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.pieces import Arguments, CallEnd
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from tests.support.runtime.counted_text import CountedWork
+from tests.support.runtime.read_calls import Call, read_with
 
 CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</tool_call>'
 
@@ -21,12 +22,16 @@ def parse(*pieces: str | MarkedText) -> tuple[str, list[tuple[str, Any]]]:
     """Content, and the calls as name and decoded arguments."""
     parser = ToolCallParser(CALL_FORMATS["hermes"], {})
     marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in pieces]
-    out = [item for piece in marked for item in parser.push(piece)]
-    out += parser.flush()
+    out = read_with(parser, *marked)
     content = "".join(item for item in out if isinstance(item, str))
-    calls = [(item.name, json.loads(item.arguments)) for item in out if isinstance(item, Call)]
+    calls = [(item.name, arguments(item)) for item in out if isinstance(item, Call)]
     assert parser.num_calls == len(calls)
     return content, calls
+
+
+def arguments(call: Call) -> Any:
+    """The text of those that are cut off or spoilt."""
+    return json.loads(call.arguments) if call.is_whole else call.arguments
 
 
 def test_a_call_and_no_text() -> None:
@@ -95,7 +100,11 @@ def test_a_call_ends_where_its_json_ends(argument: str) -> None:
 
 def test_a_call_may_follow_one_that_is_broken_or_was_not_closed() -> None:
     broken = '<tool_call>{"name": "f", "arguments": {"a": 1}</tool_call>'
-    assert parse(broken + CALL) == (broken, [("get_pods", {"namespace": "a"})])
+    followed = [("f", {"a": 1}), ("get_pods", {"namespace": "a"})]
+    assert parse(broken + CALL) == ("", followed)
+    spoilt = '<tool_call>{"name": "f", "arguments": {"a": one}}</tool_call>'
+    rest = "one}}</tool_call>"
+    assert parse(spoilt + CALL) == (rest, [("f", '{"a": '), followed[1]])
     unclosed = '<tool_call>{"name": "f"}\n'
     assert parse(unclosed + CALL) == ("", [("f", {}), ("get_pods", {"namespace": "a"})])
 
@@ -172,8 +181,36 @@ def test_ten_times_the_text_is_ten_times_the_work(
     assert num_characters_for(2000) < 12 * num_characters_for(200)
 
 
-def test_a_whole_call_that_was_not_closed_counts_and_a_cut_one_is_text() -> None:
+def test_a_call_that_was_cut_off_keeps_what_it_has() -> None:
     whole = CALL.removesuffix("</tool_call>")
     assert parse(whole)[1] == [("get_pods", {"namespace": "a"})]
-    cut = CALL[:30]
-    assert parse(cut) == (cut, [])
+    begin = CALL.index('{"namespace"')
+    for place in range(len(CALL)):
+        cut = CALL[:place]
+        if place <= begin:
+            assert parse(cut) == (cut, [])
+        elif place < CALL.index("}}") + 1:
+            assert parse(cut) == ("", [("get_pods", cut[begin:])])
+        else:
+            assert parse(cut) == ("", [("get_pods", {"namespace": "a"})])
+
+
+def test_arguments_come_as_they_are_written_and_not_before_a_call_is_one() -> None:
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {})
+    for piece in ("<tool_call>", '{"name": "f", ', '"arguments": '):
+        assert list(parser.push(MarkedText(piece))) == []
+    begin, first = parser.push(MarkedText('{"a": "x'))
+    assert (begin.name, first.text) == ("f", '{"a": "x')  # type: ignore[union-attr]
+    for piece in (" </tool_call>", ' \\" ', "\\u00e9"):
+        assert list(parser.push(MarkedText(piece))) == [Arguments(piece)]
+    assert list(parser.push(MarkedText('"}}'))) == [Arguments('"}'), CallEnd()]
+    assert list(parser.push(MarkedText("</tool_call>Done"))) == ["Done"]
+    assert list(parser.flush()) == []
+
+
+def test_of_too_many_calls_the_first_ones_are_kept_in_every_piece() -> None:
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {}, max_calls=1)
+    second = '<tool_call>{"name": "g", "arguments": {"b": 1}}</tool_call>'
+    found = read_with(parser, *map(MarkedText, f"{CALL} So {second} it is."))
+    assert [one for one in found if isinstance(one, Call)] == found[:1]
+    assert "".join(one for one in found if isinstance(one, str)) == "So  it is."

@@ -231,3 +231,136 @@ MAGISTRAL = """{%- for message in messages %}
 {%- endfor %}
 {%- if tools %}{{- '[AVAILABLE_TOOLS]' + tools | tojson + '[/AVAILABLE_TOOLS]' }}{%- endif %}
 """
+
+GLM45 = """[gMASK]<sop>
+{%- if tools %}{{- '<|system|>' + tools | tojson }}{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'user' %}{{- '<|user|>\\n' + message.content }}
+{%- elif message.role == 'assistant' %}
+{{- '<|assistant|>\\n<think>' + (message.reasoning_content or '') + '</think>' }}
+{%- if message.content %}{{- '\\n' + message.content }}{%- endif %}
+{%- for call in message.tool_calls or [] %}
+{{- '\\n<tool_call>' + call.function.name + '\\n' }}
+{%- for key, value in call.function.arguments.items() %}
+{{- '<arg_key>' + key + '</arg_key>\\n<arg_value>' }}
+{{- (value if value is string else value | tojson) + '</arg_value>\\n' }}
+{%- endfor %}
+{{- '</tool_call>' }}
+{%- endfor %}
+{%- elif message.role == 'tool' %}
+{{- '<|observation|>\\n<tool_response>' + message.content + '</tool_response>' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}
+"""
+
+GLM47 = GLM45.replace("</arg_key>\\n<arg_value>", "</arg_key><arg_value>")
+
+_GEMMA = """{%- macro value(given) %}
+{%- if given is string %}{{- '<|"|>' + given + '<|"|>' }}
+{%- elif given is boolean %}{{- 'true' if given else 'false' }}
+{%- elif given is mapping %}{{- '{' }}
+{%- for key, one in given | dictsort %}
+{{- (',' if not loop.first else '') + key + ':' + value(one) }}
+{%- endfor %}{{- '}' }}
+{%- elif given is sequence %}{{- '[' }}
+{%- for one in given %}{{- (',' if not loop.first else '') + value(one) }}{%- endfor %}{{- ']' }}
+{%- else %}{{- given }}{%- endif %}
+{%- endmacro %}
+{{- bos_token }}
+{%- for tool in tools or [] %}{{- '<|tool>' + tool.function.name + '<tool|>' }}{%- endfor %}
+{%- for message in messages %}
+{{- '<|turn>' + ('model' if message.role == 'assistant' else message.role) + '\\n' }}
+{%- for call in message.tool_calls or [] %}
+{{- '<|tool_call>call:' + call.function.name + value(call.function.arguments) + '<tool_call|>' }}
+{%- endfor %}
+{{- message.content or '' }}{{- '<turn|>\\n' }}
+{%- endfor %}
+"""
+
+GEMMA4 = (
+    _GEMMA
+    + """{%- if add_generation_prompt %}{{- '<|turn>model\\n' }}
+{%- if not enable_thinking | default(false) %}{{- '<|channel>thought\\n<channel|>' }}{%- endif %}
+{%- endif %}
+"""
+)
+
+FUNCTION_GEMMA = (
+    _GEMMA.replace('<|"|>', "<escape>")
+    .replace("<|tool_call>", "<start_function_call>")
+    .replace("<tool_call|>", "<end_function_call>")
+    .replace("<|turn>", "<start_of_turn>")
+    .replace("<turn|>", "<end_of_turn>")
+)
+
+KIMI_K2 = """{%- if tools %}{{- '<|im_system|>' + tools | tojson + '<|im_end|>' }}{%- endif %}
+{%- for message in messages %}
+{{- '<|im_' + message.role + '|>' + message.role + '<|im_middle|>' }}
+{%- if message.role == 'tool' %}{{- '## Return of ' + message.tool_call_id + '\\n' }}{%- endif %}
+{{- message.content or '' }}
+{%- if message.tool_calls %}
+{{- '<|tool_calls_section_begin|>' }}
+{%- for call in message.tool_calls %}
+{{- '<|tool_call_begin|>' + call.id + '<|tool_call_argument_begin|>' }}
+{%- if call.function.arguments is string %}{{- call.function.arguments }}
+{%- else %}{{- call.function.arguments | tojson }}{%- endif %}
+{{- '<|tool_call_end|>' }}
+{%- endfor %}
+{{- '<|tool_calls_section_end|>' }}
+{%- endif %}
+{{- '<|im_end|>' }}
+{%- endfor %}
+"""
+
+GPT_OSS = """{%- if tools %}{{- '<|start|>developer<|message|>' + tools | tojson + '<|end|>' }}{%- endif %}
+{%- set last = namespace(name='') %}
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{%- if message.tool_calls %}
+{%- if message.content and message.thinking %}{{- raise_exception('Not both!') }}{%- endif %}
+{%- set thought = message.content or message.thinking %}
+{%- if thought %}{{- '<|start|>assistant<|channel|>analysis<|message|>' + thought + '<|end|>' }}{%- endif %}
+{%- set call = message.tool_calls[0].function %}{%- set last.name = call.name %}
+{{- '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' }}
+{{- call.arguments | tojson + '<|call|>' }}
+{%- else %}
+{%- if loop.last and message.thinking %}
+{{- '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}
+{%- endif %}
+{{- '<|start|>assistant<|channel|>final<|message|>' + message.content }}
+{{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}
+{%- endif %}
+{%- elif message.role == 'tool' %}
+{%- if not last.name %}{{- raise_exception('No call before this result!') }}{%- endif %}
+{{- '<|start|>functions.' + last.name + ' to=assistant<|channel|>commentary<|message|>' }}
+{{- message.content | tojson + '<|end|>' }}
+{%- else %}{{- '<|start|>' + message.role + '<|message|>' + message.content + '<|end|>' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}
+"""
+
+INTERNLM = """{{- bos_token }}
+{%- if tools %}{{- '<|im_start|>system name=<|plugin|>\\n' + tools | tojson + '<|im_end|>\\n' }}{%- endif %}
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
+{%- for call in message.tool_calls or [] %}
+{{- '<|action_start|><|plugin|>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+{{- call.function.arguments | tojson + '}<|action_end|>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+"""
+
+GRANITE = """{%- if tools %}{{- '<|start_of_role|>tools<|end_of_role|>' + tools | tojson }}{%- endif %}
+{%- for message in messages %}
+{{- '<|start_of_role|>' + message.role + '<|end_of_role|>' }}
+{%- if message.tool_calls %}
+{{- '<|tool_call|>[' }}
+{%- for call in message.tool_calls %}{{- call.function | tojson + ('' if loop.last else ', ') }}{%- endfor %}
+{{- ']' }}
+{%- else %}{{- message.content }}{%- endif %}
+{{- '<|end_of_text|>\\n' }}
+{%- endfor %}
+"""

@@ -8,6 +8,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
+from octavo.grammar_text import text_up_to, written
 from octavo.structured_outputs import ReasoningTags, StructuredOutputsParams
 
 _WHITESPACE = r" |\r?\n[ \t]{0,40}"
@@ -70,16 +71,17 @@ def _part(grammar: str) -> dict[str, Any]:
 
 def _behind(tags: ReasoningTags, special_ids: Mapping[str, int]) -> str:
     """Whatever the model thinks, then the answer; the first closing tag ends it."""
-    opening, closing = (_tag(text, special_ids) for text in (tags.opening, tags.closing))
-    # A special token stands in no lexeme, and none of them takes it for text.
-    lazy = "" if tags.closing in special_ids else "[lazy]"
-    start = "thoughts SPACES?" if tags.is_open else f"(SPACES? {opening} thoughts SPACES?)?"
-    return "\n".join(
-        [f"start: {start} @answer", f"thoughts{lazy}: TEXT {closing}", _TEXT, _BEHIND_REASONING]
+    opening, closing, before = (
+        written(text, special_ids)
+        for text in (tags.opening, tags.closing + tags.behind, tags.before)
     )
-
-
-def _tag(text: str, special_ids: Mapping[str, int]) -> str:
-    return (
-        f"<[{special_ids[text]}]>" if text in special_ids else json.dumps(text, ensure_ascii=False)
+    more = f"({opening} thoughts)*" if tags.behind else "SPACES?"
+    start = f"thoughts {more}" if tags.is_open else f"(SPACES? {opening} thoughts {more})?"
+    return "\n".join(
+        [
+            f"start: {start} {before} @answer",
+            text_up_to("thoughts", closing),
+            _TEXT,
+            _BEHIND_REASONING,
+        ]
     )

@@ -24,6 +24,7 @@ from octavo.server.anthropic.objects import (
     ToolUseOut,
 )
 from octavo.server.openai.answers import TokenLogprob
+from octavo.server.openai.parsing.schema_types import decoded
 
 
 class MessageOutput:
@@ -35,7 +36,7 @@ class MessageOutput:
 
     def __init__(self) -> None:
         self.blocks: list[BlockOut] = []
-        self._kind: type[TextOut | ThinkingOut] | None = None
+        self._open: BlockOut | None = None
         self._texts: list[str] = []
 
     @property
@@ -44,7 +45,7 @@ class MessageOutput:
 
     @property
     def is_in_text(self) -> bool:
-        return self._kind is TextOut
+        return isinstance(self._open, TextOut)
 
     def text(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Iterator[Event]:
         """Content; Anthropic has no log-probabilities."""
@@ -57,38 +58,51 @@ class MessageOutput:
         self._texts.append(text)
         yield BlockDelta(len(self.blocks), ThinkingDelta(text))
 
-    def call(self, call_id: str, name: str, arguments: str) -> Iterator[Event]:
-        """Of a tool, whole."""
+    def call(self, call_id: str, name: str) -> Iterator[Event]:
+        """Of a tool."""
         yield from self._end_block()
-        index = len(self.blocks)
-        given = _object(arguments)
-        yield BlockStart(index, ToolUseOut(call_id, name, {}))
-        yield BlockDelta(index, InputDelta(msgspec.json.encode(given).decode()))
-        yield BlockStop(index)
-        self.blocks.append(ToolUseOut(call_id, name, given))
+        self._open = ToolUseOut(call_id, name, {})
+        yield BlockStart(len(self.blocks), self._open)
+
+    def arguments(self, text: str) -> Iterator[Event]:
+        self._texts.append(text)
+        if self._texts[0].startswith("{"):
+            yield BlockDelta(len(self.blocks), InputDelta(text))
+
+    def call_end(self) -> Iterator[Event]:
+        yield from self._end_block()
 
     def end(self, *, is_cut: bool) -> Iterator[Event]:
         """An answer without anything in it has no blocks."""
         yield from self._end_block()
 
     def _begin(self, kind: type[TextOut | ThinkingOut]) -> Iterator[Event]:
-        if self._kind is not kind:
+        if not isinstance(self._open, kind):
             yield from self._end_block()
-            self._kind = kind
-            yield BlockStart(len(self.blocks), kind(""))
+            self._open = kind("")
+            yield BlockStart(len(self.blocks), self._open)
 
     def _end_block(self) -> Iterator[Event]:
-        if self._kind is not None:
-            yield BlockStop(len(self.blocks))
-            self.blocks.append(self._kind("".join(self._texts)))
-            self._kind = None
+        if self._open is not None:
+            index, block = len(self.blocks), _whole(self._open, "".join(self._texts))
+            if isinstance(block, ToolUseOut) and not "".join(self._texts[:1]).startswith("{"):
+                given = msgspec.json.encode(block.input).decode()
+                yield BlockDelta(index, InputDelta(given))
+            yield BlockStop(index)
+            self.blocks.append(block)
+            self._open = None
             self._texts = []
 
 
+def _whole(block: BlockOut, text: str) -> BlockOut:
+    if isinstance(block, ToolUseOut):
+        return ToolUseOut(block.id, block.name, _object(text))
+    return type(block)(text)
+
+
 def _object(arguments: str) -> dict[str, Any]:
-    """A client gets an object; what else a model wrote is a member of one."""
-    try:
-        value = msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
-        value = arguments
-    return value if isinstance(value, dict) else {"arguments": value}
+    """A client gets an object; what else a model wrote, or could not finish, is a member of one."""
+    value = decoded(arguments)
+    if isinstance(value, dict):
+        return value
+    return {"arguments": arguments if value is None else value}

@@ -16,7 +16,14 @@ from typing import Generic, Protocol, TypeVar
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.answers import TokenLogprob
 from octavo.server.openai.parsing.answer import AnswerParser
-from octavo.server.openai.parsing.pieces import Piece, Reasoning
+from octavo.server.openai.parsing.pieces import (
+    Arguments,
+    CallBegin,
+    CallEnd,
+    Piece,
+    Reasoning,
+    merged,
+)
 
 E = TypeVar("E", covariant=True)
 
@@ -31,7 +38,15 @@ class Output(Protocol[E]):
 
     def reasoning(self, text: str) -> Iterator[E]: ...
 
-    def call(self, call_id: str, name: str, arguments: str) -> Iterator[E]: ...
+    def call(self, call_id: str, name: str) -> Iterator[E]: ...
+
+    def arguments(self, text: str) -> Iterator[E]:
+        """More of those of the call that was begun last."""
+        ...
+
+    def call_end(self) -> Iterator[E]:
+        """Its arguments are whole."""
+        ...
 
     def end(self, *, is_cut: bool) -> Iterator[E]: ...
 
@@ -93,13 +108,17 @@ class AnswerReader(Generic[E]):
         yield from self._output.end(is_cut=is_cut)
 
     def _take(self, pieces: Iterable[Piece]) -> Iterator[E]:
-        for piece in pieces:
+        for piece in merged([*pieces]):
             if isinstance(piece, str):
                 yield from self._output.text(piece, self._pending)
             elif isinstance(piece, Reasoning):
                 yield from self._output.reasoning(piece.text)
-            else:
-                yield from self._output.call(piece.id, piece.name, piece.arguments)
+            elif isinstance(piece, CallBegin):
+                yield from self._output.call(piece.id, piece.name)
+            elif isinstance(piece, Arguments):
+                yield from self._output.arguments(piece.text)
+            elif isinstance(piece, CallEnd):
+                yield from self._output.call_end()
             self._pending = []
 
     def _cut(self, text: MarkedText, parser: AnswerParser) -> Iterator[MarkedText]:

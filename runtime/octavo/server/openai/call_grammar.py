@@ -6,13 +6,14 @@ calls is `@content`: schemas that stand beside the grammar, so that no error sho
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from octavo.grammar_text import text_up_to, written
+from octavo.server.openai.bare_argument_rules import BareArgumentRules
 from octavo.server.openai.parsing.formats.base import CallShape
-from octavo.server.openai.xml_arguments import XmlArguments
+from octavo.server.openai.parsing.quoted_arguments import QuoteTag
+from octavo.server.openai.quoted_argument_rules import QuotedArgumentRules
 
 _TEXT = r"TEXT: /(.|\n)*/"
 
@@ -51,15 +52,19 @@ class CallGrammar:
             arguments = self._arguments(f"tool_{number}", schema)
             self._rules.append(f"call_{number}: {begin} {arguments} {end}")
         self._sections = "section"
-        if is_parallel and shape.separator is None:
+        if is_parallel and shape.separator is None and shape.between is not None:
             self._sections = f"section ({self._literal(shape.between)} section)*"
         self._any_number = "*" if is_parallel else "?"
 
     def _arguments(self, name: str, schema: dict[str, Any]) -> str:
-        if not self._shape.has_xml_arguments:
+        if self._shape.notation is None:
             self.schemas[name] = schema
             return f"@{name}"
-        found = XmlArguments(name, schema, self._literal)
+        found: BareArgumentRules | QuotedArgumentRules
+        if isinstance(self._shape.notation, QuoteTag):
+            found = QuotedArgumentRules(name, schema, self._shape.notation, self._literal)
+        else:
+            found = BareArgumentRules(name, schema, self._shape.notation, self._literal)
         self._rules += found.rules
         self.schemas |= found.schemas
         return name
@@ -68,26 +73,22 @@ class CallGrammar:
         return self._grammar(f"start: {self._sections}")
 
     def of_calls_or_content(self) -> str:
-        return self._grammar(f"start: @content | {self._sections}")
+        content = self._literal(self._shape.content)
+        return self._grammar(f"start: {content} @content | {self._sections}")
 
     def of_text_and_calls(self) -> str:
-        """The first tag ends the text: from there on it is a call."""
+        """The first tag ends the text: from there on it is a call. Where text has a head, it is one or the
+        other."""
+        if self._shape.content:
+            return self._grammar(
+                f"start: {self._literal(self._shape.content)} TEXT | {self._sections}"
+            )
         tag = self._literal(self._shape.tag)
-        # A special token stands in no lexeme, and none of them takes it for text.
-        lead = f"lead: TEXT {tag}" if self._shape.tag in self._ids else f"lead[lazy]: TEXT {tag}"
-        return self._grammar(f"start: led{self._any_number} TEXT", "led: lead rest", lead)
+        rules = "led: lead rest", text_up_to("lead", tag)
+        return self._grammar(f"start: led{self._any_number} TEXT", *rules)
 
     def _grammar(self, *rules: str) -> str:
         return "\n".join(["%llguidance {}", *rules, *self._rules, _TEXT])
 
     def _literal(self, text: str) -> str:
-        """With special tokens by their ids; nothing of an empty one."""
-        known = [re.escape(one) for one in self._ids if one and one in text]
-        pieces = re.split(f"({'|'.join(known)})", text) if known else [text]
-        return " ".join(
-            f"<[{self._ids[piece]}]>"
-            if piece in self._ids
-            else json.dumps(piece, ensure_ascii=False)
-            for piece in pieces
-            if piece
-        )
+        return written(text, self._ids)

@@ -24,17 +24,11 @@ from octavo.server.openai.answers import (
     ChatLogprobs,
     ChunkEncoder,
     End,
-    FunctionOut,
-    ToolCallOut,
     chat_logprobs,
 )
 from octavo.server.openai.beams import check_beams, generate
-from octavo.server.openai.functions import (
-    CALLED,
-    function_call_delta,
-    told_as_functions,
-    with_function_call,
-)
+from octavo.server.openai.call_fields import CallFields, FunctionCallFields, calls_of
+from octavo.server.openai.functions import CALLED, told_as_functions, with_function_call
 from octavo.server.openai.generation import Generation, Generator, PromptRun
 from octavo.server.openai.logprobs import (
     check_prompt_logprobs,
@@ -42,7 +36,7 @@ from octavo.server.openai.logprobs import (
     prompt_logprobs,
 )
 from octavo.server.openai.parsing.answer import AnswerParser
-from octavo.server.openai.parsing.pieces import Call, Piece, Reasoning
+from octavo.server.openai.parsing.pieces import Arguments, CallBegin, Piece, Reasoning, merged
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import answer_format, read_tool_use
@@ -151,6 +145,7 @@ class ChatAnswer(Chunks):
         self._num_prompt_top = request.prompt_logprobs
         self._prompt_token_ids = prompt_token_ids if request.return_token_ids else None
         self._has_functions = bool(request.functions)
+        self._calls = FunctionCallFields() if self._has_functions else CallFields()
 
     def whole(self, generation: Generation) -> bytes:
         choices = [
@@ -238,17 +233,17 @@ class ChatAnswer(Chunks):
             pieces = [*parser.push(delta.marked)]
             if delta.finish_reason is not None:
                 pieces += parser.flush()
-            number = parser.num_calls - sum(isinstance(piece, Call) for piece in pieces)
-            for piece in pieces:
+            number = parser.num_calls - sum(isinstance(piece, CallBegin) for piece in pieces) - 1
+            for piece in merged(pieces):
                 if isinstance(piece, str):
                     fields.append(_content_field(piece))
                 elif isinstance(piece, Reasoning):
                     fields.append(_reasoning_field(piece.text))
-                elif self._has_functions:
-                    fields.append(_function_field(piece))
-                else:
-                    fields.append(_tool_call_field(piece, number))
+                elif isinstance(piece, CallBegin):
                     number += 1
+                    fields.append(self._calls.begin(piece, number))
+                elif isinstance(piece, Arguments):
+                    fields.append(self._calls.arguments(piece.text, number))
         if not fields and (delta.logprobs or (ids and delta.finish_reason is None)):
             fields.append(_content_field(""))
         # Log-probabilities and ids belong to the tokens of this delta: they go with its first chunk.
@@ -268,11 +263,7 @@ class ChatAnswer(Chunks):
 def _message(pieces: Sequence[Piece]) -> AssistantMessage:
     content = "".join(piece for piece in pieces if isinstance(piece, str))
     reasoning = "".join(piece.text for piece in pieces if isinstance(piece, Reasoning))
-    calls = [
-        ToolCallOut(id=piece.id, function=FunctionOut(piece.name, piece.arguments))
-        for piece in pieces
-        if isinstance(piece, Call)
-    ]
+    calls = calls_of(pieces)
     return AssistantMessage(
         content=content or (None if calls or reasoning else ""),
         reasoning=reasoning or msgspec.UNSET,
@@ -288,13 +279,3 @@ def _content_field(text: str) -> bytes:
 def _reasoning_field(text: str) -> bytes:
     encoded = _encode(text)
     return b'"delta":{"reasoning":' + encoded + b',"reasoning_content":' + encoded + b"}"
-
-
-def _function_field(call: Call) -> bytes:
-    return b'"delta":' + function_call_delta(call.name, call.arguments)
-
-
-def _tool_call_field(call: Call, number: int) -> bytes:
-    function = FunctionOut(call.name, call.arguments)
-    delta = {"index": number, "id": call.id, "type": "function", "function": function}
-    return b'"delta":{"tool_calls":[' + _encode(delta) + b"]}"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from octavo.server.openai.answers import AssistantMessage, FunctionOut
+from octavo.server.openai.answers import AssistantMessage
 from octavo.server.openai.api_errors import ApiError, invalid_value
 from octavo.server.openai.field_names import FieldNames
 
@@ -105,8 +105,3 @@ def with_function_call(message: AssistantMessage) -> AssistantMessage:
         return message
     called = message.tool_calls[0].function
     return msgspec.structs.replace(message, tool_calls=msgspec.UNSET, function_call=called)
-
-
-def function_call_delta(name: str, arguments: str) -> bytes:
-    """The same in a stream."""
-    return b'{"function_call":' + msgspec.json.encode(FunctionOut(name, arguments)) + b"}"

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
+from octavo.server.openai.bare_argument_rules import NotHeldError
 from octavo.server.openai.call_grammar import CallGrammar
 from octavo.server.openai.call_schema import may_be_object, of_arguments
 from octavo.server.openai.chosen_tools import read_chosen_tools
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.parsing.formats import CallFormat, Tools
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
-from octavo.server.openai.xml_arguments import NotHeldError
 from octavo.structured_outputs import StructuredOutputsParams
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -150,7 +150,7 @@ def answer_format(
         return None
     shape = calls.shape
     is_text = use.choice == "auto" and wanted is None
-    if shape is None or (is_text and not shape.tag):
+    if shape is None or (is_text and not (shape.tag or shape.content)):
         raise unsupported(
             _constrained_by(use, wanted),
             "calls in the format of this model cannot be held to it. Leave the choice to the model, without "

@@ -23,12 +23,14 @@ class Markup:
 
     Args:
         calls_name, reasoning_name: What the log calls them.
+        channels: Reads all that is said, where each part has a head: calls and thoughts alike.
     """
 
     calls_name: str = "none"
     calls: CallFormat | None = None
     reasoning_name: str = "none"
     reasoning: ReasoningFormat | None = None
+    channels: CallFormat | None = None
 
     def begin_of_answer(self, prompt: str, said: str | None) -> str:
         """What the other methods are asked with: its end tells whether the answer begins within reasoning.
@@ -59,7 +61,10 @@ class Markup:
         form = self.reasoning
         if wanted is None or form is None:
             return wanted
-        tags = ReasoningTags(form.opening, form.closing, form.is_open_after(prompt))
+        # A grammar with schemas is of calls, and says itself what its content begins with.
+        content = form.before_content if wanted.schemas is None else ""
+        is_open = form.is_open_after(prompt)
+        tags = ReasoningTags(form.opening, form.closing, is_open, form.behind, content)
         return msgspec.structs.replace(wanted, reasoning=tags)
 
     def parser(
@@ -76,6 +81,9 @@ class Markup:
             tools: Those that may be called.
             tells_reasoning: Else it is left out.
         """
+        if self.channels is not None:
+            reader = ToolCallParser(self.channels, tools if self.calls else {}, max_calls)
+            return AnswerParser(None, reader, tells_reasoning=tells_reasoning)
         reasoning = self.reasoning
         calls = ToolCallParser(self.calls, tools, max_calls) if self.calls and tools else None
         if reasoning is None:
@@ -120,7 +128,7 @@ class AnswerParser:
     def push(self, text: MarkedText) -> Iterable[Piece]:
         """In the model's order. Holds back what may become markup."""
         if self._reasoning is None:
-            return self._content(text) if self._calls is None else self._calls.push(text)
+            return self._content(text)
         found: list[Piece] = []
         for piece in self._reasoning.push(text):
             if isinstance(piece, Reasoning):
@@ -142,9 +150,14 @@ class AnswerParser:
                 else:
                     yield from self._content(piece)
         if self._calls is not None:
-            yield from self._calls.flush()
+            yield from self._told(self._calls.flush())
 
     def _content(self, text: MarkedText) -> Iterable[Piece]:
-        if self._calls is not None:
-            return self._calls.push(text)
-        return (shown,) if (shown := text.shown) else ()
+        if self._calls is None:
+            return (shown,) if (shown := text.shown) else ()
+        return self._told(self._calls.push(text))
+
+    def _told(self, pieces: Iterable[Piece]) -> Iterable[Piece]:
+        if self._tells_reasoning:
+            return pieces
+        return [piece for piece in pieces if not isinstance(piece, Reasoning)]

@@ -3,6 +3,7 @@ writes, and the tags of reasoning that it knows."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,10 +13,17 @@ from octavo.chat.forms import PROBE_TOOL
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.errors import InvalidParameterError
 from octavo.server.openai.parsing.answer import Markup
-from octavo.server.openai.parsing.formats import CALL_FORMATS, CallFormat, TaggedJson, Tools
+from octavo.server.openai.parsing.formats import (
+    CALL_FORMATS,
+    HARMONY,
+    CallFormat,
+    TaggedJson,
+    Tools,
+)
 from octavo.server.openai.parsing.names import AUTO, CALL_ALIASES, NONE, REASONING_ALIASES
-from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.pieces import Arguments, CallBegin
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS, ReasoningFormat
+from octavo.server.openai.parsing.schema_types import decoded
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 
 _QUESTION, _ANSWER = "octavoquestion", "octavoanswer"
@@ -24,6 +32,16 @@ _ARGUMENTS = {"octavokey": "octavovalue"}
 _PROBES: tuple[list[Mapping[str, object]] | None, ...] = ([PROBE_TOOL], None)
 _TOOLS: Tools = {_NAME: PROBE_TOOL["function"]["parameters"]}  # type: ignore[index]
 _TEMPLATE = "response_template"
+# Of a template whose model thinks so.
+_MARKS = {
+    "mistral": "[/THINK]",
+    "qwen3": "</think>",
+    "gemma4": "<channel|>",
+    "openai_gptoss": "<|channel|>analysis<|message|>",
+}
+# Those that a call is rendered with: there are templates that insist on nine letters, and one that writes the
+# id in place of the name.
+_CALL_IDS = ("octavo123", f"functions.{_NAME}:0")
 
 
 def choose_markup(
@@ -42,10 +60,14 @@ def choose_markup(
     told = config.get(_TEMPLATE)
     fields = told.get("fields") if isinstance(told, dict) else None
     given = fields if isinstance(fields, dict) else {}
-    return Markup(
-        *_calls(templates, given, CALL_ALIASES.get(tool_call_parser, tool_call_parser)),
-        *_reasoning(templates, given, REASONING_ALIASES.get(reasoning_parser, reasoning_parser)),
+    calls_name, calls = _calls(
+        templates, given, CALL_ALIASES.get(tool_call_parser, tool_call_parser)
     )
+    reasoning_name, reasoning = _reasoning(
+        templates, given, REASONING_ALIASES.get(reasoning_parser, reasoning_parser)
+    )
+    has_channels = calls is HARMONY or (reasoning is not None and bool(reasoning.before_content))
+    return Markup(calls_name, calls, reasoning_name, reasoning, HARMONY if has_channels else None)
 
 
 def _calls(
@@ -78,8 +100,8 @@ def _reasoning(
             return _TEMPLATE, ReasoningFormat(*tags)
     source = "".join(template.source for template in templates or ())
     # One that assumes reasoning would take whole answers of models that may answer without.
-    for found in ("mistral", "qwen3"):
-        if REASONING_FORMATS[found].closing in source:
+    for found, mark in _MARKS.items():
+        if mark in source:
             return found, REASONING_FORMATS[found]
     return NONE, None
 
@@ -107,9 +129,9 @@ def _tags(field: object) -> tuple[str, str] | None:
 def _rendered_calls(template: ChatTemplate) -> Iterator[tuple[str, str]]:
     """How it writes a call, with text of its own around it, and what it writes around an answer."""
     function = {"name": _NAME, "arguments": json.dumps(_ARGUMENTS)}
-    call = {"id": "octavo123", "type": "function", "function": function}
-    answers = ({"content": None, "tool_calls": [call]}, {"content": _ANSWER})
-    for tools in _PROBES:
+    for tools, call_id in itertools.product(_PROBES, _CALL_IDS):
+        call = {"id": call_id, "type": "function", "function": function}
+        answers = ({"content": None, "tool_calls": [call]}, {"content": _ANSWER})
         call_text, answer_text = (_rendered(template, answer, tools) for answer in answers)
         if call_text:
             yield call_text, answer_text.replace(_ANSWER, "")
@@ -134,9 +156,10 @@ def _reads_call(form: CallFormat, text: str, around: str) -> bool:
     parser = ToolCallParser(form, _TOOLS)
     pieces = [*parser.push(MarkedText(text)), *parser.flush()]
     rest = "".join(piece for piece in pieces if isinstance(piece, str))
-    return any(
-        isinstance(piece, Call)
-        and piece.name == _NAME
-        and json.loads(piece.arguments) == _ARGUMENTS
-        for piece in pieces
-    ) and (form.has_tags or rest.split() == around.split())
+    names = [piece.name for piece in pieces if isinstance(piece, CallBegin)]
+    arguments = "".join(piece.text for piece in pieces if isinstance(piece, Arguments))
+    return (
+        names == [_NAME]
+        and decoded(arguments) == _ARGUMENTS
+        and (form.has_tags or rest.split() == around.split())
+    )

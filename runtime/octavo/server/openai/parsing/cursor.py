@@ -7,17 +7,18 @@ the order in which a model writes it, and the places where the text was cut make
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
 from octavo.server.openai.parsing.json_object import ObjectScanner, Scan
-from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.pieces import Arguments, Piece, held_back
 
 T = TypeVar("T")
-Steps = Generator[Call | None, None, T]
-"""Yields None for want of text, and calls."""
+Steps = Generator[Piece | None, None, T]
+"""Yields None for want of text, and pieces of an answer."""
 
 _SPACES = re.compile(r"[ \t\n\r]*")
+_SCALAR = re.compile(r"[-+.\w]*")
 _MANY = 1 << 40
 
 
@@ -69,11 +70,9 @@ class Cursor:
 
     def closing(self, *options: str) -> Steps[bool]:
         """As `literal`; one that the end of the text cut off counts."""
-        found = yield from self.literal(*options)
-        if found is not None:
+        if (yield from self.literal(*options)) is not None:
             return True
-        rest = self._text[self._at :]
-        if not self.is_ended or not any(option.startswith(rest) for option in options):
+        if not (yield from self.is_near(*options)):
             return False
         self._move(len(self._text))
         return True
@@ -85,6 +84,13 @@ class Cursor:
             return False
         self._move(self._at - len(found))  # it lies in the text at hand as a whole
         return True
+
+    def is_near(self, *options: str) -> Steps[bool]:
+        """As `is_ahead`; one that the end of the text cut off counts."""
+        if (yield from self.is_ahead(*options)):
+            return True
+        rest = self._text[self._at :]
+        return self.is_ended and any(option.startswith(rest) for option in options)
 
     def spaces(self) -> Steps[str]:
         return self.word(_SPACES, _MANY)
@@ -105,22 +111,72 @@ class Cursor:
     def until(self, end: str) -> Steps[str | None]:
         """The text before `end`, which is read too; None where the text ends before."""
         parts = list[str]()
-        while True:
-            place = self._text.find(end, self._at)
-            if place >= 0:
-                parts.append(self._text[self._at : place])
-                self._move(place + len(end))
-                return "".join(parts)
-            if self.is_ended:
-                return None
-            keep = max(self._at, len(self._text) - len(end) + 1)
-            parts.append(self._text[self._at : keep])
-            self._move(keep)
-            yield None
+        found = yield from self.parts_until((end,), parts.append)
+        return None if found is None else "".join(parts)
+
+    def parts_until(
+        self, ends: tuple[str, ...], take: Callable[[str], Piece | None]
+    ) -> Steps[str | None]:
+        """The text before one of `ends`, as it comes: yields what `take` makes of each part of it. Returns
+        which of them came behind it and was read; None where the text ends before, and then what may have
+        become one is left."""
+        found: str | None = None
+        while found is None:
+            text, begin = self._text, self._at
+            place = len(text)
+            for end in ends:
+                if 0 <= (at := text.find(end, begin, place + len(end) - 1)) < place:
+                    found, place = end, at
+            if found is None:
+                place = held_back(text, begin, ends)
+            if place > begin:
+                self._move(place)
+                if (piece := take(text[begin:place])) is not None:
+                    yield piece
+            if found is not None:
+                self._move(self._at + len(found))
+            elif self._at < len(self._text) or place == begin:
+                if self.is_ended:
+                    return None
+                yield None
+        return found
+
+    def unread(self, text: str) -> None:
+        """What was read last stands ahead again."""
+        self._text, self._at = text + self._text[self._at :], 0
+        self.position -= len(text)
+
+    def drop_rest(self) -> None:
+        """Reads all that is at hand."""
+        self._move(len(self._text))
 
     def json_object(self) -> Steps[str | None]:
         """A balanced one, with whitespace before it; None where there is none."""
         return self.balanced(ObjectScanner())
+
+    def json_value(self) -> Steps[str | None]:
+        """Balanced where it has brackets, with whitespace before it; None where there is none."""
+        yield from self.spaces()
+        if (yield from self.is_ahead("{", "[", '"')):
+            return (yield from self.balanced(ObjectScanner('{["')))
+        return (yield from self.word(_SCALAR)) or None
+
+    def arguments(self) -> Steps[bool]:
+        """An object that begins here, as it comes; whether it ends."""
+        scan, scanner = Scan.UNFINISHED, ObjectScanner()
+        while scan is Scan.UNFINISHED:
+            text, begin = self._text, self._at
+            scan = scanner.scan(text, begin)
+            end = scanner.position
+            if end > begin:
+                self.position += end - begin
+                self._at = end
+                yield Arguments(text[begin:end])
+            elif scan is Scan.UNFINISHED:
+                if self.is_ended:
+                    return False
+                yield None
+        return scan is Scan.COMPLETE
 
     def balanced(self, scanner: Scanner) -> Steps[str | None]:
         """What the scanner finds here."""

@@ -1,4 +1,4 @@
-"""JSON object. Where one ends in a text that is still being written.
+"""JSON value. Where one ends in a text that is still being written.
 
 A delimiter may stand in a string of the object that it encloses; only the object itself says where it ends.
 """
@@ -26,18 +26,23 @@ class ObjectScanner:
 
     A text that is complete is balanced, no more: whether it is JSON, the decoder says. One that cannot
     become JSON is told early in nearly all cases, so that it is not held back in vain.
+
+    Args:
+        begins: What it may begin with: an object, perhaps a list or a string.
     """
 
-    __slots__ = ("_depth", "_is_escaped", "_is_in_string", "position")
+    __slots__ = ("_begins", "_depth", "_is_escaped", "_is_in_string", "position")
 
-    def __init__(self) -> None:
+    def __init__(self, begins: str = "{") -> None:
         self.position = 0
+        self._begins = begins
         self._depth = 0
         self._is_in_string = False
         self._is_escaped = False
 
     def scan(self, text: str, start: int) -> Scan:
-        """Reads the next piece from `start` on, and sets `position`: where in it the object ends."""
+        """Reads the next piece from `start` on, and sets `position`: where in it the object ends, or what
+        cannot belong to it stands."""
         position, end = start - 1, len(text)
         while (position := position + 1) < end:
             if self._is_in_string and not self._is_escaped:
@@ -46,10 +51,12 @@ class ObjectScanner:
                     break
             character = text[position]
             if self._is_in_string:
-                self._read_in_string(character)
-            elif character == '"' and self._depth:
+                if self._ends_string(character) and not self._depth:
+                    self.position = position + 1
+                    return Scan.COMPLETE
+            elif character == '"' and (self._depth or '"' in self._begins):
                 self._is_in_string = True
-            elif character in "{[" and (self._depth or character == "{"):
+            elif character in "{[" and (self._depth or character in self._begins):
                 self._depth += 1
             elif character in "}]" and self._depth:
                 self._depth -= 1
@@ -57,14 +64,17 @@ class ObjectScanner:
                     self.position = position + 1
                     return Scan.COMPLETE
             elif character not in (_STRUCTURE if self._depth else _WHITESPACE):
+                self.position = position
                 return Scan.NO_OBJECT
         self.position = end
         return Scan.UNFINISHED
 
-    def _read_in_string(self, character: str) -> None:
+    def _ends_string(self, character: str) -> bool:
         if self._is_escaped:
             self._is_escaped = False
         elif character == "\\":
             self._is_escaped = True
         elif character == '"':
             self._is_in_string = False
+            return True
+        return False

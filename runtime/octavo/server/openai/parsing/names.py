@@ -5,16 +5,29 @@ from __future__ import annotations
 AUTO, NONE = "auto", "none"
 CALL_ALIASES = {
     "deepseek_v31": "deepseek_v3",
+    "glm47": "glm45",
     "llama4_json": "llama3_json",
     "llama4_pythonic": "pythonic",
     "qwen3_xml": "qwen3_coder",
 }
 """Others of the same format."""
-REASONING_ALIASES = {"glm45": "qwen3", "nemotron_v3": "qwen3"}
-TOOL_CALL_PARSERS = (
-    AUTO,
-    NONE,
-    *("deepseek_v3", "hermes", "llama3_json", "mistral", "pythonic", "qwen3_coder"),
-    *CALL_ALIASES,
+REASONING_ALIASES = {"glm45": "qwen3", "kimi_k2": "qwen3", "nemotron_v3": "qwen3"}
+_CALL_FORMATS = (
+    "deepseek_v3",
+    "functiongemma",
+    "gemma4",
+    "glm45",
+    "granite",
+    "hermes",
+    "internlm",
+    "kimi_k2",
+    "llama3_json",
+    "mistral",
+    "openai",
+    "phi4_mini_json",
+    "pythonic",
+    "qwen3_coder",
 )
-REASONING_PARSERS = (AUTO, NONE, "deepseek_r1", "mistral", "qwen3", *REASONING_ALIASES)
+_REASONING_FORMATS = ("deepseek_r1", "gemma4", "granite", "mistral", "openai_gptoss", "qwen3")
+TOOL_CALL_PARSERS = (AUTO, NONE, *_CALL_FORMATS, *CALL_ALIASES)
+REASONING_PARSERS = (AUTO, NONE, *_REASONING_FORMATS, *REASONING_ALIASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 WHITESPACE = " \t\n\r"
@@ -13,16 +14,49 @@ class Reasoning(NamedTuple):
     text: str
 
 
-class Call(NamedTuple):
-    """Of a tool; `arguments` is a JSON document."""
+class CallBegin(NamedTuple):
+    """Of a tool. Its arguments follow, in any number of pieces."""
 
     id: str
     name: str
-    arguments: str
 
 
-Piece = str | Reasoning | Call
+class Arguments(NamedTuple):
+    """Some of the call's that was begun last. All of them are a JSON document as the model wrote it: one that
+    was cut off has no end, and one that the model spoilt is none."""
+
+    text: str
+
+
+class CallEnd(NamedTuple):
+    """The arguments are whole. A call that was cut off or spoilt has no end."""
+
+
+class Tag(NamedTuple):
+    """Markup that is no part of a call, thought or text: the head of a message."""
+
+
+Piece = str | Reasoning | CallBegin | Arguments | CallEnd | Tag
 """A `str` is content."""
+
+
+def merged(pieces: Sequence[Piece]) -> Iterable[Piece]:
+    """Arguments that follow each other as one piece."""
+    return pieces if len(pieces) < 2 else _merged(pieces)
+
+
+def _merged(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    texts: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, Arguments):
+            texts.append(piece.text)
+            continue
+        if texts:
+            yield Arguments("".join(texts))
+            texts = []
+        yield piece
+    if texts:
+        yield Arguments("".join(texts))
 
 
 def held_back(text: str, begin: int, markers: tuple[str, ...]) -> int:

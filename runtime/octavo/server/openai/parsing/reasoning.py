@@ -18,22 +18,36 @@ from octavo.server.openai.parsing.pieces import WHITESPACE, Reasoning, held_back
 class ReasoningFormat:
     """Args:
     is_assumed: An answer begins with reasoning even where neither the prompt nor the model opens it.
+    behind: What stands between the closing tag and whatever is said next; where there is something, the
+        model may think again there.
+    before_content: What stands before an answer that is text.
     """
 
     opening: str
     closing: str
     is_assumed: bool = False
+    behind: str = ""
+    before_content: str = ""
 
     def is_open_after(self, prompt: str) -> bool:
         """Whether the answer to `prompt` begins within a block."""
         end = prompt.rstrip(WHITESPACE)
-        return end.endswith(self.opening) or (self.is_assumed and not end.endswith(self.closing))
+        opening = self.opening.rstrip(WHITESPACE)
+        return end.endswith(opening) or (self.is_assumed and not end.endswith(self.closing))
 
 
 REASONING_FORMATS = {
     "deepseek_r1": ReasoningFormat("<think>", "</think>", is_assumed=True),
     "qwen3": ReasoningFormat("<think>", "</think>"),
     "mistral": ReasoningFormat("[THINK]", "[/THINK]"),
+    "gemma4": ReasoningFormat("<|channel>thought\n", "<channel|>"),
+    "granite": ReasoningFormat("Here is my thought process:", "Here is my response:"),
+    "openai_gptoss": ReasoningFormat(
+        "<|channel|>analysis<|message|>",
+        "<|end|>",
+        behind="<|start|>assistant",
+        before_content="<|channel|>final<|message|>",
+    ),
 }
 """By vLLM's names of their parsers."""
 

@@ -12,6 +12,7 @@ class ReasoningTokens:
     """Of one completion, as its tokens come. A tag may be a token, or lie in several."""
 
     __slots__ = (
+        "_again",
         "_bytes_of",
         "_closing",
         "_is_open",
@@ -24,6 +25,8 @@ class ReasoningTokens:
     def __init__(self, form: ReasoningFormat, vocabulary: Vocabulary, *, is_open: bool) -> None:
         self._bytes_of = vocabulary.bytes_of
         self._opening, self._closing = form.opening.encode(), form.closing.encode()
+        # Where the model may think again, this is how that begins.
+        self._again = (form.behind + form.opening).encode() if form.behind else b""
         self._is_open = is_open
         self._is_over = False
         self._tail = b""
@@ -42,11 +45,23 @@ class ReasoningTokens:
             if self._is_open:
                 count += self._num_pending
                 self._num_pending = 0
-                self._is_over = self._closing in self._tail
-                self._tail = self._tail[1 - len(self._closing) :]
-            if self._is_over:
+                self._look_for_closing()
+            if self._tells_no_more():
                 break
         return count
+
+    def _tells_no_more(self) -> bool:
+        return self._is_over
+
+    def _look_for_closing(self) -> None:
+        end = self._tail.find(self._closing)
+        if end < 0:
+            self._tail = self._tail[1 - len(self._closing) :]
+            return
+        self._tail = self._tail[end + len(self._closing) :]
+        self._is_open = False
+        self._opening = self._again
+        self._is_over = not self._again
 
     def _look_for_opening(self) -> None:
         self._tail = self._tail.lstrip()

@@ -1,21 +1,32 @@
 """Tool calls in a model's text, in whatever format it writes them.
 
-The parser takes text as it comes, lets through what is none of them at once, and gives a call when it is
-whole. What is no valid call stays text. It is our own because transformers' `ResponseParser` ends a call at
-the first closing tag, also at one within the arguments, and costs the API process seconds to import.
+The parser takes text as it comes, lets through what is none of them at once, and gives the arguments of a
+call as the model writes them, from where it is known to be one. What is no call stays text. It is our own
+because transformers' `ResponseParser` ends a call at the first closing tag, also at one within the arguments,
+and costs the API process seconds to import.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.server.openai.parsing.cursor import Cursor
 from octavo.server.openai.parsing.formats.base import CallFormat, Tools
-from octavo.server.openai.parsing.pieces import WHITESPACE, Call, held_back
+from octavo.server.openai.parsing.pieces import (
+    WHITESPACE,
+    Arguments,
+    CallBegin,
+    CallEnd,
+    Piece,
+    Reasoning,
+    held_back,
+)
 
 _SPACES = re.compile(r"[ \t\n\r]*")
+_OF_OPEN = (CallBegin, Arguments, Reasoning)
+"""Behind these a call or thought goes on."""
 
 
 class ToolCallParser:
@@ -30,6 +41,8 @@ class ToolCallParser:
         "_first",
         "_format",
         "_held",
+        "_is_first",
+        "_is_kept",
         "_is_line_blank",
         "_is_plain",
         "_max_calls",
@@ -46,30 +59,42 @@ class ToolCallParser:
         self._held: list[MarkedText] = []
         self._section: _Section | None = None
         self._content = _Content()
+        self._is_kept = True
         self._is_line_blank = True
         self._first = frozenset(opening[0] for opening in form.openings)
         # All text without these shows as it comes.
         self._is_plain = not form.line_openings
+        self._is_first = bool(form.first_openings)
         self.num_calls = 0
 
-    def push(self, text: MarkedText) -> Iterable[str | Call]:
+    def push(self, text: MarkedText) -> Iterable[Piece]:
         """Content and calls, in the model's order. Holds back what may become a call."""
-        if self._section is not None:
-            self._held.append(text)
-            self._section.read(text.text, 0)
-            if self._section.is_open and not self._section.calls:
-                return ()  # what is held need not be looked at again
-        elif not self._held and self._is_plain and self._first.isdisjoint(text.text):
+        section = self._section
+        if section is not None:
+            section.read(text.text, 0)
+            if section.is_open:
+                if section.is_taken:  # as within arguments: there is nothing to look at again
+                    self._held.clear()
+                    section.release()
+                    return self._kept(section)
+                if not section.pieces:
+                    self._held.append(text)
+                    return ()
+        elif (
+            not self._held
+            and self._is_plain
+            and not self._is_first
+            and self._first.isdisjoint(text.text)
+        ):
             return (shown,) if (shown := text.shown) else ()
-        else:
-            self._held.append(text)
+        self._held.append(text)
         return self._read(is_last=False)
 
-    def flush(self) -> Iterator[str | Call]:
-        """The end of the completion: a call that was not closed counts when it is whole."""
+    def flush(self) -> Iterator[Piece]:
+        """The end of the completion. What is left of a call that was begun is none of its text."""
         return self._read(is_last=True)
 
-    def _read(self, *, is_last: bool) -> Iterator[str | Call]:
+    def _read(self, *, is_last: bool) -> Iterator[Piece]:
         held, position = joined(self._held) if self._held else MarkedText(), 0
         raw = held.text
         while True:
@@ -84,27 +109,34 @@ class ToolCallParser:
             section = self._section
             if is_last:
                 section.end_text()
-            if section.calls:
-                yield from self._kept(section.calls)
-                section.calls.clear()
+            yield from self._kept(section)
             position += section.release()
             if section.is_open:
                 break
             self._section = None
-            if not section.has_calls:
+            if not section.is_markup:
                 behind = position + len(section.opening)
                 yield from self._text(held[position:behind])
                 position = behind
         rest = held[position:]
         self._held = [rest] if rest.text else []
 
-    def _kept(self, calls: list[Call]) -> Iterator[Call]:
-        self._content = _Content(is_behind_call=True)
-        self._is_plain = False
-        for call in calls:
-            if self.num_calls != self._max_calls:
-                self.num_calls += 1
-                yield call
+    def _kept(self, section: _Section) -> Sequence[Piece]:
+        """What the section has read; of calls those that are not too many."""
+        pieces, section.pieces = section.pieces, []
+        if self._is_kept and len(pieces) == 1 and isinstance(pieces[0], Arguments):
+            return pieces
+        kept: list[Piece] = []
+        for piece in pieces:
+            if isinstance(piece, CallBegin):
+                self._is_kept = self.num_calls != self._max_calls
+                if self._is_kept:
+                    self.num_calls += 1
+                    self._content = _Content(is_behind_call=True)
+                    self._is_plain = False
+            if self._is_kept or not isinstance(piece, CallBegin | Arguments | CallEnd):
+                kept.append(piece)
+        return kept
 
     def _text(self, text: MarkedText) -> Iterator[str]:
         if self._format.line_openings and text.text:
@@ -115,6 +147,16 @@ class ToolCallParser:
 
     def _find(self, raw: str, begin: int, *, is_last: bool) -> tuple[str, int]:
         """The next opening and its place; an empty one where the content ends that is certain."""
+        if self._is_first:
+            rest = raw[begin:]
+            for opening in self._format.first_openings:
+                if rest.startswith(opening):
+                    self._is_first = False
+                    return opening, begin
+            openings = self._format.first_openings
+            if not is_last and any(opening.startswith(rest) for opening in openings):
+                return "", begin
+            self._is_first = False
         found, first = "", len(raw)
         for opening in self._format.openings:
             place = raw.find(opening, begin, first + len(opening) - 1)
@@ -145,42 +187,54 @@ class _Section:
     """Of calls, as its text comes. Places count from its opening.
 
     Attributes:
-        calls: Those that were read and not yet taken.
-        has_calls: There were some.
+        pieces: Those that were read and not yet taken.
         is_open: There may be more.
+        is_taken: All text so far is no text of the answer.
     """
 
     __slots__ = (
         "_cursor",
+        "_last",
+        "_length",
+        "_num_fed",
         "_released",
         "_steps",
         "_taken",
-        "calls",
-        "has_calls",
         "is_open",
+        "is_taken",
         "opening",
+        "pieces",
     )
 
     def __init__(self, form: CallFormat, opening: str, tools: Tools) -> None:
         self.opening = opening
         self._cursor = Cursor()
         self._steps = form.section(opening, self._cursor, tools)
+        self._num_fed = len(opening)
         self._taken = 0
         self._released = 0
-        self.calls: list[Call] = []
-        self.has_calls = False
+        self._length = len(opening)
+        self._last: Piece | None = None
+        self.pieces: list[Piece] = []
         self.is_open = True
+        self.is_taken = False
 
     def read(self, text: str, start: int) -> None:
         """The next piece is `text` from `start` on."""
+        self._num_fed += len(text) - start
         self._cursor.feed(text, start)
         self._run()
 
     def end_text(self) -> None:
         """No more pieces come."""
         self._cursor.is_ended = True
-        if self.is_open:
+        while self.is_open:
             self._run()
+
+    @property
+    def is_markup(self) -> bool:
+        """There were pieces: the opening is no text."""
+        return self._last is not None
 
     def release(self) -> int:
         """How many characters more are no text."""
@@ -189,15 +243,21 @@ class _Section:
         return count
 
     def _run(self) -> None:
+        cursor, pieces = self._cursor, self.pieces
         try:
-            while (call := next(self._steps)) is not None:
-                self.calls.append(call)
-                self.has_calls = True
-                self._taken = len(self.opening) + self._cursor.position
+            while (piece := next(self._steps)) is not None:
+                pieces.append(piece)
+                self._last = piece
+                self._taken = self._length + cursor.position
+                if self._taken == self._num_fed and isinstance(piece, Arguments):
+                    break  # what comes of no more text can wait for more
         except StopIteration as end:
             self.is_open = False
-            if end.value and self.has_calls:
-                self._taken = len(self.opening) + self._cursor.position
+            if cursor.is_ended and isinstance(self._last, _OF_OPEN):
+                self._taken = self._num_fed
+            elif end.value and self._last is not None:
+                self._taken = self._length + cursor.position
+        self.is_taken = self._taken == self._num_fed
 
 
 class _Content:

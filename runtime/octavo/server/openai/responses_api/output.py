@@ -42,7 +42,7 @@ class ResponseOutput:
 
     def __init__(self) -> None:
         self.items: list[OutputItem] = []
-        self._open: _Text | _Reasoning | None = None
+        self._open: _Text | _Reasoning | _Call | None = None
 
     @property
     def is_in_text(self) -> bool:
@@ -63,22 +63,18 @@ class ResponseOutput:
             yield from self._open.begin()
         yield from self._open.add(text)
 
-    def call(self, call_id: str, name: str, arguments: str) -> Iterator[Event]:
-        """Of a function, whole."""
+    def call(self, call_id: str, name: str) -> Iterator[Event]:
+        """Of a function."""
         yield from self._end_item("completed")
-        place, item_id = len(self.items), _new_id("fc")
+        self._open = _Call(len(self.items), call_id, name)
+        yield from self._open.begin()
 
-        def item(arguments: str, status: ItemStatus) -> FunctionCall:
-            return FunctionCall(
-                id=item_id, call_id=call_id, name=name, arguments=arguments, status=status
-            )
+    def arguments(self, text: str) -> Iterator[Event]:
+        if isinstance(self._open, _Call):
+            yield from self._open.add(text)
 
-        yield ItemAdded(output_index=place, item=item("", "in_progress"))
-        yield ArgumentsDelta(output_index=place, item_id=item_id, delta=arguments)
-        yield ArgumentsDone(output_index=place, item_id=item_id, name=name, arguments=arguments)
-        done = item(arguments, "completed")
-        self.items.append(done)
-        yield ItemDone(output_index=place, item=done)
+    def call_end(self) -> Iterator[Event]:
+        yield from self._close("completed")
 
     def end(self, *, is_cut: bool) -> Iterator[Event]:
         """An answer without anything in it is an empty message."""
@@ -92,6 +88,10 @@ class ResponseOutput:
         return [*self.items, *([] if self._open is None else [self._open.item("incomplete")])]
 
     def _end_item(self, status: ItemStatus) -> Iterator[Event]:
+        """A call of which no end came is never whole."""
+        yield from self._close("incomplete" if isinstance(self._open, _Call) else status)
+
+    def _close(self, status: ItemStatus) -> Iterator[Event]:
         if self._open is not None:
             yield from self._open.end(status)
             self.items.append(self._open.item(status))
@@ -162,6 +162,43 @@ class _Reasoning:
 
     def _part(self) -> ReasoningText:
         return ReasoningText(text="".join(self._texts))
+
+
+class _Call:
+    """Arguments that are being written."""
+
+    def __init__(self, place: int, call_id: str, name: str) -> None:
+        self._place = place
+        self._id = _new_id("fc")
+        self._call_id = call_id
+        self._name = name
+        self._texts: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        yield ItemAdded(output_index=self._place, item=self.item("in_progress"))
+
+    def add(self, text: str) -> Iterator[Event]:
+        self._texts.append(text)
+        yield ArgumentsDelta(output_index=self._place, item_id=self._id, delta=text)
+
+    def end(self, status: ItemStatus) -> Iterator[Event]:
+        done = self.item(status)
+        yield ArgumentsDone(
+            output_index=self._place,
+            item_id=self._id,
+            name=self._name,
+            arguments=done.arguments,
+        )
+        yield ItemDone(output_index=self._place, item=done)
+
+    def item(self, status: ItemStatus) -> FunctionCall:
+        return FunctionCall(
+            id=self._id,
+            call_id=self._call_id,
+            name=self._name,
+            arguments="".join(self._texts),
+            status=status,
+        )
 
 
 def _new_id(kind: str) -> str:

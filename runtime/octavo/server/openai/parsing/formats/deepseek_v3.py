@@ -7,8 +7,8 @@ V3.1 does, the name and the arguments.
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, decoded
-from octavo.server.openai.parsing.pieces import Call
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
+from octavo.server.openai.parsing.pieces import CallEnd
 
 CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
@@ -34,34 +34,33 @@ class DeepSeek(CallFormat):
             if not is_begun and (yield from cursor.literal(CALL)) is None:
                 return (yield from cursor.closing(CALLS_END))
             is_begun = False
-            call = yield from self._call(cursor)
-            if call is None:
+            if not (yield from self._call(cursor)):
                 return False
-            yield call
 
-    def _call(self, cursor: Cursor) -> Steps[Call | None]:
+    def _call(self, cursor: Cursor) -> Steps[bool]:
         head = yield from cursor.until(SEPARATOR)
         if head is None:
-            return None
+            return False
         name = head.strip()
         yield from cursor.spaces()
         is_block = not (yield from cursor.is_ahead("{"))
         if is_block:
             found = yield from cursor.until(BLOCK)
             if found is None:
-                return None
+                return False
             name = found.strip()
-        text = yield from cursor.json_object()
-        arguments = decoded(text) if text is not None else None
-        if not name or not isinstance(arguments, dict):
-            return None
+            yield from cursor.spaces()
+        if not name or not (yield from cursor.is_ahead("{")):
+            return False
+        yield self.begin(name)
+        if not (yield from cursor.arguments()):
+            return False
+        yield CallEnd()
         yield from cursor.spaces()
         if is_block and not (yield from cursor.closing(BLOCK_END)):
-            return None
+            return False
         yield from cursor.spaces()
-        if not (yield from cursor.closing(CALL_END)):
-            return None
-        return self.call(name, arguments)
+        return (yield from cursor.closing(CALL_END))
 
 
 DEEPSEEK = DeepSeek(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, quoted_name
-from octavo.server.openai.parsing.json_object import ObjectScanner
+from octavo.server.openai.parsing.formats.json_call import json_call
 
 _TAGS = ("<|python_tag|>", "<|python_start|>")
 _END = "<|python_end|>"
@@ -35,13 +35,8 @@ class Llama3Json(CallFormat):
             # An object of another kind is text at once.
             if not (yield from cursor.is_ahead(*_KEYS)):
                 return False
-            scanner = ObjectScanner()
-            scanner.scan("{", 0)
-            text = yield from cursor.balanced(scanner)
-            call = self.call_in("{" + text, tools) if text is not None else None
-            if call is None:
+            if not (yield from json_call(self, cursor, tools, is_open=True)):
                 return False
-            yield call
             yield from cursor.spaces()
             if (yield from cursor.literal(";", _END)) is not None:
                 yield from cursor.spaces()

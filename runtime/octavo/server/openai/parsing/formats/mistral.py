@@ -11,13 +11,9 @@ import secrets
 import string
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import (
-    CallFormat,
-    CallShape,
-    Tools,
-    decoded,
-    quoted_name,
-)
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, quoted_name
+from octavo.server.openai.parsing.formats.json_call import json_call, json_calls
+from octavo.server.openai.parsing.pieces import CallEnd
 
 TAG = "[TOOL_CALLS]"
 ARGUMENTS = "[ARGS]"
@@ -43,40 +39,23 @@ class Mistral(CallFormat):
         del opening, tools
         yield from cursor.spaces()
         if (yield from cursor.literal("[")) is not None:
-            return (yield from self._list(cursor))
+            return (yield from json_calls(self, cursor))
         if (yield from cursor.is_ahead("{")):
-            return (yield from self._single(cursor))
+            return (yield from json_call(self, cursor))
         return (yield from self._named(cursor))
-
-    def _list(self, cursor: Cursor) -> Steps[bool]:
-        while True:
-            text = yield from cursor.json_object()
-            call = self.call_in(text) if text is not None else None
-            if call is None:
-                return False
-            yield call
-            yield from cursor.spaces()
-            if (yield from cursor.literal(",")) is None:
-                return (yield from cursor.closing("]"))
-
-    def _single(self, cursor: Cursor) -> Steps[bool]:
-        text = yield from cursor.json_object()
-        call = self.call_in(text) if text is not None else None
-        if call is None:
-            return False
-        yield call
-        return True
 
     def _named(self, cursor: Cursor) -> Steps[bool]:
         name = yield from cursor.word(_NAME)
         if (yield from cursor.literal(_ID)) is not None:
             yield from cursor.word(_NAME)
         yield from cursor.literal(ARGUMENTS)
-        text = (yield from cursor.json_object()) if name else None
-        arguments = decoded(text) if text is not None else None
-        if not isinstance(arguments, dict):
+        yield from cursor.spaces()
+        if not name or not (yield from cursor.is_ahead("{")):
             return False
-        yield self.call(name, arguments)
+        yield self.begin(name)
+        if not (yield from cursor.arguments()):
+            return False
+        yield CallEnd()
         return True
 
 

@@ -1,7 +1,7 @@
 """Pythonic: `[f(a=1), g(b="x")]`, as Llama 3.2 and 4 and, between tags, LFM2 write calls. Read as literals,
 never evaluated.
 
-A list is calls only if each of them is of one of the request's tools.
+A list is calls only if each of them is of one of the request's tools: so it is read as a whole.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ class Pythonic(CallFormat):
         calls = _calls_in(f"[{name}{text}") if text is not None else None
         if not calls or any(name not in tools for name, _ in calls):
             return False
-        for name, arguments in calls[:-1]:
-            yield self.call(name, arguments)
-        yield self.call(*calls[-1])
+        for name, arguments in calls:
+            yield from self.whole(name, arguments)
         yield from cursor.spaces()
         return (yield from cursor.closing(*_TAGS.values()))
 

@@ -1,5 +1,4 @@
-"""XML arguments: a tool's arguments as Qwen3-Coder writes them, a tag each and texts without quotes, as rules
-of a grammar.
+"""Rules of a grammar for bare arguments: a tag for each of a tool's arguments, and texts without quotes.
 
 Of a schema only what can be held to is taken: named parameters in their order, each a text, one of several
 texts, or a JSON value that is no text.
@@ -12,13 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from octavo.server.openai.parsing.formats.qwen3_coder import (
-    PARAMETER,
-    PARAMETER_END,
-    types_of,
-)
+from octavo.grammar_text import text_up_to
+from octavo.server.openai.parsing.bare_arguments import BareTags
+from octavo.server.openai.parsing.schema_types import types_of
 
-_ROOT = {
+ROOT = {
     "$schema",
     "additionalProperties",
     "description",
@@ -27,8 +24,7 @@ _ROOT = {
     "title",
     "type",
 }
-_SAYING_NOTHING = {"default", "description", "examples", "title", "type"}
-_NOTHING = '""'
+SAYING_NOTHING = {"default", "description", "examples", "title", "type"}
 _KEY = re.compile(r"[^<>\n]+")
 
 
@@ -37,7 +33,7 @@ class NotHeldError(ValueError):
 
 
 @dataclass(slots=True)
-class XmlArguments:
+class BareArgumentRules:
     """`rule` is that of all arguments, `rules` are those that it needs, and `schemas` what these refer to.
 
     Args:
@@ -49,12 +45,13 @@ class XmlArguments:
 
     name: str
     schema: Mapping[str, Any]
+    tags: BareTags
     literal: Callable[[str], str]
     rules: list[str] = field(default_factory=list)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if others := self.schema.keys() - _ROOT:
+        if others := self.schema.keys() - ROOT:
             raise NotHeldError(f"{min(others)!r} beside properties")
         properties = self.schema.get("properties") or {}
         required = self.schema.get("required") or []
@@ -65,23 +62,26 @@ class XmlArguments:
             name = f"{self.name}_{number}"
             self._add(name, key, schema)
             names.append(name if key in required else f"{name}?")
-        self.rules.append(f"{self.name}: {' '.join(names) or _NOTHING}")
+        end = self.literal(self.tags.end)
+        self.rules.append(f"{self.name}: {' '.join([*names, end])}")
 
     def _add(self, name: str, key: str, schema: object) -> None:
         if not _KEY.fullmatch(key) or not isinstance(schema, dict):
             raise NotHeldError(f"the property {key!r:.40}")
-        begin = self.literal(f"{PARAMETER}{key}>\n")
-        end = self.literal(f"\n{PARAMETER_END}\n")
+        tags, line = self.tags, "\n" if self.tags.is_in_lines else ""
+        value = f"{tags.between}{tags.value}" if tags.value else ""
+        begin = self.literal(f"{tags.key}{key}{tags.key_end}{value}{line}")
+        end = self.literal(f"{line}{tags.value_end}{tags.between}")
         values = schema.get("enum")
         if isinstance(values, list) and all(isinstance(one, str) for one in values) and values:
-            if any(PARAMETER_END in one or "\n" in one for one in values):
+            if any(tags.value_end in one or "\n" in one for one in values):
                 raise NotHeldError(f"values of {key!r:.40} with line breaks or tags")
             self.rules.append(f"{name}: {begin} ({' | '.join(map(self.literal, values))}) {end}")
-        elif schema.get("type") == "string" and not schema.keys() - _SAYING_NOTHING:
+        elif schema.get("type") == "string" and not schema.keys() - SAYING_NOTHING:
             # The first closing tag ends it, as it does for whoever reads the answer.
             self.rules += [
-                f"{name}: {begin} {name}_value {self.literal(chr(10))}",
-                f"{name}_value[lazy]: TEXT {self.literal(PARAMETER_END)}",
+                f"{name}: {begin} {name}_value {self.literal(tags.between)}",
+                text_up_to(f"{name}_value", self.literal(tags.value_end)),
             ]
         elif (kinds := types_of(schema)) and "string" not in kinds and "$ref" not in str(schema):
             self.schemas[name] = schema

@@ -1,0 +1,100 @@
+"""JSON call: `{"name": …, "arguments": {…}}`, read as it comes. Many formats are this between tags."""
+
+from __future__ import annotations
+
+from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.pieces import CallEnd
+from octavo.server.openai.parsing.schema_types import decoded
+
+_ARGUMENTS = ('"arguments"', '"parameters"')
+
+
+def json_call(
+    form: CallFormat, cursor: Cursor, tools: Tools | None = None, *, is_open: bool = False
+) -> Steps[bool]:
+    """Yields the call of an object. It is known to be one where an object of arguments begins behind the
+    name; with the arguments before it, or others than an object, once all is read.
+
+    Args:
+        tools: It must be one of these, with arguments: for formats without tags of their own.
+        is_open: The first bracket was read.
+
+    Returns: whether there was one, and what stands behind its arguments belongs to it.
+    """
+    yield from cursor.spaces()
+    if not is_open and (yield from cursor.literal("{")) is None:
+        return False
+    name: str | None = None
+    given: dict[str, str] = {}
+    while (key := (yield from _key(cursor))) is not None:
+        is_object = key in _ARGUMENTS and name is not None and not given
+        if is_object and (yield from cursor.is_ahead("{")):
+            yield form.begin(name or "")
+            return (yield from cursor.arguments()) and (yield from _rest(cursor))
+        value = yield from cursor.json_value()
+        if value is None:
+            return False
+        if key in _ARGUMENTS:
+            given[key] = value
+        elif key == '"name"' and (name := _name(value, tools)) is None:
+            return False
+        yield from cursor.spaces()
+        mark = yield from cursor.literal(",", "}")
+        if mark != ",":
+            is_whole = mark is not None and name is not None
+            return is_whole and (yield from _at_once(form, name or "", given, tools))
+    return False
+
+
+def json_calls(form: CallFormat, cursor: Cursor) -> Steps[bool]:
+    """Yields the calls of a list of such objects, of which the bracket was read."""
+    while True:
+        if not (yield from json_call(form, cursor)):
+            return False
+        yield from cursor.spaces()
+        if (yield from cursor.literal(",")) is None:
+            return (yield from cursor.closing("]"))
+
+
+def _key(cursor: Cursor) -> Steps[str | None]:
+    """That of the next member, and what stands before its value; None where none stands here."""
+    key = yield from cursor.json_value()
+    yield from cursor.spaces()
+    if key is None or not key.startswith('"') or (yield from cursor.literal(":")) is None:
+        return None
+    yield from cursor.spaces()
+    return key
+
+
+def _rest(cursor: Cursor) -> Steps[bool]:
+    """What stands behind the arguments. Models forget the last bracket at times."""
+    while True:
+        yield from cursor.spaces()
+        mark = yield from cursor.literal(",", "}")
+        if mark != ",":
+            yield CallEnd()
+            return True
+        if (yield from _key(cursor)) is None or (yield from cursor.json_value()) is None:
+            yield CallEnd()
+            return cursor.is_ended
+
+
+def _name(value: str, tools: Tools | None) -> str | None:
+    name = decoded(value)
+    return name if isinstance(name, str) and (tools is None or name in tools) else None
+
+
+def _at_once(
+    form: CallFormat, name: str, given: dict[str, str], tools: Tools | None
+) -> Steps[bool]:
+    text = next((given[key] for key in _ARGUMENTS if key in given), "null").strip()
+    if text == "null":
+        if tools is not None:
+            return False
+        text = "{}"
+    arguments = decoded(text)
+    if arguments is None:
+        return False
+    yield from form.whole(name, text if isinstance(arguments, dict) else arguments)
+    return True

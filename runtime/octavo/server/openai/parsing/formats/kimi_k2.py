@@ -1,0 +1,56 @@
+"""Kimi K2: calls between `<|tool_calls_section_begin|>` and `<|tool_calls_section_end|>`.
+
+The id of a call is what tells its function: `functions.name:0`. Its templates write it again in the next
+turn, so that a client gets the model's own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
+from octavo.server.openai.parsing.pieces import CallBegin, CallEnd
+
+CALLS, CALLS_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
+CALL, CALL_END = "<|tool_call_begin|>", "<|tool_call_end|>"
+ARGUMENTS = "<|tool_call_argument_begin|>"
+_ID = re.compile(r"(?:functions\.)?(.+?)(?::\d+)?", re.DOTALL)
+
+
+class KimiK2(CallFormat):
+    openings = (CALLS, CALL)
+    shape = CallShape(
+        tag=CALLS,
+        call=lambda name: f"{CALL}functions.{name}:0{ARGUMENTS}",
+        call_end=CALL_END,
+        separator="",
+        end=CALLS_END,
+    )
+
+    def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
+        del tools
+        is_begun = opening == CALL
+        known: set[str] = set()
+        while True:
+            yield from cursor.spaces()
+            if not is_begun and (yield from cursor.literal(CALL)) is None:
+                return (yield from cursor.closing(CALLS_END))
+            is_begun = False
+            head = ((yield from cursor.until(ARGUMENTS)) or "").strip()
+            found = _ID.fullmatch(head)
+            yield from cursor.spaces()
+            if found is None or not (yield from cursor.is_ahead("{")):
+                return False
+            call_id = f"functions.{found[1]}:{len(known)}" if head in known else head
+            known.add(call_id)
+            yield CallBegin(call_id, found[1])
+            if not (yield from cursor.arguments()):
+                return False
+            yield CallEnd()
+            yield from cursor.spaces()
+            if not (yield from cursor.closing(CALL_END)):
+                return False
+
+
+KIMI_K2 = KimiK2()
