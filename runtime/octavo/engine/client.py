@@ -55,6 +55,7 @@ from octavo.sleep_level import SleepLevel
 from octavo.torch_logs import log_variables
 
 FOLDER_PREFIX = "octavo-engine-"
+ENGINE_MODULE = "octavo.engine.process"
 _NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -113,11 +114,12 @@ class EngineClient:
         config: EngineConfig,
         on_phase: Callable[[str], None] | None = None,
         on_bytes: Callable[[int, int], None] | None = None,
+        module: str = ENGINE_MODULE,
     ) -> EngineClient:
         """Spawns the engine process and waits until its model is loaded.
 
         `on_phase` gets the name of each start-up phase when it begins, `on_bytes` the bytes of weights that
-        are loaded, and of all of them.
+        are loaded, and of all of them. `module` is what the process runs.
 
         Raises:
             OctavoError: The subclass whose `reason` the engine answered with (`ModelNotFoundError`, …).
@@ -125,7 +127,7 @@ class EngineClient:
         """
         folder = OwnedFolder(FOLDER_PREFIX)
         try:
-            process = await _spawn(_address(folder.path))
+            process = await _spawn(module, _address(folder.path))
         except BaseException:
             folder.remove()
             raise
@@ -394,9 +396,9 @@ def _address(directory: Path) -> str:
     return f"ipc://{directory}/socket"
 
 
-async def _spawn(address: str) -> asyncio.subprocess.Process:
+async def _spawn(module: str, address: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "octavo.engine.process", address),
+        *(sys.executable, "-P", "-m", module, address),
         stdin=asyncio.subprocess.PIPE,
         env=os.environ | spin_variables(os.environ) | log_variables(os.environ),
     )

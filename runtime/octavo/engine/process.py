@@ -53,8 +53,11 @@ from octavo.loading.progress import telling
 from octavo.logs import configure_logging
 from octavo.outputs import FinishReason
 from octavo.resident_memory import resident_bytes
+from octavo.worker.batch import Executor
 
 _log = structlog.get_logger("octavo.engine")
+ExecutorFactory = Callable[[EngineConfig, Callable[[str], None]], Executor]
+"""From a configuration, and what is to hear of the phases of a start."""
 _STDIN = 0
 _EXIT_OURS, _EXIT_USERS = 1, 3
 _LINGER_MS = 2000
@@ -229,8 +232,10 @@ class EngineLoop:
         self._socket.send(self._encoder.encode(message))
 
 
-def main(address: str) -> int:
+def main(address: str, create: ExecutorFactory | None = None) -> int:
     """Runs the engine until the API process ends it; returns the exit status, unless it failed.
+
+    `create` makes the executor; by default the model's, on its device.
 
     SIGINT and SIGTERM are ignored: a Ctrl-C reaches the whole process group, and the API process, which
     gets it too, decides when running requests have finished.
@@ -253,19 +258,19 @@ def main(address: str) -> int:
     socket.setsockopt(zmq.LINGER, _LINGER_MS)
     socket.connect(address)
     try:
-        _run(config, socket)
+        _run(config, socket, create or _create_executor)
     finally:
         socket.close()
         context.term()
     return 0
 
 
-def _run(config: EngineConfig, socket: zmq.Socket[bytes]) -> None:
+def _run(config: EngineConfig, socket: zmq.Socket[bytes], create: ExecutorFactory) -> None:
     """Returns when the API process asked for the end; ends the process when anything failed."""
     encode = msgspec.msgpack.encode
     try:
         with telling(lambda *bytes_: socket.send(encode(BytesLoaded(*bytes_)))):
-            core = _start(config, lambda phase: socket.send(encode(PhaseStarted(phase))))
+            core = _start(config, lambda phase: socket.send(encode(PhaseStarted(phase))), create)
     except OctavoError as error:
         is_user_error = isinstance(error, UserError)
         words = StartFailed(error.reason, str(error), is_user_error)
@@ -307,14 +312,18 @@ def _end(
     os._exit(status)
 
 
-def _start(config: EngineConfig, on_phase: Callable[[str], None]) -> EngineCore:
+def _create_executor(config: EngineConfig, on_phase: Callable[[str], None]) -> Executor:
     # Imported here, because this is where torch comes in: errors before this point are reported at once.
-    on_phase("import")
     from octavo.worker.start.create import create_executor
 
-    core = EngineCore(
-        config, create_executor(config, on_phase), is_debugging=is_debugging(os.environ)
-    )
+    return create_executor(config, on_phase)
+
+
+def _start(
+    config: EngineConfig, on_phase: Callable[[str], None], create: ExecutorFactory
+) -> EngineCore:
+    on_phase("import")
+    core = EngineCore(config, create(config, on_phase), is_debugging=is_debugging(os.environ))
     info = core.info
     _log.info(
         "engine ready",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import msgspec
 import structlog
 
-from octavo.engine.client import EngineClient
+from octavo.engine.client import ENGINE_MODULE, EngineClient
 from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
 from octavo.generation_config import choose_sampling_defaults
 from octavo.logs import configure_logging
@@ -63,8 +63,11 @@ LAST_ANSWERS_SECONDS = 2.0
 _INTERRUPTED_STATUS = 130
 
 
-def serve(options: ServeOptions) -> int:
-    """Runs a server until it is told to end; returns the process's exit status."""
+def serve(options: ServeOptions, engine_module: str = ENGINE_MODULE) -> int:
+    """Runs a server until it is told to end; returns the process's exit status.
+
+    `engine_module` is what the engine process runs.
+    """
     import uvloop
 
     configure_logging(options.log_level)
@@ -73,7 +76,7 @@ def serve(options: ServeOptions) -> int:
     oom_kills = count_oom_kills()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Server(options).run())
+            return runner.run(Server(options, engine_module).run())
     except EngineDeadError as error:
         return fail(_explain(error, was_oom_killed=count_oom_kills() > oom_kills))
     except OctavoError as error:
@@ -131,8 +134,9 @@ class _Running:
 class Server:
     """The parts of one server, and the order in which they start and end."""
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, engine_module: str = ENGINE_MODULE) -> None:
         self._options = options
+        self._engine_module = engine_module
         self._lifecycle = Lifecycle(time.monotonic)
         self._health = EngineHealth(options.stall_timeout_seconds)
         self._sleep = SleepSwitch(self._lifecycle, options.drain_timeout_seconds)
@@ -258,7 +262,9 @@ class Server:
                 self._begin_phase(name)
                 shown.begin_phase()
 
-            return await EngineClient.start(config, on_phase=begin_phase, on_bytes=tell)
+            return await EngineClient.start(
+                config, on_phase=begin_phase, on_bytes=tell, module=self._engine_module
+            )
 
     async def _open_ops_port(self) -> tuple[ServerMetrics, int]:
         from octavo.server.http.listener import Listener

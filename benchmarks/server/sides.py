@@ -1,0 +1,176 @@
+"""Sides: the servers that are compared, each with its API process on a core of its own.
+
+The engine process and the load generator share the other one, so that what is measured is what an API process
+can do, and none steals from it. With one core nothing is bound.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.cpu.baselines import REPOSITORY
+from benchmarks.cpu.models import DEMO
+from benchmarks.cpu.processes import free_port
+from benchmarks.server.step_clock import VARIABLE
+
+OCTAVO, BARE, VLLM = "octavo", "bare", "vllm"
+_ENGINE_CORES = "OCTAVO_BENCHMARK_ENGINE_CORES"
+_CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: all threads of a process, in nanoseconds
+
+
+class Side:
+    """One server with a null model behind it.
+
+    Args:
+        command: Its API process, which answers `/health` on `port` when it is ready.
+        clock: The step clock's file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        log: Path,
+        clock: Path,
+        side_version: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.port = port
+        self.version = side_version
+        api, others = cores()
+        bound = ["taskset", "-c", api] if api else []
+        with log.open("w") as out:
+            self._process = subprocess.Popen(
+                [*bound, *command],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                env=os.environ
+                | {VARIABLE: str(clock), "PYTHONPATH": _python_path(), _ENGINE_CORES: others}
+                | dict(environment or {}),
+            )
+        self._wait_ready(log)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def api_cpu_seconds(self) -> float:
+        """Of the API process alone, since it began."""
+        return time.clock_gettime((~self._process.pid << 3) | _CPU_CLOCK)
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_ready(self, log: Path, timeout_seconds: float = 400) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(
+                    f"{self.name} ended with {self._process.returncode}: {log.read_text()[-3000:]}"
+                )
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        self.close()
+        raise TimeoutError(f"{self.name} was not ready within {timeout_seconds} s; see {log}")
+
+
+def octavo_side(work: Path, clock: Path, max_streams: int) -> Side:
+    port = free_port()
+    return Side(
+        OCTAVO,
+        [sys.executable, "-m", "benchmarks.server.null_server", str(DEMO)]
+        + [str(port), str(free_port()), str(max_streams)],
+        port,
+        work / "octavo.log",
+        clock,
+        version("octavo"),
+    )
+
+
+def bare_side(work: Path, clock: Path) -> Side:
+    port = free_port()
+    return Side(
+        BARE,
+        [sys.executable, "-m", "benchmarks.server.bare_server", str(port)],
+        port,
+        work / "bare.log",
+        clock,
+        f"starlette {version('starlette')}, uvicorn {version('uvicorn')}",
+    )
+
+
+def vllm_side(python: Path, work: Path, clock: Path, max_streams: int) -> Side:
+    """vLLM's API and engine process on the demo model, of which nothing runs."""
+    port = free_port()
+    environment = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    openmp = python.parent.parent / "lib" / "libiomp5.so"
+    if openmp.exists():
+        environment["LD_PRELOAD"] = str(openmp)
+    return Side(
+        VLLM,
+        [str(python.parent / "vllm"), "serve", str(DEMO), "--served-model-name", "bench"]
+        + ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
+        + ["--distributed-executor-backend", "benchmarks.server.vllm_executor.NullExecutor"]
+        + ["--max-num-seqs", str(max_streams)]
+        + ["--max-num-batched-tokens", str(max(8192, max_streams)), "--enforce-eager"]
+        + ["--no-enable-prefix-caching", "--disable-uvicorn-access-log"],
+        port,
+        work / "vllm.log",
+        clock,
+        _vllm_version(python),
+        environment,
+    )
+
+
+def cores() -> tuple[str, str]:
+    """Of the API process, and of all others; empty: not bound."""
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) < 2 or shutil.which("taskset") is None:
+        return "", ""
+    return str(mine[-1]), ",".join(map(str, mine[:-1]))
+
+
+def _python_path() -> str:
+    given = os.environ.get("PYTHONPATH", "")
+    return f"{REPOSITORY}:{given}" if given else str(REPOSITORY)
+
+
+def _vllm_version(python: Path) -> str:
+    code = "import importlib.metadata as m; print(m.version('vllm'))"
+    found = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
