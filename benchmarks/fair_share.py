@@ -1,4 +1,4 @@
-"""`python -m benchmarks.fair_share`: what one API key's load does to another's time to first token, in seconds.
+"""`python -m benchmarks.fair_share`: one API key's time to first token, in seconds, beside another's load.
 
 A real `octavo serve` on the demo model with two keys. One asks alone, again and again; then the other sends
 hundreds of long prompts at once, and the first asks again while they run. The goal is three times the quiet
@@ -57,10 +57,12 @@ def row_of(
     left: int,
 ) -> Row:
     quiet, loaded = statistics.median(alone), statistics.median(beside)
-    figures = (quiet, max(alone), loaded, max(beside))
     return Row(
-        prompt_tokens,
-        *(round(each, 4) for each in figures),
+        prompt_tokens=prompt_tokens,
+        alone=round(quiet, 4),
+        alone_longest=round(max(alone), 4),
+        beside=round(loaded, 4),
+        beside_longest=round(max(beside), 4),
         ratio=round(loaded / quiet, 2),
         same_key=round(same_key, 3),
         left=left,
@@ -131,7 +133,9 @@ def main(
     """Time to first token of one API key, alone and beside another's load."""
     with tempfile.TemporaryDirectory(prefix="octavo-bench-") as folder:
         keys = Path(folder) / "keys.json"
-        keys.write_text(json.dumps([{"key": LOUD, "name": "loud"}, {"key": QUIET, "name": "quiet"}]))
+        keys.write_text(
+            json.dumps([{"key": LOUD, "name": "loud"}, {"key": QUIET, "name": "quiet"}])
+        )
         flags = ["--api-key-file", str(keys), *(flag or [])]
         with Server(demo_model(), Path(folder) / "serve.log", flags) as server:
             rows = []

@@ -106,6 +106,7 @@ class EngineCore:
                 sliding_window=info.sliding_window,
                 runs_whole_prompts=info.runs_whole_prompts,
                 max_adapters=config.max_loras,
+                short_step_tokens=info.short_step_tokens,
             ),
             self._blocks,
         )

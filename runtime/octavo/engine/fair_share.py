@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from octavo.engine.requests.sequence import Sequence
 
 _MANY_TENANTS = 4096
+_LATELY = 2**20
+"""Tokens of turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,14 @@ class FairShare:
         self._now = 0
         self._ends: dict[str, int] = {}
         self._alive: Counter[str] = Counter()
+        self._latest: str | None = None
+        self._changed_at = -_LATELY
+
+    @property
+    def has_several_lately(self) -> bool:
+        """More than one has come, within so many tokens: another may come again while a step runs, and waits
+        until it has ended."""
+        return self._now - self._changed_at < _LATELY
 
     @property
     def has_several(self) -> bool:
@@ -45,6 +55,10 @@ class FairShare:
         """Gives a new sequence its turn; the completions of one request have one turn, for one prompt."""
         tenant, group = sequence.tenant, sequence.group
         self._alive[tenant] += 1
+        if tenant != self._latest:
+            if self._latest is not None:
+                self._changed_at = self._now
+            self._latest = tenant
         if group is not None and group.members:
             sequence.turn = group.members[0].turn
             return
@@ -125,14 +139,33 @@ class _Held:
 
 class PromptShares:
     """How many tokens of prompts each tenant may have in one step: of its budget an equal part for each that
-    has a prompt to compute, so that a long one leaves room for another tenant's in every step."""
+    has a prompt to compute, so that a long one leaves room for another tenant's in every step.
 
-    def __init__(self, num_tenants: int, budget: int) -> None:
+    Args:
+        only: The one that has them all; None: whoever comes.
+        slowed: Who has no more than `short` of them, so that the step is soon over.
+    """
+
+    def __init__(
+        self,
+        num_tenants: int,
+        budget: int,
+        *,
+        only: str | None = None,
+        slowed: str | None = None,
+        short: int = 1,
+    ) -> None:
         self._most = max(1, budget // max(1, num_tenants))
+        self._only = only
+        self._slowed = slowed
+        self._short = min(short, self._most)
         self._used: dict[str, int] = {}
 
     def left(self, tenant: str) -> int:
-        return self._most - self._used.get(tenant, 0)
+        if self._only is not None and tenant != self._only:
+            return 0
+        most = self._short if tenant == self._slowed else self._most
+        return most - self._used.get(tenant, 0)
 
     def take(self, tenant: str, num_tokens: int) -> int:
         """As many of `num_tokens` as the tenant has left; they are taken from it."""

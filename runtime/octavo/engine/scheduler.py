@@ -45,8 +45,9 @@ class Scheduler:
     Promises, which the property tests hold it to:
         - A step never exceeds `max_num_batched_tokens` tokens or `max_num_seqs` sequences.
         - Every running sequence that decodes gets its token in each step, unless it is preempted, the step
-          in flight makes its last one for certain, or what shapes its scores must know that one first
-          (`LogitsProcessor.waits_for_token`): then it is left out of this step, and others go on.
+          in flight makes its last one for certain, what shapes its scores must know that one first
+          (`LogitsProcessor.waits_for_token`), or a tenant that had nothing begins in this step: then it is
+          left out of this step, and never of two in turn for the last reason.
         - Requests are admitted for the first time in the order of priority and turn. Nobody overtakes,
           but for those that wait while an older one computes their prefix (`PrefixesInFlight`): whoever
           passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
@@ -77,6 +78,7 @@ class Scheduler:
         self._shares = FairShare()
         self._room = Room(config.max_num_seqs, block_manager.num_blocks)
         self._prompts = PromptShares(1, config.max_num_batched_tokens)  # of this step
+        self._had_guest = False
         self._yielded: set[Sequence] = (
             set()
         )  # in this step: they may still get a token from the one in flight
@@ -146,12 +148,19 @@ class Scheduler:
             drafts: By sequence id, guesses of the next tokens of some that are `decoding`.
         """
         batch = ScheduledBatch()
-        self._share_step()
-        preemptions = self.num_preemptions
-        self._schedule_running(batch, drafts)
-        # Whoever was preempted just now may still get a token from the step in flight: not before that.
-        if self.num_preemptions == preemptions:
+        guest = self._share_step()
+        self._had_guest = guest is not None
+        if guest is not None:
+            budget = self._config.max_num_batched_tokens
+            shares, self._prompts = self._prompts, PromptShares(1, budget, only=guest)
             self._admit(batch)
+            self._prompts = shares
+        if not batch.entries:
+            preemptions = self.num_preemptions
+            self._schedule_running(batch, drafts)
+            # Whoever was preempted just now may still get a token from the step in flight: not before that.
+            if self.num_preemptions == preemptions:
+                self._admit(batch)
         self._num_scheduled_tokens += batch.num_tokens
         if batch.entries:
             batch.released, self._released = self._released, []
@@ -302,18 +311,42 @@ class Scheduler:
         self._waiting.push(victim)
         self.num_preemptions += 1
 
-    def _share_step(self) -> None:
-        """Makes room for the tenant whose turn it is, and divides the step's budget for prompts."""
+    def _share_step(self) -> str | None:
+        """Makes room for the tenant whose turn it is, and divides the step's budget for prompts.
+
+        Returns a tenant that has nothing running while others have prompts to compute: it begins in a step
+        of its own, which is over as soon as if nobody else were there. Never twice in turn: others go on.
+        """
+        guest: str | None = None
         tenants: set[str] = set()
         self._yielded.clear()
-        heads = self._waiting.heads() if self._shares.has_several else []
-        if heads and not self._config.runs_whole_prompts:
-            head = self._shares.favoured(heads, self._running, self._room)
-            if head is not (first := min(heads, key=_ORDER)):
-                self._waiting.bring_forward(head, first.turn - 1)
-            tenants = {head.tenant, *(each.tenant for each in self._running if each.is_prefilling)}
-            self._yield_room(head)
-        self._prompts = PromptShares(len(tenants), self._config.max_num_batched_tokens)
+        heads = [] if self._config.runs_whole_prompts else self._waiting.heads()
+        if self._shares.has_several:
+            if self._num_prefilling:
+                tenants = {each.tenant for each in self._running if each.is_prefilling}
+            if heads:
+                head = self._shares.favoured(heads, self._running, self._room)
+                if head is not (first := min(heads, key=_ORDER)):
+                    self._waiting.bring_forward(head, first.turn - 1)
+                tenants.add(head.tenant)
+                self._yield_room(head)
+                is_crowded = len(tenants) > 1 or len(heads) > 1
+                if is_crowded and not self._had_guest and self._may_be_guest(head):
+                    guest = head.tenant
+        # Whoever waits behind others waits for what they compute: then steps are long.
+        is_alone = len(heads) == 1 and self._shares.has_several_lately
+        self._prompts = PromptShares(
+            len(tenants),
+            self._config.max_num_batched_tokens,
+            slowed=heads[0].tenant if is_alone else None,
+            short=self._config.short_step_tokens,
+        )
+        return guest
+
+    def _may_be_guest(self, head: Sequence) -> bool:
+        return bool(self._running) and all(
+            each.tenant != head.tenant and each.priority >= head.priority for each in self._running
+        )
 
     def _yield_room(self, head: Sequence) -> None:
         """Preempts until `head` can start, or nobody has more than its part."""

@@ -13,7 +13,8 @@ class SchedulerConfig:
     """The limits of one step and the use of the prefix cache; see `EngineConfig` and `ExecutorInfo`.
 
     With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`. Sequences of
-    `max_adapters` adapters run at once, beside those of the base model.
+    `max_adapters` adapters run at once, beside those of the base model. A tenant's backlog has
+    `short_step_tokens` of prompts in a step, while another tenant may come and wait for the step's end.
     """
 
     max_num_seqs: int
@@ -22,6 +23,7 @@ class SchedulerConfig:
     sliding_window: int | None = None
     runs_whole_prompts: bool = False
     max_adapters: int = 1
+    short_step_tokens: int = 512
 
 
 def room_for_drafts(

@@ -39,7 +39,8 @@ class Runs:
 
     def __init__(self, num_blocks: int = 4000, max_num_seqs: int = 32, budget: int = 256) -> None:
         self.scheduler = Scheduler(
-            SchedulerConfig(max_num_seqs, budget), BlockManager(num_blocks, 16)
+            SchedulerConfig(max_num_seqs, budget, short_step_tokens=64),
+            BlockManager(num_blocks, 16),
         )
         self.numbers = itertools.count()
         self.num_steps = 0
@@ -167,4 +168,58 @@ def test_a_prompt_alone_has_the_whole_step() -> None:
     first = runs.add(LOUD, 1000)
     assert runs.step() == {first.sequence_id: 256}
     second = runs.add(QUIET, 1000)
+    assert runs.step() == {second.sequence_id: 256}  # it had nothing so far
     assert runs.step() == {first.sequence_id: 128, second.sequence_id: 128}
+
+
+def test_who_has_nothing_begins_in_a_step_of_its_own_and_the_others_go_on_in_the_next() -> None:
+    runs = Runs()
+    loud = [runs.add(LOUD, 100, max_tokens=50) for _ in range(20)]
+    for _ in range(5):
+        runs.step()
+    decoding = {each.sequence_id for each in loud if each.output_token_ids}
+    assert decoding
+    asked = runs.add(QUIET, 16, max_tokens=4)
+    another = runs.add("third", 16, max_tokens=4)
+    assert runs.step() == {asked.sequence_id: 16}
+    assert decoding | {asked.sequence_id} <= runs.step().keys()
+    while not another.output_token_ids:
+        sizes = runs.step()
+        assert another.sequence_id in sizes or decoding & sizes.keys()
+
+
+def test_a_guest_waits_for_those_of_a_better_priority() -> None:
+    runs = Runs()
+    urgent = [runs.add(LOUD, 100, max_tokens=50, priority=-1) for _ in range(20)]
+    for _ in range(5):
+        runs.step()
+    runs.add(QUIET, 16)
+    assert urgent[0].sequence_id in runs.step()
+
+
+def test_steps_of_one_tenant_s_backlog_are_short_while_others_come_now_and_then() -> None:
+    runs = Runs()
+    for _ in range(8):
+        runs.add(LOUD, 1000, max_tokens=1)
+    assert sum(runs.step().values()) == 256
+    asked = runs.add(QUIET, 16, max_tokens=1)
+    while not asked.is_finished:
+        runs.step()
+    assert sum(runs.step().values()) == 64
+    while runs.scheduler.num_waiting:
+        runs.step()
+    assert sum(runs.step().values()) > 64  # nobody waits any more
+
+
+def test_steps_are_long_again_when_nobody_else_has_come_for_a_million_tokens() -> None:
+    share = FairShare()
+    assert not share.has_several_lately
+    for number, tenant in enumerate([LOUD, QUIET, LOUD]):
+        share.enter(make(number, tenant, 100))
+        assert share.has_several_lately == (number > 0)
+    for number in range(3, 70):
+        one = make(number, LOUD, 2**14)
+        share.enter(one)
+        share.begin(one)
+        share.leave(one)
+    assert not share.has_several_lately

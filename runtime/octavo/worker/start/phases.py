@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _MIN_CAPABILITY = (8, 0)
 _MIN_FP8_CAPABILITY = (8, 9)
+# Up to about here reading the weights takes as long as what is computed with them.
+_SHORT_STEP_TOKENS = {"cpu": 128, "cuda": 512}
 
 
 class PhaseTimer:
@@ -236,4 +238,5 @@ def executor_info(
         is_asynchronous=is_asynchronous,
         sliding_window=spec.widest_window,
         can_generate=spec.task is Task.GENERATE,
+        short_step_tokens=_SHORT_STEP_TOKENS[device.type],
     )
