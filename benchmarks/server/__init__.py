@@ -1,1 +1,1 @@
-"""What the API process costs: HTTP, tokenising and streaming, beside a bare SSE server and vLLM's front end."""
+"""What the API process costs: HTTP, tokenising, streaming, beside a bare SSE server and vLLM's front end."""

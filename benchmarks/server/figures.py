@@ -60,7 +60,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All sides at one number of streams: medians of the rounds, and Octavo's tokens/s as ratios to others."""
+    """All sides at one number of streams: medians of the rounds; Octavo's tokens/s as ratios to others."""
 
     streams: int
     sides: dict[str, Turn]
@@ -81,8 +81,8 @@ def flood_load(streams: int, *, is_smoke: bool = False) -> Load:
 
 
 def paced_load(streams: int, requests_per_second: float, *, is_smoke: bool = False) -> Load:
-    """Tokens at a pace of 4,000 a second, or 100 of one stream; as many as it takes until all streams run, and
-    some more.
+    """Tokens at a pace of 4,000 a second, or 100 of one stream; as many as it takes until all streams run,
+    and some more.
 
     Args:
         requests_per_second: What the side takes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import re
 import time
@@ -232,9 +233,7 @@ def is_in_order(text: str, num_tokens: int) -> bool:
     if len(text) != num_tokens:
         return False
     places = [SYMBOLS.index(symbol) for symbol in text]
-    return all(
-        (now - before) % len(SYMBOLS) == 1 for before, now in zip(places, places[1:], strict=False)
-    )
+    return all((now - before) % len(SYMBOLS) == 1 for before, now in itertools.pairwise(places))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

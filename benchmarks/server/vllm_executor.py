@@ -1,7 +1,7 @@
 """vLLM's executor without a model: what a tiny worker loads is never run.
 
 Named by `vllm serve --distributed-executor-backend`, so that API process, engine process, scheduler and the
-messages between them are vLLM's own, as the null engine's are Octavo's. Runs in the interpreter that has vLLM.
+messages between them are vLLM's own, as the null engine's are Octavo's. Runs in vLLM's interpreter.
 """
 
 from __future__ import annotations

@@ -48,7 +48,11 @@ def test_a_pace_lasts_until_all_streams_run() -> None:
 
 def test_a_percentile_is_a_value_that_occurred() -> None:
     values = [float(number) for number in range(1, 101)]
-    assert (percentile(values, 0.5), percentile(values, 0.99), percentile(values, 1)) == (50, 99, 100)
+    assert (percentile(values, 0.5), percentile(values, 0.99), percentile(values, 1)) == (
+        50,
+        99,
+        100,
+    )
     assert (percentile([7.0], 0.99), percentile([], 0.5)) == (7.0, 0.0)
 
 

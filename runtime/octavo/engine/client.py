@@ -172,7 +172,7 @@ class EngineClient:
         self._streams[request.request_id] = stream
         return stream
 
-    async def abort(self, request_ids: list[str], indexes: list[int] | None = None) -> None:
+    def abort(self, request_ids: list[str], indexes: list[int] | None = None) -> None:
         """Ends these requests, or only the completions `indexes` of one request, before the next step."""
         if self._death is not None:
             return

@@ -64,8 +64,10 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         # The batch form gives Python's lock back while it works: a long prompt in a thread does not
-        # hold up the event loop.
-        return self.backend.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
+        # hold up the event loop. The fast one keeps no offsets, which took a fifth of the time.
+        (found,) = self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = found.ids
+        return ids
 
     def encode_pair(self, first: str, second: str) -> tuple[list[int], int | None]:
         """Token ids of two texts as one, and where the second segment begins; None where the model

@@ -132,6 +132,7 @@ class _CompletionState:
     __slots__ = (
         "_detokenizer",
         "_finder",
+        "_is_plain",
         "_keeps_stop",
         "_min_tokens",
         "_num_shown",
@@ -174,11 +175,14 @@ class _CompletionState:
         self._num_shown = 0
         self._pending = b""  # of tokens that have no text yet
         self._finder = StopStringFinder(sampling.stop_strings)
+        self._is_plain = not sampling.stop_strings and self.logprobs is None
         self._detokenizer = IncrementalDetokenizer(
             tokenizer, prompt_token_ids, skip_special_tokens=sampling.skip_special_tokens
         )
 
     def apply(self, output: TokenOutput) -> Delta:
+        if self._is_plain and output.finish_reason is None:
+            return self._apply_plain(output)
         token_ids = output.new_token_ids
         finish_reason = output.finish_reason
         stop_reason: int | str | None = output.stop_reason
@@ -215,6 +219,23 @@ class _CompletionState:
             stop_reason=stop_reason,
             abort_needed=abort_needed,
             error=output.error,
+            num_cached_tokens=output.num_cached_tokens,
+            first_scheduled_time=output.first_scheduled_time,
+        )
+
+    def _apply_plain(self, output: TokenOutput) -> Delta:
+        """Nearly every token: no stop string is looked for, and nothing ends."""
+        token_ids = output.new_token_ids
+        text = joined([self._piece(token_id) for token_id in token_ids])
+        self.token_ids += token_ids
+        if text.text:
+            self._text_parts.append(text)
+        if output.first_scheduled_time is None:
+            return Delta(self.index, text, token_ids)
+        return Delta(
+            self.index,
+            text,
+            token_ids,
             num_cached_tokens=output.num_cached_tokens,
             first_scheduled_time=output.first_scheduled_time,
         )

@@ -4,12 +4,41 @@ them."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from octavo.engine.messages import TokenOutput
 from octavo.errors import OctavoError
+
+
+def merged(outputs: Sequence[TokenOutput]) -> Sequence[TokenOutput]:
+    """What piled up, as if it had come in one step: one output for each completion.
+
+    So a server that is behind catches up, for an output costs far more than a token.
+    """
+    if len(outputs) == 1:
+        return outputs
+    of_completion: dict[int, list[TokenOutput]] = {}
+    for output in outputs:
+        of_completion.setdefault(output.index, []).append(output)
+    return [each[0] if len(each) == 1 else _joined(each) for each in of_completion.values()]
+
+
+def _joined(outputs: Sequence[TokenOutput]) -> TokenOutput:
+    first, last = outputs[0], outputs[-1]
+    logprobs = [each.logprobs for each in outputs if each.logprobs is not None]
+    return msgspec.structs.replace(
+        first,
+        new_token_ids=[token_id for each in outputs for token_id in each.new_token_ids],
+        finish_reason=last.finish_reason,
+        stop_reason=last.stop_reason,
+        logprobs=list(itertools.chain.from_iterable(logprobs)) if logprobs else None,
+        error=last.error,
+    )
 
 
 class RequestStream:

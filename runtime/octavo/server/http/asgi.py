@@ -12,6 +12,9 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = "application/json"
+BODY_SEND = "octavo.body_send"
+"""Of a scope: the listener's own `send`. All that wraps it looks at the start of a response alone, and a
+streamed token need not pass through it."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:

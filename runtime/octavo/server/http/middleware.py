@@ -16,7 +16,16 @@ import structlog
 
 from octavo.errors import OctavoError
 from octavo.server.anthropic.errors import error_body
-from octavo.server.http.asgi import AsgiApp, Message, Receive, Scope, Send, header, respond
+from octavo.server.http.asgi import (
+    BODY_SEND,
+    AsgiApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header,
+    respond,
+)
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.http.deadline import read_deadline
@@ -99,7 +108,7 @@ class Middleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._with_origins(scope, receive, send)
+            await self._with_origins({**scope, BODY_SEND: send}, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrival = asyncio.get_running_loop().time()

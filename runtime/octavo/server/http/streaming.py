@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from octavo.engine.requests.output_processor import Delta
 from octavo.errors import OctavoError
-from octavo.server.http.asgi import Receive, Scope, Send
+from octavo.server.http.asgi import BODY_SEND, Receive, Scope, Send
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.deadline import Deadline
 from octavo.server.openai.answers import DONE, ChunkEncoder, error_event
@@ -159,6 +159,7 @@ class EventStream(Response):
             events = self._answer.events(self._generation)
             first = await anext(events, b"")
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            send = scope.get(BODY_SEND, send)
             try:
                 await send({"type": "http.response.body", "body": first, "more_body": True})
                 async for event in events:

@@ -20,7 +20,7 @@ from octavo.engine.client import EngineClient
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta, RequestState
-from octavo.engine.requests.request_stream import RequestStream
+from octavo.engine.requests.request_stream import RequestStream, merged
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
@@ -235,7 +235,7 @@ class Generation:
     async def _arriving(self) -> AsyncIterator[list[tuple[int, Delta]]]:
         if len(self._streams) == 1:
             while outputs := await self._streams[0].get():
-                yield await self._apply(0, outputs)
+                yield self._apply(0, merged(outputs))
             return
         arrived: asyncio.Queue[tuple[int, list[TokenOutput] | BaseException]] = asyncio.Queue()
         pumps = [
@@ -249,14 +249,14 @@ class Generation:
                 if isinstance(item, BaseException):
                     raise item
                 if item:
-                    yield await self._apply(position, item)
+                    yield self._apply(position, merged(item))
                 else:
                     num_open -= 1
         finally:
             for pump in pumps:
                 pump.cancel()
 
-    async def _apply(self, position: int, outputs: list[TokenOutput]) -> list[tuple[int, Delta]]:
+    def _apply(self, position: int, outputs: Sequence[TokenOutput]) -> list[tuple[int, Delta]]:
         state = self._states[position]
         first_choice = position * state.sampling.n
         deltas: list[tuple[int, Delta]] = []
@@ -273,7 +273,7 @@ class Generation:
                 found = self._reasoning[choice].read(delta.token_ids)
                 self._num_reasoning_tokens = (self._num_reasoning_tokens or 0) + found
             if delta.abort_needed:
-                await self._generator.client.abort([state.request_id], [delta.index])
+                self._generator.client.abort([state.request_id], [delta.index])
             self._measure(state, choice, delta, now)
             if delta.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
                 raise _failure(delta)
@@ -289,13 +289,14 @@ class Generation:
             metrics.time_to_first_token.observe(first_token_seconds)
             self._first_token_seconds = self._first_token_seconds or first_token_seconds
             timeline.first_token_at = now
+            if len(delta.token_ids) > 1:
+                metrics.inter_token_latency.observe(0.0, len(delta.token_ids) - 1)
             if (queue_seconds := timeline.queue_seconds) is not None:
                 metrics.queue_time.observe(queue_seconds)
                 self._queue_seconds = max(self._queue_seconds or 0.0, queue_seconds)
         elif delta.token_ids and timeline.last_token_at is not None:
-            metrics.inter_token_latency.observe(
-                (now - timeline.last_token_at) / len(delta.token_ids)
-            )
+            count = len(delta.token_ids)
+            metrics.inter_token_latency.observe((now - timeline.last_token_at) / count, count)
         timeline.last_token_at = now
         timeline.num_tokens += len(delta.token_ids)
         if delta.finish_reason is not None:

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from octavo import __version__
 from octavo.engine.messages import EngineStats
 from octavo.server.process.engine_view import EngineView
+from octavo.server.process.latency_histogram import LatencyHistogram
 from octavo.server.process.lifecycle import Lifecycle, Phase
 from octavo.server.process.timeline import Timeline
 from octavo.server.process.vllm_metrics import VllmNames, VllmSequences
@@ -79,11 +80,13 @@ class ServerMetrics:
             "From a request's arrival to its first token.",
             _LATENCY_BUCKETS,
         )
-        between_tokens = histogram(
+        between_tokens = LatencyHistogram(
             "octavo_inter_token_latency_seconds",
             "Between two tokens of one sequence.",
+            model,
             _TOKEN_BUCKETS,
         )
+        self._registry.register(between_tokens)
         duration = histogram(
             "octavo_request_duration_seconds",
             "From a request's arrival to its last token.",
@@ -95,7 +98,7 @@ class ServerMetrics:
             _LATENCY_BUCKETS,
         )
         self.time_to_first_token = first_token.labels(model)
-        self.inter_token_latency = between_tokens.labels(model)
+        self.inter_token_latency = between_tokens
         self.request_duration = duration.labels(model)
         self.queue_time = queue_time.labels(model)
         self._requests = Counter(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -247,6 +248,9 @@ class Server:
 
         self._http = Listener(middleware, self._http_socket, self._tls)
         await self._http.start()
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
         self._lifecycle.mark_ready()
         banner.announce(options, client.info, self._lifecycle, self._http.port, ops_port)
         return _Running(client, middleware, self._http)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from octavo.engine.messages import EngineStats
@@ -58,7 +57,7 @@ class VllmNames(Collector):
         self,
         model: str,
         read_engine: Callable[[], EngineView | None],
-        same: Iterable[MetricWrapperBase],
+        same: Iterable[Collector],
     ) -> None:
         self._labels = [model, _ENGINE]
         self._read_engine = read_engine
