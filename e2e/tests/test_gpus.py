@@ -82,3 +82,31 @@ def test_the_wait_ends_when_a_gpu_is_free(crowded: Kubectl) -> None:
         timeout_seconds=60,
         explain=lambda: explain(crowded, NAME),
     )
+
+
+def test_gpus_of_one_replica_are_all_of_one_node(crowded: Kubectl) -> None:
+    """No node has two. Their processes would share the model, each on a GPU of its own."""
+    crowded.apply(
+        {
+            "apiVersion": "octavo.dev/v1alpha1",
+            "kind": "LLMDeployment",
+            "metadata": {"name": "pair"},
+            "spec": {
+                "model": {"uri": "builtin://demo"},
+                "resources": {"gpu": 2, "cpu": "100m"},
+            },
+        }
+    )
+    wait_for(
+        "InsufficientGpu",
+        lambda: condition(crowded.must_get("llmd", "pair"), "Degraded"),
+        lambda seen: seen.is_true and seen.reason == "InsufficientGpu",
+        timeout_seconds=30,
+        explain=lambda: explain(crowded, "pair"),
+    )
+    assert status(crowded.must_get("llmd", "pair"), "gpus") == 2
+    (pod,) = model_pods(crowded, "pair")
+    (serve,) = pod["spec"]["containers"]
+    assert "--device cuda --tensor-parallel-size 2" in " ".join(serve["args"])
+    assert serve["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    crowded.run("delete", "llmd/pair")

@@ -46,7 +46,7 @@ _COLUMNS: list[dict[str, Any]] = [
     {"name": "Queue", "type": "integer", "jsonPath": ".status.queue"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-    {"name": "GPUs", "type": "integer", "jsonPath": ".spec.resources.gpu", "priority": 1},
+    {"name": "GPUs", "type": "integer", "jsonPath": ".status.gpus", "priority": 1},
     {"name": "Revision", "type": "string", "jsonPath": ".status.revision", "priority": 1},
 ]
 _KEYS_HELP = (

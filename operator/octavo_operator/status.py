@@ -202,6 +202,7 @@ def compute_status(observation: Observation, conditions: ConditionSet) -> dict[s
     status: dict[str, Any] = {
         "observedGeneration": observation.generation,
         "replicas": len(fleet.replicas),
+        "gpus": len(fleet.replicas) * observation.spec.resources.gpu,
         "readyReplicas": len(fleet.ready),
         "updatedReplicas": len(fleet.ready_current),
         "desiredReplicas": desired,

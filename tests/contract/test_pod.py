@@ -116,6 +116,13 @@ def test_a_download_answers_on_the_ops_port_as_a_server_does() -> None:
     assert told.startswith("downloading the model: 1.0 of 4.0 GiB, ")
 
 
+def test_gpus_of_a_replica_are_ranks_that_the_engine_starts() -> None:
+    args = serving(resources={"gpu": 4})["args"]
+    engine = parsed(args).engine
+    assert (engine.tensor_parallel_size, engine.device.value) == (4, "cuda")
+    assert list(engine.local_ranks) == [0, 1, 2, 3]
+
+
 def test_the_variables_of_the_pod_are_those_that_the_runtime_reads() -> None:
     fields: dict[str, Any] = {
         "model": {"uri": "hf://org/name"},

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 
 from octavo_operator.api.v1alpha1 import EngineSpec, ServerSpec
@@ -34,6 +37,26 @@ def test_a_replica_with_gpus_never_computes_on_its_cpu_unasked(
     assert ("--device" in arguments) == (device is not None)
     if device:
         assert arguments[arguments.index("--device") + 1] == device
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engine", "ranks"),
+    [
+        (1, {}, None),
+        (4, {}, "4"),
+        (4, {"device": "cuda"}, "4"),
+        (4, {"tensorParallelSize": 2}, "2"),
+        (4, {"device": "cpu"}, None),
+        (0, {"tensorParallelSize": 2}, "2"),
+    ],
+)
+def test_gpus_of_a_replica_share_its_model_unless_the_engine_says_otherwise(
+    gpus: int, engine: dict[str, Any], ranks: str | None
+) -> None:
+    arguments = serve_arguments(KEY, spec(engine=engine, resources={"gpu": gpus}))
+    flag = "--tensor-parallel-size"
+    found = [value for name, value in itertools.pairwise(arguments) if name == flag]
+    assert found == ([] if ranks is None else [ranks])
 
 
 def test_an_absent_field_gives_no_flag() -> None:

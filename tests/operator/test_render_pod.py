@@ -129,6 +129,33 @@ def test_a_gpu_is_requested_and_limited_alike() -> None:
     assert serve["resources"]["limits"] == {"memory": "64Gi", "amd.com/gpu": "1"}
 
 
+@pytest.mark.parametrize(
+    ("gpus", "engine", "size", "settings"),
+    [
+        (0, {}, "1Gi", []),
+        (1, {}, "1Gi", []),
+        (4, {}, "4Gi", ["0"]),
+        (4, {"tensorParallelSize": 2}, "2Gi", ["0"]),
+        (4, {"device": "cpu"}, "1Gi", []),
+    ],
+)
+def test_gpus_that_share_a_model_have_room_and_settings_for_nccl(
+    gpus: int, engine: dict[str, Any], size: str, settings: list[str]
+) -> None:
+    spec = pod_spec(engine=engine, resources={"gpu": gpus})
+    volume = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
+    assert volume in spec["volumes"]
+    (serve,) = spec["containers"]
+    found = [each["value"] for each in serve["env"] if each["name"] == "NCCL_CUMEM_HOST_ENABLE"]
+    assert found == settings
+
+
+def test_a_setting_of_nccls_that_the_pod_names_is_the_pods() -> None:
+    variables = [{"name": "NCCL_CUMEM_HOST_ENABLE", "value": "1"}]
+    (serve,) = pod_spec(resources={"gpu": 2}, pods={"env": variables})["containers"]
+    assert [each for each in serve["env"] if each["name"].startswith("NCCL")] == variables
+
+
 @pytest.mark.parametrize("cpu", [None, "2500m"])
 def test_threads_follow_a_stated_request_of_cpus(cpu: str | None) -> None:
     (serve,) = pod_spec(resources={"cpu": cpu} if cpu else {})["containers"]

@@ -34,7 +34,16 @@ def serve_arguments(key: ObjectKey, spec: LLMDeploymentSpec) -> list[str]:
     device = spec.engine.device or (Device.CUDA if spec.resources.gpu else None)
     if device:
         arguments += ["--device", device]
+    if spec.engine.tensor_parallel_size is None and (ranks := ranks_on_gpus(spec)) > 1:
+        arguments += ["--tensor-parallel-size", str(ranks)]
     return arguments + engine_arguments(spec.engine) + server_arguments(key, spec.server)
+
+
+def ranks_on_gpus(spec: LLMDeploymentSpec) -> int:
+    """Processes that share the model, a GPU each; 0 for a model that runs on CPUs."""
+    if spec.engine.device is Device.CPU or not spec.resources.gpu:
+        return 0
+    return spec.engine.tensor_parallel_size or spec.resources.gpu
 
 
 def fetch_arguments(model: ModelSpec) -> list[str]:

@@ -39,6 +39,7 @@ from octavo_operator.render.command import (
     MODELS_PATH,
     claim_name,
     fetch_arguments,
+    ranks_on_gpus,
     serve_arguments,
 )
 from octavo_operator.render.context import PodContext
@@ -49,6 +50,9 @@ _TERMINATION_MARGIN_SECONDS = 30
 _STARTUP_PERIOD_SECONDS = 1
 _STARTUP_SECONDS = 24 * 3600
 _DEFAULT_MEMORY = "1Gi"
+# Memory that GPUs of one pod share lies in /dev/shm. NCCL would rather have CUDA allocate it near a GPU, for
+# which it must ask for the node's memory policy: a right that the restricted Pod Security Standard takes.
+_NCCL = {"NCCL_CUMEM_HOST_ENABLE": "0"}
 _DOWNLOAD_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 
 
@@ -188,6 +192,11 @@ def _serve_container(context: PodContext) -> Container:
             }
         )
     container["env"] += api_keys.variables(context)
+    if ranks_on_gpus(spec) > 1:
+        named = {each.name for each in spec.pods.env}
+        container["env"] += [
+            {"name": name, "value": value} for name, value in _NCCL.items() if name not in named
+        ]
     container["env"] += [{"name": each.name, "value": each.value} for each in spec.pods.env]
     return container
 
@@ -283,7 +292,15 @@ def _volumes(context: PodContext) -> list[Volume]:
     model = context.spec.model
     volumes: list[Volume] = [
         {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        # What is in it counts as the container's memory. NCCL has buffers there for each GPU whose neighbour
+        # it cannot write to directly.
+        {
+            "name": "shm",
+            "emptyDir": {
+                "medium": "Memory",
+                "sizeLimit": f"{max(1, ranks_on_gpus(context.spec))}Gi",
+            },
+        },
     ]
     if model.is_downloaded and model.cache:
         kept = (context.cache_key or cache.KEY).name_for(context.name)

@@ -115,9 +115,9 @@ def _gpu_rows(gpu: GpuFit) -> list[tuple[str, str]]:
     fits = "does not hold the model"
     if gpu.longest_context:
         fits = f"holds about {gpu.longest_context:,} tokens of one sequence"
-    needed = "no number of them holds the activations"
+    needed = "no number of them that can share the model holds it"
     if gpu.num_gpus is not None:
-        beside = "" if gpu.num_gpus == 1 else " (a replica runs on one so far)"
+        beside = "" if gpu.num_gpus == 1 else f" (--tensor-parallel-size {gpu.num_gpus})"
         needed = f"{gpu.num_gpus}{beside}"
     rows = [(f"GPU of {size}", fits), ("GPUs needed", needed)]
     return rows if gpu.problem is None else [*rows, ("refused", gpu.problem)]

@@ -26,10 +26,17 @@ def check_sharing(model: ModelConfig, size: int) -> None:
     problem = _problem(model, size)
     if problem is None:
         return
-    fitting = [str(one) for one in range(1, _MOST + 1) if _problem(model, one) is None]
+    fitting = ", ".join(map(str, sizes_that_share(model)))
     raise InvalidConfigurationError(
-        f"tensor_parallel_size is {size}, but {problem}. Use one of {', '.join(fitting)}."
+        f"tensor_parallel_size is {size}, but {problem}. Use one of {fitting}."
     )
+
+
+def sizes_that_share(model: ModelConfig) -> list[int]:
+    """Numbers of ranks that can, ascending from 1."""
+    if model.is_generic:
+        return [1]
+    return [one for one in range(1, _MOST + 1) if _problem(model, one) is None]
 
 
 def _problem(model: ModelConfig, size: int) -> str | None:

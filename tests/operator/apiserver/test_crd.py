@@ -101,6 +101,8 @@ def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> No
         {"engine": {"device": "cpu"}, "resources": {"gpu": 0}},
         {"engine": {"tensorParallelSize": 2}},
         {"engine": {"tensorParallelSize": 1}, "resources": {"gpu": 1}},
+        {"resources": {"gpu": 8}},
+        {"engine": {"tensorParallelSize": 4}, "resources": {"gpu": 8}},
         {"engine": {"enableLora": True, "maxLoras": 2}},
         {"engine": {"enableLora": False}, "resources": {"gpu": 1}},
         # GPUs that do not exist are placed by the scheduler all the same.
@@ -159,7 +161,7 @@ def test_a_name_that_no_service_could_have_is_refused(
         ({"engine": {"blockSize": 17}}, "spec.engine.blockSize", "Unsupported value"),
         ({"engine": {"maxModelLen": 1}}, "spec.engine.maxModelLen", "greater than or equal to 2"),
         ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
-        ({"resources": {"gpu": 2}}, "spec.resources.gpu", "less than or equal to 1"),
+        ({"resources": {"gpu": 65}}, "spec.resources.gpu", "less than or equal to 64"),
         ({"resources": {"memory": "lots"}}, "spec.resources.memory", "must be a quantity"),
         ({"resources": {"memory": "500m"}}, "spec.resources.memory", "of at least 1Mi"),
         ({"resources": {"memory": 4096}}, "spec.resources.memory", "of at least 1Mi"),

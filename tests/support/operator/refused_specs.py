@@ -31,10 +31,10 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"model": {"uri": "builtin://demo"}},
     ),
     (
-        {"engine": {"tensorParallelSize": 2}, "resources": {"gpu": 1}},
+        {"engine": {"tensorParallelSize": 3}, "resources": {"gpu": 2}},
         "spec.engine.tensorParallelSize",
-        "must be 1 for replicas on GPUs",
-        {"resources": {"gpu": 0}},
+        "must be no more than resources.gpu",
+        {"resources": {"gpu": 4}},
     ),
     (
         {"engine": {"speculative": {"method": "ngram"}}, "resources": {"gpu": 1}},

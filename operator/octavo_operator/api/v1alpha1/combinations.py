@@ -23,10 +23,10 @@ QUANTISED_HALVES_ARE_FOR_GPUS = cel_between(
     "engine.dtype",
 )
 
-RANKS_ARE_ON_CPUS = cel_between(
+RANKS_HAVE_A_GPU_EACH = cel_between(
     "!has(self.engine) || !has(self.engine.tensorParallelSize) || self.engine.tensorParallelSize == 1 || "
-    f"!{_ON_A_GPU}",
-    "must be 1 for replicas on GPUs: processes share a model on CPUs alone so far",
+    f"!{_ON_A_GPU} || (({_ASKS_FOR_GPUS}) && self.engine.tensorParallelSize <= self.resources.gpu)",
+    "must be no more than resources.gpu: each process that shares a model has a GPU of its own",
     "engine.tensorParallelSize",
 )
 
@@ -79,7 +79,7 @@ NO_DOWNLOAD_NO_RESOURCES = cel_between(
 
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
-    RANKS_ARE_ON_CPUS,
+    RANKS_HAVE_A_GPU_EACH,
     SPECULATION_IS_ON_CPUS,
     ADAPTERS_ARE_ON_CPUS,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,

@@ -133,8 +133,8 @@ class EngineSpec(ApiModel):
     )
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None,
-        description="Processes that share the model, each with a part of every weight. CPUs only so far. "
-        "Absent, one has all of it.",
+        description="Processes that share the model, each with a part of every weight. On GPUs as many as "
+        "`resources.gpu` when absent, on CPUs one.",
     )
     distributed_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
         default=None,

@@ -22,6 +22,11 @@ def ineffective_fields(spec: LLMDeploymentSpec) -> str:
     # Not refused: with GPUs that do not exist it shows how replicas that want some are placed.
     if engine.device is Device.CPU and resources.gpu:
         parts.append("spec.resources.gpu is held and not used, because spec.engine.device is cpu")
+    elif (ranks := engine.tensor_parallel_size) is not None and ranks < resources.gpu:
+        parts.append(
+            f"of the GPUs of spec.resources.gpu {resources.gpu - ranks} are held and not used, because "
+            f"spec.engine.tensorParallelSize is {ranks}"
+        )
     if resources.download is not None and not spec.model.is_downloaded:
         parts.append(
             f"nothing follows from spec.resources.download: {spec.model.scheme}:// downloads nothing"

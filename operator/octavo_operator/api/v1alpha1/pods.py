@@ -69,9 +69,10 @@ class ResourcesSpec(ApiModel):
         )
     )
 
-    gpu: Annotated[int, Field(ge=0, le=1)] = Field(
+    gpu: Annotated[int, Field(ge=0, le=64)] = Field(
         default=0,
-        description="GPUs of one replica: 0 computes on the CPU, 1 is the most that it can use.",
+        description="GPUs of one replica, all of one node: 0 computes on the CPU, several share the model "
+        "(`engine.tensorParallelSize` when absent).",
     )
     gpu_resource: Annotated[
         str,

@@ -43,6 +43,9 @@ class LLMDeploymentStatus(ApiModel):
     desired_replicas: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Pods wanted: spec.replicas, or what autoscaling decided."
     )
+    gpus: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="GPUs that these pods hold or wait for."
+    )
     ready: str = Field(default="0/0", description="readyReplicas/desiredReplicas.")
     queue: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Sequences that wait, over all replicas; with autoscaling only."

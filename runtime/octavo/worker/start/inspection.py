@@ -22,6 +22,7 @@ from octavo.models.base import BaseConfig, ModelConfig
 from octavo.models.building import has_head_beside_tie, with_stored_head
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
+from octavo.models.sharing import sizes_that_share
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
@@ -39,8 +40,8 @@ class GpuFit:
         memory_bytes: Of each.
         longest_context: Tokens of a sequence that one GPU holds beside the weights, about: what activations
             take is measured at the start. 0: it does not hold the model.
-        num_gpus: Whose memory together would hold the model and one sequence of `max_model_len`, else of the
-            model's context; None: activations alone are more than each has.
+        num_gpus: Fewest ranks, a GPU each, that can share the model (`octavo.models.sharing`) and that hold
+            it and one sequence of `max_model_len`, else of the model's context; None: no number of them does.
         problem: Why a start on one of them would fail; None: it would not.
     """
 
@@ -172,8 +173,6 @@ def _fit(
     wanted = config.max_model_len or model.spec.default_context
     room = usable - reserve - needed
     longest = max(room, 0) // block_bytes * config.block_size
-    shared = needed + -(-wanted // config.block_size) * block_bytes
-    each = usable - reserve
     problem = None
     if not longest:
         problem = (
@@ -187,8 +186,26 @@ def _fit(
         )
     except (OutOfMemoryError, InvalidConfigurationError) as error:
         problem = str(error)
-    num_gpus = -(-shared // each) if each > 0 else None
+    num_gpus = _ranks_needed(config, model, dtype, scheme, wanted, usable - reserve)
     return GpuFit(memory_bytes, min(longest, wanted), num_gpus, problem)
+
+
+def _ranks_needed(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    length: int,
+    room_bytes: int,
+) -> int | None:
+    """Of which each has so much room for its part of the weights and of a sequence of `length` tokens."""
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    blocks = -(-length // config.block_size)
+    for size in sizes_that_share(model):
+        block = cache_block_bytes(config, model.spec.on_rank(size), cache_dtype)
+        if weight_bytes(model, dtype, scheme, size) + blocks * block <= room_bytes:
+            return size
+    return None
 
 
 def _name(dtype: torch.dtype) -> str:
