@@ -219,9 +219,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             panel=Panel.ENGINE,
             least=1,
             most=64,
-            help="Processes that share the model, each with a part of every weight. CPUs only so far.",
+            help="Processes that share the model, each with a part of every weight.",
             details="processes (ranks) that share the model, each with a part of every weight and of the KV "
-            "cache; on CPUs alone so far, see [tensor parallelism](../how-to/tensor-parallel.md)",
+            "cache, and on GPUs a GPU: see [tensor parallelism](../how-to/tensor-parallel.md)",
         ),
     ] = 1
     distributed_timeout_seconds: Annotated[

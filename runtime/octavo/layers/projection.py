@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-import torch
+import numpy as np
 
 from octavo.layers.head_order import HeadOrder
 
@@ -83,7 +83,7 @@ class Projection:
         widths = tuple(map(len, outputs))
         return replace(self, out_features=widths, order=None, cut=Cut(self, outputs=outputs))
 
-    def stored_rows(self) -> torch.Tensor | None:
+    def stored_rows(self) -> np.ndarray | None:
         """Of each output, which one of the stored parameters' it is, `[width]` int64, these counted one after
         the other; None: they lie as here. Those of one parameter are of neighbours here."""
         if self.cut is None:
@@ -105,16 +105,16 @@ class Cut:
     outputs: tuple[range, ...] | None = None
     inputs: range | None = None
 
-    def stored_rows(self) -> torch.Tensor | None:
+    def stored_rows(self) -> np.ndarray | None:
         """See `Projection.stored_rows`."""
         rows = self.whole.stored_rows()
         if self.outputs is None:
             return rows
         first, own = 0, []
         for outputs, width in zip(self.outputs, self.whole.out_features, strict=True):
-            own.append(torch.arange(first + outputs.start, first + outputs.stop))
+            own.append(np.arange(first + outputs.start, first + outputs.stop))
             first += width
-        picked = torch.cat(own)
+        picked = np.concatenate(own)
         return picked if rows is None else rows[picked]
 
 

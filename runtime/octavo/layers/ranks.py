@@ -31,6 +31,10 @@ class Ranks(Protocol):
         """On the first rank what each has, in their order; None on the others. All are of one shape."""
         ...
 
+    def from_first(self, values: torch.Tensor) -> None:
+        """Overwrites `values`, contiguous, with what the first rank has there."""
+        ...
+
 
 class Alone:
     """One rank, which has the whole model."""
@@ -43,6 +47,9 @@ class Alone:
 
     def gather(self, part: torch.Tensor) -> list[torch.Tensor] | None:
         return [part]
+
+    def from_first(self, values: torch.Tensor) -> None:
+        pass
 
 
 ALONE = Alone()

@@ -6,6 +6,7 @@ import enum
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
@@ -86,6 +87,11 @@ def default_context(config: RopeConfig, max_position: int) -> int:
 
 
 def paired_channels(head_dim: int, width: int | None) -> torch.Tensor:
+    """See `channel_order`."""
+    return torch.tensor(channel_order(head_dim, width))
+
+
+def channel_order(head_dim: int, width: int | None) -> np.ndarray:
     """The order of a head's channels, `[head_dim]` int64, in which those of a pair are half a head apart.
 
     Checkpoints keep the `width` channels that turn first, and pair those `width / 2` apart. Kernels turn
@@ -93,11 +99,11 @@ def paired_channels(head_dim: int, width: int | None) -> torch.Tensor:
     over channels, so queries and keys may be in any order that both have.
     """
     turning = head_dim if width is None else width
-    channels = torch.arange(head_dim)
+    channels = np.arange(head_dim)
     if turning == 0:
         return channels
-    pairs = (channels[:turning].view(2, -1), channels[turning:].view(2, -1))
-    return torch.cat(pairs, dim=1).flatten()
+    pairs = (channels[:turning].reshape(2, -1), channels[turning:].reshape(2, -1))
+    return np.concatenate(pairs, axis=1).reshape(-1)
 
 
 def inverse_frequencies(

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.aligned_rows import aligned_rows
 from octavo.layers.linear import Linear, Lookup
 from octavo.layers.ranks import Ranks
 from octavo.layers.step import Step
@@ -61,4 +62,11 @@ class GatheredHead:
         own = self._head(x, step)
         padded = F.pad(own, (0, self._width - own.shape[-1])).contiguous()
         parts = self._ranks.gather(padded)
-        return own if parts is None else torch.cat(parts, dim=-1)[:, : self._vocab]
+        if parts is None:
+            return own
+        # Kernels that sample read rows of one alignment, as they come from a head that nobody shares.
+        rows = aligned_rows(x.shape[0], self._vocab, dtype=own.dtype, device=own.device)
+        for part, first in zip(parts, range(0, self._vocab, self._width), strict=True):
+            last = min(first + self._width, self._vocab)
+            rows[:, first:last].copy_(part[:, : last - first])
+        return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 
 from octavo.layers.linear import PlainWeight
@@ -37,7 +38,7 @@ def stored_bias(
     parts = floating_tensors(source, {f"{name}.bias": (width,) for name, width in widths})
     bias = torch.cat([placement.put(part) for part in parts])
     rows = projection.stored_rows()
-    return bias if rows is None else bias[rows.to(placement.device)]
+    return bias if rows is None else picked(bias, rows)
 
 
 def fill(weight: torch.Tensor, source: WeightSource, projection: Projection) -> None:
@@ -48,7 +49,12 @@ def fill(weight: torch.Tensor, source: WeightSource, projection: Projection) -> 
         first += len(part)
 
 
-def rows_of_each(projection: Projection) -> Iterator[tuple[str, int, torch.Tensor | None]]:
+def picked(stored: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """These of its rows, in their order."""
+    return stored[torch.tensor(rows, device=stored.device)]
+
+
+def rows_of_each(projection: Projection) -> Iterator[tuple[str, int, np.ndarray | None]]:
     """Of each parameter its name, its width as it is stored, and which of its rows the product has, in the
     product's order; None: all as they lie."""
     rows, first, first_stored = projection.stored_rows(), 0, 0
@@ -68,28 +74,29 @@ def _stored_weights(projection: Projection, source: WeightSource) -> Iterator[to
         shapes = {f"{name}.weight": (width, depth)}
         if rows is None or projection.cut is None or columns is not None:
             (part,) = floating_tensors(source, shapes, columns)
-            yield part if rows is None else part[rows.to(part.device)]
+            yield part if rows is None else picked(part, rows)
         else:
             yield _rows(source, shapes, rows)
 
 
 def _rows(
-    source: WeightSource, shapes: Mapping[str, tuple[int, ...]], rows: torch.Tensor
+    source: WeightSource, shapes: Mapping[str, tuple[int, ...]], rows: np.ndarray
 ) -> torch.Tensor:
     """These rows of one parameter, in their order; runs of neighbours are read, and nothing between."""
     ((width, _),) = shapes.values()
-    lying = rows.sort().values
+    lying = np.sort(rows)
     parts = []
     for run in _runs(lying):
         part = None if len(run) == width else Slice(0, run.start, run.stop)
         parts += floating_tensors(source, shapes, part)
     found = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return found if torch.equal(lying, rows) else found[torch.searchsorted(lying, rows)]
+    is_in_order = np.array_equal(lying, rows)
+    return found if is_in_order else picked(found, np.searchsorted(lying, rows))
 
 
-def _runs(lying: torch.Tensor) -> list[range]:
+def _runs(lying: np.ndarray) -> list[range]:
     """Neighbours among increasing numbers."""
-    breaks = (torch.nonzero(lying.diff() != 1).flatten() + 1).tolist()
+    breaks = (np.flatnonzero(np.diff(lying) != 1) + 1).tolist()
     bounds = [0, *breaks, len(lying)]
     return [
         range(int(lying[first]), int(lying[last - 1]) + 1)

@@ -15,7 +15,7 @@ from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUns
 from octavo.layers.adapter import AdaptedLinear, AdapterProduct
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
-from octavo.layers.stored_weight import rows_of_each
+from octavo.layers.stored_weight import picked, rows_of_each
 from octavo.loading import Placement
 from octavo.loading.adapter import Adapter, LowRank
 from octavo.quantization.unquantised import fastest
@@ -141,7 +141,7 @@ class ModelAdapters:
                 down, up = low.down, low.up.float() * low.scale
                 if columns is not None:
                     down = down[:, columns.start : columns.stop]
-                up = up if rows is None else up[rows]
+                up = up if rows is None else picked(up, rows)
                 missing = -low.rank % _RANK_STEP
                 downs.append(put(torch.nn.functional.pad(down, (0, 0, 0, missing))))
                 padded = put(torch.nn.functional.pad(up, (0, missing)))

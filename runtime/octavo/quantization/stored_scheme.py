@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+import numpy as np
 import torch
 
 from octavo.errors import ModelUnsupportedError
@@ -19,7 +20,7 @@ from octavo.kernels.reference.weight_only import QuantizedWeight
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.layers.stored_weight import plain_weight, rows_of_each, stored_bias
+from octavo.layers.stored_weight import picked, plain_weight, rows_of_each, stored_bias
 from octavo.loading import OnDevice, Placement, WeightSource
 from octavo.quantization.panel_forms import PANELS
 from octavo.quantization.stored import StoredFormat, StoredLayout, StoredWeight
@@ -222,14 +223,14 @@ def _have_one_layout(one: StoredLayout | None, other: StoredLayout | None) -> bo
     return one.code is other.code and one.is_reordered == other.is_reordered
 
 
-def _with_rows(part: _Part, rows: torch.Tensor) -> _Part:
+def _with_rows(part: _Part, rows: np.ndarray) -> _Part:
     if isinstance(part, PlainWeight):
-        return PlainWeight(part.weight[rows.to(part.weight.device)], None)
+        return PlainWeight(picked(part.weight, rows), None)
     weight = part.weight
-    zeros = None if weight.zeros is None else weight.zeros[rows]
+    zeros = None if weight.zeros is None else picked(weight.zeros, rows)
     # As bytes: few operators take float8.
-    codes = weight.codes.view(torch.uint8)[rows].view(weight.codes.dtype)
-    return replace(part, weight=QuantizedWeight(codes, weight.scales[rows], zeros))
+    codes = picked(weight.codes.view(torch.uint8), rows).view(weight.codes.dtype)
+    return replace(part, weight=QuantizedWeight(codes, picked(weight.scales, rows), zeros))
 
 
 def _with_inputs(part: _Part, inputs: range) -> _Part:

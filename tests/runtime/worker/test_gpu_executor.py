@@ -18,11 +18,12 @@ from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemo
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import StepBatch
-from octavo.worker.gpu import executor as gpu_executor
-from octavo.worker.gpu.executor import start_gpu_executor, translated_start_errors
+from octavo.worker.gpu.executor import start_gpu_executor
+from octavo.worker.gpu.packed_runner import RunnerLimits
+from octavo.worker.gpu.prepare import translated_start_errors
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
 from octavo.worker.gpu.readback import PendingSamples
-from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
+from octavo.worker.gpu.runner import GpuRunner
 from octavo.worker.start.phases import PhaseTimer
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.gpu_path import CPU, make_gpu_executor
@@ -230,9 +231,7 @@ def test_the_largest_steps_run_last_beside_what_was_recorded(
             log.append(sum(len(entry.token_ids) for entry in batch.entries))
         return submit(runner, batch)
 
-    monkeypatch.setattr(gpu_executor, "CudaCapture", lambda _: capture)
     monkeypatch.setattr(GpuRunner, "submit", logged)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     config = EngineConfig(
         model=str(llama[0]),
         max_num_seqs=8,
@@ -249,6 +248,7 @@ def test_the_largest_steps_run_last_beside_what_was_recorded(
         dtype=torch.float32,
         phase=PhaseTimer(lambda _: None),
         reload=lambda: model,
+        new_capture=lambda: capture,
     )
     assert log[-2:] == [8, 64]
     assert ("recorded" in log) is not enforce_eager

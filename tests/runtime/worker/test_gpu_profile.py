@@ -10,7 +10,9 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.kernels.reference import device as reference
+from octavo.models.base import CausalLM
 from octavo.worker.batch import StepBatch
+from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.profile import gpu_cache_budget
 from octavo.worker.gpu.readback import PendingSamples
 from octavo.worker.gpu.runner import GpuRunner
@@ -91,7 +93,13 @@ def test_the_budget_is_the_share_less_all_that_is_taken_at_once(
         enforce_eager=enforce_eager,
     )
     cpu, dtype = torch.device("cpu"), torch.float32
-    budget = gpu_cache_budget(config, model, reference, cpu, dtype, dtype)
+
+    def make(loaded: CausalLM, limits: RunnerLimits) -> GpuRunner:
+        return GpuRunner(
+            loaded, reference, limits, device=cpu, dtype=dtype, cache_dtype=dtype, seed=0
+        )
+
+    budget = gpu_cache_budget(config, model, make, cpu)
     recorded = 0 if enforce_eager else DECODE
     taken = CONTEXT + OTHER_PROCESS + WEIGHTS + GAPS + COUNTS + PROMPT + recorded + SPARE
     assert budget == TOTAL * 3 // 4 - taken

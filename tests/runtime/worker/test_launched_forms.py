@@ -55,17 +55,19 @@ def compiled(form: Form) -> Binary:
 
 
 @pytest.mark.parametrize(
-    ("model", "chip", "cache", "vocab"),
+    ("model", "chip", "cache", "vocab", "ranks"),
     [
-        ("llama-3.1-8b", A100, KVCacheDtype.AUTO, None),
-        ("llama-3.1-8b", H100, KVCacheDtype.AUTO, None),
-        ("llama-3.1-8b", H100, KVCacheDtype.FP8, None),
-        ("qwen3-0.6b", A100, KVCacheDtype.AUTO, None),
-        ("qwen3-0.6b", H100, KVCacheDtype.AUTO, None),
+        ("llama-3.1-8b", A100, KVCacheDtype.AUTO, None, 1),
+        ("llama-3.1-8b", H100, KVCacheDtype.AUTO, None, 1),
+        ("llama-3.1-8b", H100, KVCacheDtype.FP8, None, 1),
+        ("qwen3-0.6b", A100, KVCacheDtype.AUTO, None, 1),
+        ("qwen3-0.6b", H100, KVCacheDtype.AUTO, None, 1),
         # As fine-tuning leaves them: with a token or two more.
-        ("mixtral-8x7b", A100, KVCacheDtype.AUTO, 32001),
-        ("mixtral-8x7b", H100, KVCacheDtype.AUTO, 32002),
-        ("gemma-2-9b", H100, KVCacheDtype.AUTO, None),
+        ("mixtral-8x7b", A100, KVCacheDtype.AUTO, 32001, 1),
+        ("mixtral-8x7b", H100, KVCacheDtype.AUTO, 32002, 1),
+        ("gemma-2-9b", H100, KVCacheDtype.AUTO, None, 1),
+        # A key head for two ranks, and of an expert 896 places.
+        ("mixtral-8x7b", H100, KVCacheDtype.AUTO, None, 16),
     ],
     ids=lambda value: f"sm{value.capability}" if isinstance(value, Chip) else str(value),
 )
@@ -74,6 +76,7 @@ def test_every_form_that_is_launched_fits_the_chip(
     chip: Chip,
     cache: KVCacheDtype,
     vocab: int | None,
+    ranks: int,
     tmp_path: Path,
     compiler_cache: None,
     forever: int,
@@ -82,7 +85,11 @@ def test_every_form_that_is_launched_fits_the_chip(
     shape = shape_of(config, tmp_path)
     # Steps of 512 tokens launch the forms of larger ones, too.
     engine = EngineConfig(
-        model=str(tmp_path), max_num_seqs=2, max_num_batched_tokens=512, kv_cache_dtype=cache
+        model=str(tmp_path),
+        max_num_seqs=2,
+        max_num_batched_tokens=512,
+        kv_cache_dtype=cache,
+        tensor_parallel_size=ranks,
     )
     forms = rehearse(engine, shape, torch.bfloat16, chip)
     with absent_driver(chip.capability):

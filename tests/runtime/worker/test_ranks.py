@@ -20,16 +20,15 @@ from octavo.engine.messages import AddRequest
 from octavo.engine.process import EngineLoop
 from octavo.errors import DeviceFaultError, OctavoError
 from octavo.sampling_params import SamplingParams
-from octavo.structured_outputs import StructuredOutputsParams
 from octavo.worker.batch import Executor
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.ranks import start
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
-from tests.support.runtime.checkpoints import GEMMA2, make_checkpoint
+from tests.support.runtime.checkpoints import GEMMA2
+from tests.support.runtime.rank_answers import NUM_BLOCKS, answers_of, assert_same, save_model
 from tests.support.runtime.rank_processes import has_ended, rank_pids
 from tests.support.runtime.stepping import make_executor, run_to_end
-from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
 
 MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 30}
 KINDS: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -39,34 +38,6 @@ KINDS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "qwen2_moe": ("qwen2_moe", 2, MOE | {"shared_expert_intermediate_size": 50}),
     "qwen3": ("qwen3", 2, {"tie_word_embeddings": True}),
 }
-# Those that run together outgrow it.
-NUM_BLOCKS = 14
-LENGTH = 20
-
-
-@dataclass
-class Answers:
-    """By request and index: tokens, and probabilities of those requests that asked for them."""
-
-    tokens: dict[tuple[str, int], list[int]]
-    ranked: list[list[int]]
-    logprobs: list[float]
-    num_preemptions: int
-    num_cached: int
-
-
-def save_model(folder: Path, family: str = "llama", **changes: Any) -> None:
-    tokenizer = byte_level_tokenizer()
-    sizes: dict[str, Any] = {
-        "vocab_size": 321,
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 2,
-        "eos_token_id": token_id(tokenizer, "<eos>"),
-    }
-    make_checkpoint(folder, family, **{**sizes, **changes})
-    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def executor_of(folder: Path, size: int, **changes: object) -> Executor:
@@ -74,44 +45,6 @@ def executor_of(folder: Path, size: int, **changes: object) -> Executor:
     spec = plan_start(config).model.spec.on_rank(size)
     memory = NUM_BLOCKS * cache_block_bytes(config, spec, torch.float32)
     return make_executor(folder, tensor_parallel_size=size, kv_cache_memory_bytes=memory, **changes)
-
-
-def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:
-    """Prompts of several steps, with common beginnings, of every kind of answer; then two completions that
-    have the cache to themselves, and so share a block until each writes to it."""
-    base = [(37 * i + i * i) % 256 for i in range(70)]
-    regex = StructuredOutputsParams(regex="(ab|cd){2,4}")
-    plain: dict[str, Any] = {"temperature": 0.0, "max_tokens": LENGTH, "ignore_eos": True}
-    together = [
-        ("long", base, SamplingParams(**plain)),
-        ("two", base[5:38], SamplingParams(**plain, n=2)),
-        ("scored", [*base[:48], 9, 8, 7], SamplingParams(**plain, logprobs=2, prompt_logprobs=1)),
-        ("formed", base[:20], SamplingParams(temperature=0.0, structured_outputs=regex)),
-        ("penalised", base[20:50], SamplingParams(**plain, presence_penalty=1.5)),
-    ]
-    return [together, [("alone", base[9:30], SamplingParams(**plain, n=2))]]
-
-
-def answers_of(folder: Path, executor: Executor) -> Answers:
-    config = EngineConfig(model=str(folder), max_num_seqs=6, max_num_batched_tokens=40)
-    core = EngineCore(config, executor, is_debugging=True)
-    answers = Answers({}, [], [], 0, 0)
-    ends = (token_id(byte_level_tokenizer(), "<eos>"),)
-    for wave in waves():
-        for name, prompt, params in wave:
-            core.add(AddRequest(name, prompt, params, end_token_ids=ends))
-        while core.has_work:
-            for output in core.step().outputs:
-                assert output.error is None
-                assert output.refusal is None
-                key = (output.request_id, output.index)
-                answers.tokens.setdefault(key, []).extend(output.new_token_ids)
-                for place in (*(output.prompt_logprobs or []), *(output.logprobs or [])):
-                    answers.ranked.append(place.token_ids)
-                    answers.logprobs += place.logprobs
-    answers.num_preemptions = core.stats().preemptions_total
-    answers.num_cached = core.stats().prefix_cache_hit_tokens_total
-    return answers
 
 
 @dataclass
@@ -149,14 +82,7 @@ def test_four_ranks_answer_as_one_does(llama: Shared) -> None:
 
 def assert_same_answers(shared: Shared) -> None:
     expected = answers_of(shared.folder, executor_of(shared.folder, 1))
-    found = answers_of(shared.folder, shared.executor)
-    assert found.tokens == expected.tokens
-    assert {len(tokens) for key, tokens in found.tokens.items() if key[0] != "formed"} == {LENGTH}
-    assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
-    assert found.ranked == expected.ranked
-    assert len(found.ranked) == 50 + LENGTH  # of its prompt all but the first, and of its answer
-    assert found.num_preemptions > 0
-    assert found.num_cached > 0
+    assert_same(answers_of(shared.folder, shared.executor), expected)
 
 
 def test_a_rank_that_is_killed_ends_an_idle_engine_and_is_named(llama: Shared) -> None:

@@ -90,17 +90,19 @@ def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBat
 
 
 @pytest.mark.parametrize(
-    ("model", "enforce_eager", "quantization"),
+    ("model", "enforce_eager", "quantization", "ranks"),
     [
-        *((model, False, None) for model in SHAPES),
-        ("mixtral-8x7b", True, None),
-        ("mixtral-8x7b", False, Quantization.INT4),
+        *((model, False, None, 1) for model in SHAPES),
+        ("mixtral-8x7b", True, None, 1),
+        ("mixtral-8x7b", False, Quantization.INT4, 1),
+        ("mixtral-8x7b", False, Quantization.INT4, 16),
     ],
 )
 def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(
     model: str,
     enforce_eager: bool,
     quantization: Quantization | None,
+    ranks: int,
     tmp_path: Path,
 ) -> None:
     config = EngineConfig(
@@ -109,6 +111,7 @@ def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(
         max_num_batched_tokens=300,
         enforce_eager=enforce_eager,
         quantization=quantization,
+        tensor_parallel_size=ranks,
     )
     shape = shape_of(SHAPES[model], tmp_path)
     with recorded_launches(90) as forms, absent_gpu(H100) as device:

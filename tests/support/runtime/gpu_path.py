@@ -33,8 +33,9 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.gpu.executor import GpuExecutor
+from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.parked_weights import park
-from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
+from octavo.worker.gpu.runner import GpuRunner
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import executor_info
 from octavo.worker.wakeable import Wakeable

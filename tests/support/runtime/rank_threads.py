@@ -40,6 +40,9 @@ class LoneRank:
     def gather(self, part: torch.Tensor) -> list[torch.Tensor] | None:
         return None
 
+    def from_first(self, values: torch.Tensor) -> None:
+        pass
+
 
 def on_ranks(size: int, work: Callable[[Ranks], _T]) -> list[_T]:
     """What each of `size` ranks makes of it."""
@@ -54,7 +57,6 @@ def on_ranks(size: int, work: Callable[[Ranks], _T]) -> list[_T]:
                 rank,
                 size,
                 meeting=MeetingFile(str(meeting_file)),
-                device=torch.device("cpu"),
                 timeout_seconds=30.0,
             )
             results[rank] = work(ranks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,6 +62,7 @@ def start_on(
     from octavo.worker.gpu.executor import start_gpu_executor
 
     placement = Placement(dtype, device)
+    ranks = FirstOf(config.tensor_parallel_size)
     layouts = None if stored is None else LayoutsAlone(stored, placement)
     with torch.inference_mode():
         loaded = build_model(
@@ -69,6 +71,7 @@ def start_on(
             scheme=scheme_for(config.quantization, kernels, layouts),
             kernels=kernels,
             placement=placement,
+            ranks=ranks,
         )
     phase = PhaseTimer(lambda _: None)
     return start_gpu_executor(
@@ -79,6 +82,7 @@ def start_on(
         dtype=dtype,
         phase=phase,
         reload=lambda: loaded,
+        ranks=ranks,
     )
 
 
@@ -88,6 +92,23 @@ def distinct_layers(model: ModelConfig) -> ModelConfig:
     kinds = model.layer_kinds
     few = set(range(min(2, len(kinds))))
     return model.with_layers(sorted({kinds.index(kind) for kind in kinds} | few))
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOf:
+    """The first of so many `Ranks`, whose others are not there: shapes are right."""
+
+    size: int
+    rank: int = 0
+
+    def all_reduce(self, partial: torch.Tensor) -> torch.Tensor:
+        return partial
+
+    def gather(self, part: torch.Tensor) -> list[torch.Tensor] | None:
+        return [part] * self.size
+
+    def from_first(self, values: torch.Tensor) -> None:
+        pass
 
 
 class ShapesAlone:
@@ -108,13 +129,19 @@ class ShapesAlone:
     def tensors(
         self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
     ) -> list[torch.Tensor]:
-        return [self._placement.empty(*shape) for shape in shapes.values()]
+        return [self._placement.empty(*_shape(shape, part)) for shape in shapes.values()]
 
     def note(self, problem: str) -> None:
         raise RuntimeError(f"Tensors without values are wrong: {problem}.")
 
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         """Nothing can be missing."""
+
+
+def _shape(whole: tuple[int, ...], part: Slice | None) -> tuple[int, ...]:
+    if part is None:
+        return whole
+    return (*whole[: part.dim], part.stop - part.start, *whole[part.dim + 1 :])
 
 
 class LayoutsAlone:

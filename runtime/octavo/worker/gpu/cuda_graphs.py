@@ -28,10 +28,16 @@ class CudaCapture:
 
     Recordings share the pool because they never run at once; largest first, the smaller ones fit into
     what it left. Each piece of work runs once before it is recorded, so that kernels are compiled and
-    libraries have made their workspaces.
+    libraries have made their workspaces: NCCL connects ranks in its first sum of a kind, which no recording
+    may hold.
+
+    Args:
+        is_shared: Ranks share the model. NCCL then has threads of its own in this process, which ask the
+            device while it is recorded: that is forbidden to this thread alone.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, is_shared: bool = False) -> None:
+        self._mode = "thread_local" if is_shared else "global"
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -41,7 +47,9 @@ class CudaCapture:
             work()
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode=self._mode
+        ):
             work()
         graph.replay()  # the first launch carries the recording to the device: no request waits for that
         return graph.replay

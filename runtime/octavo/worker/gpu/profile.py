@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
-from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import CausalLM
 from octavo.sampling import processors
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
-from octavo.worker.batch import ScheduledSequence, StepBatch
-from octavo.worker.gpu.runner import GpuRunner, RunnerLimits
+from octavo.worker.batch import PendingStep, ScheduledSequence, StepBatch
+from octavo.worker.gpu.cuda_graphs import Capture
+from octavo.worker.gpu.packed_runner import RunnerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,19 @@ _FILTERED = SamplingParams(temperature=0.8, top_k=40, top_p=0.9, min_p=0.01)
 _SPARE_BYTES = 256 * 2**20
 
 
-def warm_up_gpu(runner: GpuRunner) -> None:
+class SteppedRunner(Protocol):
+    """Of any rank. The first runs the steps that it is given; the others' run each time what the first tells
+    them, which is the same."""
+
+    @property
+    def limits(self) -> RunnerLimits: ...
+
+    def submit(self, batch: StepBatch) -> PendingStep: ...
+
+    def capture(self, capture: Capture) -> None: ...
+
+
+def warm_up_gpu(runner: SteppedRunner) -> None:
     """Runs a step of every kind that has kernels of its own, so that no request waits for a compiler:
     prompts of all sizes, alone and beside a decode, and all ways to sample. Last the largest steps, so that
     memory that is short is noticed now.
@@ -49,7 +62,7 @@ def warm_up_gpu(runner: GpuRunner) -> None:
     run_largest_steps(runner)
 
 
-def run_largest_steps(runner: GpuRunner) -> None:
+def run_largest_steps(runner: SteppedRunner) -> None:
     """Takes the memory that serving may need, so that too little is noticed now.
 
     Touches block 0 alone, and leaves no rows behind. Raises `torch.OutOfMemoryError`.
@@ -76,18 +89,19 @@ def _everything() -> SamplingParams:
     return processors.with_all(msgspec.structs.replace(_FILTERED, seed=1, logprobs=MAX_LOGPROBS))
 
 
-def _run_and_release(runner: GpuRunner, entries: list[ScheduledSequence]) -> None:
+def _run_and_release(runner: SteppedRunner, entries: list[ScheduledSequence]) -> None:
     runner.submit(StepBatch(entries)).result()
     runner.submit(StepBatch([], released=[entry.sequence_id for entry in entries]))
+
+
+MakeRunner = Callable[[CausalLM, RunnerLimits], SteppedRunner]
 
 
 def gpu_cache_budget(
     config: EngineConfig,
     model: CausalLM,
-    kernels: DeviceKernels,
+    make_runner: MakeRunner,
     device: torch.device,
-    dtype: torch.dtype,
-    cache_dtype: torch.dtype,
 ) -> int:
     """Bytes that `gpu_memory_utilization` leaves for the KV cache.
 
@@ -98,7 +112,7 @@ def gpu_cache_budget(
     Raises `OutOfMemoryError` when not even these steps fit.
     """
     try:
-        peak, graphs = _peaks(config, model, kernels, device, dtype, cache_dtype)
+        peak, graphs = _peaks(config, model, make_runner, device)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"A step of {config.max_num_batched_tokens} tokens does not fit the GPU beside the "
@@ -125,12 +139,7 @@ def gpu_cache_budget(
 
 
 def _peaks(
-    config: EngineConfig,
-    model: CausalLM,
-    kernels: DeviceKernels,
-    device: torch.device,
-    dtype: torch.dtype,
-    cache_dtype: torch.dtype,
+    config: EngineConfig, model: CausalLM, make_runner: MakeRunner, device: torch.device
 ) -> tuple[int, int]:
     """Bytes at the peak of the largest steps, weights included, and of a decode step's activations."""
     length = config.max_model_len or model.spec.default_context
@@ -138,15 +147,7 @@ def _peaks(
     torch.cuda.reset_peak_memory_stats(device)
     # Every table names the one block: time and memory are the same.
     limits = RunnerLimits.of(config, num_blocks=1, max_model_len=length)
-    runner = GpuRunner(
-        model,
-        kernels,
-        limits,
-        device=device,
-        dtype=dtype,
-        cache_dtype=cache_dtype,
-        seed=config.seed,
-    )
+    runner = make_runner(model, limits)
     decodes, prompts = largest_steps(limits)
     _run_and_release(runner, decodes)
     peak = torch.cuda.max_memory_allocated(device)

@@ -1,12 +1,11 @@
 """Prompt scores on a device: the log-probabilities of a prompt's own tokens, a slice of its rows at a time.
 
-All rows of a step at once would be as many scores as it has tokens times the vocabulary. A slice is as large
-as what a step samples, which the memory profile knows.
+All rows of a step at once would be as many scores as it has tokens times the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from octavo.kernels.packed_step import PackedView, Packer
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference.sampling.logprobs import TopLogprobs
-from octavo.models.base import CausalLM
 from octavo.sampling.state import SampledToken
 from octavo.worker.batch import ScheduledSequence
 
@@ -63,23 +61,17 @@ def _each(values: Sequence[int], counts: Sequence[int]) -> list[int]:
     return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
 
-def score_on_device(
-    model: CausalLM,
+def best_of_slices(
     kernels: DeviceKernels,
-    residual: torch.Tensor,
+    slices: Iterator[tuple[slice, torch.Tensor]],
     scores: PackedScores,
     view: PackedView,
-    at_once: int,
+    vocab_size: int,
 ) -> TopLogprobs:
-    """Queues the scoring of rows of `residual` `[tokens, hidden]`, `at_once` of them in a slice."""
-    count = len(scores.token_ids)
-    rows, targets = view.int64(scores.rows, count), view.int64(scores.targets, count)
-    most = min(max(scores.num_best), model.spec.vocab_size)
-    parts = []
-    for start in range(0, count, at_once):
-        part = slice(start, start + at_once)
-        logits = model.logits(model.normalise(residual.index_select(0, rows[part])))
-        parts.append(kernels.top_logprobs(logits, targets[part], most))
+    """Queues what is told of the rows whose scores `[rows, vocab]` come a slice at a time, in order."""
+    targets = view.int64(scores.targets, len(scores.token_ids))
+    most = min(max(scores.num_best), vocab_size)
+    parts = [kernels.top_logprobs(logits, targets[part], most) for part, logits in slices]
     return TopLogprobs(
         own_logprob=torch.cat([part.own_logprob for part in parts]),
         own_rank=torch.cat([part.own_rank for part in parts]),

@@ -18,6 +18,7 @@ from octavo.sampling.device.samples import Samples
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 from octavo.worker.gpu.prompt_scores import PackedScores, pack_scores
 from octavo.worker.gpu.state_rows import StateRows
+from octavo.worker.gpu.step_outline import StepOutline
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,24 @@ class PackedStep:
     copies: int
     sampled: SampledRows | None
     scores: PackedScores | None = None
+
+    def outline(self, graph_size: int) -> StepOutline:
+        """For a step that runs in the recorded one of `graph_size`; 0: in none."""
+        sampled, scores = self.sampled, self.scores
+        places = None if sampled is None else sampled.hidden_rows
+        return StepOutline(
+            layout=self.layout,
+            num_tokens=self.num_tokens,
+            max_query_len=self.max_query_len,
+            graph_size=graph_size,
+            num_copies=self.num_copies,
+            copies=self.copies,
+            num_samples=0 if sampled is None else len(sampled.samples.sequence_ids),
+            hidden_rows=-1 if places is None else places,
+            state_rows=0 if sampled is None else sampled.state_rows,
+            num_scored=0 if scores is None else len(scores.token_ids),
+            scored_rows=0 if scores is None else scores.rows,
+        )
 
 
 def pack_step(

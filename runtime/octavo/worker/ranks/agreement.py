@@ -26,7 +26,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
         model: Digest of config.json and of names, sizes, first and last bytes of the weights' files.
         options: Of the engine, as given.
         dtype: That `auto` has become.
-        num_blocks, max_model_len: Of the KV cache that it has room for, on each rank.
+        num_blocks, max_model_len: Of the KV cache that it has room for, on each rank; 0 on GPUs, whose ranks
+            find it out together.
+        gpu: Their kind; None: ranks run on CPUs.
     """
 
     address: str
@@ -38,6 +40,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     num_blocks: int
     max_model_len: int
+    gpu: str | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +57,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hello_of(
-    config: EngineConfig, address: str, *, dtype: str, num_blocks: int, max_model_len: int
+    config: EngineConfig,
+    address: str,
+    *,
+    dtype: str,
+    num_blocks: int,
+    max_model_len: int,
+    gpu: str | None = None,
 ) -> Hello:
     return Hello(
         address=address,
@@ -70,6 +79,7 @@ def hello_of(
         dtype=dtype,
         num_blocks=num_blocks,
         max_model_len=max_model_len,
+        gpu=gpu,
     )
 
 
@@ -99,6 +109,7 @@ def difference(first: Hello, other: Hello) -> tuple[str, object, object] | None:
     ]
     names = {**first.options, **other.options}
     pairs += [(name, first.options.get(name), other.options.get(name)) for name in names]
+    pairs.append(("their GPUs", first.gpu or "none", other.gpu or "none"))
     pairs.append(("dtype", first.dtype, other.dtype))
     pairs.append(("the model's files (digest)", first.model[:12], other.model[:12]))
     return next((pair for pair in pairs if pair[1] != pair[2]), None)

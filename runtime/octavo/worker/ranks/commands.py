@@ -11,12 +11,14 @@ _KIND_BYTES = 4  # what follows is read in place
 
 class Kind(enum.IntEnum):
     """The payload of `STEP` is that of `pack_step`, that of `SLEEP` its level. `BEAT` comes while nothing
-    else does: ranks wait for each other, and notice who is not there."""
+    else does: ranks wait for each other, and notice who is not there. `QUIT` ends whoever hears it: a rank
+    on a GPU that hears nothing is so told from those that wait for it."""
 
     STEP = 1
     SLEEP = 2
     WAKE_UP = 3
     BEAT = 4
+    QUIT = 5
 
 
 def pack_command(kind: Kind, payload: bytes = b"") -> bytes:

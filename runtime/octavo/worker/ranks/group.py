@@ -1,4 +1,5 @@
-"""Process group of the ranks: sums and gathers by torch.distributed, Gloo on CPUs and NCCL on GPUs.
+"""Process group of the ranks by torch.distributed's Gloo: what they tell each other, and on CPUs their sums.
+GPUs have one of their own beside it (`octavo.worker.ranks.device_group`).
 
 The group is an object of its own, not torch's global one: a process may hold several models, and whoever
 uses `LLM` may have a group already. Ranks of one machine meet by a file and talk over the loopback; nothing
@@ -81,9 +82,19 @@ class GroupRanks:
 
     def meet(self, timeout_seconds: float) -> None:
         """Returns when all ranks have come here."""
+        self.least(0, timeout_seconds)
+
+    def least(self, number: int, timeout_seconds: float) -> int:
+        """The smallest number that a rank has."""
         options = distributed.AllreduceOptions()
+        options.reduceOp = distributed.ReduceOp.MIN
         options.timeout = timedelta(seconds=timeout_seconds)
-        _wait(self._group.allreduce, [torch.zeros(1)], options)
+        numbers = torch.tensor([number])
+        _wait(self._group.allreduce, [numbers], options)
+        return int(numbers.item())
+
+    def from_first(self, values: torch.Tensor) -> None:
+        _wait(self._group.broadcast, [values], distributed.BroadcastOptions())
 
     def gather(self, part: torch.Tensor) -> list[torch.Tensor] | None:
         if self._rank:
@@ -106,7 +117,6 @@ def join_group(
     size: int,
     *,
     meeting: MeetingFile | MeetingPoint,
-    device: torch.device,
     timeout_seconds: float,
 ) -> GroupRanks:
     """Returns when all ranks are there.
@@ -118,29 +128,26 @@ def join_group(
     """
     timeout = timedelta(seconds=timeout_seconds)
     try:
-        store, address = _store(meeting, size, timeout)
-        return GroupRanks(_group(store, rank, size, device, timeout, address), rank, size)
+        store, address = meeting_store(meeting, size, timeout)
+        named = PrefixStore(_PREFIX, store)
+        return GroupRanks(_gloo(named, rank, size, timeout, address), rank, size)
     except RuntimeError as error:
         raise RankLostError(str(error).splitlines()[0]) from error
 
 
-def _store(meeting: MeetingFile | MeetingPoint, size: int, timeout: timedelta) -> tuple[Any, str]:
-    """With the address that a rank listens on."""
+def meeting_store(
+    meeting: MeetingFile | MeetingPoint, size: int, timeout: timedelta
+) -> tuple[Any, str]:
+    """Where the ranks meet, with the address that a rank listens on."""
     if isinstance(meeting, MeetingFile):
         file = distributed.FileStore(meeting.path, size)  # type: ignore[attr-defined] # documented
         file.set_timeout(timeout)
         return file, _LOOPBACK
     store = TCPStore(meeting.address, meeting.port, timeout=timeout, wait_for_workers=False)
-    return PrefixStore(_PREFIX, store), meeting.own_address
+    return store, meeting.own_address
 
 
-def _group(
-    store: Any, rank: int, size: int, device: torch.device, timeout: timedelta, address: str
-) -> Any:
-    if device.type == "cuda":
-        nccl = distributed.ProcessGroupNCCL.Options()
-        nccl._timeout = timeout  # noqa: SLF001
-        return distributed.ProcessGroupNCCL(store, rank, size, nccl)
+def _gloo(store: Any, rank: int, size: int, timeout: timedelta, address: str) -> Any:
     # torch's own names for a group that listens where it is told to; there are no public ones.
     gloo: Any = distributed.ProcessGroupGloo
     options = gloo._Options()  # noqa: SLF001

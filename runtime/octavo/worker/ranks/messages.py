@@ -40,7 +40,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         config: As the first rank runs it.
         meeting: Where the group of ranks meets.
         num_threads: Of torch, for each rank.
-        num_blocks, max_model_len: Of the KV cache, which is laid out alike on all ranks.
+        num_blocks, max_model_len: Of the KV cache, which is laid out alike on all ranks; 0 on GPUs, whose
+            ranks find it out together.
     """
 
     config: EngineConfig

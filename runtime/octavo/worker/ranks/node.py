@@ -16,12 +16,12 @@ from octavo.errors import InvalidConfigurationError, OctavoError, start_error
 from octavo.worker.ranks.agreement import Plan
 from octavo.worker.ranks.meeting import Meeting
 from octavo.worker.ranks.messages import Arrived, MeetingPoint, Verdict, Word
+from octavo.worker.ranks.on_gpus import take_gpu
 from octavo.worker.ranks.spread_team import REMOTE_WORDS_SECONDS, VERDICT, word_key
 from octavo.worker.ranks.start import (
     ARRIVAL_SECONDS,
     PLAN,
     assign,
-    check_device,
     hello_key,
     node_hello,
 )
@@ -44,8 +44,8 @@ def run_node(
 
     Raises `OctavoError`, of the kind that says why the group is none or ended.
     """
+    take_gpu(config, config.local_ranks.start)
     plan = plan_start(config)
-    check_device(plan)
     seconds = config.distributed_timeout_seconds
     meeting = Meeting.find(place, seconds)
     if not meeting.take_place(place.node_rank):

@@ -9,15 +9,13 @@ JSON. The rank serves nobody: what it computes goes to the first by the group's 
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
 import resource
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import structlog
@@ -34,12 +32,14 @@ from octavo.worker.ranks.messages import (
     Report,
 )
 
+if TYPE_CHECKING:
+    from octavo.worker.ranks.following import Follower
+    from octavo.worker.ranks.frames import NextFrame
+    from octavo.worker.ranks.group import GroupRanks
+
 _log = structlog.get_logger("octavo.rank")
 _STDOUT, _STDERR = 1, 2
 _EXIT_FAILED = 1
-
-LENGTH_BYTES = 8
-"""Of the length before a frame, little-endian."""
 
 
 def main() -> int:
@@ -61,65 +61,71 @@ def main() -> int:
 
 def _serve(commands: BinaryIO, reports: BinaryIO) -> None:
     """Returns when the first rank has gone."""
-    import torch
-
-    from octavo.worker.ranks.commands import Kind, unpack_command, unpack_sleep
+    from octavo.worker.ranks.frames import broadcast_frames, frames_beside, piped_frames
+    from octavo.worker.ranks.group import RankLostError
     from octavo.worker.ranks.start import load_rank
-    from octavo.worker.ranks.step_frames import unpack_step
+
+    def leave(error: Exception) -> None:
+        os._exit(_fail(error, reports))
+
+    def quit_now() -> None:
+        leave(RankLostError("told to quit"))
 
     _send(reports, Arrived())
     line = commands.readline()
     if not line:
         return
     assignment = msgspec.json.decode(line, type=Assignment)
-    loaded, ranks = load_rank(assignment)
+    rank = load_rank(assignment, leave)
+    is_spread = isinstance(assignment.meeting, MeetingPoint)
+    if is_spread:
+        frames = broadcast_frames(commands, rank.control, quit_now)
+    elif rank.is_on_gpu:
+        frames = frames_beside(commands, quit_now)
+    else:
+        frames = piped_frames(commands)
     _send(reports, Loaded(_peak_memory_bytes()))
+    if is_spread:
+        rank.control.meet(LOAD_SECONDS)
+    follower = rank.prepare(frames)
     gc.collect()
     gc.freeze()
-    timeout_seconds = assignment.config.distributed_timeout_seconds
-    if isinstance(assignment.meeting, MeetingPoint):
-        threading.Thread(target=_exit_with_parent, args=(commands,), daemon=True).start()
-        ranks.meet(LOAD_SECONDS)
-        next_frame: Callable[[], bytes | None] = lambda: ranks.broadcast(None, timeout_seconds)  # noqa: E731
-    else:
-        next_frame = functools.partial(_read_frame, commands)
-    while (frame := next_frame()) is not None:
+
+    def tell_awake() -> None:
+        if is_spread:
+            rank.control.meet(LOAD_SECONDS)
+        else:
+            _send(reports, Loaded(_peak_memory_bytes()))
+
+    _follow(
+        follower, frames, rank.control, assignment.config.distributed_timeout_seconds, tell_awake
+    )
+
+
+def _follow(
+    follower: Follower,
+    frames: NextFrame,
+    control: GroupRanks,
+    timeout_seconds: float,
+    tell_awake: Callable[[], None],
+) -> None:
+    """Does as it is told until the first rank has gone."""
+    from octavo.worker.ranks.commands import Kind, unpack_command, unpack_sleep
+
+    while (frame := frames(timeout_seconds)) is not None:
         kind, payload = unpack_command(frame)
         match kind:
-            case Kind.SLEEP:
-                loaded.sleep(unpack_sleep(payload))
-            case Kind.WAKE_UP:
-                loaded.wake_up()
-                if isinstance(assignment.meeting, MeetingPoint):
-                    ranks.meet(LOAD_SECONDS)
-                else:
-                    _send(reports, Loaded(_peak_memory_bytes()))
-            case Kind.BEAT:
-                ranks.meet(timeout_seconds)
             case Kind.STEP:
-                entries, copies = unpack_step(payload)
-                runner = loaded.runner
-                with torch.inference_mode():
-                    runner.copy_blocks(copies)
-                    result = runner.run(entries)
-                    if result.scored is not None:
-                        for _ in runner.score(result.scored):
-                            pass  # the first rank has what was gathered
-
-
-def _read_frame(commands: BinaryIO) -> bytes | None:
-    length = commands.read(LENGTH_BYTES)
-    if len(length) < LENGTH_BYTES:
-        return None
-    count = int.from_bytes(length, "little")
-    frame = commands.read(count)
-    return frame if len(frame) == count else None
-
-
-def _exit_with_parent(commands: BinaryIO) -> None:
-    while commands.read(1):
-        pass
-    os._exit(_EXIT_FAILED)
+                follower.step(payload)
+            case Kind.BEAT:
+                control.meet(timeout_seconds)
+            case Kind.SLEEP:
+                follower.sleep(unpack_sleep(payload))
+            case Kind.WAKE_UP:
+                follower.wake_up()
+                tell_awake()
+            case Kind.QUIT:
+                return  # who reads its commands alone is not asked
 
 
 def _fail(error: Exception, reports: BinaryIO) -> int:

@@ -8,6 +8,7 @@ stopped.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -27,6 +28,7 @@ from octavo.openmp import spin_variables
 from octavo.sleep_level import SleepLevel
 from octavo.torch_logs import log_variables
 from octavo.worker.ranks.commands import Kind, pack_command, pack_sleep
+from octavo.worker.ranks.frames import LENGTH_BYTES
 from octavo.worker.ranks.messages import (
     LOAD_SECONDS,
     Arrived,
@@ -36,7 +38,6 @@ from octavo.worker.ranks.messages import (
     MeetingFile,
     Report,
 )
-from octavo.worker.ranks.process import LENGTH_BYTES
 
 LAST_WORDS_SECONDS = 3.0
 """That a rank has to say why it ends."""
@@ -132,8 +133,10 @@ class Team:
         self._meeting = os.memfd_create("octavo-ranks")
         self._failure: str | None = None
         self._reason = OctavoError.reason
+        self._asks_who_hears = False
         members: list[Member] = []
-        self._end = weakref.finalize(self, _end_all, members, self._meeting)
+        self._closing: list[Callable[[], None]] = []
+        self._end = weakref.finalize(self, _end_all, members, self._meeting, self._closing)
         members.extend(Member(rank, name_of(rank), self._meeting) for rank in ranks)
         self.members: Sequence[Member] = members
 
@@ -146,6 +149,14 @@ class Team:
     def lifelines(self) -> tuple[int, ...]:
         """Descriptors that become readable when a process ends."""
         return tuple(member.lifeline for member in self.members)
+
+    def before_end(self, act: Callable[[], None]) -> None:
+        """Done when the team ends, while its processes and descriptors are still there."""
+        self._closing.append(act)
+
+    def wait_on_devices(self) -> None:
+        """Ranks wait for each other on their GPUs from now on: a process whose rank waits says nothing."""
+        self._asks_who_hears = True
 
     def end(self) -> None:
         """Ends all processes at once. Safe to repeat."""
@@ -230,6 +241,23 @@ class Team:
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout_seconds
 
+    def start_failure(self) -> OctavoError | None:
+        """What the first rank's process that has ended failed with; None: nobody has, or only for others."""
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        for member in self.members:
+            with contextlib.suppress(TimeoutError):
+                report = last_report(member, deadline)
+                if report is None or not report.is_lost:
+                    return self._start_error(member, report)
+        return None
+
+    def _ask_to_quit(self) -> None:
+        frame = pack_command(Kind.QUIT)
+        data = len(frame).to_bytes(LENGTH_BYTES, "little") + frame
+        for member in self.members:
+            with contextlib.suppress(OSError):  # it is gone, or reads nothing
+                member.send(data, time.monotonic())
+
     def _start_error(self, member: Member, report: Report | None) -> OctavoError:
         if isinstance(report, Failed):
             return start_error(report.reason, f"{member.name}: {report.message}")
@@ -237,6 +265,8 @@ class Team:
 
     def _diagnosis(self) -> str | None:
         """Who was first: killed, failed by itself, or silent while others waited for it."""
+        if self._asks_who_hears:
+            self._ask_to_quit()
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         killed, failed, silent = [], [], []
         for member in self.members:
@@ -276,7 +306,10 @@ def ending(member: Member) -> str:
     return f"was ended by {name}.{hint}"
 
 
-def _end_all(members: list[Member], meeting: int) -> None:
+def _end_all(members: list[Member], meeting: int, closing: list[Callable[[], None]]) -> None:
+    for act in closing:
+        act()
+    closing.clear()
     for member in members:
         member.end()
     members.clear()

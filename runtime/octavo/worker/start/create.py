@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from octavo.config import EngineConfig, ModelImplementation
-from octavo.errors import InvalidConfigurationError, OutOfMemoryError
+from octavo.errors import InvalidConfigurationError
 from octavo.kernels.select import kernels_for
 from octavo.loading import Placement
 from octavo.models.base import EncoderConfig
@@ -31,7 +31,12 @@ from octavo.worker.start.phases import (
     check_gpu_memory,
     size_host_cache,
 )
-from octavo.worker.start.plan import choose_device, open_weights, plan_start
+from octavo.worker.start.plan import (
+    choose_device,
+    open_weights,
+    plan_start,
+    translated_load_errors,
+)
 
 
 def create_executor(
@@ -79,7 +84,7 @@ def create_executor(
                     ahead = stack.enter_context(
                         compiling_ahead(config, plan.model, dtype, device, plan.stored)
                     )
-            with _translated_load_errors():
+            with translated_load_errors():
                 model = plan.build()
                 if drafts is not None and size is not None:
                     drafter = drafts.start(config, size, model)
@@ -135,15 +140,3 @@ def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTime
     with phase("warmup"):
         warm_up_encoder(executor)
     return executor
-
-
-@contextmanager
-def _translated_load_errors() -> Iterator[None]:
-    """What passed the check before may not fit: that counts matrices alone, and others may use the GPU."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"The weights do not fit the GPU: {error} Use a larger GPU or a smaller model, or see what else "
-            "takes its memory (nvidia-smi)."
-        ) from error

@@ -109,10 +109,11 @@ def check_gpu_fit(
     What passes may still turn out too large when the profile run has measured the activations.
 
     Args:
-        scheme: Of the weights.
+        scheme: Of the weights, of which each of several ranks has its part.
         free_bytes, total_bytes: Of the GPU's memory.
     """
-    spec, needed = model.spec, weight_bytes(model, dtype, scheme)
+    ranks = config.tensor_parallel_size
+    spec, needed = model.spec.on_rank(ranks), weight_bytes(model, dtype, scheme, ranks)
     room = room_on_gpu(
         weight_bytes=needed,
         free_bytes=free_bytes,

@@ -4,13 +4,15 @@ are read. Every rank of a model makes the same."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from octavo.config import Device, EngineConfig, LoadFormat
-from octavo.errors import InvalidConfigurationError
+from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.kernels.protocols.layers import Kernels
 from octavo.kernels.select import kernels_for
 from octavo.layers.ranks import ALONE, Ranks
@@ -98,6 +100,18 @@ def plan_start(config: EngineConfig) -> StartPlan:
     return StartPlan(
         config, device, model, dtype, kernels, placement, source, scheme, stored, adapters
     )
+
+
+@contextmanager
+def translated_load_errors() -> Iterator[None]:
+    """What passed the check before may not fit: that counts matrices alone, and others may use the GPU."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The weights do not fit the GPU: {error} Use a larger GPU or a smaller model, or see what else "
+            "takes its memory (nvidia-smi)."
+        ) from error
 
 
 def choose_device(config: EngineConfig) -> torch.device:

@@ -1,0 +1,119 @@
+"""Preparation of a GPU, on every rank that shares a model alike: the KV cache is sized, what will run is
+compiled, decode steps are recorded.
+
+Ranks go through it together: each step of one is a step of all, and so is each recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError, OutOfMemoryError
+from octavo.models.base import CausalLM
+from octavo.worker.gpu.cuda_graphs import Capture, CudaCapture
+from octavo.worker.gpu.packed_runner import RunnerLimits
+from octavo.worker.gpu.parked_weights import park
+from octavo.worker.gpu.profile import (
+    SteppedRunner,
+    gpu_cache_budget,
+    run_largest_steps,
+    warm_up_gpu,
+)
+from octavo.worker.start.dtype import choose_cache_dtype
+from octavo.worker.start.memory import BudgetSource, KVCacheSize
+from octavo.worker.start.phases import PhaseTimer, size_cache
+from octavo.worker.wakeable import Wakeable
+
+R = TypeVar("R", bound=SteppedRunner)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[R]):
+    """
+    Args:
+        record: Records the decode steps of a runner that woke, where they are recorded.
+    """
+
+    loaded: Wakeable[CausalLM, R]
+    size: KVCacheSize
+    record: Callable[[R], None]
+
+
+def prepare_gpu(
+    config: EngineConfig,
+    model: CausalLM,
+    make_runner: Callable[[CausalLM, RunnerLimits], R],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    phase: PhaseTimer,
+    reload: Callable[[], CausalLM],
+    least: Callable[[int], int] = lambda own: own,
+    new_capture: Callable[[], Capture] | None = None,
+) -> Prepared[R]:
+    """Phases profile, warmup and, unless `config.enforce_eager`, capture.
+
+    Args:
+        reload: Reads the model anew.
+        least: Of all ranks' numbers.
+        new_capture: Of CUDA when absent.
+
+    Raises `OutOfMemoryError` or `InvalidConfigurationError`.
+    """
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    num_ranks = config.tensor_parallel_size
+
+    def record(runner: R) -> None:
+        if config.enforce_eager:
+            return
+        capture = new_capture() if new_capture else CudaCapture(device, is_shared=num_ranks > 1)
+        runner.capture(capture)
+        torch.cuda.empty_cache()  # what the runs before each recording left
+
+    with translated_start_errors(device):
+        with phase("profile"):
+            budget, source = config.kv_cache_memory_bytes, BudgetSource.FLAG
+            if budget is None:
+                budget = least(gpu_cache_budget(config, model, make_runner, device))
+                source = BudgetSource.GPU_SHARE
+            spec = model.spec.on_rank(num_ranks)
+            size = size_cache(config, spec, cache_dtype, budget, source)
+            limits = RunnerLimits.of(
+                config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
+            )
+            loaded = Wakeable(model, lambda read: make_runner(read, limits), reload, park)
+        with phase("warmup"):
+            warm_up_gpu(loaded.runner)
+        if not config.enforce_eager:
+            with phase("capture"):
+                record(loaded.runner)
+                run_largest_steps(loaded.runner)  # once more, now that recordings hold memory
+    return Prepared(loaded, size, record)
+
+
+@contextmanager
+def translated_start_errors(device: torch.device) -> Iterator[None]:
+    """What the first steps on a GPU raise, as errors that say what to do."""
+    from triton.runtime.errors import OutOfResources  # triton is not on every platform
+
+    try:
+        yield
+    except ValueError as error:  # a kernel has no form for these shapes or types on this GPU
+        raise InvalidConfigurationError(f"The model cannot run on {device}: {error}") from error
+    except OutOfResources as error:
+        raise InvalidConfigurationError(
+            f"The model cannot run on {device}: a kernel needs {error.required} of {error.name}, and this "
+            f"GPU has {error.limit}. Kernels are cut for A100, H100 and H200: choose such nodes "
+            "(spec.scheduling.nodeSelector), or use --device cpu."
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The KV cache and the largest steps do not fit beside the weights: {error} Lower "
+            "--gpu-memory-utilization or --kv-cache-memory, --max-num-batched-tokens or --max-num-seqs."
+        ) from error

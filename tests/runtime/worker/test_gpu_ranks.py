@@ -1,0 +1,158 @@
+"""Two ranks, a process each, on the execution path of GPUs: their tokens are those of one, and the end of one
+is that of both."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from msgspec.structs import replace
+
+from octavo.config import Device, EngineConfig
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import AddRequest
+from octavo.errors import DeviceFaultError
+from octavo.sampling_params import SamplingParams
+from octavo.sleep_level import SleepLevel
+from octavo.worker.batch import Executor
+from octavo.worker.start.create import create_executor
+from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.plan import plan_start
+from tests.support.requirements import Requirement, needs_module
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.gpu_path import Running, make_gpu_executor
+from tests.support.runtime.quantised_checkpoints import (
+    SHAPE,
+    Tensors,
+    awq_tensors,
+    is_product,
+    quantise_checkpoint,
+    round_to_grid,
+)
+from tests.support.runtime.rank_answers import NUM_BLOCKS, answers_of, assert_same, save_model
+from tests.support.runtime.rank_processes import has_ended, rank_pids
+from tests.support.runtime.stepping import run_to_end
+from tests.support.runtime.two_layer_models import run
+
+needs_module(Requirement.TRITON)
+from tests.support.runtime.gpu_ranks import FAULT, gpu_path_of_ranks
+
+
+def two_ranks(folder: Path, **options: Any) -> Executor:
+    values: dict[str, Any] = {
+        "device": Device.CPU,
+        "dtype": "float32",
+        "tensor_parallel_size": 2,
+        "kv_cache_memory_bytes": 2**20,
+        "max_num_seqs": 4,
+        "max_num_batched_tokens": 40,
+    }
+    return create_executor(EngineConfig(model=str(folder), **values | options))
+
+
+def start_and_find(folder: Path, **options: Any) -> tuple[Executor, int]:
+    others = set(rank_pids(os.getpid()))
+    executor = two_ranks(folder, **options)
+    (pid,) = set(rank_pids(os.getpid())) - others
+    return executor, pid
+
+
+def told(running: list[Running]) -> list[object]:
+    return [
+        (one.output, [token.top_token_ids for token in one.tokens], one.scored) for one in running
+    ]
+
+
+def test_ranks_answer_as_one_and_wake_as_they_slept(tmp_path: Path) -> None:
+    """From the profile's place on all that a start does, with decodes at recorded sizes."""
+    save_model(tmp_path, "qwen3", tie_word_embeddings=True)
+    config = EngineConfig(model=str(tmp_path), device=Device.CPU)
+    spec = plan_start(config).model.spec.on_rank(2)
+    memory = NUM_BLOCKS * cache_block_bytes(config, spec, torch.float32)
+    expected = answers_of(
+        tmp_path, make_gpu_executor(tmp_path, num_blocks=NUM_BLOCKS, max_num_seqs=6)
+    )
+    with gpu_path_of_ranks("reference"):
+        executor, pid = start_and_find(tmp_path, kv_cache_memory_bytes=memory, max_num_seqs=6)
+        assert executor.info.is_asynchronous
+        assert executor.info.num_kv_blocks == NUM_BLOCKS
+        assert_same(answers_of(tmp_path, executor), expected)
+        core = EngineCore(replace(config, enable_sleep_mode=True), executor)
+        before = answer(core)
+        for level in SleepLevel:
+            core.sleep(level)
+            core.wake_up()
+            assert answer(core) == before
+        os.kill(pid, signal.SIGKILL)
+        for prompt in ([5, 6, 7], [8, 9]):  # who goes on is told the same
+            core.add(AddRequest(f"{prompt}", prompt, SamplingParams(max_tokens=3)))
+            with pytest.raises(DeviceFaultError, match=r"^rank 1 of 2 was ended by SIGKILL\."):
+                run_to_end(core)
+            core.abort([f"{prompt}"])
+
+
+def answer(core: EngineCore) -> dict[str, list[int]]:
+    core.add(AddRequest("one", list(range(20)), SamplingParams(temperature=0.0, max_tokens=6)))
+    return run_to_end(core)
+
+
+def experts(folder: Path) -> Path:
+    """Of an odd width, which makes 20 for one and 19 for the other; and a key head that both have."""
+    sizes = {
+        "intermediate_size": 39,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+    }
+    make_checkpoint(folder, "mixtral", num_hidden_layers=2, num_local_experts=3, **sizes)
+    return folder
+
+
+def quantised(folder: Path) -> Path:
+    def awq(name: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if not is_product(name):
+            return None
+        grid = round_to_grid(weight, 4, 32)
+        return awq_tensors(grid), grid.dequantize()
+
+    make_checkpoint(folder / "plain", "llama", num_hidden_layers=2, **SHAPE)
+    config = {"quant_method": "awq", "bits": 4, "group_size": 32}
+    quantise_checkpoint(folder / "plain", folder / "quantised", awq, config)
+    return folder / "quantised"
+
+
+@pytest.mark.parametrize(
+    ("save", "kernels"),
+    [(experts, "experts"), (quantised, "triton")],
+    ids=["mixtral", "awq"],
+)
+def test_tritons_kernels_on_two_ranks_give_the_tokens_of_one(
+    save: Any, kernels: str, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    folder = save(tmp_path)
+    expected = run(make_gpu_executor(folder, max_num_seqs=4))
+    with gpu_path_of_ranks(kernels):
+        found = run(two_ranks(folder))
+    assert told(found) == told(expected)
+
+
+def test_a_rank_whose_gpu_fails_is_named_with_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path)
+    monkeypatch.setenv(FAULT, "7")  # tokens, which no step of the start has
+    with gpu_path_of_ranks("reference"):
+        executor, pid = start_and_find(tmp_path, enforce_eager=True)
+        core = EngineCore(EngineConfig(model=str(tmp_path)), executor)
+        core.add(AddRequest("one", list(range(7)), SamplingParams(max_tokens=3)))
+        with pytest.raises(DeviceFaultError) as caught:
+            run_to_end(core)
+    assert str(caught.value) == (
+        "rank 1 of 2 failed: AcceleratorError: CUDA error: an illegal memory access was encountered"
+    )
+    assert has_ended(pid)

@@ -1,0 +1,95 @@
+"""What an engine answers to requests of every kind, to compare those of a model's ranks with those of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.config import EngineConfig
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import AddRequest
+from octavo.sampling_params import SamplingParams
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.worker.batch import Executor
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
+
+# Those that run together outgrow it.
+NUM_BLOCKS = 14
+LENGTH = 20
+
+
+@dataclass
+class Answers:
+    """By request and index: tokens, and probabilities of those requests that asked for them."""
+
+    tokens: dict[tuple[str, int], list[int]]
+    ranked: list[list[int]]
+    logprobs: list[float]
+    num_preemptions: int
+    num_cached: int
+
+
+def save_model(folder: Path, family: str = "llama", **changes: Any) -> None:
+    tokenizer = byte_level_tokenizer()
+    sizes: dict[str, Any] = {
+        "vocab_size": 321,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "eos_token_id": token_id(tokenizer, "<eos>"),
+    }
+    make_checkpoint(folder, family, **{**sizes, **changes})
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:
+    """Prompts of several steps, with common beginnings, of every kind of answer; then two completions that
+    have the cache to themselves, and so share a block until each writes to it."""
+    base = [(37 * i + i * i) % 256 for i in range(70)]
+    regex = StructuredOutputsParams(regex="(ab|cd){2,4}")
+    plain: dict[str, Any] = {"temperature": 0.0, "max_tokens": LENGTH, "ignore_eos": True}
+    together = [
+        ("long", base, SamplingParams(**plain)),
+        ("two", base[5:38], SamplingParams(**plain, n=2)),
+        ("scored", [*base[:48], 9, 8, 7], SamplingParams(**plain, logprobs=2, prompt_logprobs=1)),
+        ("formed", base[:20], SamplingParams(temperature=0.0, structured_outputs=regex)),
+        ("penalised", base[20:50], SamplingParams(**plain, presence_penalty=1.5)),
+    ]
+    return [together, [("alone", base[9:30], SamplingParams(**plain, n=2))]]
+
+
+def answers_of(folder: Path, executor: Executor) -> Answers:
+    config = EngineConfig(model=str(folder), max_num_seqs=6, max_num_batched_tokens=40)
+    core = EngineCore(config, executor, is_debugging=True)
+    answers = Answers({}, [], [], 0, 0)
+    ends = (token_id(byte_level_tokenizer(), "<eos>"),)
+    for wave in waves():
+        for name, prompt, params in wave:
+            core.add(AddRequest(name, prompt, params, end_token_ids=ends))
+        while core.has_work:
+            for output in core.step().outputs:
+                assert output.error is None
+                assert output.refusal is None
+                key = (output.request_id, output.index)
+                answers.tokens.setdefault(key, []).extend(output.new_token_ids)
+                for place in (*(output.prompt_logprobs or []), *(output.logprobs or [])):
+                    answers.ranked.append(place.token_ids)
+                    answers.logprobs += place.logprobs
+    answers.num_preemptions = core.stats().preemptions_total
+    answers.num_cached = core.stats().prefix_cache_hit_tokens_total
+    return answers
+
+
+def assert_same(found: Answers, expected: Answers) -> None:
+    assert found.tokens == expected.tokens
+    assert {len(tokens) for key, tokens in found.tokens.items() if key[0] != "formed"} == {LENGTH}
+    assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+    assert found.ranked == expected.ranked
+    assert len(found.ranked) == 50 + LENGTH  # of its prompt all but the first, and of its answer
+    assert found.num_preemptions > 0
+    assert found.num_cached > 0
