@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,10 @@ def inspect_command(
     kv_cache_dtype: Annotated[
         KVCacheDtype, typer.Option(help="As of octavo serve.")
     ] = KVCacheDtype.AUTO,
+    speculative_config: Annotated[
+        str | None,
+        typer.Option(help="As of octavo serve: tells what guesses beside the model takes."),
+    ] = None,
     download_dir: Annotated[
         Path | None, typer.Option(help="Where downloads are kept; weights are none of them.")
     ] = None,
@@ -50,11 +55,21 @@ def inspect_command(
     from octavo.errors import OctavoError
     from octavo.model_source import described
     from octavo.server.process.run import fail
+    from octavo.speculative_config import SpeculativeConfig
     from octavo.worker.start.inspection import inspect_model
 
     try:
         size = None if gpu_memory is None else _gpu_bytes(gpu_memory)
-        with described(model, download_dir=download_dir, revision=revision) as described_model:
+        wanted = None if speculative_config is None else SpeculativeConfig.read(speculative_config)
+        with ExitStack() as stack:
+            described_model = stack.enter_context(
+                described(model, download_dir=download_dir, revision=revision)
+            )
+            draft_headers = None
+            if wanted is not None and wanted.model is not None:
+                draft = stack.enter_context(described(wanted.model, download_dir=download_dir))
+                draft_headers = draft.headers
+                wanted = msgspec.structs.replace(wanted, model=str(draft.folder))
             config = EngineConfig(
                 model=str(described_model.folder),
                 dtype=dtype,
@@ -62,8 +77,9 @@ def inspect_command(
                 kv_cache_dtype=kv_cache_dtype,
                 max_model_len=max_model_len,
                 gpu_memory_utilization=gpu_memory_utilization,
+                speculative_config=wanted,
             )
-            found = inspect_model(config, size, described_model.headers)
+            found = inspect_model(config, size, described_model.headers, draft_headers)
     except OctavoError as error:
         return fail(error)
     if as_json:
@@ -102,6 +118,10 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         each = format_bytes(found.kv_bytes_per_token)
         rows.append(("KV cache", f"{each} a token ({found.kv_cache_dtype})"))
     rows.append(("context", f"{found.context:,} tokens"))
+    if found.drafter is not None:
+        needs = found.drafter
+        rows.append((needs.method, f"{format_bytes(needs.weight_bytes)} of weights"))
+        rows.append(("its KV cache", f"{format_bytes(needs.kv_bytes_per_token)} a token"))
     if found.stored_bytes is not None:
         rows.append(("stored", f"{format_bytes(found.stored_bytes)} in the checkpoint's files"))
     rows += [("not decided", note) for note in found.notes]

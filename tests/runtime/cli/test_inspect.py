@@ -21,9 +21,11 @@ from octavo.worker.start.inspection import inspect_model
 from octavo.worker.start.memory import format_bytes
 from octavo.worker.start.phases import check_gpu_memory
 from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.eagle_heads import ReferenceHead
 from tests.support.runtime.encoders import make_encoder
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.tiny_llama import save_tiny_llama
 
 CUDA = torch.device("cuda", 0)
 
@@ -215,3 +217,26 @@ def test_headers_tell_of_a_head_that_may_be_another(tmp_path: Path) -> None:
     more = format_bytes(tensors["lm_head.weight"].nbytes)
     assert note.startswith("lm_head.weight is stored")
     assert note.endswith(f"up to {more} more.")
+
+
+@pytest.mark.parametrize("method", ["eagle3", "draft_model"])
+def test_what_guesses_beside_a_model_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    """The bytes of the tensors that a start would hold, and of the layers' keys and values."""
+    save_tiny_llama(tmp_path / "model")
+    if method == "eagle3":
+        head = ReferenceHead(num_watched=2, draft_vocab_size=100)
+        head.save(tmp_path / "other", eagle_aux_hidden_state_layer_ids=[0, 1])
+        num_layers = 1
+    else:
+        head = save_tiny_llama(tmp_path / "other", num_hidden_layers=3)
+        num_layers = 3
+    wanted = json.dumps({"method": method, "model": str(tmp_path / "other")})
+    flags = ("--dtype", "float32", "--speculative-config", wanted)
+    found = inspect(capsys, tmp_path / "model", *flags)["drafter"]
+    matrices = {id(one): one.numel() for one in head.parameters() if one.dim() > 1}
+    assert found["weight_bytes"] == 4 * sum(matrices.values())
+    assert found["kv_bytes_per_token"] == num_layers * 2 * 2 * 16 * 4
+    run(["inspect", str(tmp_path / "model"), *flags])
+    assert method in capsys.readouterr().out

@@ -20,6 +20,8 @@ from octavo.engine.speculation.step_cost import StepCost, size_bucket
 from octavo.sampling.state import SampledToken
 
 _NOTHING: Mapping[int, AbstractSequence[int]] = {}
+_MEASURED_AT_REST = 8
+"""Of so many steps at rest one is measured: to learn from all is a few percent of a short one."""
 _TRIAL_INTERVAL = 256
 """Steps after which a proposer that is not free is tried again though it did not pay."""
 
@@ -53,6 +55,8 @@ class Speculation:
         self._proposals: dict[int, Proposal] = {}
         self._allowances: dict[int, Allowance] = {}  # by size, as costs are told apart
         self._num_asked = 0
+        self._is_resting = False
+        self._num_rested = 0
         self._num_idle = 0  # looked at, in a row, and nothing paid
         self.counts = SpeculationCounts(num_accepted=[0] * num_tokens)
 
@@ -65,7 +69,8 @@ class Speculation:
         self._proposals.clear()
         self._num_asked = len(sequences)
         curve = self._cost.curve(len(sequences)) if sequences else None
-        if curve is None or not self._allowance(len(sequences)).is_open:
+        self._is_resting = curve is not None and not self._allowance(len(sequences)).is_open
+        if curve is None or self._is_resting:
             return _NOTHING
         for sequence in sequences:
             proposal = self._proposer.propose(sequence)
@@ -98,6 +103,11 @@ class Speculation:
         Args:
             seconds: That it took, with `propose`, which took `looking_seconds` of them.
         """
+        if self._is_resting:
+            self._allowance(self._num_asked).settle(0.0)
+            self._num_rested += 1
+            if self._num_rested % _MEASURED_AT_REST:
+                return
         num_drafts = num_true = 0
         if self._proposals:
             num_drafts, num_true = self._compare(batch, updates)
@@ -106,7 +116,7 @@ class Speculation:
             self._cost.observe(size, num_drafts, seconds - looking_seconds)
         asked = self._num_asked  # prompts that ran beside them are nobody's gain or loss
         curve = self._cost.curve(asked) if asked else None
-        if curve is not None:
+        if curve is not None and not self._is_resting:
             plain = curve.seconds(0)
             lost = curve.seconds(num_drafts) - plain + looking_seconds
             self._allowance(asked).settle(num_true / asked - lost / plain)

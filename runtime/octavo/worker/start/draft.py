@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from octavo.config import EngineConfig
-from octavo.models.base import CausalLM
+from octavo.models.base import CausalLM, ModelConfig
 from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
@@ -108,10 +108,15 @@ def _plan_draft_model(config: EngineConfig, folder: str, model: StartPlan) -> Dr
             max_model_len=None,
         )
     )
-    size, own = plan.model.spec.vocab_size, model.model.spec.vocab_size
+    check_vocabulary(config, plan.model, model.model)
+    return DraftModelPlan(plan)
+
+
+def check_vocabulary(config: EngineConfig, draft: ModelConfig, model: ModelConfig) -> None:
+    """Raises `InvalidConfigurationError` where the two have not the same."""
+    size, own = draft.spec.vocab_size, model.spec.vocab_size
     if size != own:
         raise refused(
             config,
             f"the draft model has {size} tokens and the model {own}; they must have the same vocabulary.",
         )
-    return DraftModelPlan(plan)

@@ -12,7 +12,7 @@ import torch
 from octavo.config import EngineConfig, LoadFormat
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
-from octavo.models.base import CausalLM
+from octavo.models.base import CausalLM, ModelConfig
 from octavo.models.blocks import DecoderStack
 from octavo.models.eagle3 import Eagle3Config, build_eagle3, read_eagle3_config
 from octavo.models.eagle3.head import EMBEDDING
@@ -97,10 +97,27 @@ def eagle3_bytes(
 
 
 def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:
-    """Raises `InvalidConfigurationError` where the head in `path` is not for the model, and as
-    `read_eagle3_config`."""
-    folder, spec = Path(path), model.model.spec
-    if model.model.is_generic:
+    """Raises as `read_head`, and `ModelInvalidError` where there are no weights."""
+    folder = Path(path)
+    head, watched = read_head(config, folder, model.model)
+    source: WeightSource
+    if config.load_format is LoadFormat.DUMMY:
+        source = DummyWeights(dtype=model.dtype, device=model.device, seed=config.seed)
+    else:
+        with naming_the_head(folder):
+            source = SafetensorsWeights(folder)
+    return EaglePlan(folder, head, watched, source, model)
+
+
+def read_head(
+    config: EngineConfig, folder: Path, model: ModelConfig
+) -> tuple[Eagle3Config, tuple[int, ...]]:
+    """The head in `folder`, and which of the model's layers it reads.
+
+    Raises `InvalidConfigurationError` where it is not for the model, and as `read_eagle3_config`.
+    """
+    spec = model.spec
+    if model.is_generic:
         raise refused(
             config,
             f"{spec.architecture} runs by transformers' own modules, whose hidden states are not read. Use "
@@ -115,11 +132,6 @@ def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:
     with naming_the_head(folder):
         head = read_eagle3_config(folder)
         watched = head.watched_of(spec.num_layers)
-        source: WeightSource
-        if config.load_format is LoadFormat.DUMMY:
-            source = DummyWeights(dtype=model.dtype, device=model.device, seed=config.seed)
-        else:
-            source = SafetensorsWeights(folder)
     for what, own, wanted in _sizes(head, spec):
         if own != wanted:
             raise refused(
@@ -127,7 +139,7 @@ def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:
                 f"the head in {folder} is for a model of another {what}: its config.json says {own}, and "
                 f"the model has {wanted}.",
             )
-    return EaglePlan(folder, head, watched, source, model)
+    return head, watched
 
 
 def _sizes(head: Eagle3Config, spec: ModelSpec) -> Iterator[tuple[str, int, int]]:

@@ -26,7 +26,8 @@ from octavo.models.sharing import sizes_that_share
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
-from octavo.worker.start.implementation import check_implementation
+from octavo.worker.start.implementation import check_implementation, check_speculation
+from octavo.worker.start.inspect_drafter import DrafterNeeds, inspect_drafter
 from octavo.worker.start.memory import check_positions, format_bytes
 from octavo.worker.start.phases import activation_bytes, cache_block_bytes, check_gpu_fit
 from octavo.worker.start.weight_bytes import weight_bytes
@@ -63,6 +64,7 @@ class Inspection:
         context: Tokens of a sequence where nobody asks for more.
         stored_bytes: Of all tensors in the checkpoint's files; None where their headers were not asked for.
         notes: What the headers alone do not decide.
+        drafter: What guesses beside it takes, if something does.
     """
 
     architecture: str
@@ -78,18 +80,21 @@ class Inspection:
     gpu: GpuFit | None
     stored_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    drafter: DrafterNeeds | None = None
 
 
 def inspect_model(
     config: EngineConfig,
     gpu_memory_bytes: int | None = None,
     headers: Mapping[str, TensorHeader] | None = None,
+    draft_headers: Mapping[str, TensorHeader] | None = None,
 ) -> Inspection:
     """
     Args:
         config: `config.model` is a folder; weights need not be in it.
         gpu_memory_bytes: Of the GPU to ask about; None: of the CPU.
         headers: Of the weights, where these lie elsewhere.
+        draft_headers: Of those of `speculative_config`'s model, likewise.
 
     Raises `ModelInvalidError`, `ModelUnsupportedError` and `InvalidConfigurationError` as a start does.
     """
@@ -103,14 +108,16 @@ def inspect_model(
     check_quantization(config, device, stored)
     model = encoder or _decoder(folder, config.model_impl)
     check_implementation(config, model)
+    check_speculation(config, device)
     check_positions(config.max_model_len, model.spec.context)
     dtype = choose_dtype(config.dtype, model, device)
     # What a GPU's kernels read, without what they are compiled with.
     kernels = kernels_for(device) if gpu_memory_bytes is None else reference_kernels
     scheme = scheme_for(config.quantization, kernels, stored)
     rounding = None if config.quantization is None else config.quantization.value
-    fit, cache_dtype, block = None, None, None
+    fit, cache_dtype, block, drafter = None, None, None, None
     if isinstance(model, ModelConfig):
+        drafter = inspect_drafter(config, model, dtype, draft_headers)
         cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
         block = cache_block_bytes(config, model.spec, cache_dtype)
         if gpu_memory_bytes is not None:
@@ -129,6 +136,7 @@ def inspect_model(
         gpu=fit,
         stored_bytes=None if headers is None else sum(one.num_bytes for one in headers.values()),
         notes=() if headers is None else _undecided(model, headers, dtype),
+        drafter=drafter,
     )
 
 

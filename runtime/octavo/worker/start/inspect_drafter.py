@@ -1,0 +1,84 @@
+"""Inspection of what guesses for a model: what a draft model or a head takes beside it, from its config.json
+and the names of its tensors. The numbers are those that a start counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import ModelInvalidError
+from octavo.kernels.select import kernels_for
+from octavo.loading import SafetensorsWeights
+from octavo.loading.headers import TensorHeader
+from octavo.models.base import ModelConfig
+from octavo.models.eagle3.head import EMBEDDING
+from octavo.models.quantization_config import read_stored_format
+from octavo.models.registry import read_model_config
+from octavo.quantization import scheme_for
+from octavo.speculative_config import SpeculativeMethod
+from octavo.worker.start.draft import check_vocabulary
+from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
+from octavo.worker.start.eagle import eagle3_bytes, read_head
+from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.weight_bytes import weight_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterNeeds:
+    """Beside the model's own.
+
+    Args:
+        weight_bytes: With an embedding that a start may find to be the model's, and not keep.
+        kv_bytes_per_token: In blocks of the model's numbers.
+    """
+
+    method: str
+    weight_bytes: int
+    kv_bytes_per_token: int
+
+
+def inspect_drafter(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    headers: Mapping[str, TensorHeader] | None,
+) -> DrafterNeeds | None:
+    """None where the engine guesses by itself, or nobody does.
+
+    Args:
+        dtype: Of the model.
+        headers: Of the draft model's or head's weights, where these are not in its folder.
+
+    Raises as a start does.
+    """
+    wanted = config.speculative_config
+    if wanted is None or wanted.model is None:
+        return None
+    folder = Path(wanted.model)
+    if wanted.method is SpeculativeMethod.EAGLE3:
+        head, watched = read_head(config, folder, model)
+        spec = head.spec
+        has_embedding = head.needs_embedding or _has(EMBEDDING, folder, headers)
+        weights = eagle3_bytes(head, len(watched), dtype, has_embedding=has_embedding)
+    else:
+        draft = read_model_config(folder, config.model_impl)
+        check_vocabulary(config, draft, model)
+        device = torch.device("cpu")
+        dtype = choose_dtype(config.dtype, draft, device)
+        scheme = scheme_for(None, kernels_for(device), read_stored_format(folder))
+        spec, weights = draft.spec, weight_bytes(draft, dtype, scheme)
+    block = cache_block_bytes(config, spec, choose_cache_dtype(config.kv_cache_dtype, dtype))
+    return DrafterNeeds(wanted.method.value, weights, block // config.block_size)
+
+
+def _has(name: str, folder: Path, headers: Mapping[str, TensorHeader] | None) -> bool:
+    if headers is not None:
+        return name in headers
+    try:
+        return SafetensorsWeights(folder).has(name)
+    except ModelInvalidError:  # only some are there, or none
+        return False
