@@ -52,6 +52,7 @@ SUITES = {
                 "dspy",
                 "lm-eval",
                 "schemathesis",
+                "published",
             )
         ),
         Suite("openai-js", "js/openai.test.mjs"),

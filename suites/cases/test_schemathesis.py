@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from suites.cases.drawn import shorten
 from suites.cases.server import encoder_url, url
 
 EXAMPLES = 40
@@ -37,14 +38,6 @@ def check(case: Any) -> None:
         assert isinstance(error["message"], str)
         assert error["message"]
         assert isinstance(error["type"], str)
-
-
-def shorten(body: Any) -> None:
-    """An answer of a drawn length may be long; that it ends is tested elsewhere."""
-    if isinstance(body, dict):
-        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-            if isinstance(body.get(name), int) and body[name] > 8:
-                body[name] = 8
 
 
 @demo.parametrize()

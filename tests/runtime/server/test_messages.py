@@ -257,6 +257,7 @@ def test_what_cannot_be_had_is_refused_in_anthropics_form(
 ) -> None:
     answer = post(http, **{"messages": [user("hi")], "max_tokens": 1, field: value})
     assert answer.status_code == 400
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
     document = answer.json()
     assert document["type"] == "error"
     assert document["error"]["type"] == "invalid_request_error"

@@ -69,7 +69,7 @@ def test_thoughts_text_and_calls_are_blocks_in_their_order() -> None:
     assert read([MarkedText(text)], [], 0, "reasoning and calls") == [
         {"type": "thinking", "thinking": "Hm.", "signature": ""},
         {"type": "text", "text": "Let me see. ", "citations": None},
-        {"type": "tool_use", "name": "f", "input": {"a": "1 < 2"}},
+        {"type": "tool_use", "name": "f", "input": {"a": "1 < 2"}, "caller": {"type": "direct"}},
         {"type": "text", "text": "Done.", "citations": None},
     ]
 

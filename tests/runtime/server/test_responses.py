@@ -303,6 +303,9 @@ def test_a_field_is_taken_or_refused_by_its_name(http: httpx.Client) -> None:
     for field, value in TAKEN:
         answer = post(http, **{"input": "hi", "max_output_tokens": 1, field: value})
         assert answer.status_code == 200, (field, answer.text)
+        # In OpenAI's document they are texts, or they are not there.
+        told = {"prompt_cache_key", "safety_identifier", "user"} & answer.json().keys()
+        assert told == {field} & {"prompt_cache_key", "safety_identifier"}
     for field, value, param in REFUSED:
         body = {"input": "hi", "max_output_tokens": 1, field: value}
         for stream in (False, True):

@@ -21,27 +21,44 @@ class ThinkingOut(msgspec.Struct, frozen=True, tag_field="type", tag="thinking")
     signature: str = ""
 
 
+class Caller(msgspec.Struct, frozen=True, tag_field="type", tag="direct"):
+    """The model itself calls, and no program of it."""
+
+
 class ToolUseOut(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"):
     id: str
     name: str
     input: dict[str, Any]
+    caller: Caller = Caller()
 
 
 BlockOut = TextOut | ThinkingOut | ToolUseOut
 
 
+class ThinkingDetails(msgspec.Struct, frozen=True):
+    thinking_tokens: int
+
+
 class MessageUsage(msgspec.Struct, frozen=True):
-    """`input_tokens` are those that the prefix cache did not have; what is written to it is not counted."""
+    """`input_tokens` are those that the prefix cache did not have; what is written to it is not counted. What
+    is null is of Anthropic's own tools, prices and places."""
 
     input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    output_tokens_details: ThinkingDetails | None = None
     cache_creation_input_tokens: int = 0
+    cache_creation: None = None
+    server_tool_use: None = None
+    service_tier: None = None
+    inference_geo: None = None
 
     @classmethod
     def of(cls, usage: Usage) -> MessageUsage:
         cached = usage.prompt_tokens_details.cached_tokens
-        return cls(usage.prompt_tokens - cached, cached, usage.completion_tokens)
+        details = usage.completion_tokens_details
+        thought = None if details is msgspec.UNSET else ThinkingDetails(details.reasoning_tokens)
+        return cls(usage.prompt_tokens - cached, cached, usage.completion_tokens, thought)
 
 
 class MessageOut(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
@@ -51,6 +68,8 @@ class MessageOut(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     content: list[BlockOut]
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: None = None
+    container: None = None
     usage: MessageUsage
 
 
@@ -91,6 +110,8 @@ class BlockStop(msgspec.Struct, frozen=True, tag_field="type", tag="content_bloc
 class Stop(msgspec.Struct, frozen=True):
     stop_reason: str
     stop_sequence: str | None
+    stop_details: None = None
+    container: None = None
 
 
 class MessageDelta(msgspec.Struct, frozen=True, tag_field="type", tag="message_delta"):

@@ -52,10 +52,9 @@ async def create_message(
     with names.told():
         asked = await chat_run(chat, generator, prompts, defaults)
         message_id = f"msg_{uuid.uuid4().hex}"
-        generation = generator.generate(
-            message_id, http_request.scope["request_id"], [asked.run], arrival=arrival
-        )
-        answer = MessageAnswer(chat, asked.new_parser(), names, message_id)
+        request_id = http_request.scope["request_id"]
+        generation = generator.generate(message_id, request_id, [asked.run], arrival=arrival)
+        answer = MessageAnswer(chat, asked.new_parser(), names, message_id, request_id)
         return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
@@ -76,8 +75,10 @@ class MessageAnswer:
         parser: AnswerParser | None,
         names: FieldNames,
         message_id: str,
+        request_id: str,
     ) -> None:
         self._names = names
+        self._request_id = request_id
         self._id = message_id
         self._model = chat.model
         self._output = MessageOutput()
@@ -123,7 +124,7 @@ class MessageAnswer:
         return b""
 
     def failure(self, error: ApiError) -> bytes:
-        return b"event: error\ndata: " + message_error(error) + b"\n\n"
+        return b"event: error\ndata: " + message_error(error, self._request_id) + b"\n\n"
 
     def _begun(self, generation: Generation) -> MessageOut:
         usage = msgspec.structs.replace(MessageUsage.of(generation.usage), output_tokens=0)

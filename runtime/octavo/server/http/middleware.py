@@ -150,7 +150,7 @@ class Middleware:
 
     async def _fail(self, response: _Response, error: ApiError, scope: Scope) -> None:
         self._metrics.count_rejected(error.detail.code or "other")
-        await response.fail(error, error_body(error, scope["path"]))
+        await response.fail(error, error_body(error, scope["path"], scope.get("request_id")))
 
 
 class _Response:

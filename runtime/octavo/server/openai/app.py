@@ -288,7 +288,7 @@ def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
 
     def render(request: Request, error: ApiError) -> Response:
         metrics.count_rejected(error.detail.code or "other")
-        body = error_body(error, request.url.path)
+        body = error_body(error, request.url.path, request.scope.get("request_id"))
         return Response(body, error.status, error.headers, "application/json")
 
     @app.exception_handler(ApiError)

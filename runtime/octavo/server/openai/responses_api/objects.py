@@ -107,7 +107,7 @@ class ResponseObject(msgspec.Struct, frozen=True, kw_only=True):
     incomplete_details: IncompleteDetails | None = None
     model: str
     output: list[OutputItem] = []
-    usage: ResponseUsage | None = None
+    usage: ResponseUsage | msgspec.UnsetType = msgspec.UNSET
     instructions: str | None
     max_output_tokens: int | None
     max_tool_calls: int | None
@@ -120,9 +120,9 @@ class ResponseObject(msgspec.Struct, frozen=True, kw_only=True):
     text: dict[str, Any]
     reasoning: dict[str, Any]
     metadata: dict[str, str]
-    user: str | None
-    safety_identifier: str | None
-    prompt_cache_key: str | None
+    user: str | msgspec.UnsetType = msgspec.UNSET
+    safety_identifier: str | msgspec.UnsetType = msgspec.UNSET
+    prompt_cache_key: str | msgspec.UnsetType = msgspec.UNSET
     background: bool = False
     previous_response_id: None = None
     service_tier: str = "default"

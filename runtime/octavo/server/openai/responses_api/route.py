@@ -103,9 +103,9 @@ def _standing(
         text=text,
         reasoning=reasoning,
         metadata=request.metadata or {},
-        user=request.user,
-        safety_identifier=request.safety_identifier,
-        prompt_cache_key=request.prompt_cache_key,
+        user=_if_sent(request.user),
+        safety_identifier=_if_sent(request.safety_identifier),
+        prompt_cache_key=_if_sent(request.prompt_cache_key),
     )
 
 
@@ -160,7 +160,9 @@ class ResponseAnswer:
 
     def failure(self, error: ApiError) -> bytes:
         told = error.detail
-        usage = None if self._generation is None else ResponseUsage.of(self._generation.usage)
+        usage = (
+            msgspec.UNSET if self._generation is None else ResponseUsage.of(self._generation.usage)
+        )
         failed = msgspec.structs.replace(
             self._standing,
             status="failed",
@@ -193,3 +195,7 @@ def _openai_code(status: int) -> str:
     if status == 429:
         return "rate_limit_exceeded"
     return "invalid_prompt" if status < 500 else "server_error"
+
+
+def _if_sent(text: str | None) -> str | msgspec.UnsetType:
+    return msgspec.UNSET if text is None else text
