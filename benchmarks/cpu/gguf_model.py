@@ -1,7 +1,8 @@
 """Writes a Qwen3-shaped GGUF file with random weights: what llama.cpp runs in this benchmark.
 
 Runs in the interpreter that has `gguf` (and numpy), which need not be Octavo's. Every matrix has the
-wanted type, the tied embedding too (`llama-quantize --pure`): llama.cpp's fastest form of each type.
+wanted type but a Q4_0 file's tied embedding, which is Q6_K: so `llama-quantize` writes it, and so such
+files are on the hub.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ GGUF_TYPES = {
     "q8_0": GGMLQuantizationType.Q8_0,
     "q4_0": GGMLQuantizationType.Q4_0,
 }
+# What `llama-quantize` takes instead for a table that is the head too.
+_HEAD_TYPES = {"q4_0": GGMLQuantizationType.Q6_K}
 # Drawing and quantising 600 M numbers takes a minute; one block of rows is drawn and repeated. Odd, so
 # that neighbouring tensors do not start alike.
 _BLOCK_ROWS = 509
@@ -47,7 +50,8 @@ def write_qwen3(config: dict[str, Any], kind: str, path: Path) -> None:
         "attn_q_norm": config["head_dim"],
         "attn_k_norm": config["head_dim"],
     }
-    weights.add(writer, "token_embd", (config["vocab_size"], hidden))
+    head = _HEAD_TYPES.get(kind, GGUF_TYPES[kind])
+    _RandomWeights(head).add(writer, "token_embd", (config["vocab_size"], hidden))
     writer.add_tensor("output_norm.weight", np.ones(hidden, dtype=np.float32))
     for layer in range(config["num_hidden_layers"]):
         for name, shape in matrices.items():
@@ -86,8 +90,22 @@ class _RandomWeights:
     def add(self, writer: GGUFWriter, name: str, shape: tuple[int, int]) -> None:
         rows, columns = shape
         if columns not in self._blocks:
-            block = self._numbers.standard_normal((_BLOCK_ROWS, columns), dtype=np.float32)
-            self._blocks[columns] = quantize(block * np.float32(0.02), self._kind)
+            self._blocks[columns] = self._draw(columns)
         block = self._blocks[columns]
         tensor = np.tile(block, (math.ceil(rows / _BLOCK_ROWS), 1))[:rows]
         writer.add_tensor(f"{name}.weight", tensor, raw_dtype=self._kind)
+
+    def _draw(self, columns: int) -> np.ndarray[Any, Any]:
+        if self._kind is GGMLQuantizationType.Q6_K:
+            return self._draw_q6_k(columns)
+        block = self._numbers.standard_normal((_BLOCK_ROWS, columns), dtype=np.float32)
+        return quantize(block * np.float32(0.02), self._kind)
+
+    def _draw_q6_k(self, columns: int) -> np.ndarray[Any, Any]:
+        """`gguf` packs no K-quants. 256 weights are 192 bytes of bits, 16 scales of 8 bits and one of 16:
+        with scales of 64 and the step here weights are within 0.05."""
+        count = _BLOCK_ROWS * columns // 256
+        bits = self._numbers.integers(0, 256, (count, 192), dtype=np.uint8)
+        scales = np.full((count, 16), 64, dtype=np.uint8)
+        step = np.full((count, 1), 0.05 / 64 / 32, dtype=np.float16).view(np.uint8)
+        return np.concatenate([bits, scales, step], axis=1).reshape(_BLOCK_ROWS, -1)
