@@ -99,7 +99,8 @@ class _RandomWeights:
         if self._kind is GGMLQuantizationType.Q6_K:
             return self._draw_q6_k(columns)
         block = self._numbers.standard_normal((_BLOCK_ROWS, columns), dtype=np.float32)
-        return quantize(block * np.float32(0.02), self._kind)
+        packed: np.ndarray[Any, Any] = quantize(block * np.float32(0.02), self._kind)
+        return packed
 
     def _draw_q6_k(self, columns: int) -> np.ndarray[Any, Any]:
         """`gguf` packs no K-quants. 256 weights are 192 bytes of bits, 16 scales of 8 bits and one of 16:

@@ -37,6 +37,7 @@ class CpuAttentionStep:
     chunks: PrefillChunks | AttentionPlan | None
     workspace: torch.Tensor
     adapters: Sequence[AdapterRows] = ()
+    rows: torch.Tensor | None = None
 
     @property
     def num_live(self) -> None:

@@ -57,6 +57,11 @@ class Step(Protocol):
         """Rows that have one; each is in one group at most."""
         ...
 
+    @property
+    def rows(self) -> torch.Tensor | None:
+        """`[count]` int64: rows whose last hidden states are read, so that no other needs one; None: all."""
+        ...
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         """Normalises and rotates queries and keys, stores keys and values, and attends.
 

@@ -30,6 +30,7 @@ class TorchAttentionStep:
     rotations: tuple[tuple[RotaryTable, torch.Tensor, torch.Tensor], ...]
     workspace: torch.Tensor
     adapters: Sequence[AdapterRows] = ()
+    rows: torch.Tensor | None = None
 
     @property
     def num_live(self) -> None:

@@ -81,6 +81,11 @@ class TritonAttentionStep:
         return ()
 
     @property
+    def rows(self) -> None:
+        """Steps are captured whole."""
+        return None
+
+    @property
     def num_live(self) -> torch.Tensor:
         return self.buffers.num_live
 

@@ -30,12 +30,15 @@ class Block(Protocol):
         pending: torch.Tensor | None,
         cache: torch.Tensor,
         step: Step,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         """Adds what is pending and all of this block but its last sum to `residual`, in place.
 
         Args:
             residual: `[tokens, hidden]`.
             pending: `[tokens, hidden]`, or None where nothing is.
+            rows: `[count]` int64, those of the result that are read; None: all. What others hold then means
+                nothing. Keys and values are stored of every row.
 
         Returns what is left to be added, or None.
         """
@@ -66,14 +69,28 @@ class PreNormBlock:
         pending: torch.Tensor | None,
         cache: torch.Tensor,
         step: Step,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         steps: Steps = self.steps
         if self.fused is not None and residual.shape[0] <= self.fused.max_rows:
             steps = self.fused
         heads = steps.into_attention(residual, pending, step)
         attended = self.attention.attend(heads, cache, step)
+        if rows is not None:
+            self._finish(attended, residual, rows, step)
+            return None
         pending = steps.out_of_attention(attended, residual, step)
         return steps.feed_forward(residual, pending, step)
+
+    def _finish(
+        self, attended: torch.Tensor, residual: torch.Tensor, rows: torch.Tensor, step: Step
+    ) -> None:
+        """What follows attention, for these rows of `residual`, in place."""
+        if not rows.numel():
+            return
+        some = residual.index_select(0, rows)
+        pending = self.steps.out_of_attention(attended.index_select(0, rows), some, step)
+        residual.index_copy_(0, rows, some.add_(self.steps.feed_forward(some, pending, step)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,7 @@ class SandwichBlock:
         pending: torch.Tensor | None,
         cache: torch.Tensor,
         step: Step,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         before, after = self.attention_norms
         partial = self.attention(normalised(before, residual, pending), cache, step)
@@ -125,6 +143,7 @@ class ParallelBlock:
         pending: torch.Tensor | None,
         cache: torch.Tensor,
         step: Step,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         hidden = normalised(self.attention_norm, residual, pending)
         other = hidden if self.mlp_norm is None else self.mlp_norm(residual)
@@ -151,9 +170,10 @@ class WatchedBlock:
         pending: torch.Tensor | None,
         cache: torch.Tensor,
         step: Step,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         self.states.keep(self.place, residual, pending)
-        return self.block(residual, pending, cache, step)
+        return self.block(residual, pending, cache, step, rows)
 
 
 def _unchanged(embeddings: torch.Tensor) -> torch.Tensor:
@@ -212,10 +232,11 @@ class DecoderStack:
     def run_blocks(
         self, residual: torch.Tensor, caches: list[torch.Tensor], step: Step
     ) -> torch.Tensor:
-        """The stream after all blocks, `[tokens, hidden]`; `residual` is overwritten."""
+        """The stream after all blocks, `[tokens, hidden]`, of `step.rows`; `residual` is overwritten."""
         pending: torch.Tensor | None = None
-        for block, cache in zip(self._blocks, caches, strict=True):
-            pending = block(residual, pending, cache, step)
+        last = len(caches) - 1
+        for place, (block, cache) in enumerate(zip(self._blocks, caches, strict=True)):
+            pending = block(residual, pending, cache, step, step.rows if place == last else None)
         return residual if pending is None else residual.add_(pending)
 
     def normalise(self, residual: torch.Tensor) -> torch.Tensor:

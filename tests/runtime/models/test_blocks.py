@@ -29,6 +29,7 @@ class OwnValues:
     """In place of attention: every query head gives its key head's value."""
 
     num_live = None
+    rows = None
     positions = torch.zeros(0, dtype=torch.int64)
     adapters = ()
 
@@ -130,6 +131,27 @@ def test_a_pre_norm_block_is_its_formula(has_pending: bool) -> None:
     x = x + attended(parts[1], rms_formula(parts[0], x), STEP)
     x = x + fed(parts[3], rms_formula(parts[2], x))
     torch.testing.assert_close(total(residual, left), x)
+
+
+@pytest.mark.parametrize("wanted", [[], [4], [3, 0]])
+def test_a_pre_norm_block_finishes_the_rows_that_are_read(wanted: list[int]) -> None:
+    fed_rows: list[int] = []
+
+    class Watched(GatedMLP):
+        def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+            fed_rows.append(len(x))
+            return super().__call__(x, step)
+
+    inner = mlp()
+    watched = Watched(inner.gate_up, inner.down, inner.activation, inner.gate)
+    block = PreNormBlock(rms(10), attention(qkv_bias=True), rms(11), watched, plain)
+    x, pending = numbers(2, 5, HIDDEN, seed=12)
+    whole, some = x.clone(), x.clone()
+    expected = total(whole, block(whole, pending, CACHE, STEP))
+    rows = torch.tensor(wanted, dtype=torch.int64)
+    assert block(some, pending, CACHE, STEP, rows) is None
+    torch.testing.assert_close(some[rows], expected[rows])
+    assert fed_rows == [5, *([len(wanted)] if wanted else [])]
 
 
 @pytest.mark.parametrize("has_pending", [False, True])

@@ -163,6 +163,7 @@ class OwnValues:
     """In place of attention: every query head gives its key head's value."""
 
     num_live = None
+    rows = None
     positions = torch.zeros(0, dtype=torch.int64)
     adapters = ()
 

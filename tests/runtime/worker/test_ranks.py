@@ -109,7 +109,7 @@ def test_a_step_that_fails_on_one_rank_is_the_end_of_all(
     shared = share_model(tmp_path, "qwen3")
     assert_same_answers(shared)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such row")
 
     monkeypatch.setattr(StepMemory, "prepare", fail)

@@ -79,7 +79,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
-        inputs, step = self.memory.prepare(batch)
+        inputs, step = self.memory.prepare(batch, reads_all=self._pooling is not None)
         residual = self.model.forward(inputs.token_ids, self.memory.caches, step)
         scored = None
         if inputs.scored is not None:

@@ -97,6 +97,14 @@ class StepInputs:
     scored: ScoredTokens | None = None
     adapters: Sequence[AdapterRows] = ()
 
+    @property
+    def read_rows(self) -> torch.Tensor | None:
+        """`[count]` int64: the only rows of whose last hidden states anything is made; None: any may be. An
+        adapter's rows are counted in the whole step."""
+        if self.scored is not None or self.adapters:
+            return None
+        return self.sampled_rows
+
 
 class StepInputBuilder:
     """Fills the buffers of one executor; what it returns is valid until the next `build`.

@@ -68,10 +68,16 @@ class StepMemory:
             plans_chunks=dtype is torch.bfloat16 and has_matrix_units(),
         )
 
-    def prepare(self, batch: Sequence[ScheduledSequence]) -> tuple[StepInputs, Step]:
-        """The batch laid out, and what its rows attend to; valid until the next call."""
+    def prepare(
+        self, batch: Sequence[ScheduledSequence], *, reads_all: bool = False
+    ) -> tuple[StepInputs, Step]:
+        """The batch laid out, and what its rows attend to; valid until the next call.
+
+        Args:
+            reads_all: Every row's last hidden state is asked for, and not only what is sampled from.
+        """
         inputs = self._builder.build(batch)
-        return inputs, self._attention_step(inputs)
+        return inputs, self._attention_step(inputs, None if reads_all else inputs.read_rows)
 
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
         """See `Runner.copy_blocks`."""
@@ -84,14 +90,16 @@ class StepMemory:
         for cache in map(as_bytes, self.caches):
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
-    def _attention_step(self, inputs: StepInputs) -> Step:
+    def _attention_step(self, inputs: StepInputs, read: torch.Tensor | None) -> Step:
         rows = inputs.attention
         plan = rows.chunks if isinstance(rows, KernelRows) else rows
         blocks = plan.workspace_blocks if isinstance(plan, AttentionPlan) else 0
         workspace = self._workspace_of(blocks)
         if not isinstance(rows, KernelRows):
             rotations = tuple((one, *one.at(inputs.positions)) for one in self._rotary)
-            return TorchAttentionStep(rows, inputs.positions, rotations, workspace, inputs.adapters)
+            return TorchAttentionStep(
+                rows, inputs.positions, rotations, workspace, inputs.adapters, read
+            )
         from octavo.layers.cpu_attention import CpuAttentionStep  # needs numba
 
         return CpuAttentionStep(
@@ -102,6 +110,7 @@ class StepMemory:
             rows.chunks,
             workspace,
             inputs.adapters,
+            read,
         )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:
