@@ -11,8 +11,11 @@ import torch
 
 from octavo.errors import OctavoError
 from octavo.layers.ranks import Ranks
-from octavo.worker.ranks.device_group import check_group, settings_for
+from octavo.worker.ranks.commands import Kind, pack_command
+from octavo.worker.ranks.device_group import DeviceRanks, check_group, settings_for
 from octavo.worker.ranks.device_watch import DeviceWatch, FaultWatch
+from octavo.worker.ranks.frames import LENGTH_BYTES, frames_beside
+from octavo.worker.ranks.group import GroupRanks
 from octavo.worker.ranks.interface import interface_of
 from octavo.worker.ranks.messages import MeetingFile, MeetingPoint
 from tests.support.runtime.rank_threads import on_ranks
@@ -151,3 +154,35 @@ def test_sockets_stay_on_the_network_where_ranks_met_unless_told_otherwise() -> 
         assert name not in settings_for(meeting, {name: "eth"})
     elsewhere = MeetingPoint("192.0.2.1", 29501, "192.0.2.7")
     assert name not in settings_for(elsewhere, {}), "no interface has that address"
+
+
+def test_gpus_exchange_as_cpus_do() -> None:
+    """By the calls that NCCL gets, of which Gloo knows the same."""
+
+    def check(ranks: Ranks) -> None:
+        assert isinstance(ranks, GroupRanks)
+        check_group(DeviceRanks(ranks._group, ranks.rank, ranks.size), CPU)
+
+    on_ranks(2, check)
+
+
+class Quit(BaseException):
+    """Ends the thread, as the process would end."""
+
+
+def test_who_is_told_to_quit_does_so_beside_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    has_quit = threading.Event()
+
+    def quit_now() -> None:
+        has_quit.set()
+        raise Quit
+
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as commands, os.fdopen(writing, "wb", buffering=0) as pipe:
+        next_frame = frames_beside(commands, quit_now)
+        for kind in (Kind.STEP, Kind.QUIT):
+            frame = pack_command(kind, b"step")
+            pipe.write(len(frame).to_bytes(LENGTH_BYTES, "little") + frame)
+        assert has_quit.wait(60)
+        assert next_frame(1.0) == pack_command(Kind.STEP, b"step")

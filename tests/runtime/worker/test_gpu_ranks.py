@@ -5,20 +5,26 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from msgspec.structs import replace
 
-from octavo.config import Device, EngineConfig
+from octavo.config import Device, EngineConfig, NodePlace
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import DeviceFaultError
 from octavo.sampling_params import SamplingParams
 from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import Executor
+from octavo.worker.ranks.node import run_node
 from octavo.worker.start.create import create_executor
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
@@ -34,15 +40,15 @@ from tests.support.runtime.quantised_checkpoints import (
     round_to_grid,
 )
 from tests.support.runtime.rank_answers import NUM_BLOCKS, answers_of, assert_same, save_model
-from tests.support.runtime.rank_processes import has_ended, rank_pids
+from tests.support.runtime.rank_processes import own_loopback, rank_pids
 from tests.support.runtime.stepping import run_to_end
 from tests.support.runtime.two_layer_models import run
 
 needs_module(Requirement.TRITON)
-from tests.support.runtime.gpu_ranks import FAULT, gpu_path_of_ranks
+from tests.support.runtime.gpu_ranks import FAULT, gpu_path_of_ranks, has_room
 
 
-def two_ranks(folder: Path, **options: Any) -> Executor:
+def config_of(folder: Path, **options: Any) -> EngineConfig:
     values: dict[str, Any] = {
         "device": Device.CPU,
         "dtype": "float32",
@@ -51,7 +57,11 @@ def two_ranks(folder: Path, **options: Any) -> Executor:
         "max_num_seqs": 4,
         "max_num_batched_tokens": 40,
     }
-    return create_executor(EngineConfig(model=str(folder), **values | options))
+    return EngineConfig(model=str(folder), **values | options)
+
+
+def two_ranks(folder: Path, **options: Any) -> Executor:
+    return create_executor(config_of(folder, **options))
 
 
 def start_and_find(folder: Path, **options: Any) -> tuple[Executor, int]:
@@ -141,18 +151,36 @@ def test_tritons_kernels_on_two_ranks_give_the_tokens_of_one(
     assert told(found) == told(expected)
 
 
-def test_a_rank_whose_gpu_fails_is_named_with_what_it_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nodes_take_the_least_room_and_name_the_gpu_that_fails(tmp_path: Path) -> None:
+    """Two nodes on one loopback interface, this process with both of them."""
     save_model(tmp_path)
-    monkeypatch.setenv(FAULT, "7")  # tokens, which no step of the start has
-    with gpu_path_of_ranks("reference"):
-        executor, pid = start_and_find(tmp_path, enforce_eager=True)
-        core = EngineCore(EngineConfig(model=str(tmp_path)), executor)
-        core.add(AddRequest("one", list(range(7)), SamplingParams(max_tokens=3)))
+    address = own_loopback()
+    with socket.create_server((address, 0)) as listener:
+        port = listener.getsockname()[1]
+    places = [
+        NodePlace(num_nodes=2, node_rank=rank, master_addr=address, master_port=port)
+        for rank in range(2)
+    ]
+    options: dict[str, Any] = {"kv_cache_memory_bytes": None, "distributed_timeout_seconds": 30}
+    configs = [config_of(tmp_path, place=place, **options) for place in places]
+    spec = plan_start(configs[0]).model.spec.on_rank(2)
+    block = cache_block_bytes(configs[0], spec, torch.float32)
+    faults = {FAULT: "7"}  # tokens of a step, as many as none of the start has
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        stack.enter_context(has_room(40 * block))
+        stack.enter_context(gpu_path_of_ranks("reference"))
+        stack.enter_context(mock.patch.dict(os.environ, faults))
+        stack.enter_context(has_room(30 * block))  # the other node's
+        node = pool.submit(run_node, configs[1], places[1], threading.Event(), 0.0)
+        executor = create_executor(configs[0])
+        assert executor.info.num_kv_blocks == 30
+        core = EngineCore(configs[0], executor)
+        expected = answer(EngineCore(configs[0], make_gpu_executor(tmp_path, max_num_seqs=4)))
+        assert answer(core) == expected
+        core.add(AddRequest("lost", list(range(7)), SamplingParams(max_tokens=3)))
         with pytest.raises(DeviceFaultError) as caught:
             run_to_end(core)
-    assert str(caught.value) == (
-        "rank 1 of 2 failed: AcceleratorError: CUDA error: an illegal memory access was encountered"
-    )
-    assert has_ended(pid)
+        error = node.exception(60)
+    why = "failed: AcceleratorError: CUDA error: an illegal memory access was encountered"
+    for message in (str(caught.value), str(error)):
+        assert message == f"rank 1 of 2 on node 1 (127.0.0.1) {why}"

@@ -17,15 +17,9 @@ from octavo.model_source import resolve
 from octavo.worker.ranks.meeting import Meeting
 from octavo.worker.ranks.node import run_node
 from octavo.worker.start.create import create_executor
-from tests.support.runtime.rank_processes import has_ended, rank_pids
+from tests.support.runtime.rank_processes import has_ended, own_loopback, rank_pids
 
 TIMEOUT = 15
-
-
-def own_loopback() -> str:
-    """Of this process alone, so that no port is anybody else's."""
-    pid = os.getpid()
-    return f"127.{1 + pid // 2**16 % 250}.{pid // 2**8 % 2**8}.{pid % 2**8}"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from unittest import mock
 
 import torch
 
+from octavo.config import EngineConfig
 from octavo.kernels.gpu import device as triton_kernels
 from octavo.kernels.gpu.tuning import chips
 from octavo.kernels.packed_step import Packer
@@ -32,7 +33,9 @@ from tests.support.kernels.interpreter import interpreted_kernels
 SOME = {
     "experts": ("route_to_experts", "experts_gate_up", "experts_down", "combine_experts"),
 }
-KIND, FAULT = "OCTAVO_TEST_KERNELS", "OCTAVO_TEST_FAULT"
+KIND, FAULT, ROOM = "OCTAVO_TEST_KERNELS", "OCTAVO_TEST_FAULT", "OCTAVO_TEST_ROOM"
+_TOTAL_BYTES = 2**29
+_SPARE_BYTES = 2**28  # that a profile sets aside
 _ROOT = Path(__file__).parents[3]
 
 
@@ -67,9 +70,28 @@ def enter(kind: str, stack: ExitStack) -> None:
     if kind in SOME:  # the others take most of the time
         own = {name: getattr(triton_kernels, name) for name in SOME[kind]}
         kernels = SimpleNamespace(**vars(reference) | own)
+    for name, answer in _memory(int(os.environ.get(ROOM, "0"))).items():
+        stack.enter_context(mock.patch.object(torch.cuda, name, return_value=answer))
     path = GpuPath(kernels, lambda: _called)
     stack.enter_context(mock.patch.object(start, "gpu_path", return_value=path))
     stack.enter_context(mock.patch.object(plan, "kernels_for", return_value=kernels))
+
+
+def has_room(num_bytes: int) -> mock._patch_dict:
+    """Of GPUs whose profile leaves so much for the KV cache, in processes that are started within."""
+    return mock.patch.dict(os.environ, {ROOM: str(num_bytes)})
+
+
+def _memory(room: int) -> dict[str, Any]:
+    """What torch says of a GPU that has so much room, weights and steps taking none."""
+    others = int(_TOTAL_BYTES * EngineConfig(model="").gpu_memory_share) - _SPARE_BYTES - room
+    return {
+        "mem_get_info": (_TOTAL_BYTES - others, _TOTAL_BYTES),
+        "memory_allocated": 0,
+        "max_memory_allocated": 0,
+        "reset_peak_memory_stats": None,
+        "synchronize": None,
+    }
 
 
 def _called(work: Callable[[], None]) -> Callable[[], None]:

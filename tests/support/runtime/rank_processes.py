@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -48,3 +49,9 @@ def has_ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def own_loopback() -> str:
+    """Of this process alone, so that no port is anybody else's."""
+    pid = os.getpid()
+    return f"127.{1 + pid // 2**16 % 250}.{pid // 2**8 % 2**8}.{pid % 2**8}"
