@@ -58,6 +58,7 @@ def test_the_parsers_are_those_of_the_template(name: str) -> None:
     templates = templates_of(getattr(published, name))
     markup = choose_markup(templates, {})
     assert (markup.calls_name, markup.reasoning_name) == CHOSEN[name]
+    assert (markup.channels is not None) is (name == "GPT_OSS")
     if markup.calls is None:
         return
     call_id = "functions.write:0" if name == "KIMI_K2" else "abcdefghi"

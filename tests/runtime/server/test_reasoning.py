@@ -123,6 +123,14 @@ def test_the_tokens_of_reasoning_are_counted(is_token: bool) -> None:
     assert count("<think>\n", "Hm</think>Yes") == 2 + closing
     assert count("<think>\n", "Hm<thi") == 6
     assert count("", "Yes <think>no</think>") == 0
+    # Behind the heads that gpt-oss writes it may think again.
+    markup = Markup(reasoning_name="openai_gptoss", reasoning=REASONING_FORMATS["openai_gptoss"])
+    thoughts = "<|channel|>analysis<|message|>Hm<|end|>"
+    again = f"{thoughts}<|start|>assistant{thoughts}"
+    said = "<|start|>assistant<|channel|>final<|message|>Yes"
+    assert count("", thoughts + said) == len(thoughts)
+    assert count("", again + said) == len(again)
+    assert count("", said + thoughts) == 0
 
 
 def test_every_name_is_that_of_a_parser() -> None:

@@ -128,7 +128,9 @@ class AnswerParser:
     def push(self, text: MarkedText) -> Iterable[Piece]:
         """In the model's order. Holds back what may become markup."""
         if self._reasoning is None:
-            return self._content(text)
+            if self._calls is None or not self._tells_reasoning:
+                return self._content(text)
+            return self._calls.push(text)
         found: list[Piece] = []
         for piece in self._reasoning.push(text):
             if isinstance(piece, Reasoning):

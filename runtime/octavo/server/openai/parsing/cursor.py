@@ -121,14 +121,16 @@ class Cursor:
         which of them came behind it and was read; None where the text ends before, and then what may have
         become one is left."""
         found: str | None = None
+        firsts = frozenset(end[0] for end in ends)
         while found is None:
             text, begin = self._text, self._at
             place = len(text)
-            for end in ends:
-                if 0 <= (at := text.find(end, begin, place + len(end) - 1)) < place:
-                    found, place = end, at
-            if found is None:
-                place = held_back(text, begin, ends)
+            if begin or not firsts.isdisjoint(text):
+                for end in ends:
+                    if 0 <= (at := text.find(end, begin, place + len(end) - 1)) < place:
+                        found, place = end, at
+                if found is None:
+                    place = held_back(text, begin, ends)
             if place > begin:
                 self._move(place)
                 if (piece := take(text[begin:place])) is not None:

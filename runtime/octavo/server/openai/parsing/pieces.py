@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 WHITESPACE = " \t\n\r"
 
 
@@ -21,7 +23,7 @@ class CallBegin(NamedTuple):
     name: str
 
 
-class Arguments(NamedTuple):
+class Arguments(msgspec.Struct, frozen=True, gc=False):
     """Some of the call's that was begun last. All of them are a JSON document as the model wrote it: one that
     was cut off has no end, and one that the model spoilt is none."""
 

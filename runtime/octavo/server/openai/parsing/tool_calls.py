@@ -63,7 +63,7 @@ class ToolCallParser:
         self._is_line_blank = True
         self._first = frozenset(opening[0] for opening in form.openings)
         # All text without these shows as it comes.
-        self._is_plain = not form.line_openings
+        self._is_plain = not form.line_openings and not form.first_openings
         self._is_first = bool(form.first_openings)
         self.num_calls = 0
 
@@ -71,21 +71,14 @@ class ToolCallParser:
         """Content and calls, in the model's order. Holds back what may become a call."""
         section = self._section
         if section is not None:
-            section.read(text.text, 0)
-            if section.is_open:
-                if section.is_taken:  # as within arguments: there is nothing to look at again
+            if (arguments := section.more_arguments(text.text)) is not None:
+                if self._held:
                     self._held.clear()
-                    section.release()
-                    return self._kept(section)
-                if not section.pieces:
-                    self._held.append(text)
-                    return ()
-        elif (
-            not self._held
-            and self._is_plain
-            and not self._is_first
-            and self._first.isdisjoint(text.text)
-        ):
+                return (arguments,) if self._is_kept else ()
+            if section.is_open and not section.pieces:
+                self._held.append(text)
+                return ()
+        elif not self._held and self._is_plain and self._first.isdisjoint(text.text):
             return (shown,) if (shown := text.shown) else ()
         self._held.append(text)
         return self._read(is_last=False)
@@ -124,8 +117,6 @@ class ToolCallParser:
     def _kept(self, section: _Section) -> Sequence[Piece]:
         """What the section has read; of calls those that are not too many."""
         pieces, section.pieces = section.pieces, []
-        if self._is_kept and len(pieces) == 1 and isinstance(pieces[0], Arguments):
-            return pieces
         kept: list[Piece] = []
         for piece in pieces:
             if isinstance(piece, CallBegin):
@@ -157,6 +148,7 @@ class ToolCallParser:
             if not is_last and any(opening.startswith(rest) for opening in openings):
                 return "", begin
             self._is_first = False
+            self._is_plain = not self._format.line_openings
         found, first = "", len(raw)
         for opening in self._format.openings:
             place = raw.find(opening, begin, first + len(opening) - 1)
@@ -189,7 +181,6 @@ class _Section:
     Attributes:
         pieces: Those that were read and not yet taken.
         is_open: There may be more.
-        is_taken: All text so far is no text of the answer.
     """
 
     __slots__ = (
@@ -201,7 +192,6 @@ class _Section:
         "_steps",
         "_taken",
         "is_open",
-        "is_taken",
         "opening",
         "pieces",
     )
@@ -217,13 +207,33 @@ class _Section:
         self._last: Piece | None = None
         self.pieces: list[Piece] = []
         self.is_open = True
-        self.is_taken = False
 
     def read(self, text: str, start: int) -> None:
         """The next piece is `text` from `start` on."""
         self._num_fed += len(text) - start
         self._cursor.feed(text, start)
         self._run()
+
+    def more_arguments(self, text: str) -> Arguments | None:
+        """As `read`; where arguments go on, and nothing else, they are taken here."""
+        self._num_fed += len(text)
+        cursor = self._cursor
+        cursor.feed(text)
+        if isinstance(self._last, Arguments):
+            try:
+                piece = next(self._steps)
+            except StopIteration as end:
+                self._end(is_markup=end.value)
+                return None
+            if isinstance(piece, Arguments) and self._length + cursor.position == self._num_fed:
+                self._last = piece
+                self._taken = self._released = self._num_fed
+                return piece
+            if piece is None:
+                return None
+            self._add(piece)
+        self._run()
+        return None
 
     def end_text(self) -> None:
         """No more pieces come."""
@@ -243,21 +253,26 @@ class _Section:
         return count
 
     def _run(self) -> None:
-        cursor, pieces = self._cursor, self.pieces
         try:
             while (piece := next(self._steps)) is not None:
-                pieces.append(piece)
-                self._last = piece
-                self._taken = self._length + cursor.position
+                self._add(piece)
                 if self._taken == self._num_fed and isinstance(piece, Arguments):
                     break  # what comes of no more text can wait for more
         except StopIteration as end:
-            self.is_open = False
-            if cursor.is_ended and isinstance(self._last, _OF_OPEN):
-                self._taken = self._num_fed
-            elif end.value and self._last is not None:
-                self._taken = self._length + cursor.position
-        self.is_taken = self._taken == self._num_fed
+            self._end(is_markup=end.value)
+
+    def _add(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self._last = piece
+        self._taken = self._length + self._cursor.position
+
+    def _end(self, *, is_markup: bool) -> None:
+        """All was read that is of the section; `is_markup` are what stands behind the last piece."""
+        self.is_open = False
+        if self._cursor.is_ended and isinstance(self._last, _OF_OPEN):
+            self._taken = self._num_fed
+        elif is_markup and self._last is not None:
+            self._taken = self._length + self._cursor.position
 
 
 class _Content:
