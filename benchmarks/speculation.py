@@ -4,11 +4,16 @@ Two engines of the same model, one with n-gram guesses, take the same requests i
 copy at 1, 8 and 32 requests, and an answer that copies. The demo model gives the latter itself. The Qwen3
 shape has random weights and copies nothing: an answer is written for it, its prompt with an edit every dozen
 tokens, so that its figure says what a copy of that kind could gain at most, and nothing of any model's text.
+
+`--model draft`: the demo model as its own draft, which is always right and never pays, since it takes as
+long as the model; `--model head`: an EAGLE-3 head of random weights for the Qwen3 shape, which is never
+right. Both say what guessing costs where it gains nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 import sys
@@ -31,6 +36,12 @@ _RANDOM = random.Random(5)
 EDITED = [_RANDOM.randrange(300, 1200) for _ in range(192)]
 SCRIPT = [_RANDOM.randrange(300, 1200) if i % 12 == 11 else t for i, t in enumerate(EDITED)]
 _SCRIPTED = {0: 1.0}
+_QWEN3 = {
+    "max_model_len": 1024,
+    "max_num_seqs": 32,
+    "kv_cache_memory": "600Mi",
+    "load_format": "dummy",
+}
 PASSAGE = "replicas: 2, gpu: 1, memory: 16Gi, port: 8000, model: demo, cache: 50Gi, queue: 4; "
 
 
@@ -111,11 +122,9 @@ def demo(pairs: int, counts: Sequence[int]) -> None:
 
 def qwen3(pairs: int, counts: Sequence[int], work: Path) -> None:
     folder = str(qwen3_0_6b(work).folder)
-    sizes = {"max_model_len": 1024, "max_num_seqs": 32, "kv_cache_memory": "600Mi"}
-    options = {**sizes, "load_format": "dummy"}
     with (
-        LLM(folder, **options) as plain,  # type: ignore[arg-type]
-        LLM(folder, **options, speculative_config=CONFIG) as guessing,  # type: ignore[arg-type]
+        LLM(folder, **_QWEN3) as plain,  # type: ignore[arg-type]
+        LLM(folder, **_QWEN3, speculative_config=CONFIG) as guessing,  # type: ignore[arg-type]
     ):
         params = SamplingParams(temperature=0.0, max_tokens=96, logit_bias=_SCRIPTED)
         params_drawn = SamplingParams(temperature=1.0, seed=1, max_tokens=32, ignore_eos=True)
@@ -132,10 +141,47 @@ def qwen3(pairs: int, counts: Sequence[int], work: Path) -> None:
             compare(name, (plain, guessing), questions, params_drawn, pairs)
 
 
+def draft(pairs: int, counts: Sequence[int]) -> None:
+    config = {"method": "draft_model", "model": "builtin://demo"}
+    with (
+        LLM("builtin://demo") as plain,
+        LLM("builtin://demo", speculative_config=config) as guessing,
+    ):
+        params = SamplingParams(temperature=1.0, seed=1, max_tokens=96, ignore_eos=True)
+        for count in counts:
+            questions = [[_RANDOM.randrange(300, 1200) for _ in range(32)] for _ in range(count)]
+            name = f"demo, its own draft model, {count}"
+            compare(name, (plain, guessing), questions, params, pairs)
+
+
+def head(pairs: int, counts: Sequence[int], work: Path) -> None:
+    folder = qwen3_0_6b(work).folder
+    model = json.loads((folder / "config.json").read_text())
+    layer = model | {"model_type": "llama", "num_hidden_layers": 1}
+    (work / "head").mkdir()
+    config = {
+        "speculators_model_type": "eagle3",
+        "speculators_config": {"algorithm": "eagle3"},
+        "transformer_layer_config": layer,
+        "draft_vocab_size": 32000,
+    }
+    (work / "head" / "config.json").write_text(json.dumps(config))
+    wanted = {"method": "eagle3", "model": str(work / "head")}
+    with (
+        LLM(str(folder), **_QWEN3) as plain,  # type: ignore[arg-type]
+        LLM(str(folder), **_QWEN3, speculative_config=wanted) as guessing,  # type: ignore[arg-type]
+    ):
+        params = SamplingParams(temperature=0.0, max_tokens=48, ignore_eos=True)
+        for count in counts:
+            questions = [[_RANDOM.randrange(300, 1200) for _ in range(32)] for _ in range(count)]
+            name = f"qwen3 shape, a head that is never right, {count}"
+            compare(name, (plain, guessing), questions, params, pairs)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--model", choices=("demo", "qwen3"), default="demo")
+    parser.add_argument("--model", choices=("demo", "qwen3", "draft", "head"), default="demo")
     parser.add_argument("--requests", type=int, nargs="+", default=[1, 8, 32])
     given = parser.parse_args()
     changed = tuple(
@@ -147,8 +193,11 @@ def main() -> int:
     ):
         if given.model == "demo":
             demo(given.pairs, given.requests)
+        elif given.model == "draft":
+            draft(given.pairs, given.requests)
         else:
-            qwen3(given.pairs, given.requests, Path(work))
+            run = qwen3 if given.model == "qwen3" else head
+            run(given.pairs, given.requests, Path(work))
     return 0
 
 

@@ -221,7 +221,7 @@ def test_text_that_repeats_by_chance_alone_costs_next_to_nothing(
     assert early.time < 1.03 * early.time_without
 
 
-@given(gains=st.lists(st.floats(-2.0, 8.0), max_size=300))
+@given(gains=st.lists(st.floats(-1.0, 8.0), max_size=300))
 def test_an_allowance_bounds_what_is_lost_and_never_ends(gains: list[float]) -> None:
     allowance, sum_gained = Allowance(), 0.0
     for gained in gains:
@@ -229,8 +229,9 @@ def test_an_allowance_bounds_what_is_lost_and_never_ends(gains: list[float]) -> 
             gained = 0.0
         allowance.settle(gained)
         sum_gained += gained
-        assert sum_gained > -0.01 * len(gains) - 0.5 - 2.0 - 1e-6
-    for _ in range(300):
+        assert sum_gained > -0.01 * len(gains) - 0.5 - 1.0 - 1e-6
+    allowance.settle(-1e6)  # a step that was disturbed
+    for _ in range(200):
         allowance.settle(0.0)
     assert allowance.is_open
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 _SHARE = 0.01
 """Of a step, that each one earns."""
 _MOST_OWED = 0.5
+_MOST_LOST = 1.0
+"""By one step: what takes longer was disturbed, or is known for it now and not chosen again."""
 _MOST_SAVED = 4.0
 """So that a few bad steps do not end what gained for long."""
 
@@ -35,4 +37,5 @@ class Allowance:
             gained: What it brought beside one that neither guessed nor looked, in such steps; negative where
                 it took longer for as many tokens.
         """
-        self._balance = min(self._balance + _SHARE + gained, _MOST_SAVED)
+        change = max(gained, -_MOST_LOST) + _SHARE
+        self._balance = min(self._balance + change, _MOST_SAVED)
