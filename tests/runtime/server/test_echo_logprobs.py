@@ -174,6 +174,20 @@ def test_a_chat_s_stream_tells_token_ids_with_their_text(
         assert ids == choice["token_ids"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_s_tokens_may_be_named_by_their_ids(http: httpx.Client, stream: bool) -> None:
+    fields = {"return_token_ids": True, "logprobs": True, "top_logprobs": 2, "stream": stream}
+    body = {**CHAT, **fields, "return_tokens_as_token_ids": True}
+    lines = http.post("/v1/chat/completions", json=body).text.removeprefix("data: ")
+    documents = [json.loads(line) for line in lines.split("\n\ndata: ") if line[:1] == "{"]
+    choices = [document["choices"][0] for document in documents]
+    ids = [token_id for choice in choices for token_id in choice["token_ids"]]
+    told = [one for choice in choices for one in (choice["logprobs"] or {"content": []})["content"]]
+    assert [one["token"] for one in told] == [f"token_id:{token_id}" for token_id in ids]
+    for one in told:
+        assert all(other["token"].startswith("token_id:") for other in one["top_logprobs"])
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -186,20 +186,30 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ModelCard]
 
 
-def chat_logprobs(positions: Sequence[dict[int, Logprob]], num_top: int) -> list[TokenLogprob]:
-    """`positions[i]` holds the sampled token first; `num_top` of the best ones are shown."""
+def chat_logprobs(
+    positions: Sequence[dict[int, Logprob]], num_top: int, *, names_ids: bool = False
+) -> list[TokenLogprob]:
+    """`positions[i]` holds the sampled token first; `num_top` of the best ones are shown.
+
+    Args:
+        names_ids: Tokens are written by their ids (vLLM's `return_tokens_as_token_ids`).
+    """
+
+    def name(token_id: int, logprob: Logprob) -> str:
+        return f"token_id:{token_id}" if names_ids else token_name(logprob)
+
     return [
         TokenLogprob(
-            token_name(sampled),
+            name(token_id, sampled),
             sampled.logprob,
             list(sampled.token_bytes),
             [
-                TopLogprob(token_name(best), best.logprob, list(best.token_bytes))
-                for best in best_ranked(position, num_top).values()
+                TopLogprob(name(best_id, best), best.logprob, list(best.token_bytes))
+                for best_id, best in best_ranked(position, num_top).items()
             ],
         )
         for position in positions
-        for sampled in (next(iter(position.values())),)
+        for token_id, sampled in (next(iter(position.items())),)
     ]
 
 

@@ -145,6 +145,7 @@ class ChatAnswer(Chunks):
         self._num_prompt_top = request.prompt_logprobs
         self._prompt_token_ids = prompt_token_ids if request.return_token_ids else None
         self._has_functions = bool(request.functions)
+        self._names_ids = bool(request.return_tokens_as_token_ids)
         self._calls = FunctionCallFields() if self._has_functions else CallFields()
 
     def whole(self, generation: Generation) -> bytes:
@@ -193,7 +194,7 @@ class ChatAnswer(Chunks):
         return CALLED if self._has_functions else "tool_calls"
 
     def _logprobs(self, positions: list[dict[int, Logprob]]) -> ChatLogprobs:
-        return ChatLogprobs(chat_logprobs(positions, self._num_top or 0))
+        return ChatLogprobs(chat_logprobs(positions, self._num_top or 0, names_ids=self._names_ids))
 
     def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(

@@ -136,6 +136,7 @@ class GenerationRequest(SampledRequest):
     # vLLM's: more is told of the tokens.
     prompt_logprobs: Whole | None = None
     return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
     stream_options: StreamOptions | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
@@ -339,5 +340,3 @@ class CompletionRequest(GenerationRequest):
     echo: bool | None = None
     suffix: str | None = None
     best_of: Whole | None = None
-    # vLLM's.
-    return_tokens_as_token_ids: bool | None = None
