@@ -32,7 +32,7 @@ from benchmarks.server.figures import (
     turn_of,
 )
 from benchmarks.server.load import Load, run_load
-from benchmarks.server.sides import OCTAVO, VLLM, Side, bare_side, cores, octavo_side, vllm_side
+from benchmarks.server.sides import OCTAVO, VLLM, Side, bare_side, cores, our_side, vllm_side
 from benchmarks.server.step_clock import StepClock
 
 console = make_console()
@@ -140,7 +140,7 @@ def main(
         work = Path(folder)
         clock_file = work / "clock"
         clock = StepClock(clock_file)
-        sides = [stack.enter_context(octavo_side(work, clock_file, max(chosen)))]
+        sides = [stack.enter_context(our_side(work, clock_file, max(chosen)))]
         sides.append(stack.enter_context(bare_side(work, clock_file)))
         if python is not None:
             sides.append(stack.enter_context(vllm_side(python, work, clock_file, max(chosen))))

@@ -103,7 +103,7 @@ class Side:
         raise TimeoutError(f"{self.name} was not ready within {timeout_seconds} s; see {log}")
 
 
-def octavo_side(work: Path, clock: Path, max_streams: int) -> Side:
+def our_side(work: Path, clock: Path, max_streams: int) -> Side:
     port = free_port()
     return Side(
         OCTAVO,
