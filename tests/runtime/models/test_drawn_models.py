@@ -23,10 +23,13 @@ def on_cpu(folder: Path, dtype: torch.dtype) -> Executor:
 
 
 def on_gpu_path(folder: Path, dtype: torch.dtype) -> Executor:
-    return make_gpu_executor(folder, dtype=dtype)
+    # As many as `serve` has at a time: each size of a decode step is run when the executor starts.
+    return make_gpu_executor(folder, dtype=dtype, max_num_seqs=5)
 
 
 PATHS = {"cpu": on_cpu, "gpu-path": on_gpu_path}
+# The GPU's path has the reference's kernels here, so one model shows that it keeps the dtype.
+NUM_ROUNDED = {"cpu": COUNT, "gpu-path": max(COUNT - 1, 1)}
 MODELS = [
     pytest.param(family, number, id=f"{family}-{number}")
     for family, number in itertools.product(sorted(FAMILIES), range(COUNT))
@@ -50,16 +53,14 @@ def test_tokens_and_their_probabilities_are_those_of_transformers(
     assert len({token for answer in answers for token in answer.output}) > 8
 
 
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_bfloat16_errs_as_little_as_transformers(
-    family: str, path: Callable[..., Executor], tmp_path: Path
-) -> None:
+def test_bfloat16_errs_as_little_as_transformers(family: str, path: str, tmp_path: Path) -> None:
     """Measured by what transformers computes in float32 with the same rounded weights. The median counts: of
     two experts that are nearly equal a rounding picks one, and what follows is far off."""
     torch.set_num_threads(1)
     own, theirs = [], []
-    for number in range(COUNT):
+    for number in range(NUM_ROUNDED[path]):
         folder = tmp_path / str(number)
         exact = drawn_checkpoint(folder, family, number)
         with torch.no_grad():
@@ -70,7 +71,7 @@ def test_bfloat16_errs_as_little_as_transformers(
             dtype=torch.bfloat16,
             attn_implementation=exact.config._attn_implementation,
         )
-        for answer in serve(folder, path(folder, torch.bfloat16), exact.config.vocab_size):
+        for answer in serve(folder, PATHS[path](folder, torch.bfloat16), exact.config.vocab_size):
             true, other = answer.expected(exact), answer.expected(rounded)
             for place, found in enumerate(answer.logprobs):
                 ids = found.token_ids
