@@ -7,6 +7,7 @@ cgroup versions are read; paths are arguments so that tests can lay them out.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Mapping
@@ -49,6 +50,14 @@ def threads_for(num_parameters: int, cpus: int) -> int:
     the API process.
     """
     return 1 if num_parameters < _MIN_PARAMETERS_FOR_THREADS else cpus
+
+
+def return_freed_memory() -> None:
+    """To the system what the C library keeps of freed memory for later. While a model is loaded, weights pass
+    through buffers whose places stay with the process otherwise: 400 MiB beside 1.6 GiB of int8."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others have none
+    if trim is not None:
+        trim(0)
 
 
 def available_memory_bytes(

@@ -5,12 +5,12 @@ A runner is made anew when it wakes, as at the start, so that nothing in one kno
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from octavo.sleep_level import SleepLevel
+from octavo.worker.machine import return_freed_memory
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -79,6 +79,4 @@ def give_memory_back() -> None:
     gc.collect()
     if was_frozen:
         gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others have none
-    if trim is not None:
-        trim(0)
+    return_freed_memory()

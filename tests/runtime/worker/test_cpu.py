@@ -1,7 +1,8 @@
-"""Limits of a pod are read from cgroup files, versions 1 and 2."""
+"""Limits of a pod are read from cgroup files, versions 1 and 2; memory is given back."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from octavo.worker.machine import (
     available_cpus,
     available_memory_bytes,
     has_fast_bfloat16,
+    return_freed_memory,
     threads_for,
 )
 
@@ -134,3 +136,23 @@ def test_bfloat16_instructions(tmp_path: Path, text: str, expected: bool) -> Non
 def test_tiny_models_run_on_one_thread() -> None:
     assert threads_for(2_000_000, 8) == 1
     assert threads_for(600_000_000, 8) == 8
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """What lies under something that lives is kept by the C library, unless it is told."""
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("the C library is not glibc")
+    size, count = 100_000, 1000
+    blocks = [bytearray(b"x") * size for _ in range(count)]
+    top = bytearray(b"x") * size
+    held = _anonymous_bytes()
+    del blocks
+    return_freed_memory()
+    assert held - _anonymous_bytes() > size * count * 0.9
+    assert len(top) == size
+
+
+def _anonymous_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    (line,) = [each for each in status.splitlines() if each.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024

@@ -86,7 +86,9 @@ def load_encoder(
     @torch.inference_mode()
     def load() -> Encoder:
         source = open_weights()
-        return build_encoder(model, source, scheme=scheme, kernels=kernels, placement=placement)
+        made = build_encoder(model, source, scheme=scheme, kernels=kernels, placement=placement)
+        machine.return_freed_memory()
+        return made
 
     info = _info(config, spec, _longest(config, folder, spec), placement, phases)
     return EncoderExecutor(load(), pooling, info, load)

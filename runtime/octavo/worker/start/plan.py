@@ -25,10 +25,12 @@ from octavo.models.registry import read_model_config
 from octavo.models.sharing import check_sharing
 from octavo.models.spec import ModelSpec
 from octavo.quantization import Scheme, StoredFormat, check_quantization, scheme_for
+from octavo.worker.machine import return_freed_memory
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.implementation import check_adapters, settled
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import tell_options_for_gpus
+from octavo.worker.start.trimmed_source import TrimmedSource
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +67,17 @@ class StartPlan:
     def build(self, ranks: Ranks = ALONE) -> CausalLM:
         """Reads the weights; see `build_model`. Once."""
         with torch.inference_mode():
-            return build_model(
+            model = build_model(
                 self.model,
-                self.source,
+                TrimmedSource(self.source),
                 scheme=self.scheme,
                 kernels=self.kernels,
                 placement=self.placement,
                 ranks=ranks,
                 adapters=self.adapters,
             )
+        return_freed_memory()
+        return model
 
 
 def plan_start(config: EngineConfig) -> StartPlan:
