@@ -108,6 +108,7 @@ def run_model(
                 output_tokens=model.output_tokens,
                 rounds=rounds,
             )
+            row = dataclasses.replace(row, api_cpu_share=round(server.api_cpu_share, 4))
             if model.bytes_per_token and concurrency == 1 and model.output_tokens > 1:
                 bandwidth = read_bandwidth(len(os.sched_getaffinity(0)))
                 console.print(f"read bandwidth: {bandwidth / 1e9:.1f} GB/s")
@@ -119,12 +120,21 @@ def run_model(
 
 
 def table(rows: Sequence[Row]) -> Table:
-    headings = ("model", "requests", "tokens", "octavo tok/s", "baseline", "its tok/s")
+    headings = (
+        "model",
+        "requests",
+        "tokens",
+        "octavo tok/s",
+        "API process",
+        "baseline",
+        "its tok/s",
+    )
     out = Table(*headings, "ratio (min–max)")
     for row in rows:
         load = f"{row.prompt_tokens} + {row.output_tokens}"
         rate = f"{row.octavo_tokens_per_second:.4g}"
-        ours = (row.model, str(row.concurrency), load, rate)
+        share = f"{100 * row.api_cpu_share:.2f} %"
+        ours = (row.model, str(row.concurrency), load, rate, share)
         if not row.baselines:
             out.add_row(*ours, "none", "", "")
         for name, other in row.baselines.items():

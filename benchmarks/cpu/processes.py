@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.cpu.models import BenchmarkModel
 from octavo.client import Client
 
+_CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: all threads of a process, in nanoseconds
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process since it began, without its children."""
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -27,10 +35,14 @@ def free_port() -> int:
 
 
 class Server:
-    """`octavo serve` as its users start it; `run` returns output tokens per second over HTTP."""
+    """`octavo serve` as its users start it; `run` returns output tokens per second over HTTP.
+
+    `api_cpu_share` is what the API process used of all cores in the last run.
+    """
 
     def __init__(self, model: BenchmarkModel, log: Path, extra: Sequence[str] = ()) -> None:
         self.port, self.ops_port = free_port(), free_port()
+        self.api_cpu_share = 0.0
         self._log = log.open("w")
         flags = ["--load-format", "dummy"] if model.dummy_weights else []
         started = time.perf_counter()
@@ -85,9 +97,12 @@ class Server:
         return sums
 
     def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), cpu_seconds(self._process.pid)
         tokens = asyncio.run(self._burst(prompts, output_tokens))
-        return tokens / (time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        used = cpu_seconds(self._process.pid) - used
+        self.api_cpu_share = used / (seconds * len(os.sched_getaffinity(0)))
+        return tokens / seconds
 
     async def _burst(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> int:
         async with Client(f"http://127.0.0.1:{self.port}", timeout_seconds=900) as client:

@@ -40,6 +40,8 @@ class Row:
     bandwidth_shares: dict[str, float] = field(default_factory=dict)
     """Of what the cores read at most, what each side's output tokens/s read of weights, where it is one
     request: prefill counts against a side, keys and values in favour of none."""
+    api_cpu_share: float = 0.0
+    """Of all cores, what Octavo's API process used in the last round."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

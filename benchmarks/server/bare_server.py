@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.server.step_clock import VARIABLE, StepClock
+from benchmarks.server.step_clock import SYMBOLS, VARIABLE, StepClock
 
 _HEAD = (
     b'data: {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk",'
@@ -27,6 +27,7 @@ _HEAD = (
 )
 _TAIL = b'"},"logprobs":null,"finish_reason":null}]}\n\n'
 _LAST = b"data: [DONE]\n\n"
+_SYMBOLS = [symbol.encode() for symbol in SYMBOLS]
 
 
 class Steps:
@@ -34,22 +35,29 @@ class Steps:
 
     def __init__(self, clock: StepClock) -> None:
         self._clock = clock
-        self._next: asyncio.Future[bytes] | None = None
+        self._next: asyncio.Future[None] | None = None
 
-    async def token(self) -> bytes:
-        """The text of the next one."""
-        if not self._clock.period:
+    @property
+    def first(self) -> int:
+        """The step that a stream begins with."""
+        return self._clock.num_steps
+
+    async def token(self, step: int) -> bytes:
+        """The text that a step makes; who is behind gets it in the loop's next turn."""
+        if not self._clock.period or step < self._clock.num_steps:
             await asyncio.sleep(0)
-            return b"A"
-        if self._next is None:
-            loop = asyncio.get_running_loop()
-            self._next = loop.create_future()
-            loop.call_later(self._clock.seconds_to_next(), self._make, self._next)
-        return await self._next
+        else:
+            if self._next is None:
+                loop = asyncio.get_running_loop()
+                self._next = loop.create_future()
+                loop.call_later(self._clock.seconds_to_next(), self._make, self._next)
+            await self._next
+        return _SYMBOLS[step % len(_SYMBOLS)]
 
-    def _make(self, waited_for: asyncio.Future[bytes]) -> None:
+    def _make(self, waited_for: asyncio.Future[None]) -> None:
         self._next = None
-        waited_for.set_result(self._clock.stamp().encode())
+        self._clock.stamp()
+        waited_for.set_result(None)
 
 
 def build_app(clock: StepClock) -> Starlette:
@@ -59,8 +67,9 @@ def build_app(clock: StepClock) -> Starlette:
         count = (await request.json())["max_tokens"]
 
         async def events() -> AsyncIterator[bytes]:
-            for _ in range(count):
-                yield _HEAD + await steps.token() + _TAIL
+            first = steps.first
+            for number in range(count):
+                yield _HEAD + await steps.token(first + number) + _TAIL
             yield _LAST
 
         return StreamingResponse(events(), media_type="text/event-stream")

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.server.load import Load, Measured, percentile
 
+_FLOOD_TOKENS_PER_SECOND = 100_000
 _PACED_TOKENS_PER_SECOND = 4000
 _STEADY_SECONDS = 1.0
 _STEADY_STEPS = 8
@@ -21,7 +22,7 @@ class Turn:
     Args:
         requests_per_second: Of requests for one token, as fast as the server takes them.
         request_us: CPU time of the API process for each of those.
-        tokens_per_second: While the model makes tokens as fast as it can.
+        tokens_per_second: While the model makes 100,000, requests included.
         events_per_second: Then; less than tokens where a server puts several into one event.
         token_us: CPU time of the API process for each token behind a request's first, at a pace that leaves
             it idle at times, so that each token comes alone.
@@ -76,8 +77,11 @@ def short_load(streams: int, *, is_smoke: bool = False) -> Load:
 
 
 def flood_load(streams: int, *, is_smoke: bool = False) -> Load:
-    """Tokens as fast as they can be made."""
-    return Load(streams, 1, 8) if is_smoke else Load(streams, max(1, 512 // max(8, streams)), 64)
+    """Tokens faster than any server sends them, in steps of all streams, as a model makes them."""
+    if is_smoke:
+        return Load(streams, 1, 8)
+    period = 0.0 if streams == 1 else streams / _FLOOD_TOKENS_PER_SECOND
+    return Load(streams, 8 if streams == 1 else 1, max(64, min(256, 65536 // streams)), period)
 
 
 def paced_load(streams: int, requests_per_second: float, *, is_smoke: bool = False) -> Load:

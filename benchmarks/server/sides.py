@@ -21,12 +21,11 @@ from typing import Self
 
 from benchmarks.cpu.baselines import REPOSITORY
 from benchmarks.cpu.models import DEMO
-from benchmarks.cpu.processes import free_port
+from benchmarks.cpu.processes import cpu_seconds, free_port
 from benchmarks.server.step_clock import VARIABLE
 
 OCTAVO, BARE, VLLM = "octavo", "bare", "vllm"
 _ENGINE_CORES = "OCTAVO_BENCHMARK_ENGINE_CORES"
-_CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: all threads of a process, in nanoseconds
 
 
 class Side:
@@ -77,7 +76,7 @@ class Side:
 
     def api_cpu_seconds(self) -> float:
         """Of the API process alone, since it began."""
-        return time.clock_gettime((~self._process.pid << 3) | _CPU_CLOCK)
+        return cpu_seconds(self._process.pid)
 
     def close(self) -> None:
         self._process.terminate()
