@@ -1,1 +1,1 @@
-"""What the API process costs: HTTP, tokenising, streaming, beside a bare SSE server and vLLM's front end."""
+"""Cost of the API process: HTTP, tokenising, streaming, beside a bare SSE server and vLLM's front end."""

@@ -126,6 +126,7 @@ def main(
 ) -> None:
     """Octavo's API process against a bare SSE server and vLLM's front end, no model behind any of them."""
     chosen = tuple(streams or STREAMS)
+    hardware = describe_hardware()  # before this process is bound to its cores
     api, others = cores()
     if others:
         os.sched_setaffinity(0, set(map(int, others.split(","))))
@@ -150,7 +151,7 @@ def main(
     if out is not None:
         result = {
             "date": datetime.now(UTC).date().isoformat(),
-            "hardware": describe_hardware(),
+            "hardware": hardware,
             "core_of_the_api_process": api or "not bound",
             "rounds": pairs,
             "is_smoke": smoke,

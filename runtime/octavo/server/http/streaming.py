@@ -17,7 +17,7 @@ from octavo.errors import OctavoError
 from octavo.server.http.asgi import BODY_SEND, Receive, Scope, Send
 from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.deadline import Deadline
-from octavo.server.openai.answers import DONE, ChunkEncoder, error_event
+from octavo.server.openai.answers import DONE, ChunkEncoder, Usage, error_event
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error
 from octavo.server.openai.generation import Generation
 
@@ -129,10 +129,17 @@ async def chunk_events(
 
     `chunks(index, delta)` encodes what one delta of choice `index` adds; it may be nothing.
     """
+
+    def read_usage() -> Usage:
+        return generation.usage
+
     async for deltas in generation.deltas():
-        encoder.advance(lambda: generation.usage)
-        if due := b"".join(chunk for index, delta in deltas for chunk in chunks(index, delta)):
-            yield due
+        encoder.advance(read_usage)
+        due: list[bytes] = []
+        for index, delta in deltas:
+            due += chunks(index, delta)
+        if due:
+            yield due[0] if len(due) == 1 else b"".join(due)
     if end := encoder.end(generation.usage):
         yield end
 

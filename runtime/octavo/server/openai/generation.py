@@ -227,16 +227,18 @@ class Generation:
             InvalidParameterError: The engine refused it.
             EngineDeadError: The engine process ended.
         """
-        async for deltas in self._arriving():
-            yield deltas
+        if len(self._streams) == 1:
+            get = self._streams[0].get
+            while outputs := await get():
+                yield self._apply(0, merged(outputs))
+        else:
+            async for deltas in self._arriving():
+                yield deltas
         if self._cause is not None:
             raise self._cause
 
     async def _arriving(self) -> AsyncIterator[list[tuple[int, Delta]]]:
-        if len(self._streams) == 1:
-            while outputs := await self._streams[0].get():
-                yield self._apply(0, merged(outputs))
-            return
+        """Of several prompts."""
         arrived: asyncio.Queue[tuple[int, list[TokenOutput] | BaseException]] = asyncio.Queue()
         pumps = [
             asyncio.create_task(_pump(position, stream, arrived))
