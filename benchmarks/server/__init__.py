@@ -1,1 +1,1 @@
-"""Cost of the API process: HTTP, tokenising, streaming, beside a bare SSE server and vLLM's front end."""
+"""API process: what HTTP, tokenising and streaming cost, beside a bare SSE server and vLLM's front end."""
