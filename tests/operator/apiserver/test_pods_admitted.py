@@ -241,3 +241,11 @@ def test_the_children_of_whatever_is_taken_are_taken(
         assert refused_children(admin, session_namespace, answer.body["spec"]) == []
     except ValidationError as error:
         raise AssertionError(f"the operator cannot read what the schema took: {error}") from error
+
+
+def test_what_gpus_that_share_a_model_need_is_what_kubernetes_takes(
+    admin: Admin, namespace: str
+) -> None:
+    spec = MINIMAL | {"resources": {"gpu": 4, "memory": "64Gi"}}
+    assert taken(admin, namespace, spec).status == 201
+    assert refused_children(admin, namespace, spec) == []
