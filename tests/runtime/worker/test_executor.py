@@ -23,7 +23,7 @@ from octavo.loading.safetensors_files import SafetensorsWeights
 from octavo.sampling.state import SamplingState
 from octavo.worker import machine
 from octavo.worker.batch import ScheduledSequence, StepBatch
-from octavo.worker.cpu import runner as runner_module
+from octavo.worker.cpu import step_memory
 from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.cpu.step_inputs import KernelRows
 from octavo.worker.start import plan
@@ -233,7 +233,7 @@ def test_torch_attends_for_prompts_in_bfloat16_where_it_has_matrix_units(
     make_checkpoint(tmp_path, head_dim=32)
     results: list[torch.Tensor] = []
     for has_units in (False, True):
-        monkeypatch.setattr(runner_module, "has_matrix_units", lambda has=has_units: has)
+        monkeypatch.setattr(step_memory, "has_matrix_units", lambda has=has_units: has)
         executor = make_executor(tmp_path, dtype=dtype)
         assert isinstance(executor, TorchExecutor)
         sequence = Stepper(executor).sequence([token % VOCAB for token in range(40)])
