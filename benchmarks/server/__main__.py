@@ -31,7 +31,7 @@ from benchmarks.server.figures import (
     short_load,
     turn_of,
 )
-from benchmarks.server.load import Load, run_load
+from benchmarks.server.load import Load, LoadError, run_load
 from benchmarks.server.sides import OCTAVO, VLLM, Side, bare_side, cores, our_side, vllm_side
 from benchmarks.server.step_clock import StepClock
 
@@ -43,7 +43,10 @@ _WARM_UP = Load(8, 4, 16)
 def take_turn(side: Side, streams: int, clock: StepClock, *, is_smoke: bool = False) -> Turn:
     def ran(load: Load) -> Ran:
         before = side.api_cpu_seconds()
-        measured = run_load(side.port, load, clock)
+        try:
+            measured = run_load(side.port, load, clock)
+        except LoadError as error:
+            raise LoadError(f"{side.name}, {load}: {error}") from error
         return Ran(load, measured, side.api_cpu_seconds() - before)
 
     short = ran(short_load(streams, is_smoke=is_smoke))

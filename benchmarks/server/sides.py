@@ -131,7 +131,7 @@ def vllm_side(python: Path, work: Path, clock: Path, max_streams: int) -> Side:
     """vLLM's API and engine process on the demo model, of which nothing runs."""
     port = free_port()
     environment = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "4",  # 2,048 sequences, none of which is to be preempted
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
