@@ -117,7 +117,8 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     `first_scheduled_time` (seconds, `time.time()`) and `num_cached_tokens` (prompt tokens that the prefix
     cache held) are set on a completion's first output; the API process subtracts the request's arrival
     from it for the queue time. `prompt_logprobs`, of each token of the prompt but the first, come with the
-    first output of the completion that computed the prompt. `refusal` means that the request itself is wrong,
+    first output of the completion that computed the prompt. `num_accepted` of the tokens were guessed.
+    `refusal` means that the request itself is wrong,
     `error` that a step failed.
     """
 
@@ -133,6 +134,7 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     embedding: list[float] | None = None
     refusal: Refusal | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None
+    num_accepted: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):

@@ -22,7 +22,11 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
     token_ids = [token.token_id for token in sampled]
     if not is_first and sequence.finish_reason is None and sampled[0].top_token_ids is None:
         # Nearly every token: six keyword arguments less.
-        return TokenOutput(sequence.request_id, sequence.index, token_ids)
+        if len(token_ids) == 1:
+            return TokenOutput(sequence.request_id, sequence.index, token_ids)
+        return TokenOutput(
+            sequence.request_id, sequence.index, token_ids, num_accepted=len(token_ids) - 1
+        )
     embedding = sampled[0].embedding
     if embedding is not None and not all(map(math.isfinite, embedding)):
         return failure_of(
@@ -47,6 +51,7 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
         prompt_logprobs=(
             _logprobs(scores.release()) if scores is not None and scores.is_complete else None
         ),
+        num_accepted=len(token_ids) - 1,  # a step draws one token behind those that came true
     )
 
 

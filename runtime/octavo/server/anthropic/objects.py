@@ -56,8 +56,8 @@ class MessageUsage(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, usage: Usage) -> MessageUsage:
         cached = usage.prompt_tokens_details.cached_tokens
-        details = usage.completion_tokens_details
-        thought = None if details is msgspec.UNSET else ThinkingDetails(details.reasoning_tokens)
+        count = usage.reasoning_tokens
+        thought = None if count is None else ThinkingDetails(count)
         return cls(usage.prompt_tokens - cached, cached, usage.completion_tokens, thought)
 
 

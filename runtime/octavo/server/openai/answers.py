@@ -23,11 +23,15 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
 
 
 class CompletionTokensDetails(msgspec.Struct, frozen=True):
-    reasoning_tokens: int = 0
+    """The former for models whose reasoning is read, the latter for servers that guess tokens: how many of
+    the completion's came true."""
+
+    reasoning_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    accepted_prediction_tokens: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """`completion_tokens_details` is there for models whose reasoning is read."""
+    """`completion_tokens_details` is there where one of its members is."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -42,16 +46,26 @@ class Usage(msgspec.Struct, frozen=True):
         completion_tokens: int,
         cached_tokens: int,
         reasoning_tokens: int | None = None,
+        accepted_tokens: int | None = None,
     ) -> Usage:
+        reasoning = msgspec.UNSET if reasoning_tokens is None else reasoning_tokens
+        accepted = msgspec.UNSET if accepted_tokens is None else accepted_tokens
+        has_details = reasoning_tokens is not None or accepted_tokens is not None
         return cls(
             prompt_tokens,
             completion_tokens,
             prompt_tokens + completion_tokens,
             PromptTokensDetails(cached_tokens),
-            msgspec.UNSET
-            if reasoning_tokens is None
-            else CompletionTokensDetails(reasoning_tokens),
+            CompletionTokensDetails(reasoning, accepted) if has_details else msgspec.UNSET,
         )
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """None where reasoning isn't read."""
+        details = self.completion_tokens_details
+        if details is msgspec.UNSET or details.reasoning_tokens is msgspec.UNSET:
+            return None
+        return details.reasoning_tokens
 
 
 class UsageInStream(enum.Enum):

@@ -54,7 +54,11 @@ class PromptRun:
 
 
 class Generator:
-    """The engine as the routes see it. Built when the engine is ready."""
+    """The engine as the routes see it. Built when the engine is ready.
+
+    Args:
+        guesses: The engine decodes speculatively: usage says how many tokens were guessed.
+    """
 
     def __init__(
         self,
@@ -65,8 +69,11 @@ class Generator:
         metrics: ServerMetrics,
         markup: Markup | None = None,
         served_names: Sequence[str] = (),
+        *,
+        guesses: bool = False,
     ) -> None:
         self.client = client
+        self.guesses = guesses
         self.markup = Markup() if markup is None else markup
         self.tokenizer = tokenizer
         self.end_token_ids = end_token_ids
@@ -119,6 +126,7 @@ class Generation:
         self._num_cached_tokens = 0
         self._num_output_tokens = 0
         self._num_reasoning_tokens: int | None = None
+        self._num_accepted_tokens = 0 if generator.guesses else None
         self._reasoning: dict[int, ReasoningTokens] = {}
         self._streams: list[RequestStream] = []
         self._timelines: dict[int, Timeline] = {}
@@ -217,6 +225,7 @@ class Generation:
             self._num_output_tokens,
             self._num_cached_tokens,
             self._num_reasoning_tokens,
+            self._num_accepted_tokens,
         )
 
     async def deltas(self) -> AsyncIterator[list[tuple[int, Delta]]]:
@@ -270,6 +279,10 @@ class Generation:
                 continue
             self._num_cached_tokens += state.num_cached_tokens - num_cached_before
             self._num_output_tokens += len(delta.token_ids)
+            if (
+                self._num_accepted_tokens is not None
+            ):  # what lies behind a stop string is no part of it
+                self._num_accepted_tokens += min(output.num_accepted, len(delta.token_ids))
             choice = first_choice + delta.index
             if choice in self._reasoning:
                 found = self._reasoning[choice].read(delta.token_ids)

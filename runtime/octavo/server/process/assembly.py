@@ -56,7 +56,14 @@ def assemble(
         reasoning_parser=markup.reasoning_name,
     )
     generator = Generator(
-        client, tokenizer, end_token_ids, admission, metrics, markup, options.served_names
+        client,
+        tokenizer,
+        end_token_ids,
+        admission,
+        metrics,
+        markup,
+        options.served_names,
+        guesses=options.engine.speculative_config is not None,
     )
     prompts = PromptBuilder(
         tokenizer,

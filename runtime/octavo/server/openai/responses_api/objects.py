@@ -74,12 +74,11 @@ class ResponseUsage(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, usage: Usage) -> ResponseUsage:
-        details = usage.completion_tokens_details
         return cls(
             usage.prompt_tokens,
             InputTokensDetails(usage.prompt_tokens_details.cached_tokens),
             usage.completion_tokens,
-            OutputTokensDetails(0 if details is msgspec.UNSET else details.reasoning_tokens),
+            OutputTokensDetails(usage.reasoning_tokens or 0),
             usage.total_tokens,
         )
 
