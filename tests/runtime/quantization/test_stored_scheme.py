@@ -338,7 +338,7 @@ def test_tensors_that_do_not_fit_are_told_at_once_with_what_to_do(
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "--quantization int8 or int4"),
         ({"load_in_8bit": True}, "'bitsandbytes'"),
         ({"quant_method": "gguf"}, "safetensors"),
-        ({"quant_method": "mxfp4"}, "'mxfp4'; implemented are .*awq"),
+        ({"quant_method": "quark"}, "'quark'; implemented are .*awq.*mxfp4"),
         ({"quant_method": "modelopt"}, "modelopt"),
         ({}, "quant_method is None"),
     ],

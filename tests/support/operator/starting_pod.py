@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import json
 import random
 import threading
 from typing import Any, Self
+
+import pytest
 
 from octavo_operator.names import OPS_PORT
 
@@ -59,7 +62,12 @@ class StartingPod:
         self.address = (
             f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"  # noqa: S311
         )
-        self._server = http.server.ThreadingHTTPServer((self.address, OPS_PORT), Handler)
+        try:
+            self._server = http.server.ThreadingHTTPServer((self.address, OPS_PORT), Handler)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            pytest.skip(f"something listens on port {OPS_PORT} of every address of this machine")
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
