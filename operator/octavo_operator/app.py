@@ -158,7 +158,7 @@ class Operator:
         while True:
             await asyncio.sleep(self._settings.progress_interval_seconds)
             for key in await ops_port.ask(self._startups):
-                self.queue.add(key)
+                self.queue.add_behind(key)
 
     async def _take_snapshot(self, source: LoadSource) -> None:
         try:

@@ -51,8 +51,7 @@ class OpsPort:
             # Not the connector's limit: who waited for it would lose of its own time.
             turns = asyncio.Semaphore(_AT_ONCE)
             reports = await asyncio.gather(*(_ask(session, each, turns) for each in questions))
-        answered = zip(questions, reports, strict=True)
-        return {each.key for each, report in answered if report and startups.hear(each, report)}
+        return startups.hear(zip(questions, reports, strict=True))
 
 
 async def _ask(

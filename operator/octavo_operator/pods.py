@@ -80,6 +80,8 @@ class PodView:
     """Its own, once it has any."""
     is_ready: bool
     is_leaving: bool
+    gpus: int
+    """Those that it holds or waits for, as its containers ask for them; of a pod that is over none."""
     phase_text: str
     """What the pod is doing while it is not ready: "being scheduled", "downloading the model" …"""
     finding: Finding | None
@@ -106,9 +108,13 @@ def gravest(findings: Iterable[Finding | None]) -> Finding | None:
 
 
 def views(pods: Iterable[Manifest], gpu_resource: str, now: datetime) -> list[PodView]:
-    """The pods that count, not on their way out and not finished, in the order of their names."""
-    every = (view(pod, gpu_resource, now) for pod in pods)
-    return sorted((each for each in every if not each.is_leaving), key=lambda each: each.name)
+    """All of them, in the order of their names."""
+    return sorted((view(pod, gpu_resource, now) for pod in pods), key=lambda each: each.name)
+
+
+def staying(pods: Iterable[PodView]) -> list[PodView]:
+    """Those that count, not on their way out and not finished."""
+    return [each for each in pods if not each.is_leaving]
 
 
 def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
@@ -126,6 +132,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         finding = finding or _setup_finding(pod, setup_since, now)
     controller = controller_of(pod)
     addresses = tuple(each["ip"] for each in status.get("podIPs", ()))
+    is_over = phase in ("Failed", "Succeeded")
     return PodView(
         name=pod["metadata"]["name"],
         labels=pod["metadata"].get("labels", {}),
@@ -133,13 +140,26 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         addresses=addresses,
         is_ready=is_ready,
         # A finished pod (evicted, node shut down) stays visible but will be replaced.
-        is_leaving="deletionTimestamp" in pod["metadata"] or phase in ("Failed", "Succeeded"),
+        is_leaving="deletionTimestamp" in pod["metadata"] or is_over,
+        gpus=0 if is_over else _gpus(pod, gpu_resource),
         phase_text=_phase_text(conditions, statuses),
         finding=finding,
         ready_since=_since(conditions.get("Ready", {}), "True"),
         setup_since=None if is_ready else setup_since,
         run=_run(pod, statuses, addresses),
     )
+
+
+def _gpus(pod: Manifest, resource: str) -> int:
+    """As the scheduler counts: the containers' together, or what one that runs before them takes."""
+    containers = pod.get("spec", {}).get("containers", ())
+    before = pod.get("spec", {}).get("initContainers", ())
+    # An extended resource's request is its limit, and a whole number.
+    counts = [
+        [int(each.get("resources", {}).get("limits", {}).get(resource, 0)) for each in some]
+        for some in (containers, before)
+    ]
+    return max(sum(counts[0]), *counts[1], 0)
 
 
 def _container_statuses(status: Manifest) -> dict[str, Manifest]:

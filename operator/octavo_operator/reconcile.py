@@ -36,7 +36,7 @@ from octavo_operator.manifest import (
 )
 from octavo_operator.names import selector
 from octavo_operator.plan import plan
-from octavo_operator.pods import Finding, PodView, views
+from octavo_operator.pods import Finding, PodView, staying, views
 from octavo_operator.recorder import Recorder
 from octavo_operator.render import (
     Installation,
@@ -91,6 +91,8 @@ class Decided:
     pods: list[PodView]
     """Those with our label."""
     fleet: Fleet
+    gpus: int
+    """Those of all its pods, which hold them until they have ended."""
     scaling: Decision | None
     """The autoscaler's, where the spec has it."""
     change: Change
@@ -169,6 +171,7 @@ class Reconciler:
             generation=conditions.generation,
             spec=spec,
             fleet=seen,
+            gpus=decided.gpus,
             desired_replicas=context.replicas,
             autoscaling=self._autoscaler.view(spec, seen, decided.scaling, conditions.now),
             problem=applied.problem or contest or led.problem or refusal or seen.finding(),
@@ -227,8 +230,10 @@ class Reconciler:
         live = observed.children[workload.key]
         pods = _pod_context(observed, spec, self._installation)
         pods = in_force(workload, pods, live)
-        labelled = views(observed.pods, spec.resources.gpu_resource, now)
+        existing = views(observed.pods, spec.resources.gpu_resource, now)
+        labelled = staying(existing)
         every = workload.replicas(key.name, labelled)
+        gpus = sum(pod.gpus for one in workload.replicas(key.name, existing) for pod in one.pods)
         wanted = workload.revision(pods)
         change = Change(
             wanted=wanted,
@@ -254,7 +259,7 @@ class Reconciler:
         is_replacing = not is_held and live is not None and workload.is_replacing(live)
         how = replacement(spec, how_before, seen, refusal, replicas, now, is_replacing=is_replacing)
         context = RenderContext(pods, replicas, how, workload.answering_labels, is_held)
-        return Decided(workload, context, labelled, seen, scaling, change, before)
+        return Decided(workload, context, labelled, seen, gpus, scaling, change, before)
 
     async def _write_status(
         self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet

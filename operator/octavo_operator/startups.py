@@ -6,17 +6,23 @@ the pods answer is kept here, per run of a container, until that run is over; wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from heapq import nlargest, nsmallest
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from octavo_operator.manifest import ObjectKey
-from octavo_operator.pods import PodView, Run
+from octavo_operator.pods import Run
 from octavo_operator.replicas import Fleet
 
 PODS_OF_ONE_OBJECT = 3
 """How many starting pods of one object are asked, and told of, at a time."""
+
+PASSES_OF_AN_ANSWER = 2
+"""For how many passes over its object an answer holds: what a pod that hangs told before, how far it is and
+how fast, is not so any more."""
 
 _WORDS = {
     "resolve": "downloading the model",
@@ -75,7 +81,31 @@ class _Told:
     run: Run
     phase: Phase | None = None
     text: str = ""
-    asked_at: int = 0
+    asked: int = 0
+    """As which of all questions; 0: never."""
+    heard: int = 0
+    """In which of the passes of its object."""
+
+
+@dataclass(slots=True)
+class _Starting:
+    """The starting pods of one object, by their names."""
+
+    pods: dict[str, _Told]
+    asked: int = 0
+    """As which of all questions one of them was asked last."""
+    passes: int = 0
+    """How many of those that asked some of them are over."""
+
+    def shown(self) -> dict[str, str]:
+        """What is told of the pods: by those that answered last, and not long ago."""
+        fresh = (
+            (name, pod)
+            for name, pod in self.pods.items()
+            if pod.text and self.passes - pod.heard < PASSES_OF_AN_ANSWER
+        )
+        last = nlargest(PODS_OF_ONE_OBJECT, fresh, key=lambda each: each[1].heard)
+        return {name: pod.text for name, pod in last}
 
 
 @dataclass(slots=True)
@@ -85,51 +115,72 @@ class Startups:
     A restart forgets everything: the next answers are as good.
     """
 
-    _told: dict[ObjectKey, dict[str, _Told]] = field(default_factory=dict)
-    _round: int = 0
+    _objects: dict[ObjectKey, _Starting] = field(default_factory=dict)
+    _asked: int = 0
 
     def follow(self, key: ObjectKey, seen: Fleet) -> Fleet:
         """The same replicas with what their pods have told. From now on those are asked that start, and what
         a container told that has ended is forgotten."""
-        before = self._told.pop(key, {})
+        before = self._objects.pop(key, None)
+        known = {} if before is None else before.pods
         # Of a replica of several pods the first alone has an ops port.
         leaders = [each.leader for each in seen.current if not each.leader.is_ready]
-        starting = [(pod.name, pod.run) for pod in leaders if pod.run is not None]
         after: dict[str, _Told] = {}
-        for name, run in starting[:PODS_OF_ONE_OBJECT]:
-            told = before.get(name)
-            after[name] = told if told is not None and told.run == run else _Told(run)
+        for pod in leaders:
+            if pod.run is not None:
+                told = known.get(pod.name)
+                is_same = told is not None and told.run == pod.run
+                after[pod.name] = told if told is not None and is_same else _Told(pod.run)
         if not after:
             return seen
-        self._told[key] = after
-        return seen.with_pods(lambda pod: _with_progress(pod, after.get(pod.name)))
+        now = self._objects[key] = (
+            _Starting(after) if before is None else replace(before, pods=after)
+        )
+        shown = now.shown()
+        return seen.with_pods(lambda pod: replace(pod, progress=shown.get(pod.name, "")))
 
     def forget(self, key: ObjectKey) -> None:
         """The object is gone."""
-        self._told.pop(key, None)
+        self._objects.pop(key, None)
 
     def questions(self, limit: int) -> list[Question]:
-        """At most so many pods to ask now; those first that were not asked for the longest."""
-        self._round += 1
-        every = [
-            (told, Question(key, pod, told.run))
-            for key, pods in self._told.items()
-            for pod, told in pods.items()
-        ]
-        every.sort(key=lambda each: each[0].asked_at)
-        for told, _ in every[:limit]:
-            told.asked_at = self._round
-        return [question for _, question in every[:limit]]
+        """At most so many pods to ask now: objects, and of each its pods, that were not asked for the longest
+        come first."""
+        chosen: list[Question] = []
+        for key, starting in sorted(self._objects.items(), key=lambda each: each[1].asked):
+            room = min(PODS_OF_ONE_OBJECT, limit - len(chosen))
+            if room == 0:
+                break
+            pods = nsmallest(room, starting.pods.items(), key=lambda each: each[1].asked)
+            for name, told in pods:
+                self._asked += 1
+                told.asked = starting.asked = self._asked
+                chosen.append(Question(key, name, told.run))
+        return chosen
 
-    def hear(self, question: Question, report: StartupReport) -> bool:
-        """Keeps an answer; returns whether there is something new to say of the object."""
-        told = self._told.get(question.key, {}).get(question.pod)
-        if told is None or told.run != question.run:
-            return False  # it ended meanwhile
-        text = progress_text(told.phase, report)
-        is_new = text != told.text
-        told.phase, told.text = report.current, text
-        return is_new
+    def hear(self, answers: Iterable[tuple[Question, StartupReport | None]]) -> set[ObjectKey]:
+        """Keeps the answers to one pass of questions, None where there was none; returns the objects of which
+        there is something new to say."""
+        by_key: dict[ObjectKey, list[tuple[Question, StartupReport | None]]] = {}
+        for question, report in answers:
+            by_key.setdefault(question.key, []).append((question, report))
+        return {key for key, some in by_key.items() if self._hear(key, some)}
+
+    def _hear(
+        self, key: ObjectKey, answers: Iterable[tuple[Question, StartupReport | None]]
+    ) -> bool:
+        starting = self._objects.get(key)
+        if starting is None:
+            return False
+        before = starting.shown()
+        starting.passes += 1
+        for question, report in answers:
+            told = starting.pods.get(question.pod)
+            # Another run: the one that was asked ended meanwhile.
+            if report is not None and told is not None and told.run == question.run:
+                told.text = progress_text(told.phase, report)
+                told.phase, told.heard = report.current, starting.passes
+        return starting.shown() != before
 
 
 def progress_text(before: Phase | None, report: StartupReport) -> str:
@@ -168,7 +219,3 @@ def _in_unit_of(scale: int, count: int) -> tuple[str, str]:
     number = count / 1024**power
     is_whole = power == 0 or number >= 100
     return f"{number:.0f}" if is_whole else f"{number:.1f}", _UNITS[power]
-
-
-def _with_progress(pod: PodView, told: _Told | None) -> PodView:
-    return pod if told is None or not told.text else replace(pod, progress=told.text)

@@ -54,6 +54,8 @@ class Observation:
     autoscaling: AutoscalingView
     problem: Finding | None
     """The gravest thing in the way: of the children, of the workload, or of a pod."""
+    gpus: int = 0
+    """Those that the pods hold or wait for, of whatever revision, those that end too."""
     service_problem: Finding | None = None
     """Why the Service is not there, not ours or not as it must be: the pods cannot be reached."""
     unreached: int = 0
@@ -202,7 +204,7 @@ def compute_status(observation: Observation, conditions: ConditionSet) -> dict[s
     status: dict[str, Any] = {
         "observedGeneration": observation.generation,
         "replicas": len(fleet.replicas),
-        "gpus": len(fleet.replicas) * observation.spec.resources.gpu,
+        "gpus": observation.gpus,
         "readyReplicas": len(fleet.ready),
         "updatedReplicas": len(fleet.ready_current),
         "desiredReplicas": desired,

@@ -1,8 +1,9 @@
 """Work queue, keyed: every key is worked on by one worker at a time, and at most once per change.
 
 A key that is added while it waits is not added again; one that is added while it is worked on runs
-once more afterwards. A worker that fails puts its key back after a delay that doubles with each
-failure in a row, jittered so that many failing keys do not return together.
+once more afterwards. News that nobody waits for stand behind all others. A worker that fails puts its key
+back after a delay that doubles with each failure in a row, jittered so that many failing keys do not return
+together.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ class WorkQueue(Generic[Key]):
         self._on_error = on_error
         self._worker_count = workers
         self._waiting: deque[Key] = deque()
+        self._behind: dict[Key, None] = {}
         self._queued: set[Key] = set()
         self._running: dict[Key, float] = {}
         self._dirty: set[Key] = set()
+        self._dirty_behind: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
@@ -57,7 +60,7 @@ class WorkQueue(Generic[Key]):
     @property
     def depth(self) -> int:
         """Keys that wait for a worker now."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._behind)
 
     @property
     def longest_seconds(self) -> float:
@@ -72,8 +75,17 @@ class WorkQueue(Generic[Key]):
         if key in self._running:
             self._dirty.add(key)
         elif key not in self._queued:
+            self._behind.pop(key, None)
             self._queued.add(key)
             self._waiting.append(key)
+            self._wake.set()
+
+    def add_behind(self, key: Key) -> None:
+        """When nothing else waits; a later `add` of the key takes it forward."""
+        if key in self._running:
+            self._dirty_behind.add(key)
+        elif key not in self._queued:
+            self._behind.setdefault(key)
             self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -97,19 +109,32 @@ class WorkQueue(Generic[Key]):
 
     async def _worker(self) -> None:
         while True:
-            while not self._waiting:
+            while not self.depth:
                 self._wake.clear()
                 await self._wake.wait()
-            key = self._waiting.popleft()
-            self._queued.discard(key)
+            key = self._next()
             self._running[key] = asyncio.get_running_loop().time()
             try:
                 await self._process(key)
             finally:
                 del self._running[key]
-                if key in self._dirty:
-                    self._dirty.discard(key)
-                    self.add(key)
+                # The first counts for both.
+                for dirty, again in (
+                    (self._dirty, self.add),
+                    (self._dirty_behind, self.add_behind),
+                ):
+                    if key in dirty:
+                        dirty.discard(key)
+                        again(key)
+
+    def _next(self) -> Key:
+        if self._waiting:
+            key = self._waiting.popleft()
+            self._queued.discard(key)
+        else:
+            key = next(iter(self._behind))
+            del self._behind[key]
+        return key
 
     async def _process(self, key: Key) -> None:
         try:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
-from octavo_operator.pods import SETUP_PATIENCE_SECONDS, view, views
+from octavo_operator.pods import SETUP_PATIENCE_SECONDS, staying, view, views
 from octavo_operator.render.pod import pod_template
 from tests.support.operator.builders import NOW, after, container, pod, pod_context
 
@@ -186,7 +186,18 @@ def test_pods_on_their_way_out_do_not_count() -> None:
         pod("c", ready=True, leaving=True),
         pod("d", phase="Failed"),
     ]
-    assert [each.name for each in views(pods, GPU, NOW)] == ["a", "b"]
+    assert [each.name for each in staying(views(pods, GPU, NOW))] == ["a", "b"]
+
+
+def test_gpus_are_those_that_the_pod_asks_for_until_it_is_over() -> None:
+    def held(resource: str, phase: str = "Running", *, leaving: bool = False) -> int:
+        made = pod(phase=phase, leaving=leaving)
+        four, one = ({"resources": {"limits": {GPU: count}}} for count in ("4", "1"))
+        made["spec"] |= {"containers": [four, one, {}], "initContainers": [four, {}]}
+        return view(made, resource, NOW).gpus
+
+    assert held(GPU) == held(GPU, "Pending") == held(GPU, leaving=True) == 5
+    assert held("amd.com/gpu") == held(GPU, "Failed") == held(GPU, "Succeeded") == 0
 
 
 @pytest.mark.parametrize(

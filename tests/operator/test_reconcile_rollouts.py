@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from octavo_operator.manifest import POD
-from tests.support.operator.builders import KEY
+from tests.support.operator.builders import KEY, NOW, stamp
 from tests.support.operator.world import running
 
 
@@ -64,3 +64,22 @@ def test_a_restart_that_lacks_room_goes_on_in_place_and_is_a_rollout_to_look_at(
     strategy = world.deployment["spec"]["strategy"]["rollingUpdate"]
     assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
     assert world.condition("Progressing") == ("False", "Settled")
+
+
+def test_gpus_are_counted_from_the_pods_whatever_the_spec_says_by_now() -> None:
+    world = running(replicas=2, resources={"gpu": 1})
+    assert world.status["gpus"] == 2
+    world.edit(resources={"gpu": 4})
+    new = copy.deepcopy(world.kube.live(POD, KEY.namespace, f"{KEY.name}-1"))
+    new["metadata"] |= {"name": f"{KEY.name}-new", "uid": "new"}
+    new["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "4"
+    world.kube.put(POD, new)
+    world.reconcile()
+    assert world.status["gpus"] == 1 + 1 + 4
+    world.edit(resources={"gpu": 0}, replicas=0)
+    for name in (f"{KEY.name}-1", f"{KEY.name}-new"):
+        world.kube.live(POD, KEY.namespace, name)["metadata"]["deletionTimestamp"] = stamp(NOW)
+    world.reconcile()
+    assert (world.status["gpus"], world.status["replicas"]) == (6, 1), (
+        "they hold them while they drain"
+    )

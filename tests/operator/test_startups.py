@@ -82,12 +82,13 @@ def test_what_was_told_shows_until_its_run_is_over() -> None:
     assert texts(startups, seen([starting()])) == []
     (question,) = startups.questions(9)
     assert (question.key, question.pod, question.run.address) == (KEY, "llama-1", "10.0.0.1")
-    assert startups.hear(question, told("load", 4.0, GIB, 4 * GIB))
+    assert startups.hear([(question, told("load", 4.0, GIB, 4 * GIB))]) == {KEY}
     line = ["loading weights: 1.0 of 4.0 GiB, 256 MiB/s"]
     assert texts(startups, seen([starting()])) == line
     assert texts(startups, seen([starting()])) == line, "who tells nothing new has not unsaid it"
     assert texts(startups, seen([starting(run="2")])) == []
-    assert not startups.hear(question, told("load", 5.0, 2 * GIB, 4 * GIB)), "of a run that is over"
+    late = told("load", 5.0, 2 * GIB, 4 * GIB)
+    assert not startups.hear([(question, late)]), "of a run that is over"
     assert texts(startups, seen([starting(ready=True)])) == []
     assert startups.questions(9) == []
 
@@ -96,20 +97,56 @@ def test_an_answer_that_says_nothing_new_is_no_news() -> None:
     startups = Startups()
     startups.follow(KEY, seen([starting()]))
     (question,) = startups.questions(9)
-    assert not startups.hear(question, told("import", 1.0))
-    assert startups.hear(question, told("load", 4.0, GIB, 4 * GIB))
-    assert startups.hear(question, told("load", 8.0, GIB, 4 * GIB)), "it stands still now"
-    assert not startups.hear(question, told("load", 12.0, GIB, 4 * GIB))
+    assert not startups.hear([(question, told("import", 1.0))])
+    assert startups.hear([(question, told("load", 4.0, GIB, 4 * GIB))])
+    still = told("load", 8.0, GIB, 4 * GIB)
+    assert startups.hear([(question, still)]), "it stands still now"
+    assert not startups.hear([(question, told("load", 12.0, GIB, 4 * GIB))])
+
+
+def test_what_a_pod_told_holds_no_longer_than_it_answers() -> None:
+    startups = Startups()
+    startups.follow(KEY, seen([starting()]))
+    (question,) = startups.questions(9)
+    startups.hear([(question, told("load", 4.0, GIB, 4 * GIB))])
+    assert not startups.hear([(question, None)]), "one answer may be lost"
+    assert len(texts(startups, seen([starting()]))) == 1
+    assert startups.hear([(question, None)]) == {KEY}
+    assert texts(startups, seen([starting()])) == []
+    assert not startups.hear([(question, None)])
+    startups.hear([(question, told("load", 44.0, 2 * GIB, 4 * GIB))])
+    assert texts(startups, seen([starting()])) == ["loading weights: 2.0 of 4.0 GiB, 25.6 MiB/s"]
+
+
+def test_every_pod_of_many_is_asked_and_few_are_told_of() -> None:
+    startups, pods = Startups(), [starting(f"llama-{index}", str(index)) for index in range(8)]
+    asked: list[str] = []
+    for _ in range(8):
+        startups.follow(KEY, seen(pods))
+        questions = startups.questions(64)
+        asked += [each.pod for each in questions]
+        # Each is at another place, and the last one hangs.
+        reports = [
+            None if each.pod == "llama-7" else told("load", 1.0, int(each.pod[-1]) * GIB, 9 * GIB)
+            for each in questions
+        ]
+        startups.hear(zip(questions, reports, strict=True))
+        shown = texts(startups, seen(pods))
+        assert len(shown) == PODS_OF_ONE_OBJECT
+        told_now = {f"{each.pod[-1]}.0 of" for each in questions if each.pod != "llama-7"}
+        assert all(any(part in text for text in shown) for part in told_now)
+    assert {asked.count(f"llama-{index}") for index in range(8)} == {3}
 
 
 def test_few_pods_are_asked_and_each_in_its_turn() -> None:
     startups = Startups()
     startups.follow(KEY, seen([starting(f"llama-{index}", str(index)) for index in range(9)]))
     startups.follow(OTHER, seen([starting("other-1")]))
-    first = startups.questions(2)
-    second = startups.questions(2)
-    assert len({each.pod for each in first + second}) == 4 == PODS_OF_ONE_OBJECT + 1
-    assert startups.questions(2) == first
+    passes = [[each.pod for each in startups.questions(2)] for _ in range(4)]
+    assert passes[0] == ["llama-0", "llama-1"]
+    assert passes[1] == ["other-1", "llama-2"], "the object that was not asked yet is first"
+    assert passes[2:] == [["other-1", "llama-3"], ["other-1", "llama-4"]]
+    assert len([each for each in startups.questions(9) if each.key == KEY]) == PODS_OF_ONE_OBJECT
     startups.forget(KEY)
     assert [each.key for each in startups.questions(9)] == [OTHER]
 

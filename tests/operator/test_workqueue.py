@@ -109,6 +109,26 @@ def test_different_keys_run_at_once_up_to_the_bound() -> None:
     run(scenario)
 
 
+def test_news_stand_behind_all_others_and_are_not_lost() -> None:
+    async def scenario() -> None:
+        recorder = Recorder(workers=1)
+        recorder.may_end.clear()
+        for key in ("running", "behind-1", "behind-2", "both"):
+            recorder.queue.add_behind(key)
+        task = asyncio.create_task(recorder.until(6))
+        await recorder.started.wait()
+        recorder.queue.add("user")
+        recorder.queue.add("both")
+        for key in ("user", "both", "behind-1", "running"):
+            recorder.queue.add_behind(key)
+        assert recorder.queue.depth == 4
+        recorder.may_end.set()
+        await task
+        assert recorder.done == ["running", "user", "both", "behind-1", "behind-2", "running"]
+
+    run(scenario)
+
+
 def test_a_failed_key_comes_back_and_the_others_are_not_held_up() -> None:
     async def scenario() -> None:
         recorder = Recorder(workers=1, fail=1)

@@ -9,7 +9,7 @@ from typing import Any
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.children import desired
 from octavo_operator.manifest import Child, Manifest, ObjectKey
-from octavo_operator.pods import views
+from octavo_operator.pods import staying, views
 from octavo_operator.render import Installation, Owner, PodContext, RenderContext, Replacement
 from octavo_operator.replicas import Fleet, Replica, fleet
 from octavo_operator.workload import workload_of
@@ -91,7 +91,7 @@ def children(**fields: Any) -> list[Child]:
 
 def seen(pods: list[Manifest], revision: str = "new", now: datetime = NOW) -> Fleet:
     """Live pods as replicas of one pod each."""
-    counted = views(pods, "nvidia.com/gpu", now)
+    counted = staying(views(pods, "nvidia.com/gpu", now))
     return fleet(revision, [Replica(each.name, (each,)) for each in counted])
 
 

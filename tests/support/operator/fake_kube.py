@@ -162,6 +162,7 @@ class FakeKube:
                             }
                         ],
                     },
+                    "spec": copy.deepcopy(deployment["spec"]["template"]["spec"]),
                     "status": {
                         "phase": "Running",
                         "conditions": [

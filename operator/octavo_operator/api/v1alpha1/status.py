@@ -44,7 +44,8 @@ class LLMDeploymentStatus(ApiModel):
         default=0, description="Pods wanted: spec.replicas, or what autoscaling decided."
     )
     gpus: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="GPUs that these pods hold or wait for."
+        default=0,
+        description="GPUs (`resources.gpuResource`) that pods hold or wait for, those that are ending too.",
     )
     ready: str = Field(default="0/0", description="readyReplicas/desiredReplicas.")
     queue: Annotated[int, Field(ge=0)] | None = Field(
