@@ -92,3 +92,9 @@ def _outputs(
                     )
                 )
     return outputs
+
+
+def test_guesses_of_outputs_that_piled_up_are_summed() -> None:
+    pieces = [TokenOutput("r", 0, [1]), TokenOutput("r", 0, [2, 3, 4], num_accepted=2)]
+    (joined,) = merged([*pieces, TokenOutput("r", 0, [5, 6], num_accepted=1)])
+    assert (joined.new_token_ids, joined.num_accepted) == ([1, 2, 3, 4, 5, 6], 3)

@@ -23,3 +23,20 @@ def test_an_embedding_that_is_not_finite_is_an_error(number: float) -> None:
     assert failed.embedding is None
     assert failed.finish_reason is FinishReason.ERROR
     assert "not finite" in (failed.error or "")
+
+
+@pytest.mark.parametrize("reason", [None, FinishReason.LENGTH])
+@pytest.mark.parametrize("known", [0, 5])
+def test_all_but_one_of_a_steps_tokens_were_guessed(
+    known: int, reason: FinishReason | None
+) -> None:
+    sequence = Sequence(0, "r", 0, [1, 2], SamplingParams(), 1)
+    sequence.output_token_ids.extend(range(known))
+    counts = []
+    for tokens in ([7], [8, 9, 10]):
+        sequence.output_token_ids.extend(tokens)
+        sequence.finish_reason = reason
+        output = output_of(sequence, [SampledToken(0, token) for token in tokens])
+        assert output.new_token_ids == tokens
+        counts.append(output.num_accepted)
+    assert counts == [0, 2]

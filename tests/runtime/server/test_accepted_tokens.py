@@ -1,4 +1,8 @@
-"""Usage tells how many of an answer's tokens were guessed, where the server guesses."""
+"""Usage tells how many of an answer's tokens were guessed, where the server guesses.
+
+Whether guesses pay, and so whether any run, is measured: on a busy machine perhaps none. That those that ran
+are counted is shown without a clock too, in tests/runtime/engine/test_token_outputs.py.
+"""
 
 from __future__ import annotations
 
@@ -40,4 +44,4 @@ def test_usage_counts_the_guesses_that_came_true(server: ServerProcess) -> None:
         assert each.completion_tokens_details.accepted_prediction_tokens is not None
         found.append(each.completion_tokens_details.accepted_prediction_tokens)
         assert 0 <= found[-1] < each.completion_tokens
-    assert sum(found) == counted > 0
+    assert sum(found) == counted
