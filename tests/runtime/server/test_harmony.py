@@ -12,7 +12,7 @@ from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.formats import CALL_FORMATS, HARMONY
 from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
-from tests.support.runtime.read_calls import Call, read_with
+from tests.support.runtime.read_calls import Call, put_together, read_with
 
 MARKUP = Markup(
     "openai", HARMONY, "openai_gptoss", REASONING_FORMATS["openai_gptoss"], channels=HARMONY
@@ -105,6 +105,18 @@ def test_thoughts_may_be_left_out() -> None:
     assert parser is not None
     text = f"{THOUGHT}{NEXT}{FINAL}Yes."
     assert "".join(map(str, read_with(parser, *map(MarkedText, text)))) == "Yes."
+
+
+@pytest.mark.parametrize("rest", ["", "  ", "<|ca"])
+def test_arguments_that_were_cut_off_before_they_began_are_none(rest: str) -> None:
+    head = "<|channel|>commentary to=functions.f <|constrain|>json<|message|>"
+    for is_cut, arguments in ((True, ""), (False, "{}")):
+        parser = MARKUP.parser(PROMPT, TOOLS)
+        assert parser is not None
+        pieces = [*parser.push(MarkedText(head + rest)), *parser.flush(is_cut=is_cut)]
+        (call,) = put_together(pieces)
+        assert isinstance(call, Call)
+        assert call[1:] == ("f", arguments, not is_cut)
 
 
 def test_a_function_that_is_called_without_an_object_is_text() -> None:

@@ -69,7 +69,8 @@ def test_reasoning_is_told_apart(
 
 parts = st.lists(
     st.sampled_from(
-        ["<think>", "</think>", "</thi", "<", " ", "\n", "Hm.", "é", CALL, "<tool_call>"]
+        ["<think>", "</think>", "[THINK]", "</thi", "<", "<|x|>", " ", "\n", "Hm.", "é"]
+        + [CALL, "<tool_call>"]
     ),
     max_size=8,
 )
@@ -78,22 +79,24 @@ parts = st.lists(
 @settings(max_examples=60)
 @given(
     parts,
-    st.sampled_from([QWEN, R1]),
+    st.sampled_from([QWEN, R1, MISTRAL]),
     st.booleans(),
     st.lists(st.integers(0, 200), max_size=6),
     st.data(),
 )
 def test_it_does_not_matter_where_the_text_is_cut(
-    chosen: list[str], form: object, is_open: bool, cuts: list[int], data: st.DataObject
+    chosen: list[str], form: ReasoningFormat, is_open: bool, cuts: list[int], data: st.DataObject
 ) -> None:
     def made(part: str) -> MarkedText:
         is_special = part.endswith(">") and data.draw(st.booleans())
         return MarkedText(part, ((0, len(part)),) if is_special else ())
 
-    prompt = "<think>" if is_open else ""
+    prompt = form.opening if is_open else ""
     text = joined([made(part) for part in chosen] or [MarkedText()])
     places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
     expected = read(form, prompt, text)
+    for behind in itertools.accumulate(map(len, chosen)):
+        assert read(form, prompt, text[:behind], text[behind:]) == expected
     assert read(form, prompt, *(text[a:b] for a, b in itertools.pairwise(places))) == expected
     assert read(form, prompt, *(text[at : at + 1] for at in range(len(text)))) == expected
 

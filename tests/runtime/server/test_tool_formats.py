@@ -207,6 +207,7 @@ WRITERS: list[tuple[CallFormat, list[Callable[[Calls], str]]]] = [
     (CALL_FORMATS["phi4_mini_json"], [phi4_mini, phi4_mini_tag]),
     (CALL_FORMATS["internlm"], [internlm]),
 ]
+TEXT_OF_F: Tools = {"f": {"properties": {"text": {"type": "string"}}}}
 WRITTEN = {writer.__name__: (form, writer) for form, writers in WRITERS for writer in writers}
 MARKS = sorted({mark for form, _ in WRITTEN.values() for mark in form.openings})
 # Where bare text ends cannot be told if the very tags that end it stand in it.
@@ -293,6 +294,17 @@ def parse(form: CallFormat, tools: Tools, *pieces: MarkedText) -> tuple[str, Cal
         else (f"{one.name}?", {"": one.arguments})
         for one in calls
     ]
+
+
+def told(form: CallFormat, *pieces: MarkedText) -> list[object]:
+    """As it stands, without the ids; text that came in parts as one."""
+    out: list[object] = []
+    for item in read_with(ToolCallParser(form, TEXT_OF_F), *pieces):
+        if isinstance(item, str) and out and isinstance(out[-1], str):
+            out[-1] += item
+        else:
+            out.append(item[1:] if isinstance(item, Call) else item)
+    return out
 
 
 def _squeezed(text: str) -> str:
@@ -404,6 +416,69 @@ def test_it_does_not_matter_where_any_text_is_cut(
         assert content == text.shown
     for pieces in (in_pieces(text, seed), one_by_one(text)):
         assert parse(form, tools, *pieces) == (content, found)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@settings(max_examples=20)
+@given(place=st.integers(0, 200), missing=st.integers(0, 3), data=st.data())
+def test_a_spoilt_call_is_the_same_wherever_it_is_cut(
+    name: str, place: int, missing: int, data: st.DataObject
+) -> None:
+    form, write = WRITTEN[name]
+    call = write([("f", {"text": "Oslo"})])
+    place = len(call) - place % len(call)
+    bad = call.replace('"Oslo"', "x")
+    behind = data.draw(st.sampled_from(["! Sorry", f", {bad}", f", {call}", "{x}}", call[:-9]]))
+    text = MarkedText(call[:place] + call[place + missing :] * bool(missing) + behind)
+    expected = told(form, text)
+    for begin in re.finditer(r"[\[<{},! ]|(?<=[\]>}\"])", text.text):
+        at = begin.start()
+        assert told(form, text[:at], text[at:]) == expected
+    assert told(form, *one_by_one(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "content", "calls"),
+    [
+        (
+            "llama3_json",
+            '{"name": "f", "parameters": {}, {"name": "f", "parameters": {x}}',
+            "x}}",
+            [("f", {}), ("f?", {"": "{"})],
+        ),
+        (
+            "llama3_json",
+            '{"name": "f", "parameters": {}, {"name": "f", "parameters": {"a": 1}};',
+            "",
+            [("f", {}), ("f", {"a": 1})],
+        ),
+        ("llama3_json", '{"name": "f", "parameters": {}, "id": {x}', "{x}", [("f", {})]),
+        (
+            "gemma4",
+            '<|tool_call>call:f{text:<|"|>Oslo<|"|>! Sorry',
+            "! Sorry",
+            [("f?", {"": '{"text": "Oslo"'})],
+        ),
+    ],
+)
+def test_what_stands_behind_a_spoilt_call_is_kept(
+    name: str, text: str, content: str, calls: Calls
+) -> None:
+    form = CALL_FORMATS[name]
+    for at in range(len(text)):
+        pieces = (MarkedText(text[:at]), MarkedText(text[at:]))
+        assert parse(form, TEXT_OF_F, *pieces) == (content, calls)
+    assert parse(form, TEXT_OF_F, *one_by_one(MarkedText(text))) == (content, calls)
+
+
+def test_no_two_calls_have_the_same_id() -> None:
+    """Those that a model writes itself, in one section or several, and those of the conversation."""
+    call = kimi_k2([("f", {})])
+    text = call + call.replace(":0", ":3") + kimi_k2([("f", {}), ("f", {})])
+    for pieces in ([MarkedText(text)], one_by_one(MarkedText(text))):
+        parser = ToolCallParser(CALL_FORMATS["kimi_k2"], TEXT_OF_F, known_ids=["functions.f:1"])
+        ids = [one.id for one in read_with(parser, *pieces) if isinstance(one, Call)]
+        assert ids == [f"functions.f:{number}" for number in (0, 3, 4, 5)]
 
 
 @pytest.mark.parametrize(

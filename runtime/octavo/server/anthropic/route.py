@@ -86,7 +86,8 @@ class MessageAnswer:
 
     def whole(self, generation: Generation) -> bytes:
         (output,) = generation.outputs[0].outputs
-        self._reader.read_whole(generation.marked_text(0, 0), is_cut=False)
+        is_cut = output.finish_reason == FinishReason.LENGTH.value
+        self._reader.read_whole(generation.marked_text(0, 0), is_cut=is_cut)
         stop = self._stop(output.finish_reason or "stop", output.stop_reason)
         return msgspec.json.encode(
             MessageOut(
@@ -112,7 +113,8 @@ class MessageAnswer:
                 for _, delta in deltas:
                     due += self._reader.read(delta.marked)
                     if delta.finish_reason is not None:
-                        due += self._reader.end(is_cut=False)
+                        is_cut = delta.finish_reason is FinishReason.LENGTH
+                        due += self._reader.end(is_cut=is_cut)
                         stop = self._stop(delta.finish_reason.value, delta.stop_reason)
                 if due:
                     yield _encoded(due)

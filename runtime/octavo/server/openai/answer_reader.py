@@ -102,7 +102,7 @@ class AnswerReader(Generic[E]):
         if self._parser is not None:
             for offset, logprob in self._ahead:
                 self._await(offset, logprob, self._parser)
-            yield from self._take(self._parser.flush())
+            yield from self._take(self._parser.flush(is_cut=is_cut))
             if self._pending and self._output.is_in_text:
                 yield from self._output.text("", self._pending)
         yield from self._output.end(is_cut=is_cut)

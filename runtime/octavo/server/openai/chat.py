@@ -15,7 +15,7 @@ from starlette.responses import Response
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta
 from octavo.generation_config import SamplingDefaults
-from octavo.outputs import CompletionOutput, Logprob
+from octavo.outputs import CompletionOutput, FinishReason, Logprob
 from octavo.server.http.streaming import Chunks, answered, chunk_events
 from octavo.server.openai.answers import (
     AssistantMessage,
@@ -117,6 +117,7 @@ async def chat_run(
         text,
         use.callable,
         use.max_calls,
+        known_ids=request.call_ids,
         tells_reasoning=request.include_reasoning is not False,
     )
     return ChatRun(run, new_parser)
@@ -172,7 +173,8 @@ class ChatAnswer(Chunks):
     def _choice(self, output: CompletionOutput, text: MarkedText) -> ChatChoice:
         message, num_calls = AssistantMessage(content=output.text), 0
         if (parser := self._new_parser()) is not None:
-            message = _message([*parser.push(text), *parser.flush()])
+            is_cut = output.finish_reason == FinishReason.LENGTH.value
+            message = _message([*parser.push(text), *parser.flush(is_cut=is_cut)])
             num_calls = parser.num_calls
         if self._has_functions:
             message = with_function_call(message)
@@ -233,7 +235,7 @@ class ChatAnswer(Chunks):
         else:
             pieces = [*parser.push(delta.marked)]
             if delta.finish_reason is not None:
-                pieces += parser.flush()
+                pieces += parser.flush(is_cut=delta.finish_reason is FinishReason.LENGTH)
             number = parser.num_calls - sum(isinstance(piece, CallBegin) for piece in pieces) - 1
             for piece in merged(pieces):
                 if isinstance(piece, str):

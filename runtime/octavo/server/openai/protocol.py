@@ -298,6 +298,12 @@ class ChatCompletionRequest(GenerationRequest):
         return content or ""
 
     @property
+    def call_ids(self) -> list[str]:
+        """Of the calls in the conversation."""
+        calls = (call for message in self.messages for call in message.tool_calls or ())
+        return [call.id for call in calls if call.id is not None]
+
+    @property
     def template_variables(self) -> dict[str, Any] | None:
         """For the chat template."""
         if self.reasoning_effort is None:

@@ -73,19 +73,24 @@ class Markup:
         tools: Tools,
         max_calls: int | None = None,
         *,
+        known_ids: Iterable[str] = (),
         tells_reasoning: bool = True,
     ) -> AnswerParser | None:
         """For one answer to `prompt`; None where all of it is content.
 
         Args:
             tools: Those that may be called.
+            known_ids: Of the conversation's calls.
             tells_reasoning: Else it is left out.
         """
         if self.channels is not None:
-            reader = ToolCallParser(self.channels, tools if self.calls else {}, max_calls)
+            callable_tools = tools if self.calls else {}
+            reader = ToolCallParser(self.channels, callable_tools, max_calls, known_ids)
             return AnswerParser(None, reader, tells_reasoning=tells_reasoning)
         reasoning = self.reasoning
-        calls = ToolCallParser(self.calls, tools, max_calls) if self.calls and tools else None
+        calls = None
+        if self.calls and tools:
+            calls = ToolCallParser(self.calls, tools, max_calls, known_ids)
         if reasoning is None:
             return AnswerParser(None, calls) if calls else None
         is_open = reasoning.is_open_after(prompt)
@@ -142,8 +147,8 @@ class AnswerParser:
             self._reasoning = None
         return found
 
-    def flush(self) -> Iterator[Piece]:
-        """The end of the completion."""
+    def flush(self, *, is_cut: bool = False) -> Iterator[Piece]:
+        """The end of the completion, by itself or because it was cut off."""
         if self._reasoning is not None:
             for piece in self._reasoning.flush():
                 if isinstance(piece, Reasoning):
@@ -152,7 +157,7 @@ class AnswerParser:
                 else:
                     yield from self._content(piece)
         if self._calls is not None:
-            yield from self._told(self._calls.flush())
+            yield from self._told(self._calls.flush(is_cut=is_cut))
 
     def _content(self, text: MarkedText) -> Iterable[Piece]:
         if self._calls is None:

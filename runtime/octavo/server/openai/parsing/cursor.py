@@ -34,15 +34,17 @@ class Cursor:
     """Attributes:
     position: How many characters were read.
     is_ended: No more text comes.
+    is_cut: Because it was cut off.
     """
 
-    __slots__ = ("_at", "_text", "is_ended", "position")
+    __slots__ = ("_at", "_text", "is_cut", "is_ended", "position")
 
     def __init__(self) -> None:
         self._text = ""
         self._at = 0
         self.position = 0
         self.is_ended = False
+        self.is_cut = False
 
     def feed(self, text: str, start: int = 0) -> None:
         """The next piece is `text` from `start` on."""
@@ -137,7 +139,7 @@ class Cursor:
                     yield piece
             if found is not None:
                 self._move(self._at + len(found))
-            elif self._at < len(self._text) or place == begin:
+            elif self._at == place and (place < len(text) or place == begin):  # no more came since
                 if self.is_ended:
                     return None
                 yield None
@@ -181,11 +183,12 @@ class Cursor:
         return scan is Scan.COMPLETE
 
     def balanced(self, scanner: Scanner) -> Steps[str | None]:
-        """What the scanner finds here."""
+        """What the scanner finds here; where it finds nothing, all is left to be read."""
         parts = list[str]()
         while True:
             found = scanner.scan(self._text, self._at)
             if found is Scan.NO_OBJECT:
+                self.unread("".join(parts))
                 return None
             begin, end = self._at, scanner.position
             parts.append(self._text[begin:end])

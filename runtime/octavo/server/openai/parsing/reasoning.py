@@ -89,7 +89,7 @@ class ReasoningParser:
         return text in (self._format.opening, self._format.closing)
 
     def push(self, text: MarkedText) -> Iterable[Reasoning | MarkedText]:
-        if self._is_plain(text.text):
+        if self._is_plain(text):
             return (Reasoning(text.shown),)
         self._held.append(text)
         return self._read(is_last=False)
@@ -124,16 +124,15 @@ class ReasoningParser:
             held = MarkedText()
         self._held = [held] if held.text else []
 
-    def _is_plain(self, text: str) -> bool:
+    def _is_plain(self, text: MarkedText) -> bool:
         """Reasoning and nothing else, whatever comes behind it."""
         return (
             self._has_begun
             and self._place is _Place.WITHIN
             and not self._held
             and not self._whitespace
-            and self._format.closing[0] not in text
-            and bool(text)
-            and text[-1] not in WHITESPACE
+            and self._format.closing[0] not in text.text
+            and text.shown[-1:] not in WHITESPACE  # nor is it empty
         )
 
     def _within(self, held: MarkedText, *, is_last: bool) -> Generator[Reasoning, None, MarkedText]:

@@ -41,6 +41,7 @@ class ToolCallParser:
         "_first",
         "_format",
         "_held",
+        "_ids",
         "_is_first",
         "_is_kept",
         "_is_line_blank",
@@ -51,11 +52,19 @@ class ToolCallParser:
         "num_calls",
     )
 
-    def __init__(self, form: CallFormat, tools: Tools, max_calls: int | None = None) -> None:
-        """Of more than `max_calls` calls the first ones are kept, and the others are left out."""
+    def __init__(
+        self,
+        form: CallFormat,
+        tools: Tools,
+        max_calls: int | None = None,
+        known_ids: Iterable[str] = (),
+    ) -> None:
+        """Of more than `max_calls` calls the first ones are kept, and the others are left out. `known_ids`
+        are those of the conversation's calls."""
         self._format = form
         self._tools = tools
         self._max_calls = max_calls
+        self._ids = set(known_ids)
         self._held: list[MarkedText] = []
         self._section: _Section | None = None
         self._content = _Content()
@@ -83,11 +92,15 @@ class ToolCallParser:
         self._held.append(text)
         return self._read(is_last=False)
 
-    def flush(self) -> Iterator[Piece]:
-        """The end of the completion. What is left of a call that was begun is none of its text."""
-        return self._read(is_last=True)
+    def flush(self, *, is_cut: bool = False) -> Iterator[Piece]:
+        """The end of the completion. What is left of a call that was begun is none of its text.
 
-    def _read(self, *, is_last: bool) -> Iterator[Piece]:
+        Args:
+            is_cut: It did not end by itself.
+        """
+        return self._read(is_last=True, is_cut=is_cut)
+
+    def _read(self, *, is_last: bool, is_cut: bool = False) -> Iterator[Piece]:
         held, position = joined(self._held) if self._held else MarkedText(), 0
         raw = held.text
         while True:
@@ -101,7 +114,7 @@ class ToolCallParser:
                 self._section.read(raw, position + len(opening))
             section = self._section
             if is_last:
-                section.end_text()
+                section.end_text(is_cut=is_cut)
             yield from self._kept(section)
             position += section.release()
             if section.is_open:
@@ -123,11 +136,19 @@ class ToolCallParser:
                 self._is_kept = self.num_calls != self._max_calls
                 if self._is_kept:
                     self.num_calls += 1
+                    piece = self._distinct(piece)
                     self._content = _Content(is_behind_call=True)
                     self._is_plain = False
             if self._is_kept or not isinstance(piece, CallBegin | Arguments | CallEnd):
                 kept.append(piece)
         return kept
+
+    def _distinct(self, call: CallBegin) -> CallBegin:
+        """No two calls of an answer have the same id, nor one that the conversation knows."""
+        if call.id in self._ids:
+            call = call._replace(id=self._format.another_id(call.name, self._ids))
+        self._ids.add(call.id)
+        return call
 
     def _text(self, text: MarkedText) -> Iterator[str]:
         if self._format.line_openings and text.text:
@@ -235,9 +256,9 @@ class _Section:
         self._run()
         return None
 
-    def end_text(self) -> None:
+    def end_text(self, *, is_cut: bool) -> None:
         """No more pieces come."""
-        self._cursor.is_ended = True
+        self._cursor.is_ended, self._cursor.is_cut = True, is_cut
         while self.is_open:
             self._run()
 

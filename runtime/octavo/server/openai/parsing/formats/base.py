@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from octavo.server.openai.parsing.bare_arguments import BareTags
@@ -77,6 +77,11 @@ class CallFormat(ABC):
 
     def new_id(self) -> str:
         return f"call_{uuid.uuid4().hex[:24]}"
+
+    def another_id(self, name: str, known: Collection[str]) -> str:
+        """In place of one that the model gave a call of `name` and an earlier call has."""
+        del name, known
+        return self.new_id()
 
     def begin(self, name: str) -> CallBegin:
         return CallBegin(self.new_id(), name)

@@ -63,7 +63,14 @@ class Harmony(CallFormat):
     def _call(self, name: str, cursor: Cursor) -> Steps[bool]:
         yield from cursor.spaces()
         if (yield from cursor.is_near(*_ENDS)):
-            yield from self.whole(name, {})
+            if (yield from cursor.is_ahead(*_ENDS)):
+                yield from self.whole(name, {})
+                return True
+            cursor.drop_rest()
+            if cursor.is_cut:  # arguments might have come
+                yield self.begin(name)
+            else:
+                yield from self.whole(name, {})
             return True
         if not (yield from cursor.is_ahead("{")):
             return False

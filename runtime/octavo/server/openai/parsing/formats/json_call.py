@@ -59,9 +59,12 @@ def json_calls(form: CallFormat, cursor: Cursor) -> Steps[bool]:
 
 def _key(cursor: Cursor) -> Steps[str | None]:
     """That of the next member, and what stands before its value; None where none stands here."""
+    yield from cursor.spaces()
+    if not (yield from cursor.is_ahead('"')):
+        return None
     key = yield from cursor.json_value()
     yield from cursor.spaces()
-    if key is None or not key.startswith('"') or (yield from cursor.literal(":")) is None:
+    if (yield from cursor.literal(":")) is None:
         return None
     yield from cursor.spaces()
     return key

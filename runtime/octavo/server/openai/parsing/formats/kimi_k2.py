@@ -6,7 +6,9 @@ turn, so that a client gets the model's own.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Collection
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
@@ -28,10 +30,14 @@ class KimiK2(CallFormat):
         end=CALLS_END,
     )
 
+    def another_id(self, name: str, known: Collection[str]) -> str:
+        """With the next number that is free: its templates tell the function by the id."""
+        ids = (f"functions.{name}:{number}" for number in itertools.count(len(known)))
+        return next(one for one in ids if one not in known)
+
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         del tools
         is_begun = opening == CALL
-        known: set[str] = set()
         while True:
             yield from cursor.spaces()
             if not is_begun and (yield from cursor.literal(CALL)) is None:
@@ -42,9 +48,7 @@ class KimiK2(CallFormat):
             yield from cursor.spaces()
             if found is None or not (yield from cursor.is_ahead("{")):
                 return False
-            call_id = f"functions.{found[1]}:{len(known)}" if head in known else head
-            known.add(call_id)
-            yield CallBegin(call_id, found[1])
+            yield CallBegin(head, found[1])
             if not (yield from cursor.arguments()):
                 return False
             yield CallEnd()
