@@ -70,7 +70,7 @@ class Observation:
     queued: str = ""
     """Why the rollout to another revision does not begin; empty when none waits."""
     remark: str = ""
-    """What else there is to know of replicas that answer."""
+    """What else there is to know of replicas that answer, or of which something is in the way."""
 
     @property
     def required_replicas(self) -> int:
@@ -241,6 +241,7 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
     """True when enough replicas of the current revision answer, and requests find them."""
     answering, required = len(seen.fleet.ready_current), seen.required_replicas
     counts = f"{answering} of {required} replicas of revision {seen.fleet.revision} answer"
+    remark = f"; {seen.remark}" if seen.remark else ""
     # Endpoints follow the pods a moment later: who waits for Ready shall find them.
     is_reached = conditions.was_true(ConditionType.READY) or answering - seen.unreached >= required
     if required == 0:
@@ -258,12 +259,10 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
             f"{counts}; {seen.unreached} of them are no endpoints of the Service yet",
         )
     elif answering >= required:
-        remark = f"; {seen.remark}" if seen.remark else ""
         conditions.mark_true(ConditionType.READY, Reason.SERVING, counts + remark)
     elif seen.problem:
-        conditions.mark_false(
-            ConditionType.READY, seen.problem.reason, f"{counts}: {seen.problem.message}"
-        )
+        message = f"{counts}: {seen.problem.message}{remark}"
+        conditions.mark_false(ConditionType.READY, seen.problem.reason, message)
     else:
         reason = _movement(seen) or Reason.STARTING
         others = "; the others: " if answering else ": "

@@ -43,6 +43,8 @@ def texts(name: str) -> st.SearchStrategy[list[str]]:
 
 @given(texts("allowedOrigins"), texts("allowedHosts"))
 @example(["chrome-extension://abc", "HTTPS://A.example:65535/"], ["*.Example.", "_x.a"])
+@example(["moz-extension://3f2a1b00-5c1d-4e8f-9a70-0123456789ab", "http://2ndfloor:3000"], ["*"])
+@example(["https://example.org.", "http://-a_.0xfg", "http://0a.07-"], ["*"])
 @settings(deadline=None, max_examples=100)
 def test_every_list_of_the_spec_arrives_in_the_server(origins: list[str], hosts: list[str]) -> None:
     wanted = spec(server={"allowedOrigins": origins, "allowedHosts": hosts})
@@ -60,7 +62,20 @@ def test_metrics_are_as_the_spec_has_them(names: str, is_public: bool) -> None:
     assert set(SCHEMA["metricsNames"]["enum"]) == set(OPTIONS["metrics_names"].choices)
 
 
-@pytest.mark.parametrize("value", ["https://a/x", "https://*.a", "a.b", "null", "", "http://1.2.3"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://a/x",
+        "https://*.a",
+        "a.b",
+        "null",
+        "",
+        "http://1.2.3",
+        "http://a.12",
+        "http://a.0x1F",
+        "http://0x",
+    ],
+)
 def test_what_the_flag_refuses_the_operator_refuses_too(value: str) -> None:
     with pytest.raises(ValidationError, match="must be"):
         spec(server={"allowedOrigins": [value]})

@@ -9,7 +9,7 @@ import pytest
 from octavo_operator import metrics
 from octavo_operator.kube import KubeError
 from octavo_operator.manifest import LLM_DEPLOYMENT, PERSISTENT_VOLUME_CLAIM, POD, SERVICE
-from tests.support.operator.builders import KEY, UID
+from tests.support.operator.builders import KEY, UID, container
 from tests.support.operator.world import World, running
 
 
@@ -196,6 +196,27 @@ def test_a_field_without_effect_is_named_where_ready_is_told_and_nothing_else_co
     assert "spec.engine.gpuMemoryUtilization" in ready["message"]
     assert "spec.resources.gpu is held and not used" in ready["message"]
     assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_stored_field_with_which_no_pod_starts_is_named_beside_what_the_pod_says() -> None:
+    world = World(engine={"maxLoras": 8})
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
+    refusal = (
+        '{"reason": "InvalidConfiguration", "message": "max_loras is 8 and enable_lora is off"}'
+    )
+    ended = {"exitCode": 2, "message": refusal}
+    live = world.kube.live(POD, KEY.namespace, f"{KEY.name}-0")
+    live["status"]["containerStatuses"] = [container(ended=ended)]
+    world.kube.put(POD, live)
+    world.reconcile()
+    (ready,) = [each for each in world.status["conditions"] if each["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidConfiguration")
+    assert "max_loras is 8" in ready["message"]
+    assert (
+        "without spec.engine.enableLora nothing follows from spec.engine.maxLoras"
+        in ready["message"]
+    )
 
 
 def test_an_event_that_cannot_be_written_fails_nothing() -> None:

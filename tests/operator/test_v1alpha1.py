@@ -156,6 +156,18 @@ def test_a_variable_that_reaches_past_the_namespace_or_the_flags_is_refused(name
         ({"engine": {"tensorParallelSize": 4}, "resources": {"gpu": 4}}, []),
         ({"resources": {"gpu": 4}}, []),
         ({"resources": {"download": {"cpu": "1"}}}, ["resources.download"]),
+        (
+            {"engine": {"maxLoras": 2, "maxLoraRank": 8, "maxCpuLoras": 4}},
+            ["maxLoras", "maxLoraRank", "maxCpuLoras", "enableLora"],
+        ),
+        ({"engine": {"enableLora": True, "maxLoras": 2}}, []),
+        ({"engine": {"distributedTimeoutSeconds": 60}}, ["distributedTimeoutSeconds"]),
+        (
+            {"engine": {"distributedTimeoutSeconds": 60}, "resources": {"gpu": 1}},
+            ["distributedTimeoutSeconds", "tensorParallelSize"],
+        ),
+        ({"engine": {"distributedTimeoutSeconds": 60}, "resources": {"gpu": 2}}, []),
+        ({"engine": {"distributedTimeoutSeconds": 60, "tensorParallelSize": 2}}, []),
         ({"engine": {"device": "cuda", "enforceEager": True}}, []),
         ({"engine": {"enforceEager": True}, "resources": {"gpu": 1}}, []),
         ({"model": {"uri": "s3://b/m"}, "resources": {"download": {"cpu": "1"}}}, []),

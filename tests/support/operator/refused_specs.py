@@ -49,6 +49,48 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 0}},
     ),
     (
+        {"engine": {"enableLora": True, "tensorParallelSize": 2}},
+        "spec.engine.enableLora",
+        "takes no adapters so far where ranks share the model",
+        {"engine": {"tensorParallelSize": 1}},
+    ),
+    (
+        {"engine": {"speculative": {"method": "ngram"}, "tensorParallelSize": 2}},
+        "spec.engine.speculative",
+        "runs no drafts so far where ranks share the model",
+        {"engine": {"tensorParallelSize": None}},
+    ),
+    (
+        {"engine": {"modelImpl": "transformers"}, "resources": {"gpu": 2}},
+        "spec.engine.modelImpl",
+        "must be auto or octavo where ranks share the model",
+        {"resources": {"gpu": 1}},
+    ),
+    (
+        {"engine": {"modelImpl": "transformers", "tensorParallelSize": 2}},
+        "spec.engine.modelImpl",
+        "transformers' own modules are not shared",
+        {"engine": {"modelImpl": "auto"}},
+    ),
+    (
+        {"engine": {"modelImpl": "transformers", "enableLora": True}},
+        "spec.engine.enableLora",
+        "does not go with modelImpl transformers",
+        {"engine": {"enableLora": False}},
+    ),
+    (
+        {"engine": {"enableSleepMode": True, "enableLora": True}},
+        "spec.engine.enableLora",
+        "does not go with enableSleepMode",
+        {"engine": {"enableSleepMode": False}},
+    ),
+    (
+        {"engine": {"distributedTimeoutSeconds": 60}},
+        "spec.engine.distributedTimeoutSeconds",
+        "has no effect where no ranks share the model",
+        {"engine": {"distributedTimeoutSeconds": None}},
+    ),
+    (
         {"engine": {"enableLora": False, "maxLoras": 8}},
         "spec.engine.maxLoras",
         "has no effect without adapters",

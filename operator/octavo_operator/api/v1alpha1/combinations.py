@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from octavo_operator.api.v1alpha1.base import before, cel_between
-from octavo_operator.api.v1alpha1.engine import Device, Dtype
+from octavo_operator.api.v1alpha1.engine import Device, Dtype, ModelImplementation
 
 _ASKS_FOR_GPUS = "has(self.resources) && has(self.resources.gpu) && self.resources.gpu > 0"
 _ON_A_GPU = (
@@ -41,6 +41,54 @@ ADAPTERS_ARE_ON_CPUS = cel_between(
     "is for replicas on CPUs: GPUs run no adapters so far; merge the adapter into its base model and serve "
     "the result",
     "engine.enableLora",
+)
+
+_RANKS_SHARE = (
+    "(has(self.engine.tensorParallelSize) ? self.engine.tensorParallelSize > 1 : "
+    f"(({_ASKS_FOR_GPUS}) && self.resources.gpu > 1 && {_ON_A_GPU}))"
+)
+_WHERE_RANKS_SHARE = "where ranks share the model (tensorParallelSize, or resources.gpu without it)"
+_TAKES_ADAPTERS = "has(self.engine) && has(self.engine.enableLora) && self.engine.enableLora"
+_IS_TRANSFORMERS = (
+    "has(self.engine) && has(self.engine.modelImpl) && "
+    f"self.engine.modelImpl == '{ModelImplementation.TRANSFORMERS}'"
+)
+
+RANKS_RUN_NO_DRAFTS = cel_between(
+    f"!has(self.engine) || !has(self.engine.speculative) || !{_RANKS_SHARE}",
+    f"runs no drafts so far {_WHERE_RANKS_SHARE}: leave one of them out",
+    "engine.speculative",
+)
+
+RANKS_SHARE_NO_ADAPTERS = cel_between(
+    f"!({_TAKES_ADAPTERS}) || !{_RANKS_SHARE}",
+    f"takes no adapters so far {_WHERE_RANKS_SHARE}: leave one of them out, or merge the adapter into its "
+    "base model and serve the result",
+    "engine.enableLora",
+)
+
+RANKS_SHARE_OUR_OWN_CODE = cel_between(
+    f"!({_IS_TRANSFORMERS}) || !{_RANKS_SHARE}",
+    f"must be auto or octavo {_WHERE_RANKS_SHARE}: transformers' own modules are not shared",
+    "engine.modelImpl",
+)
+
+ADAPTERS_ARE_OF_OUR_OWN_CODE = cel_between(
+    f"!({_TAKES_ADAPTERS}) || !({_IS_TRANSFORMERS})",
+    "does not go with modelImpl transformers: adapters do not reach transformers' own modules",
+    "engine.enableLora",
+)
+
+SLEEP_LOSES_ADAPTERS = cel_between(
+    f"!({_TAKES_ADAPTERS}) || !has(self.engine.enableSleepMode) || !self.engine.enableSleepMode",
+    "does not go with enableSleepMode: a model that wakes up would have lost its adapters",
+    "engine.enableLora",
+)
+
+NO_RANKS_NO_TIMEOUT = cel_between(
+    f"!has(self.engine) || !has(self.engine.distributedTimeoutSeconds) || {_RANKS_SHARE}",
+    "has no effect where no ranks share the model: set tensorParallelSize above 1, or leave it out",
+    "engine.distributedTimeoutSeconds",
 )
 
 _STATES_BOTH = (
@@ -82,6 +130,12 @@ COMBINATIONS = (
     RANKS_HAVE_A_GPU_EACH,
     SPECULATION_IS_ON_CPUS,
     ADAPTERS_ARE_ON_CPUS,
+    RANKS_RUN_NO_DRAFTS,
+    RANKS_SHARE_NO_ADAPTERS,
+    RANKS_SHARE_OUR_OWN_CODE,
+    ADAPTERS_ARE_OF_OUR_OWN_CODE,
+    SLEEP_LOSES_ADAPTERS,
+    NO_RANKS_NO_TIMEOUT,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
     NO_DOWNLOAD_NO_RESOURCES,

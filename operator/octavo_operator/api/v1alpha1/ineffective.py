@@ -27,6 +27,20 @@ def ineffective_fields(spec: LLMDeploymentSpec) -> str:
             f"of the GPUs of spec.resources.gpu {resources.gpu - ranks} are held and not used, because "
             f"spec.engine.tensorParallelSize is {ranks}"
         )
+    of_adapters = {
+        "maxLoras": engine.max_loras,
+        "maxLoraRank": engine.max_lora_rank,
+        "maxCpuLoras": engine.max_cpu_loras,
+    }
+    limits = [f"spec.engine.{name}" for name, value in of_adapters.items() if value is not None]
+    if limits and not engine.enable_lora:
+        parts.append(f"without spec.engine.enableLora nothing follows from {' and '.join(limits)}")
+    shared = engine.tensor_parallel_size or (1 if is_on_cpu else resources.gpu)
+    if shared <= 1 and engine.distributed_timeout_seconds is not None:
+        parts.append(
+            "nothing follows from spec.engine.distributedTimeoutSeconds: no ranks share the model "
+            "(spec.engine.tensorParallelSize)"
+        )
     if resources.download is not None and not spec.model.is_downloaded:
         parts.append(
             f"nothing follows from spec.resources.download: {spec.model.scheme}:// downloads nothing"

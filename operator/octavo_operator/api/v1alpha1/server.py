@@ -14,13 +14,18 @@ from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-# What ends with a number, browsers read as an address: it must be one.
-_HOST_OF_PAGES = rf"(({_LABEL}\.)*[A-Za-z][A-Za-z0-9_-]*|{_BYTE}(\.{_BYTE}){{3}})"
+_PART = r"[A-Za-z0-9_-]"
+# What ends with a number, in decimals or after 0x, browsers read as an address: it must be one.
+_NO_NUMBER = (
+    rf"([A-Za-z_-]{_PART}*|[1-9][0-9]*[A-Za-z_-]{_PART}*|0[0-9]+[A-Za-z_-]{_PART}*|"
+    rf"0[A-WYZa-wyz_-]{_PART}*|0[xX][0-9A-Fa-f]*[G-Zg-z_-]{_PART}*)"
+)
+_HOST_OF_PAGES = rf"(({_PART}+\.)*{_NO_NUMBER}\.?|{_BYTE}(\.{_BYTE}){{3}})"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _ORIGIN = rf"^(\*|[A-Za-z][A-Za-z0-9+.-]*://{_HOST_OF_PAGES}(:{_PORT})?/?)$"
 _ORIGIN_HELP = (
-    "must be * or scheme://host[:port] without a path, the host a name or an IPv4 address, such as "
-    "https://chat.example.org"
+    "must be * or scheme://host[:port] without a path, such as https://chat.example.org; the host is a name "
+    "in letters, digits, '-', '_' and '.' whose last part is no number (12, 0x1f), or an IPv4 address in full"
 )
 _HOST = rf"^(\*|(\*\.)?{_LABEL}(\.{_LABEL})*\.?)$"
 _HOST_HELP = "must be a host's name without scheme and port, *.example.org, or *"
