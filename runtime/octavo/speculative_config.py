@@ -92,8 +92,9 @@ class SpeculativeConfig(
             raise _wrong(f"holds {unknown[0]!r}, which is not known. Use {', '.join(known)}.")
         if "method" not in value:
             raise _wrong(f"lacks method. Use {_methods()}.")
-        if value["method"] not in {each.value for each in SpeculativeMethod}:
-            raise _wrong(f"method is {value['method']!r:.80}. Use {_methods()}.")
+        method = value["method"]
+        if not isinstance(method, str) or method not in {each.value for each in SpeculativeMethod}:
+            raise _wrong(f"method is {method!r:.80}. Use {_methods()}.")
         try:
             return msgspec.convert(dict(value), cls)
         except msgspec.ValidationError as error:

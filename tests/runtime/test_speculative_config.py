@@ -42,6 +42,8 @@ def test_the_flag_is_json_of_vllms_names(given: dict[str, Any], lookup: tuple[in
         ("[]", "speculative_config is []; give an object"),
         ({}, "speculative_config lacks method. Use ngram, draft_model, eagle3."),
         ({"method": "medusa"}, "speculative_config: method is 'medusa'. Use ngram"),
+        ({"method": ["ngram"]}, "speculative_config: method is ['ngram']. Use ngram"),
+        ({"method": {"ngram": 1}}, "speculative_config: method is {'ngram': 1}. Use ngram"),
         (
             {"method": "ngram", "k": 3},
             "speculative_config holds 'k', which is not known. Use method,",

@@ -210,3 +210,14 @@ def test_errors_of_a_head_name_it(folders: dict[str, Path], tmp_path: Path) -> N
         ModelInvalidError, match=f"The EAGLE-3 head in {tmp_path}: .*norm.weight is missing"
     ):
         open_llm(folders["random"], 320, tmp_path)
+
+
+def test_a_head_of_fewer_positions_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    head = ReferenceHead(num_watched=2, max_position_embeddings=128)
+    head.save(tmp_path, eagle_aux_hidden_state_layer_ids=[0, 1])
+    with pytest.raises(
+        InvalidConfigurationError, match=r"knows 128 positions .*max_model_len is 256"
+    ):
+        open_llm(folders["random"], 1024, tmp_path)
+    with open_llm(folders["random"], 1024, tmp_path, max_model_len=128) as llm:
+        assert llm.max_model_len == 128

@@ -17,7 +17,7 @@ from octavo import LLM, SamplingParams
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.speculation.proposal import Proposal
 from octavo.engine.speculation.speculation import Speculation
-from octavo.errors import InvalidConfigurationError
+from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.lora import LoRARequest
 from octavo.outputs import RequestOutput
 from octavo.structured_outputs import StructuredOutputsParams
@@ -267,3 +267,22 @@ def test_a_draft_model_of_another_vocabulary_is_refused(folder: Any) -> None:
     config = {"method": "draft_model", "model": "builtin://demo"}
     with pytest.raises(InvalidConfigurationError, match="must have the same vocabulary"):
         open_llm(folder, 320, speculative_config=config)
+
+
+@pytest.mark.parametrize("num_seqs", [1, 3])
+def test_the_cache_holds_what_the_sequences_fill_of_both_models(folder: Any, num_seqs: int) -> None:
+    """The memory is divided first: what the sequences cannot fill is no loss to the draft model."""
+    config = {"method": "draft_model", "model": str(folder)}
+    with open_llm(folder, 2048, max_num_seqs=num_seqs, speculative_config=config) as llm:
+        assert llm._core is not None
+        info = llm._core.executor_info
+        assert (info.max_model_len, info.num_kv_blocks) == (256, 16 * num_seqs)
+
+
+def test_the_memory_that_a_refusal_names_is_enough_for_both_models(folder: Any) -> None:
+    config = {"method": "draft_model", "model": str(folder)}
+    options = {"max_num_seqs": 1, "max_model_len": 256, "speculative_config": config}
+    with pytest.raises(OutOfMemoryError, match=r"holds 240 tokens\. .* raise --kv-cache-memory to"):
+        open_llm(folder, 2 * 256 - 1, **options)
+    with open_llm(folder, 2 * 256, **options) as llm:
+        assert llm.max_model_len == 256

@@ -21,10 +21,11 @@ from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
-from octavo.worker.start.draft import plan_drafter
+from octavo.worker.start.draft import DrafterPlan, plan_drafter
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.encoder import check_encoder, load_encoder, warm_up_encoder
 from octavo.worker.start.implementation import check_adapters
+from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import (
     PhaseTimer,
     check_gpu_generation,
@@ -32,6 +33,7 @@ from octavo.worker.start.phases import (
     size_host_cache,
 )
 from octavo.worker.start.plan import (
+    StartPlan,
     choose_device,
     open_weights,
     plan_start,
@@ -69,12 +71,7 @@ def create_executor(
                     machine.threads_for(plan.model.num_parameters, machine.available_cpus())
                 )
                 drafts = plan_drafter(config, plan)
-                available = machine.available_memory_bytes()
-                if drafts is not None:
-                    available -= drafts.weight_bytes
-                size = size_host_cache(config, plan.model, dtype, plan.scheme, available)
-                if drafts is not None:
-                    size = drafts.shared(size, config, plan)
+                size = _host_cache(plan, drafts)
             else:
                 name = torch.cuda.get_device_name(device)
                 capability = torch.cuda.get_device_capability(device)
@@ -113,6 +110,23 @@ def create_executor(
     )
     watch.serving_begins()
     return executor
+
+
+def _host_cache(plan: StartPlan, drafts: DrafterPlan | None) -> KVCacheSize:
+    """In blocks that hold a token's keys and values of the model, and of what guesses for it."""
+    available, scheme = machine.available_memory_bytes(), plan.scheme
+    if drafts is None:
+        return size_host_cache(plan.config, plan.model, plan.dtype, scheme, available)
+    size = size_host_cache(
+        plan.config,
+        plan.model,
+        plan.dtype,
+        scheme,
+        available - drafts.weight_bytes,
+        draft_block_bytes=drafts.block_bytes(plan.config),
+    )
+    drafts.check_length(plan.config, size.max_model_len)
+    return size
 
 
 def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTimer) -> Executor:

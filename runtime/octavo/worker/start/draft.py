@@ -14,12 +14,12 @@ from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
+from octavo.worker.start.drafter_checks import check_context, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan, plan_start
-from octavo.worker.start.shared_cache import refused, shared_cache
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
@@ -29,11 +29,12 @@ class DrafterPlan(Protocol):
     @property
     def weight_bytes(self) -> int: ...
 
-    def shared(self, size: KVCacheSize, config: EngineConfig, model: StartPlan) -> KVCacheSize:
-        """Both caches within the memory of `size`, which is the model's alone.
+    def block_bytes(self, config: EngineConfig) -> int:
+        """Of a block of its KV cache, which has as many as the model's."""
+        ...
 
-        Raises `InvalidConfigurationError` where `max_model_len` does not fit then.
-        """
+    def check_length(self, config: EngineConfig, max_model_len: int) -> None:
+        """Raises `InvalidConfigurationError` where it does not know so many positions."""
         ...
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> Drafter:
@@ -51,21 +52,12 @@ class DraftModelPlan:
     def weight_bytes(self) -> int:
         return weight_bytes(self.plan.model, self.plan.dtype, self.plan.scheme)
 
-    def shared(self, size: KVCacheSize, config: EngineConfig, model: StartPlan) -> KVCacheSize:
-        own, drafts = (
-            cache_block_bytes(
-                config, each.model.spec, choose_cache_dtype(config.kv_cache_dtype, each.dtype)
-            )
-            for each in (model, self.plan)
-        )
-        shared = shared_cache(size, config, own, drafts)
-        if self.plan.model.spec.context < shared.max_model_len:
-            raise refused(
-                config,
-                f"the draft model knows {self.plan.model.spec.context} positions, and max_model_len is "
-                f"{shared.max_model_len}. Lower --max-model-len, or use another draft model.",
-            )
-        return shared
+    def block_bytes(self, config: EngineConfig) -> int:
+        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, self.plan.dtype)
+        return cache_block_bytes(config, self.plan.model.spec, cache_dtype)
+
+    def check_length(self, config: EngineConfig, max_model_len: int) -> None:
+        check_context(config, "the draft model", self.plan.model.spec, max_model_len)
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> DraftModel:
         del model
@@ -94,7 +86,8 @@ def plan_drafter(config: EngineConfig, model: StartPlan) -> DrafterPlan | None:
 def _plan_draft_model(config: EngineConfig, folder: str, model: StartPlan) -> DraftModelPlan:
     if any(window is not None for window in model.model.spec.windows):
         raise refused(
-            config, "the model has sliding windows, which drafts of a model do not mind so far."
+            config,
+            "the model has sliding windows, which drafts of a model do not mind so far. Use method ngram.",
         )
     plan = plan_start(
         msgspec.structs.replace(

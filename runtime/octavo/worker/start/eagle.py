@@ -20,11 +20,11 @@ from octavo.models.spec import ModelSpec
 from octavo.quantization import Unquantised
 from octavo.worker.cpu.eagle import EagleDrafter
 from octavo.worker.cpu.step_memory import StepMemory
+from octavo.worker.start.drafter_checks import check_context, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan
-from octavo.worker.start.shared_cache import refused, shared_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class EaglePlan:
             has_embedding=self.head.needs_embedding or self.source.has(EMBEDDING),
         )
 
-    def shared(self, size: KVCacheSize, config: EngineConfig, model: StartPlan) -> KVCacheSize:
-        own, head = (
-            cache_block_bytes(config, spec, choose_cache_dtype(config.kv_cache_dtype, model.dtype))
-            for spec in (model.model.spec, self.head.spec)
-        )
-        return shared_cache(size, config, own, head)
+    def block_bytes(self, config: EngineConfig) -> int:
+        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, self.model.dtype)
+        return cache_block_bytes(config, self.head.spec, cache_dtype)
+
+    def check_length(self, config: EngineConfig, max_model_len: int) -> None:
+        check_context(config, f"the head in {self.folder}", self.head.spec, max_model_len)
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> EagleDrafter:
         if not isinstance(model, DecoderStack):
@@ -127,7 +127,7 @@ def read_head(
         raise refused(
             config,
             "all layers of the model have sliding windows: blocks behind them are freed, which the head "
-            "would read.",
+            "would read. Use method ngram.",
         )
     with naming_the_head(folder):
         head = read_eagle3_config(folder)

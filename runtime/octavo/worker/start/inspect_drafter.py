@@ -21,6 +21,7 @@ from octavo.models.registry import read_model_config
 from octavo.quantization import scheme_for
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.start.draft import check_vocabulary
+from octavo.worker.start.drafter_checks import check_context
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.eagle import eagle3_bytes, read_head
 from octavo.worker.start.phases import cache_block_bytes
@@ -71,6 +72,8 @@ def inspect_drafter(
         dtype = choose_dtype(config.dtype, draft, device)
         scheme = scheme_for(None, kernels_for(device), read_stored_format(folder))
         spec, weights = draft.spec, weight_bytes(draft, dtype, scheme)
+    if config.max_model_len is not None:
+        check_context(config, f"what lies in {folder}", spec, config.max_model_len)
     block = cache_block_bytes(config, spec, choose_cache_dtype(config.kv_cache_dtype, dtype))
     return DrafterNeeds(wanted.method.value, weights, block // config.block_size)
 

@@ -57,7 +57,7 @@ def size_kv_cache(
     Args:
         budget_bytes: Memory for keys and values.
         source: Where the budget comes from, for the message that says what to do.
-        block_bytes: Of one block, all layers.
+        block_bytes: Of one block, all layers, with what guesses for the model keeps of the same tokens.
         max_num_seqs: Sequences that run at once; more blocks than these can fill are not allocated.
         model_max_len: Context in tokens that the model was trained for.
         wanted_max_len: What the user asked for, or None for as much as fits.

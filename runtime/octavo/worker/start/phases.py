@@ -144,6 +144,8 @@ def size_host_cache(
     dtype: torch.dtype,
     scheme: Scheme,
     available_bytes: int,
+    *,
+    draft_block_bytes: int = 0,
 ) -> KVCacheSize:
     """The KV cache of a CPU, of each of its ranks, from what their weights will leave: asked before they are
     read.
@@ -151,6 +153,7 @@ def size_host_cache(
     Args:
         scheme: Of the weights.
         available_bytes: Memory that can be allocated now.
+        draft_block_bytes: What each block takes besides, in the cache of what guesses for the model.
 
     Raises `OutOfMemoryError` when weights, cache or one sequence do not fit, and
     `InvalidConfigurationError`, as `size_kv_cache`.
@@ -167,10 +170,19 @@ def size_host_cache(
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
     if config.kv_cache_memory_bytes is None:
         budget = host_cache_budget(room)
-        return size_cache(config, spec, cache_dtype, budget, BudgetSource.HOST_SHARE)
-    size = size_cache(config, spec, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG)
-    cache_bytes = size.num_blocks * cache_block_bytes(config, spec, cache_dtype)
-    check_cache_fits(cache_bytes=cache_bytes, room_bytes=room)
+        return size_cache(
+            config, spec, cache_dtype, budget, BudgetSource.HOST_SHARE, draft_block_bytes
+        )
+    size = size_cache(
+        config,
+        spec,
+        cache_dtype,
+        config.kv_cache_memory_bytes,
+        BudgetSource.FLAG,
+        draft_block_bytes,
+    )
+    block_bytes = cache_block_bytes(config, spec, cache_dtype) + draft_block_bytes
+    check_cache_fits(cache_bytes=size.num_blocks * block_bytes, room_bytes=room)
     return size
 
 
@@ -198,11 +210,13 @@ def size_cache(
     cache_dtype: torch.dtype,
     budget_bytes: int,
     source: BudgetSource,
+    draft_block_bytes: int = 0,
 ) -> KVCacheSize:
-    """Fits the KV cache into the budget; see `size_kv_cache` for what is raised."""
+    """Fits the KV cache, and with it that of what guesses, into the budget; see `size_kv_cache` for what is
+    raised."""
     size = size_kv_cache(
         budget_bytes=budget_bytes,
-        block_bytes=cache_block_bytes(config, spec, cache_dtype),
+        block_bytes=cache_block_bytes(config, spec, cache_dtype) + draft_block_bytes,
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         model_max_len=spec.default_context if config.max_model_len is None else spec.context,

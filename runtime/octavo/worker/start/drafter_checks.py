@@ -1,0 +1,23 @@
+"""Checks of what guesses, against the model that it guesses for; refusals of both kinds begin alike."""
+
+from __future__ import annotations
+
+from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError
+from octavo.models.spec import ModelSpec
+
+
+def check_context(config: EngineConfig, what: str, spec: ModelSpec, max_model_len: int) -> None:
+    """Raises `InvalidConfigurationError` where `what`, of `spec`, knows fewer positions."""
+    if spec.context < max_model_len:
+        raise refused(
+            config,
+            f"{what} knows {spec.context} positions (max_position_embeddings), and max_model_len is "
+            f"{max_model_len}. Use --max-model-len {spec.context} or less, or name another model.",
+        )
+
+
+def refused(config: EngineConfig, why: str) -> InvalidConfigurationError:
+    wanted = config.speculative_config
+    method = "" if wanted is None else wanted.method.value
+    return InvalidConfigurationError(f"speculative_config has method {method}, and {why}")
