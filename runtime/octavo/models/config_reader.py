@@ -7,6 +7,7 @@ read its config is therefore refused by name, unless it is known to be harmless.
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -63,15 +64,28 @@ class ConfigReader:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """`default` where it is missing or null."""
+        """A finite one; `default` where it is missing or null."""
         value = self.get(name)
         if value is None:
             value = default
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value!r}; it must be a number."
+                f"config.json: {self._path}{name} is {value!r:.80}; it must be a number."
+            )
+        if not abs(value) <= sys.float_info.max:  # an integer may be more, and NaN is neither
+            raise ModelInvalidError(
+                f"config.json: {self._path}{name} is {value!r:.80}; it must be a finite number."
             )
         return float(value)
+
+    def epsilon(self, name: str, default: float) -> float:
+        """What a norm adds to a mean square: not below 0, of which there is no root."""
+        value = self.number(name, default)
+        if value < 0.0:
+            raise ModelInvalidError(
+                f"config.json: {self._path}{name} is {value:g}; it must be 0 or more."
+            )
+        return value
 
     def flag(self, name: str, default: bool = False) -> bool:
         """`default` where it is missing or null."""

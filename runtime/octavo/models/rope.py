@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,8 @@ _OF_SOME_KIND = (
     "long_factor",
     "finetuned",  # of the first YaRN checkpoints: it changed how another dynamic form grows
 )
+
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +154,7 @@ def _rope(
 def _scaling(rope: ConfigReader, scalings: Mapping[str, RopeScaling]) -> RopeScaling:
     today, before = rope.get("rope_type"), rope.get("type")
     kind = today or before or "default"
-    if kind not in scalings:
+    if not isinstance(kind, str) or kind not in scalings:
         raise ModelUnsupportedError(
             f"config.json: rope_type is {kind!r}; implemented for this architecture are "
             f"{', '.join(scalings)}."
@@ -196,7 +199,7 @@ def _factors(rope: ConfigReader, name: str, width: int) -> tuple[float, ...]:
     if (
         not isinstance(factors, list)
         or len(factors) != width // 2
-        or not all(isinstance(one, int | float) and one > 0 for one in factors)
+        or not all(isinstance(one, int | float) and 0 < one <= _LARGEST for one in factors)
     ):
         raise ModelInvalidError(
             f"config.json: rope_parameters.{name} must be a list of {width // 2} positive numbers, "

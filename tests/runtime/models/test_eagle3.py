@@ -142,6 +142,31 @@ KNOWN = {"algorithm": "eagle3", "proposal_methods": [{"proposal_type": "greedy"}
             {"speculators_config": KNOWN | {"proposal_methods": [{"proposal_type": "tree"}]}},
             "proposes by .'tree', 'greedy'.; implemented is 'greedy'",
         ),
+        (
+            {"speculators_config": KNOWN | {"proposal_methods": None}},
+            "proposal_methods is None; it must be a list of objects",
+        ),
+        (
+            {"speculators_config": KNOWN | {"proposal_methods": 3}},
+            "proposal_methods is 3; it must be a list of objects",
+        ),
+        (
+            {"speculators_config": KNOWN | {"proposal_methods": ["greedy"]}},
+            "it must be a list of objects",
+        ),
+        ({"draft_vocab_size": 262}, "draft_vocab_size is 262; it must be at most vocab_size, 261"),
+        (
+            {"transformer_layer_config": LAYER | {"model_type": ["llama"]}},
+            r"model_type is \['llama'\]; implemented",
+        ),
+        (
+            {"transformer_layer_config": LAYER | {"rope_parameters": {"rope_type": ["yarn"]}}},
+            r"rope_type is \['yarn'\]; implemented",
+        ),
+        (
+            {"transformer_layer_config": LAYER | {"rms_norm_eps": -1e-6}},
+            "transformer_layer_config.rms_norm_eps is -1e-06; it must be 0 or more",
+        ),
         ({"speculators_config": KNOWN | {"beam": 3}}, r"what speculators_config.beam \(3\) means"),
         ({"mystery": 1}, r"what mystery \(1\) means"),
         (
@@ -192,6 +217,9 @@ def test_what_a_config_says_and_nobody_knows_is_refused(
             {"architectures": ["LlamaForCausalLM"]},
             "there is no speculators_config; EAGLE-3 heads are",
         ),
+        ({"architectures": [["x"]]}, r"architectures is \[\['x'\]\], and there is no"),
+        ({"architectures": [{}]}, r"architectures is \[{}\], and there is no"),
+        ({"architectures": []}, r"architectures is \[\], and there is no"),
         ({"eagle_config": {"use_aux_hidden_state": False}}, "use_aux_hidden_state is false"),
         ({"eagle_config": {"other": 1}}, r"what eagle_config.other \(1\) means"),
     ],

@@ -276,6 +276,23 @@ def test_longrope_runs_up_to_where_its_factors_change(tmp_path: Path) -> None:
     assert read_transformers_config(tmp_path, raw(tmp_path)).spec.context == 64
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rms_norm_eps": -1.0}, "rms_norm_eps is -1; it must be 0 or more"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan; it must be a finite number"),
+        ({"initializer_range": float("inf")}, "initializer_range is inf; it must be a finite"),
+    ],
+)
+def test_numbers_that_make_every_score_nan_are_named(
+    fields: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    make_generic_checkpoint(tmp_path, "olmo2")
+    change(tmp_path, **fields)
+    with pytest.raises(ModelInvalidError, match=message):
+        read_model_config(tmp_path, AUTO)
+
+
 def test_a_mask_is_judged_by_what_it_sees() -> None:
     def causal(_: Any, __: Any, query: Any, key: Any) -> Any:
         return key <= query

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.errors import ModelUnsupportedError
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.models.config_reader import ConfigReader
 from octavo.models.harmless_fields import is_harmless
 from octavo.models.registry import FAMILIES, read_config
@@ -441,3 +442,21 @@ def test_a_field_that_nobody_knows_is_refused(family: str, name: str, value: obj
     with pytest.raises(ModelUnsupportedError, match=name):
         read_config({**raw, name: value})
     read_config({**raw, name: None})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, True, "1"], ids=str)
+def test_a_number_is_finite(value: object) -> None:
+    for look_up in (ConfigReader.number, ConfigReader.epsilon):
+        with pytest.raises(ModelInvalidError, match=r"part\.eps is .*; it must be a"):
+            look_up(ConfigReader({"eps": value}, "part"), "eps", 1.0)
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES))
+def test_no_norm_adds_less_than_nothing(architecture: str) -> None:
+    """Every family's norm; a square's mean that is below 0 has no root, and all scores would be NaN."""
+    raw = raw_of(architecture.removesuffix("ForCausalLM"))
+    names = [name for name in raw if name.endswith(("eps", "epsilon"))]
+    assert names
+    for name in names:
+        with pytest.raises(ModelInvalidError, match=f"{name} is -0.1; it must be 0 or more"):
+            read_config(raw | {name: -0.1})

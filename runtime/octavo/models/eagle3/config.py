@@ -113,13 +113,13 @@ def read_eagle3_config(folder: Path) -> Eagle3Config:
         raise ModelUnsupportedError(
             f"The head in {folder} is quantised, which heads are not read as. Use its 16-bit checkpoint."
         )
-    if _SPECULATORS in raw or "speculators_model_type" in raw:
+    if _is_of_speculators(raw):
         return _read_speculators(raw)
-    architectures = raw.get("architectures")
-    if not isinstance(architectures, list) or not set(architectures[:1]) <= {*_OLDER}:
+    if not _is_older(raw):
         raise ModelUnsupportedError(
-            f"config.json: architectures is {architectures!r:.80}, and there is no {_SPECULATORS}; EAGLE-3 "
-            f"heads are those of speculators and {' and '.join(_OLDER)}."
+            f"config.json: architectures is {raw.get('architectures')!r:.80}, and there is no "
+            f"{_SPECULATORS}; EAGLE-3 heads are those of speculators and {' and '.join(_OLDER)}. A whole "
+            "model guesses by method draft_model."
         )
     reader = ConfigReader(raw)
     own = _object(reader, "eagle_config")
@@ -133,6 +133,22 @@ def read_eagle3_config(folder: Path) -> Eagle3Config:
     own.refuse_unread()
     reader.refuse_unread()
     return config
+
+
+def is_eagle3_head(folder: Path) -> bool:
+    """Whether config.json is a head's, of speculators or older, and not a whole model's. Raises
+    `ModelInvalidError` for a damaged one."""
+    raw = read_json_object(folder / "config.json")
+    return _is_of_speculators(raw) or _is_older(raw)
+
+
+def _is_of_speculators(raw: Mapping[str, Any]) -> bool:
+    return _SPECULATORS in raw or "speculators_model_type" in raw
+
+
+def _is_older(raw: Mapping[str, Any]) -> bool:
+    architectures = raw.get("architectures")
+    return isinstance(architectures, list) and bool(architectures) and architectures[0] in _OLDER
 
 
 def _read_speculators(raw: Mapping[str, Any]) -> Eagle3Config:
@@ -162,7 +178,11 @@ def _check_proposals(reader: ConfigReader) -> None:
             f"config.json: {_SPECULATORS}.algorithm is {algorithm!r}; implemented is 'eagle3'."
         )
     methods = reader.get("proposal_methods", [])
-    kinds = [one.get("proposal_type") if isinstance(one, Mapping) else one for one in methods]
+    if not isinstance(methods, list) or not all(isinstance(one, Mapping) for one in methods):
+        raise ModelInvalidError(
+            f"config.json: {_SPECULATORS}.proposal_methods is {methods!r:.60}; it must be a list of objects."
+        )
+    kinds = [one.get("proposal_type") for one in methods]
     wanted = reader.get("default_proposal_method") or "greedy"
     if wanted != "greedy" or any(kind != "greedy" for kind in kinds):
         raise ModelUnsupportedError(
@@ -175,7 +195,7 @@ def _check_proposals(reader: ConfigReader) -> None:
 def _layer(raw: Mapping[str, Any], reader: ConfigReader) -> LlamaConfig | Qwen3Config:
     """The decoder layer, by the reader of its family."""
     kind = reader.get("model_type", "llama")
-    if kind not in _LAYERS:
+    if not isinstance(kind, str) or kind not in _LAYERS:
         raise ModelUnsupportedError(
             f"config.json: a head's model_type is {kind!r}; implemented are {', '.join(_LAYERS)}."
         )
@@ -195,9 +215,15 @@ def _head(reader: ConfigReader, layer: LlamaConfig | Qwen3Config, ids: object) -
     for name in _UNREAD:
         reader.get(name)
     given = reader.get("eagle_aux_hidden_state_layer_ids")
+    draft_vocab_size = reader.integer("draft_vocab_size", spec.vocab_size)
+    if draft_vocab_size > spec.vocab_size:
+        raise ModelInvalidError(
+            f"config.json: draft_vocab_size is {draft_vocab_size}; it must be at most vocab_size, "
+            f"{spec.vocab_size}: a head guesses the model's tokens, or some of them."
+        )
     return Eagle3Config(
         layer=layer,
-        draft_vocab_size=reader.integer("draft_vocab_size", spec.vocab_size),
+        draft_vocab_size=draft_vocab_size,
         target_hidden_size=reader.integer("target_hidden_size", spec.hidden_size),
         watched=_ids(ids if given is None else given),
         norm_before_residual=reader.flag("norm_before_residual"),

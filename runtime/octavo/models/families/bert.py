@@ -68,7 +68,7 @@ class BertConfig(EncoderConfig):
         spec = read_encoder_spec(reader, first_position=_first_position(padding_id))
         return cls(
             spec=spec,
-            norm_eps=reader.number("layer_norm_eps", 1e-12),
+            norm_eps=reader.epsilon("layer_norm_eps", 1e-12),
             activation=reader.plain_activation("hidden_act", "gelu"),
             num_segments=reader.integer("type_vocab_size", 2),
             padding_id=padding_id,

@@ -44,7 +44,7 @@ class BloomConfig(ModelConfig):
     def read(cls, reader: ConfigReader) -> BloomConfig:
         return cls(
             spec=_read_spec(reader),
-            norm_eps=reader.number("layer_norm_epsilon", 1e-5),
+            norm_eps=reader.epsilon("layer_norm_epsilon", 1e-5),
             is_tied=reader.flag("tie_word_embeddings", True),
         )
 

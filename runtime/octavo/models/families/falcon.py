@@ -58,7 +58,7 @@ class FalconConfig(ModelConfig):
                 _with_common_names(reader, is_new=is_new),
                 rotary=NO_ROTATION if has_alibi else None,
             ),
-            norm_eps=reader.number("layer_norm_epsilon", 1e-5),
+            norm_eps=reader.epsilon("layer_norm_epsilon", 1e-5),
             activation=reader.plain_activation("activation", "gelu"),
             is_tied=reader.flag("tie_word_embeddings", True),
             has_biases=reader.flag("bias"),

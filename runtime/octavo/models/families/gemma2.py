@@ -49,7 +49,7 @@ class Gemma2Config(ModelConfig):
                 default_head_dim=256,
                 default_positions=8192,
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),
             is_tied=reader.flag("tie_word_embeddings", True),
             has_attention_biases=reader.flag("attention_bias"),

@@ -54,7 +54,7 @@ class Gemma3Config(ModelConfig):
         windows = window_by_kind(reader, _kinds(reader), default_window=4096)
         return cls(
             spec=_read_spec(reader, windows),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),
             is_tied=reader.flag("tie_word_embeddings", True),
             has_attention_biases=reader.flag("attention_bias"),

@@ -40,7 +40,7 @@ class GPTNeoXConfig(ModelConfig):
     def read(cls, reader: ConfigReader) -> GPTNeoXConfig:
         return cls(
             spec=_read_spec(reader),
-            norm_eps=reader.number("layer_norm_eps", 1e-5),
+            norm_eps=reader.epsilon("layer_norm_eps", 1e-5),
             activation=reader.plain_activation("hidden_act", "gelu"),
             is_tied=reader.flag("tie_word_embeddings"),
             is_parallel=reader.flag("use_parallel_residual", True),

@@ -30,7 +30,7 @@ class LlamaConfig(ModelConfig):
     def read(cls, reader: ConfigReader) -> LlamaConfig:
         return cls(
             spec=read_spec(reader),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
             has_attention_biases=reader.flag("attention_bias"),

@@ -35,7 +35,7 @@ class MistralConfig(ModelConfig):
                 default_kv_heads=8,
                 default_positions=131072,
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
         )

@@ -46,7 +46,7 @@ class MixtralConfig(ModelConfig):
                 default_positions=131072,
                 rope_defaults=RopeDefaults(theta=1e6),
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-5),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-5),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
             num_experts=num_experts,

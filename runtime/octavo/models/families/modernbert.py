@@ -60,7 +60,7 @@ class ModernBertConfig(EncoderConfig):
         spec = _read_spec(reader)
         return cls(
             spec=spec,
-            norm_eps=reader.number("norm_eps", 1e-5),
+            norm_eps=reader.epsilon("norm_eps", 1e-5),
             has_norm_biases=reader.flag("norm_bias"),
             has_attention_biases=reader.flag("attention_bias"),
             has_mlp_biases=reader.flag("mlp_bias"),

@@ -72,7 +72,7 @@ class MptConfig(ModelConfig):
         clip = attention.number("clip_qkv", 0.0)
         config = cls(
             spec=spec,
-            norm_eps=reader.number("layer_norm_epsilon", 1e-5),
+            norm_eps=reader.epsilon("layer_norm_epsilon", 1e-5),
             is_tied=reader.flag("tie_word_embeddings", True),
             scale=attention.number("softmax_scale", spec.head_dim**-0.5),
             clip=clip or None,  # as transformers, which clips by no 0

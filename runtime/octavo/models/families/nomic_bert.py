@@ -90,7 +90,7 @@ class NomicBertConfig(EncoderConfig):
         spec = _read_spec(reader)
         return cls(
             spec=spec,
-            norm_eps=reader.number("layer_norm_eps", 1e-12),
+            norm_eps=reader.epsilon("layer_norm_eps", 1e-12),
             activation=reader.plain_activation("hidden_act", "silu"),
             num_segments=reader.integer("type_vocab_size", 2),
             score=read_score_activation(reader) if spec.task is Task.SCORE else None,

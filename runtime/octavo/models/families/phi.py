@@ -34,7 +34,7 @@ class PhiConfig(ModelConfig):
             )
         return cls(
             spec=read_spec(reader, rope_defaults=RopeDefaults(partial=0.5)),
-            norm_eps=reader.number("layer_norm_eps", 1e-5),
+            norm_eps=reader.epsilon("layer_norm_eps", 1e-5),
             activation=reader.plain_activation("hidden_act", "gelu_new"),
             is_tied=reader.flag("tie_word_embeddings"),
         )

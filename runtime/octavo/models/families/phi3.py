@@ -48,7 +48,7 @@ class Phi3Config(ModelConfig):
                 default_positions=4096,
                 rope_defaults=_ROPE,
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-5),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-5),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
         )

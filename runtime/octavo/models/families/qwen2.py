@@ -34,7 +34,7 @@ class Qwen2Config(ModelConfig):
                 default_kv_heads=32,
                 default_positions=32768,
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
         )

@@ -39,7 +39,7 @@ class Qwen2MoeConfig(ModelConfig):
             spec=read_spec(
                 reader, windows=_windows(reader), default_kv_heads=16, default_positions=32768
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
             has_qkv_biases=reader.flag("qkv_bias", True),

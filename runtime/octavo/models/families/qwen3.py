@@ -36,7 +36,7 @@ class Qwen3Config(ModelConfig):
                 default_head_dim=128,
                 default_positions=32768,
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
             has_attention_biases=reader.flag("attention_bias"),

@@ -42,7 +42,7 @@ class Qwen3MoeConfig(ModelConfig):
                 default_kv_heads=4,
                 default_positions=32768,
             ),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
+            norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_act", "silu"),
             is_tied=reader.flag("tie_word_embeddings"),
             has_attention_biases=reader.flag("attention_bias"),

@@ -18,6 +18,7 @@ from octavo.layers.projection import Projection, Shard
 from octavo.layers.rotary import RopeConfig
 from octavo.models.base import CausalLM, ModelConfig, Tables
 from octavo.models.building import ModelBuilder
+from octavo.models.config_reader import ConfigReader
 from octavo.models.from_transformers.outline import (
     Outline,
     outline_of,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # The modules turn queries and keys themselves.
 _NOTHING_TURNS = RopeConfig(width=0)
+_EPSILONS = ("eps", "epsilon")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,7 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         text = given.get_text_config(decoder=True)
     for one in (given, text):
         _forget_quantisation(one)
+    _check_numbers(text)
     num_layers = _integer(architecture, text, "num_hidden_layers")
     outline = outline_of(model_class, given, num_layers)
     context = _context(text, _integer(architecture, text, "max_position_embeddings"))
@@ -170,6 +173,19 @@ def _integer(architecture: str, config: PreTrainedConfig, name: str) -> int:
             f"config.json: {name} of {architecture} is {value!r}; it must be a positive integer."
         )
     return value
+
+
+def _check_numbers(config: PreTrainedConfig) -> None:
+    """Raises `ModelInvalidError` for numbers with which every score would be NaN."""
+    fields = config.to_dict()
+    reader = ConfigReader(fields)
+    for name, value in fields.items():
+        if type(value) is not float:
+            continue
+        if name.endswith(_EPSILONS):
+            reader.epsilon(name, value)
+        else:
+            reader.number(name)
 
 
 def _context(config: PreTrainedConfig, positions: int) -> int:
