@@ -53,6 +53,7 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         grammar: A context-free grammar in Lark's syntax with llguidance's additions; it begins at `start`.
         json_object: Any JSON object.
         schemas: JSON schemas that `grammar` refers to, as `@` and their name.
+        places: What errors call these schemas.
         reasoning: What stands before all of it.
         parameter: What errors call it: the field that its user wrote.
     """
@@ -63,6 +64,7 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
     grammar: str | None = None
     json_object: bool | None = None
     schemas: dict[str, dict[str, Any]] | None = None
+    places: dict[str, str] | None = None
     reasoning: ReasoningTags | None = None
     parameter: str = "structured_outputs"
 

@@ -70,6 +70,8 @@ def _usage_error(arguments: list[str], error: typer.TyperException) -> int:
     """A pod's wrong flag must reach the custom resource like any other failed start."""
     command = next((one for one in arguments if not one.startswith("-")), None)
     message = error.format_message()
+    if "--served-model-name" in arguments and "unexpected extra argument" in message:
+        message = f"{message.rstrip('.')}. --served-model-name takes one name; repeat it for each."
     if command in _POD_COMMANDS:
         from octavo.errors import InvalidConfigurationError
         from octavo.server.process.termination import USER_ERROR_STATUS, write_termination

@@ -87,6 +87,7 @@ def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
             3,
             "tensor_parallel_size is 65; it must lie in [1, 64]",
         ),
+        (["serve", "x", "--served-model-name", "a", "b"], 3, "repeat it for each"),
         (["serve", "x", "--log-level", "loud"], 3, "'loud'"),
         (["serve", "x", "--max-num-seqs", "0"], 3, "max_num_seqs is 0"),
         (

@@ -293,6 +293,26 @@ def test_who_polls_rests_after_all_that_waited_were_aborted() -> None:
         may_go_on.set()
 
 
+def test_a_refusal_says_which_schema_and_where_in_it() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"not": {}, "b": {"items": {"not": {}}}},
+    }
+    schemas: dict[str, dict[str, Any]] = {"tool_0": {"type": "object"}, "tool_1": schema}
+    wanted = StructuredOutputsParams(
+        grammar="%llguidance {}\nstart: @tool_0 | @tool_1\n",
+        schemas=schemas,
+        places={"tool_1": "tools.1 (f)"},
+        parameter="tools",
+    )
+    told = 'tools cannot be held to: tools.1 (f) at properties.b.items: Unimplemented keys: ["not"]'
+    with pytest.raises(InvalidParameterError) as caught:
+        COMPILER.prepare(wanted, [END])
+    assert str(caught.value) == told
+    with pytest.raises(InvalidParameterError, match=r"to: properties\.b\.items: Unimplemented"):
+        COMPILER.prepare(StructuredOutputsParams(json=schema), [END])
+
+
 def test_a_fault_of_the_library_ends_its_request_alone() -> None:
     def broken() -> Tokenizer:
         raise RuntimeError("panic")

@@ -117,6 +117,7 @@ def test_what_is_of_two_forms_or_of_none_is_refused(fields: dict[str, Any], para
     [
         ({"function_call": {"name": "other"}}, "function_call"),
         ({"functions": [FUNCTION, FUNCTION]}, "functions.1.name"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
         (
             {"functions": [{"name": "f", "parameters": {"type": "string"}}]},
             "functions.0.parameters",
@@ -140,4 +141,6 @@ def test_what_is_wrong_is_told_in_the_names_of_the_form(
     body = {**ASKED, "functions": [FUNCTION], **fields}
     response = http.post("/v1/chat/completions", json=body)
     assert response.status_code == 400
-    assert response.json()["error"]["param"] == param
+    error = response.json()["error"]
+    assert error["param"] == param
+    assert "tool" not in error["message"]

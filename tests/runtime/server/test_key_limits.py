@@ -145,6 +145,21 @@ def test_a_key_s_requests_run_out_whichever_of_its_keys_is_used(limited: ServerP
     assert not any(name.startswith("x-ratelimit") for name in free.headers)
 
 
+def test_what_is_refused_costs_no_tokens(limited: ServerProcess) -> None:
+    """The engine refuses it, not the route."""
+    left = []
+    for _ in range(2):
+        refused = ask(limited, "sk-short", [5] * 9, min_tokens=1, structured_outputs={"regex": "a"})
+        assert refused.status_code == 400, refused.text
+        left.append(int(refused.headers["x-ratelimit-remaining-tokens"]))
+    assert left == [20, 20]
+    metrics = httpx.get(f"{limited.ops_url}/metrics").text
+    (line,) = (
+        one for one in metrics.splitlines() if 'finish_reason="error"' in one and "_total" in one
+    )
+    assert float(line.split()[-1]) == 0
+
+
 def test_a_key_s_tokens_run_out(limited: ServerProcess) -> None:
     assert ask(limited, "sk-short", [5] * 30).status_code == 200
     assert ask(limited, "sk-short").status_code == 429

@@ -247,7 +247,10 @@ def test_browsers_questions_are_refused_with_an_error_object(
     assert int(headers[b"content-length"]) == len(body["body"])
     if code is not None:
         assert headers[b"content-type"] == b"application/json"
-        assert json.loads(body["body"])["error"]["code"] == code
+        error = json.loads(body["body"])["error"]
+        assert error["code"] == code
+        told = f"'{method}'; GET, POST, HEAD" if status == 400 else f"{origin!r} may not"
+        assert told in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_a_wrong_value_anywhere_is_told_in_the_words_of_json(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "path", "wrong", "message"),
     [
-        ("response", ("input",), None, "input is None; it must be a valid string or a valid list."),
+        ("response", ("input",), None, "input is null; it must be a valid string or a valid list."),
         ("response", ("input", 0), 5, "input.0 is 5; it must be an object."),
         ("messages", ("messages", 0), 5, "messages.0 is 5; it must be an object."),
         (

@@ -11,6 +11,7 @@ from llguidance import LLMatcher, LLTokenizer
 from octavo.engine.grammars.form import whole_grammar
 from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
 from octavo.engine.grammars.progress import GrammarProgress, on_one_line
+from octavo.engine.grammars.refusals import placed
 from octavo.engine.grammars.token_table import read_token_table
 from octavo.errors import InvalidParameterError, OctavoError
 from octavo.structured_outputs import StructuredOutputsParams
@@ -94,7 +95,7 @@ class GrammarCompiler:
             raise _refused(outputs.parameter, str(error)) from None
         matcher = LLMatcher(table, text, log_level=0, limits=LIMITS)
         if matcher.is_error():
-            raise _refused(outputs.parameter, matcher.get_error())
+            raise _refused(outputs.parameter, self._located(outputs, table, matcher.get_error()))
         if warnings := matcher.get_grammar_warnings():
             raise _refused(outputs.parameter, "; ".join(warnings))
         trial = matcher.deep_copy()
@@ -102,6 +103,17 @@ class GrammarCompiler:
         if trial.is_error():
             raise _refused(outputs.parameter, trial.get_error())
         return matcher
+
+    def _located(self, outputs: StructuredOutputsParams, table: LLTokenizer, why: str) -> str:
+        """`why`, with the schema that it is about."""
+        if outputs.json is not None:
+            return placed(why, outputs.schema)
+        for name, schema in (outputs.schemas or {}).items():
+            text = whole_grammar(StructuredOutputsParams(json=schema), {})
+            alone = LLMatcher(table, text, log_level=0, limits=LIMITS)
+            if alone.is_error():
+                return placed(alone.get_error(), schema, (outputs.places or {}).get(name, ""))
+        return why
 
     def _table(self, ends: tuple[int, ...]) -> LLTokenizer:
         table = self._tables.get(ends)

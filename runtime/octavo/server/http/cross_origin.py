@@ -16,6 +16,8 @@ from octavo.server.http.asgi import JSON, AsgiApp, Scope, header
 from octavo.server.http.origin import ANY, normalized_origin
 from octavo.server.openai.api_errors import ApiError
 
+_METHODS = ("GET", "POST", "HEAD")
+
 
 class AllowedOrigins:
     """`*`, or single origins. Raises `ValueError` for what is none."""
@@ -39,7 +41,7 @@ class AllowedOrigins:
         return _Cors(
             app,
             allow_origins=self._origins,
-            allow_methods=("GET", "POST", "HEAD"),
+            allow_methods=_METHODS,
             allow_headers=("*",),
             expose_headers=("X-Request-Id", "Retry-After"),
         )
@@ -54,6 +56,12 @@ class _Cors(CORSMiddleware):
             return answer
         origin = request_headers["origin"]
         error = ApiError(400, f"{bytes(answer.body).decode()}.", code="invalid_cors_request")
+        method = request_headers["access-control-request-method"]
+        if method not in _METHODS:
+            message = (
+                f"Pages may not use the method {method[:32]!r}; {', '.join(_METHODS)} are allowed."
+            )
+            error = ApiError(400, message, code="invalid_cors_request")
         if not self.is_allowed_origin(origin):
             error = _not_allowed(origin)
         headers = {
@@ -75,6 +83,7 @@ def _is_of_host(origin: str, host: str | None) -> bool:
 def _not_allowed(origin: str) -> ApiError:
     return ApiError(
         403,
-        f"Pages of the origin {origin[:256]!r} may not use this server: --allowed-origins names others.",
+        f"Pages of the origin {origin[:256]!r} may not use this server. Add the origin to --allowed-origins "
+        "if they shall.",
         code="origin_not_allowed",
     )

@@ -70,7 +70,8 @@ class AllowedHosts:
         if found is None or not self._is_allowed(found["name"].removesuffix(".")):
             raise ApiError(
                 403,
-                f"This server does not answer as {host[:256]!r}: --allowed-hosts names others.",
+                f"This server does not answer as {host[:256]!r}. Add the name to --allowed-hosts, or ask by "
+                "an address or localhost.",
                 code="host_not_allowed",
             )
 

@@ -248,8 +248,13 @@ def _expectation(error: Any) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
+_IN_JSON = {None: "null", True: "true", False: "false"}
+
+
 def quoted(value: object) -> str:
-    """`repr` of a client's value, short enough for an error message."""
+    """A client's value, short enough for an error message."""
+    if value is None or isinstance(value, bool):
+        return _IN_JSON[value]
     if isinstance(value, list | dict) and len(value) > 8:
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} items"
     if isinstance(value, str):

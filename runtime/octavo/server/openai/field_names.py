@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from octavo.errors import InvalidParameterError
 from octavo.server.openai.api_errors import ApiError, from_octavo_error
 
+_WORD = re.compile(r"""(?<!\w)'(?:[^'\\]|\\.)*'|(?<!\w)"(?:[^"\\]|\\.)*"|\w+""")
 _MESSAGE = re.compile(r"messages\.(\d+)")
 
 
@@ -16,11 +17,18 @@ class FieldNames:
     """Args:
     places: What each message of the chat was made of.
     names: Of a chat's other fields; the first pattern that fits is taken.
+    words: By what fields are called where a message gives advice, what this API calls them.
     """
 
-    def __init__(self, places: Sequence[str], names: Sequence[tuple[re.Pattern[str], str]]) -> None:
+    def __init__(
+        self,
+        places: Sequence[str],
+        names: Sequence[tuple[re.Pattern[str], str]],
+        words: Mapping[str, str] | None = None,
+    ) -> None:
         self._places = places
         self._names = names
+        self._words = words or {}
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -39,7 +47,9 @@ class FieldNames:
         message = told.message
         # Messages begin with the field that they tell of; what they quote is the client's own.
         if message.startswith(param):
-            message = self._name(param) + message[len(param) :]
+            message = self._name(param) + self._advice(message[len(param) :])
+        else:
+            message = self._advice(message)
         return ApiError(
             error.status,
             message,
@@ -48,6 +58,10 @@ class FieldNames:
             code=told.code,
             headers=error.headers,
         )
+
+    def _advice(self, text: str) -> str:
+        """In this API's words, but for what is quoted."""
+        return _WORD.sub(lambda found: self._words.get(found[0], found[0]), text)
 
     def _name(self, param: str) -> str:
         if found := _MESSAGE.match(param):

@@ -48,6 +48,9 @@ _NAMES = (
 )
 
 
+_WORDS = {"tools": "functions", "tool_choice": CALLED}
+
+
 def as_tools(
     functions: Sequence[dict[str, Any]],
     choice: FunctionChoice | None,
@@ -96,7 +99,7 @@ def told_as_functions(
     """Errors within have the names of a request's own form."""
     if not functions:
         return contextlib.nullcontext()
-    return FieldNames([f"messages.{place}" for place in range(num_messages)], _NAMES).told()
+    return FieldNames([f"messages.{place}" for place in range(num_messages)], _NAMES, _WORDS).told()
 
 
 def with_function_call(message: AssistantMessage) -> AssistantMessage:

@@ -22,6 +22,7 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.engine.requests.request_stream import RequestStream, merged
 from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.errors import InvalidParameterError
 from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.admission import Admission
@@ -341,10 +342,14 @@ class Generation:
         self._generator.metrics.request_duration.observe(seconds)
         num_choices = self._num_sequences
         unfinished = "abort" if error is None else "error"
-        for _ in range(num_choices - len(self._finish_reasons)):
-            self._generator.metrics.count_finished(unfinished)
         usage = self.usage
         total = usage.prompt_tokens + usage.completion_tokens
+        if isinstance(error, InvalidParameterError):  # the client's mistake, no end of a sequence
+            unfinished = "refused"
+            total = total if self._timelines else 0
+        else:
+            for _ in range(num_choices - len(self._finish_reasons)):
+                self._generator.metrics.count_finished(unfinished)
         key = charge(self._key_use, total, self._generator.metrics)
         reasons = sorted(set(self._finish_reasons.values())) or [unfinished]
         log.info(

@@ -170,6 +170,10 @@ class GenerationRequest(SampledRequest):
             raise invalid_value(
                 "stream_options", "stream_options is only allowed together with stream: true."
             )
+        options = request.stream_options
+        if options and options.continuous_usage_stats and not options.include_usage:
+            name = "stream_options.continuous_usage_stats"
+            raise invalid_value(name, f"{name} is only allowed together with include_usage: true.")
         return request
 
     @property
@@ -209,7 +213,7 @@ def check_extra(name: str, value: object, not_implemented: Mapping[str, Sequence
     if name not in not_implemented:
         raise ApiError(
             400,
-            f"Unrecognized request argument supplied: {quoted(name)}",
+            f"Unrecognized request argument supplied: {name[:64]}",
             param=name[:64],
             code="unknown_parameter",
         )

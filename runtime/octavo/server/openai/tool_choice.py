@@ -22,6 +22,7 @@ from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinit
 from octavo.structured_outputs import StructuredOutputsParams
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_OF_TOOL = re.compile(r"tool_(\d+)")  # as the grammar of calls names schemas
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -174,7 +175,23 @@ def answer_format(
     else:
         text = grammar.of_calls_or_content()
         schemas["content"] = wanted.schema
-    return StructuredOutputsParams(grammar=text, schemas=schemas, parameter=parameter)
+    places = _places(request, use, tools, schemas)
+    return StructuredOutputsParams(
+        grammar=text, schemas=schemas, places=places, parameter=parameter
+    )
+
+
+def _places(
+    request: ChatCompletionRequest, use: ToolUse, field: str, schemas: Mapping[str, object]
+) -> dict[str, str]:
+    """Where in the request the tool of each schema stands, and its name."""
+    positions = {tool.function.name: place for place, tool in enumerate(request.tools or [])}
+    found: dict[str, str] = {}
+    for key in schemas:
+        if number := _OF_TOOL.match(key):
+            name = use.functions[int(number[1])].name
+            found[key] = f"{field}.{positions[name]} ({name})"
+    return found
 
 
 def _constrained_by(use: ToolUse, wanted: StructuredOutputsParams | None) -> str:

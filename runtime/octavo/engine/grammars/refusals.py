@@ -1,0 +1,45 @@
+"""Refusals: which of a request's schemas cannot be held to, and where in it, as far as the library tells.
+
+It tells the keywords that it does not know and not their place, and one of many tools is hard to find
+by them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_KEYWORDS = re.compile(r'Unimplemented keys: (\["[^\]]*"\])')
+_BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+
+
+def placed(why: str, schema: Any, name: str = "") -> str:
+    """`why` the library refused a schema, with the schema's name and the place of what it names."""
+    found = _KEYWORDS.search(why)
+    place = None
+    if found is not None:
+        place = _place_of(frozenset(json.loads(found[1])), schema)
+    whole = " at ".join(part for part in (name, place) if part)
+    return f"{whole}: {why}" if whole else why
+
+
+def _place_of(keywords: frozenset[str], schema: Any) -> str | None:
+    """Of the first schema within that has one of the keywords; empty for the whole one."""
+    if isinstance(schema, list):
+        members = [(str(number), one) for number, one in enumerate(schema)]
+    elif not isinstance(schema, dict):
+        return None
+    elif keywords & schema.keys():
+        return ""
+    else:
+        members = []
+        for key, value in schema.items():
+            if key in _BY_NAME and isinstance(value, dict):
+                members += [(f"{key}.{name}", one) for name, one in value.items()]
+            elif key not in ("const", "default", "enum", "examples"):
+                members.append((key, value))
+    for key, value in members:
+        if (place := _place_of(keywords, value)) is not None:
+            return f"{key}.{place}" if place else key
+    return None
