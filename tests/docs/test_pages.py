@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -87,7 +88,8 @@ def _variables() -> frozenset[str]:
     folders = ("operator", "runtime", "host", "images", "e2e", "tests/support")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     text = "\n".join(file.read_text("utf-8") for file in files)
-    return frozenset(re.findall(r"OCTAVO_[A-Z0-9_]+", text))
+    settings = {f"OCTAVO_OPERATOR_{name.upper()}" for name in Settings.model_fields}
+    return frozenset({*re.findall(r"OCTAVO_[A-Z0-9_]+", text), *settings})
 
 
 def deployments() -> Iterator[tuple[str, object]]:

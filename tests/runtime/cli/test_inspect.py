@@ -126,6 +126,27 @@ def test_a_gpu_that_a_start_refuses_is_refused_in_its_words(
     assert str(caught.value) in capsys.readouterr().out
 
 
+def test_more_gpus_are_among_the_remedies_where_they_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_checkpoint(tmp_path, "llama", num_attention_heads=8, num_key_value_heads=8)
+    (tmp_path / "model.safetensors").unlink()
+    path = tmp_path / "config.json"
+    big = {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "head_dim": 512,
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | big))
+    gpu = inspect(capsys, tmp_path, "--dtype", "bfloat16", "--gpu-memory", "6Gi")["gpu"]
+    assert gpu["num_gpus"] == 4
+    assert "weights take" in gpu["problem"]
+    assert gpu["problem"].endswith(
+        "Or let 4 such GPUs share the model: --tensor-parallel-size 4 (spec.resources.gpu)."
+    )
+
+
 def test_the_longest_context_is_what_the_start_takes_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,14 +22,19 @@ from octavo.models.base import BaseConfig, ModelConfig
 from octavo.models.building import has_head_beside_tie, with_stored_head
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
-from octavo.models.sharing import sizes_that_share
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
 from octavo.worker.start.implementation import check_implementation, check_speculation
 from octavo.worker.start.inspect_drafter import DrafterNeeds, inspect_drafter
 from octavo.worker.start.memory import check_positions, format_bytes
-from octavo.worker.start.phases import activation_bytes, cache_block_bytes, check_gpu_fit
+from octavo.worker.start.phases import (
+    activation_bytes,
+    cache_block_bytes,
+    check_gpu_fit,
+    gpus_needed,
+    share_hint,
+)
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
@@ -181,12 +186,14 @@ def _fit(
     wanted = config.max_model_len or model.spec.default_context
     room = usable - reserve - needed
     longest = max(room, 0) // block_bytes * config.block_size
+    num_gpus = gpus_needed(config, model, dtype, scheme, usable)
     problem = None
     if not longest:
         problem = (
             f"The KV cache does not fit: of the {format_bytes(usable)} that may be used, weights take "
             f"{format_bytes(needed)} and activations about {format_bytes(reserve)}. Lower "
             "--max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
+            f"{share_hint(config, num_gpus)}"
         )
     try:
         check_gpu_fit(
@@ -194,26 +201,7 @@ def _fit(
         )
     except (OutOfMemoryError, InvalidConfigurationError) as error:
         problem = str(error)
-    num_gpus = _ranks_needed(config, model, dtype, scheme, wanted, usable - reserve)
     return GpuFit(memory_bytes, min(longest, wanted), num_gpus, problem)
-
-
-def _ranks_needed(
-    config: EngineConfig,
-    model: ModelConfig,
-    dtype: torch.dtype,
-    scheme: Scheme,
-    length: int,
-    room_bytes: int,
-) -> int | None:
-    """Of which each has so much room for its part of the weights and of a sequence of `length` tokens."""
-    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    blocks = -(-length // config.block_size)
-    for size in sizes_that_share(model):
-        block = cache_block_bytes(config, model.spec.on_rank(size), cache_dtype)
-        if weight_bytes(model, dtype, scheme, size) + blocks * block <= room_bytes:
-            return size
-    return None
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import torch
 
 from octavo.config import EngineConfig, KVCacheDtype
-from octavo.errors import InvalidConfigurationError
+from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.models.base import ModelConfig
+from octavo.models.sharing import sizes_that_share
 from octavo.models.spec import ModelSpec, Task
 from octavo.options import option_fields
 from octavo.quantization import Scheme, Unquantised
@@ -104,7 +105,8 @@ def check_gpu_fit(
     free_bytes: int,
     total_bytes: int,
 ) -> None:
-    """Refuses what cannot fit before the weights are read; raises `OutOfMemoryError`.
+    """Refuses what cannot fit before the weights are read; raises `OutOfMemoryError`, with the number of such
+    GPUs that would do.
 
     What passes may still turn out too large when the profile run has measured the activations.
 
@@ -112,6 +114,51 @@ def check_gpu_fit(
         scheme: Of the weights, of which each of several ranks has its part.
         free_bytes, total_bytes: Of the GPU's memory.
     """
+    try:
+        _check_gpu_fit(config, model, dtype, scheme, free_bytes, total_bytes)
+    except OutOfMemoryError as error:
+        usable = free_bytes - int(total_bytes * (1.0 - config.gpu_memory_share))
+        enough = gpus_needed(config, model, dtype, scheme, usable)
+        raise OutOfMemoryError(f"{error}{share_hint(config, enough)}") from None
+
+
+def share_hint(config: EngineConfig, num_gpus: int | None) -> str:
+    """A further sentence of an error; empty where no more GPUs than the config's are known to do."""
+    if num_gpus is None or num_gpus <= config.tensor_parallel_size:
+        return ""
+    return (
+        f" Or let {num_gpus} such GPUs share the model: --tensor-parallel-size {num_gpus} "
+        "(spec.resources.gpu)."
+    )
+
+
+def gpus_needed(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    usable_bytes: int,
+) -> int | None:
+    """Fewest ranks that can share the model and of which each, with so many bytes of its GPU, has room for
+    its part of the weights and of the longest sequence, and for activations; None: no number does."""
+    cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
+    room = usable_bytes - activation_bytes(config, model.spec, dtype)
+    blocks = -(-(config.max_model_len or model.spec.default_context) // config.block_size)
+    for size in sizes_that_share(model):
+        block = cache_block_bytes(config, model.spec.on_rank(size), cache_dtype)
+        if weight_bytes(model, dtype, scheme, size) + blocks * block <= room:
+            return size
+    return None
+
+
+def _check_gpu_fit(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    free_bytes: int,
+    total_bytes: int,
+) -> None:
     ranks = config.tensor_parallel_size
     spec, needed = model.spec.on_rank(ranks), weight_bytes(model, dtype, scheme, ranks)
     room = room_on_gpu(
