@@ -5,13 +5,19 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 import pytest
 
 from octavo.engine.requests.marked_text import MarkedText
+from octavo.server.anthropic.objects import ToolUseOut
+from octavo.server.anthropic.output import MessageOutput
+from octavo.server.openai.answer_reader import AnswerReader
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.formats import CALL_FORMATS, HARMONY
 from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
+from octavo.server.openai.protocol import ChatCompletionRequest
+from octavo.server.openai.responses_api.output import ResponseOutput
 from tests.support.runtime.read_calls import Call, put_together, read_with
 
 MARKUP = Markup(
@@ -117,6 +123,30 @@ def test_arguments_that_were_cut_off_before_they_began_are_none(rest: str) -> No
         (call,) = put_together(pieces)
         assert isinstance(call, Call)
         assert call[1:] == ("f", arguments, not is_cut)
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_block_and_an_item_of_a_call_say_whether_it_was_cut_off(is_cut: bool) -> None:
+    text = MarkedText("<|channel|>commentary to=functions.f <|constrain|>json<|message|>")
+    blocks, items = MessageOutput(), ResponseOutput()
+    AnswerReader(MARKUP.parser(PROMPT, TOOLS), blocks).read_whole(text, is_cut=is_cut)
+    AnswerReader(MARKUP.parser(PROMPT, TOOLS), items).read_whole(text, is_cut=is_cut)
+    (block,), (item,) = blocks.blocks, msgspec.to_builtins(items.items)
+    assert isinstance(block, ToolUseOut)
+    assert block.input == ({"arguments": ""} if is_cut else {})
+    told = (item["arguments"], item["status"])
+    assert told == (("", "incomplete") if is_cut else ("{}", "completed"))
+
+
+def test_a_conversation_s_ids_are_those_of_its_calls() -> None:
+    call = {"id": "functions.f:0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Go"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": "1"},
+    ]
+    request = ChatCompletionRequest.parse({"model": "demo", "messages": messages})
+    assert request.call_ids == ["functions.f:0"]
 
 
 def test_a_function_that_is_called_without_an_object_is_text() -> None:
