@@ -125,7 +125,8 @@ def _as_prompt(item: Any) -> str | list[int]:
                 "prompts", f"The prompt {item!r:.80} holds half of a surrogate pair; mend the text."
             )
         return item
-    if not isinstance(item, bytes) and (_is_token_ids(item) or item == []):
+    is_list = isinstance(item, Sequence) and not isinstance(item, bytes)
+    if is_list and (len(item) == 0 or _is_token_ids(item)):
         return list(item)
     raise _no_prompt(item)
 
@@ -143,7 +144,7 @@ def _is_token_ids(item: object) -> bool:
         isinstance(item, Sequence)
         and not isinstance(item, str | bytes)
         and len(item) > 0
-        and all(isinstance(token, int) for token in item)
+        and all(isinstance(token, int) and not isinstance(token, bool) for token in item)
     )
 
 
@@ -156,8 +157,9 @@ def _is_unicode(text: str) -> bool:
 
 
 def _no_prompt(item: object) -> InvalidParameterError:
+    is_array = hasattr(item, "tolist")
     return InvalidParameterError(
         "prompts",
         'A prompt is a text, a list of token ids, {"prompt": text} or {"prompt_token_ids": ids}, not '
-        f"{item!r:.80}.",
+        f"{item!r:.80}.{' Give what its tolist() returns.' if is_array else ''}",
     )

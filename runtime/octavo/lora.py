@@ -12,6 +12,8 @@ from octavo.llm_inputs import one_each
 if TYPE_CHECKING:
     from octavo.engine.core import EngineCore
 
+_MOST_ID = 2**63 - 1  # it travels in 64 bits
+
 
 @dataclass(frozen=True, slots=True)
 class LoRARequest:
@@ -33,9 +35,10 @@ class LoRARequest:
             if not isinstance(value, str) or not value:
                 raise InvalidParameterError(name, f"{name} is {value!r:.80}; it must be a text.")
         number: object = self.lora_int_id
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= _MOST_ID:
             raise InvalidParameterError(
-                "lora_int_id", f"lora_int_id is {number!r:.80}; it must be an integer above 0."
+                "lora_int_id",
+                f"lora_int_id is {number!r:.80}; it must be an integer in [1, {_MOST_ID}].",
             )
 
 

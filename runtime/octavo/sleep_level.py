@@ -19,11 +19,16 @@ class SleepLevel(enum.IntEnum):
 
 
 def read_sleep_level(value: object) -> SleepLevel:
-    """Of a number or its digits. Raises `InvalidParameterError`."""
+    """Of an integer. Raises `InvalidParameterError`."""
     for level in SleepLevel:
-        if str(value) == str(level.value):
+        if isinstance(value, int) and not isinstance(value, bool) and value == level:
             return level
     raise InvalidParameterError(
         "level",
         f"level is {value!r}; use 1 (weights stay in the host's memory) or 2 (weights are read anew).",
     )
+
+
+def read_sleep_level_of_query(text: str) -> SleepLevel:
+    """Of its digit, as a URL has it. Raises as `read_sleep_level`."""
+    return read_sleep_level({str(one.value): one.value for one in SleepLevel}.get(text, text))

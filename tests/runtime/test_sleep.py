@@ -122,7 +122,7 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
         with error:
             llm.sleep()
     with start(tmp_path) as llm:
-        for level in (0, 3, True, "deep"):
+        for level in (0, 3, True, 1.0, "1", "deep"):
             with pytest.raises(InvalidParameterError, match=r"level is .*; use 1 .* or 2"):
                 llm.sleep(level)  # type: ignore[arg-type]
         expected = answers(llm)

@@ -9,7 +9,7 @@ import torch
 
 from octavo.config import EngineConfig, NodePlace
 from octavo.draft_source import with_draft_model
-from octavo.errors import InvalidConfigurationError
+from octavo.errors import InvalidConfigurationError, ModelNotFoundError
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.start import plan
 from tests.support.runtime.command_line import parsed
@@ -111,3 +111,13 @@ def test_what_guesses_is_fetched(tmp_path: Path, method: SpeculativeMethod) -> N
     assert found is not None
     assert found.model is not None
     assert (Path(found.model) / "config.json").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_of_what_guesses_that_is_missing_is_named_by_its_field(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    wanted = SpeculativeConfig(method=SpeculativeMethod.EAGLE3, model=str(tmp_path / name))
+    with pytest.raises(ModelNotFoundError, match=rf"^speculative_config\.model: .*{name}"):
+        with_draft_model(EngineConfig(model="x", speculative_config=wanted), download_dir=None)

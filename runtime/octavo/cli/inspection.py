@@ -52,6 +52,7 @@ def inspect_command(
     """
     import msgspec
 
+    from octavo.draft_source import naming_the_field
     from octavo.errors import OctavoError
     from octavo.model_source import described
     from octavo.server.process.run import fail
@@ -67,7 +68,8 @@ def inspect_command(
             )
             draft_headers = None
             if wanted is not None and wanted.model is not None:
-                draft = stack.enter_context(described(wanted.model, download_dir=download_dir))
+                with naming_the_field():
+                    draft = stack.enter_context(described(wanted.model, download_dir=download_dir))
                 draft_headers = draft.headers
                 wanted = msgspec.structs.replace(wanted, model=str(draft.folder))
             config = EngineConfig(

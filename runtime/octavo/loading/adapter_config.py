@@ -73,6 +73,10 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     """Raises `ModelInvalidError` for a file that is missing or damaged, `ModelUnsupportedError` for what is
     not implemented."""
     path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise ModelInvalidError(
+            f"{folder} holds no {CONFIG_NAME}. Give the folder that PEFT's save_pretrained wrote."
+        )
     raw = read_json_object(path)
     _refuse(path, raw)
 

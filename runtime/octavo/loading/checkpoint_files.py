@@ -249,7 +249,10 @@ def _no_weights(listing: Listing, checkpoints: dict[str, list[str]]) -> ModelInv
                 f"{listing.place} holds only {kind} weights ({_shown(names)}); {why} refused. Convert the "
                 "model to safetensors first."
             )
-    return ModelInvalidError(f"{listing.place} holds no *.safetensors weights.")
+    return ModelInvalidError(
+        f"{listing.place} holds no *.safetensors weights. Give a model as save_pretrained writes it, with "
+        "all of its files."
+    )
 
 
 def _shown(names: Iterable[str]) -> str:

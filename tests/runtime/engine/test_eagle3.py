@@ -203,6 +203,14 @@ def test_a_head_that_is_not_the_models_is_refused(
         open_llm(folders["random"], 320, tmp_path, **options)
 
 
+def test_a_head_that_is_called_a_draft_model_is_told_its_method(
+    folders: dict[str, Path],
+) -> None:
+    config = {"method": "draft_model", "model": str(folders["random-head"])}
+    with pytest.raises(InvalidConfigurationError, match=r"is an EAGLE-3 head.* Use method eagle3"):
+        open_llm(folders["random"], 320, speculative_config=config)
+
+
 def test_errors_of_a_head_name_it(folders: dict[str, Path], tmp_path: Path) -> None:
     head = ReferenceHead(num_watched=2)
     head.save(tmp_path, drop=("norm.weight",), eagle_aux_hidden_state_layer_ids=[0, 1])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from octavo import LLM, SamplingParams
 from octavo.errors import (
@@ -14,6 +16,7 @@ from octavo.errors import (
     InvalidParameterError,
     ModelNotFoundError,
 )
+from octavo.lora import LoRARequest
 from tests.support.runtime.llm_on_llama import GREEDY, Model, tokens_of
 
 
@@ -62,6 +65,13 @@ def test_a_sampling_parameter_of_the_wrong_kind_is_named(fields: dict[str, Any])
         SamplingParams(**fields)
 
 
+@pytest.mark.parametrize("number", [0, 2**63, 2**70, True, "1"], ids=str)
+def test_an_adapters_number_has_63_bits(number: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=r"an integer in \[1, 9223372036854775807\]"):
+        LoRARequest("name", number, "folder")
+    LoRARequest("name", 2**63 - 1, "folder")
+
+
 def test_limits_are_told_to_the_last_digit() -> None:
     with pytest.raises(InvalidParameterError, match=r"an integer in \[0, 2147483647\]"):
         SamplingParams(max_tokens=-1)
@@ -69,13 +79,31 @@ def test_limits_are_told_to_the_last_digit() -> None:
 
 @pytest.mark.parametrize(
     "prompts",
-    [None, 5, b"abc", [None], [b"a"], [["a"]], {"prompt": [1]}, {"text": "a"}, [{"prompt": 5}]],
+    [
+        *(None, 5, b"abc", [None], [b"a"], [["a"]], [[True]], [True]),
+        *({"prompt": [1]}, {"text": "a"}, [{"prompt": 5}]),
+    ],
     ids=str,
 )
 def test_other_kinds_of_prompts_are_refused(llm: LLM, prompts: Any) -> None:
     for method in (llm.generate, llm.embed, llm.beam_search):
         with pytest.raises(InvalidParameterError, match="A prompt is a text, a list of token ids"):
             method(prompts)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [np.array([5, 6])],
+        np.array([5, 6]),
+        [torch.tensor([5, 6])],
+        {"prompt_token_ids": np.ones(2)},
+    ],
+    ids=str,
+)
+def test_arrays_are_no_prompts_and_their_lists_are(llm: LLM, prompts: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=r"A prompt is .*\. Give what its tolist"):
+        llm.generate(prompts)
 
 
 def test_half_a_surrogate_pair_is_refused(llm: LLM) -> None:

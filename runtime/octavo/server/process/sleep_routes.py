@@ -15,7 +15,7 @@ from octavo.server.process.sleeping import (
     SleepMode,
     SleepSwitch,
 )
-from octavo.sleep_level import read_sleep_level
+from octavo.sleep_level import read_sleep_level_of_query
 
 Answer = dict[str, object]
 
@@ -39,7 +39,7 @@ class SleepRoutes:
             raise _off()
         try:
             query = _BY_DEFAULT | _read_query(scope, _BY_DEFAULT)
-            level = read_sleep_level(query["level"])
+            level = read_sleep_level_of_query(query["level"])
             if query["mode"] not in (mode.value for mode in SleepMode):
                 raise InvalidParameterError(
                     "mode", f"mode is {query['mode'][:32]!r}; use abort or wait."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
-from octavo.worker.start.drafter_checks import check_context, refused
+from octavo.worker.start.drafter_checks import check_context, check_is_whole, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
@@ -89,6 +90,7 @@ def _plan_draft_model(config: EngineConfig, folder: str, model: StartPlan) -> Dr
             config,
             "the model has sliding windows, which drafts of a model do not mind so far. Use method ngram.",
         )
+    check_is_whole(config, Path(folder))
     plan = plan_start(
         msgspec.structs.replace(
             config,

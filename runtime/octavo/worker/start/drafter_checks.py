@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
+from octavo.models.eagle3 import is_eagle3_head
 from octavo.models.spec import ModelSpec
 
 
@@ -14,6 +17,16 @@ def check_context(config: EngineConfig, what: str, spec: ModelSpec, max_model_le
             config,
             f"{what} knows {spec.context} positions (max_position_embeddings), and max_model_len is "
             f"{max_model_len}. Use --max-model-len {spec.context} or less, or name another model.",
+        )
+
+
+def check_is_whole(config: EngineConfig, folder: Path) -> None:
+    """Raises `InvalidConfigurationError` where what lies there is a head, and no draft model."""
+    if is_eagle3_head(folder):
+        raise refused(
+            config,
+            f"speculative_config.model, {folder}, is an EAGLE-3 head, which guesses with the model's own "
+            "hidden states. Use method eagle3.",
         )
 
 

@@ -4,13 +4,16 @@ transformers'."""
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import msgspec
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
+from octavo.loading.pooling import read_whole_pooling
 from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
+from octavo.models.spec import Task
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,24 @@ def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device
         raise InvalidConfigurationError(
             f"enable_lora is set, but {why}. Leave --enable-lora out, and serve the adapter merged into its "
             "base model (PEFT's merge_and_unload)."
+        )
+
+
+def check_pooling(config: EngineConfig, model: ModelConfig, device: torch.device) -> None:
+    """Raises `InvalidConfigurationError` where ranks would share a decoder without a head that pools all of
+    a prompt, and as `read_pooling`."""
+    if (
+        config.tensor_parallel_size == 1
+        or device.type != "cpu"
+        or model.spec.task is not Task.EMBED
+    ):
+        return
+    pooling = read_whole_pooling(Path(config.model))
+    if pooling is not None:
+        raise InvalidConfigurationError(
+            f"tensor_parallel_size is {config.tensor_parallel_size}, and {pooling.file} asks for "
+            f"{pooling.mode.value}: ranks embed by the last token's hidden state alone. Use "
+            "--tensor-parallel-size 1."
         )
 
 

@@ -21,7 +21,7 @@ from octavo.models.registry import read_model_config
 from octavo.quantization import scheme_for
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.start.draft import check_vocabulary
-from octavo.worker.start.drafter_checks import check_context
+from octavo.worker.start.drafter_checks import check_context, check_is_whole
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.eagle import eagle3_bytes, read_head
 from octavo.worker.start.phases import cache_block_bytes
@@ -66,6 +66,7 @@ def inspect_drafter(
         has_embedding = head.needs_embedding or _has(EMBEDDING, folder, headers)
         weights = eagle3_bytes(head, len(watched), dtype, has_embedding=has_embedding)
     else:
+        check_is_whole(config, folder)
         draft = read_model_config(folder, config.model_impl)
         check_vocabulary(config, draft, model)
         device = torch.device("cpu")
