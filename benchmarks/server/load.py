@@ -158,6 +158,7 @@ class _Stream(asyncio.Protocol):
         # Spread, for those that ask first are served first.
         self._is_probe = number % max(1, shared.load.streams // shared.load.probes) == 0
         self._num_asked = 0
+        self._tail = b""
         self._transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -190,7 +191,12 @@ class _Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(LoadError(f"the connection ended: {exc}"))
+            self.done.set_exception(
+                LoadError(
+                    f"the connection ended in request {self._num_asked} of {self._shared.load.requests}, "
+                    f"behind {self._tail!r}: {exc}"
+                )
+            )
 
     def close(self) -> None:
         if self._transport is not None:
