@@ -8,18 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.cpu.models import BenchmarkModel
+from benchmarks.running_server import RunningServer
 from octavo.client import Client
 
+_READY_SECONDS = 180
 _CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: all threads of a process, in nanoseconds
 
 
@@ -34,7 +34,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Server:
+class Server(RunningServer):
     """`octavo serve` as its users start it; `run` returns output tokens per second over HTTP.
 
     `api_cpu_share` is what the API process used of all cores in the last run.
@@ -46,7 +46,7 @@ class Server:
         self._log = log.open("w")
         flags = ["--load-format", "dummy"] if model.dummy_weights else []
         started = time.perf_counter()
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "octavo", "serve", str(model.folder)]
             + ["--served-model-name", "bench", "--host", "127.0.0.1", "--port", str(self.port)]
             + ["--ops-port", str(self.ops_port), "--max-model-len", str(model.max_model_len)]
@@ -55,35 +55,9 @@ class Server:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        self._wait_ready(log)
+        super().__init__("octavo serve", process, log)
+        self.wait_ready(self.ops_port, "/readyz", _READY_SECONDS)
         self.startup_seconds = time.perf_counter() - started
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _wait_ready(self, log: Path, timeout_seconds: float = 180) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(
-                    f"octavo serve ended with {self._process.returncode}: {log.read_text()[-2000:]}"
-                )
-            try:
-                url = f"http://127.0.0.1:{self.ops_port}/readyz"
-                with urllib.request.urlopen(url, timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
-        raise TimeoutError(f"octavo serve was not ready within {timeout_seconds} s; see {log}")
 
     def metrics(self) -> dict[str, float]:
         """Unlabelled sums of every sample on /metrics."""
@@ -112,12 +86,7 @@ class Server:
         return sum(answer.completion_tokens for answer in answers)
 
     def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        super().close()
         self._log.close()
 
 

@@ -10,25 +10,22 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from benchmarks.cpu.baselines import REPOSITORY
 from benchmarks.cpu.models import DEMO
 from benchmarks.cpu.processes import cpu_seconds, free_port
+from benchmarks.running_server import RunningServer
 from benchmarks.server.step_clock import VARIABLE
 
 OCTAVO, BARE, VLLM = "octavo", "bare", "vllm"
 _ENGINE_CORES = "OCTAVO_BENCHMARK_ENGINE_CORES"
+_READY_SECONDS = 400
 
 
-class Side:
+class Side(RunningServer):
     """One server with a null model behind it.
 
     Args:
@@ -52,7 +49,7 @@ class Side:
         api, others = cores()
         bound = ["taskset", "-c", api] if api else []
         with log.open("w") as out:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [*bound, *command],
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -61,45 +58,12 @@ class Side:
                 | {VARIABLE: str(clock), "PYTHONPATH": _python_path(), _ENGINE_CORES: others}
                 | dict(environment or {}),
             )
-        self._wait_ready(log)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        super().__init__(name, process, log)
+        self.wait_ready(port, "/health", _READY_SECONDS)
 
     def api_cpu_seconds(self) -> float:
         """Of the API process alone, since it began."""
         return cpu_seconds(self._process.pid)
-
-    def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _wait_ready(self, log: Path, timeout_seconds: float = 400) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(
-                    f"{self.name} ended with {self._process.returncode}: {log.read_text()[-3000:]}"
-                )
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        self.close()
-        raise TimeoutError(f"{self.name} was not ready within {timeout_seconds} s; see {log}")
 
 
 def our_side(work: Path, clock: Path, max_streams: int) -> Side:
