@@ -14,6 +14,8 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
+from octavo.environment import added_variables
+
 _SPIN_COUNT = "GOMP_SPINCOUNT"
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 _BRIEF = "4000"
@@ -29,10 +31,5 @@ def spin_variables(environment: Mapping[str, str]) -> dict[str, str]:
 @contextlib.contextmanager
 def brief_spinning() -> Iterator[None]:
     """Torch that is first imported within it spins briefly. The environment is afterwards what it was."""
-    added = spin_variables(os.environ)
-    os.environ.update(added)
-    try:
+    with added_variables(spin_variables(os.environ)):
         yield
-    finally:
-        for name in added:
-            del os.environ[name]

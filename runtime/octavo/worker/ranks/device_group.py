@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import distributed
 from torch._C._distributed_c10d import PrefixStore
 
+from octavo.environment import added_variables
 from octavo.errors import InvalidConfigurationError, OctavoError
 from octavo.layers.ranks import Ranks
 from octavo.worker.ranks.group import RankLostError, meeting_store
@@ -120,7 +121,7 @@ def join_device_group(
         try:
             torch.cuda.set_device(device)
             store, _ = meeting_store(meeting, size, timedelta(seconds=timeout_seconds))
-            with _own_settings(meeting):
+            with added_variables(settings_for(meeting, os.environ)):
                 options = distributed.ProcessGroupNCCL.Options()
                 options._timeout = _NEVER  # noqa: SLF001
                 named = PrefixStore(_PREFIX, store)
@@ -179,18 +180,6 @@ def settings_for(
     if name is not None:
         found[_INTERFACE] = f"={name}"
     return {name: value for name, value in found.items() if name not in environment}
-
-
-@contextlib.contextmanager
-def _own_settings(meeting: MeetingFile | MeetingPoint) -> Iterator[None]:
-    """For a group that is made and connected within; the environment is afterwards what it was."""
-    added = settings_for(meeting, os.environ)
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 def _start_error(rank: int, size: int, error: BaseException) -> OctavoError:
