@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,25 @@ class NotHeldError(ValueError):
     """The message says what of the schema cannot be held to."""
 
 
+def members_of(
+    schema: Mapping[str, Any], known: AbstractSet[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Properties and the required ones of them. Raises `NotHeldError` for keywords that are not `known`."""
+    if others := schema.keys() - known:
+        raise NotHeldError(f"{min(others)!r} beside properties")
+    properties, required = schema.get("properties") or {}, schema.get("required") or []
+    if unknown := [key for key in required if key not in properties]:
+        raise NotHeldError(f"{unknown[0]!r} is required and not among properties")
+    return properties, required
+
+
+def texts_of(schema: Mapping[str, Any]) -> list[str] | None:
+    """The texts that a value is one of; None where its schema is another."""
+    values = schema.get("enum")
+    is_texts = isinstance(values, list) and all(isinstance(one, str) for one in values)
+    return values if is_texts and values else None
+
+
 @dataclass(slots=True)
 class BareArgumentRules:
     """`rule` is that of all arguments, `rules` are those that it needs, and `schemas` what these refer to.
@@ -51,12 +71,7 @@ class BareArgumentRules:
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if others := self.schema.keys() - ROOT:
-            raise NotHeldError(f"{min(others)!r} beside properties")
-        properties = self.schema.get("properties") or {}
-        required = self.schema.get("required") or []
-        if unknown := [key for key in required if key not in properties]:
-            raise NotHeldError(f"{unknown[0]!r} is required and not among properties")
+        properties, required = members_of(self.schema, ROOT)
         names = []
         for number, (key, schema) in enumerate(properties.items()):
             name = f"{self.name}_{number}"
@@ -72,8 +87,7 @@ class BareArgumentRules:
         value = f"{tags.between}{tags.value}" if tags.value else ""
         begin = self.literal(f"{tags.key}{key}{tags.key_end}{value}{line}")
         end = self.literal(f"{line}{tags.value_end}{tags.between}")
-        values = schema.get("enum")
-        if isinstance(values, list) and all(isinstance(one, str) for one in values) and values:
+        if (values := texts_of(schema)) is not None:
             if any(tags.value_end in one or "\n" in one for one in values):
                 raise NotHeldError(f"values of {key!r:.40} with line breaks or tags")
             self.rules.append(f"{name}: {begin} ({' | '.join(map(self.literal, values))}) {end}")

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.grammar_text import text_up_to
-from octavo.server.openai.bare_argument_rules import ROOT, SAYING_NOTHING, NotHeldError
+from octavo.server.openai.bare_argument_rules import (
+    ROOT,
+    SAYING_NOTHING,
+    NotHeldError,
+    members_of,
+    texts_of,
+)
 from octavo.server.openai.parsing.quoted_arguments import KEY, QuoteTag
 from octavo.server.openai.parsing.schema_types import types_of
 
@@ -42,11 +48,7 @@ class QuotedArgumentRules:
         self._add_object(self.name, self.schema)
 
     def _add_object(self, name: str, schema: Mapping[str, Any]) -> None:
-        if others := schema.keys() - ROOT - SAYING_NOTHING:
-            raise NotHeldError(f"{min(others)!r} beside properties")
-        properties, required = schema.get("properties") or {}, schema.get("required") or []
-        if unknown := [key for key in required if key not in properties]:
-            raise NotHeldError(f"{unknown[0]!r} is required and not among properties")
+        properties, required = members_of(schema, ROOT | SAYING_NOTHING)
         keys = sorted(properties, key=lambda key: (key.lower(), key))
         # `first` begins with the first of the members, `more` comes behind one of those before.
         for number, key in enumerate(keys):
@@ -70,9 +72,8 @@ class QuotedArgumentRules:
 
     def _add(self, name: str, key: str, schema: Mapping[str, Any]) -> None:
         quote, kinds = self.literal(self.tags.quote), types_of(schema)
-        values = schema.get("enum")
         says_more = schema.keys() - SAYING_NOTHING
-        if isinstance(values, list) and all(isinstance(one, str) for one in values) and values:
+        if (values := texts_of(schema)) is not None:
             if any(self.tags.quote in one for one in values):
                 raise NotHeldError(f"values of {key!r:.40} with quotes")
             self.rules.append(f"{name}: {quote} ({' | '.join(map(self.literal, values))}) {quote}")

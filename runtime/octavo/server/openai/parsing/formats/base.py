@@ -99,3 +99,27 @@ class CallFormat(ABC):
 def quoted_name(name: str) -> str:
     """As JSON has it."""
     return json.dumps(name, ensure_ascii=False)
+
+
+def tagged_calls(
+    opening: str,
+    cursor: Cursor,
+    tags: tuple[str, str],
+    read_call: Callable[[Cursor], Steps[bool]],
+) -> Steps[bool]:
+    """A section of calls one behind the other, which may begin with its first call. Returns as
+    `CallFormat.section`.
+
+    Args:
+        tags: What each call begins with, and what the section ends with.
+        read_call: Reads one behind its tag, with its end; False where it is none to there.
+    """
+    call, end = tags
+    is_begun = opening == call
+    while True:
+        yield from cursor.spaces()
+        if not is_begun and (yield from cursor.literal(call)) is None:
+            return (yield from cursor.closing(end))
+        is_begun = False
+        if not (yield from read_call(cursor)):
+            return False

@@ -7,7 +7,7 @@ V3.1 does, the name and the arguments.
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, tagged_calls
 from octavo.server.openai.parsing.pieces import CallEnd
 
 CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -28,14 +28,7 @@ class DeepSeek(CallFormat):
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         del tools
-        is_begun = opening == CALL
-        while True:
-            yield from cursor.spaces()
-            if not is_begun and (yield from cursor.literal(CALL)) is None:
-                return (yield from cursor.closing(CALLS_END))
-            is_begun = False
-            if not (yield from self._call(cursor)):
-                return False
+        return (yield from tagged_calls(opening, cursor, (CALL, CALLS_END), self._call))
 
     def _call(self, cursor: Cursor) -> Steps[bool]:
         head = yield from cursor.until(SEPARATOR)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, tagged_calls
 from octavo.server.openai.parsing.pieces import CallBegin, CallEnd
 
 CALLS, CALLS_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
@@ -37,24 +37,21 @@ class KimiK2(CallFormat):
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         del tools
-        is_begun = opening == CALL
-        while True:
-            yield from cursor.spaces()
-            if not is_begun and (yield from cursor.literal(CALL)) is None:
-                return (yield from cursor.closing(CALLS_END))
-            is_begun = False
-            head = ((yield from cursor.until(ARGUMENTS)) or "").strip()
-            found = _ID.fullmatch(head)
-            yield from cursor.spaces()
-            if found is None or not (yield from cursor.is_ahead("{")):
-                return False
-            yield CallBegin(head, found[1])
-            if not (yield from cursor.arguments()):
-                return False
-            yield CallEnd()
-            yield from cursor.spaces()
-            if not (yield from cursor.closing(CALL_END)):
-                return False
+        return (yield from tagged_calls(opening, cursor, (CALL, CALLS_END), _call))
+
+
+def _call(cursor: Cursor) -> Steps[bool]:
+    head = ((yield from cursor.until(ARGUMENTS)) or "").strip()
+    found = _ID.fullmatch(head)
+    yield from cursor.spaces()
+    if found is None or not (yield from cursor.is_ahead("{")):
+        return False
+    yield CallBegin(head, found[1])
+    if not (yield from cursor.arguments()):
+        return False
+    yield CallEnd()
+    yield from cursor.spaces()
+    return (yield from cursor.closing(CALL_END))
 
 
 KIMI_K2 = KimiK2()
