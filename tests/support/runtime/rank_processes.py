@@ -12,20 +12,23 @@ from pathlib import Path
 def rank_pids(parent: int) -> list[int]:
     """Of the ranks that a process leads, in their order."""
     found = []
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"octavo.worker.ranks.process" in words:
-                found.append(int(child))
+    for child in _children(parent):
+        words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        if b"octavo.worker.ranks.process" in words:
+            found.append(child)
     return sorted(found)
+
+
+def _children(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())
 
 
 def family(pid: int) -> Iterator[int]:
     """The process and all that descend from it."""
     yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from family(int(child))
+    for child in _children(pid):
+        yield from family(child)
 
 
 def listening_addresses(pid: int, *prefix: str) -> set[str]:
