@@ -7,6 +7,7 @@ else each run draws new ones.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -18,3 +19,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("octavo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("octavo")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives as long as the process. Engines collect garbage when they start,
+    as every executor of a GPU's path does, and would look through all of it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """So that libraries which tell at the end what is left find nothing."""
+    gc.unfreeze()
