@@ -35,10 +35,17 @@ from benchmarks.cpu.baselines import (
     vllm_baseline,
 )
 from benchmarks.cpu.hardware import describe_hardware
-from benchmarks.cpu.models import BenchmarkModel, Quantization, demo_model, qwen3_0_6b
+from benchmarks.cpu.models import (
+    BenchmarkModel,
+    Quantization,
+    demo_model,
+    qwen3_0_6b,
+    qwen3_0_6b_stored,
+)
 from benchmarks.cpu.processes import Server
 from benchmarks.cpu.read_bandwidth import read_bandwidth
 from benchmarks.cpu.rounds import Row, bandwidth_shares, compare
+from benchmarks.cpu.stored_checkpoints import Checkpoint
 
 console = make_console()
 
@@ -52,6 +59,7 @@ class ModelChoice(enum.Enum):
 def choose_models(
     choice: ModelChoice,
     quantizations: Sequence[Quantization],
+    checkpoints: Sequence[Checkpoint],
     work: Path,
     **load: object,
 ) -> list[BenchmarkModel]:
@@ -61,6 +69,7 @@ def choose_models(
         models.append(demo_model())
     if choice is not ModelChoice.DEMO:
         models += [qwen3_0_6b(work, quantization) for quantization in quantizations]
+        models += [qwen3_0_6b_stored(work, checkpoint) for checkpoint in checkpoints]
     chosen: dict[str, Any] = {name: value for name, value in load.items() if value is not None}
     return [dataclasses.replace(model, **chosen) for model in models]
 
@@ -70,11 +79,12 @@ def start_baselines(
 ) -> Iterator[Baseline]:
     """One after another: the caller closes what has started when the next one fails."""
     threads = len(os.sched_getaffinity(0))
-    yield in_process(model, work)
+    if model.is_in_process_too:
+        yield in_process(model, work)
     for dtype, is_one_thread in model.transformers_forms:
         yield transformers_baseline(model, dtype, 1 if is_one_thread else threads, work)
-    if model.has_gguf and (python := peers[LLAMA_CPP]) is not None:
-        yield llama_cpp_baseline(model, python, threads, work)
+    if model.gguf is not None and (python := peers[LLAMA_CPP]) is not None:
+        yield llama_cpp_baseline(model, model.gguf, python, threads, work)
     if model.has_peers and (python := peers[VLLM]) is not None:
         yield vllm_baseline(model, python, work)
     if model.has_peers and (python := peers[OPENVINO]) is not None:
@@ -153,6 +163,10 @@ def main(
         list[Quantization] | None,
         typer.Option(help="of the Qwen3 shape's weights; repeatable; default: none, int8 and int4"),
     ] = None,
+    checkpoint: Annotated[
+        list[Checkpoint] | None,
+        typer.Option(help="of the Qwen3 shape, stored in 4 bits, instead; repeatable"),
+    ] = None,
     concurrency: Annotated[
         list[int] | None, typer.Option(help="requests at once; repeatable; default: the model's")
     ] = None,
@@ -191,7 +205,8 @@ def main(
         work = Path(folder)
         models = choose_models(
             model,
-            quantization or list(Quantization),
+            quantization or ([] if checkpoint else list(Quantization)),
+            checkpoint or [],
             work,
             concurrencies=concurrency and tuple(concurrency),
             prompt_tokens=prompt_tokens and tuple(prompt_tokens),

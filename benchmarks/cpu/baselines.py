@@ -15,15 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cpu.models import BenchmarkModel, Quantization
+from benchmarks.cpu.models import BenchmarkModel, GGUFTypes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-GGUF_KINDS = {
-    Quantization.NONE: "bf16",
-    Quantization.INT8: "q8_0",
-    Quantization.INT4: "q4_0",
-}
 _LLAMA_CPP_PADS_TO = 256  # tokens of context
 IN_PROCESS = "octavo in process"
 
@@ -103,9 +98,10 @@ def transformers_baseline(model: BenchmarkModel, dtype: str, threads: int, work:
     )
 
 
-def llama_cpp_baseline(model: BenchmarkModel, python: Path, threads: int, work: Path) -> Baseline:
+def llama_cpp_baseline(
+    model: BenchmarkModel, gguf: GGUFTypes, python: Path, threads: int, work: Path
+) -> Baseline:
     """Writes the model as GGUF into `work` first; `python` is the interpreter that has llama.cpp."""
-    kind = GGUF_KINDS[model.quantization]
     context = (
         -(-(max(model.prompt_tokens) + model.output_tokens) // _LLAMA_CPP_PADS_TO)
         * _LLAMA_CPP_PADS_TO
@@ -113,8 +109,9 @@ def llama_cpp_baseline(model: BenchmarkModel, python: Path, threads: int, work: 
     return Baseline(
         "llama.cpp",
         [str(python), "-m", "benchmarks.cpu.llama_cpp_baseline"]
-        + [str(model.folder / "config.json"), kind, str(work / f"{model.name}-{kind}.gguf")]
-        + [str(threads), str(max(model.concurrencies)), str(context)],
+        + [str(model.folder / "config.json"), gguf.matrices, gguf.head]
+        + [str(work / f"{model.name}-{gguf}.gguf"), str(threads)]
+        + [str(max(model.concurrencies)), str(context)],
         work / f"llama-cpp-{model.name}.log",
     )
 

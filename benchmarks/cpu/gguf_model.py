@@ -1,8 +1,6 @@
 """Writes a Qwen3-shaped GGUF file with random weights: what llama.cpp runs in this benchmark.
 
-Runs in the interpreter that has `gguf` (and numpy), which need not be Octavo's. Every matrix has the
-wanted type but a Q4_0 file's tied embedding, which is Q6_K: so `llama-quantize` writes it, and so such
-files are on the hub.
+Runs in the interpreter that has `gguf` (and numpy), which need not be Octavo's.
 """
 
 from __future__ import annotations
@@ -19,23 +17,25 @@ GGUF_TYPES = {
     "bf16": GGMLQuantizationType.BF16,
     "q8_0": GGMLQuantizationType.Q8_0,
     "q4_0": GGMLQuantizationType.Q4_0,
+    "q6_k": GGMLQuantizationType.Q6_K,
 }
-# What `llama-quantize` takes instead for a table that is the head too.
-_HEAD_TYPES = {"q4_0": GGMLQuantizationType.Q6_K}
 # Drawing and quantising 600 M numbers takes a minute; one block of rows is drawn and repeated. Odd, so
 # that neighbouring tensors do not start alike.
 _BLOCK_ROWS = 509
 
 
-def write_qwen3(config: dict[str, Any], kind: str, path: Path) -> None:
-    """Writes `path` for Qwen3's `config` (its config.json) with the matrices of type `kind`."""
+def write_qwen3(config: dict[str, Any], matrices: str, head: str, path: Path) -> None:
+    """Writes `path` for Qwen3's `config` (its config.json) with matrices and head of these types.
+
+    A tied table has the head's, one that is only looked up the matrices'.
+    """
     writer = GGUFWriter(path, "qwen3")
     _add_metadata(writer, config)
-    weights = _RandomWeights(GGUF_TYPES[kind])
+    weights = _RandomWeights(GGUF_TYPES[matrices])
     hidden, width = config["hidden_size"], config["intermediate_size"]
     query_width = config["num_attention_heads"] * config["head_dim"]
     kv_width = config["num_key_value_heads"] * config["head_dim"]
-    matrices = {
+    shapes = {
         "attn_q": (query_width, hidden),
         "attn_k": (kv_width, hidden),
         "attn_v": (kv_width, hidden),
@@ -50,11 +50,15 @@ def write_qwen3(config: dict[str, Any], kind: str, path: Path) -> None:
         "attn_q_norm": config["head_dim"],
         "attn_k_norm": config["head_dim"],
     }
-    head = _HEAD_TYPES.get(kind, GGUF_TYPES[kind])
-    _RandomWeights(head).add(writer, "token_embd", (config["vocab_size"], hidden))
+    scores, table_shape = _RandomWeights(GGUF_TYPES[head]), (config["vocab_size"], hidden)
+    if config["tie_word_embeddings"]:
+        scores.add(writer, "token_embd", table_shape)
+    else:
+        weights.add(writer, "token_embd", table_shape)
+        scores.add(writer, "output", table_shape)
     writer.add_tensor("output_norm.weight", np.ones(hidden, dtype=np.float32))
     for layer in range(config["num_hidden_layers"]):
-        for name, shape in matrices.items():
+        for name, shape in shapes.items():
             weights.add(writer, f"blk.{layer}.{name}", shape)
         for name, size in norms.items():
             writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(size, dtype=np.float32))

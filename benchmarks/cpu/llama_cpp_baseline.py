@@ -105,8 +105,8 @@ class LlamaCpp:
 
 
 def main() -> None:
-    config_path, kind, path, threads, max_sequences, context = sys.argv[1:7]
-    write_qwen3(json.loads(Path(config_path).read_text()), kind, Path(path))
+    config_path, matrices, head, path, threads, max_sequences, context = sys.argv[1:8]
+    write_qwen3(json.loads(Path(config_path).read_text()), matrices, head, Path(path))
     model = LlamaCpp(
         Path(path), int(threads), max_sequences=int(max_sequences), context=int(context)
     )

@@ -1,4 +1,4 @@
-"""Two models of the CPU benchmark, as folders that both sides load."""
+"""Models of the CPU benchmark, as folders that both sides load."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import octavo.builtin
+from benchmarks.cpu.stored_checkpoints import Checkpoint, write_checkpoint
 
 DEMO = Path(octavo.builtin.__path__[0]) / "demo"
 
@@ -37,6 +38,7 @@ QWEN3_0_6B = {
     "eos_token_id": 151645,
     "dtype": "bfloat16",
 }
+_SHAPE = "qwen3-0.6b-shape"
 
 
 class Quantization(enum.Enum):
@@ -48,14 +50,35 @@ class Quantization(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class GGUFTypes:
+    """Of the layers' matrices and of the head, as `llama-quantize` names them."""
+
+    matrices: str
+    head: str
+
+    def __str__(self) -> str:
+        names = dict.fromkeys((self.matrices, self.head))
+        return "-".join(names)
+
+
+_ROUNDED_GGUF = {
+    Quantization.NONE: GGUFTypes("bf16", "bf16"),
+    Quantization.INT8: GGUFTypes("q8_0", "q8_0"),
+    # What `llama-quantize` takes for a table that is the head too.
+    Quantization.INT4: GGUFTypes("q4_0", "q6_k"),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkModel:
     """A model folder, the baselines that fit it, and the load.
 
     Args:
         transformers_forms: Dtype, and whether on one thread alone; the fastest counts. Empty leaves
             transformers out.
-        has_gguf: llama.cpp runs it too, with random weights of the same shapes.
+        gguf: What llama.cpp runs, with random weights of the same shapes; None leaves it out.
         has_peers: vLLM and OpenVINO GenAI do.
+        is_in_process_too: Octavo's `LLM` runs beside the server.
         bytes_per_token: Of weights, which one request reads for each token; 0: not counted.
         prompt_tokens: Of each request, a load for each number; as `output_tokens` and `concurrencies`
             unless the command line says otherwise.
@@ -69,8 +92,9 @@ class BenchmarkModel:
     prompt_tokens: tuple[int, ...]
     output_tokens: int
     concurrencies: tuple[int, ...]
-    has_gguf: bool = False
+    gguf: GGUFTypes | None = None
     has_peers: bool = False
+    is_in_process_too: bool = True
     quantization: Quantization = Quantization.NONE
     bytes_per_token: int = 0
 
@@ -90,26 +114,49 @@ def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> Be
     64 prompt and 128 output tokens: mostly decode, as a chat is. Quantised, llama.cpp alone compares:
     transformers has no weight-only form of its own for CPUs.
     """
-    folder = work / "qwen3-0.6b-shape"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder_with_tokenizer(work / _SHAPE)
     (folder / "config.json").write_text(json.dumps(QWEN3_0_6B, indent=1))
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        if (DEMO / name).exists():
-            shutil.copy(DEMO / name, folder / name)
     is_quantised = quantization is not Quantization.NONE
     return BenchmarkModel(
-        f"qwen3-0.6b-shape{'-' + quantization.value if is_quantised else ''}",
+        f"{_SHAPE}{'-' + quantization.value if is_quantised else ''}",
         folder,
         dummy_weights=True,
         transformers_forms=() if is_quantised else (("bfloat16", False),),
         prompt_tokens=(64,),
         output_tokens=128,
         concurrencies=(1, 8, 32),
-        has_gguf=True,
+        gguf=_ROUNDED_GGUF[quantization],
         has_peers=not is_quantised,
         quantization=quantization,
         bytes_per_token=0 if is_quantised else 2 * _weights_of(QWEN3_0_6B),
     )
+
+
+def qwen3_0_6b_stored(work: Path, checkpoint: Checkpoint) -> BenchmarkModel:
+    """As `qwen3_0_6b`, stored in 4 bits, against Q4_0 with a head like the checkpoint's own: bfloat16, or the
+    six bits that `llama-quantize` gives it."""
+    name = f"{_SHAPE}-{checkpoint.value}"
+    folder = _folder_with_tokenizer(work / name)
+    write_checkpoint(QWEN3_0_6B, checkpoint, folder)
+    return BenchmarkModel(
+        name,
+        folder,
+        dummy_weights=False,
+        transformers_forms=(),
+        prompt_tokens=(64,),
+        output_tokens=128,
+        concurrencies=(1, 8),
+        gguf=GGUFTypes("q4_0", "q6_k" if checkpoint.stores_head else "bf16"),
+        is_in_process_too=False,
+    )
+
+
+def _folder_with_tokenizer(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (DEMO / name).exists():
+            shutil.copy(DEMO / name, folder / name)
+    return folder
 
 
 def _weights_of(config: Mapping[str, Any]) -> int:
