@@ -16,6 +16,7 @@ needs_module(Requirement.NUMBA)
 
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.compiling.jit import part
+from octavo.kernels.cpu.products import register_blocks
 from octavo.kernels.cpu.products.grouped_tile import make_grouped_tile
 from octavo.kernels.cpu.products.pack_grouped import pack_grouped
 from octavo.kernels.cpu.products.pack_panels import pack
@@ -203,6 +204,20 @@ def test_pairs_of_bfloat16_give_the_same_sums(panel_format: PanelFormat) -> None
             weight = random_weight(panel_format, 32, 512, 64, has_zeros)
             x = inputs(2, 512, torch.bfloat16)
             check(product(x, weight), x, weight)
+
+
+@pytest.mark.parametrize("panel_format", GROUPED)
+def test_few_registers_give_the_same_sums(
+    panel_format: PanelFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tile in blocks, as CPUs without AVX-512 compute it, whose last block is not full."""
+    weight, x = random_weight(panel_format, 32, 256, 64, True), inputs(7, 256, torch.bfloat16)
+    found = []
+    for is_wide in (True, False):
+        monkeypatch.setattr(register_blocks, "has_wide_registers", lambda wide=is_wide: wide)
+        found.append(run_grouped_tile(panel_format, rows=7)(x, weight))
+    assert torch.equal(*found)
+    check(found[0], x, weight)
 
 
 @pytest.mark.parametrize("panel_format", [PanelFormat.BFLOAT16, PanelFormat.INT8, PanelFormat.INT4])

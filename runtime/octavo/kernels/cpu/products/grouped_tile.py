@@ -14,7 +14,14 @@ from numba.core import cgutils, types
 
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.products import unpack_panels as unpack
-from octavo.kernels.cpu.products.panel_tile import add_step, starts_of_rows, store_totals
+from octavo.kernels.cpu.products.panel_tile import (
+    add_step,
+    places_of_sums,
+    starts_of_rows,
+    store_totals,
+    unpacked_halves,
+)
+from octavo.kernels.cpu.products.register_blocks import Block, blocks_of
 from octavo.kernels.cpu.products.unpack_panels import FLOATS, Arithmetic
 from octavo.kernels.cpu.products.weight_panels import (
     PANEL,
@@ -88,23 +95,23 @@ class _Emitter:
         stride = builder.add(header_bytes, data_bytes)
         row_starts = starts_of_rows(builder, rows, x, x_at, last, depth)
         sum_starts = starts_of_rows(builder, rows, group_sums, _I64(0), last, groups)
-        totals, sums = (
-            [[cgutils.alloca_once_value(builder, _ZERO) for _ in range(2)] for _ in range(rows)]
-            for _ in range(2)
-        )
-        with cgutils.for_range(builder, groups) as loop:
-            scales = builder.gep(panel, [builder.mul(loop.index, stride)])
-            data = builder.gep(scales, [header_bytes])
-            first = builder.mul(loop.index, group)
-            self._add_group(builder, data, first, steps, row_starts, sums)
-            with builder.if_then(has_zeros):
-                _take_zeros(builder, scales, loop.index, sum_starts, sums)
-            _scale(builder, scales, sums, totals)
-        store_totals(builder, totals, out)
+        for block in blocks_of(rows, unpacks_once=self._unpacking.is_costly):
+            totals, sums = (places_of_sums(builder, block) for _ in range(2))
+            starts, inputs = ([of[row] for row in block.rows] for of in (row_starts, sum_starts))
+            with cgutils.for_range(builder, groups) as loop:
+                scales = builder.gep(panel, [builder.mul(loop.index, stride)])
+                data = builder.gep(scales, [header_bytes])
+                first = builder.mul(loop.index, group)
+                self._add_group(builder, block, data, first, steps, starts, sums)
+                with builder.if_then(has_zeros):
+                    _take_zeros(builder, block, scales, loop.index, inputs, sums)
+                _scale(builder, block, scales, sums, totals)
+            store_totals(builder, block, totals, out)
 
     def _add_group(
         self,
         builder: Any,
+        block: Block,
         data: Any,
         first: Any,
         steps: Any,
@@ -119,16 +126,8 @@ class _Emitter:
             unpack.ask_for(builder, builder.gep(address, [_I64(ahead)]), step_bytes)
             at = builder.add(first, builder.mul(loop.index, _I64(STEP)))
             values = [[builder.load(place) for place in row] for row in sums]
-            add_step(
-                builder,
-                self._unpacking,
-                address,
-                at,
-                row_starts,
-                self._is_wide,
-                self._arithmetic,
-                values,
-            )
+            halves = unpacked_halves(builder, self._unpacking, address, self._arithmetic, block)
+            add_step(builder, halves, at, row_starts, self._is_wide, self._arithmetic, values)
             for value, place in zip(_places(values), _places(sums), strict=True):
                 builder.store(value, place)
 
@@ -138,23 +137,30 @@ def _places(rows: list[list[Any]]) -> list[Any]:
 
 
 def _take_zeros(
-    builder: Any, scales: Any, group: Any, sum_starts: list[Any], sums: list[list[Any]]
+    builder: Any,
+    block: Block,
+    scales: Any,
+    group: Any,
+    sum_starts: list[Any],
+    sums: list[list[Any]],
 ) -> None:
     """Takes zero times the group's inputs from each sum."""
     inputs = [builder.load(builder.gep(start, [group])) for start in sum_starts]
     inputs = [unpack.splat(builder, builder.fneg(value), FLOATS) for value in inputs]
-    for half in range(2):
+    for place, half in enumerate(block.halves):
         zero = unpack.load_bfloat16(builder, scales, SCALE_BYTES + 32 * half)
         for row, value in zip(sums, inputs, strict=True):
-            taken = unpack.multiply_add(builder, zero, value, builder.load(row[half]))
-            builder.store(taken, row[half])
+            taken = unpack.multiply_add(builder, zero, value, builder.load(row[place]))
+            builder.store(taken, row[place])
 
 
-def _scale(builder: Any, scales: Any, sums: list[list[Any]], totals: list[list[Any]]) -> None:
+def _scale(
+    builder: Any, block: Block, scales: Any, sums: list[list[Any]], totals: list[list[Any]]
+) -> None:
     """A group's sums, times its scales, are added to the totals."""
-    for half in range(2):
+    for place, half in enumerate(block.halves):
         scale = unpack.load(builder, scales, 2 * PANEL * half, FLOATS)
         for row_sums, row_totals in zip(sums, totals, strict=True):
-            total = builder.load(row_totals[half])
-            value = unpack.multiply_add(builder, builder.load(row_sums[half]), scale, total)
-            builder.store(value, row_totals[half])
+            total = builder.load(row_totals[place])
+            value = unpack.multiply_add(builder, builder.load(row_sums[place]), scale, total)
+            builder.store(value, row_totals[place])

@@ -15,6 +15,7 @@ from numba.core import cgutils, types
 
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.products import unpack_panels as unpack
+from octavo.kernels.cpu.products.register_blocks import Block, blocks_of
 from octavo.kernels.cpu.products.unpack_panels import FLOATS, Arithmetic
 from octavo.kernels.cpu.products.weight_panels import PANEL, STEP
 from octavo.kernels.reference.weight_only import INT4_GROUP
@@ -80,10 +81,26 @@ def _emit(
     arguments: Any,
 ) -> None:
     x, x_at, last, depth, panel, panel_at, out = arguments
-    unpacking = weights.unpacking
     panel = builder.bitcast(builder.gep(panel, [panel_at]), _I8.as_pointer())
     row_starts = starts_of_rows(builder, rows, x, x_at, last, depth)
-    totals = [[cgutils.alloca_once_value(builder, _ZERO) for _ in range(2)] for _ in range(rows)]
+    for block in blocks_of(rows, unpacks_once=weights.unpacking.is_costly):
+        starts = [row_starts[row] for row in block.rows]
+        totals = _block_totals(builder, block, is_wide, arithmetic, weights, (depth, panel, starts))
+        store_totals(builder, block, totals, out)
+
+
+def _block_totals(
+    builder: Any,
+    block: Block,
+    is_wide: bool,
+    arithmetic: Arithmetic,
+    weights: _Format,
+    operands: tuple[Any, Any, list[Any]],
+) -> list[list[Any]]:
+    """Where a block's sums are; `operands` are depth, panel and where the block's rows begin."""
+    depth, panel, row_starts = operands
+    unpacking = weights.unpacking
+    totals = places_of_sums(builder, block)
     steps = max(weights.group, 1)
     scale_bytes = 2 * PANEL if weights.group else 0
     turn_bytes = scale_bytes + steps * unpacking.step_bytes
@@ -98,13 +115,19 @@ def _emit(
         for step in range(steps):
             address = builder.gep(data, [_I64(step * unpacking.step_bytes)])
             at = builder.add(first, _I64(step * STEP))
-            add_step(builder, unpacking, address, at, row_starts, is_wide, arithmetic, sums)
+            halves = unpacked_halves(builder, unpacking, address, arithmetic, block)
+            add_step(builder, halves, at, row_starts, is_wide, arithmetic, sums)
         if weights.group:
-            _scale(builder, scales, sums, totals)
+            _scale(builder, block, scales, sums, totals)
         for row_sums, row_totals in zip(sums, totals, strict=True):
             for value, total in zip(row_sums, row_totals, strict=True):
                 builder.store(value, total)
-    store_totals(builder, totals, out)
+    return totals
+
+
+def places_of_sums(builder: Any, block: Block) -> list[list[Any]]:
+    """Of each row and half, zero at first."""
+    return [[cgutils.alloca_once_value(builder, _ZERO) for _ in block.halves] for _ in block.rows]
 
 
 def starts_of_rows(builder: Any, rows: int, x: Any, x_at: Any, last: Any, depth: Any) -> list[Any]:
@@ -117,10 +140,21 @@ def starts_of_rows(builder: Any, rows: int, x: Any, x_at: Any, last: Any, depth:
     return [builder.gep(start, [x_at]) for start in starts]
 
 
-def add_step(
+def unpacked_halves(
     builder: Any,
     unpacking: unpack.Unpacking,
     address: Any,
+    arithmetic: Arithmetic,
+    block: Block,
+) -> list[list[Any]]:
+    """Of each pair of a step, the block's halves of the panel."""
+    pairs = unpacking(builder, address, arithmetic)
+    return [[halves[half] for half in block.halves] for halves in pairs]
+
+
+def add_step(
+    builder: Any,
+    pairs: list[list[Any]],
     at: Any,
     row_starts: list[Any],
     is_wide: bool,
@@ -128,7 +162,7 @@ def add_step(
     sums: list[list[Any]],
 ) -> None:
     """Adds a step's products to `sums`, of the inputs from `at` on."""
-    for pair, halves in enumerate(unpacking(builder, address, arithmetic)):
+    for pair, halves in enumerate(pairs):
         place = builder.add(at, _I64(2 * pair))
         for row, start in enumerate(row_starts):
             inputs = arithmetic.broadcast(builder, start, place, is_wide)
@@ -136,17 +170,19 @@ def add_step(
                 sums[row][half] = arithmetic.dot(builder, sums[row][half], weight, inputs)
 
 
-def store_totals(builder: Any, totals: list[list[Any]], out: Any) -> None:
-    for row, row_totals in enumerate(totals):
-        for half, total in enumerate(row_totals):
+def store_totals(builder: Any, block: Block, totals: list[list[Any]], out: Any) -> None:
+    for row, row_totals in zip(block.rows, totals, strict=True):
+        for half, total in zip(block.halves, row_totals, strict=True):
             place = builder.gep(out, [_I64(row * PANEL + 16 * half)])
             builder.store(builder.load(total), builder.bitcast(place, FLOATS.as_pointer()), align=4)
 
 
-def _scale(builder: Any, scales: Any, sums: list[list[Any]], totals: list[list[Any]]) -> None:
+def _scale(
+    builder: Any, block: Block, scales: Any, sums: list[list[Any]], totals: list[list[Any]]
+) -> None:
     """A group's sums become the totals with them."""
-    for half in range(2):
+    for place, half in enumerate(block.halves):
         scale = unpack.load_bfloat16(builder, scales, 32 * half)
         for row_sums, row_totals in zip(sums, totals, strict=True):
-            total = builder.load(row_totals[half])
-            row_sums[half] = unpack.multiply_add(builder, row_sums[half], scale, total)
+            total = builder.load(row_totals[place])
+            row_sums[place] = unpack.multiply_add(builder, row_sums[place], scale, total)

@@ -82,12 +82,14 @@ class Unpacking:
     Args:
         ahead: Bytes from what is used to what is asked for, 0: the CPU sees by itself what comes next. It
             does so too late while it unpacks small numbers: asking took a tenth off their products.
+        is_costly: It takes longer than the products of four rows: on few registers, too, it is done once.
     """
 
     step_bytes: int
     ahead: int
     pairs: Unpack
     widened: Unpack
+    is_costly: bool = False
 
     def __call__(self, builder: Any, address: Any, arithmetic: Arithmetic) -> list[list[Any]]:
         return (self.pairs if arithmetic.are_pairs else self.widened)(builder, address)
@@ -277,7 +279,7 @@ INT8 = Unpacking(PANEL * STEP, 2048, _int8_pairs, _int8_widened)
 INT4 = Unpacking(PANEL * STEP // 2, 2048, _int4_pairs, _int4_widened)
 # -128 too, which our own rounding never gives.
 WHOLE_INT8 = Unpacking(PANEL * STEP, 2048, _whole_int8_pairs, _int8_widened)
-FLOAT8 = Unpacking(PANEL * STEP, 2048, _float8_pairs, _float8_widened)
+FLOAT8 = Unpacking(PANEL * STEP, 2048, _float8_pairs, _float8_widened, is_costly=True)
 
 
 def _byte_table(values: Any) -> tuple[Any, Any]:
