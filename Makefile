@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models suites lock demo-model hostile bench clean
+.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models suites oracles lock demo-model hostile bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,11 @@ SUITES ?=
 suites: $(VENV)/.dev ## outside clients, frameworks and harnesses against a live server (10 minutes, 1.2 GB)
 	@OMP_NUM_THREADS=1 $(PY) -m suites $(SUITES)
 
+oracles: $(VENV)/.dev ## GPTQModel and sentence-transformers against Octavo on the same files (3 minutes, 0.7 GB)
+	@$(PY) -m host.side_environment .venv-oracles locks/oracles.txt
+	@OCTAVO_REQUIRE=gptqmodel,sentence_transformers PYTHONPATH=runtime:operator TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 \
+	  .venv-oracles/bin/python -m pytest -q tests/runtime/quantization/test_gptqmodel.py tests/runtime/test_published_encoder.py
+
 hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000]
 	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000)
 
@@ -108,6 +113,8 @@ lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/too
 	@echo "== locks/tools.txt"; $(UV_COMPILE) pyproject.toml --extra dev -c locks/dev.txt -o locks/tools.txt
 	@echo "== locks/suites.txt"; $(UV_COMPILE) suites/requirements.in --override suites/overrides.txt \
 	  -c <(grep -oE '^(transformers|tokenizers|safetensors|numpy|huggingface-hub|pydantic)==[^ ]+' locks/dev.txt) -o locks/suites.txt
+	@echo "== locks/oracles.txt"; $(UV_COMPILE) locks/oracles.in \
+	  --override <(echo "torch; python_version < '3'") -c locks/dev.txt -o locks/oracles.txt
 	@echo "== images/tools.txt"; $(UV_COMPILE) images/tools.in -c locks/dev.txt -o images/tools.txt
 
 preflight: needs-test ## tell what this machine lacks for make test, before anything is fetched
@@ -129,7 +136,7 @@ needs-cluster: needs-python
 	@$(CHECK) cluster --name $(NAME) --workers $(WORKERS)
 
 clean: ## remove what the build made here (clusters and caches stay: make cluster-down)
-	@rm -rf $(VENV) .venv-suites suites/js/node_modules out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venv-suites .venv-oracles suites/js/node_modules out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The tools alone (no torch): what make demo, cluster-up and images need.
 $(VENV)/.tools: locks/tools.txt | needs-python

@@ -23,6 +23,8 @@ class Requirement(StrEnum):
     HELM = "helm"
     API_SERVER = "apiserver"
     COMPRESSED_TENSORS = "compressed_tensors"
+    GPTQMODEL = "gptqmodel"
+    SENTENCE_TRANSFORMERS = "sentence_transformers"
     LUPA = "lupa"
     CHROMIUM = "chromium"
 

@@ -208,7 +208,7 @@ def test_float8_in_blocks_is_as_compressed_tensors_dequantises_it(
     groups=st.integers(1, 3),
     group=st.sampled_from([32, 64]),
 )
-def test_gptq_is_as_its_definition_and_gptqmodel_have_it(
+def test_gptq_is_as_its_definition_has_it(
     seed: int, bits: int, is_second: bool, order: str, widths: int, groups: int, group: int
 ) -> None:
     """Zeros of the older form end one before the top: there writers and readers differ, and it is refused."""
@@ -240,34 +240,3 @@ def test_gptq_is_as_its_definition_and_gptqmodel_have_it(
     scales = tensors["scales"].float()
     defined = (codes - zeros[group_of]) * scales[group_of]
     assert torch.equal(ours, defined.T)
-    if (theirs := _by_gptqmodel(tensors, config, group_of)) is not None:
-        assert torch.equal(ours, theirs.T)
-
-
-def _by_gptqmodel(
-    tensors: dict[str, torch.Tensor], config: dict[str, Any], group_of: torch.Tensor
-) -> torch.Tensor | None:
-    """Dequantised by GPTQModel's own module; None where it is not installed."""
-    try:
-        from gptqmodel.nn_modules.qlinear.torch import TorchLinear
-        from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
-    except ImportError:
-        return None
-    depth, width = len(group_of), tensors["scales"].shape[1]
-    module = TorchLinear(
-        bits=config["bits"],
-        group_size=config["group_size"],
-        sym=False,
-        desc_act=config["desc_act"],
-        in_features=depth,
-        out_features=width,
-        bias=False,
-        pack_dtype=torch.int32,
-        register_buffers=True,
-    )
-    module.qweight, module.qzeros = tensors["qweight"].clone(), tensors["qzeros"].clone()
-    module.scales, module.g_idx = tensors["scales"].float(), group_of.to(torch.int32)
-    if config["checkpoint_format"] == "gptq":
-        convert_gptq_v1_to_v2_format_module(module, config["bits"], torch.int32)
-    found: torch.Tensor = module.eval().dequantize_weight()
-    return found
