@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.config import EngineConfig, KVCacheDtype, Quantization
+from octavo.config import EngineConfig, KVCacheDtype, ModelImplementation, Quantization
 
 if TYPE_CHECKING:
     from octavo.worker.start.inspection import GpuFit, Inspection
@@ -36,6 +36,9 @@ def inspect_command(
     kv_cache_dtype: Annotated[
         KVCacheDtype, typer.Option(help="As of octavo serve.")
     ] = KVCacheDtype.AUTO,
+    model_impl: Annotated[
+        ModelImplementation, typer.Option(help="As of octavo serve.")
+    ] = ModelImplementation.AUTO,
     speculative_config: Annotated[
         str | None,
         typer.Option(help="As of octavo serve: tells what guesses beside the model takes."),
@@ -77,6 +80,7 @@ def inspect_command(
                 dtype=dtype,
                 quantization=quantization,
                 kv_cache_dtype=kv_cache_dtype,
+                model_impl=model_impl,
                 max_model_len=max_model_len,
                 gpu_memory_utilization=gpu_memory_utilization,
                 speculative_config=wanted,

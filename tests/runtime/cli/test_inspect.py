@@ -60,6 +60,7 @@ def test_a_model_that_runs_by_transformers_modules(
     matrices = sum(one.numel() for one in model.parameters() if one.dim() > 1)
     assert (shown["num_parameters"], shown["weight_bytes"]) == (matrices, 4 * matrices)
     assert shown["kv_bytes_per_token"] == 4 * 2 * 2 * 16 * 4
+    assert run(["inspect", str(tmp_path), "--model-impl", "octavo"]) == 3
 
 
 @pytest.mark.parametrize("is_stored", [False, True])

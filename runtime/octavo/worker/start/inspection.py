@@ -106,7 +106,8 @@ def inspect_model(
     folder = Path(config.model)
     device = torch.device("cpu" if gpu_memory_bytes is None else "cuda")
     raw = read_quantization_config(folder)
-    encoder = read_encoder_config(folder)
+    is_generic = config.model_impl is ModelImplementation.TRANSFORMERS
+    encoder = None if is_generic else read_encoder_config(folder)
     if encoder is not None:
         check_encoder(encoder.spec.architecture, device, raw)
     stored = None if raw is None else stored_format(raw)
