@@ -106,6 +106,16 @@ class ConfigReader:
                 f"config.json: {self._path}{name} is true: {what}, which Octavo does not compute."
             )
 
+    def refuse_others(self, name: str, *allowed: object) -> None:
+        """Raises `ModelUnsupportedError` for a value that is none of these, of which the first stands for a
+        missing one."""
+        value = self.get(name, allowed[0])
+        if value not in allowed:
+            raise ModelUnsupportedError(
+                f"config.json: {self._path}{name} is {value!r:.80}; implemented is "
+                f"{' or '.join(map(repr, dict.fromkeys(allowed)))}."
+            )
+
     def softcap(self, name: str, default: float | None) -> float | None:
         """A positive number, or None where the file says null."""
         if not self.has(name):

@@ -12,11 +12,14 @@ import torch
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.layers.linear import Linear
 from octavo.layers.pooling import pool
+from octavo.layers.projection import Projection, Shard
 from octavo.loading.pooling import PoolingMode
 from octavo.models.config_reader import ConfigReader
+from octavo.models.spec import ModelSpec
 
 # A missing id2label means two labels to transformers.
 _DEFAULT_LABELS = 2
+_POOLINGS = {"cls": PoolingMode.CLS, "mean": PoolingMode.MEAN}
 
 
 class ScoreActivation(enum.Enum):
@@ -48,6 +51,17 @@ class ScoreHead:
         return scores.sigmoid() if self.activation is ScoreActivation.SIGMOID else scores
 
 
+def score_projections(
+    spec: ModelSpec, dense: str, out: str, *, dense_bias: bool = True
+) -> tuple[Projection, Projection]:
+    """A head's products, by the prefixes of their parameters."""
+    width = spec.hidden_size
+    return (
+        Projection((dense,), width, (width,), bias=dense_bias, shard=Shard.WHOLE),
+        Projection((out,), width, (1,), bias=True, shard=Shard.WHOLE),
+    )
+
+
 def read_score_activation(reader: ConfigReader) -> ScoreActivation:
     """As sentence-transformers' CrossEncoder chooses it: what its fields name, else a sigmoid.
 
@@ -72,6 +86,16 @@ def read_score_activation(reader: ConfigReader) -> ScoreActivation:
             f"config.json: the score's activation is {name!r}; implemented are "
             f"{', '.join(one.value for one in ScoreActivation)}."
         ) from error
+
+
+def read_score_pooling(reader: ConfigReader) -> PoolingMode:
+    """Raises `ModelUnsupportedError` for one that is not implemented."""
+    name = reader.get("classifier_pooling") or "cls"
+    if name not in _POOLINGS:
+        raise ModelUnsupportedError(
+            f"config.json: classifier_pooling is {name!r}; implemented are {', '.join(_POOLINGS)}."
+        )
+    return _POOLINGS[name]
 
 
 def _num_labels(reader: ConfigReader) -> int:

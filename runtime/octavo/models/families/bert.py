@@ -10,17 +10,21 @@ from typing import ClassVar, Self
 import torch
 
 from octavo.layers.encoder_attention import EncoderStep
-from octavo.layers.linear import Lookup
 from octavo.layers.mlp import PlainActivation
-from octavo.layers.norm import Norm
-from octavo.layers.projection import Projection, Shard
+from octavo.layers.projection import Projection
 from octavo.models.base import EncoderConfig, Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.encoder_blocks import EncoderStack, PostNormBlock
+from octavo.models.encoder_embeddings import SummedEmbeddings
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
-from octavo.models.score_head import ScoreActivation, ScoreHead, read_score_activation
+from octavo.models.score_head import (
+    ScoreActivation,
+    ScoreHead,
+    read_score_activation,
+    score_projections,
+)
 from octavo.models.spec import ModelSpec, Task
 
 STEM = "Bert"
@@ -43,7 +47,7 @@ _OF_POOLER = (
 class BertConfig(EncoderConfig):
     """
     Args:
-        padding_id: Where the table of positions begins with rows of the padding token, its id; else None.
+        padding_id: See `SummedEmbeddings`.
         activation: Between a block's products.
         score: Of the head; None: the model embeds.
     """
@@ -103,20 +107,13 @@ class BertConfig(EncoderConfig):
 
     def head(self) -> tuple[Projection, Projection]:
         """The pooler; the classifier."""
-        return self.head_of(f"{self.prefix}pooler.dense", "classifier")
-
-    def head_of(self, dense: str, out: str) -> tuple[Projection, Projection]:
-        width = self.spec.hidden_size
-        return (
-            Projection((dense,), width, (width,), bias=True, shard=Shard.WHOLE),
-            Projection((out,), width, (1,), bias=True, shard=Shard.WHOLE),
-        )
+        return score_projections(self.spec, f"{self.prefix}pooler.dense", "classifier")
 
     def build(self, load: ModelBuilder) -> Bert:
         name, width = f"{self.prefix}embeddings", self.spec.hidden_size
         tokens, _ = load.tables(self.tables)
         num_positions = _first_position(self.padding_id) + self.spec.context
-        embeddings = BertEmbeddings(
+        embeddings = SummedEmbeddings(
             tokens,
             load.tensor(f"{name}.position_embeddings.weight", num_positions, width),
             load.tensor(f"{name}.token_type_embeddings.weight", self.num_segments, width),
@@ -147,39 +144,6 @@ def _first_position(padding_id: int | None) -> int:
     return 0 if padding_id is None else padding_id + 1
 
 
-@dataclass(frozen=True, slots=True)
-class BertEmbeddings:
-    """The sum of token, position and segment, normalised.
-
-    Args:
-        positions: `[rows of padding + context, hidden]`; None: attention turns by them.
-        segments: `[segments, hidden]`.
-        padding_id: See `BertConfig`; such models are given no segments, and take the first.
-    """
-
-    tokens: Lookup
-    positions: torch.Tensor | None
-    segments: torch.Tensor
-    norm: Norm
-    padding_id: int | None = None
-
-    def __call__(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
-        embedded = self.tokens(token_ids)
-        embedded += self.segments[0 if self.padding_id is not None else step.segments]
-        if self.positions is None:
-            return self.norm(embedded)
-        return self.norm.add(embedded, self.positions[self._rows(token_ids, step)])
-
-    def _rows(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
-        """Of the table of positions."""
-        if self.padding_id is None:
-            return step.positions
-        # Padding in the middle of a prompt is not counted, and takes the row before the first.
-        is_text = (token_ids != self.padding_id).long()
-        counts = [part.cumsum(0) for part in torch.split(is_text, list(step.lengths))]
-        return torch.cat(counts) * is_text + self.padding_id
-
-
 class Bert(EncoderStack):
     """Post-norm blocks over the embeddings."""
 
@@ -188,7 +152,7 @@ class Bert(EncoderStack):
     def __init__(
         self,
         spec: ModelSpec,
-        embeddings: BertEmbeddings,
+        embeddings: SummedEmbeddings,
         blocks: Sequence[PostNormBlock],
         head: ScoreHead | None,
     ) -> None:

@@ -13,7 +13,7 @@ from octavo.layers.encoder_attention import EncoderStep
 from octavo.layers.linear import Lookup
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.norm import Norm
-from octavo.layers.projection import Projection, Shard
+from octavo.layers.projection import Projection
 from octavo.layers.rotary import RotaryTable
 from octavo.loading.pooling import PoolingMode
 from octavo.models.base import EncoderConfig, Tables
@@ -23,7 +23,13 @@ from octavo.models.encoder_blocks import EncoderStack, PreNormEncoderBlock
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.rope import read_rope_of_kinds
-from octavo.models.score_head import ScoreActivation, ScoreHead, read_score_activation
+from octavo.models.score_head import (
+    ScoreActivation,
+    ScoreHead,
+    read_score_activation,
+    read_score_pooling,
+    score_projections,
+)
 from octavo.models.sliding_window import window_by_kind
 from octavo.models.spec import ModelSpec, Task
 
@@ -35,7 +41,6 @@ _THETAS = {
     "full_attention": ("global_rope_theta", 160_000.0),
     "sliding_attention": ("local_rope_theta", 10_000.0),
 }
-_POOLINGS = {"cls": PoolingMode.CLS, "mean": PoolingMode.MEAN}
 
 _OF_PRE_TRAINING = re.compile(r"(head|decoder)\..*")
 _UNUSED = ("decoder_bias", "layer_norm_eps")  # of that head; of no norm
@@ -66,7 +71,7 @@ class ModernBertConfig(EncoderConfig):
             has_mlp_biases=reader.flag("mlp_bias"),
             activation=reader.plain_activation("hidden_activation", "gelu"),
             score=read_score_activation(reader) if spec.task is Task.SCORE else None,
-            score_pooling=_read_score_pooling(reader),
+            score_pooling=read_score_pooling(reader),
             score_between=reader.plain_activation("classifier_activation", "gelu"),
             has_score_bias=reader.flag("classifier_bias"),
         )
@@ -95,12 +100,8 @@ class ModernBertConfig(EncoderConfig):
 
     def head(self) -> tuple[Projection, Projection]:
         """The first product; the classifier."""
-        width = self.spec.hidden_size
-        return (
-            Projection(
-                ("head.dense",), width, (width,), bias=self.has_score_bias, shard=Shard.WHOLE
-            ),
-            Projection(("classifier",), width, (1,), bias=True, shard=Shard.WHOLE),
+        return score_projections(
+            self.spec, "head.dense", "classifier", dense_bias=self.has_score_bias
         )
 
     def build(self, load: ModelBuilder) -> ModernBert:
@@ -162,15 +163,6 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
             thetas=_THETAS,
         ),
     )
-
-
-def _read_score_pooling(reader: ConfigReader) -> PoolingMode:
-    name = reader.get("classifier_pooling") or "cls"
-    if name not in _POOLINGS:
-        raise ModelUnsupportedError(
-            f"config.json: classifier_pooling is {name!r}; implemented are {', '.join(_POOLINGS)}."
-        )
-    return _POOLINGS[name]
 
 
 class ModernBert(EncoderStack):

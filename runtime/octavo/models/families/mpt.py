@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.errors import ModelInvalidError
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
@@ -66,8 +66,10 @@ class MptConfig(ModelConfig):
                 f"config.json: attn_config is {given!r:.60}; it must be an object."
             )
         attention = ConfigReader(given, "attn_config")
-        _refuse_others(attention, "attn_config.", _ONLY)
-        _refuse_others(reader, "", _ONLY_BESIDE)
+        for name, allowed in _ONLY.items():
+            attention.refuse_others(name, *allowed)
+        for name, allowed in _ONLY_BESIDE.items():
+            reader.refuse_others(name, *allowed)
         attention.get("attn_impl")  # which kernel computes it
         clip = attention.number("clip_qkv", 0.0)
         config = cls(
@@ -147,16 +149,6 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
         max_position_embeddings=reader.integer("max_seq_len", 2048),
     )
     return read_spec(named, rotary=NO_ROTATION)
-
-
-def _refuse_others(reader: ConfigReader, path: str, only: dict[str, tuple[Any, ...]]) -> None:
-    for name, allowed in only.items():
-        value = reader.get(name, allowed[0])
-        if value not in allowed:
-            raise ModelUnsupportedError(
-                f"config.json: {path}{name} is {value!r}; implemented is "
-                f"{' or '.join(map(repr, allowed))}, as in transformers."
-            )
 
 
 class Mpt(DecoderStack):

@@ -6,19 +6,24 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from octavo.errors import ModelUnsupportedError
 from octavo.layers.mlp import PlainActivation
-from octavo.layers.projection import Projection, Shard
+from octavo.layers.projection import Projection
 from octavo.layers.rotary import RotaryTable
 from octavo.models.base import EncoderConfig, Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.encoder_blocks import PostNormBlock
-from octavo.models.families.bert import Bert, BertEmbeddings
+from octavo.models.encoder_embeddings import SummedEmbeddings
+from octavo.models.families.bert import Bert
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.rope import RopeDefaults, read_rope
-from octavo.models.score_head import ScoreActivation, ScoreHead, read_score_activation
+from octavo.models.score_head import (
+    ScoreActivation,
+    ScoreHead,
+    read_score_activation,
+    score_projections,
+)
 from octavo.models.spec import ModelSpec, Task
 
 STEM = "NomicBert"
@@ -117,17 +122,12 @@ class NomicBertConfig(EncoderConfig):
 
     def head(self) -> tuple[Projection, Projection]:
         """The pooler; the classifier."""
-        width = self.spec.hidden_size
-        pooler = ("nomic_bert.pooler.dense",)
-        return (
-            Projection(pooler, width, (width,), bias=True, shard=Shard.WHOLE),
-            Projection(("classifier",), width, (1,), bias=True, shard=Shard.WHOLE),
-        )
+        return score_projections(self.spec, "nomic_bert.pooler.dense", "classifier")
 
     def build(self, load: ModelBuilder) -> Bert:
         name, width = "nomic_bert.embeddings.token_type_embeddings", self.spec.hidden_size
         tokens, _ = load.tables(self.tables)
-        embeddings = BertEmbeddings(
+        embeddings = SummedEmbeddings(
             tokens,
             None,
             load.tensor(f"{name}.weight", self.num_segments, width),
@@ -159,11 +159,7 @@ def _with_common_names(reader: ConfigReader) -> ConfigReader:
     for name in _NOT_READ:
         reader.get(name)
     for name, value in _ONLY.items():
-        if reader.get(name) not in (None, value):
-            raise ModelUnsupportedError(
-                f"config.json: {name} is {reader.get(name)!r}; implemented for this architecture is "
-                f"{value!r}."
-            )
+        reader.refuse_others(name, value, None)
     published = {
         name: reader.get(old)
         for name, old in _PUBLISHED_NAMES.items()

@@ -10,6 +10,7 @@ from octavo.errors import ModelInvalidError
 from octavo.layers.projection import Projection
 from octavo.models.config_reader import ConfigReader
 from octavo.models.families.bert import BertConfig
+from octavo.models.score_head import score_projections
 
 STEMS = ("Camembert", "Roberta", "XLMRoberta")
 
@@ -36,4 +37,4 @@ class RobertaConfig(BertConfig):
 
     def head(self) -> tuple[Projection, Projection]:
         """Both of the classifier: there is no pooler."""
-        return self.head_of("classifier.dense", "classifier.out_proj")
+        return score_projections(self.spec, "classifier.dense", "classifier.out_proj")
