@@ -42,7 +42,7 @@ Those that run give transformers' tokens, and its probabilities.
 
 | path | families | |
 |---|---|---|
-| native | {native} | Octavo's own code; see [the command line](cli.md) for what is quantised and rounded |
+| native | {native} | Octavo's own code, [in every form](quantised-weights.md#families-by-forms) of weights |
 | generic | {generic} | transformers' own modules over the paged KV cache (`--model-impl auto`) |
 | refused | {refused} | at the start, by name |
 | not tried | {unmade} | no small model of it can be made by this page's rules |
