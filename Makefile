@@ -90,8 +90,8 @@ suites: $(VENV)/.dev ## outside clients, frameworks and harnesses against a live
 
 oracles: $(VENV)/.dev ## GPTQModel and sentence-transformers against Octavo on the same files (3 minutes, 0.7 GB)
 	@$(PY) -m host.side_environment .venv-oracles locks/oracles.txt
-	@OCTAVO_REQUIRE=gptqmodel,sentence_transformers PYTHONPATH=runtime:operator TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 \
-	  .venv-oracles/bin/python -m pytest -q tests/runtime/quantization/test_gptqmodel.py tests/runtime/test_published_encoder.py
+	@OCTAVO_REQUIRE=gptqmodel,sentence_transformers PYTHONPATH=runtime:operator TORCHDYNAMO_DISABLE=1 \
+	  GPTQMODEL_CPU_WORKERS=2 OMP_NUM_THREADS=1 .venv-oracles/bin/python -m pytest -q tests/runtime/quantization/test_gptqmodel.py tests/runtime/test_published_encoder.py
 
 hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000]
 	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000)
