@@ -4,6 +4,7 @@ answered by the server."""
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from octavo.options import option_fields
+from octavo.server.http.addresses import url_host
 from octavo.server.http.hosts import AllowedHosts
 from octavo.server.process.options import ServeOptions
 from octavo_operator.api.v1alpha1 import ServerSpec
@@ -44,6 +46,7 @@ def texts(name: str) -> st.SearchStrategy[list[str]]:
 @given(texts("allowedOrigins"), texts("allowedHosts"))
 @example(["chrome-extension://abc", "HTTPS://A.example:65535/"], ["*.Example.", "_x.a"])
 @example(["moz-extension://3f2a1b00-5c1d-4e8f-9a70-0123456789ab", "http://2ndfloor:3000"], ["*"])
+@example(["http://[::1]:3000", "https://[2001:db8::1.2.3.4]"], ["[::1]", "1:2:3:4:5:6:7::"])
 @example(["https://example.org.", "http://-a_.0xfg", "http://0a.07-"], ["*"])
 @settings(deadline=None, max_examples=100)
 def test_every_list_of_the_spec_arrives_in_the_server(origins: list[str], hosts: list[str]) -> None:
@@ -51,6 +54,24 @@ def test_every_list_of_the_spec_arrives_in_the_server(origins: list[str], hosts:
     options = parsed(serve_arguments(KEY, wanted))
     assert options.allowed_origins == tuple(origins)
     assert options.allowed_hosts[: len(hosts)] == tuple(hosts)
+
+
+@given(st.ip_addresses(v=6), st.booleans(), st.text("0123456789abcdef:.", max_size=24))
+@settings(deadline=None)
+def test_an_address_of_version_6_is_one_to_the_operator_and_the_server_alike(
+    address: IPv6Address, is_whole: bool, noise: str
+) -> None:
+    for text in (address.exploded if is_whole else str(address), noise):
+        try:
+            url_host(f"[{text}]")
+            is_address = True
+        except ValueError:
+            is_address = False
+        for name, value in (
+            ("allowedOrigins", f"http://[{text}]:3000"),
+            ("allowedHosts", f"[{text}]"),
+        ):
+            assert bool(re.search(rule(name), value)) is is_address, value
 
 
 @pytest.mark.parametrize("names", ["octavo", "vllm"])
@@ -74,6 +95,10 @@ def test_metrics_are_as_the_spec_has_them(names: str, is_public: bool) -> None:
         "http://a.12",
         "http://a.0x1F",
         "http://0x",
+        "http://::1",
+        "http://[1.2.3.4]",
+        "http://[1:2:3:4:5:6:7:8:9]",
+        "http://[::1%25eth0]",
     ],
 )
 def test_what_the_flag_refuses_the_operator_refuses_too(value: str) -> None:

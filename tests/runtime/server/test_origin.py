@@ -27,6 +27,8 @@ from octavo.server.http.origin import normalized_origin
         ("http://[::1]:5173", "http://[::1]:5173"),
         ("http://[0:0:0:0:0:0:0:1]", "http://[::1]"),
         ("http://[FE80::0A]", "http://[fe80::a]"),
+        ("http://[::ffff:102:304]", "http://[::ffff:102:304]"),
+        ("http://[::FFFF:1.2.3.4]:80", "http://[::ffff:102:304]"),
         ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
         ("chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai", None),
         ("tauri://localhost", None),
@@ -70,7 +72,8 @@ def test_it_is_written_as_browsers_send_it(written: str, sent: str | None) -> No
         ("http://1.2.3.4.5", "address"),
         ("http://[::g]", "give"),
         ("http://[1:2]", "address"),
-        ("http://[::ffff:102:304]", "1.2.3.4"),
+        ("http://[::1%eth0]", "give"),
+        ("http://[1.2.3.4]", "address"),
         ("http://::1", "give"),
     ],
 )

@@ -20,15 +20,26 @@ _NO_NUMBER = (
     rf"([A-Za-z_-]{_PART}*|[1-9][0-9]*[A-Za-z_-]{_PART}*|0[0-9]+[A-Za-z_-]{_PART}*|"
     rf"0[A-WYZa-wyz_-]{_PART}*|0[xX][0-9A-Fa-f]*[G-Zg-z_-]{_PART}*)"
 )
-_HOST_OF_PAGES = rf"(({_PART}+\.)*{_NO_NUMBER}\.?|{_BYTE}(\.{_BYTE}){{3}})"
+_H = "[0-9A-Fa-f]{1,4}"
+_V4 = rf"{_BYTE}(\.{_BYTE}){{3}}"
+# Eight groups, or fewer around one `::`; the last two may be written as an address of version 4.
+_V6 = (
+    rf"(({_H}:){{7}}({_H}|:)|({_H}:){{6}}(:{_H}|:)|({_H}:){{5}}(:{_H}){{1,2}}|({_H}:){{5}}:|"
+    rf"({_H}:){{4}}((:{_H}){{1,3}}|:)|({_H}:){{3}}((:{_H}){{1,4}}|:)|({_H}:){{2}}((:{_H}){{1,5}}|:)|"
+    rf"{_H}:((:{_H}){{1,6}}|:)|:((:{_H}){{1,7}}|:)|"
+    rf"(({_H}:){{6}}|::({_H}:){{0,5}}|{_H}::({_H}:){{0,4}}|({_H}:){{2}}:({_H}:){{0,3}}|"
+    rf"({_H}:){{3}}:({_H}:){{0,2}}|({_H}:){{4}}:({_H}:)?|({_H}:){{5}}:){_V4})"
+)
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST_OF_PAGES = rf"(({_PART}+\.)*{_NO_NUMBER}\.?|{_V4}|\[{_V6}\])"
 _ORIGIN = rf"^(\*|[A-Za-z][A-Za-z0-9+.-]*://{_HOST_OF_PAGES}(:{_PORT})?/?)$"
 _ORIGIN_HELP = (
     "must be * or scheme://host[:port] without a path, such as https://chat.example.org; the host is a name "
-    "in letters, digits, '-', '_' and '.' whose last part is no number (12, 0x1f), or an IPv4 address in full"
+    "in letters, digits, '-', '_' and '.' whose last part is no number (12, 0x1f), an IPv4 address in full, "
+    "or an IPv6 address in brackets"
 )
-_HOST = rf"^(\*|(\*\.)?{_LABEL}(\.{_LABEL})*\.?)$"
-_HOST_HELP = "must be a host's name without scheme and port, *.example.org, or *"
+_HOST = rf"^(\*|(\*\.)?{_LABEL}(\.{_LABEL})*\.?|{_V6}|\[{_V6}\])$"
+_HOST_HELP = "must be a host's name or address without scheme and port, *.example.org, or *"
 
 
 def _checked(pattern: str, message: str) -> Callable[[str], str]:
@@ -79,7 +90,7 @@ class ServerSpec(ApiModel):
     )
     allowed_hosts: Annotated[tuple[Host, ...], Field(min_length=1, max_length=32)] | None = Field(
         default=None,
-        description="Name under which clients reach the server. Beside the Service's own names and "
+        description="Name under which clients reach the server. Beside the Service's own names and all "
         "addresses; *.example.org is all below, and requests to other names get 403. Any when absent.",
         json_schema_extra=_IS_SET,
     )

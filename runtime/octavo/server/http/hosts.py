@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
+from octavo.server.http.addresses import url_host
 from octavo.server.http.asgi import Scope
 from octavo.server.openai.api_errors import ApiError
 
@@ -20,7 +21,8 @@ _NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 def normalized_host(name: str) -> str:
-    """In lower case, without the dot of a full name. `*` is every name, `*.example.org` those below one.
+    """In lower case, without the dot of a full name, an address as a URL has it. `*` is every name,
+    `*.example.org` those below one.
 
     Raises:
         ValueError: It is no name of a host; the message says what to write.
@@ -28,9 +30,14 @@ def normalized_host(name: str) -> str:
     if name == ANY:
         return ANY
     plain = name.lower().removesuffix(".")
-    if not _NAME.fullmatch(plain):
-        raise ValueError("give a host's name without scheme and port, *.example.org, or *")
-    return plain
+    if _NAME.fullmatch(plain):
+        return plain
+    try:
+        return url_host(plain)
+    except ValueError:
+        raise ValueError(
+            "give a host's name or address without scheme and port, *.example.org, or *"
+        ) from None
 
 
 def default_hosts(address: str, *, has_api_key: bool) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+
+from octavo.server.http.addresses import url_host
 
 ANY = "*"
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
-    r"(?P<host>\[[0-9a-f:]+\]|[^/:?#@\[\]\\\s]+)"
+    r"(?P<host>\[[0-9a-f:.]+\]|[^/:?#@\[\]\\\s]+)"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
 _HOST = re.compile(r"[a-z0-9_.-]+")
@@ -41,7 +42,7 @@ def _normalized_host(host: str) -> str:
     if not host.isascii():
         raise ValueError("write its host in ASCII, as browsers send it (xn--…)")
     if host.startswith("["):
-        return f"[{_address(host[1:-1])}]"
+        return _address(host)
     if not _HOST.fullmatch(host):
         raise ValueError("its host may hold letters, digits, -, _ and . alone")
     # What ends with a number, browsers read as an address.
@@ -50,9 +51,6 @@ def _normalized_host(host: str) -> str:
 
 def _address(text: str) -> str:
     try:
-        address = ipaddress.ip_address(text)
+        return url_host(text)
     except ValueError:
         raise ValueError("its host is no IP address written in full") from None
-    if address.version == 6 and address.ipv4_mapped:  # written in two ways
-        raise ValueError(f"write its host as {address.ipv4_mapped}")
-    return str(address)
