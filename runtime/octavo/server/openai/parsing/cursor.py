@@ -6,10 +6,12 @@ the order in which a model writes it, and the places where the text was cut make
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
+from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.json_object import ObjectScanner, Scan
 from octavo.server.openai.parsing.pieces import Arguments, Piece, held_back
 
@@ -20,6 +22,14 @@ Steps = Generator[Piece | None, None, T]
 _SPACES = re.compile(r"[ \t\n\r]*")
 _SCALAR = re.compile(r"[-+.\w]*")
 _MANY = 1 << 40
+_LONGEST_HEAD = 512
+
+
+@functools.cache
+def any_of(marks: tuple[str, ...]) -> re.Pattern[str]:
+    """The first of them in a text, all at once: one by one each search for a rare mark would read on to the
+    text's end, and once more behind every frequent one."""
+    return re.compile("|".join(map(re.escape, marks)))
 
 
 class Scanner(Protocol):
@@ -116,6 +126,20 @@ class Cursor:
         found = yield from self.parts_until((end,), parts.append)
         return None if found is None else "".join(parts)
 
+    def head_until(self, end: str) -> Steps[str | None]:
+        """As `until`, of a name and what belongs to it: no longer than those are, so that text which begins
+        many heads and ends none is not read to its end from each of them."""
+        while True:
+            behind = self._at + _LONGEST_HEAD + len(end)
+            place = self._text.find(end, self._at, behind)
+            if place >= 0:
+                head = self._text[self._at : place]
+                self._move(place + len(end))
+                return head
+            if self.is_ended or behind <= len(self._text):
+                return None
+            yield None
+
     def parts_until(
         self, ends: tuple[str, ...], take: Callable[[str], Piece | None]
     ) -> Steps[str | None]:
@@ -128,11 +152,11 @@ class Cursor:
             text, begin = self._text, self._at
             place = len(text)
             if begin or not firsts.isdisjoint(text):
-                for end in ends:
-                    if 0 <= (at := text.find(end, begin, place + len(end) - 1)) < place:
-                        found, place = end, at
-                if found is None:
+                first = any_of(ends).search(text, begin)
+                if first is None:
                     place = held_back(text, begin, ends)
+                else:
+                    found, place = first.group(), first.start()
             if place > begin:
                 self._move(place)
                 if (piece := take(text[begin:place])) is not None:
@@ -147,22 +171,24 @@ class Cursor:
 
     def unread(self, text: str) -> None:
         """What was read last stands ahead again."""
-        self._text, self._at = text + self._text[self._at :], 0
+        begin = self._at - len(text)
+        if begin >= 0 and self._text.startswith(text, begin):
+            self._at = begin
+        else:  # it came with earlier pieces
+            self._text, self._at = text + self._text[self._at :], 0
         self.position -= len(text)
 
     def drop_rest(self) -> None:
         """Reads all that is at hand."""
         self._move(len(self._text))
 
-    def json_object(self) -> Steps[str | None]:
-        """A balanced one, with whitespace before it; None where there is none."""
-        return self.balanced(ObjectScanner())
-
     def json_value(self) -> Steps[str | None]:
-        """Balanced where it has brackets, with whitespace before it; None where there is none."""
+        """Balanced where it has brackets, with whitespace before it; None where there is none, or where it is
+        deeper than `MAX_DEPTH`. What is no call is read again from each bracket in it: so each character is
+        read so often at most."""
         yield from self.spaces()
         if (yield from self.is_ahead("{", "[", '"')):
-            return (yield from self.balanced(ObjectScanner('{["')))
+            return (yield from self.balanced(ObjectScanner('{["', MAX_DEPTH)))
         return (yield from self.word(_SCALAR)) or None
 
     def arguments(self) -> Steps[bool]:

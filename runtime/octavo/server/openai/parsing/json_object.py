@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
 
 _WHITESPACE = " \t\n\r"
 # What may stand beside strings and brackets: separators, numbers, true, false and null.
@@ -29,13 +30,15 @@ class ObjectScanner:
 
     Args:
         begins: What it may begin with: an object, perhaps a list or a string.
+        most_levels: Of objects and lists in each other; one more is taken for none.
     """
 
-    __slots__ = ("_begins", "_depth", "_is_escaped", "_is_in_string", "position")
+    __slots__ = ("_begins", "_depth", "_is_escaped", "_is_in_string", "_most_levels", "position")
 
-    def __init__(self, begins: str = "{") -> None:
+    def __init__(self, begins: str = "{", most_levels: int = sys.maxsize) -> None:
         self.position = 0
         self._begins = begins
+        self._most_levels = most_levels
         self._depth = 0
         self._is_in_string = False
         self._is_escaped = False
@@ -57,6 +60,9 @@ class ObjectScanner:
             elif character == '"' and (self._depth or '"' in self._begins):
                 self._is_in_string = True
             elif character in "{[" and (self._depth or character in self._begins):
+                if self._depth == self._most_levels:
+                    self.position = position
+                    return Scan.NO_OBJECT
                 self._depth += 1
             elif character in "}]" and self._depth:
                 self._depth -= 1

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.server.openai.parsing.cursor import Cursor
+from octavo.server.openai.parsing.cursor import Cursor, any_of
 from octavo.server.openai.parsing.formats.base import CallFormat, Tools
 from octavo.server.openai.parsing.pieces import (
     WHITESPACE,
@@ -47,6 +47,7 @@ class ToolCallParser:
         "_is_line_blank",
         "_is_plain",
         "_max_calls",
+        "_openings",
         "_section",
         "_tools",
         "num_calls",
@@ -70,6 +71,7 @@ class ToolCallParser:
         self._content = _Content()
         self._is_kept = True
         self._is_line_blank = True
+        self._openings = any_of(form.openings)
         self._first = frozenset(opening[0] for opening in form.openings)
         # All text without these shows as it comes.
         self._is_plain = not form.line_openings and not form.first_openings
@@ -170,26 +172,24 @@ class ToolCallParser:
                 return "", begin
             self._is_first = False
             self._is_plain = not self._format.line_openings
-        found, first = "", len(raw)
-        for opening in self._format.openings:
-            place = raw.find(opening, begin, first + len(opening) - 1)
-            if 0 <= place < first:
-                found, first = opening, place
+        leftmost = self._openings.search(raw, begin)
+        found, first = (leftmost.group(), leftmost.start()) if leftmost else ("", len(raw))
         for opening in self._format.line_openings:
-            place = self._find_in_line(raw, begin, opening)
+            place = self._find_in_line(raw, begin, first, opening)
             if 0 <= place < first:
                 found, first = opening, place
         if found or is_last:
             return found, first
         return "", held_back(raw, begin, self._format.openings)
 
-    def _find_in_line(self, raw: str, begin: int, opening: str) -> int:
-        """Where it stands with nothing but whitespace before it in its line."""
+    def _find_in_line(self, raw: str, begin: int, end: int, opening: str) -> int:
+        """Where it stands with nothing but whitespace before it in its line; in those that end before
+        `end`."""
         if self._is_line_blank:
             place = _end_of(_SPACES, raw, begin)
             if raw.startswith(opening, place):
                 return place
-        while (place := raw.find("\n", begin)) >= 0:
+        while (place := raw.find("\n", begin, end)) >= 0:
             begin = _end_of(_SPACES, raw, place)
             if raw.startswith(opening, begin):
                 return begin

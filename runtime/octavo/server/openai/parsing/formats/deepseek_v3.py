@@ -31,14 +31,14 @@ class DeepSeek(CallFormat):
         return (yield from tagged_calls(opening, cursor, (CALL, CALLS_END), self._call))
 
     def _call(self, cursor: Cursor) -> Steps[bool]:
-        head = yield from cursor.until(SEPARATOR)
+        head = yield from cursor.head_until(SEPARATOR)
         if head is None:
             return False
         name = head.strip()
         yield from cursor.spaces()
         is_block = not (yield from cursor.is_ahead("{"))
         if is_block:
-            found = yield from cursor.until(BLOCK)
+            found = yield from cursor.head_until(BLOCK)
             if found is None:
                 return False
             name = found.strip()

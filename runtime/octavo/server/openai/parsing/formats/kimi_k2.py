@@ -41,7 +41,7 @@ class KimiK2(CallFormat):
 
 
 def _call(cursor: Cursor) -> Steps[bool]:
-    head = ((yield from cursor.until(ARGUMENTS)) or "").strip()
+    head = ((yield from cursor.head_until(ARGUMENTS)) or "").strip()
     found = _ID.fullmatch(head)
     yield from cursor.spaces()
     if found is None or not (yield from cursor.is_ahead("{")):

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.formats.base import CallFormat, Tools
 from octavo.server.openai.parsing.json_object import Scan
@@ -51,7 +52,8 @@ class Pythonic(CallFormat):
 
 
 class _ListScanner:
-    """Where a list of Python's ends, of which the bracket was read."""
+    """Where a list of Python's ends, of which the bracket was read; one that is deeper than `MAX_DEPTH` is
+    none, as where `Cursor.json_value` says why."""
 
     def __init__(self) -> None:
         self.position = 0
@@ -67,6 +69,9 @@ class _ListScanner:
             elif character in "'\"":
                 self._quote = character
             elif character in "([{":
+                if self._depth == MAX_DEPTH:
+                    self.position = position
+                    return Scan.NO_OBJECT
                 self._depth += 1
             elif character in ")]}":
                 self._depth -= 1
