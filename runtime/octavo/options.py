@@ -53,6 +53,7 @@ class Option:
         needs: The switch of its class without which it changes nothing: another value than the default is
             refused then.
         variable: The environment variable that the flag's default comes from.
+        is_hidden: Not in `--help`, which names what works: it is there to say what does instead.
     """
 
     help: str
@@ -70,6 +71,7 @@ class Option:
     is_for_gpus: bool = False
     needs: str = ""
     variable: str = ""
+    is_hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def _parameter(field: OptionField) -> inspect.Parameter:
         rich_help_panel=option.panel.value,
         envvar=option.variable or None,
         show_envvar=bool(option.variable),
+        hidden=option.is_hidden,
         metavar="SIZE" if option.is_size else "JSON" if option.is_json else None,
     )
     kind, default = field.kind, field.default

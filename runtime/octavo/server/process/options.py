@@ -17,6 +17,7 @@ from octavo.server.http.hosts import default_hosts, normalized_host
 from octavo.server.http.origin import normalized_origin
 from octavo.server.openai.parsing.names import AUTO as AUTO_PARSER
 from octavo.server.openai.parsing.names import REASONING_PARSERS, TOOL_CALL_PARSERS
+from octavo.server.process.node_options import NodeOptions
 
 API_KEY_VARIABLE = "OCTAVO_API_KEY"
 LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
@@ -27,7 +28,7 @@ LONGEST_DRAIN_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
+class ServeOptions(NodeOptions):
     """One server. Raises `InvalidConfigurationError` when built with a value out of range.
 
     Each field's `Option` says what it means. Beside the options:
@@ -228,47 +229,6 @@ class ServeOptions:
         Path | None,
         Option(panel=Panel.MODEL, default="the hub's cache", help="Where downloads are kept."),
     ] = None
-    num_nodes: Annotated[
-        int,
-        Option(
-            panel=Panel.ENGINE,
-            flag="nnodes",
-            least=1,
-            most=64,
-            help="Nodes that share the model; see --node-rank.",
-            details="nodes that share the model, each with as many of its ranks: see "
-            "[several nodes](../how-to/tensor-parallel.md#several-nodes)",
-        ),
-    ] = 1
-    node_rank: Annotated[
-        int,
-        Option(
-            panel=Panel.ENGINE,
-            least=0,
-            most=63,
-            variable="OCTAVO_NODE_RANK",
-            help="Which of the nodes this is. 0 serves, the others are headless.",
-            details="which of the nodes this is; 0 serves, the others are headless; also `OCTAVO_NODE_RANK`",
-        ),
-    ] = 0
-    master_addr: Annotated[
-        str,
-        Option(
-            panel=Panel.ENGINE,
-            variable="OCTAVO_LEADER",
-            help="Address of node 0 on the nodes' own network.",
-            details="address or name of node 0 on the nodes' own network; also `OCTAVO_LEADER`",
-        ),
-    ] = "127.0.0.1"
-    master_port: Annotated[
-        int,
-        Option(
-            panel=Panel.ENGINE,
-            least=1,
-            most=65535,
-            help="Port of node 0 at which the nodes meet.",
-        ),
-    ] = 29501
     drain_timeout_seconds: Annotated[
         float,
         Option(
@@ -372,10 +332,7 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.node_rank >= self.num_nodes:
-            raise InvalidConfigurationError(
-                f"node_rank is {self.node_rank} and nnodes {self.num_nodes}; they count from 0 to nnodes - 1."
-            )
+        self.check_nodes()
         if self.port == self.ops_port != 0:
             raise InvalidConfigurationError(
                 f"port and ops_port are both {self.port}; give two different ports."
