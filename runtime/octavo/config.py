@@ -70,6 +70,11 @@ class Quantization(enum.Enum):
     def is_made_at_load(self) -> bool:
         return self in (Quantization.INT8, Quantization.INT4)
 
+    @property
+    def is_checkpoints_alone(self) -> bool:
+        """Nothing but a checkpoint has it."""
+        return not self.is_made_at_load and self is not Quantization.FP8
+
 
 class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
     """A node among those that share a model.
@@ -359,6 +364,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidConfigurationError(
                 f"tensor_parallel_size is {self.tensor_parallel_size} and nnodes {self.num_nodes}: each node "
                 "has as many ranks as any other. Give a multiple of the nodes."
+            )
+        stored = self.quantization
+        if (
+            self.load_format is LoadFormat.DUMMY
+            and stored is not None
+            and stored.is_checkpoints_alone
+        ):
+            raise InvalidConfigurationError(
+                f"load_format is dummy, and quantization {stored.value}, which a checkpoint has and random "
+                "weights have not. Use --quantization int8, int4 or fp8, which are made at load, or "
+                "--load-format auto."
             )
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InvalidConfigurationError(

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from octavo.config import Device, EngineConfig, EngineKeywords, KVCacheDtype
+from octavo.config import (
+    Device,
+    EngineConfig,
+    EngineKeywords,
+    KVCacheDtype,
+    LoadFormat,
+    Quantization,
+)
 from octavo.errors import InvalidConfigurationError
 from octavo.llm import LLM
 from octavo.options import OptionField, option_fields, read_options
@@ -21,6 +28,17 @@ def test_a_context_holds_a_token_of_prompt_and_one_of_output(length: int) -> Non
     ):
         EngineConfig(model="m", max_model_len=length)
     assert EngineConfig(model="m", max_model_len=2).max_model_len == 2
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+def test_random_weights_are_of_no_checkpoints_format(quantization: Quantization) -> None:
+    fields: dict[str, Any] = {"load_format": LoadFormat.DUMMY, "quantization": quantization}
+    if quantization.value in ("int8", "int4", "fp8"):
+        assert EngineConfig(model="m", **fields).quantization is quantization
+        return
+    message = f"load_format is dummy, and quantization {quantization.value}, which a checkpoint has"
+    with pytest.raises(InvalidConfigurationError, match=message):
+        EngineConfig(model="m", **fields)
 
 
 @pytest.mark.parametrize(
