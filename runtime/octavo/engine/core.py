@@ -360,7 +360,8 @@ class EngineCore:
             outputs.append(output_of(sequence, sampled))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
-                self._failures.count_success()
+                if sequence.finish_reason is not FinishReason.ERROR:
+                    self._failures.count_success()
 
     def _test_itself(self) -> None:
         """Decides whether the engine or its last requests were at fault."""

@@ -12,12 +12,19 @@ from octavo.errors import InvalidParameterError
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 
+_NOT_FINITE = (
+    "What the model computed of this text holds numbers that are not finite (NaN or infinity): its weights, "
+    "or those of the adapter, are damaged or overflow in its dtype. Another --dtype may hold them."
+)
+
 
 def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> TokenOutput:
     """Of a sequence that got `sampled`, one token or more."""
     grammar = sequence.grammar
     if grammar is not None and grammar.error is not None:
         return _lost(sequence, grammar.error)
+    if sequence.finish_reason is FinishReason.ERROR:
+        return failure_of(sequence, _NOT_FINITE)
     is_first = len(sequence.output_token_ids) == len(sampled)
     token_ids = [token.token_id for token in sampled]
     if not is_first and sequence.finish_reason is None and sampled[0].top_token_ids is None:
@@ -29,11 +36,7 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
         )
     embedding = sampled[0].embedding
     if embedding is not None and not all(map(math.isfinite, embedding)):
-        return failure_of(
-            sequence,
-            "What the model computed of this text holds numbers that are not finite: its weights, or "
-            "those of the adapter, overflow in its dtype.",
-        )
+        return failure_of(sequence, _NOT_FINITE)
     # With `max_tokens` 0 the prompt alone is wanted.
     has_token = sequence.params.max_tokens != 0
     scores = sequence.prompt_scores if is_first else None

@@ -60,6 +60,8 @@ class SampledToken:
 
     `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
     `embedding` is set for a sequence that is pooled: hidden_size floats, or a score alone.
+    `is_spoilt`: the scores that it follows from are not numbers (NaN) or have no largest one (infinities),
+    so that it means nothing.
     """
 
     sequence_id: int
@@ -68,3 +70,4 @@ class SampledToken:
     top_logprobs: list[float] | None = None
     top_ranks: list[int] | None = None
     embedding: list[float] | None = None
+    is_spoilt: bool = False

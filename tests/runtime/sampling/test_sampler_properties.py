@@ -284,6 +284,7 @@ def test_a_row_that_overflowed_spoils_no_other(kind: str, vocab: int) -> None:
     sampled = Sampler(0).sample(torch.cat([broken, healthy[None]]), range(5), states)
     (alone,) = Sampler(0).sample(healthy[None], [4], states[4:])
     assert sampled[4] == alone
+    assert [token.is_spoilt for token in sampled] == [True] * 4 + [False]
     assert sampled[2].token_id == 7
     assert sampled[3].token_id % 2 == 1
     assert all(0 <= token.token_id < vocab for token in sampled)

@@ -53,7 +53,7 @@ def test_what_is_copied_is_held_until_the_copy_is_waited_for(readback: Readback)
     samples = Samples([4], [state], [], None, [], 0, [], 0)
     tokens = torch.tensor([7])
     held = weakref.ref(tokens)
-    pending = readback.start(DeviceSamples(tokens, None, None), samples)
+    pending = readback.start(DeviceSamples(tokens, torch.zeros(1), None, None), samples)
     del tokens
     assert held() is not None
     assert Event.waited == []

@@ -23,9 +23,14 @@ def end_tokens(params: SamplingParams, model_end_tokens: Iterable[int]) -> froze
 
 
 def take_tokens(sequence: Sequence, tokens: AbstractSequence[SampledToken]) -> bool:
-    """Adds the tokens to the sequence's output, and sets its finish reason when the last one ends it."""
-    outputs = sequence.output_token_ids
+    """Adds the tokens to the sequence's output, and sets its finish reason when the last one ends it: an
+    error where the model gave no scores that a token could follow from."""
+    outputs, scores = sequence.output_token_ids, sequence.prompt_scores
+    has_scores = scores is None or not scores.is_spoilt
     for token in tokens:
+        if not has_scores or (token.is_spoilt and token.embedding is None):
+            sequence.finish_reason = FinishReason.ERROR
+            return True
         outputs.append(token.token_id)
         if token.token_id in sequence.end_token_ids:
             _finish_by_token(sequence, token.token_id)

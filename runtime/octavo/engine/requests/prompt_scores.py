@@ -20,11 +20,13 @@ class PromptScores:
     Args:
         prompt_token_ids: Every token but the first is scored, by the row before it.
         num_best: Best tokens that are told beside each.
+        is_spoilt: Some of them mean nothing; see `SampledToken`.
     """
 
     prompt_token_ids: Sequence[int]
     num_best: int
     num_found: int = 0
+    is_spoilt: bool = False
     _found: list[SampledToken] = field(default_factory=list)
 
     @property
@@ -42,6 +44,7 @@ class PromptScores:
     def take(self, start: int, rows: Sequence[SampledToken]) -> None:
         """Adds a chunk's; after a preemption chunks come again, whose scores are known."""
         new = rows[self.num_found - start :]
+        self.is_spoilt = self.is_spoilt or any(row.is_spoilt for row in new)
         self._found += new
         self.num_found += len(new)
 

@@ -44,14 +44,19 @@ class DeviceSampler:
             ).copy_(logits)
         for shape in samples.shapes:
             shape.shape(scores, view)
-        if samples.draw is None:
-            tokens = scores.argmax(dim=-1)
+        if samples.draw is None and scores is logits:
+            peaks, tokens = logits.max(dim=-1)
         else:
-            tokens = self._kernels.sample(scores, samples.draw.tensors(view, count))
+            peaks = logits.amax(dim=-1)
+            if samples.draw is None:
+                tokens = scores.argmax(dim=-1)
+            else:
+                tokens = self._kernels.sample(scores, samples.draw.tensors(view, count))
         for shape in samples.shapes:
             shape.take(tokens, view)
         return DeviceSamples(
             tokens,
+            peaks,
             None
             if not samples.with_logprobs
             else self._kernels.top_logprobs(

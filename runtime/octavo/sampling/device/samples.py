@@ -70,10 +70,12 @@ class DeviceSamples:
 
     Args:
         tokens: `[samples]` int64.
+        peaks: `[samples]`, the largest score that the model gave; NaN where any of them is.
         logprobs: Of the samples in `Samples.with_logprobs`, or None.
         embeddings: `[pooled, hidden]` float32 of the samples in `Samples.pooled`, or None.
     """
 
     tokens: torch.Tensor
+    peaks: torch.Tensor
     logprobs: TopLogprobs | None
     embeddings: torch.Tensor | None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from octavo.kernels.select import host_long_rows
@@ -49,7 +50,7 @@ class Sampler:
         """One token for each row.
 
         Args:
-            logits: `[rows, vocab]` on the CPU, in the model's dtype; not modified. NaN counts as the least.
+            logits: `[rows, vocab]` on the CPU, in the model's dtype; not modified.
             sequence_ids, states: Of the rows.
         """
         if logits.shape[1] >= LONG_ROW and any(map(_is_plain_draw, states)):
@@ -105,11 +106,24 @@ class Sampler:
         is_plain = all(map(_is_plain_greedy, states))
         scores = logits if is_plain else self._shape(logits, sequence_ids, states)
         tokens, best = _best(scores)
-        if not math.isfinite(best.dot(best)):
-            logits, scores = _finite(logits), _finite(scores)
-            tokens, best = _best(scores)
-        if is_plain:
-            return _tokens(sequence_ids, tokens)
+        if math.isfinite(best.dot(best)):
+            return self._pick(logits, scores, tokens, best, sequence_ids, states)
+        is_spoilt = ~np.isfinite(_best(logits)[1])
+        logits, scores = _finite(logits), _finite(scores)
+        picked = self._pick(logits, scores, *_best(scores), sequence_ids, states)
+        return _marked(picked, is_spoilt)
+
+    def _pick(
+        self,
+        logits: Floats,
+        scores: Floats,
+        tokens: Ints,
+        best: Floats,
+        sequence_ids: Sequence[int],
+        states: Sequence[SamplingState],
+    ) -> list[SampledToken]:
+        """From `scores`, which are `logits` as they were shaped, with the best token of each row and its
+        score, a finite one."""
         drawn = [row for row, state in enumerate(states) if not state.params.is_greedy]
         if drawn:
             seeds, positions = self._streams([states[row] for row in drawn])
@@ -175,10 +189,11 @@ def score(
         logits: As in `Sampler.sample`.
         sequence_ids, token_ids, counts: Of the rows; `counts` best tokens are told beside each.
     """
-    scores = _as_float32(logits)
-    if not math.isfinite(scores.max(initial=0.0)) or not math.isfinite(scores.min(initial=0.0)):
-        scores = _finite(scores)
-    return with_logprobs(scores, sequence_ids, np.array(token_ids, dtype=np.int64), counts)
+    scores, tokens = _as_float32(logits), np.array(token_ids, dtype=np.int64)
+    if math.isfinite(scores.max(initial=0.0)) and math.isfinite(scores.min(initial=0.0)):
+        return with_logprobs(scores, sequence_ids, tokens, counts)
+    is_spoilt = ~np.isfinite(scores.max(axis=-1))
+    return _marked(with_logprobs(_finite(scores), sequence_ids, tokens, counts), is_spoilt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +241,16 @@ def _best(scores: Floats) -> tuple[Ints, Floats]:
     return ids, scores[np.arange(len(scores)), ids]
 
 
+def _marked(tokens: list[SampledToken], is_spoilt: npt.NDArray[np.bool_]) -> list[SampledToken]:
+    return [
+        replace(token, is_spoilt=True) if spoilt else token
+        for token, spoilt in zip(tokens, is_spoilt.tolist(), strict=True)
+    ]
+
+
 def _finite(scores: Floats) -> Floats:
     """A copy in which infinities are the largest numbers, and NaN is the least: a model that overflowed
-    spoils its own row alone."""
+    spoils its own row alone, whose token is `is_spoilt`."""
     limit = float(np.finfo(np.float32).max)
     finite: Floats = np.nan_to_num(scores, nan=-limit, posinf=limit, neginf=-limit)
     return finite

@@ -71,6 +71,7 @@ class _Rows:
         self.tokens.append(token)
         return (
             place < len(self.drafts)
+            and not token.is_spoilt
             and token.token_id == self.drafts[place]
             and token.token_id not in self.state.end_token_ids
         )

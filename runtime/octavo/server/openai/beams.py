@@ -219,7 +219,7 @@ class BeamGeneration(Generation):
             return {}
         (output,) = outputs
         if output.finish_reason is FinishReason.ERROR or not output.logprobs:
-            raise engine_failed()
+            raise engine_failed(output.error)
         if self._num_steps == 1:
             self._num_cached_tokens += output.num_cached_tokens
         (position,) = output.logprobs

@@ -384,7 +384,7 @@ def _failure(delta: Delta) -> ApiError:
     if delta.finish_reason is FinishReason.ABORT:
         return not_serving("draining")
     log.error("engine failed on a request", error=delta.error)
-    return engine_failed()
+    return engine_failed(delta.error)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 import torch
@@ -101,7 +102,8 @@ def entries_of(copy: TopLogprobs) -> list[Entry]:
 
 
 def with_entries(sequence_id: int, token_id: int, entry: Entry, count: int) -> SampledToken:
-    """A token that is told with at most `count` of the best ones."""
+    """A token that is told with at most `count` of the best ones. Of scores that are no numbers, or have no
+    largest one, its own log-probability is no number either, or that of the best."""
     own, rank, ids, values = entry
     count = min(count, len(ids))
     return SampledToken(
@@ -110,4 +112,5 @@ def with_entries(sequence_id: int, token_id: int, entry: Entry, count: int) -> S
         [token_id, *ids[:count]],
         [own, *values[:count]],
         [rank, *range(1, count + 1)],
+        is_spoilt=isnan(own) or (bool(values) and isnan(values[0])),
     )

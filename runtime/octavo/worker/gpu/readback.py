@@ -122,6 +122,7 @@ class PendingSamples:
 def _host_copy(sampled: DeviceSamples) -> DeviceSamples:
     return DeviceSamples(
         _copy(sampled.tokens),
+        _copy(sampled.peaks),
         _copy_logprobs(sampled.logprobs),
         None if sampled.embeddings is None else _copy(sampled.embeddings),
     )
@@ -146,7 +147,9 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
 
 def _to_tokens(samples: Samples, copy: DeviceSamples) -> list[SampledToken]:
     token_ids: list[int] = copy.tokens.tolist()
-    if copy.logprobs is None and copy.embeddings is None:
+    is_finite = copy.peaks.isfinite()
+    are_finite = bool(is_finite.all())
+    if copy.logprobs is None and copy.embeddings is None and are_finite:
         return [SampledToken(s, t) for s, t in zip(samples.sequence_ids, token_ids, strict=True)]
     tokens = [SampledToken(s, t) for s, t in zip(samples.sequence_ids, token_ids, strict=True)]
     if copy.logprobs is not None:
@@ -157,4 +160,9 @@ def _to_tokens(samples: Samples, copy: DeviceSamples) -> list[SampledToken]:
     if copy.embeddings is not None:
         for index, embedding in zip(samples.pooled, copy.embeddings.tolist(), strict=True):
             tokens[index] = replace(tokens[index], embedding=embedding)
-    return tokens
+    if are_finite:
+        return tokens
+    return [
+        token if finite else replace(token, is_spoilt=True)
+        for token, finite in zip(tokens, is_finite.tolist(), strict=True)
+    ]
