@@ -158,7 +158,10 @@ def test_a_changed_engine_rolls_out_without_a_failed_request(serving: Kubectl) -
         serving, llmd["status"]["url"], NAME, concurrency=4, max_tokens=32, seconds=300
     )
     try:
-        engine = {"maxNumSeqs": llmd["spec"]["engine"].get("maxNumSeqs", 8) + 1}
+        # Its own draft: every guess of it is right, and the answers are as before.
+        draft = {"method": "draft_model", "model": {"uri": "builtin://demo"}}
+        slots = llmd["spec"]["engine"].get("maxNumSeqs", 8) + 1
+        engine = {"maxNumSeqs": slots, "speculative": draft}
         with Watch(serving, "llmd") as watch:
             serving.merge_patch("llmd", NAME, {"spec": {"engine": engine}})
             wait_ready(serving, NAME, timeout_seconds=180)
@@ -170,6 +173,11 @@ def test_a_changed_engine_rolls_out_without_a_failed_request(serving: Kubectl) -
     assert not before.keys() & uids(model_pods(serving, NAME)).keys(), "an old pod is still there"
     assert (result.failed, result.refused, result.errors) == (0, 0, [])
     assert result.ok > 20, "the load was too thin to prove anything"
+    left, right = SUMS[0]
+    answer = clients.ask(serving, llmd["status"]["url"], NAME, f"What is {left} plus {right}?")
+    assert str(left + right) in answer
+    loaded = condition(serving.must_get("llmd", NAME), "ModelAvailable").message
+    assert loaded.endswith("builtin://demo guesses for it")
     # While only old pods answered, the status did not claim that the new generation is served.
     generation = serving.must_get("llmd", NAME)["metadata"]["generation"]
     for seen in watch.seen:

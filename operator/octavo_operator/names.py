@@ -12,6 +12,9 @@ HASH_ANNOTATION = "octavo.dev/manifest-hash"
 
 SERVE_CONTAINER = "octavo"
 FETCH_CONTAINER = "fetch"
+FETCH_DRAFT_CONTAINER = "fetch-draft"
+STARTING_CONTAINERS = (FETCH_CONTAINER, FETCH_DRAFT_CONTAINER, SERVE_CONTAINER)
+"""In the order in which they run; only the last is in every pod."""
 
 HTTP_PORT = 8000
 OPS_PORT = 8001

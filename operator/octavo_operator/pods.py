@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
 from octavo_operator.manifest import Manifest, controller_of
-from octavo_operator.names import FETCH_CONTAINER, REVISION_LABEL, SERVE_CONTAINER
+from octavo_operator.names import (
+    FETCH_CONTAINER,
+    FETCH_DRAFT_CONTAINER,
+    REVISION_LABEL,
+    SERVE_CONTAINER,
+    STARTING_CONTAINERS,
+)
 
 SETUP_PATIENCE_SECONDS = 20.0
 """How long a node may take to mount a pod's volumes and make its sandbox before it is worth a word."""
@@ -30,6 +36,11 @@ _PULL_REASONS = {
     "SignatureValidationFailed",
 }
 _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_PHASE_TEXTS = {
+    FETCH_CONTAINER: "downloading the model",
+    FETCH_DRAFT_CONTAINER: "downloading the draft model",
+    SERVE_CONTAINER: "loading the model",
+}
 _SHORTAGES = ("Insufficient ", "Too many pods", "exceed max volume count", "ReadWriteOncePod")
 """What the scheduler says of nodes that would fit if fewer pods ran on them."""
 _PRIORITY = (
@@ -170,21 +181,29 @@ def _container_statuses(status: Manifest) -> dict[str, Manifest]:
 def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) -> str:
     if conditions.get("PodScheduled", {}).get("status") != "True":
         return "being scheduled"
-    if "running" in statuses.get(FETCH_CONTAINER, {}).get("state", {}):
-        return "downloading the model"
-    if "running" in statuses.get(SERVE_CONTAINER, {}).get("state", {}):
-        return "loading the model"
-    return "starting the container"
+    running = _running(statuses)
+    return "starting the container" if running is None else _PHASE_TEXTS[running]
+
+
+def _running(statuses: dict[str, Manifest]) -> str | None:
+    """The container that downloads or serves now."""
+    return next(
+        (
+            each
+            for each in STARTING_CONTAINERS
+            if "running" in statuses.get(each, {}).get("state", {})
+        ),
+        None,
+    )
 
 
 def _run(pod: Manifest, statuses: dict[str, Manifest], addresses: tuple[str, ...]) -> Run | None:
-    for name in (FETCH_CONTAINER, SERVE_CONTAINER):
-        status = statuses.get(name, {})
-        if addresses and "running" in status.get("state", {}):
-            # Pods of a group have their names again; containers are never called as one was before.
-            identity = f"{pod['metadata'].get('uid', '')}/{status.get('containerID', '')}"
-            return Run(name, identity, addresses[0])
-    return None
+    name = _running(statuses)
+    if name is None or not addresses:
+        return None
+    # Pods of a group have their names again; containers are never called as one was before.
+    identity = f"{pod['metadata'].get('uid', '')}/{statuses[name].get('containerID', '')}"
+    return Run(name, identity, addresses[0])
 
 
 def _since(condition: dict[str, Any], status: str) -> datetime | None:
@@ -201,16 +220,21 @@ def time_of(condition: dict[str, Any]) -> datetime | None:
 def _finding(
     conditions: dict[str, Manifest], statuses: dict[str, Manifest], gpu_resource: str
 ) -> Finding | None:
-    for name in (FETCH_CONTAINER, SERVE_CONTAINER):
-        if name in statuses and (found := _container_finding(statuses[name])):
-            return found
+    for name in STARTING_CONTAINERS:
+        if name in statuses and (found := _container_finding(name, statuses[name])):
+            return found if name != FETCH_DRAFT_CONTAINER else _of_the_draft(found)
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return _scheduling_finding(scheduled, gpu_resource)
     return None
 
 
-def _container_finding(status: dict[str, Any]) -> Finding | None:
+def _of_the_draft(found: Finding) -> Finding:
+    """Two models are fetched: a message says that it is not the served one."""
+    return replace(found, message=shortened(f"spec.engine.speculative.model: {found.message}"))
+
+
+def _container_finding(name: str, status: dict[str, Any]) -> Finding | None:
     waiting = status.get("state", {}).get("waiting", {})
     reason, message = waiting.get("reason", ""), shortened(waiting.get("message", ""))
     if reason in _PULL_REASONS:
@@ -225,17 +249,20 @@ def _container_finding(status: dict[str, Any]) -> Finding | None:
         return None
     for end in (ended, status.get("lastState", {}).get("terminated")):
         if end and end.get("exitCode", 0) != 0:
-            return _ended(end)
+            return _ended(name, end)
     return None
 
 
-def _ended(end: dict[str, Any]) -> Finding:
+def _ended(name: str, end: dict[str, Any]) -> Finding:
     message = end.get("message", "").strip()
     if end.get("reason") == "OOMKilled":
+        remedy = (
+            "raise spec.resources.memory or lower spec.engine.kvCacheMemory"
+            if name == SERVE_CONTAINER
+            else "raise spec.resources.download.memory"
+        )
         return Finding(
-            Reason.OUT_OF_MEMORY,
-            "the container was killed at its memory limit; raise spec.resources.memory or lower "
-            "spec.engine.kvCacheMemory",
+            Reason.OUT_OF_MEMORY, f"the container was killed at its memory limit; {remedy}"
         )
     if told := _told_by_runtime(message):
         return told

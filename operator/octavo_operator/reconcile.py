@@ -47,7 +47,6 @@ from octavo_operator.render import (
     service,
 )
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
-from octavo_operator.render.command import claim_name
 from octavo_operator.render.runtime_image import why_not_allowed
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
 from octavo_operator.rollout import patience_left, replacement
@@ -78,8 +77,8 @@ class Observed:
     pods: list[Manifest]
     slices: list[Manifest]
     """The EndpointSlices of the Service."""
-    claim: Manifest | None
-    """The user's claim that `pvc://` names, if the spec names one and it is there."""
+    claims: list[Manifest | None]
+    """The user's claims that `pvc://` names, None where one is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ class Reconciler:
         self, key: ObjectKey, resource: Manifest, spec: LLMDeploymentSpec
     ) -> Observed:
         service_name = service.KEY.name_for(key.name)
-        pods, children, slices, claim = await asyncio.gather(
+        pods, children, slices, claims = await asyncio.gather(
             self._kube.list(POD, key.namespace, selector(key.name)),
             asyncio.gather(
                 *(
@@ -212,16 +211,15 @@ class Reconciler:
                 )
             ),
             self._kube.list(ENDPOINT_SLICE, key.namespace, {SERVICE_NAME_LABEL: service_name}),
-            self._claim(key, spec),
+            asyncio.gather(
+                *(
+                    self._kube.get(PERSISTENT_VOLUME_CLAIM, key.namespace, name)
+                    for name in spec.claims
+                )
+            ),
         )
         by_key = dict(zip(CHILDREN, children, strict=True))
-        return Observed(resource, by_key, pods, slices, claim)
-
-    async def _claim(self, key: ObjectKey, spec: LLMDeploymentSpec) -> Manifest | None:
-        if spec.model.scheme != "pvc":
-            return None
-        name = claim_name(spec.model)
-        return await self._kube.get(PERSISTENT_VOLUME_CLAIM, key.namespace, name)
+        return Observed(resource, by_key, pods, slices, claims)
 
     def _decide(self, key: ObjectKey, spec: LLMDeploymentSpec, observed: Observed) -> Decided:
         """Replicas and rollout for this pass. The revision depends on the pods alone, so it is known
@@ -304,7 +302,7 @@ def _pod_context(
         owner,
         spec,
         installation,
-        is_claim_of_one_node=cache.is_of_one_node(observed.claim),
+        is_claim_of_one_node=any(cache.is_of_one_node(each) for each in observed.claims),
         cache_key=key,
         is_cache_of_one_node=None if kept is None else cache.is_of_one_node(kept),
     )
@@ -317,13 +315,16 @@ def _remark(pods: PodContext) -> str:
 
 def _claim_notice(observed: Observed, decided: Decided) -> Finding | None:
     """What the claims hold against the spec, or against pods to come."""
-    pods, claim = decided.context.pods, observed.claim
-    if claim is not None and "deletionTimestamp" in claim["metadata"]:
-        return Finding(
-            Reason.VOLUME_UNAVAILABLE,
-            f"claim {claim['metadata']['name']} is being deleted: the pods that mount it serve on, and no "
-            "other can start; name another claim in spec.model.uri",
-        )
+    pods = decided.context.pods
+    for claim in observed.claims:
+        if claim is not None and "deletionTimestamp" in claim["metadata"]:
+            name = claim["metadata"]["name"]
+            field = "model" if name == pods.spec.model.claim else "engine.speculative.model"
+            return Finding(
+                Reason.VOLUME_UNAVAILABLE,
+                f"claim {name} is being deleted: the pods that mount it serve on, and no other can start; "
+                f"name another claim in spec.{field}.uri",
+            )
     kept = None if pods.cache_key is None else observed.children.get(pods.cache_key)
     if why := cache.misfit(kept, pods.spec.model.cache):
         return Finding(Reason.CACHE_IMMUTABLE, f"{why}, which a volume cannot change")

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from octavo_operator.manifest import ObjectKey
+from octavo_operator.names import FETCH_DRAFT_CONTAINER, SERVE_CONTAINER
 from octavo_operator.pods import Run
 from octavo_operator.replicas import Fleet
 
@@ -33,6 +34,7 @@ _WORDS = {
     "capture": "capturing CUDA graphs",
 }
 """What is said of the phases that last. Nothing that a pod answers is repeated in its own words."""
+_OF_DRAFT = "downloading the draft model"
 _WITH_BYTES = frozenset({"resolve", "load"})
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -178,12 +180,14 @@ class Startups:
             told = starting.pods.get(question.pod)
             # Another run: the one that was asked ended meanwhile.
             if report is not None and told is not None and told.run == question.run:
-                told.text = progress_text(told.phase, report)
+                told.text = progress_text(told.phase, report, told.run.container)
                 told.phase, told.heard = report.current, starting.passes
         return starting.shown() != before
 
 
-def progress_text(before: Phase | None, report: StartupReport) -> str:
+def progress_text(
+    before: Phase | None, report: StartupReport, container: str = SERVE_CONTAINER
+) -> str:
     """What a pod is doing, as a person reads it; empty where the pod's status says as much.
 
     The speed is that since the phase was seen `before`, so that a download that stands still is one of
@@ -192,7 +196,8 @@ def progress_text(before: Phase | None, report: StartupReport) -> str:
     phase = report.current
     if phase is None:
         return "started, not ready" if report.started else ""
-    words = _WORDS.get(phase.name, "")
+    is_of_draft = container == FETCH_DRAFT_CONTAINER and phase.name == "resolve"
+    words = _OF_DRAFT if is_of_draft else _WORDS.get(phase.name, "")
     if phase.name not in _WITH_BYTES:
         return words
     if phase.bytes_total == 0:

@@ -274,9 +274,9 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
 def mark_model_available(conditions: ConditionSet, seen: Observation) -> None:
     """Pods that answer prove the model; a runtime that refused it disproves it."""
     if seen.fleet.ready_current:
-        conditions.mark_true(
-            ConditionType.MODEL_AVAILABLE, Reason.MODEL_LOADED, f"{seen.spec.model.uri} is loaded"
-        )
+        draft = "" if seen.spec.draft is None else f", and {seen.spec.draft.uri} guesses for it"
+        loaded = f"{seen.spec.model.uri} is loaded{draft}"
+        conditions.mark_true(ConditionType.MODEL_AVAILABLE, Reason.MODEL_LOADED, loaded)
     elif seen.problem and seen.problem.reason in MODEL_REASONS:
         conditions.mark_false(
             ConditionType.MODEL_AVAILABLE, seen.problem.reason, seen.problem.message

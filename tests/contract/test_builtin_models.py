@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from octavo_operator.api.v1alpha1.model import BUILTIN
+from octavo_operator.api.v1alpha1.source import BUILTIN
 
 
 def test_the_schema_takes_what_the_runtime_holds() -> None:

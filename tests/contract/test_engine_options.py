@@ -62,6 +62,14 @@ SPECULATIVE = st.fixed_dictionaries(
         "promptLookupMin": st.integers(1, 5),
         "promptLookupMax": st.integers(5, 16),
     },
+) | st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["draft_model", "eagle3"]),
+        "model": st.sampled_from(
+            [{"uri": f"{place}://org/draft"} for place in ("hf", "s3", "pvc")]
+        ),
+    },
+    optional={"numSpeculativeTokens": st.integers(1, 32)},
 )
 OTHERS = {
     "kv_cache_memory": QUANTITIES,
@@ -89,6 +97,7 @@ def engines() -> st.SearchStrategy[EngineSpec]:
         st.fixed_dictionaries({}, optional=optional)
         .filter(_is_within_budget)
         .map(_with_adapters)
+        .map(_with_weights)
         .map(EngineSpec.model_validate)
     )
 
@@ -106,12 +115,23 @@ def _with_adapters(engine: dict[str, Any]) -> dict[str, Any]:
     return engine
 
 
+def _with_weights(engine: dict[str, Any]) -> dict[str, Any]:
+    """Random ones are of no checkpoint's format."""
+    if engine.get("quantization") in {"awq", "gptq", "compressed-tensors", "mxfp4"}:
+        return {name: value for name, value in engine.items() if name != "load_format"}
+    return engine
+
+
 def held(field: OptionField, value: Any) -> object:
     """What the engine must be given for a value of the custom resource."""
     if field.option.is_size:
         return int(parse_quantity(value))
     if isinstance(value, SpeculativeSpec):
-        return field.kind.read(value.model_dump(exclude_none=True))
+        members = value.model_dump(exclude_none=True)
+        if value.model is not None:
+            uri = value.model.uri
+            members["model"] = "/draft-claim/draft" if uri.startswith("pvc") else uri
+        return field.kind.read(members)
     if isinstance(value, Enum) and issubclass(field.kind, Enum):
         return field.kind(value.value)
     return field.kind(value)

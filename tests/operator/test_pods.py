@@ -85,6 +85,21 @@ def test_a_download_that_failed_is_found_and_one_that_was_repeated_well_is_not()
     assert finding(init_statuses=[repeated]) is None
 
 
+def test_what_stops_the_draft_says_so() -> None:
+    message = json.dumps({"reason": "ModelNotFound", "message": "The hub knows no model hf://o/d."})
+    failed = container("fetch-draft", ended={"exitCode": 3, "message": message})
+    fetched = container("fetch", ended={"exitCode": 0})
+    assert finding(init_statuses=[fetched, failed]) == (
+        Reason.MODEL_NOT_FOUND,
+        "spec.engine.speculative.model: The hub knows no model hf://o/d.",
+    )
+    killed = container("fetch-draft", ended={"exitCode": 137, "reason": "OOMKilled"})
+    found = finding(init_statuses=[fetched, killed])
+    assert found is not None
+    assert found[0] is Reason.OUT_OF_MEMORY
+    assert "spec.resources.download.memory" in found[1]
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -206,6 +221,10 @@ def test_gpus_are_those_that_the_pod_asks_for_until_it_is_over() -> None:
         ({"unschedulable": "no"}, "being scheduled"),
         ({"statuses": [container(waiting=("ContainerCreating", ""))]}, "starting the container"),
         ({"init_statuses": [container("fetch", running=True)]}, "downloading the model"),
+        (
+            {"init_statuses": [container("fetch-draft", running=True)], "statuses": []},
+            "downloading the draft model",
+        ),
         ({}, "loading the model"),
     ],
 )

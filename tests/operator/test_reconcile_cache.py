@@ -93,6 +93,20 @@ def test_a_claim_of_the_user_s_that_is_dying_is_named_while_the_pods_serve() -> 
     assert "claim weights is being deleted" in world.status["conditions"][-1]["message"]
 
 
+def test_the_dying_claim_of_a_draft_is_named_with_its_field() -> None:
+    speculative = {"method": "draft_model", "model": {"uri": "pvc://drafts/small"}}
+    world = World(engine={"speculative": speculative})
+    where = {"name": "drafts", "namespace": KEY.namespace}
+    modes = {"accessModes": ["ReadWriteMany"]}
+    world.kube.put(PERSISTENT_VOLUME_CLAIM, {"metadata": where, "spec": modes})
+    world.reconcile()
+    assert "affinity" not in world.deployment["spec"]["template"]["spec"]
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    dying(world, "drafts")
+    world.reconcile()
+    assert "spec.engine.speculative.model.uri" in world.status["conditions"][-1]["message"]
+
+
 def test_another_class_than_the_volume_has_is_said_and_moves_nothing() -> None:
     world = running(model=CACHED)
     claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models")

@@ -138,6 +138,15 @@ def test_pods_reach_out_no_farther_than_their_model_needs(uri: str, ports: set[i
     assert {port["port"] for rule in egress for port in rule["ports"]} == ports
 
 
+@pytest.mark.parametrize(
+    ("draft", "reached"), [("hf://o/d", {53, 443}), ("s3://bucket/d", {53, 1}), ("pvc://c", {53})]
+)
+def test_pods_reach_what_their_draft_needs(draft: str, reached: set[int]) -> None:
+    engine = {"speculative": {"method": "draft_model", "model": {"uri": draft}}}
+    egress = by_kind(engine=engine)["NetworkPolicy"]["spec"]["egress"]
+    assert {port["port"] for rule in egress for port in rule["ports"]} == reached
+
+
 def test_a_proxy_or_mirror_on_another_port_can_be_reached_where_the_installation_says_so() -> None:
     installation = replace(INSTALLATION, download_ports=(443, 3128))
     policy = by_kind(model={"uri": "hf://o/n"}, installation=installation)["NetworkPolicy"]

@@ -60,7 +60,7 @@ def test_gpus_of_a_replica_share_its_model_unless_the_engine_says_otherwise(
 
 
 def test_an_absent_field_gives_no_flag() -> None:
-    assert engine_arguments(EngineSpec()) == []
+    assert engine_arguments(spec()) == []
 
 
 def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
@@ -90,10 +90,9 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "maxLoraRank": 64,
         "maxCpuLoras": 9,
     }
-    engine = EngineSpec.model_validate(values)
     # `--device` depends on the resources too and is tested above.
     assert {"device", *values} == {field.alias for field in EngineSpec.model_fields.values()}
-    arguments = engine_arguments(engine)
+    arguments = engine_arguments(spec(engine=values))
     assert arguments.pop() == "--enable-lora"
     assert arguments.pop() == "--enable-sleep-mode"
     assert arguments.pop() == "--enforce-eager"
@@ -126,12 +125,12 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
     [(True, ["--enable-prefix-caching"]), (False, ["--no-enable-prefix-caching"]), (None, [])],
 )
 def test_prefix_caching_is_switched_either_way(value: bool | None, flags: list[str]) -> None:
-    assert engine_arguments(EngineSpec(enable_prefix_caching=value)) == flags
+    assert engine_arguments(spec(engine={"enablePrefixCaching": value})) == flags
 
 
 @pytest.mark.parametrize("value", [False, None])
 def test_a_switch_that_is_off_gives_no_flag(value: bool | None) -> None:
-    assert engine_arguments(EngineSpec(enforce_eager=value)) == []
+    assert engine_arguments(spec(engine={"enforceEager": value})) == []
 
 
 def test_every_field_of_the_server_becomes_the_flag_of_its_name() -> None:

@@ -59,6 +59,12 @@ def test_a_phase_is_told_in_words_of_ours(answer: StartupReport, text: str) -> N
     assert progress_text(None, answer) == text
 
 
+def test_the_download_of_a_draft_is_told_as_its_own() -> None:
+    answer = told("resolve", 1.0, 0, 700)
+    text = progress_text(None, answer, "fetch-draft")
+    assert text == "downloading the draft model: 0 of 700 B, 0 B/s"
+
+
 def test_the_speed_is_that_since_the_last_answer_and_standing_still_has_none() -> None:
     before = Phase(name="load", seconds=10.0, done=False, bytes=GIB, bytes_total=4 * GIB)
     faster = progress_text(before, told("load", 12.0, 3 * GIB, 4 * GIB))

@@ -274,9 +274,9 @@ class Reason(StrEnum):
     # What the runtime writes into its termination log.
     MODEL_NOT_FOUND = (
         "ModelNotFound",
-        "`model.uri` names a model that does not exist or that the credentials may not read.",
+        "`model.uri`, or that of a draft, names a model that does not exist or may not be read.",
         "runtime",
-        "Correct `model.uri` or `model.secretRef`.",
+        "Correct `model.uri` or `model.secretRef`, or those of `engine.speculative.model`.",
     )
     MODEL_INVALID = (
         "ModelInvalid",
@@ -292,7 +292,7 @@ class Reason(StrEnum):
     )
     DOWNLOAD_FAILED = (
         "DownloadFailed",
-        "The model could not be downloaded; the pod tries again.",
+        "The model, or its draft model, could not be downloaded; the pod tries again.",
         "runtime",
         "Check the network, the hub and the proxy; its port must be in `runtime.downloadPorts`.",
     )

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from octavo_operator.api.quantity import duration_seconds, quantity_bytes
 from octavo_operator.api.v1alpha1 import (
     Device,
-    EngineSpec,
     LLMDeploymentSpec,
-    ModelSpec,
+    ModelSource,
     ServerSpec,
+    SpeculativeSpec,
 )
-from octavo_operator.api.v1alpha1.base import ApiModel
 from octavo_operator.manifest import ObjectKey
 from octavo_operator.names import HTTP_PORT, OPS_PORT
 from octavo_operator.render.service import host_names
 
 MODELS_PATH = "/models"
 CLAIM_PATH = "/claim"
+DRAFT_CLAIM_PATH = "/draft-claim"
 
 
 def serve_arguments(key: ObjectKey, spec: LLMDeploymentSpec) -> list[str]:
     """`octavo serve …` without the program's name, for the object `key`."""
-    arguments = ["serve", model_argument(spec.model)]
-    if spec.model.is_downloaded:
+    arguments = ["serve", _model_argument(spec, spec.model)]
+    if spec.has_downloads:
         arguments += ["--download-dir", MODELS_PATH]
     for served_name in spec.model.served_names or (key.name,):
         arguments += ["--served-model-name", served_name]
@@ -36,7 +37,7 @@ def serve_arguments(key: ObjectKey, spec: LLMDeploymentSpec) -> list[str]:
         arguments += ["--device", device]
     if spec.engine.tensor_parallel_size is None and (ranks := ranks_on_gpus(spec)) > 1:
         arguments += ["--tensor-parallel-size", str(ranks)]
-    return arguments + engine_arguments(spec.engine) + server_arguments(key, spec.server)
+    return arguments + engine_arguments(spec) + server_arguments(key, spec.server)
 
 
 def ranks_on_gpus(spec: LLMDeploymentSpec) -> int:
@@ -46,27 +47,38 @@ def ranks_on_gpus(spec: LLMDeploymentSpec) -> int:
     return spec.engine.tensor_parallel_size or spec.resources.gpu
 
 
-def fetch_arguments(model: ModelSpec) -> list[str]:
+def fetch_arguments(source: ModelSource) -> list[str]:
     """`octavo fetch …` without the program's name."""
-    return ["fetch", model.uri, "--to", MODELS_PATH]
+    return ["fetch", source.uri, "--to", MODELS_PATH]
 
 
-def model_argument(model: ModelSpec) -> str:
-    """What `octavo serve` is given: the URI, or for `pvc://` the folder in the mounted claim."""
-    if model.scheme != "pvc":
-        return model.uri
-    path = model.uri.removeprefix("pvc://").partition("/")[2].rstrip("/")
-    return f"{CLAIM_PATH}/{path}" if path else CLAIM_PATH
+def claim_paths(spec: LLMDeploymentSpec) -> dict[str, str]:
+    """Where the claims of `pvc://` are mounted, by their names."""
+    paths = {} if spec.model.claim is None else {spec.model.claim: CLAIM_PATH}
+    # A pod that names one claim twice mounts it once: some drivers would wait for themselves.
+    return {name: paths.get(name, DRAFT_CLAIM_PATH) for name in spec.claims}
 
 
-def claim_name(model: ModelSpec) -> str:
-    """The claim that `pvc://claim/path` names."""
-    return model.uri.removeprefix("pvc://").partition("/")[0]
-
-
-def engine_arguments(engine: EngineSpec) -> list[str]:
+def engine_arguments(spec: LLMDeploymentSpec) -> list[str]:
     """The flags of `spec.engine`; the device's depends on the resources too."""
-    return _flags({name: value for name, value in engine if name != "device"})
+    given = {name: value for name, value in spec.engine if name != "device"}
+    if (speculative := spec.engine.speculative_config) is not None:
+        given["speculative_config"] = _speculative_argument(spec, speculative)
+    return _flags(given)
+
+
+def _speculative_argument(spec: LLMDeploymentSpec, speculative: SpeculativeSpec) -> str:
+    members = speculative.model_dump(mode="json", exclude_none=True, exclude={"model"})
+    if speculative.model is not None:
+        members["model"] = _model_argument(spec, speculative.model)
+    return json.dumps(members, separators=(",", ":"))
+
+
+def _model_argument(spec: LLMDeploymentSpec, source: ModelSource) -> str:
+    """What `octavo serve` is given: the URI, or for `pvc://` the folder in the mounted claim."""
+    if source.claim is None:
+        return source.uri
+    return "/".join(part for part in (claim_paths(spec)[source.claim], source.path) if part)
 
 
 def server_arguments(key: ObjectKey, server: ServerSpec) -> list[str]:
@@ -109,8 +121,6 @@ _ON_UNLESS_TOLD = {"enable_prefix_caching"}
 
 
 def _text(field: str, value: object) -> str:
-    if isinstance(value, ApiModel):
-        return value.model_dump_json(exclude_none=True)
     return str(quantity_bytes(str(value)) if field in _SIZES else value)
 
 

@@ -56,7 +56,7 @@ class PodContext:
     spec: LLMDeploymentSpec
     installation: Installation
     is_claim_of_one_node: bool = False
-    """Whether one node at a time can mount the claim that `pvc://` names."""
+    """Whether one node at a time can mount a claim that `pvc://` names."""
     cache_key: ChildKey | None = None
     """Which of its names the model cache's claim has, where that is known."""
     is_cache_of_one_node: bool | None = None

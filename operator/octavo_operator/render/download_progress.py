@@ -30,6 +30,7 @@ def variables(context: PodContext) -> list[EnvVar]:
 
 def in_silence(context: PodContext) -> PodContext | None:
     """The same pods in the earlier form; None where nothing is downloaded."""
+    # Drafts were never fetched in silence: that form of theirs is nobody's.
     if not context.spec.model.is_downloaded:
         return None
     return replace(context, has_silent_download=True)

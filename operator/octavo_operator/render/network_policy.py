@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo_operator.api.v1alpha1 import ModelSpec, ServiceType
+from octavo_operator.api.v1alpha1 import ModelSource, ServiceType
 from octavo_operator.manifest import NETWORK_POLICY, Child, ChildKey
 from octavo_operator.manifest_types import (
     NetworkPolicyEgressRule,
@@ -55,7 +55,7 @@ def network_policy(context: RenderContext) -> Child:
                 "ports": [_tcp(OPS_PORT)],
             },
         ],
-        "egress": _egress(context.spec.model, context.installation.download_ports),
+        "egress": _egress(context.spec.sources, context.installation.download_ports),
     }
     return child(context.owner, KEY, spec=spec)
 
@@ -67,18 +67,19 @@ def _openai_ingress(service_type: ServiceType) -> NetworkPolicyIngressRule:
     return {"ports": [_tcp(HTTP_PORT)]}
 
 
-def _egress(model: ModelSpec, download_ports: Sequence[int]) -> list[NetworkPolicyEgressRule]:
+def _egress(
+    sources: Sequence[ModelSource], download_ports: Sequence[int]
+) -> list[NetworkPolicyEgressRule]:
     dns: NetworkPolicyEgressRule = {
         "ports": [{"port": _DNS_PORT, "protocol": "UDP"}, _tcp(_DNS_PORT)]
     }
-    match model.scheme:
-        case "hf":
-            return [dns, {"ports": [_tcp(port) for port in download_ports]}]
-        case "s3":
-            # Object stores inside a cluster listen wherever they like.
-            return [dns, {"ports": [{"port": 1, "endPort": 65535, "protocol": "TCP"}]}]
-        case "pvc" | "builtin":
-            return [dns]
+    schemes = {each.scheme for each in sources}
+    if "s3" in schemes:
+        # Object stores inside a cluster listen wherever they like.
+        return [dns, {"ports": [{"port": 1, "endPort": 65535, "protocol": "TCP"}]}]
+    if "hf" in schemes:
+        return [dns, {"ports": [_tcp(port) for port in download_ports]}]
+    return [dns]
 
 
 def _tcp(port: int) -> NetworkPolicyPort:

@@ -1,4 +1,4 @@
-"""Pod template: one container that serves and, for downloaded models, one before it that fetches.
+"""Pod template: one container that serves and, for what is downloaded, one each before it that fetches.
 
 The pods meet the `restricted` Pod Security Standard. The download's credentials reach the fetching
 container alone, so the process that parses requests never holds them.
@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from octavo_operator.api import v1alpha1
 from octavo_operator.api.quantity import duration_seconds, parse_quantity
-from octavo_operator.api.v1alpha1 import AccessMode, DownloadResourcesSpec, ResourcesSpec
+from octavo_operator.api.v1alpha1 import (
+    AccessMode,
+    DownloadResourcesSpec,
+    ModelSource,
+    ResourcesSpec,
+)
 from octavo_operator.api.v1alpha1.pods import DEFAULT_CPU
+from octavo_operator.api.v1alpha1.source import SecretReference
 from octavo_operator.manifest import digest
 from octavo_operator.manifest_types import (
     Affinity,
@@ -24,6 +30,7 @@ from octavo_operator.manifest_types import (
 )
 from octavo_operator.names import (
     FETCH_CONTAINER,
+    FETCH_DRAFT_CONTAINER,
     HTTP_PORT,
     HTTP_PORT_NAME,
     OPS_PORT,
@@ -35,9 +42,8 @@ from octavo_operator.names import (
 )
 from octavo_operator.render import api_keys, cache, download_progress
 from octavo_operator.render.command import (
-    CLAIM_PATH,
     MODELS_PATH,
-    claim_name,
+    claim_paths,
     fetch_arguments,
     ranks_on_gpus,
     serve_arguments,
@@ -112,8 +118,8 @@ def _pod_spec(context: PodContext) -> PodSpec:
             }
         ],
     }
-    if spec.model.is_downloaded:
-        pod["initContainers"] = [_fetch_container(context)]
+    if spec.has_downloads:
+        pod["initContainers"] = _fetch_containers(context)
     pull_secrets = (
         *context.installation.image_pull_secrets,
         *(each.name for each in spec.pods.image_pull_secrets),
@@ -154,10 +160,12 @@ def _serve_container(context: PodContext) -> Container:
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (inside the container)
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
     ]
-    if spec.model.is_downloaded:
+    if spec.has_downloads:
         mounts.append({"name": "models", "mountPath": MODELS_PATH, "readOnly": True})
-    if spec.model.scheme == "pvc":
-        mounts.append({"name": "claim", "mountPath": CLAIM_PATH, "readOnly": True})
+    mounts += [
+        {"name": _claim_volume(path), "mountPath": path, "readOnly": True}
+        for path in claim_paths(spec).values()
+    ]
     mounts += api_keys.mounts(context)
     arguments = serve_arguments(context.owner.key, spec) + api_keys.arguments(context)
     container: Container = {
@@ -179,7 +187,7 @@ def _serve_container(context: PodContext) -> Container:
         "readinessProbe": _probe("/readyz", period=2, timeout=5, failures=3),
         "livenessProbe": _probe("/livez", period=10, timeout=10, failures=6),
     }
-    if spec.model.is_downloaded:
+    if spec.has_downloads:
         # The fetching container did it all: serving asks no hub, so it needs no credentials.
         container["env"].append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if spec.resources.cpu:
@@ -201,19 +209,33 @@ def _serve_container(context: PodContext) -> Container:
     return container
 
 
-def _fetch_container(context: PodContext) -> Container:
+def _fetch_containers(context: PodContext) -> list[Container]:
+    """One for each download, as each has credentials of its own; they run one after the other."""
+    model, draft = context.spec.model, context.spec.draft
+    containers = []
+    if model.is_downloaded:
+        secret = model.secret_ref
+        containers.append(_fetch_container(context, FETCH_CONTAINER, model, secret))
+    if draft is not None and draft.is_downloaded:
+        secret = draft.secret_ref or model.secret_ref
+        containers.append(_fetch_container(context, FETCH_DRAFT_CONTAINER, draft, secret))
+    return containers
+
+
+def _fetch_container(
+    context: PodContext, name: str, source: ModelSource, secret: SecretReference | None
+) -> Container:
     mounts: list[VolumeMount] = [
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         {"name": "models", "mountPath": MODELS_PATH},
     ]
-    arguments = fetch_arguments(context.spec.model)
-    container = _container(context, FETCH_CONTAINER, arguments, mounts)
+    container = _container(context, name, fetch_arguments(source), mounts)
     if answering := download_progress.ports(context):
         container["ports"] = answering
     container["env"] += download_progress.variables(context)
     container["resources"] = _download_resources(context.spec.resources.download)
-    if context.spec.model.secret_ref:
-        container["envFrom"] = [{"secretRef": {"name": context.spec.model.secret_ref.name}}]
+    if secret:
+        container["envFrom"] = [{"secretRef": {"name": secret.name}}]
     return container
 
 
@@ -289,7 +311,7 @@ def _download_resources(download: DownloadResourcesSpec | None) -> ResourceRequi
 
 
 def _volumes(context: PodContext) -> list[Volume]:
-    model = context.spec.model
+    spec = context.spec
     volumes: list[Volume] = [
         {"name": "tmp", "emptyDir": {}},
         # What is in it counts as the container's memory. NCCL has buffers there for each GPU whose neighbour
@@ -298,34 +320,40 @@ def _volumes(context: PodContext) -> list[Volume]:
             "name": "shm",
             "emptyDir": {
                 "medium": "Memory",
-                "sizeLimit": f"{max(1, ranks_on_gpus(context.spec))}Gi",
+                "sizeLimit": f"{max(1, ranks_on_gpus(spec))}Gi",
             },
         },
     ]
-    if model.is_downloaded and model.cache:
+    if spec.has_downloads and spec.model.cache:
         kept = (context.cache_key or cache.KEY).name_for(context.name)
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": kept}})
-    elif model.is_downloaded:
+    elif spec.has_downloads:
         volumes.append({"name": "models", "emptyDir": {}})
-    if model.scheme == "pvc":
-        volumes.append(
-            {
-                "name": "claim",
-                "persistentVolumeClaim": {"claimName": claim_name(model), "readOnly": True},
-            }
-        )
+    volumes += [
+        {
+            "name": _claim_volume(path),
+            "persistentVolumeClaim": {"claimName": name, "readOnly": True},
+        }
+        for name, path in claim_paths(spec).items()
+    ]
     return volumes + api_keys.volumes(context)
 
 
+def _claim_volume(path: str) -> str:
+    """The name of the volume that is mounted there."""
+    return path.removeprefix("/")
+
+
 def _needs_one_node(context: PodContext) -> bool:
-    model = context.spec.model
-    if model.scheme == "pvc":
-        return context.is_claim_of_one_node
-    if model.cache is None:
+    if context.is_claim_of_one_node:
+        return True
+    wanted, spec = context.spec.model.cache, context.spec
+    # Stored before it was refused beside a claim alone: nothing is kept in it.
+    if wanted is None or (spec.claims and not spec.has_downloads):
         return False
     if context.is_cache_of_one_node is not None:
         return context.is_cache_of_one_node
-    return model.cache.access_mode is AccessMode.READ_WRITE_ONCE
+    return wanted.access_mode is AccessMode.READ_WRITE_ONCE
 
 
 def _one_node(context: PodContext) -> Affinity:

@@ -70,8 +70,12 @@ FULL: dict[str, Any] = {
         "annotations": {"external-dns.alpha.kubernetes.io/hostname": "llama.example.com"},
     },
     "server": {
-        "allowedOrigins": ["https://chat.example.com", "http://localhost:3000"],
-        "allowedHosts": ["llama.example.com", "*.internal.example.com"],
+        "allowedOrigins": [
+            "https://chat.example.com",
+            "http://localhost:3000",
+            "http://[::1]:3000",
+        ],
+        "allowedHosts": ["llama.example.com", "*.internal.example.com", "[::1]"],
         "metricsNames": "vllm",
         "publicMetrics": True,
     },
@@ -111,6 +115,18 @@ def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> No
         # The runtime takes a GPU that it finds, so this may well have an effect.
         {"engine": {"enforceEager": True, "gpuMemoryUtilization": "0.5"}},
         {"model": {"uri": "s3://b/m"}, "resources": {"download": {"cpu": "1"}}},
+        {
+            "model": {"uri": "builtin://demo", "cache": {"size": "1Gi"}},
+            "engine": {
+                "speculative": {
+                    "method": "draft_model",
+                    "model": {"uri": "hf://o/d@v1", "secretRef": {"name": "token"}},
+                    "numSpeculativeTokens": 8,
+                }
+            },
+            "resources": {"download": {"cpu": "1"}},
+        },
+        {"engine": {"speculative": {"method": "eagle3", "model": {"uri": "pvc://heads/one"}}}},
     ],
 )
 def test_what_has_an_effect_is_taken(admin: Admin, namespace: str, spec: dict[str, Any]) -> None:
@@ -194,7 +210,7 @@ def test_a_name_that_no_service_could_have_is_refused(
         (
             {"server": {"allowedHosts": ["chat.example.com:8000"]}},
             "spec.server.allowedHosts[0]",
-            "must be a host's name without scheme and port",
+            "must be a host's name or address without scheme and port",
         ),
         ({"server": {"metricsNames": "sglang"}}, "spec.server.metricsNames", "Unsupported value"),
         ({"server": {"publicMetrics": "yes"}}, "spec.server.publicMetrics", "boolean"),

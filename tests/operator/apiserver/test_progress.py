@@ -44,7 +44,9 @@ def test_download_and_load_are_told_as_they_go_and_make_no_event(
         return cluster.versions()[""] == version
 
     try:
-        create(cluster.admin, cluster.namespace, model={"uri": "hf://org/name"})
+        draft = {"method": "draft_model", "model": {"uri": "hf://org/draft"}}
+        engine = {"speculative": draft}
+        create(cluster.admin, cluster.namespace, model={"uri": "hf://org/name"}, engine=engine)
         cluster.wait_children()
         with StartingPod() as pod:
             pod.says(report("resolve", 2.0, 4 * GIB, 16 * GIB))
@@ -57,13 +59,21 @@ def test_download_and_load_are_told_as_they_go_and_make_no_event(
             }
             cluster.add_pod("llama-1", status)
             wait_until(lambda: is_told("downloading the model: 4.0 of 16.0 GiB, 2.0 GiB/s"))
+            pod.says(report("resolve", 1.0, 1 * GIB, 2 * GIB))
+            fetched = {"exitCode": 0, "startedAt": None, "finishedAt": None}
+            before = [
+                {**running("fetch", "1"), "state": {"terminated": fetched}},
+                running("fetch-draft", "3"),
+            ]
+            pods = f"/api/v1/namespaces/{cluster.namespace}/pods/llama-1"
+            cluster.admin.merge(f"{pods}/status", {"status": {"initContainerStatuses": before}})
+            wait_until(lambda: is_told("downloading the draft model: 1.0 of 2.0 GiB, 1.0 GiB/s"))
             pod.says(report("load", 10.0, 8 * GIB, 16 * GIB))
             status = {
                 "initContainerStatuses": [],
                 "phase": "Running",
                 "containerStatuses": [running("octavo", "2")],
             }
-            pods = f"/api/v1/namespaces/{cluster.namespace}/pods/llama-1"
             cluster.admin.merge(f"{pods}/status", {"status": status})
             wait_until(lambda: is_told("loading weights: 8.0 of 16.0 GiB, 819 MiB/s"))
             events = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"

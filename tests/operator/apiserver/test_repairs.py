@@ -126,6 +126,16 @@ def renamed_container(deployment: dict[str, Any]) -> None:
     deployment["spec"]["template"]["spec"]["containers"][0]["name"] = "mine"
 
 
+def other_draft(deployment: dict[str, Any]) -> None:
+    (fetch,) = deployment["spec"]["template"]["spec"]["initContainers"]
+    fetch["args"][1] = "hf://somebody/else"
+    fetch["envFrom"] = [{"secretRef": {"name": "mine"}}]
+
+
+def no_draft(deployment: dict[str, Any]) -> None:
+    del deployment["spec"]["template"]["spec"]["initContainers"]
+
+
 def other_port(service: dict[str, Any]) -> None:
     service["spec"]["ports"][0] |= {"port": 9000}
 
@@ -156,6 +166,8 @@ SWAPS = {
     ),
     "localhost-profile": ("Deployment", localhost_profile),
     "container": ("Deployment", renamed_container),
+    "draft": ("Deployment", other_draft),
+    "no-draft": ("Deployment", no_draft),
     "external-name": (
         "Service",
         replaced(type="ExternalName", externalName="example.com", selector=None),
@@ -173,6 +185,12 @@ SWAPS = {
 def test_fields_that_exclude_each_other_are_swapped_back(cluster: Cluster) -> None:
     spec = {
         "model": {"uri": "pvc://weights/llama"},
+        "engine": {
+            "speculative": {
+                "method": "draft_model",
+                "model": {"uri": "hf://org/draft", "secretRef": {"name": "token"}},
+            }
+        },
         "resources": {"cpu": "1"},
         "auth": {"secretRef": {"name": "keys"}},
     }

@@ -17,7 +17,7 @@ from octavo import LLM, SamplingParams
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.speculation.proposal import Proposal
 from octavo.engine.speculation.speculation import Speculation
-from octavo.errors import InvalidConfigurationError, OutOfMemoryError
+from octavo.errors import InvalidConfigurationError, ModelUnsupportedError, OutOfMemoryError
 from octavo.lora import LoRARequest
 from octavo.outputs import RequestOutput
 from octavo.structured_outputs import StructuredOutputsParams
@@ -266,6 +266,15 @@ def test_adapters_say_the_same_with_drafts(tmp_path: Path, method: str) -> None:
 def test_a_draft_model_of_another_vocabulary_is_refused(folder: Any) -> None:
     config = {"method": "draft_model", "model": "builtin://demo"}
     with pytest.raises(InvalidConfigurationError, match="must have the same vocabulary"):
+        open_llm(folder, 320, speculative_config=config)
+
+
+def test_a_draft_model_that_cannot_be_loaded_is_told_from_the_model(
+    folder: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["NobodysModel"]}')
+    config = {"method": "draft_model", "model": str(tmp_path)}
+    with pytest.raises(ModelUnsupportedError, match=f"^The draft model in {tmp_path}: "):
         open_llm(folder, 320, speculative_config=config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _HF = {"uri": "hf://o/n"}
+_DRAFT = {"method": "draft_model", "model": {"uri": "builtin://demo"}}
 BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
     (
         {"engine": {"device": "cpu", "gpuMemoryUtilization": "0.9"}},
@@ -137,6 +138,66 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         "spec.engine.dtype",
         "must be auto, bfloat16 or float32",
         {"engine": {"device": "cuda"}},
+    ),
+    (
+        {"engine": {"loadFormat": "dummy", "quantization": "awq"}},
+        "spec.engine.loadFormat",
+        "must be auto or safetensors with a quantization that checkpoints alone have",
+        {"engine": {"quantization": "fp8"}},
+    ),
+    (
+        {"engine": {"speculative": {"method": "draft_model"}}},
+        "spec.engine.speculative.model",
+        "is needed for the methods draft_model and eagle3",
+        {"engine": {"speculative": {"method": "ngram"}}},
+    ),
+    (
+        {"engine": {"speculative": {"method": "ngram", "model": {"uri": "hf://o/d"}}}},
+        "spec.engine.speculative.model",
+        "has no effect with ngram",
+        {"engine": {"speculative": {"model": None}}},
+    ),
+    (
+        {"engine": {"speculative": {"method": "eagle3", "model": {"uri": "builtin://demo"}}}},
+        "spec.engine.speculative.model",
+        "the runtime image holds no head",
+        {"engine": {"speculative": {"model": {"uri": "pvc://heads/a"}}}},
+    ),
+    (
+        {"engine": {"speculative": {**_DRAFT, "promptLookupMax": 3}}},
+        "spec.engine.speculative.promptLookupMax",
+        "is for method ngram",
+        {"engine": {"speculative": {"promptLookupMax": None}}},
+    ),
+    (
+        {
+            "engine": {
+                "speculative": {
+                    "method": "draft_model",
+                    "model": {"uri": "pvc://c", "secretRef": {"name": "x"}},
+                }
+            }
+        },
+        "spec.engine.speculative.model.secretRef",
+        "is for models that are downloaded",
+        {"engine": {"speculative": {"model": {"uri": "s3://b/d"}}}},
+    ),
+    (
+        {"engine": {"speculative": _DRAFT, "enableSleepMode": True}},
+        "spec.engine.enableSleepMode",
+        "what guesses does not sleep with the model",
+        {"engine": {"enableSleepMode": False}},
+    ),
+    (
+        {
+            "engine": {
+                "speculative": {"method": "eagle3", "model": {"uri": "hf://o/h"}},
+                "modelImpl": "transformers",
+            }
+        },
+        "spec.engine.modelImpl",
+        "must be auto or octavo with method eagle3",
+        {"engine": {"modelImpl": None}},
     ),
     (
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},

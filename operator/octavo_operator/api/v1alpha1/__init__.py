@@ -21,7 +21,9 @@ from octavo_operator.api.v1alpha1.pods import (
 from octavo_operator.api.v1alpha1.runtime import RuntimeSpec
 from octavo_operator.api.v1alpha1.server import ServerSpec
 from octavo_operator.api.v1alpha1.service import ServiceType
+from octavo_operator.api.v1alpha1.source import ModelSource
 from octavo_operator.api.v1alpha1.spec import LLMDeploymentSpec
+from octavo_operator.api.v1alpha1.speculative import DraftSource, SpeculativeSpec
 from octavo_operator.api.v1alpha1.status import LLMDeploymentStatus
 
 __all__ = [
@@ -34,16 +36,19 @@ __all__ = [
     "AuthSpec",
     "Device",
     "DownloadResourcesSpec",
+    "DraftSource",
     "EngineSpec",
     "LLMDeployment",
     "LLMDeploymentSpec",
     "LLMDeploymentStatus",
+    "ModelSource",
     "ModelSpec",
     "ResourcesSpec",
     "RolloutStrategy",
     "RuntimeSpec",
     "ServerSpec",
     "ServiceType",
+    "SpeculativeSpec",
     "Toleration",
     "ineffective_fields",
 ]

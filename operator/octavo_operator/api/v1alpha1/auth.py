@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, model_validator
 
 from octavo_operator.api.v1alpha1.base import ApiModel, cel_between, rules
-from octavo_operator.api.v1alpha1.model import SecretReference
+from octavo_operator.api.v1alpha1.source import SecretReference
 
 _FILE_NAME = r"^\.?[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 """As Kubernetes has it: neither `.` nor what begins with `..`, as keys become files."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from octavo_operator.api.v1alpha1.base import before, cel_between
 from octavo_operator.api.v1alpha1.engine import Device, Dtype, ModelImplementation
+from octavo_operator.api.v1alpha1.source import is_downloaded
+from octavo_operator.api.v1alpha1.speculative import SpeculativeMethod
 
 _ASKS_FOR_GPUS = "has(self.resources) && has(self.resources.gpu) && self.resources.gpu > 0"
 _ON_A_GPU = (
@@ -60,6 +62,22 @@ RANKS_RUN_NO_DRAFTS = cel_between(
     "engine.speculative",
 )
 
+_HAS_DRAFT = (
+    "has(self.engine) && has(self.engine.speculative) && has(self.engine.speculative.model)"
+)
+DRAFTS_DO_NOT_SLEEP = cel_between(
+    f"!({_HAS_DRAFT}) || !has(self.engine.enableSleepMode) || !self.engine.enableSleepMode",
+    "does not go with speculative.model: what guesses does not sleep with the model so far",
+    "engine.enableSleepMode",
+)
+
+HEADS_READ_OUR_OWN_CODE = cel_between(
+    f"!({_IS_TRANSFORMERS}) || !has(self.engine.speculative) || "
+    f"self.engine.speculative.method != '{SpeculativeMethod.EAGLE3}'",
+    "must be auto or octavo with method eagle3: heads do not read transformers' own modules",
+    "engine.modelImpl",
+)
+
 RANKS_SHARE_NO_ADAPTERS = cel_between(
     f"!({_TAKES_ADAPTERS}) || !{_RANKS_SHARE}",
     f"takes no adapters so far {_WHERE_RANKS_SHARE}: leave one of them out, or merge the adapter into its "
@@ -106,7 +124,11 @@ CPUS_KEEP_THE_CACHE_IN_MEMORY = cel_between(
     "self.resources.memory == oldSelf.value().resources.memory",
 )
 
-_IS_DOWNLOADED = "(self.model.uri.startsWith('hf://') || self.model.uri.startsWith('s3://'))"
+_DOWNLOADS = (
+    f"({is_downloaded('self.model.uri')} || ({_HAS_DRAFT} && "
+    f"{is_downloaded('self.engine.speculative.model.uri')}))"
+)
+_DOWNLOADS_HELP = "is for models that are downloaded: hf:// and s3://"
 # Where no device is named the runtime takes a GPU that it finds, asked for or not.
 _ON_A_CPU = f"(has(self.engine.device) && self.engine.device == '{Device.CPU}')"
 
@@ -120,9 +142,15 @@ def _is_for_gpus(field: str) -> dict[str, Any]:
 
 
 NO_DOWNLOAD_NO_RESOURCES = cel_between(
-    f"!has(self.resources) || !has(self.resources.download) || {_IS_DOWNLOADED}",
-    "is for models that are downloaded: hf:// and s3://",
+    f"!has(self.resources) || !has(self.resources.download) || {_DOWNLOADS}",
+    _DOWNLOADS_HELP,
     "resources.download",
+)
+
+NO_DOWNLOAD_NO_CACHE = cel_between(
+    f"!has(self.model.cache) || {_DOWNLOADS}",
+    _DOWNLOADS_HELP,
+    "model.cache",
 )
 
 COMBINATIONS = (
@@ -131,6 +159,8 @@ COMBINATIONS = (
     SPECULATION_IS_ON_CPUS,
     ADAPTERS_ARE_ON_CPUS,
     RANKS_RUN_NO_DRAFTS,
+    DRAFTS_DO_NOT_SLEEP,
+    HEADS_READ_OUR_OWN_CODE,
     RANKS_SHARE_NO_ADAPTERS,
     RANKS_SHARE_OUR_OWN_CODE,
     ADAPTERS_ARE_OF_OUR_OWN_CODE,
@@ -139,4 +169,5 @@ COMBINATIONS = (
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
     *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
     NO_DOWNLOAD_NO_RESOURCES,
+    NO_DOWNLOAD_NO_CACHE,
 )

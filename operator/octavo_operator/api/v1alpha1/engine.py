@@ -181,6 +181,16 @@ ENGINE_BUDGET = cel_between(
 )
 
 
+_MADE_AT_LOAD = (Quantization.INT8, Quantization.INT4, Quantization.FP8)
+RANDOM_WEIGHTS_ARE_OF_NO_CHECKPOINT = cel_between(
+    f"!has(self.loadFormat) || self.loadFormat != '{LoadFormat.DUMMY}' || !has(self.quantization) || "
+    f"self.quantization in [{', '.join(repr(each.value) for each in _MADE_AT_LOAD)}]",
+    "must be auto or safetensors with a quantization that checkpoints alone have: random weights are made "
+    "int8, int4 or fp8",
+    "loadFormat",
+)
+
+
 def _needs_lora(field: str) -> dict[str, Any]:
     return cel_between(
         f"!has(self.{field}) || (has(self.enableLora) && self.enableLora)",

@@ -41,7 +41,7 @@ def ineffective_fields(spec: LLMDeploymentSpec) -> str:
             "nothing follows from spec.engine.distributedTimeoutSeconds: no ranks share the model "
             "(spec.engine.tensorParallelSize)"
         )
-    if resources.download is not None and not spec.model.is_downloaded:
+    if resources.download is not None and not spec.has_downloads:
         parts.append(
             f"nothing follows from spec.resources.download: {spec.model.scheme}:// downloads nothing"
         )

@@ -1,67 +1,17 @@
-"""Model source. `spec.model`: which model, under which names, and how it is fetched and kept."""
+"""Model. `spec.model`: which model, under which names, and how it is fetched and kept."""
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import Field
 
 from octavo_operator.api.quantity import MemoryQuantity
-from octavo_operator.api.v1alpha1.base import (
-    DNS_SUBDOMAIN,
-    ApiModel,
-    ObjectName,
-    cel,
-    cel_between,
-    rules,
-)
+from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName
+from octavo_operator.api.v1alpha1.source import ModelSource
 
-# Each segment starts with a letter or digit, so that neither `..` nor a flag can be written.
-_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_URI = re.compile(
-    rf"^(hf://{_SEGMENT}/{_SEGMENT}(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
-    rf"|s3://[a-z0-9][a-z0-9.-]*(/{_SEGMENT})+/?"
-    rf"|pvc://{DNS_SUBDOMAIN}(/{_SEGMENT})*/?"
-    r"|builtin://[a-z0-9][a-z0-9-]*)$"
-)
-_URI_HELP = (
-    "must be hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path or builtin://name, "
-    "without '..'"
-)
-BUILTIN = "builtin://demo"
-_BUILTIN_HELP = f"must be {BUILTIN}: the runtime image holds no other model"
 _SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
-
-
-def _checked_uri(uri: str) -> str:
-    if _URI.fullmatch(uri) is None or ".." in uri:
-        raise ValueError(f"{uri!r} {_URI_HELP}")
-    return uri
-
-
-ModelUri = Annotated[
-    str,
-    AfterValidator(_checked_uri),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 512,
-            **rules(
-                cel(f"self.matches(r'{_URI.pattern}') && !self.contains('..')", _URI_HELP),
-                # What was stored before this rule is unchanged, and so not asked again.
-                cel(f"!self.startsWith('builtin://') || self == '{BUILTIN}'", _BUILTIN_HELP),
-            ),
-        }
-    ),
-]
-
-
-class SecretReference(ApiModel):
-    """A Secret in the namespace of the LLMDeployment."""
-
-    name: ObjectName = Field(description="Name of a Secret in the same namespace.")
 
 
 class AccessMode(StrEnum):
@@ -89,29 +39,9 @@ class CacheSpec(ApiModel):
     )
 
 
-class ModelSpec(ApiModel):
+class ModelSpec(ModelSource):
     """Which model, under which names, and how it is fetched."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel_between(
-                "!has(self.cache) || self.uri.startsWith('hf://') || self.uri.startsWith('s3://')",
-                "is for models that are downloaded: hf:// and s3://",
-                "cache",
-            ),
-            cel_between(
-                "!has(self.secretRef) || self.uri.startsWith('hf://') "
-                "|| self.uri.startsWith('s3://')",
-                "is for models that are downloaded: hf:// and s3://",
-                "secretRef",
-            ),
-        )
-    )
-
-    uri: ModelUri = Field(
-        description="hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path (a claim in this "
-        "namespace) or builtin://demo."
-    )
     served_names: (
         Annotated[
             tuple[Annotated[str, Field(min_length=1, max_length=128, pattern=_SERVED_NAME)], ...],
@@ -123,26 +53,8 @@ class ModelSpec(ApiModel):
         description="Names that requests may use as `model`; metadata.name when absent.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
-    secret_ref: SecretReference | None = Field(
-        default=None,
-        description="Secret whose keys are the environment of the download alone, such as HF_TOKEN "
-        "or AWS_ACCESS_KEY_ID. The serving container does not see it.",
-    )
     cache: CacheSpec | None = Field(
-        default=None, description="Keeps the download; when absent each pod downloads by itself."
+        default=None,
+        description="Keeps the download, and that of a draft model; when absent each pod downloads by "
+        "itself.",
     )
-
-    @property
-    def scheme(self) -> Literal["hf", "s3", "pvc", "builtin"]:
-        """The part of the URI before `://`."""
-        scheme = self.uri.partition("://")[0]
-        match scheme:
-            case "hf" | "s3" | "pvc" | "builtin":
-                return scheme
-            case _:
-                raise ValueError(f"spec.model.uri: {self.uri!r} {_URI_HELP}")
-
-    @property
-    def is_downloaded(self) -> bool:
-        """Whether a download precedes serving."""
-        return self.scheme in ("hf", "s3")

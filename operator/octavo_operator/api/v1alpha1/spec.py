@@ -17,6 +17,7 @@ from octavo_operator.api.v1alpha1.combinations import COMBINATIONS
 from octavo_operator.api.v1alpha1.engine import (
     ENGINE_BUDGET,
     LIMITS_OF_ADAPTERS,
+    RANDOM_WEIGHTS_ARE_OF_NO_CHECKPOINT,
     EngineSpec,
 )
 from octavo_operator.api.v1alpha1.model import ModelSpec
@@ -34,6 +35,8 @@ from octavo_operator.api.v1alpha1.service import (
     ServiceSpec,
     ServiceType,
 )
+from octavo_operator.api.v1alpha1.source import ModelSource
+from octavo_operator.api.v1alpha1.speculative import DraftSource
 
 
 class LLMDeploymentSpec(ApiModel):
@@ -45,7 +48,9 @@ class LLMDeploymentSpec(ApiModel):
     engine: EngineSpec = Field(
         default_factory=EngineSpec,
         description="Flags of `octavo serve` in camelCase.",
-        json_schema_extra=rules(ENGINE_BUDGET, *LIMITS_OF_ADAPTERS),
+        json_schema_extra=rules(
+            ENGINE_BUDGET, RANDOM_WEIGHTS_ARE_OF_NO_CHECKPOINT, *LIMITS_OF_ADAPTERS
+        ),
     )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
@@ -84,6 +89,27 @@ class LLMDeploymentSpec(ApiModel):
         description="More flags of `octavo serve`: who may ask from a browser, by which name, and what a "
         "scrape finds.",
     )
+
+    @property
+    def draft(self) -> DraftSource | None:
+        """Where the draft model or head comes from, if there is one."""
+        speculative = self.engine.speculative_config
+        return None if speculative is None else speculative.model
+
+    @property
+    def sources(self) -> tuple[ModelSource, ...]:
+        """Of everything that a pod loads: the model, and what guesses for it."""
+        return (self.model,) if self.draft is None else (self.model, self.draft)
+
+    @property
+    def has_downloads(self) -> bool:
+        """Whether a download precedes serving."""
+        return any(each.is_downloaded for each in self.sources)
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The claims of the user's that the pods mount, each once."""
+        return tuple(dict.fromkeys(each.claim for each in self.sources if each.claim))
 
     @model_validator(mode="after")
     def _no_open_door(self) -> LLMDeploymentSpec:

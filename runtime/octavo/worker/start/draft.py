@@ -15,13 +15,20 @@ from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
-from octavo.worker.start.drafter_checks import check_context, check_is_whole, refused
+from octavo.worker.start.drafter_checks import (
+    check_context,
+    check_is_whole,
+    naming,
+    refused,
+)
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan, plan_start
 from octavo.worker.start.weight_bytes import weight_bytes
+
+DRAFT_MODEL = "The draft model"
 
 
 class DrafterPlan(Protocol):
@@ -47,6 +54,7 @@ class DrafterPlan(Protocol):
 class DraftModelPlan:
     """See `DrafterPlan`."""
 
+    folder: Path
     plan: StartPlan
 
     @property
@@ -62,9 +70,9 @@ class DraftModelPlan:
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> DraftModel:
         del model
-        runner = host_runner(
-            config, self.plan.build(), size, device=self.plan.device, dtype=self.plan.dtype
-        )
+        with naming(DRAFT_MODEL, self.folder):
+            draft = self.plan.build()
+        runner = host_runner(config, draft, size, device=self.plan.device, dtype=self.plan.dtype)
         return DraftModel(runner, config.max_num_batched_tokens)
 
 
@@ -84,27 +92,28 @@ def plan_drafter(config: EngineConfig, model: StartPlan) -> DrafterPlan | None:
     return _plan_draft_model(config, wanted.model, model)
 
 
-def _plan_draft_model(config: EngineConfig, folder: str, model: StartPlan) -> DraftModelPlan:
+def _plan_draft_model(config: EngineConfig, path: str, model: StartPlan) -> DraftModelPlan:
+    folder = Path(path)
     if any(window is not None for window in model.model.spec.windows):
         raise refused(
             config,
             "the model has sliding windows, which drafts of a model do not mind so far. Use method ngram.",
         )
-    check_is_whole(config, Path(folder))
-    plan = plan_start(
-        msgspec.structs.replace(
-            config,
-            model=folder,
-            speculative_config=None,
-            **turned_off(EngineConfig, "enable_lora"),
-            place=None,
-            tensor_parallel_size=1,
-            quantization=None,
-            max_model_len=None,
-        )
+    check_is_whole(config, folder)
+    wanted = msgspec.structs.replace(
+        config,
+        model=path,
+        speculative_config=None,
+        **turned_off(EngineConfig, "enable_lora"),
+        place=None,
+        tensor_parallel_size=1,
+        quantization=None,
+        max_model_len=None,
     )
+    with naming(DRAFT_MODEL, folder):
+        plan = plan_start(wanted)
     check_vocabulary(config, plan.model, model.model)
-    return DraftModelPlan(plan)
+    return DraftModelPlan(folder, plan)
 
 
 def check_vocabulary(config: EngineConfig, draft: ModelConfig, model: ModelConfig) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from octavo.config import EngineConfig
-from octavo.errors import InvalidConfigurationError
+from octavo.errors import (
+    InvalidConfigurationError,
+    ModelInvalidError,
+    ModelUnsupportedError,
+)
 from octavo.models.eagle3 import is_eagle3_head
 from octavo.models.spec import ModelSpec
 
@@ -28,6 +34,15 @@ def check_is_whole(config: EngineConfig, folder: Path) -> None:
             f"speculative_config.model, {folder}, is an EAGLE-3 head, which guesses with the model's own "
             "hidden states. Use method eagle3.",
         )
+
+
+@contextmanager
+def naming(what: str, folder: Path) -> Iterator[None]:
+    """Two models are read: errors say which one they are of."""
+    try:
+        yield
+    except (ModelInvalidError, ModelUnsupportedError) as error:
+        raise type(error)(f"{what} in {folder}: {error}") from error
 
 
 def refused(config: EngineConfig, why: str) -> InvalidConfigurationError:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from octavo.config import EngineConfig, LoadFormat
-from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.base import CausalLM, ModelConfig
 from octavo.models.blocks import DecoderStack
@@ -20,11 +18,13 @@ from octavo.models.spec import ModelSpec
 from octavo.quantization import Unquantised
 from octavo.worker.cpu.eagle import EagleDrafter
 from octavo.worker.cpu.step_memory import StepMemory
-from octavo.worker.start.drafter_checks import check_context, refused
+from octavo.worker.start.drafter_checks import check_context, naming, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan
+
+HEAD = "The EAGLE-3 head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class EaglePlan:
         if not isinstance(model, DecoderStack):
             raise TypeError(f"{type(model).__name__} has no layers to watch.")
         plan = self.model
-        with torch.inference_mode(), naming_the_head(self.folder):
+        with torch.inference_mode(), naming(HEAD, self.folder):
             head = build_eagle3(
                 self.head,
                 self.source,
@@ -104,7 +104,7 @@ def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:
     if config.load_format is LoadFormat.DUMMY:
         source = DummyWeights(dtype=model.dtype, device=model.device, seed=config.seed)
     else:
-        with naming_the_head(folder):
+        with naming(HEAD, folder):
             source = SafetensorsWeights(folder)
     return EaglePlan(folder, head, watched, source, model)
 
@@ -129,7 +129,7 @@ def read_head(
             "all layers of the model have sliding windows: blocks behind them are freed, which the head "
             "would read. Use method ngram.",
         )
-    with naming_the_head(folder):
+    with naming(HEAD, folder):
         head = read_eagle3_config(folder)
         watched = head.watched_of(spec.num_layers)
     for what, own, wanted in _sizes(head, spec):
@@ -146,12 +146,3 @@ def _sizes(head: Eagle3Config, spec: ModelSpec) -> Iterator[tuple[str, int, int]
     yield "vocabulary (vocab_size)", head.spec.vocab_size, spec.vocab_size
     name = "width (target_hidden_size, or hidden_size)"
     yield name, head.target_hidden_size, spec.hidden_size
-
-
-@contextmanager
-def naming_the_head(folder: Path) -> Iterator[None]:
-    """Two models are read: errors say which one they are of."""
-    try:
-        yield
-    except (ModelInvalidError, ModelUnsupportedError) as error:
-        raise type(error)(f"The EAGLE-3 head in {folder}: {error}") from error

@@ -20,8 +20,8 @@ from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
 from octavo.quantization import scheme_for
 from octavo.speculative_config import SpeculativeMethod
-from octavo.worker.start.draft import check_vocabulary
-from octavo.worker.start.drafter_checks import check_context, check_is_whole
+from octavo.worker.start.draft import DRAFT_MODEL, check_vocabulary
+from octavo.worker.start.drafter_checks import check_context, check_is_whole, naming
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.eagle import eagle3_bytes, read_head
 from octavo.worker.start.phases import cache_block_bytes
@@ -67,7 +67,8 @@ def inspect_drafter(
         weights = eagle3_bytes(head, len(watched), dtype, has_embedding=has_embedding)
     else:
         check_is_whole(config, folder)
-        draft = read_model_config(folder, config.model_impl)
+        with naming(DRAFT_MODEL, folder):
+            draft = read_model_config(folder, config.model_impl)
         check_vocabulary(config, draft, model)
         device = torch.device("cpu")
         dtype = choose_dtype(config.dtype, draft, device)
