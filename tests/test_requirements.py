@@ -14,7 +14,7 @@ from tests.support.requirements import Requirement, declared, lacks
 ROOT = Path(__file__).parents[1]
 WITHOUT_TRITON = (
     "import sys, pytest; sys.modules['triton'] = None; "
-    "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', sys.argv[1]]))"
+    "sys.exit(pytest.main(['-q', '--noconftest', '-p', 'no:cacheprovider', sys.argv[1]]))"
 )
 
 

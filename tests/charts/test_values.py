@@ -22,6 +22,8 @@ QUANTITIES = {
     "extraEnv[0].valueFrom.resourceFieldRef.divisor": "/extraEnv/0/valueFrom/resourceFieldRef/divisor",
 }
 """Every value that is a quantity, and how a refusal names it."""
+# A volume is of one kind.
+TOGETHER = [name.replace("[0].ephemeral", "[1].ephemeral") for name in QUANTITIES]
 QUANTITY_TEXTS = (
     *(
         "2",
@@ -99,10 +101,13 @@ def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
     assert message in refusal(setting)
 
 
-@pytest.mark.parametrize("place", QUANTITIES)
-def test_quantities_are_taken_as_text_and_as_numbers(place: str) -> None:
-    for value in ("0.5", "1", "512Mi", "500m", "1e3"):
-        render(f"extraVolumes[0].name=scratch,extraEnv[0].name=X,{place}={value}")
+@pytest.mark.parametrize("value", ["0.5", "1", "512Mi", "500m", "1e3"])
+def test_quantities_are_taken_as_text_and_as_numbers(value: str) -> None:
+    """All places at once; that each is looked at shows in the refusals above."""
+    render(
+        "extraVolumes[0].name=scratch,extraVolumes[1].name=other,extraEnv[0].name=X",
+        *(f"{place}={value}" for place in TOGETHER),
+    )
 
 
 def test_a_quantity_is_what_kubernetes_takes_for_one() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 from typing import Any
 
@@ -36,16 +37,19 @@ def standing(child: Child, **spec: Any) -> Manifest:
     return {**child.manifest, "metadata": metadata, "spec": child.manifest["spec"] | spec}
 
 
+@functools.cache
 def undone() -> list[Action]:
     """The Service of somebody else's making, to be applied again."""
     return plan({THE_SERVICE: standing(service(), type="NodePort")}, [service()], OWNER)
 
 
+@functools.cache
 def kept() -> list[Action]:
     """The same Service as it is to be."""
     return plan({THE_SERVICE: standing(service())}, [service()], OWNER)
 
 
+@functools.cache
 def deleted() -> list[Action]:
     return plan({}, [service()], OWNER)
 

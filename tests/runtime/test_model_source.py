@@ -59,6 +59,7 @@ def test_clients_call_a_model_by_its_name_without_scheme_and_revision(
         ("meta-llama/Llama-3.1-8B", HubModel("meta-llama/Llama-3.1-8B", None)),
         ("s3://my-bucket/models/llama/", BucketModel("my-bucket", "models/llama")),
         ("./x", LocalModel(Path("./x"))),
+        ("../../etc", LocalModel(Path("../../etc"))),
         ("/models/x", LocalModel(Path("/models/x"))),
     ],
 )

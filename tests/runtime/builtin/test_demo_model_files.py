@@ -107,7 +107,7 @@ def test_a_sample_of_the_examination_is_passed(
     examinee: Examinee, cases: list[Case], required: float
 ) -> None:
     """All of it is `python -m training.demo_model.evaluate`."""
-    sample = Random(30).sample(cases, 200)
+    sample = Random(30).sample(cases, 100)
     wrong = ask(examinee, sample)
     assert len(wrong) <= (1 - required) * len(sample), wrong
 

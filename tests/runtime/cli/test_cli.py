@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,16 +13,7 @@ import pytest
 import typer
 
 from octavo.cli.main import app, run
-
-
-def octavo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "octavo", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
+from tests.support.runtime.called_command import Called
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,14 +45,12 @@ def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("command", ["serve", "fetch", "inspect", "chat", "bench serve"])
-def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "octavo", *command.split(), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"COLUMNS": "80"},
-    ).stdout
+def test_help_shows_every_flag_whole_at_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     found: Any = typer.main.get_command(app)
@@ -105,6 +93,10 @@ def test_help_shows_every_flag_whole_at_80_columns(command: str) -> None:
         (["serve", "x", "--port", "65536"], 3, "port is 65536; it must lie in [0, 65535]"),
         (["serve", "x", "--block-size", "17"], 3, "block_size is 17; use 8, 16, 32, 64 or 128"),
         (["serve", "x", "--dtype", "int3"], 3, "dtype is 'int3'; use auto, float32"),
+        (["serve", "x", "--no-such-flag"], 3, "--no-such-flag"),
+        (["serve", "x", "--port", "many"], 3, "'--port'"),
+        (["serve", "x", "--port", "8001"], 3, "both 8001"),
+        (["serve", "x", "--api-key", ""], 3, "api_key is empty"),
         (
             ["serve", "x", "--seed", str(2**63)],
             3,
@@ -138,7 +130,10 @@ def test_wrong_usage_is_one_line(
         assert message in document["message"]
 
 
-def test_fetch_says_that_what_is_on_the_machine_stays_where_it_is(tmp_path: Path) -> None:
+def test_fetch_says_that_what_is_on_the_machine_stays_where_it_is(
+    tmp_path: Path, octavo: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_TERMINATION_LOG", str(tmp_path / "termination"))
     result = octavo("fetch", "builtin://demo", "--to", str(tmp_path / "to"))
     assert result.returncode == 0, result.stderr
     folder = Path(result.stdout.strip())
@@ -150,21 +145,27 @@ def test_fetch_says_that_what_is_on_the_machine_stays_where_it_is(tmp_path: Path
     assert (result.stdout, said in result.stderr) == (f"{folder}\n", True)
 
 
-def test_fetch_of_nothing_is_told(tmp_path: Path) -> None:
+def test_fetch_of_nothing_is_told(
+    tmp_path: Path, octavo: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_TERMINATION_LOG", str(tmp_path / "termination"))
     result = octavo("fetch", "s3://UPPER/x", "--to", str(tmp_path))
     assert result.returncode == 3
     assert result.stderr.startswith("octavo: ModelNotFound: ")
     assert "Traceback" not in result.stderr
 
 
-def test_fetch_into_what_is_no_folder_is_told(tmp_path: Path) -> None:
+def test_fetch_into_what_is_no_folder_is_told(
+    tmp_path: Path, octavo: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_TERMINATION_LOG", str(tmp_path / "termination"))
     (tmp_path / "file").touch()
     result = octavo("fetch", "builtin://demo", "--to", str(tmp_path / "file" / "x"))
     assert result.returncode == 3
     assert result.stderr.startswith("octavo: InvalidConfiguration: --to is ")
 
 
-def test_chat_and_bench_say_when_nothing_answers() -> None:
+def test_chat_and_bench_say_when_nothing_answers(octavo: Called) -> None:
     for arguments in (
         ("chat", "http://127.0.0.1:9/v1", "-m", "hi"),
         ("bench", "serve", "--base-url", "http://127.0.0.1:9/v1"),

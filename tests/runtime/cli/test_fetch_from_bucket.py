@@ -17,6 +17,9 @@ from xml.sax.saxutils import escape
 
 import httpx
 import pytest
+from s3fs import S3FileSystem
+
+from tests.support.runtime.called_command import Called
 
 KEY_ID = "octavo-test-key"
 LARGE = bytes(range(256)) * 80_000  # 20 MB: more than the client asks for in one piece
@@ -129,41 +132,41 @@ def endpoint() -> Iterator[str]:
     thread.join()
 
 
-def fetch(
-    model: str, to: Path, endpoint: str, key: str = KEY_ID, *options: str
-) -> subprocess.CompletedProcess[str]:
-    """`octavo fetch` with only those credentials: none of the person's own may leak in."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
-    }
-    environment |= {
-        "HOME": str(to.parent),  # no ~/.aws
+@pytest.fixture
+def environment(
+    tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> pytest.MonkeyPatch:
+    """Of one who has a key: nothing of the person's own may leak in."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name, value in {
+        "HOME": str(tmp_path),  # no ~/.aws
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "OCTAVO_TERMINATION_LOG": str(to.parent / "termination"),
-    }
-    if key:
-        environment |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "octavo-test-secret"}
-    return subprocess.run(
-        [sys.executable, "-m", "octavo", "fetch", model, "--to", str(to), *options],
-        env=environment,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": "octavo-test-secret",
+        "OCTAVO_TERMINATION_LOG": str(tmp_path / "termination"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()  # with the keys that they found
+    return monkeypatch
+
+
+def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickle(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment.setattr(Bucket, "asks", f"http://127.0.0.1:{port}/startupz")
+    options = ("--to", str(tmp_path / "to"), "--progress-address", f"127.0.0.1:{port}")
+    done = subprocess.run(
+        [sys.executable, "-m", "octavo", "fetch", "s3://octavo-models/models/tiny", *options],
         capture_output=True,
         text=True,
         timeout=250,
         check=False,
     )
-
-
-def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickle(
-    tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    monkeypatch.setattr(Bucket, "asks", f"http://127.0.0.1:{port}/startupz")
-    options = ("--progress-address", f"127.0.0.1:{port}")
-    done = fetch("s3://octavo-models/models/tiny", tmp_path / "to", endpoint, KEY_ID, *options)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip())
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
@@ -190,9 +193,19 @@ def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickl
     ],
 )
 def test_what_the_bucket_refuses_is_one_line_that_says_what_to_do(
-    tmp_path: Path, endpoint: str, model: str, key: str, reason: str, words: str
+    tmp_path: Path,
+    environment: pytest.MonkeyPatch,
+    octavo: Called,
+    model: str,
+    key: str,
+    reason: str,
+    words: str,
 ) -> None:
-    done = fetch(model, tmp_path / "to", endpoint, key)
+    environment.setenv("AWS_ACCESS_KEY_ID", key)
+    if not key:
+        environment.delenv("AWS_ACCESS_KEY_ID")
+        environment.delenv("AWS_SECRET_ACCESS_KEY")
+    done = octavo("fetch", model, "--to", str(tmp_path / "to"))
     assert done.returncode != 0
     assert done.stderr.startswith(f"octavo: {reason}: {model}"), done.stderr
     assert words in done.stderr

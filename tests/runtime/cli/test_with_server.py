@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from octavo.cli.main import run
+from tests.support.runtime.called_command import Called
 from tests.support.runtime.server_process import ServerProcess
 
 
@@ -21,7 +22,7 @@ def server() -> Iterator[ServerProcess]:
         yield process.wait_ready()
 
 
-def octavo(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "octavo", *arguments],
         input=text,
@@ -35,7 +36,7 @@ def octavo(*arguments: str, text: str | None = None) -> subprocess.CompletedProc
 def test_bench_reports_what_the_server_counted(server: ServerProcess) -> None:
     before = server.metrics()["octavo_generation_tokens_total"]
     load = ("--num-prompts", "6", "--concurrency", "3", "--max-tokens", "20")
-    result = octavo(
+    result = in_a_process(
         "bench", "serve", "--base-url", f"{server.url}/v1", "--api-key", "k", *load, "--json"
     )
     assert result.returncode == 0, result.stderr
@@ -52,7 +53,7 @@ def test_bench_reports_what_the_server_counted(server: ServerProcess) -> None:
     assert 0 < summary["itl_ms"]["mean"] <= per_token + 0.01
 
 
-def test_bench_as_a_table_and_with_failures(server: ServerProcess) -> None:
+def test_bench_as_a_table_and_with_failures(server: ServerProcess, octavo: Called) -> None:
     url = ("--base-url", f"{server.url}/v1", "--num-prompts", "2", "--max-tokens", "2")
     table = octavo("bench", "serve", *url, "--api-key", "k")
     assert "output tokens per second" in table.stdout
@@ -62,13 +63,13 @@ def test_bench_as_a_table_and_with_failures(server: ServerProcess) -> None:
     assert "--api-key" in wrong.stderr
 
 
-def test_bench_finds_the_api_without_its_version(server: ServerProcess) -> None:
+def test_bench_finds_the_api_without_its_version(server: ServerProcess, octavo: Called) -> None:
     load = ("--num-prompts", "1", "--max-tokens", "2", "--json")
     result = octavo("bench", "serve", "--base-url", server.url, "--api-key", "k", *load)
     assert json.loads(result.stdout)["succeeded"] == 1, result.stderr
 
 
-def test_bench_tells_a_refusal_from_a_silence(server: ServerProcess) -> None:
+def test_bench_tells_a_refusal_from_a_silence(server: ServerProcess, octavo: Called) -> None:
     def told(url: str, *arguments: str) -> str:
         result = octavo("bench", "serve", "--base-url", url, *arguments)
         assert result.returncode == 1
@@ -129,15 +130,15 @@ def test_bench_tells_its_progress(
 
 def test_chat_answers_a_message_and_standard_input(server: ServerProcess) -> None:
     flags = ("--api-key", "k", "--temperature", "0", "--max-tokens", "12")
-    asked = octavo("chat", server.url, *flags, "-m", "What is Octavo?")
+    asked = in_a_process("chat", server.url, *flags, "-m", "What is Octavo?")
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.strip()
-    piped = octavo("chat", server.url, *flags, text="What is Octavo?")
+    piped = in_a_process("chat", server.url, *flags, text="What is Octavo?")
     assert piped.stdout == asked.stdout
 
 
 @pytest.mark.parametrize("message", ["", " \n"])
-def test_chat_sends_no_empty_message(server: ServerProcess, message: str) -> None:
+def test_chat_sends_no_empty_message(server: ServerProcess, octavo: Called, message: str) -> None:
     """Neither as a flag nor through a pipe."""
     before = server.metrics()["octavo_prompt_tokens_total"]
     for asked in (
@@ -150,7 +151,7 @@ def test_chat_sends_no_empty_message(server: ServerProcess, message: str) -> Non
     assert server.metrics()["octavo_prompt_tokens_total"] == before
 
 
-def test_chat_shows_the_servers_own_words(server: ServerProcess) -> None:
+def test_chat_shows_the_servers_own_words(server: ServerProcess, octavo: Called) -> None:
     result = octavo("chat", server.url, "--api-key", "k", "--model", "nope", "-m", "hi")
     assert result.returncode == 1
     assert "does not exist" in result.stderr
@@ -158,7 +159,9 @@ def test_chat_shows_the_servers_own_words(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("model", [(), ("--model", "demo")], ids=["asked", "given"])
-def test_chat_without_the_key_is_told_of_it(server: ServerProcess, model: tuple[str, ...]) -> None:
+def test_chat_without_the_key_is_told_of_it(
+    server: ServerProcess, octavo: Called, model: tuple[str, ...]
+) -> None:
     result = octavo("chat", server.url, "-m", "hi", "--api-key", "no", *model)
     assert result.returncode == 1
     assert "401" in result.stderr
@@ -166,7 +169,7 @@ def test_chat_without_the_key_is_told_of_it(server: ServerProcess, model: tuple[
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_top_shows_what_the_server_made(server: ServerProcess) -> None:
+def test_top_shows_what_the_server_made(server: ServerProcess, octavo: Called) -> None:
     load = ("--num-prompts", "1", "--max-tokens", "7", "--api-key", "k")
     assert octavo("bench", "serve", "--base-url", server.url, *load).returncode == 0
     look = ("top", server.url, "--api-key", "k", "--interval", "0.1")
@@ -187,7 +190,7 @@ def test_top_shows_what_the_server_made(server: ServerProcess) -> None:
     ],
 )
 def test_top_tells_why_there_is_nothing_to_see(
-    server: ServerProcess, arguments: tuple[str, ...], told: str
+    server: ServerProcess, octavo: Called, arguments: tuple[str, ...], told: str
 ) -> None:
     where = () if arguments[:1] == ("127.0.0.1:1",) else (server.url,)
     found = octavo("top", *where, *arguments)

@@ -72,6 +72,19 @@ def test_an_encoder_embeds_as_the_library_does(embedder: ServerProcess, encoder:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["embedder", "scorer"])
+def test_routes_that_generate_answer_400_and_the_server_lives(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    server: ServerProcess = request.getfixturevalue(name)
+    for stream in (False, True) * 2:
+        answer = ask(server, "/v1/completions", prompt="a man", stream=stream)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] == "model"
+        assert "no head to generate with" in answer.json()["error"]["message"]
+    eventually(lambda: server.probe("readyz").status_code == 200)
+
+
 def test_a_prompt_of_the_model_s_stands_before_texts(embedder: ServerProcess) -> None:
     expected = vectors(ask(embedder, "/v1/embeddings", input=["the girl eats", "eats"]))
     by_name = ask(embedder, "/v1/embeddings", input="eats", prompt_name="query")

@@ -23,6 +23,7 @@ from octavo.server.process.sleeping import (
     SleepSwitch,
 )
 from octavo.sleep_level import SleepLevel
+from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess, eventually
 
 PROMPT: dict[str, Any] = {"model": "demo", "prompt": "What is Octavo?", "temperature": 0}
@@ -135,9 +136,11 @@ def test_a_server_that_starts_or_ends_is_left_alone(state: State) -> None:
 
 
 @pytest.fixture(scope="module")
-def sleeper() -> Iterator[ServerProcess]:
-    with ServerProcess("--enable-sleep-mode", "--metrics-names", "vllm") as process:
-        yield process.wait_ready()
+def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    flags = ("--enable-sleep-mode", "--metrics-names", "vllm")
+    with FaultyServer(tmp_path_factory.mktemp("faults"), *flags) as process:
+        process.wait_ready()
+        yield process
 
 
 def ask(server: ServerProcess, route: str, **options: Any) -> tuple[int, Any]:
@@ -184,9 +187,10 @@ def test_requests_are_refused_while_it_sleeps_and_answered_as_before_when_it_wak
 
 
 def test_a_stream_that_runs_is_waited_for_or_ends_with_an_error_event(
-    sleeper: ServerProcess,
+    sleeper: FaultyServer,
 ) -> None:
     with (
+        sleeper.faults.slow_steps(),  # else the stream may be over before anybody looked
         openai.OpenAI(base_url=f"{sleeper.url}/v1", api_key="none", max_retries=0) as client,
         ThreadPoolExecutor() as pool,
     ):
