@@ -37,21 +37,23 @@ class StoredWeight:
     """What the checkpoint holds of a weight.
 
     Args:
-        order: `[in_features]` int64: the input that each column of the codes belongs to; None: its own.
+        order: `[columns]` int64: the input that each column of the codes belongs to; None: its own. Columns
+            beyond the inputs are zeros, of any input.
+        num_inputs: None: as many as columns.
     """
 
     code: Code
     weight: QuantizedWeight
     order: torch.Tensor | None = None
+    num_inputs: int | None = None
 
     def dequantize(self) -> torch.Tensor:
         """`[out_features, in_features]` float32, inputs in their own order."""
         columns = self.weight.dequantize()
         if self.order is None:
             return columns
-        dequantized = torch.empty_like(columns)
-        dequantized[:, self.order] = columns
-        return dequantized
+        dequantized = columns.new_zeros(columns.shape[0], self.num_inputs or columns.shape[1])
+        return dequantized.index_add_(1, self.order, columns)
 
 
 class StoredFormat(Protocol):

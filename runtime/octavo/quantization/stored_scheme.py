@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 import numpy as np
 import torch
 
-from octavo.errors import ModelUnsupportedError
 from octavo.kernels.reference.weight_only import QuantizedWeight
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.layers.stored_weight import picked, plain_weight, rows_of_each, stored_bias
 from octavo.loading import OnDevice, Placement, WeightSource
+from octavo.quantization.input_order import of_scattered_inputs, scattered_columns
 from octavo.quantization.panel_forms import PANELS
 from octavo.quantization.stored import StoredFormat, StoredLayout, StoredWeight
 from octavo.quantization.unquantised import Unquantised
@@ -63,7 +63,7 @@ class Stored:
         for run in _runs(parts, lambda one, other: _have_one_layout(one[0], other[0])):
             width = sum(width for _, width in run)
             layouts = [layout for layout, _ in run if layout is not None]
-            total += self._run_bytes(width, depth, layouts, dtype, has_bias=projection.bias)
+            total += self._run_bytes(width, projection, layouts, dtype)
         return total
 
     def head_bytes(self, projection: Projection, dtype: torch.dtype, *, is_tied: bool) -> int:
@@ -121,7 +121,7 @@ class Stored:
         weight = _merged([part.weight for part in stored])
         linear = self.forms.stored(code, weight, bias, placement.dtype, is_head=is_head)
         if linear is None:
-            dequantised = StoredWeight(code, weight, order).dequantize()
+            dequantised = replace(stored[0], weight=weight).dequantize()
             plain = PlainWeight(dequantised.to(placement.dtype), bias)
             return self.forms.plain(plain, is_head=is_head)
         return linear if order is None else Reordered(linear, order)
@@ -129,16 +129,19 @@ class Stored:
     def _run_bytes(
         self,
         width: int,
-        depth: int,
+        projection: Projection,
         layouts: list[StoredLayout],
         dtype: torch.dtype,
-        *,
-        has_bias: bool,
     ) -> int:
+        depth, has_bias = projection.in_features, projection.bias
         plain = plain_bytes(width, depth, dtype, has_bias=has_bias)
         if not layouts:
             return plain
+        whole = projection.stored.in_features
         group = math.gcd(depth, *(layout.group or depth for layout in layouts))
+        if layouts[0].is_reordered and depth < whole:
+            group = math.gcd(whole, *(layout.group or whole for layout in layouts))
+            depth, group = scattered_columns(depth, whole, group)
         has_zeros = any(layout.has_zeros for layout in layouts)
         held = self.forms.stored_bytes(
             layouts[0].code, width, depth, group, dtype, has_zeros=has_zeros, has_bias=has_bias
@@ -237,10 +240,7 @@ def _with_inputs(part: _Part, inputs: range) -> _Part:
     if isinstance(part, PlainWeight):
         return PlainWeight(part.weight[:, inputs.start : inputs.stop].contiguous(), None)
     if part.order is not None:
-        raise ModelUnsupportedError(
-            "The checkpoint's groups of inputs lie apart (act-order), and ranks cannot share them. Use "
-            "--tensor-parallel-size 1, or a checkpoint without act-order (desc_act false)."
-        )
+        return of_scattered_inputs(part, part.order, inputs)
     return replace(part, weight=part.weight.of_inputs(inputs))
 
 
