@@ -13,7 +13,6 @@ import torch
 
 from octavo import LLM
 from octavo.errors import (
-    InvalidConfigurationError,
     InvalidParameterError,
     ModelInvalidError,
     ModelUnsupportedError,
@@ -172,17 +171,6 @@ def test_a_decoder_without_a_head_pools_as_its_folder_says(
         if is_normalised:
             expected = expected / expected.norm()
         torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_ranks_do_not_pool_and_the_start_says_so(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path, "qwen3").model.save_pretrained(tmp_path)
-    save_word_tokenizer(tmp_path)
-    write_modules(tmp_path, {"pooling_mode": "mean"})
-    with pytest.raises(
-        InvalidConfigurationError,
-        match=r"tensor_parallel_size is 2, and 1_Pooling/config.json asks for mean_tokens: ranks",
-    ):
-        LLM(str(tmp_path), tensor_parallel_size=2)
 
 
 def test_the_default_prompt_of_a_folder_stands_before_texts(

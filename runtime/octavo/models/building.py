@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -38,16 +37,15 @@ from octavo.layers.step import AttentionSpec
 from octavo.loading import (
     Placement,
     Slice,
-    TextPart,
     WeightSource,
     WithoutBiases,
-    WithoutPrefix,
     floating_tensors,
 )
 from octavo.models.adapters import ModelAdapters
-from octavo.models.base import BaseConfig, CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
+from octavo.models.base import CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
 from octavo.models.blocks import ParallelBlock, PreNormBlock
 from octavo.models.spec import ModelSpec
+from octavo.models.stored_tables import table_shape, with_own_names, with_stored_head
 from octavo.models.stream import Reduce
 from octavo.quantization import Scheme, Unquantised
 from octavo.quantization.dequantised_source import DequantisedSource
@@ -73,7 +71,7 @@ def build_model(
         adapters: Get to know the products that they may change; None: it takes no adapters.
     """
     config = with_stored_head(config, source)
-    source = _with_own_names(config, source)
+    source = with_own_names(config, source)
     model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks, adapters))
     source.finish(config.ignores)
     return model
@@ -86,45 +84,13 @@ def build_encoder(
     scheme: Scheme,
     kernels: Kernels,
     placement: Placement,
+    ranks: Ranks = ALONE,
 ) -> Encoder:
     """As `build_model`."""
-    source = _with_own_names(config, source)
-    model = config.build(ModelBuilder(source, scheme, kernels, placement))
+    source = with_own_names(config, source)
+    model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks))
     source.finish(config.ignores)
     return model
-
-
-def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
-    """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy:
-    what is stored counts, as in transformers, whose own modules see to it themselves."""
-    tables = config.tables
-    if tables.head is None or not has_head_beside_tie(config, source):
-        return config
-    source = _with_own_names(config, source)
-    name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
-    shape = _shape(tables.head)
-    stored, embedding = floating_tensors(source, {name: shape, table: shape})
-    if torch.equal(stored, embedding.to(stored.dtype)):
-        return config
-    return replace(config, is_tied=False)
-
-
-def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
-    """Whether a head is stored that config.json calls the embeddings' own; names alone are asked for."""
-    tables = config.tables
-    if tables.head is None or not tables.is_tied or config.keeps_tables:
-        return False
-    return _with_own_names(config, source).has(f"{tables.head.names[0]}.weight")
-
-
-def _with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
-    """The source by the names that the family uses: a checkpoint may leave their prefix out."""
-    if config.is_text_part:
-        return TextPart(source)
-    embedding = f"{config.tables.embedding.names[0]}.weight"
-    if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
-        return WithoutPrefix(source, config.prefix)
-    return source
 
 
 class ModelBuilder:
@@ -160,6 +126,10 @@ class ModelBuilder:
             return self.source
         return DequantisedSource(self.source, self._scheme.format, self.placement.dtype)
 
+    @property
+    def num_ranks(self) -> int:
+        return self._ranks.size
+
     def tensor(self, name: str, *shape: int) -> torch.Tensor:
         """A parameter that is no product's, in the activations' dtype."""
         return self._part(name, shape, None)
@@ -173,11 +143,11 @@ class ModelBuilder:
         linear = self._base_linear(projection)
         if self._adapters is None:
             return linear
-        return self._adapters.adapted(linear, self._share(projection))
+        return self._adapters.adapted(linear, self.share(projection))
 
     def _base_linear(self, projection: Projection) -> Linear:
         source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
-        return self._scheme.load(self._share(projection), source, self.placement)
+        return self._scheme.load(self.share(projection), source, self.placement)
 
     def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
         return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
@@ -333,7 +303,7 @@ class ModelBuilder:
         self, router: str, experts: Sequence[tuple[Projection, Projection]]
     ) -> tuple[ExpertWeights, ExpertWeights]:
         if isinstance(self._scheme, Unquantised):
-            own = [(self._share(up), self._share(back)) for up, back in experts]
+            own = [(self.share(up), self.share(back)) for up, back in experts]
             return stack_experts(self.source, own, self.placement)
         gate_up, down = (
             stacked_experts([self._base_linear(one) for one in products])
@@ -393,11 +363,11 @@ class ModelBuilder:
         name, vocab = f"{tables.embedding.names[0]}.weight", tables.embedding.width
         own = share_of(vocab, self._ranks.rank, self._ranks.size)
         part = None if len(own) == vocab else Slice(0, own.start, own.stop)
-        table = self._part(name, _shape(tables.embedding), part)
+        table = self._part(name, table_shape(tables.embedding), part)
         if tables.head is None:
             return table_lookup(table), None
         if not tables.is_tied:
-            own_head = self._share(tables.head)
+            own_head = self.share(tables.head)
             head = self._scheme.load_head(own_head, self.source, self.placement)
             return table_lookup(table), head
         bias = None
@@ -406,13 +376,10 @@ class ModelBuilder:
         head = self._scheme.head(table, bias, whole_vocab=vocab)
         return head.lookup or table_lookup(table), head
 
-    def _share(self, projection: Projection) -> Projection:
+    def share(self, projection: Projection) -> Projection:
+        """What of it this rank has."""
         return projection.share(self._ranks.rank, self._ranks.size)
 
     def _part(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
         (stored,) = floating_tensors(self.source, {name: shape}, part)
         return self.placement.put(stored)
-
-
-def _shape(projection: Projection) -> tuple[int, int]:
-    return projection.width, projection.in_features

@@ -11,6 +11,7 @@ import torch
 from octavo.layers.encoder_attention import EncoderAttention, EncoderStep
 from octavo.layers.norm import Norm
 from octavo.models.spec import ModelSpec
+from octavo.models.stream import Reduce, whole
 
 EncoderFeedForward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -23,17 +24,22 @@ class EncoderBlock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PostNormBlock:
-    """`x = norm(x + attention(x))`, then `x = norm(x + mlp(x))` (BERT)."""
+    """`x = norm(x + attention(x))`, then `x = norm(x + mlp(x))` (BERT).
+
+    Args:
+        reduce: See `whole`.
+    """
 
     attention: EncoderAttention
     attention_norm: Norm
     mlp: EncoderFeedForward
     mlp_norm: Norm
+    reduce: Reduce | None = None
 
     def __call__(self, x: torch.Tensor, step: EncoderStep) -> torch.Tensor:
         """Of `[tokens, hidden]`, which is overwritten."""
-        x = self.attention_norm.add(x, self.attention(x, step))
-        return self.mlp_norm.add(x, self.mlp(x))
+        x = self.attention_norm.add(x, whole(self.attention(x, step), self.reduce))
+        return self.mlp_norm.add(x, whole(self.mlp(x), self.reduce))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +48,20 @@ class PreNormEncoderBlock:
 
     Args:
         attention_norm: None where `x` is normalised already.
+        reduce: See `whole`.
     """
 
     attention_norm: Norm | None
     attention: EncoderAttention
     mlp_norm: Norm
     mlp: EncoderFeedForward
+    reduce: Reduce | None = None
 
     def __call__(self, x: torch.Tensor, step: EncoderStep) -> torch.Tensor:
         """Of `[tokens, hidden]`, which is overwritten."""
         normed = x if self.attention_norm is None else self.attention_norm(x)
-        normed = self.mlp_norm.add(x, self.attention(normed, step))
-        return x.add_(self.mlp(normed))
+        normed = self.mlp_norm.add(x, whole(self.attention(normed, step), self.reduce))
+        return x.add_(whole(self.mlp(normed), self.reduce))
 
 
 class EncoderStack:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
-import transformers
 
-from octavo.config import Device, EngineConfig, ModelImplementation, Quantization
-from octavo.errors import InvalidConfigurationError, ModelUnsupportedError
+from octavo.config import Device, EngineConfig, Quantization
+from octavo.errors import InvalidConfigurationError
+from octavo.layers.ranks import Ranks
 from octavo.loading import SafetensorsWeights, Slice
 from octavo.models.registry import FAMILIES
-from octavo.worker.start.create import create_executor
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import SamplingParams
+from octavo.worker.batch import ScheduledSequence
+from octavo.worker.start.encoder import EncoderPlan, plan_model
 from octavo.worker.start.plan import plan_start
-from tests.support.runtime.checkpoints import GEMMA2, make_checkpoint
+from tests.support.runtime.adapters import save_adapter
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.encoders import BASE, SCORE, make_encoder, write_modules
+from tests.support.runtime.encoders import KINDS as ENCODERS
 from tests.support.runtime.quantised_checkpoints import (
     awq_tensors,
     float8_weight,
@@ -26,41 +32,11 @@ from tests.support.runtime.quantised_checkpoints import (
     quantise_checkpoint,
     round_to_grid,
 )
-from tests.support.runtime.rank_threads import LoneRank, scores
-
-# Inner widths and a vocabulary that neither 2 nor 4 divides; key heads that 4 ranks must share.
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 90,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-}
-MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 30}
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "bloom": ("bloom", {}),
-    "falcon-alibi": ("falcon", {"alibi": True, "multi_query": False, "parallel_attn": False}),
-    "mpt": ("mpt", {"attn_config": {"clip_qkv": 2.0}}),
-    "falcon": ("falcon", {"bias": True}),  # one key head for all
-    "falcon-new": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 4}),
-    "gemma2": ("gemma2", GEMMA2),
-    "gemma3": ("gemma3", {"sliding_window": 7, "sliding_window_pattern": 2}),
-    "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}),
-    "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False}),
-    "llama": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "llama-tied": ("llama", {"tie_word_embeddings": True}),
-    "mistral": ("mistral", {}),
-    "mixtral": ("mixtral", {"num_local_experts": 5}),
-    "phi": ("phi", {}),
-    "phi3": ("phi3", {"head_dim": None}),
-    "qwen2": ("qwen2", {}),
-    "qwen2_moe": ("qwen2_moe", MOE | {"shared_expert_intermediate_size": 50}),
-    "qwen3": ("qwen3", {}),
-    "qwen3_moe": ("qwen3_moe", MOE | {"mlp_only_layers": [1]}),
-}
+from tests.support.runtime.rank_threads import FIRST, SECOND, LoneRank, on_ranks, scores, sequence
+from tests.support.runtime.shared_kinds import KINDS, MOE, SIZES, families
 
 
-def assert_equal_on(size: int, folder: Path, **changes: object) -> None:
+def assert_equal_on(size: int, folder: Path, **changes: Any) -> None:
     torch.set_num_threads(1)
     ((expected, hidden),) = scores(folder, 1, **changes)
     found = scores(folder, size, **changes)
@@ -72,16 +48,17 @@ def assert_equal_on(size: int, folder: Path, **changes: object) -> None:
 
 
 def test_every_family_is_shared() -> None:
-    shared = {family.replace("_", "") for family, _ in KINDS.values()}
-    assert shared == {name.removesuffix("ForCausalLM").lower() for name in FAMILIES}
+    assert families() == {name.lower() for name in FAMILIES}
 
 
-@pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("kind", KINDS)
-def test_ranks_score_as_one_does(kind: str, size: int, tmp_path: Path) -> None:
+def test_ranks_score_as_one_does(kind: str, tmp_path: Path) -> None:
+    """With drafts, and beside each other prompts with an adapter and without."""
     family, changes = KINDS[kind]
-    make_checkpoint(tmp_path, family, **{**SIZES, **changes})
-    assert_equal_on(size, tmp_path)
+    model = make_checkpoint(tmp_path / "base", family, **{**SIZES, **changes})
+    save_adapter(tmp_path / "adapter", model)
+    for size in (2, 4):
+        assert_equal_on(size, tmp_path / "base", adapter=tmp_path / "adapter")
 
 
 ROUNDED: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -140,27 +117,56 @@ def test_a_rank_reads_its_part_alone(
     assert whole < num_read < 1.1 * whole
 
 
-def test_what_ranks_do_not_share_is_refused_by_name(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path / "decoder", "llama", **SIZES)
-    generic = EngineConfig(
-        model=str(tmp_path / "decoder"),
-        device=Device.CPU,
-        model_impl=ModelImplementation.TRANSFORMERS,
-        tensor_parallel_size=2,
+@pytest.mark.parametrize("head", [BASE, SCORE])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_ranks_pool_what_an_encoder_pools_alone(kind: str, head: int, tmp_path: Path) -> None:
+    """Unequal parts of the inner width and of the vocabulary."""
+    torch.set_num_threads(1)
+    make_encoder(tmp_path, kind, head, intermediate_size=90, num_attention_heads=8, hidden_size=64)
+    write_modules(tmp_path, {"pooling_mode": "mean"})
+    (expected,) = vectors(tmp_path, 1)
+    for size in (2, 4):
+        for found in vectors(tmp_path, size):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def vectors(folder: Path, size: int) -> list[torch.Tensor]:
+    """Each rank's, of two texts, one of them a pair."""
+    config = EngineConfig(
+        model=str(folder), device=Device.CPU, dtype="float32", tensor_parallel_size=size
     )
-    with pytest.raises(InvalidConfigurationError, match=r"transformers' own modules.*size 1"):
-        create_executor(generic)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
-    config = transformers.BertConfig(architectures=["BertModel"], **sizes)
-    config.save_pretrained(tmp_path / "encoder")
-    with pytest.raises(InvalidConfigurationError, match=r"BertModel is an encoder.*size 1"):
-        create_executor(
-            msgspec.structs.replace(
-                generic, model=str(tmp_path / "encoder"), model_impl=ModelImplementation.AUTO
-            )
-        )
+    state = SamplingState(SamplingParams(), None, (), (), is_pooled=True)
+    pair = dataclasses.replace(state, second_segment=4)
+    entries = [
+        ScheduledSequence(0, [3, *range(5, 40), 4], 0, (), state),
+        ScheduledSequence(1, [3, 20, 9, 4, 7, 8, 4], 0, (), pair),
+    ]
+
+    def work(ranks: Ranks) -> torch.Tensor:
+        plan = plan_model(config)
+        assert isinstance(plan, EncoderPlan)
+        return torch.tensor(plan.runner(plan.build(ranks)).run(entries))
+
+    return on_ranks(size, work)
 
 
+def test_ranks_pool_whole_prompts_of_a_decoder(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path, "qwen3", **SIZES).model
+    model.save_pretrained(tmp_path)
+    write_modules(tmp_path, {"pooling_mode": "weightedmean"})
+    prompts = [sequence(0, FIRST, 0), sequence(1, SECOND, 0)]
+    for size in (1, 2):
+        for _, hidden in scores(tmp_path, size, batches=[prompts]):
+            for row, tokens in zip(hidden, (FIRST, SECOND), strict=True):
+                with torch.no_grad():
+                    states = model(torch.tensor([tokens])).last_hidden_state[0]
+                places = torch.arange(1.0, len(tokens) + 1)
+                expected = places @ states / places.sum()
+                torch.testing.assert_close(row, expected, rtol=1e-3, atol=1e-4)
+
+
+# Products side by side, and one of all heads.
+APART = [("llama", 32), ("llama", 64), ("gpt_neox", 32)]
 FORMATS: dict[str, tuple[dict[str, Any], int | None, int | None]] = {
     "awq": ({"quant_method": "awq", "group_size": 16, "version": "gemm"}, 16, None),
     "awq-cut": ({"quant_method": "awq", "group_size": 64, "version": "gemm"}, 64, None),
@@ -211,17 +217,19 @@ def test_blocks_of_float8_are_shared(tmp_path: Path) -> None:
     assert_equal_on(2, tmp_path / "quantised")
 
 
-def test_groups_that_lie_apart_are_refused(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path / "plain", "llama", **SIZES | {"intermediate_size": 96})
+@pytest.mark.parametrize(("family", "group"), APART)
+def test_groups_that_lie_apart_are_shared(family: str, group: int, tmp_path: Path) -> None:
+    """By chance each rank has other numbers of each group's inputs."""
+    make_checkpoint(tmp_path / "plain", family, **SIZES | {"intermediate_size": 192})
 
     def store(module: str, weight: torch.Tensor) -> Any:
         if not is_product(module):
             return None
         order = torch.randperm(weight.shape[1], generator=torch.Generator().manual_seed(3))
-        grid = round_to_grid(weight, 4, 32, order=order)
+        grid = round_to_grid(weight, 4, group, order=order)
         return gptq_tensors(grid, 4, zero_offset=1), grid.dequantize()
 
-    raw = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True}
+    raw = {"quant_method": "gptq", "bits": 4, "group_size": group, "desc_act": True, "sym": False}
     quantise_checkpoint(tmp_path / "plain", tmp_path / "quantised", store, raw)
-    with pytest.raises(ModelUnsupportedError, match=r"act-order.*--tensor-parallel-size 1"):
-        scores(tmp_path / "quantised", 2)
+    for size in (2, 4):
+        assert_equal_on(size, tmp_path / "quantised")

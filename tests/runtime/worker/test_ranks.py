@@ -18,33 +18,60 @@ from octavo.config import Device, EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.engine.process import EngineLoop
-from octavo.errors import DeviceFaultError, OctavoError
+from octavo.errors import DeviceFaultError, InvalidConfigurationError, OctavoError
+from octavo.loading.adapter import read_adapter
 from octavo.sampling_params import SamplingParams
+from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.batch import Executor
+from octavo.worker.cpu import executor
 from octavo.worker.cpu.step_memory import StepMemory
-from octavo.worker.ranks import start
+from octavo.worker.ranks import gathering
+from octavo.worker.start.draft import plan_drafter
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
+from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.checkpoints import GEMMA2
-from tests.support.runtime.rank_answers import NUM_BLOCKS, answers_of, assert_same, save_model
+from tests.support.runtime.eagle_heads import ReferenceHead
+from tests.support.runtime.encoders import make_encoder, write_modules
+from tests.support.runtime.rank_answers import (
+    NUM_BLOCKS,
+    Answers,
+    answers_of,
+    assert_same,
+    save_model,
+)
 from tests.support.runtime.rank_processes import has_ended, rank_pids
 from tests.support.runtime.stepping import make_executor, run_to_end
 
 MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 30}
 KINDS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "gemma2": ("gemma2", 2, GEMMA2),
-    "gpt_neox": ("gpt_neox", 2, {}),
     "llama": ("llama", 4, {}),
     "qwen2_moe": ("qwen2_moe", 2, MOE | {"shared_expert_intermediate_size": 50}),
     "qwen3": ("qwen3", 2, {"tie_word_embeddings": True}),
 }
 
 
-def executor_of(folder: Path, size: int, **changes: object) -> Executor:
-    config = EngineConfig(model=str(folder), device=Device.CPU)
-    spec = plan_start(config).model.spec.on_rank(size)
-    memory = NUM_BLOCKS * cache_block_bytes(config, spec, torch.float32)
-    return make_executor(folder, tensor_parallel_size=size, kv_cache_memory_bytes=memory, **changes)
+# Who guesses: the model itself, a head that knows nothing, or else who has the answers.
+GUESSED = {"llama": SpeculativeMethod.DRAFT_MODEL, "qwen3": SpeculativeMethod.EAGLE3}
+
+
+def executor_of(
+    folder: Path, size: int, guesses: SpeculativeConfig | None = None, **changes: object
+) -> Executor:
+    config = EngineConfig(model=str(folder), device=Device.CPU, speculative_config=guesses)
+    plan = plan_start(config)
+    block_bytes = cache_block_bytes(config, plan.model.spec.on_rank(size), torch.float32)
+    if (drafts := plan_drafter(config, plan)) is not None:
+        block_bytes += drafts.block_bytes(config)
+    return make_executor(
+        folder,
+        tensor_parallel_size=size,
+        kv_cache_memory_bytes=NUM_BLOCKS * block_bytes,
+        speculative_config=guesses,
+        enable_lora=True,
+        **changes,
+    )
 
 
 @dataclass
@@ -52,18 +79,29 @@ class Shared:
     """A model that processes share; the last test of the module may end them."""
 
     folder: Path
+    adapter: Path
     executor: Executor
     pids: list[int]
 
 
-def share_model(folder: Path, kind: str) -> Shared:
+def share_model(work: Path, kind: str) -> Shared:
     family, size, changes = KINDS[kind]
-    save_model(folder, family, **changes)
+    folder, adapter, head = (work / name for name in ("model", "adapter", "head"))
+    model = save_model(folder, family, **changes)
+    save_adapter(adapter, model, rank=8)
+    guesses = None
+    if (method := GUESSED.get(kind)) is SpeculativeMethod.DRAFT_MODEL:
+        guesses = SpeculativeConfig(method=method, model=str(folder))
+    elif method is not None:
+        ReferenceHead("qwen3", num_watched=2, vocab_size=321).save(
+            head, drop=("embed_tokens.weight",), eagle_aux_hidden_state_layer_ids=[0, 1]
+        )
+        guesses = SpeculativeConfig(method=method, model=str(head))
     others = rank_pids(os.getpid())
-    executor = executor_of(folder, size)
+    shared = executor_of(folder, size, guesses)
     pids = [pid for pid in rank_pids(os.getpid()) if pid not in others]
     assert len(pids) == size - 1
-    return Shared(folder, executor, pids)
+    return Shared(folder, adapter, shared, pids)
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +109,62 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     return share_model(tmp_path_factory.mktemp("llama"), "llama")
 
 
-@pytest.mark.parametrize("kind", ["gemma2", "gpt_neox", "qwen2_moe"])
+@pytest.mark.parametrize("kind", ["gemma2", "qwen2_moe"])
 def test_two_ranks_answer_as_one_does(kind: str, tmp_path: Path) -> None:
-    assert_same_answers(share_model(tmp_path, kind))
+    assert assert_same_answers(share_model(tmp_path, kind)).num_accepted > 50
 
 
 def test_four_ranks_answer_as_one_does(llama: Shared) -> None:
-    assert_same_answers(llama)
+    assert assert_same_answers(llama).num_accepted > 50
 
 
-def assert_same_answers(shared: Shared) -> None:
-    expected = answers_of(shared.folder, executor_of(shared.folder, 1))
-    assert_same(answers_of(shared.folder, shared.executor), expected)
+def test_ranks_of_an_encoder_give_its_vectors(tmp_path: Path) -> None:
+    """In steps of several prompts, and after a sleep."""
+    make_encoder(tmp_path, "bert")
+    write_modules(tmp_path, {"pooling_mode": "mean"})
+    prompts = [[3, *range(5, 5 + count), 4] for count in (9, 30, 9, 2)]
+
+    def vectors(llm: LLM) -> torch.Tensor:
+        return torch.tensor([one.embedding for one in llm.embed(prompts)])
+
+    options: dict[str, Any] = {"dtype": "float32", "device": "cpu", "enable_sleep_mode": True}
+    with LLM(str(tmp_path), **options) as llm:
+        expected = vectors(llm)
+    with LLM(str(tmp_path), tensor_parallel_size=2, **options) as llm:
+        torch.testing.assert_close(vectors(llm), expected, rtol=1e-4, atol=1e-5)
+        llm.sleep(level=2)
+        llm.wake_up()
+        torch.testing.assert_close(vectors(llm), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_that_another_rank_cannot_read_is_refused_and_nobody_has_it(
+    llama: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rank reads it, and the others find that it is gone."""
+    config = EngineConfig(model=str(llama.folder), enable_lora=True)
+    core = EngineCore(config, llama.executor)
+    moved = llama.adapter.with_name("moved")
+
+    def read_and_move(folder: Path) -> Any:
+        adapter = read_adapter(folder)
+        llama.adapter.rename(moved)
+        return adapter
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "read_adapter", read_and_move)
+        with pytest.raises(InvalidConfigurationError, match=r"another rank .* its log says why"):
+            core.adapters.load(9, str(llama.adapter))
+    moved.rename(llama.adapter)
+    core.adapters.load(9, str(llama.adapter))
+    core.unload_adapter(9)
+
+
+def assert_same_answers(shared: Shared) -> Answers:
+    """With an adapter in the same batches, and again with drafts: those come true that are right."""
+    expected = answers_of(shared.folder, executor_of(shared.folder, 1), shared.adapter)
+    found = answers_of(shared.folder, shared.executor, shared.adapter, drafts=True)
+    assert_same(found, expected)
+    return found
 
 
 def test_a_rank_that_is_killed_ends_an_idle_engine_and_is_named(llama: Shared) -> None:
@@ -113,7 +195,7 @@ def test_a_step_that_fails_on_one_rank_is_the_end_of_all(
         raise RuntimeError("no such row")
 
     monkeypatch.setattr(StepMemory, "prepare", fail)
-    core = EngineCore(EngineConfig(model=str(tmp_path)), shared.executor)
+    core = EngineCore(EngineConfig(model=str(shared.folder)), shared.executor)
     core.add(AddRequest("one", [5, 6, 7], SamplingParams(max_tokens=3)))
     with pytest.raises(DeviceFaultError, match=r"^rank 0 of 2 failed: RuntimeError: no such row$"):
         run_to_end(core)
@@ -128,7 +210,7 @@ def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
 ) -> None:
     """It is given no time: a process takes some to come."""
     others = rank_pids(os.getpid())
-    monkeypatch.setattr(start, "ARRIVAL_SECONDS", 0.0)
+    monkeypatch.setattr(gathering, "ARRIVAL_SECONDS", 0.0)
     with pytest.raises(OctavoError, match=r"^rank 1 of 2 is not there after 0 s; its log may say"):
         executor_of(llama.folder, 2)
     assert rank_pids(os.getpid()) == others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +20,10 @@ ENTRIES = st.builds(
     st.lists(NUMBERS, max_size=9),
     NUMBERS,
     st.lists(NUMBERS, max_size=9),
-    st.sampled_from([None, STATE]),
+    st.sampled_from([None, STATE, dataclasses.replace(STATE, second_segment=3)]),
     st.none() | st.builds(ScoredRows, st.lists(NUMBERS, min_size=1, max_size=4), NUMBERS),
+    st.integers(0, 4),
+    st.just(0) | st.integers(1, 2**63 - 1),
 )
 
 
@@ -35,5 +39,14 @@ def test_a_step_is_the_same_after_its_frame(
 def sent(entry: ScheduledSequence) -> tuple[object, ...]:
     """What another rank must know of an entry."""
     num_scored = 0 if entry.scored is None else len(entry.scored.targets)
-    is_sampled = entry.sampling is not None
-    return entry.token_ids, entry.start, entry.block_ids, is_sampled, num_scored
+    segment = entry.sampling and entry.sampling.second_segment
+    return (
+        entry.token_ids,
+        entry.start,
+        entry.block_ids,
+        entry.sampling is not None,
+        segment,
+        num_scored,
+        entry.num_drafts,
+        entry.adapter_id,
+    )

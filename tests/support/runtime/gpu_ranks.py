@@ -25,7 +25,7 @@ from octavo.kernels.reference import device as reference
 from octavo.worker.gpu import prepare
 from octavo.worker.gpu.following import FollowingRunner
 from octavo.worker.gpu.step_outline import StepOutline
-from octavo.worker.ranks import start
+from octavo.worker.ranks import gathering, start
 from octavo.worker.ranks.on_gpus import GpuPath
 from octavo.worker.start import plan
 from tests.support.kernels.interpreter import interpreted_kernels
@@ -73,7 +73,8 @@ def enter(kind: str, stack: ExitStack) -> None:
     for name, answer in _memory(int(os.environ.get(ROOM, "0"))).items():
         stack.enter_context(mock.patch.object(torch.cuda, name, return_value=answer))
     path = GpuPath(kernels, lambda: _called)
-    stack.enter_context(mock.patch.object(start, "gpu_path", return_value=path))
+    for module in (start, gathering):
+        stack.enter_context(mock.patch.object(module, "gpu_path", return_value=path))
     stack.enter_context(mock.patch.object(plan, "kernels_for", return_value=kernels))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,23 @@ import pytest
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
+from octavo.engine.requests.sequence import Sequence as EngineSequence
+from octavo.engine.speculation.model_proposer import ModelProposer
+from octavo.engine.speculation.proposal import Proposal, Proposer
+from octavo.engine.speculation.speculation import Speculation
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.worker.batch import Executor
+from octavo.worker.cpu.executor import TorchExecutor
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
 
 # Those that run together outgrow it.
 NUM_BLOCKS = 14
 LENGTH = 20
+DRAFTS = 4
+_ADAPTER = 3
+_TUNED = ("two", "alone")
 
 
 @dataclass
@@ -31,9 +41,11 @@ class Answers:
     logprobs: list[float]
     num_preemptions: int
     num_cached: int
+    num_accepted: int
 
 
-def save_model(folder: Path, family: str = "llama", **changes: Any) -> None:
+def save_model(folder: Path, family: str = "llama", **changes: Any) -> Any:
+    """Returns transformers' own instance of it."""
     tokenizer = byte_level_tokenizer()
     sizes: dict[str, Any] = {
         "vocab_size": 321,
@@ -43,8 +55,31 @@ def save_model(folder: Path, family: str = "llama", **changes: Any) -> None:
         "num_key_value_heads": 2,
         "eos_token_id": token_id(tokenizer, "<eos>"),
     }
-    make_checkpoint(folder, family, **{**sizes, **changes})
+    model = make_checkpoint(folder, family, **{**sizes, **changes})
     tokenizer.save(str(folder / "tokenizer.json"))
+    return model
+
+
+class Recorded:
+    """A proposer that has the answers, and changes one token in so many."""
+
+    num_kinds = 1
+    is_free = True
+
+    def __init__(self, answers: Mapping[tuple[tuple[int, ...], int], Sequence[int]]) -> None:
+        self._random = random.Random(1)  # noqa: S311
+        self._answers = answers
+
+    def propose(self, sequence: EngineSequence) -> Proposal | None:
+        answer = self._answers[tuple(sequence.prompt_token_ids), sequence.index]
+        guesses = list(answer[len(sequence.output_token_ids) :][:DRAFTS])
+        wrong = self._random.randrange(2 * DRAFTS)
+        if wrong < len(guesses):
+            guesses[wrong] += 1
+        return Proposal(guesses) if guesses else None
+
+    def forget(self, sequence_id: int) -> None:
+        pass
 
 
 def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:
@@ -63,14 +98,63 @@ def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:
     return [together, [("alone", base[9:30], SamplingParams(**plain, n=2))]]
 
 
-def answers_of(folder: Path, executor: Executor) -> Answers:
-    config = EngineConfig(model=str(folder), max_num_seqs=6, max_num_batched_tokens=40)
-    core = EngineCore(config, executor, is_debugging=True)
-    answers = Answers({}, [], [], 0, 0)
+def answers_of(
+    folder: Path, executor: Executor, adapter: Path | None = None, *, drafts: bool = False
+) -> Answers:
+    """
+    Args:
+        adapter: Of requests that are the same as others but for it; None: the executor takes none.
+        drafts: All is asked again with drafts, and answered as before: those of the executor's model where it
+            has one.
+    """
+    config = EngineConfig(
+        model=str(folder),
+        max_num_seqs=6,
+        max_num_batched_tokens=40,
+        enable_lora=adapter is not None,
+    )
+    core = EngineCore(config, executor, is_debugging=True, stopwatch=lambda: 0.0)
+    if adapter is not None:
+        core.adapters.load(_ADAPTER, str(adapter))
+    answers = Answers({}, [], [], 0, 0, 0)
+    _ask(core, answers, tunes=adapter is not None)
+    answers.num_preemptions = core.stats().preemptions_total
+    answers.num_cached = core.stats().prefix_cache_hit_tokens_total
+    if drafts:
+        again = Answers({}, [], [], 0, 0, 0)
+        core._speculation = speculation = Speculation(_proposer(executor, answers), DRAFTS)
+        _ask(core, again, tunes=adapter is not None)
+        assert (again.tokens, again.ranked) == (answers.tokens, answers.ranked)
+        assert again.logprobs == pytest.approx(answers.logprobs, abs=1e-4)
+        assert speculation.counts.num_draft_tokens > sum(speculation.counts.num_accepted)
+        answers.num_accepted = sum(speculation.counts.num_accepted)
+    return answers
+
+
+def _proposer(executor: Executor, answers: Answers) -> Proposer:
+    if isinstance(executor, TorchExecutor) and executor._drafter is not None:
+        return ModelProposer(DRAFTS)
+    asked = {name: tuple(prompt) for wave in waves() for name, prompt, _ in wave}
+    return Recorded(
+        {
+            (asked[name], index): tokens
+            for (name, index), tokens in answers.tokens.items()
+            if name in asked
+        }
+    )
+
+
+def _ask(core: EngineCore, answers: Answers, *, tunes: bool) -> None:
     ends = (token_id(byte_level_tokenizer(), "<eos>"),)
     for wave in waves():
         for name, prompt, params in wave:
             core.add(AddRequest(name, prompt, params, end_token_ids=ends))
+            if tunes and name in _TUNED:
+                core.add(
+                    AddRequest(
+                        f"{name} tuned", prompt, params, end_token_ids=ends, adapter_id=_ADAPTER
+                    )
+                )
         while core.has_work:
             for output in core.step().outputs:
                 assert output.error is None
@@ -80,9 +164,6 @@ def answers_of(folder: Path, executor: Executor) -> Answers:
                 for place in (*(output.prompt_logprobs or []), *(output.logprobs or [])):
                     answers.ranked.append(place.token_ids)
                     answers.logprobs += place.logprobs
-    answers.num_preemptions = core.stats().preemptions_total
-    answers.num_cached = core.stats().prefix_cache_hit_tokens_total
-    return answers
 
 
 def assert_same(found: Answers, expected: Answers) -> None:
@@ -93,3 +174,8 @@ def assert_same(found: Answers, expected: Answers) -> None:
     assert len(found.ranked) == 50 + LENGTH  # of its prompt all but the first, and of its answer
     assert found.num_preemptions > 0
     assert found.num_cached > 0
+    tuned = {key: found.tokens[key] for key in found.tokens if key[0].endswith("tuned")}
+    assert all(
+        tokens != found.tokens[name.removesuffix(" tuned"), index]
+        for (name, index), tokens in tuned.items()
+    )

@@ -134,6 +134,7 @@ class BertConfig(EncoderConfig):
             load.layer_norm(f"{name}.attention.output.LayerNorm", width, self.norm_eps),
             load.plain_mlp(*self.mlp(layer), self.activation),
             load.layer_norm(f"{name}.output.LayerNorm", width, self.norm_eps),
+            load.reduce,
         )
 
     def ignores(self, name: str) -> bool:

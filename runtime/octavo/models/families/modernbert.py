@@ -125,6 +125,7 @@ class ModernBertConfig(EncoderConfig):
             load.encoder_attention(self.spec, layer, *self.attention(layer), rotary),
             self._norm(f"{name}.mlp_norm", load),
             load.encoder_gated_mlp(*self.mlp(layer), self.activation),
+            load.reduce,
         )
 
     def _head(self, activation: ScoreActivation, load: ModelBuilder) -> ScoreHead:

@@ -148,6 +148,7 @@ class NomicBertConfig(EncoderConfig):
             load.layer_norm(f"{name}.norm1", width, self.norm_eps),
             load.encoder_gated_mlp(*self.mlp(layer), self.activation),
             load.layer_norm(f"{name}.norm2", width, self.norm_eps),
+            load.reduce,
         )
 
     def ignores(self, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from octavo.worker.batch import (
     ScheduledSequence,
     StepBatch,
 )
+from octavo.worker.cpu.followers import Followers, Nobody
 from octavo.worker.wakeable import Wakeable
 
 # Every request's first token ends it; which one it is says nothing.
@@ -29,23 +31,30 @@ _NO_TOKEN = 0
 Pool = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
+class PromptRunner(Protocol):
+    """Runs whole prompts, here or on several ranks."""
+
+    def run(self, entries: Sequence[ScheduledSequence]) -> list[list[float]]:
+        """The vector of each. Raises `ValueError` for a part of a prompt."""
+        ...
+
+
 class EncoderExecutor:
     """See the `Executor` protocol. Blocks are counted by the scheduler and hold nothing.
 
     Args:
-        pooling: Of a model without a head.
-        reload: Reads the model anew.
+        followers: Other ranks.
     """
 
     def __init__(
         self,
-        model: Encoder,
-        pooling: Pooling | None,
+        loaded: Wakeable[Encoder, PromptRunner],
         info: ExecutorInfo,
-        reload: Callable[[], Encoder],
+        followers: Followers | None = None,
     ) -> None:
-        self._loaded = Wakeable(model, lambda one: (one, pooling_of(one, pooling)), reload)
+        self._loaded = loaded
         self._info = info
+        self._followers = Nobody() if followers is None else followers
 
     @property
     def info(self) -> ExecutorInfo:
@@ -61,20 +70,37 @@ class EncoderExecutor:
         )
 
     def sleep(self, level: SleepLevel) -> None:
+        self._followers.sleep(level)
         self._loaded.sleep(level)
 
     def wake_up(self) -> None:
+        self._followers.wake_up()
         self._loaded.wake_up()
+        self._followers.wait_until_awake()
+
+    def run(self, entries: Sequence[ScheduledSequence]) -> list[list[float]]:
+        """As `PromptRunner`."""
+        return self._loaded.runner.run(entries)
+
+
+class EncoderRunner:
+    """See `PromptRunner`.
+
+    Args:
+        pooling: Of a model without a head.
+    """
+
+    def __init__(self, model: Encoder, pooling: Pooling | None) -> None:
+        self._model = model
+        self._pooled = pooling_of(model, pooling)
 
     @torch.inference_mode()
     def run(self, entries: Sequence[ScheduledSequence]) -> list[list[float]]:
-        """The vector of each. Raises `ValueError` for a part of a prompt."""
         # Equal lengths together: they attend as one product.
         order = sorted(range(len(entries)), key=lambda index: len(entries[index].token_ids))
         ordered = [entries[index] for index in order]
         token_ids, step = _lay_out(ordered)
-        model, pooled = self._loaded.runner
-        vectors = pooled(model.forward(token_ids, step), step.lengths)
+        vectors = self._pooled(self._model.forward(token_ids, step), step.lengths)
         rows: list[list[float]] = [[]] * len(entries)
         for index, row in zip(order, vectors.tolist(), strict=True):
             rows[index] = row

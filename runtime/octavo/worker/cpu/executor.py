@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from octavo.config import EngineConfig
-from octavo.errors import DeviceFaultError
+from octavo.errors import DeviceFaultError, InvalidConfigurationError
 from octavo.loading.adapter import read_adapter
 from octavo.loading.pooling import Pooling, normalises, read_whole_pooling
 from octavo.models.adapters import ModelAdapters
@@ -28,6 +27,7 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.cpu.drafter import Drafter
+from octavo.worker.cpu.followers import Followers, Nobody
 from octavo.worker.cpu.runner import ModelRunner, Runner, StepResult
 from octavo.worker.cpu.step_inputs import ScoredTokens
 from octavo.worker.cpu.step_memory import StepMemory
@@ -36,29 +36,6 @@ from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, executor_info
 from octavo.worker.wakeable import Wakeable
-
-
-class Followers(Protocol):
-    """Other ranks, which sleep and wake with the first."""
-
-    def sleep(self, level: SleepLevel) -> None: ...
-
-    def wake_up(self) -> None:
-        """Begins it, so that all wake at once."""
-        ...
-
-    def wait_until_awake(self) -> None: ...
-
-
-class _Nobody:
-    def sleep(self, level: SleepLevel) -> None:
-        pass
-
-    def wake_up(self) -> None:
-        pass
-
-    def wait_until_awake(self) -> None:
-        pass
 
 
 class TorchExecutor:
@@ -86,7 +63,7 @@ class TorchExecutor:
         self._loaded = loaded
         self._sampler = sampler
         self._info = info
-        self._followers = _Nobody() if followers is None else followers
+        self._followers = Nobody() if followers is None else followers
         self._drafter = drafter
 
     @property
@@ -104,12 +81,19 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def add_adapter(self, adapter_id: int, folder: str) -> None:
-        if self._adapters is not None:
-            self._adapters.add(adapter_id, read_adapter(Path(folder)))
+        if self._adapters is None:
+            return
+        self._adapters.add(adapter_id, read_adapter(Path(folder)))
+        try:
+            self._followers.add_adapter(adapter_id, folder)
+        except InvalidConfigurationError:
+            self._adapters.remove(adapter_id)
+            raise
 
     def remove_adapter(self, adapter_id: int) -> None:
         if self._adapters is not None:
             self._adapters.remove(adapter_id)
+            self._followers.remove_adapter(adapter_id)
 
     def sleep(self, level: SleepLevel) -> None:
         self._followers.sleep(level)
@@ -206,7 +190,7 @@ def start_host_executor(
         drafter: Proposes where the engine does not.
     """
 
-    pooling = _pooling(config, model.spec)
+    pooling = host_pooling(config, model.spec)
 
     def make(loaded: CausalLM) -> Runner:
         runner = host_runner(config, loaded, size, device=device, dtype=dtype, pooling=pooling)
@@ -246,9 +230,9 @@ def start_host_executor(
     )
 
 
-def _pooling(config: EngineConfig, spec: ModelSpec) -> Pooling | None:
+def host_pooling(config: EngineConfig, spec: ModelSpec) -> Pooling | None:
     """Of a decoder without a head that takes more of a prompt than its last token."""
-    if spec.task is not Task.EMBED or config.tensor_parallel_size > 1:
+    if spec.task is not Task.EMBED:
         return None
     return read_whole_pooling(Path(config.model))
 

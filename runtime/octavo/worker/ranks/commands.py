@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import enum
+import os
 
 from octavo.sleep_level import SleepLevel
 
 _KIND_BYTES = 4  # what follows is read in place
+_ADAPTER_BYTES = 8
 
 
 class Kind(enum.IntEnum):
-    """The payload of `STEP` is that of `pack_step`, that of `SLEEP` its level. `BEAT` comes while nothing
+    """The payload of `STEP` is that of `pack_step`, that of `SLEEP` its level, that of `ADD_ADAPTER` and
+    `REMOVE_ADAPTER` an adapter's id, and with the former its folder. `BEAT` comes while nothing
     else does: ranks wait for each other, and notice who is not there. `QUIT` ends whoever hears it: a rank
     on a GPU that hears nothing is so told from those that wait for it."""
 
@@ -19,6 +22,8 @@ class Kind(enum.IntEnum):
     WAKE_UP = 3
     BEAT = 4
     QUIT = 5
+    ADD_ADAPTER = 6
+    REMOVE_ADAPTER = 7
 
 
 def pack_command(kind: Kind, payload: bytes = b"") -> bytes:
@@ -35,3 +40,11 @@ def pack_sleep(level: SleepLevel) -> bytes:
 
 def unpack_sleep(payload: bytes) -> SleepLevel:
     return SleepLevel(payload[0])
+
+
+def pack_adapter(kind: Kind, adapter_id: int, folder: str = "") -> bytes:
+    return pack_command(kind, adapter_id.to_bytes(_ADAPTER_BYTES, "little") + os.fsencode(folder))
+
+
+def unpack_adapter(payload: bytes) -> tuple[int, str]:
+    return int.from_bytes(payload[:_ADAPTER_BYTES], "little"), os.fsdecode(payload[_ADAPTER_BYTES:])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from octavo.models.base import CausalLM
+from octavo.errors import OctavoError
+from octavo.loading.adapter import read_adapter
+from octavo.models.adapters import ModelAdapters
+from octavo.models.base import CausalLM, Encoder
 from octavo.sleep_level import SleepLevel
+from octavo.worker.cpu.encoder import EncoderRunner
 from octavo.worker.cpu.runner import ModelRunner
 from octavo.worker.gpu.following import FollowingRunner
 from octavo.worker.gpu.prepare import Prepared
@@ -15,6 +21,8 @@ from octavo.worker.ranks.device_watch import DeviceWatch, FaultWatch
 from octavo.worker.ranks.messages import LOAD_SECONDS
 from octavo.worker.ranks.step_frames import unpack_step
 from octavo.worker.wakeable import Wakeable
+
+logger = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
@@ -28,12 +36,25 @@ class Follower(Protocol):
 
     def wake_up(self) -> None: ...
 
+    def add_adapter(self, adapter_id: int, folder: str) -> bool:
+        """Whether it has it now."""
+        ...
+
+    def remove_adapter(self, adapter_id: int) -> None: ...
+
 
 class HostFollower:
-    """On a CPU."""
+    """On a CPU.
 
-    def __init__(self, loaded: Wakeable[CausalLM, ModelRunner]) -> None:
+    Args:
+        adapters: Of the model; None: it takes none.
+    """
+
+    def __init__(
+        self, loaded: Wakeable[CausalLM, ModelRunner], adapters: ModelAdapters | None = None
+    ) -> None:
         self._loaded = loaded
+        self._adapters = adapters
 
     def step(self, payload: bytes) -> None:
         entries, copies = unpack_step(payload)
@@ -50,6 +71,44 @@ class HostFollower:
 
     def wake_up(self) -> None:
         self._loaded.wake_up()
+
+    @torch.inference_mode()
+    def add_adapter(self, adapter_id: int, folder: str) -> bool:
+        if self._adapters is None:
+            return False
+        try:
+            self._adapters.add(adapter_id, read_adapter(Path(folder)))
+        except OctavoError as error:
+            logger.warning("%s", error)
+            return False
+        return True
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        if self._adapters is not None:
+            self._adapters.remove(adapter_id)
+
+
+class EncodingFollower:
+    """Of an encoder, on a CPU."""
+
+    def __init__(self, loaded: Wakeable[Encoder, EncoderRunner]) -> None:
+        self._loaded = loaded
+
+    def step(self, payload: bytes) -> None:
+        entries, _ = unpack_step(payload)
+        self._loaded.runner.run(entries)
+
+    def sleep(self, level: SleepLevel) -> None:
+        self._loaded.sleep(level)
+
+    def wake_up(self) -> None:
+        self._loaded.wake_up()
+
+    def add_adapter(self, adapter_id: int, folder: str) -> bool:
+        return False  # encoders take none
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        pass
 
 
 class GpuFollower:
@@ -86,3 +145,9 @@ class GpuFollower:
         with self._watch.over(LOAD_SECONDS):
             self._prepared.loaded.wake_up()
             self._prepared.record(self._prepared.loaded.runner)
+
+    def add_adapter(self, adapter_id: int, folder: str) -> bool:
+        return False  # a start with both is refused
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        pass

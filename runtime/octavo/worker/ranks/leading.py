@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from octavo.worker.batch import ScheduledSequence
+from octavo.worker.cpu.encoder import EncoderRunner
 from octavo.worker.cpu.runner import ModelRunner, StepResult
 from octavo.worker.ranks.group import RankLostError
 from octavo.worker.ranks.step_frames import pack_step
@@ -49,11 +51,30 @@ class LeadingRunner:
     def run(self, batch: Sequence[ScheduledSequence]) -> StepResult:
         self._team.send_step(pack_step(batch, self._copies))
         self._copies = ()
-        try:
+        with _ending_all(self._team, self._name):
             return self._runner.run(batch)
-        except RankLostError as error:
-            raise self._team.failure(str(error)) from error
-        except Exception as error:
-            raise self._team.fail(
-                f"{self._name} failed: {type(error).__name__}: {error}"
-            ) from error
+
+
+class LeadingPromptRunner:
+    """See `PromptRunner`; as `LeadingRunner`."""
+
+    def __init__(self, runner: EncoderRunner, team: Team, num_ranks: int) -> None:
+        self._runner = runner
+        self._team = team
+        self._name = f"rank 0 of {num_ranks}"
+
+    def run(self, entries: Sequence[ScheduledSequence]) -> list[list[float]]:
+        self._team.send_step(pack_step(entries, ()))
+        with _ending_all(self._team, self._name):
+            return self._runner.run(entries)
+
+
+@contextmanager
+def _ending_all(team: Team, name: str) -> Iterator[None]:
+    """What fails in here, raised as the end of all ranks; `name` is this one's."""
+    try:
+        yield
+    except RankLostError as error:
+        raise team.failure(str(error)) from error
+    except Exception as error:
+        raise team.fail(f"{name} failed: {type(error).__name__}: {error}") from error

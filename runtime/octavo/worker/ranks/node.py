@@ -14,20 +14,21 @@ import time
 from octavo.config import EngineConfig, NodePlace
 from octavo.errors import InvalidConfigurationError, OctavoError, start_error
 from octavo.worker.ranks.agreement import Plan
-from octavo.worker.ranks.meeting import Meeting
-from octavo.worker.ranks.messages import Arrived, MeetingPoint, Verdict, Word
-from octavo.worker.ranks.on_gpus import take_gpu
-from octavo.worker.ranks.spread_team import REMOTE_WORDS_SECONDS, VERDICT, word_key
-from octavo.worker.ranks.start import (
+from octavo.worker.ranks.gathering import (
     ARRIVAL_SECONDS,
     PLAN,
+    AnyPlan,
     assign,
     hello_key,
     node_hello,
 )
+from octavo.worker.ranks.meeting import Meeting
+from octavo.worker.ranks.messages import Arrived, MeetingPoint, Verdict, Word
+from octavo.worker.ranks.on_gpus import take_gpu
+from octavo.worker.ranks.spread_team import REMOTE_WORDS_SECONDS, VERDICT, word_key
 from octavo.worker.ranks.team import LAST_WORDS_SECONDS, Member, Team, ending, last_report
+from octavo.worker.start.encoder import plan_model
 from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.plan import StartPlan, plan_start
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def run_node(
     Raises `OctavoError`, of the kind that says why the group is none or ended.
     """
     take_gpu(config, config.local_ranks.start)
-    plan = plan_start(config)
+    plan = plan_model(config)
     seconds = config.distributed_timeout_seconds
     meeting = Meeting.find(place, seconds)
     if not meeting.take_place(place.node_rank):
@@ -75,7 +76,7 @@ def run_node(
         team.end()
 
 
-def _join(plan: StartPlan, place: NodePlace, meeting: Meeting, team: Team) -> None:
+def _join(plan: AnyPlan, place: NodePlace, meeting: Meeting, team: Team) -> None:
     seconds = plan.config.distributed_timeout_seconds
     team.wait_for(Arrived, ARRIVAL_SECONDS)
     meeting.post(hello_key(place.node_rank), node_hello(plan, meeting.address))

@@ -25,6 +25,7 @@ from octavo.worker.ranks.leading_gpu import LeadingGpuExecutor, Teller
 from octavo.worker.ranks.messages import MeetingFile, MeetingPoint
 from octavo.worker.ranks.team import Team
 from octavo.worker.start.dtype import choose_cache_dtype
+from octavo.worker.start.encoder import EncoderPlan
 from octavo.worker.start.phases import PhaseTimer, check_gpu_generation, check_gpu_memory
 from octavo.worker.start.plan import StartPlan
 
@@ -79,10 +80,10 @@ def take_gpu(config: EngineConfig, rank: int) -> None:
     torch.cuda.set_device(rank - local.start)
 
 
-def check_gpu(plan: StartPlan) -> None:
+def check_gpu(plan: StartPlan | EncoderPlan) -> None:
     """Raises `InvalidConfigurationError` and `OutOfMemoryError`, before weights are read."""
-    if plan.device.type != "cuda":
-        return
+    if plan.device.type != "cuda" or isinstance(plan, EncoderPlan):
+        return  # encoders run on CPUs
     name = torch.cuda.get_device_name(plan.device)
     capability = torch.cuda.get_device_capability(plan.device)
     check_gpu_generation(name, capability, plan.config.kv_cache_dtype)
@@ -90,7 +91,7 @@ def check_gpu(plan: StartPlan) -> None:
 
 
 def ranks_on(
-    plan: StartPlan, control: GroupRanks, meeting: MeetingFile | MeetingPoint
+    plan: StartPlan | EncoderPlan, control: GroupRanks, meeting: MeetingFile | MeetingPoint
 ) -> GroupRanks | DeviceRanks:
     """What layers sum by, connected and tested."""
     if plan.device.type != "cuda":

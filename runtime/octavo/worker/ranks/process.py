@@ -110,7 +110,7 @@ def _follow(
     tell_awake: Callable[[], None],
 ) -> None:
     """Does as it is told until the first rank has gone."""
-    from octavo.worker.ranks.commands import Kind, unpack_command, unpack_sleep
+    from octavo.worker.ranks.commands import Kind, unpack_adapter, unpack_command, unpack_sleep
 
     while (frame := frames(timeout_seconds)) is not None:
         kind, payload = unpack_command(frame)
@@ -124,6 +124,12 @@ def _follow(
             case Kind.WAKE_UP:
                 follower.wake_up()
                 tell_awake()
+            case Kind.ADD_ADAPTER:
+                has_it = follower.add_adapter(*unpack_adapter(payload))
+                control.least(int(has_it), LOAD_SECONDS)
+            case Kind.REMOVE_ADAPTER:
+                adapter_id, _ = unpack_adapter(payload)
+                follower.remove_adapter(adapter_id)
             case Kind.QUIT:
                 return  # who reads its commands alone is not asked
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from octavo.errors import DeviceFaultError, OctavoError
 from octavo.worker.batch import Heartbeat
 from octavo.worker.ranks.commands import Kind, pack_command
-from octavo.worker.ranks.group import GroupRanks, RankLostError
 from octavo.worker.ranks.meeting import Meeting
 from octavo.worker.ranks.messages import LOAD_SECONDS, Verdict, Word
 from octavo.worker.ranks.team import Team
@@ -49,12 +48,7 @@ class SpreadTeam(Team):
         self._meeting_of_nodes = meeting
         self._remote = remote
         self._name_of = name_of
-        self._group: GroupRanks | None = None
         self._has_ended = False
-
-    def use(self, group: GroupRanks) -> None:
-        """That all ranks have joined."""
-        self._group = group
 
     @property
     def heartbeat(self) -> Heartbeat:
@@ -85,16 +79,6 @@ class SpreadTeam(Team):
     def _beat(self) -> None:
         self._send(pack_command(Kind.BEAT))
         self._together(lambda group: group.meet(self._timeout_seconds))
-
-    def _together(self, act: Callable[[GroupRanks], object]) -> None:
-        if self._failure is not None:
-            raise DeviceFaultError(self._failure)
-        if self._group is None:
-            raise OctavoError("The nodes have not met yet.")
-        try:
-            act(self._group)
-        except RankLostError as error:
-            raise self.failure(str(error)) from error
 
     def _diagnosis(self) -> str | None:
         return super()._diagnosis() or self._remote_diagnosis()

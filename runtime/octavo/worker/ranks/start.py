@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from octavo.config import EngineConfig, NodePlace
-from octavo.errors import OctavoError, start_error
-from octavo.models.base import CausalLM
-from octavo.worker import machine
+from octavo.config import EngineConfig
+from octavo.errors import OctavoError
+from octavo.models.base import CausalLM, Encoder
 from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import CompilingAhead, compiling_ahead
-from octavo.worker.cpu.executor import host_runner, start_host_executor
+from octavo.worker.cpu.drafter import Drafter
+from octavo.worker.cpu.encoder import EncoderExecutor
+from octavo.worker.cpu.executor import host_pooling, host_runner, start_host_executor
 from octavo.worker.cpu.runner import ModelRunner
-from octavo.worker.ranks.agreement import Hello, Plan, agree, hello_of
 from octavo.worker.ranks.device_group import DeviceRanks
-from octavo.worker.ranks.following import Follower, HostFollower
+from octavo.worker.ranks.following import EncodingFollower, Follower, HostFollower
 from octavo.worker.ranks.frames import NextFrame
-from octavo.worker.ranks.group import GroupRanks, RankLostError, join_group
-from octavo.worker.ranks.leading import LeadingRunner
-from octavo.worker.ranks.meeting import Meeting
-from octavo.worker.ranks.messages import (
-    LOAD_SECONDS,
-    Arrived,
-    Assignment,
-    Loaded,
-    MeetingFile,
-    MeetingPoint,
-)
+from octavo.worker.ranks.gathering import AnyPlan, LocalStart, SpreadStart
+from octavo.worker.ranks.group import GroupRanks, join_group
+from octavo.worker.ranks.leading import LeadingPromptRunner, LeadingRunner
+from octavo.worker.ranks.messages import Assignment, MeetingFile, MeetingPoint
 from octavo.worker.ranks.on_gpus import (
     check_gpu,
     follow_on_gpu,
@@ -41,23 +33,32 @@ from octavo.worker.ranks.on_gpus import (
     ranks_on,
     take_gpu,
 )
-from octavo.worker.ranks.spread_team import SpreadTeam
 from octavo.worker.ranks.team import Team
-from octavo.worker.start.memory import KVCacheSize, format_bytes
-from octavo.worker.start.phases import PhaseTimer, size_host_cache
-from octavo.worker.start.plan import StartPlan, plan_start, translated_load_errors
+from octavo.worker.start.draft import plan_drafter
+from octavo.worker.start.encoder import EncoderPlan, plan_model
+from octavo.worker.start.memory import KVCacheSize
+from octavo.worker.start.phases import PhaseTimer
+from octavo.worker.start.plan import StartPlan, translated_load_errors
 from octavo.worker.wakeable import Wakeable
 
-logger = logging.getLogger(__name__)
 
-# Libraries load in seconds: who is that much later hangs.
-ARRIVAL_SECONDS = 300.0
-PLAN = "plan"
-Joined = tuple[KVCacheSize, GroupRanks, MeetingFile | MeetingPoint]
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """All ranks, which have met.
 
+    Args:
+        size: Of each rank's KV cache.
+        control: By which they tell each other things; layers sum by `ranks`.
+    """
 
-def hello_key(node: int) -> str:
-    return f"hello/{node}"
+    start: LocalStart | SpreadStart
+    size: KVCacheSize
+    control: GroupRanks
+    ranks: GroupRanks | DeviceRanks
+
+    @property
+    def team(self) -> Team:
+        return self.start.team
 
 
 def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
@@ -70,22 +71,32 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
         with ExitStack() as stack:
             with phase("load"):
                 take_gpu(config, 0)
-                plan = plan_start(config)
+                plan = plan_model(config)
                 check_gpu(plan)
+                drafts = None if isinstance(plan, EncoderPlan) else plan_drafter(config, plan)
                 start = (
-                    LocalStart(plan) if config.place is None else SpreadStart(plan, config.place)
+                    LocalStart(plan, drafts)
+                    if config.place is None
+                    else SpreadStart(plan, config.place, drafts)
                 )
                 team = start.team
                 size, control, meeting = start.join()
-                ranks = _connected(plan, control, meeting, team)
-                ahead = stack.enter_context(_compiling(plan))
-                with translated_load_errors():
-                    model = plan.build(ranks)
+                group = _Group(start, size, control, _connected(plan, control, meeting, team))
+                lead: Callable[[], Executor]
+                if isinstance(plan, EncoderPlan):
+                    ahead = None
+                    lead = partial(_lead_encoder, plan, plan.build(group.ranks), group, phase)
+                else:
+                    ahead = stack.enter_context(_compiling(plan))
+                    with translated_load_errors():
+                        model = plan.build(group.ranks)
+                        drafter = None if drafts is None else drafts.start(config, size, model)
+                    lead = partial(_lead, plan, model, drafter, group, phase)
                 start.wait_until_loaded()
             if ahead is not None:
                 with phase("compile"):
                     ahead.wait()
-        return _lead(plan, model, ranks, control, size, start, phase)
+        return lead()
     except BaseException as error:
         if team is not None:
             team.end_with(error)
@@ -93,7 +104,7 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
 
 
 def _connected(
-    plan: StartPlan, control: GroupRanks, meeting: MeetingFile | MeetingPoint, team: Team
+    plan: AnyPlan, control: GroupRanks, meeting: MeetingFile | MeetingPoint, team: Team
 ) -> GroupRanks | DeviceRanks:
     try:
         return ranks_on(plan, control, meeting)
@@ -102,39 +113,50 @@ def _connected(
 
 
 def _lead(
-    plan: StartPlan,
-    model: CausalLM,
-    ranks: GroupRanks | DeviceRanks,
-    control: GroupRanks,
-    size: KVCacheSize,
-    start: LocalStart | SpreadStart,
-    phase: PhaseTimer,
+    plan: StartPlan, model: CausalLM, drafter: Drafter | None, group: _Group, phase: PhaseTimer
 ) -> Executor:
-    config, team, path = plan.config, start.team, gpu_path(plan.device)
+    config, team, path = plan.config, group.team, gpu_path(plan.device)
     if path is not None:
         return lead_on_gpus(
             plan,
             path,
             model,
-            ranks,
-            control=control,
+            group.ranks,
+            control=group.control,
             team=team,
-            name=start.name_of(0),
+            name=group.start.name_of(0),
             phase=phase,
-            heartbeat=start.heartbeat,
+            heartbeat=group.start.heartbeat,
         )
     return start_host_executor(
         config,
         model,
-        size,
+        group.size,
         device=plan.device,
         dtype=plan.dtype,
         phase=phase,
-        reload=lambda: plan.build_anew(ranks),
+        reload=lambda: plan.build_anew(group.ranks),
         lead=lambda runner: LeadingRunner(runner, team, config.tensor_parallel_size),
         followers=team,
         lifelines=team.lifelines,
-        heartbeat=start.heartbeat,
+        heartbeat=group.start.heartbeat,
+        adapters=plan.adapters,
+        drafter=drafter,
+    )
+
+
+def _lead_encoder(
+    plan: EncoderPlan, model: Encoder, group: _Group, phase: PhaseTimer
+) -> EncoderExecutor:
+    team, count = group.team, plan.config.tensor_parallel_size
+    return plan.start(
+        model,
+        phase,
+        ranks=group.ranks,
+        lead=lambda runner: LeadingPromptRunner(runner, team, count),
+        followers=team,
+        lifelines=team.lifelines,
+        heartbeat=group.start.heartbeat,
     )
 
 
@@ -143,98 +165,6 @@ def _compiling(plan: StartPlan) -> AbstractContextManager[CompilingAhead | None]
     if plan.device.type != "cuda":
         return nullcontext()
     return compiling_ahead(plan.config, plan.model, plan.dtype, plan.device, plan.stored)
-
-
-class LocalStart:
-    """All ranks on this machine."""
-
-    heartbeat = None
-
-    def __init__(self, plan: StartPlan) -> None:
-        config = plan.config
-        self._plan = plan
-        self._size = config.tensor_parallel_size
-        self.team = Team(range(1, self._size), self.name_of, config.distributed_timeout_seconds)
-
-    def name_of(self, rank: int) -> str:
-        return f"rank {rank} of {self._size}"
-
-    def join(self) -> Joined:
-        """The size of each rank's KV cache, the group that they have formed, and where."""
-        self.team.wait_for(Arrived, ARRIVAL_SECONDS)
-        size, meeting = size_cache_of_node(self._plan), self.team.meeting_file
-        return size, _join(self._plan, self.team, size, meeting), meeting
-
-    def wait_until_loaded(self) -> None:
-        tell_peaks(self.team)
-
-
-class SpreadStart:
-    """Ranks on several nodes, of which this is the first."""
-
-    def __init__(self, plan: StartPlan, place: NodePlace) -> None:
-        config = plan.config
-        self._plan = plan
-        self._place = place
-        self._seconds = config.distributed_timeout_seconds
-        self._meeting = Meeting.open(place, self._seconds)
-        self._addresses = [self._meeting.address]
-        local, size = config.local_ranks, config.tensor_parallel_size
-        self.team = SpreadTeam(
-            self._meeting, local[1:], range(local.stop, size), self.name_of, self._seconds
-        )
-        self.heartbeat = self.team.heartbeat
-
-    def name_of(self, rank: int) -> str:
-        config = self._plan.config
-        node = rank // len(config.local_ranks)
-        known = node < len(self._addresses)
-        where = f" ({self._addresses[node]})" if known else ""
-        return f"rank {rank} of {config.tensor_parallel_size} on node {node}{where}"
-
-    def join(self) -> Joined:
-        """As that of `LocalStart`. Raises `OctavoError` where a node does not come, or is another kind of
-        node."""
-        self.team.wait_for(Arrived, ARRIVAL_SECONDS)
-        agreed = agree([self._own_hello(), *self._others()])
-        if agreed.refusal is not None:
-            self._meeting.post(PLAN, agreed)
-            raise start_error(agreed.reason, agreed.refusal)
-        self._meeting.post(PLAN, agreed)
-        size = KVCacheSize(agreed.num_blocks, agreed.max_model_len, is_capped=False)
-        point = MeetingPoint(self._meeting.address, self._place.master_port, self._meeting.address)
-        control = _join(self._plan, self.team, size, point)
-        self.team.use(control)
-        return size, control, point
-
-    def wait_until_loaded(self) -> None:
-        tell_peaks(self.team)
-        self.team.wait_until_awake()
-
-    def _own_hello(self) -> Hello:
-        return node_hello(self._plan, self._meeting.address)
-
-    def _others(self) -> list[Hello]:
-        deadline = time.monotonic() + self._seconds
-        found = []
-        for node in range(1, self._place.num_nodes):
-            try:
-                hello = self._meeting.read(hello_key(node), Hello, deadline - time.monotonic())
-            except TimeoutError:
-                count = len(self._plan.config.local_ranks)
-                ranks = f"ranks {node * count} to {node * count + count - 1}"
-                if count == 1:
-                    ranks = f"rank {node}"
-                message = (
-                    f"Node {node} of {self._place.num_nodes} with {ranks} of "
-                    f"{self._plan.config.tensor_parallel_size} did not come within {self._seconds:g} s "
-                    "(--distributed-timeout-seconds)."
-                )
-                self._meeting.post(PLAN, Plan(refusal=message))
-                raise OctavoError(message) from None
-            self._addresses.append(hello.address)
-            found.append(hello)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +190,7 @@ def load_rank(assignment: Assignment, leave: Callable[[Exception], None]) -> Loa
     config, rank = assignment.config, assignment.rank
     torch.set_num_threads(assignment.num_threads)
     take_gpu(config, rank)
-    plan = plan_start(config)
+    plan = plan_model(config)
     check_gpu(plan)
     control = join_group(
         rank,
@@ -269,6 +199,11 @@ def load_rank(assignment: Assignment, leave: Callable[[Exception], None]) -> Loa
         timeout_seconds=config.distributed_timeout_seconds,
     )
     ranks = ranks_on(plan, control, assignment.meeting)
+    if isinstance(plan, EncoderPlan):
+        encoder = plan.build(ranks)
+        return LoadedRank(
+            control, is_on_gpu=False, prepare=lambda _: _encoding(plan, encoder, ranks)
+        )
     with translated_load_errors():
         model = plan.build(ranks)
     path = gpu_path(plan.device)
@@ -289,75 +224,17 @@ def load_rank(assignment: Assignment, leave: Callable[[Exception], None]) -> Loa
 def _host(
     plan: StartPlan, model: CausalLM, ranks: GroupRanks | DeviceRanks, size: KVCacheSize
 ) -> Follower:
+    pooling = host_pooling(plan.config, model.spec)
+
     def make(loaded: CausalLM) -> ModelRunner:
-        return host_runner(plan.config, loaded, size, device=plan.device, dtype=plan.dtype)
-
-    return HostFollower(Wakeable(model, make, lambda: plan.build_anew(ranks)))
-
-
-def node_hello(plan: StartPlan, address: str) -> Hello:
-    """Of this node, when the libraries of its ranks have taken their memory."""
-    size = size_cache_of_node(plan)
-    return hello_of(
-        plan.config,
-        address,
-        dtype=str(plan.dtype),
-        num_blocks=size.num_blocks,
-        max_model_len=size.max_model_len,
-        gpu=torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else None,
-    )
-
-
-def size_cache_of_node(plan: StartPlan) -> KVCacheSize:
-    """Nothing on GPUs, whose ranks find it out together."""
-    if gpu_path(plan.device) is not None:
-        return KVCacheSize(0, 0, is_capped=False)
-    available = machine.available_memory_bytes()
-    return size_host_cache(plan.config, plan.model, plan.dtype, plan.scheme, available)
-
-
-def threads_of_ranks(plan: StartPlan) -> int:
-    cores = max(1, machine.available_cpus() // len(plan.config.local_ranks))
-    share = plan.model.num_parameters // plan.config.tensor_parallel_size
-    return machine.threads_for(share, cores)
-
-
-def assign(
-    plan: StartPlan, team: Team, size: KVCacheSize, meeting: MeetingFile | MeetingPoint
-) -> None:
-    """To each rank of the team what it is to do. Raises as `Team.assign`."""
-    num_threads = threads_of_ranks(plan)
-    team.assign(
-        lambda rank: Assignment(
-            config=plan.config,
-            rank=rank,
-            meeting=meeting,
-            num_threads=num_threads,
-            num_blocks=size.num_blocks,
-            max_model_len=size.max_model_len,
+        return host_runner(
+            plan.config, loaded, size, device=plan.device, dtype=plan.dtype, pooling=pooling
         )
-    )
+
+    return HostFollower(Wakeable(model, make, lambda: plan.build_anew(ranks)), plan.adapters)
 
 
-def tell_peaks(team: Team) -> None:
-    """When all ranks of the team are loaded. Raises as `Team.wait_for`."""
-    found = team.wait_for(Loaded, LOAD_SECONDS)
-    for member, loaded in zip(team.members, found, strict=True):
-        peak = format_bytes(loaded.peak_memory_bytes)
-        logger.info("%s is loaded; peak memory %s.", member.name, peak)
-
-
-def _join(
-    plan: StartPlan, team: Team, size: KVCacheSize, meeting: MeetingFile | MeetingPoint
-) -> GroupRanks:
-    assign(plan, team, size, meeting)
-    torch.set_num_threads(threads_of_ranks(plan))
-    try:
-        return join_group(
-            0,
-            plan.config.tensor_parallel_size,
-            meeting=meeting,
-            timeout_seconds=plan.config.distributed_timeout_seconds,
-        )
-    except RankLostError as error:
-        raise team.failure(str(error)) from error
+def _encoding(
+    plan: EncoderPlan, model: Encoder, ranks: GroupRanks | DeviceRanks
+) -> EncodingFollower:
+    return EncodingFollower(Wakeable(model, plan.runner, lambda: plan.build(ranks)))

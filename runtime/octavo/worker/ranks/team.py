@@ -23,12 +23,13 @@ from typing import TypeVar
 
 import msgspec
 
-from octavo.errors import DeviceFaultError, OctavoError, start_error
+from octavo.errors import DeviceFaultError, InvalidConfigurationError, OctavoError, start_error
 from octavo.openmp import spin_variables
 from octavo.sleep_level import SleepLevel
 from octavo.torch_logs import log_variables
-from octavo.worker.ranks.commands import Kind, pack_command, pack_sleep
+from octavo.worker.ranks.commands import Kind, pack_adapter, pack_command, pack_sleep
 from octavo.worker.ranks.frames import LENGTH_BYTES
+from octavo.worker.ranks.group import GroupRanks, RankLostError
 from octavo.worker.ranks.messages import (
     LOAD_SECONDS,
     Arrived,
@@ -42,6 +43,7 @@ from octavo.worker.ranks.messages import (
 LAST_WORDS_SECONDS = 3.0
 """That a rank has to say why it ends."""
 _T = TypeVar("_T", bound=Arrived | Loaded)
+_R = TypeVar("_R")
 
 
 class Member:
@@ -134,11 +136,16 @@ class Team:
         self._failure: str | None = None
         self._reason = OctavoError.reason
         self._asks_who_hears = False
+        self._group: GroupRanks | None = None
         members: list[Member] = []
         self._closing: list[Callable[[], None]] = []
         self._end = weakref.finalize(self, _end_all, members, self._meeting, self._closing)
         members.extend(Member(rank, name_of(rank), self._meeting) for rank in ranks)
         self.members: Sequence[Member] = members
+
+    def use(self, group: GroupRanks) -> None:
+        """That all ranks have joined."""
+        self._group = group
 
     @property
     def meeting_file(self) -> MeetingFile:
@@ -213,6 +220,31 @@ class Team:
     def wait_until_awake(self) -> None:
         """Raises as `wait_for`."""
         self.wait_for(Loaded, LOAD_SECONDS)
+
+    def add_adapter(self, adapter_id: int, folder: str) -> None:
+        """As `HoldsAdapters`, after this rank has it. Raises `InvalidConfigurationError` where another rank
+        cannot read it, and as `send_step`."""
+        self._send(pack_adapter(Kind.ADD_ADAPTER, adapter_id, folder))
+        if not self._together(lambda group: group.least(1, LOAD_SECONDS)):
+            self.remove_adapter(adapter_id)
+            raise InvalidConfigurationError(
+                f"{folder} holds an adapter that another rank of the model cannot read; its log says why. "
+                "All nodes need the same files in the same folder."
+            )
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """Raises as `send_step`."""
+        self._send(pack_adapter(Kind.REMOVE_ADAPTER, adapter_id))
+
+    def _together(self, act: Callable[[GroupRanks], _R]) -> _R:
+        if self._failure is not None:
+            raise DeviceFaultError(self._failure)
+        if self._group is None:
+            raise OctavoError("The ranks have not met yet.")
+        try:
+            return act(self._group)
+        except RankLostError as error:
+            raise self.failure(str(error)) from error
 
     def _send(self, frame: bytes) -> None:
         if self._failure is not None:

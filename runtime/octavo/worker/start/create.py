@@ -4,41 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 import torch
 
-from octavo.config import EngineConfig, ModelImplementation
-from octavo.errors import InvalidConfigurationError
-from octavo.kernels.select import kernels_for
-from octavo.loading import Placement
+from octavo.config import EngineConfig
 from octavo.models.base import EncoderConfig
-from octavo.models.quantization_config import read_quantization_config
-from octavo.models.registry import read_encoder_config
-from octavo.quantization import check_quantization, scheme_for
 from octavo.worker import machine
 from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
-from octavo.worker.start.draft import DrafterPlan, plan_drafter
-from octavo.worker.start.dtype import choose_dtype
-from octavo.worker.start.encoder import check_encoder, load_encoder, warm_up_encoder
-from octavo.worker.start.implementation import check_adapters
-from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.phases import (
-    PhaseTimer,
-    check_gpu_generation,
-    check_gpu_memory,
-    size_host_cache,
-)
-from octavo.worker.start.plan import (
-    StartPlan,
-    choose_device,
-    open_weights,
-    plan_start,
-    translated_load_errors,
-)
+from octavo.worker.start.draft import plan_drafter, size_cache_with
+from octavo.worker.start.encoder import encoder_of, plan_encoder
+from octavo.worker.start.phases import PhaseTimer, check_gpu_generation, check_gpu_memory
+from octavo.worker.start.plan import plan_start, translated_load_errors
 
 
 def create_executor(
@@ -55,11 +34,11 @@ def create_executor(
     `InvalidConfigurationError`.
     """
     phase = PhaseTimer(on_phase)
-    encoder = read_encoder_config(Path(config.model))
-    if encoder is not None and config.model_impl is not ModelImplementation.TRANSFORMERS:
-        return _create_encoder(config, encoder, phase)
     if config.tensor_parallel_size > 1:
         return create_shared_executor(config, phase)
+    encoder = encoder_of(config)
+    if encoder is not None:
+        return _create_encoder(config, encoder, phase)
     with ExitStack() as stack:
         with phase("load"):
             plan = plan_start(config)
@@ -71,7 +50,7 @@ def create_executor(
                     machine.threads_for(plan.model.num_parameters, machine.available_cpus())
                 )
                 drafts = plan_drafter(config, plan)
-                size = _host_cache(plan, drafts)
+                size = size_cache_with(drafts, plan)
             else:
                 name = torch.cuda.get_device_name(device)
                 capability = torch.cuda.get_device_capability(device)
@@ -112,45 +91,11 @@ def create_executor(
     return executor
 
 
-def _host_cache(plan: StartPlan, drafts: DrafterPlan | None) -> KVCacheSize:
-    """In blocks that hold a token's keys and values of the model, and of what guesses for it."""
-    available, scheme = machine.available_memory_bytes(), plan.scheme
-    if drafts is None:
-        return size_host_cache(plan.config, plan.model, plan.dtype, scheme, available)
-    size = size_host_cache(
-        plan.config,
-        plan.model,
-        plan.dtype,
-        scheme,
-        available - drafts.weight_bytes,
-        draft_block_bytes=drafts.block_bytes(plan.config),
-    )
-    drafts.check_length(plan.config, size.max_model_len)
-    return size
-
-
-def _create_encoder(config: EngineConfig, model: EncoderConfig, phase: PhaseTimer) -> Executor:
+def _create_encoder(config: EngineConfig, encoder: EncoderConfig, phase: PhaseTimer) -> Executor:
     with phase("load"):
-        if config.tensor_parallel_size > 1:
-            raise InvalidConfigurationError(
-                f"tensor_parallel_size is {config.tensor_parallel_size}, and {model.spec.architecture} is an "
-                "encoder, which ranks do not share. Use --tensor-parallel-size 1."
-            )
-        device = choose_device(config)
-        check_adapters(config, model, device)
-        check_encoder(model.spec.architecture, device, read_quantization_config(Path(config.model)))
-        check_quantization(config, device, None)
-        kernels = kernels_for(device)
-        placement = Placement(choose_dtype(config.dtype, model, device), device)
-        executor = load_encoder(
-            config,
-            model,
-            lambda: open_weights(config, placement),
-            scheme=scheme_for(config.quantization, kernels),
-            kernels=kernels,
-            placement=placement,
-            phases=phase.seconds,
-        )
-    with phase("warmup"):
-        warm_up_encoder(executor)
-    return executor
+        plan = plan_encoder(config, encoder)
+        plan.check_memory()
+        cores = machine.available_cpus()
+        torch.set_num_threads(machine.threads_for(plan.model.num_parameters, cores))
+        model = plan.build()
+    return plan.start(model, phase)

@@ -15,6 +15,7 @@ from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
+from octavo.worker.machine import available_memory_bytes
 from octavo.worker.start.drafter_checks import (
     check_context,
     check_is_whole,
@@ -24,7 +25,7 @@ from octavo.worker.start.drafter_checks import (
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.phases import cache_block_bytes, size_host_cache
 from octavo.worker.start.plan import StartPlan, plan_start
 from octavo.worker.start.weight_bytes import weight_bytes
 
@@ -70,9 +71,10 @@ class DraftModelPlan:
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> DraftModel:
         del model
+        plan = self.plan  # whose config is of one rank: it guesses for all of them
         with naming(DRAFT_MODEL, self.folder):
-            draft = self.plan.build()
-        runner = host_runner(config, draft, size, device=self.plan.device, dtype=self.plan.dtype)
+            draft = plan.build()
+        runner = host_runner(plan.config, draft, size, device=plan.device, dtype=plan.dtype)
         return DraftModel(runner, config.max_num_batched_tokens)
 
 
@@ -124,3 +126,23 @@ def check_vocabulary(config: EngineConfig, draft: ModelConfig, model: ModelConfi
             config,
             f"the draft model has {size} tokens and the model {own}; they must have the same vocabulary.",
         )
+
+
+def size_cache_with(drafts: DrafterPlan | None, plan: StartPlan) -> KVCacheSize:
+    """Of a CPU, in blocks that hold a token's keys and values of the model, and of what guesses for it.
+
+    Raises as `size_host_cache` and `DrafterPlan.check_length`.
+    """
+    available, scheme = available_memory_bytes(), plan.scheme
+    if drafts is None:
+        return size_host_cache(plan.config, plan.model, plan.dtype, scheme, available)
+    size = size_host_cache(
+        plan.config,
+        plan.model,
+        plan.dtype,
+        scheme,
+        available - drafts.weight_bytes,
+        draft_block_bytes=drafts.block_bytes(plan.config),
+    )
+    drafts.check_length(plan.config, size.max_model_len)
+    return size

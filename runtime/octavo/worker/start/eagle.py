@@ -15,6 +15,7 @@ from octavo.models.blocks import DecoderStack
 from octavo.models.eagle3 import Eagle3Config, build_eagle3, read_eagle3_config
 from octavo.models.eagle3.head import EMBEDDING
 from octavo.models.spec import ModelSpec
+from octavo.models.stored_tables import whole_embedding
 from octavo.quantization import Unquantised
 from octavo.worker.cpu.eagle import EagleDrafter
 from octavo.worker.cpu.step_memory import StepMemory
@@ -22,7 +23,7 @@ from octavo.worker.start.drafter_checks import check_context, naming, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import cache_block_bytes
-from octavo.worker.start.plan import StartPlan
+from octavo.worker.start.plan import StartPlan, open_weights
 
 HEAD = "The EAGLE-3 head"
 
@@ -49,8 +50,13 @@ class EaglePlan:
             self.head,
             len(self.watched),
             self.model.dtype,
-            has_embedding=self.head.needs_embedding or self.source.has(EMBEDDING),
+            has_embedding=self.is_shared or self.head.needs_embedding or self.source.has(EMBEDDING),
         )
+
+    @property
+    def is_shared(self) -> bool:
+        """Ranks share the model: the head is the first one's, whole."""
+        return self.model.config.tensor_parallel_size > 1
 
     def block_bytes(self, config: EngineConfig) -> int:
         cache_dtype = choose_cache_dtype(config.kv_cache_dtype, self.model.dtype)
@@ -64,11 +70,15 @@ class EaglePlan:
             raise TypeError(f"{type(model).__name__} has no layers to watch.")
         plan = self.model
         with torch.inference_mode(), naming(HEAD, self.folder):
+            embed = model.embed
+            if self.is_shared:  # the model's own takes all ranks to look up
+                source = open_weights(plan.config, plan.placement)
+                embed = whole_embedding(plan.model, source, plan.placement)
             head = build_eagle3(
                 self.head,
                 self.source,
                 watched=self.watched,
-                embed=model.embed,
+                embed=embed,
                 kernels=plan.kernels,
                 placement=plan.placement,
             )

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, ModelImplementation
 from octavo.errors import InvalidConfigurationError, ModelUnsupportedError
 from octavo.kernels.protocols.layers import Kernels
-from octavo.loading import Placement, WeightSource
+from octavo.kernels.select import kernels_for
+from octavo.layers.ranks import ALONE, Ranks
+from octavo.loading import Placement
 from octavo.loading.pooling import Pooling, read_pooling
 from octavo.loading.text_options import read_text_options
 from octavo.models.base import Encoder, EncoderConfig
 from octavo.models.building import build_encoder
+from octavo.models.quantization_config import read_quantization_config
+from octavo.models.registry import read_encoder_config
+from octavo.models.sharing import check_sharing
 from octavo.models.spec import ModelSpec, Task
-from octavo.quantization import Scheme, Unquantised
+from octavo.quantization import Scheme, Unquantised, check_quantization, scheme_for
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker import machine
-from octavo.worker.batch import ExecutorInfo, ScheduledSequence
-from octavo.worker.cpu.encoder import EncoderExecutor
+from octavo.worker.batch import ExecutorInfo, Heartbeat, ScheduledSequence
+from octavo.worker.cpu.encoder import EncoderExecutor, EncoderRunner, PromptRunner
+from octavo.worker.cpu.followers import Followers
+from octavo.worker.start.dtype import choose_dtype
+from octavo.worker.start.implementation import check_adapters
 from octavo.worker.start.memory import check_positions, room_on_host
+from octavo.worker.start.phases import PhaseTimer
+from octavo.worker.start.plan import StartPlan, choose_device, open_weights, plan_start
 from octavo.worker.start.weight_bytes import rounded_weight_bytes, weight_bytes
+from octavo.worker.wakeable import Wakeable
 
 logger = logging.getLogger(__name__)
 
@@ -55,46 +67,118 @@ def check_encoder(
         )
 
 
-def load_encoder(
-    config: EngineConfig,
-    model: EncoderConfig,
-    open_weights: Callable[[], WeightSource],
-    *,
-    scheme: Scheme,
-    kernels: Kernels,
-    placement: Placement,
-    phases: dict[str, float],
-) -> EncoderExecutor:
-    """
-    Args:
-        open_weights: The checkpoint's, none of which is read yet.
-        phases: What the start took, in seconds; it grows meanwhile.
+@dataclass(frozen=True, slots=True)
+class EncoderPlan:
+    """What is loaded, and how; see `StartPlan`.
 
-    Raises `ModelInvalidError`, `ModelUnsupportedError`, `OutOfMemoryError` or `InvalidConfigurationError`.
+    Args:
+        pooling: None for a model that scores.
     """
-    folder, spec = Path(config.model), model.spec
-    check_positions(config.max_model_len, spec.context)
-    pooling = _pooling(folder, spec)
-    torch.set_num_threads(machine.threads_for(model.num_parameters, machine.available_cpus()))
-    can_round = isinstance(scheme, Unquantised)
-    room_on_host(
-        weight_bytes=weight_bytes(model, placement.dtype, scheme),
-        available_bytes=machine.available_memory_bytes(),
-        rounded=rounded_weight_bytes(model, placement.dtype) if can_round else {},
-    )
+
+    config: EngineConfig
+    device: torch.device
+    model: EncoderConfig
+    dtype: torch.dtype
+    kernels: Kernels
+    placement: Placement
+    scheme: Scheme
+    pooling: Pooling | None
+    max_model_len: int
 
     @torch.inference_mode()
-    def load() -> Encoder:
-        source = open_weights()
-        made = build_encoder(model, source, scheme=scheme, kernels=kernels, placement=placement)
+    def build(self, ranks: Ranks = ALONE) -> Encoder:
+        """Reads the weights, or what one of the ranks has of them. Raises `ModelInvalidError` where they are
+        not what config.json says."""
+        made = build_encoder(
+            self.model,
+            open_weights(self.config, self.placement),
+            scheme=self.scheme,
+            kernels=self.kernels,
+            placement=self.placement,
+            ranks=ranks,
+        )
         machine.return_freed_memory()
         return made
 
-    info = _info(config, spec, _longest(config, folder, spec), placement, phases)
-    return EncoderExecutor(load(), pooling, info, load)
+    def check_memory(self) -> None:
+        """Raises `OutOfMemoryError` where the machine has no room for the weights of its ranks."""
+        can_round, size = isinstance(self.scheme, Unquantised), self.config.tensor_parallel_size
+        needed = weight_bytes(self.model, self.dtype, self.scheme, size)
+        room_on_host(
+            weight_bytes=len(self.config.local_ranks) * needed,
+            available_bytes=machine.available_memory_bytes(),
+            rounded=rounded_weight_bytes(self.model, self.dtype) if can_round else {},
+        )
+
+    def runner(self, model: Encoder) -> EncoderRunner:
+        return EncoderRunner(model, self.pooling)
+
+    def start(
+        self,
+        model: Encoder,
+        phase: PhaseTimer,
+        *,
+        ranks: Ranks = ALONE,
+        lead: Callable[[EncoderRunner], PromptRunner] = lambda runner: runner,
+        followers: Followers | None = None,
+        lifelines: tuple[int, ...] = (),
+        heartbeat: Heartbeat | None = None,
+    ) -> EncoderExecutor:
+        """Phase warmup.
+
+        Args:
+            lead, followers, lifelines, heartbeat: See `start_host_executor`.
+        """
+        info = replace(
+            _info(self.config, self.model.spec, self.max_model_len, self.placement, phase.seconds),
+            lifelines=lifelines,
+            heartbeat=heartbeat,
+        )
+        loaded: Wakeable[Encoder, PromptRunner] = Wakeable(
+            model, lambda one: lead(self.runner(one)), lambda: self.build(ranks)
+        )
+        executor = EncoderExecutor(loaded, info, followers)
+        with phase("warmup"):
+            _warm_up(executor)
+        return executor
 
 
-def warm_up_encoder(executor: EncoderExecutor) -> None:
+def plan_encoder(config: EngineConfig, model: EncoderConfig) -> EncoderPlan:
+    """Raises `ModelInvalidError`, `ModelUnsupportedError` and `InvalidConfigurationError`."""
+    folder, spec, device = Path(config.model), model.spec, choose_device(config)
+    check_sharing(model, config.tensor_parallel_size)
+    check_adapters(config, model, device)
+    check_encoder(spec.architecture, device, read_quantization_config(folder))
+    check_quantization(config, device, None)
+    check_positions(config.max_model_len, spec.context)
+    kernels, dtype = kernels_for(device), choose_dtype(config.dtype, model, device)
+    return EncoderPlan(
+        config,
+        device,
+        model,
+        dtype,
+        kernels,
+        Placement(dtype, device),
+        scheme_for(config.quantization, kernels),
+        _pooling(folder, spec),
+        _longest(config, folder, spec),
+    )
+
+
+def plan_model(config: EngineConfig) -> StartPlan | EncoderPlan:
+    """Of a model of any kind. Raises as `plan_start` and `plan_encoder`."""
+    encoder = encoder_of(config)
+    return plan_start(config) if encoder is None else plan_encoder(config, encoder)
+
+
+def encoder_of(config: EngineConfig) -> EncoderConfig | None:
+    """None where the model is none. Raises as `read_encoder_config`."""
+    if config.model_impl is ModelImplementation.TRANSFORMERS:
+        return None
+    return read_encoder_config(Path(config.model))
+
+
+def _warm_up(executor: EncoderExecutor) -> None:
     """Runs a prompt, so that the first request does not pay for libraries that wake up lazily."""
     state = SamplingState(SamplingParams(), None, (), (), is_pooled=True)
     length = min(_WARM_UP_TOKENS, executor.info.max_model_len)

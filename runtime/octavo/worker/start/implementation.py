@@ -4,16 +4,13 @@ transformers'."""
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import msgspec
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
-from octavo.loading.pooling import read_whole_pooling
 from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
-from octavo.models.spec import Task
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +29,15 @@ def check_speculation(config: EngineConfig, device: torch.device) -> None:
     """Raises `InvalidConfigurationError` where no drafts are run, before minutes of loading."""
     if config.speculative_config is None:
         return
+    if device.type != "cpu" and config.tensor_parallel_size > 1:
+        raise InvalidConfigurationError(
+            f"speculative_config is given, and tensor_parallel_size is {config.tensor_parallel_size}: ranks "
+            f"run drafts on CPUs alone so far, and these run on {device.type}. Leave one of them out."
+        )
     if device.type != "cpu":
         raise InvalidConfigurationError(
             f"speculative_config is given, and the model runs on {device.type}: drafts run on CPUs alone so "
             "far. Leave --speculative-config (spec.engine.speculative) out, or use --device cpu."
-        )
-    if config.place is not None:
-        raise InvalidConfigurationError(
-            f"speculative_config is given, and nnodes is {config.place.num_nodes}: nodes that share a model "
-            "run no drafts so far. Leave --speculative-config out, or use --nnodes 1."
-        )
-    if config.tensor_parallel_size > 1:
-        raise InvalidConfigurationError(
-            f"speculative_config is given, and tensor_parallel_size is {config.tensor_parallel_size}: ranks "
-            "run no drafts so far. Leave one of them out."
         )
 
 
@@ -58,34 +50,16 @@ def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device
         why = f"{architecture} runs by transformers' own modules, which adapters do not reach"
     elif isinstance(model, EncoderConfig):
         why = f"{architecture} is an encoder, which takes no adapters"
+    elif device.type != "cpu" and config.tensor_parallel_size > 1:
+        why = f"ranks share adapters on CPUs alone so far; these run on {device.type}"
     elif device.type != "cpu":
         why = f"adapters run on CPUs alone so far; the engine runs on {device.type}"
-    elif config.tensor_parallel_size > 1:
-        why = f"tensor_parallel_size is {config.tensor_parallel_size}: ranks do not share adapters so far"
     elif config.enable_sleep_mode:
         why = "enable_sleep_mode is set too: a model that wakes up would have lost its adapters"
     if why:
         raise InvalidConfigurationError(
             f"enable_lora is set, but {why}. Leave --enable-lora out, and serve the adapter merged into its "
             "base model (PEFT's merge_and_unload)."
-        )
-
-
-def check_pooling(config: EngineConfig, model: ModelConfig, device: torch.device) -> None:
-    """Raises `InvalidConfigurationError` where ranks would share a decoder without a head that pools all of
-    a prompt, and as `read_pooling`."""
-    if (
-        config.tensor_parallel_size == 1
-        or device.type != "cpu"
-        or model.spec.task is not Task.EMBED
-    ):
-        return
-    pooling = read_whole_pooling(Path(config.model))
-    if pooling is not None:
-        raise InvalidConfigurationError(
-            f"tensor_parallel_size is {config.tensor_parallel_size}, and {pooling.file} asks for "
-            f"{pooling.mode.value}: ranks embed by the last token's hidden state alone. Use "
-            "--tensor-parallel-size 1."
         )
 
 

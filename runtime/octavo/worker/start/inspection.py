@@ -19,9 +19,9 @@ from octavo.loading import SafetensorsWeights
 from octavo.loading.header_source import HeaderSource
 from octavo.loading.headers import TensorHeader
 from octavo.models.base import BaseConfig, ModelConfig
-from octavo.models.building import has_head_beside_tie, with_stored_head
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
+from octavo.models.stored_tables import has_head_beside_tie, with_stored_head
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder

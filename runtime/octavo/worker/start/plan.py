@@ -19,15 +19,16 @@ from octavo.layers.ranks import ALONE, Ranks
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
 from octavo.models.adapters import ModelAdapters
 from octavo.models.base import CausalLM, ModelConfig
-from octavo.models.building import build_model, with_stored_head
+from octavo.models.building import build_model
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
 from octavo.models.sharing import check_sharing
 from octavo.models.spec import ModelSpec
+from octavo.models.stored_tables import with_stored_head
 from octavo.quantization import Scheme, StoredFormat, check_quantization, scheme_for
 from octavo.worker.machine import return_freed_memory
 from octavo.worker.start.dtype import choose_dtype
-from octavo.worker.start.implementation import check_adapters, check_pooling, settled
+from octavo.worker.start.implementation import check_adapters, settled
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import tell_options_for_gpus
 from octavo.worker.start.trimmed_source import TrimmedSource
@@ -89,7 +90,6 @@ def plan_start(config: EngineConfig) -> StartPlan:
     model = read_model_config(folder, config.model_impl)
     config = settled(config, model, device)
     check_sharing(model, config.tensor_parallel_size)
-    check_pooling(config, model, device)
     check_adapters(config, model, device)
     check_positions(config.max_model_len, model.spec.context)
     _tell_context(config.max_model_len, model.spec)

@@ -1,0 +1,60 @@
+"""Tables of the vocabulary as a checkpoint holds them: under which names, whether the head is that of the
+embedding, and the embedding's rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from octavo.layers.linear import Lookup
+from octavo.layers.projection import Projection
+from octavo.loading import Placement, TextPart, WeightSource, WithoutPrefix, floating_tensors
+from octavo.models.base import BaseConfig, ModelConfig
+from octavo.quantization.forms import table_lookup
+
+
+def whole_embedding(config: ModelConfig, source: WeightSource, placement: Placement) -> Lookup:
+    """All rows of it, for what looks tokens up on one of the ranks that share the model."""
+    table = config.tables.embedding
+    name = f"{table.names[0]}.weight"
+    (stored,) = floating_tensors(with_own_names(config, source), {name: table_shape(table)})
+    return table_lookup(placement.put(stored))
+
+
+def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
+    """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy:
+    what is stored counts, as in transformers, whose own modules see to it themselves."""
+    tables = config.tables
+    if tables.head is None or not has_head_beside_tie(config, source):
+        return config
+    source = with_own_names(config, source)
+    name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
+    shape = table_shape(tables.head)
+    stored, embedding = floating_tensors(source, {name: shape, table: shape})
+    if torch.equal(stored, embedding.to(stored.dtype)):
+        return config
+    return replace(config, is_tied=False)
+
+
+def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
+    """Whether a head is stored that config.json calls the embeddings' own; names alone are asked for."""
+    tables = config.tables
+    if tables.head is None or not tables.is_tied or config.keeps_tables:
+        return False
+    return with_own_names(config, source).has(f"{tables.head.names[0]}.weight")
+
+
+def with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
+    """The source by the names that the family uses: a checkpoint may leave their prefix out."""
+    if config.is_text_part:
+        return TextPart(source)
+    embedding = f"{config.tables.embedding.names[0]}.weight"
+    if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
+        return WithoutPrefix(source, config.prefix)
+    return source
+
+
+def table_shape(projection: Projection) -> tuple[int, int]:
+    """As the checkpoint has it."""
+    return projection.width, projection.in_features
