@@ -145,6 +145,11 @@ class BaseConfig(ABC):
         return []
 
     @property
+    def sharing_problem(self) -> str | None:
+        """Why no ranks can share it, whatever their number; None: some can."""
+        return None
+
+    @property
     def keeps_tables(self) -> bool:
         """Whether embedding and head stay so, too."""
         return False

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from octavo.errors import InvalidConfigurationError
 from octavo.layers.projection import Shard, share_of
-from octavo.models.base import ModelConfig
+from octavo.models.base import BaseConfig
 from octavo.models.spec import ModelSpec
 
 _MOST = 64
 
 
-def check_sharing(model: ModelConfig, size: int) -> None:
+def check_sharing(model: BaseConfig, size: int) -> None:
     """Raises `InvalidConfigurationError` where `size` ranks cannot share the model."""
     if size == 1:
         return
-    if model.is_generic:
+    if model.sharing_problem is not None:
         raise InvalidConfigurationError(
             f"tensor_parallel_size is {size}, and {model.spec.architecture} runs by transformers' own "
-            "modules, which ranks do not share. Use --tensor-parallel-size 1, or a model that Octavo's own "
-            "code runs."
+            f"modules, which ranks cannot share: {model.sharing_problem}. Use --tensor-parallel-size 1, or a "
+            "model that Octavo's own code runs."
         )
     problem = _problem(model, size)
     if problem is None:
@@ -32,14 +32,14 @@ def check_sharing(model: ModelConfig, size: int) -> None:
     )
 
 
-def sizes_that_share(model: ModelConfig) -> list[int]:
+def sizes_that_share(model: BaseConfig) -> list[int]:
     """Numbers of ranks that can, ascending from 1."""
-    if model.is_generic:
+    if model.sharing_problem is not None:
         return [1]
     return [one for one in range(1, _MOST + 1) if _problem(model, one) is None]
 
 
-def _problem(model: ModelConfig, size: int) -> str | None:
+def _problem(model: BaseConfig, size: int) -> str | None:
     """What is in the way of `size` ranks, as in config.json."""
     heads = _problem_of_heads(model.spec, size)
     if heads is not None:

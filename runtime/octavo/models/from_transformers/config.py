@@ -24,6 +24,7 @@ from octavo.models.from_transformers.outline import (
     outline_of,
     translated_errors,
 )
+from octavo.models.from_transformers.tensor_parallel import SharingPlan, sharing_plan
 from octavo.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class TransformersConfig(ModelConfig):
 
     Args:
         given: transformers' own config.
+        sharing: How ranks cut the products.
     """
 
     is_generic: ClassVar[bool] = True
@@ -48,6 +50,7 @@ class TransformersConfig(ModelConfig):
     model_class: type[PreTrainedModel]
     given: PreTrainedConfig
     outline: Outline
+    sharing: SharingPlan
 
     @property
     def tables(self) -> Tables:
@@ -70,8 +73,20 @@ class TransformersConfig(ModelConfig):
         for names in self.outline.products:
             widths = tuple(shapes[f"{name}.weight"][0] for name in names)
             depth, has_bias = shapes[f"{names[0]}.weight"][1], f"{names[0]}.bias" in shapes
-            found.append(Projection(names, depth, widths, bias=has_bias, shard=Shard.WHOLE))
+            style, unit = self.sharing.style_of(names), 1
+            shard = Shard.WHOLE if style is None else style.shard
+            if shard is Shard.COLUMN and names[0].startswith(self._attentions):
+                unit = self.spec.head_dim
+            found.append(Projection(names, depth, widths, bias=has_bias, shard=shard, unit=unit))
         return found
+
+    @property
+    def _attentions(self) -> tuple[str, ...]:
+        return tuple(f"{path}." for path in self.outline.attentions)
+
+    @property
+    def sharing_problem(self) -> str | None:
+        return self.sharing.problem
 
     def kept_projections(self) -> list[Projection]:
         """All else that has two dimensions or more: what is kept in three, such as experts, counts as one."""
@@ -93,7 +108,7 @@ class TransformersConfig(ModelConfig):
         from octavo.models.from_transformers.weights import load_module
 
         module = load_module(self, load)
-        model = TransformersLM(self.spec, module, self.outline)
+        model = TransformersLM(self.spec, module, self.outline, load.num_ranks)
         if load.source.names():  # random weights stand for speed alone
             with translated_errors(self.spec.architecture, "in the check at start"):
                 check(model, load.placement)
@@ -143,6 +158,7 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         model_class=model_class,
         given=given,
         outline=outline,
+        sharing=sharing_plan(outline, getattr(text, "base_model_tp_plan", None)),
     )
 
 

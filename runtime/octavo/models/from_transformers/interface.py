@@ -68,6 +68,10 @@ class PagedLayer:
         heads = torch.cat([part[0].transpose(0, 1) for part in (query, key, value)], dim=1)
         spec = self.spec
         if sinks is not None:
+            if len(sinks) != spec.num_heads:
+                raise RuntimeError(
+                    f"{len(sinks)} sinks are given for the {spec.num_heads} heads of a rank."
+                )
             own = sinks.detach().to(torch.float32).contiguous()
             spec = replace(spec, options=replace(spec.options, sinks=own))
         out = running.step.attend(heads, running.caches[self.index], spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,15 +18,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# Query heads of each key head, as transformers' spelt out attention asks its module.
+_GROUPS = "num_key_value_groups"
+
+
 class TransformersLM:
     """See `CausalLM`. What `forward` gives is normalised already.
 
     The head is whatever the class makes of the hidden states of its `base`: scaled, capped, or through more
     layers. So the class's own forward runs, with hidden states that are handed in in the base's place.
+
+    Args:
+        num_ranks: That share the model, of which this is one's part.
     """
 
-    def __init__(self, spec: ModelSpec, module: PreTrainedModel, outline: Outline) -> None:
+    def __init__(
+        self, spec: ModelSpec, module: PreTrainedModel, outline: Outline, num_ranks: int = 1
+    ) -> None:
         self._spec = spec
+        self.own_spec = spec.on_rank(num_ranks)
         self.module = module
         self.base = module.get_submodule(outline.base)
         self._base_path = outline.base
@@ -33,7 +44,15 @@ class TransformersLM:
         self._running = Running()
         self._handed = HandedStates(self.base)
         for index, (path, layer) in enumerate(zip(outline.attentions, outline.layers, strict=True)):
-            bind(module.get_submodule(path), PagedLayer(index, layer, self._running))
+            own = replace(
+                layer,
+                num_heads=self.own_spec.num_heads,
+                num_kv_heads=self.own_spec.num_kv_heads,
+            )
+            attention = module.get_submodule(path)
+            bind(attention, PagedLayer(index, own, self._running))
+            if num_ranks > 1 and hasattr(attention, _GROUPS):
+                setattr(attention, _GROUPS, own.num_heads // own.num_kv_heads)
         self._stand_in(self._handed)
 
     @property

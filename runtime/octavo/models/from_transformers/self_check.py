@@ -126,7 +126,7 @@ class _Bench:
     """Runs prompts over a cache of their own: prompt i has the i-th blocks."""
 
     def __init__(self, model: TransformersLM, placement: Placement) -> None:
-        spec = model.spec
+        spec = model.own_spec
         shape = (_MAX_BLOCKS * len(_LENGTHS), _BLOCK_SIZE, 2, spec.num_kv_heads, spec.head_dim)
         self._model = model
         self._placement = placement

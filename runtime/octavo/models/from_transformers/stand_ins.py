@@ -4,10 +4,13 @@ multiply with Octavo's products."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
 from octavo.layers.linear import Linear, Lookup
+from octavo.layers.step import Step
+from octavo.models.stream import Reduce
 
 
 class SharedProduct:
@@ -23,12 +26,66 @@ class SharedProduct:
         """Of `[rows, in_features]` in any shape before that, part `index`, `[rows, its width]` alike."""
         if self._input is not x or index not in self._parts:
             out = self._linear(x.reshape(-1, x.shape[-1]))
-            self._parts = dict(enumerate(torch.split(out, self._widths, dim=-1)))
+            if len(self._widths) == 1:  # a head's may be of this rank's tokens alone
+                self._parts = {0: out}
+            else:
+                self._parts = dict(enumerate(torch.split(out, self._widths, dim=-1)))
             self._input = x
         part = self._parts.pop(index)
         if not self._parts:
             self._input = None
         return part.contiguous().view(*x.shape[:-1], -1)
+
+
+class SummedProduct:
+    """A row-parallel product, whose partial sums are made whole.
+
+    Args:
+        inputs: Those of the rank, where what comes in is whole; None: they are all that comes.
+    """
+
+    plain: Final = None
+    lookup: Final = None
+
+    def __init__(self, linear: Linear, reduce: Reduce, inputs: range | None) -> None:
+        self._linear = linear
+        self._reduce = reduce
+        self._inputs = inputs
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        if self._inputs is not None:
+            x = x[:, self._inputs.start : self._inputs.stop].contiguous()
+        return self._reduce(self._linear(x, step).contiguous())
+
+
+class GatheredProduct:
+    """A column-parallel product whose outputs every rank needs: each adds its own to the others' zeros.
+
+    Args:
+        outputs: Of each part, those of the rank.
+        widths: Of the whole parts.
+    """
+
+    plain: Final = None
+    lookup: Final = None
+
+    def __init__(
+        self, linear: Linear, reduce: Reduce, outputs: Sequence[range], widths: Sequence[int]
+    ) -> None:
+        self._linear = linear
+        self._reduce = reduce
+        self._outputs = list(outputs)
+        self._widths = list(widths)
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        own = self._linear(x, step)
+        every = own.new_zeros(own.shape[0], sum(self._widths))
+        first = first_own = 0
+        for outputs, width in zip(self._outputs, self._widths, strict=True):
+            place = slice(first + outputs.start, first + outputs.stop)
+            every[:, place] = own[:, first_own : first_own + len(outputs)]
+            first, first_own = first + width, first_own + len(outputs)
+        return self._reduce(every)
 
 
 class _StandIn(torch.nn.Module):

@@ -20,12 +20,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from transformers.utils import logging as transformers_logging
 
-from octavo.layers.projection import Projection
+from octavo.errors import ModelUnsupportedError
+from octavo.layers.projection import Projection, Shard
 from octavo.loading import WeightSource, floating_tensors
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.from_transformers.interface import PAGED
-from octavo.models.from_transformers.stand_ins import LookupModule, ProductModule, SharedProduct
+from octavo.models.from_transformers.stand_ins import (
+    GatheredProduct,
+    LookupModule,
+    ProductModule,
+    SharedProduct,
+    SummedProduct,
+)
+from octavo.models.from_transformers.tensor_parallel import SharingPlan, Style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +41,8 @@ if TYPE_CHECKING:
     from octavo.models.from_transformers.config import TransformersConfig
 
 logger = logging.getLogger(__name__)
+# It changes what holds for the whole process, such as torch's default dtype.
+_LOADING = threading.Lock()
 _StandIn = TypeVar("_StandIn", bound=torch.nn.Module)
 
 
@@ -60,7 +70,7 @@ def load_module(config: TransformersConfig, load: ModelBuilder) -> PreTrainedMod
     """transformers' modules, with Octavo's products in the places of linear ones. What does not match is
     noted with the source."""
     outline, source, placement = config.outline, load.source, load.placement
-    own = _OwnProducts.of(config, source)
+    own = _OwnProducts.of(config, source, load.num_ranks)
     view = load.dequantised
     shapes = {name: view.shape(name) for name in view.names()} or outline.parameters
     lock = threading.Lock()
@@ -69,7 +79,7 @@ def load_module(config: TransformersConfig, load: ModelBuilder) -> PreTrainedMod
         for name, shape in shapes.items()
         if shape is not None and not own.hold(name)
     }
-    with _quiet():
+    with _quiet(), _LOADING:
         try:
             module, report = own.within(config.model_class).from_pretrained(
                 None,
@@ -101,13 +111,15 @@ class _OwnProducts:
 
     Args:
         tables: None: transformers has embedding and head.
+        sharing: How ranks cut the products.
     """
 
     products: tuple[Projection, ...]
     tables: Tables | None
+    sharing: SharingPlan
 
     @classmethod
-    def of(cls, config: TransformersConfig, source: WeightSource) -> _OwnProducts:
+    def of(cls, config: TransformersConfig, source: WeightSource, num_ranks: int) -> _OwnProducts:
         modules = {name.rpartition(".")[0] for name in source.names()}
 
         def are_there(names: Iterable[str]) -> bool:
@@ -115,6 +127,13 @@ class _OwnProducts:
 
         every = config.projections()
         products = tuple(one for one in every if are_there(one.names))
+        missing = [one for one in every if one not in products and one.shard is not Shard.WHOLE]
+        if missing and num_ranks > 1:
+            raise ModelUnsupportedError(
+                f"{' and '.join(missing[0].names)} of {config.spec.architecture} is stored under other names "
+                "than transformers' modules have, or in parts, which ranks cannot share. Use "
+                "--tensor-parallel-size 1."
+            )
         if len(products) < len(every):
             logger.warning(
                 "%d of %d products are stored under other names than transformers' modules have, or in "
@@ -126,7 +145,7 @@ class _OwnProducts:
         tables = None if config.keeps_tables else config.tables
         if tables is not None and not are_there(_table_names(tables)):
             tables = None
-        return cls(products, tables)
+        return cls(products, tables, config.sharing)
 
     def hold(self, name: str) -> bool:
         """Whether a parameter is of one of them."""
@@ -159,7 +178,7 @@ class _OwnProducts:
         """Gives the stand-ins their products."""
         dtype = load.placement.dtype
         for product in self.products:
-            shared = SharedProduct(load.linear(product), list(product.stored_widths.values()))
+            shared = self._shared(product, load)
             for index, name in enumerate(product.names):
                 _stand_in(model, name, ProductModule).bind(shared, index, dtype)
         if self.tables is None:
@@ -169,6 +188,21 @@ class _OwnProducts:
         if head is not None and self.tables.head is not None:
             shared = SharedProduct(head, [self.tables.head.width])
             _stand_in(model, self.tables.head.names[0], ProductModule).bind(shared, 0, dtype)
+
+    def _shared(self, product: Projection, load: ModelBuilder) -> SharedProduct:
+        """With what makes the outputs of ranks what the modules expect."""
+        linear, own, reduce = load.linear(product), load.share(product), load.reduce
+        style = self.sharing.style_of(product.names)
+        if reduce is None or own.cut is None:
+            return SharedProduct(linear, product.out_features)
+        if own.cut.outputs is None:
+            inputs = own.cut.inputs if style is Style.SPLIT_ROW else None
+            return SharedProduct(SummedProduct(linear, reduce, inputs), product.out_features)
+        if style is Style.GATHERED_COLUMN:
+            widths = product.out_features
+            gathered = GatheredProduct(linear, reduce, own.cut.outputs, widths)
+            return SharedProduct(gathered, widths)
+        return SharedProduct(linear, own.out_features)
 
     def _modules(self) -> frozenset[str]:
         names = [name for product in self.products for name in product.names]
