@@ -50,28 +50,16 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 0}},
     ),
     (
-        {"engine": {"enableLora": True, "tensorParallelSize": 2}},
+        {"engine": {"enableLora": True, "tensorParallelSize": 2}, "resources": {"gpu": 2}},
         "spec.engine.enableLora",
         "takes no adapters so far where ranks share the model",
-        {"engine": {"tensorParallelSize": 1}},
+        {"resources": {"gpu": 0}},
     ),
     (
-        {"engine": {"speculative": {"method": "ngram"}, "tensorParallelSize": 2}},
+        {"engine": {"speculative": {"method": "ngram"}}, "resources": {"gpu": 2}},
         "spec.engine.speculative",
         "runs no drafts so far where ranks share the model",
-        {"engine": {"tensorParallelSize": None}},
-    ),
-    (
-        {"engine": {"modelImpl": "transformers"}, "resources": {"gpu": 2}},
-        "spec.engine.modelImpl",
-        "must be auto or octavo where ranks share the model",
-        {"resources": {"gpu": 1}},
-    ),
-    (
-        {"engine": {"modelImpl": "transformers", "tensorParallelSize": 2}},
-        "spec.engine.modelImpl",
-        "transformers' own modules are not shared",
-        {"engine": {"modelImpl": "auto"}},
+        {"resources": {"gpu": 0}},
     ),
     (
         {"engine": {"modelImpl": "transformers", "enableLora": True}},

@@ -56,9 +56,9 @@ _IS_TRANSFORMERS = (
     f"self.engine.modelImpl == '{ModelImplementation.TRANSFORMERS}'"
 )
 
-RANKS_RUN_NO_DRAFTS = cel_between(
-    f"!has(self.engine) || !has(self.engine.speculative) || !{_RANKS_SHARE}",
-    f"runs no drafts so far {_WHERE_RANKS_SHARE}: leave one of them out",
+RANKS_ON_GPUS_RUN_NO_DRAFTS = cel_between(
+    f"!has(self.engine) || !has(self.engine.speculative) || !{_RANKS_SHARE} || !{_ON_A_GPU}",
+    f"runs no drafts so far {_WHERE_RANKS_SHARE} on GPUs: leave one of them out",
     "engine.speculative",
 )
 
@@ -78,17 +78,11 @@ HEADS_READ_OUR_OWN_CODE = cel_between(
     "engine.modelImpl",
 )
 
-RANKS_SHARE_NO_ADAPTERS = cel_between(
-    f"!({_TAKES_ADAPTERS}) || !{_RANKS_SHARE}",
-    f"takes no adapters so far {_WHERE_RANKS_SHARE}: leave one of them out, or merge the adapter into its "
-    "base model and serve the result",
+RANKS_ON_GPUS_SHARE_NO_ADAPTERS = cel_between(
+    f"!({_TAKES_ADAPTERS}) || !{_RANKS_SHARE} || !{_ON_A_GPU}",
+    f"takes no adapters so far {_WHERE_RANKS_SHARE} on GPUs: leave one of them out, or merge the adapter "
+    "into its base model and serve the result",
     "engine.enableLora",
-)
-
-RANKS_SHARE_OUR_OWN_CODE = cel_between(
-    f"!({_IS_TRANSFORMERS}) || !{_RANKS_SHARE}",
-    f"must be auto or octavo {_WHERE_RANKS_SHARE}: transformers' own modules are not shared",
-    "engine.modelImpl",
 )
 
 ADAPTERS_ARE_OF_OUR_OWN_CODE = cel_between(
@@ -158,11 +152,10 @@ COMBINATIONS = (
     RANKS_HAVE_A_GPU_EACH,
     SPECULATION_IS_ON_CPUS,
     ADAPTERS_ARE_ON_CPUS,
-    RANKS_RUN_NO_DRAFTS,
+    RANKS_ON_GPUS_RUN_NO_DRAFTS,
     DRAFTS_DO_NOT_SLEEP,
     HEADS_READ_OUR_OWN_CODE,
-    RANKS_SHARE_NO_ADAPTERS,
-    RANKS_SHARE_OUR_OWN_CODE,
+    RANKS_ON_GPUS_SHARE_NO_ADAPTERS,
     ADAPTERS_ARE_OF_OUR_OWN_CODE,
     SLEEP_LOSES_ADAPTERS,
     NO_RANKS_NO_TIMEOUT,
