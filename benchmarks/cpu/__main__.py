@@ -12,6 +12,7 @@ import enum
 import itertools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -62,16 +63,28 @@ def choose_models(
     checkpoints: Sequence[Checkpoint],
     work: Path,
     **load: object,
-) -> list[BenchmarkModel]:
-    """`load` replaces the fields of that name; None leaves a model its own."""
-    models = []
-    if choice is not ModelChoice.QWEN3:
-        models.append(demo_model())
-    if choice is not ModelChoice.DEMO:
-        models += [qwen3_0_6b(work, quantization) for quantization in quantizations]
-        models += [qwen3_0_6b_stored(work, checkpoint) for checkpoint in checkpoints]
+) -> Iterator[BenchmarkModel]:
+    """Each is written when it is its turn.
+
+    Args:
+        load: Replaces the fields of that name; None leaves a model its own.
+    """
     chosen: dict[str, Any] = {name: value for name, value in load.items() if value is not None}
-    return [dataclasses.replace(model, **chosen) for model in models]
+    is_shaped = choice is not ModelChoice.DEMO
+    if choice is not ModelChoice.QWEN3:
+        yield dataclasses.replace(demo_model(), **chosen)
+    for quantization in quantizations if is_shaped else ():
+        yield dataclasses.replace(qwen3_0_6b(work, quantization), **chosen)
+    for checkpoint in checkpoints if is_shaped else ():
+        yield dataclasses.replace(qwen3_0_6b_stored(work, checkpoint), **chosen)
+
+
+def discard(model: BenchmarkModel, work: Path) -> None:
+    """The files that its run alone needed: gigabytes, of several."""
+    for gguf in work.glob("*.gguf"):
+        gguf.unlink()
+    if model.folder.is_relative_to(work):
+        shutil.rmtree(model.folder)
 
 
 def start_baselines(
@@ -216,6 +229,7 @@ def main(
             found, their_versions = run_model(each, work, pairs, peers)
             rows += found
             versions |= their_versions
+            discard(each, work)
     console.print(table(rows))
     if out is not None:
         result = {
