@@ -7,6 +7,7 @@ uploaded is packed, and what is read back is zeros. Values are never computed, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class _HostMemory(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if kwargs.get("pin_memory") and func in (torch.zeros, torch.empty):
-            return _host_zeros(args[0], kwargs["dtype"])
+            return _outside(_host_zeros)(args[0], kwargs["dtype"])
         if func is torch.Tensor.data_ptr:
             return _address(args[0])
         if func is torch.Tensor.pin_memory:
@@ -89,7 +90,10 @@ def _address(tensor: torch.Tensor) -> int:
 
 
 def _host_zeros(shape: int | tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    return torch.from_numpy(np.zeros(shape, np.dtype(str(dtype).removeprefix("torch."))))
+    """`torch.zeros` is a GPU's here. NumPy has no bfloat16: its bytes are."""
+    sizes = (shape,) if isinstance(shape, int) else shape
+    numbers = np.zeros(math.prod(sizes) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(numbers).view(dtype).view(sizes)
 
 
 def _outside(function: Callable[..., Any]) -> Callable[..., Any]:
