@@ -18,13 +18,30 @@ class DecodeRows:
     Args:
         block_tables: `[count, blocks]` int64; what lies beyond a context is not read.
         context_lens: `[count]` int64, this step's token included.
-        longest: The longest of them.
     """
 
     count: int
     block_tables: torch.Tensor
     context_lens: torch.Tensor
-    longest: int
+
+
+class DecodeTables:
+    """Memory for the decode rows of one step after another.
+
+    Args:
+        max_rows: More of them get memory of their own.
+        max_blocks: Of a context.
+    """
+
+    def __init__(self, max_rows: int, max_blocks: int) -> None:
+        self._tables = np.empty((max_rows, max_blocks), dtype=np.int64)
+        self._contexts = np.empty(max_rows, dtype=np.int64)
+
+    def of(self, rows: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tables `[rows, blocks]` of `longest` blocks or more, and context lengths `[rows]`."""
+        if rows > len(self._contexts):
+            return np.empty((rows, longest), dtype=np.int64), np.empty(rows, dtype=np.int64)
+        return self._tables[:rows], self._contexts[:rows]
 
 
 def count_decodes(spans: Sequence[SequenceSpan]) -> int:
@@ -35,12 +52,14 @@ def count_decodes(spans: Sequence[SequenceSpan]) -> int:
     return len(spans)
 
 
-def make_decode_rows(spans: Sequence[SequenceSpan], block_size: int) -> DecodeRows:
-    """`spans` are of one row each."""
-    contexts = np.array([span.context_length for span in spans], dtype=np.int64)
-    longest = int(contexts.max())
-    tables = np.empty((len(spans), -(-longest // block_size)), dtype=np.int64)
-    for row, span in zip(tables, spans, strict=True):
+def make_decode_rows(
+    spans: Sequence[SequenceSpan], block_size: int, memory: DecodeTables
+) -> DecodeRows:
+    """`spans` are of one row each; the result is valid until the next in the same memory."""
+    longest = max(span.context_length for span in spans)
+    tables, contexts = memory.of(len(spans), -(-longest // block_size))
+    for row, span in enumerate(spans):
         blocks = -(-span.context_length // block_size)
-        row[:blocks] = span.block_ids[:blocks]
-    return DecodeRows(len(spans), torch.from_numpy(tables), torch.from_numpy(contexts), longest)
+        tables[row, :blocks] = span.block_ids[:blocks]
+        contexts[row] = span.context_length
+    return DecodeRows(len(spans), torch.from_numpy(tables), torch.from_numpy(contexts))

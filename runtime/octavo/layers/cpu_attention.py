@@ -15,7 +15,7 @@ from octavo.kernels.cpu.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.decode_rows import DecodeRows
 from octavo.kernels.paged_attention import paged_attention
 from octavo.kernels.prefill_chunks import PrefillChunks
-from octavo.layers.step import AdapterRows, AttentionSpec
+from octavo.layers.step import AdapterRows, AttentionSpec, Repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class CpuAttentionStep:
     workspace: torch.Tensor
     adapters: Sequence[AdapterRows] = ()
     rows: torch.Tensor | None = None
+    repeats: Repeats | None = None
 
     @property
     def num_live(self) -> None:

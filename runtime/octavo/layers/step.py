@@ -5,7 +5,7 @@ It is handed to every product too, because what a product adds for a row (an ada
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -39,6 +39,21 @@ class AdapterRows(NamedTuple):
     rows: slice | torch.Tensor
 
 
+Blocks = Callable[[torch.Tensor], Iterator[torch.Tensor | None]]
+"""Runs a model's blocks over the residual stream `[tokens, hidden]`, which they overwrite; after each, what
+is pending."""
+
+
+class Repeats(Protocol):
+    """Runs blocks as they are, or does again what they did in earlier steps of the same form."""
+
+    def __call__(
+        self, residual: torch.Tensor, blocks: Blocks
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The stream, until the next step, and what is pending of the last block."""
+        ...
+
+
 class Step(Protocol):
     """How queries meet keys differs by device: a step brings that with it."""
 
@@ -60,6 +75,11 @@ class Step(Protocol):
     @property
     def rows(self) -> torch.Tensor | None:
         """`[count]` int64: rows whose last hidden states are read, so that no other needs one; None: all."""
+        ...
+
+    @property
+    def repeats(self) -> Repeats | None:
+        """None: the step is like no other."""
         ...
 
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:

@@ -37,6 +37,10 @@ class TorchAttentionStep:
         """No row is padding."""
         return None
 
+    @property
+    def repeats(self) -> None:
+        return None
+
     def attend(self, heads: torch.Tensor, cache: torch.Tensor, spec: AttentionSpec) -> torch.Tensor:
         rotated = heads[:, : spec.num_heads + spec.num_kv_heads]  # queries and keys
         if spec.head_norm is not None:

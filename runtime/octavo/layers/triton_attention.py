@@ -86,6 +86,11 @@ class TritonAttentionStep:
         return None
 
     @property
+    def repeats(self) -> None:
+        """CUDA graphs do it here."""
+        return None
+
+    @property
     def num_live(self) -> torch.Tensor:
         return self.buffers.num_live
 

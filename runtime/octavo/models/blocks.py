@@ -6,7 +6,8 @@ returns what is pending now (`octavo.models.stream`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -193,6 +194,7 @@ class DecoderStack:
     __slots__ = (
         "_blocks",
         "_head",
+        "_is_watched",
         "_logits_softcap",
         "_norm",
         "embed",
@@ -218,6 +220,7 @@ class DecoderStack:
         self.embed, self._head = tables
         self._logits_softcap = logits_softcap
         self._blocks = blocks
+        self._is_watched = False
         self._norm = norm
 
     def watch(self, layers: Sequence[int]) -> HiddenStates:
@@ -226,18 +229,31 @@ class DecoderStack:
         watched = list(self._blocks)
         for place, layer in enumerate(layers):
             watched[layer] = WatchedBlock(watched[layer], states, place)
-        self._blocks = watched
+        self._blocks, self._is_watched = watched, True
         return states
 
     def run_blocks(
         self, residual: torch.Tensor, caches: list[torch.Tensor], step: Step
     ) -> torch.Tensor:
         """The stream after all blocks, `[tokens, hidden]`, of `step.rows`; `residual` is overwritten."""
+        blocks = functools.partial(self._each, caches, step)
+        if step.repeats is None or self._is_watched:
+            pending: torch.Tensor | None = None
+            for made in blocks(residual):
+                pending = made
+        else:
+            residual, pending = step.repeats(residual, blocks)
+        return residual if pending is None else residual.add_(pending)
+
+    def _each(
+        self, caches: list[torch.Tensor], step: Step, residual: torch.Tensor
+    ) -> Iterator[torch.Tensor | None]:
+        """Runs a block at a time; what is pending after it."""
         pending: torch.Tensor | None = None
         last = len(caches) - 1
         for place, (block, cache) in enumerate(zip(self._blocks, caches, strict=True)):
             pending = block(residual, pending, cache, step, step.rows if place == last else None)
-        return residual if pending is None else residual.add_(pending)
+            yield pending
 
     def normalise(self, residual: torch.Tensor) -> torch.Tensor:
         return self._norm(residual)

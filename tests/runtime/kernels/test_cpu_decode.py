@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import SequenceSpan
-from octavo.kernels.decode_rows import count_decodes, make_decode_rows
+from octavo.kernels.decode_rows import DecodeTables, count_decodes, make_decode_rows
 from octavo.kernels.reference.attention.paged_decode import paged_decode as reference_decode
 from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache as reference_rope
 from octavo.layers.rotary import RopeConfig, RotaryTable
@@ -155,7 +155,9 @@ def check(case: Case) -> None:
         num_kv_heads=case.kv_heads,
         head_norm_weight=norm_weight,
     )
-    decodes = make_decode_rows(spans, case.page)
+    decodes = make_decode_rows(
+        spans, case.page, DecodeTables(len(spans), 1 + max(span.context_length for span in spans))
+    )
     out = torch.full((rows, case.heads * case.head_dim), torch.nan, dtype=case.dtype)
     paged_decode(rotated, cache, decodes, options, out)
 

@@ -16,6 +16,7 @@ from tests.support.requirements import Requirement, needs_module
 needs_module(Requirement.NUMBA)
 from octavo.kernels.cpu.products.pack_panels import pack
 from octavo.kernels.cpu.products.panel_linear import PanelLinear
+from octavo.kernels.cpu.products.panel_rows import rows_of_panels
 from octavo.kernels.cpu.products.weight_memory import allocate
 from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
@@ -117,19 +118,29 @@ def test_threads_share_the_work_without_changing_it(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("panel_format", [PanelFormat.BFLOAT16, PanelFormat.INT8])
-def test_rows_of_the_weight_can_be_looked_up(panel_format: PanelFormat) -> None:
+@pytest.mark.parametrize("count", [6, 4000])
+@pytest.mark.parametrize(
+    ("panel_format", "dtype"),
+    [
+        (PanelFormat.BFLOAT16, torch.bfloat16),
+        (PanelFormat.INT8, torch.float32),
+        (PanelFormat.INT8, torch.bfloat16),
+    ],
+)
+def test_rows_of_the_weight_can_be_looked_up(
+    panel_format: PanelFormat, dtype: torch.dtype, count: int
+) -> None:
     weight = numbers(80, 24).bfloat16()
-    features = torch.tensor([0, 79, 31, 32, 17, 17])
-    found = pack(weight, panel_format).rows(features, torch.float32)
-    assert torch.equal(found, rounded(weight, panel_format)[features])
+    features = torch.tensor([0, 79, 31, 32, 17, 17]).repeat(1 + count // 6)[:count]
+    found = rows_of_panels(pack(weight, panel_format), features, dtype)
+    assert torch.equal(found, rounded(weight, panel_format)[features].to(dtype))
     weight[17] = 0
-    assert (pack(weight, panel_format).rows(features[-2:], torch.float32) == 0).all()
+    assert (rows_of_panels(pack(weight, panel_format), features[4:6], dtype) == 0).all()
 
 
 def test_rows_of_int4_panels_are_refused() -> None:
     with pytest.raises(ValueError, match="int4"):
-        pack(numbers(16, 32), PanelFormat.INT4).rows(torch.tensor([0]), torch.float32)
+        rows_of_panels(pack(numbers(16, 32), PanelFormat.INT4), torch.tensor([0]), torch.float32)
 
 
 def test_integers_take_the_memory_of_integers() -> None:

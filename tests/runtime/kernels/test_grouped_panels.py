@@ -21,6 +21,7 @@ from octavo.kernels.cpu.products.grouped_tile import make_grouped_tile
 from octavo.kernels.cpu.products.pack_grouped import pack_grouped
 from octavo.kernels.cpu.products.pack_panels import pack
 from octavo.kernels.cpu.products.panel_linear import PanelLinear
+from octavo.kernels.cpu.products.panel_rows import rows_of_panels
 from octavo.kernels.cpu.products.panel_tile import make_tile
 from octavo.kernels.cpu.products.weight_panels import Grouping, PanelFormat, packed_bytes
 from octavo.kernels.reference.weight_only import QuantizedWeight, quantize_int4, quantize_int8
@@ -168,7 +169,7 @@ def test_rows_cannot_be_looked_up() -> None:
     weight = random_weight(PanelFormat.GROUPED_INT8, 16, 32, 32, has_zeros=False)
     panels = pack_grouped(weight, PanelFormat.GROUPED_INT8)
     with pytest.raises(ValueError, match="grouped int8"):
-        panels.rows(torch.tensor([0]), torch.float32)
+        rows_of_panels(panels, torch.tensor([0]), torch.float32)
     assert PanelLinear(panels, torch.float32, None).lookup is None
 
 

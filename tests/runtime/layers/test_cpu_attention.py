@@ -7,7 +7,7 @@ import torch
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
-from octavo.kernels.decode_rows import count_decodes, make_decode_rows
+from octavo.kernels.decode_rows import DecodeTables, count_decodes, make_decode_rows
 from octavo.kernels.prefill_chunks import make_prefill_chunks
 from octavo.layers.norm import HeadNorm
 from octavo.layers.rotary import RopeConfig, RotaryTable
@@ -72,7 +72,7 @@ def test_a_mixed_step_equals_the_torch_form(
         positions,
         slots,
         (other.table, rotary.table),
-        make_decode_rows(spans[:count], PAGE),
+        make_decode_rows(spans[:count], PAGE, DecodeTables(0, 0)),
         plan_from(count) if are_planned else make_prefill_chunks(spans[count:], PAGE),
         workspace,
     )

@@ -13,6 +13,7 @@ import transformers
 
 from octavo.config import Quantization
 from octavo.kernels.cpu.products.pack_panels import pack
+from octavo.kernels.cpu.products.panel_rows import rows_of_panels
 from octavo.kernels.cpu.products.weight_panels import PanelFormat
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.adapters import save_adapter, targets_of
@@ -45,7 +46,7 @@ def rounded_at_load(folder: Path) -> tuple[Path, dict[str, object], Any]:
     for name in [*targets_of(model), "lm_head"]:
         weight = model.get_submodule(name).weight
         panels = pack(weight.detach(), PanelFormat.INT8)
-        weight.data = panels.rows(torch.arange(len(weight)), dtype=torch.float32)
+        weight.data = rows_of_panels(panels, torch.arange(len(weight)), torch.float32)
     return folder / "plain", {"quantization": Quantization.INT8}, model
 
 

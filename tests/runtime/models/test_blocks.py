@@ -30,6 +30,7 @@ class OwnValues:
 
     num_live = None
     rows = None
+    repeats = None
     positions = torch.zeros(0, dtype=torch.int64)
     adapters = ()
 

@@ -22,7 +22,7 @@ from octavo.kernels.cpu.products.pack_panels import pack
 from octavo.kernels.cpu.products.panel_linear import PanelLinear
 from octavo.kernels.cpu.products.weight_panels import PanelFormat
 from octavo.kernels.cpu.sampling import long_rows
-from octavo.kernels.decode_rows import make_decode_rows
+from octavo.kernels.decode_rows import DecodeTables, make_decode_rows
 from octavo.kernels.prefill_chunks import make_prefill_chunks
 from octavo.kernels.reference.weight_only import QuantizedWeight
 from tests.support.kernels.paged_batches import paged_batch
@@ -67,7 +67,9 @@ def attend(dtype: torch.dtype, rows: list[int]) -> torch.Tensor:
     spans = [SequenceSpan(*row) for row in zip(rows, lengths, tables, strict=True)]
     options = AttentionOptions(scale=0.125)
     if max(rows) == 1:
-        paged_decode.paged_decode(heads, batch.cache, make_decode_rows(spans, 16), options, out)
+        paged_decode.paged_decode(
+            heads, batch.cache, make_decode_rows(spans, 16, DecodeTables(0, 0)), options, out
+        )
     else:
         chunks = make_prefill_chunks(spans, 16)
         paged_prefill.paged_prefill(heads, batch.cache, chunks, options, out)

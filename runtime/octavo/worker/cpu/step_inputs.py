@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 from octavo.kernels.attention_plan import AttentionPlan, SequenceSpan, plan_attention
-from octavo.kernels.decode_rows import DecodeRows, count_decodes, make_decode_rows
+from octavo.kernels.decode_rows import DecodeRows, DecodeTables, count_decodes, make_decode_rows
 from octavo.kernels.prefill_chunks import PrefillChunks, make_prefill_chunks
 from octavo.layers.step import AdapterRows
 from octavo.sampling.state import SamplingState
 from octavo.worker.batch import BASE_MODEL, ScheduledSequence
+
+MAX_REPEATED_ROWS = 64
+"""Of a step whose memory is the same each time: beyond it Python is no part of a step that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,22 @@ class StepInputs:
     def read_rows(self) -> torch.Tensor | None:
         """`[count]` int64: the only rows of whose last hidden states anything is made; None: any may be. An
         adapter's rows are counted in the whole step."""
-        if self.scored is not None or self.adapters:
+        rows = self.sampled_rows
+        if rows is None or self.scored is not None or self.adapters or len(rows) == len(self.slots):
             return None
-        return self.sampled_rows
+        return rows
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it differs from others of as many rows by numbers alone, not by addresses or code."""
+        rows = self.attention
+        return (
+            isinstance(rows, KernelRows)
+            and rows.chunks is None
+            and self.read_rows is None
+            and not self.adapters
+            and len(self.slots) <= MAX_REPEATED_ROWS
+        )
 
 
 class StepInputBuilder:
@@ -113,6 +129,7 @@ class StepInputBuilder:
         max_tokens: Of one step.
         block_size: Tokens of a KV block.
         dtype: Of the queries.
+        max_blocks: Of a sequence.
         windows: The sliding windows that layers have.
         has_kernels: Rows are for kernels, and a plan is made for none.
         plans_chunks: It is made for prompt chunks nevertheless.
@@ -125,6 +142,7 @@ class StepInputBuilder:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        max_blocks: int,
         windows: Sequence[int] = (),
         has_kernels: bool = False,
         plans_chunks: bool = False,
@@ -135,6 +153,7 @@ class StepInputBuilder:
         self._block_size = block_size
         self._dtype = dtype
         self._device = device
+        self._tables = DecodeTables(MAX_REPEATED_ROWS, max_blocks)
         # Rows: token ids, positions, slots. One buffer, so that a GPU gets it in one copy.
         host = torch.zeros((3, max_tokens), dtype=torch.int64, pin_memory=device.type == "cuda")
         self._host = host
@@ -179,7 +198,7 @@ class StepInputBuilder:
         if not self._has_kernels:
             return self._plan(spans, slots)
         count = count_decodes(spans)
-        decodes = make_decode_rows(spans[:count], size) if count else None
+        decodes = make_decode_rows(spans[:count], size, self._tables) if count else None
         if count == len(spans):
             return KernelRows(decodes, None)
         if self._plans_chunks:

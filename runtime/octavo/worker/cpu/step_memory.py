@@ -16,7 +16,7 @@ from octavo.kernels.numba_setup import has_matrix_units
 from octavo.kernels.paged_attention import as_bytes
 from octavo.kernels.select import has_cpu_kernels
 from octavo.layers.rotary import RotaryTable
-from octavo.layers.step import Step
+from octavo.layers.step import Repeats, Step
 from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.models.spec import ModelSpec
 from octavo.worker.batch import ScheduledSequence
@@ -57,13 +57,16 @@ class StepMemory:
             for rope in spec.rotary
         )
         self._rotary_tables = tuple(rotary.table for rotary in self._rotary)
+        has_kernels = _has_cpu_attention(device, dtype, cache_dtype, spec.head_dim)
+        self._repeats = _repeats() if has_kernels else None
         self._builder = StepInputBuilder(
             max_tokens=max_tokens,
             block_size=block_size,
             dtype=dtype,
             device=device,
+            max_blocks=-(-max_model_len // block_size),
             windows=sorted({window for window in spec.windows if window is not None}),
-            has_kernels=_has_cpu_attention(device, dtype, cache_dtype, spec.head_dim),
+            has_kernels=has_kernels,
             # Torch's attention has them for prompts in bfloat16, and our kernel has not.
             plans_chunks=dtype is torch.bfloat16 and has_matrix_units(),
         )
@@ -111,6 +114,7 @@ class StepMemory:
             workspace,
             inputs.adapters,
             read,
+            self._repeats if inputs.is_repeated else None,
         )
 
     def _workspace_of(self, blocks: int) -> torch.Tensor:
@@ -129,6 +133,12 @@ def _has_cpu_attention(
     from octavo.kernels.cpu.attention.paged_decode import supports  # needs numba
 
     return supports(dtype, cache_dtype, head_dim)
+
+
+def _repeats() -> Repeats:
+    from octavo.worker.cpu.repeated_steps import RepeatedSteps  # needs numba
+
+    return RepeatedSteps()
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -14,12 +14,13 @@ from octavo.worker.cpu.runner import Runner
 
 def warm_up(runner: Runner, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
     """Runs a prompt and decodes of one and of two sequences, so that the first request does not pay for
-    libraries that initialise themselves lazily. Touches block 0 only."""
+    libraries that initialise themselves lazily, nor for kernels that are loaded late: a decode of one is
+    recorded, and done again. Touches block 0 only."""
     length = min(4, runner.max_model_len - 1, max_num_batched_tokens)
     if length < 1:
         return
     runner.run([_sequence(0, length, 0)])
-    for rows in {1, min(2, max_num_seqs)}:
+    for rows in (1, 1, min(2, max_num_seqs)):
         result = runner.run([_sequence(i, 1, length) for i in range(rows)])
     if result.logits is not None:
         _sample(result.logits[:1])

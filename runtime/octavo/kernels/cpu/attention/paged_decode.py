@@ -271,9 +271,12 @@ def make_rows(*, are_pairs: bool) -> Any:
         heads, cache, out = tensors
         blocks, contexts = v.int64_at(job[4]), v.int64_at(job[5])
         count, max_blocks, query_heads, kv_heads = job[6], job[7], job[8], job[9]
-        d, block_size, window, longest, parts = job[10], job[11], job[12], job[13], job[14]
-        scales, softcap = v.splat(v.float32_of(job[15])), v.float32_of(job[16])
-        slopes, sinks = v.float32_at(job[17]), v.float32_at(job[18])
+        d, block_size, window, parts = job[10], job[11], job[12], job[13]
+        scales, softcap = v.splat(v.float32_of(job[14])), v.float32_of(job[15])
+        slopes, sinks = v.float32_at(job[16]), v.float32_at(job[17])
+        longest = 0
+        for r in range(count):
+            longest = max(longest, contexts[r])
         share = query_heads // parts  # heads of a piece
         width = share * d
         span = longest + block_size + 32  # scores of one head
@@ -307,8 +310,8 @@ def make_rows(*, are_pairs: bool) -> Any:
                 score_block(queries, cache, (base, stride), n, shape, target)
             for j in range(share):
                 own = part_of_row * share + j
-                slope = slopes[own] if job[17] != 0 else np.float32(0)
-                sink = sinks[own] if job[18] != 0 else _HIDDEN
+                slope = slopes[own] if job[16] != 0 else np.float32(0)
+                sink = sinks[own] if job[17] != 0 else _HIDDEN
                 head = (slope, sink, numbers)
                 _softmax(scores, j * span + first, j * span + length, softcap, head)
             for b in range(first_block, last_block):
@@ -381,7 +384,6 @@ def paged_decode(
         heads.shape[2],
         cache.shape[1],
         options.sliding_window or 0,
-        rows.longest,
         _parts(rows.count, kv_heads, torch.get_num_threads()),
         float32_bits(options.scale),
         float32_bits(options.softcap or 0.0),

@@ -6,12 +6,13 @@ another OpenMP than GNU's, a kernel runs on the calling thread alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import struct
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -29,12 +30,41 @@ def run_on_team(kernel: TeamKernel, *numbers: int, counters: int = 0) -> None:
     `numbers` follow, and after them as many more zeros as `counters` says.
     """
     job = (ctypes.c_int64 * (1 + len(numbers) + counters))(0, *numbers)
-    _starter()(kernel.address, job)
+    if (listener := _here.listener) is not None:
+        listener(kernel, job[:])
+    start(kernel, ctypes.addressof(job))
+
+
+def start(kernel: TeamKernel, address: int) -> None:
+    """Calls `kernel(address)` on every thread, and waits for all."""
+    _starter()(kernel.address, address)
+
+
+Listener = Callable[[TeamKernel, list[int]], None]
+"""Gets a kernel and the numbers that it is called with."""
+
+
+class _Here(threading.local):
+    listener: Listener | None = None
+
+
+_here = _Here()
+
+
+@contextlib.contextmanager
+def told(listener: Listener) -> Iterator[None]:
+    """Within it `listener` is told of each call of `run_on_team` by this Python thread, and no work is so
+    short that it is done otherwise."""
+    _here.listener = listener
+    try:
+        yield
+    finally:
+        _here.listener = None
 
 
 def is_for_team(elements: int) -> bool:
     """Whether a pass over so many elements is long enough to be shared."""
-    return elements > _ALONE_ELEMENTS
+    return elements > _ALONE_ELEMENTS or _here.listener is not None
 
 
 def run_on_rows(kernel: TeamKernel, rows: int, width: int, *numbers: int) -> None:
@@ -53,19 +83,29 @@ def float32_bits(value: float) -> int:
     return bits
 
 
+def barrier_address() -> int:
+    """Of what a kernel's threads call to wait for each other; 0: a kernel has one thread."""
+    library = _loaded_openmp()
+    if library is None:
+        return 0
+    address: int | None = ctypes.cast(library.GOMP_barrier, ctypes.c_void_p).value
+    return address or 0
+
+
 @functools.cache
-def _starter() -> Callable[[int, Any], None]:
+def _starter() -> Callable[[int, int], None]:
     library = _loaded_openmp()
     if library is None:
         function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-        return lambda kernel, job: function(kernel)(ctypes.addressof(job))
+        return lambda kernel, address: function(kernel)(address)
     parallel = library.GOMP_parallel
     parallel.restype = None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     # Zero threads: as many as torch.set_num_threads said.
-    return lambda kernel, job: parallel(kernel, job, 0, 0)
+    return lambda kernel, address: parallel(kernel, address, 0, 0)
 
 
+@functools.cache
 def _loaded_openmp() -> ctypes.CDLL | None:
     """The GNU OpenMP that this process has loaded."""
     if not hasattr(os, "RTLD_NOLOAD"):

@@ -10,8 +10,9 @@ import torch
 
 from octavo.kernels.cpu.compiling.team import run_on_team
 from octavo.kernels.cpu.products import grouped_products, panel_products
+from octavo.kernels.cpu.products.panel_rows import can_look_up, rows_of_panels
 from octavo.kernels.cpu.products.panel_work import COUNTER_SPACING, TILE_ROWS
-from octavo.kernels.cpu.products.weight_panels import PanelFormat, Panels
+from octavo.kernels.cpu.products.weight_panels import Panels
 
 # Rows of the input that all panels are multiplied with in turn: they stay in a core's second cache.
 _BLOCK_BYTES = 2**18
@@ -41,9 +42,9 @@ class PanelLinear:
     @property
     def lookup(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """Rows of the weight by output feature; None for what is for products alone: nibbles and groups."""
-        if self.panels.format not in (PanelFormat.BFLOAT16, PanelFormat.INT8):
+        if not can_look_up(self.panels.format, self._dtype):
             return None
-        return functools.partial(self.panels.rows, dtype=self._dtype)
+        return functools.partial(rows_of_panels, self.panels, dtype=self._dtype)
 
     def __call__(self, x: torch.Tensor, step: object = None) -> torch.Tensor:
         panels, grouping = self.panels, self.panels.grouping

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from octavo.kernels.cpu.compiling import vector as v
-from octavo.kernels.cpu.compiling.jit import kernel, part
+from octavo.kernels.cpu.compiling.jit import kernel, part, team_kernel
+from octavo.kernels.cpu.compiling.team import is_for_team, run_on_team
 
 PANEL = 64
 
@@ -81,23 +82,30 @@ def _store(out: Any, row: int, a: Any, b: Any, c: Any, d: Any) -> None:
 
 
 @part
-def _product(x: Any, panels: Any, bias: Any, out: Any, rows: int, depth: int, width: int) -> None:
+def _panel(x: Any, panels: Any, bias: Any, out: Any, sizes: Any, start: int) -> None:
+    """The outputs of the panel that begins with output `start`."""
     has_bias, biases = bias
-    for start in range(0, width, PANEL):
-        columns = min(PANEL, width - start)
-        r = 0
-        while r + 4 <= rows:
-            target = (out, r * width + start, width, columns)
-            _four_rows(x, r * depth, depth, panels, start * depth, target)
-            r += 4
-        while r < rows:
-            target = (out, r * width + start, width, columns)
-            _one_row(x, r * depth, depth, panels, start * depth, target)
-            r += 1
+    rows, depth, width = sizes
+    columns = min(PANEL, width - start)
+    r = 0
+    while r + 4 <= rows:
+        target = (out, r * width + start, width, columns)
+        _four_rows(x, r * depth, depth, panels, start * depth, target)
+        r += 4
+    while r < rows:
+        target = (out, r * width + start, width, columns)
+        _one_row(x, r * depth, depth, panels, start * depth, target)
+        r += 1
     if has_bias:
-        for r in range(0, rows * width, width):
-            for c in range(0, width, 16):
-                v.store(out, r + c, v.add(v.load(out, r + c), v.load(biases, c)))
+        for r in range(start, start + rows * width, width):
+            for c in range(0, columns, 16):
+                v.store(out, r + c, v.add(v.load(out, r + c), v.load(biases, start + c)))
+
+
+@part
+def _product(x: Any, panels: Any, bias: Any, out: Any, rows: int, depth: int, width: int) -> None:
+    for start in range(0, width, PANEL):
+        _panel(x, panels, bias, out, (rows, depth, width), start)
 
 
 @kernel(_SIGNATURE)
@@ -112,6 +120,29 @@ def _bfloat16(x: int, panels: int, bias: int, out: int, rows: int, depth: int, w
     _product(v.float32_at(x), v.bfloat16_at(panels), biases, v.float32_at(out), rows, depth, width)
 
 
+@part
+def _run(panels: Any, job: Any) -> None:
+    """`job` is (zero, x, panels, bias or 0, out, rows, depth, width)."""
+    biases = (job[3] != 0, v.float32_at(job[3]))
+    sizes = (job[5], job[6], job[7])
+    start = v.count_up(job, 0) * PANEL
+    while start < job[7]:
+        _panel(v.float32_at(job[1]), panels, biases, v.float32_at(job[4]), sizes, start)
+        start = v.count_up(job, 0) * PANEL
+
+
+@team_kernel
+def _float32_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    _run(v.float32_at(job[2]), job)
+
+
+@team_kernel
+def _bfloat16_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    _run(v.bfloat16_at(job[2]), job)
+
+
 class SmallLinear:
     """`[rows, in_features] -> [rows, out_features]`, float32.
 
@@ -120,7 +151,16 @@ class SmallLinear:
         bias: `[out_features]` float32, or None.
     """
 
-    __slots__ = ("_bias", "_bias_address", "_depth", "_panels", "_panels_address", "_run", "_width")
+    __slots__ = (
+        "_bias",
+        "_bias_address",
+        "_depth",
+        "_panels",
+        "_panels_address",
+        "_run",
+        "_run_on_team",
+        "_width",
+    )
 
     plain: Final = None
     lookup: Final = None
@@ -130,6 +170,7 @@ class SmallLinear:
         narrow = weight.to(torch.bfloat16)
         is_exact = torch.equal(narrow.float(), weight)
         self._run = _bfloat16 if is_exact else _float32
+        self._run_on_team = _bfloat16_on_team if is_exact else _float32_on_team
         self._panels = _into_panels(narrow if is_exact else weight)
         self._panels_address = self._panels.data_ptr()
         self._bias = bias
@@ -145,7 +186,7 @@ class SmallLinear:
         x = x.contiguous()
         rows = x.shape[0]
         out = x.new_empty((rows, self._width))
-        self._run(
+        job = (
             x.data_ptr(),
             self._panels_address,
             self._bias_address,
@@ -154,6 +195,10 @@ class SmallLinear:
             self._depth,
             self._width,
         )
+        if is_for_team(0):
+            run_on_team(self._run_on_team, *job)
+        else:
+            self._run(*job)
         return out
 
 

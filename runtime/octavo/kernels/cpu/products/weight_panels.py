@@ -100,23 +100,6 @@ class Panels:
     def num_bytes(self) -> int:
         return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
-    def rows(self, features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Weights of some output features, `[count, depth]`: the look-up of a tied embedding.
-
-        Raises ValueError for int4 and for grouped formats, which are for products alone.
-        """
-        panel, place = features // PANEL, features % PANEL
-        pairs = self.depth // 2
-        if self.format is PanelFormat.BFLOAT16:
-            table = self.data.view(torch.bfloat16).view(-1, pairs, PANEL, 2)
-            return table[panel, :, place].reshape(-1, self.depth).to(dtype)
-        if self.scales is None:
-            raise ValueError(f"Rows of {self.format.value} panels cannot be looked up.")
-        codes = self.data.view(torch.int8).view(-1, pairs, 4, 2, 4, 2)
-        found = codes[panel, :, place % 16 // 4, place // 16, place % 4]
-        wide = found.reshape(-1, self.depth).float()
-        return wide.mul_(self.scales[features].unsqueeze(1)).to(dtype)
-
 
 def takes(weight: torch.Tensor, panel_format: PanelFormat) -> bool:
     """Whether a weight `[out_features, in_features]` fits whole vectors and groups."""
