@@ -105,6 +105,7 @@ class SchedulerLoad:
             StepBatch(batch.entries, batch.block_copies, batch.released),
             self._rows,
             vocab_size=_VOCABULARY,
+            block_size=BLOCK_SIZE,
             max_blocks=self._max_blocks,
         )
         step.packer.write(self._host_buffer)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
-from octavo.engine.speculation.speculation import SpeculationCounts
+from octavo.engine.speculation.speculation import Speculation, SpeculationCounts
 from octavo.engine.speculation.start import start_speculation
 from octavo.engine.step_failures import StepFailures
 from octavo.engine.step_limits import SchedulerConfig
@@ -44,6 +45,7 @@ from octavo.errors import (
     ModelAsleepError,
 )
 from octavo.outputs import FinishReason
+from octavo.sampling.state import SampledToken
 from octavo.sleep_level import SleepLevel
 from octavo.tokenizer import load_tokenizer
 from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
@@ -54,12 +56,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _StepInFlight:
-    """`started`: when it was begun, and `proposed`: when its guesses were known, in seconds."""
+    """`started`: when it was begun, and `proposed`: when its guesses were known, in seconds.
+    `is_overlapped`: another was under way then."""
 
     batch: ScheduledBatch
     pending: PendingStep
     started: float
     proposed: float
+    is_overlapped: bool
 
 
 class EngineCore:
@@ -91,6 +95,7 @@ class EngineCore:
         self._uses_prefix_cache = config.enable_prefix_caching and not info.runs_whole_prompts
         self._max_in_flight = 2 if info.is_asynchronous else 1
         self._in_flight: deque[_StepInFlight] = deque()
+        self._last_taken: float | None = None  # where steps overlap, and more was to be run
         self._vocab_size = info.vocab_size
         self._blocks = BlockManager(info.num_kv_blocks, info.block_size)
         # A sequence must be able to finish when it has the whole cache to itself.
@@ -244,7 +249,7 @@ class EngineCore:
         if is_suspect and not self._in_flight and self._self_test.has_room:
             self._test_itself()
         elif not is_suspect or not self._in_flight:
-            while len(self._in_flight) < self._max_in_flight and self._submit(outputs):
+            while self._may_submit and self._submit(outputs):
                 pass
         if self._in_flight:
             self._take(self._in_flight.popleft(), outputs)
@@ -313,11 +318,20 @@ class EngineCore:
             spec_decode_accepted_tokens_per_position=tuple(drafted.num_accepted),
         )
 
+    @property
+    def _may_submit(self) -> bool:
+        """Guesses follow from the tokens of the step before: one that may have some does not overlap it."""
+        if not self._in_flight or len(self._in_flight) == self._max_in_flight:
+            return not self._in_flight
+        speculation = self._speculation
+        return speculation is None or speculation.may_overlap(self._scheduler.num_decoding)
+
     def _submit(self, outputs: list[TokenOutput]) -> bool:
         """Starts the next step. False when there is none, or it failed: then its sequences have ended."""
         started = proposed = self._stopwatch()
         speculation = self._speculation
-        if speculation is None:
+        is_overlapped = bool(self._in_flight)
+        if speculation is None or is_overlapped:
             batch = self._scheduler.schedule()
         else:
             drafts = speculation.propose(self._scheduler.decoding)
@@ -337,7 +351,7 @@ class EngineCore:
             self._scheduler.restore_released(batch)
             outputs += self._fail(batch, error)
             return False
-        self._in_flight.append(_StepInFlight(batch, pending, started, proposed))
+        self._in_flight.append(_StepInFlight(batch, pending, started, proposed, is_overlapped))
         return True
 
     def _take(self, step: _StepInFlight, outputs: list[TokenOutput]) -> None:
@@ -353,8 +367,7 @@ class EngineCore:
             outputs += self._fail(step.batch, error)
             return
         if self._speculation is not None:
-            seconds, looking = self._stopwatch() - step.started, step.proposed - step.started
-            self._speculation.observe(step.batch, updates, seconds, looking)
+            self._observe(self._speculation, step, updates)
         for sequence, sampled in updates:
             self._num_generated_tokens += len(sampled)
             outputs.append(output_of(sequence, sampled))
@@ -362,6 +375,22 @@ class EngineCore:
                 self._forget((sequence,))
                 if sequence.finish_reason is not FinishReason.ERROR:
                     self._failures.count_success()
+
+    def _observe(
+        self,
+        speculation: Speculation,
+        step: _StepInFlight,
+        updates: list[tuple[Sequence, AbstractSequence[SampledToken]]],
+    ) -> None:
+        """Where steps overlap, one takes the time since the one before it was done."""
+        now = self._stopwatch()
+        seconds = now - (step.started if self._last_taken is None else self._last_taken)
+        if self._max_in_flight > 1:
+            self._last_taken = now if self._scheduler.has_work else None
+        if step.is_overlapped:
+            speculation.observe_overlapped(step.batch, seconds)
+        else:
+            speculation.observe(step.batch, updates, seconds, step.proposed - step.started)
 
     def _test_itself(self) -> None:
         """Decides whether the engine or its last requests were at fault."""
@@ -394,6 +423,7 @@ class EngineCore:
         _log.error(
             "step %d of %d sequences failed", self._num_steps, len(batch.sequences), exc_info=error
         )
+        self._last_taken = None
         message = f"The step that ran this request failed: {type(error).__name__}."
         ended = self._scheduler.abort(
             [sequence.sequence_id for sequence in batch.sequences], FinishReason.ERROR

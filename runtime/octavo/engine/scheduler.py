@@ -137,6 +137,11 @@ class Scheduler:
         return ended
 
     @property
+    def num_decoding(self) -> int:
+        """Running sequences of which no known token waits to be computed."""
+        return len(self._running) - self._num_prefilling
+
+    @property
     def decoding(self) -> list[Sequence]:
         """Running sequences of which every known token but the last is computed."""
         return [each for each in self._running if each.num_scheduled_tokens + 1 == each.num_tokens]

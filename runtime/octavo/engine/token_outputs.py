@@ -21,8 +21,9 @@ _NOT_FINITE = (
 def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> TokenOutput:
     """Of a sequence that got `sampled`, one token or more."""
     grammar = sequence.grammar
-    if grammar is not None and grammar.error is not None:
-        return _lost(sequence, grammar.error)
+    error = None if grammar is None else grammar.error_at(len(sequence.output_token_ids))
+    if error is not None:
+        return _lost(sequence, error)
     if sequence.finish_reason is FinishReason.ERROR:
         return failure_of(sequence, _NOT_FINITE)
     is_first = len(sequence.output_token_ids) == len(sampled)

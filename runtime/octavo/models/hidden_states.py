@@ -15,6 +15,10 @@ class HiddenStates:
     def __init__(self, count: int) -> None:
         self._kept: list[torch.Tensor | None] = [None] * count
 
+    @property
+    def count(self) -> int:
+        return len(self._kept)
+
     def keep(self, place: int, residual: torch.Tensor, pending: torch.Tensor | None) -> None:
         """The stream is about to be overwritten; see `octavo.models.stream` of what is pending."""
         self._kept[place] = residual.clone() if pending is None else residual + pending

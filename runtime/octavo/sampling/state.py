@@ -13,17 +13,19 @@ from octavo.sampling_params import SamplingParams
 
 
 class Grammar(Protocol):
-    """What one sequence's output must be a document of.
+    """What one sequence's output must be a document of."""
 
-    Attributes:
-        error: Why it could not be followed to its end: what the sequence got since means nothing.
-    """
+    def error_at(self, num_tokens: int) -> str | None:
+        """Why it could not be followed to the last of so many tokens of the output, or None: what the
+        sequence got since means nothing."""
+        ...
 
-    error: str | None
-
-    def next_mask(self, output_token_ids: Sequence[int]) -> npt.NDArray[np.int32]:
+    def next_mask(
+        self, output_token_ids: Sequence[int], guesses: Sequence[int] = ()
+    ) -> npt.NDArray[np.int32]:
         """The tokens that may come next, a bit for each (see `processors.token_masks`). `output_token_ids`
-        are all that came so far."""
+        are all that came so far; behind them come `guesses`, if they come true. Behind guesses that cannot
+        come true the mask means nothing."""
         ...
 
 
@@ -41,6 +43,7 @@ class SamplingState:
         is_pooled: The last hidden state is wanted beside the token.
         second_segment: Where the second text of a pair begins, for an encoder that tells them apart, or None.
         end_token_ids: Each of these ends the output.
+        guesses: Follow the output, if they come true: of a row that is sampled before that is known.
         grammar: What the output must follow, for a request that asks for it.
     """
 
@@ -52,6 +55,7 @@ class SamplingState:
     second_segment: int | None = None
     grammar: Grammar | None = None
     end_token_ids: frozenset[int] = frozenset()
+    guesses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ class ExecutorInfo:
     process ends without which no step runs.
     `runs_whole_prompts`: a prompt runs in one step, which must then be able to take `max_model_len` tokens;
     nothing is kept of it, and nothing follows it.
+    `max_drafts`: of one step, of all sequences together; None: as many as its tokens.
     `short_step_tokens`: of prompts, in a step that does not take much longer than one of a few tokens.
     """
 
@@ -113,6 +114,7 @@ class ExecutorInfo:
     lifelines: tuple[int, ...] = ()
     heartbeat: Heartbeat | None = None
     runs_whole_prompts: bool = False
+    max_drafts: int | None = None
     short_step_tokens: int = 512
 
 

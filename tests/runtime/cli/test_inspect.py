@@ -245,20 +245,28 @@ def test_headers_tell_of_a_head_that_may_be_another(tmp_path: Path) -> None:
 def test_what_guesses_beside_a_model_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
-    """The bytes of the tensors that a start would hold, and of the layers' keys and values."""
-    save_tiny_llama(tmp_path / "model")
+    """The bytes of the tensors that a start would hold, and of the layers' keys and values; a GPU holds as
+    many tokens fewer."""
+    length: dict[str, Any] = {"max_position_embeddings": 2**20}
+    save_tiny_llama(tmp_path / "model", **length)
     if method == "eagle3":
-        head = ReferenceHead(num_watched=2, draft_vocab_size=100)
+        head = ReferenceHead(num_watched=2, draft_vocab_size=100, **length)
         head.save(tmp_path / "other", eagle_aux_hidden_state_layer_ids=[0, 1])
         num_layers = 1
     else:
-        head = save_tiny_llama(tmp_path / "other", num_hidden_layers=3)
+        head = save_tiny_llama(tmp_path / "other", num_hidden_layers=3, **length)
         num_layers = 3
     wanted = json.dumps({"method": method, "model": str(tmp_path / "other")})
-    flags = ("--dtype", "float32", "--speculative-config", wanted)
+    flags: tuple[str, ...] = ("--dtype", "float32", "--speculative-config", wanted)
     found = inspect(capsys, tmp_path / "model", *flags)["drafter"]
     matrices = {id(one): one.numel() for one in head.parameters() if one.dim() > 1}
     assert found["weight_bytes"] == 4 * sum(matrices.values())
     assert found["kv_bytes_per_token"] == num_layers * 2 * 2 * 16 * 4
+    flags = (*flags, "--gpu-memory", "1Gi")
+    alone, both = (
+        inspect(capsys, tmp_path / "model", *some)["gpu"] for some in (flags[:2] + flags[4:], flags)
+    )
+    share = 2 / (2 + num_layers)
+    assert both["longest_context"] == pytest.approx(share * alone["longest_context"], rel=0.02)
     run(["inspect", str(tmp_path / "model"), *flags])
     assert method in capsys.readouterr().out

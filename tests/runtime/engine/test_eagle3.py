@@ -15,6 +15,7 @@ from octavo.lora import LoRARequest
 from octavo.structured_outputs import StructuredOutputsParams
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.eagle_heads import ReferenceHead, copying_head, without_layers
+from tests.support.runtime.gpu_engine import started_as_on_gpus
 from tests.support.runtime.llm_on_llama import KV_BYTES_PER_TOKEN
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
@@ -104,6 +105,32 @@ def test_answers_are_those_without_a_head(pair: tuple[str, LLM, LLM], case: str)
         assert tried > accepted
     assert guessing._core is not None
     assert case == "grammar" or guessing._core.stats().preemptions_total > 0
+
+
+@pytest.mark.parametrize("name", ["random", "known"])
+def test_on_the_path_of_a_gpu_a_head_changes_no_answer(folders: dict[str, Path], name: str) -> None:
+    """Which has CUDA graphs, sequences that lose their blocks, and steps without guesses between."""
+    limits: dict[str, Any] = {"max_model_len": 112, "max_num_batched_tokens": 24, "max_num_seqs": 8}
+    with (
+        open_llm(folders[name], 4096) as plain,
+        started_as_on_gpus(),
+        open_llm(folders[name], 240, folders[f"{name}-head"], **limits) as guessing,
+    ):
+        core: Any = guessing._core
+        speculation = core._speculation
+        for case in ("greedy", "n") if name == "known" else ("filters", "grammar"):
+            params = SamplingParams(
+                **{"max_tokens": 24, "ignore_eos": case != "grammar"} | CASES[case]
+            )
+            core._speculation = Late(speculation, after=10)
+            before = counts(guessing)
+            assert told(guessing.generate(PROMPTS, params)) == told(plain.generate(PROMPTS, params))
+            tried, accepted = (b - a for a, b in zip(before, counts(guessing), strict=True))
+            if name == "known":
+                assert accepted >= max(30, 0.99 * tried)
+            else:
+                assert tried > accepted or case == "grammar"
+        assert name == "random" or core.stats().preemptions_total > 0
 
 
 def test_a_head_that_guesses_some_tokens_alone_is_right_about_those(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -118,9 +120,11 @@ class Guesses:
 
 
 def speculate(core: EngineCore, window: int | None, seed: int) -> None:
-    """From now on; all drafts seem to cost nothing."""
-    core._speculation = Speculation(Guesses(window, seed, 5), 5)
-    core._stopwatch = lambda: 0.0
+    """From now on; all drafts seem to cost nothing, or where steps may overlap anything, so that some do."""
+    overlaps = core.executor_info.is_asynchronous
+    core._speculation = Speculation(Guesses(window, seed, 5), 5, overlaps=overlaps)
+    times = itertools.accumulate(map(random.Random(seed).expovariate, itertools.repeat(1.0)))  # noqa: S311
+    core._stopwatch = (lambda: next(times)) if overlaps else (lambda: 0.0)
 
 
 def accepted_drafts(core: EngineCore) -> int:
@@ -168,7 +172,6 @@ class EngineMachine(RuleBasedStateMachine):
         guesses: int | None,
     ) -> None:
         self.window = window
-        overlap = overlap and guesses is None  # drafts need the token before them
         self.executor = make_executor(num_blocks, overlap, window)
         self.core = make_core(self.executor, max_num_seqs, budget, caching)
         if guesses is not None:
@@ -305,7 +308,7 @@ def test_preemption_leaves_every_output_unchanged(
     window: int | None,
     guesses: int | None,
 ) -> None:
-    executor = make_executor(num_blocks, overlap and guesses is None, window)
+    executor = make_executor(num_blocks, overlap, window)
     core = make_core(executor, max_num_seqs=8, budget=budget, caching=caching)
     if guesses is not None:
         speculate(core, window, guesses)
@@ -348,9 +351,12 @@ def test_the_oracle_does_see_what_the_tests_above_are_about() -> None:
     assert executor.num_pending >= 50
 
 
-def test_guesses_do_come_true_beside_preemption_and_shared_prefixes() -> None:
-    """Guards the tests above, as the one before."""
-    executor = PagedMemoryExecutor(num_blocks=8, block_size=4, max_model_len=32)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_guesses_do_come_true_beside_preemption_and_shared_prefixes(overlap: bool) -> None:
+    """Guards the tests above, as the one before: where steps overlap some do and some wait for guesses."""
+    executor = PagedMemoryExecutor(
+        num_blocks=8, block_size=4, max_model_len=32, is_asynchronous=overlap
+    )
     core = make_core(executor, max_num_seqs=8, budget=30)
     speculate(core, None, 0)
     for position in range(6):
@@ -361,4 +367,5 @@ def test_guesses_do_come_true_beside_preemption_and_shared_prefixes() -> None:
     stats = core.stats()
     assert stats.preemptions_total >= 1
     assert stats.prefix_cache_hit_tokens_total >= 4
-    assert accepted_drafts(core) >= 20
+    assert accepted_drafts(core) >= (5 if overlap else 20)
+    assert (executor.num_pending > 5) is overlap

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -104,7 +105,7 @@ def _has_mask(index: Any) -> bool:
 def test_submit_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_checkpoint(tmp_path)
     waits = HostWaits()
-    executor = make_gpu_executor(tmp_path, kernels=waits.kernels())
+    executor = make_gpu_executor(tmp_path, kernels=waits.kernels(), max_drafts=4)
     everything = SamplingParams(
         temperature=0.9, top_p=0.9, top_k=5, min_p=0.01, presence_penalty=1.0, logprobs=2
     )
@@ -120,6 +121,7 @@ def test_submit_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     steps += [
         StepBatch([entry(i, 1, 5, everything) for i in range(3)], block_copies=[(1, 9)]),
         StepBatch([entry(0, 1, 6, everything), entry(5, 4, 0, everything)], released=[1, 2]),
+        StepBatch([msgspec.structs.replace(entry(0, 4, 7, everything), num_drafts=3)]),
     ]
     start = Readback.start
 
@@ -139,4 +141,6 @@ def test_submit_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             with pytest.raises(AssertionError, match="waits"):
                 look(torch.ones(1))
         waits.is_watching = False
-    assert [len(step.result()) for step in pending] == [3, 3, 3, 2]
+    *rest, guessed = [len(step.result()) for step in pending]
+    assert rest == [3, 3, 3, 2]
+    assert 1 <= guessed <= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,8 @@ from octavo.kernels.reference import device as reference
 from octavo.sampling.device.rows import SamplingRows
 from octavo.sampling.device.samples import DrawSections
 from octavo.sampling.processors.base import DeviceRoom
-from octavo.sampling.processors.penalties import NO_COUNTS, PackedPenalties
+from octavo.sampling.processors.guessed_counts import NO_COUNTS
+from octavo.sampling.processors.penalties import PackedPenalties
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
@@ -18,6 +20,8 @@ from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
 from octavo.worker.gpu.upload import Uploader
 from tests.support.runtime.stepping import GREEDY
+
+BLOCK_SIZE = 4
 
 
 def make_rows(num_rows: int) -> StateRows:
@@ -35,7 +39,7 @@ def entry(
 def pack(rows: StateRows, *entries: ScheduledSequence, **batch: object) -> PackedStep:
     step = StepBatch(entries, **batch)  # type: ignore[arg-type]
     rows.release(step.released)
-    return pack_step(step, rows, vocab_size=100, max_blocks=64)
+    return pack_step(step, rows, vocab_size=100, block_size=BLOCK_SIZE, max_blocks=64)
 
 
 def values(step: PackedStep, first: int, count: int) -> list[int]:
@@ -99,6 +103,43 @@ def test_decodes_come_first_and_samples_stay_in_the_batchs_order() -> None:
     assert step.sampled.samples.sequence_ids == [1, 2]
     assert step.sampled.hidden_rows is not None
     assert values(step, step.sampled.hidden_rows, 4) == [3, 0, 0, 0]  # int64
+
+
+def test_drafts_are_decodes_of_their_sequence_each_sampled_behind_those_before() -> None:
+    rows = make_rows(4)
+    params = SamplingParams(temperature=0.7, presence_penalty=1.0, seed=3)
+    guessed = msgspec.structs.replace(entry(1, [4, 5, 6], 9, [7, 8, 9], params), num_drafts=2)
+    step = pack(rows, guessed, entry(2, [1, 2], 0, [3]), entry(3, [7], 3, [2]))
+    layout, row = step.layout, values(step, step.layout.rows, 1)[0]
+    assert (layout.num_decodes, layout.num_seqs) == (4, 5)
+    assert values(step, layout.rows, 4)[:3] == [row] * 3
+    assert values(step, layout.starts, 4) == [9, 10, 11, 3]
+    assert values(step, layout.token_ids, 6) == [4, 5, 6, 7, 1, 2]
+    assert step.sampled is not None
+    samples = step.sampled.samples
+    assert samples.sequence_ids == [1, 1, 1, 2, 3]
+    assert [one.guesses for one in samples.states] == [(), (5,), (5, 6), (), ()]
+    assert values(step, draw_of(step).position, 6)[::2] == [2, 3, 4]  # int64, of a prompt of 8
+    assert samples.drafts is not None
+    assert values(step, samples.drafts.following, 10)[::2] == [5, 6, -1, -1, -1]
+    assert values(step, samples.drafts.first, 10)[::2] == [0, 0, 0, 3, 4]
+    penalties = penalties_of(step)
+    assert len(set(values(step, penalties.count_rows, 3))) == 3  # counts of their own
+
+
+def test_what_lies_behind_the_known_tokens_is_sent_anew_after_drafts() -> None:
+    """They may not come true: the blocks are given back then."""
+    rows, blocks = make_rows(4), [7, 8]
+    pack(rows, entry(1, [1] * 7, 0, blocks))
+    guessed = msgspec.structs.replace(entry(1, [1, 2, 3], 7, [*blocks, 9]), num_drafts=2)
+    step = pack(rows, guessed)
+    row = values(step, step.layout.rows, 1)[0]
+    assert updates(step) == [row, 2, 9]
+    again = pack(rows, entry(1, [1], 8, [*blocks, 5]))
+    assert updates(again) == [row, 2, 5]
+    pack(rows, guessed)
+    with pytest.raises(ValueError, match="pending token, but no step"):
+        pack(rows, entry(1, [PENDING_TOKEN], 10, [*blocks, 5]))
 
 
 def test_sections_are_aligned_as_kernels_expect() -> None:

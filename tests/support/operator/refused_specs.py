@@ -38,12 +38,6 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 4}},
     ),
     (
-        {"engine": {"speculative": {"method": "ngram"}}, "resources": {"gpu": 1}},
-        "spec.engine.speculative",
-        "is for replicas on CPUs",
-        {"resources": {"gpu": 0}},
-    ),
-    (
         {"engine": {"enableLora": True}, "resources": {"gpu": 1}},
         "spec.engine.enableLora",
         "is for replicas on CPUs",

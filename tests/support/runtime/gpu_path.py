@@ -61,6 +61,7 @@ def make_gpu_executor(
     device: torch.device = CPU,
     num_blocks: int = 200,
     max_num_seqs: int = 16,
+    max_drafts: int = 0,
     max_model_len: int | None = None,
     weights: WeightSource | None = None,
     implementation: ModelImplementation = ModelImplementation.OCTAVO,
@@ -70,7 +71,8 @@ def make_gpu_executor(
     config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
     model_config = read_model_config(folder, implementation)
     spec = model_config.spec
-    limits = RunnerLimits(num_blocks, 16, max_model_len or spec.default_context, 512, max_num_seqs)
+    length = max_model_len or spec.default_context
+    limits = RunnerLimits(num_blocks, 16, length, 512, max_num_seqs, max_drafts)
 
     @torch.inference_mode()
     def load() -> CausalLM:

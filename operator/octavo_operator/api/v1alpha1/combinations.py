@@ -32,12 +32,6 @@ RANKS_HAVE_A_GPU_EACH = cel_between(
     "engine.tensorParallelSize",
 )
 
-SPECULATION_IS_ON_CPUS = cel_between(
-    f"!has(self.engine) || !has(self.engine.speculative) || !{_ON_A_GPU}",
-    "is for replicas on CPUs: GPUs run no drafts so far",
-    "engine.speculative",
-)
-
 ADAPTERS_ARE_ON_CPUS = cel_between(
     f"!has(self.engine) || !has(self.engine.enableLora) || !self.engine.enableLora || !{_ON_A_GPU}",
     "is for replicas on CPUs: GPUs run no adapters so far; merge the adapter into its base model and serve "
@@ -150,7 +144,6 @@ NO_DOWNLOAD_NO_CACHE = cel_between(
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_HAVE_A_GPU_EACH,
-    SPECULATION_IS_ON_CPUS,
     ADAPTERS_ARE_ON_CPUS,
     RANKS_ON_GPUS_RUN_NO_DRAFTS,
     DRAFTS_DO_NOT_SLEEP,

@@ -148,7 +148,7 @@ class EngineSpec(ApiModel):
     speculative_config: SpeculativeSpec | None = Field(
         default=None,
         alias="speculative",
-        description="Speculative decoding. On CPUs alone so far; off when absent.",
+        description="Speculative decoding; off when absent.",
     )
     enable_lora: bool | None = Field(
         default=None,

@@ -25,7 +25,11 @@ class Curve(Protocol):
 
 
 def choose_counts(
-    probabilities: Sequence[float], lengths: Sequence[int], num_sequences: int, curve: Curve
+    probabilities: Sequence[float],
+    lengths: Sequence[int],
+    num_sequences: int,
+    curve: Curve,
+    max_drafts: int | None = None,
 ) -> list[int]:
     """How many drafts of each proposal to run.
 
@@ -33,9 +37,12 @@ def choose_counts(
         probabilities: Of each proposal, that a draft comes true when all before it did.
         lengths: Of each proposal, its drafts.
         num_sequences: Of the step; those without a proposal count too.
+        max_drafts: Of all proposals together; None: no bound.
     """
     nothing = [0] * len(lengths)
     plain, most = curve.seconds(0), min(sum(lengths), curve.reach)
+    if max_drafts is not None:
+        most = min(most, max_drafts)
     if not most or _is_hopeless(max(probabilities), most, num_sequences, curve):
         return nothing
     ranked = sorted(

@@ -2,10 +2,16 @@
 
 It brings together who proposes, how often that came true and what steps cost, and rests where it does not
 pay.
+
+Where steps overlap (the next one is submitted while one runs) guesses follow from tokens that are not known
+yet. So a step that is to have drafts waits until none is under way, and the next one until it is done; at
+rest steps overlap. What a step costs is then the time since the one before it was done, so that waiting is
+part of what guessing has to make good.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass, field
@@ -42,23 +48,49 @@ class SpeculationCounts:
 
 
 class Speculation:
-    """Of one engine whose steps do not overlap.
+    """Of one engine.
 
     Args:
         num_tokens: Drafts of a sequence in one step at most.
+        max_drafts: Of all sequences together; None: as many as they may have.
+        overlaps: Steps do, while nobody guesses.
     """
 
-    def __init__(self, proposer: Proposer, num_tokens: int) -> None:
+    def __init__(
+        self,
+        proposer: Proposer,
+        num_tokens: int,
+        *,
+        max_drafts: int | None = None,
+        overlaps: bool = False,
+    ) -> None:
         self._proposer = proposer
+        self._max_drafts = max_drafts
+        self._overlaps = overlaps
         self._acceptance = Acceptance(proposer.num_kinds)
         self._cost = StepCost()
         self._proposals: dict[int, Proposal] = {}
         self._allowances: dict[int, Allowance] = {}  # by size, as costs are told apart
         self._num_asked = 0
         self._is_resting = False
+        self._is_waiting = False  # the last step that was proposed for has no other beside it
         self._num_rested = 0
         self._num_idle = 0  # looked at, in a row, and nothing paid
         self.counts = SpeculationCounts(num_accepted=[0] * num_tokens)
+
+    def may_overlap(self, num_sequences: int) -> bool:
+        """Whether a step may be submitted while one runs.
+
+        Args:
+            num_sequences: That will decode in it.
+        """
+        return not self._is_waiting and not self._wants_tokens(num_sequences)
+
+    def _wants_tokens(self, num_sequences: int) -> bool:
+        """Whether guesses of so many sequences may pay."""
+        if not num_sequences or self._cost.curve(num_sequences) is None:
+            return False
+        return self._allowance(num_sequences).is_open
 
     def propose(self, sequences: AbstractSequence[Sequence]) -> Mapping[int, AbstractSequence[int]]:
         """Drafts of the next step, by sequence id.
@@ -70,6 +102,7 @@ class Speculation:
         self._num_asked = len(sequences)
         curve = self._cost.curve(len(sequences)) if sequences else None
         self._is_resting = curve is not None and not self._allowance(len(sequences)).is_open
+        self._is_waiting = self._overlaps and curve is not None and not self._is_resting
         if curve is None or self._is_resting:
             return _NOTHING
         for sequence in sequences:
@@ -84,6 +117,7 @@ class Speculation:
                 [len(one.token_ids) for _, one in proposals],
                 len(sequences),
                 curve,
+                self._max_drafts,
             )
             for (name, one), count in zip(proposals, counts, strict=True):
                 if count:
@@ -103,6 +137,7 @@ class Speculation:
         Args:
             seconds: That it took, with `propose`, which took `looking_seconds` of them.
         """
+        is_waiting, self._is_waiting = self._is_waiting, False
         if self._is_resting:
             self._allowance(self._num_asked).settle(0.0)
             self._num_rested += 1
@@ -112,14 +147,30 @@ class Speculation:
         if self._proposals:
             num_drafts, num_true = self._compare(batch, updates)
         size = len(batch.entries)
-        if batch.num_tokens == size + num_drafts:  # no prompts
+        has_prompts = batch.num_tokens != size + num_drafts
+        if not has_prompts and (num_drafts or not is_waiting):
             self._cost.observe(size, num_drafts, seconds - looking_seconds)
         asked = self._num_asked  # prompts that ran beside them are nobody's gain or loss
         curve = self._cost.curve(asked) if asked else None
         if curve is not None and not self._is_resting:
             plain = curve.seconds(0)
             lost = curve.seconds(num_drafts) - plain + looking_seconds
+            if is_waiting and not num_drafts and not has_prompts:
+                lost = max(seconds - plain, 0.0)  # it waited for nothing
             self._allowance(asked).settle(num_true / asked - lost / plain)
+
+    def observe_overlapped(self, batch: ScheduledBatch, seconds: float) -> None:
+        """Learns from a step that was submitted while another ran.
+
+        Args:
+            seconds: Since that one was done.
+        """
+        size = len(batch.entries)
+        self._allowance(size).settle(0.0)
+        self._num_rested += 1
+        is_due = self._num_rested % _MEASURED_AT_REST == 0 or self._cost.curve(size) is None
+        if is_due and batch.num_tokens == size:  # no prompts
+            self._cost.observe(size, 0, seconds)
 
     def _compare(
         self,
@@ -169,4 +220,5 @@ class Speculation:
         """A single draft each, once in a while, where only running tells whether it comes true."""
         if self._proposer.is_free or self._num_idle % _TRIAL_INTERVAL:
             return _NOTHING
-        return {name: one.token_ids[:1] for name, one in self._proposals.items()}
+        tried = itertools.islice(self._proposals.items(), self._max_drafts)
+        return {name: one.token_ids[:1] for name, one in tried}

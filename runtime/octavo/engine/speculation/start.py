@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from octavo.engine.speculation.model_proposer import ModelProposer
 from octavo.engine.speculation.ngram import NgramProposer
+from octavo.engine.speculation.proposal import Proposer
 from octavo.engine.speculation.speculation import Speculation
 from octavo.errors import InvalidConfigurationError
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
@@ -22,6 +23,9 @@ def start_speculation(config: SpeculativeConfig | None, info: ExecutorInfo) -> S
             "speculative_config is given, and the model generates no text. Leave --speculative-config out."
         )
     num_tokens = config.num_speculative_tokens
+    proposer: Proposer = ModelProposer(num_tokens)
     if config.method is SpeculativeMethod.NGRAM:
-        return Speculation(NgramProposer(*config.lookup, num_tokens), num_tokens)
-    return Speculation(ModelProposer(num_tokens), num_tokens)
+        proposer = NgramProposer(*config.lookup, num_tokens)
+    return Speculation(
+        proposer, num_tokens, max_drafts=info.max_drafts, overlaps=info.is_asynchronous
+    )

@@ -13,6 +13,7 @@ from octavo.kernels.packed_step import Packer
 from octavo.sampling import processors
 from octavo.sampling.arrays import Ints
 from octavo.sampling.device.samples import DrawSections, Samples
+from octavo.sampling.device.verify import PackedDrafts
 from octavo.sampling.processors.base import DeviceProcessor, DeviceRoom
 from octavo.sampling.state import SamplingState
 
@@ -44,6 +45,10 @@ class SamplingRows:
         self._is_pooled = np.zeros(num_rows, dtype=bool)
         self.waits_for_token = np.zeros(num_rows, dtype=bool)
 
+    def seed_of(self, row: int) -> int:
+        """Of a row that was sampled, its sequence's own or the one that it got."""
+        return int(self._seeds[row])
+
     def release(self, row: int) -> None:
         """The row's sequence is gone, or was never sampled."""
         self._is_known[row] = False
@@ -58,12 +63,14 @@ class SamplingRows:
         states: list[SamplingState],
         ends: Ints,
         packer: Packer,
+        drafts: PackedDrafts | None = None,
     ) -> Samples:
         """Packs what is sampled in a step.
 
         Args:
-            rows, sequence_ids, states: `[samples]`.
-            ends: `[samples]`, position behind the last token that each sample's entry runs.
+            rows, sequence_ids, states: `[samples]`; of a sequence with drafts several, in order.
+            ends: `[samples]`, position behind the last token that each sample follows.
+            drafts: None where no sequence has any.
         """
         self._learn(rows, states)
         draw = self._pack_draw(rows, ends, packer)
@@ -79,12 +86,15 @@ class SamplingRows:
             logprob_rows=packer.put(with_logprobs),
             pooled=pooled.tolist(),
             pooled_rows=packer.put(pooled),
+            drafts=drafts,
         )
 
     def _learn(self, rows: Ints, states: Sequence[SamplingState]) -> None:
         """Takes in the parameters of rows that are sampled for the first time."""
         for index in np.flatnonzero(~self._is_known[rows]).tolist():
             row, state = int(rows[index]), states[index]
+            if self._is_known[row]:
+                continue  # by an earlier sample of the same sequence
             params = state.params
             self._is_known[row] = True
             self._floats[:, row] = (

@@ -52,8 +52,11 @@ class DeviceSampler:
                 tokens = scores.argmax(dim=-1)
             else:
                 tokens = self._kernels.sample(scores, samples.draw.tensors(view, count))
+        taken = tokens
+        if samples.shapes and samples.drafts is not None:
+            taken = samples.drafts.taken(tokens, view)
         for shape in samples.shapes:
-            shape.take(tokens, view)
+            shape.take(taken, view)
         return DeviceSamples(
             tokens,
             peaks,

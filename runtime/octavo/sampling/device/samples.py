@@ -9,6 +9,7 @@ import torch
 from octavo.kernels.packed_step import PackedView
 from octavo.kernels.reference.sampling.logprobs import TopLogprobs
 from octavo.kernels.reference.sampling.sample import SamplingTensors
+from octavo.sampling.device.verify import PackedDrafts
 from octavo.sampling.processors.base import PackedShape
 from octavo.sampling.state import SamplingState
 
@@ -43,7 +44,8 @@ class DrawSections:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The entries of a step that are sampled, in the batch's order.
+    """The entries of a step that are sampled, in the batch's order; one with drafts has a sample for each of
+    its tokens.
 
     Args:
         shapes: What shapes their scores, in order; of processors that no sample wants there is none.
@@ -52,6 +54,7 @@ class Samples:
         logprob_rows: Where they lie as int64.
         pooled: Indices of the samples whose embedding is wanted.
         pooled_rows: Where they lie as int64.
+        drafts: None where no entry has any.
     """
 
     sequence_ids: list[int]
@@ -62,6 +65,7 @@ class Samples:
     logprob_rows: int
     pooled: list[int]
     pooled_rows: int
+    drafts: PackedDrafts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from octavo.sampling.arrays import Floats
@@ -13,7 +11,13 @@ from octavo.sampling.processors.base import (
     HostProcessor,
     LogitsProcessor,
 )
-from octavo.sampling.processors.token_masks import DeviceMasks, Mask, apply_on_host, mask_of
+from octavo.sampling.processors.token_masks import (
+    DeviceMasks,
+    Mask,
+    MaskOf,
+    apply_on_host,
+    mask_of,
+)
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
@@ -31,9 +35,9 @@ class AllowedTokens(LogitsProcessor):
         return HostAllowed(state.params)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        def of_row(state: SamplingState) -> Callable[[], Mask]:
+        def of_row(state: SamplingState) -> MaskOf:
             mask = mask_of(state.params.allowed_token_ids or [], room.vocab_size)
-            return lambda: mask
+            return lambda _: mask
 
         return DeviceMasks(of_row)
 

@@ -6,8 +6,6 @@ same word.
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 import numpy as np
 
@@ -40,7 +38,7 @@ class BadWords(LogitsProcessor):
         return HostWords(state)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        return DeviceMasks(lambda state: partial(_mask, state, room.vocab_size))
+        return DeviceMasks(lambda _: lambda now: _mask(now, room.vocab_size))
 
 
 class HostWords(HostProcessor):
@@ -54,11 +52,13 @@ class HostWords(HostProcessor):
 
 def _forbidden(state: SamplingState) -> list[int]:
     """Each token that would complete a word."""
-    output = state.output_token_ids
+    words = state.params.bad_words_token_ids or ()
+    longest = max(map(len, words), default=0)
+    end = [*state.output_token_ids[-longest:], *state.guesses]
     found = []
-    for *before, last in state.params.bad_words_token_ids or ():
+    for *before, last in words:
         length = len(before)
-        if not length or list(output[-length:]) == before:
+        if not length or end[-length:] == before:
             found.append(last)
     return found
 

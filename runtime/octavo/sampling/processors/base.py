@@ -95,7 +95,8 @@ class DeviceProcessor(ABC):
         """Packs what the device must be told of a step; None when no sample wants it.
 
         Args:
-            rows, states: `[samples]`, of every sample of the step, also those that do not want it.
+            rows, states: `[samples]`, of every sample of the step, also those that do not want it. A sequence
+                has several where guesses are verified, in order, each with one more of `guesses`.
         """
 
 
@@ -107,5 +108,6 @@ class PackedShape(ABC):
         """Queues the change of `scores` `[samples, vocab]`, float32, in place."""
 
     def take(self, tokens: torch.Tensor, view: PackedView) -> None:
-        """Queues what follows from the sampled `tokens` `[samples]`, int64; by default nothing."""
+        """Queues what follows from the sampled `tokens` `[samples]`, int64; below zero where a guess before
+        it did not come true. By default nothing."""
         del tokens, view

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 import numpy as np
 
@@ -37,7 +35,7 @@ class GrammarMasks(LogitsProcessor):
         return HostGrammar(state)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        return DeviceMasks(lambda state: partial(_next_mask, state, room.vocab_size))
+        return DeviceMasks(lambda _: lambda now: _next_mask(now, room.vocab_size))
 
 
 class HostGrammar(HostProcessor):
@@ -51,4 +49,4 @@ class HostGrammar(HostProcessor):
 def _next_mask(state: SamplingState, vocab_size: int) -> Mask:
     if state.grammar is None:  # warm-up follows none
         return np.full(-(-vocab_size // 32), -1, dtype=np.int32)
-    return state.grammar.next_mask(state.output_token_ids)
+    return state.grammar.next_mask(state.output_token_ids, state.guesses)

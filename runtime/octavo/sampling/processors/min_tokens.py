@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import numpy as np
 
@@ -14,7 +12,7 @@ from octavo.sampling.processors.base import (
     HostProcessor,
     LogitsProcessor,
 )
-from octavo.sampling.processors.token_masks import DeviceMasks, Mask, mask_of
+from octavo.sampling.processors.token_masks import DeviceMasks, MaskOf, mask_of
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
@@ -36,9 +34,9 @@ class MinTokens(LogitsProcessor):
         return HostMinimum(state)
 
     def on_device(self, room: DeviceRoom) -> DeviceProcessor:
-        def of_row(state: SamplingState) -> Callable[[], Mask | None]:
+        def of_row(state: SamplingState) -> MaskOf:
             no_end = ~mask_of(sorted(state.end_token_ids), room.vocab_size)
-            return lambda: no_end if _is_short(state) else None
+            return lambda now: no_end if _is_short(now) else None
 
         return DeviceMasks(of_row)
 
@@ -54,4 +52,4 @@ class HostMinimum(HostProcessor):
 
 
 def _is_short(state: SamplingState) -> bool:
-    return len(state.output_token_ids) < state.params.min_tokens
+    return len(state.output_token_ids) + len(state.guesses) < state.params.min_tokens

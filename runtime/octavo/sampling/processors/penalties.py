@@ -24,11 +24,14 @@ from octavo.sampling.processors.base import (
     LogitsProcessor,
     PackedShape,
 )
+from octavo.sampling.processors.guessed_counts import (
+    NO_COUNTS,
+    GuessedCounts,
+    pack_guessed,
+)
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
-NO_COUNTS = -1
-"""Row of the token counts of a sequence without penalties."""
 _OFF = (0.0, 0.0, 1.0)
 
 
@@ -127,6 +130,11 @@ class DevicePenalties(DeviceProcessor):
         if (count_rows == NO_COUNTS).all():
             return None
         begun, self._begun = self._begun, {}
+        lent: list[int] = []
+        count_rows, guessed = pack_guessed(count_rows, states, lambda: self._lend(lent), packer)
+        self._free_count_rows += (
+            lent  # a step that comes later may have them: it runs behind this one
+        )
         presence, frequency, repetition = self._penalties
         return PackedPenalties(
             device=self,
@@ -135,7 +143,12 @@ class DevicePenalties(DeviceProcessor):
             repetition=packer.put(repetition[rows]),
             count_rows=packer.put(count_rows),
             begun=begun,
+            guessed=guessed,
         )
+
+    def _lend(self, lent: list[int]) -> int:
+        lent.append(self._new_count_row())
+        return lent[-1]
 
     def _new_count_row(self) -> int:
         if self._free_count_rows:
@@ -145,6 +158,8 @@ class DevicePenalties(DeviceProcessor):
 
     def penalise(self, scores: torch.Tensor, packed: PackedPenalties, view: PackedView) -> None:
         self._set_counts(packed.begun)
+        if packed.guessed is not None:
+            packed.guessed.prepare(self._counts, self._room.kernels, view)
         samples = scores.shape[0]
         self._room.kernels.apply_penalties(
             scores,
@@ -156,8 +171,11 @@ class DevicePenalties(DeviceProcessor):
         )
 
     def count(self, tokens: torch.Tensor, packed: PackedPenalties, view: PackedView) -> None:
-        rows = view.int32(packed.count_rows, tokens.shape[0])
-        self._room.kernels.count_tokens(self._counts, rows, tokens)
+        kernels = self._room.kernels
+        if packed.guessed is not None:
+            packed.guessed.count(tokens, self._counts, kernels, view)
+            return
+        kernels.count_tokens(self._counts, view.int32(packed.count_rows, tokens.shape[0]), tokens)
 
     def _set_counts(self, begun: dict[int, SamplingState]) -> None:
         if self._counts.shape[0] < self._num_count_rows:
@@ -179,6 +197,7 @@ class PackedPenalties(PackedShape):
         presence, frequency, repetition: float32.
         count_rows: int32, rows of the token counts; `NO_COUNTS` for samples without penalties.
         begun: Rows of the token counts that are to be set, each with its sequence.
+        guessed: Where samples have guesses before them.
     """
 
     device: DevicePenalties
@@ -187,6 +206,7 @@ class PackedPenalties(PackedShape):
     repetition: int
     count_rows: int
     begun: dict[int, SamplingState]
+    guessed: GuessedCounts | None = None
 
     def shape(self, scores: torch.Tensor, view: PackedView) -> None:
         self.device.penalise(scores, self, view)

@@ -21,6 +21,7 @@ from octavo.sampling.state import SamplingState
 _WORD = 32
 Mask = npt.NDArray[np.int32]
 """`[words]`."""
+MaskOf = Callable[[SamplingState], Mask | None]
 
 
 def mask_of(token_ids: Sequence[int], vocab_size: int) -> Mask:
@@ -50,13 +51,13 @@ class DeviceMasks(DeviceProcessor):
     """Masks of rows on the device.
 
     Args:
-        of_row: Called when a row begins; what it gives is asked in each step for the row's mask, None where
-            nothing is forbidden.
+        of_row: Called when a row begins; what it gives is asked for the mask of each of the row's samples,
+            None where nothing is forbidden.
     """
 
-    def __init__(self, of_row: Callable[[SamplingState], Callable[[], Mask | None]]) -> None:
+    def __init__(self, of_row: Callable[[SamplingState], MaskOf]) -> None:
         self._of_row = of_row
-        self._rows: dict[int, Callable[[], Mask | None]] = {}
+        self._rows: dict[int, MaskOf] = {}
 
     def begin(self, row: int, state: SamplingState) -> None:
         self._rows[row] = self._of_row(state)
@@ -67,10 +68,10 @@ class DeviceMasks(DeviceProcessor):
     def pack(
         self, rows: Ints, states: Sequence[SamplingState], packer: Packer
     ) -> PackedShape | None:
-        del states
         samples, masks = list[int](), list[Mask]()
         for sample, row in enumerate(rows.tolist()):
-            if (of_row := self._rows.get(row)) is not None and (mask := of_row()) is not None:
+            mask_of_row = self._rows.get(row)
+            if mask_of_row is not None and (mask := mask_of_row(states[sample])) is not None:
                 samples.append(sample)
                 masks.append(mask)
         return pack_masks(samples, masks, packer) if samples else None

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from octavo.sampling.host.sampler import Sampler
 from octavo.worker.batch import ScheduledSequence
-from octavo.worker.cpu.draft_sampling import draft_sampling, known_tokens
-from octavo.worker.cpu.drafter import with_drafts
 from octavo.worker.cpu.runner import ModelRunner
 from octavo.worker.cpu.step_inputs import StepInputs
+from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
 
 
 class DraftModel:

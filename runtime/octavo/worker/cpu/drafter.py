@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.step_inputs import StepInputs
 
@@ -27,17 +25,3 @@ class Drafter(Protocol):
     def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
         """After the model has run the entries that `propose` gave, laid out as `inputs`."""
         ...
-
-
-def with_drafts(
-    entries: Sequence[ScheduledSequence], drafts: dict[int, list[int]]
-) -> list[ScheduledSequence]:
-    """The entries with the drafts of each sequence in their places."""
-    return [
-        entry
-        if not entry.num_drafts
-        else msgspec.structs.replace(
-            entry, token_ids=(entry.token_ids[0], *drafts[entry.sequence_id])
-        )
-        for entry in entries
-    ]

@@ -18,10 +18,9 @@ from octavo.models.eagle3 import Eagle3Head
 from octavo.models.hidden_states import HiddenStates
 from octavo.sampling.host.sampler import Sampler
 from octavo.worker.batch import ScheduledSequence
-from octavo.worker.cpu.draft_sampling import draft_sampling, known_tokens
-from octavo.worker.cpu.drafter import with_drafts
 from octavo.worker.cpu.step_inputs import StepInputs, rows_of
 from octavo.worker.cpu.step_memory import StepMemory
+from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
 
 _MOST_WAITING = 256
 

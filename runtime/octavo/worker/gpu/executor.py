@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from octavo.models.base import CausalLM
 from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.gpu.cuda_graphs import Capture
+from octavo.worker.gpu.draft_rows import most_drafts
+from octavo.worker.gpu.drafter import DraftingRunner, GpuDrafting
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.prepare import prepare_gpu, translated_start_errors
 from octavo.worker.gpu.runner import GpuRunner, Tell
@@ -101,15 +104,18 @@ def start_gpu_executor(
     tell: Tell | None = None,
     least: Callable[[int], int] = lambda own: own,
     new_capture: Callable[[], Capture] | None = None,
+    drafting: GpuDrafting | None = None,
 ) -> GpuExecutor:
     """As `prepare_gpu`, of the only rank or of the first.
 
     Args:
         ranks, tell: See `GpuRunner`.
+        drafting: Who guesses where the engine does not.
     """
 
     def make(loaded: CausalLM, limits: RunnerLimits) -> GpuRunner:
-        return GpuRunner(
+        kind = GpuRunner if drafting is None else DraftingRunner
+        runner = kind(
             loaded,
             kernels,
             limits,
@@ -120,7 +126,11 @@ def start_gpu_executor(
             normalises=normalises(Path(config.model)),
             ranks=ranks,
             tell=tell,
+            watch=None if drafting is None else drafting.watch,
         )
+        if drafting is not None and isinstance(runner, DraftingRunner):
+            runner.drafter = drafting.make(runner)
+        return runner
 
     prepared = prepare_gpu(
         config,
@@ -132,6 +142,7 @@ def start_gpu_executor(
         reload=reload,
         least=least,
         new_capture=new_capture,
+        drafting=drafting,
     )
     info = executor_info(
         config,
@@ -142,4 +153,5 @@ def start_gpu_executor(
         phases=phase.seconds,
         is_asynchronous=True,
     )
+    info = dataclasses.replace(info, max_drafts=most_drafts(config))
     return GpuExecutor(prepared.loaded, info, prepared.record)

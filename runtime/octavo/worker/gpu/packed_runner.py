@@ -20,7 +20,9 @@ from octavo.layers.ranks import ALONE, Ranks
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.triton_attention import DecodeWorkspaces, TritonAttentionStep
 from octavo.models.base import CausalLM
+from octavo.models.hidden_states import HiddenStates
 from octavo.worker.gpu.cuda_graphs import Capture, DecodeGraphs, padded_sizes
+from octavo.worker.gpu.draft_rows import most_drafts
 from octavo.worker.gpu.step_outline import StepOutline
 from octavo.worker.gpu.upload import Uploader
 
@@ -34,6 +36,7 @@ class RunnerLimits:
         max_model_len: Positions that can occur.
         max_num_batched_tokens: Tokens of one step.
         max_num_seqs: Sequences of one step.
+        max_drafts: Of all of them together, in one step.
     """
 
     num_blocks: int
@@ -41,6 +44,7 @@ class RunnerLimits:
     max_model_len: int
     max_num_batched_tokens: int
     max_num_seqs: int
+    max_drafts: int = 0
 
     @classmethod
     def of(cls, config: EngineConfig, *, num_blocks: int, max_model_len: int) -> RunnerLimits:
@@ -51,7 +55,13 @@ class RunnerLimits:
             max_model_len=max_model_len,
             max_num_batched_tokens=config.max_num_batched_tokens,
             max_num_seqs=config.max_num_seqs,
+            max_drafts=most_drafts(config),
         )
+
+    @property
+    def max_sampled(self) -> int:
+        """Rows of one step that a token is sampled for, and so the most decodes: each draft is one more."""
+        return self.max_num_seqs + self.max_drafts
 
     @property
     def max_blocks(self) -> int:
@@ -72,12 +82,14 @@ class StepRows:
     Args:
         view: Its packed array on the device, until the next step.
         hidden: `[tokens, hidden]`: the residual stream, or where `is_normalised` the last hidden state.
+        states: `[tokens, watched * hidden]`, of the layers that are watched; None where none is.
     """
 
     outline: StepOutline
     view: PackedView
     hidden: torch.Tensor
     is_normalised: bool
+    states: torch.Tensor | None = None
 
 
 class PackedRunner:
@@ -86,6 +98,7 @@ class PackedRunner:
         kernels: Those of `device`; the reference runs the same path on a CPU, for tests.
         cache_dtype: The model's, or `torch.float8_e4m3fn`.
         ranks: Those that share the model, of which `model` is this one's part.
+        watch: The model's hidden states that are wanted of each step.
     """
 
     def __init__(
@@ -98,6 +111,7 @@ class PackedRunner:
         dtype: torch.dtype,
         cache_dtype: torch.dtype,
         ranks: Ranks = ALONE,
+        watch: HiddenStates | None = None,
     ) -> None:
         spec = model.spec.on_rank(ranks.size)
         self.model = model
@@ -117,7 +131,7 @@ class PackedRunner:
         )
         self._workspaces = DecodeWorkspaces(
             kernels,
-            max_seqs=limits.max_num_seqs,
+            max_seqs=limits.max_sampled,
             num_query_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
@@ -127,23 +141,26 @@ class PackedRunner:
         )
         self._state = SequenceState.make(limits.num_rows, limits.max_blocks, device)
         self._buffers = StepBuffers.make(
-            max_tokens=max(limits.max_num_batched_tokens, limits.max_num_seqs),
-            max_seqs=limits.max_num_seqs,
+            max_tokens=max(limits.max_num_batched_tokens, limits.max_sampled),
+            max_seqs=limits.max_sampled,
             max_blocks=limits.max_blocks,
             device=device,
         )
         self._hidden = torch.zeros(
-            (limits.max_num_seqs, spec.hidden_size), dtype=dtype, device=device
+            (limits.max_sampled, spec.hidden_size), dtype=dtype, device=device
         )
+        self._watch = watch
+        width = 0 if watch is None else watch.count * spec.hidden_size
+        self._recorded_states = torch.zeros((limits.max_sampled, width), dtype=dtype, device=device)
         self._uploader = Uploader(
-            4 * limits.max_num_batched_tokens + 32 * limits.max_num_seqs, device
+            4 * limits.max_num_batched_tokens + 32 * limits.max_sampled, device
         )
         self._graphs: DecodeGraphs | None = None
 
     @torch.inference_mode()
     def capture(self, capture: Capture) -> None:
         """Records the decode steps, all rows of them padding: nothing is read or written."""
-        sizes = padded_sizes(self.limits.max_num_seqs)
+        sizes = padded_sizes(self.limits.max_sampled)
         self._graphs = DecodeGraphs(sizes, self._decode, self._pad, capture)
 
     def graph_size(self, num_decodes: int) -> int | None:
@@ -163,17 +180,20 @@ class PackedRunner:
         )
         if outline.graph_size and self._graphs is not None:
             self._graphs.replay(outline.graph_size)
-            return StepRows(outline, view, self._hidden[: outline.num_tokens], is_normalised=True)
+            count = outline.num_tokens
+            states = None if self._watch is None else self._recorded_states[:count]
+            return StepRows(outline, view, self._hidden[:count], is_normalised=True, states=states)
         hidden = self._forward(
             outline.num_tokens, layout.num_decodes, layout.num_seqs, outline.max_query_len
         )
-        return StepRows(outline, view, hidden, is_normalised=False)
+        states = None if self._watch is None else self._watch.take()
+        return StepRows(outline, view, hidden, is_normalised=False, states=states)
 
     def scored_logits(self, rows: StepRows) -> Iterator[tuple[slice, torch.Tensor]]:
         """Scores of the rows of prompts that are wanted, some at a time: all at once would be as many as a
         prompt has tokens times the vocabulary. A slice is as large as what a step samples, which the memory
         profile knows."""
-        count, at_once = rows.outline.num_scored, self.limits.max_num_seqs
+        count, at_once = rows.outline.num_scored, self.limits.max_sampled
         places = rows.view.int64(rows.outline.scored_rows, count)
         for start in range(0, count, at_once):
             part = slice(start, start + at_once)
@@ -202,6 +222,8 @@ class PackedRunner:
         """A step of `size` decodes between fixed buffers: what a graph records."""
         residual = self._forward(size, size, size, 1)
         self._hidden[:size].copy_(self.model.normalise(residual))
+        if self._watch is not None:
+            self._recorded_states[:size].copy_(self._watch.take())
 
     def _pad(self, size: int) -> None:
         nothing = torch.zeros(4, dtype=torch.int32, device=self.device)

@@ -17,6 +17,7 @@ from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError, OutOfMemoryError
 from octavo.models.base import CausalLM
 from octavo.worker.gpu.cuda_graphs import Capture, CudaCapture
+from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.parked_weights import park
 from octavo.worker.gpu.profile import (
@@ -56,6 +57,7 @@ def prepare_gpu(
     reload: Callable[[], CausalLM],
     least: Callable[[int], int] = lambda own: own,
     new_capture: Callable[[], Capture] | None = None,
+    drafting: GpuDrafting | None = None,
 ) -> Prepared[R]:
     """Phases profile, warmup and, unless `config.enforce_eager`, capture.
 
@@ -63,6 +65,7 @@ def prepare_gpu(
         reload: Reads the model anew.
         least: Of all ranks' numbers.
         new_capture: Of CUDA when absent.
+        drafting: What guesses for the model, in runners of `make_runner`.
 
     Raises `OutOfMemoryError` or `InvalidConfigurationError`.
     """
@@ -80,10 +83,12 @@ def prepare_gpu(
         with phase("profile"):
             budget, source = config.kv_cache_memory_bytes, BudgetSource.FLAG
             if budget is None:
-                budget = least(gpu_cache_budget(config, model, make_runner, device))
+                budget = gpu_cache_budget(config, model, make_runner, device)
+                budget = least(budget - (0 if drafting is None else drafting.kept_bytes))
                 source = BudgetSource.GPU_SHARE
             spec = model.spec.on_rank(num_ranks)
-            size = size_cache(config, spec, cache_dtype, budget, source)
+            draft_block_bytes = 0 if drafting is None else drafting.block_bytes
+            size = size_cache(config, spec, cache_dtype, budget, source, draft_block_bytes)
             limits = RunnerLimits.of(
                 config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
             )

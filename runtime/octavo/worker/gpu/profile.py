@@ -59,6 +59,8 @@ def warm_up_gpu(runner: SteppedRunner) -> None:
         rows = min(3, limits.max_num_seqs)
         entries = [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)]
         _run_and_release(runner, entries)
+        if limits.max_drafts:
+            _run_and_release(runner, _decodes(1, min(2, limits.max_drafts), params, limits))
     run_largest_steps(runner)
 
 
@@ -175,14 +177,10 @@ def largest_steps(
 
     In this order, because decodes leave what processors hold of sequences (the token counts of penalties)
     for good, beside which prompts have to fit. The prompts are cut so that every row of the step that can
-    be sampled is one.
+    be sampled is one. The decodes have as many drafts as a step may.
     """
     tokens = limits.max_num_batched_tokens
-    start = min(1, limits.max_model_len - 1)
-    params = _everything()
-    decodes = [
-        _sequence(i, 1, start, params, limits.block_size) for i in range(limits.max_num_seqs)
-    ]
+    decodes = _decodes(limits.max_num_seqs, limits.max_drafts, _everything(), limits)
     return decodes, _prompts(tokens, min(limits.max_num_seqs, tokens), limits)
 
 
@@ -194,6 +192,22 @@ def _prompts(tokens: int, count: int, limits: RunnerLimits) -> list[ScheduledSeq
     return [
         _sequence(i, min(length + (i < longer), longest), 0, _GREEDY, limits.block_size)
         for i in range(count)
+    ]
+
+
+def _decodes(
+    count: int, num_drafts: int, params: SamplingParams, limits: RunnerLimits
+) -> list[ScheduledSequence]:
+    """Of so many sequences, and so many drafts of all of them together as nearly as the context allows."""
+    start = min(1, limits.max_model_len - 1)
+    most = max(limits.max_model_len - 1 - start, 0)
+    each, more = divmod(num_drafts, count)
+    lengths = [min(each + (i < more), most) for i in range(count)]
+    return [
+        msgspec.structs.replace(
+            _sequence(i, 1 + length, start, params, limits.block_size), num_drafts=length
+        )
+        for i, length in enumerate(lengths)
     ]
 
 

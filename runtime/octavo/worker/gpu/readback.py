@@ -13,6 +13,7 @@ import torch
 from octavo.errors import DeviceFaultError
 from octavo.kernels.reference.sampling.logprobs import TopLogprobs
 from octavo.sampling.device.samples import DeviceSamples, Samples
+from octavo.sampling.device.verify import accepted
 from octavo.sampling.state import SampledToken
 from octavo.worker import machine
 from octavo.worker.gpu.prompt_scores import PackedScores, entries_of, told_scores, with_entries
@@ -110,7 +111,11 @@ class PendingSamples:
         self._source = None
         if self._samples is None or self._copy is None:
             return []
-        return _to_tokens(self._samples, self._copy)
+        tokens = _to_tokens(self._samples, self._copy)
+        drafts = self._samples.drafts
+        if drafts is None:
+            return tokens
+        return accepted(tokens, self._samples.states, drafts.of_sequences)
 
     @property
     def scored(self) -> list[SampledToken]:

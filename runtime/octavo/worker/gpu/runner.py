@@ -15,10 +15,12 @@ from octavo.kernels.packed_step import Packer
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.layers.ranks import ALONE, Ranks
 from octavo.models.base import CausalLM
+from octavo.models.hidden_states import HiddenStates
 from octavo.sampling.device.rows import SamplingRows
 from octavo.sampling.device.sampler import DeviceSampler
 from octavo.sampling.processors.base import DeviceRoom
 from octavo.worker.batch import StepBatch
+from octavo.worker.gpu.draft_rows import check_drafts, num_decode_rows
 from octavo.worker.gpu.packed_runner import PackedRunner, RunnerLimits, StepRows
 from octavo.worker.gpu.prompt_scores import best_of_slices
 from octavo.worker.gpu.readback import PendingSamples, Readback
@@ -37,6 +39,7 @@ class GpuRunner(PackedRunner):
         seed: Of sequences that bring none.
         normalises: Embeddings are scaled to length 1.
         tell: None where there are no other ranks.
+        watch: See `PackedRunner`.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class GpuRunner(PackedRunner):
         normalises: bool = True,
         ranks: Ranks = ALONE,
         tell: Tell | None = None,
+        watch: HiddenStates | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -61,6 +65,7 @@ class GpuRunner(PackedRunner):
             dtype=dtype,
             cache_dtype=cache_dtype,
             ranks=ranks,
+            watch=watch,
         )
         vocab = model.spec.vocab_size
         room = DeviceRoom(kernels, vocab, limits.num_rows, device)
@@ -68,6 +73,7 @@ class GpuRunner(PackedRunner):
         self._sampler = DeviceSampler(kernels, vocab, device, normalises=normalises)
         self._readback = Readback(device)
         self._tell = tell
+        self._states: torch.Tensor | None = None
 
     @torch.inference_mode()
     def submit(self, batch: StepBatch) -> PendingSamples:
@@ -85,12 +91,19 @@ class GpuRunner(PackedRunner):
             self.rows.release([entry.sequence_id for entry in batch.entries])
             raise
 
+    def take_states(self) -> torch.Tensor | None:
+        """Of the step that was queued last, what `watch` keeps of it; once."""
+        states, self._states = self._states, None
+        return states
+
     def _submit(self, batch: StepBatch) -> PendingSamples:
+        check_drafts(batch.entries, self.limits.max_drafts)
         size = self._recorded_size(batch)
         step = pack_step(
             batch,
             self.rows,
             vocab_size=self.model.spec.vocab_size,
+            block_size=self.limits.block_size,
             max_blocks=self.limits.max_blocks,
             pad_to=size or 0,
         )
@@ -100,6 +113,7 @@ class GpuRunner(PackedRunner):
         rows = self.run(outline, step.packer)
         if rows is None:
             return PendingSamples(None, None, None)
+        self._states = rows.states
         return self._finish(step, rows)
 
     def _finish(self, step: PackedStep, rows: StepRows) -> PendingSamples:
@@ -118,8 +132,5 @@ class GpuRunner(PackedRunner):
 
     def _recorded_size(self, batch: StepBatch) -> int | None:
         """None for a step that is launched piece by piece."""
-        if not batch.entries:
-            return None
-        if any(len(entry.token_ids) != 1 or entry.scored for entry in batch.entries):
-            return None
-        return self.graph_size(len(batch.entries))
+        count = num_decode_rows(batch.entries)
+        return self.graph_size(count) if count else None

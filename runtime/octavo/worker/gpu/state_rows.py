@@ -61,6 +61,17 @@ class StateRows:
         row = self._row_of[sequence_id] = self._free.pop()
         return row
 
+    def cut_table(self, sequence_id: int, num_blocks: int) -> None:
+        """Of its block table no more than so many entries are known to the device: what lies behind is sent
+        anew."""
+        row = self._row_of[sequence_id]
+        self.table_lengths[row] = min(self.table_lengths[row], num_blocks)
+
+    def seed_of(self, sequence_id: int) -> int | None:
+        """That a sequence's tokens are drawn with; None before its first."""
+        row = self._row_of.get(sequence_id)
+        return None if row is None else self.sampling.seed_of(row)
+
     def release(self, sequence_ids: Iterable[int]) -> None:
         """Gives rows back; a sequence that has none is fine."""
         for sequence_id in sequence_ids:

@@ -15,7 +15,9 @@ import numpy as np
 from octavo.kernels.packed_step import Packer
 from octavo.kernels.step_state import StepLayout
 from octavo.sampling.device.samples import Samples
+from octavo.sampling.device.verify import PackedDrafts
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
+from octavo.worker.gpu.draft_rows import drafts_of, with_rows_of_drafts
 from octavo.worker.gpu.prompt_scores import PackedScores, pack_scores
 from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_outline import StepOutline
@@ -23,7 +25,7 @@ from octavo.worker.gpu.step_outline import StepOutline
 
 @dataclass(frozen=True, slots=True)
 class SampledRows:
-    """The entries with `sampling`, in the batch's order.
+    """The entries with `sampling`, in the batch's order, those with drafts row by row.
 
     Args:
         hidden_rows: Where `[samples]` int64 lie: row of each sample among the step's tokens; None when
@@ -77,7 +79,13 @@ class PackedStep:
 
 
 def pack_step(
-    batch: StepBatch, rows: StateRows, *, vocab_size: int, max_blocks: int, pad_to: int = 0
+    batch: StepBatch,
+    rows: StateRows,
+    *,
+    vocab_size: int,
+    block_size: int,
+    max_blocks: int,
+    pad_to: int = 0,
 ) -> PackedStep:
     """Packs one step; rows get what it tells the device marked as known.
 
@@ -89,7 +97,7 @@ def pack_step(
             referred to that no step samples, or that the row's scores must wait for. The caller releases
             the batch's rows then.
     """
-    entries = batch.entries
+    entries = with_rows_of_drafts(batch.entries, block_size)
     given = np.array([len(entry.token_ids) for entry in entries], dtype=np.int64)
     chunks = np.flatnonzero(given != 1)
     place_of = np.arange(len(entries))  # of each entry among the sequences
@@ -125,8 +133,19 @@ def pack_step(
     sampled = [i for i, entry in enumerate(entries) if entry.sampling is not None]
     samples = None
     if sampled:
+        drafts = PackedDrafts.pack(
+            [drafts_of(entry) for entry in batch.entries if entry.sampling is not None], packer
+        )
         samples = _pack_samples(
-            entries, sampled, place_of, first_rows, starts + counts, state_rows, rows, packer
+            entries,
+            sampled,
+            place_of,
+            first_rows,
+            starts + counts,
+            state_rows,
+            rows,
+            packer,
+            drafts,
         )
     return PackedStep(
         packer=packer,
@@ -227,18 +246,25 @@ def _pack_samples(
     state_rows: np.ndarray,
     rows: StateRows,
     packer: Packer,
+    drafts: PackedDrafts | None,
 ) -> SampledRows:
     chosen = [entries[i] for i in sampled]
     states = [entry.sampling for entry in chosen if entry.sampling is not None]
     places = place_of[sampled]
     hidden_rows = first_rows[places + 1] - 1
     own_rows = state_rows[places]
-    rows.has_token[own_rows] = True
+    # Of several rows of a sequence the host alone knows which one's token is its last.
+    rows.has_token[own_rows] = [not entry.num_drafts for entry in chosen]
     is_identity = len(sampled) == first_rows[-1] and bool((np.diff(hidden_rows) == 1).all())
     return SampledRows(
         hidden_rows=None if is_identity else packer.put(hidden_rows),
         state_rows=packer.put(own_rows),
         samples=rows.sampling.pack(
-            own_rows, [entry.sequence_id for entry in chosen], states, ends[places], packer
+            own_rows,
+            [entry.sequence_id for entry in chosen],
+            states,
+            ends[places],
+            packer,
+            drafts,
         ),
     )

@@ -9,12 +9,16 @@ from typing import Protocol
 import msgspec
 
 from octavo.config import EngineConfig
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import CausalLM, ModelConfig
 from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
+from octavo.worker.gpu.draft_model import GpuDraftModel
+from octavo.worker.gpu.drafter import GpuDrafting
+from octavo.worker.gpu.runner import GpuRunner
 from octavo.worker.machine import available_memory_bytes
 from octavo.worker.start.drafter_checks import (
     check_context,
@@ -25,7 +29,7 @@ from octavo.worker.start.drafter_checks import (
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.phases import cache_block_bytes, size_host_cache
+from octavo.worker.start.phases import NOTHING, Beside, cache_block_bytes, size_host_cache
 from octavo.worker.start.plan import StartPlan, plan_start
 from octavo.worker.start.weight_bytes import weight_bytes
 
@@ -47,8 +51,21 @@ class DrafterPlan(Protocol):
         ...
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> Drafter:
-        """Reads the weights. Raises `ModelInvalidError` where they are not what config.json says."""
+        """On a CPU. Reads the weights; raises `ModelInvalidError` where they are not as config.json says."""
         ...
+
+    def start_on_gpu(
+        self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
+    ) -> GpuDrafting:
+        """As `start`, on the model's GPU."""
+        ...
+
+
+def beside(drafts: DrafterPlan | None, config: EngineConfig) -> Beside:
+    """What it takes."""
+    if drafts is None:
+        return NOTHING
+    return Beside(drafts.weight_bytes, drafts.block_bytes(config))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +93,30 @@ class DraftModelPlan:
             draft = plan.build()
         runner = host_runner(plan.config, draft, size, device=plan.device, dtype=plan.dtype)
         return DraftModel(runner, config.max_num_batched_tokens)
+
+    def start_on_gpu(
+        self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
+    ) -> GpuDrafting:
+        del model
+        plan = self.plan
+        with naming(DRAFT_MODEL, self.folder):
+            draft = plan.build()
+
+        def make(runner: GpuRunner) -> GpuDraftModel:
+            limits = runner.limits
+            self.check_length(config, limits.max_model_len)
+            own = GpuRunner(
+                draft,
+                kernels,
+                dataclasses.replace(limits, max_drafts=0),
+                device=plan.device,
+                dtype=plan.dtype,
+                cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
+                seed=config.seed,
+            )
+            return GpuDraftModel(own, runner.rows.seed_of)
+
+        return GpuDrafting(make, self.block_bytes(config))
 
 
 def plan_drafter(config: EngineConfig, model: StartPlan) -> DrafterPlan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,21 @@ from pathlib import Path
 import torch
 
 from octavo.config import EngineConfig, LoadFormat
+from octavo.kernels.protocols.device import DeviceKernels
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.base import CausalLM, ModelConfig
 from octavo.models.blocks import DecoderStack
-from octavo.models.eagle3 import Eagle3Config, build_eagle3, read_eagle3_config
+from octavo.models.eagle3 import Eagle3Config, Eagle3Head, build_eagle3, read_eagle3_config
 from octavo.models.eagle3.head import EMBEDDING
 from octavo.models.spec import ModelSpec
 from octavo.models.stored_tables import whole_embedding
 from octavo.quantization import Unquantised
 from octavo.worker.cpu.eagle import EagleDrafter
 from octavo.worker.cpu.step_memory import StepMemory
+from octavo.worker.gpu.draft_rows import most_drafts_of_one
+from octavo.worker.gpu.drafter import GpuDrafting
+from octavo.worker.gpu.eagle import EagleOnGpu, HeadModel
+from octavo.worker.gpu.runner import GpuRunner
 from octavo.worker.start.drafter_checks import check_context, naming, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
@@ -26,6 +32,9 @@ from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan, open_weights
 
 HEAD = "The EAGLE-3 head"
+
+_STEPS_AT_ONCE = 8
+"""Without drafts, that the head reads together on a GPU: it costs a launch or two a step then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +75,7 @@ class EaglePlan:
         check_context(config, f"the head in {self.folder}", self.head.spec, max_model_len)
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> EagleDrafter:
-        if not isinstance(model, DecoderStack):
-            raise TypeError(f"{type(model).__name__} has no layers to watch.")
-        plan = self.model
-        with torch.inference_mode(), naming(HEAD, self.folder):
-            embed = model.embed
-            if self.is_shared:  # the model's own takes all ranks to look up
-                source = open_weights(plan.config, plan.placement)
-                embed = whole_embedding(plan.model, source, plan.placement)
-            head = build_eagle3(
-                self.head,
-                self.source,
-                watched=self.watched,
-                embed=embed,
-                kernels=plan.kernels,
-                placement=plan.placement,
-            )
+        plan, head = self.model, self._read(model)
         # A prompt's chunk is read with the position before it, whose token is the chunk's first.
         max_tokens = config.max_num_batched_tokens + config.max_num_seqs
         memory = StepMemory(
@@ -94,7 +88,62 @@ class EaglePlan:
             dtype=plan.dtype,
             cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
         )
-        return EagleDrafter(head, model.watch(self.watched), memory, max_tokens)
+        return EagleDrafter(head, self._stack(model).watch(self.watched), memory, max_tokens)
+
+    def start_on_gpu(
+        self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
+    ) -> GpuDrafting:
+        plan, head = self.model, HeadModel(self._read(model))
+        watch = self._stack(model).watch(self.watched)
+        width = watch.count * model.spec.hidden_size
+        most_waiting = most_drafts_of_one(config) + _STEPS_AT_ONCE
+
+        def make(runner: GpuRunner) -> EagleOnGpu:
+            limits = runner.limits
+            self.check_length(config, limits.max_model_len)
+            tokens = limits.max_num_batched_tokens + limits.max_num_seqs
+            own = GpuRunner(
+                head,
+                kernels,
+                dataclasses.replace(limits, max_drafts=0, max_num_batched_tokens=tokens),
+                device=plan.device,
+                dtype=plan.dtype,
+                cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
+                seed=config.seed,
+            )
+            return EagleOnGpu(
+                head,
+                own,
+                runner.rows.seed_of,
+                most_waiting=most_waiting,
+                width=width,
+                dtype=plan.dtype,
+            )
+
+        kept = config.max_num_seqs * (1 + most_waiting) * width * plan.dtype.itemsize
+        return GpuDrafting(make, self.block_bytes(config), watch, kept)
+
+    def _read(self, model: CausalLM) -> Eagle3Head:
+        """Its weights."""
+        plan = self.model
+        with torch.inference_mode(), naming(HEAD, self.folder):
+            embed = self._stack(model).embed
+            if self.is_shared:  # the model's own takes all ranks to look up
+                source = open_weights(plan.config, plan.placement)
+                embed = whole_embedding(plan.model, source, plan.placement)
+            return build_eagle3(
+                self.head,
+                self.source,
+                watched=self.watched,
+                embed=embed,
+                kernels=plan.kernels,
+                placement=plan.placement,
+            )
+
+    def _stack(self, model: CausalLM) -> DecoderStack:
+        if not isinstance(model, DecoderStack):
+            raise TypeError(f"{type(model).__name__} has no layers to watch.")
+        return model
 
 
 def eagle3_bytes(

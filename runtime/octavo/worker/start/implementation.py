@@ -34,11 +34,6 @@ def check_speculation(config: EngineConfig, device: torch.device) -> None:
             f"speculative_config is given, and tensor_parallel_size is {config.tensor_parallel_size}: ranks "
             f"run drafts on CPUs alone so far, and these run on {device.type}. Leave one of them out."
         )
-    if device.type != "cpu":
-        raise InvalidConfigurationError(
-            f"speculative_config is given, and the model runs on {device.type}: drafts run on CPUs alone so "
-            "far. Leave --speculative-config (spec.engine.speculative) out, or use --device cpu."
-        )
 
 
 def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device) -> None:

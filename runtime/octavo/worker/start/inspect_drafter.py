@@ -11,6 +11,7 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import ModelInvalidError
+from octavo.kernels.reference import device as reference_kernels
 from octavo.kernels.select import kernels_for
 from octavo.loading import SafetensorsWeights
 from octavo.loading.headers import TensorHeader
@@ -24,7 +25,7 @@ from octavo.worker.start.draft import DRAFT_MODEL, check_vocabulary
 from octavo.worker.start.drafter_checks import check_context, check_is_whole, naming
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.eagle import eagle3_bytes, read_head
-from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.phases import Beside, cache_block_bytes
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
@@ -41,17 +42,21 @@ class DrafterNeeds:
     weight_bytes: int
     kv_bytes_per_token: int
 
+    def beside(self, config: EngineConfig) -> Beside:
+        return Beside(self.weight_bytes, self.kv_bytes_per_token * config.block_size)
+
 
 def inspect_drafter(
     config: EngineConfig,
     model: ModelConfig,
     dtype: torch.dtype,
+    device: torch.device,
     headers: Mapping[str, TensorHeader] | None,
 ) -> DrafterNeeds | None:
     """None where the engine guesses by itself, or nobody does.
 
     Args:
-        dtype: Of the model.
+        dtype, device: Of the model.
         headers: Of the draft model's or head's weights, where these are not in its folder.
 
     Raises as a start does.
@@ -70,9 +75,10 @@ def inspect_drafter(
         with naming(DRAFT_MODEL, folder):
             draft = read_model_config(folder, config.model_impl)
         check_vocabulary(config, draft, model)
-        device = torch.device("cpu")
         dtype = choose_dtype(config.dtype, draft, device)
-        scheme = scheme_for(None, kernels_for(device), read_stored_format(folder))
+        # What a GPU's kernels read, without what they are compiled with.
+        kernels = kernels_for(device) if device.type == "cpu" else reference_kernels
+        scheme = scheme_for(None, kernels, read_stored_format(folder))
         spec, weights = draft.spec, weight_bytes(draft, dtype, scheme)
     if config.max_model_len is not None:
         check_context(config, f"what lies in {folder}", spec, config.max_model_len)

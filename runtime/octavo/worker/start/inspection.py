@@ -29,6 +29,7 @@ from octavo.worker.start.implementation import check_implementation, check_specu
 from octavo.worker.start.inspect_drafter import DrafterNeeds, inspect_drafter
 from octavo.worker.start.memory import check_positions, format_bytes
 from octavo.worker.start.phases import (
+    NOTHING,
     activation_bytes,
     cache_block_bytes,
     check_gpu_fit,
@@ -123,11 +124,11 @@ def inspect_model(
     rounding = None if config.quantization is None else config.quantization.value
     fit, cache_dtype, block, drafter = None, None, None, None
     if isinstance(model, ModelConfig):
-        drafter = inspect_drafter(config, model, dtype, draft_headers)
+        drafter = inspect_drafter(config, model, dtype, device, draft_headers)
         cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
         block = cache_block_bytes(config, model.spec, cache_dtype)
         if gpu_memory_bytes is not None:
-            fit = _fit(config, model, dtype, scheme, block, gpu_memory_bytes)
+            fit = _fit(config, model, dtype, scheme, block, gpu_memory_bytes, drafter)
     return Inspection(
         architecture=model.spec.architecture,
         path="generic" if model.is_generic else "native",
@@ -180,10 +181,13 @@ def _fit(
     scheme: Scheme,
     block_bytes: int,
     memory_bytes: int,
+    drafter: DrafterNeeds | None,
 ) -> GpuFit:
+    beside = NOTHING if drafter is None else drafter.beside(config)
+    block_bytes += beside.block_bytes
     usable = int(memory_bytes * config.gpu_memory_share)
     reserve = activation_bytes(config, model.spec, dtype)
-    needed = weight_bytes(model, dtype, scheme)
+    needed = weight_bytes(model, dtype, scheme) + beside.weight_bytes
     wanted = config.max_model_len or model.spec.default_context
     room = usable - reserve - needed
     longest = max(room, 0) // block_bytes * config.block_size
@@ -198,7 +202,13 @@ def _fit(
         )
     try:
         check_gpu_fit(
-            config, model, dtype, scheme, free_bytes=memory_bytes, total_bytes=memory_bytes
+            config,
+            model,
+            dtype,
+            scheme,
+            free_bytes=memory_bytes,
+            total_bytes=memory_bytes,
+            beside=beside,
         )
     except (OutOfMemoryError, InvalidConfigurationError) as error:
         problem = str(error)

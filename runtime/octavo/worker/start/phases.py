@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -18,6 +19,7 @@ from octavo.models.spec import ModelSpec, Task
 from octavo.options import option_fields
 from octavo.quantization import Scheme, Unquantised
 from octavo.worker.batch import ExecutorInfo
+from octavo.worker.gpu.draft_rows import most_drafts
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import (
     BudgetSource,
@@ -84,16 +86,28 @@ def tell_options_for_gpus(config: EngineConfig) -> None:
         logger.warning("The engine runs on the CPU: %s without effect.", ", ".join(given))
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What guesses for a model takes beside it: its weights, and in each block of tokens."""
+
+    weight_bytes: int = 0
+    block_bytes: int = 0
+
+
+NOTHING = Beside()
+
+
 def check_gpu_memory(
     config: EngineConfig,
     model: ModelConfig,
     device: torch.device,
     dtype: torch.dtype,
     scheme: Scheme,
+    beside: Beside = NOTHING,
 ) -> None:
     """As `check_gpu_fit`, of a GPU as it is now."""
     free, total = torch.cuda.mem_get_info(device)
-    check_gpu_fit(config, model, dtype, scheme, free_bytes=free, total_bytes=total)
+    check_gpu_fit(config, model, dtype, scheme, free_bytes=free, total_bytes=total, beside=beside)
 
 
 def check_gpu_fit(
@@ -104,6 +118,7 @@ def check_gpu_fit(
     *,
     free_bytes: int,
     total_bytes: int,
+    beside: Beside = NOTHING,
 ) -> None:
     """Refuses what cannot fit before the weights are read; raises `OutOfMemoryError`, with the number of such
     GPUs that would do.
@@ -115,7 +130,7 @@ def check_gpu_fit(
         free_bytes, total_bytes: Of the GPU's memory.
     """
     try:
-        _check_gpu_fit(config, model, dtype, scheme, free_bytes, total_bytes)
+        _check_gpu_fit(config, model, dtype, scheme, free_bytes, total_bytes, beside)
     except OutOfMemoryError as error:
         usable = free_bytes - int(total_bytes * (1.0 - config.gpu_memory_share))
         enough = gpus_needed(config, model, dtype, scheme, usable)
@@ -123,8 +138,13 @@ def check_gpu_fit(
 
 
 def share_hint(config: EngineConfig, num_gpus: int | None) -> str:
-    """A further sentence of an error; empty where no more GPUs than the config's are known to do."""
-    if num_gpus is None or num_gpus <= config.tensor_parallel_size:
+    """A further sentence of an error; empty where no more GPUs than the config's are known to do, or ranks do
+    not what is asked for."""
+    if (
+        config.speculative_config is not None
+        or num_gpus is None
+        or num_gpus <= config.tensor_parallel_size
+    ):
         return ""
     return (
         f" Or let {num_gpus} such GPUs share the model: --tensor-parallel-size {num_gpus} "
@@ -158,9 +178,11 @@ def _check_gpu_fit(
     scheme: Scheme,
     free_bytes: int,
     total_bytes: int,
+    beside: Beside,
 ) -> None:
     ranks = config.tensor_parallel_size
-    spec, needed = model.spec.on_rank(ranks), weight_bytes(model, dtype, scheme, ranks)
+    spec = model.spec.on_rank(ranks)
+    needed = weight_bytes(model, dtype, scheme, ranks) + beside.weight_bytes
     room = room_on_gpu(
         weight_bytes=needed,
         free_bytes=free_bytes,
@@ -168,10 +190,15 @@ def _check_gpu_fit(
         utilization=config.gpu_memory_share,
     )
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    block_bytes = cache_block_bytes(config, spec, cache_dtype)
+    block_bytes = cache_block_bytes(config, spec, cache_dtype) + beside.block_bytes
     if config.kv_cache_memory_bytes is not None:
         size = size_cache(
-            config, spec, cache_dtype, config.kv_cache_memory_bytes, BudgetSource.FLAG
+            config,
+            spec,
+            cache_dtype,
+            config.kv_cache_memory_bytes,
+            BudgetSource.FLAG,
+            beside.block_bytes,
         )
         beside_weights = free_bytes - needed  # the flag is not bound by the share
         check_cache_fits(cache_bytes=size.num_blocks * block_bytes, room_bytes=beside_weights)
@@ -234,10 +261,14 @@ def size_host_cache(
 
 
 def activation_bytes(config: EngineConfig, spec: ModelSpec, dtype: torch.dtype) -> int:
-    """Roughly: a layer's tensors for all tokens of a step, the scores of all sequences in float32 twice."""
+    """Roughly: a layer's tensors for all tokens of a step, scores of all sampled rows in float32 twice."""
     token = dtype.itemsize * 3 * (spec.hidden_size + spec.inner_size)
     scores = spec.vocab_size * (dtype.itemsize + 8)
-    return config.max_num_batched_tokens * token + config.max_num_seqs * scores + 2**29
+    return (
+        config.max_num_batched_tokens * token
+        + (config.max_num_seqs + most_drafts(config)) * scores
+        + 2**29
+    )
 
 
 def cache_block_bytes(config: EngineConfig, spec: ModelSpec, cache_dtype: torch.dtype) -> int:

@@ -1,0 +1,135 @@
+"""Draft model on a GPU: a smaller model that guesses what the model draws next (speculative decoding,
+Leviathan et al., 2023).
+
+It has a runner of its own, with the state, the block tables and the recorded steps of one, and follows every
+chunk of a prompt. When it is asked for guesses it catches up with the answer and decodes, each step with the
+token that the one before it sampled: the device knows it, and nobody waits between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from octavo.sampling.state import SamplingState
+from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
+from octavo.worker.draft_sampling import draft_params, known_tokens, with_drafts
+from octavo.worker.gpu.cuda_graphs import Capture
+from octavo.worker.gpu.drafter import cut, drawn_tokens
+from octavo.worker.gpu.readback import PendingSamples
+from octavo.worker.gpu.runner import GpuRunner
+
+
+class GpuDraftModel:
+    """See `GpuDrafter`.
+
+    Args:
+        runner: Of the draft model, with as many blocks as the model's.
+        seed_of: The seed that the model draws a sequence's tokens with.
+    """
+
+    def __init__(self, runner: GpuRunner, seed_of: Callable[[int], int | None]) -> None:
+        self._runner = runner
+        self._seed_of = seed_of
+        # Positions from 0 on whose keys and values it has, by sequence; those of drafts among them.
+        self._covered: dict[int, int] = {}
+
+    def begin(self, released: Sequence[int], copies: Sequence[tuple[int, int]]) -> None:
+        for sequence_id in released:
+            self._covered.pop(sequence_id, None)
+        if released or copies:
+            self._runner.submit(StepBatch((), copies, released))
+
+    def capture(self, capture: Capture) -> None:
+        self._runner.capture(capture)
+
+    def follow(self, entries: Sequence[ScheduledSequence], states: torch.Tensor | None) -> None:
+        """Reads the chunks of prompts among `entries`; what else comes it reads when it is asked for
+        guesses."""
+        del states
+        chunks = []
+        for entry in entries:
+            if not entry.num_drafts and (len(entry.token_ids) > 1 or not entry.start):
+                chunks.append(_unsampled(entry, entry.token_ids, entry.start))
+                self._covered[entry.sequence_id] = entry.start + len(entry.token_ids)
+            else:
+                self._covered.setdefault(entry.sequence_id, entry.start)
+        if chunks:
+            self._runner.submit(StepBatch(chunks))
+
+    def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
+        asked = [entry for entry in entries if entry.num_drafts]
+        steps = self._catch_up(asked)
+        for place in range(1, max(entry.num_drafts for entry in asked)):
+            going = [entry for entry in asked if place < entry.num_drafts]
+            steps.append(self._step([self._guess(entry, place) for entry in going]))
+        # The last guess is read too, so that all that came true is known when all of them did.
+        self._step([self._last(entry) for entry in asked])
+        for entry in asked:
+            self._covered[entry.sequence_id] = entry.start + 1 + entry.num_drafts
+            # What lies behind may be other blocks in the next step.
+            known = len(cut(entry.block_ids, entry.start + 1, self._runner.limits.block_size))
+            self._runner.rows.cut_table(entry.sequence_id, known)
+        return with_drafts(entries, drawn_tokens(steps))
+
+    def _step(self, rows: Sequence[ScheduledSequence]) -> PendingSamples:
+        return self._runner.submit(StepBatch(rows))
+
+    def _catch_up(self, asked: Sequence[ScheduledSequence]) -> list[PendingSamples]:
+        """Reads what it has not read of the sequences, and guesses the first token of each: in one step as a
+        rule, of much that is unread in as many as it takes."""
+        most = self._runner.limits.max_num_batched_tokens
+        steps: list[PendingSamples] = []
+        rows: list[ScheduledSequence] = []
+        count = 0
+        for entry in asked:
+            first = min(self._covered.get(entry.sequence_id, entry.start), entry.start)
+            while entry.start + 1 - first > most:
+                tokens = self._tokens(entry, first, first + most)
+                self._step([_unsampled(entry, tokens, first)])
+                first += most
+            if count + entry.start + 1 - first > most:
+                steps.append(self._step(rows))
+                rows, count = [], 0
+            tokens = self._tokens(entry, first, entry.start + 1)
+            rows.append(
+                ScheduledSequence(
+                    entry.sequence_id, tokens, first, entry.block_ids, self._sampling(entry)
+                )
+            )
+            count += len(tokens)
+        steps.append(self._step(rows))
+        return steps
+
+    def _tokens(self, entry: ScheduledSequence, start: int, stop: int) -> list[int]:
+        state = entry.sampling
+        assert state is not None  # noqa: S101 - drafts are for what is sampled
+        known = known_tokens(state, start, min(stop, entry.start))
+        return [*known, entry.token_ids[0]] if stop > entry.start else known
+
+    def _sampling(self, entry: ScheduledSequence) -> SamplingState:
+        state = entry.sampling
+        assert state is not None  # noqa: S101 - drafts are for what is sampled
+        return SamplingState(
+            draft_params(state.params),
+            self._seed_of(entry.sequence_id),
+            state.prompt_token_ids,  # its length tells which of the random numbers come next
+            (),
+        )
+
+    def _guess(self, entry: ScheduledSequence, place: int) -> ScheduledSequence:
+        return ScheduledSequence(
+            entry.sequence_id,
+            (PENDING_TOKEN,),
+            entry.start + place,
+            entry.block_ids,
+            self._sampling(entry),
+        )
+
+    def _last(self, entry: ScheduledSequence) -> ScheduledSequence:
+        return _unsampled(entry, (PENDING_TOKEN,), entry.start + entry.num_drafts)
+
+
+def _unsampled(entry: ScheduledSequence, token_ids: Sequence[int], start: int) -> ScheduledSequence:
+    return ScheduledSequence(entry.sequence_id, token_ids, start, entry.block_ids, None)

@@ -1,0 +1,51 @@
+"""`LLM` on the execution path of a GPU: what it starts is a GPU's executor on CPU tensors, whole, from the
+memory's division over warm-up to recorded steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from octavo.config import EngineConfig
+from octavo.kernels.protocols.device import DeviceKernels
+from octavo.kernels.reference import device as reference
+from octavo.quantization import scheme_for
+from octavo.worker.batch import Executor
+from octavo.worker.gpu.executor import start_gpu_executor
+from octavo.worker.start.draft import DraftModelPlan, plan_drafter
+from octavo.worker.start.phases import PhaseTimer
+from octavo.worker.start.plan import StartPlan, plan_start
+from tests.support.runtime.gpu_path import CPU, called
+
+
+@contextmanager
+def started_as_on_gpus(kernels: DeviceKernels = reference) -> Iterator[None]:
+    """Every `LLM` that is made until it ends; `kv_cache_memory_bytes` must be given."""
+
+    def create(config: EngineConfig, on_phase: Callable[[str], None]) -> Executor:
+        plan = _with(kernels, plan_start(config))
+        drafts = plan_drafter(config, plan)
+        if isinstance(drafts, DraftModelPlan):
+            drafts = dataclasses.replace(drafts, plan=_with(kernels, drafts.plan))
+        model = plan.build()
+        return start_gpu_executor(
+            plan.config,
+            model,
+            kernels,
+            device=CPU,
+            dtype=plan.dtype,
+            phase=PhaseTimer(on_phase),
+            reload=plan.build_anew,
+            new_capture=lambda: called,
+            drafting=None if drafts is None else drafts.start_on_gpu(config, model, kernels),
+        )
+
+    with mock.patch("octavo.worker.start.create.create_executor", create):
+        yield
+
+
+def _with(kernels: DeviceKernels, plan: StartPlan) -> StartPlan:
+    scheme = scheme_for(plan.config.quantization, kernels, plan.stored)
+    return dataclasses.replace(plan, kernels=kernels, scheme=scheme)
