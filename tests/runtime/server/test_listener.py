@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+import uvloop
 
 from octavo.server.http import connection, listener
 from octavo.server.http.asgi import Receive, Scope, Send, respond
@@ -276,3 +277,24 @@ def test_too_many_headers_are_refused() -> None:
     assert taken.startswith(b"HTTP/1.1 200")
     assert refused.startswith(b"HTTP/1.1 400")
     assert b"invalid_http" in refused
+
+
+def test_all_that_connect_at_once_are_taken_at_once() -> None:
+    """libuv takes one in each turn of the loop: the last of many would wait as many turns."""
+    count = 32
+
+    async def run() -> int:
+        server = Listener(app, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        with contextlib.ExitStack() as held:
+            for _ in range(count):
+                held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            turns = 0
+            while len(server._server.server_state.connections) < count:
+                await asyncio.sleep(0)
+                turns += 1
+        await server.stop()
+        return turns
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(run()) < count // 2

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from octavo.server.http.acceptor import Acceptor
 from octavo.server.http.asgi import AsgiApp
 from octavo.server.http.connection import Connection
 from octavo.server.http.tls import TlsFiles
@@ -20,12 +21,23 @@ _KEEP_ALIVE_SECONDS = 75
 # From a connection's begin to its first request, for one that is opened just as the server ends.
 _FIRST_REQUEST_SECONDS = 0.25
 _BACKLOG = 2048
+_ACCEPTS_AT_ONCE = 256
+ACCEPTS_OF_SEVERAL = 8
+"""At once, of each process where several share a socket."""
 
 
 class Listener:
-    """Serves `app` on a bound socket from `start` to `stop`, encrypted where there is `tls`."""
+    """Serves `app` on a bound socket from `start` to `stop`, encrypted where there is `tls`; takes so many
+    connections in one turn of the loop."""
 
-    def __init__(self, app: AsgiApp, bound: socket.socket, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        bound: socket.socket,
+        tls: TlsFiles | None = None,
+        *,
+        accepts_at_once: int = _ACCEPTS_AT_ONCE,
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -40,7 +52,7 @@ class Listener:
             backlog=_BACKLOG,
             **({} if tls is None else tls.uvicorn_options),
         )
-        self._server = _Server(config)
+        self._server = _Server(config, accepts_at_once)
         self._socket = bound
         self._task: asyncio.Task[None] | None = None
 
@@ -72,11 +84,10 @@ class Listener:
         if self._task is None:
             self._socket.close()
             return
-        for server in self._server.servers:
-            server.close()
+        self._server.stop_accepting()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _FIRST_REQUEST_SECONDS
-        while any(map(_is_new, self._server.server_state.connections)) and loop.time() < deadline:
+        while self._server.has_new and loop.time() < deadline:
             await asyncio.sleep(0.01)
         self._server.should_exit = True
         await self._task
@@ -87,6 +98,44 @@ def _is_new(connection: object) -> bool:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, accepts_at_once: int) -> None:
+        super().__init__(config)
+        self._accepts_at_once = accepts_at_once
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = []  # ours are no `asyncio.Server`
+        self._acceptors = [self._accept(bound) for bound in sockets or ()]
+        self.started = True
+
+    def stop_accepting(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    @property
+    def has_new(self) -> bool:
+        """A connection whose first request is on its way."""
+        connections = self.server_state.connections
+        return any(each.is_opening for each in self._acceptors) or any(map(_is_new, connections))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stop_accepting()
+        await super().shutdown(sockets)
+
+    def _accept(self, bound: socket.socket) -> Acceptor:
+        config = self.config
+
+        def new_connection() -> asyncio.Protocol:
+            return Connection(config, self.server_state, self.lifespan.state)
+
+        return Acceptor(
+            bound,
+            new_connection,
+            config.ssl,
+            backlog=config.backlog,
+            at_once=self._accepts_at_once,
+        )
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
