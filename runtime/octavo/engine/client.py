@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import signal
 import sys
@@ -20,35 +19,26 @@ import msgspec
 import zmq
 
 from octavo.config import EngineConfig
+from octavo.engine.channel import EngineChannel, dealer
+from octavo.engine.fronts import FRONTS_SOCKET
 from octavo.engine.messages import (
-    AbortRequests,
     AdapterLoaded,
-    AddRequest,
     BytesLoaded,
     EngineFailed,
     EngineInfo,
-    EngineStats,
+    ForgetFront,
     FromEngine,
+    ListenForFronts,
     LoadAdapter,
     PhaseStarted,
     Ping,
-    Pong,
     Shutdown,
     Sleep,
     StartFailed,
-    StepOutputs,
-    ToEngine,
     UnloadAdapter,
     WakeUp,
 )
-from octavo.engine.requests.request_stream import RequestStream
-from octavo.errors import (
-    EngineDeadError,
-    ModelAsleepError,
-    OctavoError,
-    UserError,
-    start_error,
-)
+from octavo.errors import EngineDeadError, OctavoError, UserError, start_error
 from octavo.openmp import spin_variables
 from octavo.owned_folder import OwnedFolder
 from octavo.sleep_level import SleepLevel
@@ -56,18 +46,11 @@ from octavo.torch_logs import log_variables
 
 FOLDER_PREFIX = "octavo-engine-"
 ENGINE_MODULE = "octavo.engine.process"
-_NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-class EngineClient:
+class EngineClient(EngineChannel):
     """One engine process. Build it with `await EngineClient.start(config)`; use it from one event loop."""
 
-    info: EngineInfo
-    """What the engine settled on at its start."""
-    stats: EngineStats
-    """The latest snapshot that the engine sent (after each step, abort and ping)."""
-    num_messages: int
-    """Of any kind that came from the engine so far: while it grows, the engine is not stuck."""
     is_turning: bool
     """It falls asleep or wakes, and answers nothing until it is done."""
 
@@ -78,34 +61,19 @@ class EngineClient:
         on_phase: Callable[[str], None] | None,
         on_bytes: Callable[[int, int], None] | None,
     ) -> None:
-        self.stats = _NO_STATS
-        self.num_messages = 0
+        context: zmq.Context[Any] = zmq.Context()
+        socket = dealer(context)
+        socket.bind(_address(folder.path))
+        super().__init__(context, socket)
         self.is_turning = False
-        self._is_asleep = False
-        self._num_sent = 0
         self._process = process
         self._folder = folder
         self._on_phase = on_phase
         self._on_bytes = on_bytes
-        self._loop = asyncio.get_running_loop()
-        self._streams: dict[str, RequestStream] = {}
-        self._pings: dict[int, asyncio.Future[EngineStats]] = {}
         self._loading: dict[int, asyncio.Future[None]] = {}
-        self._nonces = itertools.count()
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
         self._started: asyncio.Future[EngineInfo] = self._loop.create_future()
-        self._death: EngineDeadError | None = None
         self._is_over = asyncio.Event()
         self._is_shutting_down = False
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.set_hwm(
-            0
-        )  # the waiting queue bounds what is under way, the socket must not block
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(_address(folder.path))
-        self._loop.add_reader(self._socket.fileno(), self._on_readable)
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
@@ -155,37 +123,6 @@ class EngineClient:
         """Of the engine process."""
         return self._process.pid
 
-    async def add(self, request: AddRequest) -> RequestStream:
-        """Sends a request and returns the stream of its outputs.
-
-        Raises:
-            EngineDeadError: The engine process ended.
-            ModelAsleepError: Nothing runs until `wake_up`.
-        """
-        if self._is_asleep:
-            raise ModelAsleepError
-        if request.request_id in self._streams:
-            raise OctavoError(f"request_id {request.request_id!r} is already running.")
-        self._send(request)
-        self._num_sent += request.sampling.n
-        stream = RequestStream(request.request_id, request.sampling.n, self._abort_stream)
-        self._streams[request.request_id] = stream
-        return stream
-
-    def abort(self, request_ids: list[str], indexes: list[int] | None = None) -> None:
-        """Ends these requests, or only the completions `indexes` of one request, before the next step."""
-        if self._death is not None:
-            return
-        self._send(AbortRequests(request_ids, indexes))
-        for request_id in request_ids:
-            if indexes is None:
-                self._streams.pop(request_id, None)
-            elif (stream := self._streams.get(request_id)) is not None:
-                for index in indexes:
-                    stream.forget(index)
-                if stream.is_finished:
-                    del self._streams[request_id]
-
     async def load_adapter(self, adapter_id: int, folder: str) -> None:
         """Returns when requests may have it; see `LoadAdapter`.
 
@@ -205,15 +142,20 @@ class EngineClient:
         """See `UnloadAdapter`. Raises `EngineDeadError`."""
         self._send(UnloadAdapter(adapter_id))
 
-    async def ping(self, timeout: float) -> EngineStats:
-        """Asks the engine for its stats; it answers between two steps.
+    async def listen_for_fronts(self) -> str:
+        """Where other API processes reach the engine from now on (see `FrontClient`).
 
-        Raises:
-            TimeoutError: No answer within `timeout` seconds: the current step takes longer than that.
-            EngineDeadError: The engine process ended.
+        Raises `EngineDeadError`.
         """
-        async with asyncio.timeout(timeout):
-            return await self._ask(Ping)
+        address = f"ipc://{self._folder.path}/{FRONTS_SOCKET}"
+        self._send(ListenForFronts(address))
+        await self._ask(Ping)  # it has listened when it answers
+        return address
+
+    def forget_front(self, name: bytes) -> None:
+        """An API process is gone: what it asked for ends."""
+        if self._death is None:
+            self._send(ForgetFront(name))
 
     async def sleep(self, level: SleepLevel) -> None:
         """Returns when the engine has given its memory back; what still runs ends first. From this call on no
@@ -230,31 +172,12 @@ class EngineClient:
         await self._turn(WakeUp)
         self._is_asleep = False
 
-    def end_streams(self, error: OctavoError) -> None:
-        """Ends all requests; whoever reads one gets the error."""
-        streams = list(self._streams.values())
-        self._streams.clear()
-        for stream in streams:
-            stream.fail(error)
-        if streams and self._death is None:
-            self._send(AbortRequests([stream.request_id for stream in streams]))
-
     async def _turn(self, message: Callable[[int], Sleep | WakeUp]) -> None:
         self.is_turning = True
         try:
             await self._ask(message)
         finally:
             self.is_turning = False
-
-    async def _ask(self, message: Callable[[int], ToEngine]) -> EngineStats:
-        nonce = next(self._nonces)
-        future: asyncio.Future[EngineStats] = self._loop.create_future()
-        self._pings[nonce] = future
-        try:
-            self._send(message(nonce))
-            return await future
-        finally:
-            del self._pings[nonce]
 
     async def wait_for_death(self) -> EngineDeadError:
         """Returns as soon as the engine ended, or said that it will, with the best known reason."""
@@ -281,6 +204,7 @@ class EngineClient:
             with contextlib.suppress(ConnectionError):
                 await stdin.wait_closed()
         self._close_socket()
+        self._folder.remove()
 
     async def _configure(self, config: EngineConfig) -> None:
         # The pipe stays open afterwards: its end tells the engine that this process is gone.
@@ -298,50 +222,17 @@ class EngineClient:
     def _die(self, error: EngineDeadError) -> None:
         if self._death is not None:
             return
-        self._death = error
+        super()._die(error)
         self._is_over.set()
         if not self._started.done():
             self._started.set_exception(error)
             self._started.exception()  # not every starter waits long enough to look
-        waiting: list[asyncio.Future[Any]] = [*self._pings.values(), *self._loading.values()]
-        for future in waiting:
+        for future in self._loading.values():
             if not future.done():
                 future.set_exception(error)
-        self.end_streams(error)
 
-    def _send(self, message: ToEngine) -> None:
-        if self._death is not None:
-            raise self._death
-        try:
-            self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
-        except zmq.Again:
-            return  # the other end is gone: the watcher is about to say so to everyone
-        # A send may swallow the edge that announces incoming messages: look again.
-        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._loop.call_soon(self._on_readable)
-
-    def _abort_stream(self, request_id: str) -> None:
-        if self._streams.pop(request_id, None) is not None and self._death is None:
-            self._send(AbortRequests([request_id]))
-
-    def _on_readable(self) -> None:
-        while not self._socket.closed:
-            try:
-                frame = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._dispatch(self._decoder.decode(frame))
-
-    def _dispatch(self, message: FromEngine) -> None:
-        self.num_messages += 1
+    def _take_other(self, message: FromEngine) -> None:
         match message:
-            case StepOutputs():
-                self._hand_out(message)
-            case Pong():
-                self.stats = message.stats
-                future = self._pings.get(message.nonce)
-                if future is not None and not future.done():
-                    future.set_result(message.stats)
             case AdapterLoaded():
                 self._settle_adapter(message)
             case PhaseStarted() | BytesLoaded():
@@ -371,25 +262,6 @@ class EngineClient:
             loaded.set_exception(start_error(message.reason, message.message))
         else:
             loaded.set_result(None)
-
-    def _hand_out(self, step: StepOutputs) -> None:
-        self.stats = step.stats
-        streams = self._streams
-        for output in step.outputs:
-            stream = streams.get(output.request_id)
-            if stream is None:
-                continue  # aborted on this side while the step ran
-            stream.put(output)
-            if stream.is_finished:
-                del streams[output.request_id]
-
-    def _close_socket(self) -> None:
-        if self._socket.closed:
-            return
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
-        self._context.term()
-        self._folder.remove()
 
 
 def _address(directory: Path) -> str:

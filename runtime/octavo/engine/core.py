@@ -181,6 +181,15 @@ class EngineCore:
             self.adapters.hold(request.adapter_id)
             self._scheduler.add(sequence)
 
+    @property
+    def num_received(self) -> int:
+        """Sequences, as `stats` counts them."""
+        return self._num_received
+
+    def has(self, request_id: str) -> bool:
+        """A completion of it waits or runs."""
+        return request_id in self._requests
+
     def count_lost(self, num_sequences: int) -> None:
         """Of a request that was received and is never added."""
         self._num_received += num_sequences

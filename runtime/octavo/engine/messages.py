@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
-from octavo.errors import ContextLengthExceededError, InvalidParameterError
+from octavo.errors import (
+    ContextLengthExceededError,
+    InvalidParameterError,
+    OctavoError,
+    QueueFullError,
+)
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 from octavo.sleep_level import SleepLevel
@@ -20,7 +25,8 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     where the second text of a pair begins, for models that tell the two apart. Cached prefixes are shared
     only between requests of the same `cache_salt`. A lower `priority` runs first. Each of `end_token_ids`
     ends a completion, unless `sampling` ignores them. Shares are fair between the requests of each `tenant`.
-    `adapter_id` is that of a loaded adapter; 0: none.
+    `adapter_id` is that of a loaded adapter; 0: none. `ticket` is what it is admitted by, where the engine
+    decides that (see `Fronts`), for so many sequences as the ticket's first request says.
     """
 
     request_id: str
@@ -33,6 +39,8 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
     end_token_ids: tuple[int, ...] = ()
     tenant: str = ""
     adapter_id: int = 0
+    ticket: int = 0
+    ticket_sequences: int = 0
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort", array_like=True):
@@ -69,6 +77,24 @@ class Ping(msgspec.Struct, frozen=True, tag="ping", array_like=True):
     nonce: int
 
 
+class ListenForFronts(msgspec.Struct, frozen=True, tag="listen", array_like=True):
+    """Answer other API processes too, at this address of ZeroMQ's."""
+
+    address: str
+
+
+class ForgetFront(msgspec.Struct, frozen=True, tag="forget_front", array_like=True):
+    """An API process is gone: end its requests, and hear nothing of it any more."""
+
+    front: bytes
+
+
+class ReleaseTicket(msgspec.Struct, frozen=True, tag="release", array_like=True):
+    """What was admitted by this ticket is over."""
+
+    ticket: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown", array_like=True):
     """End the engine process after the current step."""
 
@@ -95,17 +121,23 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
-    """An `InvalidParameterError` on its way over the border, where it becomes one again."""
+    """An `InvalidParameterError` or a `QueueFullError` on its way over the border, where it becomes one
+    again."""
 
     reason: str
     parameter: str
     message: str
+    retry_after_seconds: int = 0
 
     @classmethod
-    def of(cls, error: InvalidParameterError) -> Refusal:
+    def of(cls, error: InvalidParameterError | QueueFullError) -> Refusal:
+        if isinstance(error, QueueFullError):
+            return cls(error.reason, "", str(error), error.retry_after_seconds)
         return cls(error.reason, error.parameter, str(error))
 
-    def to_error(self) -> InvalidParameterError:
+    def to_error(self) -> OctavoError:
+        if self.reason == QueueFullError.reason:
+            return QueueFullError(self.message, self.retry_after_seconds)
         is_length = self.reason == ContextLengthExceededError.reason
         kind = ContextLengthExceededError if is_length else InvalidParameterError
         return kind(self.parameter, self.message)
@@ -231,7 +263,17 @@ class BytesLoaded(msgspec.Struct, frozen=True, tag="bytes", array_like=True):
 
 
 ToEngine = (
-    AddRequest | AbortRequests | LoadAdapter | UnloadAdapter | Ping | Sleep | WakeUp | Shutdown
+    AddRequest
+    | AbortRequests
+    | LoadAdapter
+    | UnloadAdapter
+    | Ping
+    | Sleep
+    | WakeUp
+    | ListenForFronts
+    | ForgetFront
+    | ReleaseTicket
+    | Shutdown
 )
 FromEngine = (
     StepOutputs

@@ -98,7 +98,7 @@ def test_a_long_step_stays_ready_and_a_frozen_engine_does_not(
         try:
             monkeypatch.setattr(health_module, "time", SimpleNamespace(monotonic=clock))
             health = EngineHealth(stall_timeout_seconds=3600)
-            running: Any = SimpleNamespace(num_active=1)
+            running: Any = SimpleNamespace(num_active=1, is_answering=True)
             health.attach(SilentEngine(process.pid), running)  # type: ignore[arg-type]
 
             def told() -> str | None:

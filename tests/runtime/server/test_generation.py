@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from octavo.engine.admission import Admission
 from octavo.engine.messages import EngineStats
 from octavo.model_source import resolve
 from octavo.sampling_params import SamplingParams
-from octavo.server.http.admission import Admission
+from octavo.server.openai.gate import OwnGate
 from octavo.server.openai.generation import Generator, PromptRun
 from octavo.server.openai.prompts import Prompt
 from octavo.tokenizer import load_tokenizer
@@ -23,7 +24,8 @@ def test_a_request_that_fails_before_it_is_sent_is_not_active() -> None:
     client: Any = SimpleNamespace(stats=stats, num_under_way=0)
     metrics: Any = None
     tokenizer = load_tokenizer(resolve("builtin://demo"))
-    generator = Generator(client, tokenizer, (), Admission(10, 10), metrics)
+    admission = Admission(10, 10)
+    generator = Generator(client, tokenizer, (), OwnGate(client, admission), metrics)
     # No prompt has such a token; the tokenizer raises what it raises.
     run = PromptRun(Prompt([-1]), SamplingParams())
 

@@ -37,6 +37,9 @@ class Engine:
         self.lifecycle = lifecycle
         self.num_active = 1
 
+    async def count_active(self) -> int:
+        return self.num_active
+
     async def sleep(self, level: SleepLevel) -> None:
         self.log.append((int(level), self.lifecycle.state))
         await asyncio.sleep(0)

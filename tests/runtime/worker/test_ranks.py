@@ -16,8 +16,8 @@ import zmq
 from octavo import LLM
 from octavo.config import Device, EngineConfig
 from octavo.engine.core import EngineCore
+from octavo.engine.loop import EngineLoop
 from octavo.engine.messages import AddRequest
-from octavo.engine.process import EngineLoop
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OctavoError
 from octavo.loading.adapter import read_adapter
 from octavo.sampling_params import SamplingParams
@@ -168,10 +168,11 @@ def assert_same_answers(shared: Shared) -> Answers:
 
 
 def test_a_rank_that_is_killed_ends_an_idle_engine_and_is_named(llama: Shared) -> None:
-    core = EngineCore(EngineConfig(model=str(llama.folder)), llama.executor)
+    config = EngineConfig(model=str(llama.folder))
+    core = EngineCore(config, llama.executor)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        loop = EngineLoop(core, socket)
+        loop = EngineLoop(core, socket, config)
         os.kill(llama.pids[1], signal.SIGKILL)
         with pytest.raises(DeviceFaultError, match=r"^rank 2 of 4 was ended by SIGKILL\."):
             loop.run()

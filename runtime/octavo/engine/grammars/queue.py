@@ -42,6 +42,10 @@ class GrammarQueue:
         future.add_done_callback(lambda _: os.write(self._write_fd, b"!"))
         return True
 
+    def has(self, request_id: str) -> bool:
+        """It waits for its grammar."""
+        return request_id in self._waiting
+
     def ready(self) -> list[tuple[AddRequest, InvalidParameterError | None]]:
         """In order of arrival, with why a grammar cannot be had."""
         with contextlib.suppress(BlockingIOError):  # also of those that were aborted: else it stays

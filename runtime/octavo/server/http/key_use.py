@@ -7,18 +7,54 @@ are no part of any of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 from octavo.server.http.rate_limits import RateLimits
 from octavo.server.process.api_keys import Key
 from octavo.server.process.key_limits import KeyLimits
-from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.request_metrics import RequestMetrics
 
 _current: ContextVar[KeyUse | None] = ContextVar("octavo_key_use", default=None)
 _UNLIMITED = KeyLimits()
+
+
+class KeyAccounts(Protocol):
+    """What the keys have used, in one place for all requests of a server."""
+
+    async def enter(self, key: Key) -> None:
+        """Counts a request in. Raises `ApiError` (429)."""
+
+    def leave(self, key: Key) -> None: ...
+
+    def charge(self, key: Key, num_tokens: int) -> None:
+        """What a request of the key took."""
+
+    async def headers(self, key: Key) -> dict[str, str]:
+        """OpenAI's `x-ratelimit-…`, of what is limited."""
+        ...
+
+
+class OwnAccounts:
+    """Of the only API process."""
+
+    def __init__(self) -> None:
+        self._rates = RateLimits()
+
+    async def enter(self, key: Key) -> None:
+        self._rates.enter(key, time.monotonic())
+
+    def leave(self, key: Key) -> None:
+        self._rates.leave(key)
+
+    def charge(self, key: Key, num_tokens: int) -> None:
+        self._rates.charge(key, num_tokens, time.monotonic())
+
+    async def headers(self, key: Key) -> dict[str, str]:
+        return self._rates.headers(key, time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +62,14 @@ class KeyUse:
     """A key that is used at this moment."""
 
     key: Key
-    rates: RateLimits
+    accounts: KeyAccounts
 
-    def headers(self) -> dict[str, str]:
-        return self.rates.headers(self.key, time.monotonic())
+    async def headers(self) -> dict[str, str]:
+        return await self.accounts.headers(self.key)
 
 
-@contextmanager
-def entered(use: KeyUse | None, *, is_counted: bool) -> Iterator[None]:
+@asynccontextmanager
+async def entered(use: KeyUse | None, *, is_counted: bool) -> AsyncIterator[None]:
     """What happens within is on behalf of the key.
 
     Args:
@@ -44,14 +80,14 @@ def entered(use: KeyUse | None, *, is_counted: bool) -> Iterator[None]:
         yield
         return
     if is_counted:
-        use.rates.enter(use.key, time.monotonic())
+        await use.accounts.enter(use.key)
     token = _current.set(use)
     try:
         yield
     finally:
         _current.reset(token)
         if is_counted:
-            use.rates.leave(use.key)
+            use.accounts.leave(use.key)
 
 
 def current_use() -> KeyUse | None:
@@ -65,11 +101,11 @@ def current_tenant() -> str:
     return "" if use is None else use.key.name
 
 
-def charge(use: KeyUse | None, num_tokens: int, metrics: ServerMetrics) -> dict[str, str]:
+def charge(use: KeyUse | None, num_tokens: int, metrics: RequestMetrics) -> dict[str, str]:
     """Counts what a request took; what its line in the log says of the key: its name."""
     if use is None:
         return {}
-    use.rates.charge(use.key, num_tokens, time.monotonic())
+    use.accounts.charge(use.key, num_tokens)
     metrics.count_key(use.key.name, num_tokens)
     return {"key": use.key.name}
 

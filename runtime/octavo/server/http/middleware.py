@@ -30,13 +30,12 @@ from octavo.server.http.body import ClientDisconnectedError
 from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.http.deadline import read_deadline
 from octavo.server.http.hosts import ANY, AllowedHosts
-from octavo.server.http.key_use import KeyUse, entered
+from octavo.server.http.key_use import KeyAccounts, KeyUse, OwnAccounts, entered
 from octavo.server.http.page import Page
-from octavo.server.http.rate_limits import RateLimits
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
 from octavo.server.process.api_keys import ApiKeys, Key
 from octavo.server.process.lifecycle import Lifecycle, State
-from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.request_metrics import RequestMetrics
 
 log = structlog.get_logger("octavo.server")
 
@@ -78,6 +77,7 @@ class Middleware:
         page: Ours, whose form whoever asks for it without a key gets; None: there is none.
         request_timeout_seconds: None lets a request take as long as its client waits.
         open_paths: What is answered without a key and in every state, beside `/health` and `/version`.
+        accounts: Of the keys; by default this process alone counts.
     """
 
     def __init__(
@@ -85,12 +85,13 @@ class Middleware:
         app: AsgiApp,
         lifecycle: Lifecycle,
         keys: ApiKeys,
-        metrics: ServerMetrics,
+        metrics: RequestMetrics,
         allowed_origins: Sequence[str] = (),
         allowed_hosts: Sequence[str] = (ANY,),
         page: Page | None = None,
         request_timeout_seconds: float | None = None,
         open_paths: Collection[str] = (),
+        accounts: KeyAccounts | None = None,
     ) -> None:
         # Outside of all else: a browser asks without a key, and shows no error without these headers.
         self._origins = AllowedOrigins(allowed_origins)
@@ -99,7 +100,7 @@ class Middleware:
         self._app = app
         self._lifecycle = lifecycle
         self._keys = keys
-        self._rates = RateLimits()
+        self._accounts = OwnAccounts() if accounts is None else accounts
         self._metrics = metrics
         self._page = page
         self._request_timeout_seconds = request_timeout_seconds
@@ -119,7 +120,7 @@ class Middleware:
         try:
             use = self._admit(scope)
             scope["deadline"] = read_deadline(scope, self._request_timeout_seconds, arrival)
-            with entered(use, is_counted=scope["method"] == "POST"):
+            async with entered(use, is_counted=scope["method"] == "POST"):
                 response.key_use = use
                 await self._app(scope, receive, response.send)
         except ApiError as error:
@@ -146,7 +147,7 @@ class Middleware:
         self._hosts.check(scope)
         self._origins.check(scope)
         key = authorise(self._keys, header(scope, b"authorization"), header(scope, b"x-api-key"))
-        return None if key is None else KeyUse(key, self._rates)
+        return None if key is None else KeyUse(key, self._accounts)
 
     async def _fail(self, response: _Response, error: ApiError, scope: Scope) -> None:
         self._metrics.count_rejected(error.detail.code or "other")
@@ -169,7 +170,7 @@ class _Response:
             headers = message["headers"] = list(message.get("headers", ()))
             headers.append((b"x-request-id", self._request_id.encode()))
             if self.key_use is not None:
-                limits = self.key_use.headers()
+                limits = await self.key_use.headers()
                 headers += [(name.encode(), value.encode()) for name, value in limits.items()]
             if self._lifecycle.state is not State.READY:
                 # Whoever keeps this connection must look for another replica next time.

@@ -8,6 +8,7 @@ until it is above again.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from octavo.server.openai.api_errors import ApiError
@@ -102,10 +103,18 @@ class RateLimits:
         return [(kind, account.bucket(kind, size, now)) for kind, size in sizes if size is not None]
 
     def _refusal(self, key: Key, now: float, why: str, seconds: float) -> ApiError:
-        return ApiError(
-            429,
+        return rate_limit_exceeded(
             f"The API key {key.name} has reached a limit of its own: {why}. Try again later.",
-            error_type="rate_limit_error",
-            code="rate_limit_exceeded",
-            headers={"Retry-After": str(max(1, math.ceil(seconds))), **self.headers(key, now)},
+            {"Retry-After": str(max(1, math.ceil(seconds))), **self.headers(key, now)},
         )
+
+
+def rate_limit_exceeded(message: str, headers: Mapping[str, str]) -> ApiError:
+    """429."""
+    return ApiError(
+        429,
+        message,
+        error_type="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=headers,
+    )

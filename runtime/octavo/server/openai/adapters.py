@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -39,23 +39,28 @@ class ServedAdapter:
     created: int
 
 
-class ServedAdapters:
-    """The adapters of one server.
+class AdapterTable:
+    """The adapters that requests may have at present.
 
     Args:
         taken: Names of the model itself.
     """
 
-    def __init__(self, client: EngineClient, taken: Collection[str]) -> None:
-        self._client = client
+    def __init__(self, taken: Collection[str] = ()) -> None:
         self._taken = taken
         self._by_name: dict[str, ServedAdapter] = {}
-        self._loading: set[str] = set()
-        self._ids = itertools.count(1)
+
+    @property
+    def all(self) -> list[ServedAdapter]:
+        return list(self._by_name.values())
 
     @property
     def names(self) -> list[str]:
         return list(self._by_name)
+
+    def replace(self, adapters: Iterable[ServedAdapter]) -> None:
+        """By what another process says."""
+        self._by_name = {adapter.name: adapter for adapter in adapters}
 
     def is_models_own(self, name: str) -> bool:
         return name in self._taken
@@ -72,6 +77,26 @@ class ServedAdapters:
         if name not in self._taken:
             raise model_not_found(name, [*self._taken, *self._by_name])
         return 0
+
+
+class ServedAdapters(AdapterTable):
+    """The adapters of one server, where they are loaded and unloaded.
+
+    Args:
+        publish: Tells the processes that answer of a new table; returns when they have it.
+    """
+
+    def __init__(
+        self,
+        client: EngineClient,
+        taken: Collection[str],
+        publish: Callable[[list[ServedAdapter]], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(taken)
+        self._client = client
+        self._publish = publish
+        self._loading: set[str] = set()
+        self._ids = itertools.count(1)
 
     async def load(
         self, name: str, path: str, *, parent: str = "", is_replacing: bool = False
@@ -97,18 +122,27 @@ class ServedAdapters:
             raise
         finally:
             self._loading.remove(name)
-        self.unload(name)
+        before = self._by_name.get(name)
         self._by_name[name] = adapter
+        await self._tell_all()
+        if before is not None:
+            self._client.unload_adapter(before.adapter_id)
+            log.info("adapter unloaded", adapter=name)
         log.info("adapter loaded", adapter=name, path=path)
 
-    def unload(self, name: str) -> bool:
+    async def unload(self, name: str) -> bool:
         """Takes the name back; False when there is no such adapter. Raises `EngineDeadError`."""
         adapter = self._by_name.pop(name, None)
         if adapter is None:
             return False
+        await self._tell_all()
         self._client.unload_adapter(adapter.adapter_id)
         log.info("adapter unloaded", adapter=name)
         return True
+
+    async def _tell_all(self) -> None:
+        if self._publish is not None:
+            await self._publish(self.all)
 
     def _check(self, name: str, *, is_replacing: bool) -> None:
         if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or name != name.strip():

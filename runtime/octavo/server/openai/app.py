@@ -7,7 +7,7 @@ are bytes that msgspec made: FastAPI serialises nothing here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,7 +50,8 @@ from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.responses_api.route import count_input_tokens, create_response
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
 from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
-from octavo.server.process.metrics import METRICS_TYPE, ServerMetrics
+from octavo.server.process.exposition import METRICS_TYPE
+from octavo.server.process.request_metrics import RequestMetrics
 
 _MIN_BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _BODY_BYTES_PER_TOKEN = 16
@@ -75,7 +76,7 @@ class ServedModel:
     prompts: PromptBuilder
     defaults: SamplingDefaults
     pooled_use: PooledUse
-    read_load: Callable[[], Load]
+    read_load: Callable[[], Awaitable[Load]]
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -108,16 +109,16 @@ class ServedModel:
 
 def build_app(
     model: ServedModel,
-    metrics: ServerMetrics,
+    metrics: RequestMetrics,
     page: Page | None = None,
     *,
-    has_metrics: bool = False,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
     tokenizer_info: Mapping[str, Any] | None = None,
 ) -> FastAPI:
     """The app without the middleware around it.
 
     Args:
-        has_metrics: They are told here, too.
+        exposition: Metrics as strangers may see them; None tells none.
         tokenizer_info: The tokenizer's settings; None tells nobody.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
@@ -130,7 +131,7 @@ def build_app(
 
     @app.get("/load")
     async def load() -> Response:
-        return json_answer(model.read_load())
+        return json_answer(await model.read_load())
 
     if page is not None:
 
@@ -138,11 +139,11 @@ def build_app(
         async def show_page() -> Response:
             return Response(page.document, media_type="text/html", headers=dict(page.headers))
 
-    if has_metrics:
+    if exposition is not None:
 
         @app.get("/metrics")
         async def show_metrics() -> Response:
-            return Response(metrics.public_exposition(), headers={"Content-Type": METRICS_TYPE})
+            return Response(await exposition(), headers={"Content-Type": METRICS_TYPE})
 
     if tokenizer_info is not None:
 
@@ -283,7 +284,7 @@ async def _read(http_request: Request, model: ServedModel) -> dict[str, object]:
     )
 
 
-def _add_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
+def _add_error_handlers(app: FastAPI, metrics: RequestMetrics) -> None:
     """Every exception becomes an error object here; the gateway logs those that are ours."""
 
     def render(request: Request, error: ApiError) -> Response:

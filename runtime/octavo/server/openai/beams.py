@@ -123,7 +123,7 @@ class BeamGeneration(Generation):
         self._num_steps = 0
 
     async def __aenter__(self) -> Self:
-        self._generator.admit(self._num_sequences, self._tenant)
+        self._ticket = self._generator.gate.admit(self._num_sequences, self._tenant)
         self._generator.num_active += 1
         return self
 
@@ -211,6 +211,8 @@ class BeamGeneration(Generation):
             cache_salt=current_limits().salt_of(run.cache_salt),
             tenant=self._tenant,
             adapter_id=run.adapter_id,
+            ticket=self._ticket.number,
+            ticket_sequences=self._ticket.num_sequences,
         )
 
     async def _candidates(self, outputs: list[TokenOutput]) -> dict[int, float]:
@@ -235,4 +237,4 @@ class BeamGeneration(Generation):
         for choice, beam in enumerate(ended):
             self._finish_reasons[choice] = beam.finish_reason.value
             metrics.count_finished(beam.finish_reason.value)
-            self._generator.admission.count_finished(time.monotonic())
+            self._generator.gate.count_finished()

@@ -16,24 +16,24 @@ from typing import Self
 import structlog
 
 from octavo.bad_words import with_word_tokens
-from octavo.engine.client import EngineClient
+from octavo.engine.channel import EngineChannel
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.engine.requests.request_stream import RequestStream, merged
 from octavo.engine.requests.vocabulary import Vocabulary
-from octavo.errors import InvalidParameterError
+from octavo.errors import InvalidParameterError, QueueFullError
 from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
-from octavo.server.http.admission import Admission
 from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
-from octavo.server.openai.adapters import ServedAdapters
+from octavo.server.openai.adapters import AdapterTable
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
+from octavo.server.openai.gate import Gate
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
 from octavo.server.openai.prompts import Prompt
-from octavo.server.process.metrics import ServerMetrics
+from octavo.server.process.request_metrics import RequestMetrics
 from octavo.server.process.timeline import Timeline
 from octavo.tokenizer import Tokenizer
 
@@ -63,13 +63,13 @@ class Generator:
 
     def __init__(
         self,
-        client: EngineClient,
+        client: EngineChannel,
         tokenizer: Tokenizer,
         end_token_ids: tuple[int, ...],
-        admission: Admission,
-        metrics: ServerMetrics,
+        gate: Gate,
+        metrics: RequestMetrics,
         markup: Markup | None = None,
-        served_names: Sequence[str] = (),
+        adapters: AdapterTable | None = None,
         *,
         guesses: bool = False,
     ) -> None:
@@ -78,16 +78,15 @@ class Generator:
         self.markup = Markup() if markup is None else markup
         self.tokenizer = tokenizer
         self.end_token_ids = end_token_ids
-        self.admission = admission
+        self.gate = gate
         self.metrics = metrics
         self.vocabulary = Vocabulary(tokenizer.backend)
         self.num_active = 0
-        self.adapters = ServedAdapters(client, served_names)
+        self.adapters = AdapterTable() if adapters is None else adapters
 
-    def admit(self, num_sequences: int, tenant: str) -> None:
-        """Raises `QueueFullError`; to be released when the request is over."""
-        client, now = self.client, time.monotonic()
-        self.admission.admit(num_sequences, client.stats, client.num_under_way, now, tenant)
+    async def count_active(self) -> int:
+        """Requests that wait for tokens."""
+        return self.num_active
 
     def encode_plain(self, text: str) -> list[int]:
         """Without special tokens."""
@@ -96,7 +95,8 @@ class Generator:
     def generate(
         self, response_id: str, request_id: str, runs: Sequence[PromptRun], *, arrival: float
     ) -> Generation:
-        """To be entered with `async with`; raises `QueueFullError` there when the queue is full.
+        """To be entered with `async with`; raises `QueueFullError` there, or with its first output, when the
+        queue is full.
 
         Args:
             arrival: When the request was there, before its prompt was tokenised (`time.time()`).
@@ -143,18 +143,22 @@ class Generation:
         generator = self._generator
         # Before anything is counted: a word may be none.
         samplings = [with_word_tokens(run.sampling, generator.encode_plain) for run in self._runs]
-        generator.admit(self._num_sequences, self._tenant)
-        self._states = [
-            RequestState(
-                f"{self._response_id}-{position}",
-                run.prompt.text,
-                run.prompt.token_ids,
-                sampling,
-                generator.tokenizer.backend,
-                generator.vocabulary,
-            )
-            for position, (run, sampling) in enumerate(zip(self._runs, samplings, strict=True))
-        ]
+        self._ticket = generator.gate.admit(self._num_sequences, self._tenant)
+        try:
+            self._states = [
+                RequestState(
+                    f"{self._response_id}-{position}",
+                    run.prompt.text,
+                    run.prompt.token_ids,
+                    sampling,
+                    generator.tokenizer.backend,
+                    generator.vocabulary,
+                )
+                for position, (run, sampling) in enumerate(zip(self._runs, samplings, strict=True))
+            ]
+        except BaseException:
+            generator.gate.release(self._ticket)
+            raise
         self._begin_counting()
         generator.num_active += 1
         limits = current_limits()
@@ -169,6 +173,8 @@ class Generation:
                     end_token_ids=generator.end_token_ids,
                     tenant=self._tenant,
                     adapter_id=run.adapter_id,
+                    ticket=self._ticket.number,
+                    ticket_sequences=self._ticket.num_sequences,
                 )
                 self._streams.append(await generator.client.add(request))
         except BaseException:
@@ -183,7 +189,8 @@ class Generation:
         traceback: TracebackType | None,
     ) -> None:
         self._close()
-        self._report(error)
+        if not isinstance(error, QueueFullError):  # else it never began
+            self._report(error)
 
     def _begin_counting(self) -> None:
         choice = 0
@@ -319,7 +326,7 @@ class Generation:
             self._finish_reasons[choice] = delta.finish_reason.value
             metrics.count_finished(delta.finish_reason.value)
             metrics.observe_sequence(timeline)
-            self._generator.admission.count_finished(time.monotonic())
+            self._generator.gate.count_finished()
 
     def _begin_timeline(self, state: RequestState, delta: Delta) -> Timeline:
         return Timeline(
@@ -335,7 +342,7 @@ class Generation:
         for stream in self._streams:
             stream.close()
         self._generator.num_active -= 1
-        self._generator.admission.release(self._num_sequences, self._tenant)
+        self._generator.gate.release(self._ticket)
 
     def _report(self, error: BaseException | None) -> None:
         seconds = time.time() - self._arrival

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from octavo.engine.messages import AddRequest, EngineInfo
 from octavo.engine.requests.request_stream import RequestStream
-from octavo.errors import ModelUnsupportedError
+from octavo.errors import ModelUnsupportedError, QueueFullError
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import TextOptions, read_text_options
 from octavo.sampling_params import SamplingParams
@@ -110,7 +110,7 @@ class PooledRun:
 
     async def __aenter__(self) -> Self:
         generator = self._generator
-        generator.admit(self._admitted, self._tenant)
+        self._ticket = generator.gate.admit(self._admitted, self._tenant)
         generator.num_active += 1
         return self
 
@@ -123,7 +123,9 @@ class PooledRun:
         generator = self._generator
         self._close_streams()
         generator.num_active -= 1
-        generator.admission.release(self._admitted, self._tenant)
+        generator.gate.release(self._ticket)
+        if isinstance(error, QueueFullError):  # it never began
+            return
         left = len(self._texts) - self._num_done
         for _ in range(left):
             generator.metrics.count_finished("abort" if error is None else "error")
@@ -173,7 +175,7 @@ class PooledRun:
                 found.append(row)
                 self._num_done += 1
                 self._generator.metrics.count_finished("stop")
-                self._generator.admission.count_finished(time.monotonic())
+                self._generator.gate.count_finished()
         return found
 
     async def _add(self, number: int, text: PooledText) -> RequestStream:
@@ -189,6 +191,8 @@ class PooledRun:
                 second_segment=text.second_segment,
                 tenant=self._tenant,
                 adapter_id=self._adapter_id,
+                ticket=self._ticket.number,
+                ticket_sequences=self._ticket.num_sequences,
             )
         )
 

@@ -75,7 +75,7 @@ class AdapterRoutes:
                 f"{quoted(name)} is the model's own name, which stays; unload takes an adapter's."
             )
             raise invalid_value("lora_name", message)
-        if not adapters.unload(name):
+        if not await adapters.unload(name):
             raise model_not_found(name, adapters.names)
         return f"Success: LoRA adapter '{name}' removed successfully."
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,17 +50,32 @@ class ApiKeys:
     def __init__(self, given: Sequence[str] = (), file: Path | None = None) -> None:
         self._given = [Key(f"given:{number}", _digest(key)) for number, key in enumerate(given, 1)]
         self._file = file
+        self._has_file = file is not None
         self._in_file: list[Key] = []
+        self.on_change: Callable[[list[Key]], None] | None = None
+        """Told of the file's keys when they have changed."""
         self._problem = ""
         if file is not None:
             self._in_file = read_keys(file)
             if not self._in_file:
                 raise InvalidConfigurationError(f"api_key_file is {file}; it holds no key.")
 
+    @classmethod
+    def told(cls, given: Sequence[str], *, has_file: bool, in_file: list[Key]) -> ApiKeys:
+        """Where another process reads the file, and tells of it by `take`."""
+        keys = cls(given)
+        keys._has_file = has_file
+        keys._in_file = in_file
+        return keys
+
     @property
     def are_needed(self) -> bool:
         """Whether requests must bring one; also while the file is empty, when none will do."""
-        return bool(self._given) or self._file is not None
+        return bool(self._given) or self._has_file
+
+    @property
+    def in_file(self) -> list[Key]:
+        return self._in_file
 
     def find(self, key: str) -> Key | None:
         """The key that this is; None when it is none."""
@@ -80,15 +95,18 @@ class ApiKeys:
         """Reads the file anew again and again, until it is cancelled."""
         while self._file is not None:
             try:
-                self._take(await asyncio.to_thread(read_keys, self._file))
+                self.take(await asyncio.to_thread(read_keys, self._file))
             except InvalidConfigurationError as error:
                 self._say(f"{error} The keys that were read before go on.")
             await asyncio.sleep(POLL_SECONDS)
 
-    def _take(self, keys: list[Key]) -> None:
+    def take(self, keys: list[Key]) -> None:
+        """These are the file's now."""
         if keys != self._in_file:
             self._in_file = keys
             log.info("API keys changed", names=[key.name for key in keys])
+            if self.on_change is not None:
+                self.on_change(keys)
         self._say("" if keys else f"{self._file} holds no key: nobody is let in.")
 
     def _say(self, problem: str) -> None:

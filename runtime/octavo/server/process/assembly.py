@@ -7,10 +7,8 @@ from pathlib import Path
 
 import structlog
 
-from octavo.engine.client import EngineClient
-from octavo.generation_config import SamplingDefaults
+from octavo.engine.channel import EngineChannel
 from octavo.json_files import read_json_object_if_any
-from octavo.server.http.admission import Admission
 from octavo.server.http.middleware import Middleware
 from octavo.server.http.page import load_page
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
@@ -20,12 +18,9 @@ from octavo.server.openai.parsing.choice import choose_markup
 from octavo.server.openai.pooled import read_pooled_use
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.tokenizer_info import tokenizer_info
-from octavo.server.process.api_keys import ApiKeys
-from octavo.server.process.engine_view import EngineView
-from octavo.server.process.lifecycle import Lifecycle
-from octavo.server.process.metrics import ServerMetrics
 from octavo.server.process.options import ServeOptions
-from octavo.tokenizer import Tokenizer
+from octavo.server.process.shared import SharedState
+from octavo.server.process.texts import Texts
 
 log = structlog.get_logger("octavo.server")
 
@@ -33,17 +28,12 @@ log = structlog.get_logger("octavo.server")
 def assemble(
     options: ServeOptions,
     folder: Path,
-    client: EngineClient,
-    tokenizer: Tokenizer,
-    end_token_ids: tuple[int, ...],
-    defaults: SamplingDefaults,
-    admission: Admission,
-    lifecycle: Lifecycle,
-    keys: ApiKeys,
-    metrics: ServerMetrics,
+    client: EngineChannel,
+    texts: Texts,
+    shared: SharedState,
 ) -> tuple[Generator, Middleware]:
     """The generator that counts what runs, and the app that the HTTP port serves."""
-    info = client.info
+    info, tokenizer = client.info, texts.tokenizer
     markup = choose_markup(
         tokenizer.chat_templates,
         read_json_object_if_any(folder / "tokenizer_config.json"),
@@ -58,11 +48,11 @@ def assemble(
     generator = Generator(
         client,
         tokenizer,
-        end_token_ids,
-        admission,
-        metrics,
+        texts.end_token_ids,
+        shared.gate,
+        shared.metrics,
         markup,
-        options.served_names,
+        shared.adapters,
         guesses=options.engine.speculative_config is not None,
     )
     prompts = PromptBuilder(
@@ -74,8 +64,8 @@ def assemble(
     )
     loaded = LoadedModel.of(options.served_names[0], options.model, info)
 
-    def read_load() -> Load:
-        return Load.of(loaded, EngineView(client.stats, client.num_under_way, info.block_size))
+    async def read_load() -> Load:
+        return Load.of(loaded, await shared.read_view())
 
     model = ServedModel(
         names=options.served_names,
@@ -84,7 +74,7 @@ def assemble(
         max_body_bytes=options.max_body_bytes or default_body_limit(info.max_model_len),
         generator=generator,
         prompts=prompts,
-        defaults=defaults,
+        defaults=texts.defaults,
         pooled_use=read_pooled_use(folder, info),
         read_load=read_load,
     )
@@ -92,20 +82,21 @@ def assemble(
     middleware = Middleware(
         build_app(
             model,
-            metrics,
+            shared.metrics,
             page,
-            has_metrics=options.public_metrics,
+            exposition=shared.read_metrics if options.public_metrics else None,
             tokenizer_info=tokenizer_info(folder, tokenizer)
             if options.enable_tokenizer_info_endpoint
             else None,
         ),
-        lifecycle,
-        keys,
-        metrics,
+        shared.lifecycle,
+        shared.keys,
+        shared.metrics,
         options.allowed_origins,
         options.answered_hosts,
         page,
         options.request_timeout_seconds,
         open_paths=("/metrics",) if options.public_metrics else (),
+        accounts=shared.accounts,
     )
     return generator, middleware

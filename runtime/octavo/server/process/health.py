@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from octavo.engine.step_failures import SUSPECT_AFTER
 from octavo.errors import EngineDeadError
@@ -14,7 +14,6 @@ from octavo.server.process.lifecycle import Stall, StallDetector
 
 if TYPE_CHECKING:
     from octavo.engine.client import EngineClient
-    from octavo.server.openai.generation import Generator
 
 _WATCH_SECONDS = 1.0
 # Looks and pings within the stall timeout, so that one late answer is no stall.
@@ -29,6 +28,18 @@ _UNREADY_SHARE_OF_STALL = 0.5
 _NO_ANSWER = "the engine does not answer"
 
 
+class ActiveRequests(Protocol):
+    @property
+    def num_active(self) -> int:
+        """Requests that wait for tokens, as far as is known."""
+        ...
+
+    @property
+    def is_answering(self) -> bool:
+        """Somebody takes connections."""
+        ...
+
+
 class EngineHealth:
     """Knows nothing until `attach`: a server that starts is neither dead nor stalled."""
 
@@ -40,11 +51,11 @@ class EngineHealth:
         )
         self._period = min(_WATCH_SECONDS, stall_timeout_seconds / _LOOKS_PER_TIMEOUT)
         self._client: EngineClient | None = None
-        self._generator: Generator | None = None
+        self._requests: ActiveRequests | None = None
 
-    def attach(self, client: EngineClient, generator: Generator) -> None:
+    def attach(self, client: EngineClient, requests: ActiveRequests) -> None:
         self._client = client
-        self._generator = generator
+        self._requests = requests
 
     async def watch(self) -> None:
         """Looks at the engine about once a second, for ever; pings it when it said nothing since."""
@@ -75,6 +86,8 @@ class EngineHealth:
         """None when requests may come."""
         if self._client is None:
             return _NO_ANSWER
+        if self._requests is not None and not self._requests.is_answering:
+            return "no API process answers"
         try:
             stats = await self._client.ping(_PING_SECONDS)
         except EngineDeadError:
@@ -93,7 +106,7 @@ class EngineHealth:
 
     @property
     def _is_busy(self) -> bool:
-        return self._generator is not None and self._generator.num_active > 0
+        return self._requests is not None and self._requests.num_active > 0
 
     def _observe(self) -> None:
         if self._client is None:

@@ -53,9 +53,21 @@ class Lifecycle:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started_at = clock()
-        self.state = State.STARTING
+        self._state = State.STARTING
+        self.on_state: Callable[[State], None] | None = None
+        """Told of each new state."""
         self.phases: list[Phase] = []
         self.startup_seconds: float | None = None
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        if self.on_state is not None:
+            self.on_state(state)
 
     def begin_phase(self, name: str) -> Phase | None:
         """Ends the current phase, begins `name` and returns the one that ended."""

@@ -14,8 +14,8 @@ import msgspec
 
 from octavo.server.http.asgi import AsgiApp, Receive, Scope, Send, respond
 from octavo.server.openai.api_errors import ApiError
+from octavo.server.process.exposition import METRICS_TYPE
 from octavo.server.process.lifecycle import Lifecycle, Stall, State
-from octavo.server.process.metrics import METRICS_TYPE
 from octavo.server.process.ops_guard import OpsGuard
 from octavo.server.process.sleep_routes import Answer, SleepRoutes
 

@@ -78,6 +78,16 @@ class ServeOptions(NodeOptions):
             details="OpenAI API; 0 lets the kernel choose",
         ),
     ] = 8000
+    api_server_count: Annotated[
+        int,
+        Option(
+            panel=Panel.API,
+            least=1,
+            most=64,
+            help="Processes that answer the OpenAI port.",
+            details="[processes that answer the OpenAI port](http-api.md#several-processes)",
+        ),
+    ] = 1
     ops_port: Annotated[
         int,
         Option(

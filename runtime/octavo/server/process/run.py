@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import importlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import structlog
 
 from octavo.engine.client import ENGINE_MODULE, EngineClient
 from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
-from octavo.generation_config import choose_sampling_defaults
 from octavo.logs import configure_logging
 from octavo.lora_modules import read_lora_modules
-from octavo.server.http.admission import Admission
+from octavo.owned_folder import OwnedFolder
 from octavo.server.http.sockets import bind
 from octavo.server.http.tls import read_tls
 from octavo.server.process import banner
 from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.api_keys import ApiKeys
+from octavo.server.process.daemon_thread import in_daemon_thread
 from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.memory_limit import count_oom_kills
@@ -49,13 +44,10 @@ from octavo.server.process.termination import (
 if TYPE_CHECKING:
     from octavo.config import EngineConfig
     from octavo.server.http.listener import Listener
-    from octavo.server.http.middleware import Middleware
     from octavo.server.process.engine_view import EngineView
-    from octavo.server.process.metrics import ServerMetrics
-    from octavo.tokenizer import Tokenizer
+    from octavo.server.process.http_front import HttpFront
 
 log = structlog.get_logger("octavo.server")
-T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 ENGINE_EXIT_SECONDS = 5.0
@@ -123,15 +115,6 @@ def _explain(death: EngineDeadError, *, was_oom_killed: bool) -> OctavoError:
     return OctavoError(str(death))
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """What exists from the moment that the server is ready."""
-
-    client: EngineClient
-    middleware: Middleware
-    http: Listener
-
-
 class Server:
     """The parts of one server, and the order in which they start and end."""
 
@@ -143,14 +126,14 @@ class Server:
         self._sleep = SleepSwitch(self._lifecycle, options.drain_timeout_seconds)
         self._keys = ApiKeys(options.api_keys, options.api_key_file)
         self._tls = read_tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
-        self._admission = Admission(options.engine.max_queued_requests, options.engine.max_num_seqs)
         self._http_socket = bind(options.host, options.port, "--port")
+        self._http_port = int(self._http_socket.getsockname()[1])
         self._ops_socket = bind(options.host, options.ops_port, "--ops-port")
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._adapter_routes = AdapterRoutes(is_enabled=options.engine.enable_lora)
         self._client: EngineClient | None = None
         self._ops: Listener | None = None
-        self._http: Listener | None = None
+        self._front: HttpFront | None = None
 
     async def run(self) -> int:
         """Raises `OctavoError` when the start fails or the engine dies."""
@@ -165,23 +148,28 @@ class Server:
             if not starting.done():
                 log.info("ended while starting", signal=signalled.result().name)
                 return _INTERRUPTED_STATUS if signalled.result() is signal.SIGINT else 0
-            running = await starting
-            died = asyncio.create_task(running.client.wait_for_death())
-            tasks += [died, asyncio.create_task(self._health.watch())]
+            client, front = await starting
+            died = asyncio.create_task(client.wait_for_death())
+            watched = asyncio.create_task(front.watch())
+            tasks += [died, watched, asyncio.create_task(self._health.watch())]
             tasks.append(asyncio.create_task(self._keys.watch()))
-            await asyncio.wait([signalled, died], return_when=asyncio.FIRST_COMPLETED)
+            over = [signalled, died, watched]
+            await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
                 self._lifecycle.state = State.FAILED
-                await _answered(running.middleware)
+                if not died.done():
+                    watched.result()  # it raises
+                front.tell_of_death(died.result())
+                await _answered(front)
                 raise died.result()
-            await self._drain(running, signalled.result(), died)
+            await self._drain(front, signalled.result(), died)
             return 0
         finally:
             await self._stop(tasks)
 
-    async def _start(self) -> _Running:
+    async def _start(self) -> tuple[EngineClient, HttpFront]:
         options = self._options
-        metrics, ops_port = await self._open_ops_port()
+        front, ops_port = await self._open_ops_port()
         self._begin_phase("resolve")
         from octavo.draft_source import with_draft_model
         from octavo.model_source import resolve
@@ -193,7 +181,7 @@ class Server:
                 shown(done, total)
                 loop.call_soon_threadsafe(self._lifecycle.note_bytes, done, total)
 
-            folder = await _in_daemon_thread(
+            folder = await in_daemon_thread(
                 lambda: resolve(
                     options.model,
                     download_dir=options.download_dir,
@@ -201,23 +189,15 @@ class Server:
                     tell=tell,
                 )
             )
-        defaults = choose_sampling_defaults(folder, options.generation_config)
-        if defaults.values:
-            log.info("sampling defaults of the model", **defaults.values)
         self._begin_phase("spawn")
         config = msgspec.structs.replace(options.engine_on_node, model=str(folder))
-        config = await _in_daemon_thread(
+        config = await in_daemon_thread(
             lambda: with_draft_model(config, download_dir=options.download_dir)
         )
         starting = asyncio.create_task(self._start_engine(config))
         try:
             await asyncio.sleep(0)
-            tokenizer, end_token_ids = await _in_daemon_thread(
-                lambda: _load_tokenizer(folder, options)
-            )
-            app_module = await _in_daemon_thread(
-                lambda: importlib.import_module("octavo.server.process.assembly")
-            )
+            await front.load(folder)
             self._client = client = await starting
         except BaseException:
             starting.cancel()
@@ -225,35 +205,16 @@ class Server:
                 await starting
             raise
         self._begin_phase("listen")
-        generator, middleware = app_module.assemble(
-            options,
-            folder,
-            client,
-            tokenizer,
-            end_token_ids,
-            defaults,
-            self._admission,
-            self._lifecycle,
-            self._keys,
-            metrics,
-        )
-        self._health.attach(client, generator)
-        self._sleep.attach(client, generator)
+        await front.assemble(client)
+        self._health.attach(client, front)
+        self._sleep.attach(front.engine, front)
         for module in read_lora_modules(options.lora_modules):
-            await generator.adapters.load(
-                module.name, module.path, parent=module.base_model_name or ""
-            )
-        self._adapter_routes.attach(generator.adapters)
-        from octavo.server.http.listener import Listener
-
-        self._http = Listener(middleware, self._http_socket, self._tls)
-        await self._http.start()
-        # What start-up made lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+            await front.adapters.load(module.name, module.path, parent=module.base_model_name or "")
+        self._adapter_routes.attach(front.adapters)
+        await front.listen()
         self._lifecycle.mark_ready()
-        banner.announce(options, client.info, self._lifecycle, self._http.port, ops_port)
-        return _Running(client, middleware, self._http)
+        banner.announce(options, client.info, self._lifecycle, self._http_port, ops_port)
+        return client, front
 
     async def _start_engine(self, config: EngineConfig) -> EngineClient:
         with BytesShown("loading") as shown:
@@ -270,32 +231,52 @@ class Server:
                 config, on_phase=begin_phase, on_bytes=tell, module=self._engine_module
             )
 
-    async def _open_ops_port(self) -> tuple[ServerMetrics, int]:
+    async def _open_ops_port(self) -> tuple[HttpFront, int]:
         from octavo.server.http.listener import Listener
-        from octavo.server.process.metrics import ServerMetrics
         from octavo.server.process.operations import OperationsApp
         from octavo.server.process.ops_guard import OpsGuard
         from octavo.server.process.sleep_routes import SleepRoutes
 
-        name = self._options.served_names[0]
-        metrics = ServerMetrics(
-            name,
-            self._lifecycle,
-            self._read_engine,
-            has_vllm_names=self._options.metrics_names == VLLM_NAMES,
-        )
+        front, exposition = self._make_front()
+        self._front = front
         switch = self._sleep if self._options.engine.enable_sleep_mode else None
         app = OperationsApp(
             self._lifecycle,
             self._health,
-            metrics.exposition,
+            exposition,
             SleepRoutes(switch),
             self._adapter_routes.commands,
             OpsGuard(self._options.answered_hosts),
         )
         self._ops = Listener(app, self._ops_socket)
         await self._ops.start()
-        return metrics, self._ops.port
+        return front, self._ops.port
+
+    def _make_front(self) -> tuple[HttpFront, Callable[[], bytes]]:
+        """With what Prometheus is told."""
+        options, lifecycle = self._options, self._lifecycle
+        name, has_vllm_names = options.served_names[0], options.metrics_names == VLLM_NAMES
+        if options.api_server_count == 1:
+            from octavo.server.process.http_front import OwnFront
+            from octavo.server.process.metrics import ServerMetrics
+
+            metrics = ServerMetrics(
+                name, lifecycle, self._read_engine, has_vllm_names=has_vllm_names
+            )
+            bound = self._http_socket
+            front = OwnFront(options, bound, self._tls, lifecycle, self._keys, metrics)
+            return front, metrics.exposition
+        from octavo.server.process.api_servers.fleet import FOLDER_PREFIX, ApiServers
+        from octavo.server.process.api_servers.metrics import SummedMetrics
+
+        folder = OwnedFolder(FOLDER_PREFIX)
+        summed = SummedMetrics(
+            name, lifecycle, self._read_engine, folder.path, has_vllm_names=has_vllm_names
+        )
+        servers = ApiServers(
+            options, self._http_socket, lifecycle, self._keys, folder, summed.public_exposition
+        )
+        return servers, summed.exposition
 
     def _read_engine(self) -> EngineView | None:
         from octavo.server.process.engine_view import EngineView
@@ -303,7 +284,9 @@ class Server:
         client = self._client
         if client is None:
             return None
-        return EngineView(client.stats, client.num_under_way, client.info.block_size)
+        # What other processes have sent, only the engine knows.
+        num_under_way = client.num_under_way if self._options.api_server_count == 1 else 0
+        return EngineView(client.stats, num_under_way, client.info.block_size)
 
     def _begin_phase(self, name: str) -> None:
         ended = self._lifecycle.begin_phase(name)
@@ -311,16 +294,16 @@ class Server:
             log.info("start-up phase", phase=ended.name, seconds=round(ended.seconds, 3))
 
     async def _drain(
-        self, running: _Running, received: signal.Signals, died: asyncio.Task[EngineDeadError]
+        self, front: HttpFront, received: signal.Signals, died: asyncio.Task[EngineDeadError]
     ) -> None:
         """Lets endpoints propagate, then lets running requests finish; a second signal hurries.
 
         Raises:
             OctavoError: The engine died or hangs: what still runs cannot finish, and is not waited for.
         """
-        middleware, options = running.middleware, self._options
+        options = self._options
         self._lifecycle.state = State.DRAINING
-        log.info("draining", signal=received.name, requests=middleware.num_in_flight)
+        log.info("draining", signal=received.name, requests=await front.count_in_flight())
         hurry = asyncio.create_task(self._signals.get())
         stalled = asyncio.create_task(self._health.wait_for_stall())
         over = [hurry, died, stalled]
@@ -329,11 +312,11 @@ class Server:
             grace = options.drain_grace_seconds if received is signal.SIGTERM else 0.0
             await asyncio.wait(over, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             self._lifecycle.state = State.REFUSING
-            running.http.close_idle_connections()
-            if middleware.num_in_flight and sys.stderr.isatty():
-                banner.waiting_for(middleware.num_in_flight)
+            front.close_idle_connections()
+            if (num_in_flight := await front.count_in_flight()) and sys.stderr.isatty():
+                banner.waiting_for(num_in_flight)
             deadline = time.monotonic() + options.drain_timeout_seconds
-            while middleware.num_in_flight and time.monotonic() < deadline:
+            while await front.count_in_flight() and time.monotonic() < deadline:
                 done, _ = await asyncio.wait(
                     over, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -342,7 +325,7 @@ class Server:
         finally:
             hurry.cancel()
             stalled.cancel()
-        log.info("stopping", unfinished_requests=middleware.num_in_flight)
+        log.info("stopping", unfinished_requests=await front.count_in_flight())
         if died.done():
             raise died.result()
         if (stall := self._health.stall) is not None:
@@ -365,52 +348,20 @@ class Server:
             log.warning("tasks do not end", tasks=[task.get_name() for task in stuck])
         if self._client is not None:
             await self._client.shutdown(timeout=ENGINE_EXIT_SECONDS)
-        for listener, bound in ((self._http, self._http_socket), (self._ops, self._ops_socket)):
-            if listener is None:
-                bound.close()
-            else:
-                await listener.stop()
+            if self._front is not None:
+                self._front.tell_of_death(EngineDeadError("The server ends."))
+        if self._front is None:
+            self._http_socket.close()
+        else:
+            await self._front.stop()
+        if self._ops is None:
+            self._ops_socket.close()
+        else:
+            await self._ops.stop()
 
 
-def _load_tokenizer(folder: Path, options: ServeOptions) -> tuple[Tokenizer, tuple[int, ...]]:
-    """With the tokens that end an answer."""
-    from octavo.end_tokens import find_end_tokens
-    from octavo.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(folder, options.chat_template)
-    found = find_end_tokens(folder, options.generation_config, tokenizer)
-    texts = [tokenizer.backend.id_to_token(token_id) for token_id in found]
-    log.info("tokens that end an answer", tokens=dict(zip(found, texts, strict=True)))
-    return tokenizer, found
-
-
-async def _answered(middleware: Middleware) -> None:
+async def _answered(front: HttpFront) -> None:
     """Gives the requests that a dead engine left behind the time to hear of it."""
     deadline = time.monotonic() + LAST_ANSWERS_SECONDS
-    while middleware.num_in_flight and time.monotonic() < deadline:
+    while await front.count_in_flight() and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _in_daemon_thread(function: Callable[[], T]) -> T:
-    """Unlike `asyncio.to_thread` it does not keep the process from ending (a long download)."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type] # T itself may be None
-
-    def work() -> None:
-        try:
-            outcome: tuple[T | None, BaseException | None] = (function(), None)
-        except BaseException as error:
-            outcome = (None, error)
-        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
-            loop.call_soon_threadsafe(settle, *outcome)
-
-    threading.Thread(target=work, daemon=True).start()
-    return await future

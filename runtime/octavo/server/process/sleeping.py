@@ -51,7 +51,9 @@ class SleepingEngine(Protocol):
 class Requests(Protocol):
     """See `Generator`."""
 
-    num_active: int
+    async def count_active(self) -> int:
+        """Those that wait for tokens."""
+        ...
 
 
 class SleepSwitch:
@@ -135,7 +137,7 @@ class SleepSwitch:
                     "The sleep was called off by wake_up; the model is awake."
                 )
             if (
-                not requests.num_active
+                not await requests.count_active()
                 or self._num_hastened != num_hastened
                 or loop.time() >= deadline
             ):

@@ -23,7 +23,7 @@ _LABELS = ["model_name", "engine"]
 _ENGINE = "0"
 """The only one: a server has one engine."""
 
-_RENAMED = {
+RENAMED = {
     "octavo_time_to_first_token_seconds": "vllm:time_to_first_token_seconds",
     "octavo_inter_token_latency_seconds": "vllm:inter_token_latency_seconds",
     "octavo_request_duration_seconds": "vllm:e2e_request_latency_seconds",
@@ -194,7 +194,7 @@ class VllmSequences:
 
 
 def _renamed(family: Metric) -> Metric:
-    name = _RENAMED[family.name]
+    name = RENAMED[family.name]
     renamed = Metric(name, family.documentation, family.type)
     for sample in family.samples:
         labels = {

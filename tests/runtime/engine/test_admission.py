@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from octavo.engine.admission import Admission
 from octavo.engine.messages import EngineStats
 from octavo.errors import QueueFullError
-from octavo.server.http.admission import Admission
 
 
 def stats(running: int = 0, waiting: int = 0) -> EngineStats:
