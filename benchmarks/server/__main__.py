@@ -32,12 +32,11 @@ from benchmarks.server.figures import (
     turn_of,
 )
 from benchmarks.server.load import Load, LoadError, run_load
-from benchmarks.server.sides import OCTAVO, VLLM, Side, bare_side, cores, our_side, vllm_side
+from benchmarks.server.sides import OCTAVO, VLLM, Cores, Side, bare_side, our_side, vllm_side
 from benchmarks.server.step_clock import StepClock
 
 console = make_console()
 STREAMS = (1, 64, 256, 512, 2048)
-_WARM_UP = Load(8, 4, 16)
 
 
 def take_turn(side: Side, streams: int, clock: StepClock, *, is_smoke: bool = False) -> Turn:
@@ -64,8 +63,10 @@ def run(
     is_smoke: bool = False,
 ) -> list[Row]:
     """The order turns by one each round."""
+    # No more than the servers take at once.
+    warm_up = Load(min(8, max(streams)), 4, 16)
     for side in sides:
-        run_load(side.port, _WARM_UP, clock)
+        run_load(side.port, warm_up, clock)
     rows = []
     for number in streams:
         turns: list[dict[str, Turn]] = []
@@ -130,9 +131,10 @@ def main(
     """Octavo's API process against a bare SSE server and vLLM's front end, no model behind any of them."""
     chosen = tuple(streams or STREAMS)
     hardware = describe_hardware()  # before this process is bound to its cores
-    api, others = cores()
-    if others:
-        os.sched_setaffinity(0, set(map(int, others.split(","))))
+    # Others may have the cores where a smoke run is a test among many.
+    cores = Cores() if smoke else Cores.divided()
+    if cores.others:
+        os.sched_setaffinity(0, set(map(int, cores.others.split(","))))
     python = VLLM_PEER.find(vllm_python)
     versions = {VLLM: "not measured: not installed"}
     if python is None:
@@ -144,10 +146,12 @@ def main(
         work = Path(folder)
         clock_file = work / "clock"
         clock = StepClock(clock_file)
-        sides = [stack.enter_context(our_side(work, clock_file, max(chosen)))]
-        sides.append(stack.enter_context(bare_side(work, clock_file)))
+        sides = [stack.enter_context(our_side(work, clock_file, max(chosen), cores))]
+        sides.append(stack.enter_context(bare_side(work, clock_file, cores)))
         if python is not None:
-            sides.append(stack.enter_context(vllm_side(python, work, clock_file, max(chosen))))
+            sides.append(
+                stack.enter_context(vllm_side(python, work, clock_file, max(chosen), cores))
+            )
         versions |= {side.name: side.version for side in sides}
         rows = run(sides, chosen, pairs, clock, is_smoke=smoke)
     console.print(table(rows))
@@ -155,7 +159,7 @@ def main(
         result = {
             "date": datetime.now(UTC).date().isoformat(),
             "hardware": hardware,
-            "core_of_the_api_process": api or "not bound",
+            "core_of_the_api_process": cores.api or "not bound",
             "rounds": pairs,
             "is_smoke": smoke,
             "sides": versions,

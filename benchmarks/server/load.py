@@ -21,6 +21,7 @@ import uvloop
 from benchmarks.server.step_clock import SYMBOLS, StepClock
 
 _CONTENT = re.compile(rb'"content":"([^"]+)"')
+_ANSWERED = b"HTTP/1.1 200"
 _END = b"0\r\n\r\n"
 _EVENT_END = b"\n\n"
 _CONNECTIONS_AT_ONCE = 256
@@ -170,6 +171,7 @@ class _Stream(asyncio.Protocol):
         number = self._number + self._num_asked * load.streams
         self._num_asked += 1
         self._has_begun = False
+        self._is_unanswered = True
         self._tail = self._rest = b""
         self._text = ""
         self._step = -1
@@ -180,6 +182,12 @@ class _Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
         shared = self._shared
+        if self._is_unanswered:
+            self._is_unanswered = False
+            if not data.startswith(_ANSWERED):
+                # No stream, whose end would be looked for: the server would close it after a minute.
+                self._fail(LoadError(f"it was answered with {data[:600].decode(errors='replace')}"))
+                return
         shared.events += data.count(b"data: ")
         if self._is_probe:
             self._read(data, now)
@@ -190,13 +198,16 @@ class _Stream(asyncio.Protocol):
             self._end(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(
-                LoadError(
-                    f"the connection ended in request {self._num_asked} of {self._shared.load.requests}, "
-                    f"behind {self._tail!r}: {exc}"
-                )
+        self._fail(
+            LoadError(
+                f"the connection ended in request {self._num_asked} of {self._shared.load.requests}, "
+                f"behind {self._tail!r}: {exc}"
             )
+        )
+
+    def _fail(self, error: LoadError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -227,7 +238,7 @@ class _Stream(asyncio.Protocol):
         elif self._is_probe and load.period and not is_in_order(self._text, load.tokens):
             problem = f"the tokens are {self._text!r}"
         if problem is not None:
-            self.done.set_exception(LoadError(problem))
+            self._fail(LoadError(problem))
         elif self._num_asked < load.requests:
             self.ask()
         else:

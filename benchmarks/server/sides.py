@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,22 @@ from benchmarks.server.step_clock import VARIABLE
 OCTAVO, BARE, VLLM = "octavo", "bare", "vllm"
 _ENGINE_CORES = "OCTAVO_BENCHMARK_ENGINE_CORES"
 _READY_SECONDS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Of the API process, and of all others; empty: not bound."""
+
+    api: str = ""
+    others: str = ""
+
+    @classmethod
+    def divided(cls) -> Cores:
+        """One for the API process; none where there is but one."""
+        mine = sorted(os.sched_getaffinity(0))
+        if len(mine) < 2 or shutil.which("taskset") is None:
+            return cls()
+        return cls(str(mine[-1]), ",".join(map(str, mine[:-1])))
 
 
 class Side(RunningServer):
@@ -41,13 +58,13 @@ class Side(RunningServer):
         log: Path,
         clock: Path,
         side_version: str,
+        cores: Cores,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.port = port
         self.version = side_version
-        api, others = cores()
-        bound = ["taskset", "-c", api] if api else []
+        bound = ["taskset", "-c", cores.api] if cores.api else []
         with log.open("w") as out:
             process = subprocess.Popen(
                 [*bound, *command],
@@ -55,7 +72,7 @@ class Side(RunningServer):
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
                 env=os.environ
-                | {VARIABLE: str(clock), "PYTHONPATH": _python_path(), _ENGINE_CORES: others}
+                | {VARIABLE: str(clock), "PYTHONPATH": _python_path(), _ENGINE_CORES: cores.others}
                 | dict(environment or {}),
             )
         super().__init__(name, process, log)
@@ -66,7 +83,7 @@ class Side(RunningServer):
         return cpu_seconds(self._process.pid)
 
 
-def our_side(work: Path, clock: Path, max_streams: int) -> Side:
+def our_side(work: Path, clock: Path, max_streams: int, cores: Cores) -> Side:
     port = free_port()
     return Side(
         OCTAVO,
@@ -76,10 +93,11 @@ def our_side(work: Path, clock: Path, max_streams: int) -> Side:
         work / "octavo.log",
         clock,
         version("octavo"),
+        cores,
     )
 
 
-def bare_side(work: Path, clock: Path) -> Side:
+def bare_side(work: Path, clock: Path, cores: Cores) -> Side:
     port = free_port()
     return Side(
         BARE,
@@ -88,10 +106,11 @@ def bare_side(work: Path, clock: Path) -> Side:
         work / "bare.log",
         clock,
         f"starlette {version('starlette')}, uvicorn {version('uvicorn')}",
+        cores,
     )
 
 
-def vllm_side(python: Path, work: Path, clock: Path, max_streams: int) -> Side:
+def vllm_side(python: Path, work: Path, clock: Path, max_streams: int, cores: Cores) -> Side:
     """vLLM's API and engine process on the demo model, of which nothing runs."""
     port = free_port()
     environment = {
@@ -116,16 +135,9 @@ def vllm_side(python: Path, work: Path, clock: Path, max_streams: int) -> Side:
         work / "vllm.log",
         clock,
         _vllm_version(python),
+        cores,
         environment,
     )
-
-
-def cores() -> tuple[str, str]:
-    """Of the API process, and of all others; empty: not bound."""
-    mine = sorted(os.sched_getaffinity(0))
-    if len(mine) < 2 or shutil.which("taskset") is None:
-        return "", ""
-    return str(mine[-1]), ",".join(map(str, mine[:-1]))
 
 
 def _python_path() -> str:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.skipif(
-    not os.environ.get("OCTAVO_SERVER_BENCHMARK"),
-    reason="binds servers to cores, which others may have: OCTAVO_SERVER_BENCHMARK=1 runs it",
-)
 def test_every_figure_comes_and_a_missing_peer_is_named(tmp_path: Path) -> None:
     out = tmp_path / "server.json"
     ran = subprocess.run(
