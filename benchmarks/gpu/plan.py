@@ -33,6 +33,7 @@ SECTIONS = (
     Section("attention", Group.DEVICE, 60),
     Section("few_rows", Group.DEVICE, 20),
     Section("packed", Group.DEVICE, 20),
+    Section("adapters", Group.DEVICE, 20),
     Section("startup", Group.ENGINE, 90),
     Section("decode", Group.ENGINE, 30),
     Section("prefill", Group.ENGINE, 20),

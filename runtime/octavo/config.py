@@ -263,9 +263,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         Option(
             panel=Panel.ENGINE,
-            help="Takes LoRA adapters beside the model. CPUs only so far.",
+            help="Takes LoRA adapters beside the model.",
             details="takes [LoRA adapters](../how-to/lora.md) beside the model, at the start "
-            "(`--lora-modules`) and while it serves; on CPUs alone so far",
+            "(`--lora-modules`) and while it serves",
         ),
     ] = False
     max_loras: Annotated[

@@ -17,6 +17,7 @@ KEYS = {
     "attention": {"relative_error", "gb_per_second", "bandwidth_share"},
     "few_rows": {"rows", "fused_microseconds", "apart_microseconds", "ratio"},
     "packed": {"rows", "packed_microseconds", "plain_microseconds", "ratio"},
+    "adapters": {"rows", "plain_microseconds", "one_ratio", "eight_ratio"},
     "startup": {"process_seconds", "load_seconds", "total_seconds", "kv_cache_tokens"},
     "decode": {"batch", "step_ms", "output_tokens_per_second", "roofline_share"},
     "prefill": {"prompt_tokens_per_second", "mfu", "first_token_ms"},

@@ -41,6 +41,11 @@ class CpuAttentionStep:
     repeats: Repeats | None = None
 
     @property
+    def adapter_tiles(self) -> None:
+        """The host multiplies."""
+        return None
+
+    @property
     def num_live(self) -> None:
         """No row is padding."""
         return None

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from octavo.kernels.adapter_tiles import AdapterTiles
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.layers.norm import HeadNorm
 
@@ -69,7 +70,12 @@ class Step(Protocol):
 
     @property
     def adapters(self) -> Sequence[AdapterRows]:
-        """Rows that have one; each is in one group at most."""
+        """Rows that have one, where the host multiplies; each is in one group at most."""
+        ...
+
+    @property
+    def adapter_tiles(self) -> AdapterTiles | None:
+        """Rows that have one, where the device looks them up; None: no row has, or the host multiplies."""
         ...
 
     @property

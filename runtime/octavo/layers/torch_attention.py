@@ -33,6 +33,11 @@ class TorchAttentionStep:
     rows: torch.Tensor | None = None
 
     @property
+    def adapter_tiles(self) -> None:
+        """The host multiplies."""
+        return None
+
+    @property
     def num_live(self) -> None:
         """No row is padding."""
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from octavo.kernels.adapter_tiles import AdapterTiles
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import StepBuffers, chunks_at
 from octavo.layers.step import AdapterRows, AttentionSpec
@@ -63,6 +64,7 @@ class TritonAttentionStep:
         buffers: Filled for this step before the layers run.
         num_decodes: Padding included.
         max_query_len: Of the longest chunk, in rows.
+        adapter_tiles: Rows that have an adapter; None: none has.
         scheduled: Sliding windows whose decodes were scheduled in this step.
     """
 
@@ -73,11 +75,12 @@ class TritonAttentionStep:
     num_decodes: int
     num_chunks: int
     max_query_len: int
+    adapter_tiles: AdapterTiles | None = None
     scheduled: set[int | None] = field(default_factory=set)
 
     @property
     def adapters(self) -> tuple[AdapterRows, ...]:
-        """GPUs run none so far."""
+        """The device looks them up."""
         return ()
 
     @property

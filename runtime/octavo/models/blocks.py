@@ -73,7 +73,8 @@ class PreNormBlock:
         rows: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         steps: Steps = self.steps
-        if self.fused is not None and residual.shape[0] <= self.fused.max_rows:
+        is_plain = step.adapter_tiles is None
+        if self.fused is not None and is_plain and residual.shape[0] <= self.fused.max_rows:
             steps = self.fused
         heads = steps.into_attention(residual, pending, step)
         attended = self.attention.attend(heads, cache, step)

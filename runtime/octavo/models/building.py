@@ -65,7 +65,7 @@ def build_model(
     adapters: ModelAdapters | None = None,
 ) -> CausalLM:
     """The model with its weights, or what one of the ranks has of it. Raises `ModelInvalidError` when these
-    do not match its config.json.
+    do not match its config.json, and as `ModelAdapters.finish`.
 
     Args:
         adapters: Get to know the products that they may change; None: it takes no adapters.
@@ -74,6 +74,8 @@ def build_model(
     source = with_own_names(config, source)
     model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks, adapters))
     source.finish(config.ignores)
+    if adapters is not None:
+        adapters.finish()
     return model
 
 

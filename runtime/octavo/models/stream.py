@@ -6,7 +6,8 @@ else is done with it.
 
 With a few rows every product is a stream of weights, and each launch costs about as long as a small one of
 them takes. `FusedSteps` therefore normalises, gates and adds in the products' own launches: six for a layer
-instead of nine. It needs plain weights, whole sums and no bias after the first product.
+instead of nine. It needs plain weights, whole sums, no bias after the first product, and rows without
+adapters.
 """
 
 from __future__ import annotations

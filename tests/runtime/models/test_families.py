@@ -163,6 +163,7 @@ class OwnValues:
     """In place of attention: every query head gives its key head's value."""
 
     num_live = None
+    adapter_tiles = None
     rows = None
     repeats = None
     positions = torch.zeros(0, dtype=torch.int64)

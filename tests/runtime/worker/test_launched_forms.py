@@ -90,6 +90,7 @@ def test_every_form_that_is_launched_fits_the_chip(
         max_num_batched_tokens=512,
         kv_cache_dtype=cache,
         tensor_parallel_size=ranks,
+        enable_lora="llama" in model and cache is KVCacheDtype.AUTO,
     )
     forms = rehearse(engine, shape, torch.bfloat16, chip)
     with absent_driver(chip.capability):

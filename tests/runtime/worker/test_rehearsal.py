@@ -13,9 +13,10 @@ import torch
 from octavo.config import EngineConfig, KVCacheDtype, Quantization
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import FAMILIES, read_model_config
+from octavo.models.seated_adapters import EMPTY_ADAPTER
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
-from octavo.worker.batch import ScheduledSequence, StepBatch
+from octavo.worker.batch import BASE_MODEL, ScheduledSequence, StepBatch
 from octavo.worker.compile_ahead.absent_gpu import absent_gpu
 from octavo.worker.compile_ahead.rehearsal import distinct_layers, rehearse, start_on
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
@@ -71,9 +72,15 @@ def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBat
             state = SamplingState(params, params.seed, [0], [], is_pooled=True)
         wants = count == 1 or numbers.random() < 0.7
         blocks = [0] * -(-(start + count) // config.block_size)
-        return ScheduledSequence(index, [0] * count, start, blocks, state if wants else None)
+        own = numbers.choice(adapters)
+        return ScheduledSequence(
+            index, [0] * count, start, blocks, state if wants else None, adapter_id=own
+        )
 
     for _ in range(30):
+        adapters = [BASE_MODEL]
+        if config.enable_lora and numbers.random() < 0.7:
+            adapters.append(EMPTY_ADAPTER)
         counts = [1] * numbers.choice([0, 1, 2, 3, 7, 17])
         budget = most_tokens - len(counts)
         for _ in range(numbers.choice([0, 0, 1, 1, 2, 5])):
@@ -112,6 +119,7 @@ def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(
         enforce_eager=enforce_eager,
         quantization=quantization,
         tensor_parallel_size=ranks,
+        enable_lora=ranks == 1,
     )
     shape = shape_of(SHAPES[model], tmp_path)
     with recorded_launches(90) as forms, absent_gpu(H100) as device:
@@ -150,6 +158,9 @@ def test_a_rehearsal_launches_what_the_same_steps_launch_on_real_tensors(
         max_num_seqs=24,
         max_num_batched_tokens=512,
         kv_cache_dtype=KVCacheDtype.FP8 if cache_dtype.itemsize == 1 else KVCacheDtype.AUTO,
+        enable_lora=True,
+        max_loras=2,
+        max_lora_rank=20,
     )
     rehearsed = rehearse(config, read_model_config(tmp_path), torch.bfloat16, H100)
 
@@ -161,6 +172,7 @@ def test_a_rehearsal_launches_what_the_same_steps_launch_on_real_tensors(
             dtype=torch.bfloat16,
             cache_dtype=cache_dtype,
             max_num_seqs=24,
+            max_loras=2,
         )
         runner = executor.runner
         for entries in largest_steps(runner.limits):
@@ -169,6 +181,7 @@ def test_a_rehearsal_launches_what_the_same_steps_launch_on_real_tensors(
         warm_up_gpu(runner)
         runner.capture(run_once)
     assert len(launched) > 10
+    assert {"_shrink", "_expand"} < {form.name for form in launched}
     assert set(launched) == set(rehearsed)
 
 

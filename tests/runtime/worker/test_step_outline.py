@@ -14,7 +14,7 @@ NUMBERS = st.integers(-1, 2**31 - 1)
 OUTLINES = st.builds(
     StepOutline,
     st.builds(StepLayout, *[NUMBERS] * 9),
-    *[NUMBERS] * 10,
+    *[NUMBERS] * 13,
 )
 SECTIONS = st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=9), max_size=5)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from octavo.models.base import CausalLM
 from octavo.models.building import build_model
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
+from octavo.models.seated_adapters import SeatedAdapters
 from octavo.quantization import scheme_for
 from octavo.sampling.state import SampledToken, SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import (
+    BASE_MODEL,
     PENDING_TOKEN,
     PendingStep,
     ScheduledSequence,
@@ -36,6 +38,7 @@ from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.parked_weights import park
 from octavo.worker.gpu.runner import GpuRunner
+from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import executor_info
 from octavo.worker.wakeable import Wakeable
@@ -66,13 +69,27 @@ def make_gpu_executor(
     weights: WeightSource | None = None,
     implementation: ModelImplementation = ModelImplementation.OCTAVO,
     quantization: Quantization | None = None,
+    max_loras: int = 0,
 ) -> GpuExecutor:
-    """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's."""
-    config = EngineConfig(model=str(folder), max_num_seqs=max_num_seqs, max_num_batched_tokens=512)
+    """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's;
+    with `max_loras` it takes adapters of up to 20 ranks."""
+    lora: dict[str, Any] = {"enable_lora": True, "max_loras": max_loras, "max_lora_rank": 20}
+    config = EngineConfig(
+        model=str(folder),
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=512,
+        **(lora if max_loras else {}),
+    )
     model_config = read_model_config(folder, implementation)
-    spec = model_config.spec
-    length = max_model_len or spec.default_context
-    limits = RunnerLimits(num_blocks, 16, length, 512, max_num_seqs, max_drafts)
+    spec, placement = model_config.spec, Placement(dtype, device)
+    limits = replace(
+        RunnerLimits.of(
+            config, num_blocks=num_blocks, max_model_len=max_model_len or spec.default_context
+        ),
+        max_drafts=max_drafts,
+    )
+    adapters = adapters_of(config, model_config, kernels, placement)
+    assert adapters is None or isinstance(adapters, SeatedAdapters)
 
     @torch.inference_mode()
     def load() -> CausalLM:
@@ -81,7 +98,8 @@ def make_gpu_executor(
             weights or SafetensorsWeights(folder),
             scheme=scheme_for(quantization, kernels, read_stored_format(folder)),
             kernels=kernels,
-            placement=Placement(dtype, device),
+            placement=placement,
+            adapters=adapters,
         )
 
     def make(model: CausalLM) -> GpuRunner:
@@ -94,6 +112,7 @@ def make_gpu_executor(
             cache_dtype=cache_dtype or dtype,
             seed=0,
             normalises=normalises(folder),
+            adapters=adapters,
         )
 
     def record(runner: GpuRunner) -> None:
@@ -106,7 +125,7 @@ def make_gpu_executor(
     info = executor_info(
         config, spec, size, dtype=dtype, device=device, phases={}, is_asynchronous=True
     )
-    return GpuExecutor(loaded, info, record)
+    return GpuExecutor(loaded, info, record, adapters)
 
 
 @dataclass
@@ -123,6 +142,7 @@ class Running:
     tokens: list[SampledToken] = field(default_factory=list)
     num_best: int | None = None
     scored: list[SampledToken] = field(default_factory=list)
+    adapter_id: int = BASE_MODEL
 
     @property
     def is_pending(self) -> bool:
@@ -196,7 +216,13 @@ class Overlapped:
             scored = ScoredRows(targets, sequence.num_best)
             self._scored_by[sequence.sequence_id] = sequence
         return ScheduledSequence(
-            sequence.sequence_id, token_ids, start, sequence.blocks, sampling, scored
+            sequence.sequence_id,
+            token_ids,
+            start,
+            sequence.blocks,
+            sampling,
+            scored,
+            adapter_id=sequence.adapter_id,
         )
 
 

@@ -42,7 +42,7 @@ def checkpoint(folder: Path, family: str, changes: dict[str, int]) -> Any:
     )
 
 
-def run(executor: Any) -> list[Running]:
+def run(executor: Any, adapter_ids: tuple[int, int, int] = (0, 0, 0)) -> list[Running]:
     """Chunks, decodes and both of them in a step."""
     steps = Overlapped(executor)
     a, b, c = running = [
@@ -50,6 +50,8 @@ def run(executor: Any) -> list[Running]:
         Running(1, [50, 51], GREEDY),
         Running(2, list(range(60, 71)), DRAWN, 7),
     ]
+    for sequence, adapter_id in zip(running, adapter_ids, strict=True):
+        sequence.adapter_id = adapter_id
     steps.submit([(a, 12), (b, 2)])
     steps.submit([(b, 1), (a, 7), (c, 11)])
     for _ in range(3):

@@ -32,13 +32,6 @@ RANKS_HAVE_A_GPU_EACH = cel_between(
     "engine.tensorParallelSize",
 )
 
-ADAPTERS_ARE_ON_CPUS = cel_between(
-    f"!has(self.engine) || !has(self.engine.enableLora) || !self.engine.enableLora || !{_ON_A_GPU}",
-    "is for replicas on CPUs: GPUs run no adapters so far; merge the adapter into its base model and serve "
-    "the result",
-    "engine.enableLora",
-)
-
 _RANKS_SHARE = (
     "(has(self.engine.tensorParallelSize) ? self.engine.tensorParallelSize > 1 : "
     f"(({_ASKS_FOR_GPUS}) && self.resources.gpu > 1 && {_ON_A_GPU}))"
@@ -144,7 +137,6 @@ NO_DOWNLOAD_NO_CACHE = cel_between(
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_HAVE_A_GPU_EACH,
-    ADAPTERS_ARE_ON_CPUS,
     RANKS_ON_GPUS_RUN_NO_DRAFTS,
     DRAFTS_DO_NOT_SLEEP,
     HEADS_READ_OUR_OWN_CODE,

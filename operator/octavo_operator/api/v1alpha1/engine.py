@@ -152,8 +152,7 @@ class EngineSpec(ApiModel):
     )
     enable_lora: bool | None = Field(
         default=None,
-        description="Takes LoRA adapters beside the model. CPUs only so far. They are loaded by each pod's "
-        "ops port.",
+        description="Takes LoRA adapters beside the model. They are loaded by each pod's ops port.",
     )
     max_loras: PositiveInt | None = Field(
         default=None, description="Adapters whose requests run at once; those of others wait."

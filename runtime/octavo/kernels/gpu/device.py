@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from octavo.kernels.gpu.adapters.expand import adapter_expand
+from octavo.kernels.gpu.adapters.shrink import adapter_shrink
 from octavo.kernels.gpu.attention.decode_schedule import make_decode_workspace, schedule_decode
 from octavo.kernels.gpu.attention.paged_decode import paged_decode
 from octavo.kernels.gpu.attention.paged_prefill import paged_prefill
@@ -24,6 +26,8 @@ from octavo.kernels.gpu.step_inputs import step_inputs
 from octavo.kernels.gpu.tuning.few_rows import MAX_ROWS
 
 __all__ = [
+    "adapter_expand",
+    "adapter_shrink",
     "add_rms_norm",
     "apply_penalties",
     "combine_experts",

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.protocols.layers import ExpertKernels, FewRowKernels, Kernels, PackedKernels
+from octavo.kernels.protocols.layers import (
+    AdapterKernels,
+    ExpertKernels,
+    FewRowKernels,
+    Kernels,
+    PackedKernels,
+)
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from octavo.kernels.reference.sampling.sample import SamplingTensors
 
 
-class DeviceKernels(Kernels, ExpertKernels, FewRowKernels, PackedKernels, Protocol):
+class DeviceKernels(Kernels, ExpertKernels, FewRowKernels, PackedKernels, AdapterKernels, Protocol):
     """Attention over the paged cache, products, a mixture of experts, a step's inputs, and sampling."""
 
     def step_inputs(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 if TYPE_CHECKING:
+    from octavo.kernels.adapter_seats import SeatedProduct
+    from octavo.kernels.adapter_tiles import AdapterTiles
     from octavo.kernels.packed_weight import PackedWeight
     from octavo.kernels.reference.experts.route import ExpertRouting
 
@@ -153,4 +155,25 @@ class PackedKernels(Protocol):
         is_aligned: bool = False,
     ) -> torch.Tensor:
         """`x @ weight.T + bias`: `[rows, depth] -> [rows, width]`."""
+        ...
+
+
+@runtime_checkable
+class AdapterKernels(Protocol):
+    """Products of adapters, of whichever a row has, read on the device: nothing waits for it.
+
+    Devices whose host multiplies adapter by adapter do without. `kernels.reference` says what the arguments
+    are.
+    """
+
+    def adapter_shrink(
+        self, x: torch.Tensor, product: SeatedProduct, tiles: AdapterTiles
+    ) -> torch.Tensor:
+        """Each row down to the ranks of its adapter."""
+        ...
+
+    def adapter_expand(
+        self, inner: torch.Tensor, product: SeatedProduct, tiles: AdapterTiles, out: torch.Tensor
+    ) -> None:
+        """What `adapter_shrink` gave up to the product's outputs, added to them."""
         ...

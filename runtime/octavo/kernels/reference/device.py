@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from octavo.kernels.reference.adapters.expand import adapter_expand
+from octavo.kernels.reference.adapters.shrink import adapter_shrink
 from octavo.kernels.reference.attention.decode_schedule import (
     make_decode_workspace,
     schedule_decode,
@@ -26,6 +28,8 @@ from octavo.kernels.reference.sampling.sample import sample
 from octavo.kernels.reference.step_inputs import step_inputs
 
 __all__ = [
+    "adapter_expand",
+    "adapter_shrink",
     "add_rms_norm",
     "apply_penalties",
     "combine_experts",

@@ -18,6 +18,7 @@ from octavo.models.building import build_model
 from octavo.quantization import StoredFormat, scheme_for
 from octavo.quantization.stored import StoredLayout, StoredWeight
 from octavo.worker.compile_ahead.absent_gpu import Chip, absent_gpu
+from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.phases import PhaseTimer
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def start_on(
     placement = Placement(dtype, device)
     ranks = FirstOf(config.tensor_parallel_size)
     layouts = None if stored is None else LayoutsAlone(stored, placement)
+    adapters = adapters_of(config, model, kernels, placement)
     with torch.inference_mode():
         loaded = build_model(
             distinct_layers(model),
@@ -72,6 +74,7 @@ def start_on(
             kernels=kernels,
             placement=placement,
             ranks=ranks,
+            adapters=adapters,
         )
     phase = PhaseTimer(lambda _: None)
     return start_gpu_executor(
@@ -83,6 +86,7 @@ def start_on(
         phase=phase,
         reload=lambda: loaded,
         ranks=ranks,
+        adapters=adapters,
     )
 
 

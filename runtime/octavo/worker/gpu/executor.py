@@ -12,8 +12,11 @@ from octavo.config import EngineConfig
 from octavo.errors import DeviceFaultError
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.layers.ranks import ALONE, Ranks
+from octavo.loading.adapter import read_adapter
 from octavo.loading.pooling import normalises
+from octavo.models.adapters import ModelAdapters
 from octavo.models.base import CausalLM
+from octavo.models.seated_adapters import SeatedAdapters
 from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
 from octavo.worker.gpu.cuda_graphs import Capture
@@ -28,10 +31,11 @@ from octavo.worker.wakeable import Wakeable
 
 
 class GpuExecutor:
-    """Runs steps without waiting for them; see the `Executor` protocol.
+    """Runs steps without waiting for them; see the `Executor` and `HoldsAdapters` protocols.
 
     Args:
         record: Records the decode steps of a runner that woke, where they are recorded.
+        adapters: Of the model; None: it takes none.
     """
 
     def __init__(
@@ -39,7 +43,9 @@ class GpuExecutor:
         loaded: Wakeable[CausalLM, GpuRunner],
         info: ExecutorInfo,
         record: Callable[[GpuRunner], None],
+        adapters: ModelAdapters | None = None,
     ) -> None:
+        self._adapters = adapters
         self._loaded = loaded
         self._info = info
         self._record = record
@@ -61,6 +67,14 @@ class GpuExecutor:
         with translated_start_errors(torch.device(self._info.device)):
             self._loaded.wake_up()
             self._record(self.runner)
+
+    def add_adapter(self, adapter_id: int, folder: str) -> None:
+        if self._adapters is not None:
+            self._adapters.add(adapter_id, read_adapter(Path(folder)))
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        if self._adapters is not None:
+            self._adapters.remove(adapter_id)
 
     def submit(self, batch: StepBatch) -> PendingStep:
         try:
@@ -105,13 +119,16 @@ def start_gpu_executor(
     least: Callable[[int], int] = lambda own: own,
     new_capture: Callable[[], Capture] | None = None,
     drafting: GpuDrafting | None = None,
+    adapters: ModelAdapters | None = None,
 ) -> GpuExecutor:
     """As `prepare_gpu`, of the only rank or of the first.
 
     Args:
         ranks, tell: See `GpuRunner`.
         drafting: Who guesses where the engine does not.
+        adapters: Of `model`; None: it takes none.
     """
+    seated = adapters if isinstance(adapters, SeatedAdapters) else None
 
     def make(loaded: CausalLM, limits: RunnerLimits) -> GpuRunner:
         kind = GpuRunner if drafting is None else DraftingRunner
@@ -127,6 +144,7 @@ def start_gpu_executor(
             ranks=ranks,
             tell=tell,
             watch=None if drafting is None else drafting.watch,
+            adapters=seated,
         )
         if drafting is not None and isinstance(runner, DraftingRunner):
             runner.drafter = drafting.make(runner)
@@ -154,4 +172,4 @@ def start_gpu_executor(
         is_asynchronous=True,
     )
     info = dataclasses.replace(info, max_drafts=most_drafts(config))
-    return GpuExecutor(prepared.loaded, info, prepared.record)
+    return GpuExecutor(prepared.loaded, info, prepared.record, seated)

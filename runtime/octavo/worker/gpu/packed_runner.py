@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from octavo.config import EngineConfig
+from octavo.kernels.adapter_tiles import AdapterTiles, section_size
 from octavo.kernels.packed_step import PackedView, Packer
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.step_state import SequenceState, StepBuffers, StepLayout
@@ -24,6 +25,7 @@ from octavo.models.hidden_states import HiddenStates
 from octavo.worker.gpu.cuda_graphs import Capture, DecodeGraphs, padded_sizes
 from octavo.worker.gpu.draft_rows import most_drafts
 from octavo.worker.gpu.step_outline import StepOutline
+from octavo.worker.gpu.tile_buffer import TileBuffer
 from octavo.worker.gpu.upload import Uploader
 
 
@@ -37,6 +39,7 @@ class RunnerLimits:
         max_num_batched_tokens: Tokens of one step.
         max_num_seqs: Sequences of one step.
         max_drafts: Of all of them together, in one step.
+        max_adapters: Different adapters of one step.
     """
 
     num_blocks: int
@@ -45,6 +48,7 @@ class RunnerLimits:
     max_num_batched_tokens: int
     max_num_seqs: int
     max_drafts: int = 0
+    max_adapters: int = 0
 
     @classmethod
     def of(cls, config: EngineConfig, *, num_blocks: int, max_model_len: int) -> RunnerLimits:
@@ -56,6 +60,7 @@ class RunnerLimits:
             max_num_batched_tokens=config.max_num_batched_tokens,
             max_num_seqs=config.max_num_seqs,
             max_drafts=most_drafts(config),
+            max_adapters=config.max_loras if config.enable_lora else 0,
         )
 
     @property
@@ -140,8 +145,12 @@ class PackedRunner:
             device=device,
         )
         self._state = SequenceState.make(limits.num_rows, limits.max_blocks, device)
+        max_rows = max(limits.max_num_batched_tokens, limits.max_sampled)
+        self._tiles: TileBuffer | None = None
+        if limits.max_adapters:
+            self._tiles = TileBuffer(max_rows, limits.max_adapters, device)
         self._buffers = StepBuffers.make(
-            max_tokens=max(limits.max_num_batched_tokens, limits.max_sampled),
+            max_tokens=max_rows,
             max_seqs=limits.max_sampled,
             max_blocks=limits.max_blocks,
             device=device,
@@ -156,11 +165,15 @@ class PackedRunner:
             4 * limits.max_num_batched_tokens + 32 * limits.max_sampled, device
         )
         self._graphs: DecodeGraphs | None = None
+        self._adapted_graphs: DecodeGraphs | None = None
 
     @torch.inference_mode()
     def capture(self, capture: Capture) -> None:
-        """Records the decode steps, all rows of them padding: nothing is read or written."""
+        """Records the decode steps, all rows of them padding: nothing is read or written. Each once more with
+        adapters, where there may be some: so those without launch nothing for them."""
         sizes = padded_sizes(self.limits.max_sampled)
+        if self._tiles is not None:
+            self._adapted_graphs = DecodeGraphs(sizes, self._decode_adapted, self._pad, capture)
         self._graphs = DecodeGraphs(sizes, self._decode, self._pad, capture)
 
     def graph_size(self, num_decodes: int) -> int | None:
@@ -178,13 +191,15 @@ class PackedRunner:
         self._kernels.step_inputs(
             packed, layout, self._state, self._buffers, self.limits.block_size
         )
-        if outline.graph_size and self._graphs is not None:
-            self._graphs.replay(outline.graph_size)
+        tiles = self._tiles_of(outline, view)
+        graphs = self._graphs if tiles is None else self._adapted_graphs
+        if outline.graph_size and graphs is not None:
+            graphs.replay(outline.graph_size)
             count = outline.num_tokens
             states = None if self._watch is None else self._recorded_states[:count]
             return StepRows(outline, view, self._hidden[:count], is_normalised=True, states=states)
         hidden = self._forward(
-            outline.num_tokens, layout.num_decodes, layout.num_seqs, outline.max_query_len
+            outline.num_tokens, layout.num_decodes, layout.num_seqs, outline.max_query_len, tiles
         )
         states = None if self._watch is None else self._watch.take()
         return StepRows(outline, view, hidden, is_normalised=False, states=states)
@@ -218,14 +233,27 @@ class PackedRunner:
         state_rows = rows.view.int64(rows.outline.state_rows, rows.outline.num_samples)
         self._state.last_tokens.index_copy_(0, state_rows, tokens)
 
-    def _decode(self, size: int) -> None:
+    def _tiles_of(self, outline: StepOutline, view: PackedView) -> AdapterTiles | None:
+        if self._tiles is None or not outline.num_tiles:
+            return None
+        size = section_size(outline.num_tiles, outline.num_places)
+        num_rows = outline.graph_size or outline.num_tokens
+        return self._tiles.take(view.int32(outline.tiles, size), outline.num_tiles, num_rows)
+
+    def _decode(self, size: int, tiles: AdapterTiles | None = None) -> None:
         """A step of `size` decodes between fixed buffers: what a graph records."""
-        residual = self._forward(size, size, size, 1)
+        residual = self._forward(size, size, size, 1, tiles)
         self._hidden[:size].copy_(self.model.normalise(residual))
         if self._watch is not None:
             self._recorded_states[:size].copy_(self._watch.take())
 
+    def _decode_adapted(self, size: int) -> None:
+        """As `_decode`, of which some rows have adapters."""
+        self._decode(size, None if self._tiles is None else self._tiles.recorded(size))
+
     def _pad(self, size: int) -> None:
+        if self._tiles is not None:
+            self._tiles.empty()
         nothing = torch.zeros(4, dtype=torch.int32, device=self.device)
         layout = StepLayout(0, 0, size, 0, 0, 0, 0, 0, 0)
         self._kernels.step_inputs(
@@ -233,7 +261,12 @@ class PackedRunner:
         )
 
     def _forward(
-        self, num_tokens: int, num_decodes: int, num_seqs: int, max_query_len: int
+        self,
+        num_tokens: int,
+        num_decodes: int,
+        num_seqs: int,
+        max_query_len: int,
+        tiles: AdapterTiles | None = None,
     ) -> torch.Tensor:
         """The residual stream after all layers, `[num_tokens, hidden]`."""
         step = TritonAttentionStep(
@@ -244,6 +277,7 @@ class PackedRunner:
             num_decodes,
             num_seqs - num_decodes,
             max_query_len,
+            tiles,
         )
         return self.model.forward(self._buffers.token_ids[:num_tokens], self._caches, step)
 

@@ -13,6 +13,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
 from octavo.models.base import CausalLM
+from octavo.models.seated_adapters import EMPTY_ADAPTER
 from octavo.sampling import processors
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
@@ -57,10 +58,9 @@ def warm_up_gpu(runner: SteppedRunner) -> None:
             _run_and_release(runner, [decode, *prompts])
     for params in _ways_to_sample():
         rows = min(3, limits.max_num_seqs)
-        entries = [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)]
-        _run_and_release(runner, entries)
+        _run(runner, [_sequence(i, 1, 0, params, limits.block_size) for i in range(rows)])
         if limits.max_drafts:
-            _run_and_release(runner, _decodes(1, min(2, limits.max_drafts), params, limits))
+            _run(runner, _decodes(1, min(2, limits.max_drafts), params, limits))
     run_largest_steps(runner)
 
 
@@ -92,6 +92,13 @@ def _everything() -> SamplingParams:
 
 
 def _run_and_release(runner: SteppedRunner, entries: list[ScheduledSequence]) -> None:
+    """As they are, and where the model takes adapters with one of them, too."""
+    _run(runner, entries)
+    if runner.limits.max_adapters:
+        _run(runner, [msgspec.structs.replace(one, adapter_id=EMPTY_ADAPTER) for one in entries])
+
+
+def _run(runner: SteppedRunner, entries: list[ScheduledSequence]) -> None:
     runner.submit(StepBatch(entries)).result()
     runner.submit(StepBatch([], released=[entry.sequence_id for entry in entries]))
 

@@ -16,10 +16,12 @@ from octavo.kernels.protocols.device import DeviceKernels
 from octavo.layers.ranks import ALONE, Ranks
 from octavo.models.base import CausalLM
 from octavo.models.hidden_states import HiddenStates
+from octavo.models.seated_adapters import SeatedAdapters
 from octavo.sampling.device.rows import SamplingRows
 from octavo.sampling.device.sampler import DeviceSampler
 from octavo.sampling.processors.base import DeviceRoom
-from octavo.worker.batch import StepBatch
+from octavo.worker.batch import BASE_MODEL, StepBatch
+from octavo.worker.gpu.adapter_packing import SeatedStep
 from octavo.worker.gpu.draft_rows import check_drafts, num_decode_rows
 from octavo.worker.gpu.packed_runner import PackedRunner, RunnerLimits, StepRows
 from octavo.worker.gpu.prompt_scores import best_of_slices
@@ -40,6 +42,7 @@ class GpuRunner(PackedRunner):
         normalises: Embeddings are scaled to length 1.
         tell: None where there are no other ranks.
         watch: See `PackedRunner`.
+        adapters: Of the model; None: it takes none.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class GpuRunner(PackedRunner):
         ranks: Ranks = ALONE,
         tell: Tell | None = None,
         watch: HiddenStates | None = None,
+        adapters: SeatedAdapters | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -74,13 +78,14 @@ class GpuRunner(PackedRunner):
         self._readback = Readback(device)
         self._tell = tell
         self._states: torch.Tensor | None = None
+        self._adapters = adapters
 
     @torch.inference_mode()
     def submit(self, batch: StepBatch) -> PendingSamples:
         """Queues one step.
 
         Raises:
-            ValueError: The batch contradicts itself; see `pack_step`.
+            ValueError: The batch contradicts itself; see `pack_step`, and `SeatedAdapters.seats_of`.
 
         Whatever is raised, the batch's sequences have no rows afterwards and the others are untouched.
         """
@@ -106,6 +111,7 @@ class GpuRunner(PackedRunner):
             block_size=self.limits.block_size,
             max_blocks=self.limits.max_blocks,
             pad_to=size or 0,
+            adapters=self._seated(batch),
         )
         outline = step.outline(size or 0)
         if self._tell is not None and not outline.is_empty:
@@ -129,6 +135,14 @@ class GpuRunner(PackedRunner):
         sampled = self._sampler.sample(hidden, logits, samples, rows.view)
         self.keep_tokens(rows, sampled.tokens)
         return self._readback.start(sampled, samples, step.scores, scored)
+
+    def _seated(self, batch: StepBatch) -> SeatedStep | None:
+        adapter_ids = {entry.adapter_id for entry in batch.entries} - {BASE_MODEL}
+        if self._adapters is None:
+            if adapter_ids:
+                raise ValueError(f"Adapters {sorted(adapter_ids)} in a model that takes none.")
+            return None
+        return SeatedStep(self._adapters.seats_of(adapter_ids), self._adapters.num_seats)
 
     def _recorded_size(self, batch: StepBatch) -> int | None:
         """None for a step that is launched piece by piece."""

@@ -34,6 +34,9 @@ class StepOutline:
         state_rows: Where `[num_samples]` int64 lie: row of each in `SequenceState`.
         num_scored: Rows of prompts whose scores are wanted.
         scored_rows: Where `[num_scored]` int64 lie: these rows.
+        num_tiles: Of rows that have an adapter; 0: none has.
+        num_places: How many rows have.
+        tiles: Where the section of both lies; see `octavo.kernels.adapter_tiles`.
     """
 
     layout: StepLayout
@@ -47,6 +50,9 @@ class StepOutline:
     state_rows: int
     num_scored: int
     scored_rows: int
+    num_tiles: int
+    num_places: int
+    tiles: int
 
     @property
     def is_empty(self) -> bool:

@@ -17,6 +17,7 @@ from octavo.kernels.step_state import StepLayout
 from octavo.sampling.device.samples import Samples
 from octavo.sampling.device.verify import PackedDrafts
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
+from octavo.worker.gpu.adapter_packing import NO_TILES, PackedTiles, SeatedStep, pack_tiles
 from octavo.worker.gpu.draft_rows import drafts_of, with_rows_of_drafts
 from octavo.worker.gpu.prompt_scores import PackedScores, pack_scores
 from octavo.worker.gpu.state_rows import StateRows
@@ -48,6 +49,7 @@ class PackedStep:
         copies: Where `[2, num_copies]` int64 lie: source and target blocks.
         max_query_len: Rows of the longest chunk, 1 in a step of decodes.
         scores: None when no prompt's log-probabilities are wanted.
+        tiles: Rows that have an adapter.
     """
 
     packer: Packer
@@ -58,6 +60,7 @@ class PackedStep:
     copies: int
     sampled: SampledRows | None
     scores: PackedScores | None = None
+    tiles: PackedTiles = NO_TILES
 
     def outline(self, graph_size: int) -> StepOutline:
         """For a step that runs in the recorded one of `graph_size`; 0: in none."""
@@ -75,6 +78,9 @@ class PackedStep:
             state_rows=0 if sampled is None else sampled.state_rows,
             num_scored=0 if scores is None else len(scores.token_ids),
             scored_rows=0 if scores is None else scores.rows,
+            num_tiles=self.tiles.num_tiles,
+            num_places=self.tiles.num_places,
+            tiles=self.tiles.section,
         )
 
 
@@ -86,11 +92,13 @@ def pack_step(
     block_size: int,
     max_blocks: int,
     pad_to: int = 0,
+    adapters: SeatedStep | None = None,
 ) -> PackedStep:
     """Packs one step; rows get what it tells the device marked as known.
 
     Args:
         pad_to: A step of decodes alone is padded to this many sequences.
+        adapters: Of its sequences; None: none has one.
 
     Raises:
         ValueError: A token is outside the vocabulary, a table is too long, or a pending token is
@@ -156,6 +164,9 @@ def pack_step(
         copies=packer.put(copies),
         sampled=samples,
         scores=pack_scores(entries, first_rows[place_of], packer),
+        tiles=NO_TILES
+        if adapters is None
+        else pack_tiles(ordered, counts, adapters, packer, pad_to=pad_to),
     )
 
 

@@ -97,6 +97,7 @@ def create_executor(
         phase=phase,
         reload=plan.build_anew,
         drafting=drafting,
+        adapters=plan.adapters,
     )
     watch.serving_begins()
     return executor

@@ -108,7 +108,7 @@ class DraftModelPlan:
             own = GpuRunner(
                 draft,
                 kernels,
-                dataclasses.replace(limits, max_drafts=0),
+                dataclasses.replace(limits, max_drafts=0, max_adapters=0),
                 device=plan.device,
                 dtype=plan.dtype,
                 cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),

@@ -105,7 +105,9 @@ class EaglePlan:
             own = GpuRunner(
                 head,
                 kernels,
-                dataclasses.replace(limits, max_drafts=0, max_num_batched_tokens=tokens),
+                dataclasses.replace(
+                    limits, max_drafts=0, max_adapters=0, max_num_batched_tokens=tokens
+                ),
                 device=plan.device,
                 dtype=plan.dtype,
                 cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),

@@ -47,8 +47,6 @@ def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device
         why = f"{architecture} is an encoder, which takes no adapters"
     elif device.type != "cpu" and config.tensor_parallel_size > 1:
         why = f"ranks share adapters on CPUs alone so far; these run on {device.type}"
-    elif device.type != "cpu":
-        why = f"adapters run on CPUs alone so far; the engine runs on {device.type}"
     elif config.enable_sleep_mode:
         why = "enable_sleep_mode is set too: a model that wakes up would have lost its adapters"
     if why:

@@ -27,6 +27,7 @@ from octavo.models.spec import ModelSpec
 from octavo.models.stored_tables import with_stored_head
 from octavo.quantization import Scheme, StoredFormat, check_quantization, scheme_for
 from octavo.worker.machine import return_freed_memory
+from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.implementation import check_adapters, settled
 from octavo.worker.start.memory import check_positions
@@ -99,9 +100,7 @@ def plan_start(config: EngineConfig) -> StartPlan:
     model = with_stored_head(model, source)
     kernels = kernels_for(device)
     scheme = scheme_for(config.quantization, kernels, stored)
-    adapters = None
-    if config.enable_lora:
-        adapters = ModelAdapters(placement, model.prefix, config.max_lora_rank)
+    adapters = adapters_of(config, model, kernels, placement)
     return StartPlan(
         config, device, model, dtype, kernels, placement, source, scheme, stored, adapters
     )

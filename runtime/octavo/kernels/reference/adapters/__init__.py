@@ -1,0 +1,1 @@
+"""Products of adapters in plain torch."""
