@@ -11,12 +11,17 @@ import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from octavo.models.registry import FAMILIES
+from octavo.models.registry import ENCODERS, FAMILIES
 from octavo.models.text_part import TEXT_PARTS
+from tests.support.runtime.drawn_models import FAMILIES as FAMILIES_WITH_ADAPTERS
 from tests.support.runtime.family_table import PAGE, judge
+from tests.support.runtime.shared_kinds import families
+from tests.support.runtime.support_matrix import marks, section
 
 TEXT = PAGE.read_text("utf-8")
-ROWS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([a-z ]+) \|(.*)\|$", TEXT, re.MULTILINE)
+ROWS = re.findall(
+    r"^\| `([^`]+)` \| `([^`]+)` \| ([a-z ]+) \| (?:yes|) \|(.*)\|$", TEXT, re.MULTILINE
+)
 LEAST = 80
 # Each way to be judged: own code, transformers', layers without a call, sinks, another's mask, positions.
 SAMPLE = (
@@ -60,3 +65,16 @@ def test_a_row_is_what_comes_of_serving_such_a_model(model_type: str, tmp_path: 
     torch.set_num_threads(1)
     row = judge(model_type, tmp_path)
     assert f"{row}\n" in TEXT
+
+
+def test_what_goes_with_what_is_what_a_start_takes() -> None:
+    assert section() in TEXT, "run `make models`"
+
+
+def test_each_mark_is_of_a_family_that_tests_run() -> None:
+    every = list(marks())
+    decoders = {one.architecture.lower() for one in every if one.speculative}
+    assert decoders == families()
+    drawn = {f"{family.replace('_', '')}forcausallm" for family in FAMILIES_WITH_ADAPTERS}
+    assert {one.architecture.lower() for one in every if one.adapters} == drawn
+    assert {one.architecture for one in every if one.ranks} == {*FAMILIES, *ENCODERS}

@@ -23,8 +23,10 @@ from octavo.models.registry import FAMILIES
 from octavo.models.text_part import TEXT_PARTS
 from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.generic_models import UnmadeError, make_generic_checkpoint
+from tests.support.runtime.rank_threads import scores
 from tests.support.runtime.served_answers import assert_as_transformers, serve
 from tests.support.runtime.stepping import make_executor
+from tests.support.runtime.support_matrix import section
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "models.md"
 _MAX_REASON = 200
@@ -47,11 +49,14 @@ Those that run give transformers' tokens, and its probabilities.
 | refused | {refused} | at the start, by name |
 | not tried | {unmade} | no small model of it can be made by this page's rules |
 
+{support}
+## Families
+
 A family is judged with layers of each kind that its default has. What a checkpoint's own config asks for
 beyond that is judged at its start, by the same checks.
 
 What the generic path costs on two CPU cores, its time over the native one's for the same model, layers of
-real shapes (`python -m benchmarks.generic_path`; ranges are in `benchmarks/NOTES.md`):
+real shapes (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `benchmarks/NOTES.md`):
 
 | shape | | first token of 1,024 | token at 1 request | at 8 |
 |---|---|---|---|---|
@@ -60,8 +65,10 @@ real shapes (`python -m benchmarks.generic_path`; ranges are in `benchmarks/NOTE
 | Qwen3 0.6B | bf16 | 1.15 | 1.46 | 1.61 |
 | | fp32 | 1.11 | 1.25 | 1.21 |
 
-| model_type | architecture | path | why not |
-|---|---|---|---|
+`ranks`: two processes share the model and give its tokens.
+
+| model_type | architecture | path | ranks | why not |
+|---|---|---|---|---|
 """
 
 
@@ -71,10 +78,12 @@ class Row:
     architecture: str
     path: str
     reason: str = ""
+    is_shared: bool = False
 
     def __str__(self) -> str:
         reason = self.reason.replace("|", "\\|").replace("<", "&lt;")
-        return f"| `{self.model_type}` | `{self.architecture}` | {self.path} | {reason} |"
+        ranks = "yes" if self.is_shared else ""
+        return f"| `{self.model_type}` | `{self.architecture}` | {self.path} | {ranks} | {reason} |"
 
 
 def judge(model_type: str, folder: Path) -> Row:
@@ -95,7 +104,19 @@ def judge(model_type: str, folder: Path) -> Row:
         model_type,
         architecture,
         "native" if architecture in (*FAMILIES, *TEXT_PARTS) else "generic",
+        is_shared=is_shared(folder),
     )
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether ranks may share the model. Raises `AssertionError` if they score otherwise than one does."""
+    try:
+        found = scores(folder, 2)
+    except OctavoError:
+        return False
+    ((expected, _),) = scores(folder, 1)
+    torch.testing.assert_close(found[0][0], expected, rtol=1e-3, atol=1e-3)
+    return True
 
 
 def page(rows: list[Row]) -> str:
@@ -106,6 +127,7 @@ def page(rows: list[Row]) -> str:
         generic=counts["generic"],
         refused=counts["refused"],
         unmade=counts["not tried"],
+        support=section(),
     )
     return head + "".join(f"{row}\n" for row in rows)
 
