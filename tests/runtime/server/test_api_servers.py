@@ -17,7 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
+from octavo.config import EngineConfig
+from octavo.errors import InvalidConfigurationError
 from octavo.server.process.api_servers.member import MODULE
+from octavo.server.process.options import ServeOptions
+from octavo.server.process.options_json import decode_options, encode_options
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import eventually
@@ -267,3 +271,30 @@ def test_all_streams_end_whole_when_the_server_does(served: Served) -> None:
     assert served.wait() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert list(served.temporary.iterdir()) == []
+
+
+def test_options_cross_to_another_process_as_they_are(tmp_path: Path) -> None:
+    engine = EngineConfig(model="m", max_num_seqs=3, kv_cache_memory_bytes=2**26)
+    options = ServeOptions(
+        model="m",
+        engine=engine,
+        served_names=("a", "b"),
+        api_keys=("sk-1",),
+        api_key_file=tmp_path / "keys",
+        allowed_origins=("*",),
+        request_timeout_seconds=2.5,
+        api_server_count=2,
+    )
+    assert decode_options(encode_options(options)) == options
+
+
+def test_a_node_that_answers_nobody_refuses_several() -> None:
+    with pytest.raises(InvalidConfigurationError, match="api_server_count is 2 and node_rank 1"):
+        ServeOptions(
+            model="m",
+            engine=EngineConfig(model="m", tensor_parallel_size=2),
+            served_names=("m",),
+            num_nodes=2,
+            node_rank=1,
+            api_server_count=2,
+        )

@@ -343,6 +343,11 @@ class ServeOptions(NodeOptions):
     def __post_init__(self) -> None:
         check_options(self)
         self.check_nodes()
+        if self.api_server_count > 1 and self.node_rank > 0:
+            raise InvalidConfigurationError(
+                f"api_server_count is {self.api_server_count} and node_rank {self.node_rank}; a node that is "
+                "headless answers nobody. Give --api-server-count to node 0 alone."
+            )
         if self.port == self.ops_port != 0:
             raise InvalidConfigurationError(
                 f"port and ops_port are both {self.port}; give two different ports."
