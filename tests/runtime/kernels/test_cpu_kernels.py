@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
@@ -52,22 +55,29 @@ def test_a_norm_of_rows_that_lie_apart_equals_the_reference() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(DTYPES, st.integers(0, 5), st.sampled_from([8, 16, 48, 384]), st.floats(0.1, 100))
-def test_the_gate_equals_silu_in_double_precision(
-    dtype: torch.dtype, rows: int, width: int, spread: float
+@given(
+    st.booleans(),
+    DTYPES,
+    st.integers(0, 5),
+    st.sampled_from([8, 16, 48, 384]),
+    st.floats(0.1, 100),
+)
+def test_the_gates_equal_torchs_in_double_precision(
+    is_gelu: bool, dtype: torch.dtype, rows: int, width: int, spread: float
 ) -> None:
     gate_up = (numbers(rows, 2 * width, seed=width) * spread).to(dtype)
     with poisoned_memory():
-        result = cpu.silu_and_mul(gate_up)
+        result = (cpu.gelu_and_mul if is_gelu else cpu.silu_and_mul)(gate_up)
     gate, up = gate_up.double().chunk(2, dim=-1)
     tolerance = TOLERANCE[dtype]
-    expected = F.silu(gate) * up
+    expected = (F.gelu(gate, approximate="tanh") if is_gelu else F.silu(gate)) * up
     torch.testing.assert_close(result.double(), expected, rtol=2 * tolerance, atol=tolerance)
 
 
-def test_a_gate_far_outside_keeps_its_limits() -> None:
+@pytest.mark.parametrize("gated", [cpu.silu_and_mul, cpu.gelu_and_mul])
+def test_a_gate_far_outside_keeps_its_limits(gated: Any) -> None:
     gate = torch.tensor([[-1e4, -100.0, -88.0, 88.0, 100.0, 1e4] + [0.0] * 10])
-    result = cpu.silu_and_mul(torch.cat([gate, torch.ones(1, 16)], dim=-1))
+    result = gated(torch.cat([gate, torch.ones(1, 16)], dim=-1))
     torch.testing.assert_close(result[0, 3:6], gate[0, 3:6])
     assert result[0, :3].abs().max() < 1e-30
 
@@ -77,6 +87,7 @@ def test_nan_stays_nan() -> None:
     x[0, 3] = torch.nan
     assert cpu.rms_norm(x, torch.ones(32, dtype=torch.bfloat16), 1e-6).isnan().all()
     assert cpu.silu_and_mul(x)[0, 3].isnan()
+    assert cpu.gelu_and_mul(x)[0, 3].isnan()
 
 
 @settings(max_examples=40, deadline=None)

@@ -44,7 +44,7 @@ def test_norms_and_gates(dtype: torch.dtype, rows: int) -> None:
     gate_up = numbers(rows, 2 * WIDTH, seed=rows).to(dtype)
     with poisoned_memory():
         normalised = cpu.rms_norm(residual, weight, 1e-6)
-        gated = cpu.silu_and_mul(gate_up)
+        gated, others = cpu.silu_and_mul(gate_up), cpu.gelu_and_mul(gate_up)
         total = residual.clone()
         summed = cpu.add_rms_norm(total, delta, weight, 1e-6)
     for row in range(rows):
@@ -52,6 +52,7 @@ def test_norms_and_gates(dtype: torch.dtype, rows: int) -> None:
         alone = residual[one].clone()
         assert torch.equal(normalised[one], cpu.rms_norm(alone, weight, 1e-6))
         assert torch.equal(gated[one], cpu.silu_and_mul(gate_up[one]))
+        assert torch.equal(others[one], cpu.gelu_and_mul(gate_up[one]))
         assert torch.equal(summed[one], cpu.add_rms_norm(alone, delta[one], weight, 1e-6))
         assert torch.equal(total[one], alone)
 

@@ -33,11 +33,12 @@ REPEATED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "int8": ("qwen3", {}, {"dtype": "bfloat16", "quantization": Quantization.INT8}),
     "int4": ("llama", {}, {"dtype": "bfloat16", "quantization": Quantization.INT4}),
     "window": ("mistral", {"sliding_window": 23}, {"dtype": "float32"}),
+    "another gate": ("gemma2", {**GEMMA2, "head_dim": 32}, {"dtype": "float32"}),
     "biases": ("qwen2", {"num_attention_heads": 2, "num_key_value_heads": 1}, {"dtype": "float32"}),
 }
 NOT_REPEATED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "experts": ("mixtral", {"num_local_experts": 4}, {"dtype": "float32"}),
-    "another gate": ("gemma2", GEMMA2, {"dtype": "float32"}),
+    "layer norms": ("phi", {}, {"dtype": "float32"}),
 }
 
 

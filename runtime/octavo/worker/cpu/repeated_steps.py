@@ -2,7 +2,7 @@
 the third time on they run without Python between them.
 
 A step is written down as it runs, and the next of its size runs both ways: where a bit differs, or where
-something else than our kernels computes (a mixture of experts, a sum over ranks), all of them stay as they
+something else than our kernels computes (experts, layer norms, sums over ranks), all of them stay as they
 are, and nothing is lost but that.
 """
 
