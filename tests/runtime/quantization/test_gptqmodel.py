@@ -33,6 +33,8 @@ from gptqmodel.nn_modules.qlinear import BaseQuantLinear
 
 GROUP = 32
 MODEL: dict[str, Any] = SHAPE | {"num_hidden_layers": 2}
+# GPTQModel searches AWQ's clips over 64 outputs at once.
+OF_WHOLE_BATCHES = MODEL | {"intermediate_size": 128, "num_key_value_heads": 4}
 PRODUCTS_OF_A_LAYER = 7
 BACKENDS = {"gptq": BACKEND.GPTQ_TORCH, "awq": BACKEND.AWQ_TORCH}
 
@@ -125,7 +127,7 @@ def test_awq(tmp_path: Path) -> None:
 def test_what_gptqmodel_quantises(method: str, changes: dict[str, Any], tmp_path: Path) -> None:
     """Calibrated and written by it; served, its scores are those of transformers on the weights it means."""
     plain, folder = tmp_path / "plain", tmp_path / "quantised"
-    model = make_checkpoint(plain, **MODEL)
+    model = make_checkpoint(plain, **OF_WHOLE_BATCHES)
     save_word_tokenizer(plain)
     config = QuantizeConfig(**({"method": method, "bits": 4, "group_size": GROUP} | changes))
     theirs = GPTQModel.load(str(plain), config, device="cpu")
