@@ -77,8 +77,9 @@ def test_where_no_drafts_run_the_plan_is_refused(monkeypatch: pytest.MonkeyPatch
     """The plan is made before any weight is read."""
     monkeypatch.setattr(plan, "choose_device", lambda config: torch.device("cuda"))
     demo = "runtime/octavo/builtin/demo"
-    config = EngineConfig(model=demo, speculative_config=NGRAM, tensor_parallel_size=2)
-    with pytest.raises(InvalidConfigurationError, match="ranks run drafts on CPUs alone so far"):
+    wanted = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=demo)
+    config = EngineConfig(model=demo, speculative_config=wanted, tensor_parallel_size=2)
+    with pytest.raises(InvalidConfigurationError, match="guesses for ranks on CPUs alone so far"):
         plan.plan_start(config)
 
 

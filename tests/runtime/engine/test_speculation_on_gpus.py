@@ -22,8 +22,9 @@ from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning import chips
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
-from octavo.worker.batch import PendingStep, StepBatch
+from octavo.worker.batch import BASE_MODEL, PendingStep, StepBatch
 from tests.support.kernels.interpreter import interpreted_kernels
+from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.gpu_engine import started_as_on_gpus
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.speculating import (
@@ -197,19 +198,47 @@ def test_the_kernels_of_a_gpu_say_the_same(folder: Path) -> None:
     assert 3 < accepted <= stats.spec_decode_draft_tokens_total
 
 
-def make_core(folder: Path, kernels: DeviceKernels) -> EngineCore:
+def test_adapters_say_the_same_with_drafts(tmp_path: Path) -> None:
+    """Beside each other and the model alone, in one step."""
+    model = save_tiny_llama(tmp_path / "model")
+    core = make_core(tmp_path / "model", reference, enable_lora=True, max_loras=2, max_lora_rank=20)
+    for name in (1, 2):
+        save_adapter(tmp_path / str(name), model, seed=name, lora_alpha=0.5)
+        core.adapters.load(name, str(tmp_path / str(name)))
+    prompts = [[7] * 9] * 3
+    wanted = [SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)] * 3
+    plain = answers(core, prompts, wanted, has_adapters=True)
+    assert len(set(map(tuple, plain.values()))) == 3
+    guesses = Recorded({(tuple(prompts[0]), 0): plain[1]})
+    core._speculation = Speculation(guesses, DRAFTS, max_drafts=8, overlaps=True)
+    core._stopwatch = lambda: 0.0
+    assert answers(core, prompts, wanted, has_adapters=True) == plain
+    assert sum(core.stats().spec_decode_accepted_tokens_per_position) > 5
+
+
+def make_core(folder: Path, kernels: DeviceKernels, **options: Any) -> EngineCore:
     executor = make_gpu_executor(
-        folder, kernels=kernels, is_padded=False, max_num_seqs=2, max_drafts=8
+        folder,
+        kernels=kernels,
+        is_padded=bool(options),
+        max_num_seqs=3,
+        max_drafts=8,
+        max_loras=options.get("max_loras", 0),
     )
-    config = EngineConfig(model=str(folder), max_num_seqs=2, max_num_batched_tokens=32)
+    config = EngineConfig(model=str(folder), max_num_seqs=3, max_num_batched_tokens=32, **options)
     return EngineCore(config, executor)
 
 
 def answers(
-    core: EngineCore, prompts: list[list[int]], params: list[SamplingParams]
+    core: EngineCore,
+    prompts: list[list[int]],
+    params: list[SamplingParams],
+    *,
+    has_adapters: bool = False,
 ) -> dict[int, list[int]]:
     for name, (prompt, wanted) in enumerate(zip(prompts, params, strict=True)):
-        core.add(AddRequest(str(name), prompt, wanted))
+        adapter = name if has_adapters else BASE_MODEL
+        core.add(AddRequest(str(name), prompt, wanted, adapter_id=adapter))
     found: dict[int, list[int]] = {}
     while core.has_work:
         for output in core.step().outputs:

@@ -23,6 +23,7 @@ from octavo.engine.messages import AddRequest
 from octavo.errors import DeviceFaultError
 from octavo.sampling_params import SamplingParams
 from octavo.sleep_level import SleepLevel
+from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.batch import Executor
 from octavo.worker.ranks.node import run_node
 from octavo.worker.start.create import create_executor
@@ -87,10 +88,15 @@ def test_ranks_answer_as_one_and_wake_as_they_slept(tmp_path: Path) -> None:
         tmp_path, make_gpu_executor(tmp_path, num_blocks=NUM_BLOCKS, max_num_seqs=6)
     )
     with gpu_path_of_ranks("reference"):
-        executor, pid = start_and_find(tmp_path, kv_cache_memory_bytes=memory, max_num_seqs=6)
+        ngrams = SpeculativeConfig(method=SpeculativeMethod.NGRAM)
+        executor, pid = start_and_find(
+            tmp_path, kv_cache_memory_bytes=memory, max_num_seqs=6, speculative_config=ngrams
+        )
         assert executor.info.is_asynchronous
         assert executor.info.num_kv_blocks == NUM_BLOCKS
-        assert_same(answers_of(tmp_path, executor), expected)
+        found = answers_of(tmp_path, executor, drafts=True)
+        assert_same(found, expected)
+        assert found.num_accepted > 20
         core = EngineCore(replace(config, enable_sleep_mode=True), executor)
         before = answer(core)
         for level in SleepLevel:

@@ -50,9 +50,12 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 0}},
     ),
     (
-        {"engine": {"speculative": {"method": "ngram"}}, "resources": {"gpu": 2}},
-        "spec.engine.speculative",
-        "runs no drafts so far where ranks share the model",
+        {
+            "engine": {"speculative": {"method": "eagle3", "model": {"uri": "hf://org/head"}}},
+            "resources": {"gpu": 2},
+        },
+        "spec.engine.speculative.method",
+        "must be ngram where ranks share the model",
         {"resources": {"gpu": 0}},
     ),
     (

@@ -122,7 +122,13 @@ def answers_of(
     answers.num_cached = core.stats().prefix_cache_hit_tokens_total
     if drafts:
         again = Answers({}, [], [], 0, 0, 0)
-        core._speculation = speculation = Speculation(_proposer(executor, answers), DRAFTS)
+        info = executor.info
+        core._speculation = speculation = Speculation(
+            _proposer(executor, answers),
+            DRAFTS,
+            max_drafts=info.max_drafts,
+            overlaps=info.is_asynchronous,
+        )
         _ask(core, again, tunes=adapter is not None)
         assert (again.tokens, again.ranked) == (answers.tokens, answers.ranked)
         assert again.logprobs == pytest.approx(answers.logprobs, abs=1e-4)

@@ -43,14 +43,13 @@ _IS_TRANSFORMERS = (
     f"self.engine.modelImpl == '{ModelImplementation.TRANSFORMERS}'"
 )
 
-RANKS_ON_GPUS_RUN_NO_DRAFTS = cel_between(
-    f"!has(self.engine) || !has(self.engine.speculative) || !{_RANKS_SHARE} || !{_ON_A_GPU}",
-    f"runs no drafts so far {_WHERE_RANKS_SHARE} on GPUs: leave one of them out",
-    "engine.speculative",
-)
-
 _HAS_DRAFT = (
     "has(self.engine) && has(self.engine.speculative) && has(self.engine.speculative.model)"
+)
+NOTHING_GUESSES_FOR_RANKS_ON_GPUS = cel_between(
+    f"!({_HAS_DRAFT}) || !{_RANKS_SHARE} || !{_ON_A_GPU}",
+    f"must be ngram {_WHERE_RANKS_SHARE} on GPUs, for which no model guesses so far",
+    "engine.speculative.method",
 )
 DRAFTS_DO_NOT_SLEEP = cel_between(
     f"!({_HAS_DRAFT}) || !has(self.engine.enableSleepMode) || !self.engine.enableSleepMode",
@@ -137,7 +136,7 @@ NO_DOWNLOAD_NO_CACHE = cel_between(
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_HAVE_A_GPU_EACH,
-    RANKS_ON_GPUS_RUN_NO_DRAFTS,
+    NOTHING_GUESSES_FOR_RANKS_ON_GPUS,
     DRAFTS_DO_NOT_SLEEP,
     HEADS_READ_OUR_OWN_CODE,
     RANKS_ON_GPUS_SHARE_NO_ADAPTERS,

@@ -13,13 +13,13 @@ from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import CausalLM, ModelConfig
 from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
+from octavo.worker import machine
 from octavo.worker.cpu.draft_model import DraftModel
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.executor import host_runner
 from octavo.worker.gpu.draft_model import GpuDraftModel
 from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.runner import GpuRunner
-from octavo.worker.machine import available_memory_bytes
 from octavo.worker.start.drafter_checks import (
     check_context,
     check_is_whole,
@@ -174,7 +174,7 @@ def size_cache_with(drafts: DrafterPlan | None, plan: StartPlan) -> KVCacheSize:
 
     Raises as `size_host_cache` and `DrafterPlan.check_length`.
     """
-    available, scheme = available_memory_bytes(), plan.scheme
+    available, scheme = machine.available_memory_bytes(), plan.scheme
     if drafts is None:
         return size_host_cache(plan.config, plan.model, plan.dtype, scheme, available)
     size = size_host_cache(

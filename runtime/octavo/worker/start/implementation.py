@@ -11,6 +11,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
+from octavo.speculative_config import SpeculativeMethod
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,14 @@ def check_implementation(config: EngineConfig, model: BaseConfig) -> None:
 
 def check_speculation(config: EngineConfig, device: torch.device) -> None:
     """Raises `InvalidConfigurationError` where no drafts are run, before minutes of loading."""
-    if config.speculative_config is None:
+    wanted = config.speculative_config
+    if wanted is None or wanted.method is SpeculativeMethod.NGRAM:
         return
     if device.type != "cpu" and config.tensor_parallel_size > 1:
         raise InvalidConfigurationError(
-            f"speculative_config is given, and tensor_parallel_size is {config.tensor_parallel_size}: ranks "
-            f"run drafts on CPUs alone so far, and these run on {device.type}. Leave one of them out."
+            f"speculative_config has method {wanted.method.value}, and tensor_parallel_size is "
+            f"{config.tensor_parallel_size}: a model guesses for ranks on CPUs alone so far, and these run "
+            f"on {device.type}. Use method ngram, or leave one of them out."
         )
 
 

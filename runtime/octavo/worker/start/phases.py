@@ -140,11 +140,9 @@ def check_gpu_fit(
 def share_hint(config: EngineConfig, num_gpus: int | None) -> str:
     """A further sentence of an error; empty where no more GPUs than the config's are known to do, or ranks do
     not what is asked for."""
-    if (
-        config.speculative_config is not None
-        or num_gpus is None
-        or num_gpus <= config.tensor_parallel_size
-    ):
+    wanted = config.speculative_config
+    is_alone = wanted is not None and wanted.model is not None
+    if is_alone or num_gpus is None or num_gpus <= config.tensor_parallel_size:
         return ""
     return (
         f" Or let {num_gpus} such GPUs share the model: --tensor-parallel-size {num_gpus} "
