@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+STARVED = ("token_us", "age_p50_ms", "age_p99_ms")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -28,5 +29,6 @@ def test_every_figure_comes_and_a_missing_peer_is_named(tmp_path: Path) -> None:
     (row,) = found["rows"]
     assert row["sides"].keys() == {"octavo", "bare"}
     for turn in row["sides"].values():
-        assert all(value > 0 for name, value in turn.items() if name != "token_us"), turn
+        # Where other work starves them, so few tokens may all come at once: then none has an age.
+        assert all(value > 0 for name, value in turn.items() if name not in STARVED), turn
     assert row["ratios"]["bare"]["median"] > 0

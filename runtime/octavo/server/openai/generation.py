@@ -84,10 +84,6 @@ class Generator:
         self.num_active = 0
         self.adapters = AdapterTable() if adapters is None else adapters
 
-    async def count_active(self) -> int:
-        """Requests that wait for tokens."""
-        return self.num_active
-
     def encode_plain(self, text: str) -> list[int]:
         """Without special tokens."""
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -67,6 +67,9 @@ class HttpFront(Protocol):
         """HTTP requests that are being answered."""
         ...
 
+    async def settled(self) -> None:
+        """Returns when the server's state of now holds for whoever asks."""
+
     def close_idle_connections(self) -> None:
         """Kept-alive ones that carry no request."""
 
@@ -173,6 +176,9 @@ class OwnFront:
 
     async def count_in_flight(self) -> int:
         return 0 if self._middleware is None else self._middleware.num_in_flight
+
+    async def settled(self) -> None:
+        """It does."""
 
     def close_idle_connections(self) -> None:
         if self._listener is not None:

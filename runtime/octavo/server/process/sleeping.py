@@ -49,11 +49,14 @@ class SleepingEngine(Protocol):
 
 
 class Requests(Protocol):
-    """See `Generator`."""
+    """See `HttpFront`."""
 
     async def count_active(self) -> int:
         """Those that wait for tokens."""
         ...
+
+    async def settled(self) -> None:
+        """Returns when the state of now holds for whoever asks."""
 
 
 class SleepSwitch:
@@ -106,13 +109,13 @@ class SleepSwitch:
         """Returns when requests may come. Raises `NotNowError` and `EngineDeadError` as `sleep`."""
         self._num_woken += 1
         async with self._lock:
-            engine, _ = self._ready()
-            if self.level is None:
-                return
-            await engine.wake_up()
-            self.level = None
-            self._turn(State.SLEEPING, State.READY)
-            log.info("awake")
+            engine, requests = self._ready()
+            if self.level is not None:
+                await engine.wake_up()
+                self.level = None
+                self._turn(State.SLEEPING, State.READY)
+                log.info("awake")
+            await requests.settled()
 
     def _ready(self) -> tuple[SleepingEngine, Requests]:
         state = self._lifecycle.state

@@ -150,6 +150,9 @@ class ApiServers:
     async def count_in_flight(self) -> int:
         return sum(beat.num_in_flight for beat in await self._reports())
 
+    async def settled(self) -> None:
+        await self._reports()
+
     def close_idle_connections(self) -> None:
         self._tell_all(CloseIdle())
 
@@ -216,6 +219,8 @@ class ApiServers:
         return member
 
     def _begin(self, member: Member) -> None:
+        # Whoever listens answers: that the server is ready is told when all do.
+        state = self._lifecycle.state
         member.begin(
             Begin(
                 member.name,
@@ -223,7 +228,7 @@ class ApiServers:
                 self._engine_client.info,
                 self.adapters.all,
                 self._keys.in_file,
-                self._lifecycle.state,
+                State.READY if state is State.STARTING else state,
                 self._is_asleep,
             )
         )
