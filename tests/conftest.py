@@ -10,7 +10,9 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,6 +21,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("octavo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("octavo")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests are shared out by file; in the process that does so alone."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.support.scheduling import FolderScheduling
+
+    return FolderScheduling(config, log)
 
 
 def pytest_collection_finish() -> None:

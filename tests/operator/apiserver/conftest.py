@@ -15,7 +15,7 @@ from tests.support.operator.operator_process import OperatorProcess
 from tests.support.requirements import Requirement, lacks
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Skips when no binaries can be had; `make test` builds them with the cluster."""
     etcd, kube_apiserver = find_binary("etcd"), find_binary("kube-apiserver")
@@ -32,7 +32,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         yield plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(control_plane: ControlPlane) -> Admin:
     return Admin(control_plane)
 
@@ -43,7 +43,7 @@ def namespace(admin: Admin) -> str:
     return new_namespace(admin)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def session_namespace(admin: Admin) -> str:
     """One for tests that leave nothing behind."""
     return new_namespace(admin)

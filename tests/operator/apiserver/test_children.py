@@ -108,8 +108,8 @@ def test_a_service_goes_out_of_the_cluster_and_comes_back(cluster: Cluster) -> N
     def has(type_: str) -> bool:
         """A change of type may take more than one write."""
         found = live()
-        told = found["metadata"]["annotations"].get("example.com/type")
-        return found["spec"]["type"] == told == type_
+        told: str | None = found["metadata"]["annotations"].get("example.com/type")
+        return told == type_ and bool(found["spec"]["type"] == type_)
 
     address = live()["spec"]["clusterIP"]
     for type_ in ("LoadBalancer", "NodePort", "LoadBalancer", "ClusterIP"):

@@ -120,14 +120,14 @@ def check(case: Case) -> None:
     assert relative_error(got, expected) < TOLERANCE[query.dtype]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases(DTYPES))
 def test_equals_dense_attention(case: Case) -> None:
     check(case)
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(case=cases([torch.bfloat16]))
 def test_pairs_of_bfloat16_equal_dense_attention(pairs: None, case: Case) -> None:

@@ -54,7 +54,7 @@ def prefill_batches(draw: st.DrawFn) -> tuple[PagedBatch, AttentionOptions]:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(prefill_batches())
 def test_equals_dense_attention(

@@ -53,7 +53,7 @@ SMALL = {
 }
 
 
-def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBatch]:
+def steps(seed: str, config: EngineConfig, most_tokens: int) -> Iterator[StepBatch]:
     """Steps that a scheduler may make, of sequences that begin anywhere."""
     numbers = random.Random(seed)  # noqa: S311
     ways: tuple[dict[str, Any], ...] = (
@@ -77,7 +77,7 @@ def steps(seed: int, config: EngineConfig, most_tokens: int) -> Iterator[StepBat
             index, [0] * count, start, blocks, state if wants else None, adapter_id=own
         )
 
-    for _ in range(30):
+    for _ in range(12):
         adapters = [BASE_MODEL]
         if config.enable_lora and numbers.random() < 0.7:
             adapters.append(EMPTY_ADAPTER)
@@ -126,12 +126,12 @@ def test_no_step_of_serving_launches_a_form_that_the_start_up_did_not(
         executor = start_on(device, config, shape, torch.bfloat16)
         at_start = len(forms)
         sampled = 0
-        for batch in steps(1, config, most_tokens=300):
+        for batch in steps(f"{model} {enforce_eager} {quantization} {ranks}", config, 300):
             sampled += len(executor.submit(batch).result())
         added = [f"{form.name}: {form.specialization}" for form in forms[at_start:]]
     assert added == []
     assert at_start > 10
-    assert sampled > 100
+    assert sampled > 40
 
 
 def run_once(work: Callable[[], None]) -> Callable[[], None]:
