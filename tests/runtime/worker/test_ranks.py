@@ -217,18 +217,29 @@ def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
     assert rank_pids(os.getpid()) == others
 
 
-def test_ranks_end_with_their_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is there a file of theirs, which would stay when all are killed."""
+def test_ranks_of_transformers_modules_answer_and_end_with_their_llm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one process of Octavo's own code does. Nor is there a file of theirs, which would stay when all are
+    killed."""
     save_model(tmp_path / "model")
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)  # what it found before
     others = set(rank_pids(os.getpid()))
-    with LLM(
-        str(tmp_path / "model"), tensor_parallel_size=2, kv_cache_memory=2**20, dtype="float32"
-    ) as llm:
+    options: dict[str, Any] = {"kv_cache_memory": 2**20, "dtype": "float32", "device": "cpu"}
+    prompts = [[5, 6, 7], list(range(20, 60))]
+
+    def tokens(llm: LLM) -> list[list[int]]:
+        params = SamplingParams(temperature=0.0, max_tokens=9, n=2, ignore_eos=True)
+        answers = llm.generate(prompts, params)
+        return [one.token_ids for answer in answers for one in answer.outputs]
+
+    with LLM(str(tmp_path / "model"), **options) as alone:
+        expected = tokens(alone)
+    shared: dict[str, Any] = {"tensor_parallel_size": 2, "model_impl": "transformers"}
+    with LLM(str(tmp_path / "model"), **options, **shared) as llm:
         (pid,) = set(rank_pids(os.getpid())) - others
         assert not list(temporary.iterdir())
-        params = SamplingParams(temperature=0.0, max_tokens=3)
-        assert len(llm.generate([[5, 6, 7]], params)[0].outputs[0].token_ids) == 3
+        assert tokens(llm) == expected
     assert has_ended(pid)

@@ -162,7 +162,7 @@ def _lead_encoder(
 
 def _compiling(plan: StartPlan) -> AbstractContextManager[CompilingAhead | None]:
     """Of this rank's part; on its node the others', which are mostly as large, then find it done."""
-    if plan.device.type != "cuda":
+    if plan.device.type != "cuda" or plan.model.is_generic:
         return nullcontext()
     return compiling_ahead(plan.config, plan.model, plan.dtype, plan.device, plan.stored)
 
