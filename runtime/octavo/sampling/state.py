@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -58,9 +59,11 @@ class SamplingState:
     guesses: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SampledToken:
+class SampledToken(msgspec.Struct, frozen=True, gc=False):
     """The token that follows a scheduled sequence; `top_*` are filled when logprobs were asked for.
+
+    A struct, because every token of every sequence is one: a frozen dataclass takes several times as long to
+    build.
 
     `top_token_ids[0]` is the sampled token itself, the best ones follow, most probable first.
     `embedding` is set for a sequence that is pooled: hidden_size floats, or a score alone.

@@ -48,6 +48,16 @@ def test_a_bad_request_does_not_end_an_engine_and_steps_that_all_fail_do(tmp_pat
         eventually(lambda: server.readiness().status_code == 200)
         assert server.complete(5, 6).status_code == 200
 
+        server.break_by(f"nan {POISON}")
+        for _ in range(END_AFTER + 2):
+            answer = server.complete(5, POISON)
+            assert answer.status_code == 500
+            error = answer.json()["error"]
+            assert error["code"] == "engine_error"
+            assert "numbers that are not finite (NaN or infinity)" in error["message"]
+        assert server.complete(5, 6).status_code == 200
+        assert server.readiness().status_code == 200
+
         server.break_by("every step")
         answers = [server.complete(5, 6).status_code for _ in range(SUSPECT_AFTER)]
         assert answers == [500] * SUSPECT_AFTER

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -243,7 +244,7 @@ def _best(scores: Floats) -> tuple[Ints, Floats]:
 
 def _marked(tokens: list[SampledToken], is_spoilt: npt.NDArray[np.bool_]) -> list[SampledToken]:
     return [
-        replace(token, is_spoilt=True) if spoilt else token
+        msgspec.structs.replace(token, is_spoilt=True) if spoilt else token
         for token, spoilt in zip(tokens, is_spoilt.tolist(), strict=True)
     ]
 

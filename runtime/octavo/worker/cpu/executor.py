@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 
 from octavo.config import EngineConfig
@@ -159,7 +160,7 @@ def _with_embeddings(
         rows = torch.nn.functional.normalize(rows, dim=-1)
     rows = rows.cpu()
     return [
-        dataclasses.replace(token, embedding=row.tolist()) if state.is_pooled else token
+        msgspec.structs.replace(token, embedding=row.tolist()) if state.is_pooled else token
         for token, state, row in zip(tokens, sampling, rows, strict=True)
     ]
 

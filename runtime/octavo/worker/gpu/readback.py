@@ -6,8 +6,7 @@ never for the device.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import torch
 
 from octavo.errors import DeviceFaultError
@@ -164,10 +163,10 @@ def _to_tokens(samples: Samples, copy: DeviceSamples) -> list[SampledToken]:
             tokens[index] = with_entries(tokens[index].sequence_id, token_ids[index], entry, count)
     if copy.embeddings is not None:
         for index, embedding in zip(samples.pooled, copy.embeddings.tolist(), strict=True):
-            tokens[index] = replace(tokens[index], embedding=embedding)
+            tokens[index] = msgspec.structs.replace(tokens[index], embedding=embedding)
     if are_finite:
         return tokens
     return [
-        token if finite else replace(token, is_spoilt=True)
+        token if finite else msgspec.structs.replace(token, is_spoilt=True)
         for token, finite in zip(tokens, is_finite.tolist(), strict=True)
     ]

@@ -2,9 +2,10 @@
 
 The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
 can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps
-that run it fail. `slow`: each takes a quarter of a second, or ends when the file says so. `no start`: the
-engine does not begin to start. `gpu`: a check on a real GPU fails, which takes its context. What a step holds
-on a lost device must not be freed: `freed` beside that file says that it was.
+that run it fail, and with `nan` before the number the scores that follow it are none. `slow`: each takes a
+quarter of a second, or ends when the file says so. `no start`: the engine does not begin to start. `gpu`: a
+check on a real GPU fails, which takes its context. What a step holds on a lost device must not be freed:
+`freed` beside that file says that it was.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ if "octavo.engine.process" in sys.orig_argv:
         while fault_file.read_text() == "slow" and time.monotonic() < until:
             time.sleep(0.01)
 
+    def without_scores(result: Any, batch: Sequence[ScheduledSequence], token_id: int) -> Any:
+        sampled = [entry for entry in batch if entry.sampling is not None]
+        for row, entry in enumerate(sampled):
+            if token_id in entry.token_ids:
+                result.logits[row] = torch.nan
+        return result
+
     def run_or_fail(runner: ModelRunner, batch: Sequence[ScheduledSequence]) -> Any:
         fault = fault_file.read_text()
         if fault == "device":
@@ -49,6 +57,8 @@ if "octavo.engine.process" in sys.orig_argv:
         if fault == "slow":
             wait_while_slow()
             fault = ""
+        if fault.startswith("nan "):
+            return without_scores(run(runner, batch), batch, int(fault.removeprefix("nan ")))
         if fault == "every step":
             raise RuntimeError("no step works")
         if fault and any(int(fault) in entry.token_ids for entry in batch):
