@@ -1,13 +1,15 @@
 """Quantised checkpoints of the demo model, calibrated: `python -m training.demo_model.quantise FOLDER`.
 
 Written by llm-compressor (Apache-2.0, https://github.com/vllm-project/llm-compressor), whose files are what
-people load, with conversations that the model was trained on; then each is examined through Octavo's own
-engine beside the model as it is. Exits with 1 when one answers two points worse. llm-compressor is none of
-Octavo's dependencies: `pip install llmcompressor`.
+people load, and AWQ by GPTQModel (Apache-2.0, https://github.com/ModelCloud/GPTQModel), with conversations
+that the model was trained on; then each is examined through Octavo's own engine beside the model as it is.
+Exits with 1 when one answers two points worse. Neither is among Octavo's dependencies: `pip install
+llmcompressor`; what `make oracles` installs has GPTQModel. Methods whose program is missing are left out.
 """
 
 import enum
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +30,45 @@ _MOST_POINTS_LOST = 2.0
 
 
 class Method(enum.Enum):
-    """How weights are rounded: GPTQ to 4 bits in groups of 128, or of 32 with zeros."""
+    """How weights are rounded: GPTQ and AWQ to 4 bits in groups of 128, or GPTQ of 32 with zeros."""
 
     GPTQ = "gptq"
     GPTQ_ASYMMETRIC = "gptq-asymmetric"
     INT8 = "int8"
     FP8 = "fp8"
+    AWQ = "awq"
+
+    @property
+    def program(self) -> str:
+        return "gptqmodel" if self is Method.AWQ else "llmcompressor"
 
 
 def quantise(method: Method, folder: Path, seed: int) -> None:
-    """Writes a checkpoint of compressed-tensors into `folder`."""
+    """Writes a checkpoint into `folder`."""
+    if method is Method.AWQ:
+        _quantise_by_gptqmodel(folder, seed)
+    else:
+        _quantise_by_llm_compressor(method, folder, seed)
+
+
+def _quantise_by_gptqmodel(folder: Path, seed: int) -> None:
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for so many
+    import torch
+    from gptqmodel import GPTQModel, QuantizeConfig
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED_MODEL)
+    config = QuantizeConfig(method="awq", format="gemm", bits=4, group_size=128)
+    model = GPTQModel.load(str(SHIPPED_MODEL), config, device="cpu")
+    ids = [torch.tensor(one) for one in calibration_ids(tokenizer, seed)]
+    samples = [{"input_ids": one, "attention_mask": torch.ones_like(one)} for one in ids]
+    model.quantize(samples, batch_size=1)
+    model.save(str(folder))
+    tokenizer.save_pretrained(folder)
+
+
+def _quantise_by_llm_compressor(method: Method, folder: Path, seed: int) -> None:
+    """In the form of compressed-tensors."""
     from datasets import Dataset
     from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -46,10 +77,7 @@ def quantise(method: Method, folder: Path, seed: int) -> None:
     model = AutoModelForCausalLM.from_pretrained(SHIPPED_MODEL, dtype="auto")
     calibration: dict[str, Any] = {}
     if method is not Method.FP8:  # whose scales are of the weights alone
-        ids = [
-            tokenizer.encode(text, add_special_tokens=False)[:_LONGEST_SAMPLE]
-            for text in calibration_texts(tokenizer, seed)
-        ]
+        ids = calibration_ids(tokenizer, seed)
         calibration = {
             "dataset": Dataset.from_dict({"input_ids": ids}),
             "num_calibration_samples": len(ids),
@@ -58,6 +86,11 @@ def quantise(method: Method, folder: Path, seed: int) -> None:
     oneshot(model=model, recipe=_recipe(method), processor=tokenizer, **calibration)
     model.save_pretrained(folder, save_compressed=True)
     tokenizer.save_pretrained(folder)
+
+
+def calibration_ids(tokenizer: Any, seed: int) -> list[list[int]]:
+    texts = calibration_texts(tokenizer, seed)
+    return [tokenizer.encode(text, add_special_tokens=False)[:_LONGEST_SAMPLE] for text in texts]
 
 
 def calibration_texts(tokenizer: Any, seed: int) -> Iterator[str]:
@@ -132,15 +165,18 @@ def main(
 ) -> None:
     """Make quantised checkpoints of the demo model and print what they answer."""
     console = Console(highlight=False)
-    if importlib.util.find_spec("llmcompressor") is None:
-        console.print("llm-compressor is not installed: pip install llmcompressor")
+    able = [one for one in method or Method if importlib.util.find_spec(one.program) is not None]
+    for each in method or Method:
+        if each not in able:
+            console.print(f"{each.value}: not made: pip install {each.program}")
+    if not able:
         raise typer.Exit(2)
     suites = sample_suites(build_suites(seed), at_most)
     plain = share_of_right_answers(SHIPPED_MODEL, suites)
     table = Table("checkpoint", "right", "points lost", title="demo model through Octavo's engine")
     table.add_row("as it is", f"{plain:.2%}", "")
     worst = 0.0
-    for each in method or list(Method):
+    for each in able:
         quantise(each, folder / each.value, seed)
         right = share_of_right_answers(folder / each.value, suites)
         lost = 100 * (plain - right)
