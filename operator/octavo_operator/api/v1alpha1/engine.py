@@ -148,7 +148,7 @@ class EngineSpec(ApiModel):
     speculative_config: SpeculativeSpec | None = Field(
         default=None,
         alias="speculative",
-        description="Speculative decoding; off when absent.",
+        description="Speculative decoding. Off when absent.",
     )
     enable_lora: bool | None = Field(
         default=None,
