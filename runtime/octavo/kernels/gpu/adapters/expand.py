@@ -162,6 +162,6 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
             constants=_constants(config, block_rows, widths, max_rank),
             num_warps=config.expand_warps,
             num_stages=config.expand_stages,
-            capabilities=(80, 90),
+            capabilities=(80, 89, 90, 120) if max_rank == 16 else (80, 90),
             uses_wgmma=block_rows >= 64,
         )

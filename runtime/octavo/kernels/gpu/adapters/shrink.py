@@ -153,7 +153,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
             constants=_constants(config, block_rows, depth, parts, max_rank),
             num_warps=config.shrink_warps,
             num_stages=config.shrink_stages,
-            capabilities=(80, 90),
+            capabilities=(80, 89, 90, 120) if max_rank == 16 else (80, 90),
             uses_wgmma=block_rows >= 64,
             overlaps_copies=True,
         )
