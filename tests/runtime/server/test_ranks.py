@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.rank_processes import has_ended, rank_pids
-from tests.support.runtime.server_process import ServerProcess
 
 FLAGS = ("--tensor-parallel-size", "2", "--distributed-timeout-seconds", "10")
 STREAM: dict[str, Any] = {
@@ -25,11 +25,14 @@ STREAM: dict[str, Any] = {
 
 def test_a_rank_that_hangs_under_streams_ends_the_server_and_is_named(tmp_path: Path) -> None:
     words = tmp_path / "termination-log"
-    with ServerProcess(*FLAGS, OCTAVO_TERMINATION_LOG=str(words)) as server:
+    with FaultyServer(tmp_path, *FLAGS, OCTAVO_TERMINATION_LOG=str(words)) as server:
         server.wait_ready()
         (pid,) = rank_pids(server.engine_pid)
         url = f"{server.url}/v1/completions"
-        with httpx.stream("POST", url, json=STREAM, timeout=100) as response:
+        with (
+            server.faults.slow_steps(),  # else the stream may be over before the rank hangs
+            httpx.stream("POST", url, json=STREAM, timeout=100) as response,
+        ):
             lines = response.iter_lines()
             next(lines)
             os.kill(pid, signal.SIGSTOP)
