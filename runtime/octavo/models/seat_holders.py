@@ -17,8 +17,8 @@ class SeatHolders:
         self._seat_of: dict[int, int] = {}  # the least recently used first
         self._free = list(range(num_seats - 1, -1, -1))
 
-    def seat(self, adapter_ids: Collection[int]) -> tuple[dict[int, int], list[int]]:
-        """The seat of each adapter of a step, and which of them had none before.
+    def seat(self, adapter_ids: Collection[int]) -> dict[int, int]:
+        """The seat of each adapter of a step.
 
         Raises:
             ValueError: There are more than seats.
@@ -29,14 +29,13 @@ class SeatHolders:
                 f"A step has {len(wanted)} adapters, and there are {len(self._free) + len(self._seat_of)} "
                 "seats for them."
             )
-        new = sorted(wanted - self._seat_of.keys())
-        for adapter_id in new:
+        for adapter_id in sorted(wanted - self._seat_of.keys()):
             self._seat_of[adapter_id] = self._free_one(wanted)
         seats = {}
         for adapter_id in sorted(wanted):
             seats[adapter_id] = self._seat_of.pop(adapter_id)
         self._seat_of |= seats
-        return seats, new
+        return seats
 
     def leave(self, adapter_id: int) -> None:
         """It is forgotten; one without a seat is ignored."""

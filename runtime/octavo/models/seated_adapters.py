@@ -7,7 +7,7 @@ recorded steps read them. Taking a seat is two copies, queued behind the steps t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +77,7 @@ class SeatedAdapters(ModelAdapters):
         self._num_parts = 0
         self._images: dict[int, _Image] = {}
         self._holders = SeatHolders(num_seats)
+        self._lying: dict[int, int] = {}  # by seat, whose matrices
         self._seats: AdapterSeats | None = None
 
     def changing(self, linear: Linear, target: Target) -> SeatedLinear:
@@ -123,14 +124,28 @@ class SeatedAdapters(ModelAdapters):
         Raises:
             ValueError: One was not added, or there are more than seats.
         """
-        if unknown := sorted(set(adapter_ids) - self._images.keys()):
-            raise ValueError(f"Adapters {unknown} were not added.")
-        seats, new = self._holders.seat(adapter_ids)
-        for adapter_id in new:
-            self._sit_down(self._images[adapter_id], seats[adapter_id])
+        self._check_added(adapter_ids)
+        seats = self._holders.seat(adapter_ids)
+        self.sit_down(seats)
         return seats
 
-    def _sit_down(self, image: _Image, seat: int) -> None:
+    def sit_down(self, seats: Mapping[int, int]) -> None:
+        """Each adapter of the next step has the seat that another rank found for it.
+
+        Raises:
+            ValueError: One was not added.
+        """
+        self._check_added(seats)
+        for adapter_id, seat in seats.items():
+            if self._lying.get(seat) != adapter_id:
+                self._copy(self._images[adapter_id], seat)
+                self._lying[seat] = adapter_id
+
+    def _check_added(self, adapter_ids: Collection[int]) -> None:
+        if unknown := sorted(set(adapter_ids) - self._images.keys()):
+            raise ValueError(f"Adapters {unknown} were not added.")
+
+    def _copy(self, image: _Image, seat: int) -> None:
         if self._seats is None:
             raise RuntimeError("Adapters take seats when the model is built.")
         count = image.matrices.shape[0]

@@ -108,7 +108,7 @@ def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> No
         {"resources": {"gpu": 8}},
         {"engine": {"tensorParallelSize": 4}, "resources": {"gpu": 8}},
         {"engine": {"enableLora": True, "maxLoras": 2}},
-        {"engine": {"enableLora": True}, "resources": {"gpu": 1}},
+        {"engine": {"enableLora": True}, "resources": {"gpu": 2}},
         # GPUs that do not exist are placed by the scheduler all the same.
         {"engine": {"device": "cpu"}, "resources": {"gpu": 1}},
         {"engine": {"device": "cuda", "enforceEager": True, "gpuMemoryUtilization": "0.5"}},

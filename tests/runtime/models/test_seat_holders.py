@@ -21,8 +21,8 @@ def test_the_least_recently_used_one_makes_room(steps: list[tuple[set[int], int 
     held: list[int] = []  # the least recently used first
     place: dict[int, int] = {}
     for wanted, leaving in steps:
-        seats, new = holders.seat(wanted)
-        assert set(new) == wanted - set(held)
+        seats = holders.seat(wanted)
+        new = wanted - set(held)
         others = [one for one in held if one not in wanted]
         held = others[max(0, len(others) + len(wanted) - SEATS) :] + sorted(wanted)
         for adapter_id in new:

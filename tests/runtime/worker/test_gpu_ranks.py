@@ -3,6 +3,7 @@ is that of both."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -24,12 +25,13 @@ from octavo.errors import DeviceFaultError
 from octavo.sampling_params import SamplingParams
 from octavo.sleep_level import SleepLevel
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
-from octavo.worker.batch import Executor
+from octavo.worker.batch import BASE_MODEL, Executor
 from octavo.worker.ranks.node import run_node
 from octavo.worker.start.create import create_executor
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
 from tests.support.requirements import Requirement, needs_module
+from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import Running, make_gpu_executor
 from tests.support.runtime.quantised_checkpoints import (
@@ -116,7 +118,7 @@ def answer(core: EngineCore) -> dict[str, list[int]]:
     return run_to_end(core)
 
 
-def experts(folder: Path) -> Path:
+def experts(folder: Path) -> tuple[Path, Any]:
     """Of an odd width, which makes 20 for one and 19 for the other; and a key head that both have."""
     sizes = {
         "intermediate_size": 39,
@@ -124,21 +126,23 @@ def experts(folder: Path) -> Path:
         "num_key_value_heads": 1,
         "head_dim": 16,
     }
-    make_checkpoint(folder, "mixtral", num_hidden_layers=2, num_local_experts=3, **sizes)
-    return folder
+    model = make_checkpoint(
+        folder / "model", "mixtral", num_hidden_layers=2, num_local_experts=3, **sizes
+    )
+    return folder / "model", model
 
 
-def quantised(folder: Path) -> Path:
+def quantised(folder: Path) -> tuple[Path, Any]:
     def awq(name: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
         if not is_product(name):
             return None
         grid = round_to_grid(weight, 4, 32)
         return awq_tensors(grid), grid.dequantize()
 
-    make_checkpoint(folder / "plain", "llama", num_hidden_layers=2, **SHAPE)
+    model = make_checkpoint(folder / "plain", "llama", num_hidden_layers=2, **SHAPE)
     config = {"quant_method": "awq", "bits": 4, "group_size": 32}
     quantise_checkpoint(folder / "plain", folder / "quantised", awq, config)
-    return folder / "quantised"
+    return folder / "quantised", model
 
 
 @pytest.mark.parametrize(
@@ -149,12 +153,22 @@ def quantised(folder: Path) -> Path:
 def test_tritons_kernels_on_two_ranks_give_the_tokens_of_one(
     save: Any, kernels: str, tmp_path: Path
 ) -> None:
+    """Two of the three sequences with an adapter, which both ranks read."""
     torch.set_num_threads(1)
-    folder = save(tmp_path)
-    expected = run(make_gpu_executor(folder, max_num_seqs=4))
+    folder, model = save(tmp_path)
+    save_adapter(tmp_path / "adapter", model, rank=3)
+
+    def answers(executor: Any) -> list[Running]:
+        executor.add_adapter(9, str(tmp_path / "adapter"))
+        return run(executor, adapter_ids=(9, BASE_MODEL, 9))
+
+    expected = answers(make_gpu_executor(folder, max_num_seqs=4, max_loras=1))
     with gpu_path_of_ranks(kernels):
-        found = run(two_ranks(folder))
+        found = answers(two_ranks(folder, enable_lora=True))
+    gc.collect()  # torch ends a group by its file's name, which is a number that others may get
     assert told(found) == told(expected)
+    plain = run(make_gpu_executor(folder, max_num_seqs=4))
+    assert [told(found)[i] == told(plain)[i] for i in range(3)] == [False, True, False]
 
 
 def test_nodes_take_the_least_room_and_name_the_gpu_that_fails(tmp_path: Path) -> None:

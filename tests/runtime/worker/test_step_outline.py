@@ -14,7 +14,7 @@ NUMBERS = st.integers(-1, 2**31 - 1)
 OUTLINES = st.builds(
     StepOutline,
     st.builds(StepLayout, *[NUMBERS] * 9),
-    *[NUMBERS] * 13,
+    *[NUMBERS] * 15,
 )
 SECTIONS = st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=9), max_size=5)
 
@@ -25,9 +25,9 @@ def test_a_step_is_the_same_after_its_frame(
 ) -> None:
     packer = Packer()
     places = [packer.put(np.array(one, dtype=np.int32)) for one in sections]
-    found, uploaded = unpack_frame(pack_frame(outline, packer))
+    found, uploaded, packed = unpack_frame(pack_frame(outline, packer))
     assert found == outline
-    assert uploaded.size == packer.size
+    assert uploaded.size == packer.size == len(packed)
     target = np.full(packer.size, 7, dtype=np.int32)
     uploaded.write(target)
     for place, section in zip(places, sections, strict=True):

@@ -38,18 +38,6 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 4}},
     ),
     (
-        {"engine": {"enableLora": True}, "resources": {"gpu": 2}},
-        "spec.engine.enableLora",
-        "takes no adapters so far where ranks share the model",
-        {"resources": {"gpu": 1}},
-    ),
-    (
-        {"engine": {"enableLora": True, "tensorParallelSize": 2}, "resources": {"gpu": 2}},
-        "spec.engine.enableLora",
-        "takes no adapters so far where ranks share the model",
-        {"resources": {"gpu": 0}},
-    ),
-    (
         {
             "engine": {"speculative": {"method": "eagle3", "model": {"uri": "hf://org/head"}}},
             "resources": {"gpu": 2},

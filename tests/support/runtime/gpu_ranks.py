@@ -31,7 +31,14 @@ from octavo.worker.start import plan
 from tests.support.kernels.interpreter import interpreted_kernels
 
 SOME = {
-    "experts": ("route_to_experts", "experts_gate_up", "experts_down", "combine_experts"),
+    "experts": (
+        "route_to_experts",
+        "experts_gate_up",
+        "experts_down",
+        "combine_experts",
+        "adapter_shrink",
+        "adapter_expand",
+    ),
 }
 KIND, FAULT, ROOM = "OCTAVO_TEST_KERNELS", "OCTAVO_TEST_FAULT", "OCTAVO_TEST_ROOM"
 _TOTAL_BYTES = 2**29

@@ -94,7 +94,7 @@ def _marks_of(architecture: str, model: BaseConfig) -> Marks:
         architecture,
         _is_taken(lambda: check_sharing(model, 2)),
         _is_taken(speculate),
-        _is_taken(lambda: check_adapters(config, model, _CPU)),
+        _is_taken(lambda: check_adapters(config, model)),
     )
 
 

@@ -64,13 +64,6 @@ HEADS_READ_OUR_OWN_CODE = cel_between(
     "engine.modelImpl",
 )
 
-RANKS_ON_GPUS_SHARE_NO_ADAPTERS = cel_between(
-    f"!({_TAKES_ADAPTERS}) || !{_RANKS_SHARE} || !{_ON_A_GPU}",
-    f"takes no adapters so far {_WHERE_RANKS_SHARE} on GPUs: leave one of them out, or merge the adapter "
-    "into its base model and serve the result",
-    "engine.enableLora",
-)
-
 ADAPTERS_ARE_OF_OUR_OWN_CODE = cel_between(
     f"!({_TAKES_ADAPTERS}) || !({_IS_TRANSFORMERS})",
     "does not go with modelImpl transformers: adapters do not reach transformers' own modules",
@@ -139,7 +132,6 @@ COMBINATIONS = (
     NOTHING_GUESSES_FOR_RANKS_ON_GPUS,
     DRAFTS_DO_NOT_SLEEP,
     HEADS_READ_OUR_OWN_CODE,
-    RANKS_ON_GPUS_SHARE_NO_ADAPTERS,
     ADAPTERS_ARE_OF_OUR_OWN_CODE,
     SLEEP_LOSES_ADAPTERS,
     NO_RANKS_NO_TIMEOUT,

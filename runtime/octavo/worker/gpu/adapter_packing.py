@@ -32,14 +32,18 @@ class PackedTiles:
         section: Where it lies; see `tile_section`.
         num_tiles: It has room for.
         num_places: Rows that have an adapter.
+        num_adapters: Different ones.
+        seats: Where `[num_adapters, 2]` int64 lie: each one's id and seat, for ranks that follow.
     """
 
     section: int
     num_tiles: int
     num_places: int
+    num_adapters: int
+    seats: int
 
 
-NO_TILES = PackedTiles(0, 0, 0)
+NO_TILES = PackedTiles(0, 0, 0, 0, 0)
 
 
 def pack_tiles(
@@ -65,4 +69,16 @@ def pack_tiles(
     num_rows = max(pad_to, len(seats))
     room = most_tiles(num_rows, step.num_seats) if pad_to else None
     section, num_tiles = tile_section(seats, num_rows, room)
-    return PackedTiles(packer.put(section), num_tiles, int(np.count_nonzero(seats != NO_SEAT)))
+    return PackedTiles(
+        packer.put(section),
+        num_tiles,
+        int(np.count_nonzero(seats != NO_SEAT)),
+        len(step.seats),
+        packer.put(np.array(list(step.seats.items()), dtype=np.int64)),
+    )
+
+
+def told_seats(numbers: np.ndarray, first: int, count: int) -> dict[int, int]:
+    """By adapter, of a packed array that lies on the host; see `PackedTiles`."""
+    pairs = numbers[first : first + 4 * count].copy().view(np.int64).reshape(count, 2)
+    return {int(adapter_id): int(seat) for adapter_id, seat in pairs}

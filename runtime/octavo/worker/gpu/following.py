@@ -9,7 +9,9 @@ import torch
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.layers.ranks import Ranks
 from octavo.models.base import CausalLM
+from octavo.models.seated_adapters import SeatedAdapters
 from octavo.worker.batch import FinishedStep, StepBatch
+from octavo.worker.gpu.adapter_packing import told_seats
 from octavo.worker.gpu.packed_runner import PackedRunner, RunnerLimits
 from octavo.worker.gpu.step_outline import unpack_frame
 
@@ -18,7 +20,11 @@ NextStep = Callable[[], bytes]
 
 
 class FollowingRunner(PackedRunner):
-    """Computes this rank's part of what the first rank computes, and samples nothing."""
+    """Computes this rank's part of what the first rank computes, and samples nothing.
+
+    Args:
+        adapters: Of this rank's part of the model; None: it takes none.
+    """
 
     def __init__(
         self,
@@ -31,6 +37,7 @@ class FollowingRunner(PackedRunner):
         cache_dtype: torch.dtype,
         ranks: Ranks,
         next_step: NextStep,
+        adapters: SeatedAdapters | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -42,11 +49,14 @@ class FollowingRunner(PackedRunner):
             ranks=ranks,
         )
         self._next_step = next_step
+        self._adapters = adapters
 
     @torch.inference_mode()
     def follow(self, frame: bytes) -> None:
         """Queues one step, of `pack_frame`."""
-        outline, packer = unpack_frame(frame)
+        outline, packer, packed = unpack_frame(frame)
+        if self._adapters is not None:
+            self._adapters.sit_down(told_seats(packed, outline.seats, outline.num_adapters))
         rows = self.run(outline, packer)
         if rows is None:
             return

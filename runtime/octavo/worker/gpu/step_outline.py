@@ -37,6 +37,7 @@ class StepOutline:
         num_tiles: Of rows that have an adapter; 0: none has.
         num_places: How many rows have.
         tiles: Where the section of both lies; see `octavo.kernels.adapter_tiles`.
+        num_adapters, seats: See `PackedTiles`.
     """
 
     layout: StepLayout
@@ -53,6 +54,8 @@ class StepOutline:
     num_tiles: int
     num_places: int
     tiles: int
+    num_adapters: int
+    seats: int
 
     @property
     def is_empty(self) -> bool:
@@ -70,13 +73,14 @@ def pack_frame(outline: StepOutline, packer: Packer) -> bytes:
     return frame.tobytes()
 
 
-def unpack_frame(frame: bytes) -> tuple[StepOutline, Packer]:
+def unpack_frame(frame: bytes) -> tuple[StepOutline, Packer, np.ndarray]:
+    """The last is what the packer holds."""
     numbers = np.frombuffer(frame, dtype=_INT)
     head = numbers[: _LAYOUT_NUMBERS + _OWN_NUMBERS].tolist()
-    packer = Packer()
-    packer.put(numbers[_LAYOUT_NUMBERS + _OWN_NUMBERS :])
+    packer, packed = Packer(), numbers[_LAYOUT_NUMBERS + _OWN_NUMBERS :]
+    packer.put(packed)
     outline = StepOutline(StepLayout(*head[:_LAYOUT_NUMBERS]), *head[_LAYOUT_NUMBERS:])
-    return outline, packer
+    return outline, packer, packed
 
 
 _LAYOUT_NUMBERS = len(StepLayout.__dataclass_fields__)

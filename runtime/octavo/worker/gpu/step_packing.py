@@ -81,6 +81,8 @@ class PackedStep:
             num_tiles=self.tiles.num_tiles,
             num_places=self.tiles.num_places,
             tiles=self.tiles.section,
+            num_adapters=self.tiles.num_adapters,
+            seats=self.tiles.seats,
         )
 
 

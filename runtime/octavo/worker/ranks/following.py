@@ -74,14 +74,7 @@ class HostFollower:
 
     @torch.inference_mode()
     def add_adapter(self, adapter_id: int, folder: str) -> bool:
-        if self._adapters is None:
-            return False
-        try:
-            self._adapters.add(adapter_id, read_adapter(Path(folder)))
-        except OctavoError as error:
-            logger.warning("%s", error)
-            return False
-        return True
+        return add_to(self._adapters, adapter_id, folder)
 
     def remove_adapter(self, adapter_id: int) -> None:
         if self._adapters is not None:
@@ -124,10 +117,12 @@ class GpuFollower:
         prepared: Prepared[FollowingRunner],
         watch: DeviceWatch,
         faults: FaultWatch | None,
+        adapters: ModelAdapters | None = None,
     ) -> None:
         self._prepared = prepared
         self._watch = watch
         self._faults = faults
+        self._adapters = adapters
 
     def step(self, payload: bytes) -> None:
         with self._watch.over():
@@ -147,7 +142,20 @@ class GpuFollower:
             self._prepared.record(self._prepared.loaded.runner)
 
     def add_adapter(self, adapter_id: int, folder: str) -> bool:
-        return False  # a start with both is refused
+        return add_to(self._adapters, adapter_id, folder)
 
     def remove_adapter(self, adapter_id: int) -> None:
-        pass
+        if self._adapters is not None:
+            self._adapters.remove(adapter_id)
+
+
+def add_to(adapters: ModelAdapters | None, adapter_id: int, folder: str) -> bool:
+    """Whether they have it now; the log says why not."""
+    if adapters is None:
+        return False
+    try:
+        adapters.add(adapter_id, read_adapter(Path(folder)))
+    except OctavoError as error:
+        logger.warning("%s", error)
+        return False
+    return True

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from octavo.errors import InvalidConfigurationError
 from octavo.kernels.packed_step import Packer
 from octavo.sampling.state import SampledToken
 from octavo.sleep_level import SleepLevel
-from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
+from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
+from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.gpu.step_outline import StepOutline, pack_frame
 from octavo.worker.ranks.device_watch import DeviceWatch
 from octavo.worker.ranks.group import RankLostError
@@ -32,7 +34,7 @@ class Teller:
 
 
 class LeadingGpuExecutor:
-    """See `Executor`.
+    """See `Executor` and `HoldsAdapters`.
 
     Args:
         executor: Of this rank's part of the model, by whose steps the teller is called.
@@ -42,7 +44,7 @@ class LeadingGpuExecutor:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: GpuExecutor,
         team: Team,
         teller: Teller,
         watch: DeviceWatch,
@@ -70,6 +72,18 @@ class LeadingGpuExecutor:
                 raise  # nobody knows of it but the requests that it was for
             raise self._failure(error) from error
         return _WatchedStep(step, self._result)
+
+    def add_adapter(self, adapter_id: int, folder: str) -> None:
+        self._executor.add_adapter(adapter_id, folder)
+        try:
+            self._team.add_adapter(adapter_id, folder)
+        except InvalidConfigurationError:
+            self._executor.remove_adapter(adapter_id)
+            raise
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        self._executor.remove_adapter(adapter_id)
+        self._team.remove_adapter(adapter_id)
 
     def sleep(self, level: SleepLevel) -> None:
         self._team.sleep(level)

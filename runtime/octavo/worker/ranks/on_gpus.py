@@ -13,6 +13,7 @@ from octavo.errors import InvalidConfigurationError
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.layers.ranks import Ranks
 from octavo.models.base import CausalLM
+from octavo.models.seated_adapters import SeatedAdapters
 from octavo.worker.batch import Executor, Heartbeat
 from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.ranks.commands import Kind, unpack_command
@@ -148,6 +149,7 @@ def lead_on_gpus(
                 tell=teller,
                 least=lambda own: control.least(own, _PREPARE_SECONDS),
                 new_capture=path.new_capture,
+                adapters=plan.adapters,
             )
     except Exception as error:
         if isinstance(error, RankLostError) or not watch.check():
@@ -198,6 +200,7 @@ def follow_on_gpu(
             cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
             ranks=ranks,
             next_step=next_step,
+            adapters=plan.adapters if isinstance(plan.adapters, SeatedAdapters) else None,
         )
 
     with watch.over(_PREPARE_SECONDS):
@@ -213,7 +216,7 @@ def follow_on_gpu(
             new_capture=path.new_capture,
         )
     faults = FaultWatch(leave) if plan.device.type == "cuda" else None
-    return GpuFollower(prepared, watch, faults)
+    return GpuFollower(prepared, watch, faults, plan.adapters)
 
 
 def _ending(ranks: Ranks) -> Callable[[], None]:

@@ -147,7 +147,7 @@ def plan_encoder(config: EngineConfig, model: EncoderConfig) -> EncoderPlan:
     """Raises `ModelInvalidError`, `ModelUnsupportedError` and `InvalidConfigurationError`."""
     folder, spec, device = Path(config.model), model.spec, choose_device(config)
     check_sharing(model, config.tensor_parallel_size)
-    check_adapters(config, model, device)
+    check_adapters(config, model)
     check_encoder(spec.architecture, device, read_quantization_config(folder))
     check_quantization(config, device, None)
     check_positions(config.max_model_len, spec.context)

@@ -39,7 +39,7 @@ def check_speculation(config: EngineConfig, device: torch.device) -> None:
         )
 
 
-def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device) -> None:
+def check_adapters(config: EngineConfig, model: BaseConfig) -> None:
     """Raises `InvalidConfigurationError` where `enable_lora` cannot be had."""
     if not config.enable_lora:
         return
@@ -48,8 +48,6 @@ def check_adapters(config: EngineConfig, model: BaseConfig, device: torch.device
         why = f"{architecture} runs by transformers' own modules, which adapters do not reach"
     elif isinstance(model, EncoderConfig):
         why = f"{architecture} is an encoder, which takes no adapters"
-    elif device.type != "cpu" and config.tensor_parallel_size > 1:
-        why = f"ranks share adapters on CPUs alone so far; these run on {device.type}"
     elif config.enable_sleep_mode:
         why = "enable_sleep_mode is set too: a model that wakes up would have lost its adapters"
     if why:

@@ -91,7 +91,7 @@ def plan_start(config: EngineConfig) -> StartPlan:
     model = read_model_config(folder, config.model_impl)
     config = settled(config, model, device)
     check_sharing(model, config.tensor_parallel_size)
-    check_adapters(config, model, device)
+    check_adapters(config, model)
     check_positions(config.max_model_len, model.spec.context)
     _tell_context(config.max_model_len, model.spec)
     dtype = choose_dtype(config.dtype, model, device)
