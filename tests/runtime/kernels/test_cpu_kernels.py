@@ -30,13 +30,13 @@ def test_the_cpu_gets_its_own_kernels() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(DTYPES, st.integers(0, 9), st.integers(1, 20), st.sampled_from([1, 8, 16]))
+@given(DTYPES, DTYPES, st.integers(0, 9), st.integers(1, 20), st.sampled_from([1, 8, 16]))
 def test_norms_equal_the_reference(
-    dtype: torch.dtype, rows: int, sixteenths: int, unit: int
+    dtype: torch.dtype, weight_dtype: torch.dtype, rows: int, sixteenths: int, unit: int
 ) -> None:
     width = sixteenths * unit  # also widths that are no whole vectors
     residual, delta = numbers(2, rows, width, seed=width).to(dtype)
-    weight = numbers(width, seed=1).to(dtype)
+    weight = numbers(width, seed=1).to(weight_dtype)
     expected_residual = residual.clone()
     expected = reference.add_rms_norm(expected_residual, delta, weight, 1e-6)
     with poisoned_memory():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -131,6 +133,27 @@ def test_a_workspace_that_is_too_small_grows_until_it_is_not() -> None:
     while record(layers.stages, workspace) is None:
         tries += 1
     assert tries == 8  # 4 rows of 512 floats are 8 KiB
+
+
+def test_recording_loads_no_compiler_of_torchs() -> None:
+    """It takes 150 MB and leaves a folder behind."""
+    told = subprocess.run(
+        [sys.executable, "-c", _RECORD], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert told.stdout.split() == ["1", "False"]
+
+
+_RECORD = """
+import sys, torch
+from octavo.kernels import cpu
+from octavo.kernels.cpu.compiling.recording import Workspace, record
+x = torch.ones(1, 64)
+def stages():
+    yield cpu.rms_norm(x, x[0], 1e-6)
+recording = record(stages, Workspace(4096))
+recording.run()
+print(len(recording.result), "torch._dynamo" in sys.modules)
+"""
 
 
 def test_recordings_share_a_workspace() -> None:

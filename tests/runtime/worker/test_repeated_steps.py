@@ -34,6 +34,11 @@ REPEATED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "int4": ("llama", {}, {"dtype": "bfloat16", "quantization": Quantization.INT4}),
     "window": ("mistral", {"sliding_window": 23}, {"dtype": "float32"}),
     "another gate": ("gemma2", {**GEMMA2, "head_dim": 32}, {"dtype": "float32"}),
+    "float32 norms": (
+        "gemma3",
+        {"tie_word_embeddings": False},
+        {"dtype": "bfloat16", "quantization": Quantization.INT8},
+    ),
     "biases": ("qwen2", {"num_attention_heads": 2, "num_key_value_heads": 1}, {"dtype": "float32"}),
 }
 NOT_REPEATED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

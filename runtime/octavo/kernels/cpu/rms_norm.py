@@ -68,6 +68,19 @@ def _bfloat16(
     _rows(r, d, delta != 0, w, o, (0, rows), width, np.float32(eps))
 
 
+@kernel(_SIGNATURE)
+def _bfloat16_by_float32(
+    residual: int, delta: int, weight: int, out: int, rows: int, width: int, eps: float
+) -> None:
+    r, d, w, o = (
+        v.bfloat16_at(residual),
+        v.bfloat16_at(delta),
+        v.float32_at(weight),
+        v.bfloat16_at(out),
+    )
+    _rows(r, d, delta != 0, w, o, (0, rows), width, np.float32(eps))
+
+
 @part
 def _run(residual: Any, delta: Any, weight: Any, out: Any, job: Any) -> None:
     """`job` is `run_on_rows`'s for (residual, delta or 0, weight, out, eps)."""
@@ -97,8 +110,24 @@ def _bfloat16_on_team(address: int) -> None:
     _run(at[0], at[1], at[2], at[3], job)
 
 
-_KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
-_TEAM_KERNELS = {torch.float32: _float32_on_team, torch.bfloat16: _bfloat16_on_team}
+@team_kernel
+def _bfloat16_by_float32_on_team(address: int) -> None:
+    job = v.int64_at(address)
+    at = (
+        v.bfloat16_at(job[4]),
+        v.bfloat16_at(job[5]),
+        v.float32_at(job[6]),
+        v.bfloat16_at(job[7]),
+    )
+    _run(at[0], at[1], at[2], at[3], job)
+
+
+# By the dtypes of rows and weight: some families keep theirs less one, whose sum is no bfloat16.
+_KERNELS = {
+    (torch.float32, torch.float32): (_float32, _float32_on_team),
+    (torch.bfloat16, torch.bfloat16): (_bfloat16, _bfloat16_on_team),
+    (torch.bfloat16, torch.float32): (_bfloat16_by_float32, _bfloat16_by_float32_on_team),
+}
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -122,17 +151,15 @@ def _normalise(x: torch.Tensor, delta: int, weight: torch.Tensor, eps: float) ->
     out, width = torch.empty_like(x), weight.shape[0]
     rows = x.numel() // width
     tensors = (x.data_ptr(), delta, weight.data_ptr(), out.data_ptr())
+    alone, on_team = _KERNELS[x.dtype, weight.dtype]
     if is_for_team(x.numel()):
-        run_on_rows(_TEAM_KERNELS[x.dtype], rows, width, *tensors, float32_bits(eps))
+        run_on_rows(on_team, rows, width, *tensors, float32_bits(eps))
     else:
-        _KERNELS[x.dtype](*tensors, rows, width, eps)
+        alone(*tensors, rows, width, eps)
     return out
 
 
 def _suits(x: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
-        x.dtype in _KERNELS
-        and weight.dtype == x.dtype
-        and weight.shape[0] % v.LANES == 0
-        and x.is_contiguous()
+        (x.dtype, weight.dtype) in _KERNELS and weight.shape[0] % v.LANES == 0 and x.is_contiguous()
     )

@@ -130,6 +130,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.memory = workspace.half(0)  # a view of both
         self._workspace, self._stage, self._used = workspace, 0, 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here: else torch imports its compiler, for 150 MB and two seconds."""
+        return False
+
     def next_stage(self) -> None:
         self._stage, self._used = self._stage + 1, 0
 
