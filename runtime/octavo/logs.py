@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 
-def configure_logging(level: str) -> None:
-    """Sends structlog's and the libraries' records to stderr, in one format."""
+def configure_logging(level: str, process: str | None = None) -> None:
+    """Sends structlog's and the libraries' records to stderr, in one format.
+
+    Args:
+        process: Where several of a kind write into one stream, the name of this one, which each line has.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if process is not None:
+        shared.append(_Naming(process))
     # Tracebacks without local variables: those hold prompts and keys.
     last: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
@@ -27,7 +34,8 @@ def configure_logging(level: str) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # One write a line: other processes write into the same stream.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -40,3 +48,14 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(threshold, logging.WARNING))
+
+
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """Adds the process to each line."""
+
+    process: str
+
+    def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+        line["process"] = self.process
+        return line

@@ -179,6 +179,27 @@ def test_a_key_s_limits_hold_over_both(served: Served) -> None:
     assert int(answers[-1].headers["retry-after"]) >= 1
 
 
+def test_each_line_says_who_wrote_it_and_what_all_know_is_logged_once(
+    served: Served, folders: Folders
+) -> None:
+    folders.keys.write_text(json.dumps([*KEYS, {"key": "sk-new", "name": "new"}]))
+    served.wait_for("API keys changed")
+    for place in (0, 1):
+        with served.answered_by(place):
+            eventually(lambda: served.ask("sk-new").status_code == 200)
+    writers: set[str] = set()
+
+    def have_both_written() -> bool:
+        lines = [line for line in served.log if line["event"] == "request"]
+        writers.update(line["process"] for line in lines if line["key"] == "new")
+        return len(writers) == 2
+
+    eventually(have_both_written)
+    assert writers == {"api-1", "api-2"}
+    events = [line["event"] for line in served.log]
+    assert events.count("API keys changed") == events.count("tokens that end an answer") == 1
+
+
 def test_the_queue_s_bound_holds_over_both(served: Served) -> None:
     with served.faults.slow_steps(), ExitStack() as held, ThreadPoolExecutor(12) as threads:
         running = served.streams(held, NUM_SEQS)

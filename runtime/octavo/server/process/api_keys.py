@@ -95,19 +95,22 @@ class ApiKeys:
         """Reads the file anew again and again, until it is cancelled."""
         while self._file is not None:
             try:
-                self.take(await asyncio.to_thread(read_keys, self._file))
+                keys = await asyncio.to_thread(read_keys, self._file)
             except InvalidConfigurationError as error:
                 self._say(f"{error} The keys that were read before go on.")
+            else:
+                if keys != self._in_file:
+                    log.info("API keys changed", names=[key.name for key in keys])
+                self.take(keys)
+                self._say("" if keys else f"{self._file} holds no key: nobody is let in.")
             await asyncio.sleep(POLL_SECONDS)
 
     def take(self, keys: list[Key]) -> None:
-        """These are the file's now."""
+        """These are the file's now. Whoever reads it logs that, not who is told."""
         if keys != self._in_file:
             self._in_file = keys
-            log.info("API keys changed", names=[key.name for key in keys])
             if self.on_change is not None:
                 self.on_change(keys)
-        self._say("" if keys else f"{self._file} holds no key: nobody is let in.")
 
     def _say(self, problem: str) -> None:
         """Logs what is wrong once, not at every look."""

@@ -23,13 +23,14 @@ class Texts:
     defaults: SamplingDefaults
 
 
-def read_texts(folder: Path, options: ServeOptions) -> Texts:
-    """Raises `OctavoError`."""
+def read_texts(folder: Path, options: ServeOptions, *, is_logging: bool = True) -> Texts:
+    """Logs what ends an answer and what requests get, once for a server. Raises `OctavoError`."""
     tokenizer = load_tokenizer(folder, options.chat_template)
     found = find_end_tokens(folder, options.generation_config, tokenizer)
     texts = [tokenizer.backend.id_to_token(token_id) for token_id in found]
-    log.info("tokens that end an answer", tokens=dict(zip(found, texts, strict=True)))
+    if is_logging:
+        log.info("tokens that end an answer", tokens=dict(zip(found, texts, strict=True)))
     defaults = choose_sampling_defaults(folder, options.generation_config)
-    if defaults.values:
+    if is_logging and defaults.values:
         log.info("sampling defaults of the model", **defaults.values)
     return Texts(tokenizer, found, defaults)

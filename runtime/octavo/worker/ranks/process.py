@@ -76,6 +76,7 @@ def _serve(commands: BinaryIO, reports: BinaryIO) -> None:
     if not line:
         return
     assignment = msgspec.json.decode(line, type=Assignment)
+    configure_logging("info", f"rank-{assignment.rank}")
     rank = load_rank(assignment, leave)
     is_spread = isinstance(assignment.meeting, MeetingPoint)
     if is_spread:

@@ -65,6 +65,7 @@ STOP_SECONDS = 3.0
 """Longer than answers under way get to leave."""
 SILENT_SECONDS = 30.0
 """Without a sign of life: it hangs, and is killed."""
+_FIRST = 1
 _WATCH_SECONDS = 1.0
 _REPORT_SECONDS = 1.0
 _START_SECONDS = 300.0
@@ -98,7 +99,7 @@ class ApiServers:
         self._model_folder = Path()
         self._accounts = SharedAccounts()
         self._members: dict[bytes, Member] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(_FIRST)
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
         self._gone: asyncio.Queue[Member] = asyncio.Queue()
         self._address = ""
@@ -208,14 +209,23 @@ class ApiServers:
         return self._client
 
     async def _spawn(self) -> Member:
-        name = f"api-{next(self._numbers)}".encode()
+        number = next(self._numbers)
+        text = f"api-{number}"
+        name = text.encode()
         member = await Member.spawn(
             name, self._bound, self._metrics_folder.path, self._handle, self._on_lost
         )
         if not member.is_lost:
             self._members[name] = member
-        options = encode_options(self._options)
-        member.send(Configure(options, str(self._model_folder), str(self._metrics_folder.path)))
+        member.send(
+            Configure(
+                text,
+                encode_options(self._options),
+                str(self._model_folder),
+                str(self._metrics_folder.path),
+                is_logging_texts=number == _FIRST,
+            )
+        )
         return member
 
     def _begin(self, member: Member) -> None:

@@ -17,12 +17,14 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Configure(_Message, frozen=True):
-    """The first one. `options` are `ServeOptions` in JSON, `folder` has the model, and `metrics_folder` takes
-    what this process counts."""
+    """The first one. `name` is the process's in the log, `options` are `ServeOptions` in JSON, `folder` has
+    the model, and `metrics_folder` takes what this process counts. One process logs what all of them read."""
 
+    name: str
     options: bytes
     folder: str
     metrics_folder: str
+    is_logging_texts: bool
 
 
 class Loaded(_Message, frozen=True):

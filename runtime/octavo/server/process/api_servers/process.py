@@ -112,13 +112,15 @@ class ApiProcess:
         configured = await self._configured
         options = self._options = decode_options(configured.options)
         self._metrics_folder = Path(configured.metrics_folder)
-        configure_logging(options.log_level)
+        configure_logging(options.log_level, configured.name)
         tls = read_tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
         folder = Path(configured.folder)
         texts = await in_daemon_thread(
             lambda: importlib.import_module("octavo.server.process.texts")
         )
-        read = await in_daemon_thread(lambda: texts.read_texts(folder, options))
+        read = await in_daemon_thread(
+            lambda: texts.read_texts(folder, options, is_logging=configured.is_logging_texts)
+        )
         await in_daemon_thread(lambda: importlib.import_module("octavo.server.process.assembly"))
         channel.send(Loaded())
         shared = await self._begun
