@@ -85,3 +85,25 @@ def test_nan_ends_its_request_with_the_cause_and_leaves_the_others_theirs(
         assert answers[0] == answers[1]
     stats = core.stats()
     assert (stats.kv_blocks_used, stats.num_failed_steps) == (0, 0)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf], ids=["nan", "inf"])
+@pytest.mark.parametrize("make", [make_executor, make_gpu_executor], ids=["cpu", "gpu"])
+def test_a_mask_hides_no_score_that_is_not_finite(
+    tmp_path: Path, make: Callable[[Path], Executor], number: float
+) -> None:
+    make_checkpoint(tmp_path, num_hidden_layers=2)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"][POISON] = number
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    config = EngineConfig(model=str(tmp_path), max_num_seqs=8, max_num_batched_tokens=64)
+    core = EngineCore(config, make(tmp_path), is_debugging=True)
+    masks: list[dict[str, Any]] = [
+        {"temperature": 0.0, "allowed_token_ids": [5, 6, 7]},
+        {"temperature": 1.0, "seed": 5, "allowed_token_ids": [5, 6, 7], "logprobs": 1},
+        {"temperature": 1.0, "seed": 5, "logit_bias": {POISON: -100.0}},
+    ]
+    for place, wanted in enumerate(masks):
+        core.add(AddRequest(str(place), [5, 6, 7], SamplingParams(max_tokens=4, **wanted)))
+    found = outputs_of(core, **{str(place): [] for place in range(len(masks))})
+    assert [each[-1].finish_reason for each in found.values()] == [FinishReason.ERROR] * 3

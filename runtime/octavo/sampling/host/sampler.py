@@ -107,9 +107,11 @@ class Sampler:
         is_plain = all(map(_is_plain_greedy, states))
         scores = logits if is_plain else self._shape(logits, sequence_ids, states)
         tokens, best = _best(scores)
-        if math.isfinite(best.dot(best)):
+        # What shapes a row may hide a number that is none.
+        peaks = best if scores is logits else _best(logits)[1]
+        if math.isfinite(best.dot(best)) and math.isfinite(peaks.dot(peaks)):
             return self._pick(logits, scores, tokens, best, sequence_ids, states)
-        is_spoilt = ~np.isfinite(_best(logits)[1])
+        is_spoilt = ~np.isfinite(peaks)
         logits, scores = _finite(logits), _finite(scores)
         picked = self._pick(logits, scores, *_best(scores), sequence_ids, states)
         return _marked(picked, is_spoilt)
