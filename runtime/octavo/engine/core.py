@@ -96,7 +96,7 @@ class EngineCore:
         self._max_in_flight = 2 if info.is_asynchronous else 1
         self._in_flight: deque[_StepInFlight] = deque()
         self._last_taken: float | None = None  # where steps overlap, and more was to be run
-        self._vocab_size = info.vocab_size
+        self._vocab_size, self._dtype = info.vocab_size, info.dtype
         self._blocks = BlockManager(info.num_kv_blocks, info.block_size)
         # A sequence must be able to finish when it has the whole cache to itself.
         self.max_model_len = min(info.max_model_len, info.num_kv_blocks * info.block_size)
@@ -379,7 +379,7 @@ class EngineCore:
             self._observe(self._speculation, step, updates)
         for sequence, sampled in updates:
             self._num_generated_tokens += len(sampled)
-            outputs.append(output_of(sequence, sampled))
+            outputs.append(output_of(sequence, sampled, self._dtype))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
                 if sequence.finish_reason is not FinishReason.ERROR:

@@ -240,7 +240,8 @@ class EngineLoop:
             why = f"{error.parameter} cannot be had"
         else:
             why = str(error)
-        _log.warning("request rejected", request_id=request.request_id, error=why)
+        if not isinstance(error, QueueFullError):  # that is counted, and everyday under load
+            _log.warning("request rejected", request_id=request.request_id, error=why)
         self._rejected += [
             TokenOutput(
                 request_id=request.request_id,

@@ -151,7 +151,7 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     from it for the queue time. `prompt_logprobs`, of each token of the prompt but the first, come with the
     first output of the completion that computed the prompt. `num_accepted` of the tokens were guessed.
     `refusal` means that the request itself is wrong,
-    `error` that a step failed.
+    `error` that a step failed, and `fails_again` that it would whenever the request is sent.
     """
 
     request_id: str
@@ -167,6 +167,7 @@ class TokenOutput(msgspec.Struct, frozen=True, array_like=True):
     refusal: Refusal | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None
     num_accepted: int = 0
+    fails_again: bool = False
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):

@@ -14,18 +14,21 @@ from octavo.sampling.state import SampledToken
 
 _NOT_FINITE = (
     "What the model computed of this text holds numbers that are not finite (NaN or infinity): its weights, "
-    "or those of the adapter, are damaged or overflow in its dtype. Another --dtype may hold them."
+    "or those of the adapter, are damaged or overflow in"
 )
+_WIDEST = "float32"
 
 
-def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> TokenOutput:
-    """Of a sequence that got `sampled`, one token or more."""
+def output_of(
+    sequence: Sequence, sampled: AbstractSequence[SampledToken], dtype: str
+) -> TokenOutput:
+    """Of a sequence that got `sampled`, one token or more, of a model that computes in `dtype`."""
     grammar = sequence.grammar
     error = None if grammar is None else grammar.error_at(len(sequence.output_token_ids))
     if error is not None:
         return _lost(sequence, error)
     if sequence.finish_reason is FinishReason.ERROR:
-        return failure_of(sequence, _NOT_FINITE)
+        return _not_finite(sequence, dtype)
     is_first = len(sequence.output_token_ids) == len(sampled)
     token_ids = [token.token_id for token in sampled]
     if not is_first and sequence.finish_reason is None and sampled[0].top_token_ids is None:
@@ -37,7 +40,7 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
         )
     embedding = sampled[0].embedding
     if embedding is not None and not all(map(math.isfinite, embedding)):
-        return failure_of(sequence, _NOT_FINITE)
+        return _not_finite(sequence, dtype)
     # With `max_tokens` 0 the prompt alone is wanted.
     has_token = sequence.params.max_tokens != 0
     scores = sequence.prompt_scores if is_first else None
@@ -59,7 +62,7 @@ def output_of(sequence: Sequence, sampled: AbstractSequence[SampledToken]) -> To
     )
 
 
-def failure_of(sequence: Sequence, message: str) -> TokenOutput:
+def failure_of(sequence: Sequence, message: str, *, fails_again: bool = False) -> TokenOutput:
     """Of a sequence that ended with its step."""
     return TokenOutput(
         request_id=sequence.request_id,
@@ -67,7 +70,13 @@ def failure_of(sequence: Sequence, message: str) -> TokenOutput:
         new_token_ids=[],
         finish_reason=FinishReason.ERROR,
         error=message,
+        fails_again=fails_again,
     )
+
+
+def _not_finite(sequence: Sequence, dtype: str) -> TokenOutput:
+    advice = "" if dtype == _WIDEST else " Another --dtype may hold them."
+    return failure_of(sequence, f"{_NOT_FINITE} {dtype}.{advice}", fails_again=True)
 
 
 def _lost(sequence: Sequence, why: str) -> TokenOutput:

@@ -55,6 +55,13 @@ def test_an_answer_does_not_depend_on_how_many_outputs_came_at_once(
     assert [output.text for output in whole.outputs] == streamed
 
 
+def test_an_error_behind_tokens_keeps_what_it_tells() -> None:
+    lost = TokenOutput("r", 0, [], FinishReason.ERROR, error="NaN", fails_again=True)
+    assert merged([TokenOutput("r", 0, [1]), lost]) == [
+        TokenOutput("r", 0, [1], FinishReason.ERROR, error="NaN", fails_again=True)
+    ]
+
+
 def test_a_completion_keeps_what_its_first_output_and_its_last_one_tell() -> None:
     first = TokenOutput("r", 0, [1], num_cached_tokens=3, first_scheduled_time=5.0)
     last = TokenOutput("r", 0, [2], finish_reason=FinishReason.STOP, stop_reason=2)

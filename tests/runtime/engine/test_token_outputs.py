@@ -17,12 +17,16 @@ from octavo.sampling_params import SamplingParams
 def test_an_embedding_that_is_not_finite_is_an_error(number: float) -> None:
     sequence = Sequence(0, "r", 0, [1, 2], SamplingParams(), 1, is_pooled=True)
     sequence.output_token_ids.append(3)
-    whole = output_of(sequence, [SampledToken(0, 3, embedding=[0.5, -0.5])])
+    whole = output_of(sequence, [SampledToken(0, 3, embedding=[0.5, -0.5])], "bfloat16")
     assert whole.embedding == [0.5, -0.5]
-    failed = output_of(sequence, [SampledToken(0, 3, embedding=[0.5, number])])
+    failed = output_of(sequence, [SampledToken(0, 3, embedding=[0.5, number])], "bfloat16")
     assert failed.embedding is None
     assert failed.finish_reason is FinishReason.ERROR
-    assert "not finite" in (failed.error or "")
+    assert failed.fails_again
+    advice = "Another --dtype may hold them."
+    assert (failed.error or "").endswith(f"overflow in bfloat16. {advice}")
+    widest = output_of(sequence, [SampledToken(0, 3, embedding=[number])], "float32")
+    assert (widest.error or "").endswith("overflow in float32.")
 
 
 @pytest.mark.parametrize("reason", [None, FinishReason.LENGTH])
@@ -36,7 +40,7 @@ def test_all_but_one_of_a_steps_tokens_were_guessed(
     for tokens in ([7], [8, 9, 10]):
         sequence.output_token_ids.extend(tokens)
         sequence.finish_reason = reason
-        output = output_of(sequence, [SampledToken(0, token) for token in tokens])
+        output = output_of(sequence, [SampledToken(0, token) for token in tokens], "bfloat16")
         assert output.new_token_ids == tokens
         counts.append(output.num_accepted)
     assert counts == [0, 2]

@@ -219,6 +219,7 @@ def test_the_queue_s_bound_holds_over_both(served: Served) -> None:
         held.close()
         answers = [one.result() for one in asked]
     assert [one.status_code for one in answers].count(200) == NUM_QUEUED
+    assert not [line for line in served.log if line["event"] == "request rejected"]
     eventually(lambda: served.metrics()["octavo_requests_running"] == 0)
 
 

@@ -45,6 +45,7 @@ def test_a_bad_request_does_not_end_an_engine_and_steps_that_all_fail_do(tmp_pat
         server.break_by(str(POISON))
         answers = [server.complete(5, POISON).status_code for _ in range(END_AFTER + 2)]
         assert answers == [500] * (END_AFTER + 2)
+        assert "x-should-retry" not in server.complete(5, POISON).headers
         eventually(lambda: server.readiness().status_code == 200)
         assert server.complete(5, 6).status_code == 200
 
@@ -55,6 +56,11 @@ def test_a_bad_request_does_not_end_an_engine_and_steps_that_all_fail_do(tmp_pat
             error = answer.json()["error"]
             assert error["code"] == "engine_error"
             assert "numbers that are not finite (NaN or infinity)" in error["message"]
+            assert answer.headers["x-should-retry"] == "false"
+            logged = server.wait_for("engine failed on a request")
+            while logged["request_id"] != answer.headers["x-request-id"]:
+                logged = server.wait_for("engine failed on a request")
+            assert "not finite" in logged["error"]
         assert server.complete(5, 6).status_code == 200
         assert server.readiness().status_code == 200
 

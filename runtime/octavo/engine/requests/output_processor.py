@@ -37,6 +37,7 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
         error: What went wrong when `finish_reason` is `ERROR`.
         num_cached_tokens: Prompt tokens that the prefix cache held.
         first_scheduled_time: `time.time()` of the first step, on the first delta alone.
+        fails_again: It would go wrong whenever the request is sent.
     """
 
     index: int
@@ -50,6 +51,7 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
     num_cached_tokens: int = 0
     first_scheduled_time: float | None = None
+    fails_again: bool = False
 
     @property
     def text(self) -> str:
@@ -219,6 +221,7 @@ class _CompletionState:
             stop_reason=stop_reason,
             abort_needed=abort_needed,
             error=output.error,
+            fails_again=output.fails_again,
             num_cached_tokens=output.num_cached_tokens,
             first_scheduled_time=output.first_scheduled_time,
         )

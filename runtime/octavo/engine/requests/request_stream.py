@@ -38,6 +38,7 @@ def _joined(outputs: Sequence[TokenOutput]) -> TokenOutput:
         stop_reason=last.stop_reason,
         logprobs=list(itertools.chain.from_iterable(logprobs)) if logprobs else None,
         error=last.error,
+        fails_again=last.fails_again,
         num_accepted=sum(each.num_accepted for each in outputs),
     )
 

@@ -120,11 +120,12 @@ def not_serving(status: str) -> ApiError:
     )
 
 
-def engine_failed(why: str | None = None) -> ApiError:
+def engine_failed(why: str | None = None, *, fails_again: bool = False) -> ApiError:
     """500: a step that ran the request failed.
 
     Args:
         why: In the engine's words, which tell nothing of its inside.
+        fails_again: Whenever it is sent: OpenAI's clients, which try again by themselves, are told.
     """
     return ApiError(
         500,
@@ -132,6 +133,7 @@ def engine_failed(why: str | None = None) -> ApiError:
         + (why or "The server's log says why."),
         error_type=SERVER_ERROR,
         code="engine_error",
+        headers={"x-should-retry": "false"} if fails_again else {},
     )
 
 

@@ -19,7 +19,8 @@ from octavo.outputs import CompletionOutput, FinishReason, RequestOutput
 from octavo.sampling_params import SamplingParams, check_number
 from octavo.server.http.key_use import current_limits
 from octavo.server.openai.answers import Usage
-from octavo.server.openai.api_errors import engine_failed, quoted, unsupported
+from octavo.server.openai.api_errors import quoted, unsupported
+from octavo.server.openai.engine_failures import engine_failure
 from octavo.server.openai.generation import Generation, Generator, PromptRun
 
 # Beams are ranked by the model's own probabilities: what would shape them is refused. What says how tokens
@@ -221,7 +222,7 @@ class BeamGeneration(Generation):
             return {}
         (output,) = outputs
         if output.finish_reason is FinishReason.ERROR or not output.logprobs:
-            raise engine_failed(output.error)
+            raise engine_failure(output, self._request_id)
         if self._num_steps == 1:
             self._num_cached_tokens += output.num_cached_tokens
         (position,) = output.logprobs

@@ -28,7 +28,8 @@ from octavo.sampling_params import SamplingParams
 from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
 from octavo.server.openai.adapters import AdapterTable
 from octavo.server.openai.answers import Usage
-from octavo.server.openai.api_errors import ApiError, engine_failed, not_serving
+from octavo.server.openai.api_errors import ApiError, not_serving
+from octavo.server.openai.engine_failures import engine_failure
 from octavo.server.openai.gate import Gate
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
@@ -295,9 +296,14 @@ class Generation:
                 self._generator.client.abort([state.request_id], [delta.index])
             self._measure(state, choice, delta, now)
             if delta.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
-                raise _failure(delta)
+                raise self._failure(delta)
             deltas.append((choice, delta))
         return deltas
+
+    def _failure(self, delta: Delta) -> ApiError:
+        if delta.finish_reason is FinishReason.ABORT:
+            return not_serving("draining")
+        return engine_failure(delta, self._request_id)
 
     def _measure(self, state: RequestState, choice: int, delta: Delta, now: float) -> None:
         metrics = self._generator.metrics
@@ -381,13 +387,6 @@ async def _pump(
         arrived.put_nowait((position, []))
     except Exception as error:
         arrived.put_nowait((position, error))
-
-
-def _failure(delta: Delta) -> ApiError:
-    if delta.finish_reason is FinishReason.ABORT:
-        return not_serving("draining")
-    log.error("engine failed on a request", error=delta.error)
-    return engine_failed(delta.error)
 
 
 def _rounded(seconds: float | None) -> float | None:

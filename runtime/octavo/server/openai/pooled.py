@@ -23,7 +23,8 @@ from octavo.loading.text_options import TextOptions, read_text_options
 from octavo.sampling_params import SamplingParams
 from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
 from octavo.server.http.streaming import running
-from octavo.server.openai.api_errors import ApiError, engine_failed, invalid_value
+from octavo.server.openai.api_errors import ApiError, invalid_value
+from octavo.server.openai.engine_failures import engine_failure
 from octavo.server.openai.generation import Generator
 
 log = structlog.get_logger("octavo.server")
@@ -171,7 +172,7 @@ class PooledRun:
                     return found
                 row = outputs[-1].embedding
                 if row is None:
-                    raise engine_failed(outputs[-1].error)
+                    raise engine_failure(outputs[-1], self._request_id)
                 found.append(row)
                 self._num_done += 1
                 self._generator.metrics.count_finished("stop")
