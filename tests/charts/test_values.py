@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -185,3 +186,35 @@ def test_every_value_is_in_the_readme_and_every_value_there_exists() -> None:
         assert any(value == name or value.startswith(f"{name}.") for value in values), name
     for value in values:
         assert any(value == name or value.startswith(f"{name}.") for name in documented), value
+
+
+OF_KUBERNETES = {"podSecurityContext", "securityContext", "resources"}
+"""Whose own keys may be taken away: OpenShift wants two of them null."""
+
+
+def test_a_null_is_refused_where_it_would_undo_a_default() -> None:
+    """Helm drops the keys of nulls before it reads the schema, and a template would see nothing at all."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    known = dict(_values(defaults))
+    empty = {name for name, value in known.items() if not value} - {"maxConcurrentRollouts"}
+    assert render(*(f"{name}=null" for name in empty)) == render()
+    meant = set(known) - empty
+    levels = sorted({name.count(".") for name in meant})
+    assert levels == [0, 1, 2]
+    for level in levels:  # a null above would take those below with it
+        some = {name for name in meant if name.count(".") == level}
+        told = refusal(*(f"{name}=null" for name in some))
+        refused = {
+            f"{path.strip('/').replace('/', '.')}.{key}".strip(".")
+            for path, keys in re.findall(r"at '([^']*)': missing propert(?:y|ies) (.*)", told)
+            for key in re.findall(r"'([^']+)'", keys)
+        }
+        assert refused == some
+
+
+def _values(values: Object, above: str = "") -> Iterator[tuple[str, object]]:
+    """Each with the name that `--set` takes, those that hold others among them."""
+    for key, value in values.items():
+        yield f"{above}{key}", value
+        if isinstance(value, dict) and key not in OF_KUBERNETES:
+            yield from _values(value, f"{above}{key}.")

@@ -23,7 +23,7 @@
 - name: OCTAVO_OPERATOR_IMAGE_PULL_POLICY
   value: {{ .Values.runtime.image.pullPolicy }}
 - name: OCTAVO_OPERATOR_PROMETHEUS_URL
-  value: {{ .Values.prometheus.url | quote }}
+  value: {{ .Values.prometheus.url | default "" | quote }}
 {{- if or .Values.prometheus.bearerToken.secretName .Values.prometheus.bearerToken.serviceAccount }}
 - name: OCTAVO_OPERATOR_PROMETHEUS_BEARER_TOKEN_FILE
   value: {{ include "octavo.prometheusFolder" . }}/token
