@@ -32,6 +32,7 @@ from tests.support.runtime.speculating import (
     DRAFTS,
     PROMPTS,
     Recorded,
+    assert_guesses_come_true_after_cached_answers,
     counts,
     open_llm,
     speculating,
@@ -136,6 +137,13 @@ def test_a_draft_model_changes_no_answer(
             else:
                 assert tried > accepted
         assert not is_itself or core_of(llm).stats().preemptions_total > 0
+
+
+def test_a_draft_model_reads_what_it_lacks_of_cached_answers(folder: Path) -> None:
+    config = {"method": "draft_model", "model": str(folder), "num_speculative_tokens": DRAFTS}
+    options = SMALL | {"speculative_config": config}
+    with started_as_on_gpus(), open_llm(folder, 320, **options) as llm:
+        assert_guesses_come_true_after_cached_answers(llm)
 
 
 def test_steps_overlap_while_nobody_guesses(roomy: LLM) -> None:

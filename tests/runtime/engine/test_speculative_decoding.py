@@ -17,6 +17,7 @@ from tests.support.runtime.speculating import (
     CASES,
     DRAFTS,
     PROMPTS,
+    assert_guesses_come_true_after_cached_answers,
     counts,
     open_llm,
     speculating,
@@ -105,13 +106,13 @@ DRAWN_WAYS = ["greedy", "n", "filters", "penalties"]
 
 @pytest.mark.parametrize(
     ("is_itself", "caches_prefixes", "least"),
-    [(True, False, 0.99), (True, True, 0.9), (False, True, 0.0)],
+    [(True, False, 0.99), (True, True, 0.99), (False, True, 0.0)],
 )
 def test_a_draft_model_changes_no_answer(
     roomy: LLM, folder: Any, other: Any, is_itself: bool, caches_prefixes: bool, least: float
 ) -> None:
-    """As its own draft a model is right, under the same random numbers too. Only a cached block may hold
-    tokens that it never read as a draft: those of a sequence that was preempted before it was asked again."""
+    """As its own draft a model is right, under the same random numbers too, also behind cached blocks that it
+    never read as a draft."""
     config = {
         "method": "draft_model",
         "model": str(folder if is_itself else other),
@@ -136,6 +137,8 @@ def test_a_draft_model_changes_no_answer(
                 assert accepted > 0
         assert core.stats().preemptions_total > 0
         assert core.stats().spec_decode_drafts_total > 0
+        if is_itself and caches_prefixes:
+            assert_guesses_come_true_after_cached_answers(llm)
 
 
 @pytest.mark.parametrize("method", ["ngram", "draft_model"])

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from octavo import LLM
+from octavo import LLM, SamplingParams
 from octavo.engine.requests.sequence import Sequence as EngineSequence
 from octavo.engine.speculation.proposal import Proposal
 from octavo.engine.speculation.speculation import Speculation
@@ -122,3 +122,22 @@ def counts(llm: LLM) -> tuple[int, int]:
         stats.spec_decode_draft_tokens_total,
         sum(stats.spec_decode_accepted_tokens_per_position),
     )
+
+
+def assert_guesses_come_true_after_cached_answers(llm: LLM) -> None:
+    """Of turns of a chat whose answers were made while nobody guessed: the model is its own draft, so that a
+    guess is wrong only where it attends to what the draft never read."""
+    core = llm._core
+    assert core is not None
+    core._stopwatch = lambda: 0.0
+    speculation, chat = core._speculation, list(range(60, 80))
+    params = SamplingParams(temperature=0.0, max_tokens=16, ignore_eos=True)
+    for guesses in (False, True, False, True):
+        core._speculation = speculation if guesses else None
+        before = counts(llm) if guesses else (0, 0)
+        [output] = llm.generate([chat], params)
+        if guesses:
+            tried, accepted = (b - a for a, b in zip(before, counts(llm), strict=True))
+            assert output.num_cached_tokens > len(chat) - 20  # the last answer, too
+            assert accepted >= max(8, 0.99 * tried)
+        chat += [*output.outputs[0].token_ids, 5, 6, 7]

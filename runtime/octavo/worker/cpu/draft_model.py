@@ -12,6 +12,7 @@ from octavo.sampling.host.sampler import Sampler
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.runner import ModelRunner
 from octavo.worker.cpu.step_inputs import StepInputs
+from octavo.worker.draft_coverage import DraftCoverage
 from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
 
 
@@ -21,35 +22,37 @@ class DraftModel:
     Args:
         runner: Of the draft model, with as many blocks as the model's.
         max_tokens: Of one of its steps.
+        block_size: Tokens of a block of its KV cache, as of the model's.
     """
 
-    def __init__(self, runner: ModelRunner, max_tokens: int) -> None:
+    def __init__(self, runner: ModelRunner, max_tokens: int, block_size: int) -> None:
         self._runner = runner
         self._max_tokens = max_tokens
         self._sampler = Sampler(0)
-        # Positions from 0 on whose keys and values it has, by sequence; those of drafts among them.
-        self._covered: dict[int, int] = {}
+        self._coverage = DraftCoverage(block_size)
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
-        for sequence_id in released:
-            self._covered.pop(sequence_id, None)
+        self._coverage.begin(released, copies)
         self._runner.copy_blocks(copies)
 
     def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
-        """Reads the chunks of prompts among `entries`; what else comes it reads when it is asked for
-        guesses."""
+        """Reads the chunks of prompts among `entries`, where it has all that is before them; what else
+        comes it reads when it is asked for guesses."""
         del inputs
         chunks = []
         for entry in entries:
-            if not entry.num_drafts and (len(entry.token_ids) > 1 or not entry.start):
+            if entry.num_drafts:
+                continue
+            is_chunk = len(entry.token_ids) > 1 or not entry.start
+            if is_chunk and self._coverage.before(entry) == entry.start:
                 chunks.append(
                     ScheduledSequence(
                         entry.sequence_id, entry.token_ids, entry.start, entry.block_ids, None
                     )
                 )
-                self._covered[entry.sequence_id] = entry.start + len(entry.token_ids)
+                self._coverage.read(entry, entry.start + len(entry.token_ids))
             else:
-                self._covered.setdefault(entry.sequence_id, entry.start)
+                self._coverage.skip(entry)
         if chunks:
             self._runner.run(chunks)
 
@@ -68,7 +71,7 @@ class DraftModel:
             for row, token in zip(rows, self._draw(rows), strict=True):
                 drafts[row.sequence_id].append(token)
         for entry in asked:
-            self._covered[entry.sequence_id] = entry.start + entry.num_drafts
+            self._coverage.read(entry, entry.start + entry.num_drafts)
         return with_drafts(entries, drafts)
 
     def _catch_up(self, entry: ScheduledSequence) -> ScheduledSequence:
@@ -76,7 +79,7 @@ class DraftModel:
         once."""
         state, end = entry.sampling, entry.start + 1
         assert state is not None  # noqa: S101 - drafts are for what is sampled
-        first = min(self._covered.get(entry.sequence_id, entry.start), entry.start)
+        first = self._coverage.before(entry)
         while True:
             stop = min(end, first + self._max_tokens)
             tokens = known_tokens(state, first, stop)

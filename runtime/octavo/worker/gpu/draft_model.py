@@ -14,6 +14,7 @@ import torch
 
 from octavo.sampling.state import SamplingState
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
+from octavo.worker.draft_coverage import DraftCoverage
 from octavo.worker.draft_sampling import draft_params, known_tokens, with_drafts
 from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.gpu.drafter import cut, drawn_tokens
@@ -32,12 +33,10 @@ class GpuDraftModel:
     def __init__(self, runner: GpuRunner, seed_of: Callable[[int], int | None]) -> None:
         self._runner = runner
         self._seed_of = seed_of
-        # Positions from 0 on whose keys and values it has, by sequence; those of drafts among them.
-        self._covered: dict[int, int] = {}
+        self._coverage = DraftCoverage(runner.limits.block_size)
 
     def begin(self, released: Sequence[int], copies: Sequence[tuple[int, int]]) -> None:
-        for sequence_id in released:
-            self._covered.pop(sequence_id, None)
+        self._coverage.begin(released, copies)
         if released or copies:
             self._runner.submit(StepBatch((), copies, released))
 
@@ -45,16 +44,19 @@ class GpuDraftModel:
         self._runner.capture(capture)
 
     def follow(self, entries: Sequence[ScheduledSequence], states: torch.Tensor | None) -> None:
-        """Reads the chunks of prompts among `entries`; what else comes it reads when it is asked for
-        guesses."""
+        """Reads the chunks of prompts among `entries`, where it has all that is before them; what else
+        comes it reads when it is asked for guesses."""
         del states
         chunks = []
         for entry in entries:
-            if not entry.num_drafts and (len(entry.token_ids) > 1 or not entry.start):
+            if entry.num_drafts:
+                continue
+            is_chunk = len(entry.token_ids) > 1 or not entry.start
+            if is_chunk and self._coverage.before(entry) == entry.start:
                 chunks.append(_unsampled(entry, entry.token_ids, entry.start))
-                self._covered[entry.sequence_id] = entry.start + len(entry.token_ids)
+                self._coverage.read(entry, entry.start + len(entry.token_ids))
             else:
-                self._covered.setdefault(entry.sequence_id, entry.start)
+                self._coverage.skip(entry)
         if chunks:
             self._runner.submit(StepBatch(chunks))
 
@@ -67,7 +69,7 @@ class GpuDraftModel:
         # The last guess is read too, so that all that came true is known when all of them did.
         self._step([self._last(entry) for entry in asked])
         for entry in asked:
-            self._covered[entry.sequence_id] = entry.start + 1 + entry.num_drafts
+            self._coverage.read(entry, entry.start + 1 + entry.num_drafts)
             # What lies behind may be other blocks in the next step.
             known = len(cut(entry.block_ids, entry.start + 1, self._runner.limits.block_size))
             self._runner.rows.cut_table(entry.sequence_id, known)
@@ -84,7 +86,7 @@ class GpuDraftModel:
         rows: list[ScheduledSequence] = []
         count = 0
         for entry in asked:
-            first = min(self._covered.get(entry.sequence_id, entry.start), entry.start)
+            first = self._coverage.before(entry)
             while entry.start + 1 - first > most:
                 tokens = self._tokens(entry, first, first + most)
                 self._step([_unsampled(entry, tokens, first)])

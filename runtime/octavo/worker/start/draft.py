@@ -92,7 +92,7 @@ class DraftModelPlan:
         with naming(DRAFT_MODEL, self.folder):
             draft = plan.build()
         runner = host_runner(plan.config, draft, size, device=plan.device, dtype=plan.dtype)
-        return DraftModel(runner, config.max_num_batched_tokens)
+        return DraftModel(runner, config.max_num_batched_tokens, config.block_size)
 
     def start_on_gpu(
         self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
