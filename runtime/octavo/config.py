@@ -11,7 +11,7 @@ from typing import Annotated, TypedDict
 
 import msgspec
 
-from octavo.errors import InvalidConfigurationError
+from octavo.option_pairs import check_pairs
 from octavo.options import Option, Panel, check_options
 from octavo.speculative_config import SpeculativeConfig
 
@@ -24,6 +24,10 @@ class Device(enum.Enum):
     CPU = "cpu"
     CUDA = "cuda"
 
+    @property
+    def is_gpu(self) -> bool:
+        return self is Device.CUDA
+
 
 class LoadFormat(enum.Enum):
     """`DUMMY` makes random weights of the real shapes: speed does not depend on the values."""
@@ -32,6 +36,10 @@ class LoadFormat(enum.Enum):
     SAFETENSORS = "safetensors"
     DUMMY = "dummy"
 
+    @property
+    def is_random(self) -> bool:
+        return self is LoadFormat.DUMMY
+
 
 class ModelImplementation(enum.Enum):
     """`AUTO` takes Octavo's own family where there is one, else transformers' modules."""
@@ -39,6 +47,10 @@ class ModelImplementation(enum.Enum):
     AUTO = "auto"
     OCTAVO = "octavo"
     TRANSFORMERS = "transformers"
+
+    @property
+    def is_generic_alone(self) -> bool:
+        return self is ModelImplementation.TRANSFORMERS
 
 
 class KVCacheDtype(enum.Enum):
@@ -360,28 +372,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.tensor_parallel_size % self.num_nodes:
-            raise InvalidConfigurationError(
-                f"tensor_parallel_size is {self.tensor_parallel_size} and nnodes {self.num_nodes}: each node "
-                "has as many ranks as any other. Give a multiple of the nodes."
-            )
-        stored = self.quantization
-        if (
-            self.load_format is LoadFormat.DUMMY
-            and stored is not None
-            and stored.is_checkpoints_alone
-        ):
-            raise InvalidConfigurationError(
-                f"load_format is dummy, and quantization {stored.value}, which a checkpoint has and random "
-                "weights have not. Use --quantization int8, int4 or fp8, which are made at load, or "
-                "--load-format auto."
-            )
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise InvalidConfigurationError(
-                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs "
-                f"({self.max_num_seqs}): one decode step of all sequences would not fit. Raise the "
-                "first or lower the second."
-            )
+        check_pairs(self)
 
 
 class EngineKeywords(TypedDict, total=False):

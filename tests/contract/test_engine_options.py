@@ -98,6 +98,7 @@ def engines() -> st.SearchStrategy[EngineSpec]:
         .filter(_is_within_budget)
         .map(_with_adapters)
         .map(_with_weights)
+        .map(_without_pairs)
         .map(EngineSpec.model_validate)
     )
 
@@ -120,6 +121,18 @@ def _with_weights(engine: dict[str, Any]) -> dict[str, Any]:
     if engine.get("quantization") in {"awq", "gptq", "compressed-tensors", "mxfp4"}:
         return {name: value for name, value in engine.items() if name != "load_format"}
     return engine
+
+
+def _without_pairs(engine: dict[str, Any]) -> dict[str, Any]:
+    """What the API server refuses beside adapters, and beside a model that guesses."""
+    speculative = engine.get("speculative_config")
+    guesses = speculative is not None and speculative.get("model") is not None
+    dropped = set()
+    if engine.get("enable_lora") or guesses:
+        dropped |= {"enable_sleep_mode", "model_impl"}
+    if guesses:
+        dropped.add("device")
+    return {name: value for name, value in engine.items() if name not in dropped}
 
 
 def held(field: OptionField, value: Any) -> object:

@@ -14,11 +14,13 @@ from octavo.config import (
     EngineKeywords,
     KVCacheDtype,
     LoadFormat,
+    ModelImplementation,
     Quantization,
 )
 from octavo.errors import InvalidConfigurationError
 from octavo.llm import LLM
 from octavo.options import OptionField, option_fields, read_options
+from octavo.speculative_config import SpeculativeConfig
 
 
 @pytest.mark.parametrize("length", [-1, 0, 1])
@@ -39,6 +41,42 @@ def test_random_weights_are_of_no_checkpoints_format(quantization: Quantization)
     message = f"load_format is dummy, and quantization {quantization.value}, which a checkpoint has"
     with pytest.raises(InvalidConfigurationError, match=message):
         EngineConfig(model="m", **fields)
+
+
+LORA, SLEEP = {"enable_lora": True}, {"enable_sleep_mode": True}
+GENERIC = {"model_impl": ModelImplementation.TRANSFORMERS}
+GPUS = {"device": Device.CUDA, "tensor_parallel_size": 2}
+GUESSES = {
+    name: {"speculative_config": SpeculativeConfig.read({"method": name, **model})}
+    for name, model in (("ngram", {}), ("draft_model", {"model": "d"}), ("eagle3", {"model": "d"}))
+}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (LORA, SLEEP, "enable_lora is set, but enable_sleep_mode is set too"),
+        (LORA, GENERIC, "enable_lora is set, but model_impl is transformers"),
+        (GUESSES["draft_model"], SLEEP, "method draft_model, and what guesses does not sleep"),
+        (GUESSES["eagle3"], SLEEP, "method eagle3, and what guesses does not sleep"),
+        (GUESSES["eagle3"], GENERIC, "method eagle3, and model_impl is transformers"),
+        (GUESSES["eagle3"], GPUS, "method eagle3, and tensor_parallel_size is 2"),
+        (GUESSES["ngram"], GPUS, ""),
+        (GUESSES["ngram"], SLEEP, ""),
+        (GUESSES["draft_model"], GENERIC, ""),
+        (SLEEP, GENERIC, ""),
+    ],
+)
+def test_pairs_with_which_no_engine_starts_are_refused_before_it_does(
+    one: dict[str, Any], other: dict[str, Any], message: str
+) -> None:
+    for fields in (one, other):
+        EngineConfig(model="m", **fields)
+    if not message:
+        EngineConfig(model="m", **one, **other)
+        return
+    with pytest.raises(InvalidConfigurationError, match=message):
+        EngineConfig(model="m", **one, **other)
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_adapters_say_the_same_with_a_head(folders: dict[str, Path], tmp_path: P
             r"another width .*: its config.json says 32, and the model has 64",
         ),
         ({}, {"enable_sleep_mode": True}, "does not sleep with the model so far"),
-        ({}, {"model_impl": "transformers"}, "whose hidden states are not read"),
+        ({}, {"model_impl": "transformers"}, "hidden states are not read"),
     ],
 )
 def test_a_head_that_is_not_the_models_is_refused(

@@ -125,11 +125,6 @@ def plan_drafter(config: EngineConfig, model: StartPlan) -> DrafterPlan | None:
     wanted = config.speculative_config
     if wanted is None or wanted.model is None:
         return None
-    if config.enable_sleep_mode:
-        raise refused(
-            config,
-            "what guesses does not sleep with the model so far. Leave --enable-sleep-mode out.",
-        )
     if wanted.method is SpeculativeMethod.EAGLE3:
         return plan_eagle(config, wanted.model, model)
     return _plan_draft_model(config, wanted.model, model)

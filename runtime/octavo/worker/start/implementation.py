@@ -11,6 +11,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
+from octavo.option_pairs import MERGE_INSTEAD, no_guesses_for_ranks
 from octavo.speculative_config import SpeculativeMethod
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,8 @@ def check_speculation(config: EngineConfig, device: torch.device) -> None:
         return
     if device.type != "cpu" and config.tensor_parallel_size > 1:
         raise InvalidConfigurationError(
-            f"speculative_config has method {wanted.method.value}, and tensor_parallel_size is "
-            f"{config.tensor_parallel_size}: a model guesses for ranks on CPUs alone so far, and these run "
-            f"on {device.type}. Use method ngram, or leave one of them out."
+            f"speculative_config has method {wanted.method.value}, and "
+            f"{no_guesses_for_ranks(config, device.type)}"
         )
 
 
@@ -48,13 +48,8 @@ def check_adapters(config: EngineConfig, model: BaseConfig) -> None:
         why = f"{architecture} runs by transformers' own modules, which adapters do not reach"
     elif isinstance(model, EncoderConfig):
         why = f"{architecture} is an encoder, which takes no adapters"
-    elif config.enable_sleep_mode:
-        why = "enable_sleep_mode is set too: a model that wakes up would have lost its adapters"
     if why:
-        raise InvalidConfigurationError(
-            f"enable_lora is set, but {why}. Leave --enable-lora out, and serve the adapter merged into its "
-            "base model (PEFT's merge_and_unload)."
-        )
+        raise InvalidConfigurationError(f"enable_lora is set, but {why}. {MERGE_INSTEAD}")
 
 
 def settled(config: EngineConfig, model: ModelConfig, device: torch.device) -> EngineConfig:
