@@ -102,7 +102,9 @@ def test_adapters_come_and_go_while_requests_run(served: Served) -> None:
         chunks = [line[6:] for line in [first, *lines] if line.startswith("data: {")]
     tokens = [json.loads(chunk)["choices"][0].get("token_ids") or [] for chunk in chunks]
     assert list(itertools.chain(*tokens)) == served.expected("late")
-    assert served.command("unload", lora_name="late").status_code == 404
+    gone = served.command("unload", lora_name="late")
+    assert gone.status_code == 404
+    assert gone.json()["error"]["message"].endswith("is not loaded. Loaded are: one, two.")
     # Under the same name again, nothing that was cached before is found.
     late["lora_path"] = str(served.folder / "one")
     assert served.command("load", **late).status_code == 200

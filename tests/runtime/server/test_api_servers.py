@@ -230,6 +230,9 @@ def test_adapters_reach_both(served: Served, folders: Folders) -> None:
         with served.answered_by(place):
             assert served.ask(model="mine").status_code == 200
     assert served.command("/v1/unload_lora_adapter", lora_name="mine").status_code == 200
+    again = served.command("/v1/unload_lora_adapter", lora_name="mine").json()["error"]
+    assert again["message"] == "The adapter 'mine' is not loaded. No adapter is loaded."
+    assert (again["code"], again["param"]) == ("model_not_found", "lora_name")
     for place in (0, 1):
         with served.answered_by(place):
             assert served.ask(model="mine").status_code == 404

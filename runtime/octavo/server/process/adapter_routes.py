@@ -18,7 +18,6 @@ from octavo.server.openai.api_errors import (
     ApiError,
     from_octavo_error,
     invalid_value,
-    model_not_found,
     not_serving,
     quoted,
 )
@@ -76,7 +75,7 @@ class AdapterRoutes:
             )
             raise invalid_value("lora_name", message)
         if not await adapters.unload(name):
-            raise model_not_found(name, adapters.names)
+            raise _not_loaded(name, adapters.names)
         return f"Success: LoRA adapter '{name}' removed successfully."
 
     def _attached(self) -> ServedAdapters:
@@ -115,6 +114,12 @@ def _read(body: bytes, kind: type[_T]) -> _T:
         return msgspec.convert(decode_object(body), kind)
     except msgspec.ValidationError as error:
         raise ApiError(400, f"The body is wrong: {error}.", code="invalid_value") from None
+
+
+def _not_loaded(name: str, loaded: list[str]) -> ApiError:
+    listed = f"Loaded are: {', '.join(loaded)}." if loaded else "No adapter is loaded."
+    message = f"The adapter {quoted(name)} is not loaded. {listed}"
+    return ApiError(404, message, param="lora_name", code="model_not_found")
 
 
 def _refusal(error: OctavoError) -> ApiError:
