@@ -107,6 +107,13 @@ def test_what_the_flag_refuses_the_operator_refuses_too(value: str) -> None:
     assert not re.search(rule("allowedOrigins"), value)
 
 
+@pytest.mark.parametrize("value", ["10.0.0.300", "1.2.3", "*.1.2.3.4", "0x1F", "[1.2.3.4]"])
+def test_a_host_that_the_flag_refuses_the_operator_refuses_too(value: str) -> None:
+    with pytest.raises(ValidationError, match="must be"):
+        spec(server={"allowedHosts": [value]})
+    assert not re.search(rule("allowedHosts"), value)
+
+
 def test_the_service_is_answered_by_its_own_names_whatever_hosts_are_allowed() -> None:
     options = parsed(serve_arguments(KEY, spec(server={"allowedHosts": ["llm.example"]})))
     hosts = AllowedHosts(options.answered_hosts)

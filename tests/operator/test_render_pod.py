@@ -135,6 +135,8 @@ def test_a_draft_alone_is_fetched_and_read_as_a_model_would_be() -> None:
     assert "podAffinity" in spec["affinity"]
     inherited = guessing({"uri": "hf://org/draft"}, model=SOURCES[1])["initContainers"][1]
     assert inherited["envFrom"] == [{"secretRef": {"name": "token"}}]
+    elsewhere = guessing({"uri": "s3://bucket/draft"}, model=SOURCES[1])["initContainers"][1]
+    assert "envFrom" not in elsewhere
 
 
 @pytest.mark.parametrize(

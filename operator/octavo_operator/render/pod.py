@@ -217,7 +217,9 @@ def _fetch_containers(context: PodContext) -> list[Container]:
         secret = model.secret_ref
         containers.append(_fetch_container(context, FETCH_CONTAINER, model, secret))
     if draft is not None and draft.is_downloaded:
-        secret = draft.secret_ref or model.secret_ref
+        # Keys of a bucket are no business of a hub, nor a hub's token of a bucket.
+        inherited = model.secret_ref if draft.scheme == model.scheme else None
+        secret = draft.secret_ref or inherited
         containers.append(_fetch_container(context, FETCH_DRAFT_CONTAINER, draft, secret))
     return containers
 

@@ -89,6 +89,9 @@ def test_hosts_are_names_without_scheme_and_port() -> None:
         "*.",
         "a*.example",
         "a..b",
+        "10.0.0.300",
+        "1.2.3",
+        "*.1.2.3.4",
     ):
         with pytest.raises(InvalidConfigurationError, match="allowed_hosts holds"):
             options(allowed_hosts=[given])

@@ -3,6 +3,8 @@ it."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,10 +170,28 @@ def test_adapters_say_the_same_with_drafts(tmp_path: Path, method: str) -> None:
         assert counts(llm)[1] > 2 * accepted
 
 
-def test_a_draft_model_of_another_vocabulary_is_refused(folder: Any) -> None:
+def test_a_draft_model_of_another_size_of_vocabulary_is_refused(folder: Any) -> None:
     config = {"method": "draft_model", "model": "builtin://demo"}
-    with pytest.raises(InvalidConfigurationError, match="must have the same vocabulary"):
+    with pytest.raises(
+        InvalidConfigurationError, match=r"the vocabulary size \(vocab_size\) \d+, and"
+    ):
         open_llm(folder, 320, speculative_config=config)
+
+
+def test_a_draft_model_of_other_tokens_is_refused_by_the_first(
+    folder: Path, other: Path, tmp_path: Path
+) -> None:
+    """Of as many: nobody could tell by their number."""
+    shutil.copytree(other, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tokenizer.json"
+    told = json.loads(path.read_text())
+    of = {token_id: token for token, token_id in told["model"]["vocab"].items()}
+    config = {"method": "draft_model", "model": str(tmp_path)}
+    told["model"]["vocab"] |= {of[20]: 21, of[21]: 20}
+    path.write_text(json.dumps(told))
+    with pytest.raises(InvalidConfigurationError) as refused:
+        open_llm(folder, 320, speculative_config=config)
+    assert f"token 20 is {of[21]!r} there and {of[20]!r} in the model" in str(refused.value)
 
 
 def test_a_draft_model_that_cannot_be_loaded_is_told_from_the_model(

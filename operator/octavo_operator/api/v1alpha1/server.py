@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from octavo_operator.api.v1alpha1.base import ApiModel, cel, rules
 
-_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _PART = r"[A-Za-z0-9_-]"
 # What ends with a number, in decimals or after 0x, browsers read as an address: it must be one.
@@ -38,8 +37,11 @@ _ORIGIN_HELP = (
     "in letters, digits, '-', '_' and '.' whose last part is no number (12, 0x1f), an IPv4 address in full, "
     "or an IPv6 address in brackets"
 )
-_HOST = rf"^(\*|(\*\.)?{_LABEL}(\.{_LABEL})*\.?|{_V6}|\[{_V6}\])$"
-_HOST_HELP = "must be a host's name or address without scheme and port, *.example.org, or *"
+_HOST = rf"^(\*|(\*\.)?({_PART}+\.)*{_NO_NUMBER}\.?|{_V4}|{_V6}|\[{_V6}\])$"
+_HOST_HELP = (
+    "must be a host's name or address without scheme and port, *.example.org, or *; a name's last part is "
+    "no number (12, 0x1f), and an address is written in full"
+)
 
 
 def _checked(pattern: str, message: str) -> Callable[[str], str]:

@@ -27,8 +27,8 @@ class DraftSource(ModelSource):
 
     secret_ref: SecretReference | None = Field(
         default=None,
-        description="Secret of its download; when absent, that of `model.secretRef`. The serving container "
-        "does not see it.",
+        description="Secret of its download; when absent, that of `model.secretRef` where both URIs have one "
+        "scheme, and else none. The serving container does not see it.",
     )
 
 

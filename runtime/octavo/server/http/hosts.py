@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from octavo.server.http.addresses import url_host
 from octavo.server.http.asgi import Scope
+from octavo.server.http.origin import NUMBER
 from octavo.server.openai.api_errors import ApiError
 
 ANY = "*"
@@ -30,14 +31,20 @@ def normalized_host(name: str) -> str:
     if name == ANY:
         return ANY
     plain = name.lower().removesuffix(".")
-    if _NAME.fullmatch(plain):
+    if _NAME.fullmatch(plain) and not _is_numeric(plain):
         return plain
     try:
         return url_host(plain)
     except ValueError:
         raise ValueError(
-            "give a host's name or address without scheme and port, *.example.org, or *"
+            "give a host's name, an address in full, without scheme and port, *.example.org, or *"
         ) from None
+
+
+def _is_numeric(name: str) -> bool:
+    """Whether all of its parts are numbers: it was meant as an address. A Service in a namespace called 12
+    has a name that ends with one."""
+    return all(NUMBER.fullmatch(part) for part in name.removeprefix("*.").split("."))
 
 
 def default_hosts(address: str, *, has_api_key: bool) -> tuple[str, ...]:

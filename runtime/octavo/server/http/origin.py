@@ -13,7 +13,7 @@ _ORIGIN = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
 _HOST = re.compile(r"[a-z0-9_.-]+")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -46,7 +46,7 @@ def _normalized_host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise ValueError("its host may hold letters, digits, -, _ and . alone")
     # What ends with a number, browsers read as an address.
-    return _address(host) if _NUMBER.fullmatch(host.rpartition(".")[2]) else host
+    return _address(host) if NUMBER.fullmatch(host.rpartition(".")[2]) else host
 
 
 def _address(text: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from octavo.config import EngineConfig
 from octavo.kernels.protocols.device import DeviceKernels
-from octavo.models.base import CausalLM, ModelConfig
+from octavo.models.base import CausalLM
 from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker import machine
@@ -31,6 +31,7 @@ from octavo.worker.start.eagle import plan_eagle
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import NOTHING, Beside, cache_block_bytes, size_host_cache
 from octavo.worker.start.plan import StartPlan, plan_start
+from octavo.worker.start.vocabulary import check_vocabulary
 from octavo.worker.start.weight_bytes import weight_bytes
 
 DRAFT_MODEL = "The draft model"
@@ -150,18 +151,8 @@ def _plan_draft_model(config: EngineConfig, path: str, model: StartPlan) -> Draf
     )
     with naming(DRAFT_MODEL, folder):
         plan = plan_start(wanted)
-    check_vocabulary(config, plan.model, model.model)
+    check_vocabulary(config, plan.model, model.model, folder)
     return DraftModelPlan(folder, plan)
-
-
-def check_vocabulary(config: EngineConfig, draft: ModelConfig, model: ModelConfig) -> None:
-    """Raises `InvalidConfigurationError` where the two have not the same."""
-    size, own = draft.spec.vocab_size, model.spec.vocab_size
-    if size != own:
-        raise refused(
-            config,
-            f"the draft model has {size} tokens and the model {own}; they must have the same vocabulary.",
-        )
 
 
 def size_cache_with(drafts: DrafterPlan | None, plan: StartPlan) -> KVCacheSize:

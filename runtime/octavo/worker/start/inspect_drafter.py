@@ -21,11 +21,12 @@ from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
 from octavo.quantization import scheme_for
 from octavo.speculative_config import SpeculativeMethod
-from octavo.worker.start.draft import DRAFT_MODEL, check_vocabulary
+from octavo.worker.start.draft import DRAFT_MODEL
 from octavo.worker.start.drafter_checks import check_context, check_is_whole, naming
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.eagle import eagle3_bytes, read_head
 from octavo.worker.start.phases import Beside, cache_block_bytes
+from octavo.worker.start.vocabulary import check_vocabulary
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
@@ -74,7 +75,7 @@ def inspect_drafter(
         check_is_whole(config, folder)
         with naming(DRAFT_MODEL, folder):
             draft = read_model_config(folder, config.model_impl)
-        check_vocabulary(config, draft, model)
+        check_vocabulary(config, draft, model, folder)
         dtype = choose_dtype(config.dtype, draft, device)
         # What a GPU's kernels read, without what they are compiled with.
         kernels = kernels_for(device) if device.type == "cpu" else reference_kernels
