@@ -28,6 +28,10 @@ class Device(enum.Enum):
     def is_gpu(self) -> bool:
         return self is Device.CUDA
 
+    @property
+    def is_cpu(self) -> bool:
+        return self is Device.CPU
+
 
 class LoadFormat(enum.Enum):
     """`DUMMY` makes random weights of the real shapes: speed does not depend on the values."""

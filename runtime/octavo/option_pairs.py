@@ -24,6 +24,7 @@ def check_pairs(config: EngineConfig) -> None:
     """Raises `InvalidConfigurationError`."""
     _check_ranks(config)
     _check_random_weights(config)
+    _check_halves(config)
     _check_bounds(config)
     _check_adapters(config)
     _check_what_guesses(config)
@@ -44,6 +45,14 @@ def _check_random_weights(config: EngineConfig) -> None:
             f"load_format is dummy, and quantization {stored.value}, which a checkpoint has and random "
             "weights have not. Use --quantization int8, int4 or fp8, which are made at load, or "
             "--load-format auto."
+        )
+
+
+def _check_halves(config: EngineConfig) -> None:
+    if config.device.is_cpu and config.quantization is not None and config.dtype == "float16":
+        raise InvalidConfigurationError(
+            f"quantization is {config.quantization.value} and device cpu, but dtype is float16, in which "
+            "CPUs do not multiply. Use --dtype auto, bfloat16 or float32."
         )
 
 

@@ -124,13 +124,13 @@ def _with_weights(engine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_pairs(engine: dict[str, Any]) -> dict[str, Any]:
-    """What the API server refuses beside adapters, and beside a model that guesses."""
+    """What the API server refuses beside adapters, a model that guesses and quantised weights."""
     speculative = engine.get("speculative_config")
     guesses = speculative is not None and speculative.get("model") is not None
     dropped = set()
     if engine.get("enable_lora") or guesses:
         dropped |= {"enable_sleep_mode", "model_impl"}
-    if guesses:
+    if guesses or "quantization" in engine:
         dropped.add("device")
     return {name: value for name, value in engine.items() if name not in dropped}
 

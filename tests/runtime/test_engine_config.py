@@ -46,6 +46,7 @@ def test_random_weights_are_of_no_checkpoints_format(quantization: Quantization)
 LORA, SLEEP = {"enable_lora": True}, {"enable_sleep_mode": True}
 GENERIC = {"model_impl": ModelImplementation.TRANSFORMERS}
 GPUS = {"device": Device.CUDA, "tensor_parallel_size": 2}
+HALVES = {"dtype": "float16", "quantization": Quantization.INT8}
 GUESSES = {
     name: {"speculative_config": SpeculativeConfig.read({"method": name, **model})}
     for name, model in (("ngram", {}), ("draft_model", {"model": "d"}), ("eagle3", {"model": "d"}))
@@ -62,6 +63,8 @@ GUESSES = {
         (GUESSES["eagle3"], GENERIC, "method eagle3, and model_impl is transformers"),
         (GUESSES["eagle3"], GPUS, "method eagle3, and tensor_parallel_size is 2"),
         (GUESSES["ngram"], GPUS, ""),
+        (HALVES, {"device": Device.CPU}, "quantization is int8 and device cpu, but dtype is float"),
+        (HALVES, {"device": Device.CUDA}, ""),
         (GUESSES["ngram"], SLEEP, ""),
         (GUESSES["draft_model"], GENERIC, ""),
         (SLEEP, GENERIC, ""),

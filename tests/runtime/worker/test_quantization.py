@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import torch
 
-from octavo.config import Device, EngineConfig, LoadFormat, Quantization
+from octavo.config import EngineConfig, LoadFormat, Quantization
 from octavo.errors import InvalidConfigurationError
 from octavo.kernels.reference.weight_only import quantize_float8, quantize_int4, quantize_int8
 from octavo.kernels.select import kernels_for
@@ -164,9 +164,8 @@ def test_a_checkpoint_that_is_quantised_is_refused_before_its_weights(tmp_path: 
 
 
 def test_float16_is_refused() -> None:
-    config = EngineConfig(
-        model="m", device=Device.CPU, dtype="float16", quantization=Quantization.INT8
-    )
+    """On a CPU that nobody named; with `--device cpu` already by the configuration."""
+    config = EngineConfig(model="m", dtype="float16", quantization=Quantization.INT8)
     with pytest.raises(InvalidConfigurationError, match="dtype is float16"):
         check_quantization(config, CPU, None)
 
