@@ -16,6 +16,10 @@ FETCH_DRAFT_CONTAINER = "fetch-draft"
 STARTING_CONTAINERS = (FETCH_CONTAINER, FETCH_DRAFT_CONTAINER, SERVE_CONTAINER)
 """In the order in which they run; only the last is in every pod."""
 
+CLAIM_PATH = "/claim"
+"""Where the claim of a model's `pvc://` is mounted; that of a draft, where it is another one, below."""
+DRAFT_CLAIM_PATH = "/draft-claim"
+
 HTTP_PORT = 8000
 OPS_PORT = 8001
 HTTP_PORT_NAME = "http"

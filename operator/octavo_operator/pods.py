@@ -21,6 +21,12 @@ from octavo_operator.names import (
     SERVE_CONTAINER,
     STARTING_CONTAINERS,
 )
+from octavo_operator.runtime_words import (
+    DRAFT_FIELD,
+    claims_of,
+    in_words_of_spec,
+    of_a_missing_claim,
+)
 
 SETUP_PATIENCE_SECONDS = 20.0
 """How long a node may take to mount a pod's volumes and make its sandbox before it is worth a word."""
@@ -139,7 +145,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
     setup_since = _since(conditions.get("PodReadyToStartContainers", {}), "False")
     finding = None
     if not is_ready:
-        finding = _finding(conditions, statuses, gpu_resource)
+        finding = _finding(conditions, statuses, gpu_resource, claims_of(pod))
         finding = finding or _setup_finding(pod, setup_since, now)
     controller = controller_of(pod)
     addresses = tuple(each["ip"] for each in status.get("podIPs", ()))
@@ -218,23 +224,28 @@ def time_of(condition: dict[str, Any]) -> datetime | None:
 
 
 def _finding(
-    conditions: dict[str, Manifest], statuses: dict[str, Manifest], gpu_resource: str
+    conditions: dict[str, Manifest],
+    statuses: dict[str, Manifest],
+    gpu_resource: str,
+    claims: Mapping[str, str],
 ) -> Finding | None:
     for name in STARTING_CONTAINERS:
-        if name in statuses and (found := _container_finding(name, statuses[name])):
+        if name in statuses and (found := _container_finding(name, statuses[name], claims)):
             return found if name != FETCH_DRAFT_CONTAINER else _of_the_draft(found)
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return _scheduling_finding(scheduled, gpu_resource)
+        return _scheduling_finding(scheduled, gpu_resource, claims)
     return None
 
 
 def _of_the_draft(found: Finding) -> Finding:
     """Two models are fetched: a message says that it is not the served one."""
-    return replace(found, message=shortened(f"spec.engine.speculative.model: {found.message}"))
+    return replace(found, message=shortened(f"{DRAFT_FIELD}{found.message}"))
 
 
-def _container_finding(name: str, status: dict[str, Any]) -> Finding | None:
+def _container_finding(
+    name: str, status: dict[str, Any], claims: Mapping[str, str]
+) -> Finding | None:
     waiting = status.get("state", {}).get("waiting", {})
     reason, message = waiting.get("reason", ""), shortened(waiting.get("message", ""))
     if reason in _PULL_REASONS:
@@ -249,11 +260,11 @@ def _container_finding(name: str, status: dict[str, Any]) -> Finding | None:
         return None
     for end in (ended, status.get("lastState", {}).get("terminated")):
         if end and end.get("exitCode", 0) != 0:
-            return _ended(name, end)
+            return _ended(name, end, claims)
     return None
 
 
-def _ended(name: str, end: dict[str, Any]) -> Finding:
+def _ended(name: str, end: dict[str, Any], claims: Mapping[str, str]) -> Finding:
     message = end.get("message", "").strip()
     if end.get("reason") == "OOMKilled":
         remedy = (
@@ -264,13 +275,13 @@ def _ended(name: str, end: dict[str, Any]) -> Finding:
         return Finding(
             Reason.OUT_OF_MEMORY, f"the container was killed at its memory limit; {remedy}"
         )
-    if told := _told_by_runtime(message):
+    if told := _told_by_runtime(message, claims):
         return told
     last_line = message.splitlines()[-1] if message else "no message"
     return Finding(Reason.CRASHING, shortened(f"exit code {end['exitCode']}: {last_line}"))
 
 
-def _told_by_runtime(message: str) -> Finding | None:
+def _told_by_runtime(message: str, claims: Mapping[str, str]) -> Finding | None:
     try:
         told = json.loads(message)
     except ValueError:
@@ -279,11 +290,14 @@ def _told_by_runtime(message: str) -> Finding | None:
         return None
     for reason in RUNTIME_REASONS:
         if told.get("reason") == reason.value:
-            return Finding(reason, shortened(str(told.get("message", ""))))
+            words = in_words_of_spec(str(told.get("message", "")), claims)
+            return Finding(reason, shortened(words))
     return None
 
 
-def _scheduling_finding(condition: dict[str, Any], gpu_resource: str) -> Finding:
+def _scheduling_finding(
+    condition: dict[str, Any], gpu_resource: str, claims: Mapping[str, str]
+) -> Finding:
     message = condition.get("message", "")
     if f"Insufficient {gpu_resource}" in message:
         reason = Reason.INSUFFICIENT_GPU
@@ -292,7 +306,8 @@ def _scheduling_finding(condition: dict[str, Any], gpu_resource: str) -> Finding
     else:
         reason = Reason.UNSCHEDULABLE
     is_shortage = any(words in message for words in _SHORTAGES)
-    return Finding(reason, shortened(message), time_of(condition), is_shortage)
+    words = of_a_missing_claim(message, claims) or message
+    return Finding(reason, shortened(words), time_of(condition), is_shortage)
 
 
 def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Finding | None:

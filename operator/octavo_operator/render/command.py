@@ -14,12 +14,10 @@ from octavo_operator.api.v1alpha1 import (
     SpeculativeSpec,
 )
 from octavo_operator.manifest import ObjectKey
-from octavo_operator.names import HTTP_PORT, OPS_PORT
+from octavo_operator.names import CLAIM_PATH, DRAFT_CLAIM_PATH, HTTP_PORT, OPS_PORT
 from octavo_operator.render.service import host_names
 
 MODELS_PATH = "/models"
-CLAIM_PATH = "/claim"
-DRAFT_CLAIM_PATH = "/draft-claim"
 
 
 def serve_arguments(key: ObjectKey, spec: LLMDeploymentSpec) -> list[str]:

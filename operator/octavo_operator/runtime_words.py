@@ -1,0 +1,63 @@
+"""Messages of the runtime in the words of the spec. It speaks of its flags and of folders in its container;
+who wrote an LLMDeployment knows fields and URIs. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from octavo_operator.api.v1alpha1 import EngineSpec
+from octavo_operator.manifest import Manifest
+from octavo_operator.names import DRAFT_CLAIM_PATH
+
+DRAFT_FIELD = "spec.engine.speculative.model: "
+"""How what is wrong with a draft model or a head begins: two models are looked for."""
+
+_FIELDS = {
+    f"--{name.replace('_', '-')}": f"spec.engine.{field.alias or name}"
+    for name, field in EngineSpec.model_fields.items()
+}
+_FLAG = re.compile("|".join(rf"(?<![\w-]){flag}(?![\w-])" for flag in _FIELDS))
+# As the runtime begins them; what guesses of itself has no model.
+_OF_DRAFT = re.compile(
+    r"speculative_config\.model: |speculative_config has method (?:draft_model|eagle3), and |"
+    r"(?=The draft model in |The EAGLE-3 head in )"
+)
+_FORMS = re.compile(r"Use builtin://demo, hf://.*", re.DOTALL)
+_FORMS_OF_SPEC = "Use hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path with config.json, or builtin://demo."
+
+
+def in_words_of_spec(message: str, claims: Mapping[str, str]) -> str:
+    """
+    Args:
+        claims: See `claims_of`.
+    """
+    for path, claim in claims.items():
+        message = re.sub(rf"(?<![\w/.-]){path}(?![\w-])", f"pvc://{claim}", message)
+    message = _FORMS.sub(_FORMS_OF_SPEC, message)
+    message = _FLAG.sub(lambda found: _FIELDS[found[0]], message)
+    return DRAFT_FIELD + message[found.end() :] if (found := _OF_DRAFT.match(message)) else message
+
+
+def claims_of(pod: Manifest) -> dict[str, str]:
+    """The claims that its containers mount, by their paths."""
+    spec = pod.get("spec", {})
+    names = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in spec.get("volumes", ())
+        if "persistentVolumeClaim" in volume
+    }
+    return {
+        mount["mountPath"]: names[mount["name"]]
+        for container in spec.get("containers", ())
+        for mount in container.get("volumeMounts", ())
+        if mount["name"] in names
+    }
+
+
+def of_a_missing_claim(message: str, claims: Mapping[str, str]) -> str | None:
+    """What the scheduler's `message` says, if it says that the draft's claim does not exist."""
+    claim = claims.get(DRAFT_CLAIM_PATH)
+    if claim is None or f'persistentvolumeclaim "{claim}" not found' not in message:
+        return None
+    return f"{DRAFT_FIELD}there is no claim {claim} in this namespace"
