@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import zmq
@@ -26,6 +28,8 @@ from octavo.worker.batch import Executor
 from octavo.worker.cpu import executor
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.ranks import gathering
+from octavo.worker.ranks.messages import Assignment, MeetingFile
+from octavo.worker.ranks.team import Member
 from octavo.worker.start.draft import plan_drafter
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
@@ -215,6 +219,34 @@ def test_a_rank_that_never_comes_is_named_and_leaves_no_process(
     with pytest.raises(OctavoError, match=r"^rank 1 of 2 is not there after 0 s; its log may say"):
         executor_of(llama.folder, 2)
     assert rank_pids(os.getpid()) == others
+
+
+def test_a_rank_ends_with_its_parent_while_the_group_forms(tmp_path: Path) -> None:
+    save_model(tmp_path, "llama")
+    config = EngineConfig(
+        model=str(tmp_path),
+        device=Device.CPU,
+        tensor_parallel_size=2,
+        distributed_timeout_seconds=3600,
+    )
+    meeting = os.memfd_create("ranks")
+    path = MeetingFile(f"/proc/self/fd/{meeting}")
+    assignment = Assignment(
+        config=config, rank=1, meeting=path, num_threads=1, num_blocks=8, max_model_len=64
+    )
+    member = Member(1, "rank 1 of 2", meeting)
+    try:
+        member.send(msgspec.json.encode(assignment) + b"\n", time.monotonic() + 60)
+        deadline = time.monotonic() + 120
+        while not os.fstat(meeting).st_size:  # it tells where it listens, and waits for the first
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert member.process.stdin is not None
+        member.process.stdin.close()
+        member.process.wait(60)
+    finally:
+        member.end()
+        os.close(meeting)
 
 
 def test_ranks_of_transformers_modules_answer_and_end_with_their_llm(

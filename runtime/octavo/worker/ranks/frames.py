@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 from typing import BinaryIO
@@ -18,6 +19,12 @@ the process that sends them has gone."""
 LENGTH_BYTES = 8
 """Of the length before a frame, little-endian."""
 _EXIT_FAILED = 1
+
+
+def end_with_parent(commands: BinaryIO) -> None:
+    """From now on this process ends as soon as nobody can write commands any more, whatever it waits for:
+    also while the group forms, when it reads none."""
+    _in_background(_exit_at_hang_up, commands.fileno())
 
 
 def piped_frames(commands: BinaryIO) -> NextFrame:
@@ -44,6 +51,13 @@ def broadcast_frames(
 
 def _in_background(act: Callable[..., None], *arguments: object) -> None:
     threading.Thread(target=act, args=arguments, name="frames", daemon=True).start()
+
+
+def _exit_at_hang_up(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, 0)  # the end alone, not what there is to read
+    poll.poll()
+    os._exit(_EXIT_FAILED)
 
 
 def _read_frame(commands: BinaryIO) -> bytes | None:

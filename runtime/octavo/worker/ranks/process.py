@@ -61,9 +61,16 @@ def main() -> int:
 
 def _serve(commands: BinaryIO, reports: BinaryIO) -> None:
     """Returns when the first rank has gone."""
-    from octavo.worker.ranks.frames import broadcast_frames, frames_beside, piped_frames
+    from octavo.worker.ranks.frames import (
+        broadcast_frames,
+        end_with_parent,
+        frames_beside,
+        piped_frames,
+    )
     from octavo.worker.ranks.group import RankLostError
     from octavo.worker.ranks.start import load_rank
+
+    end_with_parent(commands)
 
     def leave(error: Exception) -> None:
         os._exit(_fail(error, reports))
