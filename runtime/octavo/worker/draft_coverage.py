@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from octavo.worker.batch import ScheduledSequence
+from octavo.worker.draft_steps import row_of
 
 
 class DraftCoverage:
@@ -35,6 +36,21 @@ class DraftCoverage:
         if covered is None:
             covered = self._covered[entry.sequence_id] = self._shared(entry)
         return min(covered, entry.start)
+
+    def follow(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
+        """The chunks of prompts among `entries` that the draft reads now: those where it has all that is
+        before them. What else comes it reads when it is asked for guesses."""
+        chunks = []
+        for entry in entries:
+            if entry.num_drafts:
+                continue
+            is_chunk = len(entry.token_ids) > 1 or not entry.start
+            if is_chunk and self.before(entry) == entry.start:
+                chunks.append(row_of(entry, entry.token_ids, entry.start))
+                self.read(entry, entry.start + len(entry.token_ids))
+            else:
+                self.skip(entry)
+        return chunks
 
     def read(self, entry: ScheduledSequence, stop: int) -> None:
         """The draft has all positions before `stop` now, the entry's drafts among them."""

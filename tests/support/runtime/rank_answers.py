@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,20 @@ import pytest
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
-from octavo.engine.requests.sequence import Sequence as EngineSequence
 from octavo.engine.speculation.model_proposer import ModelProposer
-from octavo.engine.speculation.proposal import Proposal, Proposer
+from octavo.engine.speculation.proposal import Proposer
 from octavo.engine.speculation.speculation import Speculation
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.worker.batch import Executor
 from octavo.worker.cpu.executor import TorchExecutor
 from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.speculating import DRAFTS, Recorded
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
 
 # Those that run together outgrow it.
 NUM_BLOCKS = 14
 LENGTH = 20
-DRAFTS = 4
 _ADAPTER = 3
 _TUNED = ("two", "alone")
 
@@ -58,28 +55,6 @@ def save_model(folder: Path, family: str = "llama", **changes: Any) -> Any:
     model = make_checkpoint(folder, family, **{**sizes, **changes})
     tokenizer.save(str(folder / "tokenizer.json"))
     return model
-
-
-class Recorded:
-    """A proposer that has the answers, and changes one token in so many."""
-
-    num_kinds = 1
-    is_free = True
-
-    def __init__(self, answers: Mapping[tuple[tuple[int, ...], int], Sequence[int]]) -> None:
-        self._random = random.Random(1)  # noqa: S311
-        self._answers = answers
-
-    def propose(self, sequence: EngineSequence) -> Proposal | None:
-        answer = self._answers[tuple(sequence.prompt_token_ids), sequence.index]
-        guesses = list(answer[len(sequence.output_token_ids) :][:DRAFTS])
-        wrong = self._random.randrange(2 * DRAFTS)
-        if wrong < len(guesses):
-            guesses[wrong] += 1
-        return Proposal(guesses) if guesses else None
-
-    def forget(self, sequence_id: int) -> None:
-        pass
 
 
 def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:

@@ -14,6 +14,7 @@ from octavo.worker.cpu.runner import ModelRunner
 from octavo.worker.cpu.step_inputs import StepInputs
 from octavo.worker.draft_coverage import DraftCoverage
 from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
+from octavo.worker.draft_steps import in_steps, row_of
 
 
 class DraftModel:
@@ -36,24 +37,8 @@ class DraftModel:
         self._runner.copy_blocks(copies)
 
     def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
-        """Reads the chunks of prompts among `entries`, where it has all that is before them; what else
-        comes it reads when it is asked for guesses."""
         del inputs
-        chunks = []
-        for entry in entries:
-            if entry.num_drafts:
-                continue
-            is_chunk = len(entry.token_ids) > 1 or not entry.start
-            if is_chunk and self._coverage.before(entry) == entry.start:
-                chunks.append(
-                    ScheduledSequence(
-                        entry.sequence_id, entry.token_ids, entry.start, entry.block_ids, None
-                    )
-                )
-                self._coverage.read(entry, entry.start + len(entry.token_ids))
-            else:
-                self._coverage.skip(entry)
-        if chunks:
+        if chunks := self._coverage.follow(entries):
             self._runner.run(chunks)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
@@ -85,26 +70,18 @@ class DraftModel:
             tokens = known_tokens(state, first, stop)
             if stop == end:
                 return _row(entry, tokens, first, 0)
-            self._runner.run(
-                [ScheduledSequence(entry.sequence_id, tokens, first, entry.block_ids, None)]
-            )
+            self._runner.run([row_of(entry, tokens, first)])
             first = stop
 
     def _draw(self, rows: Sequence[ScheduledSequence]) -> list[int]:
         """One token for each row, in as many steps as they take."""
         tokens: list[int] = []
-        first = 0
-        while first < len(rows):
-            stop, count = first + 1, len(rows[first].token_ids)
-            while stop < len(rows) and count + len(rows[stop].token_ids) <= self._max_tokens:
-                count += len(rows[stop].token_ids)
-                stop += 1
-            result = self._runner.run(rows[first:stop])
+        for part in in_steps(rows, lambda row: len(row.token_ids), self._max_tokens):
+            result = self._runner.run(part)
             assert result.logits is not None  # noqa: S101 - every row is sampled
             inputs = result.inputs
             drawn = self._sampler.sample(result.logits, inputs.sequence_ids, inputs.sampling)
             tokens += [token.token_id for token in drawn]
-            first = stop
         return tokens
 
 
@@ -113,5 +90,4 @@ def _row(
 ) -> ScheduledSequence:
     state = entry.sampling
     assert state is not None  # noqa: S101 - drafts are for what is sampled
-    sampling = draft_sampling(state, place)
-    return ScheduledSequence(entry.sequence_id, token_ids, start, entry.block_ids, sampling)
+    return row_of(entry, token_ids, start, draft_sampling(state, place))

@@ -21,26 +21,10 @@ from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.step_inputs import StepInputs, rows_of
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
+from octavo.worker.draft_steps import in_steps, row_of
+from octavo.worker.waiting_states import WaitingStates
 
 _MOST_WAITING = 256
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """The model's hidden states at the positions before `end` that the head has not read, one row each."""
-
-    end: int
-    rows: deque[torch.Tensor]
-
-    @property
-    def first(self) -> int:
-        return self.end - len(self.rows)
-
-    def cut(self, end: int) -> None:
-        """Forgets what lies behind: drafts that did not come true."""
-        while self.rows and self.end > end:
-            self.rows.pop()
-            self.end -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +58,10 @@ class EagleDrafter:
         self._max_tokens = max_tokens
         self._most_waiting = min(_MOST_WAITING, max_tokens)
         self._sampler = Sampler(0)
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting = WaitingStates[torch.Tensor]()
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
-        for sequence_id in released:
-            self._waiting.pop(sequence_id, None)
+        self._waiting.release(released)
         self._memory.copy_blocks(copies)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
@@ -102,7 +85,7 @@ class EagleDrafter:
         states = self._states.take()
         chunks: list[_HeadRows] = []
         for entry, ends in zip(entries, inputs.ends, strict=True):
-            rows, waiting = rows_of(entry, ends), self._waiting_before(entry)
+            rows, waiting = rows_of(entry, ends), self._waiting.before(entry)
             own = states[list(rows)] if entry.num_drafts else states[rows[0] : rows[-1] + 1]
             if entry.num_drafts or (len(own) == 1 and entry.sampling is not None):
                 # A copy: a view would keep the states of all that ran beside it.
@@ -118,33 +101,20 @@ class EagleDrafter:
         if chunks:
             self._run(chunks)
 
-    def _waiting_before(self, entry: ScheduledSequence) -> _Waiting:
-        """What waits at the positions before the entry's."""
-        waiting = self._waiting.get(entry.sequence_id)
-        if waiting is None:
-            waiting = self._waiting[entry.sequence_id] = _Waiting(entry.start, deque())
-        waiting.cut(entry.start)
-        return waiting
-
     def _chunk(self, entry: ScheduledSequence, first: int, known: torch.Tensor) -> _HeadRows:
         """Of a prompt: all positions from `first` on but the last, whose token nobody knows yet."""
         tokens = entry.token_ids[first + 1 - entry.start :]
-        chunk = ScheduledSequence(entry.sequence_id, tokens, first, entry.block_ids, None)
-        return _HeadRows(chunk, self._head.fuse(known))
+        return _HeadRows(row_of(entry, tokens, first), self._head.fuse(known))
 
     def _known(self, entry: ScheduledSequence) -> _HeadRows:
         """All that waits: the entry's own token is known, and its position is not the head's yet."""
-        state, waiting = entry.sampling, self._waiting[entry.sequence_id]
+        state, waiting = entry.sampling, self._waiting.before(entry)
         assert state is not None  # noqa: S101 - drafts are for what is sampled
-        waiting.cut(entry.start)
         first = waiting.first
         tokens = known_tokens(state, first + 1, entry.start + 1)
         hidden = self._head.fuse(torch.stack(tuple(waiting.rows)))
         waiting.rows.clear()
-        row = ScheduledSequence(
-            entry.sequence_id, tokens, first, entry.block_ids, draft_sampling(state, 0)
-        )
-        return _HeadRows(row, hidden)
+        return _HeadRows(row_of(entry, tokens, first, draft_sampling(state, 0)), hidden)
 
     def _guessed(
         self, entry: ScheduledSequence, drafts: Sequence[int], carried: torch.Tensor
@@ -152,24 +122,13 @@ class EagleDrafter:
         """The last guess, whose position the model has not seen."""
         state, place = entry.sampling, len(drafts)
         assert state is not None  # noqa: S101 - drafts are for what is sampled
-        row = ScheduledSequence(
-            entry.sequence_id,
-            [drafts[-1]],
-            entry.start + place - 1,
-            entry.block_ids,
-            draft_sampling(state, place),
-        )
+        row = row_of(entry, [drafts[-1]], entry.start + place - 1, draft_sampling(state, place))
         return _HeadRows(row, carried[None])
 
     def _draw(self, rows: Sequence[_HeadRows]) -> Iterator[tuple[int, torch.Tensor]]:
         """A token for each, and what the row behind it reads, in as many steps as they take."""
-        first = 0
-        while first < len(rows):
-            stop, count = first + 1, len(rows[first].hidden)
-            while stop < len(rows) and count + len(rows[stop].hidden) <= self._max_tokens:
-                count += len(rows[stop].hidden)
-                stop += 1
-            inputs, stream = self._run(rows[first:stop])
+        for part in in_steps(rows, lambda row: len(row.hidden), self._max_tokens):
+            inputs, stream = self._run(part)
             if inputs.sampled_rows is not None:
                 stream = stream.index_select(0, inputs.sampled_rows)
             drawn = self._sampler.sample(
@@ -177,7 +136,6 @@ class EagleDrafter:
             )
             for token, row in zip(drawn, self._head.carried(stream), strict=True):
                 yield token.token_id, row
-            first = stop
 
     def _run(self, rows: Sequence[_HeadRows]) -> tuple[StepInputs, torch.Tensor]:
         entries = [one.entry for one in rows]

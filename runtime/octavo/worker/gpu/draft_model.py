@@ -16,6 +16,7 @@ from octavo.sampling.state import SamplingState
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 from octavo.worker.draft_coverage import DraftCoverage
 from octavo.worker.draft_sampling import draft_params, known_tokens, with_drafts
+from octavo.worker.draft_steps import in_steps, row_of
 from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.gpu.drafter import cut, drawn_tokens
 from octavo.worker.gpu.readback import PendingSamples
@@ -44,21 +45,9 @@ class GpuDraftModel:
         self._runner.capture(capture)
 
     def follow(self, entries: Sequence[ScheduledSequence], states: torch.Tensor | None) -> None:
-        """Reads the chunks of prompts among `entries`, where it has all that is before them; what else
-        comes it reads when it is asked for guesses."""
         del states
-        chunks = []
-        for entry in entries:
-            if entry.num_drafts:
-                continue
-            is_chunk = len(entry.token_ids) > 1 or not entry.start
-            if is_chunk and self._coverage.before(entry) == entry.start:
-                chunks.append(_unsampled(entry, entry.token_ids, entry.start))
-                self._coverage.read(entry, entry.start + len(entry.token_ids))
-            else:
-                self._coverage.skip(entry)
-        if chunks:
-            self._runner.submit(StepBatch(chunks))
+        if chunks := self._coverage.follow(entries):
+            self._step(chunks)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
         asked = [entry for entry in entries if entry.num_drafts]
@@ -82,27 +71,15 @@ class GpuDraftModel:
         """Reads what it has not read of the sequences, and guesses the first token of each: in one step as a
         rule, of much that is unread in as many as it takes."""
         most = self._runner.limits.max_num_batched_tokens
-        steps: list[PendingSamples] = []
         rows: list[ScheduledSequence] = []
-        count = 0
         for entry in asked:
             first = self._coverage.before(entry)
             while entry.start + 1 - first > most:
-                tokens = self._tokens(entry, first, first + most)
-                self._step([_unsampled(entry, tokens, first)])
+                self._step([row_of(entry, self._tokens(entry, first, first + most), first)])
                 first += most
-            if count + entry.start + 1 - first > most:
-                steps.append(self._step(rows))
-                rows, count = [], 0
             tokens = self._tokens(entry, first, entry.start + 1)
-            rows.append(
-                ScheduledSequence(
-                    entry.sequence_id, tokens, first, entry.block_ids, self._sampling(entry)
-                )
-            )
-            count += len(tokens)
-        steps.append(self._step(rows))
-        return steps
+            rows.append(row_of(entry, tokens, first, self._sampling(entry)))
+        return [self._step(part) for part in in_steps(rows, lambda row: len(row.token_ids), most)]
 
     def _tokens(self, entry: ScheduledSequence, start: int, stop: int) -> list[int]:
         state = entry.sampling
@@ -121,17 +98,7 @@ class GpuDraftModel:
         )
 
     def _guess(self, entry: ScheduledSequence, place: int) -> ScheduledSequence:
-        return ScheduledSequence(
-            entry.sequence_id,
-            (PENDING_TOKEN,),
-            entry.start + place,
-            entry.block_ids,
-            self._sampling(entry),
-        )
+        return row_of(entry, (PENDING_TOKEN,), entry.start + place, self._sampling(entry))
 
     def _last(self, entry: ScheduledSequence) -> ScheduledSequence:
-        return _unsampled(entry, (PENDING_TOKEN,), entry.start + entry.num_drafts)
-
-
-def _unsampled(entry: ScheduledSequence, token_ids: Sequence[int], start: int) -> ScheduledSequence:
-    return ScheduledSequence(entry.sequence_id, token_ids, start, entry.block_ids, None)
+        return row_of(entry, (PENDING_TOKEN,), entry.start + entry.num_drafts)

@@ -8,9 +8,7 @@ of one layer: its guesses are sampled on the device and read there by the next.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import torch
 
@@ -20,11 +18,13 @@ from octavo.models.spec import ModelSpec
 from octavo.sampling.state import SamplingState
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 from octavo.worker.draft_sampling import draft_params, known_tokens, with_drafts
+from octavo.worker.draft_steps import in_steps, row_of
 from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.gpu.draft_rows import rows_in_step
 from octavo.worker.gpu.drafter import cut, drawn_tokens
 from octavo.worker.gpu.readback import PendingSamples
 from octavo.worker.gpu.runner import GpuRunner
+from octavo.worker.waiting_states import WaitingStates
 
 
 class HeadModel:
@@ -65,24 +65,6 @@ _Read = tuple[ScheduledSequence, Sequence[_Row]]
 """Tokens that the head is to read, each with the model's hidden states at the position before it."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """The model's hidden states at the positions before `end` that the head has not read."""
-
-    end: int
-    rows: deque[_Row] = field(default_factory=deque)
-
-    @property
-    def first(self) -> int:
-        return self.end - len(self.rows)
-
-    def cut(self, end: int) -> None:
-        """Forgets what lies behind: drafts that did not come true."""
-        while self.rows and self.end > end:
-            self.rows.pop()
-            self.end -= 1
-
-
 class EagleOnGpu:
     """See `GpuDrafter`.
 
@@ -108,12 +90,11 @@ class EagleOnGpu:
         self._runner = runner
         self._seed_of = seed_of
         self._most_waiting = most_waiting
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting = WaitingStates[_Row]()
         self._nothing = torch.zeros((1, width), dtype=dtype, device=runner.device)
 
     def begin(self, released: Sequence[int], copies: Sequence[tuple[int, int]]) -> None:
-        for sequence_id in released:
-            self._waiting.pop(sequence_id, None)
+        self._waiting.release(released)
         if released or copies:
             self._runner.submit(StepBatch((), copies, released))
 
@@ -128,7 +109,7 @@ class EagleOnGpu:
         hidden: list[torch.Tensor] = []
         wanted: list[int] = []  # rows that wait from now on
         for entry, rows in zip(entries, places, strict=True):
-            waiting = self._waiting_before(entry)
+            waiting = self._waiting.before(entry)
             if entry.num_drafts or (len(rows) == 1 and entry.sampling is not None):
                 wanted += rows
                 continue
@@ -136,7 +117,7 @@ class EagleOnGpu:
             if tokens:
                 parts = [_gathered(waiting.rows)] if waiting.rows else []
                 hidden.append(torch.cat([*parts, states[rows.start : rows.stop - 1]]))
-                chunks.append(_row(entry, tokens, waiting.first, None))
+                chunks.append(row_of(entry, tokens, waiting.first))
             waiting.rows.clear()
             wanted.append(rows[-1])
         self._keep(entries, places, states, wanted)
@@ -156,15 +137,11 @@ class EagleOnGpu:
         kept = states.clone() if is_all else states.index_select(0, _index(wanted, states.device))
         index_of = {row: row if is_all else index for index, row in enumerate(wanted)}
         for entry, rows in zip(entries, places, strict=True):
-            waiting = self._waiting[entry.sequence_id]
+            waiting = self._waiting[entry]
             waiting.rows += [(kept, index_of[row]) for row in rows if row in index_of]
             waiting.end = entry.start + len(rows)
         self._read_early(
-            [
-                entry
-                for entry in entries
-                if len(self._waiting[entry.sequence_id].rows) >= self._most_waiting
-            ]
+            [entry for entry in entries if len(self._waiting[entry].rows) >= self._most_waiting]
         )
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
@@ -177,7 +154,7 @@ class EagleOnGpu:
                 carried = carried.index_select(0, _index(left, carried.device))
                 going = [going[index] for index in left]
             rows = [
-                _row(entry, (PENDING_TOKEN,), entry.start + place - 1, self._sampling(entry))
+                row_of(entry, (PENDING_TOKEN,), entry.start + place - 1, self._sampling(entry))
                 for entry in going
             ]
             steps.append(self._submit(rows, carried))
@@ -194,11 +171,11 @@ class EagleOnGpu:
         """Reads all that waits, and guesses each one's first token; with what the next guesses' rows read."""
         reads: list[_Read] = []
         for entry in asked:
-            waiting = self._waiting_before(entry)
+            waiting = self._waiting.before(entry)
             if not waiting.rows:  # before the first request: the model's step was not seen
                 waiting.rows.append((self._nothing, 0))
             tokens = self._tokens(entry, waiting.first + 1)
-            row = _row(entry, tokens, waiting.first, self._sampling(entry))
+            row = row_of(entry, tokens, waiting.first, self._sampling(entry))
             reads.append((row, tuple(waiting.rows)))
             waiting.rows.clear()
         steps: list[PendingSamples] = []
@@ -212,7 +189,7 @@ class EagleOnGpu:
         """Reads what waits of sequences that nobody asked about for long, as far as its tokens are known."""
         reads: list[_Read] = []
         for entry in entries:
-            state, waiting = entry.sampling, self._waiting[entry.sequence_id]
+            state, waiting = entry.sampling, self._waiting[entry]
             if state is None:
                 continue
             num_known = len(state.prompt_token_ids) + len(state.output_token_ids)
@@ -220,20 +197,13 @@ class EagleOnGpu:
             if count > 0:
                 tokens = known_tokens(state, first + 1, first + 1 + count)
                 rows = [waiting.rows.popleft() for _ in range(count)]
-                reads.append((_row(entry, tokens, first, None), rows))
+                reads.append((row_of(entry, tokens, first), rows))
         for part in self._in_steps(reads):
             self._read(part)
 
     def _in_steps(self, reads: Sequence[_Read]) -> Iterator[Sequence[_Read]]:
-        """As many at once as a step of the head takes."""
-        first, count = 0, 0
-        for index, (_, rows) in enumerate(reads):
-            if count + len(rows) > self._runner.limits.max_num_batched_tokens:
-                yield reads[first:index]
-                first, count = index, 0
-            count += len(rows)
-        if first < len(reads):
-            yield reads[first:]
+        most = self._runner.limits.max_num_batched_tokens
+        return in_steps(reads, lambda read: len(read[1]), most)
 
     def _read(self, reads: Sequence[_Read]) -> PendingSamples:
         rows = [row for row, _ in reads]
@@ -249,14 +219,6 @@ class EagleOnGpu:
         assert carried is not None  # noqa: S101 - the step that was submitted last sampled
         return carried
 
-    def _waiting_before(self, entry: ScheduledSequence) -> _Waiting:
-        """What waits at the positions before the entry's."""
-        waiting = self._waiting.get(entry.sequence_id)
-        if waiting is None:
-            waiting = self._waiting[entry.sequence_id] = _Waiting(entry.start)
-        waiting.cut(entry.start)
-        return waiting
-
     def _tokens(self, entry: ScheduledSequence, start: int) -> list[int]:
         state = entry.sampling
         assert state is not None  # noqa: S101 - drafts are for what is sampled
@@ -270,15 +232,6 @@ class EagleOnGpu:
         return SamplingState(
             draft_params(state.params), self._seed_of(entry.sequence_id), before, ()
         )
-
-
-def _row(
-    entry: ScheduledSequence,
-    token_ids: Sequence[int],
-    start: int,
-    sampling: SamplingState | None,
-) -> ScheduledSequence:
-    return ScheduledSequence(entry.sequence_id, token_ids, start, entry.block_ids, sampling)
 
 
 def _order(rows: Sequence[ScheduledSequence]) -> list[int]:
