@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from octavo.models.stream import summed
+
 
 class HiddenStates:
     """The residual stream before some of the layers, as the last forward left it.
@@ -21,7 +23,7 @@ class HiddenStates:
 
     def keep(self, place: int, residual: torch.Tensor, pending: torch.Tensor | None) -> None:
         """The stream is about to be overwritten; see `octavo.models.stream` of what is pending."""
-        self._kept[place] = residual.clone() if pending is None else residual + pending
+        self._kept[place] = summed(residual, pending)
 
     def take(self) -> torch.Tensor:
         """`[tokens, count * hidden]`, the layers' side by side. Once a forward."""

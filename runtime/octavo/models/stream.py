@@ -38,6 +38,11 @@ def whole(partial: torch.Tensor, reduce: Reduce | None) -> torch.Tensor:
     return partial if reduce is None else reduce(partial)
 
 
+def summed(residual: torch.Tensor, pending: torch.Tensor | None) -> torch.Tensor:
+    """The stream with what is pending, `[tokens, hidden]`, a new tensor."""
+    return residual.clone() if pending is None else residual + pending
+
+
 def normalised(norm: Norm, residual: torch.Tensor, pending: torch.Tensor | None) -> torch.Tensor:
     """Adds what is pending to `residual` in place and returns the norm of it, `[tokens, hidden]`."""
     return norm(residual) if pending is None else norm.add(residual, pending)

@@ -19,6 +19,7 @@ from octavo.kernels.cpu.compiling.recording import (
     run_stages,
 )
 from octavo.layers.step import Blocks
+from octavo.models.stream import summed
 from octavo.worker.cpu.step_inputs import MAX_REPEATED_ROWS
 
 _FIRST_WORKSPACE_BYTES = 2**18
@@ -68,9 +69,9 @@ class RepeatedSteps:
     def _check(
         self, step: _Step, residual: torch.Tensor, blocks: Blocks
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        repeated = _sum(*step.run(residual))
+        repeated = summed(*step.run(residual))
         pending = run_stages(blocks(residual))
-        if torch.equal(_bits(repeated), _bits(_sum(residual, pending))):
+        if torch.equal(_bits(repeated), _bits(summed(residual, pending))):
             step.is_checked = True
         else:
             self._turn_off("what was recorded is something else")
@@ -105,10 +106,6 @@ class _Step:
         self._stream.copy_(residual)
         self._recording.run()
         return self._stream, self._recording.result
-
-
-def _sum(residual: torch.Tensor, pending: torch.Tensor | None) -> torch.Tensor:
-    return residual.clone() if pending is None else residual + pending
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
