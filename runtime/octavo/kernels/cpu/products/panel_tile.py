@@ -24,6 +24,10 @@ _I8, _I64 = ir.IntType(8), ir.IntType(64)
 _ZERO = ir.Constant(FLOATS, [0.0] * 16)
 
 
+_ASKED_OF_A_STEP = 2
+"""Of a step's bytes, what part of as many bytes a tile asks for that others follow: two ask for a panel."""
+
+
 def make_tile(rows: int) -> Any:
     """`tile(x, x_at, last, depth, panel, panel_at, out)`: `out[r] = x[r] @ panel` for `rows` rows.
 
@@ -57,6 +61,41 @@ def make_tile(rows: int) -> Any:
     return v.intrinsic(tile)
 
 
+def make_asking_tile(rows: int) -> Any:
+    """As `make_tile`, with one argument more: from which weight on half a panel is asked for meanwhile.
+
+    A tile whose panel lies in a cache leaves memory idle; with those behind it the next panel comes then.
+    """
+
+    def tile(
+        typing_context: Any,
+        x: Any,
+        x_at: Any,
+        last: Any,
+        depth: Any,
+        panel: Any,
+        panel_at: Any,
+        out: Any,
+        asked_at: Any,
+    ) -> Any:
+        del typing_context, x_at, last, depth, panel_at, asked_at
+        arithmetic = Arithmetic.of(x)
+        weights = _FORMATS[panel.dtype]
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            del signature
+            *operands, asked_at = arguments
+            asked = builder.bitcast(builder.gep(operands[4], [asked_at]), _I8.as_pointer())
+            is_wide = x.dtype == types.float32
+            _emit(builder, rows, is_wide, arithmetic, weights, operands, asked)
+            return context.get_dummy_value()
+
+        i = types.int64
+        return types.void(x, i, i, i, panel, i, out, i), generate
+
+    return v.intrinsic(tile)
+
+
 @dataclass(frozen=True, slots=True)
 class _Format:
     """`group`: steps that share scales; 0: none do."""
@@ -79,13 +118,15 @@ def _emit(
     arithmetic: Arithmetic,
     weights: _Format,
     arguments: Any,
+    asked: Any = None,
 ) -> None:
     x, x_at, last, depth, panel, panel_at, out = arguments
     panel = builder.bitcast(builder.gep(panel, [panel_at]), _I8.as_pointer())
     row_starts = starts_of_rows(builder, rows, x, x_at, last, depth)
     for block in blocks_of(rows, unpacks_once=weights.unpacking.is_costly):
         starts = [row_starts[row] for row in block.rows]
-        totals = _block_totals(builder, block, is_wide, arithmetic, weights, (depth, panel, starts))
+        operands = (depth, panel, starts)
+        totals = _block_totals(builder, block, is_wide, arithmetic, weights, operands, asked)
         store_totals(builder, block, totals, out)
 
 
@@ -96,6 +137,7 @@ def _block_totals(
     arithmetic: Arithmetic,
     weights: _Format,
     operands: tuple[Any, Any, list[Any]],
+    asked: Any,
 ) -> list[list[Any]]:
     """Where a block's sums are; `operands` are depth, panel and where the block's rows begin."""
     depth, panel, row_starts = operands
@@ -110,6 +152,10 @@ def _block_totals(
         data = builder.gep(scales, [_I64(scale_bytes)])
         if unpacking.ahead:
             unpack.ask_for(builder, builder.gep(scales, [_I64(unpacking.ahead)]), turn_bytes)
+        if asked is not None:
+            part = turn_bytes // _ASKED_OF_A_STEP
+            place = builder.gep(asked, [builder.mul(loop.index, _I64(part))])
+            unpack.ask_for(builder, place, part, into=unpack.SECOND_CACHE)
         first = builder.mul(loop.index, _I64(steps * STEP))
         sums = [[_ZERO if weights.group else builder.load(t) for t in row] for row in totals]
         for step in range(steps):

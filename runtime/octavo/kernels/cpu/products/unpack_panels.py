@@ -99,9 +99,13 @@ def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return v.call(builder, "llvm.fmuladd.v16f32", FLOATS, a, b, c)
 
 
-def ask_for(builder: Any, address: Any, count: int) -> None:
-    """Has `count` bytes fetched into the nearest cache; they may lie beyond the weight."""
-    for_reading, to_all_caches, of_data = _I32(0), _I32(3), _I32(1)
+NEAREST_CACHE, SECOND_CACHE = 3, 2
+"""LLVM's names of localities."""
+
+
+def ask_for(builder: Any, address: Any, count: int, into: int = NEAREST_CACHE) -> None:
+    """Has `count` bytes fetched into a cache; they may lie beyond the weight."""
+    for_reading, locality, of_data = _I32(0), _I32(into), _I32(1)
     for line in range(0, count, 64):
         place = builder.gep(address, [_I64(line)])
         v.call(
@@ -110,7 +114,7 @@ def ask_for(builder: Any, address: Any, count: int) -> None:
             ir.VoidType(),
             place,
             for_reading,
-            to_all_caches,
+            locality,
             of_data,
         )
 
