@@ -10,17 +10,16 @@ from typing import ClassVar, Self
 import torch
 
 from octavo.layers.encoder_attention import EncoderStep
-from octavo.layers.mlp import PlainActivation
 from octavo.layers.projection import Projection
-from octavo.models.base import EncoderConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.encoder_blocks import EncoderStack, PostNormBlock
+from octavo.models.encoder_config import StackedEncoderConfig
 from octavo.models.encoder_embeddings import SummedEmbeddings
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.score_head import (
-    ScoreActivation,
     ScoreHead,
     read_score_activation,
     score_projections,
@@ -44,22 +43,17 @@ _OF_POOLER = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BertConfig(EncoderConfig):
+class BertConfig(StackedEncoderConfig):
     """
     Args:
         padding_id: See `SummedEmbeddings`.
-        activation: Between a block's products.
-        score: Of the head; None: the model embeds.
     """
 
     prefix: ClassVar[str] = "bert."
     unused: ClassVar[re.Pattern[str]] = _UNUSED
 
-    norm_eps: float
-    activation: PlainActivation
     num_segments: int
     padding_id: int | None
-    score: ScoreActivation | None
 
     @classmethod
     def read(cls, reader: ConfigReader) -> Self:
@@ -82,11 +76,6 @@ class BertConfig(EncoderConfig):
     @property
     def tables(self) -> Tables:
         return Tables.of(self.spec, embedding=f"{self.prefix}embeddings.word_embeddings", head=None)
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        blocks = [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
-        return blocks if self.score is None else [*blocks, *self.head()]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -120,12 +109,8 @@ class BertConfig(EncoderConfig):
             load.layer_norm(f"{name}.LayerNorm", width, self.norm_eps),
             self.padding_id,
         )
-        head = None
-        if self.score is not None:
-            dense, out = self.head()
-            head = ScoreHead(load.linear(dense), load.linear(out), self.score)
         blocks = [self._block(layer, load) for layer in range(self.spec.num_layers)]
-        return Bert(self.spec, embeddings, blocks, head)
+        return Bert(self.spec, embeddings, blocks, self.score_head(load))
 
     def _block(self, layer: int, load: ModelBuilder) -> PostNormBlock:
         name, width = f"{self.prefix}encoder.layer.{layer}", self.spec.hidden_size
@@ -136,9 +121,6 @@ class BertConfig(EncoderConfig):
             load.layer_norm(f"{name}.output.LayerNorm", width, self.norm_eps),
             load.reduce,
         )
-
-    def ignores(self, name: str) -> bool:
-        return self.unused.fullmatch(name) is not None
 
 
 def _first_position(padding_id: int | None) -> int:

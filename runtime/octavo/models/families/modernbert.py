@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -16,15 +17,15 @@ from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.rotary import RotaryTable
 from octavo.loading.pooling import PoolingMode
-from octavo.models.base import EncoderConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.encoder_blocks import EncoderStack, PreNormEncoderBlock
+from octavo.models.encoder_config import StackedEncoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.rope import read_rope_of_kinds
 from octavo.models.score_head import (
-    ScoreActivation,
     ScoreHead,
     read_score_activation,
     read_score_pooling,
@@ -42,25 +43,24 @@ _THETAS = {
     "sliding_attention": ("local_rope_theta", 10_000.0),
 }
 
-_OF_PRE_TRAINING = re.compile(r"(head|decoder)\..*")
-_UNUSED = ("decoder_bias", "layer_norm_eps")  # of that head; of no norm
+_UNUSED = re.compile(r"(head|decoder)\..*")
+_NOT_READ = ("decoder_bias", "layer_norm_eps")  # of that head; of no norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModernBertConfig(EncoderConfig):
-    norm_eps: float
+class ModernBertConfig(StackedEncoderConfig):
+    unused: ClassVar[re.Pattern[str]] = _UNUSED
+
     has_norm_biases: bool
     has_attention_biases: bool
     has_mlp_biases: bool
-    activation: PlainActivation
-    score: ScoreActivation | None
     score_pooling: PoolingMode
     score_between: PlainActivation
     has_score_bias: bool
 
     @classmethod
     def read(cls, reader: ConfigReader) -> ModernBertConfig:
-        for name in _UNUSED:
+        for name in _NOT_READ:
             reader.get(name)
         spec = _read_spec(reader)
         return cls(
@@ -79,11 +79,6 @@ class ModernBertConfig(EncoderConfig):
     @property
     def tables(self) -> Tables:
         return Tables.of(self.spec, embedding="model.embeddings.tok_embeddings", head=None)
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        blocks = [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
-        return blocks if self.score is None else [*blocks, *self.head()]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -112,7 +107,7 @@ class ModernBertConfig(EncoderConfig):
             tokens,
             (self._norm("model.embeddings.norm", load), self._norm("model.final_norm", load)),
             [self._block(layer, load, tables) for layer in range(self.spec.num_layers)],
-            None if self.score is None else self._head(self.score, load),
+            self.score_head(load),
         )
 
     def _block(
@@ -128,18 +123,17 @@ class ModernBertConfig(EncoderConfig):
             load.reduce,
         )
 
-    def _head(self, activation: ScoreActivation, load: ModelBuilder) -> ScoreHead:
-        dense, out = (load.linear(one) for one in self.head())
+    def score_head(self, load: ModelBuilder) -> ScoreHead | None:
+        head = super(ModernBertConfig, self).score_head(load)
+        if head is None:
+            return None
         norm, function = self._norm("head.norm", load), self.score_between.function
-        return ScoreHead(dense, out, activation, lambda x: norm(function(x)), self.score_pooling)
+        return replace(head, between=lambda x: norm(function(x)), pooling=self.score_pooling)
 
     def _norm(self, name: str, load: ModelBuilder) -> Norm:
         return load.layer_norm(
             name, self.spec.hidden_size, self.norm_eps, bias=self.has_norm_biases
         )
-
-    def ignores(self, name: str) -> bool:
-        return _OF_PRE_TRAINING.fullmatch(name) is not None
 
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:

@@ -6,21 +6,19 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from octavo.layers.mlp import PlainActivation
 from octavo.layers.projection import Projection
 from octavo.layers.rotary import RotaryTable
-from octavo.models.base import EncoderConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.encoder_blocks import PostNormBlock
+from octavo.models.encoder_config import StackedEncoderConfig
 from octavo.models.encoder_embeddings import SummedEmbeddings
 from octavo.models.families.bert import Bert
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.rope import RopeDefaults, read_rope
 from octavo.models.score_head import (
-    ScoreActivation,
-    ScoreHead,
     read_score_activation,
     score_projections,
 )
@@ -81,13 +79,11 @@ _NOT_READ = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NomicBertConfig(EncoderConfig):
+class NomicBertConfig(StackedEncoderConfig):
     prefix: ClassVar[str] = "nomic_bert."
+    unused: ClassVar[re.Pattern[str]] = _UNUSED
 
-    norm_eps: float
-    activation: PlainActivation
     num_segments: int
-    score: ScoreActivation | None
 
     @classmethod
     def read(cls, reader: ConfigReader) -> NomicBertConfig:
@@ -104,11 +100,6 @@ class NomicBertConfig(EncoderConfig):
     @property
     def tables(self) -> Tables:
         return Tables.of(self.spec, embedding="nomic_bert.embeddings.word_embeddings", head=None)
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        blocks = [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
-        return blocks if self.score is None else [*blocks, *self.head()]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -133,13 +124,9 @@ class NomicBertConfig(EncoderConfig):
             load.tensor(f"{name}.weight", self.num_segments, width),
             load.layer_norm("nomic_bert.emb_ln", width, self.norm_eps),
         )
-        head = None
-        if self.score is not None:
-            dense, out = self.head()
-            head = ScoreHead(load.linear(dense), load.linear(out), self.score)
         (rotary,) = load.rotary_tables(self.spec)
         blocks = [self._block(layer, load, rotary) for layer in range(self.spec.num_layers)]
-        return Bert(self.spec, embeddings, blocks, head)
+        return Bert(self.spec, embeddings, blocks, self.score_head(load))
 
     def _block(self, layer: int, load: ModelBuilder, rotary: RotaryTable) -> PostNormBlock:
         name, width = f"nomic_bert.encoder.layers.{layer}", self.spec.hidden_size
@@ -150,9 +137,6 @@ class NomicBertConfig(EncoderConfig):
             load.layer_norm(f"{name}.norm2", width, self.norm_eps),
             load.reduce,
         )
-
-    def ignores(self, name: str) -> bool:
-        return _UNUSED.fullmatch(name) is not None
 
 
 def _with_common_names(reader: ConfigReader) -> ConfigReader:
