@@ -6,6 +6,7 @@ and, when it changes, in the log.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -42,11 +43,17 @@ async def serving(port: int, live: Sequence[Check], ready: Sequence[Check]) -> A
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104
-        await site.start()
+        await web.SockSite(runner, _every_address(port)).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _every_address(port: int) -> socket.socket:
+    """Of both versions of IP where there are both: a pod's probes come by the one that its cluster has."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("0.0.0.0", port))  # noqa: S104
 
 
 def _answering(

@@ -123,9 +123,9 @@ class PodSecurityContext(TypedDict):
     """Who the pod's processes are."""
 
     runAsNonRoot: bool
-    runAsUser: int
-    runAsGroup: int
-    fsGroup: int
+    runAsUser: NotRequired[int]
+    runAsGroup: NotRequired[int]
+    fsGroup: NotRequired[int]
     fsGroupChangePolicy: Literal["OnRootMismatch", "Always"]
     seccompProfile: SeccompProfile
 
@@ -359,6 +359,7 @@ class ServiceSpec(TypedDict):
     type: str
     selector: dict[str, str]
     ports: list[ServicePort]
+    ipFamilyPolicy: NotRequired[str]
 
 
 class PodDisruptionBudgetSpec(TypedDict):

@@ -122,6 +122,8 @@ class Reconciler:
         self._sightings = Sightings(PROPAGATION_SECONDS)
         self._turns = turns or Turns(0, lambda _: None)
         self._startups = startups or Startups()
+        self.known: set[ObjectKey] = set()
+        """The objects that were there when they were looked at last; each has something remembered of it."""
         self._recorder = Recorder(kube, instance, wall_clock)
         self._wall_clock = wall_clock
         self._steady_clock = steady_clock
@@ -130,6 +132,7 @@ class Reconciler:
         """One pass. Returns the seconds after which to look again, or None. Raises KubeError."""
         resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
+            self.known.discard(key)
             self._autoscaler.forget(key)
             self._contests.forget(key)
             self._sightings.forget(key)
@@ -137,6 +140,7 @@ class Reconciler:
             self._startups.forget(key)
             metrics.forget(key)
             return None
+        self.known.add(key)
         conditions = condition_set(resource, self._wall_clock())
         spec = _spec_of(resource, self._installation)
         if isinstance(spec, Finding):
@@ -226,10 +230,10 @@ class Reconciler:
         before the rest is decided."""
         now, workload = self._wall_clock(), workload_of(spec)
         live = observed.children[workload.key]
-        pods = _pod_context(observed, spec, self._installation)
-        pods = in_force(workload, pods, live)
         existing = views(observed.pods, spec.resources.gpu_resource, now)
         labelled = staying(existing)
+        pods = _pod_context(observed, spec, self._installation)
+        pods = in_force(workload, pods, live, labelled)
         every = workload.replicas(key.name, labelled)
         gpus = sum(pod.gpus for one in workload.replicas(key.name, existing) for pod in one.pods)
         wanted = workload.revision(pods)

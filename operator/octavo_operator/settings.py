@@ -51,6 +51,10 @@ class Settings(BaseSettings):
         default=(),
         description="Repositories that spec.runtime.image may name; with a slash at its end all below it.",
     )
+    runtime_user: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
+        default=65532,
+        description="User and group of the pods; empty: the cluster chooses them, as OpenShift does.",
+    )
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     image_pull_secrets: CommaSeparated = Field(
         default=(), description="Names of pull secrets that exist in the users' namespaces."
@@ -125,6 +129,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("runtime_user", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @property
     def own_namespace(self) -> str:

@@ -97,6 +97,17 @@ def test_network_policy_lets_the_operator_reach_prometheus_behind_its_service(
 
 
 @pytest.mark.parametrize(
+    ("url", "port"), [("http://[fd00::1]", 80), ("https://[fd00::1]:9091/p", 9091)]
+)
+def test_an_address_opens_its_port_and_no_namespace(url: str, port: int) -> None:
+    (policy,) = of_kind(render(f"prometheus.url={url}"), "NetworkPolicy")
+    egress = policy["spec"]["egress"]
+    assert {"ports": [{"port": port, "protocol": "TCP"}]} in egress
+    (models,) = [block for block in egress if "to" in block]
+    assert [each["port"] for each in models["ports"]] == [OPS_PORT]
+
+
+@pytest.mark.parametrize(
     ("settings", "namespaces"),
     [
         ((), {}),

@@ -54,6 +54,14 @@ def test_the_turns_of_an_upgrade_reach_the_operator() -> None:
     assert environment(render("maxConcurrentRollouts=3"))[name] == "3"
 
 
+def test_the_user_of_the_pods_reaches_the_operator() -> None:
+    for given, told in ((), "65532"), (("runtime.user=1000660000",), "1000660000"):
+        assert environment(render(*given))["OCTAVO_OPERATOR_RUNTIME_USER"] == told
+    (_, container) = operator(render("runtime.user="))
+    (variable,) = [each for each in container["env"] if each["name"].endswith("RUNTIME_USER")]
+    assert variable["value"] == ""
+
+
 def test_ports_of_downloads_reach_the_operator() -> None:
     assert environment(render())["OCTAVO_OPERATOR_DOWNLOAD_PORTS"] == "443"
     objects = render("runtime.downloadPorts={443,3128}")

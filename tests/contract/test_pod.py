@@ -13,6 +13,7 @@ import pytest
 
 from octavo import errors
 from octavo.cli.fetch import fetch_command
+from octavo.server.http.sockets import EVERY_ADDRESS
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
 from octavo.server.process.options import API_KEY_VARIABLE, ServeOptions
@@ -54,7 +55,7 @@ def test_the_ports_of_the_container_are_those_that_the_server_listens_on() -> No
     container_ports = {each["name"]: each["containerPort"] for each in serving()["ports"]}
     options = parsed(serving()["args"])
     assert container_ports == {"http": options.port, "ops": options.ops_port}
-    assert options.host == "0.0.0.0"  # noqa: S104 (inside the container)
+    assert options.host == EVERY_ADDRESS
 
 
 def test_the_ports_are_the_runtimes_defaults() -> None:
@@ -103,8 +104,8 @@ def test_a_download_answers_on_the_ops_port_as_a_server_does() -> None:
     option = inspect.signature(fetch_command, eval_str=True).parameters["progress_address"]
     variables = {each["name"]: each["value"] for each in fetching["env"]}
     (info,) = option.annotation.__metadata__
-    assert variables[info.envvar] == f"0.0.0.0:{port['containerPort']}"
-    loopback = variables[info.envvar].replace("0.0.0.0:8001", "127.0.0.1:0")
+    assert variables[info.envvar] == f"[{EVERY_ADDRESS}]:{port['containerPort']}"
+    loopback = variables[info.envvar].replace("[::]:8001", "127.0.0.1:0")
     with ProgressPort(loopback) as answering:
         answering(GIB, 4 * GIB)
         url = f"http://127.0.0.1:{answering.port}/startupz"

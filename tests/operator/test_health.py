@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Coroutine
@@ -196,5 +197,7 @@ def test_the_port_says_what_is_wrong_with_503() -> None:
             assert await ask(session, f"{url}/healthz") == (503, "hangs")
             assert await ask(session, f"{url}/readyz") == (503, "hangs")
             assert (await ask(session, f"{url}/metrics"))[0] == 200
+            if socket.has_dualstack_ipv6():  # the probes of a cluster of version 6 of IP
+                assert (await ask(session, f"http://[::1]:{port}/metrics"))[0] == 200
 
     run(scenario())

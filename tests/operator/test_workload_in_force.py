@@ -10,15 +10,19 @@ import pytest
 
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.manifest import DEPLOYMENT, LLM_DEPLOYMENT, Manifest
+from octavo_operator.pods import PodView, view
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation, RenderContext, Replacement
 from octavo_operator.render.api_keys import in_environment
 from octavo_operator.render.download_progress import in_silence
+from octavo_operator.render.listening import on_version_4
+from octavo_operator.render.pod import pod_template
 from octavo_operator.workload import in_force, workload_of
 from tests.support.operator.builders import (
     INSTALLATION,
     KEY,
     NOW,
+    pod,
     pod_context,
     resource,
 )
@@ -97,6 +101,27 @@ def test_an_upgrade_restarts_no_pod_whose_download_was_silent(auth: dict[str, An
     other = pod_context(**fields, engine={"maxNumSeqs": 8})
     assert in_force(workload, other, live) == other
     assert in_silence(pod_context()) is None
+
+
+@pytest.mark.parametrize("uri", ["builtin://demo", "hf://org/name"])
+def test_an_upgrade_restarts_no_pod_that_listens_on_version_4_unless_nobody_reaches_it_there(
+    uri: str,
+) -> None:
+    pods = pod_context(model={"uri": uri})
+    earlier = on_version_4(pods)
+    workload = workload_of(pods.spec)
+    context = RenderContext(earlier, 1, Replacement("RollingUpdate"))
+    live = workload.children(context)[-1].manifest
+    serving, download = (str(live["spec"]["template"]["spec"]), str(pod_template(pods)["spec"]))
+    assert "0.0.0.0" in serving and "0.0.0.0" not in download  # noqa: S104, PT018
+
+    def running(*addresses: str) -> PodView:
+        ips = [{"ip": each} for each in addresses]
+        return view({**pod(), "status": {"podIPs": ips}}, "nvidia.com/gpu", NOW)
+
+    for existing in ([], [running()], [running("10.0.0.1")], [running("fd00::1", "10.0.0.1")]):
+        assert in_force(workload, pods, live, existing) == earlier
+    assert in_force(workload, pods, live, [running(), running("fd00::1")]) == pods
 
 
 @pytest.mark.parametrize("is_image", [False, True])

@@ -18,6 +18,8 @@
 {{- define "octavo.settings" -}}
 - name: OCTAVO_OPERATOR_RUNTIME_IMAGE
   value: {{ include "octavo.image" (dict "image" .Values.runtime.image "root" .) | quote }}
+- name: OCTAVO_OPERATOR_RUNTIME_USER
+  value: {{ ternary "" (int64 .Values.runtime.user | toString) (kindIs "string" .Values.runtime.user) | quote }}
 - name: OCTAVO_OPERATOR_ALLOWED_RUNTIME_IMAGES
   value: {{ join "," .Values.runtime.allowedImages | quote }}
 - name: OCTAVO_OPERATOR_IMAGE_PULL_POLICY

@@ -18,6 +18,7 @@ from octavo_operator.manifest_types import (
     VolumeMount,
 )
 from octavo_operator.render.context import PodContext
+from octavo_operator.render.listening import on_version_4
 
 KEYS_PATH = "/etc/octavo/api-keys"
 _VOLUME = "api-keys"
@@ -65,7 +66,7 @@ def in_environment(context: PodContext) -> PodContext | None:
     auth = context.spec.auth
     if auth is None or auth.secret_ref is None:
         return None
-    return replace(context, has_keys_in_environment=True, has_silent_download=True)
+    return replace(on_version_4(context), has_keys_in_environment=True, has_silent_download=True)
 
 
 def _are_mounted(context: PodContext) -> bool:

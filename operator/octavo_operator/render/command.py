@@ -15,19 +15,22 @@ from octavo_operator.api.v1alpha1 import (
 )
 from octavo_operator.manifest import ObjectKey
 from octavo_operator.names import CLAIM_PATH, DRAFT_CLAIM_PATH, HTTP_PORT, OPS_PORT
+from octavo_operator.render.listening import EVERY_ADDRESS
 from octavo_operator.render.service import host_names
 
 MODELS_PATH = "/models"
 
 
-def serve_arguments(key: ObjectKey, spec: LLMDeploymentSpec) -> list[str]:
-    """`octavo serve …` without the program's name, for the object `key`."""
+def serve_arguments(
+    key: ObjectKey, spec: LLMDeploymentSpec, address: str = EVERY_ADDRESS
+) -> list[str]:
+    """`octavo serve …` without the program's name, for the object `key`, listening on `address`."""
     arguments = ["serve", _model_argument(spec, spec.model)]
     if spec.has_downloads:
         arguments += ["--download-dir", MODELS_PATH]
     for served_name in spec.model.served_names or (key.name,):
         arguments += ["--served-model-name", served_name]
-    arguments += ["--host", "0.0.0.0", "--port", str(HTTP_PORT), "--ops-port", str(OPS_PORT)]  # noqa: S104
+    arguments += ["--host", address, "--port", str(HTTP_PORT), "--ops-port", str(OPS_PORT)]
     # The alias of --drain-timeout: another spelling would be another revision, and restart every pod.
     arguments += ["--shutdown-timeout", str(duration_seconds(spec.rollout.drain_timeout))]
     device = spec.engine.device or (Device.CUDA if spec.resources.gpu else None)

@@ -10,6 +10,8 @@ from typing import Literal
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
 
+USER_ID = 65532
+
 
 @dataclass(frozen=True, slots=True)
 class Installation:
@@ -22,6 +24,8 @@ class Installation:
     monitoring_namespaces: tuple[str, ...]
     download_ports: tuple[int, ...]
     """TCP ports that `hf://` downloads may reach: the hub's, a mirror's, a proxy's."""
+    user_id: int | None = USER_ID
+    """Whom the pods run as, user and group; None where the cluster chooses, as OpenShift does."""
     allowed_runtime_images: tuple[str, ...] = ()
     """Repositories that `spec.runtime.image` may name beside the runtime image's own."""
 
@@ -65,6 +69,8 @@ class PodContext:
     """Whether the API key comes by the environment, as the first release gave it."""
     has_silent_download: bool = False
     """Whether the container that downloads answers nobody, as that of earlier releases did."""
+    has_version_4_alone: bool = False
+    """Whether the pods listen on addresses of version 4 of IP alone, as those of earlier releases did."""
 
     @property
     def name(self) -> str:

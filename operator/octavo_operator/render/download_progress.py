@@ -12,6 +12,7 @@ from dataclasses import replace
 from octavo_operator.manifest_types import ContainerPort, EnvVar
 from octavo_operator.names import FETCH_PORT_NAME, OPS_PORT
 from octavo_operator.render.context import PodContext
+from octavo_operator.render.listening import on_version_4, progress_address
 
 
 def ports(context: PodContext) -> list[ContainerPort]:
@@ -25,7 +26,7 @@ def variables(context: PodContext) -> list[EnvVar]:
     """No flag: a version that `spec.runtime` holds, and that knows none, would refuse it."""
     if context.has_silent_download:
         return []
-    return [{"name": "OCTAVO_PROGRESS_ADDRESS", "value": f"0.0.0.0:{OPS_PORT}"}]
+    return [{"name": "OCTAVO_PROGRESS_ADDRESS", "value": progress_address(context)}]
 
 
 def in_silence(context: PodContext) -> PodContext | None:
@@ -33,4 +34,4 @@ def in_silence(context: PodContext) -> PodContext | None:
     # Drafts were never fetched in silence: that form of theirs is nobody's.
     if not context.spec.model.is_downloaded:
         return None
-    return replace(context, has_silent_download=True)
+    return replace(on_version_4(context), has_silent_download=True)

@@ -20,6 +20,7 @@ from octavo_operator.manifest import digest
 from octavo_operator.manifest_types import (
     Affinity,
     Container,
+    PodSecurityContext,
     PodSpec,
     PodTemplateSpec,
     Probe,
@@ -40,7 +41,7 @@ from octavo_operator.names import (
     labels,
     selector,
 )
-from octavo_operator.render import api_keys, cache, download_progress
+from octavo_operator.render import api_keys, cache, download_progress, listening
 from octavo_operator.render.command import (
     MODELS_PATH,
     claim_paths,
@@ -51,7 +52,6 @@ from octavo_operator.render.command import (
 from octavo_operator.render.context import PodContext
 from octavo_operator.render.runtime_image import runtime_image
 
-USER_ID = 65532
 _TERMINATION_MARGIN_SECONDS = 30
 _STARTUP_PERIOD_SECONDS = 1
 _STARTUP_SECONDS = 24 * 3600
@@ -98,14 +98,7 @@ def _pod_spec(context: PodContext) -> PodSpec:
         # taken away while it starts would serve on until it is killed. Here the pause container is
         # process 1; it also reaps what the engine leaves behind.
         "shareProcessNamespace": True,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": _security(context.installation.user_id),
         "terminationGracePeriodSeconds": drain_seconds + _TERMINATION_MARGIN_SECONDS,
         "containers": [_serve_container(context)],
         "volumes": _volumes(context),
@@ -139,6 +132,17 @@ def _pod_spec(context: PodContext) -> PodSpec:
     return pod
 
 
+def _security(user_id: int | None) -> PodSecurityContext:
+    security: PodSecurityContext = {
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if user_id is not None:
+        security |= {"runAsUser": user_id, "runAsGroup": user_id, "fsGroup": user_id}
+    return security
+
+
 def _toleration(toleration: v1alpha1.Toleration) -> Toleration:
     rendered: Toleration = {}
     if toleration.key is not None:
@@ -167,7 +171,8 @@ def _serve_container(context: PodContext) -> Container:
         for path in claim_paths(spec).values()
     ]
     mounts += api_keys.mounts(context)
-    arguments = serve_arguments(context.owner.key, spec) + api_keys.arguments(context)
+    arguments = serve_arguments(context.owner.key, spec, listening.serving_address(context))
+    arguments += api_keys.arguments(context)
     container: Container = {
         **_container(context, SERVE_CONTAINER, arguments, mounts),
         "ports": [

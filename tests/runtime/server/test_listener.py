@@ -14,6 +14,7 @@ import uvloop
 from octavo.server.http import connection, listener
 from octavo.server.http.asgi import Receive, Scope, Send, respond
 from octavo.server.http.listener import Listener
+from octavo.server.http.sockets import bind
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +47,27 @@ async def connect(server: Listener) -> tuple[asyncio.StreamReader, asyncio.Strea
     streams = await asyncio.open_connection("127.0.0.1", server.port)
     await until(lambda: len(server._server.server_state.connections) == 1)
     return streams
+
+
+@pytest.mark.parametrize("has_version_6", [False, True])
+def test_every_address_is_of_both_versions_of_ip_where_there_are_both(
+    monkeypatch: pytest.MonkeyPatch, *, has_version_6: bool
+) -> None:
+    """A pod of a cluster of version 6 alone is probed by that; a machine may have none."""
+    if has_version_6 and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: has_version_6)
+
+    async def scenario() -> None:
+        server = Listener(app, bind("::", 0, "--port"))
+        await server.start()
+        async with httpx.AsyncClient() as client:
+            for host in ("127.0.0.1", "[::1]") if has_version_6 else ("127.0.0.1",):
+                answer = await client.get(f"http://{host}:{server.port}/")
+                assert answer.status_code == 200
+        await server.stop()
+
+    asyncio.run(scenario())
 
 
 def test_a_young_connection_is_kept() -> None:

@@ -8,6 +8,7 @@ import socket
 
 from octavo.errors import InvalidConfigurationError
 
+EVERY_ADDRESS = "::"
 _UNACKNOWLEDGED_SECONDS = 75.0
 _MAX_CONNECTIONS = 10_000
 _OTHER_FILES = 256
@@ -31,9 +32,15 @@ def most_connections() -> int:
 def bind(host: str, port: int, flag: str) -> socket.socket:
     """Takes the port, early and without listening: a conflict shows before a model is loaded.
 
+    Args:
+        host: `::` is every address, of version 4 of IP too, and of that alone where there is no version 6.
+
     Raises:
         InvalidConfigurationError: The port is in use or may not be used; the message names `flag`.
     """
+    is_of_both = host == EVERY_ADDRESS and socket.has_dualstack_ipv6()
+    if host == EVERY_ADDRESS and not is_of_both:
+        host = "0.0.0.0"  # noqa: S104
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -42,6 +49,8 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         message = f"host is {host!r}, which is no address of this machine ({error.strerror})."
         raise InvalidConfigurationError(message) from None
     listening = socket.socket(family, kind, protocol)
+    if is_of_both:  # whatever the system's own choice is (net.ipv6.bindv6only)
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # what was sent to nobody does not stay in the kernel
         unread = int(_UNACKNOWLEDGED_SECONDS * 1000)
@@ -50,8 +59,9 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         listening.close()
+        shown = f"[{host}]" if ":" in host else host
         raise InvalidConfigurationError(
-            f"{flag} is {port}, and {host}:{port} cannot be used ({error.strerror}). Stop what "
+            f"{flag} is {port}, and {shown}:{port} cannot be used ({error.strerror}). Stop what "
             f"listens there or give another port with {flag}."
         ) from None
     return listening

@@ -13,7 +13,7 @@ from octavo.server.process.options import ServeOptions
 
 log = structlog.get_logger("octavo.server")
 
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - shown, not bound
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "": "127.0.0.1"}  # noqa: S104 - shown, not bound
 
 
 def announce(

@@ -65,7 +65,8 @@ class ServeOptions(NodeOptions):
         Option(
             panel=Panel.API,
             help="Address of both ports.",
-            details="address of both ports; in a pod `0.0.0.0`",
+            details="address of both ports; `::` is every one, of either version of IP, as in a pod, and "
+            "`0.0.0.0` every one of version 4",
         ),
     ] = "127.0.0.1"
     port: Annotated[

@@ -102,6 +102,6 @@ def _parts(address: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
         raise InvalidConfigurationError(
-            f"{FLAG} is {address!r}. Give HOST:PORT, such as 0.0.0.0:8001."
+            f"{FLAG} is {address!r}. Give HOST:PORT, such as [::]:8001."
         )
     return host, int(port)
