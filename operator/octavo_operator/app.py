@@ -31,7 +31,7 @@ from octavo_operator.status import is_rolling_out
 from octavo_operator.turns import Turns
 from octavo_operator.vitals import Vitals
 from octavo_operator.watches import Watches
-from octavo_operator.watching import watch
+from octavo_operator.watching import WatchError, watch
 from octavo_operator.workqueue import WorkQueue
 
 log = structlog.get_logger()
@@ -48,6 +48,7 @@ def installation_of(settings: Settings) -> Installation:
         operator_namespace=settings.own_namespace,
         monitoring_namespaces=settings.monitoring_namespaces,
         download_ports=settings.download_ports,
+        user_id=settings.runtime_user,
         allowed_runtime_images=settings.allowed_runtime_images,
     )
 
@@ -99,10 +100,21 @@ class Operator:
                 group.create_task(self._autoscale_forever(self._load_source), name="autoscale")
             if self._settings.progress_interval_seconds:
                 group.create_task(self._follow_startups_forever(), name="startups")
-            namespaces = self._settings.watch_namespaces
-            group.create_task(
-                watch(self.queue.add, self._load, namespaces, self.watches), name="watch"
-            )
+            group.create_task(self._watch_forever(), name="watch")
+
+    async def _watch_forever(self) -> None:
+        """Follows what changes. A definition that is taken away, or a right, ends that: it begins anew when
+        all objects can be listed again, which kopf then does."""
+        namespaces = self._settings.watch_namespaces
+        while True:
+            try:
+                await watch(self.queue.add, self._load, namespaces, self.watches)
+            except WatchError as error:
+                log.warning("nothing is followed any more; beginning anew", error=str(error))
+            await asyncio.sleep(_CRD_RETRY_SECONDS)
+            await self._first_list()
+            for key in self._reconciler.known:
+                self.queue.add(key)  # what has gone meanwhile is in no list
 
     async def _work(self, key: ObjectKey) -> float | None:
         metrics.QUEUE_DEPTH.set(self.queue.depth)
@@ -133,13 +145,15 @@ class Operator:
         ]
 
     async def _resync_forever(self) -> None:
-        """Every object now and then, whatever the watches say, spread over the period."""
+        """Every object now and then, whatever the watches say, spread over the period; also those that have
+        gone, which a watch may have missed."""
         period = self._settings.resync_seconds
         while True:
             await asyncio.sleep(period * (0.9 + random.random() / 5))  # noqa: S311
             try:
-                for resource in await self._resources():
-                    self.queue.add_after(key_of(resource), random.random() * period / 2)  # noqa: S311
+                listed = {key_of(each) for each in await self._resources()}
+                for key in listed | self._reconciler.known:
+                    self.queue.add_after(key, random.random() * period / 2)  # noqa: S311
             except KubeError as error:
                 log.warning("resync skipped", error=str(error))
 

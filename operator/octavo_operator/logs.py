@@ -40,5 +40,7 @@ def configure(level: LogLevel, log_format: str) -> None:
     root.setLevel(level.value)
     for noisy in ("kopf", "aiohttp", "kubernetes", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    # It warns at every start that its thread gets no signals, which is what we want.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    # It warns at every start that its thread gets no signals, which is what we want; and both tell what ends
+    # it, at length, which we do in one line.
+    for told in ("running", "orchestration"):
+        logging.getLogger(f"kopf._core.reactor.{told}").setLevel(logging.CRITICAL)

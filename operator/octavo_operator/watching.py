@@ -2,7 +2,8 @@
 
 kopf treats every task of its loop as its own when it stops, and puts signal handlers into the main
 thread. In its own thread it has nothing of ours to cancel, and what it enqueues crosses over in one
-call.
+call. What it does not get over, such as a definition that is taken away, leaves it half alive for ever:
+the first of its tasks to end tells, and whoever runs it begins anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from octavo_operator.manifest import ObjectKey
 from octavo_operator.watches import Watches
 
 _STOP_TIMEOUT_SECONDS = 2.0
+_CANCELLATIONS = 20
+_CANCELLATION_SECONDS = 0.1
 _LOGIN_BACKOFF_SECONDS = 3.0
 _SAME_LOGIN_SECONDS = 60.0
 # kopf's own guess asks the password database, which knows nobody under a container's UID. The type
@@ -43,7 +46,8 @@ async def watch(
         namespaces: Those to watch; all when empty.
         watches: Learns what is followed.
 
-    Raises RuntimeError when kopf ends by itself.
+    Raises WatchError when kopf breaks off, kopf.LoginError when nobody lets it in, and RuntimeError when it
+    ends by itself.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
@@ -53,14 +57,17 @@ async def watch(
         if not loop.is_closed():
             loop.call_soon_threadsafe(enqueue, key)
 
+    def tell(error: Exception | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_finish, ended, error)
+
     def run() -> None:
         error: Exception | None = None
         try:
-            asyncio.run(_operator(enqueue_from_thread, load, namespaces, watches, stop))
+            asyncio.run(_operator(enqueue_from_thread, load, namespaces, watches, stop, tell))
         except Exception as raised:
             error = raised
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_finish, ended, error)
+        tell(error)
 
     thread = threading.Thread(target=run, name="kopf", daemon=True)
     thread.start()
@@ -82,6 +89,7 @@ async def _operator(
     namespaces: Sequence[str],
     watches: Watches,
     stop: threading.Event,
+    tell: Callable[[Exception | None], None],
 ) -> None:
     watches.begin()
     logins = Logins(load, watches, time.monotonic)
@@ -93,7 +101,7 @@ async def _operator(
     async def login(**_: Any) -> kopf.AiohttpSession:
         return await logins.session()
 
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings,
         standalone=True,
@@ -102,6 +110,34 @@ async def _operator(
         namespaces=namespaces,
         stop_flag=stop,
     )
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for error in (task.exception() for task in done if not task.cancelled()):
+        if isinstance(error, Exception):
+            tell(error if isinstance(error, kopf.LoginError) else WatchError(error))
+            await _abandon()
+            return
+    await kopf.run_tasks(tasks)
+
+
+async def _abandon() -> None:
+    """Cancels all other tasks until none is left. kopf's own end cancels them once and waits for ever: its
+    streams take that for the end of a pause."""
+    loop, own = asyncio.get_running_loop(), asyncio.current_task()
+    loop.set_exception_handler(lambda *_: None)
+    for _ in range(_CANCELLATIONS):
+        others = asyncio.all_tasks() - {own}
+        if not others:
+            return
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=_CANCELLATION_SECONDS)
+
+
+class WatchError(Exception):
+    """kopf broke off what it was following."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
 
 
 class Logins:

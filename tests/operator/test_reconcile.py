@@ -129,10 +129,19 @@ def test_children_that_were_orphaned_are_adopted() -> None:
             assert child["metadata"]["ownerReferences"][0]["uid"] == UID
 
 
+def test_what_has_gone_unseen_is_known_until_it_is_looked_at() -> None:
+    """A watch that broke off tells of no end, and what is remembered of an object would stay."""
+    world = running()
+    assert world.reconciler.known == {KEY}
+    world.kube.remove(LLM_DEPLOYMENT, KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.reconciler.known == set()
+
+
 def test_a_pause_that_somebody_set_is_lifted() -> None:
     world = running()
     world.deployment["spec"]["paused"] = True
-    world.deployment["metadata"]["managedFields"] = [
+    world.deployment["metadata"]["managedFields"] += [
         {"manager": "kubectl-rollout", "fieldsV1": {"f:spec": {"f:paused": {}}}}
     ]
     world.kube.requests.clear()

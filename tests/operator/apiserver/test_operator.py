@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from tests.support.operator.admin import create, path, wait_until
+from tests.support.operator.admin import DEFINITIONS, create, path, wait_until
 from tests.support.operator.cluster import COLLECTIONS, ORDINARY, READY, Cluster
 from tests.support.operator.control_plane import ControlPlane, free_ports
 from tests.support.operator.operator_process import OperatorProcess
@@ -189,6 +189,26 @@ def test_two_releases_in_one_namespace_act_side_by_side(
             f"uid-of-{name}",
         )
     assert [process.stop() for process in processes] == [0, 0]
+
+
+def test_a_definition_that_went_and_came_back_is_followed_anew(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    process = OperatorProcess(control_plane, cluster.namespace, tmp_path / "operator.log")
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    definition = f"{DEFINITIONS}/llmdeployments.octavo.dev"
+    assert cluster.admin.request("DELETE", definition).status == 200
+    try:
+        wait_until(lambda: process.says("beginning anew"))
+        wait_until(lambda: process.says("is the CRD installed?"))
+    finally:
+        wait_until(lambda: cluster.admin.get(definition) is None)
+        cluster.admin.install_crd()
+    wait_until(lambda: create(cluster.admin, cluster.namespace, "second").status in (201, 409))
+    wait_until(lambda: set(cluster.children("second")) == ORDINARY)
+    assert process.stop() == 0
+    assert not process.says("Traceback")
 
 
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:
