@@ -65,7 +65,7 @@ class Drift:
     @property
     def is_nothing(self) -> bool:
         """The API server drops what is empty."""
-        return self.is_missing and self.value in ({}, [], None)
+        return self.is_missing and self.value in ({}, [], "", None)
 
 
 def first_drift(desired: object, live: object) -> str | None:
@@ -101,6 +101,9 @@ def drifts(
         case list(), list() if field in _LIST_KEYS and not is_exact:
             keys = _LIST_KEYS[field]
             places = {_item_key(item, keys): index for index, item in enumerate(live)}
+            if len(places) < len(live):  # one of them twice: which one holds is not ours to guess
+                yield Drift(where, at, desired)
+                return
             for index, item in enumerate(desired):
                 path, found = f"{where}[{index}]", places.get(_item_key(item, keys))
                 if found is None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from octavo_operator.drift import Path, first_drift
+from octavo_operator.drift import Path, first_drift, is_of_an_apply
 from octavo_operator.manifest import (
     Child,
     ChildKey,
@@ -33,6 +33,8 @@ _SHARED = frozenset({*MODEL_CACHES, SERVICE_ACCOUNT})
 
 _OF_CLOUDS = frozenset({("spec", "loadBalancerIP"), ("spec", "loadBalancerClass")})
 """Fields of a load balancer's Service that its controller fills in."""
+_OF_NETWORKS = frozenset({("spec", "ipFamilyPolicy"), ("spec", "ipFamilies")})
+"""Fields of a Service that Kubernetes keeps whoever takes them out."""
 
 
 class ActionType(StrEnum):
@@ -112,6 +114,9 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     if key not in _SHARED and (undo := repair(manifest, live, _left_to_others(child))):
         added = next(each["path"] for each in undo if each["op"] == "remove")
         return undoing(f"{added} was added by somebody else", undo)
+    if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
+        # Who took the record of the writers away may have written anything; an apply begins it anew.
+        return undoing("what of it is ours was forgotten")
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied != manifest["metadata"]["annotations"][HASH_ANNOTATION]:
         return action(ActionType.APPLY, "the manifest changed")
@@ -122,8 +127,10 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
 
 def _left_to_others(child: Child) -> frozenset[Path]:
     """What others may add to the spec of the child."""
-    is_balanced = child.key == SERVICE and child.manifest["spec"]["type"] == "LoadBalancer"
-    return _OF_CLOUDS if is_balanced else frozenset()
+    if child.key != SERVICE:
+        return frozenset()
+    is_balanced = child.manifest["spec"]["type"] == "LoadBalancer"
+    return _OF_NETWORKS | _OF_CLOUDS if is_balanced else _OF_NETWORKS
 
 
 def _where(manifest: Manifest) -> ObjectKey:

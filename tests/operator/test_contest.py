@@ -20,6 +20,7 @@ from octavo_operator.manifest import SERVICE, Child, ChildKey, Manifest
 from octavo_operator.plan import Action, ActionType, plan
 from octavo_operator.render import Owner
 from tests.support.operator.builders import KEY, UID, children
+from tests.support.operator.fake_kube import OURS
 
 OWNER = Owner(KEY, UID)
 THE_SERVICE = ChildKey(SERVICE)
@@ -33,7 +34,8 @@ def service(**fields: Any) -> Child:
 def standing(child: Child, **spec: Any) -> Manifest:
     """As the API server holds it, with what somebody else made of it."""
     entry = {"manager": "restorer", "operation": "Update"}
-    metadata = {**child.manifest["metadata"], "resourceVersion": "1", "managedFields": [entry]}
+    written = {"resourceVersion": "1", "managedFields": [OURS, entry]}
+    metadata = {**child.manifest["metadata"], **written}
     return {**child.manifest, "metadata": metadata, "spec": child.manifest["spec"] | spec}
 
 

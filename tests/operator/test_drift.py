@@ -16,7 +16,8 @@ def test_a_canonical_quantity_is_no_drift() -> None:
 
 
 def test_an_empty_value_that_the_server_dropped_is_no_drift() -> None:
-    assert first_drift({"emptyDir": {}, "labels": None}, {}) is None
+    assert first_drift({"emptyDir": {}, "labels": None, "value": ""}, {}) is None
+    assert first_drift({"automountServiceAccountToken": False}, {}) is not None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import FIELD_MANAGER, SERVICE, Child, ChildKey, Manifest
@@ -8,6 +9,7 @@ from octavo_operator.plan import ActionType, plan
 from octavo_operator.render import Owner
 from octavo_operator.render.cache import KEY as MODEL_CACHE
 from tests.support.operator.builders import KEY, UID, children
+from tests.support.operator.fake_kube import OURS
 
 OWNER = Owner(KEY, UID)
 CACHED = {"uri": "hf://o/n", "cache": {"size": "5Gi"}}
@@ -20,7 +22,8 @@ def live(desired: list[Child]) -> Live:
     """As the API server holds them: with defaults and bookkeeping added."""
     observed: Live = dict.fromkeys(CHILDREN)
     for child in copy.deepcopy(desired):
-        child.manifest["metadata"] |= {"uid": "child", "resourceVersion": "1"}
+        written = {"uid": "child", "resourceVersion": "1", "managedFields": [OURS]}
+        child.manifest["metadata"] |= written
         child.manifest["status"] = {"anything": 1}
         observed[child.key] = child.manifest
     return observed
@@ -124,13 +127,42 @@ def test_what_somebody_added_is_removed_and_what_kubernetes_completes_is_not() -
     for child in observed.values():
         if child:
             fields: Manifest = {"f:spec": {"f:volumeName": {}}}
-            child["metadata"]["managedFields"] = [{"manager": "x", "fieldsV1": fields}]
+            child["metadata"]["managedFields"] = [OURS, {"manager": "x", "fieldsV1": fields}]
             child.setdefault("spec", {})["volumeName"] = "pv-1"
     repairs = {each.key.kind.kind: each.repair for each in plan(observed, desired, OWNER)}
     assert repairs.pop("PersistentVolumeClaim") == ()
     assert repairs.pop("ServiceAccount") == ()
     removal = {"op": "remove", "path": "/spec/volumeName"}
     assert list(repairs.values()) == [(removal,)] * len(repairs)
+
+
+def test_which_versions_of_ip_a_service_has_is_left_to_others_unless_the_spec_says_it() -> None:
+    """Kubernetes keeps it when it is taken out, so that taking it out would be in vain."""
+
+    def repairs(**fields: Any) -> list[str]:
+        desired = children(**fields)
+        observed = live(desired)
+        service = observed[ChildKey(SERVICE)]
+        assert service is not None
+        service["spec"]["ipFamilyPolicy"] = "RequireDualStack"
+        added: Manifest = {"f:spec": {"f:ipFamilyPolicy": {}}}
+        service["metadata"]["managedFields"] = [OURS, {"manager": "x", "fieldsV1": added}]
+        actions = plan(observed, desired, OWNER)
+        return [each.why for each in actions if each.type is ActionType.APPLY]
+
+    assert repairs() == []
+    (why,) = repairs(service={"ipFamilyPolicy": "SingleStack"})
+    assert "spec.ipFamilyPolicy" in why
+
+
+def test_what_nobody_is_known_to_have_written_is_applied_anew() -> None:
+    """After `metadata.managedFields` was cleared additions cannot be told from defaults."""
+    desired = children(model=CACHED)
+    observed = live(desired)
+    for child in observed.values():
+        if child:
+            del child["metadata"]["managedFields"]
+    assert set(types(observed, desired).values()) == {ActionType.APPLY}
 
 
 def test_a_claim_that_somebody_enlarged_keeps_its_size() -> None:
@@ -140,7 +172,7 @@ def test_a_claim_that_somebody_enlarged_keeps_its_size() -> None:
         (held,) = (each for key, each in observed.items() if each and key == MODEL_CACHE)
         held["spec"]["resources"]["requests"]["storage"] = size
         fields: Manifest = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
-        held["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": fields}]
+        held["metadata"]["managedFields"] = [OURS, {"manager": manager, "fieldsV1": fields}]
         actions = plan(observed, children(model=CACHED), OWNER)
         (action,) = (each for each in actions if each.key == MODEL_CACHE)
         assert action.desired is not None

@@ -116,7 +116,7 @@ def test_every_name_that_is_taken_is_named_at_once() -> None:
 def test_a_repair_that_somebody_else_was_faster_than_is_tried_again_and_told_to_nobody() -> None:
     world = running()
     world.deployment["spec"]["paused"] = True
-    world.deployment["metadata"]["managedFields"] = [
+    world.deployment["metadata"]["managedFields"] += [
         {"manager": "kubectl-rollout", "fieldsV1": {"f:spec": {"f:paused": {}}}}
     ]
     world.kube.remove(POD_DISRUPTION_BUDGET, KEY.namespace, KEY.name)

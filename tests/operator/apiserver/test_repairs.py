@@ -136,6 +136,19 @@ def no_draft(deployment: dict[str, Any]) -> None:
     del deployment["spec"]["template"]["spec"]["initContainers"]
 
 
+def variable_twice(deployment: dict[str, Any]) -> None:
+    """Which of the two holds depends on their order."""
+    variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    variables.insert(0, {**variables[0], "value": "/root"})
+
+
+def forgotten_sidecar(deployment: dict[str, Any]) -> None:
+    """Nothing tells any more who wrote what."""
+    deployment["metadata"]["managedFields"] = [{}]
+    sidecar = {"name": "sidecar", "image": "registry.example/sidecar:1"}
+    deployment["spec"]["template"]["spec"]["containers"].append(sidecar)
+
+
 def other_port(service: dict[str, Any]) -> None:
     service["spec"]["ports"][0] |= {"port": 9000}
 
@@ -166,6 +179,8 @@ SWAPS = {
     ),
     "localhost-profile": ("Deployment", localhost_profile),
     "container": ("Deployment", renamed_container),
+    "variable-twice": ("Deployment", variable_twice),
+    "forgotten-sidecar": ("Deployment", forgotten_sidecar),
     "draft": ("Deployment", other_draft),
     "no-draft": ("Deployment", no_draft),
     "external-name": (

@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from octavo_operator.kube import KubeError
-from octavo_operator.manifest import DEPLOYMENT, ENDPOINT_SLICE, POD, Kind, Manifest
+from octavo_operator.manifest import (
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    FIELD_MANAGER,
+    POD,
+    Kind,
+    Manifest,
+)
+
+OURS = {"manager": FIELD_MANAGER, "operation": "Apply"}
+"""What `managedFields` tell of our applies."""
 
 Path = tuple[str, str, str]
 Fault = Callable[[str, Kind, str], KubeError | None]
@@ -84,7 +94,8 @@ class FakeKube:
         self._record("apply", kind, metadata["name"])
         before = self.objects.get((kind.kind, metadata["namespace"], metadata["name"]))
         kept = {"status": before["status"]} if before and "status" in before else {}
-        return self.put(kind, {**manifest, **kept})
+        written = {**metadata, "managedFields": [OURS]}
+        return self.put(kind, {**manifest, **kept, "metadata": written})
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest | None:
         metadata = manifest["metadata"]
