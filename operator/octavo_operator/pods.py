@@ -233,8 +233,16 @@ def _finding(
         if name in statuses and (found := _container_finding(name, statuses[name], claims)):
             return found if name != FETCH_DRAFT_CONTAINER else _of_the_draft(found)
     scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return _scheduling_finding(scheduled, gpu_resource, claims)
+    if scheduled.get("status") != "False":
+        return None
+    match scheduled.get("reason"):
+        case "Unschedulable":
+            return _scheduling_finding(scheduled, gpu_resource, claims)
+        case "SchedulingGated":
+            # Who queues pods (Kueue) opens the gate when others leave room.
+            message = f"the pod waits at a scheduling gate: {scheduled.get('message', '')}"
+            since = time_of(scheduled)
+            return Finding(Reason.UNSCHEDULABLE, shortened(message), since, is_shortage=True)
     return None
 
 

@@ -26,6 +26,7 @@ from octavo_operator.names import selector
 from octavo_operator.pods import Finding
 from octavo_operator.render.service import url
 from octavo_operator.replicas import Fleet
+from octavo_operator.rollout import SURGE_PATIENCE_SECONDS
 
 _MESSAGE_LIMIT = 4096
 
@@ -322,8 +323,10 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
     what Progressing was marked with."""
     answering = len(seen.fleet.ready)
     is_patient = loss_patience_left(conditions) is not None
-    # The room that lost replicas need again may still be taken by those that are on their way out.
-    if seen.problem and not (is_patient and seen.problem.is_shortage):
+    # The room that lost replicas need again may still be taken by those that are on their way out, and an
+    # autoscaler of nodes brings what more replicas need.
+    is_awaited = is_patient or _is_room_awaited(conditions, seen)
+    if seen.problem and not (is_awaited and seen.problem.is_shortage):
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
     elif seen.is_deadline_exceeded:
         conditions.mark_true(
@@ -339,6 +342,15 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
         conditions.mark_true(ConditionType.DEGRADED, seen.notice.reason, seen.notice.message)
     else:
         conditions.mark_false(ConditionType.DEGRADED, Reason.AS_EXPECTED)
+
+
+def _is_room_awaited(conditions: ConditionSet, seen: Observation) -> bool:
+    """Whether more replicas of a model that serves have lacked room for no longer than a rollout would wait
+    for it, and nothing was wrong before."""
+    since = seen.problem.since if seen.problem else None
+    if since is None or not seen.fleet.ready or conditions.was_true(ConditionType.DEGRADED):
+        return False
+    return (conditions.now - since).total_seconds() < SURGE_PATIENCE_SECONDS
 
 
 def mark_abnormal(conditions: ConditionSet) -> None:

@@ -85,6 +85,16 @@ def test_a_download_that_failed_is_found_and_one_that_was_repeated_well_is_not()
     assert finding(init_statuses=[repeated]) is None
 
 
+def test_a_pod_at_a_gate_waits_for_room_as_one_that_does_not_fit_does() -> None:
+    """Kueue opens it when the queue's quota has room."""
+    gated = pod(unschedulable="Scheduling is blocked due to non-empty scheduling gates")
+    gated["status"]["conditions"][1]["reason"] = "SchedulingGated"
+    found = view(gated, "nvidia.com/gpu", NOW).finding
+    assert found is not None
+    assert (found.reason, found.since, found.is_shortage) == (Reason.UNSCHEDULABLE, NOW, True)
+    assert "gate" in found.message
+
+
 def test_what_stops_the_draft_says_so() -> None:
     message = json.dumps({"reason": "ModelNotFound", "message": "The hub knows no model hf://o/d."})
     failed = container("fetch-draft", ended={"exitCode": 3, "message": message})

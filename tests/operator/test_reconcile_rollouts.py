@@ -23,9 +23,10 @@ def test_a_rollout_that_a_quota_holds_up_goes_on_in_place() -> None:
     }
     world.deployment["status"] = {"conditions": [failure]}
     assert world.reconcile() == pytest.approx(60)
-    assert world.condition("Degraded") == ("True", "QuotaExceeded")
+    assert world.condition("Degraded") == ("False", "AsExpected")
     world.seconds += 60
     world.reconcile()
+    assert world.condition("Degraded") == ("True", "QuotaExceeded")
     assert world.deployment["spec"]["strategy"]["rollingUpdate"] == {
         "maxSurge": 0,
         "maxUnavailable": 1,

@@ -11,6 +11,7 @@ from octavo_operator import events
 from octavo_operator.api.conditions import Reason
 from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.pods import Finding
+from octavo_operator.rollout import SURGE_PATIENCE_SECONDS
 from octavo_operator.status import (
     LOSS_PATIENCE_SECONDS,
     Observation,
@@ -218,6 +219,21 @@ def test_a_lost_pod_whose_place_is_not_free_yet_degrades_when_it_stays_so(
     # Nobody was there before: what is missing is missing from the beginning.
     fresh = status(more, replicas=2, problem=problem, now=after(10))
     assert told(fresh)["Degraded"] == ("True", reason)
+
+
+def test_more_replicas_of_a_model_that_serves_lack_room_for_a_while_before_that_is_an_alarm() -> (
+    None
+):
+    """A node may be on its way. What was an alarm before stays one."""
+    settled = status(ready(1))
+    more = [*ready(1), pod("new-9", unschedulable=NO_GPU)]
+    young = status(more, replicas=2, before=settled, now=after(1))
+    assert told(young)["Ready"] == ("False", "InsufficientGpu")
+    assert told(young)["Degraded"] == ("False", "AsExpected")
+    late = status(more, replicas=2, before=young, now=after(SURGE_PATIENCE_SECONDS))
+    assert told(late)["Degraded"] == ("True", "InsufficientGpu")
+    again = status(more, replicas=2, before=late, now=after(1))
+    assert told(again)["Degraded"] == ("True", "InsufficientGpu")
 
 
 def test_more_replicas_than_were_settled_are_a_scale_up_and_no_loss() -> None:

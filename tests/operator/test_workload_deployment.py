@@ -81,6 +81,7 @@ def live(type_: str, status: str, reason: str = "", message: str = "") -> dict[s
     ("message", "reason"),
     [
         ('pods "a" is forbidden: exceeded quota: q', Reason.QUOTA_EXCEEDED),
+        ('forbidden: exceeded hierarchical quota in namespace "a"', Reason.QUOTA_EXCEEDED),
         ('pods "a" is forbidden: violates PodSecurity "restricted"', Reason.PODS_FORBIDDEN),
     ],
 )

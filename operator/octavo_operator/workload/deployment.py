@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from octavo_operator.api.conditions import Reason
@@ -24,6 +25,8 @@ from octavo_operator.replicas import Replica
 _KEY = ChildKey(DEPLOYMENT)
 _TEMPLATE_HASH_LABEL = "pod-template-hash"
 _REVISION_HISTORY = 3
+# A hierarchical one of several namespaces says so between the two words.
+_EXCEEDED_QUOTA = re.compile(r"\bexceeded (\w+ )?quota\b")
 
 
 class Deployment:
@@ -99,7 +102,7 @@ class Deployment:
         for condition in current_conditions(live):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 message = shortened(condition.get("message", ""))
-                if "exceeded quota" in message:
+                if _EXCEEDED_QUOTA.search(message):
                     since = time_of(condition)
                     return Finding(Reason.QUOTA_EXCEEDED, message, since, is_shortage=True)
                 return Finding(Reason.PODS_FORBIDDEN, message)
