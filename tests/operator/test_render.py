@@ -13,6 +13,7 @@ from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import Manifest
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.render.download_progress import in_silence
+from octavo_operator.render.listening import on_version_4
 from octavo_operator.render.pod import pod_template, revision_of
 from octavo_operator.render.service import url
 from tests.support.operator.builders import INSTALLATION, KEY, UID, children, pod_context
@@ -103,7 +104,6 @@ def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:
     labels = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
     selectors = [
         children["Deployment"]["spec"]["selector"]["matchLabels"],
-        children["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
         children["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
     ]
     for selector in selectors:
@@ -111,13 +111,14 @@ def test_selectors_match_the_pods_and_hold_nothing_that_changes() -> None:
         assert selector.items() <= labels.items()
 
 
-def test_a_pod_with_a_copy_of_the_one_label_is_no_endpoint() -> None:
-    """The Service asks for everything that the pods of every revision, and of every release, have."""
+def test_a_pod_with_a_copy_of_the_one_label_is_no_endpoint_and_stops_no_drain() -> None:
+    """Service and budget ask for everything that the pods of every revision, and of every release, have."""
     children = by_kind()
     selector = children["Service"]["spec"]["selector"]
     labels = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert selector == {k: v for k, v in labels.items() if k != "octavo.dev/revision"}
     assert len(selector) == 6
+    assert children["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == selector
 
 
 def test_the_ops_port_is_open_to_monitoring_and_the_operator_alone() -> None:
@@ -193,10 +194,10 @@ def test_an_object_of_an_earlier_release_renders_as_it_did() -> None:
         "resources": {"gpu": 1, "cpu": "8", "memory": "64Gi"},
     }
     made = [pod_context(**each) for each in ({}, written_then)]
-    revisions = [revision_of(pod_template(in_silence(each) or each)) for each in made]
+    revisions = [revision_of(pod_template(in_silence(each) or on_version_4(each))) for each in made]
     assert revisions == ["f98e21a3c5", "dec561e8e9"], "every such pod would start anew"
     hashes = [
         hashlib.sha256(json.dumps(manifests(**fields), sort_keys=True).encode()).hexdigest()
         for fields in ({}, written_then)
     ]
-    assert [digest[:12] for digest in hashes] == ["880b0a8c6976", "33f96c573926"]
+    assert [digest[:12] for digest in hashes] == ["fe8ea17c1f73", "0fc4dd93557a"]

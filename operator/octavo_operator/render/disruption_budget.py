@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from octavo_operator.manifest import POD_DISRUPTION_BUDGET, Child, ChildKey
 from octavo_operator.manifest_types import PodDisruptionBudgetSpec
-from octavo_operator.names import selector
+from octavo_operator.names import labels
 from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import child
 
@@ -17,6 +17,8 @@ def disruption_budget(context: RenderContext) -> Child:
     spec: PodDisruptionBudgetSpec = {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        "selector": {"matchLabels": selector(context.name)},
+        # All that our pods have in common, as the Service's: a pod of somebody's Job among them would stop
+        # every eviction, as nobody knows how many of it there should be.
+        "selector": {"matchLabels": labels(context.name)},
     }
     return child(context.owner, KEY, spec=spec)

@@ -28,6 +28,8 @@ def service(context: RenderContext) -> Child:
             }
         ],
     }
+    if wanted.ip_family_policy is not None:
+        spec["ipFamilyPolicy"] = wanted.ip_family_policy.value
     return child(context.owner, KEY, annotations=wanted.annotations, spec=spec)
 
 

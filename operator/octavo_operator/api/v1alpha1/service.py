@@ -18,6 +18,14 @@ class ServiceType(StrEnum):
     LOAD_BALANCER = "LoadBalancer"
 
 
+class IpFamilyPolicy(StrEnum):
+    """How many versions of IP a Service has addresses of."""
+
+    SINGLE_STACK = "SingleStack"
+    PREFER_DUAL_STACK = "PreferDualStack"
+    REQUIRE_DUAL_STACK = "RequireDualStack"
+
+
 class ServiceSpec(ApiModel):
     """The Service of the OpenAI port."""
 
@@ -29,6 +37,11 @@ class ServiceSpec(ApiModel):
     annotations: UserAnnotations = Field(
         default_factory=dict,
         description="Annotations of the Service, which load balancers and external-dns read.",
+    )
+    ip_family_policy: IpFamilyPolicy | None = Field(
+        default=None,
+        description="As in a Service: PreferDualStack has addresses of IPv4 and IPv6 where the cluster has "
+        "both. When absent as the Service has it, which is made with the cluster's first one alone.",
     )
 
 
