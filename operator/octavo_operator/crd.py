@@ -84,7 +84,11 @@ def crd() -> dict[str, Any]:
         "metadata": {"type": "object"},
         **schema["properties"],
     }
-    schema["properties"]["status"].pop("default", None)
+    status = schema["properties"]["status"]
+    for each in status["properties"].values():
+        each.pop("default", None)  # the operator writes them all
+    # Not seen yet: tools that wait by kstatus take an object without a status for one that has arrived.
+    status["default"] = {"observedGeneration": -1}
     schema["x-kubernetes-validations"] = _ROOT_VALIDATIONS
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

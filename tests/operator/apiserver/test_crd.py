@@ -97,6 +97,14 @@ def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> No
     assert create(admin, namespace).body["spec"] == {**MINIMAL, "replicas": 1}
 
 
+def test_an_object_that_the_operator_has_not_seen_says_so(admin: Admin, namespace: str) -> None:
+    """kstatus takes one without a status for one that has arrived."""
+    create(admin, namespace)
+    live = admin.get(path(namespace, "llama")) or {}
+    assert live["status"] == {"observedGeneration": -1}
+    assert live["metadata"]["generation"] == 1
+
+
 @pytest.mark.parametrize(
     "spec",
     [

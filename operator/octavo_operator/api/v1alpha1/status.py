@@ -30,8 +30,10 @@ class Condition(ApiModel):
 class LLMDeploymentStatus(ApiModel):
     """What the operator sees."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Generation of the spec that this status speaks about."
+    observed_generation: Annotated[int, Field(ge=-1)] = Field(
+        default=-1,
+        description="Generation of the spec that this status speaks about; -1 until the operator has seen "
+        "the object.",
     )
     replicas: Annotated[int, Field(ge=0)] = Field(default=0, description="Pods that exist.")
     ready_replicas: Annotated[int, Field(ge=0)] = Field(
