@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 import yaml
 
 from octavo_operator import smoke
 from tests.support.operator.helm import (
     CHART,
     CRD,
+    HELM,
     Object,
     environment,
     helm,
@@ -156,6 +163,46 @@ def test_crd_can_be_kept_removed_or_left_to_somebody_else() -> None:
     definition = named(render("crds.keep=false"), "CustomResourceDefinition", CRD)
     assert not keep.keys() & (definition["metadata"].get("annotations") or {}).keys()
     assert not of_kind(render("crds.install=false"), "CustomResourceDefinition")
+
+
+@pytest.mark.parametrize("release", ["octavo.v2", "team.a"])
+def test_names_of_objects_are_names_whatever_the_release_and_the_alias_are(
+    release: str, tmp_path: Path
+) -> None:
+    """A release's name may have dots, an alias of a dependency capitals and underscores."""
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "octavo")
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    dependency = {"name": "octavo", "version": version, "alias": "Llm_operator"}
+    parts = {"apiVersion": "v2", "name": "parent", "version": "1.0.0"}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump({**parts, "dependencies": [dependency]}))
+    for chart in (CHART, parent):
+        done = helm("template", release, str(chart))
+        assert done.returncode == 0, done.stderr
+        objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+        names = {each["metadata"]["name"] for each in objects} - {CRD}
+        assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", each) for each in names), names
+
+
+def test_a_release_after_which_no_service_can_be_named_is_refused() -> None:
+    done = helm("template", "2024", str(CHART))
+    assert "set fullnameOverride" in done.stderr
+    assert helm("template", "2024", str(CHART), "--set", "fullnameOverride=o").returncode == 0
+
+
+def test_a_common_label_that_a_role_has_itself_stands_there_once() -> None:
+    to_view = "rbac.authorization.k8s.io/aggregate-to-view"
+    values = yaml.safe_dump({"commonLabels": {to_view: "false"}})
+    done = subprocess.run(
+        [str(HELM), "template", "octavo", str(CHART), "--values", "-"],
+        input=values,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    roles = [each for each in done.stdout.split("---") if "name: octavo-operator-view" in each]
+    assert [each.count(to_view) for each in roles] == [1]
+    assert yaml.safe_load(roles[0])["metadata"]["labels"][to_view] == "true"
 
 
 def test_releases_have_a_lease_each_that_goes_with_the_pod_that_holds_it() -> None:

@@ -1,15 +1,20 @@
+{{/* Of a dependency's alias, which may have capitals and underscores, what names of objects may have. */}}
 {{- define "octavo.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | lower | replace "_" "-" | trimAll "-" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Release and chart name; a release that already names the chart is not doubled. */}}
+{{/* Release and chart name; a release that already names the chart is not doubled. A Service's name has no dot,
+     which a release's may have, and begins with a letter. */}}
 {{- define "octavo.fullname" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else if contains (include "octavo.name" .) .Release.Name -}}
-{{- printf "%s-operator" .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else if regexMatch "^[0-9]" $release -}}
+{{- fail (printf "the release's name %s begins with a digit, which a Service's name may not: set fullnameOverride." .Release.Name) -}}
+{{- else if contains (include "octavo.name" .) $release -}}
+{{- printf "%s-operator" $release | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s-operator" .Release.Name (include "octavo.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s-operator" $release (include "octavo.name" .) | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -106,9 +111,11 @@ app.kubernetes.io/part-of: octavo
 {{- end -}}
 
 {{/* The namespace that prometheus.url names as a Service (service[.namespace[.svc…]]), for the egress rule.
-     For a host outside the cluster it is hardly ever a namespace that exists, and so opens nothing. */}}
+     For a host outside the cluster it is hardly ever a namespace that exists, and so opens nothing; an address
+     names none. */}}
 {{- define "octavo.prometheusNamespace" -}}
 {{- $host := regexReplaceAll ":[0-9]+$" (urlParse .Values.prometheus.url).host "" -}}
 {{- $parts := splitList "." $host -}}
-{{- if eq (len $parts) 1 -}}{{ .Release.Namespace }}{{- else -}}{{ index $parts 1 }}{{- end -}}
+{{- if regexMatch "^(\\[.*|[0-9.]+)$" $host -}}
+{{- else if eq (len $parts) 1 -}}{{ .Release.Namespace }}{{- else -}}{{ index $parts 1 }}{{- end -}}
 {{- end -}}
