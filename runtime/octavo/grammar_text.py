@@ -24,8 +24,11 @@ def written(text: str, special_ids: Mapping[str, int]) -> str:
     )
 
 
-def text_up_to(rule: str, end: str) -> str:
-    """The rule of any text and the first `end` behind it, which `written` has written. `TEXT` is the terminal
-    of any text."""
+def text_up_to(rule: str, end: str, text: str = "TEXT") -> str:
+    """The rule of any text and the first `end` behind it, which `written` has written.
+
+    Args:
+        text: The terminal of any text.
+    """
     # A special token stands in no lexeme, and none of them takes it for text.
-    return f"{rule}: TEXT {end}" if end.startswith("<[") else f"{rule}[lazy]: TEXT {end}"
+    return f"{rule}: {text} {end}" if end.startswith("<[") else f"{rule}[lazy]: {text} {end}"

@@ -16,10 +16,24 @@ from octavo.schema_patterns import (
     set_operation,
     size_written_out,
 )
+from octavo.structural_tag import (
+    Format,
+    JsonSchemaFormat,
+    RegexFormat,
+    nodes_of,
+    read_structural_tag,
+)
 
 MAX_BYTES = 65_536
 MAX_DEPTH = 64
-_KINDS = ("json", "regex", "choice", "grammar", "json_object")
+_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+_TYPES = {
+    "json": dict | str,
+    "choice": list,
+    "json_object": bool,
+    "structural_tag": dict | str,
+}
+"""Of those that are no texts alone."""
 _OPTIONS = "x-guidance"
 """With it a schema would change how strictly it is kept to."""
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
@@ -52,6 +66,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         choice: One of these strings.
         grammar: A context-free grammar in Lark's syntax with llguidance's additions; it begins at `start`.
         json_object: Any JSON object.
+        structural_tag: Text in some places, and held to schemas or expressions in others: the object that
+            xgrammar and vLLM call so, or that as text.
         schemas: JSON schemas that `grammar` refers to, as `@` and their name.
         places: What errors call these schemas.
         reasoning: What stands before all of it.
@@ -63,6 +79,7 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
     choice: list[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
+    structural_tag: dict[str, Any] | str | None = None
     schemas: dict[str, dict[str, Any]] | None = None
     places: dict[str, str] | None = None
     reasoning: ReasoningTags | None = None
@@ -75,7 +92,7 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid(f"must hold exactly one of {', '.join(_KINDS)}; it holds {found}")
         kind = given[0]
         value = getattr(self, kind)
-        wanted = {"json": dict | str, "choice": list, "json_object": bool}.get(kind, str)
+        wanted = _TYPES.get(kind, str)
         if not isinstance(value, wanted):
             raise self._invalid(f"holds {kind} {value!r:.80}, which is of the wrong type")
         if isinstance(value, list) and not (value and all(isinstance(one, str) for one in value)):
@@ -88,17 +105,18 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         if size > MAX_BYTES:
             raise self._invalid(f"holds {kind} of more than {MAX_BYTES} bytes; make it shorter")
         if isinstance(value, str) and _depth_of_text(text) > MAX_DEPTH:
-            raise self._invalid(f"holds {kind} nested more than {MAX_DEPTH} deep; make it flatter")
+            raise self._too_deep(kind)
         if len(self._as_text("schemas", self.schemas).encode()) > MAX_BYTES:
             raise self._invalid(f"holds schemas of more than {MAX_BYTES} bytes; make them shorter")
         for schema in (self.schemas or {}).values():
             self._check_schema(schema)
-        if kind == "json":
-            self._check_schema(value)
-        if kind in ("regex", "grammar"):
-            self._check_pattern(kind, text)
-        if kind == "grammar" and (literal := first_unsafe_literal(text)) is not None:
-            raise self._invalid(f"holds the number {literal:.40}, which is too small to be held to")
+        match kind:
+            case "json":
+                self._check_schema(value)
+            case "structural_tag":
+                self._check_tag()
+            case "regex" | "grammar":
+                self._check_pattern(kind, text)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -109,10 +127,31 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         return {"type": "object"} if self.json is None else self.json
 
     @property
+    def tag_format(self) -> Format | None:
+        """The tree of `structural_tag`."""
+        if self.structural_tag is None:
+            return None
+        return read_structural_tag(_decoded(self.structural_tag))
+
+    @property
     def key(self) -> str:
         """Equal for equal ones alone."""
         tags = None if self.reasoning is None else msgspec.structs.astuple(self.reasoning)
         return json_text.dumps([*(getattr(self, name) for name in _KINDS), self.schemas, tags])
+
+    def _check_tag(self) -> None:
+        try:
+            document = _decoded(self.structural_tag)
+            if is_too_deep(document, MAX_DEPTH):
+                raise self._too_deep("a structural_tag")
+            tree = read_structural_tag(document)
+        except (TypeError, ValueError) as error:
+            raise self._invalid(f"holds a structural_tag that is none: {error}") from None
+        for node in nodes_of(tree):
+            if isinstance(node, JsonSchemaFormat):
+                self._check_schema(node.json_schema)
+            elif isinstance(node, RegexFormat):
+                self._check_pattern("pattern", node.pattern)
 
     def _check_schema(self, schema: object) -> None:
         if isinstance(schema, str):
@@ -123,7 +162,7 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         if not isinstance(schema, dict):
             raise self._invalid("holds a schema that is no object")
         if is_too_deep(schema, MAX_DEPTH):
-            raise self._invalid(f"holds json nested more than {MAX_DEPTH} deep; make it flatter")
+            raise self._too_deep("json")
         if _OPTIONS in schema:
             raise self._invalid(f"holds a schema with {_OPTIONS}; leave it out")
         if (number := first_unsafe_number(schema)) is not None:
@@ -139,7 +178,12 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
                 f"holds a {kind} that is longer than {MAX_WRITTEN_OUT} characters with its repetitions "
                 "written out; repeat less"
             )
-        if kind != "grammar" and (operation := set_operation(text)) is not None:
+        if kind == "grammar":
+            if (literal := first_unsafe_literal(text)) is not None:
+                raise self._invalid(
+                    f"holds the number {literal:.40}, which is too small to be held to"
+                )
+        elif (operation := set_operation(text)) is not None:
             raise self._invalid(
                 f"holds a {kind} with {operation} in a class, which dialects read in two ways; write it "
                 "without"
@@ -151,8 +195,19 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         except (TypeError, ValueError, RecursionError) as error:
             raise self._invalid(f"holds {kind} that is no JSON: {error}") from None
 
+    def _too_deep(self, kind: str) -> InvalidParameterError:
+        return self._invalid(f"holds {kind} nested more than {MAX_DEPTH} deep; make it flatter")
+
     def _invalid(self, what: str) -> InvalidParameterError:
         return InvalidParameterError(self.parameter, f"{self.parameter} {what}.")
+
+
+def _decoded(tag: object) -> dict[str, Any]:
+    """Raises `ValueError`, or `TypeError` where it is no object."""
+    found = json_text.loads(tag) if isinstance(tag, str) else tag
+    if not isinstance(found, dict):
+        raise TypeError("it is no object")
+    return found
 
 
 def _written(number: float) -> str:

@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from octavo.chat.messages import template_messages
 from octavo.errors import InvalidParameterError
+from octavo.server.anthropic import request as messages_request
+from octavo.server.anthropic.request import MessagesRequest
 from octavo.server.openai import protocol
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.embeddings import EmbeddingRequest
@@ -76,6 +78,13 @@ ROUTES = {
         fields_of(response_create_params.ResponseCreateParamsBase, "stream"),
         ResponsesRequest.parse,
         {"input": "a"},
+    ),
+    "POST /v1/messages": Route(
+        MessagesRequest,
+        messages_request._NOT_IMPLEMENTED,
+        frozenset(),
+        MessagesRequest.parse,
+        {"messages": MESSAGES, "max_tokens": 4},
     ),
     "POST /v1/embeddings": Route(
         EmbeddingRequest,
@@ -206,4 +215,5 @@ def test_what_is_nested_is_decided() -> None:
     assert set(nested("Nested fields", "tool")) == {get_args(one["type"])[0] for one in tools}
     hint = get_type_hints(chat_create_params.CompletionCreateParamsBase)["response_format"]
     formats = {get_args(get_type_hints(kind)["type"])[0] for kind in get_args(hint)}
-    assert set(nested("Nested fields", "format")) == formats
+    # And vLLM's.
+    assert set(nested("Nested fields", "format")) == {*formats, "structural_tag"}

@@ -90,6 +90,40 @@ def test_completions_take_the_formats_too(client: openai.OpenAI) -> None:
     assert set(texts(grammar='start: "x" "y"')) == {"xy"}
 
 
+def test_a_structural_tag_is_text_and_calls(client: openai.OpenAI) -> None:
+    tag = {
+        "type": "sequence",
+        "elements": [
+            {"type": "tag", "begin": "(", "content": {"type": "any_text"}, "end": ")"},
+            {"type": "json_schema", "json_schema": {"type": "integer", "maximum": 9, "minimum": 0}},
+        ],
+    }
+    options: dict[str, Any] = {"model": "demo", "messages": QUESTION, "max_tokens": 200}
+    options |= {"temperature": 1, "seed": 3, "logit_bias": {}}
+    found = set()
+    for body in (
+        {"response_format": {"type": "structural_tag", "format": tag}},
+        {"structured_outputs": {"structural_tag": json.dumps({"format": tag})}},
+    ):
+        whole = client.chat.completions.create(**options, extra_body=body).choices[0]
+        chunks = client.chat.completions.create(**options, extra_body=body, stream=True)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert text == whole.message.content
+        assert text.startswith("(")
+        if whole.finish_reason == "stop":
+            assert re.fullmatch(r"\([^)]*\)[0-9]", text)
+        found.add(text)
+    assert len(found) == 1
+    body = {"response_format": {"type": "structural_tag", "format": {"type": "any_txt"}}}
+    with pytest.raises(openai.BadRequestError, match="any_txt") as caught:
+        client.chat.completions.create(**options, extra_body=body)
+    assert caught.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError, match="belong to the type structural_tag"):
+        client.chat.completions.create(
+            **options, extra_body={"response_format": {"type": "text", "format": tag}}
+        )
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_a_schema_that_cannot_be_held_to_is_400_also_of_a_stream(
     http: httpx.Client, is_stream: bool

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from llguidance import LLMatcher, LLTokenizer
 
-from octavo.engine.grammars.form import whole_grammar
+from octavo.engine.grammars.form import GrammarForm, whole_grammar
 from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
 from octavo.engine.grammars.progress import GrammarProgress, on_one_line
 from octavo.engine.grammars.refusals import placed
@@ -90,12 +90,15 @@ class GrammarCompiler:
         except OctavoError as error:
             raise _refused(outputs.parameter, f"the tokenizer cannot be read: {error}") from error
         try:
-            text = whole_grammar(outputs, self._special_ids())
-        except ValueError as error:  # numbers that the library cannot hold
+            form = whole_grammar(outputs, self._special_ids())
+        except (
+            ValueError
+        ) as error:  # numbers that the library cannot hold, or a tag that has no end
             raise _refused(outputs.parameter, str(error)) from None
-        matcher = LLMatcher(table, text, log_level=0, limits=LIMITS)
+        matcher = LLMatcher(table, form.text, log_level=0, limits=LIMITS)
         if matcher.is_error():
-            raise _refused(outputs.parameter, self._located(outputs, table, matcher.get_error()))
+            why = self._located(outputs, form, table, matcher.get_error())
+            raise _refused(outputs.parameter, why)
         if warnings := matcher.get_grammar_warnings():
             raise _refused(outputs.parameter, "; ".join(warnings))
         trial = matcher.deep_copy()
@@ -104,15 +107,17 @@ class GrammarCompiler:
             raise _refused(outputs.parameter, trial.get_error())
         return matcher
 
-    def _located(self, outputs: StructuredOutputsParams, table: LLTokenizer, why: str) -> str:
+    def _located(
+        self, outputs: StructuredOutputsParams, form: GrammarForm, table: LLTokenizer, why: str
+    ) -> str:
         """`why`, with the schema that it is about."""
         if outputs.json is not None:
             return placed(why, outputs.schema)
-        for name, schema in (outputs.schemas or {}).items():
-            text = whole_grammar(StructuredOutputsParams(json=schema), {})
+        for name, schema in form.schemas.items():
+            text = whole_grammar(StructuredOutputsParams(json=schema), {}).text
             alone = LLMatcher(table, text, log_level=0, limits=LIMITS)
             if alone.is_error():
-                return placed(alone.get_error(), schema, (outputs.places or {}).get(name, ""))
+                return placed(alone.get_error(), schema, form.places.get(name, ""))
         return why
 
     def _table(self, ends: tuple[int, ...]) -> LLTokenizer:

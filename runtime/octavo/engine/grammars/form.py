@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llguidance import LLMatcher
 
+from octavo.engine.grammars.tag_grammar import TagGrammar
 from octavo.grammar_text import text_up_to, written
 from octavo.structured_outputs import ReasoningTags, StructuredOutputsParams
 
@@ -18,22 +20,41 @@ _BEHIND_REASONING = r"SPACES: /[ \t\r\n]{1,8}/"
 _TEXT = r"TEXT: /(.|\n)*/"
 
 
-def whole_grammar(outputs: StructuredOutputsParams, special_ids: Mapping[str, int]) -> str:
-    """In llguidance's form.
+@dataclass(frozen=True, slots=True)
+class GrammarForm:
+    """
+    Args:
+        text: In llguidance's form.
+        schemas: What it is made of, by name.
+        places: What errors call these.
+    """
 
+    text: str
+    schemas: Mapping[str, dict[str, Any]]
+    places: Mapping[str, str]
+
+
+def whole_grammar(outputs: StructuredOutputsParams, special_ids: Mapping[str, int]) -> GrammarForm:
+    """
     Args:
         special_ids: Of the tokenizer's special tokens by their text: a tag may be one.
 
-    Raises: `ValueError` for numbers that the library cannot hold.
+    Raises: `ValueError` for what the library cannot hold.
     """
-    if outputs.schemas is None and outputs.reasoning is None:
-        return _grammar(outputs)
-    parts = [{"name": "answer", **_part(_grammar(outputs))}]
-    for name, schema in (outputs.schemas or {}).items():
+    schemas, places = outputs.schemas or {}, outputs.places or {}
+    if (tree := outputs.tag_format) is not None:
+        tag = TagGrammar(tree, special_ids)
+        text, schemas, places = LLMatcher.grammar_from_lark(tag.text), tag.schemas, tag.places
+    else:
+        text = _grammar(outputs)
+    if not schemas and outputs.reasoning is None:
+        return GrammarForm(text, schemas, places)
+    parts = [{"name": "answer", **_part(text)}]
+    for name, schema in schemas.items():
         parts.append({"name": name, **_part(_of_schema(schema))})
     if outputs.reasoning is not None:
         parts.insert(0, {"lark_grammar": _behind(outputs.reasoning, special_ids)})
-    return json.dumps({"grammars": parts})
+    return GrammarForm(json.dumps({"grammars": parts}), schemas, places)
 
 
 def _grammar(outputs: StructuredOutputsParams) -> str:

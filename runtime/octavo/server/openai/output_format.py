@@ -25,10 +25,16 @@ class JsonSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
+    """What the answer is, by its type."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchema | None = None
+    # vLLM's structural tag, in its newer form, and in its older one.
+    format: dict[str, Any] | None = None
+    structures: list[dict[str, Any]] | None = None
+    triggers: list[str] | None = None
 
 
 class StructuredOutputs(BaseModel):
@@ -41,6 +47,20 @@ class StructuredOutputs(BaseModel):
     choice: list[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
+    structural_tag: dict[str, Any] | str | None = None
+    # What vLLM leaves to its backend, of which there is one here.
+    disable_fallback: bool | None = None
+    disable_any_whitespace: Literal[False] | None = None
+    disable_additional_properties: Literal[False] | None = None
+    whitespace_pattern: None = None
+
+
+_WITHOUT_EFFECT = {
+    "disable_fallback",
+    "disable_any_whitespace",
+    "disable_additional_properties",
+    "whitespace_pattern",
+}
 
 
 def output_format(
@@ -56,7 +76,9 @@ def output_format(
             "structured_outputs",
             "structured_outputs and response_format both say what the answer is. Leave one out.",
         )
-    return StructuredOutputsParams(**structured_outputs.model_dump(by_alias=True))
+    return StructuredOutputsParams(
+        **structured_outputs.model_dump(by_alias=True, exclude=_WITHOUT_EFFECT)
+    )
 
 
 def _of_response_format(wanted: ResponseFormat | None) -> StructuredOutputsParams | None:
@@ -68,6 +90,19 @@ def _of_response_format(wanted: ResponseFormat | None) -> StructuredOutputsParam
             f"{parameter}.json_schema",
             "response_format.json_schema belongs to the type json_schema, and to no other.",
         )
+    tag = {
+        name: value
+        for name in ("format", "structures", "triggers")
+        if (value := getattr(wanted, name)) is not None
+    }
+    if (wanted.type == "structural_tag") != bool(tag):
+        raise invalid_value(
+            f"{parameter}.{next(iter(tag), 'format')}",
+            "response_format.format, or structures and triggers, belong to the type structural_tag, and to "
+            "no other.",
+        )
+    if tag:
+        return StructuredOutputsParams(structural_tag=tag, parameter=parameter)
     if wanted.type == "text":
         return None
     if wanted.json_schema is not None and wanted.json_schema.schema_ is not None:

@@ -1,0 +1,382 @@
+"""Structural tags: what is let through is a text of the tag, and what is plainly one is let through."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from octavo.engine.grammars import GrammarCompiler
+from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.errors import InvalidParameterError
+from octavo.model_source import resolve
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.tokenizer import load_tokenizer
+
+TOKENIZER = load_tokenizer(resolve("builtin://demo"))
+BYTES = [
+    Vocabulary(TOKENIZER.backend).bytes_of(token_id)
+    for token_id in range(TOKENIZER.backend.get_vocab_size())
+]
+END = 1
+COMPILER = GrammarCompiler(lambda: TOKENIZER, len(BYTES))
+TAG_BYTES = frozenset(b"<>ab:,/()12")
+Tag = dict[str, Any]
+
+
+def wanted(tree: Tag) -> StructuredOutputsParams:
+    return StructuredOutputsParams(structural_tag={"type": "structural_tag", "format": tree})
+
+
+def allowed(mask: Any) -> list[int]:
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(BYTES)]
+    return np.flatnonzero(bits).tolist()
+
+
+def draw(tree: Tag, seed: int) -> str | None:
+    """What a model that knows nothing would write, if it liked the letters of tags; None without an end."""
+    numbers = np.random.default_rng(seed)
+    progress, token_ids = COMPILER.prepare(wanted(tree), [END]).start(), list[int]()
+    while len(token_ids) < 80:
+        choices = allowed(progress.next_mask(token_ids))
+        assert progress.error is None
+        liked = [one for one in choices if BYTES[one] and TAG_BYTES.issuperset(BYTES[one])]
+        if END in choices and numbers.random() < 0.1:
+            choices = [END]
+        elif liked and numbers.random() < 0.9:
+            choices = liked
+        token_ids.append(int(numbers.choice(choices)))
+        if token_ids[-1] == END:
+            return b"".join(BYTES[one] for one in token_ids[:-1]).decode()
+    return None
+
+
+def accepts(tree: Tag, text: str) -> bool:
+    progress, token_ids = COMPILER.prepare(wanted(tree), [END]).start(), list[int]()
+    for token_id in [*TOKENIZER.encode(text, add_special_tokens=False), END]:
+        if token_id not in allowed(progress.next_mask(token_ids)):
+            return False
+        token_ids.append(token_id)
+    return progress.error is None
+
+
+def ends(node: Tag, text: str, start: int) -> set[int]:
+    """Where the node may end that begins at `start`: all the ways there are, tried one by one."""
+    places = range(start, len(text) + 1)
+    found = {start}
+    match node["type"]:
+        case "const_string":
+            value = node["value"]
+            return {start + len(value)} if text.startswith(value, start) else set()
+        case "regex":
+            pattern = re.compile(node["pattern"])
+            return {place for place in places if pattern.fullmatch(text, start, place)}
+        case "json_schema":
+            return {
+                place for place in places if is_document(node["json_schema"], text[start:place])
+            }
+        case "any_text":
+            held = node.get("excludes", [])
+            return {place for place in places if not any(one in text[start:place] for one in held)}
+        case "sequence":
+            for element in node["elements"]:
+                found = {end for place in found for end in ends(element, text, place)}
+            return found
+        case "or":
+            return {end for element in node["elements"] for end in ends(element, text, start)}
+        case "optional":
+            return {start} | ends(node["content"], text, start)
+        case "star" | "plus" | "repeat":
+            least = {"star": 0, "plus": 1}.get(node["type"], node.get("min"))
+            most = node.get("max", -1)
+            return repeated(
+                node["content"], text, start, least, max(least, len(text)) if most < 0 else most
+            )
+    of_tags = {"tag": tag_ends, "tags_with_separator": separated, "triggered_tags": triggered}
+    return of_tags[node["type"]](node, text, start)
+
+
+def tag_ends(node: Tag, text: str, start: int) -> set[int]:
+    parts = ({"type": "const_string", "value": node["begin"]}, node["content"])
+    inner = ends({"type": "sequence", "elements": parts}, text, start)
+    found = node["end"] if isinstance(node["end"], list) else [node["end"]]
+    return {place + len(end) for place in inner for end in found if text.startswith(end, place)}
+
+
+def separated(node: Tag, text: str, start: int) -> set[int]:
+    one = {"type": "or", "elements": node["tags"]}
+    separator = {"type": "const_string", "value": node["separator"]}
+    more = {"type": "star", "content": {"type": "sequence", "elements": [separator, one]}}
+    parts = [one] if node.get("stop_after_first") else [one, more]
+    found = ends({"type": "sequence", "elements": parts}, text, start)
+    return found if node.get("at_least_one") else found | {start}
+
+
+def triggered(node: Tag, text: str, start: int) -> set[int]:
+    """Text without a trigger, and tags."""
+    free = {"type": "any_text", "excludes": [*node["triggers"], *node.get("excludes", [])]}
+    tags = {"type": "or", "elements": node["tags"]}
+    led = {"type": "sequence", "elements": [free, tags]}
+    is_one, is_last = node.get("at_least_one"), node.get("stop_after_first")
+    if is_last:
+        return (
+            ends(tags, text, start) if is_one else ends(led, text, start) | ends(free, text, start)
+        )
+    parts = [{"type": "star", "content": led}, free]
+    return ends({"type": "sequence", "elements": [tags, *parts] if is_one else parts}, text, start)
+
+
+def repeated(node: Tag, text: str, start: int, least: int, most: int) -> set[int]:
+    found, reached = ({start} if least == 0 else set()), {start}
+    seen: set[int] = set()
+    for count in range(1, most + 1):
+        reached = {end for place in reached for end in ends(node, text, place)}
+        if count > least and reached <= seen:
+            break
+        seen |= reached
+        if count >= least:
+            found |= reached
+    return found
+
+
+def is_document(schema: Any, text: str) -> bool:
+    try:
+        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    except (ValueError, jsonschema.ValidationError):
+        return False
+    return True
+
+
+texts = st.sampled_from(["a", "ab:", "<b>", "(", "1,2"])
+bounded = st.one_of(
+    st.builds(lambda value: {"type": "const_string", "value": value}, texts),
+    st.builds(
+        lambda pattern: {"type": "regex", "pattern": pattern},
+        st.sampled_from(["[ab]+", "a/b?", "(1|2){1,3}", r"\(", "[^<]{0,4}", ".*"]),
+    ),
+    st.builds(
+        lambda schema: {"type": "json_schema", "json_schema": schema},
+        st.sampled_from(
+            [{"type": "integer", "minimum": 0, "maximum": 99}, {"enum": ["a", 1]}, {"type": "null"}]
+        ),
+    ),
+)
+free = st.builds(
+    lambda held: {"type": "any_text", "excludes": held},
+    st.sampled_from([[], ["ab"], ["(", "12"]]),
+)
+
+
+def tag_of(content: st.SearchStrategy[Tag]) -> st.SearchStrategy[Tag]:
+    return st.builds(
+        lambda begin, inner, end: {"type": "tag", "begin": begin, "content": inner, "end": end},
+        st.sampled_from(["<a>", "<b:", "(1)", "<ab>"]),
+        content,
+        st.sampled_from([">", "</a>", [")", "//"], ["<", "</a>"]]),
+    )
+
+
+def compound(inner: st.SearchStrategy[Tag]) -> st.SearchStrategy[Tag]:
+    several = st.lists(inner, min_size=1, max_size=3)
+    tags = st.lists(tag_of(inner | free), min_size=1, max_size=3)
+    flags = st.fixed_dictionaries(
+        {}, optional={"at_least_one": st.booleans(), "stop_after_first": st.booleans()}
+    )
+    return st.one_of(
+        st.builds(lambda found: {"type": "sequence", "elements": found}, several),
+        st.builds(lambda found: {"type": "or", "elements": found}, several),
+        st.builds(
+            lambda kind, one: {"type": kind, "content": one},
+            st.sampled_from(["optional", "star", "plus"]),
+            inner,
+        ),
+        st.builds(
+            lambda least, more, one: {
+                "type": "repeat",
+                "min": least,
+                "max": least + more if more else -1,
+                "content": one,
+            },
+            *(st.integers(0, 2), st.integers(0, 2), inner),
+        ),
+        tag_of(inner | free),
+        st.builds(
+            lambda found, extra: {
+                "type": "tags_with_separator",
+                "tags": found,
+                "separator": ",",
+                **extra,
+            },
+            *(tags, flags),
+        ),
+        st.builds(
+            lambda found, extra, held: {
+                "type": "triggered_tags",
+                "triggers": sorted({one["begin"][0] for one in found}),
+                "tags": found,
+                "excludes": held,
+                **extra,
+            },
+            *(tags, flags, st.sampled_from([[], ["ab"]])),
+        ),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(tree=st.recursive(bounded, compound, max_leaves=5) | free, seed=st.integers(0, 2**32))
+def test_what_is_let_through_is_a_text_of_the_tag(tree: Tag, seed: int) -> None:
+    try:
+        COMPILER.prepare(wanted(tree), [END])
+    except InvalidParameterError:
+        event("refused")
+        return
+    text = draw(tree, seed)
+    event("no end" if text is None else "a text")
+    if text is not None:
+        assert len(text) in ends(tree, text, 0), (tree, text)
+
+
+def call(name: str, schema: Any) -> Tag:
+    content = {"type": "json_schema", "json_schema": schema}
+    return {"type": "tag", "begin": f"<fn={name}>", "content": content, "end": "</fn>"}
+
+
+NUMBER = {"type": "integer"}
+CALLS = {"triggers": ["<fn="], "tags": [call("f", NUMBER), call("g", {"type": "boolean"})]}
+TRIGGERED = {"type": "triggered_tags", **CALLS}
+THINKING = {"type": "tag", "begin": "<t>", "content": {"type": "any_text"}, "end": "</t>"}
+WORD = {"type": "regex", "pattern": "[a-z/]+"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "taken", "left"),
+    [
+        (
+            TRIGGERED,
+            ["", "no call, <fn but text", "a <fn=f>1</fn> b\n<fn=g>true</fn><fn=f>2</fn>"],
+            ["<fn=", "<fn=h>1</fn>", "<fn=f>x</fn>", "<fn=f>1", "<fn=g>1</fn>"],
+        ),
+        (
+            TRIGGERED | {"at_least_one": True, "stop_after_first": True},
+            ["<fn=f>1</fn>"],
+            ["", "a <fn=f>1</fn>", "<fn=f>1</fn> ", "<fn=f>1</fn><fn=f>1</fn>"],
+        ),
+        (
+            {"type": "sequence", "elements": [THINKING, TRIGGERED]},
+            ["<t>who </fn> <t> knows\n</t>then <fn=f>1</fn>", "<t></t>"],
+            ["<t>", "then", "<t></t><fn=f>x"],
+        ),
+        (
+            {"type": "tags_with_separator", "tags": CALLS["tags"], "separator": ", "},
+            ["", "<fn=f>1</fn>, <fn=g>false</fn>"],
+            [", ", "<fn=f>1</fn> <fn=g>false</fn>"],
+        ),
+        (
+            {"type": "dispatch", "rules": [["<a>", WORD], ["<n>", call("f", NUMBER)]]},
+            ["x <a>b/c", "<n><fn=f>1</fn> and <a>z 1"],
+            ["<a>1", "<n>"],
+        ),
+        (
+            {"type": "dispatch", "rules": [["<a>", WORD]], "loop": False},
+            ["x <a>b", "x"],
+            ["<a>b 1", "<a>b<a>c"],
+        ),
+        (
+            {"type": "tag", "begin": "[", "content": WORD, "end": ["/]", "]"]},
+            ["[a]", "[a/]"],
+            ["[]", "[a"],
+        ),
+        (
+            {
+                "type": "repeat",
+                "min": 1,
+                "max": 2,
+                "content": {"type": "const_string", "value": "ab"},
+            },
+            ["ab", "abab"],
+            ["", "ababab"],
+        ),
+        ({"type": "const_string", "value": ""}, [""], ["a"]),
+        ({"type": "regex", "pattern": "a\n/\\/\\\n?"}, ["a\n//\n", "a\n//"], ["a//"]),
+    ],
+)
+def test_each_kind_of_node(tree: Tag, taken: Sequence[str], left: Sequence[str]) -> None:
+    assert [text for text in taken if not accepts(tree, text)] == []
+    assert [text for text in left if accepts(tree, text)] == []
+
+
+def test_the_older_form_and_text_are_the_same_tag() -> None:
+    older = {
+        "structures": [{"begin": "<fn=f>", "schema": NUMBER, "end": "</fn>"}],
+        "triggers": ["<fn="],
+    }
+    newer = {"format": {**TRIGGERED, "tags": [call("f", NUMBER)]}}
+    trees = [
+        StructuredOutputsParams(structural_tag=each).tag_format
+        for each in (older, newer, json.dumps({"type": "structural_tag", **older}))
+    ]
+    assert trees[0] == trees[1] == trees[2]
+
+
+def test_a_special_token_begins_the_tag_that_its_text_begins() -> None:
+    special = {
+        text: one for one, text in Vocabulary(TOKENIZER.backend).special.items() if one != END
+    }
+    text, token_id = next((text, one) for text, one in special.items() if text.startswith("<"))
+    tree = {**TRIGGERED, "triggers": [text[:3]], "tags": [{**call("f", NUMBER), "begin": text}]}
+    progress = COMPILER.prepare(wanted(tree), [END]).start()
+    assert token_id in allowed(progress.next_mask([]))
+    inside = allowed(progress.next_mask([token_id]))
+    assert {BYTES[one][:1] for one in inside} <= {bytes([each]) for each in b"-0123456789"}
+
+
+def wrong() -> Iterator[tuple[Any, str]]:
+    yield {"format": {"type": "any_txt"}}, "any_txt.*format.type"
+    yield {"format": {"type": "tag", "begin": "a", "end": "b"}}, "content"
+    yield {"format": {"type": "const_string", "value": "a", "more": 1}}, "more"
+    yield {"format": {"type": "grammar", "grammar": "x"}}, "structured_outputs.grammar"
+    yield {"format": {"type": "sequence", "elements": [{"type": "token", "token": 4}]}}, "token"
+    yield {"format": {"type": "json_schema", "json_schema": {}, "style": "glm_xml"}}, "glm_xml"
+    yield {"format": {"type": "json_schema", "json_schema": {}, "any_order": True}}, "any_order"
+    yield {"format": {"type": "any_text", "max_tokens": 5}}, "max_tokens"
+    yield {"format": {"type": "json_schema", "json_schema": {"const": 2**63}}}, "exactly"
+    yield {"format": {"type": "regex", "pattern": "(a{900}){900}"}}, "repeat less"
+    yield {"structures": [{"begin": "a", "schema": {}}], "triggers": []}, "end"
+    yield {}, "format"
+    yield "[]", "no object"
+    yield "{", "none"
+
+
+@pytest.mark.parametrize(("tag", "word"), list(wrong()))
+def test_what_is_no_tag_is_refused_by_name(tag: Any, word: str) -> None:
+    with pytest.raises(InvalidParameterError, match=word):
+        StructuredOutputsParams(structural_tag=tag)
+
+
+ANY: Tag = {"type": "any_text"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "word"),
+    [
+        ({"type": "sequence", "elements": [ANY, call("f", NUMBER)]}, r"elements\.0 is text"),
+        ({"type": "star", "content": ANY}, "content is text"),
+        ({**TRIGGERED, "triggers": ["<gn="]}, r"tags\.0 begins with"),
+        ({**TRIGGERED, "triggers": ["<fn=", "["]}, r"triggers\.1 is '\['"),
+        ({"type": "or", "elements": []}, "at least one"),
+        ({"type": "repeat", "min": 2, "max": 1, "content": call("f", NUMBER)}, "2 to 1"),
+        ({"type": "any_text", "excludes": [""]}, "empty text"),
+        ({"type": "tag", "begin": "a", "content": ANY, "end": ["", "b"]}, "give its tag an end"),
+        (call("f", {"not": {}}), r"format\.content\.json_schema: .*not"),
+    ],
+)
+def test_what_cannot_be_held_to_is_refused_with_its_place(tree: Tag, word: str) -> None:
+    with pytest.raises(InvalidParameterError, match=word):
+        COMPILER.prepare(wanted(tree), [END])
