@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from octavo.chat.forms import ContentFormat
 from octavo.chat.template import ChatTemplate, ChatTemplates
 from octavo.errors import ModelInvalidError
 from octavo.json_files import read_json_object_if_any
@@ -17,6 +18,7 @@ def load_chat_templates(
     config: Mapping[str, Any],
     given: str | None,
     variables: Mapping[str, str],
+    content_format: ContentFormat = ContentFormat.AUTO,
 ) -> ChatTemplates | None:
     """The templates of the model in `folder`; None where it has none (a base model).
 
@@ -24,6 +26,7 @@ def load_chat_templates(
         config: Its tokenizer_config.json.
         given: In place of the model's own: a path to a Jinja file, or the template itself.
         variables: The special tokens by name.
+        content_format: In which the templates read messages.
 
     Raises:
         ModelInvalidError: A file is missing or damaged.
@@ -34,7 +37,10 @@ def load_chat_templates(
     # Others are never chosen, so they need not even parse.
     used = {name: sources[name] for name in ChatTemplates.NAMES if name in sources}
     return ChatTemplates(
-        {name: ChatTemplate(source, variables, origin) for name, (source, origin) in used.items()},
+        {
+            name: ChatTemplate(source, variables, origin, content_format)
+            for name, (source, origin) in used.items()
+        },
         known=sorted(sources),
     )
 

@@ -25,6 +25,7 @@ _NAME, _KEY, _VALUE = "octavoname", "octavokey", "octavovalue"
 # Nine letters and digits, which is what Mistral's templates ask of an id.
 _CALL_ID = "octavo123"
 _ARGUMENTS = {_KEY: _VALUE}
+_ROLES = ("system", "user", "assistant", "tool")
 _ARGUMENTS_TEXT = json.dumps(_ARGUMENTS)
 PROBE_TOOL = {
     "type": "function",
@@ -43,6 +44,14 @@ class ContentForm(enum.Enum):
     STRING = "string"
     PARTS = "parts"
     ONE_PART = "one_part"
+
+
+class ContentFormat(enum.StrEnum):
+    """What the user of a template says of it, in vLLM's words: texts, parts, or what it shows to read."""
+
+    AUTO = "auto"
+    STRING = "string"
+    OPENAI = "openai"
 
 
 class NoContent(enum.Enum):
@@ -95,14 +104,16 @@ class MessageForms:
         return {**call, "function": {**function, "arguments": arguments}}
 
 
-def learn_forms(render: Render) -> MessageForms:
+def learn_forms(render: Render, given: ContentFormat = ContentFormat.AUTO) -> MessageForms:
     """Asks a template what it shows; some thirty renderings of a few short messages."""
     no_content, arguments = _call_forms(render)
     known = MessageForms(no_content=no_content, arguments=arguments)
-    roles = ("system", "user", "assistant", "tool")
-    return MessageForms(
-        {role: _content_form(render, role, known) for role in roles}, no_content, arguments
-    )
+    if given is ContentFormat.AUTO:
+        content = {role: _content_form(render, role, known) for role in _ROLES}
+    else:
+        is_parts = given is ContentFormat.OPENAI
+        content = dict.fromkeys(_ROLES, ContentForm.PARTS if is_parts else ContentForm.STRING)
+    return MessageForms(content, no_content, arguments)
 
 
 def _in_form(content: Any, form: ContentForm) -> Any:

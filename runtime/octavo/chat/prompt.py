@@ -61,7 +61,10 @@ def render_chat(
                 "new one. Leave one out.",
             )
         add_generation_prompt = False
-    template = templates.choose(has_tools=bool(tools or variables.get("tools")))
+    template = templates.choose(
+        has_tools=bool(tools or variables.get("tools")),
+        has_documents=bool(variables.get("documents")),
+    )
     variables = known_variables(template, variables)
 
     def render(changed: Sequence[Message], **others: Any) -> str:
@@ -73,7 +76,10 @@ def render_chat(
             template_kwargs=given,
         )
 
-    prompt = render(known)
+    try:
+        prompt = render(known)
+    except InvalidParameterError as error:
+        raise _at_its_place(error, render, known) from error
     check = _Shown(template, prompt, render, known)
     check.question()
     check.system()
@@ -84,6 +90,25 @@ def render_chat(
     if variables.get("documents"):
         check.documents()
     return _unfinished(render, known) if continue_final_message else prompt
+
+
+def _at_its_place(
+    error: InvalidParameterError, render: Callable[..., str], messages: Sequence[Message]
+) -> InvalidParameterError:
+    """What the template says of the messages, with the first of them that it does not take: without it and
+    those behind it the conversation renders."""
+    if error.parameter != "messages":
+        return error
+    good, bad = 0, len(messages)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            render(messages[:middle])
+            good = middle
+        except InvalidParameterError:
+            bad = middle
+    place = f"messages.{good}"
+    return InvalidParameterError(place, f"At {place}: {error}")
 
 
 def _unfinished(render: Callable[..., str], messages: Sequence[Message]) -> str:

@@ -23,7 +23,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
-from octavo.chat.forms import learn_forms
+from octavo.chat.forms import ContentFormat, learn_forms
 from octavo.errors import InvalidParameterError, ModelInvalidError
 
 # A message's reasoning has gone by these names; templates read the first or the second.
@@ -37,6 +37,7 @@ class ChatTemplate:
         source: Jinja source.
         variables: What every rendering sees, such as `bos_token` and `eos_token`.
         origin: Where it was found, for messages.
+        content_format: Of messages; by default what the template shows that it reads.
 
     Attributes:
         variables: What it reads of those that it is given.
@@ -47,6 +48,7 @@ class ChatTemplate:
         source: str,
         variables: Mapping[str, str] | None = None,
         origin: str = "the given template",
+        content_format: ContentFormat = ContentFormat.AUTO,
     ) -> None:
         self.source = source
         self.origin = origin
@@ -63,7 +65,8 @@ class ChatTemplate:
                 "Mend it, or give another with --chat-template."
             ) from error
         self._forms = learn_forms(
-            lambda messages, tools: self._rendered(messages, {"tools": tools} if tools else {})
+            lambda messages, tools: self._rendered(messages, {"tools": tools} if tools else {}),
+            content_format,
         )
 
     def render(
@@ -132,7 +135,7 @@ class ChatTemplates:
         known: All names, for messages.
     """
 
-    NAMES = ("tool_use", "default")
+    NAMES = ("tool_use", "rag", "default")
 
     def __init__(self, templates: Mapping[str, ChatTemplate], known: Sequence[str] = ()) -> None:
         self._templates = dict(templates)
@@ -146,14 +149,16 @@ class ChatTemplates:
     def default(self) -> ChatTemplate | None:
         return self._templates.get("default")
 
-    def choose(self, *, has_tools: bool) -> ChatTemplate:
-        """`tool_use` for a request with tools where there is one, else `default`.
+    def choose(self, *, has_tools: bool, has_documents: bool = False) -> ChatTemplate:
+        """`tool_use` for a request with tools where there is one, `rag` for one with documents, else
+        `default`.
 
         Raises:
             InvalidParameterError: There is no default.
         """
-        for name in self.NAMES if has_tools else self.NAMES[1:]:
-            if name in self._templates:
+        wanted = {"tool_use": has_tools, "rag": has_documents, "default": True}
+        for name in self.NAMES:
+            if wanted[name] and name in self._templates:
                 return self._templates[name]
         raise InvalidParameterError(
             "messages",

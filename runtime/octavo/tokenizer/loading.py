@@ -15,7 +15,7 @@ import msgspec
 import tokenizers
 from tokenizers.models import BPE
 
-from octavo.chat import load_chat_templates
+from octavo.chat import ContentFormat, load_chat_templates
 from octavo.errors import ModelInvalidError
 from octavo.json_files import read_json_object_if_any
 from octavo.loading.tokenizer_files import find_tokenizer_file
@@ -41,12 +41,17 @@ class _TokenizerFile(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
-def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
+def load_tokenizer(
+    folder: Path,
+    chat_template: str | None = None,
+    content_format: ContentFormat = ContentFormat.AUTO,
+) -> Tokenizer:
     """The tokenizer of the model in `folder`.
 
     Args:
         folder: Holds tokenizer.json and perhaps the files that transformers writes beside it.
         chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
+        content_format: In which the templates read the content of messages.
 
     Raises:
         ModelInvalidError: A file is missing or damaged, or two of them contradict each other.
@@ -63,7 +68,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Tokenizer:
     if _cleans_up(backend, config):
         backend.decoder = with_cleanup(backend.decoder)
     special_tokens = {name: str(token) for name, token in tokens.named.items()}
-    templates = load_chat_templates(folder, config, chat_template, special_tokens)
+    templates = load_chat_templates(folder, config, chat_template, special_tokens, content_format)
     inputs = config.get("model_input_names")
     if inputs is None:
         tells_segments = name in CLASSES and CLASSES[name].tells_segments

@@ -42,6 +42,16 @@ def as_files(folder: Path, names: tuple[str, ...]) -> None:
         path.write_text(TEMPLATES[name])
 
 
+def test_documents_take_the_template_that_was_made_for_them(folder: Path) -> None:
+    named = [{"name": name, "template": TEMPLATES[name] + "{{ documents }}"} for name in TEMPLATES]
+    ours = load_chat_templates(folder, {"chat_template": named}, None, {})
+    assert ours is not None
+    documents = {"documents": [{"text": "d"}]}
+    assert render_chat(ours, USER, template_kwargs=documents).startswith("rag:")
+    assert render_chat(ours, USER, tools=TOOL, template_kwargs=documents).startswith("tool_use:")
+    assert render_chat(ours, USER).startswith("default:")
+
+
 @pytest.mark.parametrize("store", [as_list, as_files])
 @pytest.mark.parametrize(
     "names", [("default",), ("rag", "tool_use", "default"), ("default", "rag")]
@@ -62,7 +72,7 @@ def test_named_templates_are_chosen_as_in_transformers(
 
 def test_a_template_that_is_never_used_need_not_parse(folder: Path) -> None:
     named = [
-        {"name": "rag", "template": "{% if"},
+        {"name": "other", "template": "{% if"},
         {"name": "default", "template": "{{ messages[0].content }}"},
     ]
     ours = load_chat_templates(folder, {"chat_template": named}, None, {})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from octavo.chat import ChatTemplate, template_messages
+from octavo.chat import ChatTemplate, ContentFormat, template_messages
 from octavo.errors import InvalidParameterError
 from tests.support.runtime import published_templates as published
 
@@ -114,6 +114,18 @@ def test_content_reaches_a_template_in_the_form_that_it_reads(
     expected = transformers_prompt(template, [{"role": "user", "content": as_read}])
     assert "safe?" in expected
     assert our_prompt(template, [{"role": "user", "content": content}]) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "reads"),
+    [(ContentFormat.STRING, "Is this\nsafe?"), (ContentFormat.OPENAI, PARTS)],
+)
+def test_whoever_serves_a_model_may_say_which_form_it_reads(
+    given: ContentFormat, reads: Any
+) -> None:
+    template = ChatTemplate("{{ messages[0].content | tojson }}", content_format=given)
+    messages = template_messages([{"role": "user", "content": PARTS}])
+    assert json.loads(template.render(messages)) == reads
 
 
 def test_each_role_has_its_own_form() -> None:

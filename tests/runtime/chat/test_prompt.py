@@ -168,6 +168,26 @@ def test_tools_take_the_template_that_was_made_for_them() -> None:
         render_chat(ChatTemplates({}, known=["rag"]), [USER])
 
 
+ALTERNATING = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(("num_good", "num_behind"), [(1, 0), (0, 3), (2, 5), (7, 1)])
+def test_a_template_that_refuses_a_conversation_says_from_which_message_on(
+    num_good: int, num_behind: int
+) -> None:
+    roles = [("user", "assistant")[number % 2] for number in range(num_good)]
+    wrong = "user" if num_good % 2 else "assistant"
+    behind = [("user", "assistant")[number % 2] for number in range(num_behind)]
+    messages = [{"role": role, "content": "hi"} for role in [*roles, wrong, *behind]]
+    with pytest.raises(InvalidParameterError, match="roles must alternate") as caught:
+        render(ALTERNATING, messages)
+    assert caught.value.parameter == f"messages.{num_good}"
+    assert str(caught.value).startswith(f"At messages.{num_good}: ")
+
+
 THINKER = "{{ messages[0].content }}{% if not enable_thinking %}<think></think>{% endif %}"
 EFFORT = "{{ messages[0].content }} Reasoning: {{ reasoning_effort or 'medium' }}"
 

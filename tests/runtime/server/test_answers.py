@@ -14,7 +14,7 @@ from octavo.server.openai.logprobs import completion_logprobs
 
 
 def test_a_chunk_is_valid_json_whatever_the_text() -> None:
-    encoder = ChunkEncoder("text_completion", "x", 7, 'a"b', usage=UsageInStream.AT_END)
+    encoder = ChunkEncoder("text_completion", "x", 7, 'a"b', "fp_0", usage=UsageInStream.AT_END)
     chunk = encoder.choice(2, b'"text":' + json.dumps('"\n\u2028').encode(), End("stop", "a"), None)
     assert chunk.startswith(b"data: ")
     assert chunk.endswith(b"\n\n")
@@ -24,6 +24,7 @@ def test_a_chunk_is_valid_json_whatever_the_text() -> None:
         "object": "text_completion",
         "created": 7,
         "model": 'a"b',
+        "system_fingerprint": "fp_0",
         "choices": [
             {
                 "index": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import httpx
@@ -43,8 +44,9 @@ def test_chat_answers_and_chunks_are_openais(http: httpx.Client, more: dict[str,
     chunks = events(http.post("/v1/chat/completions", json={**body, "stream": True}))
     for document in chunks:
         ChatCompletionChunk.model_validate(document, strict=True)
-    for document in [answer, *chunks]:
-        assert "system_fingerprint" not in document  # it is a text, or it is not there
+    fingerprints = {document["system_fingerprint"] for document in [answer, *chunks]}
+    assert len(fingerprints) == 1
+    assert re.fullmatch("fp_[0-9a-f]{12}", fingerprints.pop())
 
 
 @pytest.mark.parametrize("logprobs", [None, 0, 2])
@@ -52,7 +54,7 @@ def test_completions_are_openais(http: httpx.Client, logprobs: int | None) -> No
     body = {**ASKED, "prompt": "hello", "logprobs": logprobs}
     answer = http.post("/v1/completions", json=body).json()
     Completion.model_validate(answer, strict=True)
-    assert "system_fingerprint" not in answer
+    assert re.fullmatch("fp_[0-9a-f]{12}", answer["system_fingerprint"])
     if logprobs is not None:
         told = answer["choices"][0]["logprobs"]
         assert [len(top) for top in told["top_logprobs"]] == [max(1, logprobs)] * 4

@@ -152,7 +152,9 @@ def test_calls_and_stops_are_found_at_every_cut(
         for places in ([0, len(ids)], range(len(ids) + 1), *cuts):
             outputs = [ids[begin:end] for begin, end in itertools.pairwise(places)]
             for read in (whole, streamed):
-                answer = ChatAnswer(REQUEST, lambda: MARKUP.parser("", {"f": None}), "x", [])
+                answer = ChatAnswer(
+                    REQUEST, lambda: MARKUP.parser("", {"f": None}), "x", "fp_0", []
+                )
                 found = read(answer, Replayed(tokenizer, sampling, outputs))
                 assert found == (expected, CALLS, "tool_calls" if is_stopped else "length")
 

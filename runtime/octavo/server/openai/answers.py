@@ -139,13 +139,14 @@ class ChatChoice(msgspec.Struct, frozen=True):
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
-    """The last two are vLLM's, for requests that ask for them."""
+    """The last two are vLLM's, for requests that ask for them. `system_fingerprint`: see `fingerprint`."""
 
     id: str
     object: str = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
+    system_fingerprint: str
     usage: Usage
     prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
     prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
@@ -180,6 +181,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     model: str
     choices: list[CompletionChoice]
+    system_fingerprint: str
     usage: Usage
 
 
@@ -255,20 +257,29 @@ class ChunkEncoder:
     """Encodes the server-sent events of one stream.
 
     Args:
-        kind: `object` of every chunk; this, `id`, `created` and `model` are constant.
+        kind: `object` of every chunk; this and all others are constant.
+        fingerprint: The server's.
         usage: Where it is told.
     """
 
     __slots__ = ("_head", "_tail", "_usage")
 
     def __init__(
-        self, kind: str, response_id: str, created: int, model: str, *, usage: UsageInStream
+        self,
+        kind: str,
+        response_id: str,
+        created: int,
+        model: str,
+        fingerprint: str,
+        *,
+        usage: UsageInStream,
     ) -> None:
         head = {
             "id": response_id,
             "object": kind,
             "created": created,
             "model": model,
+            "system_fingerprint": fingerprint,
         }
         self._usage = usage
         self._head = b"data: " + msgspec.json.encode(head)[:-1] + b',"choices":['

@@ -63,7 +63,9 @@ async def chat_completion(
     response_id = f"chatcmpl-{uuid.uuid4().hex}"
     name, runs = http_request.scope["request_id"], [chat.run]
     generation = generate(request, generator, response_id, name, runs, arrival=arrival)
-    answer = ChatAnswer(request, chat.new_parser, response_id, chat.run.prompt.token_ids)
+    answer = ChatAnswer(
+        request, chat.new_parser, response_id, generator.fingerprint, chat.run.prompt.token_ids
+    )
     return await answered(answer, generation, http_request, is_stream=bool(request.stream))
 
 
@@ -127,6 +129,7 @@ class ChatAnswer(Chunks):
     """What was asked for, as it shapes the answer.
 
     Args:
+        fingerprint: The server's.
         prompt_token_ids: They are told where the request asks for them.
     """
 
@@ -135,9 +138,11 @@ class ChatAnswer(Chunks):
         request: ChatCompletionRequest,
         new_parser: Callable[[], AnswerParser | None],
         response_id: str,
+        fingerprint: str,
         prompt_token_ids: list[int],
     ) -> None:
         self._id = response_id
+        self._fingerprint = fingerprint
         self._model = request.model
         self._created = int(time.time())
         self._num_top = request.requested_logprobs
@@ -164,6 +169,7 @@ class ChatAnswer(Chunks):
                 created=self._created,
                 model=self._model,
                 choices=choices,
+                system_fingerprint=self._fingerprint,
                 usage=generation.usage,
                 prompt_logprobs=msgspec.UNSET if told is None else told,
                 prompt_token_ids=msgspec.UNSET if ids is None else ids,
@@ -200,7 +206,12 @@ class ChatAnswer(Chunks):
 
     def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(
-            "chat.completion.chunk", self._id, self._created, self._model, usage=self._usage
+            "chat.completion.chunk",
+            self._id,
+            self._created,
+            self._model,
+            self._fingerprint,
+            usage=self._usage,
         )
         parsers: dict[int, AnswerParser | None] = {}
 

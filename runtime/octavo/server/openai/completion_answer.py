@@ -44,6 +44,7 @@ class CompletionAnswer(Chunks):
     """What was asked for, as it shapes the answer.
 
     Args:
+        fingerprint: The server's.
         echoes: Of each prompt.
         prompt_token_ids: The same; they are told where the request asks for them.
     """
@@ -52,10 +53,12 @@ class CompletionAnswer(Chunks):
         self,
         request: CompletionRequest,
         response_id: str,
+        fingerprint: str,
         echoes: Sequence[Echo],
         prompt_token_ids: Sequence[list[int]],
     ) -> None:
         self._id = response_id
+        self._fingerprint = fingerprint
         self._model = request.model
         self._created = int(time.time())
         self._num_top = request.logprobs
@@ -79,6 +82,7 @@ class CompletionAnswer(Chunks):
                 created=self._created,
                 model=self._model,
                 choices=choices,
+                system_fingerprint=self._fingerprint,
                 usage=generation.usage,
             )
         )
@@ -116,7 +120,12 @@ class CompletionAnswer(Chunks):
 
     def events(self, generation: Generation) -> AsyncIterator[bytes]:
         encoder = ChunkEncoder(
-            "text_completion", self._id, self._created, self._model, usage=self._usage
+            "text_completion",
+            self._id,
+            self._created,
+            self._model,
+            self._fingerprint,
+            usage=self._usage,
         )
         begun: set[int] = set()
 

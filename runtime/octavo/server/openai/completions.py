@@ -58,6 +58,7 @@ async def completion(
     answer = CompletionAnswer(
         request,
         response_id,
+        generator.fingerprint,
         [_echo(request, generator, prompts, prompt) for prompt in given],
         [prompt.token_ids for prompt in given],
     )

@@ -59,6 +59,7 @@ class Generator:
     """The engine as the routes see it. Built when the engine is ready.
 
     Args:
+        fingerprint: The server's.
         guesses: The engine decodes speculatively: usage says how many tokens were guessed.
     """
 
@@ -72,9 +73,11 @@ class Generator:
         markup: Markup | None = None,
         adapters: AdapterTable | None = None,
         *,
+        fingerprint: str = "",
         guesses: bool = False,
     ) -> None:
         self.client = client
+        self.fingerprint = fingerprint
         self.guesses = guesses
         self.markup = Markup() if markup is None else markup
         self.tokenizer = tokenizer

@@ -12,6 +12,7 @@ from octavo.json_files import read_json_object_if_any
 from octavo.server.http.middleware import Middleware
 from octavo.server.http.page import load_page
 from octavo.server.openai.app import ServedModel, build_app, default_body_limit
+from octavo.server.openai.fingerprint import system_fingerprint
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.load import Load, LoadedModel
 from octavo.server.openai.parsing.choice import choose_markup
@@ -53,6 +54,7 @@ def assemble(
         shared.metrics,
         markup,
         shared.adapters,
+        fingerprint=system_fingerprint(options.model, options.revision, options.engine, info),
         guesses=options.engine.speculative_config is not None,
     )
     prompts = PromptBuilder(

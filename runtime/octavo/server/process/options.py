@@ -23,6 +23,8 @@ API_KEY_VARIABLE = "OCTAVO_API_KEY"
 LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
 OCTAVO_NAMES = "octavo"
 VLLM_NAMES = "vllm"
+CONTENT_FORMATS = ("auto", "string", "openai")
+"""Those of `octavo.chat.ContentFormat`, which is not loaded for a flag's sake."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LONGEST_DRAIN_SECONDS = 86400.0
 
@@ -200,6 +202,16 @@ class ServeOptions(NodeOptions):
             details="Jinja file",
         ),
     ] = None
+    chat_template_content_format: Annotated[
+        str,
+        Option(
+            panel=Panel.MODEL,
+            choices=CONTENT_FORMATS,
+            help="Content of messages for the chat template: string, openai (parts), auto.",
+            details="how the chat template reads the content of messages, as vLLM has it: `string`, `openai` "
+            "(a list of parts), or `auto`: in the form that the template shows to read",
+        ),
+    ] = CONTENT_FORMATS[0]
     tool_call_parser: Annotated[
         str,
         Option(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from octavo.chat import ContentFormat
 from octavo.end_tokens import find_end_tokens
 from octavo.generation_config import SamplingDefaults, choose_sampling_defaults
 from octavo.server.process.options import ServeOptions
@@ -25,7 +26,8 @@ class Texts:
 
 def read_texts(folder: Path, options: ServeOptions, *, is_logging: bool = True) -> Texts:
     """Logs what ends an answer and what requests get, once for a server. Raises `OctavoError`."""
-    tokenizer = load_tokenizer(folder, options.chat_template)
+    content_format = ContentFormat(options.chat_template_content_format)
+    tokenizer = load_tokenizer(folder, options.chat_template, content_format)
     found = find_end_tokens(folder, options.generation_config, tokenizer)
     texts = [tokenizer.backend.id_to_token(token_id) for token_id in found]
     if is_logging:
