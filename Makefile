@@ -93,8 +93,9 @@ oracles: $(VENV)/.dev ## GPTQModel and sentence-transformers against Octavo on t
 	@OCTAVO_REQUIRE=gptqmodel,sentence_transformers PYTHONPATH=runtime:operator TORCHDYNAMO_DISABLE=1 \
 	  GPTQMODEL_CPU_WORKERS=2 OMP_NUM_THREADS=1 .venv-oracles/bin/python -m pytest -q tests/runtime/quantization/test_gptqmodel.py tests/runtime/test_published_encoder.py
 
-hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000]
-	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000)
+hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000 API_SERVERS=1]
+	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000) \
+	  --api-server-count $(or $(API_SERVERS),1)
 
 demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cores) and evaluate it
 	@$(PY) -m training.demo_model.train

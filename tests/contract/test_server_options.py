@@ -83,6 +83,13 @@ def test_metrics_are_as_the_spec_has_them(names: str, is_public: bool) -> None:
     assert set(SCHEMA["metricsNames"]["enum"]) == set(OPTIONS["metrics_names"].choices)
 
 
+def test_as_many_processes_answer_as_the_spec_says() -> None:
+    assert parsed(serve_arguments(KEY, spec(server={"apiServerCount": 2}))).api_server_count == 2
+    bounds = SCHEMA["apiServerCount"]
+    option = OPTIONS["api_server_count"].option
+    assert (bounds["minimum"], bounds["maximum"]) == (option.least, option.most)
+
+
 @pytest.mark.parametrize(
     "value",
     [

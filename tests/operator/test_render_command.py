@@ -139,6 +139,7 @@ def test_every_field_of_the_server_becomes_the_flag_of_its_name() -> None:
         "allowedHosts": ["llm.example", "llama.team.svc"],
         "metricsNames": "vllm",
         "publicMetrics": True,
+        "apiServerCount": 2,
     }
     assert set(values) == {field.alias for field in ServerSpec.model_fields.values()}
     assert server_arguments(KEY, ServerSpec.model_validate(values)) == [
@@ -159,6 +160,8 @@ def test_every_field_of_the_server_becomes_the_flag_of_its_name() -> None:
         "llama.team.svc.cluster.local",
         "--metrics-names",
         "vllm",
+        "--api-server-count",
+        "2",
         "--public-metrics",
     ]
 

@@ -128,6 +128,7 @@ class EngineCore:
         self._num_generated_tokens = 0
         self._num_cached_tokens = 0
         self._num_received = 0
+        self.num_orphaned = 0  # see `EngineStats`
         self._can_sleep = config.enable_sleep_mode
         self._sleep_level: SleepLevel | None = None
 
@@ -189,6 +190,11 @@ class EngineCore:
     def has(self, request_id: str) -> bool:
         """A completion of it waits or runs."""
         return request_id in self._requests
+
+    @property
+    def num_sequences(self) -> int:
+        """That run or wait."""
+        return self._scheduler.num_running + self._scheduler.num_waiting
 
     def count_lost(self, num_sequences: int) -> None:
         """Of a request that was received and is never added."""
@@ -321,6 +327,7 @@ class EngineCore:
             ),
             num_failed_steps=self._failures.count,
             sequences_received_total=self._num_received,
+            sequences_orphaned_total=self.num_orphaned,
             sleep_level=self._sleep_level or 0,
             spec_decode_drafts_total=drafted.num_drafts,
             spec_decode_draft_tokens_total=drafted.num_draft_tokens,

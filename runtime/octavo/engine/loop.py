@@ -180,7 +180,17 @@ class EngineLoop:
             case ListenForFronts():
                 self._listen(message.address)
             case ForgetFront() if self._fronts is not None:
-                self._handle(AbortRequests(self._fronts.forget(message.front)))
+                self._forget(self._fronts, message.front)
+
+    def _forget(self, fronts: Fronts, front: bytes) -> None:
+        """An API process is gone: what it asked for ends, and nobody but the engine knows of it."""
+        request_ids = fronts.forget(front)
+        before = self._core.num_sequences
+        num_waiting = self._grammars.abort(request_ids)
+        self._core.count_lost(num_waiting)
+        self._core.abort(request_ids)
+        self._core.num_orphaned += num_waiting + before - self._core.num_sequences
+        self._must_report = True
 
     def _listen(self, address: str) -> None:
         config, context = self._config, self._socket.context

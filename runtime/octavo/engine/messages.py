@@ -179,7 +179,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     last succeeded. `sleep_level` is 0 while the model is awake. `spec_decode_*` count steps of a sequence
     with drafts, their drafts, and of these the ones that came true by their place behind the known token.
     `sequences_received_total` counts those of all requests, also of refused ones: what was sent behind them
-    the snapshot does not know of.
+    the snapshot does not know of. `sequences_orphaned_total` counts those that ended with the API process
+    that had asked for them.
     """
 
     step: int
@@ -199,6 +200,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     spec_decode_drafts_total: int = 0
     spec_decode_draft_tokens_total: int = 0
     spec_decode_accepted_tokens_per_position: tuple[int, ...] = ()
+    sequences_orphaned_total: int = 0
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):

@@ -50,7 +50,7 @@ def main(address: str, create: ExecutorFactory | None = None) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    configure_logging("info")
+    configure_logging("info", "engine")
     faulthandler.enable()  # a crash in native code says where it was, and no more than that
     line = sys.stdin.buffer.readline()
     if not line:  # the API process ended before it said what to run

@@ -78,6 +78,7 @@ FULL: dict[str, Any] = {
         "allowedHosts": ["llama.example.com", "*.internal.example.com", "[::1]"],
         "metricsNames": "vllm",
         "publicMetrics": True,
+        "apiServerCount": 2,
     },
     "replicas": 2,
 }
@@ -222,6 +223,7 @@ def test_a_name_that_no_service_could_have_is_refused(
         ),
         ({"server": {"metricsNames": "sglang"}}, "spec.server.metricsNames", "Unsupported value"),
         ({"server": {"publicMetrics": "yes"}}, "spec.server.publicMetrics", "boolean"),
+        ({"server": {"apiServerCount": 65}}, "spec.server.apiServerCount", "should be less than"),
         ({"runtime": {"version": "a/b"}}, "spec.runtime.version", "should match"),
         ({"runtime": {"image": "ghcr.io/o/r"}}, "spec.runtime.image", "should match"),
         ({"auth": {}}, "spec.auth", "must have either secretRef or keysFrom"),

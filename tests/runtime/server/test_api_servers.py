@@ -68,11 +68,14 @@ class Served(FaultyServer):
         url = f"{self.url}/v1/completions"
         return httpx.post(url, json=body, headers=headers, timeout=60)
 
-    def streams(self, held: ExitStack, count: int, key: str = "sk-free") -> list[Iterator[str]]:
+    def streams(
+        self, held: ExitStack, count: int, key: str = "sk-free", **fields: Any
+    ) -> list[Iterator[str]]:
         """That many answers, each of which has begun."""
         found = []
         for _ in range(count):
-            body = {"model": "demo", "prompt": PROMPT, "max_tokens": 900, "ignore_eos": True}
+            body = {"model": "demo", "prompt": PROMPT, "max_tokens": 900}
+            body |= fields or {"ignore_eos": True}
             response = held.enter_context(
                 httpx.stream(
                     "POST",
@@ -198,6 +201,7 @@ def test_each_line_says_who_wrote_it_and_what_all_know_is_logged_once(
     assert writers == {"api-1", "api-2"}
     events = [line["event"] for line in served.log]
     assert events.count("API keys changed") == events.count("tokens that end an answer") == 1
+    assert {line.get("process") for line in served.log} == {"server", "engine", "api-1", "api-2"}
 
 
 def test_the_queue_s_bound_holds_over_both(served: Served) -> None:
@@ -261,9 +265,12 @@ def test_a_sleep_reaches_both(folders: Folders) -> None:
 
 def test_one_that_is_killed_gives_back_what_it_had_and_is_replaced(served: Served) -> None:
     before, pids = finished(served), served.api_pids
+    errors = 'octavo_requests_total{finish_reason="error"}'
+    errors_before = served.metrics()[errors]
+    document = {"structured_outputs": {"regex": "[a-z]{900}"}}
     with served.faults.slow_steps(), ExitStack() as held:
         with served.answered_by(0):
-            lost = served.streams(held, 2, "sk-two")
+            lost = served.streams(held, 1, "sk-two") + served.streams(held, 1, "sk-two", **document)
         with served.answered_by(1):
             (kept,) = served.streams(held, 1)
             assert served.ask("sk-two").status_code == 429
@@ -277,7 +284,9 @@ def test_one_that_is_killed_gives_back_what_it_had_and_is_replaced(served: Serve
         assert next(line for line in kept if line)
     served.wait_for("API process replaced")
     (replacement,) = set(served.api_pids) - set(pids)
-    assert finished(served) >= before  # a counter never falls
+    assert served.metrics()[errors] == errors_before + len(lost)
+    # Those, the stream that went on, and the request that was answered since: no counter fell.
+    eventually(lambda: finished(served) == before + len(lost) + 2)
     with served.answered_by(served.api_pids.index(replacement)):
         assert served.ask().status_code == 200
     assert served.probe("livez").status_code == 200

@@ -12,26 +12,24 @@ import httpx
 import pytest
 
 from tests.support.runtime.faulty_server import FaultyServer
+from tests.support.runtime.in_flight import InFlight
 from tests.support.runtime.server_process import ServerProcess, eventually
 
 STREAM = {"model": "demo", "prompt": "hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
 
 
-def test_sigterm_lets_a_running_stream_finish(tmp_path: Path) -> None:
+def test_sigterm_lets_what_runs_finish(tmp_path: Path) -> None:
     # Over before anybody asked, on a machine so busy: with more time.
-    assert any(finishes_its_stream(tmp_path, grace_seconds) for grace_seconds in (5, 20, 80))
+    assert any(finishes_what_runs(tmp_path, grace_seconds) for grace_seconds in (5, 20, 80))
 
 
-def finishes_its_stream(folder: Path, grace_seconds: int) -> bool:
+def finishes_what_runs(folder: Path, grace_seconds: int) -> bool:
     """False where the grace was over too early for a look at it."""
     with FaultyServer(folder, "--shutdown-grace", str(grace_seconds)) as server:
         server.wait_ready()
-        url = f"{server.url}/v1/completions"
         with ExitStack() as held:
             held.enter_context(server.faults.slow_steps())
-            response = held.enter_context(httpx.stream("POST", url, json=STREAM, timeout=60))
-            lines = response.iter_lines()
-            next(lines)
+            running = held.enter_context(InFlight(server))
             server.send(signal.SIGTERM)
             server.wait_for("draining")
             assert server.probe("readyz").json() == {"status": "draining"}
@@ -59,11 +57,7 @@ def finishes_its_stream(folder: Path, grace_seconds: int) -> bool:
 
             eventually(is_refused, timeout=grace_seconds + 60)
             server.faults.set("")
-            rest = [line for line in lines if line]
-        assert rest[-1] == "data: [DONE]"
-        assert (
-            json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
-        )
+            running.check_whole()
         assert server.wait() == 0
     return True
 
@@ -98,16 +92,9 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
     last_words = tmp_path / "termination-log"
     with FaultyServer(tmp_path, OCTAVO_TERMINATION_LOG=str(last_words)) as server:
         server.wait_ready()
-        url = f"{server.url}/v1/completions"
-        with (
-            server.faults.slow_steps(),
-            httpx.stream("POST", url, json=STREAM, timeout=60) as response,
-        ):
-            lines = response.iter_lines()
-            next(lines)
+        with server.faults.slow_steps(), InFlight(server) as running:
             os.kill(server.engine_pid, signal.SIGKILL)
-            rest = [line for line in lines if line]
-        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
+            assert running.failures() == {"server_failed"}
         assert server.wait() == 1
     document = json.loads(last_words.read_text())
     assert document["reason"] == "InternalError"
@@ -132,10 +119,7 @@ def test_a_drain_does_not_wait_for_an_engine_that_hangs(
         server.wait_ready()
         engine = server.engine_pid
         held.enter_context(server.faults.slow_steps())
-        url = f"{server.url}/v1/completions"
-        response = held.enter_context(httpx.stream("POST", url, json=STREAM, timeout=120))
-        lines = response.iter_lines()
-        next(lines)
+        running = held.enter_context(InFlight(server))
         if is_told_first:
             server.send(signal.SIGTERM)
             server.wait_for("draining")
@@ -144,8 +128,7 @@ def test_a_drain_does_not_wait_for_an_engine_that_hangs(
         if not is_told_first:
             eventually(lambda: server.probe("livez").status_code == 503)
             server.send(signal.SIGTERM)
-        rest = [line for line in lines if line]
-        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
+        assert running.failures() == {"server_failed"}
         assert server.wait() == 1
         assert not Path(f"/proc/{engine}").exists()
     document = json.loads(last_words.read_text())

@@ -15,7 +15,7 @@ from tests.support.runtime.server_process import ServerProcess
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a server and its engine hold."""
+    """What a server and its children hold."""
 
     engine_pid: int
     resident_bytes: int
@@ -26,7 +26,7 @@ class Footprint:
     @classmethod
     def of(cls, server: ServerProcess, temporary: Path) -> Footprint:
         """`temporary`: the server's own `TMPDIR`."""
-        pids = (server.process.pid, server.engine_pid)
+        pids = (server.process.pid, *server.child_pids)
         pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
         files = [target for pid in pids for target in _open_files(pid)]
         return cls(

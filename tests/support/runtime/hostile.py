@@ -1,7 +1,8 @@
 """Hostile load: requests that a stranger sends to break a server, and what must still hold afterwards.
 
 `python -m tests.support.runtime.hostile --requests 50000` (`make hostile`) starts a server on loopback and
-sends so many; a test sends a smaller part of them. All is drawn from a seed.
+sends so many, a fifth of them with a schema of its own; a test sends a smaller part of them. All is drawn
+from a seed.
 """
 
 from __future__ import annotations
@@ -83,10 +84,11 @@ class Hostility:
             *(
                 self._pattern,
                 self._endless_schema,
-                self._distinct_schema,
                 self._plain,
                 self._no_http,
+                self._other_routes,
             ),
+            *(self._distinct_schema,) * 3,
         )
         self._count = 0
 
@@ -193,6 +195,11 @@ class Hostility:
             ]
         )
         body = self._base() | {"structured_outputs": {"json": schema}}
+        if self._random.random() < 0.3:
+            tag = {"type": "json_schema", "json_schema": schema}
+            for _ in range(self._random.choice([1, 15])):
+                tag = {"type": "star", "content": tag}
+            body |= {"structured_outputs": {"structural_tag": {"format": tag}}}
         return self._path(body), json.dumps(body).encode()
 
     def _distinct_schema(self) -> tuple[str, bytes]:
@@ -200,6 +207,27 @@ class Hostility:
         schema = {"type": "object", "properties": {name: {"type": "integer"}}, "required": [name]}
         body = self._base() | {"structured_outputs": {"json": schema}}
         return self._path(body), json.dumps(body).encode()
+
+    def _other_routes(self) -> tuple[str, bytes]:
+        """What they take, with something odd in it."""
+        several = {"input": "Hello", "max_output_tokens": 5}
+        messages = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+        path, body = self._random.choice(
+            [
+                ("/v1/responses", several),
+                ("/v1/messages", messages),
+                ("/v1/embeddings", {"input": ["a", "b"]}),
+                ("/tokenize", {"prompt": "a"}),
+                ("/detokenize", {"tokens": [5]}),
+            ]
+        )
+        body = {"model": "demo", **body}
+        if self._random.random() < 0.3:
+            body["stream"] = True
+        if self._random.random() < 0.7:
+            name = self._random.choice([*body, *_FIELDS])
+            body[name] = self._random.choice(_ODD)
+        return path, json.dumps(body).encode()
 
     def _no_http(self) -> tuple[str, bytes]:
         return "", self._random.choice(
@@ -294,11 +322,11 @@ async def _exchange(port: int, request: bytes, manner: str, moment: float) -> tu
 
 
 @contextmanager
-def hostile_server() -> Iterator[tuple[ServerProcess, Path]]:
+def hostile_server(*flags: str) -> Iterator[tuple[ServerProcess, Path]]:
     """A server that is ready, and its own folder for what is temporary."""
     with (
         tempfile.TemporaryDirectory(prefix="hostile-") as folder,
-        ServerProcess(*FLAGS, TMPDIR=folder) as server,
+        ServerProcess(*FLAGS, *flags, TMPDIR=folder) as server,
     ):
         yield server.wait_ready(), Path(folder)
 
@@ -307,8 +335,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--api-server-count", default="1")
     options = parser.parse_args()
-    with hostile_server() as (server, temporary):
+    with hostile_server("--api-server-count", options.api_server_count) as (server, temporary):
         port = int(server.url.rpartition(":")[2])
         asyncio.run(
             send_all(port, 1000, options.seed + 1)

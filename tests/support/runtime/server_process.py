@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import httpx
 
+from octavo.engine.client import ENGINE_MODULE
+
 # Less than pytest gives a test; an idle machine takes a few.
 START_SECONDS = 280.0
 _NO_ENVIRONMENT = ("OCTAVO_API_KEY", "OCTAVO_TERMINATION_LOG", "OCTAVO_LOG_LEVEL")
@@ -78,11 +80,22 @@ class ServerProcess:
         return httpx.get(f"{self.ops_url}/{name}", timeout=60)
 
     @property
-    def engine_pid(self) -> int:
-        """The server's only child."""
+    def child_pids(self) -> list[int]:
+        """The engine's, and those of API processes where there are several."""
         pid = self.process.pid
-        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return int(child)
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    @property
+    def engine_pid(self) -> int:
+        children = self.child_pids
+        if len(children) > 1:
+            children = [
+                child
+                for child in children
+                if ENGINE_MODULE in Path(f"/proc/{child}/cmdline").read_text()
+            ]
+        (engine,) = children
+        return engine
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -105,3 +105,8 @@ class ServerSpec(ApiModel):
         description="Serve /metrics on the OpenAI port too, without a key. Whoever reaches the Service "
         "reads them then.",
     )
+    api_server_count: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Processes that answer the OpenAI port. For more than about 700 requests or 36,000 "
+        "tokens a second, with as many CPUs in `resources.cpu`; each takes some 90 MB. 1 when absent.",
+    )

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("octavo.server")
 
+LEADER = "server"
+"""In the log, of the process that leads several."""
 _POLL_SECONDS = 0.05
 ENGINE_EXIT_SECONDS = 5.0
 TASK_EXIT_SECONDS = 5.0
@@ -63,7 +65,7 @@ def serve(options: ServeOptions, engine_module: str = ENGINE_MODULE) -> int:
     """
     import uvloop
 
-    configure_logging(options.log_level)
+    configure_logging(options.log_level, LEADER if options.api_server_count > 1 else None)
     if options.node_rank > 0:
         _serve_headless(options)
     oom_kills = count_oom_kills()

@@ -16,7 +16,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
+from octavo.outputs import FinishReason
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.exposition import Exposition
 from octavo.server.process.latency_histogram import LatencyHistogram
@@ -26,6 +28,7 @@ from octavo.server.process.vllm_metrics import RENAMED, VllmNames
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Of the environment, by which the Prometheus client knows that it is one process of several."""
+_ENDS = "octavo_requests"
 _CELL_BYTES = 8
 _CELLS = "between_tokens-{}"
 
@@ -59,25 +62,41 @@ class SummedMetrics(Exposition):
         has_vllm_names: bool = False,
     ) -> None:
         super().__init__(model, lifecycle, read_engine)
-        of_requests, between_tokens = _OfFiles(folder), _BetweenTokens(model, folder)
+        of_requests = _OfFiles(folder, read_engine)
+        between_tokens = _BetweenTokens(model, folder)
         self.registry.register(of_requests)
         self.registry.register(between_tokens)
         if has_vllm_names:
-            same = (_OfFiles(folder, RENAMED), between_tokens)
+            same = (_OfFiles(folder, read_engine, RENAMED), between_tokens)
             self.registry.register(VllmNames(model, read_engine, same))
 
 
 class _OfFiles(Collector):
-    """The Prometheus client's own; `names` alone, if they are given."""
+    """The Prometheus client's own; `names` alone, if they are given. Sequences whose process is gone ended
+    with an error of ours, which the engine alone has counted."""
 
-    def __init__(self, folder: Path, names: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        read_engine: Callable[[], EngineView | None],
+        names: Collection[str] | None = None,
+    ) -> None:
         self._files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+        self._read_engine = read_engine
         self._names = names
 
     def collect(self) -> Iterator[Metric]:
         for family in self._files.collect():  # type: ignore[no-untyped-call]
+            if family.name == _ENDS:
+                family.samples = [self._with_orphans(sample) for sample in family.samples]
             if self._names is None or family.name in self._names:
                 yield family
+
+    def _with_orphans(self, sample: Sample) -> Sample:
+        view = self._read_engine()
+        if view is None or sample.labels.get("finish_reason") != FinishReason.ERROR.value:
+            return sample
+        return sample._replace(value=sample.value + view.stats.sequences_orphaned_total)
 
 
 class _BetweenTokens(Collector):
