@@ -94,8 +94,8 @@ def ends(node: Tag, text: str, start: int) -> set[int]:
         case "optional":
             return {start} | ends(node["content"], text, start)
         case "star" | "plus" | "repeat":
-            least = {"star": 0, "plus": 1}.get(node["type"], node.get("min"))
-            most = node.get("max", -1)
+            least = int(node.get("min", node["type"] == "plus"))
+            most = int(node.get("max", -1))
             return repeated(
                 node["content"], text, start, least, max(least, len(text)) if most < 0 else most
             )

@@ -210,9 +210,12 @@ class Hostility:
 
     def _other_routes(self) -> tuple[str, bytes]:
         """What they take, with something odd in it."""
-        several = {"input": "Hello", "max_output_tokens": 5}
-        messages = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
-        path, body = self._random.choice(
+        several: dict[str, Any] = {"input": "Hello", "max_output_tokens": 5}
+        messages: dict[str, Any] = {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 5,
+        }
+        path, given = self._random.choice(
             [
                 ("/v1/responses", several),
                 ("/v1/messages", messages),
@@ -221,7 +224,7 @@ class Hostility:
                 ("/detokenize", {"tokens": [5]}),
             ]
         )
-        body = {"model": "demo", **body}
+        body = {"model": "demo", **given}
         if self._random.random() < 0.3:
             body["stream"] = True
         if self._random.random() < 0.7:

@@ -1,8 +1,9 @@
 """Tag grammar: a structural tag in Lark's syntax with llguidance's additions.
 
-Free text ends at the first place where a trigger or the end of its tag is written: a lexeme that takes as
-little as it can. So a text is never both free and held to a format, and what is let through is a text of the
-tag; of texts that could be read in two ways some are not.
+Free text holds no trigger and no end of the tag that it stands in, by its own expression: llguidance alone
+would take a trigger of one byte for text where that byte also ends what stands before. So a text is never
+both free and held to a format, and what is let through is a text of the tag; of texts that could be read in
+two ways some are not.
 """
 
 from __future__ import annotations
@@ -113,24 +114,26 @@ class TagGrammar:
                 f"{place} is text that ends where something begins that is no fixed text; put it last, or "
                 "into a tag"
             )
-        text = self._without(excludes, place)
-        if not ends:
-            return text
-        return _one_of(self._up_to(end, text, place) for end in ends)
-
-    def _without(self, excludes: Sequence[str], place: str) -> str:
-        """The terminal of any text that holds none of these."""
-        if not excludes:
-            return "TEXT"
         if "" in excludes:
             raise ValueError(f"{place}.excludes holds an empty text, which every text holds")
-        held = " | ".join(written(one, {}) for one in excludes)
-        return self._rule("FREE", f"{_ANY} & ~({_ANY} ({held}) {_ANY})")
-
-    def _up_to(self, end: str, text: str, place: str) -> str:
-        """Of any text and the first `end` behind it."""
-        if not end:
+        if "" in ends:
             raise ValueError(f"{place} ends with an empty text; give its tag an end")
+        text = self._without([*excludes, *ends])
+        return _one_of(self._up_to(end, text) for end in ends) if ends else text
+
+    def _without(self, held: Sequence[str]) -> str:
+        """The terminal of any text that holds none of these. No text holds a special token."""
+        literals = [
+            written(one, {})
+            for one in dict.fromkeys(held)
+            if not any(token in one for token in self._special_ids if token)
+        ]
+        if not literals:
+            return "TEXT"
+        return self._rule("FREE", f"{_ANY} & ~({_ANY} ({' | '.join(literals)}) {_ANY})")
+
+    def _up_to(self, end: str, text: str) -> str:
+        """Of any text and the first `end` behind it."""
         name = f"up_to_{len(self._rules)}"
         self._rules.append(text_up_to(name, self._literal(end), text))
         return name
@@ -172,10 +175,12 @@ class TagGrammar:
             )
             if node.stop_after_first:
                 return first
-        text = self._without(node.excludes, place)
+        if ends is None and not node.stop_after_first:
+            return self._text((), ends, place)  # which says why not
+        text = self._without([*node.excludes, *node.triggers, *(ends or ())])
         led = _one_of(
             _joined(
-                self._up_to(trigger, text, place),
+                self._up_to(trigger, text),
                 _one_of(
                     _joined(
                         self._literal(node.tags[number].begin[len(trigger) :]),
@@ -186,7 +191,7 @@ class TagGrammar:
             )
             for trigger, numbers in by_trigger.items()
         )
-        tail = self._text(node.excludes, ends, place)
+        tail = self._text([*node.excludes, *node.triggers], ends, place)
         if node.stop_after_first:
             return _one_of([led, tail])
         return _joined(*([first] if node.at_least_one else []), f"{led}*", tail)
