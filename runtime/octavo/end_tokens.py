@@ -15,6 +15,8 @@ from octavo.json_files import read_json_object_if_any
 from octavo.tokenizer import Tokenizer
 
 _FIELD = "eos_token_id"
+# Of a checkpoint that sees or hears, too: its text model's own config.json, in the whole's.
+_OF_TEXT = "text_config"
 
 
 def find_end_tokens(
@@ -39,13 +41,20 @@ def find_end_tokens(
 
 
 def _read(path: Path) -> list[int]:
-    value = read_json_object_if_any(path).get(_FIELD)
-    if value is None:
-        return []
-    token_ids = value if isinstance(value, list) else [value]
-    for token_id in token_ids:
+    raw = read_json_object_if_any(path)
+    found = _token_ids(f"{path}: {_FIELD}", raw.get(_FIELD))
+    text = raw.get(_OF_TEXT)
+    if isinstance(text, dict):
+        found = [*found, *_token_ids(f"{path}: {_OF_TEXT}.{_FIELD}", text.get(_FIELD))]
+    return found
+
+
+def _token_ids(place: str, value: object) -> list[int]:
+    found: list[int] = []
+    for token_id in value if isinstance(value, list) else [] if value is None else [value]:
         if not isinstance(token_id, int) or isinstance(token_id, bool) or token_id < 0:
             raise ModelInvalidError(
-                f"{path}: {_FIELD} is {value!r:.200}; it must be a token id or a list of token ids."
+                f"{place} is {value!r:.200}; it must be a token id or a list of token ids."
             )
-    return token_ids
+        found.append(token_id)
+    return found

@@ -6,6 +6,7 @@ own parameters always win. The tokens that the file names as ends are read by `o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from octavo.errors import InvalidConfigurationError, InvalidParameterError, ModelInvalidError
 from octavo.json_files import read_json_object_if_any
 from octavo.sampling_params import SamplingParams, check_number
+
+_log = logging.getLogger(__name__)
 
 FILE_NAME = "generation_config.json"
 AUTO = "auto"
@@ -29,6 +32,26 @@ _FIELDS = {
     "min_p": "min_p",
     "repetition_penalty": "repetition_penalty",
     "max_new_tokens": "max_tokens",
+}
+# What transformers would shape or end answers by besides, with the values that ask for nothing.
+_NOT_APPLIED: Mapping[str, tuple[Any, ...]] = {
+    "bad_words_ids": ([],),
+    "begin_suppress_tokens": ([],),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "exponential_decay_length_penalty": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beams": (1,),
+    "penalty_alpha": (0,),
+    "sequence_bias": ({}, []),
+    "stop_strings": ([], ""),
+    "suppress_tokens": ([],),
+    "typical_p": (1,),
 }
 
 
@@ -99,4 +122,18 @@ def _read_sampling_defaults(path: Path) -> SamplingDefaults:
                 f"{path}: {what} Mend the file, or pass --generation-config none."
             ) from error
         values[parameter] = value
+    _tell_not_applied(path, raw)
     return SamplingDefaults(values)
+
+
+def _tell_not_applied(path: Path, raw: Mapping[str, Any]) -> None:
+    """A publisher's wish that is not met is told."""
+    for name, neutral in _NOT_APPLIED.items():
+        value = raw.get(name)
+        if value is not None and value not in neutral:
+            _log.warning(
+                "%s: %s is %.80r, which is not applied; ask for it in requests, where a field does it.",
+                path,
+                name,
+                value,
+            )

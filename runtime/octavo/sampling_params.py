@@ -170,10 +170,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def named_token_ids(self) -> Iterator[tuple[str, int]]:
-        """Every token id that shapes the scores, and the parameter that names it."""
+        """Every token id that the request names, and the parameter that names it."""
         for name, token_ids in (
             ("logit_bias", self.logit_bias),
             ("allowed_token_ids", self.allowed_token_ids),
+            ("stop_token_ids", self.stop_token_ids),
         ):
             yield from ((name, token_id) for token_id in token_ids or ())
         for word in self.bad_words_token_ids or ():

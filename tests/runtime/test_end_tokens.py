@@ -137,24 +137,31 @@ ids = st.integers(0, 50)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     config=st.one_of(st.none(), ids, st.lists(ids, max_size=3)),
+    text=st.one_of(st.none(), ids, st.lists(ids, max_size=3)),
     generation=st.one_of(st.none(), ids, st.lists(ids, max_size=3)),
     chosen=st.one_of(st.none(), ids, st.lists(ids, max_size=3)),
     choice=st.sampled_from(["auto", "none", "vllm", "folder"]),
 )
 def test_the_homes_add_up(
-    tmp_path: Path, tiny_llama: Any, config: Any, generation: Any, chosen: Any, choice: str
+    tmp_path: Path,
+    tiny_llama: Any,
+    config: Any,
+    text: Any,
+    generation: Any,
+    chosen: Any,
+    choice: str,
 ) -> None:
     other = tmp_path / "other"
     other.mkdir(exist_ok=True)
-    for path, value in (
-        (tmp_path / "config.json", config),
-        (tmp_path / "generation_config.json", generation),
-        (other / "generation_config.json", chosen),
+    for path, value, others in (
+        (tmp_path / "config.json", config, {"text_config": {"eos_token_id": text}}),
+        (tmp_path / "generation_config.json", generation, {}),
+        (other / "generation_config.json", chosen, {}),
     ):
-        path.write_text(json.dumps({"eos_token_id": value}))
+        path.write_text(json.dumps({"eos_token_id": value, **others}))
     tokenizer = load_tokenizer(tiny_llama.folder)
     found = find_end_tokens(tmp_path, str(other) if choice == "folder" else choice, tokenizer)
-    named = [config, generation, *([chosen] if choice == "folder" else [])]
+    named = [config, text, generation, *([chosen] if choice == "folder" else [])]
     expected = {*tokenizer.end_token_ids}
     for value in named:
         expected |= {*(value if isinstance(value, list) else [value])} - {None}

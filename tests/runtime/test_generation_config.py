@@ -43,6 +43,17 @@ def test_the_other_fields_and_what_is_null(tmp_path: Path) -> None:
     assert found.max_tokens == 2048
 
 
+def test_what_is_not_applied_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    neutral = {"num_beams": 1, "typical_p": 1.0, "suppress_tokens": [], "min_length": 0}
+    write(tmp_path, **QWEN3, **neutral, no_repeat_ngram_size=3, stop_strings=["END"])
+    assert choose_sampling_defaults(tmp_path, "auto").params().top_k == 20
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(": ")[2].partition(", which is not")[0] for text in told] == [
+        "no_repeat_ngram_size is 3",
+        "stop_strings is ['END']",
+    ]
+
+
 def test_what_is_given_wins(tmp_path: Path) -> None:
     sampling = choose_sampling_defaults(write(tmp_path, **QWEN3), "auto")
     assert sampling.params(temperature=0.0, top_k=0) == SamplingParams(

@@ -3,7 +3,7 @@ asking it.
 
 Whoever tuned the model on conversations had them written by this template, so the model ends its answers
 with that token, be it named elsewhere or not. Only what surely ends the turn is taken: a special token right
-behind the answer, and not one that opens the next turn.
+behind the answer, and not one that opens the next turn, or that stands between thoughts and an answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from octavo.chat.template import ChatTemplate
 from octavo.errors import InvalidParameterError
 
 _QUESTION, _ANSWER, _NEXT = "octavoquestion", "octavoanswer", "octavonext"
+_THOUGHT = "octavothought"
 _MESSAGES = (
     {"role": "user", "content": _QUESTION},
     {"role": "assistant", "content": _ANSWER},
@@ -40,6 +41,11 @@ class TokenView:
 
 def find_end_of_turn(template: ChatTemplate, tokens: TokenView) -> int | None:
     """None where the template writes no special token that is sure to end the turn."""
+    found = _behind_answer(template, tokens)
+    return None if found in _within_turn(template, tokens) else found
+
+
+def _behind_answer(template: ChatTemplate, tokens: TokenView) -> int | None:
     answered = _rendered(template, 2)
     after = tokens.encode(_behind(answered, _ANSWER))
     if answered and answered == _rendered(template, 2, add_generation_prompt=True):
@@ -55,11 +61,24 @@ def find_end_of_turn(template: ChatTemplate, tokens: TokenView) -> int | None:
     return _first_special(_without_common_end(between, opening), tokens)
 
 
+def _within_turn(template: ChatTemplate, tokens: TokenView) -> frozenset[int]:
+    """What stands between an answer and the thoughts before it: some templates close each part of a message
+    as they close the last one, and the turn goes on."""
+    thought = {**_MESSAGES[1], "reasoning_content": _THOUGHT}
+    between = _between(_rendered(template, 2, answer=thought), _THOUGHT, _ANSWER)
+    return tokens.special.intersection(tokens.encode(between))
+
+
 def _rendered(
-    template: ChatTemplate, num_messages: int, *, add_generation_prompt: bool = False
+    template: ChatTemplate,
+    num_messages: int,
+    *,
+    add_generation_prompt: bool = False,
+    answer: Mapping[str, Any] = _MESSAGES[1],
 ) -> str:
     """Empty where the template refuses."""
     messages: list[Mapping[str, Any]] = list(_MESSAGES[:num_messages])
+    messages[1:2] = [answer]
     try:
         return template.render(messages, add_generation_prompt=add_generation_prompt)
     except InvalidParameterError:

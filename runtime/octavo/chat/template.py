@@ -26,8 +26,8 @@ import jinja2.utils
 from octavo.chat.forms import ContentFormat, learn_forms
 from octavo.errors import InvalidParameterError, ModelInvalidError
 
-# A message's reasoning has gone by these names; templates read the first or the second.
-_REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
+# A message's reasoning has gone by these names; templates read one of them.
+_REASONING_NAMES = ("reasoning_content", "thinking", "reasoning", "thought")
 
 
 class ChatTemplate:
@@ -170,7 +170,7 @@ class ChatTemplates:
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     for name in _REASONING_NAMES:
         if message.get(name) is not None:
-            return {"thinking": message[name], **message, "reasoning_content": message[name]}
+            return {**dict.fromkeys(_REASONING_NAMES, message[name]), **message}
     return message
 
 

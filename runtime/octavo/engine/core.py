@@ -175,6 +175,7 @@ class EngineCore:
             request,
             itertools.islice(self._sequence_ids, params.n),
             max_model_len=self.max_model_len,
+            vocab_size=self._executor.info.vocab_size,
             grammar=grammar,
         )
         self._requests[request.request_id] = {one.index: one.sequence_id for one in sequences}

@@ -13,7 +13,8 @@ def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -
         raise InvalidParameterError(
             "model",
             "The model has no head to generate with: the architecture in config.json is a base class or "
-            "an encoder. Embed or score with it, or serve one that ends in ForCausalLM.",
+            "an encoder, or its checkpoint was saved without a head. Embed or score with it, or serve one "
+            "that ends in ForCausalLM and holds its head.",
         )
     _check_ids(request, info.vocab_size)
     _check_grammar(request)

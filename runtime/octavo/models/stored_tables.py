@@ -3,6 +3,7 @@ embedding, and the embedding's rows."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,10 @@ from octavo.layers.linear import Lookup
 from octavo.layers.projection import Projection
 from octavo.loading import Placement, TextPart, WeightSource, WithoutPrefix, floating_tensors
 from octavo.models.base import BaseConfig, ModelConfig
+from octavo.models.spec import Task
 from octavo.quantization.forms import table_lookup
+
+logger = logging.getLogger(__name__)
 
 
 def whole_embedding(config: ModelConfig, source: WeightSource, placement: Placement) -> Lookup:
@@ -23,10 +27,20 @@ def whole_embedding(config: ModelConfig, source: WeightSource, placement: Placem
 
 
 def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
-    """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy:
-    what is stored counts, as in transformers, whose own modules see to it themselves."""
+    """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy, and
+    with none where it was saved without: what is stored counts, as in transformers, whose own modules see to
+    it themselves."""
     tables = config.tables
-    if tables.head is None or not has_head_beside_tie(config, source):
+    if tables.head is None:
+        return config
+    if _is_saved_without_head(config, source):
+        logger.warning(
+            "The checkpoint holds no %s.weight, as it was saved without a head: the model embeds, and cannot "
+            "generate.",
+            tables.head.names[0],
+        )
+        return replace(config, spec=replace(config.spec, task=Task.EMBED))
+    if not has_head_beside_tie(config, source):
         return config
     source = with_own_names(config, source)
     name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
@@ -35,6 +49,18 @@ def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
     if torch.equal(stored, embedding.to(stored.dtype)):
         return config
     return replace(config, is_tied=False)
+
+
+def _is_saved_without_head(config: ModelConfig, source: WeightSource) -> bool:
+    """Whether its names are those of the class without a head (Qwen3-Embedding-8B, which names the class with
+    one), and there is neither a head nor a tie to make one of."""
+    tables = config.tables
+    if tables.head is None or tables.is_tied or config.is_generic:
+        return False
+    head = f"{tables.head.names[0]}."
+    return _lacks_prefix(config, source) and not any(
+        name.startswith(head) for name in source.names()
+    )
 
 
 def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
@@ -49,10 +75,12 @@ def with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
     """The source by the names that the family uses: a checkpoint may leave their prefix out."""
     if config.is_text_part:
         return TextPart(source)
+    return WithoutPrefix(source, config.prefix) if _lacks_prefix(config, source) else source
+
+
+def _lacks_prefix(config: BaseConfig, source: WeightSource) -> bool:
     embedding = f"{config.tables.embedding.names[0]}.weight"
-    if not source.has(embedding) and source.has(embedding.removeprefix(config.prefix)):
-        return WithoutPrefix(source, config.prefix)
-    return source
+    return not source.has(embedding) and source.has(embedding.removeprefix(config.prefix))
 
 
 def table_shape(projection: Projection) -> tuple[int, int]:

@@ -30,6 +30,11 @@ OPENED = (
     "<bos>{% for m in messages %}<|{{ m.role | capitalize }}|>{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|Assistant|>{% endif %}"
 )
+# As Kimi K3 and Solar-Open close thoughts: the turn goes on behind them.
+PARTED = (
+    "{% for m in messages %}<|head|>{{ m.role }}{% if m.reasoning %}{{ m.reasoning }}<|im_end|>{% endif %}"
+    "{{ m.content }}<|im_end|>{% endfor %}"
+)
 HEADED = "{% for m in messages %}<|head|>{{ m.role }}<|eot|>\n\n{{ m.content }}{% endfor %}"
 LAST_IS_OPEN = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
@@ -93,6 +98,7 @@ def test_what_a_template_writes_behind_an_answer_ends_it(
             "<|Assistant|>{% endif %}", "<|Assistant|>"
         ),
         HEADED,
+        PARTED,
         # Text, and a token that is none of the special ones.
         CHATML.replace("<|im_end|>", ""),
         CHATML.replace("<|im_end|>", "<plain>"),

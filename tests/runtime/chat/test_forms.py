@@ -156,6 +156,15 @@ def test_reasoning_is_replayed_by_whichever_name(name: str) -> None:
     assert our_prompt(published.QWEN, messages) == expected
 
 
+@pytest.mark.parametrize("read", ["reasoning", "reasoning_content", "thinking", "thought"])
+def test_reasoning_is_read_by_whichever_name(read: str) -> None:
+    """Solar-Open reads the first, Apriel the last."""
+    template = "{% for m in messages %}{{ m.content }}{{ m." + read + " or '' }}{% endfor %}"
+    for sent in ("reasoning", "reasoning_content", "thinking"):
+        messages = [CHAT[0], {"role": "assistant", "content": "ok", sent: " because"}]
+        assert our_prompt(template, messages).endswith("ok because")
+
+
 def test_variables_reach_the_template_as_sent_and_contradictions_are_refused() -> None:
     template = ChatTemplate("{{ documents }};{{ tools }};{{ add_generation_prompt }};{{ mode }}")
     messages = template_messages(CHAT[:1])

@@ -180,7 +180,8 @@ def test_what_ends_a_sequence(
     token: int, params: SamplingParams, reason: FinishReason | None, stop_reason: int | None
 ) -> None:
     scheduler = make_scheduler()
-    ends = end_tokens(params, [EOS])
+    ends = end_tokens(params, [EOS, 10**6], vocab_size=100)
+    assert max(ends, default=0) < 100
     sequence = Sequence(0, "r", 0, [1, 2], params, max_output_tokens=8, end_token_ids=ends)
     scheduler.add(sequence)
     run(scheduler, token)

@@ -224,3 +224,21 @@ def test_a_causal_checkpoint_whose_names_lack_the_prefix_generates(tmp_path: Pat
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelInvalidError, match=r": layers\.1\.mlp\.up_proj\.weight is missing"):
         make_executor(tmp_path)
+
+
+def test_a_causal_checkpoint_that_was_saved_without_its_head_embeds(tmp_path: Path) -> None:
+    """As Qwen3-Embedding-8B is published: its config names the class with a head, which is not tied."""
+    whole = make_checkpoint(tmp_path, "qwen3", tie_word_embeddings=False)
+    whole.model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    named = {"architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": False}
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    save_word_tokenizer(tmp_path)
+    with LLM(str(tmp_path), dtype="float32", kv_cache_memory_bytes=2**22) as llm:
+        (output,) = llm.embed([PROMPT])
+        with pytest.raises(InvalidParameterError, match="no head to generate with"):
+            llm.generate([PROMPT], SamplingParams(max_tokens=1))
+    with torch.no_grad():
+        hidden = whole.model(torch.tensor([PROMPT])).last_hidden_state[0, -1]
+    expected = hidden / hidden.norm()
+    torch.testing.assert_close(torch.tensor(output.embedding), expected, rtol=1e-3, atol=1e-4)

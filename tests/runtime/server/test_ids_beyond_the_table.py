@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import httpx
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
-from octavo import LLM
+from octavo import LLM, SamplingParams
 from octavo.errors import InvalidParameterError
 from octavo.model_source import resolve
+from octavo.structured_outputs import StructuredOutputsParams
 from tests.support.runtime.server_process import ServerProcess
 
 ADDED = ("[EXTRA]", "<|späte|>")
@@ -99,6 +101,8 @@ def test_ids_are_refused_as_texts_are(http: httpx.Client, token_id: int) -> None
         ("/v1/completions", {"prompt": [1, token_id]}),
         ("/v1/completions", {"prompt": [[1], [token_id]]}),
         ("/detokenize", {"tokens": [token_id]}),
+        ("/v1/completions", {"prompt": "a", "stop_token_ids": [token_id]}),
+        ("/v1/chat/completions", {**user("a"), "stop_token_ids": [token_id], "min_tokens": 2}),
     ):
         response = http.post(path, json={"model": "demo", **fields})
         assert response.status_code == 400, response.text
@@ -118,3 +122,23 @@ def test_the_librarys_doors_refuse_them_before_anything_runs(folder: Path) -> No
             with pytest.raises(InvalidParameterError, match=r"1280.*\[0, 1279\]"):
                 refused()
         assert llm.stats.step == 0
+
+
+def test_an_end_that_the_model_cannot_draw_is_none(folder: Path, tmp_path: Path) -> None:
+    """A checkpoint's end may be a token that was added and has no row: what keeps an answer from its end, and
+    a grammar, which says where one may be, go by the others."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "generation_config.json"
+    given = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**given, "eos_token_id": [FIRST_ADDED_ID + 1, 10**6]}))
+    asked = [
+        SamplingParams(temperature=0.0, max_tokens=8, min_tokens=8),
+        SamplingParams(max_tokens=8, structured_outputs=StructuredOutputsParams(choice=["yes"])),
+    ]
+    texts = []
+    for one in (folder, tmp_path):
+        with LLM(str(one), kv_cache_memory_bytes=2**24) as llm:
+            outputs = llm.generate(["What is Octavo?"] * 2, asked)
+            texts.append([output.outputs[0].text for output in outputs])
+    assert texts[0] == texts[1]
+    assert texts[0][1] == "yes"

@@ -77,6 +77,16 @@ def test_the_parsers_are_those_of_the_template(name: str) -> None:
     assert template.render(template_messages(again), add_generation_prompt=False)
 
 
+def test_seed_oss_writes_qwens_calls_in_tags_of_its_own() -> None:
+    template = published.QWEN_CODER.replace("tool_call>", "seed:tool_call>") + "{# </seed:think> #}"
+    markup = choose_markup(templates_of(template), {})
+    assert (markup.calls_name, markup.reasoning_name) == ("qwen3_coder", "seed_oss")
+    assert markup.calls is not None
+    text = "<seed:tool_call>\n<function=write>\n</function>\n</seed:tool_call>"
+    (found,) = read_with(ToolCallParser(markup.calls, TOOLS), MarkedText(text))
+    assert isinstance(found, Call)
+
+
 def test_tags_of_another_format_are_not_taken_for_a_bare_call() -> None:
     assert choose_markup(templates_of(UNKNOWN), {}).calls is None
 

@@ -21,7 +21,7 @@ from tests.support.runtime.read_calls import Call, read_with
 
 Calls = Sequence[tuple[str, dict[str, Any]]]
 KEYS = ["a", "text", "größe"]
-NAMES = ["get_pods", "f"]
+NAMES = ["get_pods", "f", "list-pods"]
 
 
 def _json(value: object) -> str:

@@ -58,7 +58,7 @@ class GrammarCompiler:
             InvalidParameterError: The schema or grammar is wrong, too large, or asks for what cannot be
                 held to; or the model has no token that could end it.
         """
-        ends = _ends(end_token_ids)
+        ends = self._ends(end_token_ids)
         key = (outputs.key, ends)
         found = self._find(key)
         if found is not None:
@@ -73,7 +73,7 @@ class GrammarCompiler:
 
     def is_ready(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> bool:
         """Whether `prepare` need not compile."""
-        return self._find((outputs.key, _ends(end_token_ids))) is not None
+        return self._find((outputs.key, self._ends(end_token_ids))) is not None
 
     def _find(self, key: tuple[str, tuple[int, ...]]) -> CompiledGrammar | None:
         with self._keeping:
@@ -120,6 +120,10 @@ class GrammarCompiler:
                 return placed(alone.get_error(), schema, form.places.get(name, ""))
         return why
 
+    def _ends(self, end_token_ids: Sequence[int]) -> tuple[int, ...]:
+        """Those that the model can draw."""
+        return tuple(sorted({one for one in end_token_ids if one < self._vocab_size}))
+
     def _table(self, ends: tuple[int, ...]) -> LLTokenizer:
         table = self._tables.get(ends)
         if table is None:
@@ -135,10 +139,6 @@ class GrammarCompiler:
         if self._tokenizer is None:
             self._tokenizer = self._load_tokenizer()
         return self._tokenizer
-
-
-def _ends(end_token_ids: Sequence[int]) -> tuple[int, ...]:
-    return tuple(sorted(set(end_token_ids)))
 
 
 def _refused(parameter: str, why: str) -> InvalidParameterError:

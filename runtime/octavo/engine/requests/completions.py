@@ -18,6 +18,7 @@ def open_completions(
     sequence_ids: Iterable[int],
     *,
     max_model_len: int,
+    vocab_size: int,
     grammar: CompiledGrammar | None,
 ) -> list[Sequence]:
     """One for each of `sequence_ids`, by completion index.
@@ -25,13 +26,14 @@ def open_completions(
     Args:
         request: Passed `check_request`.
         max_model_len: Tokens of prompt and output, which bounds the output.
+        vocab_size: Of the model's table.
         grammar: What the request wants its output to follow.
     """
     params, prompt = request.sampling, request.prompt_token_ids
     room = max_model_len - len(prompt) + (not needs_room(request))
     longest = room if params.max_tokens is None else max(1, params.max_tokens)
     group = SiblingGroup() if params.n > 1 else None
-    ends = end_tokens(params, request.end_token_ids)
+    ends = end_tokens(params, request.end_token_ids, vocab_size)
     num_best = params.prompt_logprobs
     return [
         Sequence(

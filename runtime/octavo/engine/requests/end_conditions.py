@@ -14,12 +14,17 @@ from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
 
 
-def end_tokens(params: SamplingParams, model_end_tokens: Iterable[int]) -> frozenset[int]:
-    """All tokens that end a sequence: one look-up per token decides."""
+def end_tokens(
+    params: SamplingParams, model_end_tokens: Iterable[int], vocab_size: int
+) -> frozenset[int]:
+    """All tokens that end a sequence: one look-up per token decides. Checkpoints name tokens that were added
+    and have no row in the model's table; the model draws none of them, and what shapes its scores has no
+    place for them."""
     if params.max_tokens == 0:
         return frozenset()  # the one token that is drawn is nobody's
     stops = frozenset(params.stop_token_ids or ())
-    return stops if params.ignore_eos else stops.union(model_end_tokens)
+    named = stops if params.ignore_eos else stops.union(model_end_tokens)
+    return frozenset(one for one in named if one < vocab_size)
 
 
 def take_tokens(sequence: Sequence, tokens: AbstractSequence[SampledToken]) -> bool:

@@ -36,6 +36,7 @@ _TEMPLATE = "response_template"
 _MARKS = {
     "mistral": "[/THINK]",
     "qwen3": "</think>",
+    "seed_oss": "</seed:think>",
     "gemma4": "<channel|>",
     "openai_gptoss": "<|channel|>analysis<|message|>",
 }

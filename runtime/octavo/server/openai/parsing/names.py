@@ -9,6 +9,7 @@ CALL_ALIASES = {
     "llama4_json": "llama3_json",
     "llama4_pythonic": "pythonic",
     "qwen3_xml": "qwen3_coder",
+    "seed_oss": "qwen3_coder",
 }
 """Others of the same format."""
 REASONING_ALIASES = {"glm45": "qwen3", "kimi_k2": "qwen3", "nemotron_v3": "qwen3"}
@@ -28,6 +29,14 @@ _CALL_FORMATS = (
     "pythonic",
     "qwen3_coder",
 )
-_REASONING_FORMATS = ("deepseek_r1", "gemma4", "granite", "mistral", "openai_gptoss", "qwen3")
+_REASONING_FORMATS = (
+    "deepseek_r1",
+    "gemma4",
+    "granite",
+    "mistral",
+    "openai_gptoss",
+    "qwen3",
+    "seed_oss",
+)
 TOOL_CALL_PARSERS = (AUTO, NONE, *_CALL_FORMATS, *CALL_ALIASES)
 REASONING_PARSERS = (AUTO, NONE, *_REASONING_FORMATS, *REASONING_ALIASES)

@@ -40,6 +40,7 @@ REASONING_FORMATS = {
     "deepseek_r1": ReasoningFormat("<think>", "</think>", is_assumed=True),
     "qwen3": ReasoningFormat("<think>", "</think>"),
     "mistral": ReasoningFormat("[THINK]", "[/THINK]"),
+    "seed_oss": ReasoningFormat("<seed:think>", "</seed:think>"),
     "gemma4": ReasoningFormat("<|channel>thought\n", "<channel|>"),
     "granite": ReasoningFormat("Here is my thought process:", "Here is my response:"),
     "openai_gptoss": ReasoningFormat(

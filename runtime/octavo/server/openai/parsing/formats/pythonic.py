@@ -22,8 +22,13 @@ _TAGS = {
     "<|python_start|>": "<|python_end|>",
     "<|tool_call_start|>": "<|tool_call_end|>",
 }
-_NAME = re.compile(r"[\w.]*")
-_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_NAME = re.compile(r"[\w.-]*")
+# A string, or a name that Python would read as a difference.
+_STRING_OR_NAME = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w.-])[^\W\d][\w.]*(?:-[\w.]+)+(?=\()""",
+    re.DOTALL,
+)
+_HYPHEN = "ˍ"  # of names: no tool's has one
 _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
@@ -95,7 +100,7 @@ def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that Python does not know
-            tree = ast.parse(_STRING.sub(_on_one_line, text), mode="eval").body
+            tree = ast.parse(_STRING_OR_NAME.sub(_as_python, text), mode="eval").body
         if not isinstance(tree, ast.List):
             return None
         return [_call_of(node) for node in tree.elts]
@@ -103,9 +108,11 @@ def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
         return None
 
 
-def _on_one_line(string: re.Match[str]) -> str:
-    """Templates put texts between quotes as they are, line breaks too."""
-    return string[0].replace("\n", "\\n").replace("\r", "\\r")
+def _as_python(found: re.Match[str]) -> str:
+    """Templates put texts between quotes as they are, line breaks too, and names with hyphens."""
+    if found[0][0] not in "'\"":
+        return found[0].replace("-", _HYPHEN)
+    return found[0].replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _call_of(node: ast.expr) -> tuple[str, dict[str, Any]]:
@@ -117,7 +124,7 @@ def _call_of(node: ast.expr) -> tuple[str, dict[str, Any]]:
             raise ValueError
         arguments[keyword.arg] = _json_value(keyword.value)
     msgspec.json.encode(arguments)  # of lone surrogates it raises a ValueError
-    return ast.unparse(node.func), arguments
+    return ast.unparse(node.func).replace(_HYPHEN, "-"), arguments
 
 
 def _json_value(node: ast.expr) -> Any:

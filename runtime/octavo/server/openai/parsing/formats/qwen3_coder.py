@@ -1,4 +1,5 @@
-"""Qwen3-Coder: `<tool_call><function=name><parameter=key>value</parameter></function></tool_call>`."""
+"""Qwen3-Coder: `<tool_call><function=name><parameter=key>value</parameter></function></tool_call>`, and
+Seed-OSS with outer tags of its own."""
 
 from __future__ import annotations
 
@@ -9,26 +10,31 @@ from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
 from octavo.server.openai.parsing.pieces import CallEnd
 
-TAG, TAG_END = "<tool_call>", "</tool_call>"
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 _NAME = re.compile(r"[^<>\n]*")
 _ARGUMENTS = BareTags("<parameter=", ">", "", "</parameter>", FUNCTION_END, "\n", is_in_lines=True)
 
 
 class Qwen3Coder(CallFormat):
-    # Its models leave the outer tags out at times.
-    openings = (TAG, FUNCTION)
-    shape = CallShape(
-        tag=TAG,
-        begin="\n",
-        call=lambda name: f"{FUNCTION}{name}>\n",
-        notation=_ARGUMENTS,
-        end=f"\n{TAG_END}",
-        between="\n",
-    )
+    def __init__(self, tag: str, tag_end: str) -> None:
+        # Its models leave the outer tags out at times.
+        self.openings = (tag, FUNCTION)
+        self._tag, self._tag_end = tag, tag_end
+        self.shape = CallShape(
+            tag=tag,
+            begin="\n",
+            call=lambda name: f"{FUNCTION}{name}>\n",
+            notation=_ARGUMENTS,
+            end=f"\n{tag_end}",
+            between="\n",
+        )
+
+    def as_written(self, sample: str) -> CallFormat:
+        return SEED_OSS if SEED_OSS.openings[0] in sample else self
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
-        if opening == TAG:
+        is_tagged = opening == self._tag
+        if is_tagged:
             yield from cursor.spaces()
             if (yield from cursor.literal(FUNCTION)) is None:
                 return False
@@ -43,10 +49,10 @@ class Qwen3Coder(CallFormat):
             return False
         yield CallEnd()
         yield from cursor.spaces()
-        if opening == TAG and (yield from cursor.is_ahead(TAG)):
+        if is_tagged and (yield from cursor.is_ahead(self._tag)):
             return True
-        is_closed = yield from cursor.closing(TAG_END)
-        return is_closed or opening == FUNCTION
+        return (yield from cursor.closing(self._tag_end)) or not is_tagged
 
 
-QWEN3_CODER = Qwen3Coder()
+QWEN3_CODER = Qwen3Coder("<tool_call>", "</tool_call>")
+SEED_OSS = Qwen3Coder("<seed:tool_call>", "</seed:tool_call>")
