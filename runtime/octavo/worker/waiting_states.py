@@ -4,11 +4,16 @@ yet, or nobody asks for guesses."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from octavo.worker.batch import ScheduledSequence
+from octavo.worker.draft_sampling import known_tokens
+from octavo.worker.draft_steps import row_of
+
+# More wait where nobody has asked for long, because guesses do not pay: then they are not worth a step.
+_MOST_AT_END = 64
 
 R = TypeVar("R")
 """The state at one position, as a device keeps it."""
@@ -16,14 +21,35 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Waiting(Generic[R]):
-    """Those at the positions before `end` of a sequence, the last of them last."""
+    """Those at the positions before `end` of a sequence, the last of them last.
+
+    Attributes:
+        entry: Of the sequence, as the last step had it.
+        is_guessed: Guesses were asked for.
+    """
 
     end: int
     rows: deque[R] = field(default_factory=deque)
+    entry: ScheduledSequence | None = None
+    is_guessed: bool = False
 
     @property
     def first(self) -> int:
         return self.end - len(self.rows)
+
+    def read(self) -> tuple[ScheduledSequence, list[R]] | None:
+        """Takes the first rows, as many as the head can read by now: tokens, each of which is the one behind
+        its row's, and the rows. None: there are none."""
+        entry = self.entry
+        if entry is None or entry.sampling is None:
+            return None
+        state, first = entry.sampling, self.first
+        num_known = len(state.prompt_token_ids) + len(state.output_token_ids)
+        count = min(len(self.rows), num_known - 1 - first)
+        if count < 1:
+            return None
+        tokens = known_tokens(state, first + 1, first + 1 + count)
+        return row_of(entry, tokens, first), [self.rows.popleft() for _ in range(count)]
 
     def cut(self, end: int) -> None:
         """Forgets what lies behind: drafts that did not come true."""
@@ -41,9 +67,15 @@ class WaitingStates(Generic[R]):
     def __getitem__(self, entry: ScheduledSequence) -> Waiting[R]:
         return self._waiting[entry.sequence_id]
 
-    def release(self, sequence_ids: Iterable[int]) -> None:
+    def release(self, sequence_ids: Iterable[int]) -> Iterator[tuple[ScheduledSequence, list[R]]]:
+        """What the head is still to read of sequences that end: little, of those that were guessed for. Who
+        finds their blocks in the prefix cache finds them whole then."""
         for sequence_id in sequence_ids:
-            self._waiting.pop(sequence_id, None)
+            waiting = self._waiting.pop(sequence_id, None)
+            if waiting is None or not waiting.is_guessed or len(waiting.rows) > _MOST_AT_END:
+                continue
+            if (read := waiting.read()) is not None:
+                yield read
 
     def before(self, entry: ScheduledSequence) -> Waiting[R]:
         """What waits at the positions before the entry's."""

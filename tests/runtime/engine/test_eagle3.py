@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from octavo import LLM, SamplingParams
+from octavo.engine.speculation import speculation
 from octavo.errors import InvalidConfigurationError, ModelInvalidError
 from octavo.lora import LoRARequest
 from octavo.structured_outputs import StructuredOutputsParams
@@ -117,12 +119,12 @@ def test_on_the_path_of_a_gpu_a_head_changes_no_answer(folders: dict[str, Path],
         open_llm(folders[name], 240, folders[f"{name}-head"], **limits) as guessing,
     ):
         core: Any = guessing._core
-        speculation = core._speculation
+        inner = core._speculation
         for case in ("greedy", "n") if name == "known" else ("filters", "grammar"):
             params = SamplingParams(
                 **{"max_tokens": 24, "ignore_eos": case != "grammar"} | CASES[case]
             )
-            core._speculation = Late(speculation, after=10)
+            core._speculation = Late(inner, after=10)
             before = counts(guessing)
             assert told(guessing.generate(PROMPTS, params)) == told(plain.generate(PROMPTS, params))
             tried, accepted = (b - a for a, b in zip(before, counts(guessing), strict=True))
@@ -160,13 +162,55 @@ def test_guesses_come_again_after_long_without(
     params = SamplingParams(temperature=0.0, max_tokens=180, ignore_eos=True)
     with open_llm(folders["known"], 1024, folders["known-head"]) as llm:
         core: Any = llm._core
-        speculation, core._speculation = core._speculation, None
+        inner, core._speculation = core._speculation, None
         quiet = told(llm.generate([PROMPTS[0]], params))
         core._executor._drafter._most_waiting = most_waiting
-        core._speculation = Late(speculation, after=100)
+        core._speculation = Late(inner, after=100)
         assert told(llm.generate([PROMPTS[0]], params)) == quiet
         tried, accepted = counts(llm)
         assert accepted >= max(1, least * tried)
+
+
+@pytest.mark.parametrize("path", [nullcontext, started_as_on_gpus])
+def test_behind_an_answer_that_was_guessed_a_head_guesses_as_if_it_had_read_it(
+    folders: dict[str, Path],
+    path: Callable[[], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of it that the model computed fills blocks, which are found again."""
+    monkeypatch.setattr(speculation, "choose_counts", lambda shares, lengths, *_: lengths)
+    params = SamplingParams(temperature=0.0, max_tokens=29, ignore_eos=True)
+    chat = list(range(60, 80))
+    with path(), open_llm(folders["random"], 512, folders["random-head"]) as llm:
+        [first] = llm.generate([chat], params)
+        assert counts(llm)[0] > 0
+        chat += [*first.outputs[0].token_ids, 5, 6, 7]
+        behind_cached = guesses_of(llm)
+        [second] = llm.generate([chat], params)
+        assert second.num_cached_tokens == 48 == len(chat) - 4
+    with path(), open_llm(folders["random"], 512, folders["random-head"]) as llm:
+        fresh = guesses_of(llm)
+        assert told(llm.generate([chat], params)) == told([second])
+    common = behind_cached.keys() & fresh.keys()
+    assert len(common) > 20
+    for place in common:
+        assert all(a == b for a, b in zip(behind_cached[place], fresh[place], strict=False))
+
+
+def guesses_of(llm: LLM) -> dict[int, list[int]]:
+    """By their first position, of the only sequence from now on."""
+    core: Any = llm._core
+    executor = core._executor
+    drafter = executor.runner.drafter if hasattr(executor, "runner") else executor._drafter
+    propose, found = drafter.propose, dict[int, list[int]]()
+
+    def watched(entries: Any) -> Any:
+        proposed = propose(entries)
+        found.update({one.start: list(one.token_ids[1:]) for one in proposed if one.num_drafts})
+        return proposed
+
+    drafter.propose = watched
+    return found
 
 
 class Late:
@@ -184,7 +228,10 @@ class Late:
         return getattr(self._inner, name)
 
 
-def test_adapters_say_the_same_with_a_head(folders: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [nullcontext, started_as_on_gpus])
+def test_adapters_say_the_same_with_a_head(
+    folders: dict[str, Path], tmp_path: Path, path: Callable[[], AbstractContextManager[None]]
+) -> None:
     from transformers import LlamaForCausalLM
 
     model = LlamaForCausalLM.from_pretrained(folders["random"])
@@ -197,6 +244,7 @@ def test_adapters_say_the_same_with_a_head(folders: dict[str, Path], tmp_path: P
     params = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
     with (
         open_llm(folders["random"], 2048, **options) as plain,
+        path(),
         open_llm(folders["random"], 2048, folders["random-head"], **options) as llm,
     ):
         expected = told(plain.generate(prompts, params, lora_request=wanted))

@@ -61,7 +61,12 @@ class EagleDrafter:
         self._waiting = WaitingStates[torch.Tensor]()
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
-        self._waiting.release(released)
+        last = [
+            _HeadRows(row, self._head.fuse(torch.stack(hidden)))
+            for row, hidden in self._waiting.release(released)
+        ]
+        for part in in_steps(last, lambda row: len(row.hidden), self._max_tokens):
+            self._run(part)
         self._memory.copy_blocks(copies)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
@@ -95,7 +100,7 @@ class EagleDrafter:
                 if len(known):
                     chunks.append(self._chunk(entry, waiting.first, known))
                 waiting.rows = deque([own[-1].clone()])
-            waiting.end = entry.start + len(own)
+            waiting.end, waiting.entry = entry.start + len(own), entry
             while len(waiting.rows) > self._most_waiting:
                 waiting.rows.popleft()
         if chunks:
@@ -114,6 +119,7 @@ class EagleDrafter:
         tokens = known_tokens(state, first + 1, entry.start + 1)
         hidden = self._head.fuse(torch.stack(tuple(waiting.rows)))
         waiting.rows.clear()
+        waiting.is_guessed = True
         return _HeadRows(row_of(entry, tokens, first, draft_sampling(state, 0)), hidden)
 
     def _guessed(

@@ -94,7 +94,8 @@ class EagleOnGpu:
         self._nothing = torch.zeros((1, width), dtype=dtype, device=runner.device)
 
     def begin(self, released: Sequence[int], copies: Sequence[tuple[int, int]]) -> None:
-        self._waiting.release(released)
+        for part in self._in_steps(list(self._waiting.release(released))):
+            self._read(part)
         if released or copies:
             self._runner.submit(StepBatch((), copies, released))
 
@@ -139,7 +140,7 @@ class EagleOnGpu:
         for entry, rows in zip(entries, places, strict=True):
             waiting = self._waiting[entry]
             waiting.rows += [(kept, index_of[row]) for row in rows if row in index_of]
-            waiting.end = entry.start + len(rows)
+            waiting.end, waiting.entry = entry.start + len(rows), entry
         self._read_early(
             [entry for entry in entries if len(self._waiting[entry].rows) >= self._most_waiting]
         )
@@ -178,6 +179,7 @@ class EagleOnGpu:
             row = row_of(entry, tokens, waiting.first, self._sampling(entry))
             reads.append((row, tuple(waiting.rows)))
             waiting.rows.clear()
+            waiting.is_guessed = True
         steps: list[PendingSamples] = []
         carried: list[torch.Tensor] = []
         for part in self._in_steps(reads):
@@ -187,18 +189,8 @@ class EagleOnGpu:
 
     def _read_early(self, entries: Sequence[ScheduledSequence]) -> None:
         """Reads what waits of sequences that nobody asked about for long, as far as its tokens are known."""
-        reads: list[_Read] = []
-        for entry in entries:
-            state, waiting = entry.sampling, self._waiting[entry]
-            if state is None:
-                continue
-            num_known = len(state.prompt_token_ids) + len(state.output_token_ids)
-            first, count = waiting.first, min(len(waiting.rows), num_known - 1 - waiting.first)
-            if count > 0:
-                tokens = known_tokens(state, first + 1, first + 1 + count)
-                rows = [waiting.rows.popleft() for _ in range(count)]
-                reads.append((row_of(entry, tokens, first), rows))
-        for part in self._in_steps(reads):
+        reads = [self._waiting[entry].read() for entry in entries]
+        for part in self._in_steps([read for read in reads if read is not None]):
             self._read(part)
 
     def _in_steps(self, reads: Sequence[_Read]) -> Iterator[Sequence[_Read]]:
