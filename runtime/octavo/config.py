@@ -25,10 +25,6 @@ class Device(enum.Enum):
     CUDA = "cuda"
 
     @property
-    def is_gpu(self) -> bool:
-        return self is Device.CUDA
-
-    @property
     def is_cpu(self) -> bool:
         return self is Device.CPU
 

@@ -84,8 +84,6 @@ def _check_what_guesses(config: EngineConfig) -> None:
     why = ""
     if config.enable_sleep_mode:
         why = "what guesses does not sleep with the model so far. Leave --enable-sleep-mode out."
-    elif config.device.is_gpu and config.tensor_parallel_size > 1:
-        why = no_guesses_for_ranks(config, config.device.value)
     elif wanted.method is SpeculativeMethod.EAGLE3 and config.model_impl.is_generic_alone:
         why = (
             "model_impl is transformers, whose own modules' hidden states are not read. Use ngram or "
@@ -95,10 +93,3 @@ def _check_what_guesses(config: EngineConfig) -> None:
         raise InvalidConfigurationError(
             f"speculative_config has method {wanted.method.value}, and {why}"
         )
-
-
-def no_guesses_for_ranks(config: EngineConfig, device: str) -> str:
-    return (
-        f"tensor_parallel_size is {config.tensor_parallel_size}: a model guesses for ranks on CPUs alone so "
-        f"far, and these run on {device}. Use method ngram, or leave one of them out."
-    )

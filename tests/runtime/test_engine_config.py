@@ -61,7 +61,7 @@ GUESSES = {
         (GUESSES["draft_model"], SLEEP, "method draft_model, and what guesses does not sleep"),
         (GUESSES["eagle3"], SLEEP, "method eagle3, and what guesses does not sleep"),
         (GUESSES["eagle3"], GENERIC, "method eagle3, and model_impl is transformers"),
-        (GUESSES["eagle3"], GPUS, "method eagle3, and tensor_parallel_size is 2"),
+        (GUESSES["eagle3"], GPUS, ""),
         (GUESSES["ngram"], GPUS, ""),
         (HALVES, {"device": Device.CPU}, "quantization is int8 and device cpu, but dtype is float"),
         (HALVES, {"device": Device.CUDA}, ""),

@@ -5,13 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 
 from octavo.config import EngineConfig
 from octavo.draft_source import with_draft_model
 from octavo.errors import InvalidConfigurationError, ModelNotFoundError
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
-from octavo.worker.start import plan
 from tests.support.runtime.command_line import parsed
 
 
@@ -71,16 +69,6 @@ def test_what_is_wrong_is_named(given: object, message: str) -> None:
 
 
 NGRAM = SpeculativeConfig(method=SpeculativeMethod.NGRAM)
-
-
-def test_where_no_drafts_run_the_plan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan is made before any weight is read."""
-    monkeypatch.setattr(plan, "choose_device", lambda config: torch.device("cuda"))
-    demo = "runtime/octavo/builtin/demo"
-    wanted = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=demo)
-    config = EngineConfig(model=demo, speculative_config=wanted, tensor_parallel_size=2)
-    with pytest.raises(InvalidConfigurationError, match="guesses for ranks on CPUs alone so far"):
-        plan.plan_start(config)
 
 
 @pytest.mark.parametrize("method", [SpeculativeMethod.DRAFT_MODEL, SpeculativeMethod.EAGLE3])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +39,14 @@ def inspect_command(
     model_impl: Annotated[
         ModelImplementation, typer.Option(help="As of octavo serve.")
     ] = ModelImplementation.AUTO,
+    tensor_parallel_size: Annotated[
+        int, typer.Option(min=1, help="As of octavo serve: tells what each rank takes.")
+    ] = 1,
+    enable_lora: Annotated[
+        bool, typer.Option("--enable-lora", help="As of octavo serve: counts seats on a GPU.")
+    ] = False,
+    max_loras: Annotated[int | None, typer.Option(min=1, help="As of octavo serve.")] = None,
+    max_lora_rank: Annotated[int | None, typer.Option(min=1, help="As of octavo serve.")] = None,
     speculative_config: Annotated[
         str | None,
         typer.Option(help="As of octavo serve: tells what guesses beside the model takes."),
@@ -75,6 +83,7 @@ def inspect_command(
                     draft = stack.enter_context(described(wanted.model, download_dir=download_dir))
                 draft_headers = draft.headers
                 wanted = msgspec.structs.replace(wanted, model=str(draft.folder))
+            limits: dict[str, Any] = {"max_loras": max_loras, "max_lora_rank": max_lora_rank}
             config = EngineConfig(
                 model=str(described_model.folder),
                 dtype=dtype,
@@ -83,6 +92,9 @@ def inspect_command(
                 model_impl=model_impl,
                 max_model_len=max_model_len,
                 gpu_memory_utilization=gpu_memory_utilization,
+                tensor_parallel_size=tensor_parallel_size,
+                enable_lora=enable_lora,
+                **{name: value for name, value in limits.items() if value is not None},
                 speculative_config=wanted,
             )
             found = inspect_model(config, size, described_model.headers, draft_headers)
@@ -112,17 +124,18 @@ def _gpu_bytes(text: str) -> int:
 def _rows(found: Inspection) -> list[tuple[str, str]]:
     from octavo.worker.start.memory import format_bytes
 
+    of_each = "" if found.num_ranks == 1 else f" on each of {found.num_ranks} ranks"
     rows = [
         ("architecture", f"{found.architecture} ({found.path})"),
         ("task", found.task),
         ("dtype", found.dtype),
         ("quantization", found.quantization or "none"),
         ("parameters", f"{found.num_parameters:,}"),
-        ("weights", format_bytes(found.weight_bytes)),
+        ("weights", f"{format_bytes(found.weight_bytes)}{of_each}"),
     ]
     if found.kv_bytes_per_token is not None:
         each = format_bytes(found.kv_bytes_per_token)
-        rows.append(("KV cache", f"{each} a token ({found.kv_cache_dtype})"))
+        rows.append(("KV cache", f"{each} a token ({found.kv_cache_dtype}){of_each}"))
     rows.append(("context", f"{found.context:,} tokens"))
     if found.drafter is not None:
         needs = found.drafter
@@ -131,19 +144,23 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
     if found.stored_bytes is not None:
         rows.append(("stored", f"{format_bytes(found.stored_bytes)} in the checkpoint's files"))
     rows += [("not decided", note) for note in found.notes]
-    return rows if found.gpu is None else [*rows, *_gpu_rows(found.gpu)]
+    return rows if found.gpu is None else [*rows, *_gpu_rows(found.gpu, found.num_ranks)]
 
 
-def _gpu_rows(gpu: GpuFit) -> list[tuple[str, str]]:
+def _gpu_rows(gpu: GpuFit, num_ranks: int) -> list[tuple[str, str]]:
     from octavo.worker.start.memory import format_bytes
 
-    size = format_bytes(gpu.memory_bytes)
-    fits = "does not hold the model"
+    size, are_many = format_bytes(gpu.memory_bytes), num_ranks > 1
+    fits = f"{'do' if are_many else 'does'} not hold the model"
     if gpu.longest_context:
-        fits = f"holds about {gpu.longest_context:,} tokens of one sequence"
+        verb = "hold" if are_many else "holds"
+        fits = f"{verb} about {gpu.longest_context:,} tokens of one sequence"
     needed = "no number of them that can share the model holds it"
     if gpu.num_gpus is not None:
         beside = "" if gpu.num_gpus == 1 else f" (--tensor-parallel-size {gpu.num_gpus})"
         needed = f"{gpu.num_gpus}{beside}"
-    rows = [(f"GPU of {size}", fits), ("GPUs needed", needed)]
+    name = f"{num_ranks} GPUs of {size}" if are_many else f"GPU of {size}"
+    rows = [(name, fits), ("GPUs needed", needed)]
+    if gpu.adapter_bytes is not None:
+        rows.insert(0, ("adapters", f"{format_bytes(gpu.adapter_bytes)} of seats on each GPU"))
     return rows if gpu.problem is None else [*rows, ("refused", gpu.problem)]

@@ -39,6 +39,7 @@ class Projection:
         order: Where the checkpoint keeps each output, where that is not its place in the product.
         unit: Outputs side by side that stay on one rank: a head's.
         cut: What of the stored parameters this is; None: all of them.
+        is_routed: An expert's: some rows of a step alone are multiplied by it.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Projection:
     order: HeadOrder | None = None
     unit: int = 1
     cut: Cut | None = None
+    is_routed: bool = False
 
     @property
     def stored_widths(self) -> dict[str, int]:

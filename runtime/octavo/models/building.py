@@ -141,15 +141,12 @@ class ModelBuilder:
         return float(torch.tensor(value, dtype=self.placement.dtype).item())
 
     def linear(self, projection: Projection) -> Linear:
-        """A product of a step's rows, which adapters may change."""
-        linear = self._base_linear(projection)
-        if self._adapters is None:
+        """A product, which adapters may change where all of a step's rows are multiplied by it."""
+        source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
+        linear = self._scheme.load(self.share(projection), source, self.placement)
+        if self._adapters is None or projection.is_routed:
             return linear
         return self._adapters.adapted(linear, self.share(projection))
-
-    def _base_linear(self, projection: Projection) -> Linear:
-        source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
-        return self._scheme.load(self.share(projection), source, self.placement)
 
     def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
         return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
@@ -275,7 +272,7 @@ class ModelBuilder:
         is_normalised: bool = True,
     ) -> FeedForward:
         """A mixture of gated blocks. Ranks share each of them, not their number: whichever a router picks,
-        all ranks have the same to do. Adapters change none of them: their rows are no step's.
+        all ranks have the same to do. Adapters change none of them (`Projection.is_routed`).
 
         Args:
             router: Prefix of its parameter, `[experts, hidden]`.
@@ -286,7 +283,7 @@ class ModelBuilder:
         if not isinstance(self.kernels, ExpertKernels):
             gate = activation.gate(self.kernels)
             blocks = [
-                GatedMLP(self._base_linear(gate_up), self._base_linear(down), activation, gate)
+                GatedMLP(self.linear(gate_up), self.linear(down), activation, gate)
                 for gate_up, down in experts
             ]
             return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
@@ -308,7 +305,7 @@ class ModelBuilder:
             own = [(self.share(up), self.share(back)) for up, back in experts]
             return stack_experts(self.source, own, self.placement)
         gate_up, down = (
-            stacked_experts([self._base_linear(one) for one in products])
+            stacked_experts([self.linear(one) for one in products])
             for products in zip(*experts, strict=True)
         )
         if gate_up is None or down is None:

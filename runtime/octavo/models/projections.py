@@ -49,12 +49,14 @@ def gated_projections(
     *,
     bias: bool = False,
     inner_size: int | None = None,
+    is_routed: bool = False,
 ) -> tuple[Projection, Projection]:
     """Gate and up as one product, and down.
 
     Args:
         names: Of the parameters, behind `prefix`: two, or one that holds both, and down's.
         inner_size: Between the products; None: the spec's.
+        is_routed: See `Projection`.
     """
     *gate_up, down = (f"{prefix}.{name}" for name in names)
     inner_size = inner_size or spec.inner_size
@@ -65,8 +67,9 @@ def gated_projections(
             out_features=(inner_size, inner_size),
             bias=bias,
             shard=Shard.COLUMN,
+            is_routed=is_routed,
         ),
-        _back(spec, down, inner_size, bias=bias),
+        _back(spec, down, inner_size, bias=bias, is_routed=is_routed),
     )
 
 
@@ -91,7 +94,9 @@ def plain_projections(
     )
 
 
-def _back(spec: ModelSpec, name: str, in_features: int, *, bias: bool) -> Projection:
+def _back(
+    spec: ModelSpec, name: str, in_features: int, *, bias: bool, is_routed: bool = False
+) -> Projection:
     """What leads back to the residual stream."""
     return Projection(
         names=(name,),
@@ -99,4 +104,5 @@ def _back(spec: ModelSpec, name: str, in_features: int, *, bias: bool) -> Projec
         out_features=(spec.hidden_size,),
         bias=bias,
         shard=Shard.ROW,
+        is_routed=is_routed,
     )

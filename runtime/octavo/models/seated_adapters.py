@@ -7,7 +7,7 @@ recorded steps read them. Taking a seat is two copies, queued behind the steps t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from octavo.kernels.adapter_seats import (
 )
 from octavo.kernels.protocols.layers import AdapterKernels
 from octavo.layers.linear import Linear
+from octavo.layers.projection import Projection
 from octavo.layers.seated_adapter import SeatedLinear
 from octavo.loading import Placement
 from octavo.models.adapters import Change, ModelAdapters, Target, parts_of
@@ -89,9 +90,7 @@ class SeatedAdapters(ModelAdapters):
 
     def finish(self) -> None:
         rank = padded_rank(self.max_rank)
-        units = sum(
-            part_units(one.depth, width, rank) for one in self._products for width in one.widths
-        )
+        units = sum(_seat_units(one.depth, one.widths, rank) for one in self._products)
         device = self.placement.device
         try:
             memory = self.placement.empty(self.num_seats, units * UNIT)
@@ -171,3 +170,17 @@ class SeatedAdapters(ModelAdapters):
         if self.placement.device.type == "cuda":  # so that copies wait for nothing
             matrices, table = matrices.pin_memory(), table.pin_memory()
         return _Image(matrices, table)
+
+
+def seat_bytes(products: Iterable[Projection], dtype: torch.dtype, max_rank: int) -> int:
+    """Of one seat, where adapters of up to so many ranks may change what a rank has of these products."""
+    rank, units, num_parts = padded_rank(max_rank), 0, 0
+    for one in products:
+        widths = tuple(one.stored_widths.values())
+        units += _seat_units(one.in_features, widths, rank)
+        num_parts += len(widths)
+    return units * UNIT * dtype.itemsize + num_parts * ENTRY * torch.int32.itemsize
+
+
+def _seat_units(depth: int, widths: Sequence[int], rank: int) -> int:
+    return sum(part_units(depth, width, rank) for width in widths)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from octavo.sampling.state import SamplingState
 from octavo.worker.batch import ScheduledSequence
 
@@ -20,6 +22,19 @@ def row_of(
 ) -> ScheduledSequence:
     """Tokens of the entry's sequence from position `start` on; without an adapter, which is the model's."""
     return ScheduledSequence(entry.sequence_id, token_ids, start, entry.block_ids, sampling)
+
+
+def readable(rows: Sequence[ScheduledSequence], num_tokens: int) -> Sequence[ScheduledSequence]:
+    """The rows, with the first token in the place of each that is none of the first `num_tokens`: of tokens
+    that a draft model has no embedding of it knows nothing, and guesses as well as it can."""
+    if all(max(row.token_ids) < num_tokens for row in rows):
+        return rows
+    return [
+        msgspec.structs.replace(
+            row, token_ids=[token if token < num_tokens else 0 for token in row.token_ids]
+        )
+        for row in rows
+    ]
 
 
 def in_steps(rows: Sequence[T], num_tokens: Callable[[T], int], most: int) -> Iterator[Sequence[T]]:

@@ -11,19 +11,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octavo.cli.main import run
-from octavo.config import EngineConfig
+from octavo.config import Device, EngineConfig
 from octavo.errors import OutOfMemoryError
+from octavo.kernels.reference import device as reference
 from octavo.loading.headers import read_headers
 from octavo.models.registry import read_model_config
+from octavo.models.seated_adapters import SeatedAdapters
 from octavo.quantization import Unquantised
 from octavo.worker import machine
+from octavo.worker.gpu.parked_weights import storages_of
 from octavo.worker.start.inspection import inspect_model
 from octavo.worker.start.memory import format_bytes
 from octavo.worker.start.phases import check_gpu_memory
+from octavo.worker.start.plan import plan_start
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.eagle_heads import ReferenceHead
 from tests.support.runtime.encoders import make_encoder
 from tests.support.runtime.generic_models import make_generic_checkpoint
+from tests.support.runtime.gpu_engine import as_on_gpus
+from tests.support.runtime.rank_threads import LoneRank
+from tests.support.runtime.shared_kinds import MOE
 from tests.support.runtime.stepping import make_executor
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
@@ -199,6 +206,57 @@ def test_an_encoder_keeps_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture
     make_encoder(tmp_path, "bert")
     found = inspect(capsys, tmp_path)
     assert (found["task"], found["kv_bytes_per_token"], found["gpu"]) == ("embed", None, None)
+
+
+@pytest.mark.parametrize(("family", "more"), [("llama", {}), ("qwen2_moe", MOE)])
+@pytest.mark.parametrize("flags", [(), ("--max-loras", "3", "--max-lora-rank", "20")])
+def test_ranks_and_adapters_take_what_they_take_at_a_start(
+    family: str,
+    more: dict[str, Any],
+    flags: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bytes of the first of two ranks, as it is loaded, and of the seats beside it; experts have none."""
+    sizes = {**SIZES, "vocab_size": 1000, "num_key_value_heads": 4, "num_hidden_layers": 2}
+    make_checkpoint(tmp_path, family, **{**sizes, **more})
+    asked = ("--dtype", "bfloat16", "--gpu-memory", "1Gi", "--tensor-parallel-size", "2")
+    plain = inspect(capsys, tmp_path, *asked)
+    found = inspect(capsys, tmp_path, *asked, "--enable-lora", *flags)
+    assert plain["num_ranks"] == found["num_ranks"] == 2
+    assert plain["gpu"]["adapter_bytes"] is None
+    alone = inspect(capsys, tmp_path, "--dtype", "bfloat16")
+    assert found["kv_bytes_per_token"] * 2 == alone["kv_bytes_per_token"]
+    config = EngineConfig(
+        model=str(tmp_path),
+        dtype="bfloat16",
+        device=Device.CPU,
+        tensor_parallel_size=2,
+        enable_lora=True,
+        max_loras=3 if flags else 1,
+        max_lora_rank=20 if flags else 16,
+    )
+    plan = as_on_gpus(reference, plan_start(config))
+    loaded = plan.build(LoneRank(0))
+    assert isinstance(plan.adapters, SeatedAdapters)
+    seats = plan.adapters._seats
+    assert seats is not None
+    assert found["gpu"]["adapter_bytes"] == seats.memory.nbytes + seats.table.nbytes
+    taken = sum(one.nbytes() for one in storages_of(loaded))
+    weights = taken - seats.memory.nbytes - seats.table.nbytes
+    assert found["weight_bytes"] == pytest.approx(weights, rel=0.03)  # norms and routers beside
+
+
+def test_seats_that_a_gpu_has_no_room_for_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_checkpoint(tmp_path, "llama", **SIZES)
+    many = ("--enable-lora", "--max-loras", "64", "--max-lora-rank", "512")
+    gpu = inspect(capsys, tmp_path, "--gpu-memory", "1Gi", *many)["gpu"]
+    size = format_bytes(gpu["adapter_bytes"])
+    assert f"{size} are seats of adapters: lower --max-loras or --max-lora-rank." in gpu["problem"]
+    assert run(["inspect", str(tmp_path), "--max-loras", "2"]) == 3
+    assert "enable_lora" in capsys.readouterr().err
 
 
 def test_what_cannot_be_served_is_told_as_by_a_start(

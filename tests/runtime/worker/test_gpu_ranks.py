@@ -28,11 +28,13 @@ from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.batch import BASE_MODEL, Executor
 from octavo.worker.ranks.node import run_node
 from octavo.worker.start.create import create_executor
+from octavo.worker.start.draft import plan_drafter
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.eagle_heads import ReferenceHead
 from tests.support.runtime.gpu_path import Running, make_gpu_executor
 from tests.support.runtime.quantised_checkpoints import (
     SHAPE,
@@ -113,6 +115,47 @@ def test_ranks_answer_as_one_and_wake_as_they_slept(tmp_path: Path) -> None:
             core.abort([f"{prompt}"])
 
 
+@pytest.mark.parametrize("method", [SpeculativeMethod.DRAFT_MODEL, SpeculativeMethod.EAGLE3])
+def test_what_guesses_for_ranks_changes_no_answer(
+    method: SpeculativeMethod, tmp_path: Path
+) -> None:
+    """The first rank alone has it: the model itself, or a head that knows nothing. Beside adapters, of which
+    it knows nothing either, and where sequences lose their blocks."""
+    torch.set_num_threads(1)
+    folder, adapter, draft = (tmp_path / name for name in ("model", "adapter", "model"))
+    save_adapter(adapter, save_model(folder, "qwen3"), rank=3)
+    if method is SpeculativeMethod.EAGLE3:
+        draft = tmp_path / "head"
+        ReferenceHead("qwen3", num_watched=2, vocab_size=321).save(
+            draft, drop=("embed_tokens.weight",), eagle_aux_hidden_state_layer_ids=[0, 1]
+        )
+    guesses = SpeculativeConfig(method=method, model=str(draft), num_speculative_tokens=4)
+    config = EngineConfig(model=str(folder), device=Device.CPU, speculative_config=guesses)
+    plan = plan_start(config)
+    drafts = plan_drafter(config, plan)
+    assert drafts is not None
+    block = cache_block_bytes(config, plan.model.spec.on_rank(2), torch.float32)
+    expected = answers_of(
+        folder,
+        make_gpu_executor(folder, num_blocks=NUM_BLOCKS, max_num_seqs=6, max_loras=1),
+        adapter,
+    )
+    with gpu_path_of_ranks("reference"):
+        executor = two_ranks(
+            folder,
+            kv_cache_memory_bytes=NUM_BLOCKS * (block + drafts.beside(config).block_bytes),
+            max_num_seqs=6,
+            speculative_config=guesses,
+            enable_lora=True,
+            max_loras=1,
+        )
+        assert executor.info.num_kv_blocks == NUM_BLOCKS
+        found = answers_of(folder, executor, adapter, drafts=True)
+    assert_same(found, expected)
+    if method is SpeculativeMethod.DRAFT_MODEL:
+        assert found.num_accepted > 60
+
+
 def answer(core: EngineCore) -> dict[str, list[int]]:
     core.add(AddRequest("one", list(range(20)), SamplingParams(temperature=0.0, max_tokens=6)))
     return run_to_end(core)
@@ -172,7 +215,8 @@ def test_tritons_kernels_on_two_ranks_give_the_tokens_of_one(
 
 
 def test_nodes_take_the_least_room_and_name_the_gpu_that_fails(tmp_path: Path) -> None:
-    """Two nodes on one loopback interface, this process with both of them."""
+    """Two nodes on one loopback interface, this process with both of them. On the first the model guesses for
+    itself, whole, in the same blocks."""
     save_model(tmp_path)
     address = own_loopback()
     with socket.create_server((address, 0)) as listener:
@@ -181,13 +225,18 @@ def test_nodes_take_the_least_room_and_name_the_gpu_that_fails(tmp_path: Path) -
         NodePlace(num_nodes=2, node_rank=rank, master_addr=address, master_port=port)
         for rank in range(2)
     ]
-    options: dict[str, Any] = {"kv_cache_memory_bytes": None, "distributed_timeout_seconds": 30}
+    guesses = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=str(tmp_path))
+    options: dict[str, Any] = {
+        "kv_cache_memory_bytes": None,
+        "distributed_timeout_seconds": 30,
+        "speculative_config": guesses,
+    }
     configs = [config_of(tmp_path, place=place, **options) for place in places]
     spec = plan_start(configs[0]).model.spec.on_rank(2)
     block = cache_block_bytes(configs[0], spec, torch.float32)
     faults = {FAULT: "7"}  # tokens of a step, as many as none of the start has
     with ThreadPoolExecutor() as pool, ExitStack() as stack:
-        stack.enter_context(has_room(40 * block))
+        stack.enter_context(has_room(40 * (block + 2 * block)))
         stack.enter_context(gpu_path_of_ranks("reference"))
         stack.enter_context(mock.patch.dict(os.environ, faults))
         stack.enter_context(has_room(30 * block))  # the other node's
@@ -195,7 +244,8 @@ def test_nodes_take_the_least_room_and_name_the_gpu_that_fails(tmp_path: Path) -
         executor = create_executor(configs[0])
         assert executor.info.num_kv_blocks == 30
         core = EngineCore(configs[0], executor)
-        expected = answer(EngineCore(configs[0], make_gpu_executor(tmp_path, max_num_seqs=4)))
+        alone = replace(configs[0], speculative_config=None)
+        expected = answer(EngineCore(alone, make_gpu_executor(tmp_path, max_num_seqs=4)))
         assert answer(core) == expected
         core.add(AddRequest("lost", list(range(7)), SamplingParams(max_tokens=3)))
         with pytest.raises(DeviceFaultError) as caught:

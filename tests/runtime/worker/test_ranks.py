@@ -67,7 +67,7 @@ def executor_of(
     plan = plan_start(config)
     block_bytes = cache_block_bytes(config, plan.model.spec.on_rank(size), torch.float32)
     if (drafts := plan_drafter(config, plan)) is not None:
-        block_bytes += drafts.block_bytes(config)
+        block_bytes += drafts.beside(config).block_bytes
     return make_executor(
         folder,
         tensor_parallel_size=size,

@@ -38,15 +38,6 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 4}},
     ),
     (
-        {
-            "engine": {"speculative": {"method": "eagle3", "model": {"uri": "hf://org/head"}}},
-            "resources": {"gpu": 2},
-        },
-        "spec.engine.speculative.method",
-        "must be ngram where ranks share the model",
-        {"resources": {"gpu": 0}},
-    ),
-    (
         {"engine": {"modelImpl": "transformers", "enableLora": True}},
         "spec.engine.enableLora",
         "does not go with modelImpl transformers",

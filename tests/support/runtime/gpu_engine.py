@@ -14,6 +14,7 @@ from octavo.kernels.reference import device as reference
 from octavo.quantization import scheme_for
 from octavo.worker.batch import Executor
 from octavo.worker.gpu.executor import start_gpu_executor
+from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.draft import DraftModelPlan, plan_drafter
 from octavo.worker.start.phases import PhaseTimer
 from octavo.worker.start.plan import StartPlan, plan_start
@@ -25,10 +26,10 @@ def started_as_on_gpus(kernels: DeviceKernels = reference) -> Iterator[None]:
     """Every `LLM` that is made until it ends; `kv_cache_memory_bytes` must be given."""
 
     def create(config: EngineConfig, on_phase: Callable[[str], None]) -> Executor:
-        plan = _with(kernels, plan_start(config))
+        plan = as_on_gpus(kernels, plan_start(config))
         drafts = plan_drafter(config, plan)
         if isinstance(drafts, DraftModelPlan):
-            drafts = dataclasses.replace(drafts, plan=_with(kernels, drafts.plan))
+            drafts = dataclasses.replace(drafts, plan=as_on_gpus(kernels, drafts.plan))
         model = plan.build()
         return start_gpu_executor(
             plan.config,
@@ -39,6 +40,7 @@ def started_as_on_gpus(kernels: DeviceKernels = reference) -> Iterator[None]:
             phase=PhaseTimer(on_phase),
             reload=plan.build_anew,
             new_capture=lambda: called,
+            adapters=plan.adapters,
             drafting=None if drafts is None else drafts.start_on_gpu(config, model, kernels),
         )
 
@@ -46,6 +48,11 @@ def started_as_on_gpus(kernels: DeviceKernels = reference) -> Iterator[None]:
         yield
 
 
-def _with(kernels: DeviceKernels, plan: StartPlan) -> StartPlan:
-    scheme = scheme_for(plan.config.quantization, kernels, plan.stored)
-    return dataclasses.replace(plan, kernels=kernels, scheme=scheme)
+def as_on_gpus(kernels: DeviceKernels, plan: StartPlan) -> StartPlan:
+    """The plan with weights and adapters as a GPU's kernels read them."""
+    return dataclasses.replace(
+        plan,
+        kernels=kernels,
+        scheme=scheme_for(plan.config.quantization, kernels, plan.stored),
+        adapters=adapters_of(plan.config, plan.model, kernels, plan.placement),
+    )

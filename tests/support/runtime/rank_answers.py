@@ -18,6 +18,9 @@ from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.worker.batch import Executor
 from octavo.worker.cpu.executor import TorchExecutor
+from octavo.worker.gpu.drafter import DraftingRunner
+from octavo.worker.gpu.executor import GpuExecutor
+from octavo.worker.ranks.leading_gpu import LeadingGpuExecutor
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.speculating import DRAFTS, Recorded
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
@@ -112,8 +115,16 @@ def answers_of(
     return answers
 
 
+def _has_drafter(executor: Executor) -> bool:
+    if isinstance(executor, TorchExecutor):
+        return executor._drafter is not None
+    if isinstance(executor, LeadingGpuExecutor):
+        executor = executor._executor
+    return isinstance(executor, GpuExecutor) and isinstance(executor.runner, DraftingRunner)
+
+
 def _proposer(executor: Executor, answers: Answers) -> Proposer:
-    if isinstance(executor, TorchExecutor) and executor._drafter is not None:
+    if _has_drafter(executor):
         return ModelProposer(DRAFTS)
     asked = {name: tuple(prompt) for wave in waves() for name, prompt, _ in wave}
     return Recorded(

@@ -36,7 +36,6 @@ _RANKS_SHARE = (
     "(has(self.engine.tensorParallelSize) ? self.engine.tensorParallelSize > 1 : "
     f"(({_ASKS_FOR_GPUS}) && self.resources.gpu > 1 && {_ON_A_GPU}))"
 )
-_WHERE_RANKS_SHARE = "where ranks share the model (tensorParallelSize, or resources.gpu without it)"
 _TAKES_ADAPTERS = "has(self.engine) && has(self.engine.enableLora) && self.engine.enableLora"
 _IS_TRANSFORMERS = (
     "has(self.engine) && has(self.engine.modelImpl) && "
@@ -45,11 +44,6 @@ _IS_TRANSFORMERS = (
 
 _HAS_DRAFT = (
     "has(self.engine) && has(self.engine.speculative) && has(self.engine.speculative.model)"
-)
-NOTHING_GUESSES_FOR_RANKS_ON_GPUS = cel_between(
-    f"!({_HAS_DRAFT}) || !{_RANKS_SHARE} || !{_ON_A_GPU}",
-    f"must be ngram {_WHERE_RANKS_SHARE} on GPUs, for which no model guesses so far",
-    "engine.speculative.method",
 )
 DRAFTS_DO_NOT_SLEEP = cel_between(
     f"!({_HAS_DRAFT}) || !has(self.engine.enableSleepMode) || !self.engine.enableSleepMode",
@@ -129,7 +123,6 @@ NO_DOWNLOAD_NO_CACHE = cel_between(
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_HAVE_A_GPU_EACH,
-    NOTHING_GUESSES_FOR_RANKS_ON_GPUS,
     DRAFTS_DO_NOT_SLEEP,
     HEADS_READ_OUR_OWN_CODE,
     ADAPTERS_ARE_OF_OUR_OWN_CODE,

@@ -74,7 +74,7 @@ class MixtralConfig(ModelConfig):
         """Of each expert, gate and up, and down."""
         prefix = f"model.layers.{layer}.block_sparse_moe.experts"
         return [
-            gated_projections(self.spec, f"{prefix}.{expert}", ("w1", "w3", "w2"))
+            gated_projections(self.spec, f"{prefix}.{expert}", ("w1", "w3", "w2"), is_routed=True)
             for expert in range(self.num_experts)
         ]
 

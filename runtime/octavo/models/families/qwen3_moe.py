@@ -81,7 +81,9 @@ class Qwen3MoeConfig(ModelConfig):
         """Of each expert, gate and up, and down."""
         prefix = f"model.layers.{layer}.mlp.experts"
         return [
-            gated_projections(self.spec, f"{prefix}.{expert}", inner_size=self.experts.width)
+            gated_projections(
+                self.spec, f"{prefix}.{expert}", inner_size=self.experts.width, is_routed=True
+            )
             for expert in range(self.experts.count)
         ]
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from octavo.sampling.host.sampler import Sampler
 from octavo.worker.batch import ScheduledSequence
-from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.cpu.runner import ModelRunner, StepResult
 from octavo.worker.cpu.step_inputs import StepInputs
 from octavo.worker.draft_coverage import DraftCoverage
 from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
-from octavo.worker.draft_steps import in_steps, row_of
+from octavo.worker.draft_steps import in_steps, readable, row_of
 
 
 class DraftModel:
@@ -39,7 +39,7 @@ class DraftModel:
     def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
         del inputs
         if chunks := self._coverage.follow(entries):
-            self._runner.run(chunks)
+            self._run(chunks)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
         asked = [entry for entry in entries if entry.num_drafts]
@@ -70,14 +70,17 @@ class DraftModel:
             tokens = known_tokens(state, first, stop)
             if stop == end:
                 return _row(entry, tokens, first, 0)
-            self._runner.run([row_of(entry, tokens, first)])
+            self._run([row_of(entry, tokens, first)])
             first = stop
+
+    def _run(self, rows: Sequence[ScheduledSequence]) -> StepResult:
+        return self._runner.run(readable(rows, self._runner.model.spec.vocab_size))
 
     def _draw(self, rows: Sequence[ScheduledSequence]) -> list[int]:
         """One token for each row, in as many steps as they take."""
         tokens: list[int] = []
         for part in in_steps(rows, lambda row: len(row.token_ids), self._max_tokens):
-            result = self._runner.run(part)
+            result = self._run(part)
             assert result.logits is not None  # noqa: S101 - every row is sampled
             inputs = result.inputs
             drawn = self._sampler.sample(result.logits, inputs.sequence_ids, inputs.sampling)

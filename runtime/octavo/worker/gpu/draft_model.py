@@ -16,7 +16,7 @@ from octavo.sampling.state import SamplingState
 from octavo.worker.batch import PENDING_TOKEN, ScheduledSequence, StepBatch
 from octavo.worker.draft_coverage import DraftCoverage
 from octavo.worker.draft_sampling import draft_params, known_tokens, with_drafts
-from octavo.worker.draft_steps import in_steps, row_of
+from octavo.worker.draft_steps import in_steps, readable, row_of
 from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.gpu.drafter import cut, drawn_tokens
 from octavo.worker.gpu.readback import PendingSamples
@@ -65,7 +65,8 @@ class GpuDraftModel:
         return with_drafts(entries, drawn_tokens(steps))
 
     def _step(self, rows: Sequence[ScheduledSequence]) -> PendingSamples:
-        return self._runner.submit(StepBatch(rows))
+        num_tokens = self._runner.model.spec.vocab_size
+        return self._runner.submit(StepBatch(readable(rows, num_tokens)))
 
     def _catch_up(self, asked: Sequence[ScheduledSequence]) -> list[PendingSamples]:
         """Reads what it has not read of the sequences, and guesses the first token of each: in one step as a

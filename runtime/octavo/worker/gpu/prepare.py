@@ -28,7 +28,7 @@ from octavo.worker.gpu.profile import (
 )
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import BudgetSource, KVCacheSize
-from octavo.worker.start.phases import PhaseTimer, size_cache
+from octavo.worker.start.phases import PhaseTimer, cache_block_bytes, size_cache
 from octavo.worker.wakeable import Wakeable
 
 R = TypeVar("R", bound=SteppedRunner)
@@ -63,7 +63,8 @@ def prepare_gpu(
 
     Args:
         reload: Reads the model anew.
-        least: Of all ranks' numbers.
+        least: Of all ranks' numbers. They agree on blocks, of which what guesses takes a part on the first
+            rank alone.
         new_capture: Of CUDA when absent.
         drafting: What guesses for the model, in runners of `make_runner`.
 
@@ -84,10 +85,13 @@ def prepare_gpu(
             budget, source = config.kv_cache_memory_bytes, BudgetSource.FLAG
             if budget is None:
                 budget = gpu_cache_budget(config, model, make_runner, device)
-                budget = least(budget - (0 if drafting is None else drafting.kept_bytes))
+                budget -= 0 if drafting is None else drafting.kept_bytes
                 source = BudgetSource.GPU_SHARE
             spec = model.spec.on_rank(num_ranks)
             draft_block_bytes = 0 if drafting is None else drafting.block_bytes
+            each = cache_block_bytes(config, spec, cache_dtype) + draft_block_bytes
+            if (agreed := least(budget // each)) < budget // each:
+                budget = agreed * each
             size = size_cache(config, spec, cache_dtype, budget, source, draft_block_bytes)
             limits = RunnerLimits.of(
                 config, num_blocks=size.num_blocks, max_model_len=size.max_model_len

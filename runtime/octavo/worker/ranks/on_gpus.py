@@ -16,6 +16,7 @@ from octavo.models.base import CausalLM
 from octavo.models.seated_adapters import SeatedAdapters
 from octavo.worker.batch import Executor, Heartbeat
 from octavo.worker.gpu.cuda_graphs import Capture
+from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.ranks.commands import Kind, unpack_command
 from octavo.worker.ranks.device_group import DeviceRanks, check_group, join_device_group
 from octavo.worker.ranks.device_watch import DeviceWatch, FaultWatch
@@ -25,6 +26,7 @@ from octavo.worker.ranks.group import GroupRanks, RankLostError
 from octavo.worker.ranks.leading_gpu import LeadingGpuExecutor, Teller
 from octavo.worker.ranks.messages import MeetingFile, MeetingPoint
 from octavo.worker.ranks.team import Team
+from octavo.worker.start.draft import DrafterPlan, beside
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.encoder import EncoderPlan
 from octavo.worker.start.phases import PhaseTimer, check_gpu_generation, check_gpu_memory
@@ -81,14 +83,21 @@ def take_gpu(config: EngineConfig, rank: int) -> None:
     torch.cuda.set_device(rank - local.start)
 
 
-def check_gpu(plan: StartPlan | EncoderPlan) -> None:
-    """Raises `InvalidConfigurationError` and `OutOfMemoryError`, before weights are read."""
+def check_gpu(plan: StartPlan | EncoderPlan, drafts: DrafterPlan | None = None) -> None:
+    """Raises `InvalidConfigurationError` and `OutOfMemoryError`, before weights are read.
+
+    Args:
+        drafts: What the first rank has beside the model.
+    """
     if plan.device.type != "cuda" or isinstance(plan, EncoderPlan):
         return  # encoders run on CPUs
     name = torch.cuda.get_device_name(plan.device)
     capability = torch.cuda.get_device_capability(plan.device)
-    check_gpu_generation(name, capability, plan.config.kv_cache_dtype)
-    check_gpu_memory(plan.config, plan.model, plan.device, plan.dtype, plan.scheme)
+    config = plan.config
+    check_gpu_generation(name, capability, config.kv_cache_dtype)
+    check_gpu_memory(
+        config, plan.model, plan.device, plan.dtype, plan.scheme, beside(drafts, config)
+    )
 
 
 def ranks_on(
@@ -111,6 +120,7 @@ def lead_on_gpus(
     plan: StartPlan,
     path: GpuPath,
     model: CausalLM,
+    drafting: GpuDrafting | None,
     ranks: GroupRanks | DeviceRanks,
     *,
     control: GroupRanks,
@@ -122,6 +132,7 @@ def lead_on_gpus(
     """The first rank's executor, when all are prepared.
 
     Args:
+        drafting: Who guesses where the engine does not: on this rank alone.
         ranks: Of this rank's part of the model.
         name: Of this rank.
 
@@ -149,6 +160,7 @@ def lead_on_gpus(
                 tell=teller,
                 least=lambda own: control.least(own, _PREPARE_SECONDS),
                 new_capture=path.new_capture,
+                drafting=drafting,
                 adapters=plan.adapters,
             )
     except Exception as error:

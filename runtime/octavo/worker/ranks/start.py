@@ -34,7 +34,7 @@ from octavo.worker.ranks.on_gpus import (
     take_gpu,
 )
 from octavo.worker.ranks.team import Team
-from octavo.worker.start.draft import plan_drafter
+from octavo.worker.start.draft import DrafterPlan, plan_drafter
 from octavo.worker.start.encoder import EncoderPlan, plan_model
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer
@@ -72,8 +72,8 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
             with phase("load"):
                 take_gpu(config, 0)
                 plan = plan_model(config)
-                check_gpu(plan)
                 drafts = None if isinstance(plan, EncoderPlan) else plan_drafter(config, plan)
+                check_gpu(plan, drafts)
                 start = (
                     LocalStart(plan, drafts)
                     if config.place is None
@@ -90,8 +90,7 @@ def create_shared_executor(config: EngineConfig, phase: PhaseTimer) -> Executor:
                     ahead = stack.enter_context(_compiling(plan))
                     with translated_load_errors():
                         model = plan.build(group.ranks)
-                        drafter = None if drafts is None else drafts.start(config, size, model)
-                    lead = partial(_lead, plan, model, drafter, group, phase)
+                        lead = _leading(plan, model, drafts, group, phase)
                 start.wait_until_loaded()
             if ahead is not None:
                 with phase("compile"):
@@ -112,22 +111,38 @@ def _connected(
         raise team.start_failure() or error from error
 
 
-def _lead(
+def _leading(
+    plan: StartPlan,
+    model: CausalLM,
+    drafts: DrafterPlan | None,
+    group: _Group,
+    phase: PhaseTimer,
+) -> Callable[[], Executor]:
+    """What makes the first rank's executor when all are loaded, with what guesses for the model."""
+    config, path = plan.config, gpu_path(plan.device)
+    if path is None:
+        drafter = None if drafts is None else drafts.start(config, group.size, model)
+        return partial(_lead_on_host, plan, model, drafter, group, phase)
+    drafting = None if drafts is None else drafts.start_on_gpu(config, model, path.kernels)
+    return partial(
+        lead_on_gpus,
+        plan,
+        path,
+        model,
+        drafting,
+        group.ranks,
+        control=group.control,
+        team=group.team,
+        name=group.start.name_of(0),
+        phase=phase,
+        heartbeat=group.start.heartbeat,
+    )
+
+
+def _lead_on_host(
     plan: StartPlan, model: CausalLM, drafter: Drafter | None, group: _Group, phase: PhaseTimer
 ) -> Executor:
-    config, team, path = plan.config, group.team, gpu_path(plan.device)
-    if path is not None:
-        return lead_on_gpus(
-            plan,
-            path,
-            model,
-            group.ranks,
-            control=group.control,
-            team=team,
-            name=group.start.name_of(0),
-            phase=phase,
-            heartbeat=group.start.heartbeat,
-        )
+    config, team = plan.config, group.team
     return start_host_executor(
         config,
         model,

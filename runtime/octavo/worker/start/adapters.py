@@ -1,6 +1,9 @@
-"""Adapters of a start: where a model's adapters will lie, by what its device's kernels read."""
+"""Adapters of a start: where a model's adapters will lie, by what its device's kernels read, and what that
+takes."""
 
 from __future__ import annotations
+
+import torch
 
 from octavo.config import EngineConfig
 from octavo.kernels.protocols.layers import AdapterKernels, Kernels
@@ -8,7 +11,15 @@ from octavo.loading import Placement
 from octavo.models.adapters import ModelAdapters
 from octavo.models.base import BaseConfig
 from octavo.models.host_adapters import HostAdapters
-from octavo.models.seated_adapters import SeatedAdapters
+from octavo.models.seated_adapters import SeatedAdapters, seat_bytes
+
+
+def seats_bytes(config: EngineConfig, model: BaseConfig, dtype: torch.dtype, num_ranks: int) -> int:
+    """Of all seats on each rank's GPU, where so many ranks share the model: taken with the weights."""
+    if not config.enable_lora:
+        return 0
+    own = (one.share(0, num_ranks) for one in model.projections() if not one.is_routed)
+    return config.max_loras * seat_bytes(own, dtype, config.max_lora_rank)
 
 
 def adapters_of(

@@ -11,6 +11,7 @@ import msgspec
 from octavo.config import EngineConfig
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import CausalLM
+from octavo.models.common_vocabulary import with_common_vocabulary
 from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker import machine
@@ -38,13 +39,10 @@ DRAFT_MODEL = "The draft model"
 
 
 class DrafterPlan(Protocol):
-    """What is loaded beside the model."""
+    """What is loaded beside the model, on the first of its ranks alone."""
 
-    @property
-    def weight_bytes(self) -> int: ...
-
-    def block_bytes(self, config: EngineConfig) -> int:
-        """Of a block of its KV cache, which has as many as the model's."""
+    def beside(self, config: EngineConfig) -> Beside:
+        """What it takes. Its KV cache has as many blocks as the model's."""
         ...
 
     def check_length(self, config: EngineConfig, max_model_len: int) -> None:
@@ -64,9 +62,7 @@ class DrafterPlan(Protocol):
 
 def beside(drafts: DrafterPlan | None, config: EngineConfig) -> Beside:
     """What it takes."""
-    if drafts is None:
-        return NOTHING
-    return Beside(drafts.weight_bytes, drafts.block_bytes(config))
+    return NOTHING if drafts is None else drafts.beside(config)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,32 +72,26 @@ class DraftModelPlan:
     folder: Path
     plan: StartPlan
 
-    @property
-    def weight_bytes(self) -> int:
-        return weight_bytes(self.plan.model, self.plan.dtype, self.plan.scheme)
-
-    def block_bytes(self, config: EngineConfig) -> int:
-        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, self.plan.dtype)
-        return cache_block_bytes(config, self.plan.model.spec, cache_dtype)
+    def beside(self, config: EngineConfig) -> Beside:
+        plan = self.plan
+        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, plan.dtype)
+        return Beside(
+            weight_bytes(plan.model, plan.dtype, plan.scheme),
+            cache_block_bytes(config, plan.model.spec, cache_dtype),
+        )
 
     def check_length(self, config: EngineConfig, max_model_len: int) -> None:
         check_context(config, "the draft model", self.plan.model.spec, max_model_len)
 
     def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> DraftModel:
-        del model
-        plan = self.plan  # whose config is of one rank: it guesses for all of them
-        with naming(DRAFT_MODEL, self.folder):
-            draft = plan.build()
+        plan, draft = self.plan, self._build(model)
         runner = host_runner(plan.config, draft, size, device=plan.device, dtype=plan.dtype)
         return DraftModel(runner, config.max_num_batched_tokens, config.block_size)
 
     def start_on_gpu(
         self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
     ) -> GpuDrafting:
-        del model
-        plan = self.plan
-        with naming(DRAFT_MODEL, self.folder):
-            draft = plan.build()
+        plan, draft = self.plan, self._build(model)
 
         def make(runner: GpuRunner) -> GpuDraftModel:
             limits = runner.limits
@@ -117,7 +107,13 @@ class DraftModelPlan:
             )
             return GpuDraftModel(own, runner.rows.seed_of)
 
-        return GpuDrafting(make, self.block_bytes(config))
+        return GpuDrafting(make, self.beside(config).block_bytes)
+
+    def _build(self, model: CausalLM) -> CausalLM:
+        """Of one rank, as the plan's config is: it guesses for all of them."""
+        with naming(DRAFT_MODEL, self.folder):
+            draft = self.plan.build()
+        return with_common_vocabulary(draft, model.spec.vocab_size)
 
 
 def plan_drafter(config: EngineConfig, model: StartPlan) -> DrafterPlan | None:
@@ -163,13 +159,14 @@ def size_cache_with(drafts: DrafterPlan | None, plan: StartPlan) -> KVCacheSize:
     available, scheme = machine.available_memory_bytes(), plan.scheme
     if drafts is None:
         return size_host_cache(plan.config, plan.model, plan.dtype, scheme, available)
+    needs = drafts.beside(plan.config)
     size = size_host_cache(
         plan.config,
         plan.model,
         plan.dtype,
         scheme,
-        available - drafts.weight_bytes,
-        draft_block_bytes=drafts.block_bytes(plan.config),
+        available - needs.weight_bytes_of(plan.config.tensor_parallel_size),
+        draft_block_bytes=needs.block_bytes,
     )
     drafts.check_length(plan.config, size.max_model_len)
     return size

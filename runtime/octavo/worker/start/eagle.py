@@ -28,7 +28,7 @@ from octavo.worker.gpu.runner import GpuRunner
 from octavo.worker.start.drafter_checks import check_context, naming, refused
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.phases import Beside, cache_block_bytes
 from octavo.worker.start.plan import StartPlan, open_weights
 
 HEAD = "The EAGLE-3 head"
@@ -53,23 +53,16 @@ class EaglePlan:
     source: WeightSource
     model: StartPlan
 
-    @property
-    def weight_bytes(self) -> int:
-        return eagle3_bytes(
-            self.head,
-            len(self.watched),
-            self.model.dtype,
-            has_embedding=self.is_shared or self.head.needs_embedding or self.source.has(EMBEDDING),
+    def beside(self, config: EngineConfig) -> Beside:
+        has_embedding = self.head.needs_embedding or self.source.has(EMBEDDING)
+        return beside_model(
+            config, self.head, len(self.watched), self.model.dtype, has_embedding=has_embedding
         )
 
     @property
     def is_shared(self) -> bool:
         """Ranks share the model: the head is the first one's, whole."""
         return self.model.config.tensor_parallel_size > 1
-
-    def block_bytes(self, config: EngineConfig) -> int:
-        cache_dtype = choose_cache_dtype(config.kv_cache_dtype, self.model.dtype)
-        return cache_block_bytes(config, self.head.spec, cache_dtype)
 
     def check_length(self, config: EngineConfig, max_model_len: int) -> None:
         check_context(config, f"the head in {self.folder}", self.head.spec, max_model_len)
@@ -123,7 +116,7 @@ class EaglePlan:
             )
 
         kept = config.max_num_seqs * (1 + most_waiting) * width * plan.dtype.itemsize
-        return GpuDrafting(make, self.block_bytes(config), watch, kept)
+        return GpuDrafting(make, self.beside(config).block_bytes, watch, kept)
 
     def _read(self, model: CausalLM) -> Eagle3Head:
         """Its weights."""
@@ -148,13 +141,26 @@ class EaglePlan:
         return model
 
 
-def eagle3_bytes(
-    head: Eagle3Config, num_watched: int, dtype: torch.dtype, *, has_embedding: bool
-) -> int:
-    """Of its matrices, once they are loaded."""
+def beside_model(
+    config: EngineConfig,
+    head: Eagle3Config,
+    num_watched: int,
+    dtype: torch.dtype,
+    *,
+    has_embedding: bool,
+) -> Beside:
+    """What a head takes.
+
+    Args:
+        dtype: Of the model.
+        has_embedding: It brings its own, which a start may find to be the model's, and not keep.
+    """
     weights = sum(Unquantised().num_bytes(one, dtype) for one in head.projections(num_watched))
     table = head.spec.vocab_size * head.spec.hidden_size * dtype.itemsize
-    return weights + (table if has_embedding else 0)
+    block = cache_block_bytes(config, head.spec, choose_cache_dtype(config.kv_cache_dtype, dtype))
+    if has_embedding:
+        return Beside(weights + table, block)
+    return Beside(weights, block, table)
 
 
 def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:

@@ -11,8 +11,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError
 from octavo.models.base import BaseConfig, EncoderConfig, ModelConfig
-from octavo.option_pairs import MERGE_INSTEAD, no_guesses_for_ranks
-from octavo.speculative_config import SpeculativeMethod
+from octavo.option_pairs import MERGE_INSTEAD
 
 logger = logging.getLogger(__name__)
 
@@ -24,18 +23,6 @@ def check_implementation(config: EngineConfig, model: BaseConfig) -> None:
             f"quantization is {config.quantization.value}, and {model.spec.architecture} runs by "
             "transformers' own modules, none of which is a plain linear one: all weights would stay as they "
             "are. Leave --quantization (spec.engine.quantization) out."
-        )
-
-
-def check_speculation(config: EngineConfig, device: torch.device) -> None:
-    """Raises `InvalidConfigurationError` where no drafts are run, before minutes of loading."""
-    wanted = config.speculative_config
-    if wanted is None or wanted.method is SpeculativeMethod.NGRAM:
-        return
-    if device.type != "cpu" and config.tensor_parallel_size > 1:
-        raise InvalidConfigurationError(
-            f"speculative_config has method {wanted.method.value}, and "
-            f"{no_guesses_for_ranks(config, device.type)}"
         )
 
 
@@ -58,7 +45,6 @@ def settled(config: EngineConfig, model: ModelConfig, device: torch.device) -> E
     Raises as `check_implementation`.
     """
     check_implementation(config, model)
-    check_speculation(config, device)
     architecture = model.spec.architecture
     if not model.is_generic:
         logger.info("%s runs by Octavo's own code.", architecture)

@@ -24,15 +24,15 @@ from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.start.draft import DRAFT_MODEL
 from octavo.worker.start.drafter_checks import check_context, check_is_whole, naming
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
-from octavo.worker.start.eagle import eagle3_bytes, read_head
-from octavo.worker.start.phases import Beside, cache_block_bytes
+from octavo.worker.start.eagle import beside_model, read_head
+from octavo.worker.start.phases import NOTHING, Beside, cache_block_bytes
 from octavo.worker.start.vocabulary import check_vocabulary
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class DrafterNeeds:
-    """Beside the model's own.
+    """Beside the model's own, on the first of its ranks.
 
     Args:
         weight_bytes: With an embedding that a start may find to be the model's, and not keep.
@@ -43,8 +43,16 @@ class DrafterNeeds:
     weight_bytes: int
     kv_bytes_per_token: int
 
-    def beside(self, config: EngineConfig) -> Beside:
-        return Beside(self.weight_bytes, self.kv_bytes_per_token * config.block_size)
+    @classmethod
+    def of(cls, config: EngineConfig, beside: Beside) -> DrafterNeeds | None:
+        wanted = config.speculative_config
+        if wanted is None or wanted.model is None:
+            return None
+        return cls(
+            wanted.method.value,
+            beside.weight_bytes_of(config.tensor_parallel_size),
+            beside.block_bytes // config.block_size,
+        )
 
 
 def inspect_drafter(
@@ -53,8 +61,8 @@ def inspect_drafter(
     dtype: torch.dtype,
     device: torch.device,
     headers: Mapping[str, TensorHeader] | None,
-) -> DrafterNeeds | None:
-    """None where the engine guesses by itself, or nobody does.
+) -> Beside:
+    """What a start counts; nothing where the engine guesses by itself, or nobody does.
 
     Args:
         dtype, device: Of the model.
@@ -64,13 +72,13 @@ def inspect_drafter(
     """
     wanted = config.speculative_config
     if wanted is None or wanted.model is None:
-        return None
+        return NOTHING
     folder = Path(wanted.model)
     if wanted.method is SpeculativeMethod.EAGLE3:
         head, watched = read_head(config, folder, model)
         spec = head.spec
         has_embedding = head.needs_embedding or _has(EMBEDDING, folder, headers)
-        weights = eagle3_bytes(head, len(watched), dtype, has_embedding=has_embedding)
+        found = beside_model(config, head, len(watched), dtype, has_embedding=has_embedding)
     else:
         check_is_whole(config, folder)
         with naming(DRAFT_MODEL, folder):
@@ -80,11 +88,12 @@ def inspect_drafter(
         # What a GPU's kernels read, without what they are compiled with.
         kernels = kernels_for(device) if device.type == "cpu" else reference_kernels
         scheme = scheme_for(None, kernels, read_stored_format(folder))
-        spec, weights = draft.spec, weight_bytes(draft, dtype, scheme)
+        spec, cache_dtype = draft.spec, choose_cache_dtype(config.kv_cache_dtype, dtype)
+        block = cache_block_bytes(config, spec, cache_dtype)
+        found = Beside(weight_bytes(draft, dtype, scheme), block)
     if config.max_model_len is not None:
         check_context(config, f"what lies in {folder}", spec, config.max_model_len)
-    block = cache_block_bytes(config, spec, choose_cache_dtype(config.kv_cache_dtype, dtype))
-    return DrafterNeeds(wanted.method.value, weights, block // config.block_size)
+    return found
 
 
 def _has(name: str, folder: Path, headers: Mapping[str, TensorHeader] | None) -> bool:

@@ -21,41 +21,48 @@ from octavo.loading.headers import TensorHeader
 from octavo.models.base import BaseConfig, ModelConfig
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
+from octavo.models.sharing import check_sharing
 from octavo.models.stored_tables import has_head_beside_tie, with_stored_head
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
+from octavo.worker.start.adapters import seats_bytes
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
-from octavo.worker.start.implementation import check_implementation, check_speculation
+from octavo.worker.start.implementation import check_adapters, check_implementation
 from octavo.worker.start.inspect_drafter import DrafterNeeds, inspect_drafter
 from octavo.worker.start.memory import check_positions, format_bytes
 from octavo.worker.start.phases import (
     NOTHING,
+    Beside,
     activation_bytes,
     cache_block_bytes,
     check_gpu_fit,
     gpus_needed,
+    seats_hint,
     share_hint,
+    taken_on_gpu,
 )
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class GpuFit:
-    """Of GPUs of one size.
+    """Of GPUs of one size, of which each of the ranks has one.
 
     Args:
         memory_bytes: Of each.
-        longest_context: Tokens of a sequence that one GPU holds beside the weights, about: what activations
-            take is measured at the start. 0: it does not hold the model.
+        longest_context: Tokens of a sequence that they hold beside the weights, about: what activations take
+            is measured at the start. 0: they do not hold the model.
         num_gpus: Fewest ranks, a GPU each, that can share the model (`octavo.models.sharing`) and that hold
             it and one sequence of `max_model_len`, else of the model's context; None: no number of them does.
-        problem: Why a start on one of them would fail; None: it would not.
+        problem: Why a start on them would fail; None: it would not.
+        adapter_bytes: Of the seats of adapters on each; None: the model takes none.
     """
 
     memory_bytes: int
     longest_context: int
     num_gpus: int | None
     problem: str | None
+    adapter_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,13 @@ class Inspection:
         path: Whose code runs it.
         quantization: Format of its weights; None: as they were trained.
         num_parameters: Weights of the matrices; biases, norms and routers left out.
-        kv_cache_dtype, kv_bytes_per_token: None for an encoder, which keeps none.
+        weight_bytes: Of the first rank, which has the most.
+        kv_cache_dtype, kv_bytes_per_token: Of each rank; None for an encoder, which keeps none.
         context: Tokens of a sequence where nobody asks for more.
         stored_bytes: Of all tensors in the checkpoint's files; None where their headers were not asked for.
         notes: What the headers alone do not decide.
-        drafter: What guesses beside it takes, if something does.
+        drafter: What guesses beside it takes, if something does: on the first rank.
+        num_ranks: That share the model.
     """
 
     architecture: str
@@ -87,6 +96,7 @@ class Inspection:
     stored_bytes: int | None = None
     notes: tuple[str, ...] = ()
     drafter: DrafterNeeds | None = None
+    num_ranks: int = 1
 
 
 def inspect_model(
@@ -115,20 +125,22 @@ def inspect_model(
     check_quantization(config, device, stored)
     model = encoder or _decoder(folder, config.model_impl)
     check_implementation(config, model)
-    check_speculation(config, device)
+    ranks = config.tensor_parallel_size
+    check_sharing(model, ranks)
+    check_adapters(config, model)
     check_positions(config.max_model_len, model.spec.context)
     dtype = choose_dtype(config.dtype, model, device)
     # What a GPU's kernels read, without what they are compiled with.
     kernels = kernels_for(device) if gpu_memory_bytes is None else reference_kernels
     scheme = scheme_for(config.quantization, kernels, stored)
     rounding = None if config.quantization is None else config.quantization.value
-    fit, cache_dtype, block, drafter = None, None, None, None
+    fit, cache_dtype, block, beside = None, None, None, NOTHING
     if isinstance(model, ModelConfig):
-        drafter = inspect_drafter(config, model, dtype, device, draft_headers)
+        beside = inspect_drafter(config, model, dtype, device, draft_headers)
         cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-        block = cache_block_bytes(config, model.spec, cache_dtype)
+        block = cache_block_bytes(config, model.spec.on_rank(ranks), cache_dtype)
         if gpu_memory_bytes is not None:
-            fit = _fit(config, model, dtype, scheme, block, gpu_memory_bytes, drafter)
+            fit = _fit(config, model, dtype, scheme, block, gpu_memory_bytes, beside)
     return Inspection(
         architecture=model.spec.architecture,
         path="generic" if model.is_generic else "native",
@@ -136,14 +148,15 @@ def inspect_model(
         dtype=_name(dtype),
         quantization=rounding if stored is None else stored.method,
         num_parameters=model.num_parameters,
-        weight_bytes=weight_bytes(model, dtype, scheme),
+        weight_bytes=weight_bytes(model, dtype, scheme, ranks),
         kv_cache_dtype=None if cache_dtype is None else _name(cache_dtype),
         kv_bytes_per_token=None if block is None else block // config.block_size,
         context=model.spec.default_context,
         gpu=fit,
         stored_bytes=None if headers is None else sum(one.num_bytes for one in headers.values()),
         notes=() if headers is None else _undecided(model, headers, dtype),
-        drafter=drafter,
+        drafter=DrafterNeeds.of(config, beside),
+        num_ranks=ranks,
     )
 
 
@@ -181,24 +194,25 @@ def _fit(
     scheme: Scheme,
     block_bytes: int,
     memory_bytes: int,
-    drafter: DrafterNeeds | None,
+    beside: Beside,
 ) -> GpuFit:
-    beside = NOTHING if drafter is None else drafter.beside(config)
+    ranks = config.tensor_parallel_size
     block_bytes += beside.block_bytes
     usable = int(memory_bytes * config.gpu_memory_share)
-    reserve = activation_bytes(config, model.spec, dtype)
-    needed = weight_bytes(model, dtype, scheme) + beside.weight_bytes
+    reserve = activation_bytes(config, model.spec.on_rank(ranks), dtype)
+    needed = taken_on_gpu(config, model, dtype, scheme, ranks, beside)
+    seats = seats_bytes(config, model, dtype, ranks)
     wanted = config.max_model_len or model.spec.default_context
     room = usable - reserve - needed
     longest = max(room, 0) // block_bytes * config.block_size
-    num_gpus = gpus_needed(config, model, dtype, scheme, usable)
+    num_gpus = gpus_needed(config, model, dtype, scheme, usable, beside)
     problem = None
     if not longest:
         problem = (
             f"The KV cache does not fit: of the {format_bytes(usable)} that may be used, weights take "
             f"{format_bytes(needed)} and activations about {format_bytes(reserve)}. Lower "
             "--max-num-batched-tokens or --max-num-seqs, or use a larger GPU."
-            f"{share_hint(config, num_gpus)}"
+            f"{seats_hint(seats)}{share_hint(config, num_gpus)}"
         )
     try:
         check_gpu_fit(
@@ -212,7 +226,8 @@ def _fit(
         )
     except (OutOfMemoryError, InvalidConfigurationError) as error:
         problem = str(error)
-    return GpuFit(memory_bytes, min(longest, wanted), num_gpus, problem)
+    held = seats if config.enable_lora else None
+    return GpuFit(memory_bytes, min(longest, wanted), num_gpus, problem, held)
 
 
 def _name(dtype: torch.dtype) -> str:

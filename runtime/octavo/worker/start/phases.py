@@ -20,6 +20,7 @@ from octavo.options import option_fields
 from octavo.quantization import Scheme, Unquantised
 from octavo.worker.batch import ExecutorInfo
 from octavo.worker.gpu.draft_rows import most_drafts
+from octavo.worker.start.adapters import seats_bytes
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import (
     BudgetSource,
@@ -27,6 +28,7 @@ from octavo.worker.start.memory import (
     bytes_per_block,
     check_cache_fits,
     check_length_fits,
+    format_bytes,
     host_cache_budget,
     room_on_gpu,
     room_on_host,
@@ -88,10 +90,20 @@ def tell_options_for_gpus(config: EngineConfig) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What guesses for a model takes beside it: its weights, and in each block of tokens."""
+    """What guesses for a model takes beside it, on the first of its ranks: its weights, and in each block of
+    tokens.
+
+    Args:
+        table_bytes: Of an embedding that is the model's own, and a copy of it where ranks share the model.
+    """
 
     weight_bytes: int = 0
     block_bytes: int = 0
+    table_bytes: int = 0
+
+    def weight_bytes_of(self, num_ranks: int) -> int:
+        """Where so many ranks share the model."""
+        return self.weight_bytes + (self.table_bytes if num_ranks > 1 else 0)
 
 
 NOTHING = Beside()
@@ -133,16 +145,24 @@ def check_gpu_fit(
         _check_gpu_fit(config, model, dtype, scheme, free_bytes, total_bytes, beside)
     except OutOfMemoryError as error:
         usable = free_bytes - int(total_bytes * (1.0 - config.gpu_memory_share))
-        enough = gpus_needed(config, model, dtype, scheme, usable)
-        raise OutOfMemoryError(f"{error}{share_hint(config, enough)}") from None
+        enough = gpus_needed(config, model, dtype, scheme, usable, beside)
+        seats = seats_bytes(config, model, dtype, config.tensor_parallel_size)
+        raise OutOfMemoryError(f"{error}{seats_hint(seats)}{share_hint(config, enough)}") from None
+
+
+def seats_hint(num_bytes: int) -> str:
+    """A further sentence of an error, where adapters have seats."""
+    if not num_bytes:
+        return ""
+    return (
+        f" Of what is taken, {format_bytes(num_bytes)} are seats of adapters: lower --max-loras or "
+        "--max-lora-rank."
+    )
 
 
 def share_hint(config: EngineConfig, num_gpus: int | None) -> str:
-    """A further sentence of an error; empty where no more GPUs than the config's are known to do, or ranks do
-    not what is asked for."""
-    wanted = config.speculative_config
-    is_alone = wanted is not None and wanted.model is not None
-    if is_alone or num_gpus is None or num_gpus <= config.tensor_parallel_size:
+    """A further sentence of an error; empty where no more GPUs than the config's are known to do."""
+    if num_gpus is None or num_gpus <= config.tensor_parallel_size:
         return ""
     return (
         f" Or let {num_gpus} such GPUs share the model: --tensor-parallel-size {num_gpus} "
@@ -156,17 +176,37 @@ def gpus_needed(
     dtype: torch.dtype,
     scheme: Scheme,
     usable_bytes: int,
+    beside: Beside = NOTHING,
 ) -> int | None:
     """Fewest ranks that can share the model and of which each, with so many bytes of its GPU, has room for
-    its part of the weights and of the longest sequence, and for activations; None: no number does."""
+    its part of the weights and of the longest sequence, and for activations, the first also for what guesses;
+    None: no number does."""
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
     room = usable_bytes - activation_bytes(config, model.spec, dtype)
     blocks = -(-(config.max_model_len or model.spec.default_context) // config.block_size)
     for size in sizes_that_share(model):
         block = cache_block_bytes(config, model.spec.on_rank(size), cache_dtype)
-        if weight_bytes(model, dtype, scheme, size) + blocks * block <= room:
+        block += beside.block_bytes
+        taken = taken_on_gpu(config, model, dtype, scheme, size, beside)
+        if taken + blocks * block <= room:
             return size
     return None
+
+
+def taken_on_gpu(
+    config: EngineConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    num_ranks: int,
+    beside: Beside = NOTHING,
+) -> int:
+    """Bytes of the first rank's GPU that are taken before its KV cache is sized: by its weights, the seats of
+    adapters, and what guesses."""
+    weights = weight_bytes(model, dtype, scheme, num_ranks)
+    return (
+        weights + seats_bytes(config, model, dtype, num_ranks) + beside.weight_bytes_of(num_ranks)
+    )
 
 
 def _check_gpu_fit(
@@ -180,7 +220,7 @@ def _check_gpu_fit(
 ) -> None:
     ranks = config.tensor_parallel_size
     spec = model.spec.on_rank(ranks)
-    needed = weight_bytes(model, dtype, scheme, ranks) + beside.weight_bytes
+    needed = taken_on_gpu(config, model, dtype, scheme, ranks, beside)
     room = room_on_gpu(
         weight_bytes=needed,
         free_bytes=free_bytes,

@@ -2,7 +2,7 @@
 
 The answers of the model stay right whatever is guessed; guesses of other tokens would hardly ever come true,
 and each would cost its step. Tokens that were added for a chat's turns may differ: checkpoints of one family
-rename those that were reserved.
+rename those that were reserved. So may the sizes of the tables, whose last rows may be no token's.
 """
 
 from __future__ import annotations
@@ -33,23 +33,26 @@ def check_vocabulary(
 ) -> None:
     """Of the draft model in `folder`, against the model of `config.model`.
 
-    Tokenizers that are not there are not compared: an inspection may have the headers alone, and a model
-    without one is served by token ids.
+    Tokenizers that are not there are not compared where the sizes are the same: an inspection may have the
+    headers alone, and a model without one is served by token ids.
 
     Raises:
         InvalidConfigurationError: The two have not the same.
         ModelInvalidError: A tokenizer.json cannot be read.
     """
     size, own = draft.spec.vocab_size, model.spec.vocab_size
-    if size != own:
+    theirs, ours = _tokenizer_of(folder), _tokenizer_of(Path(config.model))
+    if theirs is None or ours is None:
+        if size == own:
+            return
+        lacking = folder if theirs is None else config.model
         raise refused(
             config,
             f"the draft model's config.json has the vocabulary size (vocab_size) {size}, and the model's "
-            f"{own}. They must be equal so far, also where one is padded and the tokens are the same: the "
-            "one model has no embedding for the ids that the other one may give.",
+            f"{own}, while {lacking} holds no tokenizer.json: nothing tells whether their tokens are the "
+            "same, and one of them is padded. Put the tokenizers beside the weights.",
         )
-    theirs, ours = _tokenizer_of(folder), _tokenizer_of(Path(config.model))
-    if theirs is None or ours is None or filecmp.cmp(theirs, ours, shallow=False):
+    if filecmp.cmp(theirs, ours, shallow=False):
         return
     different = _first_difference(_tokens(theirs), _tokens(ours))
     if different is not None:
