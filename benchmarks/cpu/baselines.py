@@ -64,12 +64,15 @@ class Baseline:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
+    def ask(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """What it answers to a job."""
         assert self._process.stdin is not None
-        job = {"prompts": prompts, "output_tokens": output_tokens}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        answer = self._read()
+        return self._read()
+
+    def run(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> float:
+        answer = self.ask({"prompts": prompts, "output_tokens": output_tokens})
         return float(answer["tokens"] / answer["seconds"])
 
     def close(self) -> None:
@@ -117,6 +120,17 @@ def llama_cpp_baseline(
 
 
 def vllm_baseline(model: BenchmarkModel, python: Path, work: Path) -> Baseline:
+    return Baseline(
+        "vllm",
+        [str(python), "-m", "benchmarks.cpu.vllm_baseline", str(model.folder)]
+        + ["dummy" if model.dummy_weights else "real"]
+        + [str(model.max_model_len), str(max(model.concurrencies))],
+        work / f"vllm-{model.name}.log",
+        vllm_environment(python),
+    )
+
+
+def vllm_environment(python: Path) -> dict[str, str]:
     """With a thread bound to each core, as its guide has it for speed: left alone it computes on one."""
     cores = sorted(os.sched_getaffinity(0))
     environment = {
@@ -131,14 +145,7 @@ def vllm_baseline(model: BenchmarkModel, python: Path, work: Path) -> Baseline:
     openmp = python.parent.parent / "lib" / "libiomp5.so"
     if openmp.exists():
         environment["LD_PRELOAD"] = str(openmp)
-    return Baseline(
-        "vllm",
-        [str(python), "-m", "benchmarks.cpu.vllm_baseline", str(model.folder)]
-        + ["dummy" if model.dummy_weights else "real"]
-        + [str(model.max_model_len), str(max(model.concurrencies))],
-        work / f"vllm-{model.name}.log",
-        environment,
-    )
+    return environment
 
 
 def openvino_baseline(model: BenchmarkModel, python: Path, threads: int, work: Path) -> Baseline:

@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -146,8 +146,18 @@ class Client:
                 raise _refusal(response.status, body)
             return body
 
-    async def stream(self, route: str, body: Mapping[str, Any]) -> StreamedAnswer:
-        """Sends `body` with `stream` to `completions` or `chat/completions` and reads it to its end."""
+    async def stream(
+        self,
+        route: str,
+        body: Mapping[str, Any],
+        *,
+        on_arrival: Callable[[Arrival], None] | None = None,
+    ) -> StreamedAnswer:
+        """Sends `body` with `stream` to `completions` or `chat/completions` and reads it to its end.
+
+        Args:
+            on_arrival: Is told of each arrival at once: who ends a request early has no answer to read.
+        """
         answer = StreamedAnswer()
         started = time.perf_counter()
         url = f"{self.base_url}/{route}"
@@ -157,7 +167,9 @@ class Client:
             rest = b""
             async for data in response.content.iter_any():
                 *lines, rest = (rest + data).split(b"\n")
-                _take(answer, lines, time.perf_counter() - started)
+                has_come = _take(answer, lines, time.perf_counter() - started)
+                if has_come and on_arrival is not None:
+                    on_arrival(answer.arrivals[-1])
         answer.seconds = time.perf_counter() - started
         return answer
 
@@ -208,8 +220,9 @@ class _Chunk(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-def _take(answer: StreamedAnswer, lines: list[bytes], seconds: float) -> None:
-    """Adds the events of one read. An event of OpenAI's is one line: `data: ` and JSON."""
+def _take(answer: StreamedAnswer, lines: list[bytes], seconds: float) -> bool:
+    """Adds the events of one read; whether they brought tokens. An event of OpenAI's is one line: `data: `
+    and JSON."""
     before = answer.arrivals[-1].tokens if answer.arrivals else 0
     tokens = before
     for line in lines:
@@ -234,8 +247,10 @@ def _take(answer: StreamedAnswer, lines: list[bytes], seconds: float) -> None:
             tokens += any(choice.has_token for choice in chunk.choices)
         for choice in chunk.choices:
             answer.finish_reason = choice.finish_reason or answer.finish_reason
-    if tokens > before:
-        answer.arrivals.append(Arrival(seconds, tokens))
+    if tokens == before:
+        return False
+    answer.arrivals.append(Arrival(seconds, tokens))
+    return True
 
 
 def _refusal(status: int, body: bytes) -> UnexpectedAnswerError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 import pytest
@@ -36,7 +36,11 @@ def end(tokens: int) -> bytes:
 
 
 def answer_to(
-    pieces: Sequence[bytes], *, status: int = 200, seconds: float = 0.0
+    pieces: Sequence[bytes],
+    *,
+    status: int = 200,
+    seconds: float = 0.0,
+    on_arrival: Callable[[Arrival], None] | None = None,
 ) -> StreamedAnswer:
     """What the client makes of a server that writes these pieces, some seconds apart."""
 
@@ -53,7 +57,7 @@ def answer_to(
         app = web.Application()
         app.router.add_post("/v1/completions", completions)
         async with TestServer(app) as server, Client(str(server.make_url("/"))) as client:
-            return await client.stream("completions", {"model": "m"})
+            return await client.stream("completions", {"model": "m"}, on_arrival=on_arrival)
 
     return asyncio.run(run())
 
@@ -80,8 +84,10 @@ def test_a_server_that_tells_its_tokens_at_the_end_gives_the_mean() -> None:
 
 def test_tokens_without_text_are_in_the_next_event_that_comes() -> None:
     events = [chunk("a", 1), chunk("b", 4), chunk("", 9, "length"), end(9)]
-    answer = answer_to(events, seconds=0.02)
+    told: list[Arrival] = []
+    answer = answer_to(events, seconds=0.02, on_arrival=told.append)
     assert [arrival.tokens for arrival in answer.arrivals] == [1, 4, 9]
+    assert told == answer.arrivals
     assert len(answer.inter_token_seconds()) == 8
     span = answer.arrivals[-1].seconds - answer.arrivals[0].seconds
     assert sum(answer.inter_token_seconds()) == pytest.approx(span)
