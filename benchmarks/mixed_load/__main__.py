@@ -33,6 +33,7 @@ from benchmarks.mixed_load.over_http import observe
 console = make_console()
 OCTAVO = "octavo"
 STEP_TOKENS = (512, 2048)
+_WARM_UP_TOKENS = 256
 _SMOKE = MixedLoad(
     streams=2, stream_tokens=8, longest=1900, prompts=2, prompt_tokens=64, period=0.1
 )
@@ -91,7 +92,8 @@ def run_rounds(
 
     Raises RuntimeError where a stream ends within a window.
     """
-    warm_up = dataclasses.replace(load, prompts=1, period=0.0)
+    short = min(_WARM_UP_TOKENS, load.prompt_tokens)
+    warm_up = dataclasses.replace(load, prompts=1, prompt_tokens=short, period=0.0)
     for side in sides:
         side.run(warm_up)
     found: list[dict[str, Figures]] = []
@@ -165,7 +167,7 @@ def main(
     streams: Annotated[int, typer.Option(help="that decode", min=1)] = 16,
     prompts: Annotated[int, typer.Option(help="that arrive in a round", min=1)] = 2,
     prompt_tokens: Annotated[int, typer.Option(help="of each of them", min=1)] = 2048,
-    period: Annotated[float, typer.Option(help="seconds between two of them", min=0)] = 10.0,
+    period: Annotated[float, typer.Option(help="seconds between two of them", min=0)] = 8.0,
     vllm_python: Annotated[
         Path | None, typer.Option(help="a Python that has vLLM's CPU build; default: this one")
     ] = None,

@@ -31,7 +31,7 @@ class MixedLoad:
     longest: int = 1024
     prompts: int = 2
     prompt_tokens: int = 2048
-    period: float = 10.0
+    period: float = 8.0
 
     @property
     def max_model_len(self) -> int:

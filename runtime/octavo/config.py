@@ -323,6 +323,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             least=1,
             most=_MOST,
             help="Tokens of one step, prefill and decode together.",
+            details="tokens of one step, prefill and decode together; on a CPU a long prompt has at most "
+            "sixteen for each decode beside it, or 128 where that is more",
         ),
     ] = 2048
     enforce_eager: Annotated[

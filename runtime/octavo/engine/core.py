@@ -112,6 +112,7 @@ class EngineCore:
                 runs_whole_prompts=info.runs_whole_prompts,
                 max_adapters=config.max_loras,
                 short_step_tokens=info.short_step_tokens,
+                chunk_tokens_per_decode=info.chunk_tokens_per_decode,
             ),
             self._blocks,
         )

@@ -142,6 +142,7 @@ class PromptShares:
     has a prompt to compute, so that a long one leaves room for another tenant's in every step.
 
     Args:
+        long: Of prompts that want more than this, of all together; None: as of others.
         only: The one that has them all; None: whoever comes.
         slowed: Who has no more than `short` of them, so that the step is soon over.
     """
@@ -151,24 +152,32 @@ class PromptShares:
         num_tenants: int,
         budget: int,
         *,
+        long: int | None = None,
         only: str | None = None,
         slowed: str | None = None,
         short: int = 1,
     ) -> None:
         self._most = max(1, budget // max(1, num_tenants))
+        self._is_long_above = self._long_left = budget if long is None else long
         self._only = only
         self._slowed = slowed
         self._short = min(short, self._most)
         self._used: dict[str, int] = {}
 
-    def left(self, tenant: str) -> int:
+    def granted(self, tenant: str, num_tokens: int, room: int) -> int:
+        """What `take` would give."""
         if self._only is not None and tenant != self._only:
             return 0
         most = self._short if tenant == self._slowed else self._most
-        return most - self._used.get(tenant, 0)
+        left = min(most - self._used.get(tenant, 0), room)
+        if num_tokens > self._is_long_above:
+            left = min(left, self._long_left)
+        return max(0, min(num_tokens, left))
 
-    def take(self, tenant: str, num_tokens: int) -> int:
-        """As many of `num_tokens` as the tenant has left; they are taken from it."""
-        count = max(0, min(num_tokens, self.left(tenant)))
+    def take(self, tenant: str, num_tokens: int, room: int) -> int:
+        """As many of the `num_tokens` that a prompt wants as are left for it, and the step has room for."""
+        count = self.granted(tenant, num_tokens, room)
         self._used[tenant] = self._used.get(tenant, 0) + count
+        if num_tokens > self._is_long_above:
+            self._long_left -= count
         return count

@@ -289,8 +289,8 @@ class Scheduler:
 
     def _schedule_chunk(self, batch: ScheduledBatch, sequence: Sequence, budget: int) -> bool:
         """As much of the sequence's known tokens as `budget` allows; False when it was preempted itself."""
-        wanted = min(sequence.num_tokens - sequence.num_scheduled_tokens, budget)
-        count = self._prompts.take(sequence.tenant, wanted)
+        wanted = sequence.num_tokens - sequence.num_scheduled_tokens
+        count = self._prompts.take(sequence.tenant, wanted, budget)
         if count <= 0:
             return True  # it waits while the decodes behind it take the rest of the budget
         needed = sequence.num_scheduled_tokens + count
@@ -343,6 +343,7 @@ class Scheduler:
         self._prompts = PromptShares(
             len(tenants),
             self._config.max_num_batched_tokens,
+            long=self._config.chunk_budget(self.num_decoding),
             slowed=heads[0].tenant if is_alone else None,
             short=self._config.short_step_tokens,
         )
@@ -399,9 +400,10 @@ class Scheduler:
                 held.append(sequence)
                 num_reserved += needed
                 continue
-            if held and sequence.num_tokens - start.num_tokens > self._budget(batch):
-                break  # its next chunks would take the steps of those that it passed
-            if not self._prompts.left(sequence.tenant):
+            wanted = sequence.num_tokens - start.num_tokens
+            count = self._prompts.granted(sequence.tenant, wanted, self._budget(batch))
+            # With held ones its next chunks would take the steps of those that it passed.
+            if not count or (held and wanted > count):
                 break
             self._waiting.pop(sequence)
             self._start(batch, sequence, start)
@@ -409,8 +411,8 @@ class Scheduler:
             self._waiting.push(sequence)
 
     def _start(self, batch: ScheduledBatch, sequence: Sequence, start: Start) -> None:
-        wanted = min(sequence.num_tokens - start.num_tokens, self._budget(batch))
-        count = self._prompts.take(sequence.tenant, wanted)
+        wanted = sequence.num_tokens - start.num_tokens
+        count = self._prompts.take(sequence.tenant, wanted, self._budget(batch))
         self._shares.begin(sequence)
         self._blocks.start(sequence.sequence_id, start.shared, start.num_skipped)
         self._blocks.allocate(sequence.sequence_id, start.num_tokens + count)

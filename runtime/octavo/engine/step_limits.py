@@ -15,6 +15,7 @@ class SchedulerConfig:
     With `runs_whole_prompts` no prompt may be longer than `max_num_batched_tokens`. Sequences of
     `max_adapters` adapters run at once, beside those of the base model. A tenant's backlog has
     `short_step_tokens` of prompts in a step, while another tenant may come and wait for the step's end.
+    `chunk_tokens_per_decode`: see `chunk_budget`; None: chunks are as long as the step.
     """
 
     max_num_seqs: int
@@ -24,6 +25,22 @@ class SchedulerConfig:
     runs_whole_prompts: bool = False
     max_adapters: int = 1
     short_step_tokens: int = 512
+    chunk_tokens_per_decode: int | None = None
+
+    def chunk_budget(self, num_decodes: int) -> int:
+        """Tokens that prompts may have in a step beside so many decodes; those that are shorter run whole.
+
+        A decode waits for all of its step, and a prompt for the decodes in each of its steps. In proportion,
+        decodes take the same small share of a long prompt's time whatever their number, and wait for no more
+        than that share asks for: the stall-free batches of Sarathi-Serve (Agrawal et al. 2024) without a
+        limit that someone has to choose. A burst of short prompts is not drawn out: who begins together ends
+        together, and a step of few decodes costs more for each of them.
+        """
+        per_decode = self.chunk_tokens_per_decode
+        if not num_decodes or per_decode is None or self.runs_whole_prompts:
+            return self.max_num_batched_tokens
+        wanted = max(self.short_step_tokens, per_decode * num_decodes)
+        return min(wanted, self.max_num_batched_tokens)
 
 
 def room_for_drafts(

@@ -98,6 +98,8 @@ class ExecutorInfo:
     nothing is kept of it, and nothing follows it.
     `max_drafts`: of one step, of all sequences together; None: as many as its tokens.
     `short_step_tokens`: of prompts, in a step that does not take much longer than one of a few tokens.
+    `chunk_tokens_per_decode`: of long prompts, in a step beside decodes, where more of them take longer in
+    proportion; None: a longer step is worth its time.
     """
 
     max_model_len: int
@@ -116,6 +118,7 @@ class ExecutorInfo:
     runs_whole_prompts: bool = False
     max_drafts: int | None = None
     short_step_tokens: int = 512
+    chunk_tokens_per_decode: int | None = None
 
 
 class PendingStep(Protocol):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from octavo.engine.kv.block_manager import BlockManager
@@ -35,8 +37,15 @@ def make_scheduler(
     max_num_seqs: int = 8,
     budget: int = 64,
     caching: bool = True,
+    per_decode: int | None = None,
 ) -> Scheduler:
-    config = SchedulerConfig(max_num_seqs, budget, enable_prefix_caching=caching)
+    config = SchedulerConfig(
+        max_num_seqs,
+        budget,
+        enable_prefix_caching=caching,
+        short_step_tokens=6,
+        chunk_tokens_per_decode=per_decode,
+    )
     return Scheduler(config, BlockManager(num_blocks, block_size))
 
 
@@ -79,6 +88,40 @@ def test_a_decode_behind_a_long_prompt_does_not_wait_for_it() -> None:
     scheduler.add(make_sequence(1, num_prompt_tokens=30, priority=-1))  # sorted before the decode
     assert run(scheduler) == {5: 1, 1: 7}
     assert run(scheduler) == {1: 7, 5: 1}
+
+
+def test_long_prompts_have_so_many_tokens_for_each_decode_that_waits_for_them() -> None:
+    scheduler = make_scheduler(num_blocks=1000, max_num_seqs=16, per_decode=3)
+    scheduler.add(make_sequence(0, num_prompt_tokens=60))
+    assert run(scheduler) == {0: 60}  # nobody waits for it
+    scheduler.add(make_sequence(1, num_prompt_tokens=14))
+    assert run(scheduler) == {0: 1, 1: 6}  # no fewer than a short step has
+    scheduler.add(make_sequence(2, num_prompt_tokens=7))
+    assert run(scheduler) == {0: 1, 1: 6}  # of both together
+    # What is left of the one is short.
+    assert run(scheduler) == {0: 1, 1: 2, 2: 6}
+    assert run(scheduler) == {0: 1, 1: 1, 2: 1}
+    scheduler.add(make_sequence(3, num_prompt_tokens=100))
+    assert run(scheduler) == {0: 1, 1: 1, 2: 1, 3: 9}
+    scheduler.abort([0, 1, 2])
+    assert run(scheduler) == {3: 64}
+
+
+def test_short_prompts_run_whole_beside_a_decode() -> None:
+    scheduler = make_scheduler(num_blocks=1000, max_num_seqs=16, per_decode=3)
+    for number in range(6):
+        scheduler.add(make_sequence(number, num_prompt_tokens=6))
+        if not number:
+            assert run(scheduler) == {0: 6}
+    assert run(scheduler) == {0: 1, 1: 6, 2: 6, 3: 6, 4: 6, 5: 6}
+
+
+def test_decodes_ask_for_no_more_of_prompts_than_a_step_holds() -> None:
+    config = SchedulerConfig(64, 100, short_step_tokens=20, chunk_tokens_per_decode=4)
+    assert [config.chunk_budget(count) for count in (0, 1, 6, 64)] == [100, 20, 24, 100]
+    whole = dataclasses.replace(config, runs_whole_prompts=True)
+    assert whole.chunk_budget(6) == 100
+    assert dataclasses.replace(config, chunk_tokens_per_decode=None).chunk_budget(6) == 100
 
 
 def test_nobody_overtakes_the_head_of_the_queue() -> None:

@@ -65,13 +65,20 @@ requests = st.builds(
 )
 
 
-def make_executor(num_blocks: int, overlap: bool, window: int | None) -> PagedMemoryExecutor:
+def make_executor(
+    num_blocks: int, overlap: bool, window: int | None, per_decode: int | None
+) -> PagedMemoryExecutor:
     executor = (
         PagedMemoryExecutor(num_blocks, max_model_len=48)
         if window is None
         else WindowedMemoryExecutor(num_blocks, window, max_model_len=48)
     )
-    executor.info = dataclasses.replace(executor.info, is_asynchronous=overlap)
+    executor.info = dataclasses.replace(
+        executor.info,
+        is_asynchronous=overlap,
+        short_step_tokens=3,
+        chunk_tokens_per_decode=per_decode,
+    )
     return executor
 
 
@@ -160,6 +167,7 @@ class EngineMachine(RuleBasedStateMachine):
         overlap=st.booleans(),
         window=st.sampled_from([None, 2, 3, 4, 6, 9, 16]),
         guesses=st.none() | st.integers(0, 99),
+        per_decode=st.none() | st.integers(1, 4),
     )
     def start(
         self,
@@ -170,9 +178,10 @@ class EngineMachine(RuleBasedStateMachine):
         overlap: bool,
         window: int | None,
         guesses: int | None,
+        per_decode: int | None,
     ) -> None:
         self.window = window
-        self.executor = make_executor(num_blocks, overlap, window)
+        self.executor = make_executor(num_blocks, overlap, window, per_decode)
         self.core = make_core(self.executor, max_num_seqs, budget, caching)
         if guesses is not None:
             speculate(self.core, window, guesses)
@@ -298,6 +307,7 @@ TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, d
     overlap=st.booleans(),
     window=st.sampled_from([None, None, 3, 8, 13]),
     guesses=st.none() | st.integers(0, 99),
+    per_decode=st.none() | st.integers(1, 4),
 )
 def test_preemption_leaves_every_output_unchanged(
     arrivals: list[Request],
@@ -307,8 +317,9 @@ def test_preemption_leaves_every_output_unchanged(
     overlap: bool,
     window: int | None,
     guesses: int | None,
+    per_decode: int | None,
 ) -> None:
-    executor = make_executor(num_blocks, overlap, window)
+    executor = make_executor(num_blocks, overlap, window, per_decode)
     core = make_core(executor, max_num_seqs=8, budget=budget, caching=caching)
     if guesses is not None:
         speculate(core, window, guesses)

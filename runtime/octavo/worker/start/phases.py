@@ -42,6 +42,8 @@ _MIN_CAPABILITY = (8, 0)
 _MIN_FP8_CAPABILITY = (8, 9)
 # Up to about here reading the weights takes as long as what is computed with them.
 _SHORT_STEP_TOKENS = {"cpu": 128, "cuda": 512}
+# A CPU is as fast with this many tokens beside each decode as with all that a step may hold.
+_CHUNK_TOKENS_PER_DECODE = {"cpu": 16, "cuda": None}
 
 
 class PhaseTimer:
@@ -370,4 +372,5 @@ def executor_info(
         sliding_window=spec.widest_window,
         can_generate=spec.task is Task.GENERATE,
         short_step_tokens=_SHORT_STEP_TOKENS[device.type],
+        chunk_tokens_per_decode=_CHUNK_TOKENS_PER_DECODE[device.type],
     )
