@@ -87,6 +87,8 @@ TOLERATIONS: list[dict[str, Any]] = [
     {"key": "a"},
     {"key": "a.example/b_C", "operator": "Equal", "value": "v"},
     {"key": "a", "value": ""},
+    {"key": "a", "operator": "", "effect": "", "value": "b"},
+    {"key": "a", "effect": "", "tolerationSeconds": 5},
     {"key": "a", "effect": "NoExecute", "tolerationSeconds": 5},
     {"key": "a", "effect": "NoExecute", "tolerationSeconds": -1},
     {},

@@ -110,18 +110,20 @@ class ResourcesSpec(ApiModel):
 
 
 class TolerationOperator(StrEnum):
-    """How a toleration compares."""
+    """How a toleration compares; empty as Equal."""
 
     EXISTS = "Exists"
     EQUAL = "Equal"
+    UNSAID = ""
 
 
 class TaintEffect(StrEnum):
-    """What a taint does."""
+    """What a taint does; empty stands for every effect."""
 
     NO_SCHEDULE = "NoSchedule"
     PREFER_NO_SCHEDULE = "PreferNoSchedule"
     NO_EXECUTE = "NoExecute"
+    EVERY = ""
 
 
 class Toleration(ApiModel):
@@ -155,9 +157,13 @@ class Toleration(ApiModel):
     key: Annotated[str, Field(max_length=LONGEST_KEY, pattern=_TAINT_KEY)] | None = Field(
         default=None, description="Key of the taint."
     )
-    operator: TolerationOperator | None = Field(default=None, description="Equal when absent.")
+    operator: TolerationOperator | None = Field(
+        default=None, description="Equal when absent or empty."
+    )
     value: LabelValue | None = Field(default=None, description="Value of the taint.")
-    effect: TaintEffect | None = Field(default=None, description="Every effect when absent.")
+    effect: TaintEffect | None = Field(
+        default=None, description="Every effect when absent or empty."
+    )
     toleration_seconds: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = Field(
         default=None,
         description="How long a NoExecute taint is tolerated; not at all when it is 0 or less.",
