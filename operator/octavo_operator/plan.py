@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from octavo_operator.api import v1alpha1
 from octavo_operator.drift import Path, first_drift, is_of_an_apply
 from octavo_operator.manifest import (
     Child,
@@ -105,8 +106,8 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     if live is None:
         return action(ActionType.APPLY, "missing")
     is_ours = is_owned_by(live, owner.uid)
-    if not is_ours and not _is_orphan(live, owner):
-        return action(ActionType.CONFLICT, "belongs to somebody else")
+    if not is_ours and (others := _of_others(live, owner)):
+        return action(*others)
     if "deletionTimestamp" in live["metadata"]:
         return action(ActionType.WAIT, "on its way out")
     if not is_ours:
@@ -135,6 +136,17 @@ def _left_to_others(child: Child) -> frozenset[Path]:
 
 def _where(manifest: Manifest) -> ObjectKey:
     return ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _of_others(live: Manifest, owner: Owner) -> tuple[ActionType, str] | None:
+    """What is done about a child that we do not control, and why; None where it may be taken over."""
+    controller = controller_of(live) or {}
+    if (controller.get("kind"), controller.get("name")) == (v1alpha1.KIND, owner.name):
+        # One was deleted and made anew, and Kubernetes has not taken the children of the former yet.
+        return ActionType.WAIT, "of a former object of this name, and soon collected"
+    if not _is_orphan(live, owner):
+        return ActionType.CONFLICT, "belongs to somebody else"
+    return None
 
 
 def _is_orphan(live: Manifest, owner: Owner) -> bool:

@@ -112,6 +112,20 @@ def test_what_was_ours_and_is_nobody_s_is_adopted() -> None:
     assert set(types(observed, desired).values()) == {ActionType.CONFLICT}
 
 
+def test_what_a_former_object_of_the_name_left_is_waited_for() -> None:
+    """`kubectl replace --force`: the new one is there before the children of the old one have gone."""
+    desired = children(model=CACHED)
+    observed = live(children(model=CACHED))
+    for child in observed.values():
+        if child:
+            child["metadata"]["ownerReferences"][0]["uid"] = "former"
+    assert set(types(observed, desired).values()) == {ActionType.WAIT}
+    for child in observed.values():
+        if child:
+            child["metadata"]["ownerReferences"][0]["kind"] = "ConfigMap"
+    assert set(types(observed, desired).values()) == {ActionType.CONFLICT}
+
+
 def test_what_is_wanted_and_on_its_way_out_is_waited_for() -> None:
     desired = children(model=CACHED)
     observed = live(desired)
