@@ -35,6 +35,7 @@ from octavo_operator.manifest import (
     ObjectKey,
 )
 from octavo_operator.names import selector
+from octavo_operator.overruled import Overruled
 from octavo_operator.plan import plan
 from octavo_operator.pods import Finding, PodView, staying, views
 from octavo_operator.recorder import Recorder
@@ -119,6 +120,7 @@ class Reconciler:
         self._installation = installation
         self._autoscaler = autoscaler
         self._contests = Contests()
+        self._overruled = Overruled()
         self._sightings = Sightings(PROPAGATION_SECONDS)
         self._turns = turns or Turns(0, lambda _: None)
         self._startups = startups or Startups()
@@ -135,6 +137,7 @@ class Reconciler:
             self.known.discard(key)
             self._autoscaler.forget(key)
             self._contests.forget(key)
+            self._overruled.forget(key)
             self._sightings.forget(key)
             self._turns.forget(key)
             self._startups.forget(key)
@@ -153,9 +156,11 @@ class Reconciler:
         decided = self._decide(key, spec, observed)
         context, workload, seen = decided.context, decided.workload, decided.fleet
         actions = plan(observed.children, desired(context, workload), context.owner)
+        actions = self._overruled.hold(key, actions, self._steady_clock())
         actions, contest, contest_wait = self._contests.hold(key, actions, self._steady_clock())
         applied = await apply(self._kube, actions)
         self._contests.count(key, actions, applied.live, self._steady_clock())
+        self._overruled.count(key, actions, applied.live, self._steady_clock())
         if applied.lost_race is not None:
             raise applied.lost_race
         live = applied.live.get(workload.key)
@@ -180,12 +185,12 @@ class Reconciler:
             problem=applied.problem or contest or led.problem or refusal or seen.finding(),
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
-            notice=led.notice or _claim_notice(observed, decided),
+            notice=led.notice or _claim_notice(observed, decided) or self._overruled.notice(key),
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",
             settled=settlement(resource),
-            remark=_remark(context.pods),
+            remark=_remark(context.pods, self._overruled.remark(key)),
         )
         self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
         await self._write_status(resource, compute_status(observation, conditions), conditions)
@@ -312,9 +317,9 @@ def _pod_context(
     )
 
 
-def _remark(pods: PodContext) -> str:
+def _remark(pods: PodContext, overruled: str) -> str:
     keys = ENVIRONMENT_REMARK if pods.has_keys_in_environment else ""
-    return "; ".join(part for part in (keys, ineffective_fields(pods.spec)) if part)
+    return "; ".join(part for part in (keys, ineffective_fields(pods.spec), overruled) if part)
 
 
 def _claim_notice(observed: Observed, decided: Decided) -> Finding | None:

@@ -1,0 +1,92 @@
+"""Admission that changes what we apply, as a webhook or a policy of the cluster does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from octavo_operator.manifest import DEPLOYMENT, Kind, Manifest
+from octavo_operator.overruled import AGAIN_SECONDS
+from tests.support.operator.builders import KEY
+from tests.support.operator.world import World
+
+
+def other_image(deployment: Manifest) -> None:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["image"] = "mirror.internal/octavo-runtime:1"
+
+
+def more_replicas(deployment: Manifest) -> None:
+    deployment["spec"]["replicas"] = 3
+
+
+def other_label(deployment: Manifest) -> None:
+    deployment["metadata"]["labels"]["app.kubernetes.io/part-of"] = "platform"
+
+
+def admitted_by(
+    change: Callable[[Manifest], None], monkeypatch: pytest.MonkeyPatch, **fields: Any
+) -> World:
+    world = World(**fields)
+    apply = world.kube.apply
+
+    async def admitting(kind: Kind, manifest: Manifest) -> Manifest:
+        manifest = copy.deepcopy(manifest)
+        if kind == DEPLOYMENT:
+            change(manifest)
+        return await apply(kind, manifest)
+
+    monkeypatch.setattr(world.kube, "apply", admitting)
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    return world
+
+
+@pytest.mark.parametrize(
+    ("change", "ready", "degraded"),
+    [
+        (other_image, "spec.template.spec.containers[0].image of Deployment llama", ""),
+        (more_replicas, "", "spec.replicas of Deployment llama is not as applied"),
+        (other_label, "", ""),
+    ],
+)
+def test_what_admission_changes_each_time_is_told_and_not_applied_in_vain(
+    change: Callable[[Manifest], None],
+    ready: str,
+    degraded: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = admitted_by(change, monkeypatch)
+    world.kube.requests.clear()
+    for _ in range(3):
+        world.deployment["metadata"]["resourceVersion"] += "0"  # its status moves meanwhile
+        world.reconcile()
+    assert [each for each in world.kube.writes if each[0] == "apply"] == []
+    told = {each["type"]: each for each in world.status["conditions"]}
+    assert ready in told["Ready"]["message"]
+    assert ("not as applied" in told["Ready"]["message"]) is bool(ready)
+    assert told["Degraded"]["reason"] == ("Contested" if degraded else "AsExpected")
+    assert degraded in told["Degraded"]["message"]
+    # Whoever stops changing it does not say so.
+    world.seconds += AGAIN_SECONDS
+    monkeypatch.undo()
+    world.reconcile()
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    message = next(each for each in world.status["conditions"] if each["type"] == "Ready")[
+        "message"
+    ]
+    assert "not as applied" not in message
+
+
+def test_a_change_of_the_spec_is_applied_whatever_was_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = admitted_by(other_image, monkeypatch)
+    world.edit(engine={"maxNumSeqs": 8})
+    world.reconcile()
+    assert "--max-num-seqs" in str(world.deployment["spec"])
