@@ -11,8 +11,9 @@ arithmetic but moves more: it wants the rows copied in the experts' order and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
@@ -57,52 +58,129 @@ class Router:
         return best, experts
 
 
-class ExpertLoop:
-    """Runs the experts that got tokens, one after another. Reads the router's choice on the host."""
+class ChosenExperts(Protocol):
+    """Runs experts that were chosen elsewhere."""
 
-    __slots__ = ("_experts", "_router")
+    def __call__(
+        self,
+        x: torch.Tensor,
+        experts: torch.Tensor,
+        shares: torch.Tensor,
+        num_live: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The sum of each token's experts by their shares, of `[tokens, hidden]` alike.
+
+        Args:
+            experts: `[tokens, per_token]` int64. Who is none of the experts adds nothing.
+            shares: `[tokens, per_token]`.
+            num_live: `[1]` int32: rows from there on are padding; None: none is.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertBlocks:
+    """See `ChosenExperts`. Runs those that got tokens, one after another; reads the choice on the host. Steps
+    that the host looks at have no padding rows, and an expert's rows are no step's."""
+
+    blocks: Sequence[Callable[[torch.Tensor], torch.Tensor]]
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        experts: torch.Tensor,
+        shares: torch.Tensor,
+        num_live: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        chosen = experts.reshape(-1)
+        order = torch.argsort(chosen, stable=True)
+        tokens, weights = order // experts.shape[1], shares.reshape(-1)[order].unsqueeze(-1)
+        counts = torch.bincount(chosen, minlength=len(self.blocks)).tolist()
+        out = torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+        first = 0
+        for block, count in zip(self.blocks, counts, strict=False):
+            if count:
+                rows = tokens[first : first + count]
+                result = block(x[rows])
+                out.index_add_(0, rows, (result * weights[first : first + count]).to(out.dtype))
+            first += count
+        return out.to(x.dtype)
+
+
+class ExpertLoop:
+    """A router and its experts, on a device whose host looks at the choice."""
+
+    __slots__ = ("_blocks", "_router")
 
     def __init__(self, router: Router, experts: Sequence[GatedMLP]) -> None:
         self._router = router
-        self._experts = experts
+        self._blocks = ExpertBlocks(experts)
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
-        """Of `[tokens, hidden]`; steps that the host looks at have no padding rows, and an expert's rows are
-        no step's."""
+        """Of `[tokens, hidden]`."""
         shares, experts = self._router(x)
-        out = torch.zeros_like(x)
-        for index in sorted(set(experts.view(-1).tolist())):
-            rows, places = torch.where(experts == index)
-            result = self._experts[index](x[rows]) * shares[rows, places, None]
-            out.index_add_(0, rows, result.to(x.dtype))
-        return out
+        return self._blocks(x, experts, shares)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertStacks:
+    """See `ChosenExperts`. The experts are three launches: gate and up with the gating, the way back, and the
+    sum of each token's results. The products read the weights of chosen experts only, once for each tile of
+    rows; padding rows choose none.
+
+    Args:
+        gate_up: `[experts, 2 * width, hidden]`, the gate first; quantised or not.
+        down: `[experts, hidden, width]`; quantised or not.
+        is_gelu: The gate's activation is the tanh form of GELU in place of SiLU.
+    """
+
+    gate_up: ExpertWeights
+    down: ExpertWeights
+    kernels: ExpertKernels
+    is_gelu: bool
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        experts: torch.Tensor,
+        shares: torch.Tensor,
+        num_live: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        down = self.down
+        count = len(down.words if isinstance(down, PackedWeight) else down)
+        return self.run(x, self.kernels.group_by_expert(experts, shares, count, num_live))
+
+    def run(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
+        """As it is called, with the choice sorted."""
+        kernels, down = self.kernels, self.down
+        inner = self._gate_and_up(x, routing)
+        if isinstance(down, PackedWeight):
+            parts = kernels.packed_experts_down(inner, down, routing)
+        else:
+            parts = kernels.experts_down(inner, down, routing)
+        return kernels.combine_experts(parts, routing.shares, x.dtype)
+
+    def _gate_and_up(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
+        kernels, weight = self.kernels, self.gate_up
+        if isinstance(weight, PackedWeight):
+            return kernels.packed_experts_gate_up(x, weight, routing, is_gelu=self.is_gelu)
+        return kernels.experts_gate_up(x, weight, routing, is_gelu=self.is_gelu)
 
 
 class StackedExperts:
     """Never waits for the device, and its shapes follow from the number of tokens alone.
 
-    After the router's product, routing is one launch (two for long prompts), and the experts are three:
-    gate and up with the gating, the way back, and the sum of each token's results. The products read the
-    weights of chosen experts only, once for each tile of rows; padding rows choose none.
+    After the router's product, routing is one launch (two for long prompts); see `ExpertStacks`.
 
     Args:
         router: `[experts, hidden]`.
-        gate_up: `[experts, 2 * width, hidden]`, the gate first; quantised or not.
-        down: `[experts, hidden, width]`; quantised or not.
+        gate_up, down: See `ExpertStacks`.
         num_per_token: Experts that each token gets.
         is_normalised: Their shares are scaled to a sum of 1.
         activation: Of the gate.
     """
 
-    __slots__ = (
-        "_down",
-        "_gate_up",
-        "_is_gelu",
-        "_is_normalised",
-        "_kernels",
-        "_num_per_token",
-        "_router",
-    )
+    __slots__ = ("_is_normalised", "_kernels", "_num_per_token", "_router", "_stacks")
 
     def __init__(
         self,
@@ -117,33 +195,19 @@ class StackedExperts:
     ) -> None:
         self._is_normalised = is_normalised
         self._router = router
-        self._gate_up = gate_up
-        self._down = down
         self._kernels = kernels
         self._num_per_token = num_per_token
-        self._is_gelu = activation is Activation.GELU_TANH
+        is_gelu = activation is Activation.GELU_TANH
+        self._stacks = ExpertStacks(gate_up, down, kernels, is_gelu)
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         """Of `[tokens, hidden]`: zero in the step's padding rows."""
-        kernels = self._kernels
         num_live = None if step is None else step.num_live
         logits = F.linear(x, self._router)
-        routing = kernels.route_to_experts(
+        routing = self._kernels.route_to_experts(
             logits, self._num_per_token, num_live, is_normalised=self._is_normalised
         )
-        inner = self._gate_and_up(x, routing)
-        down = self._down
-        if isinstance(down, PackedWeight):
-            parts = kernels.packed_experts_down(inner, down, routing)
-        else:
-            parts = kernels.experts_down(inner, down, routing)
-        return kernels.combine_experts(parts, routing.shares, x.dtype)
-
-    def _gate_and_up(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
-        kernels, weight = self._kernels, self._gate_up
-        if isinstance(weight, PackedWeight):
-            return kernels.packed_experts_gate_up(x, weight, routing, is_gelu=self._is_gelu)
-        return kernels.experts_gate_up(x, weight, routing, is_gelu=self._is_gelu)
+        return self._stacks.run(x, routing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 
+from octavo.kernels.protocols.layers import Kernels
 from octavo.layers.encoder_attention import EncoderStep
 from octavo.layers.projection import Projection, Shard
 from octavo.layers.step import Step
@@ -192,6 +193,15 @@ class ModelConfig(BaseConfig):
     """
 
     is_tied: bool
+
+    def with_kernels(self, kernels: Kernels) -> Self:
+        """As a device with these kernels runs it."""
+        return self
+
+    @property
+    def recording_problem(self) -> str | None:
+        """Why its decode steps cannot be recorded as CUDA graphs; None: they can."""
+        return None
 
     @abstractmethod
     def build(self, load: ModelBuilder) -> CausalLM: ...

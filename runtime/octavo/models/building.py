@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from octavo.errors import ModelUnsupportedError
 from octavo.kernels.attention_options import AttentionOptions
-from octavo.kernels.protocols.layers import ExpertKernels, Kernels
+from octavo.kernels.protocols.layers import Kernels
 from octavo.layers.attention import Attention
 from octavo.layers.encoder_attention import EncoderAttention
 from octavo.layers.linear import Clipped, Linear, Lookup
@@ -20,14 +19,7 @@ from octavo.layers.mlp import (
     PlainActivation,
     PlainMLP,
 )
-from octavo.layers.moe import (
-    ExpertLoop,
-    ExpertWeights,
-    Router,
-    SharedExpert,
-    StackedExperts,
-    stack_experts,
-)
+from octavo.layers.moe import SharedExpert
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection, Shard, share_of
 from octavo.layers.ranks import ALONE, Ranks
@@ -44,13 +36,13 @@ from octavo.loading import (
 from octavo.models.adapters import ModelAdapters
 from octavo.models.base import CausalLM, Encoder, EncoderConfig, ModelConfig, Tables
 from octavo.models.blocks import ParallelBlock, PreNormBlock
+from octavo.models.experts import routed_experts
 from octavo.models.spec import ModelSpec
 from octavo.models.stored_tables import table_shape, with_own_names, with_stored_head
 from octavo.models.stream import Reduce
 from octavo.quantization import Scheme, Unquantised
 from octavo.quantization.dequantised_source import DequantisedSource
 from octavo.quantization.forms import table_lookup
-from octavo.quantization.packed_forms import stacked_experts
 from octavo.quantization.stored_scheme import Stored
 
 
@@ -114,7 +106,6 @@ class ModelBuilder:
     ) -> None:
         self._adapters = adapters
         self.source = source
-        self._of_partial_sums = source if ranks.rank == 0 else WithoutBiases(source)
         self._scheme = scheme
         self.placement = placement
         self.kernels = kernels
@@ -140,13 +131,24 @@ class ModelBuilder:
         """As the activations' dtype holds it, which is what models are trained with."""
         return float(torch.tensor(value, dtype=self.placement.dtype).item())
 
-    def linear(self, projection: Projection) -> Linear:
-        """A product, which adapters may change where all of a step's rows are multiplied by it."""
-        source = self._of_partial_sums if projection.shard is Shard.ROW else self.source
+    def linear(self, projection: Projection, source: WeightSource | None = None) -> Linear:
+        """A product, which adapters may change where all of a step's rows are multiplied by it.
+
+        Args:
+            source: Of its weight, in place of the model's.
+        """
+        source = source or self.source
+        if projection.shard is Shard.ROW and self._ranks.rank:
+            source = WithoutBiases(source)
         linear = self._scheme.load(self.share(projection), source, self.placement)
         if self._adapters is None or projection.is_routed:
             return linear
         return self._adapters.adapted(linear, self.share(projection))
+
+    @property
+    def keeps_numbers(self) -> bool:
+        """Whether weights stay as they are stored."""
+        return isinstance(self._scheme, Unquantised)
 
     def rms_norm(self, name: str, width: int, eps: float) -> RMSNorm:
         return RMSNorm(self.tensor(f"{name}.weight", width), eps, self.kernels)
@@ -279,42 +281,14 @@ class ModelBuilder:
             experts: Of each, gate and up, and down.
             is_normalised: A token's shares are scaled to a sum of 1.
         """
-        weight = self.tensor(f"{router}.weight", len(experts), experts[0][0].in_features)
-        if not isinstance(self.kernels, ExpertKernels):
-            gate = activation.gate(self.kernels)
-            blocks = [
-                GatedMLP(self.linear(gate_up), self.linear(down), activation, gate)
-                for gate_up, down in experts
-            ]
-            return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
-        gate_up, down = self._expert_weights(router, experts)
-        return StackedExperts(
-            weight,
-            gate_up,
-            down,
-            self.kernels,
+        return routed_experts(
+            self,
+            router,
+            experts,
+            activation,
             num_per_token=num_per_token,
-            activation=activation,
             is_normalised=is_normalised,
         )
-
-    def _expert_weights(
-        self, router: str, experts: Sequence[tuple[Projection, Projection]]
-    ) -> tuple[ExpertWeights, ExpertWeights]:
-        if isinstance(self._scheme, Unquantised):
-            own = [(self.share(up), self.share(back)) for up, back in experts]
-            return stack_experts(self.source, own, self.placement)
-        gate_up, down = (
-            stacked_experts([self.linear(one) for one in products])
-            for products in zip(*experts, strict=True)
-        )
-        if gate_up is None or down is None:
-            raise ModelUnsupportedError(
-                f"{router}: its experts' weights are not all quantised in one way, or have inputs in an "
-                "order of their own (desc_act), which a GPU's expert kernels do not read. Use a checkpoint "
-                "that is quantised otherwise, the model's 16-bit checkpoint, or --device cpu."
-            )
-        return gate_up, down
 
     def shared_expert(
         self,

@@ -14,13 +14,13 @@ from octavo.worker.start.plan import plan_start
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.rank_threads import scores
 
-# A tied head, products that are gathered and split, plain blocks with biases and LayerNorm; `make models`
-# tries all others.
-SHARED = ("gemma", "glm4", "starcoder2")
+# A tied head, products that are gathered and split, plain blocks with biases and LayerNorm, experts; `make
+# models` tries all others.
+SHARED = ("gemma", "glm4", "mellum", "starcoder2")
 REFUSED = {
     "gpt2": "has no plan",
     "olmo2": "products of model.layers.0.self_attn are not cut by heads",
-    "mellum": "shared by the style",
+    "beam": "is no product that Octavo's own stands in for",
 }
 
 

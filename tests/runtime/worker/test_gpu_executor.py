@@ -18,7 +18,7 @@ from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemo
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import StepBatch
-from octavo.worker.gpu.executor import start_gpu_executor
+from octavo.worker.gpu.executor import GpuExecutor, start_gpu_executor
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.prepare import translated_start_errors
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
@@ -252,3 +252,37 @@ def test_the_largest_steps_run_last_beside_what_was_recorded(
     )
     assert log[-2:] == [8, 64]
     assert ("recorded" in log) is not enforce_eager
+
+
+@pytest.mark.parametrize("may_run_eager", [False, True])
+def test_steps_that_cannot_be_recorded_run_piece_by_piece_or_end_the_start(
+    llama: Any, may_run_eager: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def capture(work: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    model = make_gpu_executor(llama[0]).runner.model
+
+    def start() -> GpuExecutor:
+        return start_gpu_executor(
+            EngineConfig(model=str(llama[0]), max_num_seqs=4, kv_cache_memory_bytes=2**20),
+            model,
+            reference,
+            device=CPU,
+            dtype=torch.float32,
+            phase=PhaseTimer(lambda _: None),
+            reload=lambda: model,
+            new_capture=lambda: capture,
+            may_run_eager=may_run_eager,
+        )
+
+    if not may_run_eager:
+        with pytest.raises(RuntimeError, match="not permitted"):
+            start()
+        return
+    runner = start().runner
+    assert runner.graph_size(1) is None
+    told = "Steps run without CUDA graphs: recording failed: operation not permitted when stream"
+    assert told in caplog.text
+    _, decodes = largest_steps(runner.limits)
+    assert len(runner.submit(StepBatch(decodes)).result()) == len(decodes)

@@ -56,7 +56,7 @@ def _compared(name: str, comparison: Comparison) -> Callable[..., Any]:
         copies: dict[int, torch.Tensor] = {}
         other_args, other_named = _copied(args, copies), _copied(named, copies)
         returned = own(*args, **named)
-        if name == "route_to_experts":  # tiles of as many rows as suit the GPU
+        if name in ("route_to_experts", "group_by_expert"):  # tiles of as many rows as suit the GPU
             other_named["block_rows"] = returned.block_rows
         expected = _results(name, theirs(*other_args, **other_named), other_args, other_named)
         comparison.calls[name] = comparison.calls.get(name, 0) + 1
@@ -93,7 +93,7 @@ def _copied(value: Any, copies: dict[int, torch.Tensor]) -> Any:
 def _results(name: str, returned: Any, args: Any, named: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """What a call returns and may have changed."""
     match name:
-        case "route_to_experts":
+        case "route_to_experts" | "group_by_expert":
             order = returned.order[_places(returned)]
             returned = dataclasses.replace(returned, order=order)
         case "experts_gate_up":

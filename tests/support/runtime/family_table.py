@@ -19,7 +19,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from octavo.config import ModelImplementation
 from octavo.errors import OctavoError
-from octavo.models.registry import FAMILIES
+from octavo.kernels.reference import device
+from octavo.models.from_transformers import TransformersConfig
+from octavo.models.registry import FAMILIES, read_model_config
 from octavo.models.text_part import TEXT_PARTS
 from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.generic_models import UnmadeError, make_generic_checkpoint
@@ -65,10 +67,13 @@ real shapes (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `bench
 | Qwen3 0.6B | bf16 | 1.15 | 1.46 | 1.61 |
 | | fp32 | 1.11 | 1.25 | 1.21 |
 
-`ranks`: two processes share the model and give its tokens.
+`ranks`: two processes share the model and give its tokens. `experts` of transformers' modules: `own` are
+Octavo's products, on CPUs alone where a GPU's expert kernels do not have the gate or the biases; where
+nothing stands there are none, or they are transformers' own. `graphs`: by a trial without values, CUDA graphs
+hold its decodes on GPUs (not run on one); the others' are launched piece by piece, and the start says why.
 
-| model_type | architecture | path | ranks | why not |
-|---|---|---|---|---|
+| model_type | architecture | path | ranks | experts | graphs | why not |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -79,11 +84,15 @@ class Row:
     path: str
     reason: str = ""
     is_shared: bool = False
+    experts: str = ""
+    is_recorded: bool = False
 
     def __str__(self) -> str:
         reason = self.reason.replace("|", "\\|").replace("<", "&lt;")
         ranks = "yes" if self.is_shared else ""
-        return f"| `{self.model_type}` | `{self.architecture}` | {self.path} | {ranks} | {reason} |"
+        graphs = "yes" if self.is_recorded else ""
+        cells = (self.path, ranks, self.experts, graphs, reason)
+        return f"| `{self.model_type}` | `{self.architecture}` | {' | '.join(cells)} |"
 
 
 def judge(model_type: str, folder: Path) -> Row:
@@ -100,12 +109,29 @@ def judge(model_type: str, folder: Path) -> Row:
     except OctavoError as error:
         return Row(model_type, architecture, "refused", _shortened(str(error)))
     assert_as_transformers(serve(folder, executor, VOCAB), model)
+    if architecture in (*FAMILIES, *TEXT_PARTS):
+        return Row(
+            model_type, architecture, "native", is_shared=is_shared(folder), is_recorded=True
+        )
+    experts, is_recorded = of_modules(folder)
     return Row(
         model_type,
         architecture,
-        "native" if architecture in (*FAMILIES, *TEXT_PARTS) else "generic",
+        "generic",
         is_shared=is_shared(folder),
+        experts=experts,
+        is_recorded=is_recorded,
     )
+
+
+def of_modules(folder: Path) -> tuple[str, bool]:
+    """Whose products the experts of transformers' modules are, and whether a graph holds their decodes."""
+    config = read_model_config(folder, ModelImplementation.AUTO)
+    if not isinstance(config, TransformersConfig):  # its text is a family's of our own
+        return "", True
+    on_gpu = config.with_kernels(device)
+    experts = "own" if on_gpu.experts else "own on CPUs" if config.experts else ""
+    return experts, on_gpu.recording_problem is None
 
 
 def is_shared(folder: Path) -> bool:

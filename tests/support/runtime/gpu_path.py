@@ -34,6 +34,7 @@ from octavo.worker.batch import (
     ScoredRows,
     StepBatch,
 )
+from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.parked_weights import park
@@ -70,9 +71,10 @@ def make_gpu_executor(
     implementation: ModelImplementation = ModelImplementation.OCTAVO,
     quantization: Quantization | None = None,
     max_loras: int = 0,
+    capture: Capture = called,
 ) -> GpuExecutor:
     """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's;
-    with `max_loras` it takes adapters of up to 20 ranks."""
+    with `max_loras` it takes adapters of up to 20 ranks; `capture` records."""
     lora: dict[str, Any] = {"enable_lora": True, "max_loras": max_loras, "max_lora_rank": 20}
     config = EngineConfig(
         model=str(folder),
@@ -117,7 +119,7 @@ def make_gpu_executor(
 
     def record(runner: GpuRunner) -> None:
         if is_padded:
-            runner.capture(called)
+            runner.capture(capture)
 
     loaded = Wakeable(load(), make, load, park)
     record(loaded.runner)

@@ -33,6 +33,7 @@ from tests.support.kernels.interpreter import interpreted_kernels
 SOME = {
     "experts": (
         "route_to_experts",
+        "group_by_expert",
         "experts_gate_up",
         "experts_down",
         "combine_experts",

@@ -47,7 +47,7 @@ Drafts by n-grams; a draft model where no layer has a sliding window, a head (`e
 none and the code is Octavo's own.
 
 ¹ Where transformers has a plan of how ranks share the modules (`base_model_tp_plan`) that cuts attention by
-heads and no experts: the families with `yes` in the table below.
+heads, and experts of the usual gate: the families with `yes` in the table below.
 """
 
 

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from octavo.config import ModelImplementation, Quantization
 from octavo.kernels.reference.weight_only import QUANTIZE, Code
+from octavo.models.from_transformers import TransformersConfig
 from octavo.models.registry import FAMILIES, read_model_config
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.quantised_checkpoints import (
@@ -209,7 +210,9 @@ def _products(model: Any, plain: Path, cell: Cell) -> Iterator[tuple[str, torch.
                 yield name, parameter
         return
     config = read_model_config(plain, cell.implementation)
-    names = [f"{name}.weight" for one in config.projections() for name in one.names]
+    assert isinstance(config, TransformersConfig)
+    names = [f"{name}.weight" for one in config.linear_projections() for name in one.names]
+    names += [name for layer in config.experts for name in layer.parameters]
     if config.tables.head is not None and not config.keeps_tables:
         names.append(f"{config.tables.head.names[0]}.weight")
     for name in names:

@@ -11,6 +11,7 @@ from octavo.kernels.gpu.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.gpu.experts.combine import combine_experts
 from octavo.kernels.gpu.experts.down import experts_down
 from octavo.kernels.gpu.experts.gate_up import experts_gate_up
+from octavo.kernels.gpu.experts.group import group_by_expert
 from octavo.kernels.gpu.experts.route import route_to_experts
 from octavo.kernels.gpu.few_rows.linear_add import linear_add
 from octavo.kernels.gpu.few_rows.norm_gate_up import norm_gate_up
@@ -35,6 +36,7 @@ __all__ = [
     "experts_down",
     "experts_gate_up",
     "gelu_and_mul",
+    "group_by_expert",
     "linear_add",
     "make_decode_workspace",
     "max_fused_rows",

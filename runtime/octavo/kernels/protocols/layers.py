@@ -58,6 +58,17 @@ class ExpertKernels(Protocol):
         """Each token's experts and their shares, and everybody's work by expert."""
         ...
 
+    def group_by_expert(
+        self,
+        experts: torch.Tensor,
+        shares: torch.Tensor,
+        num_experts: int,
+        num_live: torch.Tensor | None = None,
+        block_rows: int | None = None,
+    ) -> ExpertRouting:
+        """The same of experts that were chosen elsewhere."""
+        ...
+
     def experts_gate_up(
         self,
         x: torch.Tensor,

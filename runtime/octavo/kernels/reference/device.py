@@ -14,6 +14,7 @@ from octavo.kernels.reference.attention.rope_and_cache import rope_and_cache
 from octavo.kernels.reference.experts.combine import combine_experts
 from octavo.kernels.reference.experts.down import experts_down
 from octavo.kernels.reference.experts.gate_up import experts_gate_up
+from octavo.kernels.reference.experts.group import group_by_expert
 from octavo.kernels.reference.experts.packed import packed_experts_down, packed_experts_gate_up
 from octavo.kernels.reference.experts.route import route_to_experts
 from octavo.kernels.reference.few_rows.linear_add import linear_add
@@ -37,6 +38,7 @@ __all__ = [
     "experts_down",
     "experts_gate_up",
     "gelu_and_mul",
+    "group_by_expert",
     "linear_add",
     "make_decode_workspace",
     "max_fused_rows",

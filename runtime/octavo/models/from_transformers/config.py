@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 import transformers
@@ -14,11 +14,13 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.projection import Projection, Shard
 from octavo.layers.rotary import RopeConfig
 from octavo.models.base import CausalLM, ModelConfig, Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.from_transformers.experts import ExpertsLayer
 from octavo.models.from_transformers.outline import (
     Outline,
     outline_of,
@@ -42,6 +44,7 @@ class TransformersConfig(ModelConfig):
     Args:
         given: transformers' own config.
         sharing: How ranks cut the products.
+        experts: Of layers whose experts are Octavo's products.
     """
 
     is_generic: ClassVar[bool] = True
@@ -51,6 +54,17 @@ class TransformersConfig(ModelConfig):
     given: PreTrainedConfig
     outline: Outline
     sharing: SharingPlan
+    experts: tuple[ExpertsLayer, ...]
+
+    def with_kernels(self, kernels: Kernels) -> Self:
+        """Experts that the device's kernels do not compute are transformers' own."""
+        if isinstance(kernels, ExpertKernels) and not all(one.is_usual for one in self.experts):
+            return self.with_own_experts_alone("their gate has no GPU kernel, or they have biases")
+        return self
+
+    def with_own_experts_alone(self, why: str) -> Self:
+        """All experts by transformers' own implementation."""
+        return replace(self, experts=(), outline=replace(self.outline, experts_problem=why))
 
     @property
     def tables(self) -> Tables:
@@ -69,6 +83,14 @@ class TransformersConfig(ModelConfig):
 
     def projections(self) -> list[Projection]:
         """What Octavo's products stand in for."""
+        experts = (self.experts_of(layer) for layer in self.experts)
+        return [
+            *self.linear_projections(),
+            *(one for layer in experts for products in layer for one in products),
+        ]
+
+    def linear_projections(self) -> list[Projection]:
+        """Of linear modules."""
         shapes, found = self.outline.parameters, []
         for names in self.outline.products:
             widths = tuple(shapes[f"{name}.weight"][0] for name in names)
@@ -80,9 +102,19 @@ class TransformersConfig(ModelConfig):
             found.append(Projection(names, depth, widths, bias=has_bias, shard=shard, unit=unit))
         return found
 
+    def experts_of(self, layer: ExpertsLayer) -> list[tuple[Projection, Projection]]:
+        """Gate and up, and down, of each expert of a layer."""
+        return layer.projections(is_cut=self.sharing.cuts_experts)
+
     @property
     def _attentions(self) -> tuple[str, ...]:
         return tuple(f"{path}." for path in self.outline.attentions)
+
+    @property
+    def recording_problem(self) -> str | None:
+        from octavo.models.from_transformers.recording import recording_problem
+
+        return recording_problem(self.model_class, self.given, self.outline)
 
     @property
     def sharing_problem(self) -> str | None:
@@ -92,6 +124,7 @@ class TransformersConfig(ModelConfig):
         """All else that has two dimensions or more: what is kept in three, such as experts, counts as one."""
         modules = [name for names in self.outline.products for name in names]
         own = {f"{name}.weight" for name in (*modules, self.outline.embedding, self.outline.head)}
+        own.update(name for layer in self.experts for name in layer.parameters)
         return [
             Projection((name,), shape[-1], (_product(shape[:-1]),), bias=False, shard=Shard.WHOLE)
             for name, shape in self.outline.parameters.items()
@@ -107,8 +140,9 @@ class TransformersConfig(ModelConfig):
         from octavo.models.from_transformers.self_check import check
         from octavo.models.from_transformers.weights import load_module
 
-        module = load_module(self, load)
-        model = TransformersLM(self.spec, module, self.outline, load.num_ranks)
+        config = self.with_kernels(load.kernels)
+        module, experts = load_module(config, load)
+        model = TransformersLM(self.spec, module, self.outline, experts, load.num_ranks)
         if load.source.names():  # random weights stand for speed alone
             with translated_errors(self.spec.architecture, "in the check at start"):
                 check(model, load.placement)
@@ -159,6 +193,7 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         given=given,
         outline=outline,
         sharing=sharing_plan(outline, getattr(text, "base_model_tp_plan", None)),
+        experts=outline.experts,
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from octavo.layers.moe import ChosenExperts
 from octavo.layers.step import Step
+from octavo.models.from_transformers.experts import Seat, seat
 from octavo.models.from_transformers.interface import PAGED, PagedLayer, Running, bind
 from octavo.models.from_transformers.outline import Outline
 from octavo.models.spec import ModelSpec
@@ -29,11 +31,17 @@ class TransformersLM:
     layers. So the class's own forward runs, with hidden states that are handed in in the base's place.
 
     Args:
+        experts: That are Octavo's, by the paths of their modules.
         num_ranks: That share the model, of which this is one's part.
     """
 
     def __init__(
-        self, spec: ModelSpec, module: PreTrainedModel, outline: Outline, num_ranks: int = 1
+        self,
+        spec: ModelSpec,
+        module: PreTrainedModel,
+        outline: Outline,
+        experts: Mapping[str, ChosenExperts],
+        num_ranks: int = 1,
     ) -> None:
         self._spec = spec
         self.own_spec = spec.on_rank(num_ranks)
@@ -53,6 +61,8 @@ class TransformersLM:
             bind(attention, PagedLayer(index, own, self._running))
             if num_ranks > 1 and hasattr(attention, _GROUPS):
                 setattr(attention, _GROUPS, own.num_heads // own.num_kv_heads)
+        for path, products in experts.items():
+            seat(module.get_submodule(path), Seat(products, self._running))
         self._stand_in(self._handed)
 
     @property

@@ -10,17 +10,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedConfig
+from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.initialization import no_init_weights
 
 from octavo.errors import ModelUnsupportedError
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.layers.step import AttentionSpec
+from octavo.models.from_transformers import experts as experts_interface
+from octavo.models.from_transformers.expert_weights import Conversions
+from octavo.models.from_transformers.experts import (
+    ExpertsCall,
+    ExpertsLayer,
+    experts_of,
+    recorded_experts,
+)
 from octavo.models.from_transformers.interface import RECORDED, Call, recorded_calls, register
 from octavo.models.from_transformers.products import (
     LinearCall,
@@ -65,6 +75,10 @@ class Outline:
         embedding, head: Names of the two tables' modules.
         has_plain_tables: They do nothing but look up and multiply, so that Octavo's can stand in for them.
         position_offset: Where the model counts positions from.
+        experts: Of layers whose experts Octavo's products stand in for: of all that ask by transformers'
+            interface, or of none.
+        experts_problem: Why of none, though some ask.
+        conversions: How a checkpoint's names become the modules'.
     """
 
     base: str
@@ -78,6 +92,9 @@ class Outline:
     has_plain_tables: bool
     is_tied: bool
     position_offset: int
+    experts: tuple[ExpertsLayer, ...]
+    experts_problem: str | None
+    conversions: Conversions
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -113,33 +130,50 @@ def outline_of(
     model_class: type[PreTrainedModel], config: PreTrainedConfig, num_layers: int
 ) -> Outline:
     """Raises `ModelUnsupportedError`."""
-    register()
     name = model_class.__name__
     first_calls: list[tuple[str, Any]] = []
-    with translated_errors(name, "without values"), _quiet(), FakeTensorMode(), torch.no_grad():
-        with no_init_weights():
-            model = model_class._from_config(  # noqa: SLF001 (what AutoModel.from_config calls)
-                config, attn_implementation=RECORDED, dtype=torch.float32
-            ).eval()
-        model.tie_weights()  # which some leave to the initialisation that is skipped
+    with translated_errors(name, "without values"), without_values():
+        model = fake_model(model_class, config, RECORDED)
         _record_first_calls(model, first_calls)
         position_ids = torch.arange(_TOKENS)[None]
-        with recorded_calls() as calls, watched_linears(model) as linear_calls:
+        with (
+            recorded_calls() as calls,
+            recorded_experts() as expert_calls,
+            watched_linears(model) as linear_calls,
+        ):
             model(
                 input_ids=torch.zeros((1, _TOKENS), dtype=torch.int64),
                 position_ids=position_ids,
                 use_cache=False,
             )
-        return _outline(name, model, calls, first_calls, linear_calls, num_layers)
+        return _outline(name, model, calls, expert_calls, first_calls, linear_calls, num_layers)
+
+
+def fake_model(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, attention: str
+) -> PreTrainedModel:
+    """Of fake tensors, within `without_values`. Its experts are recorded; see `recorded_experts`."""
+    register()
+    experts_interface.register()
+    with no_init_weights():
+        model: PreTrainedModel = model_class._from_config(  # noqa: SLF001 (what AutoModel.from_config calls)
+            deepcopy(config),
+            attn_implementation=attention,
+            experts_implementation=RECORDED,
+            dtype=torch.float32,
+        ).eval()
+    model.tie_weights()  # which some leave to the initialisation that is skipped
+    return model
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the traces that torch logs of what fails here: the refusal says it."""
+def without_values() -> Iterator[None]:
+    """Tensors are fake, and the traces that torch logs of what fails are left out: the refusal says it."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, log.disabled = log.disabled, True
     try:
-        yield
+        with FakeTensorMode(), torch.no_grad():
+            yield
     finally:
         log.disabled = was_disabled
 
@@ -168,6 +202,7 @@ def _outline(
     name: str,
     model: Any,
     calls: list[Call],
+    expert_calls: list[ExpertsCall],
     first_calls: list[tuple[str, Any]],
     linear_calls: list[LinearCall],
     num_layers: int,
@@ -196,12 +231,14 @@ def _outline(
         and embedding.num_embeddings == head.out_features
         and embedding.embedding_dim == head.in_features == hidden
     )
+    parameters = {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}
+    experts, experts_problem = experts_of(expert_calls, paths)
     return Outline(
         base=base,
         attentions=tuple(attentions),
         layers=layers,
         hidden_size=hidden,
-        parameters={n: tuple(tensor.shape) for n, tensor in model.state_dict().items()},
+        parameters=parameters,
         products=find_products(
             linear_calls,
             paths,
@@ -213,6 +250,11 @@ def _outline(
         has_plain_tables=are_plain,
         is_tied=head.weight is embedding.weight,
         position_offset=_position_offset(model.get_submodule(base)),
+        experts=experts,
+        experts_problem=experts_problem,
+        conversions=Conversions(
+            get_model_conversion_mapping(model), model.base_model_prefix, parameters
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from octavo.layers.linear import Linear, Lookup
+from octavo.layers.moe import ChosenExperts
 from octavo.layers.step import Step
 from octavo.models.stream import Reduce
 
@@ -56,6 +57,31 @@ class SummedProduct:
         if self._inputs is not None:
             x = x[:, self._inputs.start : self._inputs.stop].contiguous()
         return self._reduce(self._linear(x, step).contiguous())
+
+
+class PlacedExperts:
+    """Experts of a model in `dtype`.
+
+    Args:
+        reduce: Makes the sums of ranks whole, of which each has a part; None: they are.
+    """
+
+    def __init__(self, experts: ChosenExperts, dtype: torch.dtype, reduce: Reduce | None) -> None:
+        self._experts = experts
+        self._dtype = dtype
+        self._reduce = reduce
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        experts: torch.Tensor,
+        shares: torch.Tensor,
+        num_live: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if x.dtype is not self._dtype:
+            raise TypeError(f"Experts of {self._dtype} were called with {x.dtype}.")
+        out = self._experts(x, experts, shares, num_live)
+        return out if self._reduce is None else self._reduce(out)
 
 
 class GatheredProduct:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.layers.projection import Shard
+from octavo.models.from_transformers.experts import DOWN, GATE_UP
 from octavo.models.from_transformers.outline import Outline
 
 
@@ -36,16 +37,22 @@ class Style(enum.Enum):
 _WHOLE = frozenset({"replicated_with_grad_allreduce"})
 
 
+# Of an expert's halves, gate and up, each by outputs; what is then summed.
+_PARTS_OF_EXPERTS = {GATE_UP: "packed_colwise", DOWN: Style.ROW.value}
+
+
 @dataclass(frozen=True, slots=True)
 class SharingPlan:
     """
     Args:
         styles: Of products by their modules' paths; others are whole on every rank.
         problem: Why ranks cannot share the model; None: they can.
+        cuts_experts: Each has a part of every expert; else all of them.
     """
 
     styles: Mapping[str, Style]
     problem: str | None = None
+    cuts_experts: bool = False
 
     def style_of(self, names: Iterable[str]) -> Style | None:
         """Of modules that are one product, all of which have the same; see `sharing_plan`."""
@@ -62,6 +69,8 @@ def sharing_plan(outline: Outline, given: Mapping[str, Any] | None) -> SharingPl
             {}, "transformers has no plan of how ranks share it (base_model_tp_plan)"
         )
     styles: dict[str, Style] = {}
+    experts: dict[str, object] = {}
+    own_experts = {name for layer in outline.experts if layer.is_usual for name in layer.parameters}
     known = {style.value: style for style in Style}
     products = {name for names in outline.products for name in names}
     modules = {name.removesuffix(".weight") for name in outline.parameters}
@@ -69,17 +78,32 @@ def sharing_plan(outline: Outline, given: Mapping[str, Any] | None) -> SharingPl
         for module in _matching(outline.base, pattern, modules):
             if style in _WHOLE:
                 continue
+            if module in own_experts:
+                experts[module] = style
+                continue
             if style not in known:
                 return SharingPlan({}, f"{module} would be shared by the style {style!r}")
             if module not in products:
                 return SharingPlan({}, f"{module} is no product that Octavo's own stands in for")
             styles[module] = known[style]
-    return SharingPlan(styles, _problem_of_groups(outline, styles))
+    problem = _problem_of_groups(outline, styles)
+    if problem is None and experts:
+        problem = _problem_of_experts(own_experts, experts)
+    return SharingPlan(styles, problem, cuts_experts=bool(experts))
 
 
 def _matching(base: str, pattern: str, modules: Iterable[str]) -> Iterator[str]:
     expression = re.compile(rf"{re.escape(base)}\.{re.escape(pattern)}".replace(r"\*", r"\d+"))
     return (module for module in sorted(modules) if expression.fullmatch(module))
+
+
+def _problem_of_experts(own: Iterable[str], styles: Mapping[str, object]) -> str | None:
+    """Experts of which ranks would not have a part of each."""
+    for name in sorted(own):
+        wanted = _PARTS_OF_EXPERTS[name.rpartition(".")[2]]
+        if styles.get(name) != wanted:
+            return f"{name} would be shared by the style {styles.get(name)!r}, not {wanted!r}"
+    return None
 
 
 def _problem_of_groups(outline: Outline, styles: Mapping[str, Style]) -> str | None:

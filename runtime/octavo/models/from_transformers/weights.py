@@ -21,14 +21,23 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from octavo.errors import ModelUnsupportedError
+from octavo.layers.moe import ChosenExperts
 from octavo.layers.projection import Projection, Shard
 from octavo.loading import WeightSource, floating_tensors
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
+from octavo.models.experts import chosen_experts
+from octavo.models.from_transformers.expert_weights import (
+    ExpertsPlaces,
+    ExpertsSource,
+    find_places,
+)
+from octavo.models.from_transformers.experts import OWN, forget_parameters
 from octavo.models.from_transformers.interface import PAGED
 from octavo.models.from_transformers.stand_ins import (
     GatheredProduct,
     LookupModule,
+    PlacedExperts,
     ProductModule,
     SharedProduct,
     SummedProduct,
@@ -66,27 +75,32 @@ class StoredTensor:
         return tensor[index]
 
 
-def load_module(config: TransformersConfig, load: ModelBuilder) -> PreTrainedModel:
-    """transformers' modules, with Octavo's products in the places of linear ones. What does not match is
-    noted with the source."""
-    outline, source, placement = config.outline, load.source, load.placement
+def load_module(
+    config: TransformersConfig, load: ModelBuilder
+) -> tuple[PreTrainedModel, dict[str, ChosenExperts]]:
+    """transformers' modules, with Octavo's products in the places of linear ones, and the experts that are
+    Octavo's, by the paths of their modules. What does not match is noted with the source."""
+    source, placement, view = load.source, load.placement, load.dequantised
+    config, places = _with_stored_experts(config, view, load.num_ranks)
+    outline = config.outline
+    _tell_experts(config, placement.dtype)
     own = _OwnProducts.of(config, source, load.num_ranks)
-    view = load.dequantised
     shapes = {name: view.shape(name) for name in view.names()} or outline.parameters
     lock = threading.Lock()
     stored = {
         name: StoredTensor(view, name, shape, lock)
         for name, shape in shapes.items()
-        if shape is not None and not own.hold(name)
+        if shape is not None and not own.hold(name) and name not in places.tensors
     }
     with _quiet(), _LOADING:
         try:
-            module, report = own.within(config.model_class).from_pretrained(
+            module, report = own.within(config).from_pretrained(
                 None,
                 config=deepcopy(config.given),
                 state_dict=stored,
                 dtype=placement.dtype,
                 attn_implementation=PAGED,
+                **({"experts_implementation": OWN} if config.experts else {}),
                 local_files_only=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
@@ -94,6 +108,8 @@ def load_module(config: TransformersConfig, load: ModelBuilder) -> PreTrainedMod
             )
         except RuntimeError as error:  # its way to tell of tensors that it could not convert
             source.note(" ".join(str(error).split()))
+            if outline.experts_problem is not None:
+                source.note(outline.experts_problem)
             source.finish(lambda _: True)
             raise
     for name in sorted(report["missing_keys"]):
@@ -102,7 +118,53 @@ def load_module(config: TransformersConfig, load: ModelBuilder) -> PreTrainedMod
         source.note(f"{name} has shape {list(found)} where config.json says {list(wanted)}")
     module = module.eval().to(placement.device)
     own.fill(module, load)
-    return module
+    return module, _load_experts(config, load, module, ExpertsSource(source, view, places))
+
+
+def _with_stored_experts(
+    config: TransformersConfig, view: WeightSource, num_ranks: int
+) -> tuple[TransformersConfig, ExpertsPlaces]:
+    """Where the experts' weights lie; in other ways than Octavo reads, they are transformers' affair."""
+    places = find_places(config.experts, view, config.outline.conversions)
+    if not isinstance(places, str):
+        return config, places
+    if num_ranks > 1 and config.sharing.cuts_experts:
+        raise ModelUnsupportedError(
+            f"{places} of {config.spec.architecture} is stored in another way than experts one by one or all "
+            "in one, which ranks cannot share. Use --tensor-parallel-size 1."
+        )
+    why = f"{places} is stored in another way than experts one by one or all in one"
+    return config.with_own_experts_alone(why), ExpertsPlaces()
+
+
+def _tell_experts(config: TransformersConfig, dtype: torch.dtype) -> None:
+    if config.experts:
+        logger.info("Experts of %d layers run by Octavo's products.", len(config.experts))
+    elif config.outline.experts_problem is not None:
+        logger.info(
+            "Experts run by transformers' own implementation, in %s: %s.",
+            str(dtype).removeprefix("torch."),
+            config.outline.experts_problem,
+        )
+
+
+def _load_experts(
+    config: TransformersConfig, load: ModelBuilder, model: PreTrainedModel, source: WeightSource
+) -> dict[str, ChosenExperts]:
+    found: dict[str, ChosenExperts] = {}
+    reduce = load.reduce if config.sharing.cuts_experts else None
+    for layer in config.experts:
+        module: Any = model.get_submodule(layer.path)
+        own = chosen_experts(
+            load,
+            layer.path,
+            config.experts_of(layer),
+            source,
+            activation=layer.activation,
+            gate=module._apply_gate,  # noqa: SLF001 (the interface's own name)
+        )
+        found[layer.path] = PlacedExperts(own, load.placement.dtype, reduce)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +187,7 @@ class _OwnProducts:
         def are_there(names: Iterable[str]) -> bool:
             return not modules or modules.issuperset(names)
 
-        every = config.projections()
+        every = config.linear_projections()
         products = tuple(one for one in every if are_there(one.names))
         missing = [one for one in every if one not in products and one.shard is not Shard.WHOLE]
         if missing and num_ranks > 1:
@@ -151,8 +213,9 @@ class _OwnProducts:
         """Whether a parameter is of one of them."""
         return name.rpartition(".")[0] in self._modules()
 
-    def within(self, model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
-        """The class, whose models have stand-ins, and no parameters, in their places."""
+    def within(self, config: TransformersConfig) -> type[PreTrainedModel]:
+        """The config's class, whose models have stand-ins, and no parameters, in their places."""
+        model_class = config.model_class
         products, tables = self.products, self.tables
 
         def __init__(model: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807
@@ -160,6 +223,8 @@ class _OwnProducts:
             for product in products:
                 for name, width in product.stored_widths.items():
                     model.set_submodule(name, ProductModule(product.in_features, width))
+            for layer in config.experts:
+                forget_parameters(model.get_submodule(layer.path), layer)
             if tables is not None:
                 embedding, head = tables.embedding, tables.head
                 table = LookupModule(embedding.width, embedding.in_features)

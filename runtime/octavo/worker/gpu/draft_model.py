@@ -29,9 +29,17 @@ class GpuDraftModel:
     Args:
         runner: Of the draft model, with as many blocks as the model's.
         seed_of: The seed that the model draws a sequence's tokens with.
+        is_recorded: Its steps run in CUDA graphs where the model's do.
     """
 
-    def __init__(self, runner: GpuRunner, seed_of: Callable[[int], int | None]) -> None:
+    def __init__(
+        self,
+        runner: GpuRunner,
+        seed_of: Callable[[int], int | None],
+        *,
+        is_recorded: bool = True,
+    ) -> None:
+        self._is_recorded = is_recorded
         self._runner = runner
         self._seed_of = seed_of
         self._coverage = DraftCoverage(runner.limits.block_size)
@@ -42,7 +50,8 @@ class GpuDraftModel:
             self._runner.submit(StepBatch((), copies, released))
 
     def capture(self, capture: Capture) -> None:
-        self._runner.capture(capture)
+        if self._is_recorded:
+            self._runner.capture(capture)
 
     def follow(self, entries: Sequence[ScheduledSequence], states: torch.Tensor | None) -> None:
         del states

@@ -120,6 +120,7 @@ def start_gpu_executor(
     new_capture: Callable[[], Capture] | None = None,
     drafting: GpuDrafting | None = None,
     adapters: ModelAdapters | None = None,
+    may_run_eager: bool = False,
 ) -> GpuExecutor:
     """As `prepare_gpu`, of the only rank or of the first.
 
@@ -161,6 +162,7 @@ def start_gpu_executor(
         least=least,
         new_capture=new_capture,
         drafting=drafting,
+        may_run_eager=may_run_eager,
     )
     info = executor_info(
         config,

@@ -6,6 +6,7 @@ Ranks go through it together: each step of one is a step of all, and so is each 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import BudgetSource, KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, cache_block_bytes, size_cache
 from octavo.worker.wakeable import Wakeable
+
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=SteppedRunner)
 
@@ -58,6 +61,7 @@ def prepare_gpu(
     least: Callable[[int], int] = lambda own: own,
     new_capture: Callable[[], Capture] | None = None,
     drafting: GpuDrafting | None = None,
+    may_run_eager: bool = False,
 ) -> Prepared[R]:
     """Phases profile, warmup and, unless `config.enforce_eager`, capture.
 
@@ -67,6 +71,8 @@ def prepare_gpu(
             rank alone.
         new_capture: Of CUDA when absent.
         drafting: What guesses for the model, in runners of `make_runner`.
+        may_run_eager: Steps that cannot be recorded are launched piece by piece, which the log says; else
+            that ends the start.
 
     Raises `OutOfMemoryError` or `InvalidConfigurationError`.
     """
@@ -77,7 +83,15 @@ def prepare_gpu(
         if config.enforce_eager:
             return
         capture = new_capture() if new_capture else CudaCapture(device, is_shared=num_ranks > 1)
-        runner.capture(capture)
+        try:
+            runner.capture(capture)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not may_run_eager:
+                raise
+            words = " ".join(str(error).split())
+            logger.warning("Steps run without CUDA graphs: recording failed: %.300s", words)
         torch.cuda.empty_cache()  # what the runs before each recording left
 
     with translated_start_errors(device):

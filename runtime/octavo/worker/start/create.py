@@ -98,6 +98,7 @@ def create_executor(
         reload=plan.build_anew,
         drafting=drafting,
         adapters=plan.adapters,
+        may_run_eager=plan.model.is_generic,
     )
     watch.serving_begins()
     return executor

@@ -105,7 +105,8 @@ class DraftModelPlan:
                 cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
                 seed=config.seed,
             )
-            return GpuDraftModel(own, runner.rows.seed_of)
+            is_recorded = not plan.config.enforce_eager
+            return GpuDraftModel(own, runner.rows.seed_of, is_recorded=is_recorded)
 
         return GpuDrafting(make, self.beside(config).block_bytes)
 

@@ -52,5 +52,8 @@ def settled(config: EngineConfig, model: ModelConfig, device: torch.device) -> E
     logger.info("%s runs by transformers' own modules over the paged KV cache.", architecture)
     if device.type == "cpu" or config.enforce_eager:
         return config
-    logger.info("Steps run without CUDA graphs: transformers' modules are not recorded.")
+    problem = model.recording_problem
+    if problem is None:
+        return config
+    logger.info("Steps run without CUDA graphs: no graph holds a decode, %s.", problem)
     return msgspec.structs.replace(config, enforce_eager=True)

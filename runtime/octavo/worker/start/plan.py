@@ -88,7 +88,8 @@ def plan_start(config: EngineConfig) -> StartPlan:
     device = choose_device(config)
     stored = read_stored_format(folder)
     check_quantization(config, device, stored)
-    model = read_model_config(folder, config.model_impl)
+    kernels = kernels_for(device)
+    model = read_model_config(folder, config.model_impl).with_kernels(kernels)
     config = settled(config, model, device)
     check_sharing(model, config.tensor_parallel_size)
     check_adapters(config, model)
@@ -98,7 +99,6 @@ def plan_start(config: EngineConfig) -> StartPlan:
     placement = Placement(dtype, device)
     source = open_weights(config, placement)
     model = with_stored_head(model, source)
-    kernels = kernels_for(device)
     scheme = scheme_for(config.quantization, kernels, stored)
     adapters = adapters_of(config, model, kernels, placement)
     return StartPlan(

@@ -1,0 +1,125 @@
+"""Experts of a mixture, loaded: in the form that the device's kernels read, by the model's scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from octavo.errors import ModelUnsupportedError
+from octavo.kernels.protocols.layers import ExpertKernels
+from octavo.layers.linear import Linear
+from octavo.layers.mlp import Activation, FeedForward, GatedMLP
+from octavo.layers.moe import (
+    ChosenExperts,
+    ExpertBlocks,
+    ExpertLoop,
+    ExpertStacks,
+    ExpertWeights,
+    Router,
+    StackedExperts,
+    stack_experts,
+)
+from octavo.layers.projection import Projection
+from octavo.loading import WeightSource
+from octavo.quantization.packed_forms import stacked_experts
+
+if TYPE_CHECKING:
+    from octavo.models.building import ModelBuilder
+
+Experts = Sequence[tuple[Projection, Projection]]
+"""Of each, gate and up, and down."""
+Gate = Callable[[torch.Tensor], torch.Tensor]
+"""Of gate and up, `[rows, 2 * width] -> [rows, width]`."""
+
+
+def routed_experts(
+    load: ModelBuilder,
+    router: str,
+    experts: Experts,
+    activation: Activation,
+    *,
+    num_per_token: int,
+    is_normalised: bool,
+) -> FeedForward:
+    """See `ModelBuilder.experts`."""
+    weight = load.tensor(f"{router}.weight", len(experts), experts[0][0].in_features)
+    if not isinstance(load.kernels, ExpertKernels):
+        gate = activation.gate(load.kernels)
+        blocks = [
+            GatedMLP(load.linear(gate_up), load.linear(down), activation, gate)
+            for gate_up, down in experts
+        ]
+        return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
+    gate_up, down = _stacks(load, router, experts, load.source)
+    return StackedExperts(
+        weight,
+        gate_up,
+        down,
+        load.kernels,
+        num_per_token=num_per_token,
+        activation=activation,
+        is_normalised=is_normalised,
+    )
+
+
+def chosen_experts(
+    load: ModelBuilder,
+    name: str,
+    experts: Experts,
+    source: WeightSource,
+    *,
+    activation: Activation | None,
+    gate: Gate,
+) -> ChosenExperts:
+    """Experts whose router is elsewhere.
+
+    Args:
+        name: For errors.
+        source: Of their weights.
+        activation: Of the gate, where it is the usual one; a GPU's kernels have no other.
+        gate: In any other case.
+    """
+    if not isinstance(load.kernels, ExpertKernels):
+        own = gate if activation is None else activation.gate(load.kernels)
+        # In the order in which stacks of them are stored.
+        ups = [load.linear(gate_up, source) for gate_up, _ in experts]
+        downs = [load.linear(down, source) for _, down in experts]
+        return ExpertBlocks([_Block(*products, own) for products in zip(ups, downs, strict=True)])
+    if activation is None:
+        raise ValueError(f"{name}: a GPU's expert kernels have no such gate.")
+    gate_up, down = _stacks(load, name, experts, source)
+    return ExpertStacks(gate_up, down, load.kernels, activation is Activation.GELU_TANH)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """`down(gate(gate_up(x)))`."""
+
+    gate_up: Linear
+    down: Linear
+    gate: Gate
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(self.gate(self.gate_up(x)))
+
+
+def _stacks(
+    load: ModelBuilder, name: str, experts: Experts, source: WeightSource
+) -> tuple[ExpertWeights, ExpertWeights]:
+    if load.keeps_numbers:
+        own = [(load.share(up), load.share(back)) for up, back in experts]
+        return stack_experts(source, own, load.placement)
+    gate_up, down = (
+        stacked_experts([load.linear(one, source) for one in products])
+        for products in zip(*experts, strict=True)
+    )
+    if gate_up is None or down is None:
+        raise ModelUnsupportedError(
+            f"{name}: its experts' weights are not all quantised in one way, or have inputs in an order of "
+            "their own (desc_act), which a GPU's expert kernels do not read. Use a checkpoint that is "
+            "quantised otherwise, the model's 16-bit checkpoint, or --device cpu."
+        )
+    return gate_up, down

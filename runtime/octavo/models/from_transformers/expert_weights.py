@@ -1,0 +1,244 @@
+"""Weights of experts as a checkpoint holds them: one by one, or a layer's in one stack.
+
+transformers knows by which names checkpoints hold a model's tensors and what it makes of them: its own
+mapping is asked. What comes of it is a `WeightSource` that has each expert's matrices by one name, however
+they are stored, so that schemes read them as they read any other product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from octavo.loading import Slice, WeightSource
+from octavo.loading.view import SourceView
+from octavo.models.from_transformers.experts import BIAS, ExpertsLayer
+
+_WEIGHT = ".weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversions:
+    """How transformers turns names of a checkpoint into those of its modules.
+
+    Args:
+        transforms: Its own objects, in its order.
+        prefix: Of the base, which checkpoints may leave out.
+        parameters: Names of the modules' parameters.
+    """
+
+    transforms: Sequence[Any]
+    prefix: str
+    parameters: Mapping[str, Any]
+
+    def of(self, name: str) -> tuple[str, Any, int]:
+        """The parameter that a stored tensor becomes, or a part of; the transform that makes it of several
+        (None: it is the whole), and which of that one's sources the tensor is."""
+        from transformers.core_model_loading import WeightConverter, rename_source_key
+
+        makers = [one for one in self.transforms if isinstance(one, WeightConverter)]
+        renamings = [one for one in self.transforms if not isinstance(one, WeightConverter)]
+        target, pattern = rename_source_key(name, renamings, makers, self.prefix, self.parameters)
+        for maker in makers:
+            if pattern is not None and pattern in maker.source_patterns:
+                return target, maker, maker.source_patterns.index(pattern)
+        return target, None, 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Where outputs of one expert lie.
+
+    Args:
+        name: Of a module, whose tensors have names that begin so; of a stack the whole name.
+        expert: In a stack; None: it is no stack.
+        rows: In a stack, which outputs of the expert's.
+    """
+
+    name: str
+    expert: int | None = None
+    rows: range | None = None
+
+
+@dataclass(slots=True)
+class ExpertsPlaces:
+    """Where a checkpoint holds the experts that are Octavo's.
+
+    Args:
+        by_name: Of each product's name, see `ExpertsLayer.parts`.
+        tensors: Names of all that are read so.
+        shapes: Of stacks, by their names.
+        transposed: Stacks that are `[experts, in, out]`.
+    """
+
+    by_name: dict[str, _Stored] = field(default_factory=dict)
+    tensors: set[str] = field(default_factory=set)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    transposed: set[str] = field(default_factory=set)
+
+
+def find_places(
+    layers: Iterable[ExpertsLayer], source: WeightSource, conversions: Conversions
+) -> ExpertsPlaces | str:
+    """Of all layers, or which parameter is stored in another way than experts one by one or all in one.
+
+    Args:
+        source: With plain weights in place of quantised ones. One without names is of random weights.
+    """
+    places, layers = ExpertsPlaces(), list(layers)
+    wanted = {name for layer in layers for name in layer.parameters}
+    found = _tensors_of(wanted, source.names(), conversions)
+    for layer in layers:
+        for name, shape in layer.parameters.items():
+            parts = found.get(name, {})
+            if not source.names():
+                _add_stack(places, layer, name, name, shape)
+            elif set(parts) == {None} and len(parts[None]) == 1:
+                stored = parts[None][0]
+                if source.shape(stored) != shape:
+                    return name
+                _add_stack(places, layer, name, stored, shape)
+            elif not _add_each(places, layer, name, parts):
+                return name
+    return places
+
+
+def _tensors_of(
+    wanted: Collection[str], names: Iterable[str], conversions: Conversions
+) -> dict[str, dict[int | None, list[str]]]:
+    """Of each wanted parameter the stored tensors, by the number of the source that they are of what makes
+    it; None: they are the parameter."""
+    from transformers.core_model_loading import dot_natural_key
+
+    found: dict[str, dict[int | None, list[str]]] = {}
+    for name in names:
+        target, maker, index = conversions.of(name)
+        if target not in wanted:
+            continue
+        key = None if maker is None else index if _stacks_each(maker) else -1
+        found.setdefault(target, {}).setdefault(key, []).append(name)
+    for parts in found.values():
+        for stored in parts.values():
+            stored.sort(key=dot_natural_key)
+    return found
+
+
+def _stacks_each(maker: Any) -> bool:
+    """Whether it puts experts behind each other, and of each its sources in their order."""
+    from transformers.core_model_loading import Concatenate, MergeModulelist
+
+    first, *others = maker.operations
+    is_stack = type(first) is MergeModulelist and first.dim == 0
+    if len(maker.source_patterns) == 1:
+        return is_stack and not others
+    return is_stack and len(others) == 1 and type(others[0]) is Concatenate and others[0].dim == 1
+
+
+def _add_each(
+    places: ExpertsPlaces,
+    layer: ExpertsLayer,
+    parameter: str,
+    parts: Mapping[int | None, Sequence[str]],
+) -> bool:
+    """Whether there is a matrix of each part of each expert."""
+    if layer.is_transposed or layer.has_bias or layer.is_interleaved:
+        return False
+    for expert in range(layer.num_experts):
+        own = [name for name, (of, _, _) in layer.parts(expert).items() if of == parameter]
+        if set(parts) != set(range(len(own))):
+            return False
+        for index, name in enumerate(own):
+            stored = parts[index]
+            if len(stored) != layer.num_experts or not stored[expert].endswith(_WEIGHT):
+                return False
+            places.by_name[name] = _Stored(stored[expert].removesuffix(_WEIGHT))
+            places.tensors.add(stored[expert])
+    return True
+
+
+def _add_stack(
+    places: ExpertsPlaces,
+    layer: ExpertsLayer,
+    parameter: str,
+    stored: str,
+    shape: tuple[int, ...],
+) -> None:
+    places.tensors.add(stored)
+    places.shapes[stored] = shape
+    own = parameter.removesuffix(BIAS)
+    if own == parameter and layer.is_transposed:
+        places.transposed.add(stored)
+    for expert in range(layer.num_experts):
+        for name, (of, start, stop) in layer.parts(expert).items():
+            if of == own:
+                leaf = ".bias" if own != parameter else _WEIGHT
+                places.by_name[f"{name}{leaf}"] = _Stored(stored, expert, range(start, stop))
+
+
+class ExpertsSource(SourceView):
+    """A `WeightSource` of each expert's matrices by the names of `ExpertsLayer.parts`.
+
+    Args:
+        stacks: The source of what lies in stacks: with plain weights in place of quantised ones.
+    """
+
+    def __init__(self, source: WeightSource, stacks: WeightSource, places: ExpertsPlaces) -> None:
+        super().__init__(source)
+        self._stacks = stacks
+        self._places = places
+        self._last: tuple[str, torch.Tensor] | None = None
+
+    def has(self, name: str) -> bool:
+        stored = self._stored(name)
+        return stored is not None and (stored.expert is not None or self._source.has(stored.name))
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        stored = self._stored(name)
+        if stored is None:
+            return None
+        if stored.expert is None:
+            return self._source.shape(stored.name)
+        return tuple(self._of_stack(stored).shape)
+
+    def tensors(
+        self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
+    ) -> list[torch.Tensor]:
+        return [self._tensor(name, shape, part) for name, shape in shapes.items()]
+
+    def _tensor(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
+        stored = self._stored(name)
+        if stored is None:
+            return self._source.tensors({name: shape}, part)[0]  # notes that it is missing
+        if stored.expert is None:
+            return self._source.tensors({stored.name: shape}, part)[0]
+        whole = self._of_stack(stored)
+        return whole if part is None else whole[part.of(shape)]
+
+    def _stored(self, name: str) -> _Stored | None:
+        """Of a tensor: its name, or its place in a stack."""
+        found = self._places.by_name.get(name)
+        if found is not None:
+            return found
+        module, _, leaf = name.rpartition(".")
+        found = self._places.by_name.get(module)
+        return None if found is None else _Stored(f"{found.name}.{leaf}")
+
+    def _of_stack(self, stored: _Stored) -> torch.Tensor:
+        """Outputs first. The last stack is kept for the next expert, who is mostly of the same."""
+        assert stored.expert is not None  # noqa: S101 - else it is no stack
+        assert stored.rows is not None  # noqa: S101
+        if self._last is None or self._last[0] != stored.name:
+            shape = self._places.shapes[stored.name]
+            (whole,) = self._stacks.tensors({stored.name: shape})
+            if not whole.is_floating_point() or whole.itemsize == 1:
+                self.note(
+                    f"{stored.name} is {whole.dtype}, not a floating-point tensor of 16 or 32 bits"
+                )
+            self._last = stored.name, whole
+        own = self._last[1][stored.expert]
+        if stored.name in self._places.transposed:
+            own = own.T
+        return own[stored.rows.start : stored.rows.stop]

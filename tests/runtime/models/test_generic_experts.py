@@ -1,0 +1,126 @@
+"""Experts of transformers' modules: by Octavo's products, or by transformers' own."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from octavo.config import ModelImplementation, Quantization
+from octavo.layers.moe import ExpertBlocks, ExpertStacks
+from octavo.models.from_transformers.config import TransformersConfig
+from octavo.models.registry import read_model_config
+from tests.support.runtime.checkpoints import VOCAB
+from tests.support.runtime.generic_models import make_generic_checkpoint
+from tests.support.runtime.gpu_path import make_gpu_executor
+from tests.support.runtime.served_answers import assert_as_transformers, serve
+from tests.support.runtime.stepping import make_executor
+
+AUTO, TRANSFORMERS = ModelImplementation.AUTO, ModelImplementation.TRANSFORMERS
+OURS = "Experts of {} layers run by Octavo's products."
+
+
+@pytest.mark.parametrize(
+    ("model_type", "count"),
+    [
+        ("aria_text", 4),  # a layer's in one stack, inputs before outputs
+        ("beam", 1),  # a gate of its own, in float32
+        ("gpt_oss", 4),  # another one, biases, gate and up in turns, inputs before outputs
+        ("granitemoe", 4),  # a layer's in one stack
+        ("minimax_m2", 4),  # one by one, by Mixtral's names
+        ("olmoe", 4),  # one by one
+    ],
+)
+def test_a_cpu_runs_every_kind_of_gate_and_storage(
+    model_type: str, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.set_num_threads(1)
+    caplog.set_level(logging.INFO)
+    model = make_generic_checkpoint(tmp_path, model_type)
+    answers = serve(tmp_path, make_executor(tmp_path, model_impl=AUTO), VOCAB)
+    assert_as_transformers(answers, model)
+    assert OURS.format(count) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("aria_text", OURS.format(4)),
+        ("olmoe", OURS.format(4)),
+        ("gpt_oss", "Experts run by transformers' own implementation, in float32: their gate"),
+    ],
+)
+def test_a_gpus_path_runs_what_its_kernels_compute(
+    model_type: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.set_num_threads(1)
+    caplog.set_level(logging.INFO)
+    model = make_generic_checkpoint(tmp_path, model_type)
+    executor = make_gpu_executor(tmp_path, implementation=AUTO)
+    assert_as_transformers(serve(tmp_path, executor, VOCAB), model)
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("is_gpu", [False, True])
+def test_rounded_experts_are_those_of_octavos_own_family(is_gpu: bool, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    make_generic_checkpoint(tmp_path, "qwen3_moe", num_hidden_layers=2)
+
+    def outputs(kind: ModelImplementation) -> list[list[int]]:
+        rounding: dict[str, Any] = {"quantization": Quantization.INT4}
+        if is_gpu:
+            executor: Any = make_gpu_executor(tmp_path, implementation=kind, **rounding)
+        else:
+            executor = make_executor(tmp_path, model_impl=kind, **rounding)
+        return [answer.output for answer in serve(tmp_path, executor, VOCAB)]
+
+    assert outputs(TRANSFORMERS) == outputs(ModelImplementation.OCTAVO)
+
+
+def test_what_is_stored_in_another_way_is_transformers_affair(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that is missing: it says what is wrong, as of any other tensor."""
+    caplog.set_level(logging.INFO)
+    make_generic_checkpoint(tmp_path, "olmoe", num_hidden_layers=2)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.1.mlp.experts.2.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(Exception, match=r"1\.mlp\.experts\.gate_up_proj is stored in"):
+        make_executor(tmp_path, model_impl=AUTO)
+    assert "model.layers.1.mlp.experts.gate_up_proj is stored in another way" in caplog.text
+
+
+def test_bytes_of_rounded_experts_are_counted(tmp_path: Path) -> None:
+    make_generic_checkpoint(tmp_path, "olmoe", num_hidden_layers=2)
+    config = read_model_config(tmp_path, AUTO)
+    assert isinstance(config, TransformersConfig)
+    names = [name for one in config.projections() for name in one.names]
+    assert "model.layers.0.mlp.experts.3.down_proj" in names
+    assert not [one for one in config.kept_projections() if "experts" in one.names[0]]
+
+
+def test_both_forms_of_chosen_experts_agree() -> None:
+    from octavo.kernels.reference import device as kernels
+
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(9, 8, generator=generator)
+    gate_up = torch.randn(5, 12, 8, generator=generator)
+    down = torch.randn(5, 8, 6, generator=generator)
+    chosen = torch.rand(9, 6, generator=generator).topk(2).indices  # the sixth is nobody
+    shares = torch.rand(9, 2, generator=generator)
+
+    def block(index: int) -> Any:
+        return lambda rows: kernels.silu_and_mul(rows @ gate_up[index].T) @ down[index].T
+
+    blocks = ExpertBlocks([block(index) for index in range(5)])
+    stacks = ExpertStacks(gate_up, down, kernels, is_gelu=False)
+    torch.testing.assert_close(blocks(x, chosen, shares), stacks(x, chosen, shares))
+    live = torch.tensor([4], dtype=torch.int32)
+    padded = stacks(x, chosen, shares, live)
+    torch.testing.assert_close(padded[:4], blocks(x[:4], chosen[:4], shares[:4]))
+    assert not padded[4:].any()
