@@ -95,7 +95,9 @@ def find_places(
         for name, shape in layer.parameters.items():
             parts = found.get(name, {})
             if not source.names():
-                _add_stack(places, layer, name, name, shape)
+                places.tensors.add(name)
+                own = (part for expert in range(layer.num_experts) for part in layer.parts(expert))
+                places.by_name.update({part: _Stored(part) for part in own})
             elif set(parts) == {None} and len(parts[None]) == 1:
                 stored = parts[None][0]
                 if source.shape(stored) != shape:
