@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -14,6 +15,7 @@ from octavo.engine.admission import Admission
 from octavo.engine.core import EngineCore
 from octavo.engine.fronts import Fronts
 from octavo.engine.grammars import GrammarQueue
+from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.messages import (
     AbortRequests,
     AdapterLoaded,
@@ -51,7 +53,8 @@ class EngineLoop:
         self._socket = socket
         self._config = config
         self._fronts: Fronts | None = None
-        self._grammars = GrammarQueue(core.grammars)
+        trial = GrammarTrial(Path(config.model), core.info.vocab_size)
+        self._grammars = GrammarQueue(core.grammars, trial)
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._grammars.wake_fd, zmq.POLLIN)

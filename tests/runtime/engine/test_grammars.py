@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import select
+import signal
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 
 from octavo.engine.grammars import GrammarCompiler, GrammarQueue
 from octavo.engine.grammars.token_table import TextTokens
+from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.messages import AddRequest
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import InvalidParameterError, ModelInvalidError
@@ -324,6 +328,32 @@ def test_a_fault_of_the_library_ends_its_request_alone() -> None:
     ((_, error),) = found
     assert error is not None
     assert "could not be compiled" in str(error)
+
+
+def test_a_grammar_that_takes_for_ever_ends_the_process_that_tries_it_and_no_more() -> None:
+    folder = resolve("builtin://demo")
+    divisors = [{"multipleOf": each} for each in (9973, 9967, 9949, 9941)]
+    endless = request_of("endless", json={"type": "integer", "allOf": divisors})
+    with contextlib.closing(GrammarTrial(folder, len(BYTES), cpu_seconds=1)) as trial:
+        queue = GrammarQueue(COMPILER, trial)
+        for request in (
+            request_of("first", regex="tried+"),
+            endless,
+            request_of("wrong", json={"not": {}}),
+        ):
+            assert queue.must_wait(request)
+        found: list[tuple[AddRequest, InvalidParameterError | None]] = []
+        while len(found) < 3:
+            select.select([queue.wake_fd], [], [])
+            found += queue.ready()
+        (_, first), (_, endless_error), (_, wrong) = found
+        assert first is None
+        assert "compiling it takes too much time" in str(endless_error)
+        assert "Unimplemented keys" in str(wrong)  # by another process
+        assert trial.pid is not None
+        os.kill(trial.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, trial.pid, os.WEXITED | os.WNOWAIT)
+        trial.run(StructuredOutputsParams(regex="again"), [END])
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level_tokenizer(), metaspace_tokenizer()])

@@ -27,6 +27,7 @@ BYTES = [
 ]
 END = 1
 COMPILER = GrammarCompiler(lambda: TOKENIZER, len(BYTES))
+WHITE = frozenset(b" \t\r\n")
 TAG_BYTES = frozenset(b"<>ab:,/()12")
 Tag = dict[str, Any]
 
@@ -41,11 +42,16 @@ def allowed(mask: Any) -> list[int]:
 
 
 def draw(tree: Tag, seed: int) -> str | None:
-    """What a model that knows nothing would write, if it liked the letters of tags; None without an end."""
+    """What a model that knows nothing would write, if it liked the letters of tags; None without an end.
+    White space may stand wherever a document may begin: it is left to the tests of documents."""
     numbers = np.random.default_rng(seed)
     progress, token_ids = COMPILER.prepare(wanted(tree), [END]).start(), list[int]()
     while len(token_ids) < 80:
-        choices = allowed(progress.next_mask(token_ids))
+        choices = [
+            one for one in allowed(progress.next_mask(token_ids)) if not WHITE & set(BYTES[one])
+        ]
+        if not choices:
+            return None
         assert progress.error is None
         liked = [one for one in choices if BYTES[one] and TAG_BYTES.issuperset(BYTES[one])]
         if END in choices and numbers.random() < 0.1:

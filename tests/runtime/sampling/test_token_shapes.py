@@ -17,9 +17,10 @@ from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 from octavo.sampling.host.sampler import Sampler
-from octavo.sampling.processors.token_masks import apply_on_host, mask_of
+from octavo.sampling.processors.token_masks import apply_on_host
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
+from octavo.token_mask import mask_of
 from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor, run_to_end

@@ -40,9 +40,15 @@ class GrammarCompiler:
         vocab_size: The model's, of its logits.
     """
 
-    def __init__(self, load_tokenizer: Callable[[], Tokenizer], vocab_size: int) -> None:
+    def __init__(
+        self,
+        load_tokenizer: Callable[[], Tokenizer],
+        vocab_size: int,
+        max_kept: int = MAX_KEPT,
+    ) -> None:
         self._load_tokenizer = load_tokenizer
         self._vocab_size = vocab_size
+        self._max_kept = max_kept
         self._compiling = threading.Lock()
         self._keeping = threading.Lock()
         self._tokenizer: Tokenizer | None = None
@@ -67,7 +73,7 @@ class GrammarCompiler:
             made = CompiledGrammar(self._compile(outputs, ends), self._vocab_size, ends)
         with self._keeping:
             self._kept[key] = made
-            while len(self._kept) > MAX_KEPT:
+            while len(self._kept) > self._max_kept:
                 self._kept.popitem(last=False)
         return made
 

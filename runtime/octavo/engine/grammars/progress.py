@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from llguidance import LLMatcher
 
-from octavo.sampling.processors.token_masks import Mask, mask_of
+from octavo.token_mask import Mask, mask_of
 
 
 class GrammarProgress:

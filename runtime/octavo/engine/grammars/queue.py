@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from octavo.engine.grammars.compiler import CompiledGrammar, GrammarCompiler
+from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
+from octavo.structured_outputs import StructuredOutputsParams
 
 _log = logging.getLogger(__name__)
 
@@ -19,12 +21,16 @@ class GrammarQueue:
     """One thread compiles: the first grammar reads the tokenizer, which takes a second, and a stranger's
     may take as long as its limits allow. Meanwhile the engine makes steps.
 
+    Args:
+        trial: Compiles each grammar first.
+
     Attributes:
         wake_fd: Readable when a request has become ready; for whoever polls.
     """
 
-    def __init__(self, compiler: GrammarCompiler) -> None:
+    def __init__(self, compiler: GrammarCompiler, trial: GrammarTrial | None = None) -> None:
         self._compiler = compiler
+        self._trial = trial
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammars")
         self._waiting: dict[str, tuple[AddRequest, Future[CompiledGrammar]]] = {}
         self.wake_fd, self._write_fd = os.pipe()
@@ -37,10 +43,17 @@ class GrammarQueue:
             return False
         if self._compiler.is_ready(outputs, request.end_token_ids):
             return False
-        future = self._thread.submit(self._compiler.prepare, outputs, request.end_token_ids)
+        future = self._thread.submit(self._compiled, outputs, request.end_token_ids)
         self._waiting[request.request_id] = request, future
         future.add_done_callback(lambda _: os.write(self._write_fd, b"!"))
         return True
+
+    def _compiled(
+        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
+    ) -> CompiledGrammar:
+        if self._trial is not None and not self._compiler.is_ready(outputs, end_token_ids):
+            self._trial.run(outputs, end_token_ids)
+        return self._compiler.prepare(outputs, end_token_ids)
 
     def has(self, request_id: str) -> bool:
         """It waits for its grammar."""

@@ -13,13 +13,12 @@ from octavo.sampling.processors.base import (
 )
 from octavo.sampling.processors.token_masks import (
     DeviceMasks,
-    Mask,
     MaskOf,
     apply_on_host,
-    mask_of,
 )
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
+from octavo.token_mask import Mask, mask_of
 
 
 class AllowedTokens(LogitsProcessor):

@@ -16,9 +16,10 @@ from octavo.sampling.processors.base import (
     HostProcessor,
     LogitsProcessor,
 )
-from octavo.sampling.processors.token_masks import DeviceMasks, Mask, mask_of
+from octavo.sampling.processors.token_masks import DeviceMasks
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
+from octavo.token_mask import Mask, mask_of
 
 
 class BadWords(LogitsProcessor):

@@ -12,10 +12,11 @@ from octavo.sampling.processors.base import (
     HostProcessor,
     LogitsProcessor,
 )
-from octavo.sampling.processors.token_masks import DeviceMasks, Mask, apply_on_host
+from octavo.sampling.processors.token_masks import DeviceMasks, apply_on_host
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
+from octavo.token_mask import Mask
 
 
 class GrammarMasks(LogitsProcessor):

@@ -12,9 +12,10 @@ from octavo.sampling.processors.base import (
     HostProcessor,
     LogitsProcessor,
 )
-from octavo.sampling.processors.token_masks import DeviceMasks, MaskOf, mask_of
+from octavo.sampling.processors.token_masks import DeviceMasks, MaskOf
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
+from octavo.token_mask import mask_of
 
 
 class MinTokens(LogitsProcessor):

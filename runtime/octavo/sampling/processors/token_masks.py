@@ -1,8 +1,5 @@
-"""Token masks: which tokens a row may draw, a bit for each.
-
-Token i is bit `i % 32` of word `i // 32`, the form that grammar libraries fill in. What is masked out gets a
-score of minus infinity, so that no draw and no filter can bring it back.
-"""
+"""Token masks, applied: what a row may not draw gets a score of minus infinity, so that no draw and no filter
+can bring it back."""
 
 from __future__ import annotations
 
@@ -10,25 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from octavo.kernels.packed_step import PackedView, Packer
 from octavo.sampling.arrays import Floats, Ints
 from octavo.sampling.processors.base import DeviceProcessor, PackedShape
 from octavo.sampling.state import SamplingState
+from octavo.token_mask import Mask
 
 _WORD = 32
-Mask = npt.NDArray[np.int32]
-"""`[words]`."""
 MaskOf = Callable[[SamplingState], Mask | None]
-
-
-def mask_of(token_ids: Sequence[int], vocab_size: int) -> Mask:
-    """Allows these alone."""
-    allowed = np.zeros(-(-vocab_size // _WORD) * _WORD, dtype=bool)
-    allowed[np.asarray(token_ids, dtype=np.int64)] = True
-    return np.packbits(allowed, bitorder="little").view(np.int32)
 
 
 def apply_on_host(mask: Mask, scores: Floats) -> None:

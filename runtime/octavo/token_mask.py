@@ -1,0 +1,22 @@
+"""Token mask: which tokens a row may draw, a bit for each.
+
+Token i is bit `i % 32` of word `i // 32`, the form that grammar libraries fill in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_WORD = 32
+Mask = npt.NDArray[np.int32]
+"""`[words]`."""
+
+
+def mask_of(token_ids: Sequence[int], vocab_size: int) -> Mask:
+    """Allows these alone."""
+    allowed = np.zeros(-(-vocab_size // _WORD) * _WORD, dtype=bool)
+    allowed[np.asarray(token_ids, dtype=np.int64)] = True
+    return np.packbits(allowed, bitorder="little").view(np.int32)
