@@ -102,9 +102,3 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> AbstractSet[str]:
         return set()
     flags = next((line for line in lines if line.startswith("flags")), "")
     return set(flags.partition(":")[2].split())
-
-
-@functools.cache
-def has_matrix_units() -> bool:
-    """AMX, which torch's libraries use for many rows of bfloat16 and our kernels do not."""
-    return "amx_bf16" in cpu_flags()

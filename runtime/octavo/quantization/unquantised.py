@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from octavo.kernels.aligned_rows import padded_width
-from octavo.kernels.numba_setup import has_matrix_units
+from octavo.kernels.matrix_units import has_matrix_units
 from octavo.kernels.select import has_cpu_kernels
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.projection import Projection

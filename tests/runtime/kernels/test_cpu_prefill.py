@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import pytest
@@ -28,9 +30,13 @@ from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.NUMBA)
 from octavo.kernels.cpu.attention import paged_prefill as kernel
+from octavo.kernels.cpu.attention.amx_form import by_registers
+from octavo.kernels.cpu.attention.prefill_check import LARGEST_ERROR, error_of
+from octavo.kernels.cpu.attention.prefill_form import Form, by_vectors
 from octavo.kernels.cpu.attention.prefill_layout import PAIRS
 from octavo.kernels.cpu.compiling import vector as v
 from tests.support.kernels.emulated_pairs import emulated_pairs
+from tests.support.kernels.emulated_tiles import emulated_tiles
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -80,15 +86,26 @@ def threads() -> Iterator[None]:
 def pairs() -> Iterator[None]:
     """bfloat16 takes the way of CPUs with AVX512-BF16, with its instruction emulated."""
     with emulated_pairs(), pytest.MonkeyPatch.context() as patch:
-        prefill = kernel.make_prefill(PAIRS, 8, 2)
-
-        def run(address: int) -> None:
-            job = v.int64_at(address)
-            prefill(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
-
-        compiled = numba.cfunc("void(int64)", error_model="numpy", boundscheck=False)(run)
-        patch.setitem(kernel.KERNELS, torch.bfloat16, compiled)
+        patch.setitem(kernel.KERNELS, torch.bfloat16, compiled(by_vectors(PAIRS, 8, 2)))
         yield
+
+
+@pytest.fixture(scope="module")
+def registers() -> Iterator[None]:
+    """bfloat16 takes the way of CPUs with AMX, with its instructions emulated."""
+    with emulated_tiles(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(kernel.KERNELS, torch.bfloat16, compiled(by_registers()))
+        yield
+
+
+def compiled(form: Form) -> Any:
+    prefill = kernel.make_prefill(form)
+
+    def run(address: int) -> None:
+        job = v.int64_at(address)
+        prefill(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
+
+    return numba.cfunc("void(int64)", error_model="numpy", boundscheck=False)(run)
 
 
 def chunks_of(batch: PagedBatch) -> PrefillChunks:
@@ -134,8 +151,24 @@ def test_pairs_of_bfloat16_equal_dense_attention(pairs: None, case: Case) -> Non
     check(case)
 
 
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(case=cases([torch.bfloat16]))
+def test_registers_of_bfloat16_equal_dense_attention(registers: None, case: Case) -> None:
+    check(case)
+
+
+def test_a_row_comes_out_the_same_by_registers_however_its_prompt_is_cut(registers: None) -> None:
+    check_cuts(torch.bfloat16)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_comes_out_the_same_however_its_prompt_is_cut(dtype: torch.dtype) -> None:
+    check_cuts(dtype)
+
+
+def check_cuts(dtype: torch.dtype) -> None:
     length, options = 333, AttentionOptions(scale=0.1)
     whole = paged_batch([length], [length], heads=6, kv_heads=2, head_dim=64, page=16, dtype=dtype)
     together = prefill(whole, options)
@@ -149,6 +182,33 @@ def test_a_row_comes_out_the_same_however_its_prompt_is_cut(dtype: torch.dtype) 
             whole.out[first:last],
         )
         assert torch.equal(prefill(part, options), together[first:last])
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_registers_are_used_where_a_small_prompt_comes_out_right(
+    registers: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_right: bool,
+) -> None:
+    """The wrong kernel leaves the output as it was."""
+    right = kernel.KERNELS[torch.bfloat16]
+    wrong = numba.cfunc("void(int64)")(lambda address: None)
+    monkeypatch.setattr(kernel, "BY_REGISTERS", right if is_right else wrong)
+    monkeypatch.setattr(kernel, "may_use_matrix_units", lambda: True)
+    assert kernel.attends_by_registers.__wrapped__() is is_right
+    assert [record.levelname for record in caplog.records] == ([] if is_right else ["ERROR"])
+    assert ("OCTAVO_AMX=0" in caplog.text) is not is_right
+
+
+def test_a_process_that_may_not_use_amx_never_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "BY_REGISTERS", None)
+    monkeypatch.setattr(kernel, "may_use_matrix_units", lambda: False)
+    assert not kernel.attends_by_registers.__wrapped__()
+
+
+def test_the_check_finds_the_kernel_of_this_cpu_right() -> None:
+    assert error_of(functools.partial(kernel._attend, kernel._bfloat16)) <= LARGEST_ERROR / 2
 
 
 @given(

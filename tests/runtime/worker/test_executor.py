@@ -226,23 +226,36 @@ def test_dummy_weights_need_no_files_but_the_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_torch_attends_for_prompts_in_bfloat16_where_it_has_matrix_units(
+def test_torch_attends_for_prompts_in_bfloat16_where_only_it_has_matrix_units(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     needs_module(Requirement.NUMBA)
     make_checkpoint(tmp_path, head_dim=32)
     results: list[torch.Tensor] = []
-    for has_units in (False, True):
-        monkeypatch.setattr(step_memory, "has_matrix_units", lambda has=has_units: has)
+    for is_torchs in (False, True):
+        monkeypatch.setattr(step_memory, "_torch_attends_to_prompts", lambda its=is_torchs: its)
         executor = make_executor(tmp_path, dtype=dtype)
         assert isinstance(executor, TorchExecutor)
         sequence = Stepper(executor).sequence([token % VOCAB for token in range(40)])
         result = executor._runner.run([sequence.schedule(40)])
         rows = result.inputs.attention
         assert isinstance(rows, KernelRows)
-        is_torchs = has_units and dtype == "bfloat16"
-        assert isinstance(rows.chunks, AttentionPlan if is_torchs else PrefillChunks)
+        is_planned = is_torchs and dtype == "bfloat16"
+        assert isinstance(rows.chunks, AttentionPlan if is_planned else PrefillChunks)
         assert result.logits is not None
         results.append(result.logits.float())
     ours, torchs = results
     assert (ours - torchs).norm() < 0.03 * torchs.norm()
+
+
+@pytest.mark.parametrize("are_here", [False, True])
+@pytest.mark.parametrize("are_ours", [False, True])
+def test_our_kernel_attends_where_it_may_use_the_matrix_units(
+    monkeypatch: pytest.MonkeyPatch, are_here: bool, are_ours: bool
+) -> None:
+    needs_module(Requirement.NUMBA)
+    from octavo.kernels.cpu.attention import paged_prefill
+
+    monkeypatch.setattr(step_memory, "has_matrix_units", lambda: are_here)
+    monkeypatch.setattr(paged_prefill, "attends_by_registers", lambda: are_ours)
+    assert step_memory._torch_attends_to_prompts() is (are_here and not are_ours)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from octavo.kernels.attention_plan import AttentionPlan
-from octavo.kernels.numba_setup import has_matrix_units
+from octavo.kernels.matrix_units import has_matrix_units
 from octavo.kernels.paged_attention import as_bytes
 from octavo.kernels.select import has_cpu_kernels
 from octavo.layers.rotary import RotaryTable
@@ -67,8 +67,7 @@ class StepMemory:
             max_blocks=-(-max_model_len // block_size),
             windows=sorted({window for window in spec.windows if window is not None}),
             has_kernels=has_kernels,
-            # Torch's attention has them for prompts in bfloat16, and our kernel has not.
-            plans_chunks=dtype is torch.bfloat16 and has_matrix_units(),
+            plans_chunks=has_kernels and dtype is torch.bfloat16 and _torch_attends_to_prompts(),
         )
 
     def prepare(
@@ -133,6 +132,17 @@ def _has_cpu_attention(
     from octavo.kernels.cpu.attention.paged_decode import supports  # needs numba
 
     return supports(dtype, cache_dtype, head_dim)
+
+
+def _torch_attends_to_prompts() -> bool:
+    """In bfloat16: it uses the CPU's matrix units, and our kernels may not.
+
+    Raises:
+        InvalidConfigurationError: `OCTAVO_AMX` is neither 0 nor 1.
+    """
+    from octavo.kernels.cpu.attention.paged_prefill import attends_by_registers  # needs numba
+
+    return not attends_by_registers() and has_matrix_units()
 
 
 def _repeats() -> Repeats:

@@ -3,11 +3,13 @@
 A piece of work is some tokens of a chunk and the query heads that share a KV head; whichever thread is free
 takes the next one. Keys and values are gathered a block at a time, no further than one of the piece's
 queries sees, and laid out once for all of them. All is float32 but the factors of products on CPUs that
-multiply pairs of bfloat16.
+multiply pairs of bfloat16, one by one (AVX512-BF16) or by registers of sixteen rows (AMX).
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import Any
 
 import numba
@@ -15,23 +17,27 @@ import numpy as np
 import torch
 
 from octavo.kernels.attention_options import AttentionOptions
+from octavo.kernels.cpu.attention.amx_form import by_registers
 from octavo.kernels.cpu.attention.head_values import addresses_of_heads
-from octavo.kernels.cpu.attention.prefill_layout import FLOAT32, PAIRS, Layout, make_gather
+from octavo.kernels.cpu.attention.prefill_check import LARGEST_ERROR, error_of
+from octavo.kernels.cpu.attention.prefill_form import BLOCK, Form, by_vectors
+from octavo.kernels.cpu.attention.prefill_layout import FLOAT32, PAIRS, Layout
 from octavo.kernels.cpu.attention.prefill_queries import (
     STATE,
     make_load_queries,
     make_store_sums,
 )
 from octavo.kernels.cpu.attention.prefill_softmax import make_weigh
-from octavo.kernels.cpu.attention.prefill_tile import STEP, make_tile
 from octavo.kernels.cpu.compiling import vector as v
-from octavo.kernels.cpu.compiling.jit import part, team_kernel
+from octavo.kernels.cpu.compiling.jit import TeamKernel, part, team_kernel
 from octavo.kernels.cpu.compiling.team import float32_bits, run_on_team
+from octavo.kernels.cpu.compiling.tiles import configure, release
 from octavo.kernels.cpu.products.unpack_panels import has_pair_products
+from octavo.kernels.matrix_units import SWITCH, may_use_matrix_units
 from octavo.kernels.prefill_chunks import PrefillChunks
 
-# Keys of a block: whole tiles, whichever form they have.
-_BLOCK = 192
+_log = logging.getLogger(__name__)
+
 # Queries of a piece, tokens times heads, unless one token has more. What it works on stays in a core's second
 # cache, and a block's layout costs little beside its products.
 _QUERIES = 256
@@ -42,58 +48,32 @@ _LINE = 16
 """Elements of a cache line."""
 
 
-def _make_add_values(layout: Layout, tile_rows: int, vectors: int) -> Any:
-    """`add_values(values, weights, n, d, factors, sums)`: `sums * factors + values @ weights`, `[d, width]`.
-
-    `values` are as `gather` leaves them; `factors` and `sums` are (pointer, place).
-    """
-    tile = make_tile(tile_rows, vectors, adds=True)
-    small_tile = make_tile(4, vectors, adds=True)
-    depth, width = STEP * layout.packing, v.LANES * vectors
-
-    @part
-    def add_values(values: Any, weights: Any, n: int, d: int, factors: Any, sums: Any) -> None:
-        steps = (n + depth - 1) // depth * STEP
-        pointer, stride, sixteen = values
-        in_tiles = d // tile_rows * tile_rows
-        while (d - in_tiles) % 4 != 0:
-            in_tiles -= tile_rows
-        for c in range(0, in_tiles, tile_rows):
-            target = (sums[0], sums[1] + c * width)
-            rows = (pointer, c // 16 * sixteen + c % 16, 1, stride)
-            tile(rows, (weights, 0), steps, factors, target)
-        for c in range(in_tiles, d, 4):
-            target = (sums[0], sums[1] + c * width)
-            rows = (pointer, c // 16 * sixteen + c % 16, 1, stride)
-            small_tile(rows, (weights, 0), steps, factors, target)
-
-    return add_values
-
-
-def _make_attend(layout: Layout, tile_rows: int, vectors: int) -> Any:
+def _make_attend(form: Form) -> Any:
     """`attend(cache, pages, positions, d, memory, options)`: a piece's queries to all that they see.
 
     `positions` is (the first token's, tokens, heads); `memory` as `_make_memory` gives it.
     """
-    packing, width = layout.packing, v.LANES * vectors
-    # Sixteen channels of all keys lie together where a tile is within them: what it reads is a stream then.
-    is_in_panels = 16 % tile_rows == 0
-    panel_elements = 16 * (_BLOCK // packing)
-    gather, weigh = make_gather(layout), make_weigh(layout, width)
-    score_tile = make_tile(tile_rows, vectors, adds=False)
-    add_values = _make_add_values(layout, tile_rows, vectors)
+    layout, width, tile_rows = form.layout, form.width, form.score_rows
+    packing, row_step, elements_at = layout.packing, layout.row_step, layout.elements_at
+    place_values, gather, score, add_values = (
+        form.place_values,
+        form.gather,
+        form.score,
+        form.add_values,
+    )
+    weigh = make_weigh(layout, width)
 
     @part
     def attend(cache: Any, pages: Any, positions: Any, d: int, memory: Any, options: Any) -> None:
-        queries, sums, state, keys, values_at, scores, weights, _ = memory
-        values = (values_at, 16, panel_elements) if is_in_panels else (values_at, d, 16)
+        queries, sums, state, keys, values_at, scores, weights, staging = memory
+        values = place_values(values_at, d, elements_at(staging))
         position, tokens, group = positions
         window = options[2]
-        elements = d // packing
+        elements = (d // packing + row_step - 1) // row_step * row_step
         depth = (elements + 15) // 16 * 16
         first = max(0, position - window + 1) if window > 0 else 0
         while first < position + tokens:
-            n = min((first // _BLOCK + 1) * _BLOCK, position + tokens) - first
+            n = min((first // BLOCK + 1) * BLOCK, position + tokens) - first
             gather(cache, pages, first, n, d, keys, values)
             shift = position - first
             for panel in range((tokens * group - 1) // width + 1):
@@ -107,7 +87,7 @@ def _make_attend(layout: Layout, tile_rows: int, vectors: int) -> Any:
                 columns = (queries, panel * depth * width)
                 for t in range(0, seen, tile_rows):
                     rows = (keys, t * elements, elements, 1)
-                    score_tile(rows, columns, elements, own, (scores, t * width))
+                    score(rows, columns, elements, own, (scores, t * width))
                 hides = seen - 1 > lowest or (window > 0 and highest >= window)
                 weigh(scores, weights, seen, own, (hides, shift), options)
                 add_values(values, weights, seen, d, own, (sums, panel * d * width))
@@ -127,7 +107,7 @@ def _make_memory(layout: Layout, width: int) -> Any:
     @part
     def size(queries: int, d: int) -> int:
         depth = (d + 15) // 16 * 16
-        return queries * (2 * depth + STATE) + _BLOCK * (2 * d + 2 * width) + 16 * depth
+        return queries * (2 * depth + STATE) + BLOCK * (2 * d + 2 * width) + 16 * depth
 
     @part
     def memory(address: int, queries: int, d: int) -> Any:
@@ -135,11 +115,11 @@ def _make_memory(layout: Layout, width: int) -> Any:
         sums = address + 4 * queries * depth
         state = sums + 4 * queries * depth
         keys = state + 4 * queries * STATE
-        values = keys + 4 * _BLOCK * d
-        scores = values + 4 * _BLOCK * d
+        values = keys + 4 * BLOCK * d
+        scores = values + 4 * BLOCK * d
         # Floats are weighed in place.
-        weights = scores + (4 * _BLOCK * width if packing == 2 else 0)
-        staging = scores + 8 * _BLOCK * width
+        weights = scores + (4 * BLOCK * width if packing == 2 else 0)
+        staging = scores + 8 * BLOCK * width
         return (
             elements_at(address),
             v.float32_at(sums),
@@ -154,13 +134,13 @@ def _make_memory(layout: Layout, width: int) -> Any:
     return memory, size
 
 
-def make_prefill(layout: Layout, tile_rows: int, vectors: int) -> Any:
-    """`prefill(heads, cache, out, job)`, a `part`, with tiles that fill the CPU's registers."""
-    width = v.LANES * vectors
+def make_prefill(form: Form) -> Any:
+    """`prefill(heads, cache, out, job)`, a `part`."""
+    layout, width = form.layout, form.width
     elements_at = layout.elements_at
     memory_at, size = _make_memory(layout, width)
     load_queries, store_sums = make_load_queries(layout, width), make_store_sums(width)
-    attend = _make_attend(layout, tile_rows, vectors)
+    attend = _make_attend(form)
 
     @part
     def prefill(heads: Any, cache: Any, out: Any, job: Any) -> None:
@@ -201,8 +181,8 @@ def make_prefill(layout: Layout, tile_rows: int, vectors: int) -> Any:
 
 # AVX-512 has 32 registers of a vector each; AVX2 has 16 of half a vector.
 _TILE = (8, 2) if (numba.config.CPU_NAME or "").endswith("v4") else (6, 1)
-_floats = make_prefill(FLOAT32, *_TILE)
-_bfloats = make_prefill(PAIRS if has_pair_products() else FLOAT32, *_TILE)
+_floats = make_prefill(by_vectors(FLOAT32, *_TILE))
+_bfloats = make_prefill(by_vectors(PAIRS if has_pair_products() else FLOAT32, *_TILE))
 
 
 @team_kernel
@@ -217,7 +197,43 @@ def _bfloat16(address: int) -> None:
     _bfloats(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
 
 
+def _declared_by_registers() -> TeamKernel | None:
+    """For CPUs with AMX, which have AVX512-BF16 too."""
+    if not has_pair_products():
+        return None
+    prefill = make_prefill(by_registers())
+
+    def _bfloat16_by_registers(address: int) -> None:
+        job = v.int64_at(address)
+        configure()
+        prefill(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
+        release()
+
+    return team_kernel(_bfloat16_by_registers)
+
+
 KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
+BY_REGISTERS = _declared_by_registers()
+"""With AMX, of bfloat16."""
+
+
+@functools.cache
+def attends_by_registers() -> bool:
+    """Whether prompts in bfloat16 are attended to with AMX: this process may use it, and its results for a
+    small prompt are right. Where they are not, the log says so once."""
+    if not may_use_matrix_units() or BY_REGISTERS is None:
+        return False
+    error = error_of(functools.partial(_attend, BY_REGISTERS))
+    if error <= LARGEST_ERROR:
+        return True
+    _log.error(
+        "Attention with AMX is off by %.3g on this CPU, %.3g is expected at most: torch attends for "
+        "prompts in bfloat16. Please report it; %s=0 says so without trying.",
+        error,
+        LARGEST_ERROR,
+        SWITCH,
+    )
+    return False
 
 
 def paged_prefill(
@@ -236,12 +252,25 @@ def paged_prefill(
 
     All of one dtype, float32 or bfloat16, and `head_dim` a multiple of 16.
     """
+    by_registers = heads.dtype is torch.bfloat16 and attends_by_registers()
+    kernel = BY_REGISTERS if by_registers else None
+    _attend(kernel or KERNELS[heads.dtype], heads, cache, chunks, options, out)
+
+
+def _attend(
+    kernel: TeamKernel,
+    heads: torch.Tensor,
+    cache: torch.Tensor,
+    chunks: PrefillChunks,
+    options: AttentionOptions,
+    out: torch.Tensor,
+) -> None:
     kv_heads = cache.shape[3]
     query_heads = heads.shape[1] - 2 * kv_heads
     tokens = _tokens_of_piece(heads.shape[0] * kv_heads, query_heads // kv_heads)
     pieces = chunks.pieces(tokens)
     run_on_team(
-        KERNELS[heads.dtype],
+        kernel,
         heads.data_ptr(),
         cache.data_ptr(),
         out.data_ptr(),

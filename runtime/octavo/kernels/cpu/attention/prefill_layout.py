@@ -1,14 +1,14 @@
-"""Layout of a prompt's attention. How queries, keys, values and weights are laid out for `prefill_tile`, in
-the two arithmetics that CPUs have.
+"""Layout of a prompt's attention. How queries, keys, values and weights are laid out for `prefill_tile` and
+`amx_tile`, in the arithmetics that CPUs have.
 
 A key block's values come to lie with the two keys of a pair side by side, which is the order that
-AVX512-BF16 multiplies in; elsewhere everything is widened to float32. Either is done once for all queries
-that attend to the block.
+AVX512-BF16 and AMX multiply in; elsewhere everything is widened to float32. Either is done once for all
+queries that attend to the block.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ _I8, _I32 = ir.IntType(8), ir.IntType(32)
 _INTS = ir.VectorType(_I32, 16)
 _SHORTS = ir.VectorType(ir.IntType(16), 16)
 _I = types.int64
-_AHEAD = 12
+AHEAD = 12
 """Tokens from what is copied to what is asked for."""
 
 
@@ -34,6 +34,8 @@ class Layout:
 
     Args:
         packing: Numbers in an element.
+        step: Elements of depth that a product takes at a time.
+        row_step: Elements of which a row of keys has a whole number.
         elements_at: Makes a pointer to elements.
         copy_row: `(source, at, count, target, target_at)`: so many numbers of one row.
         copy_values: `(cache, at, second_at, count, target, target_at, stride)`: so many channels of
@@ -43,10 +45,16 @@ class Layout:
     """
 
     packing: int
+    step: int
+    row_step: int
     elements_at: Any
     copy_row: Any
     copy_values: Any
     store_weights: Any
+
+    def by_steps(self, step: int, copy_row: Any) -> Layout:
+        """With longer rows, for products that take so much of them at a time."""
+        return replace(self, step=step, row_step=step, copy_row=copy_row)
 
 
 def make_gather(layout: Layout) -> Any:
@@ -54,31 +62,31 @@ def make_gather(layout: Layout) -> Any:
 
     `pages` is (its table, tokens of a block, numbers of a token, the places of its head's key and value in
     it). `keys` is a pointer to `[n, d / packing]` elements. `values` is (pointer, elements from key to key,
-    elements from sixteen channels to the next) of `n / packing` rows, whole `STEP`s of them: what is beyond
+    elements from sixteen channels to the next) of `n / packing` rows, whole steps of them: what is beyond
     is 0.
     """
-    packing = layout.packing
+    packing, step = layout.packing, layout.step
     copy_row, copy_values = layout.copy_row, layout.copy_values
 
     @part
     def gather(cache: Any, pages: Any, first: int, n: int, d: int, keys: Any, values: Any) -> None:
         key_at, value_at = pages[3], pages[4]
         target, stride, sixteen = values
-        for t in range(min(n, _AHEAD)):
-            _ask_for_token(cache, pages, first + t, d)
+        for t in range(min(n, AHEAD)):
+            ask_for_token(cache, pages, first + t, d)
         for t in range(0, n, packing):
-            for ahead in range(t + _AHEAD, min(t + _AHEAD + packing, n)):
-                _ask_for_token(cache, pages, first + ahead, d)
-            at = _place(pages, first + t)
+            for ahead in range(t + AHEAD, min(t + AHEAD + packing, n)):
+                ask_for_token(cache, pages, first + ahead, d)
+            at = place_of(pages, first + t)
             copy_row(cache, at + key_at, d, keys, t * (d // packing))
             second = np.int64(-1)
             if packing == 2 and t + 1 < n:
-                next_at = _place(pages, first + t + 1)
+                next_at = place_of(pages, first + t + 1)
                 copy_row(cache, next_at + key_at, d, keys, (t + 1) * (d // packing))
                 second = next_at + value_at
             copy_values(cache, at + value_at, second, d, target, t // packing * stride, sixteen)
         filled = (n + packing - 1) // packing
-        for row in range(filled, (filled + STEP - 1) // STEP * STEP):
+        for row in range(filled, (filled + step - 1) // step * step):
             for c in range(d):
                 target[row * stride + c // 16 * sixteen + c % 16] = 0
 
@@ -86,16 +94,16 @@ def make_gather(layout: Layout) -> Any:
 
 
 @part
-def _ask_for_token(cache: Any, pages: Any, position: int, d: int) -> None:
+def ask_for_token(cache: Any, pages: Any, position: int, d: int) -> None:
     """Has a token's key and value fetched: tokens lie a page apart, and no CPU sees the next one coming."""
-    at = _place(pages, position)
+    at = place_of(pages, position)
     for c in range(0, d, 32):
         _ask_for_line(cache, at + pages[3] + c)
         _ask_for_line(cache, at + pages[4] + c)
 
 
 @part
-def _place(pages: Any, position: int) -> Any:
+def place_of(pages: Any, position: int) -> Any:
     """Where a token lies in the cache."""
     table, size, stride = pages[0], pages[1], pages[2]
     return (table[position // size] * size + position % size) * stride
@@ -235,13 +243,13 @@ def _ask_for_line(typing_context: Any, source: Any, at: Any) -> Any:
 
 
 @part
-def _copy_row_of_pairs(source: Any, at: int, count: int, target: Any, target_at: int) -> None:
+def copy_row_of_pairs(source: Any, at: int, count: int, target: Any, target_at: int) -> None:
     for c in range(0, count, 16):
         _copy_sixteen(source, at + c, target, target_at + c // 2)
 
 
 @part
-def _copy_values_of_pairs(
+def copy_values_of_pairs(
     cache: Any, at: int, second_at: int, count: int, target: Any, target_at: int, stride: int
 ) -> None:
     for c in range(0, count, 16):
@@ -268,5 +276,7 @@ def _store_weights(weights: Any, at: int, first: Any, second: Any) -> None:
     v.store(weights, at, first)
 
 
-FLOAT32 = Layout(1, v.float32_at, _copy_row, _copy_values, _store_weights)
-PAIRS = Layout(2, v.int32_at, _copy_row_of_pairs, _copy_values_of_pairs, _store_rounded_pairs)
+FLOAT32 = Layout(1, STEP, 1, v.float32_at, _copy_row, _copy_values, _store_weights)
+PAIRS = Layout(
+    2, STEP, 1, v.int32_at, copy_row_of_pairs, copy_values_of_pairs, _store_rounded_pairs
+)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from octavo.kernels.cpu.attention.prefill_layout import Layout, at_most
-from octavo.kernels.cpu.attention.prefill_tile import STEP
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.compiling.jit import part
 
@@ -65,7 +64,7 @@ def make_weigh(layout: Layout, width: int) -> Any:
     places), `options` (scale, softcap, window, whether there are slopes, whether there are sinks).
     """
     packing, store_weights = layout.packing, layout.store_weights
-    depth = STEP * packing
+    depth = layout.step * packing
     # What is rounded to bfloat16 has 8 bits.
     power = v.exp2 if packing == 1 else v.exp2_coarse
 
