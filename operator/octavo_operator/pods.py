@@ -49,6 +49,8 @@ _PHASE_TEXTS = {
 }
 _SHORTAGES = ("Insufficient ", "Too many pods", "exceed max volume count", "ReadWriteOncePod")
 """What the scheduler says of nodes that would fit if fewer pods ran on them."""
+_REFUSALS = {"UnexpectedAdmissionError", "TopologyAffinityError", "ResourceAllocationError"}
+"""What nodes say of pods that they do not run, beside `OutOfcpu` and its like."""
 _PRIORITY = (
     Reason.IMAGE_PULL_FAILED,
     Reason.SECRET_NOT_FOUND,
@@ -109,6 +111,9 @@ class PodView:
     or has not begun."""
     run: Run | None = None
     """Of the container that downloads or serves; None while none runs, or the pod has no address."""
+    made_at: datetime | None = None
+    refused: str = ""
+    """Why its node would not run it; empty where it did, or has not been asked."""
     progress: str = ""
     """How far it has come with that, where it told; it says more than `phase_text`."""
 
@@ -164,7 +169,17 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         ready_since=_since(conditions.get("Ready", {}), "True"),
         setup_since=None if is_ready else setup_since,
         run=_run(pod, statuses, addresses),
+        made_at=_moment(pod["metadata"].get("creationTimestamp")),
+        refused=_refused(status),
     )
+
+
+def _refused(status: Manifest) -> str:
+    reason = status.get("reason", "")
+    is_refusal = reason.startswith("OutOf") or reason in _REFUSALS
+    if status.get("phase") != "Failed" or not is_refusal:
+        return ""
+    return f"{reason}: {status.get('message', '')}"
 
 
 def _gpus(pod: Manifest, resource: str) -> int:
@@ -219,8 +234,11 @@ def _since(condition: dict[str, Any], status: str) -> datetime | None:
 
 def time_of(condition: dict[str, Any]) -> datetime | None:
     """When the condition changed last; None where it does not say."""
-    since = condition.get("lastTransitionTime")
-    return datetime.fromisoformat(since) if since else None
+    return _moment(condition.get("lastTransitionTime"))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _finding(

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from octavo_operator import metrics
+from octavo_operator import metrics, node_refusals
 from octavo_operator.api import v1alpha1
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
@@ -99,6 +99,8 @@ class Decided:
     """What is to become of the pods."""
     replicas_before: int | None
     """How many the live workload asks for, if there is one."""
+    refusal: Finding | None
+    """Why nodes do not run its pods, if they do not."""
 
 
 class Reconciler:
@@ -164,7 +166,7 @@ class Reconciler:
         if applied.lost_race is not None:
             raise applied.lost_race
         live = applied.live.get(workload.key)
-        refusal = None if live is None else workload.finding(live)
+        refusal = (None if live is None else workload.finding(live)) or decided.refusal
         led = judge(
             self._sightings,
             key,
@@ -262,11 +264,15 @@ class Reconciler:
         else:
             self._autoscaler.forget(key)
         how_before = None if live is None else workload.replacement(live)
-        refusal = None if live is None else workload.finding(live)
+        refusal = None
+        if len(seen.ready_current) < replicas:
+            made = [pod for one in workload.replicas(key.name, existing) for pod in one.pods]
+            refusal = node_refusals.refusal(made, wanted, spec.resources.gpu_resource, now)
+        refused = (None if live is None else workload.finding(live)) or refusal
         is_replacing = not is_held and live is not None and workload.is_replacing(live)
-        how = replacement(spec, how_before, seen, refusal, replicas, now, is_replacing=is_replacing)
+        how = replacement(spec, how_before, seen, refused, replicas, now, is_replacing=is_replacing)
         context = RenderContext(pods, replicas, how, workload.answering_labels, is_held)
-        return Decided(workload, context, labelled, seen, gpus, scaling, change, before)
+        return Decided(workload, context, labelled, seen, gpus, scaling, change, before, refusal)
 
     async def _write_status(
         self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet

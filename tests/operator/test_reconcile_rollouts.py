@@ -67,6 +67,45 @@ def test_a_restart_that_lacks_room_goes_on_in_place_and_is_a_rollout_to_look_at(
     assert world.condition("Progressing") == ("False", "Settled")
 
 
+def test_a_rollout_whose_pods_no_node_runs_goes_on_in_place() -> None:
+    """The kubelet refuses what the scheduler placed, and the next one that the ReplicaSet makes, too."""
+    world = running(replicas=2)
+    old = copy.deepcopy(world.kube.live(POD, KEY.namespace, f"{KEY.name}-1"))
+    world.edit(engine={"maxNumSeqs": 8})
+    world.reconcile()
+    labels = world.deployment["spec"]["template"]["metadata"]["labels"]
+    made_from = labels["octavo.dev/revision"]
+
+    def refused() -> None:
+        new = copy.deepcopy(old)
+        made_at = world.wall_clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        new["metadata"] |= {
+            "name": f"{KEY.name}-new-{world.seconds}",
+            "creationTimestamp": made_at,
+            "labels": labels | {"pod-template-hash": made_from},
+        }
+        new["metadata"]["ownerReferences"][0]["name"] = f"{KEY.name}-{made_from}"
+        message = "Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 2"
+        status = {"phase": "Failed", "reason": "OutOfnvidia.com/gpu", "message": message}
+        world.kube.put(POD, {**new, "status": status})
+
+    refused()
+    assert world.reconcile() == pytest.approx(60)
+    assert world.condition("Ready") == ("False", "InsufficientGpu")
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    world.seconds += 59
+    refused()
+    world.reconcile()
+    world.seconds += 1
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "InsufficientGpu")
+    strategy = world.deployment["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+    world.seconds += 60  # none was made since: what came fits
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
 def test_gpus_are_counted_from_the_pods_whatever_the_spec_says_by_now() -> None:
     world = running(replicas=2, resources={"gpu": 1})
     assert world.status["gpus"] == 2

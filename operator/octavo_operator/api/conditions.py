@@ -219,7 +219,7 @@ class Reason(StrEnum):
     INSUFFICIENT_GPU = (
         "InsufficientGpu",
         "No node has enough free GPUs (`resources.gpu` of `resources.gpuResource`).",
-        "kube-scheduler",
+        "kube-scheduler, or nodes that refuse the pods",
         "Add nodes, ask for fewer GPUs, or choose `rollout.strategy: Recreate` if a rollout waits.",
     )
     VOLUME_UNAVAILABLE = (
@@ -237,7 +237,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = (
         "Unschedulable",
         "No node fits the pod.",
-        "kube-scheduler",
+        "kube-scheduler, or nodes that refuse the pods",
         "Compare `resources` and `scheduling` with the nodes; the message counts them.",
     )
     QUOTA_EXCEEDED = (
