@@ -15,7 +15,9 @@ from octavo.config import Device, EngineConfig, NodePlace
 from octavo.errors import DeviceFaultError, InvalidConfigurationError, OctavoError
 from octavo.model_source import resolve
 from octavo.worker.ranks.meeting import Meeting
+from octavo.worker.ranks.messages import Word
 from octavo.worker.ranks.node import run_node
+from octavo.worker.ranks.spread_team import SpreadTeam, word_key
 from octavo.worker.start.create import create_executor
 from tests.support.runtime.rank_processes import has_ended, own_loopback, rank_pids
 
@@ -89,6 +91,17 @@ def test_a_first_node_that_is_not_there_is_the_users_error(
     nowhere = NodePlace(num_nodes=2, node_rank=1, master_addr="no.invalid", master_port=1)
     with pytest.raises(InvalidConfigurationError, match=r"^master_addr is no\.invalid, which has"):
         Meeting.find(nowhere, 1.0)
+
+
+def test_ranks_that_only_lost_each_other_are_named(place: NodePlace) -> None:
+    """As where what one node sends does not arrive, and what the other sends does."""
+    meeting = Meeting.open(place, TIMEOUT)
+    team = SpreadTeam(meeting, (), (2, 3), lambda rank: f"rank {rank} of 4 on node 1", TIMEOUT)
+    for rank in (2, 3):
+        meeting.post(word_key(rank), Word(message=None))
+    assert str(team.failure("a socket's words")).startswith(
+        "rank 2 of 4 on node 1 and rank 3 of 4 on node 1 lost another rank as this one did, and none"
+    )
 
 
 @pytest.mark.parametrize("end", ["killed", "hung"])

@@ -86,7 +86,7 @@ class SpreadTeam(Team):
     def _remote_diagnosis(self) -> str | None:
         """As `_diagnosis`, of what their nodes say of the others."""
         deadline = time.monotonic() + REMOTE_WORDS_SECONDS
-        silent = []
+        silent, lost = [], []
         for rank in self._remote:
             try:
                 word = self._meeting_of_nodes.read(
@@ -97,10 +97,15 @@ class SpreadTeam(Team):
                 continue
             if word.message is not None:
                 return f"{self._name_of(rank)} {word.message}"
-        if not silent:
+            lost.append(rank)
+        names = " and ".join(map(self._name_of, silent or lost))
+        seconds = f"{self._timeout_seconds:g} s (--distributed-timeout-seconds)"
+        if silent:
+            return f"{names} did not answer within {seconds}."
+        if not lost:
             return None
-        names = " and ".join(map(self._name_of, silent))
         return (
-            f"{names} did not answer within {self._timeout_seconds:g} s "
-            "(--distributed-timeout-seconds)."
+            f"{names} lost another rank as this one did, and none has ended by itself: what nodes send each "
+            f"other did not arrive within {seconds}, or one was held up for as long. See the network between "
+            "them."
         )
