@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models suites oracles lock demo-model hostile bench clean
+.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models ranks suites oracles lock demo-model hostile bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ reference: $(VENV)/.dev ## generate the table of flags from the options
 models: $(VENV)/.dev ## try all causal families of transformers and write the table of models (5 minutes)
 	@$(PY) -m tests.support.runtime.family_table
 	@$(PY) -m tests.support.runtime.weight_matrix
+
+ranks: $(VENV)/.dev ## every family in 2 and 4 processes against one: all kinds of requests, adapters, drafts (10 minutes)
+	@OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) -m tests.support.runtime.ranks_of_families
 
 # [SUITES="openai langchain-chat"]; what there is: python -m suites --list
 SUITES ?=

@@ -30,22 +30,19 @@ from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.ranks import gathering
 from octavo.worker.ranks.messages import Assignment, MeetingFile
 from octavo.worker.ranks.team import Member
-from octavo.worker.start.draft import plan_drafter
-from octavo.worker.start.phases import cache_block_bytes
-from octavo.worker.start.plan import plan_start
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.checkpoints import GEMMA2
 from tests.support.runtime.eagle_heads import ReferenceHead
 from tests.support.runtime.encoders import make_encoder, write_modules
 from tests.support.runtime.rank_answers import (
-    NUM_BLOCKS,
     Answers,
     answers_of,
     assert_same,
+    executor_of,
     save_model,
 )
 from tests.support.runtime.rank_processes import has_ended, rank_pids
-from tests.support.runtime.stepping import make_executor, run_to_end
+from tests.support.runtime.stepping import run_to_end
 
 MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 30}
 KINDS: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -58,24 +55,6 @@ KINDS: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 # Who guesses: the model itself, a head that knows nothing, or else who has the answers.
 GUESSED = {"llama": SpeculativeMethod.DRAFT_MODEL, "qwen3": SpeculativeMethod.EAGLE3}
-
-
-def executor_of(
-    folder: Path, size: int, guesses: SpeculativeConfig | None = None, **changes: object
-) -> Executor:
-    config = EngineConfig(model=str(folder), device=Device.CPU, speculative_config=guesses)
-    plan = plan_start(config)
-    block_bytes = cache_block_bytes(config, plan.model.spec.on_rank(size), torch.float32)
-    if (drafts := plan_drafter(config, plan)) is not None:
-        block_bytes += drafts.beside(config).block_bytes
-    return make_executor(
-        folder,
-        tensor_parallel_size=size,
-        kv_cache_memory_bytes=NUM_BLOCKS * block_bytes,
-        speculative_config=guesses,
-        enable_lora=True,
-        **changes,
-    )
 
 
 @dataclass

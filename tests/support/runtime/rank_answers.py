@@ -7,22 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from octavo.config import EngineConfig
+from octavo.config import Device, EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.engine.speculation.model_proposer import ModelProposer
 from octavo.engine.speculation.proposal import Proposer
 from octavo.engine.speculation.speculation import Speculation
 from octavo.sampling_params import SamplingParams
+from octavo.speculative_config import SpeculativeConfig
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.worker.batch import Executor
 from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.gpu.drafter import DraftingRunner
 from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.ranks.leading_gpu import LeadingGpuExecutor
+from octavo.worker.start.draft import plan_drafter
+from octavo.worker.start.phases import cache_block_bytes
+from octavo.worker.start.plan import plan_start
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.speculating import DRAFTS, Recorded
+from tests.support.runtime.stepping import make_executor
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
 
 # Those that run together outgrow it.
@@ -58,6 +64,25 @@ def save_model(folder: Path, family: str = "llama", **changes: Any) -> Any:
     model = make_checkpoint(folder, family, **{**sizes, **changes})
     tokenizer.save(str(folder / "tokenizer.json"))
     return model
+
+
+def executor_of(
+    folder: Path, size: int, guesses: SpeculativeConfig | None = None, **changes: object
+) -> Executor:
+    """Of so many ranks, with adapters; each has room for `NUM_BLOCKS`."""
+    config = EngineConfig(model=str(folder), device=Device.CPU, speculative_config=guesses)
+    plan = plan_start(config)
+    block_bytes = cache_block_bytes(config, plan.model.spec.on_rank(size), torch.float32)
+    if (drafts := plan_drafter(config, plan)) is not None:
+        block_bytes += drafts.beside(config).block_bytes
+    return make_executor(
+        folder,
+        tensor_parallel_size=size,
+        kv_cache_memory_bytes=NUM_BLOCKS * block_bytes,
+        speculative_config=guesses,
+        enable_lora=True,
+        **changes,
+    )
 
 
 def waves() -> list[list[tuple[str, list[int], SamplingParams]]]:

@@ -1,0 +1,70 @@
+"""Ranks of every family as processes: 2 and 4 of them answer as one does, greedy, token for token.
+`make ranks` runs this, which starts some eighty processes.
+
+Each engine has chunks of prompts, a cached prefix, sequences that lose their blocks, several completions of a
+prompt, a grammar, penalties, log-probabilities, an adapter in the same batches, and then all of it again with
+drafts: the model's own where it has no sliding windows, else those of who knows the answers. The tests of a
+commit take four families so (`tests/runtime/worker/test_ranks.py`), and all of them as threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from octavo.models.registry import read_model_config
+from octavo.models.sharing import sizes_that_share
+from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
+from tests.support.runtime.adapters import save_adapter
+from tests.support.runtime.rank_answers import answers_of, assert_same, executor_of, save_model
+from tests.support.runtime.shared_kinds import KINDS
+
+SIZES = (2, 4)
+
+
+def compare(work: Path, kind: str) -> list[str]:
+    """What became of each size. Raises `AssertionError` where an answer differs."""
+    family, changes = KINDS[kind]
+    folder, adapter = work / "model", work / "adapter"
+    saved = save_model(folder, family, **{"intermediate_size": 90, **changes})
+    save_adapter(adapter, saved, rank=8, lora_alpha=64)  # far from the base, in every family
+    model = read_model_config(folder)
+    guesses = None
+    if not any(model.spec.windows):
+        guesses = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=str(folder))
+    expected = answers_of(folder, executor_of(folder, 1), adapter)
+    lines = []
+    for size in sorted(set(SIZES) & set(sizes_that_share(model))):
+        found = answers_of(folder, executor_of(folder, size, guesses), adapter, drafts=True)
+        assert_same(found, expected)
+        lines.append(
+            f"{kind:<16} {size} processes: the same ({len(found.tokens)} completions, "
+            f"{found.num_preemptions} preemptions, {found.num_accepted} guesses came true)"
+        )
+        gc.collect()  # with the executor its processes end
+    return lines
+
+
+def main() -> int:
+    """Exit status 1 where an answer differs; all are tried."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="KIND")
+    failed = []
+    for kind in parser.parse_args().kinds:
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                print("\n".join(compare(Path(work), kind)), flush=True)
+            except AssertionError as error:
+                failed.append(kind)
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                print(f"{kind:<16} differs: {str(error) or where.line}", flush=True)
+    print(f"{', '.join(failed)} differ" if failed else "all are the same")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
