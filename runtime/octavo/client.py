@@ -23,6 +23,7 @@ import aiohttp
 import msgspec
 
 _CONNECT_SECONDS = 30.0
+_ROUTES = ("/chat/completions", "/completions", "/responses", "/models")
 _LONGEST_MESSAGE = 300
 
 
@@ -89,8 +90,12 @@ class StreamedAnswer:
 
 
 def api_base(url: str) -> str:
-    """The API's root: `host:8000` and `http://host:8000/` mean `http://host:8000/v1`."""
+    """The API's root: `host:8000` and `http://host:8000/` mean `http://host:8000/v1`, and so does the URL of
+    one of its routes, as it stands in other programs' settings."""
     url = (url if "://" in url else f"http://{url}").rstrip("/")
+    for route in _ROUTES:
+        if url.endswith(f"/v1{route}"):
+            return url.removesuffix(route)
     return url if url.endswith("/v1") else f"{url}/v1"
 
 

@@ -143,7 +143,16 @@ def test_an_error_within_the_stream_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["host:1", "http://host:1", "http://host:1/", "http://host:1/v1", "http://host:1/v1/"]
+    "url",
+    [
+        "host:1",
+        "http://host:1",
+        "http://host:1/",
+        "http://host:1/v1",
+        "http://host:1/v1/",
+        "host:1/v1/chat/completions",
+        "http://host:1/v1/models/",
+    ],
 )
 def test_the_api_is_found_with_and_without_its_version(url: str) -> None:
     assert api_base(url) == "http://host:1/v1"

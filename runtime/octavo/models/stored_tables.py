@@ -11,6 +11,7 @@ import torch
 from octavo.layers.linear import Lookup
 from octavo.layers.projection import Projection
 from octavo.loading import Placement, TextPart, WeightSource, WithoutPrefix, floating_tensors
+from octavo.loading.renamed import Renamed
 from octavo.models.base import BaseConfig, ModelConfig
 from octavo.models.spec import Task
 from octavo.quantization.forms import table_lookup
@@ -68,14 +69,31 @@ def has_head_beside_tie(config: ModelConfig, source: WeightSource) -> bool:
     tables = config.tables
     if tables.head is None or not tables.is_tied or config.keeps_tables:
         return False
+    if _holds_head_alone(config, source):
+        return False
     return with_own_names(config, source).has(f"{tables.head.names[0]}.weight")
 
 
 def with_own_names(config: BaseConfig, source: WeightSource) -> WeightSource:
-    """The source by the names that the family uses: a checkpoint may leave their prefix out."""
+    """The source by the names that the family uses: a checkpoint may leave their prefix out, and of two tied
+    tables it may hold either."""
     if config.is_text_part:
         return TextPart(source)
-    return WithoutPrefix(source, config.prefix) if _lacks_prefix(config, source) else source
+    if _lacks_prefix(config, source):
+        return WithoutPrefix(source, config.prefix)
+    tables = config.tables
+    if tables.head is not None and _holds_head_alone(config, source):
+        return Renamed(source, f"{tables.embedding.names[0]}.", f"{tables.head.names[0]}.")
+    return source
+
+
+def _holds_head_alone(config: BaseConfig, source: WeightSource) -> bool:
+    """Of two tied tables: safetensors' own writer keeps the one whose name comes first."""
+    tables = config.tables
+    if tables.head is None or not tables.is_tied or config.is_generic or config.is_text_part:
+        return False
+    embedding, head = (f"{one.names[0]}.weight" for one in (tables.embedding, tables.head))
+    return source.has(head) and not source.has(embedding)
 
 
 def _lacks_prefix(config: BaseConfig, source: WeightSource) -> bool:

@@ -103,7 +103,7 @@ def test_another_head_is_kept_though_the_config_calls_it_tied(family: str, tmp_p
     assert greedy_on_gpu_path(tmp_path) == expected
 
 
-@pytest.mark.parametrize("stored", ["equal", "none", "one number differs"])
+@pytest.mark.parametrize("stored", ["equal", "none", "one number differs", "the head alone"])
 def test_a_tied_head_is_the_embeddings_unless_what_is_stored_differs(
     stored: str, tmp_path: Path
 ) -> None:
@@ -111,6 +111,9 @@ def test_a_tied_head_is_the_embeddings_unless_what_is_stored_differs(
     table = load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"]
     if stored == "equal":
         change(tmp_path, "lm_head.weight", table.clone())
+    if stored == "the head alone":
+        change(tmp_path, "lm_head.weight", table.clone())
+        change(tmp_path, "model.embed_tokens.weight", None)
     if stored == "one number differs":
         other = table.clone()
         other[11] += 9.0
