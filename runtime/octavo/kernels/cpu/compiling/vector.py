@@ -5,13 +5,15 @@ accumulator in a register that lives in an array. Kernels that name their vector
 is written is what runs, as one AVX-512 register, two of AVX2 or four of NEON.
 
 Vectors are loaded through pointers to float32 or uint16; the latter is bfloat16, widened as it is loaded
-and rounded to nearest even as it is stored.
+and rounded to nearest even as it is stored. A CPU that rounds by itself (AVX512-BF16) takes numbers below
+2**-126 for 0.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba import extending
 from numba.core import cgutils, types
@@ -121,6 +123,8 @@ def store(typing_context: Any, pointer: Any, offset: Any, value: Any) -> Any:
 
 
 def _round_to_bfloat16(builder: Any, value: Any) -> Any:
+    if "+avx512bf16" in (numba.config.CPU_FEATURES or "").split(","):
+        return call(builder, "llvm.x86.avx512bf16.cvtneps2bf16.512", _VECTOR_I16, value)
     bits = builder.bitcast(value, _VECTOR_I32)
     is_odd = builder.and_(builder.lshr(bits, _constant_i32(16)), _constant_i32(1))
     rounded = builder.add(bits, builder.add(is_odd, _constant_i32(0x7FFF)))
