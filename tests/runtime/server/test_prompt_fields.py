@@ -71,7 +71,11 @@ def test_a_chat_goes_on_with_its_last_message(http: httpx.Client) -> None:
     ("fields", "param"),
     [
         ({"continue_final_message": True}, "continue_final_message"),
-        ({"documents": [{"text": "d"}]}, "chat_template_kwargs.documents"),
+        ({"documents": [{"text": "d"}]}, "documents"),
+        (
+            {"chat_template_kwargs": {"documents": [{"text": "d"}]}},
+            "chat_template_kwargs.documents",
+        ),
         (
             {"documents": [{"text": "d"}], "chat_template_kwargs": {"documents": []}},
             "documents",

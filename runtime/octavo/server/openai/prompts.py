@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from octavo.errors import ContextLengthExceededError
+from octavo.errors import ContextLengthExceededError, UnsupportedParameterError
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
 from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
@@ -81,7 +81,10 @@ class PromptBuilder:
             template_kwargs=variables,
         )
         size = _num_chars([messages, tools, variables])
-        text = await self._run(render, size)
+        try:
+            text = await self._run(render, size)
+        except UnsupportedParameterError as error:
+            raise _as_sent(error, request) from None
         # The template writes the model's own.
         has_special = bool(request.add_special_tokens)
         ids = await self._encode(text, parameter, add_special_tokens=has_special)
@@ -352,6 +355,15 @@ def _template_variables(request: ChatCompletionRequest) -> dict[str, Any] | None
             "chat_template_kwargs holds documents, and so does the request, others; leave one out.",
         )
     return {**(variables or {}), "documents": request.documents}
+
+
+def _as_sent(
+    error: UnsupportedParameterError, request: ChatCompletionRequest
+) -> UnsupportedParameterError:
+    """Documents that stand beside the messages are told by that name."""
+    if not request.documents or error.parameter != "chat_template_kwargs.documents":
+        return error
+    return UnsupportedParameterError("documents", str(error).partition(": ")[2])
 
 
 def _num_chars(value: object) -> int:
