@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from octavo.config import ModelImplementation, Quantization
+from octavo.config import EngineConfig, ModelImplementation, Quantization
 from octavo.layers.moe import ExpertBlocks, ExpertStacks
 from octavo.models.from_transformers.config import TransformersConfig
 from octavo.models.registry import read_model_config
+from octavo.worker.start.inspection import inspect_model
 from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
@@ -102,6 +103,15 @@ def test_bytes_of_rounded_experts_are_counted(tmp_path: Path) -> None:
     names = [name for one in config.projections() for name in one.names]
     assert "model.layers.0.mlp.experts.3.down_proj" in names
     assert not [one for one in config.kept_projections() if "experts" in one.names[0]]
+
+
+def test_an_inspection_counts_what_the_device_holds(tmp_path: Path) -> None:
+    """On a GPU, experts of transformers' own stay as they are."""
+    make_generic_checkpoint(tmp_path, "gpt_oss")
+    config = EngineConfig(model=str(tmp_path), quantization=Quantization.INT8, max_model_len=64)
+    on_cpu, on_gpu = inspect_model(config), inspect_model(config, 2**30)
+    experts = 4 * 4 * (64 * 2 * 96 + 96 * 64)  # weights of four in each of four layers
+    assert on_gpu.weight_bytes - on_cpu.weight_bytes > experts // 2
 
 
 def test_both_forms_of_chosen_experts_agree() -> None:

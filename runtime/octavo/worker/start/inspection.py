@@ -132,6 +132,8 @@ def inspect_model(
     dtype = choose_dtype(config.dtype, model, device)
     # What a GPU's kernels read, without what they are compiled with.
     kernels = kernels_for(device) if gpu_memory_bytes is None else reference_kernels
+    if isinstance(model, ModelConfig):
+        model = model.with_kernels(kernels)
     scheme = scheme_for(config.quantization, kernels, stored)
     rounding = None if config.quantization is None else config.quantization.value
     fit, cache_dtype, block, beside = None, None, None, NOTHING
