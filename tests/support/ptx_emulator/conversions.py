@@ -18,7 +18,7 @@ _KEPT_AS_BITS = {
 }
 _E4M3 = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy()
 _TO_INTEGER = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
-_FLOATS = ("f16", "bf16", "f32", "f64", "f16x2", "bf16x2")
+_FLOATS = ("f16", "bf16", "f32", "f64", "f16x2", "bf16x2", "e4m3x2")
 
 
 def dtype_of(kind: str) -> np.dtype:
@@ -68,6 +68,8 @@ def from_float(values: np.ndarray, kind: str) -> np.ndarray:
             bits = values.astype(np.float16).view(np.uint16)
         case "bf16":
             bits = _to_bfloat16(values.astype(np.float32))
+        case "e4m3":
+            bits = _to_e4m3(values.astype(np.float32))
         case _:
             raise NotImplementedError(f"rounding to {kind}")
     if kind == narrow:
@@ -81,13 +83,20 @@ def _to_bfloat16(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), np.uint32(0x7FFF), rounded).astype(np.uint16)
 
 
+def _to_e4m3(values: np.ndarray) -> np.ndarray:
+    """Saturated, as `satfinite` asks for; NaN stays."""
+    clipped = torch.from_numpy(np.clip(values, np.float32(-448), np.float32(448)))
+    return clipped.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+
+
 def converted(values: np.ndarray, to: str, source: str, options: frozenset[str]) -> np.ndarray:
     """`cvt` of what `lanes_of` gives.
 
     Args:
         options: The modifiers between `cvt` and the types.
     """
-    if options - {"rn", "ftz", *_TO_INTEGER}:
+    saturates = {"satfinite"} if to == "e4m3x2" else set()
+    if options - {"rn", "ftz", *_TO_INTEGER} - saturates or saturates - options:
         raise NotImplementedError(f"cvt with {sorted(options)}")
     numbers = to_float(values, source.removesuffix("x2"))
     rounding = next((function for name, function in _TO_INTEGER.items() if name in options), None)

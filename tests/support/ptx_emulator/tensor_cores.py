@@ -14,6 +14,8 @@ from .machine import WARP, Machine, Step
 from .program import Instruction, Vector
 
 _U4 = np.dtype("u4")
+# Of an element's bits.
+BITS = {"f16": np.uint16, "bf16": np.uint16, "e4m3": np.uint8}
 
 
 def product_step(instruction: Instruction) -> Step | None:
@@ -24,7 +26,7 @@ def product_step(instruction: Instruction) -> Step | None:
         re.fullmatch(r"m16n8k(\d+)", word) for word in instruction.modifiers if word[0] == "m"
     )
     *_, d_kind, a_kind, b_kind, c_kind = instruction.modifiers
-    if shape is None or (d_kind, c_kind) != ("f32", "f32") or a_kind not in ("f16", "bf16"):
+    if shape is None or (d_kind, c_kind) != ("f32", "f32") or a_kind not in BITS:
         raise NotImplementedError(instruction.text)
     target, a, b, c = instruction.operands
     assert isinstance(target, Vector)
@@ -55,9 +57,9 @@ def fragments(machine: Machine, vector: Vector) -> np.ndarray:
 
 
 def _numbers(registers: np.ndarray, kind: str) -> np.ndarray:
-    """The two elements of each register, as float64, along a new last axis."""
-    halves = np.ascontiguousarray(registers)[..., None].view(np.uint16)
-    return to_float(halves, kind).astype(np.float64)
+    """The two or four elements of each register, as float64, along a new last axis."""
+    parts = np.ascontiguousarray(registers)[..., None].view(BITS[kind])
+    return to_float(parts, kind).astype(np.float64)
 
 
 def rows_of_a(registers: np.ndarray, kind: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from .conversions import to_float
 from .machine import WARP, ExecutionFault, Machine, Step
 from .program import Constant, Instruction, Operand, Vector
-from .tensor_cores import accumulators, fragments, rows_of_a
+from .tensor_cores import BITS, accumulators, fragments, rows_of_a
 
 GROUP = 4 * WARP
 _U8 = np.dtype("u8")
@@ -46,20 +46,21 @@ def _fence(machine: Machine) -> None:
 
 
 def _product(instruction: Instruction) -> Step:
-    shape = re.fullmatch(r"m64n(\d+)k16", instruction.modifiers[3])
+    shape = re.fullmatch(r"m64n(\d+)k(16|32)", instruction.modifiers[3])
     d_kind, a_kind, b_kind = instruction.modifiers[4:]
     target, a, b, adds, *signs = instruction.operands
     assert isinstance(target, Vector)
     flags = [sign.bits for sign in signs if isinstance(sign, Constant)]
-    if shape is None or d_kind != "f32" or a_kind not in ("f16", "bf16") or flags[:2] != [1, 1]:
+    if shape is None or d_kind != "f32" or a_kind not in BITS or flags[:2] != [1, 1]:
         raise NotImplementedError(instruction.text)
-    columns = int(shape[1])
-    *transposes_a, transposes_b = flags[2:]
+    columns, depth = int(shape[1]), int(shape[2])
+    # Elements of one byte are never transposed, and not asked about.
+    *transposes_a, transposes_b = flags[2:] or [0, 0]
 
     def run(machine: Machine) -> None:
         machine.whole_warps()
         if isinstance(a, Vector):
-            left = rows_of_a(fragments(machine, a), a_kind).reshape(-1, 64, 16)
+            left = rows_of_a(fragments(machine, a), a_kind).reshape(-1, 64, depth)
         else:
             left = _from_shared(machine, a, 64, a_kind, transposed=bool(transposes_a[0]))
         right = _from_shared(machine, b, columns, b_kind, transposed=bool(transposes_b))
@@ -128,7 +129,7 @@ class _Descriptor:
 def _from_shared(
     machine: Machine, operand: Operand | None, count: int, kind: str, *, transposed: bool
 ) -> np.ndarray:
-    """`[groups, count, 16]`, as float64; nothing but poison of the groups that are not active."""
+    """`[groups, count, k]`, as float64; nothing but poison of the groups that are not active."""
     bits = np.broadcast_to(machine.read(operand, _U8), (machine.num_lanes,)).reshape(-1, GROUP)
     if (bits != bits[:, :1]).any():
         raise ExecutionFault("the threads of a warpgroup have different descriptors")
@@ -141,10 +142,10 @@ def _from_shared(
     slots = np.broadcast_to(machine.slot[::GROUP][groups][:, None, None], addresses.shape)
     places = machine.shared.places(slots.reshape(-1), addresses.reshape(-1), 16)
     values = machine.products.read(slots.reshape(-1), places, 16)
-    numbers = to_float(values.view(np.uint16), kind).reshape(*addresses.shape, 8)
-    numbers = numbers.reshape(len(addresses), addresses.shape[1], -1)
+    elements = to_float(values.view(BITS[kind]), kind)
+    numbers = elements.reshape(len(addresses), addresses.shape[1], -1)
     if transposed:
         numbers = numbers.swapaxes(1, 2)
-    every = np.full((len(groups), count, 16), np.nan)
+    every = np.full((len(groups), *numbers.shape[1:]), np.nan)
     every[groups] = numbers
     return every
