@@ -23,6 +23,7 @@ from octavo.kernels.gpu.rms_norm import add_rms_norm, rms_norm
 from octavo.kernels.gpu.sampling.logprobs import top_logprobs
 from octavo.kernels.gpu.sampling.penalties import apply_penalties, count_tokens
 from octavo.kernels.gpu.sampling.sample import sample
+from octavo.kernels.gpu.scaled.linear import scaled_linear
 from octavo.kernels.gpu.step_inputs import step_inputs
 from octavo.kernels.gpu.tuning.few_rows import MAX_ROWS
 
@@ -51,6 +52,7 @@ __all__ = [
     "rope_and_cache",
     "route_to_experts",
     "sample",
+    "scaled_linear",
     "schedule_decode",
     "silu_and_mul",
     "step_inputs",

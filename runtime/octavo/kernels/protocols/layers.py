@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from octavo.kernels.adapter_tiles import AdapterTiles
     from octavo.kernels.packed_weight import PackedWeight
     from octavo.kernels.reference.experts.route import ExpertRouting
+    from octavo.kernels.scaled_weight import ScaledWeight
 
 
 class Kernels(Protocol):
@@ -166,6 +167,12 @@ class PackedKernels(Protocol):
         is_aligned: bool = False,
     ) -> torch.Tensor:
         """`x @ weight.T + bias`: `[rows, depth] -> [rows, width]`."""
+        ...
+
+    def scaled_linear(
+        self, x: torch.Tensor, weight: ScaledWeight, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """As `packed_linear`, of rows that are rounded to float8 before they are multiplied."""
         ...
 
 

@@ -26,6 +26,7 @@ from octavo.kernels.reference.rms_norm import add_rms_norm, rms_norm
 from octavo.kernels.reference.sampling.logprobs import top_logprobs
 from octavo.kernels.reference.sampling.penalties import apply_penalties, count_tokens
 from octavo.kernels.reference.sampling.sample import sample
+from octavo.kernels.reference.scaled_linear import scaled_linear
 from octavo.kernels.reference.step_inputs import step_inputs
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "rope_and_cache",
     "route_to_experts",
     "sample",
+    "scaled_linear",
     "schedule_decode",
     "silu_and_mul",
     "step_inputs",

@@ -15,6 +15,7 @@ import triton.language as tl
 from octavo.kernels.aligned_rows import aligned_rows
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.experts.tile import tile_and_columns
+from octavo.kernels.gpu.packed.parts import add_parts
 from octavo.kernels.gpu.packed.planes import (
     block_products,
     constants_of,
@@ -22,7 +23,7 @@ from octavo.kernels.gpu.packed.planes import (
     weight_constants,
 )
 from octavo.kernels.gpu.tuning.chips import COMPACT_CHIPS, multiprocessors_of
-from octavo.kernels.gpu.tuning.packed import ADD_COLUMNS, PackedConfig, num_parts, packed_config
+from octavo.kernels.gpu.tuning.packed import PackedConfig, num_parts, packed_config
 from octavo.kernels.packed_weight import PLANE, PackedWeight
 from octavo.kernels.reference.weight_only import Code
 
@@ -62,16 +63,7 @@ def packed_linear(
         **launch_options(config.num_warps, config.num_stages),
     )
     if parts > 1:
-        _add_parts[(num_rows, triton.cdiv(width, ADD_COLUMNS))](
-            target,
-            bias,
-            out,
-            out.stride(0),
-            WIDTH=width,
-            PARTS=parts,
-            COLUMNS=ADD_COLUMNS,
-            **launch_options(4, 1),
-        )
+        add_parts(target, bias, out)
     return out
 
 
@@ -155,28 +147,6 @@ def _packed_linear(
     tl.store(target, total.to(out.dtype.element_ty), (row < num_rows)[:, None] & inside[None, :])
 
 
-@triton.jit
-def _add_parts(
-    parts,
-    bias,
-    out,
-    out_stride,
-    WIDTH: tl.constexpr,
-    PARTS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = column < WIDTH
-    part_stride = tl.num_programs(0).to(tl.int64) * WIDTH
-    total = tl.zeros([COLUMNS], tl.float32)
-    if bias is not None:
-        total += tl.load(bias + column, inside, other=0.0).to(tl.float32)
-    for part in tl.static_range(PARTS):
-        total += tl.load(parts + part * part_stride + row * WIDTH + column, inside, other=0.0)
-    tl.store(out + row * out_stride + column, total.to(out.dtype.element_ty), inside)
-
-
 def shipped_configurations() -> Iterator[ShippedConfiguration]:
     width, depth = 6144, 4096
     int4, int8, float8 = Code.INT4, Code.INT8, Code.FLOAT8
@@ -220,12 +190,3 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
             overlaps_copies=True,
             max_narrow_loads=4 if has_zeros else 1,
         )
-    yield ShippedConfiguration(
-        name="add-4",
-        kernel=_add_parts,
-        arguments={"parts": "*fp32", "out": "*bf16", "out_stride": "i32"},
-        constants={"bias": None, "WIDTH": width, "PARTS": 4, "COLUMNS": ADD_COLUMNS},
-        num_warps=4,
-        num_stages=1,
-        divisible=frozenset({"out_stride"}),
-    )
