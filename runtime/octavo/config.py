@@ -153,6 +153,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             "is not quantised so; see [quantised weights](quantised-weights.md)",
         ),
     ] = None
+    quantize_activations: Annotated[
+        bool,
+        Option(
+            panel=Panel.MODEL,
+            is_for_gpus=True,
+            help="Rounds activations to FP8 where the checkpoint says so and the GPU multiplies it.",
+            details="rounds activations to FP8 where the checkpoint says so and the GPU multiplies it (L4, "
+            "H100 and later): see [quantised weights](quantised-weights.md#activations-in-fp8); "
+            "`--no-quantize-activations` keeps them in their dtype",
+        ),
+    ] = True
     max_model_len: Annotated[
         int | None,
         Option(
@@ -384,6 +395,7 @@ class EngineKeywords(TypedDict, total=False):
     model_impl: ModelImplementation | str
     dtype: str
     quantization: Quantization | str | None
+    quantize_activations: bool
     max_model_len: int | None
     device: Device | str
     gpu_memory_utilization: float | None

@@ -79,6 +79,7 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
         "quantization": "int4",
         "loadFormat": "dummy",
         "modelImpl": "transformers",
+        "quantizeActivations": False,
         "enforceEager": True,
         "seed": 7,
         "tensorParallelSize": 2,
@@ -96,6 +97,7 @@ def test_every_field_of_the_engine_becomes_the_flag_of_its_name() -> None:
     assert arguments.pop() == "--enable-lora"
     assert arguments.pop() == "--enable-sleep-mode"
     assert arguments.pop() == "--enforce-eager"
+    assert arguments.pop() == "--no-quantize-activations"
     assert arguments.pop() == "--no-enable-prefix-caching"
     assert pairs(arguments) == {
         "--speculative-config": '{"method":"ngram","prompt_lookup_max":3}',

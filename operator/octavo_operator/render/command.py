@@ -117,7 +117,7 @@ def _flags(fields: Mapping[str, object]) -> list[str]:
 _SIZES = {"kv_cache_memory"}
 """Fields that hold a quantity; the runtime gets bytes."""
 
-_ON_UNLESS_TOLD = {"enable_prefix_caching"}
+_ON_UNLESS_TOLD = {"enable_prefix_caching", "quantize_activations"}
 """Switches that the runtime's default leaves on: to be off takes a flag."""
 
 

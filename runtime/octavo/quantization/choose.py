@@ -21,7 +21,11 @@ _LEAVE_OUT = "leave --quantization (spec.engine.quantization) out"
 
 
 def scheme_for(
-    quantization: Quantization | None, kernels: Kernels, stored: StoredFormat | None = None
+    quantization: Quantization | None,
+    kernels: Kernels,
+    stored: StoredFormat | None = None,
+    *,
+    rounds_inputs: bool = False,
 ) -> Scheme:
     """The scheme of what passed `check_quantization`.
 
@@ -29,8 +33,9 @@ def scheme_for(
         kernels: Of the device: those that do more than a product read plain weights, and quantised ones lie
             as they read them.
         stored: In which the checkpoint's weights are quantised; None: they are as they were.
+        rounds_inputs: See `PackedForms`.
     """
-    forms = PackedForms(kernels) if isinstance(kernels, PackedKernels) else PANELS
+    forms = PackedForms(kernels, rounds_inputs) if isinstance(kernels, PackedKernels) else PANELS
     if stored is not None:
         return Stored(stored, forms)
     if quantization is not None:

@@ -7,9 +7,9 @@
   by `strategy`: tensor, channel, group or block.
 - `weight_zero_point`: where `symmetric` is false; packed along the outputs where the weight is.
 - `weight_g_idx` int32 `[in]`: each input's group, where a group's inputs lie apart.
-
-Activations, which some of these formats round too, are left as they are: that loses nothing that the
-checkpoint holds.
+- `input_scale`: what activations are divided by before they are rounded, where `input_activations` has
+  `dynamic` false. They are rounded to FP8 alone; where they would be integers they are left as they are,
+  which loses nothing that the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ from octavo.quantization.config_groups import (
 )
 from octavo.quantization.input_order import read_order
 from octavo.quantization.packed_words import num_words, unpack_words
-from octavo.quantization.scales import pass_over, read_codes, read_scales, read_zeros
+from octavo.quantization.scales import (
+    pass_over,
+    read_codes,
+    read_input_scale,
+    read_scales,
+    read_zeros,
+)
 from octavo.quantization.stored import (
     StoredLayout,
     StoredWeight,
@@ -102,7 +108,11 @@ class CompressedTensors:
         if settings is None:
             return None
         return StoredLayout(
-            settings.code, settings.spread.inputs, settings.has_zeros, settings.is_reordered
+            settings.code,
+            settings.spread.inputs,
+            settings.has_zeros,
+            settings.is_reordered,
+            settings.inputs,
         )
 
     def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
@@ -115,6 +125,10 @@ class CompressedTensors:
         if settings is None:
             source.note(f"{name} is quantised, but no target of config_groups matches it")
             return None
+        inputs, input_scale = settings.inputs, None
+        if inputs is not None and inputs.is_static:
+            input_scale = read_input_scale((f"{name}.input_scale",), source)
+            inputs = None if input_scale is None else inputs
         pass_over(tuple(f"{name}.{one}" for one in _OF_ACTIVATIONS), source)
         spread = settings.spread
         scales, _ = read_scales(f"{name}.weight_scale", (spread,), width, depth, source)
@@ -133,7 +147,7 @@ class CompressedTensors:
         if order is not None:
             codes = codes[:, order]
         weight = quantized_weight(codes, scales, zeros, spread.inputs)
-        return StoredWeight(settings.code, weight, order)
+        return StoredWeight(settings.code, weight, order, inputs=inputs, input_scale=input_scale)
 
     def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
         if not source.has(f"{name}.weight_scale"):

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.kernels.reference.weight_only import Code
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.quantization.scales import PER_OUTPUT, PER_TENSOR, Spread
 from octavo.quantization.stored_fields import group_of, read_fields, refused
 
 FORMATS = ("pack-quantized", "float-quantized", "int-quantized", "naive-quantized")
 _PATH = "config.json: quantization_config.config_groups"
 _EXPRESSION = "re:"
-# How scales were found, and what activations are rounded to elsewhere.
-_HARMLESS = frozenset({"input_activations", "output_activations"})
+# What results are rounded to elsewhere, and how scales were found.
+_HARMLESS = frozenset({"output_activations"})
 _WEIGHTS_HARMLESS = frozenset({"observer", "observer_kwargs", "scale_dtype", "zp_dtype"})
 _REORDERED = ("group", "dynamic", "True")
 _IN_ORDER = ("weight", "static", "False", "None")
@@ -31,6 +32,7 @@ _IN_ORDER = ("weight", "static", "False", "None")
 class _Group(msgspec.Struct):
     targets: list[str]
     weights: dict[str, Any] | None = None
+    input_activations: dict[str, Any] | None = None
     format: str | None = None
 
 
@@ -55,6 +57,7 @@ class WeightSettings:
         spread: Numbers that share a scale.
         has_zeros: Else zero is 0.
         is_reordered: Whether a group's inputs lie apart.
+        inputs: How activations are rounded to FP8; None: they are not.
     """
 
     code: Code
@@ -62,6 +65,7 @@ class WeightSettings:
     spread: Spread
     has_zeros: bool = False
     is_reordered: bool = False
+    inputs: RoundedInputs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ def read_groups(raw: Mapping[str, Any]) -> tuple[ConfigGroup, ...]:
             check_format(group.format, path)
         for target in group.targets:
             check_pattern(target, f"{path}.targets")
-        groups.append(ConfigGroup(tuple(group.targets), _settings(group.weights, path)))
+        settings = replace(_settings(group.weights, path), inputs=_inputs(group.input_activations))
+        groups.append(ConfigGroup(tuple(group.targets), settings))
     return tuple(groups)
 
 
@@ -160,6 +165,25 @@ def _settings(raw: Mapping[str, Any], path: str) -> WeightSettings:
     return WeightSettings(
         code, fields.num_bits, _spread(fields, path), not fields.symmetric, actorder in _REORDERED
     )
+
+
+def _inputs(raw: dict[str, Any] | None) -> RoundedInputs | None:
+    """What is none of these is left as it is. One scale that is made for all rows of a step would make a
+    token's numbers depend on its neighbours': each row has its own."""
+    if raw is None or str(raw.get("type")).lower() != "float" or raw.get("num_bits") != 8:
+        return None
+    size = raw.get("group_size")
+    usual = "tensor" if size is None else "group"
+    strategy = str(raw.get("strategy") or usual).lower()
+    if raw.get("symmetric") is False:
+        return None
+    if raw.get("dynamic") is True:
+        if strategy in ("token", "tensor"):
+            return RoundedInputs()
+        is_group = strategy == "group" and isinstance(size, int) and size > 0
+        return RoundedInputs(size) if is_group else None
+    is_one = raw.get("dynamic", False) is False and strategy == "tensor"
+    return RoundedInputs(is_static=True) if is_one else None
 
 
 def _code(fields: _Weights, path: str) -> Code:

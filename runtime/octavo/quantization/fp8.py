@@ -3,7 +3,9 @@
 - `weight` float8 (e4m3) `[out, in]`.
 - `weight_scale_inv`, or `weight_scale`: what it is to be multiplied with, one for each block of outputs and
   inputs (`weight_block_size`), or for the whole weight. The name says inverse; it is none.
-- `input_scale`: what activations are divided by before they are rounded. They are not rounded here.
+- `input_scale`, or `activation_scale`: what activations are divided by before they are rounded, with
+  `activation_scheme` static. With dynamic their scale follows from their largest, of a token or of a token's
+  inputs in a block.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 
 from octavo.errors import ModelInvalidError
 from octavo.kernels.reference.weight_only import Code
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.loading import WeightSource
 from octavo.quantization.scales import (
     PER_OUTPUT,
@@ -24,15 +27,17 @@ from octavo.quantization.scales import (
     Spread,
     pass_over,
     read_codes,
+    read_input_scale,
     read_scales,
 )
 from octavo.quantization.stored import StoredLayout, StoredWeight, matrix_shape, quantized_weight
 from octavo.quantization.stored_fields import read_fields, refused
 
-_HARMLESS = frozenset({"quant_method", "activation_scheme", "kv_cache_scheme", "dequantize"})
+_HARMLESS = frozenset({"quant_method", "kv_cache_scheme", "dequantize"})
 _USUAL_BLOCK = Spread(128, 128)
 _SCALES = ("weight_scale_inv", "weight_scale")
-_OF_ACTIVATIONS = ("input_scale", "activation_scale", "input_scale_inv", "output_scale")
+_INPUT_SCALES = ("input_scale", "activation_scale")
+_OF_ACTIVATIONS = (*_INPUT_SCALES, "input_scale_inv", "output_scale")
 
 
 class _Fields(msgspec.Struct):
@@ -43,6 +48,7 @@ class _Fields(msgspec.Struct):
     fmt: str = "e4m3"
     scale_fmt: str = "float"
     expert_dtype: str = "fp8"
+    activation_scheme: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,14 @@ class Fp8:
     Args:
         block: Outputs and inputs that share a scale; None: all of them.
         kept: Parts of names of modules that are not quantised.
+        activations: `dynamic` or `static`: how they are rounded; None: it does not say that they are.
     """
 
     method: ClassVar = "fp8"
 
     block: tuple[int, int] | None
     kept: tuple[str, ...] = ()
+    activations: str | None = None
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Fp8:
@@ -73,12 +81,14 @@ class Fp8:
         return cls(
             _block(fields.weight_block_size),
             (*fields.modules_to_not_convert, *fields.ignored_layers),
+            fields.activation_scheme,
         )
 
     def layout(self, name: str, depth: int) -> StoredLayout | None:
         if name == "lm_head" or any(part in name for part in self.kept):
             return None
-        return StoredLayout(Code.FLOAT8, None if self.block is None else self.block[1])
+        group = None if self.block is None else self.block[1]
+        return StoredLayout(Code.FLOAT8, group, inputs=self._inputs(group))
 
     def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
         stored = [scale for scale in _SCALES if source.has(f"{name}.{scale}")]
@@ -87,12 +97,27 @@ class Fp8:
         full = f"{name}.{(stored or _SCALES)[0]}"
         scales, spread = read_scales(full, self._spreads(), width, depth, source)
         codes = read_codes(f"{name}.weight", width, depth, torch.float8_e4m3fn, source)
+        inputs, input_scale = self._inputs(spread.inputs), None
+        if inputs is not None and inputs.is_static:
+            input_scale = read_input_scale(tuple(f"{name}.{one}" for one in _INPUT_SCALES), source)
+            inputs = None if input_scale is None else inputs
         pass_over(tuple(f"{name}.{one}" for one in _OF_ACTIVATIONS), source)
-        return StoredWeight(Code.FLOAT8, quantized_weight(codes, scales, None, spread.inputs))
+        return StoredWeight(
+            Code.FLOAT8,
+            quantized_weight(codes, scales, None, spread.inputs),
+            inputs=inputs,
+            input_scale=input_scale,
+        )
 
     def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
         is_there = any(source.has(f"{name}.{scale}") for scale in _SCALES)
         return matrix_shape(source, f"{name}.weight") if is_there else None
+
+    def _inputs(self, group: int | None) -> RoundedInputs | None:
+        """Of a weight with scales of so many inputs; None: of all."""
+        if self.activations == "dynamic":
+            return RoundedInputs(group)
+        return RoundedInputs(is_static=True) if self.activations == "static" else None
 
     def _spreads(self) -> tuple[Spread, ...]:
         """What is stored counts: a config without block sizes is written for either."""

@@ -1,4 +1,4 @@
-"""Packed words as forms of quantised weights: a GPU's."""
+"""Packed words, and float8 as matrix units multiply it, as forms of quantised weights: a GPU's."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from octavo.kernels.reference.weight_only import (
     Code,
     QuantizedWeight,
 )
+from octavo.kernels.scaled_weight import (
+    RoundedInputs,
+    ScaledWeight,
+    scaled_bytes,
+    scaled_weight,
+)
+from octavo.kernels.scaled_weight import fits as fits_scaled
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.layers.moe import ExpertWeights
 from octavo.layers.step import Step
@@ -63,15 +70,45 @@ class WordsLinear:
         )
 
 
+class ScaledLinear:
+    """A product with a scaled weight, whose rows are rounded to float8.
+
+    Args:
+        bias: `[width]`, or None.
+    """
+
+    __slots__ = ("_bias", "_kernels", "weight")
+
+    plain: Final = None
+    lookup: Final = None
+
+    def __init__(
+        self, weight: ScaledWeight, bias: torch.Tensor | None, kernels: PackedKernels
+    ) -> None:
+        self.weight = weight
+        self._bias = bias
+        self._kernels = kernels
+
+    def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
+        return self._kernels.scaled_linear(x.contiguous(), self.weight, self._bias)
+
+
 @dataclass(frozen=True, slots=True)
 class PackedForms:
     """See `WeightForms`. What is stored fits where groups are in sixteens, or of all inputs.
 
+    Where activations are rounded as checkpoints say, they are so for any number of rows: a token's numbers do
+    not depend on how many others are computed with it. The product that scores the vocabulary keeps them.
+
     A weight that int4 does not fit (inputs in groups of 32) is rounded to int8. A table that is tied to the
     embeddings stays as it is, because a packed one does not give its rows back.
+
+    Args:
+        rounds_inputs: Whether activations are rounded to float8 where a checkpoint says so.
     """
 
     kernels: PackedKernels
+    rounds_inputs: bool = False
 
     rounds_tied_tables: Final = False
 
@@ -87,8 +124,14 @@ class PackedForms:
         dtype: torch.dtype,
         *,
         is_head: bool = False,
+        inputs: RoundedInputs | None = None,
+        input_scale: torch.Tensor | None = None,
     ) -> Linear | None:
-        if not fits(weight.codes.shape[1], weight.group):
+        width, depth = weight.codes.shape
+        wanted = inputs if self.rounds_inputs and not is_head else None
+        if fits_scaled(width, depth, weight.group, code, wanted):
+            return ScaledLinear(scaled_weight(weight, input_scale), bias, self.kernels)
+        if not fits(depth, weight.group):
             return None
         return WordsLinear(pack(weight, code, _SCALES), bias, self.kernels, is_head=is_head)
 
@@ -102,13 +145,18 @@ class PackedForms:
         *,
         has_zeros: bool,
         has_bias: bool,
+        inputs: RoundedInputs | None = None,
     ) -> int | None:
+        of_bias = width * dtype.itemsize if has_bias else 0
+        wanted = inputs if self.rounds_inputs else None
+        if wanted is not None and fits_scaled(width, depth, group, code, wanted):
+            return scaled_bytes(width, depth, group, wanted) + of_bias
         if not fits(depth, group):
             return None
         words = packed_bytes(
             width, depth, code, group, has_zeros=has_zeros, scale_bytes=_SCALES.itemsize
         )
-        return words + (width * dtype.itemsize if has_bias else 0)
+        return words + of_bias
 
     def code(self, width: int, depth: int, rounding: Quantization) -> Code:
         return _rounding(depth, rounding)[0]

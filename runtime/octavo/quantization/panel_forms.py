@@ -9,6 +9,7 @@ import torch
 
 from octavo.config import Quantization
 from octavo.kernels.reference.weight_only import Code, QuantizedWeight, quantize_float8
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.layers.linear import Linear, PlainWeight
 from octavo.quantization.unquantised import fastest
 from octavo.quantization.weight_forms import plain_bytes
@@ -22,7 +23,7 @@ class PanelForms:
     """See `WeightForms`. What is stored fits where inputs and groups are in eights and outputs in sixteens.
 
     A weight that int4 does not fit (inputs in groups of 32) is rounded to int8; one that int8 or fp8 does not
-    fit (inputs in eights, outputs in sixteens) stays as it is.
+    fit (inputs in eights, outputs in sixteens) stays as it is. Activations are rounded for no product.
     """
 
     rounds_tied_tables: Final = True
@@ -38,6 +39,8 @@ class PanelForms:
         dtype: torch.dtype,
         *,
         is_head: bool = False,
+        inputs: RoundedInputs | None = None,
+        input_scale: torch.Tensor | None = None,
     ) -> Linear | None:
         from octavo.kernels.cpu.products.pack_grouped import pack_grouped  # needs numba
         from octavo.kernels.cpu.products.panel_linear import PanelLinear
@@ -58,6 +61,7 @@ class PanelForms:
         *,
         has_zeros: bool,
         has_bias: bool,
+        inputs: RoundedInputs | None = None,
     ) -> int | None:
         from octavo.kernels.cpu.products.weight_panels import packed_bytes  # needs numba
 

@@ -87,6 +87,19 @@ def read_spread(
     return stored.reshape(spread.shape(width, depth)), spread
 
 
+def read_input_scale(names: tuple[str, ...], source: WeightSource) -> torch.Tensor | None:
+    """`[1]` float32: what a module's activations are divided by before they are rounded, under the first of
+    the names that is there; None where there is none, or no positive number."""
+    for name in names:
+        shape = source.shape(name)
+        if shape is None or len(shape) > 2 or any(size != 1 for size in shape):
+            continue
+        (stored,) = source.tensors({name: shape})
+        scale = stored.float().reshape(1)
+        return scale if bool(scale.isfinite() & (scale > 0)) else None
+    return None
+
+
 def pass_over(names: tuple[str, ...], source: WeightSource) -> None:
     """Takes tensors that a weight's product does not need, so that they are not unexpected."""
     for name in names:

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from octavo.kernels.reference.weight_only import Code, QuantizedWeight
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.loading import WeightSource
 
 
@@ -24,12 +25,14 @@ class StoredLayout:
     Args:
         group: Inputs that share a scale; None: all of them.
         is_reordered: Groups are of inputs that do not lie side by side (GPTQ's act-order).
+        inputs: How activations are to be rounded before they are multiplied; None: they stay as they are.
     """
 
     code: Code
     group: int | None
     has_zeros: bool = False
     is_reordered: bool = False
+    inputs: RoundedInputs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,16 @@ class StoredWeight:
         order: `[columns]` int64: the input that each column of the codes belongs to; None: its own. Columns
             beyond the inputs are zeros, of any input.
         num_inputs: None: as many as columns.
+        inputs: See `StoredLayout`.
+        input_scale: `[1]` float32, where the checkpoint holds one.
     """
 
     code: Code
     weight: QuantizedWeight
     order: torch.Tensor | None = None
     num_inputs: int | None = None
+    inputs: RoundedInputs | None = None
+    input_scale: torch.Tensor | None = None
 
     def dequantize(self) -> torch.Tensor:
         """`[out_features, in_features]` float32, inputs in their own order."""

@@ -97,9 +97,13 @@ class Stored:
         cut, depth = projection.cut, projection.stored.in_features
         placed = OnDevice(source, placement.device)
         for name, width, rows in rows_of_each(projection):
-            part: _Part | None = self.format.read(name, width, depth, placed)
-            if part is None:
-                part = plain_weight(Projection((name,), depth, (width,)), source, placement)
+            found = self.format.read(name, width, depth, placed)
+            if found is not None and projection.is_routed:
+                # Experts' kernels take activations as they are.
+                found = replace(found, inputs=None, input_scale=None)
+            part: _Part = found or plain_weight(
+                Projection((name,), depth, (width,)), source, placement
+            )
             if rows is not None:
                 part = _with_rows(part, rows)
             yield part if cut is None or cut.inputs is None else _with_inputs(part, cut.inputs)
@@ -119,7 +123,15 @@ class Stored:
             return self.forms.plain(PlainWeight(matrix, bias), is_head=is_head)
         code, order = stored[0].code, stored[0].order
         weight = _merged([part.weight for part in stored])
-        linear = self.forms.stored(code, weight, bias, placement.dtype, is_head=is_head)
+        linear = self.forms.stored(
+            code,
+            weight,
+            bias,
+            placement.dtype,
+            is_head=is_head,
+            inputs=stored[0].inputs,
+            input_scale=stored[0].input_scale,
+        )
         if linear is None:
             dequantised = replace(stored[0], weight=weight).dequantize()
             plain = PlainWeight(dequantised.to(placement.dtype), bias)
@@ -144,7 +156,14 @@ class Stored:
             depth, group = scattered_columns(depth, whole, group)
         has_zeros = any(layout.has_zeros for layout in layouts)
         held = self.forms.stored_bytes(
-            layouts[0].code, width, depth, group, dtype, has_zeros=has_zeros, has_bias=has_bias
+            layouts[0].code,
+            width,
+            depth,
+            group,
+            dtype,
+            has_zeros=has_zeros,
+            has_bias=has_bias,
+            inputs=None if projection.is_routed else layouts[0].inputs,
         )
         if held is None:
             return plain
@@ -212,18 +231,29 @@ def _runs(parts: Iterable[_T], are_one: Callable[[_T, _T], bool]) -> list[list[_
 def _are_one_product(one: _Part, other: _Part) -> bool:
     if isinstance(one, PlainWeight) or isinstance(other, PlainWeight):
         return isinstance(one, PlainWeight) and isinstance(other, PlainWeight)
-    if one.code is not other.code:
+    if one.code is not other.code or not _have_one_rounding(one, other):
         return False
     if one.order is other.order:
         return True
     return one.order is not None and other.order is not None and torch.equal(one.order, other.order)
 
 
+def _have_one_rounding(one: StoredWeight, other: StoredWeight) -> bool:
+    scales = (one.input_scale, other.input_scale)
+    if scales[0] is None or scales[1] is None:
+        return one.inputs == other.inputs and scales[0] is scales[1]
+    return one.inputs == other.inputs and torch.equal(scales[0], scales[1])
+
+
 def _have_one_layout(one: StoredLayout | None, other: StoredLayout | None) -> bool:
     """As `_are_one_product`, as far as it is known: parts of one input are mostly ordered alike."""
     if one is None or other is None:
         return one is other
-    return one.code is other.code and one.is_reordered == other.is_reordered
+    return (
+        one.code is other.code
+        and one.is_reordered == other.is_reordered
+        and one.inputs == other.inputs
+    )
 
 
 def _with_rows(part: _Part, rows: np.ndarray) -> _Part:

@@ -12,6 +12,7 @@ import torch
 
 from octavo.config import Quantization
 from octavo.kernels.reference.weight_only import Code, QuantizedWeight
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.layers.linear import Linear, PlainWeight
 
 
@@ -28,11 +29,15 @@ class WeightForms(Protocol):
         dtype: torch.dtype,
         *,
         is_head: bool = False,
+        inputs: RoundedInputs | None = None,
+        input_scale: torch.Tensor | None = None,
     ) -> Linear | None:
         """A quantised weight, no number of which changes; None where the device has no form for its sizes.
 
         Args:
             dtype: Of the activations.
+            inputs: How the checkpoint rounds these, which a device may do without.
+            input_scale: `[1]` float32, by which it divides them.
         """
         ...
 
@@ -46,6 +51,7 @@ class WeightForms(Protocol):
         *,
         has_zeros: bool,
         has_bias: bool,
+        inputs: RoundedInputs | None = None,
     ) -> int | None:
         """What `stored` holds in memory, bias included."""
         ...

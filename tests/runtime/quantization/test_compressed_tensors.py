@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.kernels.reference.weight_only import Code
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.quantization import stored_format
 from octavo.quantization.stored import StoredLayout
 from tests.support.requirements import Requirement, needs_module
@@ -409,7 +410,7 @@ PUBLISHED = [
             ),
             format="float-quantized",
         ),
-        StoredLayout(Code.FLOAT8, None),
+        StoredLayout(Code.FLOAT8, None, inputs=RoundedInputs(is_static=True)),
     ),
     # RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8
     (

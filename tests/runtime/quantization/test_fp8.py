@@ -11,6 +11,7 @@ from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.kernels.reference.weight_only import Code
+from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.quantization import stored_format
 from octavo.quantization.fp8 import Fp8
 from octavo.quantization.stored import StoredLayout
@@ -177,12 +178,12 @@ PUBLISHED = [
     (
         {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8"}
         | {"weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]},
-        Fp8((128, 128), ("lm_head",)),
+        Fp8((128, 128), ("lm_head",), "dynamic"),
     ),
     # neuralmagic/Meta-Llama-3-8B-Instruct-FP8
     (
         {"activation_scheme": "static", "quant_method": "fp8", "ignored_layers": ["lm_head"]},
-        Fp8(None, ("lm_head",)),
+        Fp8(None, ("lm_head",), "static"),
     ),
 ]
 
@@ -191,5 +192,7 @@ PUBLISHED = [
 def test_published_configs_are_taken(raw: dict[str, object], expected: Fp8) -> None:
     assert stored_format(raw) == expected
     group = None if expected.block is None else 128
-    assert expected.layout("model.layers.0.mlp.up_proj", 256) == StoredLayout(Code.FLOAT8, group)
+    inputs = RoundedInputs(group, is_static=expected.activations == "static")
+    layout = StoredLayout(Code.FLOAT8, group, inputs=inputs)
+    assert expected.layout("model.layers.0.mlp.up_proj", 256) == layout
     assert expected.layout("lm_head", 256) is None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from octavo.config import EngineConfig, KVCacheDtype, Quantization
+from octavo.loading import SafetensorsWeights, Slice
+from octavo.loading.view import SourceView
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import FAMILIES, read_model_config
 from octavo.models.seated_adapters import EMPTY_ADAPTER
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import BASE_MODEL, ScheduledSequence, StepBatch
-from octavo.worker.compile_ahead.absent_gpu import absent_gpu
+from octavo.worker.compile_ahead.absent_gpu import Chip, absent_gpu
 from octavo.worker.compile_ahead.rehearsal import distinct_layers, rehearse, start_on
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
 from tests.support.requirements import Requirement, needs_module
@@ -26,6 +29,7 @@ from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.gpu_shapes import A100, GEMMA_2_9B, H100, SHAPES, shape_of
 from tests.support.runtime.quantised_checkpoints import (
     Tensors,
+    float8_weight,
     gptq_tensors,
     quantise_checkpoint,
     round_to_grid,
@@ -38,7 +42,7 @@ from triton import knobs
 from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.attention import decode_schedule
 from octavo.kernels.gpu.compiling.compile import compile_configuration
-from octavo.kernels.gpu.compiling.forms import absent_driver, recorded_launches
+from octavo.kernels.gpu.compiling.forms import Form, absent_driver, recorded_launches
 from tests.support.kernels.kept_binaries import kept_binaries
 
 SMALL = {
@@ -205,17 +209,65 @@ def test_quantised_weights_are_rehearsed_as_they_are_stored(tmp_path: Path) -> N
     stored = read_stored_format(target)
     rehearsed = rehearse(engine, read_model_config(target), torch.bfloat16, H100, stored)
 
+    launched = launched_at_start(target)
+    assert "_packed_linear" in {form.name for form in launched}
+    assert set(launched) == set(rehearsed)
+
+
+def launched_at_start(folder: Path, **options: Any) -> list[Form]:
+    """Of tensors in memory, that no kernel writes."""
     with recorded_launches(90) as launched:
         executor = make_gpu_executor(
-            target, kernels=gpu, is_padded=False, dtype=torch.bfloat16, max_num_seqs=24
+            folder, kernels=gpu, is_padded=False, dtype=torch.bfloat16, max_num_seqs=24, **options
         )
         for entries in largest_steps(executor.runner.limits):
             executor.runner.submit(StepBatch(entries))
             executor.runner.submit(StepBatch([], released=range(24)))
         warm_up_gpu(executor.runner)
         executor.runner.capture(run_once)
-    assert "_packed_linear" in {form.name for form in launched}
+    return launched
+
+
+class Copies(SourceView):
+    """Of a file's tensors, which need not lie aligned in it."""
+
+    def tensors(
+        self, shapes: Mapping[str, tuple[int, ...]], part: Slice | None = None
+    ) -> list[torch.Tensor]:
+        return [tensor.clone() for tensor in super().tensors(shapes, part)]
+
+
+def test_activations_are_rounded_where_the_gpu_multiplies_float8(tmp_path: Path) -> None:
+    """Products in groups of inputs, and one whose inputs are a single group."""
+    plain = tmp_path / "plain"
+    sizes = {"hidden_size": 256, "intermediate_size": 128, "head_dim": 64}
+    make_checkpoint(plain, "llama", num_attention_heads=4, tie_word_embeddings=False, **sizes)
+
+    def store(name: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if "lm_head" in name:
+            return None
+        codes, scales, dequantised = float8_weight(weight, 128, 128)
+        return {"weight": codes, "weight_scale_inv": scales}, dequantised
+
+    target = tmp_path / "quantised"
+    rules = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    quantise_checkpoint(plain, target, store, rules | {"activation_scheme": "dynamic"})
+    engine = EngineConfig(model=str(target), max_num_seqs=24, max_num_batched_tokens=512)
+    model, stored = read_model_config(target), read_stored_format(target)
+
+    def names(engine: EngineConfig, chip: Chip) -> set[str]:
+        return {f.name for f in rehearse(engine, model, torch.bfloat16, chip, stored)}
+
+    rehearsed = rehearse(engine, model, torch.bfloat16, H100, stored)
+    rounding = {"_round_groups", "_grouped_product", "_round_rows"}
+    assert rounding <= {form.name for form in rehearsed}
+    weights = Copies(SafetensorsWeights(target))
+    launched = launched_at_start(target, rounds_inputs=True, weights=weights)
     assert set(launched) == set(rehearsed)
+    kept = msgspec.structs.replace(engine, quantize_activations=False)
+    for other in (names(engine, A100), names(kept, H100)):
+        assert not rounding & other
+        assert "_packed_linear" in other
 
 
 def test_layers_that_differ_in_their_window_are_all_rehearsed(tmp_path: Path) -> None:

@@ -70,11 +70,13 @@ def make_gpu_executor(
     weights: WeightSource | None = None,
     implementation: ModelImplementation = ModelImplementation.OCTAVO,
     quantization: Quantization | None = None,
+    rounds_inputs: bool = False,
     max_loras: int = 0,
     capture: Capture = called,
 ) -> GpuExecutor:
     """`is_padded` runs decode steps at the sizes that a GPU would record; `weights` are else the folder's;
-    with `max_loras` it takes adapters of up to 20 ranks; `capture` records."""
+    `rounds_inputs` to FP8 where the checkpoint says so; with `max_loras` it takes adapters of up to 20 ranks;
+    `capture` records."""
     lora: dict[str, Any] = {"enable_lora": True, "max_loras": max_loras, "max_lora_rank": 20}
     config = EngineConfig(
         model=str(folder),
@@ -98,7 +100,9 @@ def make_gpu_executor(
         return build_model(
             model_config,
             weights or SafetensorsWeights(folder),
-            scheme=scheme_for(quantization, kernels, read_stored_format(folder)),
+            scheme=scheme_for(
+                quantization, kernels, read_stored_format(folder), rounds_inputs=rounds_inputs
+            ),
             kernels=kernels,
             placement=placement,
             adapters=adapters,

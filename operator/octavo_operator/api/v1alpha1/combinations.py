@@ -129,7 +129,10 @@ COMBINATIONS = (
     SLEEP_LOSES_ADAPTERS,
     NO_RANKS_NO_TIMEOUT,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,
-    *(_is_for_gpus(field) for field in ("gpuMemoryUtilization", "enforceEager")),
+    *(
+        _is_for_gpus(field)
+        for field in ("gpuMemoryUtilization", "enforceEager", "quantizeActivations")
+    ),
     NO_DOWNLOAD_NO_RESOURCES,
     NO_DOWNLOAD_NO_CACHE,
 )

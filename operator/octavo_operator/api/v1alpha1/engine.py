@@ -119,6 +119,11 @@ class EngineSpec(ApiModel):
         description="Format of the weights. int8 and int4 are made at load, and fp8 of a 16- or 32-bit "
         "checkpoint; any other must be the checkpoint's. As the checkpoint has them when absent.",
     )
+    quantize_activations: bool | None = Field(
+        default=None,
+        description="Rounds activations to FP8 where the checkpoint says so and the GPU multiplies it. On "
+        "when absent.",
+    )
     load_format: LoadFormat | None = Field(
         default=None, description="How weights come in; dummy makes random ones."
     )

@@ -14,6 +14,7 @@ def ineffective_fields(spec: LLMDeploymentSpec) -> str:
     of_gpus = {
         "gpuMemoryUtilization": engine.gpu_memory_utilization is not None,
         "enforceEager": engine.enforce_eager is not None,
+        "quantizeActivations": engine.quantize_activations is not None,
     }
     parts = []
     if is_on_cpu and any(of_gpus.values()):

@@ -20,6 +20,7 @@ from octavo.quantization.stored import StoredLayout, StoredWeight
 from octavo.worker.compile_ahead.absent_gpu import Chip, absent_gpu
 from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.phases import PhaseTimer
+from octavo.worker.start.rounded_inputs import wants_rounded_inputs
 
 if TYPE_CHECKING:
     from octavo.kernels.gpu.compiling.forms import Form
@@ -70,7 +71,12 @@ def start_on(
         loaded = build_model(
             distinct_layers(model),
             ShapesAlone(placement),
-            scheme=scheme_for(config.quantization, kernels, layouts),
+            scheme=scheme_for(
+                config.quantization,
+                kernels,
+                layouts,
+                rounds_inputs=wants_rounded_inputs(config, device, stored),
+            ),
             kernels=kernels,
             placement=placement,
             ranks=ranks,
@@ -155,6 +161,7 @@ class LayoutsAlone:
         self._stored = stored
         self._placement = placement
         self._orders: dict[int, torch.Tensor] = {}
+        self._input_scale = torch.empty(1, device=placement.device)
 
     @property
     def method(self) -> str:
@@ -175,8 +182,14 @@ class LayoutsAlone:
             torch.empty(groups, device=device),
             torch.empty(groups, dtype=torch.int8, device=device) if layout.has_zeros else None,
         )
+        inputs = layout.inputs
+        has_scale = inputs is not None and inputs.is_static
         return StoredWeight(
-            layout.code, weight, self._order(depth) if layout.is_reordered else None
+            layout.code,
+            weight,
+            self._order(depth) if layout.is_reordered else None,
+            inputs=inputs,
+            input_scale=self._input_scale if has_scale else None,
         )
 
     def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:

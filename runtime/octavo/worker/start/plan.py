@@ -32,6 +32,7 @@ from octavo.worker.start.dtype import choose_dtype
 from octavo.worker.start.implementation import check_adapters, settled
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import tell_options_for_gpus
+from octavo.worker.start.rounded_inputs import rounds_inputs
 from octavo.worker.start.trimmed_source import TrimmedSource
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,12 @@ def plan_start(config: EngineConfig) -> StartPlan:
     placement = Placement(dtype, device)
     source = open_weights(config, placement)
     model = with_stored_head(model, source)
-    scheme = scheme_for(config.quantization, kernels, stored)
+    scheme = scheme_for(
+        config.quantization,
+        kernels,
+        stored,
+        rounds_inputs=rounds_inputs(config, device, stored),
+    )
     adapters = adapters_of(config, model, kernels, placement)
     return StartPlan(
         config, device, model, dtype, kernels, placement, source, scheme, stored, adapters
