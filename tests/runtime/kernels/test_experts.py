@@ -24,6 +24,7 @@ from octavo.kernels.gpu.experts import combine as experts_combine
 from octavo.kernels.gpu.experts import down as experts_down
 from octavo.kernels.gpu.experts import gate_up as experts_gate_up
 from octavo.kernels.gpu.experts import route as experts_route
+from octavo.kernels.gpu.experts.group import group_by_expert
 from octavo.kernels.gpu.tuning.experts import (
     block_rows_for,
     down_parts,
@@ -283,8 +284,10 @@ def test_a_broken_row_stays_visible(device: torch.device) -> None:
 def test_padding_rows_change_nothing_and_give_zeros(
     device: torch.device, data: st.DataObject, routed: tuple[int, int], tokens: int
 ) -> None:
-    """All four kernels, one after another, as a recorded step of `tokens` rows runs them."""
+    """All four kernels, one after another, as a recorded step of `tokens` rows runs them; of a choice that
+    was made elsewhere, three."""
     experts, per_token = routed
+    is_chosen_elsewhere = data.draw(st.booleans(), "chosen elsewhere")
     live = data.draw(st.integers(0, tokens), "live")
     hidden, width = data.draw(st.sampled_from([(20, 12), (20, 600)]), "hidden, width")
     generator = torch.Generator().manual_seed(tokens * 31 + live)
@@ -301,7 +304,13 @@ def test_padding_rows_change_nothing_and_give_zeros(
 
     def run(x: torch.Tensor, num_live: torch.Tensor | None, *modules: Any) -> torch.Tensor:
         route, gate_up, down, combine = modules
-        routing = route.route_to_experts(x @ router.T, per_token, num_live)
+        logits = x @ router.T
+        if is_chosen_elsewhere and route is experts_route:
+            best = logits.topk(per_token)
+            shares = torch.softmax(best.values, dim=-1)
+            routing = group_by_expert(best.indices, shares, experts, num_live)
+        else:
+            routing = route.route_to_experts(logits, per_token, num_live)
         inner = gate_up.experts_gate_up(x, stacks[0], routing)
         parts = down.experts_down(inner, stacks[1], routing)
         result: torch.Tensor = combine.combine_experts(parts, routing.shares, x.dtype)
