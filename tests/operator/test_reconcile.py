@@ -129,6 +129,19 @@ def test_children_that_were_orphaned_are_adopted() -> None:
             assert child["metadata"]["ownerReferences"][0]["uid"] == UID
 
 
+def test_labels_of_a_platform_stand_on_all_that_is_made_and_ours_stay() -> None:
+    """A namespace's rules may ask for them on every object, and refuse what has none."""
+    world = running(
+        pods={"labels": {"cost-center": "42"}}, model={"uri": "hf://o/n", "cache": {"size": "5Gi"}}
+    )
+    made = [each for (kind, *_), each in world.kube.objects.items() if kind in world.kube.kinds()]
+    children = [
+        each for each in made if "octavo.dev/llmdeployment" in each["metadata"].get("labels", {})
+    ]
+    assert {each["kind"] for each in children} >= {"Deployment", "Service", "PersistentVolumeClaim"}
+    assert {each["metadata"]["labels"]["cost-center"] for each in children} == {"42"}
+
+
 def test_what_has_gone_unseen_is_known_until_it_is_looked_at() -> None:
     """A watch that broke off tells of no end, and what is remembered of an object would stay."""
     world = running()

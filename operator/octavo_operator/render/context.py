@@ -45,6 +45,8 @@ class Owner:
 
     key: ObjectKey
     uid: str
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Those that the user wants on whatever is made for it."""
 
     @property
     def name(self) -> str:
@@ -109,4 +111,5 @@ class RenderContext:
 def owner_of(resource: Manifest) -> Owner:
     """The owner that a live LLMDeployment makes."""
     metadata = resource["metadata"]
-    return Owner(ObjectKey(metadata["namespace"], metadata["name"]), metadata["uid"])
+    labels = resource["spec"].get("pods", {}).get("labels", {})
+    return Owner(ObjectKey(metadata["namespace"], metadata["name"]), metadata["uid"], labels)

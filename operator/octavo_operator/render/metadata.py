@@ -21,7 +21,7 @@ def child(
     metadata: ObjectMeta = {
         "name": key.name_for(owner.name),
         "namespace": owner.key.namespace,
-        "labels": labels(owner.name),
+        "labels": {**owner.labels, **labels(owner.name)},
         "ownerReferences": [owner_reference(owner)],
     }
     manifest: Manifest = {

@@ -273,7 +273,8 @@ class PodsSpec(ApiModel):
     """What a namespace's rules, bills and registries want on the pods."""
 
     labels: UserLabels = Field(
-        default_factory=dict, description="Labels of the pods beside Octavo's own."
+        default_factory=dict,
+        description="Labels of the pods, and of all that is made for them, beside Octavo's own.",
     )
     annotations: UserAnnotations = Field(
         default_factory=dict, description="Annotations of the pods beside Octavo's own."

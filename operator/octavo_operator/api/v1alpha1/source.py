@@ -87,7 +87,8 @@ class ModelSource(ApiModel):
 
     uri: ModelUri = Field(
         description="hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path (a claim in this "
-        "namespace) or builtin://demo."
+        "namespace) or builtin://demo. Without a revision each pod takes what is there when it starts: name "
+        "one to have the same in all."
     )
     secret_ref: SecretReference | None = Field(
         default=None,
