@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from octavo_operator.api import v1alpha1
 from octavo_operator.api.conditions import Reason
+from octavo_operator.condition_set import Transition
 from octavo_operator.manifest import EVENT, Manifest
-from octavo_operator.status import Transition
 
 _NOTE_LIMIT = 1024
 

@@ -22,6 +22,7 @@ from octavo_operator.apply import apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
 from octavo_operator.autoscale.decide import Decision
 from octavo_operator.children import CHILDREN, desired
+from octavo_operator.condition_set import ConditionSet, condition_set
 from octavo_operator.contest import Contests
 from octavo_operator.endpoints import PROPAGATION_SECONDS, SERVICE_NAME_LABEL, judge
 from octavo_operator.kube import Kube, KubeError
@@ -54,10 +55,8 @@ from octavo_operator.rollout import patience_left, replacement
 from octavo_operator.sightings import Sightings
 from octavo_operator.startups import Startups
 from octavo_operator.status import (
-    ConditionSet,
     Observation,
     compute_status,
-    condition_set,
     invalid_status,
     loss_patience_left,
     settlement,

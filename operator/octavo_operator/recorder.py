@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from octavo_operator import events
+from octavo_operator.condition_set import Transition
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import EVENT, Manifest
-from octavo_operator.status import Transition
 
 log = structlog.get_logger()
 

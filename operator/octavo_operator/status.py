@@ -7,9 +7,8 @@ nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.conditions import (
@@ -20,6 +19,7 @@ from octavo_operator.api.conditions import (
 )
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import AutoscalingView
+from octavo_operator.condition_set import ConditionSet
 from octavo_operator.kstatus import abnormal
 from octavo_operator.manifest import Manifest, ObjectKey
 from octavo_operator.names import selector
@@ -27,8 +27,6 @@ from octavo_operator.pods import Finding
 from octavo_operator.render.service import url
 from octavo_operator.replicas import Fleet
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS
-
-_MESSAGE_LIMIT = 4096
 
 LOSS_PATIENCE_SECONDS = 60.0
 """How long lost replicas may take to come back before that needs a person: a pod that was deleted or
@@ -79,98 +77,6 @@ class Observation:
         if self.spec.autoscaling:
             return self.spec.autoscaling.min_replicas
         return self.spec.replicas
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A condition that changed its status or reason: worth an Event."""
-
-    type: ConditionType
-    status: ConditionStatus
-    reason: Reason
-    message: str
-
-    is_first: bool
-    """Whether the condition was not there before."""
-
-    @property
-    def is_warning(self) -> bool:
-        """Whether somebody should look at it."""
-        match self.type:
-            case ConditionType.DEGRADED:
-                return self.status is ConditionStatus.TRUE
-            case ConditionType.AUTOSCALING:
-                return (
-                    self.status is ConditionStatus.FALSE
-                    and self.reason is not Reason.AUTOSCALING_DISABLED
-                )
-            case ConditionType.MODEL_AVAILABLE:
-                return self.status is ConditionStatus.FALSE
-            case _:
-                return False
-
-    @property
-    def is_news(self) -> bool:
-        """Whether it is worth an Event: a condition that begins as it should be is none, and kstatus's say
-        nothing that another one does not."""
-        if self.type in (ConditionType.RECONCILING, ConditionType.STALLED):
-            return False
-        return not self.is_first or self.is_warning or self.type is ConditionType.PROGRESSING
-
-
-@dataclass(slots=True)
-class ConditionSet:
-    """Collects the conditions of one pass over those of the pass before."""
-
-    generation: int
-    now: datetime
-    previous: dict[str, dict[str, Any]]
-    marked: dict[ConditionType, dict[str, Any]] = field(default_factory=dict)
-    transitions: list[Transition] = field(default_factory=list)
-
-    def mark_true(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
-        self._mark(type_, ConditionStatus.TRUE, reason, message)
-
-    def mark_false(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
-        self._mark(type_, ConditionStatus.FALSE, reason, message)
-
-    def mark_unknown(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
-        self._mark(type_, ConditionStatus.UNKNOWN, reason, message)
-
-    def was_true(self, type_: ConditionType) -> bool:
-        """Whether it was, when the pass began."""
-        return self.previous.get(type_, {}).get("status") == ConditionStatus.TRUE
-
-    def reasons_before(self) -> frozenset[str]:
-        """Those that the conditions carried when the pass began."""
-        return frozenset(each.get("reason", "") for each in self.previous.values())
-
-    def as_list(self) -> list[dict[str, Any]]:
-        """All conditions in the order of their declaration."""
-        return [self.marked[type_] for type_ in ConditionType if type_ in self.marked]
-
-    def _mark(
-        self, type_: ConditionType, status: ConditionStatus, reason: Reason, message: str
-    ) -> None:
-        before = self.previous.get(type_, {})
-        is_same = before.get("status") == status
-        if not is_same or before.get("reason") != reason:
-            self.transitions.append(Transition(type_, status, reason, message, not before))
-        self.marked[type_] = {
-            "type": type_.value,
-            "status": status.value,
-            "observedGeneration": self.generation,
-            "lastTransitionTime": before["lastTransitionTime"] if is_same else _timestamp(self.now),
-            "reason": reason.value,
-            "message": message[:_MESSAGE_LIMIT],
-        }
-
-
-def condition_set(resource: Manifest, now: datetime) -> ConditionSet:
-    """An empty set over the conditions that the live object has."""
-    previous: Iterable[dict[str, Any]] = resource.get("status", {}).get("conditions", ())
-    generation = resource["metadata"].get("generation", 0)
-    return ConditionSet(generation, now, {each["type"]: each for each in previous})
 
 
 def settlement(resource: Manifest) -> Settlement | None:
@@ -326,7 +232,8 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
     # The room that lost replicas need again may still be taken by those that are on their way out, and an
     # autoscaler of nodes brings what more replicas need.
     is_awaited = is_patient or _is_room_awaited(conditions, seen)
-    if seen.problem and not (is_awaited and seen.problem.is_shortage):
+    passes = is_awaited if seen.problem and seen.problem.is_shortage else _passes(conditions, seen)
+    if seen.problem and not passes:
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
     elif seen.is_deadline_exceeded:
         conditions.mark_true(
@@ -351,6 +258,18 @@ def _is_room_awaited(conditions: ConditionSet, seen: Observation) -> bool:
     if since is None or not seen.fleet.ready or conditions.was_true(ConditionType.DEGRADED):
         return False
     return (conditions.now - since).total_seconds() < SURGE_PATIENCE_SECONDS
+
+
+def _passes(conditions: ConditionSet, seen: Observation) -> bool:
+    """Whether a child of a model that has just begun to move is on its way out, as one of a former object of
+    its name is, and nothing was wrong before."""
+    if seen.problem is None or seen.problem.reason is not Reason.CHILD_TERMINATING:
+        return False
+    progressing = conditions.marked[ConditionType.PROGRESSING]
+    since = datetime.fromisoformat(progressing["lastTransitionTime"])
+    is_young = (conditions.now - since).total_seconds() < LOSS_PATIENCE_SECONDS
+    is_moving = progressing["status"] == ConditionStatus.TRUE
+    return is_moving and is_young and not conditions.was_true(ConditionType.DEGRADED)
 
 
 def mark_abnormal(conditions: ConditionSet) -> None:
@@ -409,7 +328,3 @@ def _counts(seen: Observation) -> str:
         f"{len(fleet.current)} of revision {fleet.revision}, {len(fleet.ready)} answer"
     )
     return "; ".join((counts, *fleet.progress_texts()))
-
-
-def _timestamp(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

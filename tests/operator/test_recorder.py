@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.conditions import ConditionStatus, ConditionType, Reason
+from octavo_operator.condition_set import Transition
 from octavo_operator.manifest import EVENT, Manifest
 from octavo_operator.recorder import REPEAT_SECONDS, Recorder
-from octavo_operator.status import Transition
 from tests.support.operator.builders import KEY, NOW, after, resource
 from tests.support.operator.fake_kube import FakeKube
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from octavo_operator import events
 from octavo_operator.api.conditions import Reason
 from octavo_operator.autoscale.controller import AutoscalingView
+from octavo_operator.condition_set import condition_set
 from octavo_operator.pods import Finding
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS
 from octavo_operator.status import (
     LOSS_PATIENCE_SECONDS,
     Observation,
     compute_status,
-    condition_set,
     invalid_status,
     settlement,
 )
@@ -219,6 +219,17 @@ def test_a_lost_pod_whose_place_is_not_free_yet_degrades_when_it_stays_so(
     # Nobody was there before: what is missing is missing from the beginning.
     fresh = status(more, replicas=2, problem=problem, now=after(10))
     assert told(fresh)["Degraded"] == ("True", reason)
+
+
+def test_what_a_former_object_left_is_no_alarm_while_the_new_one_begins() -> None:
+    leaving = Finding(Reason.CHILD_TERMINATING, "Service llama is being deleted")
+    fresh = status([], problem=leaving)
+    assert told(fresh)["Degraded"] == ("False", "AsExpected")
+    late = status([], problem=leaving, before=fresh, now=after(LOSS_PATIENCE_SECONDS))
+    assert told(late)["Degraded"] == ("True", "ChildTerminating")
+    settled = status(ready(1))
+    lost = status(ready(1), problem=leaving, before=settled, now=after(1))
+    assert told(lost)["Degraded"] == ("True", "ChildTerminating")
 
 
 def test_more_replicas_of_a_model_that_serves_lack_room_for_a_while_before_that_is_an_alarm() -> (
