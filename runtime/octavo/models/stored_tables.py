@@ -27,20 +27,28 @@ def whole_embedding(config: ModelConfig, source: WeightSource, placement: Placem
     return table_lookup(placement.put(stored))
 
 
+def without_missing_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
+    """The config, of a model that embeds where the checkpoint was saved without the head that its class has;
+    names alone are asked for."""
+    head = config.tables.head
+    if head is None or not _is_saved_without_head(config, source):
+        return config
+    logger.warning(
+        "The checkpoint holds no %s.weight, as it was saved without a head: the model embeds, and cannot "
+        "generate.",
+        head.names[0],
+    )
+    return replace(config, spec=replace(config.spec, task=Task.EMBED))
+
+
 def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
     """The config, with a head of its own where the checkpoint holds one that is not the embeddings' copy, and
-    with none where it was saved without: what is stored counts, as in transformers, whose own modules see to
-    it themselves."""
+    as `without_missing_head`: what is stored counts, as in transformers, whose own modules see to it
+    themselves."""
+    config = without_missing_head(config, source)
     tables = config.tables
     if tables.head is None:
         return config
-    if _is_saved_without_head(config, source):
-        logger.warning(
-            "The checkpoint holds no %s.weight, as it was saved without a head: the model embeds, and cannot "
-            "generate.",
-            tables.head.names[0],
-        )
-        return replace(config, spec=replace(config.spec, task=Task.EMBED))
     if not has_head_beside_tie(config, source):
         return config
     source = with_own_names(config, source)

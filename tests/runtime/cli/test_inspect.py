@@ -290,7 +290,10 @@ def test_headers_tell_of_a_head_that_may_be_another(tmp_path: Path) -> None:
     config = EngineConfig(model=str(tmp_path), dtype="float32")
     found = inspect_model(config, headers=headers)
     assert found.stored_bytes == sum(tensor.nbytes for tensor in tensors.values())
-    assert not found.notes
+    assert (found.task, found.notes) == ("generate", ())
+    headless = {name.removeprefix("model."): one for name, one in headers.items()}
+    del headless["lm_head.weight"]
+    assert inspect_model(config, headers=headless).task == "embed"
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
     (note,) = inspect_model(config, headers=headers).notes

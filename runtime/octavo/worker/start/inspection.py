@@ -22,7 +22,11 @@ from octavo.models.base import BaseConfig, ModelConfig
 from octavo.models.quantization_config import read_quantization_config
 from octavo.models.registry import read_encoder_config, read_model_config
 from octavo.models.sharing import check_sharing
-from octavo.models.stored_tables import has_head_beside_tie, with_stored_head
+from octavo.models.stored_tables import (
+    has_head_beside_tie,
+    with_stored_head,
+    without_missing_head,
+)
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.adapters import seats_bytes
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
@@ -123,7 +127,7 @@ def inspect_model(
         check_encoder(encoder.spec.architecture, device, raw)
     stored = None if raw is None else stored_format(raw)
     check_quantization(config, device, stored)
-    model = encoder or _decoder(folder, config.model_impl)
+    model = encoder or _decoder(folder, config.model_impl, headers)
     check_implementation(config, model)
     ranks = config.tensor_parallel_size
     check_sharing(model, ranks)
@@ -162,13 +166,17 @@ def inspect_model(
     )
 
 
-def _decoder(folder: Path, implementation: ModelImplementation) -> ModelConfig:
+def _decoder(
+    folder: Path,
+    implementation: ModelImplementation,
+    headers: Mapping[str, TensorHeader] | None,
+) -> ModelConfig:
     """As a start reads it: a stored head counts where the weights are there to tell."""
     model = read_model_config(folder, implementation)
     try:
         weights = SafetensorsWeights(folder)
     except ModelInvalidError:  # only some are there, or none
-        return model
+        return model if headers is None else without_missing_head(model, HeaderSource(headers))
     return with_stored_head(model, weights)
 
 
