@@ -220,11 +220,14 @@ BY_REGISTERS = _declared_by_registers()
 @functools.cache
 def attends_by_registers() -> bool:
     """Whether prompts in bfloat16 are attended to with AMX: this process may use it, and its results for a
-    small prompt are right. Where they are not, the log says so once."""
+    small prompt are right. The log says once which it is."""
     if not may_use_matrix_units() or BY_REGISTERS is None:
         return False
     error = error_of(functools.partial(_attend, BY_REGISTERS))
     if error <= LARGEST_ERROR:
+        _log.info(
+            "Prompts in bfloat16 are attended to with AMX; %s=0 leaves them to torch.", SWITCH
+        )
         return True
     _log.error(
         "Attention with AMX is off by %.3g on this CPU, %.3g is expected at most: torch attends for "
