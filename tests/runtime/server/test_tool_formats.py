@@ -371,6 +371,23 @@ def test_calls_come_out_as_they_were_written(
     assert parse(form, tools, *in_pieces(hidden, seed)) == expected
 
 
+ODD: Calls = [
+    ("f", {"a": "x </tool_call> ] } </parameter>", "text": 'y" {"b": [\\'}),
+    ("get_pods", {"text": "<br/>\n'1'\t"}),
+]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_cut_in_two_gives_the_whole(name: str) -> None:
+    """Of text before, between and behind calls with all that formats are made of in their arguments."""
+    form, write = WRITTEN[name]
+    text = marked("Well,\n" + write(ODD) + "\nand then " + write(ODD[:1])[:-3])
+    tools = tools_of(ODD)
+    expected = parse(form, tools, text)
+    for at in range(len(text) + 1):
+        assert parse(form, tools, text[:at], text[at:]) == expected, at
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 @settings(max_examples=15)
 @given(calls=some_calls, place=st.integers(0, 400), seed=st.integers(0, 10**6))
