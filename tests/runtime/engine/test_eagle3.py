@@ -115,7 +115,7 @@ def test_on_the_path_of_a_gpu_a_head_changes_no_answer(folders: dict[str, Path],
     limits: dict[str, Any] = {"max_model_len": 112, "max_num_batched_tokens": 24, "max_num_seqs": 8}
     with (
         open_llm(folders[name], 4096) as plain,
-        started_as_on_gpus(),
+        started_as_on_gpus(warms_up=True),
         open_llm(folders[name], 240, folders[f"{name}-head"], **limits) as guessing,
     ):
         core: Any = guessing._core

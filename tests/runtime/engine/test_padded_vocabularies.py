@@ -59,8 +59,9 @@ def _free(llm: LLM) -> None:
     llm._core._stopwatch = lambda: 0.0
 
 
-@PATHS
-@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize(
+    ("path", "seed"), [(nullcontext, None), (nullcontext, 3), (started_as_on_gpus, 3)]
+)
 def test_rows_that_the_model_has_not_are_never_guessed(
     folders: dict[str, Path], path: Entering, seed: int | None
 ) -> None:

@@ -122,7 +122,10 @@ def test_a_draft_model_changes_no_answer(
     }
     options = SMALL | {"speculative_config": config, "enable_prefix_caching": False}
     core_of(roomy)._speculation = None
-    with started_as_on_gpus(), open_llm(folder, 320, max_model_len=112, **options) as llm:
+    with (
+        started_as_on_gpus(warms_up=is_itself),
+        open_llm(folder, 320, max_model_len=112, **options) as llm,
+    ):
         core_of(llm)._stopwatch = lambda: 0.0
         for case in ("n", "unseeded") if is_itself else ("penalties",):
             length = 40 if is_itself else 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from octavo.config import EngineConfig
@@ -13,6 +13,7 @@ from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.quantization import scheme_for
 from octavo.worker.batch import Executor
+from octavo.worker.gpu import prepare
 from octavo.worker.gpu.executor import start_gpu_executor
 from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.draft import DraftModelPlan, plan_drafter
@@ -22,8 +23,14 @@ from tests.support.runtime.gpu_path import CPU, called
 
 
 @contextmanager
-def started_as_on_gpus(kernels: DeviceKernels = reference) -> Iterator[None]:
-    """Every `LLM` that is made until it ends; `kv_cache_memory_bytes` must be given."""
+def started_as_on_gpus(
+    kernels: DeviceKernels = reference, *, warms_up: bool = False
+) -> Iterator[None]:
+    """Every `LLM` that is made until it ends; `kv_cache_memory_bytes` must be given.
+
+    Args:
+        warms_up: As a start does, which takes most of one: nothing has to be compiled here.
+    """
 
     def create(config: EngineConfig, on_phase: Callable[[str], None]) -> Executor:
         plan = as_on_gpus(kernels, plan_start(config))
@@ -44,8 +51,17 @@ def started_as_on_gpus(kernels: DeviceKernels = reference) -> Iterator[None]:
             drafting=None if drafts is None else drafts.start_on_gpu(config, model, kernels),
         )
 
-    with mock.patch("octavo.worker.start.create.create_executor", create):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("octavo.worker.start.create.create_executor", create))
+        if not warms_up:
+            left_out(stack)
         yield
+
+
+def left_out(stack: ExitStack) -> None:
+    """Of starts, the steps that only warm up."""
+    for name in ("warm_up_gpu", "run_largest_steps"):
+        stack.enter_context(mock.patch.object(prepare, name))
 
 
 def as_on_gpus(kernels: DeviceKernels, plan: StartPlan) -> StartPlan:

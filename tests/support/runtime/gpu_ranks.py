@@ -22,13 +22,13 @@ from octavo.kernels.gpu import device as triton_kernels
 from octavo.kernels.gpu.tuning import chips
 from octavo.kernels.packed_step import Packer
 from octavo.kernels.reference import device as reference
-from octavo.worker.gpu import prepare
 from octavo.worker.gpu.following import FollowingRunner
 from octavo.worker.gpu.step_outline import StepOutline
 from octavo.worker.ranks import gathering, start
 from octavo.worker.ranks.on_gpus import GpuPath
 from octavo.worker.start import plan
 from tests.support.kernels.interpreter import interpreted_kernels
+from tests.support.runtime.gpu_engine import left_out
 
 SOME = {
     "experts": (
@@ -41,6 +41,7 @@ SOME = {
         "adapter_expand",
     ),
 }
+COLD = "cold reference"
 KIND, FAULT, ROOM = "OCTAVO_TEST_KERNELS", "OCTAVO_TEST_FAULT", "OCTAVO_TEST_ROOM"
 _TOTAL_BYTES = 2**29
 _SPARE_BYTES = 2**28  # that a profile sets aside
@@ -53,7 +54,7 @@ def gpu_path_of_ranks(kind: str) -> Iterator[None]:
 
     Args:
         kind: `reference`, `triton`, or of Triton's kernels `SOME`. They are interpreted, which takes so long
-            that what only warms up is left out.
+            that what only warms up is left out; so it is of `COLD`, the reference.
     """
     folders = (
         str(Path(__file__).with_name("gpu_ranks_site")),
@@ -69,12 +70,12 @@ def gpu_path_of_ranks(kind: str) -> Iterator[None]:
 def enter(kind: str, stack: ExitStack) -> None:
     kernels: Any = reference
     if kind != "reference":
+        left_out(stack)
+    if kind not in ("reference", COLD):
         kernels = triton_kernels
         stack.enter_context(interpreted_kernels())
         # Of an H100's programs most would find nothing to do.
         stack.enter_context(mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8))
-        for name in ("warm_up_gpu", "run_largest_steps"):
-            stack.enter_context(mock.patch.object(prepare, name))
     if kind in SOME:  # the others take most of the time
         own = {name: getattr(triton_kernels, name) for name in SOME[kind]}
         kernels = SimpleNamespace(**vars(reference) | own)
