@@ -40,7 +40,8 @@ def compare(work: Path, kind: str) -> list[str]:
     lines = []
     for size in sorted(set(SIZES) & set(sizes_that_share(model))):
         found = answers_of(folder, executor_of(folder, size, guesses), adapter, drafts=True)
-        assert_same(found, expected)
+        # A random Gemma 3 repeats what it read, whatever the adapter adds to its products.
+        assert_same(found, expected, tunes=family != "gemma3")
         lines.append(
             f"{kind:<16} {size} processes: the same ({len(found.tokens)} completions, "
             f"{found.num_preemptions} preemptions, {found.num_accepted} guesses came true)"
