@@ -335,7 +335,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             most=_MOST,
             help="Tokens of one step, prefill and decode together.",
             details="tokens of one step, prefill and decode together; on a CPU a long prompt has at most "
-            "sixteen for each decode beside it, or 128 where that is more",
+            "sixteen for each decode beside it, or 256 where that is more",
         ),
     ] = 2048
     enforce_eager: Annotated[

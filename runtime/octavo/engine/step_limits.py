@@ -39,7 +39,8 @@ class SchedulerConfig:
         per_decode = self.chunk_tokens_per_decode
         if not num_decodes or per_decode is None or self.runs_whole_prompts:
             return self.max_num_batched_tokens
-        wanted = max(self.short_step_tokens, per_decode * num_decodes)
+        # What a step costs beside its tokens would count in shorter ones, of small models above all.
+        wanted = max(2 * self.short_step_tokens, per_decode * num_decodes)
         return min(wanted, self.max_num_batched_tokens)
 
 

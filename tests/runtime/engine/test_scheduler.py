@@ -43,7 +43,7 @@ def make_scheduler(
         max_num_seqs,
         budget,
         enable_prefix_caching=caching,
-        short_step_tokens=6,
+        short_step_tokens=3,
         chunk_tokens_per_decode=per_decode,
     )
     return Scheduler(config, BlockManager(num_blocks, block_size))
@@ -95,7 +95,7 @@ def test_long_prompts_have_so_many_tokens_for_each_decode_that_waits_for_them() 
     scheduler.add(make_sequence(0, num_prompt_tokens=60))
     assert run(scheduler) == {0: 60}  # nobody waits for it
     scheduler.add(make_sequence(1, num_prompt_tokens=14))
-    assert run(scheduler) == {0: 1, 1: 6}  # no fewer than a short step has
+    assert run(scheduler) == {0: 1, 1: 6}  # no fewer than two short steps have
     scheduler.add(make_sequence(2, num_prompt_tokens=7))
     assert run(scheduler) == {0: 1, 1: 6}  # of both together
     # What is left of the one is short.
@@ -117,7 +117,7 @@ def test_short_prompts_run_whole_beside_a_decode() -> None:
 
 
 def test_decodes_ask_for_no_more_of_prompts_than_a_step_holds() -> None:
-    config = SchedulerConfig(64, 100, short_step_tokens=20, chunk_tokens_per_decode=4)
+    config = SchedulerConfig(64, 100, short_step_tokens=10, chunk_tokens_per_decode=4)
     assert [config.chunk_budget(count) for count in (0, 1, 6, 64)] == [100, 20, 24, 100]
     whole = dataclasses.replace(config, runs_whole_prompts=True)
     assert whole.chunk_budget(6) == 100
