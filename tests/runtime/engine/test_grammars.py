@@ -18,6 +18,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from octavo.engine.grammars import GrammarCompiler, GrammarQueue
+from octavo.engine.grammars.progress import on_one_line
 from octavo.engine.grammars.token_table import TextTokens
 from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.messages import AddRequest
@@ -315,6 +316,12 @@ def test_a_refusal_says_which_schema_and_where_in_it() -> None:
     assert str(caught.value) == told
     with pytest.raises(InvalidParameterError, match=r"to: properties\.b\.items: Unimplemented"):
         COMPILER.prepare(StructuredOutputsParams(json=schema), [END])
+
+
+def test_a_fault_of_the_library_is_told_without_its_stack() -> None:
+    theirs = "panic: called `Result::unwrap()` on an `Err` value\n<backtrace>\n 0: <unknown>"
+    assert on_one_line(theirs) == "the grammar's library failed on it"
+    assert on_one_line("too\n many <non-verbose/>states") == "too many states"
 
 
 def test_a_fault_of_the_library_ends_its_request_alone() -> None:

@@ -9,6 +9,8 @@ from llguidance import LLMatcher
 
 from octavo.token_mask import Mask, mask_of
 
+_FAULT = "panic"
+
 
 class GrammarProgress:
     """Of one completion.
@@ -69,5 +71,8 @@ class GrammarProgress:
 
 
 def on_one_line(theirs: str) -> str:
-    """llguidance's words, without the mark of what it was told to keep to itself."""
+    """llguidance's words, without the mark of what it was told to keep to itself. Of a fault of its own it
+    tells a stack, which is nobody's business."""
+    if theirs.startswith(_FAULT):
+        return "the grammar's library failed on it"
     return " ".join(theirs.replace("<non-verbose/>", "").split())
