@@ -47,7 +47,7 @@ class Side:
 
 
 @contextlib.contextmanager
-def octavo_side(
+def served_side(
     model: BenchmarkModel, load: MixedLoad, step_tokens: int, work: Path
 ) -> Iterator[Side]:
     log = work / f"octavo-{step_tokens}.log"
@@ -119,7 +119,7 @@ def started(
 ) -> Iterator[list[Side]]:
     """All sides that there are; who waits for his turn uses no CPU."""
     with contextlib.ExitStack() as stack:
-        sides = [stack.enter_context(octavo_side(model, load, step_tokens, work))]
+        sides = [stack.enter_context(served_side(model, load, step_tokens, work))]
         if python is not None:
             sides.append(stack.enter_context(vllm_side(model, load, step_tokens, python, work)))
         yield sides
