@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.mixed_load.__main__ import main
 from benchmarks.mixed_load.figures import Figures, Ratio, figures_of, row_of
 from benchmarks.mixed_load.load import MixedLoad, Observed
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_gap_counts_where_it_ends_within_the_window() -> None:
@@ -51,16 +48,7 @@ def test_every_round_has_the_same_texts_and_no_two_begin_alike() -> None:
 
 def test_every_figure_comes_and_a_missing_peer_is_named(tmp_path: Path) -> None:
     out = tmp_path / "mixed.json"
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.mixed_load", "--smoke", "--pairs", "1"]
-        + ["--out", str(out)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr
+    main(pairs=1, smoke=True, out=out)
     found = json.loads(out.read_text())
     assert found["is_smoke"] is True
     assert found["sides"]["vllm"] == "not measured: not installed"
