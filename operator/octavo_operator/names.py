@@ -28,6 +28,9 @@ FETCH_PORT_NAME = "fetch-ops"
 """The ops port while the model is downloaded. A name of its own: what is scraped by the name of the other one
 would be scraped twice."""
 
+USER_ID = 65532
+"""Whom the pods run as, user and group, where nobody says another."""
+
 
 def selector(name: str) -> dict[str, str]:
     """The labels that select the pods of an LLMDeployment."""

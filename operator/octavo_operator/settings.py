@@ -13,6 +13,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from octavo_operator.names import USER_ID
+
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -52,7 +54,7 @@ class Settings(BaseSettings):
         description="Repositories that spec.runtime.image may name; with a slash at its end all below it.",
     )
     runtime_user: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
-        default=65532,
+        default=USER_ID,
         description="User and group of the pods; empty: the cluster chooses them, as OpenShift does.",
     )
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT

@@ -9,8 +9,7 @@ from typing import Literal
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
-
-USER_ID = 65532
+from octavo_operator.names import USER_ID
 
 
 @dataclass(frozen=True, slots=True)
