@@ -118,10 +118,13 @@ def test_a_structural_tag_is_text_and_calls(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="any_txt") as caught:
         client.chat.completions.create(**options, extra_body=body)
     assert caught.value.param == "response_format"
-    with pytest.raises(openai.BadRequestError, match="belong to the type structural_tag"):
-        client.chat.completions.create(
-            **options, extra_body={"response_format": {"type": "text", "format": tag}}
-        )
+    for contradiction, what_to_do in (
+        ({"type": "text", "format": tag}, "the type is text. Leave one out"),
+        ({"type": "structural_tag"}, "Give format, or structures and triggers"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=what_to_do) as caught:
+            client.chat.completions.create(**options, extra_body={"response_format": contradiction})
+        assert caught.value.param == "response_format.format"
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -95,11 +95,18 @@ def _of_response_format(wanted: ResponseFormat | None) -> StructuredOutputsParam
         for name in ("format", "structures", "triggers")
         if (value := getattr(wanted, name)) is not None
     }
-    if (wanted.type == "structural_tag") != bool(tag):
+    if wanted.type == "structural_tag" and not tag:
         raise invalid_value(
-            f"{parameter}.{next(iter(tag), 'format')}",
-            "response_format.format, or structures and triggers, belong to the type structural_tag, and to "
-            "no other.",
+            f"{parameter}.format",
+            "response_format has the type structural_tag and says no format. Give format, or structures "
+            "and triggers.",
+        )
+    if tag and wanted.type != "structural_tag":
+        name = next(iter(tag))
+        raise invalid_value(
+            f"{parameter}.{name}",
+            f"response_format.{name} belongs to the type structural_tag, and the type is {wanted.type}. "
+            "Leave one out.",
         )
     if tag:
         return StructuredOutputsParams(structural_tag=tag, parameter=parameter)
