@@ -6,8 +6,7 @@ Serialisable, so that the API process hands it to the engine process.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 import msgspec
 
@@ -386,33 +385,3 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_options(self)
         check_pairs(self)
-
-
-class EngineKeywords(TypedDict, total=False):
-    """The options that `LLM` takes, for type checkers; a test holds their names to `EngineConfig`'s."""
-
-    load_format: LoadFormat | str
-    model_impl: ModelImplementation | str
-    dtype: str
-    quantization: Quantization | str | None
-    quantize_activations: bool
-    max_model_len: int | None
-    device: Device | str
-    gpu_memory_utilization: float | None
-    kv_cache_memory: int | str | None
-    kv_cache_memory_bytes: int | None
-    kv_cache_dtype: KVCacheDtype | str
-    enable_prefix_caching: bool
-    block_size: int
-    tensor_parallel_size: int
-    speculative_config: SpeculativeConfig | Mapping[str, object] | str | None
-    distributed_timeout_seconds: int
-    enable_sleep_mode: bool
-    enable_lora: bool
-    max_loras: int
-    max_lora_rank: int
-    max_cpu_loras: int | None
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    enforce_eager: bool
-    seed: int

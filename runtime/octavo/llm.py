@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from octavo import model_source
 from octavo.bad_words import with_word_tokens
 from octavo.beam_search import BeamSearch, BeamSearchParams
-from octavo.config import EngineConfig, EngineKeywords
+from octavo.config import EngineConfig
 from octavo.draft_source import with_draft_model
 from octavo.end_tokens import find_end_tokens
 from octavo.engine.debugging import is_debugging
@@ -23,6 +23,7 @@ from octavo.engine.driving import drive
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.output_processor import RequestState
 from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.engine_keywords import EngineKeywords
 from octavo.errors import ModelUnsupportedError, OctavoError
 from octavo.generation_config import AUTO, choose_sampling_defaults
 from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_prompts, one_each

@@ -11,12 +11,12 @@ import pytest
 from octavo.config import (
     Device,
     EngineConfig,
-    EngineKeywords,
     KVCacheDtype,
     LoadFormat,
     ModelImplementation,
     Quantization,
 )
+from octavo.engine_keywords import EngineKeywords
 from octavo.errors import InvalidConfigurationError
 from octavo.llm import LLM
 from octavo.options import OptionField, option_fields, read_options

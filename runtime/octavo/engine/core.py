@@ -18,6 +18,7 @@ from pathlib import Path
 
 from octavo.config import EngineConfig
 from octavo.engine.adapters import EngineAdapters
+from octavo.engine.counts import EngineCounts
 from octavo.engine.grammars import CompiledGrammar, GrammarCompiler
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.messages import (
@@ -124,12 +125,7 @@ class EngineCore:
             str, dict[int, int]
         ] = {}  # request_id → completion index → sequence_id
         self._sequence_ids = itertools.count()
-        self._num_steps = 0
-        self._num_prompt_tokens = 0
-        self._num_generated_tokens = 0
-        self._num_cached_tokens = 0
-        self._num_received = 0
-        self.num_orphaned = 0  # see `EngineStats`
+        self.counts = EngineCounts()
         self._can_sleep = config.enable_sleep_mode
         self._sleep_level: SleepLevel | None = None
 
@@ -170,7 +166,7 @@ class EngineCore:
         Raises: as `check`; nothing was queued then.
         """
         params = request.sampling
-        self._num_received += params.n
+        self.counts.num_received += params.n
         grammar = self._checked(request)
         sequences = open_completions(
             request,
@@ -184,11 +180,6 @@ class EngineCore:
             self.adapters.hold(request.adapter_id)
             self._scheduler.add(sequence)
 
-    @property
-    def num_received(self) -> int:
-        """Sequences, as `stats` counts them."""
-        return self._num_received
-
     def has(self, request_id: str) -> bool:
         """A completion of it waits or runs."""
         return request_id in self._requests
@@ -197,10 +188,6 @@ class EngineCore:
     def num_sequences(self) -> int:
         """That run or wait."""
         return self._scheduler.num_running + self._scheduler.num_waiting
-
-    def count_lost(self, num_sequences: int) -> None:
-        """Of a request that was received and is never added."""
-        self._num_received += num_sequences
 
     def check(self, request: AddRequest) -> None:
         """Whether `add` would take it.
@@ -313,23 +300,24 @@ class EngineCore:
         """A snapshot between two steps."""
         speculation = self._speculation
         drafted = SpeculationCounts() if speculation is None else speculation.counts
+        counts = self.counts
         return EngineStats(
-            step=self._num_steps,
+            step=counts.num_steps,
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting,
             kv_blocks_total=self._blocks.num_blocks,
             kv_blocks_used=self._blocks.num_blocks - self._blocks.num_free_blocks,
             kv_tokens_held=self._scheduler.num_tokens_held,
             preemptions_total=self._scheduler.num_preemptions,
-            prompt_tokens_total=self._num_prompt_tokens,
-            generation_tokens_total=self._num_generated_tokens,
-            prefix_cache_hit_tokens_total=self._num_cached_tokens,
+            prompt_tokens_total=counts.num_prompt_tokens,
+            generation_tokens_total=counts.num_generated_tokens,
+            prefix_cache_hit_tokens_total=counts.num_cached_tokens,
             prefix_cache_query_tokens_total=(
-                self._num_prompt_tokens if self._uses_prefix_cache else 0
+                counts.num_prompt_tokens if self._uses_prefix_cache else 0
             ),
             num_failed_steps=self._failures.count,
-            sequences_received_total=self._num_received,
-            sequences_orphaned_total=self.num_orphaned,
+            sequences_received_total=counts.num_received,
+            sequences_orphaned_total=counts.num_orphaned,
             sleep_level=self._sleep_level or 0,
             spec_decode_drafts_total=drafted.num_drafts,
             spec_decode_draft_tokens_total=drafted.num_draft_tokens,
@@ -357,7 +345,7 @@ class EngineCore:
             batch = self._scheduler.schedule(drafts)
         if not batch.entries:
             return False
-        self._num_steps += 1
+        self.counts.num_steps += 1
         self._stamp(batch.admitted)
         try:
             pending = self._executor.submit(
@@ -387,7 +375,7 @@ class EngineCore:
         if self._speculation is not None:
             self._observe(self._speculation, step, updates)
         for sequence, sampled in updates:
-            self._num_generated_tokens += len(sampled)
+            self.counts.num_generated_tokens += len(sampled)
             outputs.append(output_of(sequence, sampled, self._dtype))
             if sequence.finish_reason is not None:
                 self._forget((sequence,))
@@ -433,13 +421,14 @@ class EngineCore:
         for sequence in admitted:
             if sequence.first_scheduled_time is None:  # else it comes back from a preemption
                 sequence.first_scheduled_time = self._clock()
-                if sequence.index == 0:  # a prompt counts once, however many completions it gets
-                    self._num_prompt_tokens += len(sequence.prompt_token_ids)
-                    self._num_cached_tokens += sequence.num_cached_tokens
+                self.counts.admit(sequence)
 
     def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenOutput]:
         _log.error(
-            "step %d of %d sequences failed", self._num_steps, len(batch.sequences), exc_info=error
+            "step %d of %d sequences failed",
+            self.counts.num_steps,
+            len(batch.sequences),
+            exc_info=error,
         )
         self._last_taken = None
         message = f"The step that ran this request failed: {type(error).__name__}."

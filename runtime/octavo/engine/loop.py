@@ -153,7 +153,7 @@ class EngineLoop:
     def _add_of(self, fronts: Fronts, front: bytes, request: AddRequest) -> None:
         fronts.note(front, request.request_id)
         try:
-            num_since = self._core.num_received - fronts.stats.sequences_received_total
+            num_since = self._core.counts.num_received - fronts.stats.sequences_received_total
             fronts.tickets.check(front, request, fronts.stats, num_since, time.monotonic())
         except QueueFullError as error:
             self._reject(request, error)
@@ -167,7 +167,7 @@ class EngineLoop:
                     self._add(message)
             case AbortRequests():
                 if message.indexes is None:
-                    self._core.count_lost(self._grammars.abort(message.request_ids))
+                    self._core.counts.num_received += self._grammars.abort(message.request_ids)
                 self._core.abort(message.request_ids, message.indexes)
                 self._must_report = True
             case LoadAdapter():
@@ -190,9 +190,9 @@ class EngineLoop:
         request_ids = fronts.forget(front)
         before = self._core.num_sequences
         num_waiting = self._grammars.abort(request_ids)
-        self._core.count_lost(num_waiting)
+        self._core.counts.num_received += num_waiting
         self._core.abort(request_ids)
-        self._core.num_orphaned += num_waiting + before - self._core.num_sequences
+        self._core.counts.num_orphaned += num_waiting + before - self._core.num_sequences
         self._must_report = True
 
     def _listen(self, address: str) -> None:
@@ -237,7 +237,7 @@ class EngineLoop:
             if error is None:
                 self._add(request)
             else:
-                self._core.count_lost(request.sampling.n)
+                self._core.counts.num_received += request.sampling.n
                 self._reject(request, error)
 
     def _add(self, request: AddRequest) -> None:
