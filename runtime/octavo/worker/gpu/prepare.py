@@ -83,16 +83,7 @@ def prepare_gpu(
         if config.enforce_eager:
             return
         capture = new_capture() if new_capture else CudaCapture(device, is_shared=num_ranks > 1)
-        try:
-            runner.capture(capture)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if not may_run_eager:
-                raise
-            words = " ".join(str(error).split())
-            logger.warning("Steps run without CUDA graphs: recording failed: %.300s", words)
-        torch.cuda.empty_cache()  # what the runs before each recording left
+        _record(runner, capture, may_run_eager=may_run_eager)
 
     with translated_start_errors(device):
         with phase("profile"):
@@ -104,8 +95,7 @@ def prepare_gpu(
             spec = model.spec.on_rank(num_ranks)
             draft_block_bytes = 0 if drafting is None else drafting.block_bytes
             each = cache_block_bytes(config, spec, cache_dtype) + draft_block_bytes
-            if (agreed := least(budget // each)) < budget // each:
-                budget = agreed * each
+            budget = _agreed(budget, each, least)
             size = size_cache(config, spec, cache_dtype, budget, source, draft_block_bytes)
             limits = RunnerLimits.of(
                 config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
@@ -118,6 +108,27 @@ def prepare_gpu(
                 record(loaded.runner)
                 run_largest_steps(loaded.runner)  # once more, now that recordings hold memory
     return Prepared(loaded, size, record)
+
+
+def _agreed(budget: int, block_bytes: int, least: Callable[[int], int]) -> int:
+    """Bytes of as many blocks as every rank has room for; the budget itself where this one has the fewest."""
+    own = budget // block_bytes
+    blocks = least(own)
+    return budget if blocks == own else blocks * block_bytes
+
+
+def _record(runner: SteppedRunner, capture: Capture, *, may_run_eager: bool) -> None:
+    """See `prepare_gpu`."""
+    try:
+        runner.capture(capture)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not may_run_eager:
+            raise
+        words = " ".join(str(error).split())
+        logger.warning("Steps run without CUDA graphs: recording failed: %.300s", words)
+    torch.cuda.empty_cache()  # what the runs before each recording left
 
 
 @contextmanager

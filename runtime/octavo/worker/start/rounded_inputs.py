@@ -18,9 +18,8 @@ def wants_rounded_inputs(
     """Whether the user takes it, and the GPU multiplies FP8."""
     if stored is None or not config.quantize_activations or device.type != "cuda":
         return False
-    from octavo.kernels.gpu.scaled.support import (
-        multiplies_float8,  # triton: not on every platform
-    )
+    # Needs triton, which is not on every platform.
+    from octavo.kernels.gpu.scaled.support import multiplies_float8
 
     return multiplies_float8(device)
 
