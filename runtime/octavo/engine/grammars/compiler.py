@@ -97,9 +97,8 @@ class GrammarCompiler:
             raise _refused(outputs.parameter, f"the tokenizer cannot be read: {error}") from error
         try:
             form = whole_grammar(outputs, self._special_ids())
-        except (
-            ValueError
-        ) as error:  # numbers that the library cannot hold, or a tag that has no end
+        # Numbers that the library cannot hold, or a tag that has no end.
+        except ValueError as error:
             raise _refused(outputs.parameter, str(error)) from None
         matcher = LLMatcher(table, form.text, log_level=0, limits=LIMITS)
         if matcher.is_error():
