@@ -1,4 +1,4 @@
-"""Engine keywords: the options that `LLM` takes by name, for type checkers. `EngineConfig` has their meaning."""
+"""Engine keywords: the options that `LLM` takes by name, for type checkers. `EngineConfig` tells of each."""
 
 from __future__ import annotations
 

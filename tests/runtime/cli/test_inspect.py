@@ -20,9 +20,9 @@ from octavo.models.seated_adapters import SeatedAdapters
 from octavo.quantization import Unquantised
 from octavo.worker import machine
 from octavo.worker.gpu.parked_weights import storages_of
+from octavo.worker.start.gpu_fit import check_gpu_memory
 from octavo.worker.start.inspection import inspect_model
 from octavo.worker.start.memory import format_bytes
-from octavo.worker.start.phases import check_gpu_memory
 from octavo.worker.start.plan import plan_start
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.eagle_heads import ReferenceHead

@@ -28,7 +28,7 @@ from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.cpu.step_inputs import KernelRows
 from octavo.worker.start import plan
 from octavo.worker.start.create import create_executor
-from octavo.worker.start.phases import check_gpu_generation
+from octavo.worker.start.gpu_fit import check_gpu_generation
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.stepping import GREEDY, Stepper, make_executor

@@ -29,7 +29,8 @@ from octavo.worker.ranks.team import Team
 from octavo.worker.start.draft import DrafterPlan, beside
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.encoder import EncoderPlan
-from octavo.worker.start.phases import PhaseTimer, check_gpu_generation, check_gpu_memory
+from octavo.worker.start.gpu_fit import check_gpu_generation, check_gpu_memory
+from octavo.worker.start.phases import PhaseTimer
 from octavo.worker.start.plan import StartPlan
 
 # Where nothing is compiled ahead, every rank compiles while the others wait for it.

@@ -17,7 +17,8 @@ from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
 from octavo.worker.start.draft import beside, plan_drafter, size_cache_with
 from octavo.worker.start.encoder import encoder_of, plan_encoder
-from octavo.worker.start.phases import PhaseTimer, check_gpu_generation, check_gpu_memory
+from octavo.worker.start.gpu_fit import check_gpu_generation, check_gpu_memory
+from octavo.worker.start.phases import PhaseTimer
 from octavo.worker.start.plan import plan_start, translated_load_errors
 
 

@@ -29,8 +29,9 @@ from octavo.worker.start.drafter_checks import (
 )
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.eagle import plan_eagle
+from octavo.worker.start.gpu_fit import NOTHING, Beside
 from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.phases import NOTHING, Beside, cache_block_bytes, size_host_cache
+from octavo.worker.start.phases import cache_block_bytes, size_host_cache
 from octavo.worker.start.plan import StartPlan, plan_start
 from octavo.worker.start.vocabulary import check_vocabulary
 from octavo.worker.start.weight_bytes import weight_bytes

@@ -27,8 +27,9 @@ from octavo.worker.gpu.eagle import EagleOnGpu, HeadModel
 from octavo.worker.gpu.runner import GpuRunner
 from octavo.worker.start.drafter_checks import check_context, naming, refused
 from octavo.worker.start.dtype import choose_cache_dtype
+from octavo.worker.start.gpu_fit import Beside
 from octavo.worker.start.memory import KVCacheSize
-from octavo.worker.start.phases import Beside, cache_block_bytes
+from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import StartPlan, open_weights
 
 HEAD = "The EAGLE-3 head"

@@ -25,7 +25,8 @@ from octavo.worker.start.draft import DRAFT_MODEL
 from octavo.worker.start.drafter_checks import check_context, check_is_whole, naming
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.eagle import beside_model, read_head
-from octavo.worker.start.phases import NOTHING, Beside, cache_block_bytes
+from octavo.worker.start.gpu_fit import NOTHING, Beside
+from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.vocabulary import check_vocabulary
 from octavo.worker.start.weight_bytes import weight_bytes
 

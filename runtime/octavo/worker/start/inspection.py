@@ -31,20 +31,19 @@ from octavo.quantization import Scheme, check_quantization, scheme_for, stored_f
 from octavo.worker.start.adapters import seats_bytes
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
 from octavo.worker.start.encoder import check_encoder
-from octavo.worker.start.implementation import check_adapters, check_implementation
-from octavo.worker.start.inspect_drafter import DrafterNeeds, inspect_drafter
-from octavo.worker.start.memory import check_positions, format_bytes
-from octavo.worker.start.phases import (
+from octavo.worker.start.gpu_fit import (
     NOTHING,
     Beside,
-    activation_bytes,
-    cache_block_bytes,
     check_gpu_fit,
     gpus_needed,
     seats_hint,
     share_hint,
     taken_on_gpu,
 )
+from octavo.worker.start.implementation import check_adapters, check_implementation
+from octavo.worker.start.inspect_drafter import DrafterNeeds, inspect_drafter
+from octavo.worker.start.memory import check_positions, format_bytes
+from octavo.worker.start.phases import activation_bytes, cache_block_bytes
 from octavo.worker.start.weight_bytes import weight_bytes
 
 
