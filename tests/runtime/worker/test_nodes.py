@@ -21,7 +21,7 @@ from octavo.worker.ranks.spread_team import SpreadTeam, word_key
 from octavo.worker.start.create import create_executor
 from tests.support.runtime.rank_processes import has_ended, own_loopback, rank_pids
 
-TIMEOUT = 15
+TIMEOUT = 30
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_rank_of_another_node_is_named_on_both_when_it_ends(place: NodePlace, 
         with pytest.raises(DeviceFaultError) as caught:
             heartbeat.beat()
         error = failure(node)
-    why = "was ended by SIGKILL." if end == "killed" else "did not answer within 15 s"
+    why = "was ended by SIGKILL." if end == "killed" else f"did not answer within {TIMEOUT} s"
     for message in (str(caught.value), str(error)):
         assert message.startswith("rank 1 of 2 on node 1 (127.0.0.1) " + why)
     assert has_ended(pid)

@@ -50,8 +50,8 @@ def put_together(pieces: Iterable[Piece]) -> list[str | Reasoning | Call]:
 
 
 def read_with(
-    parser: ToolCallParser | AnswerParser, *pieces: MarkedText
+    parser: ToolCallParser | AnswerParser, *pieces: MarkedText, is_cut: bool = False
 ) -> list[str | Reasoning | Call]:
-    """All of an answer that arrives in pieces."""
+    """All of an answer that arrives in pieces, and ended by itself or not."""
     out = [item for piece in pieces for item in parser.push(piece)]
-    return put_together([*out, *parser.flush()])
+    return put_together([*out, *parser.flush(is_cut=is_cut)])
