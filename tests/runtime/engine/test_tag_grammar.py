@@ -50,6 +50,9 @@ def draw(tree: Tag, seed: int) -> str | None:
         choices = [
             one for one in allowed(progress.next_mask(token_ids)) if not WHITE & set(BYTES[one])
         ]
+        if progress.error == "the grammar's library failed on it":
+            event(progress.error)  # it ends its request, and says so
+            return None
         if not choices:
             return None
         assert progress.error is None
