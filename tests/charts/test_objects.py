@@ -184,6 +184,19 @@ def test_names_of_objects_are_names_whatever_the_release_and_the_alias_are(
         assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", each) for each in names), names
 
 
+@pytest.mark.parametrize("word", ["on", "y", "true"])
+def test_labels_are_text_whatever_yaml_would_read_in_them(word: str) -> None:
+    done = helm("template", word, str(CHART), "--set-string", f"nameOverride={word}")
+    assert done.returncode == 0, done.stderr
+    objects = [one for one in yaml.safe_load_all(done.stdout) if one]
+    labels = [one["metadata"].get("labels", {}) for one in objects]
+    selectors = [one["spec"]["selector"] for one in objects if one["kind"] == "Service"]
+    assert all(
+        isinstance(value, str) for found in (*labels, *selectors) for value in found.values()
+    )
+    assert {found["app.kubernetes.io/instance"] for found in selectors} == {word}
+
+
 def test_a_release_after_which_no_service_can_be_named_is_refused() -> None:
     done = helm("template", "2024", str(CHART))
     assert "set fullnameOverride" in done.stderr

@@ -130,9 +130,12 @@ def test_children_that_were_orphaned_are_adopted() -> None:
 
 
 def test_labels_of_a_platform_stand_on_all_that_is_made_and_ours_stay() -> None:
-    """A namespace's rules may ask for them on every object, and refuse what has none."""
+    """A namespace's rules may ask for them on every object, and refuse what has none. Kubernetes' own stay on
+    pods: on a Service this one keeps every node from serving it."""
+    proxied = "service.kubernetes.io/service-proxy-name"
     world = running(
-        pods={"labels": {"cost-center": "42"}}, model={"uri": "hf://o/n", "cache": {"size": "5Gi"}}
+        pods={"labels": {"cost-center": "42", proxied: "x"}},
+        model={"uri": "hf://o/n", "cache": {"size": "5Gi"}},
     )
     made = [each for (kind, *_), each in world.kube.objects.items() if kind in world.kube.kinds()]
     children = [
@@ -140,6 +143,7 @@ def test_labels_of_a_platform_stand_on_all_that_is_made_and_ours_stay() -> None:
     ]
     assert {each["kind"] for each in children} >= {"Deployment", "Service", "PersistentVolumeClaim"}
     assert {each["metadata"]["labels"]["cost-center"] for each in children} == {"42"}
+    assert {each["kind"] for each in children if proxied in each["metadata"]["labels"]} == {"Pod"}
 
 
 def test_what_has_gone_unseen_is_known_until_it_is_looked_at() -> None:

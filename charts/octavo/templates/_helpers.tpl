@@ -27,8 +27,8 @@
 {{- end -}}
 
 {{- define "octavo.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "octavo.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "octavo.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end -}}
 

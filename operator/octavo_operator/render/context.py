@@ -45,7 +45,8 @@ class Owner:
     key: ObjectKey
     uid: str
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Those that the user wants on whatever is made for it."""
+    """Those that the user wants on whatever is made for it, but Kubernetes' own, which take a Service off
+    the network or mean something else on what is no pod."""
 
     @property
     def name(self) -> str:
@@ -110,5 +111,12 @@ class RenderContext:
 def owner_of(resource: Manifest) -> Owner:
     """The owner that a live LLMDeployment makes."""
     metadata = resource["metadata"]
-    labels = resource["spec"].get("pods", {}).get("labels", {})
+    wanted = resource["spec"].get("pods", {}).get("labels", {})
+    labels = {key: value for key, value in wanted.items() if not _is_kubernetes_own(key)}
     return Owner(ObjectKey(metadata["namespace"], metadata["name"]), metadata["uid"], labels)
+
+
+def _is_kubernetes_own(label: str) -> bool:
+    """By the domains that Kubernetes reserves for itself."""
+    domain = label.rpartition("/")[0]
+    return f".{domain}".endswith((".kubernetes.io", ".k8s.io"))

@@ -274,7 +274,8 @@ class PodsSpec(ApiModel):
 
     labels: UserLabels = Field(
         default_factory=dict,
-        description="Labels of the pods, and of all that is made for them, beside Octavo's own.",
+        description="Labels of the pods and, but for those of kubernetes.io and k8s.io, of all that is made "
+        "for them, beside Octavo's own.",
     )
     annotations: UserAnnotations = Field(
         default_factory=dict, description="Annotations of the pods beside Octavo's own."
