@@ -27,7 +27,7 @@ from octavo_operator.render.cache import KEYS as MODEL_CACHES
 from octavo_operator.render.cache import as_it_can_be
 from octavo_operator.render.service import KEY as SERVICE
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
-from octavo_operator.repair import Operation, repair
+from octavo_operator.repair import Operation, foreign, pointer, repair
 
 _SHARED = frozenset({*MODEL_CACHES, SERVICE_ACCOUNT})
 """Children that Kubernetes itself completes: a claim's volume, an account's secrets."""
@@ -112,9 +112,11 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
         return action(ActionType.WAIT, "on its way out")
     if not is_ours:
         return undoing("ours, but nobody's any more")
-    if key not in _SHARED and (undo := repair(manifest, live, _left_to_others(child))):
-        added = next(each["path"] for each in undo if each["op"] == "remove")
-        return undoing(f"{added} was added by somebody else", undo)
+    left = _left_to_others(child)
+    if key not in _SHARED and (undo := repair(manifest, live, left)):
+        # Named from the live object: where its whole field is put back, the patch removes nothing.
+        added = foreign(manifest, live, left)[0]
+        return undoing(f"{pointer(added)} was added by somebody else", undo)
     if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
         # Who took the record of the writers away may have written anything; an apply begins it anew.
         return undoing("what of it is ours was forgotten")

@@ -23,7 +23,7 @@ def repair(
 ) -> tuple[Operation, ...]:
     """The operations, in their order; none when nobody added anything but what is `left` to others, as
     an apply is enough then."""
-    added = [path for path in additions(desired, live) if path not in left]
+    added = foreign(desired, live, left)
     if not added:
         return ()
     missing = list(drifts(desired.get("spec"), live.get("spec"), at=("spec",)))
@@ -39,6 +39,11 @@ def repair(
         ),
         *(_add(each) for each in appended),
     )
+
+
+def foreign(desired: Manifest, live: Manifest, left: AbstractSet[Path] = frozenset()) -> list[Path]:
+    """The places of what others added, without what is `left` to them."""
+    return [path for path in additions(desired, live) if path not in left]
 
 
 def pointer(path: Path) -> str:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
+
 from octavo_operator.children import CHILDREN
 from octavo_operator.manifest import FIELD_MANAGER, SERVICE, Child, ChildKey, Manifest
 from octavo_operator.plan import ActionType, plan
 from octavo_operator.render import Owner
 from octavo_operator.render.cache import KEY as MODEL_CACHE
 from tests.support.operator.builders import KEY, UID, children
-from tests.support.operator.fake_kube import OURS
+from tests.support.operator.fake_kube import OURS, patched
 
 OWNER = Owner(KEY, UID)
 CACHED = {"uri": "hf://o/n", "cache": {"size": "5Gi"}}
@@ -198,3 +200,47 @@ def test_a_claim_that_somebody_enlarged_keeps_its_size() -> None:
     applied = "4Gi"
     assert claim("10Gi", "kubectl-edit") == (ActionType.APPLY, "10Gi")
     assert claim("10Gi", FIELD_MANAGER) == (ActionType.APPLY, "5Gi")
+
+
+_THREADS = [{"name": "OMP_NUM_THREADS", "value": count} for count in "34"]
+_PORTS = [{"name": name, "containerPort": 9, "protocol": "TCP"} for name in "ab"]
+_NODES: dict[str, Any] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}
+
+
+@pytest.mark.parametrize(
+    ("where", "added", "owned", "named"),
+    [
+        ("env", _THREADS, {"f:env": {'k:{"name":"OMP_NUM_THREADS"}': {}}}, "/containers/0/env/"),
+        (
+            "ports",
+            _PORTS,
+            {"f:ports": {'k:{"containerPort":9,"protocol":"TCP"}': {}}},
+            "/containers/0/ports/",
+        ),
+        ("affinity", _NODES, {"f:affinity": {"f:nodeAffinity": {}}}, "/affinity/nodeAffinity"),
+    ],
+)
+def test_an_addition_whose_whole_place_is_put_back_is_undone_and_named(
+    where: str, added: Any, owned: dict[str, Any], named: str
+) -> None:
+    """The patch takes nothing out then: it replaces a list or a map that holds the addition."""
+    desired = children(model=CACHED)
+    observed = live(desired)
+    deployment = next(each for each in observed.values() if each and each["kind"] == "Deployment")
+    wanted = copy.deepcopy(deployment["spec"])
+    pod = deployment["spec"]["template"]["spec"]
+    if where == "affinity":
+        pod[where] |= added
+    else:
+        pod["containers"][0][where] += added
+        owned = {"f:containers": {'k:{"name":"octavo"}': owned}}
+    entry = {
+        "manager": "kubectl-edit",
+        "operation": "Update",
+        "fieldsV1": {"f:spec": {"f:template": {"f:spec": owned}}},
+    }
+    deployment["metadata"]["managedFields"] = [OURS, entry]
+    (action,) = (each for each in plan(observed, desired, OWNER) if each.repair)
+    assert named in action.why
+    assert "was added by somebody else" in action.why
+    assert patched(deployment, action.repair)["spec"] == wanted
