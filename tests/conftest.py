@@ -1,4 +1,5 @@
-"""Set-up of all tests: none depends on how fast the machine is or on chance, nor on who started it.
+"""Set-up of all tests: none depends on how fast the machine is, on what is free of its disk, or on chance,
+nor on who started it.
 
 Where `CI` is set, as hosted services do, hypothesis draws the same examples for the same tests, as its own
 default profile does there: what a change broke is told apart from what another drawing found. Everywhere
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +24,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("octavo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("octavo")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def full_disk() -> Iterator[None]:
+    """Not a byte is free, whoever asks: what wants room fails on every machine, not on a full one alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 0))
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,7 +7,14 @@ import pytest
 
 from host.errors import ToolError
 from images import base, build, registry
-from images.build import DEFAULT_BASE, Options, build_and_push, ensure_base, parse_options
+from images.build import (
+    DEFAULT_BASE,
+    Options,
+    build_and_push,
+    ensure_base,
+    needed_gigabytes,
+    parse_options,
+)
 from images.engine import EngineChoice
 from images.inputs import ImageName
 from images.request import BuildRequest
@@ -65,7 +72,7 @@ class MemoryEngine:
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryEngine:
     """An engine that can pull the default base; caches go to a folder of the test."""
     monkeypatch.setenv("OCTAVO_CACHE", str(tmp_path))
-    monkeypatch.setattr("images.build._NEEDED_GIGABYTES", dict.fromkeys(ImageName, 0.0))
+    monkeypatch.setattr(build, "needed_gigabytes", lambda _image, *, is_known: 0.0)
     made = MemoryEngine(pullable=(DEFAULT_BASE,))
     monkeypatch.setattr(build, "choose_engine", lambda choice: made)
     return made
@@ -177,9 +184,12 @@ def test_the_secrets_of_a_build_are_removed_even_when_it_fails(
 def test_too_little_disk_stops_a_build_before_it_starts(
     engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("images.build._NEEDED_GIGABYTES", dict.fromkeys(ImageName, 1e9))
-    with pytest.raises(ToolError, match="OCTAVO_CACHE"):
-        build_and_push(options("runtime"))
+    """A later build asks for less than the first; on the disk of all tests not a byte is free."""
+    monkeypatch.setattr(build, "needed_gigabytes", needed_gigabytes)
+    for asked in ("14 GB", "6 GB"):
+        with pytest.raises(ToolError, match=f"{asked} free .* there are 0.0; .* OCTAVO_CACHE"):
+            build_and_push(options("runtime"))
+        engine.store["localhost:5001/octavo-runtime:older"] = "old"
     assert engine.built == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,19 @@ from typing import Any
 import pytest
 import torch
 
+from octavo.worker import machine
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
 # Every engine that a test starts, in this process or another, checks its accounts when it gets idle.
 os.environ["OCTAVO_DEBUG"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def free_memory() -> Iterator[None]:
+    """The same for every engine of the tests' processes, whatever else runs: its cache has one size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "available_memory_bytes", lambda: 2**30)
+        yield
 
 
 @dataclass(frozen=True)

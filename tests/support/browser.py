@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -95,16 +97,21 @@ def browser(folder: Path) -> Iterator[Tab]:
     # A container's root has no user namespaces for the browser's own sandbox.
     flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
     command = [CHROMIUM, *flags, "--remote-debugging-port=0", f"--user-data-dir={folder}"]
-    process = subprocess.Popen(
-        [*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        tab = Tab(_address(folder / "DevToolsActivePort", process))
-        yield tab
-        tab.close()
-    finally:
-        process.terminate()
-        process.wait(30)
+    # It leaves its folder of temporary files behind, in which a socket allows no long path.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        process = subprocess.Popen(
+            [*command, "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"TMPDIR": temporary},
+        )
+        try:
+            tab = Tab(_address(folder / "DevToolsActivePort", process))
+            yield tab
+            tab.close()
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def _address(told: Path, process: subprocess.Popen[bytes]) -> str:
