@@ -21,7 +21,15 @@ from octavo.layers.norm import Norm
 from octavo.layers.step import Step
 from octavo.models.hidden_states import HiddenStates
 from octavo.models.spec import ModelSpec
-from octavo.models.stream import FusedSteps, PlainSteps, Reduce, Steps, normalised, whole
+from octavo.models.stream import (
+    FusedSteps,
+    PlainSteps,
+    Reduce,
+    Steps,
+    normalised,
+    unchanged,
+    whole,
+)
 
 
 class Block(Protocol):
@@ -178,10 +186,6 @@ class WatchedBlock:
         return self.block(residual, pending, cache, step, rows)
 
 
-def _unchanged(embeddings: torch.Tensor) -> torch.Tensor:
-    return embeddings
-
-
 class DecoderStack:
     """What decoders share: an embedding, blocks, a last norm and a head. A family adds its `forward`.
 
@@ -189,6 +193,8 @@ class DecoderStack:
         tables: The look-up of token embeddings, and the head, or None where the checkpoint has none.
         embedding_scale: For a family whose `forward` multiplies the embeddings by it.
         embedding_norm: For one whose `forward` normalises them; by default they stay.
+        stream_scale: What the family keeps the residual stream divided by.
+        logits_divisor: Of the head's scores, before they are capped.
         logits_softcap: Scores become `cap * tanh(score / cap)`; None: they stay.
     """
 
@@ -196,8 +202,10 @@ class DecoderStack:
         "_blocks",
         "_head",
         "_is_watched",
+        "_logits_divisor",
         "_logits_softcap",
         "_norm",
+        "_stream_scale",
         "embed",
         "embedding_scale",
         "normalise_embedding",
@@ -212,13 +220,17 @@ class DecoderStack:
         norm: Norm,
         *,
         embedding_scale: float = 1.0,
-        embedding_norm: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        embedding_norm: Callable[[torch.Tensor], torch.Tensor] = unchanged,
+        stream_scale: float = 1.0,
+        logits_divisor: float = 1.0,
         logits_softcap: float | None = None,
     ) -> None:
         self.spec = spec
         self.embedding_scale = embedding_scale
-        self.normalise_embedding = embedding_norm or _unchanged
+        self.normalise_embedding = embedding_norm
         self.embed, self._head = tables
+        self._stream_scale = stream_scale
+        self._logits_divisor = logits_divisor
         self._logits_softcap = logits_softcap
         self._blocks = blocks
         self._is_watched = False
@@ -226,7 +238,7 @@ class DecoderStack:
 
     def watch(self, layers: Sequence[int]) -> HiddenStates:
         """From now on each forward keeps what goes into these layers, each of which is named once."""
-        states = HiddenStates(len(layers))
+        states = HiddenStates(len(layers), self._stream_scale)
         watched = list(self._blocks)
         for place, layer in enumerate(layers):
             watched[layer] = WatchedBlock(watched[layer], states, place)
@@ -263,4 +275,6 @@ class DecoderStack:
         if self._head is None:
             return hidden.new_zeros(hidden.shape[0], self.spec.vocab_size)
         logits, cap = self._head(hidden), self._logits_softcap
+        if self._logits_divisor != 1.0:
+            logits = logits.div_(self._logits_divisor)
         return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)

@@ -23,7 +23,7 @@ from octavo.layers.moe import SharedExpert
 from octavo.layers.norm import HeadNorm, LayerNorm, Norm, RMSNorm
 from octavo.layers.projection import Projection, Shard, share_of
 from octavo.layers.ranks import ALONE, Ranks
-from octavo.layers.rotary import RotaryTable, paired_channels
+from octavo.layers.rotary import RopeConfig, RotaryTable, paired_channels
 from octavo.layers.shared_vocabulary import GatheredHead, SharedLookup
 from octavo.layers.step import AttentionSpec
 from octavo.loading import (
@@ -110,6 +110,7 @@ class ModelBuilder:
         self.placement = placement
         self.kernels = kernels
         self._ranks = ranks
+        self._rotary_tables: dict[RopeConfig, RotaryTable] = {}
         self.reduce: Reduce | None = None if ranks.size == 1 else ranks.all_reduce
 
     @property
@@ -169,13 +170,13 @@ class ModelBuilder:
         return LayerNorm(weight, shift, eps)
 
     def head_norm(
-        self, query: str, key: str, spec: ModelSpec, eps: float, *, is_offset: bool = False
+        self, attention: str, spec: ModelSpec, eps: float, *, is_offset: bool = False
     ) -> HeadNorm:
-        """Of the parameters' prefixes; each weight is `[head_dim]`. `is_offset`: they are stored less one."""
+        """Of the prefix of its parameters, each `[head_dim]`. `is_offset`: they are stored less one."""
         channels = paired_channels(spec.head_dim, spec.rotary_width).to(self.placement.device)
         own, weights = spec.on_rank(self._ranks.size), []
-        for name in (query, key):
-            weight = self.tensor(f"{name}.weight", spec.head_dim)
+        for name in ("q_norm", "k_norm"):
+            weight = self.tensor(f"{attention}.{name}.weight", spec.head_dim)
             weights.append((weight.float() + 1.0 if is_offset else weight)[channels])
         return HeadNorm.of(
             *weights,
@@ -230,27 +231,36 @@ class ModelBuilder:
         own = share_of(len(values), self._ranks.rank, self._ranks.size)
         return values[own.start : own.stop].to(self.placement.device, torch.float32)
 
-    def rotary_tables(self, spec: ModelSpec) -> list[RotaryTable]:
-        """For an encoder's layers; a decoder's step has them."""
-        own = self.placement
-        return [
-            RotaryTable(one, spec.head_dim, spec.context, dtype=own.dtype, device=own.device)
-            for one in spec.rotary
-        ]
-
     def encoder_attention(
         self,
         spec: ModelSpec,
         layer: int,
         qkv: Projection,
         output: Projection,
-        rotary: RotaryTable | None = None,
+        *,
+        rotary: int = 0,
     ) -> EncoderAttention:
-        """Of one layer, with its window in both directions."""
+        """Of one layer, with its window in both directions. `rotary`: as in `attention`."""
         options = AttentionOptions(scale=spec.head_dim**-0.5, sliding_window=spec.windows[layer])
         return EncoderAttention(
-            self.linear(qkv), self.linear(output), spec.head_dim, options, rotary
+            self.linear(qkv),
+            self.linear(output),
+            spec.head_dim,
+            options,
+            self._rotary_table(spec, spec.rotary[rotary]) if spec.rotary else None,
         )
+
+    def _rotary_table(self, spec: ModelSpec, config: RopeConfig) -> RotaryTable:
+        """One for all of an encoder's layers that turn by it; a decoder's step has them."""
+        if config not in self._rotary_tables:
+            self._rotary_tables[config] = RotaryTable(
+                config,
+                spec.head_dim,
+                spec.context,
+                dtype=self.placement.dtype,
+                device=self.placement.device,
+            )
+        return self._rotary_tables[config]
 
     def gated_mlp(self, gate_up: Projection, down: Projection, activation: Activation) -> GatedMLP:
         gate = activation.gate(self.kernels)

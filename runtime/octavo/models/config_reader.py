@@ -34,13 +34,41 @@ class ConfigReader:
         self._raw = raw
         self._path = f"{path}." if path else ""
         self._read: set[str] = set()
+        self._names: dict[str, str] = {}  # of the file, for fields that it calls otherwise
 
     def with_values(self, **values: Any) -> ConfigReader:
         """The same object with these fields in place of its own, for families that call them otherwise. What
         is looked up there counts as looked up here."""
+        return self._with(values, {n: own for n, own in self._names.items() if n not in values})
+
+    def renamed(self, names: Mapping[str, str]) -> ConfigReader:
+        """The same object for a family that calls these fields otherwise: each stands, where the file has it,
+        under the name behind it, which messages show."""
+        found = {name: own for name, own in names.items() if self.get(own) is not None}
+        values = {name: self.get(own) for name, own in found.items()}
+        return self._with(values, {**self._names, **found})
+
+    def _with(self, values: Mapping[str, Any], names: dict[str, str]) -> ConfigReader:
         other = ConfigReader({**self._raw, **values}, self._path.removesuffix("."))
-        other._read = self._read
+        other._read, other._names = self._read, names
         return other
+
+    def part(self, name: str) -> ConfigReader:
+        """An object in this one; empty where it is missing or null."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise ModelInvalidError(
+                f"config.json: {self._place(name)} is {value!r:.60}; it must be an object."
+            )
+        return ConfigReader(value or {}, self._place(name))
+
+    def skip(self, *names: str) -> None:
+        """Fields that mean nothing for what this family computes, whatever they say."""
+        self._read.update(names)
+
+    def _place(self, name: str) -> str:
+        """Where the field stands in the file."""
+        return f"{self._path}{self._names.get(name, name)}"
 
     def has(self, name: str) -> bool:
         """Whether the field is there, be it null."""
@@ -59,7 +87,7 @@ class ConfigReader:
             value = default
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value!r}; it must be a positive integer."
+                f"config.json: {self._place(name)} is {value!r}; it must be a positive integer."
             )
         return value
 
@@ -70,11 +98,11 @@ class ConfigReader:
             value = default
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value!r:.80}; it must be a number."
+                f"config.json: {self._place(name)} is {value!r:.80}; it must be a number."
             )
         if not abs(value) <= sys.float_info.max:  # an integer may be more, and NaN is neither
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value!r:.80}; it must be a finite number."
+                f"config.json: {self._place(name)} is {value!r:.80}; it must be a finite number."
             )
         return float(value)
 
@@ -83,7 +111,16 @@ class ConfigReader:
         value = self.number(name, default)
         if value < 0.0:
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value:g}; it must be 0 or more."
+                f"config.json: {self._place(name)} is {value:g}; it must be 0 or more."
+            )
+        return value
+
+    def factor(self, name: str, default: float) -> float:
+        """What multiplies or divides: above 0."""
+        value = self.number(name, default)
+        if value <= 0.0:
+            raise ModelInvalidError(
+                f"config.json: {self._place(name)} is {value:g}; it must be above 0."
             )
         return value
 
@@ -94,7 +131,7 @@ class ConfigReader:
             value = default
         if not isinstance(value, bool):
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value!r}; it must be true or false."
+                f"config.json: {self._place(name)} is {value!r}; it must be true or false."
             )
         return value
 
@@ -103,7 +140,7 @@ class ConfigReader:
         implemented; `what` it does then."""
         if self.flag(name):
             raise ModelUnsupportedError(
-                f"config.json: {self._path}{name} is true: {what}, which Octavo does not compute."
+                f"config.json: {self._place(name)} is true: {what}, which Octavo does not compute."
             )
 
     def refuse_others(self, name: str, *allowed: object) -> None:
@@ -112,7 +149,7 @@ class ConfigReader:
         value = self.get(name, allowed[0])
         if value not in allowed:
             raise ModelUnsupportedError(
-                f"config.json: {self._path}{name} is {value!r:.80}; implemented is "
+                f"config.json: {self._place(name)} is {value!r:.80}; implemented is "
                 f"{' or '.join(map(repr, dict.fromkeys(allowed)))}."
             )
 
@@ -125,7 +162,7 @@ class ConfigReader:
         value = self.number(name)
         if value <= 0.0:
             raise ModelInvalidError(
-                f"config.json: {self._path}{name} is {value:g}; it must be above 0, or null."
+                f"config.json: {self._place(name)} is {value:g}; it must be above 0, or null."
             )
         return value
 
@@ -143,7 +180,7 @@ class ConfigReader:
             return kind(value)
         except ValueError as error:
             raise ModelUnsupportedError(
-                f"config.json: {self._path}{name} is {value!r}; implemented are "
+                f"config.json: {self._place(name)} is {value!r}; implemented are "
                 f"{', '.join(one.value for one in kind)}."
             ) from error
 

@@ -11,7 +11,7 @@ import torch
 from octavo.layers.encoder_attention import EncoderAttention, EncoderStep
 from octavo.layers.norm import Norm
 from octavo.models.spec import ModelSpec
-from octavo.models.stream import Reduce, whole
+from octavo.models.stream import Reduce, unchanged, whole
 
 EncoderFeedForward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -65,22 +65,29 @@ class PreNormEncoderBlock:
 
 
 class EncoderStack:
-    """What encoders share: blocks, and a head or none. A family adds its `forward`.
+    """What encoders share: embeddings, blocks, and a head or none. A family adds its `forward`.
 
     Args:
+        embed: Of `[tokens]` int64, `[tokens, hidden]`, in memory of their own.
         head: See `Encoder.head`.
+        norm: For a family whose `forward` normalises what comes of the blocks; by default it stays.
     """
 
-    __slots__ = ("_blocks", "head", "spec")
+    __slots__ = ("_blocks", "embed", "head", "normalise", "spec")
 
     def __init__(
         self,
         spec: ModelSpec,
+        embed: Callable[[torch.Tensor, EncoderStep], torch.Tensor],
         blocks: Sequence[EncoderBlock],
         head: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None,
+        *,
+        norm: Callable[[torch.Tensor], torch.Tensor] = unchanged,
     ) -> None:
         self.spec = spec
         self.head = head
+        self.embed = embed
+        self.normalise = norm
         self._blocks = blocks
 
     def run_blocks(self, hidden: torch.Tensor, step: EncoderStep) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Embeddings of BERT's kin: token, position and segment, summed and normalised."""
+"""Embeddings of encoders: normalised, and of BERT's kin the sum of token, position and segment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import torch
 from octavo.layers.encoder_attention import EncoderStep
 from octavo.layers.linear import Lookup
 from octavo.layers.norm import Norm
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedEmbeddings:
+    """`norm(token)`, `[tokens, hidden]`."""
+
+    tokens: Lookup
+    norm: Norm
+
+    def __call__(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
+        return self.norm(self.tokens(token_ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ class HiddenStates:
 
     Args:
         count: Of the layers.
+        scale: What the stream is kept divided by; states are what it stands for.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, scale: float = 1.0) -> None:
+        self._scale = scale
         self._kept: list[torch.Tensor | None] = [None] * count
 
     @property
@@ -23,7 +25,8 @@ class HiddenStates:
 
     def keep(self, place: int, residual: torch.Tensor, pending: torch.Tensor | None) -> None:
         """The stream is about to be overwritten; see `octavo.models.stream` of what is pending."""
-        self._kept[place] = summed(residual, pending)
+        kept = summed(residual, pending)
+        self._kept[place] = kept if self._scale == 1.0 else kept.mul_(self._scale)
 
     def take(self) -> torch.Tensor:
         """`[tokens, count * hidden]`, the layers' side by side. Once a forward."""

@@ -63,13 +63,10 @@ def read_rope(
 
     Raises `ModelUnsupportedError` for what is not implemented or not known, and `ModelInvalidError`.
     """
-    given = reader.get("rope_parameters")
-    given = reader.get("rope_scaling") or given or {}  # in this order, as transformers
-    if not isinstance(given, dict):
-        raise ModelInvalidError(
-            f"config.json: rope_parameters is {given!r:.60}; it must be an object."
-        )
-    rope = ConfigReader(given, "rope_parameters")
+    given = reader.get("rope_scaling") or reader.get(
+        "rope_parameters"
+    )  # in this order, as transformers
+    rope = reader.with_values(rope_parameters=given).part("rope_parameters")
     return _rope(rope, reader, head_dim, max_position, defaults)
 
 

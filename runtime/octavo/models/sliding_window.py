@@ -40,6 +40,13 @@ def window_from_layer(
     return window_by_kind(reader, kinds, default_window)
 
 
+def full_attention_every(reader: ConfigReader, step: int, *, first: int = -1) -> list[str]:
+    """Kinds of layers, for files without `layer_types`: every `step`th sees everything, counted from `first`;
+    -1: each group of `step` ends with one that does."""
+    layers = range(reader.integer("num_hidden_layers"))
+    return [_KINDS[layer % step == first % step] for layer in layers]
+
+
 def window_by_kind(
     reader: ConfigReader, default_kinds: Sequence[str], default_window: int
 ) -> tuple[int | None, ...]:

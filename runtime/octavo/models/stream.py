@@ -29,6 +29,11 @@ Reduce = Callable[[torch.Tensor], torch.Tensor]
 """The sum of a tensor over all devices that share the model, on each of them."""
 
 
+def unchanged(rows: torch.Tensor) -> torch.Tensor:
+    """In place of a norm, for a family that has none there."""
+    return rows
+
+
 def whole(partial: torch.Tensor, reduce: Reduce | None) -> torch.Tensor:
     """What a block may add to the stream, of the output of a product that is sharded by its inputs.
 

@@ -30,6 +30,7 @@ FAMILIES = (
     "gemma2",
     "gemma3",
     "gpt_neox",
+    "granite",
     "llama",
     "mistral",
     "mixtral",

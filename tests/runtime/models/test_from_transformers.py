@@ -35,7 +35,6 @@ FAMILIES = (
     "cohere2",
     "gpt2",
     "gpt_bigcode",
-    "granite",
     "olmo2",
     "opt",
     "phimoe",

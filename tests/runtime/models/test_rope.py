@@ -36,6 +36,7 @@ SIZES: dict[str, Any] = {
 CLASSES = {
     "Falcon": transformers.FalconModel,
     "GPTNeoX": transformers.GPTNeoXModel,
+    "Granite": transformers.GraniteModel,
     "Llama": transformers.LlamaModel,
     "Mistral": transformers.MistralModel,
     "Mixtral": transformers.MixtralModel,

@@ -19,6 +19,7 @@ def make_checkpoint(folder: Path, family: str = "llama", *, seed: int = 0, **cha
         "bloom": (transformers.BloomConfig, transformers.BloomForCausalLM),
         "mpt": (transformers.MptConfig, transformers.MptForCausalLM),
         "gpt_neox": (transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
+        "granite": (transformers.GraniteConfig, transformers.GraniteForCausalLM),
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "phi": (transformers.PhiConfig, transformers.PhiForCausalLM),
         "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
@@ -84,6 +85,14 @@ def randomise_vectors(model: torch.nn.Module) -> None:
             elif parameter.dim() == 1:
                 parameter.uniform_(0.5, 1.5)
 
+
+# The published model's, but for the head's divisor, which a tiny one says little behind.
+GRANITE = {
+    "embedding_multiplier": 12.0,
+    "attention_multiplier": 0.3,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 2.0,
+}
 
 # Caps that the scores do reach, and a scale that is not the head size's.
 GEMMA2 = {

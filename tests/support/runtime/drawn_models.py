@@ -103,6 +103,16 @@ def llama(draws: Draws) -> dict[str, Any]:
     }
 
 
+def granite(draws: Draws) -> dict[str, Any]:
+    return {
+        **with_biases(draws),
+        "embedding_multiplier": draws.one_of(1.0, 3.0, 12.0),
+        "attention_multiplier": draws.one_of(0.02, 0.3, 1.0),
+        "residual_multiplier": draws.one_of(0.22, 0.5, 1.0, 1.4),
+        "logits_scaling": draws.one_of(0.5, 1.0, 8.0),
+    }
+
+
 def with_biases(draws: Draws) -> dict[str, Any]:
     return {**llama(draws), "attention_bias": draws.switch(), "mlp_bias": draws.switch()}
 
@@ -278,6 +288,7 @@ FAMILIES: Mapping[str, Draw] = {
     "gemma2": gemma2,
     "gemma3": gemma3,
     "gpt_neox": gpt_neox,
+    "granite": granite,
     "llama": with_biases,
     "mistral": mistral,
     "mixtral": mixtral,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
-from tests.support.runtime.checkpoints import VOCAB, randomise_vectors
+from tests.support.runtime.checkpoints import GRANITE, VOCAB, randomise_vectors
 
 # Whatever a config class knows of these; many have names of their own for the same.
 _FIELDS: dict[str, Any] = {
@@ -68,6 +68,7 @@ _OF_TYPES: dict[str, dict[str, Any]] = {
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma3n_text": {"num_kv_shared_layers": 0, "vocab_size_per_layer_input": VOCAB},
     "gemma4_text": {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": VOCAB},
+    "granite": GRANITE,
     "gptj": {"rotary_dim": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "window_size": 23},

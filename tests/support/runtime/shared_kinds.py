@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.runtime.checkpoints import GEMMA2
+from tests.support.runtime.checkpoints import GEMMA2, GRANITE
 
 # Inner widths and a vocabulary that neither 2 nor 4 divides; key heads that 4 ranks must share.
 SIZES: dict[str, Any] = {
@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3", {"sliding_window": 7, "sliding_window_pattern": 2}),
     "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False}),
+    "granite": ("granite", GRANITE),
     "llama": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     "mistral": ("mistral", {}),

@@ -127,8 +127,7 @@ def build_eagle3(
 
     head_norm = None
     if isinstance(config.layer, Qwen3Config):
-        names = (f"{_LAYER}self_attn.q_norm", f"{_LAYER}self_attn.k_norm")
-        head_norm = load.head_norm(*names, spec, eps)
+        head_norm = load.head_norm(f"{_LAYER}self_attn", spec, eps)
     each = range(len(watched)) if config.fc_norm else ()
     head = Eagle3Head(
         spec=spec,

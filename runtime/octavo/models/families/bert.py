@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -19,12 +18,8 @@ from octavo.models.encoder_config import StackedEncoderConfig
 from octavo.models.encoder_embeddings import SummedEmbeddings
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
-from octavo.models.score_head import (
-    ScoreHead,
-    read_score_activation,
-    score_projections,
-)
-from octavo.models.spec import ModelSpec, Task
+from octavo.models.score_head import read_score_activation, score_projections
+from octavo.models.spec import Task
 
 STEM = "Bert"
 
@@ -57,8 +52,7 @@ class BertConfig(StackedEncoderConfig):
 
     @classmethod
     def read(cls, reader: ConfigReader) -> Self:
-        for name in _OF_POOLER:
-            reader.get(name)
+        reader.skip(*_OF_POOLER)
         return cls.of(reader, padding_id=None)
 
     @classmethod
@@ -130,17 +124,7 @@ def _first_position(padding_id: int | None) -> int:
 class Bert(EncoderStack):
     """Post-norm blocks over the embeddings."""
 
-    __slots__ = ("_embeddings",)
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        embeddings: SummedEmbeddings,
-        blocks: Sequence[PostNormBlock],
-        head: ScoreHead | None,
-    ) -> None:
-        super().__init__(spec, blocks, head)
-        self._embeddings = embeddings
+    __slots__ = ()
 
     def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
-        return self.run_blocks(self._embeddings(token_ids, step), step)
+        return self.run_blocks(self.embed(token_ids, step), step)

@@ -12,10 +12,11 @@ from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.models.alibi import NO_ROTATION, alibi_slopes
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.spec import ModelSpec
@@ -35,10 +36,8 @@ _UNREAD = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BloomConfig(ModelConfig):
+class BloomConfig(StackedDecoderConfig):
     prefix: ClassVar[str] = "transformer."
-
-    norm_eps: float
 
     @classmethod
     def read(cls, reader: ConfigReader) -> BloomConfig:
@@ -53,10 +52,6 @@ class BloomConfig(ModelConfig):
         return Tables.of(
             self.spec, embedding="transformer.word_embeddings", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -100,8 +95,7 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
     """`seq_length` is the context that it was trained with; transformers has no limit."""
     hidden = reader.integer("n_embed", reader.integer("hidden_size", 64))
     heads = reader.integer("n_head", reader.integer("num_attention_heads", 8))
-    for name in _UNREAD:
-        reader.get(name)
+    reader.skip(*_UNREAD)
     reader.refuse_true("apply_residual_connection_post_layernorm", "sums begin behind the norms")
     if reader.integer("pretraining_tp", 1) > 1:
         reader.refuse_true(

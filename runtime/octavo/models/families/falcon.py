@@ -14,10 +14,11 @@ from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.models.alibi import NO_ROTATION, alibi_slopes, rounded_to_bfloat16
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
 
@@ -25,10 +26,9 @@ STEM = "Falcon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FalconConfig(ModelConfig):
+class FalconConfig(StackedDecoderConfig):
     prefix: ClassVar[str] = "transformer."
 
-    norm_eps: float
     activation: PlainActivation
     has_biases: bool
     is_parallel: bool
@@ -51,8 +51,7 @@ class FalconConfig(ModelConfig):
         )
         has_alibi = reader.flag("alibi")
         if has_alibi:
-            for name in ("rope_theta", "rope_scaling", "rope_parameters"):
-                reader.get(name)  # nothing turns
+            reader.skip("rope_theta", "rope_scaling", "rope_parameters")  # nothing turns
         return cls(
             spec=read_spec(
                 _with_common_names(reader, is_new=is_new),
@@ -72,10 +71,6 @@ class FalconConfig(ModelConfig):
         return Tables.of(
             self.spec, embedding="transformer.word_embeddings", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -127,8 +122,7 @@ class FalconConfig(ModelConfig):
 
 
 def _with_common_names(reader: ConfigReader, *, is_new: bool) -> ConfigReader:
-    is_old = reader.get("n_embed") is not None
-    hidden = reader.integer("n_embed" if is_old else "hidden_size")
+    reader = reader.renamed({"hidden_size": "n_embed"})
     heads = reader.integer("num_attention_heads")
     kv_heads = reader.integer("num_kv_heads", heads)
     is_shared = reader.flag("multi_query", True) and not is_new
@@ -138,9 +132,8 @@ def _with_common_names(reader: ConfigReader, *, is_new: bool) -> ConfigReader:
             f"new_decoder_architecture each of the {heads} heads has its own key."
         )
     return reader.with_values(
-        hidden_size=hidden,
         num_key_value_heads=1 if is_shared else kv_heads,
-        intermediate_size=reader.integer("ffn_hidden_size", 4 * hidden),
+        intermediate_size=reader.integer("ffn_hidden_size", 4 * reader.integer("hidden_size")),
     )
 
 

@@ -6,25 +6,24 @@ from dataclasses import dataclass
 
 import torch
 
-from octavo.errors import ModelUnsupportedError
 from octavo.layers.mlp import Activation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack, SandwichBlock
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
-from octavo.models.sliding_window import window_by_kind
+from octavo.models.sliding_window import full_attention_every, window_by_kind
 
 STEM = "Gemma2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gemma2Config(ModelConfig):
-    norm_eps: float
+class Gemma2Config(StackedDecoderConfig):
     activation: Activation
     has_attention_biases: bool
     attention_scale: float
@@ -33,18 +32,14 @@ class Gemma2Config(ModelConfig):
 
     @classmethod
     def read(cls, reader: ConfigReader) -> Gemma2Config:
-        if reader.get("use_bidirectional_attention"):
-            raise ModelUnsupportedError(
-                "config.json: use_bidirectional_attention is true; only causal attention is implemented."
-            )
-        layers = reader.integer("num_hidden_layers")
+        reader.refuse_others("use_bidirectional_attention", False, None)
         # First releases name these two twice, and the other name counts.
-        reader.get("hidden_act")
-        reader.get("sliding_window_size")
+        reader.skip("hidden_act", "sliding_window_size")
+        kinds = full_attention_every(reader, 2)
         return cls(
             spec=read_spec(
                 reader,
-                windows=window_by_kind(reader, _alternating(layers), default_window=4096),
+                windows=window_by_kind(reader, kinds, default_window=4096),
                 default_kv_heads=4,
                 default_head_dim=256,
                 default_positions=8192,
@@ -63,10 +58,6 @@ class Gemma2Config(ModelConfig):
         return Tables.of(
             self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -111,10 +102,6 @@ class Gemma2Config(ModelConfig):
             load.gated_mlp(*self.mlp(layer), self.activation),
             load.reduce,
         )
-
-
-def _alternating(num_layers: int) -> list[str]:
-    return ["full_attention" if i % 2 else "sliding_attention" for i in range(num_layers)]
 
 
 class Gemma2(DecoderStack):

@@ -7,20 +7,19 @@ from typing import ClassVar
 
 import torch
 
-from octavo.errors import ModelUnsupportedError
 from octavo.layers.mlp import Activation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack, SandwichBlock
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.rope import read_rope_of_kinds
-from octavo.models.sliding_window import window_by_kind
-from octavo.models.spec import ModelSpec
+from octavo.models.sliding_window import full_attention_every, window_by_kind
 
 STEM = "Gemma3"
 BASE_STEM = "Gemma3Text"
@@ -33,10 +32,9 @@ _THETAS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gemma3Config(ModelConfig):
+class Gemma3Config(StackedDecoderConfig):
     per_layer: ClassVar[tuple[str, ...]] = ("rotary",)
 
-    norm_eps: float
     activation: Activation
     has_attention_biases: bool
     attention_scale: float
@@ -45,15 +43,25 @@ class Gemma3Config(ModelConfig):
 
     @classmethod
     def read(cls, reader: ConfigReader) -> Gemma3Config:
-        for name in ("use_bidirectional_attention", "attn_logit_softcapping"):
-            if reader.get(name):
-                raise ModelUnsupportedError(
-                    f"config.json: {name} is {reader.get(name)!r}; only causal attention without a cap is "
-                    "implemented for this architecture."
-                )
-        windows = window_by_kind(reader, _kinds(reader), default_window=4096)
+        reader.refuse_others("use_bidirectional_attention", False, None)
+        reader.refuse_others("attn_logit_softcapping", None)
+        reader.skip("_sliding_window_pattern")  # as transformers 5 writes it, beside layer_types
+        kinds = full_attention_every(reader, reader.integer("sliding_window_pattern", 6))
+        windows = window_by_kind(reader, kinds, default_window=4096)
         return cls(
-            spec=_read_spec(reader, windows),
+            spec=read_spec(
+                reader,
+                windows=windows,
+                default_kv_heads=4,
+                default_head_dim=256,
+                default_positions=131072,
+                rotary=read_rope_of_kinds(
+                    reader,
+                    head_dim=reader.integer("head_dim", 256),
+                    max_position=reader.integer("max_position_embeddings", 131072),
+                    thetas=_THETAS,
+                ),
+            ),
             norm_eps=reader.epsilon("rms_norm_eps", 1e-6),
             activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),
             is_tied=reader.flag("tie_word_embeddings", True),
@@ -68,10 +76,6 @@ class Gemma3Config(ModelConfig):
         return Tables.of(
             self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -102,13 +106,7 @@ class Gemma3Config(ModelConfig):
         def norm(which: str) -> Norm:
             return load.offset_rms_norm(f"{name}.{which}", width, self.norm_eps)
 
-        head_norm = load.head_norm(
-            f"{name}.self_attn.q_norm",
-            f"{name}.self_attn.k_norm",
-            self.spec,
-            self.norm_eps,
-            is_offset=True,
-        )
+        head_norm = load.head_norm(f"{name}.self_attn", self.spec, self.norm_eps, is_offset=True)
         attention = load.attention(
             self.spec,
             layer,
@@ -124,31 +122,6 @@ class Gemma3Config(ModelConfig):
             load.gated_mlp(*self.mlp(layer), self.activation),
             load.reduce,
         )
-
-
-def _kinds(reader: ConfigReader) -> list[str]:
-    """Of files without `layer_types`: every sixth layer sees everything."""
-    reader.get("_sliding_window_pattern")  # as transformers 5 writes it, beside layer_types
-    pattern = reader.integer("sliding_window_pattern", 6)
-    layers = range(1, reader.integer("num_hidden_layers") + 1)
-    return ["sliding_attention" if layer % pattern else "full_attention" for layer in layers]
-
-
-def _read_spec(reader: ConfigReader, windows: tuple[int | None, ...]) -> ModelSpec:
-    """`max_position_embeddings` was raised with the scaling of global layers."""
-    return read_spec(
-        reader,
-        windows=windows,
-        default_kv_heads=4,
-        default_head_dim=256,
-        default_positions=131072,
-        rotary=read_rope_of_kinds(
-            reader,
-            head_dim=reader.integer("head_dim", 256),
-            max_position=reader.integer("max_position_embeddings", 131072),
-            thetas=_THETAS,
-        ),
-    )
 
 
 class Gemma3(DecoderStack):

@@ -12,10 +12,11 @@ from octavo.errors import ModelInvalidError
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.rope import RopeDefaults
@@ -28,10 +29,9 @@ _MASKS = re.compile(r".*\.attention\.(masked_)?bias")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GPTNeoXConfig(ModelConfig):
+class GPTNeoXConfig(StackedDecoderConfig):
     prefix: ClassVar[str] = "gpt_neox."
 
-    norm_eps: float
     activation: PlainActivation
     is_parallel: bool
     has_attention_biases: bool
@@ -52,10 +52,6 @@ class GPTNeoXConfig(ModelConfig):
         return Tables.of(
             self.spec, embedding="gpt_neox.embed_in", head="embed_out", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -92,7 +88,7 @@ class GPTNeoXConfig(ModelConfig):
         )
 
     def ignores(self, name: str) -> bool:
-        return ModelConfig.ignores(self, name) or _MASKS.fullmatch(name) is not None
+        return StackedDecoderConfig.ignores(self, name) or _MASKS.fullmatch(name) is not None
 
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:

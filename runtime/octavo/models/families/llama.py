@@ -9,10 +9,11 @@ import torch
 from octavo.layers.mlp import Activation
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
 
@@ -20,8 +21,7 @@ STEM = "Llama"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaConfig(ModelConfig):
-    norm_eps: float
+class LlamaConfig(StackedDecoderConfig):
     activation: Activation
     has_attention_biases: bool
     has_mlp_biases: bool
@@ -42,10 +42,6 @@ class LlamaConfig(ModelConfig):
         return Tables.of(
             self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""

@@ -9,10 +9,11 @@ import torch
 from octavo.layers.mlp import Activation
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.sliding_window import window_everywhere
@@ -21,8 +22,7 @@ STEM = "Mistral"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MistralConfig(ModelConfig):
-    norm_eps: float
+class MistralConfig(StackedDecoderConfig):
     activation: Activation
 
     @classmethod
@@ -45,10 +45,6 @@ class MistralConfig(ModelConfig):
         return Tables.of(
             self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""

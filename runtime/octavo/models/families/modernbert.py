@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,17 +10,16 @@ import torch
 
 from octavo.errors import ModelUnsupportedError
 from octavo.layers.encoder_attention import EncoderStep
-from octavo.layers.linear import Lookup
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
-from octavo.layers.rotary import RotaryTable
 from octavo.loading.pooling import PoolingMode
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.encoder_blocks import EncoderStack, PreNormEncoderBlock
 from octavo.models.encoder_config import StackedEncoderConfig
+from octavo.models.encoder_embeddings import NormalisedEmbeddings
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.rope import read_rope_of_kinds
@@ -31,7 +29,7 @@ from octavo.models.score_head import (
     read_score_pooling,
     score_projections,
 )
-from octavo.models.sliding_window import window_by_kind
+from octavo.models.sliding_window import full_attention_every, window_by_kind
 from octavo.models.spec import ModelSpec, Task
 
 STEM = "ModernBert"
@@ -44,7 +42,6 @@ _THETAS = {
 }
 
 _UNUSED = re.compile(r"(head|decoder)\..*")
-_NOT_READ = ("decoder_bias", "layer_norm_eps")  # of that head; of no norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +57,7 @@ class ModernBertConfig(StackedEncoderConfig):
 
     @classmethod
     def read(cls, reader: ConfigReader) -> ModernBertConfig:
-        for name in _NOT_READ:
-            reader.get(name)
+        reader.skip("decoder_bias", "layer_norm_eps")  # of the head that is not read; of no norm
         spec = _read_spec(reader)
         return cls(
             spec=spec,
@@ -101,23 +97,20 @@ class ModernBertConfig(StackedEncoderConfig):
 
     def build(self, load: ModelBuilder) -> ModernBert:
         tokens, _ = load.tables(self.tables)
-        tables = load.rotary_tables(self.spec)
         return ModernBert(
             self.spec,
-            tokens,
-            (self._norm("model.embeddings.norm", load), self._norm("model.final_norm", load)),
-            [self._block(layer, load, tables) for layer in range(self.spec.num_layers)],
+            NormalisedEmbeddings(tokens, self._norm("model.embeddings.norm", load)),
+            [self._block(layer, load) for layer in range(self.spec.num_layers)],
             self.score_head(load),
+            norm=self._norm("model.final_norm", load),
         )
 
-    def _block(
-        self, layer: int, load: ModelBuilder, tables: Sequence[RotaryTable]
-    ) -> PreNormEncoderBlock:
+    def _block(self, layer: int, load: ModelBuilder) -> PreNormEncoderBlock:
         name = f"model.layers.{layer}"
-        rotary = tables[_GLOBAL if self.spec.windows[layer] is None else _LOCAL]
+        rotary = _GLOBAL if self.spec.windows[layer] is None else _LOCAL
         return PreNormEncoderBlock(
             self._norm(f"{name}.attn_norm", load) if layer else None,
-            load.encoder_attention(self.spec, layer, *self.attention(layer), rotary),
+            load.encoder_attention(self.spec, layer, *self.attention(layer), rotary=rotary),
             self._norm(f"{name}.mlp_norm", load),
             load.encoder_gated_mlp(*self.mlp(layer), self.activation),
             load.reduce,
@@ -142,9 +135,7 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
             "config.json: rope_scaling does not say which layers of this architecture it is of; write "
             "rope_parameters with an object for full_attention and one for sliding_attention."
         )
-    pattern = reader.integer("global_attn_every_n_layers", 3)
-    layers = range(reader.integer("num_hidden_layers"))
-    kinds = ["sliding_attention" if layer % pattern else "full_attention" for layer in layers]
+    kinds = full_attention_every(reader, reader.integer("global_attn_every_n_layers", 3), first=0)
     # A half lies on each side, and the token itself between.
     half = reader.integer("sliding_window", reader.integer("local_attention", 128) // 2)
     return read_encoder_spec(
@@ -163,20 +154,7 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
 class ModernBert(EncoderStack):
     """Pre-norm blocks between two norms."""
 
-    __slots__ = ("_embed", "_norms")
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        embed: Lookup,
-        norms: tuple[Norm, Norm],
-        blocks: Sequence[PreNormEncoderBlock],
-        head: ScoreHead | None,
-    ) -> None:
-        super().__init__(spec, blocks, head)
-        self._embed = embed
-        self._norms = norms
+    __slots__ = ()
 
     def forward(self, token_ids: torch.Tensor, step: EncoderStep) -> torch.Tensor:
-        first, last = self._norms
-        return last(self.run_blocks(first(self._embed(token_ids)), step))
+        return self.normalise(self.run_blocks(self.embed(token_ids, step), step))

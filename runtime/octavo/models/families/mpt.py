@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from octavo.errors import ModelInvalidError
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.norm import Norm
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
 from octavo.models.alibi import NO_ROTATION, mpt_slopes
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.spec import ModelSpec
@@ -49,10 +49,9 @@ _UNREAD = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MptConfig(ModelConfig):
+class MptConfig(StackedDecoderConfig):
     prefix: ClassVar[str] = "transformer."
 
-    norm_eps: float
     scale: float
     clip: float | None
     slopes: tuple[float, ...]
@@ -60,17 +59,12 @@ class MptConfig(ModelConfig):
     @classmethod
     def read(cls, reader: ConfigReader) -> MptConfig:
         spec = _read_spec(reader)
-        given = reader.get("attn_config") or {}
-        if not isinstance(given, dict):
-            raise ModelInvalidError(
-                f"config.json: attn_config is {given!r:.60}; it must be an object."
-            )
-        attention = ConfigReader(given, "attn_config")
+        attention = reader.part("attn_config")
         for name, allowed in _ONLY.items():
             attention.refuse_others(name, *allowed)
         for name, allowed in _ONLY_BESIDE.items():
             reader.refuse_others(name, *allowed)
-        attention.get("attn_impl")  # which kernel computes it
+        attention.skip("attn_impl")  # which kernel computes it
         clip = attention.number("clip_qkv", 0.0)
         config = cls(
             spec=spec,
@@ -89,10 +83,6 @@ class MptConfig(ModelConfig):
         return Tables.of(
             self.spec, embedding="transformer.wte", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
@@ -135,8 +125,7 @@ class MptConfig(ModelConfig):
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:
     """Under transformers' own names, or those that it takes for them."""
-    for name in _UNREAD:
-        reader.get(name)
+    reader.skip(*_UNREAD)
     hidden = reader.integer("d_model", reader.integer("hidden_size", 2048))
     heads = reader.integer("n_heads", reader.integer("num_attention_heads", 16))
     named = reader.with_values(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from octavo.layers.projection import Projection
-from octavo.layers.rotary import RotaryTable
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
@@ -18,10 +17,7 @@ from octavo.models.families.bert import Bert
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_encoder_spec import read_encoder_spec
 from octavo.models.rope import RopeDefaults, read_rope
-from octavo.models.score_head import (
-    read_score_activation,
-    score_projections,
-)
+from octavo.models.score_head import read_score_activation, score_projections
 from octavo.models.spec import ModelSpec, Task
 
 STEM = "NomicBert"
@@ -124,14 +120,13 @@ class NomicBertConfig(StackedEncoderConfig):
             load.tensor(f"{name}.weight", self.num_segments, width),
             load.layer_norm("nomic_bert.emb_ln", width, self.norm_eps),
         )
-        (rotary,) = load.rotary_tables(self.spec)
-        blocks = [self._block(layer, load, rotary) for layer in range(self.spec.num_layers)]
+        blocks = [self._block(layer, load) for layer in range(self.spec.num_layers)]
         return Bert(self.spec, embeddings, blocks, self.score_head(load))
 
-    def _block(self, layer: int, load: ModelBuilder, rotary: RotaryTable) -> PostNormBlock:
+    def _block(self, layer: int, load: ModelBuilder) -> PostNormBlock:
         name, width = f"nomic_bert.encoder.layers.{layer}", self.spec.hidden_size
         return PostNormBlock(
-            load.encoder_attention(self.spec, layer, *self.attention(layer), rotary),
+            load.encoder_attention(self.spec, layer, *self.attention(layer)),
             load.layer_norm(f"{name}.norm1", width, self.norm_eps),
             load.encoder_gated_mlp(*self.mlp(layer), self.activation),
             load.layer_norm(f"{name}.norm2", width, self.norm_eps),
@@ -141,16 +136,10 @@ class NomicBertConfig(StackedEncoderConfig):
 
 def _with_common_names(reader: ConfigReader) -> ConfigReader:
     """Raises `ModelUnsupportedError` for another model of the first implementation."""
-    for name in _NOT_READ:
-        reader.get(name)
+    reader.skip(*_NOT_READ)
     for name, value in _ONLY.items():
         reader.refuse_others(name, value, None)
-    published = {
-        name: reader.get(old)
-        for name, old in _PUBLISHED_NAMES.items()
-        if reader.get(old) is not None
-    }
-    return reader.with_values(**published)
+    return reader.renamed(_PUBLISHED_NAMES)
 
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:

@@ -10,10 +10,11 @@ from octavo.errors import ModelUnsupportedError
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, plain_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.rope import RopeDefaults
@@ -22,8 +23,7 @@ STEM = "Phi"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhiConfig(ModelConfig):
-    norm_eps: float
+class PhiConfig(StackedDecoderConfig):
     activation: PlainActivation
 
     @classmethod
@@ -48,10 +48,6 @@ class PhiConfig(ModelConfig):
             head_bias=True,
             is_tied=self.is_tied,
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""

@@ -10,10 +10,11 @@ from octavo.layers.mlp import Activation
 from octavo.layers.projection import Projection
 from octavo.layers.rotary import RopeScaling
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.rope import RopeDefaults
@@ -35,8 +36,7 @@ _ROPE = RopeDefaults(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phi3Config(ModelConfig):
-    norm_eps: float
+class Phi3Config(StackedDecoderConfig):
     activation: Activation
 
     @classmethod
@@ -58,10 +58,6 @@ class Phi3Config(ModelConfig):
         return Tables.of(
             self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
         )
-
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
 
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""

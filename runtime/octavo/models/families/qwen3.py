@@ -9,10 +9,11 @@ import torch
 from octavo.layers.mlp import Activation
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.models.base import ModelConfig, Tables
+from octavo.models.base import Tables
 from octavo.models.blocks import Block, DecoderStack
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
 from octavo.models.sliding_window import window_from_layer
@@ -21,8 +22,7 @@ STEM = "Qwen3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Qwen3Config(ModelConfig):
-    norm_eps: float
+class Qwen3Config(StackedDecoderConfig):
     activation: Activation
     has_attention_biases: bool
 
@@ -48,10 +48,6 @@ class Qwen3Config(ModelConfig):
             self.spec, embedding="model.embed_tokens", head="lm_head", is_tied=self.is_tied
         )
 
-    def projections(self) -> list[Projection]:
-        layers = range(self.spec.num_layers)
-        return [one for layer in layers for one in (*self.attention(layer), *self.mlp(layer))]
-
     def attention(self, layer: int) -> tuple[Projection, Projection]:
         """Queries, keys and values; output."""
         return attention_projections(
@@ -75,10 +71,7 @@ class Qwen3Config(ModelConfig):
 
     def _block(self, layer: int, load: ModelBuilder) -> Block:
         name, width = f"model.layers.{layer}", self.spec.hidden_size
-        attention = f"{name}.self_attn"
-        head_norm = load.head_norm(
-            f"{attention}.q_norm", f"{attention}.k_norm", self.spec, self.norm_eps
-        )
+        head_norm = load.head_norm(f"{name}.self_attn", self.spec, self.norm_eps)
         return load.pre_norm_block(
             load.rms_norm(f"{name}.input_layernorm", width, self.norm_eps),
             load.attention(self.spec, layer, *self.attention(layer), head_norm=head_norm),

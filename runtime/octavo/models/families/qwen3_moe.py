@@ -97,10 +97,7 @@ class Qwen3MoeConfig(ModelConfig):
 
     def _block(self, layer: int, load: ModelBuilder) -> Block:
         name, width = f"model.layers.{layer}", self.spec.hidden_size
-        attention = f"{name}.self_attn"
-        head_norm = load.head_norm(
-            f"{attention}.q_norm", f"{attention}.k_norm", self.spec, self.norm_eps
-        )
+        head_norm = load.head_norm(f"{name}.self_attn", self.spec, self.norm_eps)
         return load.pre_norm_block(
             load.rms_norm(f"{name}.input_layernorm", width, self.norm_eps),
             load.attention(self.spec, layer, *self.attention(layer), head_norm=head_norm),
