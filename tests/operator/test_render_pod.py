@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,30 +7,10 @@ import pytest
 
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1.pods import MAX_PROGRESS_DEADLINE
-from octavo_operator.manifest_types import PodTemplateSpec
-from octavo_operator.render.api_keys import in_environment
 from octavo_operator.render.cache import is_of_one_node
-from octavo_operator.render.download_progress import in_silence
-from octavo_operator.render.listening import on_version_4
-from octavo_operator.render.pod import pod_template, revision_of
+from octavo_operator.render.pod import pod_template
 from tests.support.operator.builders import INSTALLATION, KEY, pod_context
-
-
-def pod_spec(**fields: Any) -> dict[str, Any]:
-    spec: dict[str, Any] = dict(pod_template(pod_context(**fields))["spec"])
-    return spec
-
-
-def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*spec.get("initContainers", []), *spec["containers"]]
-
-
-SOURCES = [
-    {"uri": "builtin://demo"},
-    {"uri": "hf://org/name", "secretRef": {"name": "token"}, "cache": {"size": "5Gi"}},
-    {"uri": "s3://bucket/prefix"},
-    {"uri": "pvc://claim/a/b"},
-]
+from tests.support.operator.rendered_pods import SOURCES, containers, pod_spec
 
 
 @pytest.mark.parametrize("model", SOURCES, ids=lambda model: model["uri"])
@@ -87,80 +66,6 @@ def test_a_claim_is_mounted_read_only_and_served_by_path() -> None:
     (serve,) = spec["containers"]
     assert serve["args"][1] == "/claim/a/b"
     assert {"name": "claim", "mountPath": "/claim", "readOnly": True} in serve["volumeMounts"]
-    assert "initContainers" not in spec
-
-
-DRAFT = {"uri": "hf://org/draft", "secretRef": {"name": "of-draft"}}
-
-
-def guessing(draft: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    speculative = {"method": "draft_model", "numSpeculativeTokens": 3, "model": draft}
-    return pod_spec(engine={"speculative": speculative}, **fields)
-
-
-def told_to_guess_with(serve: dict[str, Any]) -> object:
-    return json.loads(serve["args"][serve["args"].index("--speculative-config") + 1])["model"]
-
-
-def test_a_draft_is_fetched_after_the_model_into_the_same_cache_with_credentials_of_its_own() -> (
-    None
-):
-    download = {"ephemeralStorage": "9Gi"}
-    spec = guessing(DRAFT, model=SOURCES[1], resources={"download": download})
-    (first, second), (serve,) = spec["initContainers"], spec["containers"]
-    assert [first["args"][1], second["args"][1]] == ["hf://org/name", "hf://org/draft"]
-    assert first["args"][2:] == second["args"][2:]
-    assert [each["envFrom"] for each in (first, second)] == [
-        [{"secretRef": {"name": name}}] for name in ("token", "of-draft")
-    ]
-    same = ("volumeMounts", "resources", "env", "ports", "securityContext")
-    assert [first[key] for key in same] == [second[key] for key in same]
-    assert first["resources"]["limits"] == {"ephemeral-storage": "9Gi"}
-    assert told_to_guess_with(serve) == "hf://org/draft"
-    assert "of-draft" not in str(serve)
-    assert [each for each in spec["volumes"] if each["name"] == "models"] == [
-        {"name": "models", "persistentVolumeClaim": {"claimName": f"{KEY.name}-models"}}
-    ]
-
-
-def test_a_draft_alone_is_fetched_and_read_as_a_model_would_be() -> None:
-    claim = {"uri": "pvc://claim/a"}
-    spec = guessing({"uri": "s3://bucket/draft"}, model={**claim, "cache": {"size": "1Gi"}})
-    (fetch,), (serve,) = spec["initContainers"], spec["containers"]
-    assert fetch["name"] == "fetch-draft"
-    assert "envFrom" not in fetch
-    folder = fetch["args"][fetch["args"].index("--to") + 1]
-    assert serve["args"][:4] == ["serve", "/claim/a", "--download-dir", folder]
-    assert {"name": "models", "mountPath": folder, "readOnly": True} in serve["volumeMounts"]
-    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in serve["env"]
-    assert "podAffinity" in spec["affinity"]
-    inherited = guessing({"uri": "hf://org/draft"}, model=SOURCES[1])["initContainers"][1]
-    assert inherited["envFrom"] == [{"secretRef": {"name": "token"}}]
-    elsewhere = guessing({"uri": "s3://bucket/draft"}, model=SOURCES[1])["initContainers"][1]
-    assert "envFrom" not in elsewhere
-
-
-@pytest.mark.parametrize(
-    ("draft", "folder", "claims"),
-    [
-        ("pvc://claim/b", "/claim/b", {"claim": "claim"}),
-        ("pvc://other", "/draft-claim", {"claim": "claim", "other": "draft-claim"}),
-    ],
-)
-def test_the_claim_of_a_draft_is_mounted_once_and_read_only(
-    draft: str, folder: str, claims: dict[str, str]
-) -> None:
-    spec = guessing({"uri": draft}, model={"uri": "pvc://claim/a"})
-    (serve,) = spec["containers"]
-    assert told_to_guess_with(serve) == folder
-    mounted = {
-        each["persistentVolumeClaim"]["claimName"]: each["name"]
-        for each in spec["volumes"]
-        if each.get("persistentVolumeClaim", {}).get("readOnly")
-    }
-    assert mounted == claims
-    for name in claims.values():
-        assert {"name": name, "mountPath": f"/{name}", "readOnly": True} in serve["volumeMounts"]
     assert "initContainers" not in spec
 
 
@@ -323,32 +228,6 @@ def test_prometheus_finds_the_ops_port() -> None:
     assert annotations["prometheus.io/port"] == "8001"
 
 
-def test_the_revision_changes_with_what_the_pod_runs_and_with_nothing_else() -> None:
-    def revision(**fields: Any) -> str:
-        return revision_of(pod_template(pod_context(**fields)))
-
-    base = revision()
-    assert revision(replicas=7) == base  # spec.replicas
-    assert revision(rollout={"strategy": "Recreate"}) == base
-    assert revision(rollout={"progressDeadline": "45m"}) == base
-    assert revision(autoscaling={"maxReplicas": 3}) == base
-    assert revision(engine={"maxNumSeqs": 8}) != base
-    assert revision(installation=replace(INSTALLATION, runtime_image="other:2")) != base
-
-
-def test_a_model_that_stays_on_a_version_stays_through_an_upgrade_in_both_containers() -> None:
-    def made(image: str) -> PodTemplateSpec:
-        installation = replace(INSTALLATION, runtime_image=image)
-        model = {"uri": "hf://o/n"}
-        pinned = pod_context(model=model, runtime={"version": "1"}, installation=installation)
-        return pod_template(pinned)
-
-    before, after = made("registry.example/r:1"), made("registry.example/r:2")
-    assert before == after
-    images = {each["image"] for each in containers(dict(after["spec"]))}
-    assert images == {"registry.example/r:1"}
-
-
 def test_a_quota_on_limits_can_be_met_by_every_container() -> None:
     resources = {
         "cpu": 4,
@@ -392,56 +271,3 @@ def test_labels_annotations_variables_and_pull_secrets_reach_the_pods() -> None:
     assert template["metadata"]["annotations"]["prometheus.io/port"] == "8001"
     assert {"name": "NCCL_DEBUG", "value": "INFO"} in template["spec"]["containers"][0]["env"]
     assert template["spec"]["imagePullSecrets"] == [{"name": "shared"}, {"name": "mine"}]
-
-
-OF_AN_EARLIER_RELEASE: dict[str, dict[str, Any]] = {
-    "demo": {},
-    "hub": {
-        "model": {"uri": "hf://org/name@v1", "servedNames": ["a"], "secretRef": {"name": "token"}},
-        "resources": {"gpu": 1, "cpu": 8, "memory": "64Gi"},
-        "auth": {"secretRef": {"name": "keys", "key": "k"}},
-    },
-    "cache": {"model": {"uri": "s3://bucket/prefix", "cache": {"size": "50Gi"}}},
-    "claim": {"model": {"uri": "pvc://weights/llama"}, "rollout": {"drainTimeout": "90s"}},
-    "placed": {
-        "scheduling": {
-            "nodeSelector": {"gpu": "h100"},
-            "tolerations": [
-                {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
-                {"key": "spot", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 60},
-            ],
-            "runtimeClassName": "nvidia",
-            "priorityClassName": "high",
-        }
-    },
-    "engine": {
-        "engine": {
-            "device": "cpu",
-            "kvCacheMemory": "256Mi",
-            "kvCacheDtype": "fp8",
-            "enablePrefixCaching": False,
-            "quantization": "int4",
-            "enforceEager": True,
-            "seed": 7,
-        }
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "revision"),
-    [
-        ("demo", "f98e21a3c5"),
-        ("hub", "175261c085"),
-        ("cache", "2bb0bd8870"),
-        ("claim", "94c265f665"),
-        ("placed", "4ee817bc15"),
-        ("engine", "c3ca5f902e"),
-    ],
-)
-def test_a_spec_of_an_earlier_release_keeps_its_revision(name: str, revision: str) -> None:
-    """An upgrade of the operator that changes one of these starts every such pod anew."""
-    made = pod_context(**OF_AN_EARLIER_RELEASE[name], is_claim_of_one_node=name == "claim")
-    # What runs in the form of an earlier release is rendered in that form.
-    made = in_environment(made) or in_silence(made) or on_version_4(made)
-    assert revision_of(pod_template(made)) == revision
