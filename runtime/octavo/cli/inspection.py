@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,52 +62,81 @@ def inspect_command(
 
     Exits with 3 when the GPU asked about does not hold it.
     """
+    from octavo.errors import OctavoError
+    from octavo.server.process.run import fail
+
+    limits: dict[str, Any] = {"max_loras": max_loras, "max_lora_rank": max_lora_rank}
+    try:
+        found = _inspected(
+            _Places(model, revision, download_dir),
+            None if gpu_memory is None else _gpu_bytes(gpu_memory),
+            speculative_config,
+            dtype=dtype,
+            quantization=quantization,
+            kv_cache_dtype=kv_cache_dtype,
+            model_impl=model_impl,
+            max_model_len=max_model_len,
+            gpu_memory_utilization=gpu_memory_utilization,
+            tensor_parallel_size=tensor_parallel_size,
+            enable_lora=enable_lora,
+            **{name: value for name, value in limits.items() if value is not None},
+        )
+    except OctavoError as error:
+        return fail(error)
+    _show(found, as_json=as_json)
+    return 0 if found.gpu is None or found.gpu.problem is None else _DOES_NOT_FIT
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the model is read from."""
+
+    model: str
+    revision: str | None
+    download_dir: Path | None
+
+
+def _inspected(
+    places: _Places, gpu_bytes: int | None, speculative: str | None, **options: Any
+) -> Inspection:
+    """By the small files and headers alone, which are gone afterwards.
+
+    Args:
+        speculative: The JSON of `--speculative-config`.
+        options: Of the `EngineConfig`.
+    """
     import msgspec
 
     from octavo.draft_source import naming_the_field
-    from octavo.errors import OctavoError
     from octavo.model_source import described
-    from octavo.server.process.run import fail
     from octavo.speculative_config import SpeculativeConfig
     from octavo.worker.start.inspection import inspect_model
 
-    try:
-        size = None if gpu_memory is None else _gpu_bytes(gpu_memory)
-        wanted = None if speculative_config is None else SpeculativeConfig.read(speculative_config)
-        with ExitStack() as stack:
-            described_model = stack.enter_context(
-                described(model, download_dir=download_dir, revision=revision)
-            )
-            draft_headers = None
-            if wanted is not None and wanted.model is not None:
-                with naming_the_field():
-                    draft = stack.enter_context(described(wanted.model, download_dir=download_dir))
-                draft_headers = draft.headers
-                wanted = msgspec.structs.replace(wanted, model=str(draft.folder))
-            limits: dict[str, Any] = {"max_loras": max_loras, "max_lora_rank": max_lora_rank}
-            config = EngineConfig(
-                model=str(described_model.folder),
-                dtype=dtype,
-                quantization=quantization,
-                kv_cache_dtype=kv_cache_dtype,
-                model_impl=model_impl,
-                max_model_len=max_model_len,
-                gpu_memory_utilization=gpu_memory_utilization,
-                tensor_parallel_size=tensor_parallel_size,
-                enable_lora=enable_lora,
-                **{name: value for name, value in limits.items() if value is not None},
-                speculative_config=wanted,
-            )
-            found = inspect_model(config, size, described_model.headers, draft_headers)
-    except OctavoError as error:
-        return fail(error)
+    wanted = None if speculative is None else SpeculativeConfig.read(speculative)
+    kept_in = places.download_dir
+    with ExitStack() as stack:
+        model = stack.enter_context(
+            described(places.model, download_dir=kept_in, revision=places.revision)
+        )
+        draft_headers = None
+        if wanted is not None and wanted.model is not None:
+            with naming_the_field():
+                draft = stack.enter_context(described(wanted.model, download_dir=kept_in))
+            draft_headers = draft.headers
+            wanted = msgspec.structs.replace(wanted, model=str(draft.folder))
+        config = EngineConfig(model=str(model.folder), speculative_config=wanted, **options)
+        return inspect_model(config, gpu_bytes, model.headers, draft_headers)
+
+
+def _show(found: Inspection, *, as_json: bool) -> None:
+    import msgspec
+
     if as_json:
         print(msgspec.json.encode(found).decode())
-    else:
-        rows = _rows(found)
-        width = max(len(name) for name, _ in rows) + 2
-        print("\n".join(f"{name:<{width}}{value}" for name, value in rows))
-    return 0 if found.gpu is None or found.gpu.problem is None else _DOES_NOT_FIT
+        return
+    rows = _rows(found)
+    width = max(len(name) for name, _ in rows) + 2
+    print("\n".join(f"{name:<{width}}{value}" for name, value in rows))
 
 
 def _gpu_bytes(text: str) -> int:

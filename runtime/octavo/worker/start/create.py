@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 
@@ -12,14 +12,17 @@ from octavo.kernels.protocols.device import DeviceKernels
 from octavo.models.base import EncoderConfig
 from octavo.worker import machine
 from octavo.worker.batch import Executor
-from octavo.worker.compile_ahead import compiling_ahead
+from octavo.worker.compile_ahead import CompilingAhead, compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
-from octavo.worker.start.draft import beside, plan_drafter, size_cache_with
+from octavo.worker.start.draft import DrafterPlan, beside, plan_drafter, size_cache_with
 from octavo.worker.start.encoder import encoder_of, plan_encoder
 from octavo.worker.start.gpu_fit import check_gpu_generation, check_gpu_memory
 from octavo.worker.start.phases import PhaseTimer
-from octavo.worker.start.plan import plan_start, translated_load_errors
+from octavo.worker.start.plan import StartPlan, plan_start, translated_load_errors
+
+Start = Callable[[PhaseTimer], Executor]
+"""What follows the load: sizes the KV cache where that is not done yet, and warms up."""
 
 
 def create_executor(
@@ -42,67 +45,85 @@ def create_executor(
     if encoder is not None:
         return _create_encoder(config, encoder, phase)
     with ExitStack() as stack:
+        ahead = None
         with phase("load"):
             plan = plan_start(config)
-            config, device, dtype = plan.config, plan.device, plan.dtype
-            size, ahead = None, None  # of the cache; on a GPU a profile run tells
-            drafter, drafting = None, None
-            drafts = plan_drafter(config, plan)
-            if device.type == "cpu":
-                torch.set_num_threads(
-                    machine.threads_for(plan.model.num_parameters, machine.available_cpus())
-                )
-                size = size_cache_with(drafts, plan)
+            drafts = plan_drafter(plan.config, plan)
+            if plan.device.type == "cpu":
+                start = _load_on_cpu(plan, drafts)
             else:
-                name = torch.cuda.get_device_name(device)
-                capability = torch.cuda.get_device_capability(device)
-                check_gpu_generation(name, capability, config.kv_cache_dtype)
-                check_gpu_memory(
-                    config, plan.model, device, dtype, plan.scheme, beside(drafts, config)
-                )
-                if not plan.model.is_generic:
-                    ahead = stack.enter_context(
-                        compiling_ahead(config, plan.model, dtype, device, plan.stored)
-                    )
-            with translated_load_errors():
-                model = plan.build()
-                if drafts is not None and size is not None:
-                    drafter = drafts.start(config, size, model)
-                elif drafts is not None:
-                    drafting = drafts.start_on_gpu(config, model, gpu_kernels())
+                _check_gpu(plan, drafts)
+                ahead = stack.enter_context(_compiling_ahead(plan))
+                start = _load_on_gpu(plan, drafts)
         if ahead is not None:
             with phase("compile"):
                 ahead.wait()
-    if size is not None:
-        return start_host_executor(
-            config,
-            model,
-            size,
-            device=device,
-            dtype=dtype,
-            phase=phase,
-            reload=plan.build_anew,
-            adapters=plan.adapters,
-            drafter=drafter,
-        )
-    from octavo.kernels.gpu.compiling.watch import CompileWatch
-    from octavo.worker.gpu.executor import start_gpu_executor
+    return start(phase)
 
-    watch = CompileWatch()
-    executor = start_gpu_executor(
-        config,
+
+def _load_on_cpu(plan: StartPlan, drafts: DrafterPlan | None) -> Start:
+    threads = machine.threads_for(plan.model.num_parameters, machine.available_cpus())
+    torch.set_num_threads(threads)
+    size = size_cache_with(drafts, plan)
+    with translated_load_errors():
+        model = plan.build()
+        drafter = None if drafts is None else drafts.start(plan.config, size, model)
+    return lambda phase: start_host_executor(
+        plan.config,
         model,
-        gpu_kernels(),
-        device=device,
-        dtype=dtype,
+        size,
+        device=plan.device,
+        dtype=plan.dtype,
         phase=phase,
         reload=plan.build_anew,
-        drafting=drafting,
         adapters=plan.adapters,
-        may_run_eager=plan.model.is_generic,
+        drafter=drafter,
     )
-    watch.serving_begins()
-    return executor
+
+
+def _check_gpu(plan: StartPlan, drafts: DrafterPlan | None) -> None:
+    config, device = plan.config, plan.device
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    check_gpu_generation(name, capability, config.kv_cache_dtype)
+    taken = beside(drafts, config)
+    check_gpu_memory(config, plan.model, device, plan.dtype, plan.scheme, taken)
+
+
+def _compiling_ahead(plan: StartPlan) -> AbstractContextManager[CompilingAhead | None]:
+    """None for transformers' modules, whose launches are not known before they run."""
+    if plan.model.is_generic:
+        return nullcontext()
+    return compiling_ahead(plan.config, plan.model, plan.dtype, plan.device, plan.stored)
+
+
+def _load_on_gpu(plan: StartPlan, drafts: DrafterPlan | None) -> Start:
+    """How large the cache is, a profile run tells when the executor starts."""
+    kernels = gpu_kernels()
+    with translated_load_errors():
+        model = plan.build()
+        drafting = None if drafts is None else drafts.start_on_gpu(plan.config, model, kernels)
+
+    def start(phase: PhaseTimer) -> Executor:
+        from octavo.kernels.gpu.compiling.watch import CompileWatch
+        from octavo.worker.gpu.executor import start_gpu_executor
+
+        watch = CompileWatch()
+        executor = start_gpu_executor(
+            plan.config,
+            model,
+            kernels,
+            device=plan.device,
+            dtype=plan.dtype,
+            phase=phase,
+            reload=plan.build_anew,
+            drafting=drafting,
+            adapters=plan.adapters,
+            may_run_eager=plan.model.is_generic,
+        )
+        watch.serving_begins()
+        return executor
+
+    return start
 
 
 def gpu_kernels() -> DeviceKernels:
