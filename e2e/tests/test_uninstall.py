@@ -141,7 +141,7 @@ def test_uninstalling_the_chart_leaves_the_models_serving_and_nothing_of_the_rel
     expected = {
         f"deployment.apps/{OPERATOR}",
         f"lease.coordination.k8s.io/{OPERATOR}",
-        f"clusterrole.rbac.authorization.k8s.io/{OPERATOR}",
+        f"clusterrole.rbac.authorization.k8s.io/{OPERATOR}:{OPERATOR_NAMESPACE}",
     }
     installed = wait_for(
         "an installation with a leader", lambda: of_the_release(serving), expected.issubset

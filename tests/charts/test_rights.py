@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from octavo_operator.rbac import NAMESPACED_RULES, OWN_NAMESPACE_RULES, Rule
-from tests.support.operator.helm import Object, environment, named, of_kind, render
+from tests.support.operator.helm import (
+    CHART,
+    Object,
+    environment,
+    helm,
+    named,
+    of_kind,
+    render,
+)
 
 
 def granted(rules: list[Object]) -> set[tuple[str, str, str]]:
@@ -29,7 +38,7 @@ def needed(rules: tuple[Rule, ...]) -> set[tuple[str, str, str]]:
 
 def test_operator_may_do_exactly_what_its_table_says() -> None:
     objects = render()
-    role = named(objects, "ClusterRole", "octavo-operator")
+    role = named(objects, "ClusterRole", "octavo-operator:octavo-system")
     assert granted(role["rules"]) == needed(NAMESPACED_RULES)
     leader = named(objects, "Role", "octavo-operator-leader")
     assert granted(leader["rules"]) == needed(OWN_NAMESPACE_RULES)
@@ -64,13 +73,30 @@ def test_watched_namespaces_get_a_role_each_and_no_cluster_role() -> None:
 
 def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
     objects = render()
-    view = named(objects, "ClusterRole", "octavo-operator-view")
+    view = named(objects, "ClusterRole", "octavo-operator-view:octavo-system")
     assert {verb for _, _, verb in granted(view["rules"])} == {"get", "list", "watch"}
     assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
-    edit = named(objects, "ClusterRole", "octavo-operator-edit")
+    edit = named(objects, "ClusterRole", "octavo-operator-edit:octavo-system")
     assert ("octavo.dev", "llmdeployments/scale", "patch") in granted(edit["rules"])
     assert "rbac.authorization.k8s.io/aggregate-to-view" not in edit["metadata"]["labels"]
     names = {
         role["metadata"]["name"] for role in of_kind(render("rbac.aggregate=false"), "ClusterRole")
     }
-    assert names == {"octavo-operator"}
+    assert names == {"octavo-operator:octavo-system"}
+
+
+def test_releases_of_one_name_in_two_namespaces_share_no_object() -> None:
+    """Helm would refuse the second, and `kubectl apply` of what it renders would take the first one's rights."""
+
+    def places(namespace: str) -> set[tuple[str, str, str]]:
+        settings = "--set=watchNamespaces={team},crds.install=false"
+        done = helm("template", "octavo", str(CHART), "--namespace", namespace, settings)
+        return {
+            (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"])
+            for each in yaml.safe_load_all(done.stdout)
+            if each
+        }
+
+    one, other = places("a"), places("b")
+    assert ("Role", "team", "octavo-operator:a") in one
+    assert not one & other

@@ -23,7 +23,7 @@
 - name: OCTAVO_OPERATOR_ALLOWED_RUNTIME_IMAGES
   value: {{ join "," .Values.runtime.allowedImages | quote }}
 - name: OCTAVO_OPERATOR_IMAGE_PULL_POLICY
-  value: {{ .Values.runtime.image.pullPolicy }}
+  value: {{ .Values.runtime.image.pullPolicy | quote }}
 - name: OCTAVO_OPERATOR_PROMETHEUS_URL
   value: {{ .Values.prometheus.url | default "" | quote }}
 {{- if or .Values.prometheus.bearerToken.secretName .Values.prometheus.bearerToken.serviceAccount }}
@@ -45,7 +45,7 @@
 - name: OCTAVO_OPERATOR_HEALTH_PORT
   value: "8080"
 - name: OCTAVO_OPERATOR_LOG_LEVEL
-  value: {{ .Values.logLevel }}
+  value: {{ .Values.logLevel | quote }}
 - name: OCTAVO_OPERATOR_IMAGE_PULL_SECRETS
   value: {{ join "," .Values.runtime.imagePullSecrets | quote }}
 - name: OCTAVO_OPERATOR_MONITORING_NAMESPACES

@@ -18,6 +18,12 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Of rights outside the release's namespace, where a release of the same name in another one has its own. Called
+     with a dict of `part` and `root`. */}}
+{{- define "octavo.sharedName" -}}
+{{- printf "%s%s:%s" (include "octavo.fullname" .root) .part .root.Release.Namespace -}}
+{{- end -}}
+
 {{- define "octavo.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "octavo.fullname" .) .Values.serviceAccount.name -}}
@@ -38,9 +44,9 @@ app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- define "octavo.ownLabels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 app.kubernetes.io/part-of: octavo
 {{- end -}}
 
@@ -85,7 +91,7 @@ app.kubernetes.io/part-of: octavo
 {{- end -}}
 {{- with $token.secretName }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $token.key | quote }}, path: token}]
 {{- end }}
 {{- if $token.serviceAccount }}
@@ -93,12 +99,12 @@ app.kubernetes.io/part-of: octavo
 {{- end }}
 {{- with $ca.configMapName }}
 - configMap:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- with $ca.secretName }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- end -}}
