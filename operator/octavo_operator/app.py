@@ -18,6 +18,7 @@ from octavo_operator.autoscale.access import Access
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import LoadError, LoadSource, Snapshot
 from octavo_operator.autoscale.prometheus import Prometheus
+from octavo_operator.commits import Commits
 from octavo_operator.handlers import WATCHED_KINDS
 from octavo_operator.kube import ApiServer, Kube, KubeError, load_configuration
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
@@ -75,12 +76,14 @@ class Operator:
         self.queue: WorkQueue[ObjectKey] = WorkQueue(self._work, _log_failure, settings.workers)
         self._turns = Turns(settings.max_concurrent_rollouts, self.queue.add)
         self._startups = Startups()
+        self._commits = Commits()
         self._reconciler = Reconciler(
             kube,
             installation_of(settings),
             self._autoscaler,
             self._turns,
             self._startups,
+            self._commits,
             instance=identity,
             wall_clock=lambda: datetime.now(UTC),
             steady_clock=time.monotonic,
@@ -167,12 +170,13 @@ class Operator:
                     self.queue.add(key)
 
     async def _follow_startups_forever(self) -> None:
-        """Enqueues the objects whose starting pods have come further."""
+        """Enqueues the objects whose starting pods have come further, or whose pods told what they serve."""
         ops_port = OpsPort(self._settings.progress_timeout_seconds)
         while True:
             await asyncio.sleep(self._settings.progress_interval_seconds)
-            for key in await ops_port.ask(self._startups):
-                self.queue.add_behind(key)
+            for asking in (self._startups, self._commits):
+                for key in await ops_port.ask(asking):
+                    self.queue.add_behind(key)
 
     async def _take_snapshot(self, source: LoadSource) -> None:
         try:

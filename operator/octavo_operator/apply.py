@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from octavo_operator.api.conditions import Reason
-from octavo_operator.drift import first_drift
+from octavo_operator.drift import drifted, first_drift
 from octavo_operator.kube import Kube, KubeError
+from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, writers
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
 from octavo_operator.render import cache, service
+from octavo_operator.repair import is_blocked
 
 log = structlog.get_logger()
 
@@ -41,8 +43,9 @@ class Applied:
             self.service_problem = problem
 
 
-async def apply(kube: Kube, actions: Sequence[Action]) -> Applied:
-    """Carries the actions out in their order. Raises KubeError for what may pass by itself."""
+async def apply(kube: Kube, actions: Sequence[Action], *, tells_faults: bool = False) -> Applied:
+    """Carries the actions out in their order. Raises KubeError for what may pass by itself, unless that is
+    to be told as a refusal is: a webhook that nobody answers for may stay so, and the pods are to be seen."""
     conflicts = [action for action in actions if action.type is ActionType.CONFLICT]
     if conflicts:
         problem = _conflict(conflicts)
@@ -59,7 +62,8 @@ async def apply(kube: Kube, actions: Sequence[Action]) -> Applied:
             if error.is_conflict:
                 applied.lost_race = error
                 continue
-            if error.is_namespace_terminating or not error.is_refusal:
+            is_told = error.is_refusal or (tells_faults and error.is_fault)
+            if error.is_namespace_terminating or not is_told:
                 raise
             is_unled = action.key == service.KEY and not _leads_to_pods(action, action.live)
             applied.tell(_refused(action, error), concerns_service=is_unled)
@@ -83,7 +87,9 @@ async def _carry_out(kube: Kube, action: Action) -> Manifest | None:
         why=action.why,
     )
     if live is not None and action.repair:
-        await kube.patch(kind, live, action.repair)
+        answer = await kube.patch(kind, live, action.repair)
+        if desired is not None and is_blocked(desired, answer):
+            return answer  # something has the last word on it, and the apply would be refused
     if desired is not None:
         return await kube.apply(kind, desired)
     if live is not None:
@@ -117,11 +123,13 @@ def _terminating(action: Action) -> Finding:
 
 
 def _overruled(action: Action, live: Manifest | None) -> Finding:
+    wanted = {"spec": (action.desired or {}).get("spec")}
+    fields = listed(list(drifted(wanted, live or {})))
     others = writers(live) if live is not None else []
     by = f" (others that wrote: {', '.join(others)})" if others else ""
     return Finding(
         Reason.CONTESTED,
-        f"{_named(action)} is not what was applied: something in the cluster changes it{by}",
+        f"{_named(action)} is not what was applied ({fields}): something in the cluster changes it{by}",
     )
 
 

@@ -72,6 +72,15 @@ class ConditionSet:
     def mark_unknown(self, type_: ConditionType, reason: Reason, message: str = "") -> None:
         self._mark(type_, ConditionStatus.UNKNOWN, reason, message)
 
+    def keep(self, type_: ConditionType) -> bool:
+        """Leaves it as it was, if it was said of this generation. Returns whether it was."""
+        before = self.previous.get(type_, {})
+        is_ours = before.get("reason") in {each.value for each in Reason}
+        if not is_ours or before.get("observedGeneration") != self.generation:
+            return False
+        self.marked[type_] = before
+        return True
+
     def was_true(self, type_: ConditionType) -> bool:
         """Whether it was, when the pass began."""
         return self.previous.get(type_, {}).get("status") == ConditionStatus.TRUE
@@ -79,6 +88,11 @@ class ConditionSet:
     def reasons_before(self) -> frozenset[str]:
         """Those that the conditions carried when the pass began."""
         return frozenset(each.get("reason", "") for each in self.previous.values())
+
+    def message_before(self, reason: Reason) -> str:
+        """What was said with this reason when the pass began; empty when nothing was."""
+        said = (each for each in self.previous.values() if each.get("reason") == reason)
+        return next((str(each.get("message", "")) for each in said), "")
 
     def as_list(self) -> list[dict[str, Any]]:
         """All conditions in the order of their declaration."""

@@ -61,6 +61,9 @@ class Drift:
     """What is to stand there."""
     is_missing: bool = False
     """Whether nothing stands there."""
+    is_in_the_way: bool = False
+    """Whether an item of the same name and of another key stands there: beside it ours would be refused.
+    Nobody owns what the cluster's admission made of our own item, so that an apply leaves it."""
 
     @property
     def is_nothing(self) -> bool:
@@ -71,8 +74,12 @@ class Drift:
 def first_drift(desired: object, live: object) -> str | None:
     """The path of the first field of `desired` that `live` lacks or has differently; None when all
     of it is there. What only `live` has counts where nobody but us may add to it (`_EXACT`)."""
-    every = drifts(desired, live)
-    return next((each.where for each in every if not each.is_nothing), None)
+    return next(drifted(desired, live), None)
+
+
+def drifted(desired: object, live: object) -> Iterator[str]:
+    """The paths of all of them, in the manifest's order."""
+    return (each.where for each in drifts(desired, live) if not each.is_nothing)
 
 
 def drifts(
@@ -99,17 +106,7 @@ def drifts(
                 else:
                     yield Drift(path, place, value, is_missing=True)
         case list(), list() if field in _LIST_KEYS and not is_exact:
-            keys = _LIST_KEYS[field]
-            places = {_item_key(item, keys): index for index, item in enumerate(live)}
-            if len(places) < len(live):  # one of them twice: which one holds is not ours to guess
-                yield Drift(where, at, desired)
-                return
-            for index, item in enumerate(desired):
-                path, found = f"{where}[{index}]", places.get(_item_key(item, keys))
-                if found is None:
-                    yield Drift(path, (*at, "-"), item, is_missing=True)
-                else:
-                    yield from drifts(item, live[found], path, (*at, found))
+            yield from _drifts_of_items(desired, live, where, at, _LIST_KEYS[field])
         case list(), list() if len(desired) == len(live):
             for index, (one, other) in enumerate(zip(desired, live, strict=True)):
                 path = f"{where}[{index}]"
@@ -117,6 +114,34 @@ def drifts(
         case _:
             if desired != live and not _same_quantity(desired, live):
                 yield Drift(where, at, desired)
+
+
+def _drifts_of_items(
+    desired: list[Any], live: list[Any], where: str, at: Path, keys: tuple[str, ...]
+) -> Iterator[Drift]:
+    """Of a list whose items are told apart by `keys`."""
+    places = {_item_key(item, keys): index for index, item in enumerate(live)}
+    if len(places) < len(live):  # one of them twice: which one holds is not ours to guess
+        yield Drift(where, at, desired)
+        return
+    wanted = {_item_key(item, keys) for item in desired}
+    strangers = [index for key, index in places.items() if key not in wanted]
+    for index, item in enumerate(desired):
+        path, found = f"{where}[{index}]", places.get(_item_key(item, keys))
+        if found is not None:
+            yield from drifts(item, live[found], path, (*at, found))
+        elif namesakes := [each for each in strangers if _has_name_of(item, live[each], keys)]:
+            yield Drift(path, (*at, namesakes[0]), item, is_in_the_way=True)
+        else:
+            yield Drift(path, (*at, "-"), item, is_missing=True)
+
+
+def _has_name_of(port: object, other: object, keys: tuple[str, ...]) -> bool:
+    """Whether both are ports of one name, of which there may be one, though it is the number that tells them
+    apart."""
+    if keys != _LIST_KEYS["ports"] or not (isinstance(port, dict) and isinstance(other, dict)):
+        return False
+    return "name" in port and port["name"] == other.get("name")
 
 
 def additions(desired: Manifest, live: Manifest) -> list[Path]:

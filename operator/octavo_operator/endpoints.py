@@ -10,6 +10,7 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from octavo_operator.api.conditions import Reason
+from octavo_operator.listing import listed
 from octavo_operator.manifest import Manifest, ObjectKey
 from octavo_operator.names import HTTP_PORT
 from octavo_operator.pods import Finding, PodView
@@ -20,8 +21,6 @@ from octavo_operator.sightings import Sightings
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 PROPAGATION_SECONDS = 10.0
 """How long endpoints may take to follow the pods before it is worth a word."""
-
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,9 @@ def mismatch(service: str, found: Reach, lasting: Collection[str]) -> Finding | 
     """What is to be said of what has lasted for too long."""
     parts = []
     if missing := [each for each in found.missing if each in lasting]:
-        parts.append(f"lack {_listed(missing)}, which answer" + ("" if missing[1:] else "s"))
+        parts.append(f"lack {listed(missing)}, which answer" + ("" if missing[1:] else "s"))
     if foreign := [each for each in found.foreign if each in lasting]:
-        parts.append(f"hold {_listed(foreign)}, which this LLMDeployment did not make")
+        parts.append(f"hold {listed(foreign)}, which this LLMDeployment did not make")
     if not parts:
         return None
     return Finding(
@@ -125,7 +124,7 @@ def strays(owner: str, found: Sequence[str]) -> Finding | None:
     carry = "carries" if len(found) == 1 else "carry"
     return Finding(
         Reason.STRAY_PODS,
-        f"{_listed(found)} {carry} the label octavo.dev/llmdeployment={owner}, but LLMDeployment {owner} "
+        f"{listed(found)} {carry} the label octavo.dev/llmdeployment={owner}, but LLMDeployment {owner} "
         "did not make them: they count for nothing and get no requests",
     )
 
@@ -139,9 +138,3 @@ def _named(endpoint: Manifest) -> str:
     target = endpoint.get("targetRef", {})
     addresses = ", ".join(endpoint.get("addresses", ()))
     return f"{target['name']} ({addresses})" if "name" in target else addresses
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMED])
-    more = len(names) - _MOST_NAMED
-    return f"{shown} and {more} more" if more > 0 else shown

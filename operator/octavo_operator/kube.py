@@ -62,6 +62,11 @@ class KubeError(Exception):
         )
 
     @property
+    def is_fault(self) -> bool:
+        """The API server failed, or who it asks before it answers, such as an admission webhook."""
+        return self.status >= 500 or self.reason == "Timeout"
+
+    @property
     def is_namespace_terminating(self) -> bool:
         """The namespace is on its way out: nothing can be created in it, nor need be."""
         return self.status == _HTTP_FORBIDDEN and "being terminated" in str(self)

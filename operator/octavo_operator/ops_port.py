@@ -1,4 +1,4 @@
-"""Ops port of the pods: asks those that start how far they have come.
+"""Ops port of the pods: asks those that start how far they have come, and those that serve what it is.
 
 It is no way to be slowed down or misled: few questions at a time, each with a short time, an answer of few
 bytes that is read into numbers and nothing else, no redirect, no cookie. A pod that does not answer, or not
@@ -8,6 +8,8 @@ as it should, has told nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Protocol
 
 import aiohttp
 import structlog
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 
 from octavo_operator.manifest import ObjectKey
 from octavo_operator.names import OPS_PORT
-from octavo_operator.startups import Question, StartupReport, Startups
+from octavo_operator.startups import Question, StartupReport
 
 log = structlog.get_logger()
 
@@ -24,6 +26,16 @@ PODS_AT_A_TIME = 64
 
 _AT_ONCE = 16
 _LONGEST_ANSWER = 16 * 1024
+
+
+class Asking(Protocol):
+    """Who has questions to pods."""
+
+    def questions(self, limit: int) -> list[Question]:
+        """At most so many."""
+
+    def hear(self, answers: Iterable[tuple[Question, StartupReport | None]]) -> set[ObjectKey]:
+        """The answers, None where there was none; returns the objects of which there is news."""
 
 
 class OpsPort:
@@ -36,9 +48,9 @@ class OpsPort:
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
-    async def ask(self, startups: Startups) -> set[ObjectKey]:
-        """One pass over pods that start; returns the objects of which there is news."""
-        questions = startups.questions(PODS_AT_A_TIME)
+    async def ask(self, asking: Asking) -> set[ObjectKey]:
+        """One pass over pods; returns the objects of which there is news."""
+        questions = asking.questions(PODS_AT_A_TIME)
         if not questions:
             return set()
         # Connections live for one question: the next is seconds away, and the pod may be gone by then.
@@ -51,7 +63,7 @@ class OpsPort:
             # Not the connector's limit: who waited for it would lose of its own time.
             turns = asyncio.Semaphore(_AT_ONCE)
             reports = await asyncio.gather(*(_ask(session, each, turns) for each in questions))
-        return startups.hear(zip(questions, reports, strict=True))
+        return asking.hear(zip(questions, reports, strict=True))
 
 
 async def _ask(

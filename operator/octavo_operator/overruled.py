@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
-from octavo_operator.drift import first_drift
+from octavo_operator.drift import drifted
+from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, digest
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
@@ -30,9 +31,10 @@ class _Ruling:
 
     what: str
     """Hash of the manifest and of what stands."""
-    told: str
-    """The field and whose it is; empty where nothing follows from it."""
-    is_of_pods: bool
+    of_pods: str
+    """Which fields of the pods, and whose; empty where none is."""
+    of_others: str
+    """Which others. Metadata is everybody's, and nothing follows from it."""
     until: float
 
 
@@ -65,27 +67,24 @@ class Overruled:
             answer = answers.get(action.key)
             if action.type is not ActionType.APPLY or not answer or not action.live:
                 continue
-            where = first_drift(action.desired, answer)
+            found = list(drifted(action.desired, answer))
             versions = [each["metadata"].get("resourceVersion") for each in (answer, action.live)]
-            if where is None or versions[0] != versions[1]:
+            if not found or versions[0] != versions[1]:
                 continue
             name = f"{action.key.kind.kind} {action.where.name}"
-            told = (
-                f"{where} of {name} is not as applied: something in the cluster changes it"
-                if where.startswith("spec.")
-                else ""
-            )
+            of_pods = [each for each in found if each.startswith(_OF_PODS)]
+            others = [each for each in found if each.startswith("spec.") and each not in of_pods]
             self._rulings[owner, action.key] = _Ruling(
-                _what(action), told, where.startswith(_OF_PODS), now + AGAIN_SECONDS
+                _what(action), _told(of_pods, name), _told(others, name), now + AGAIN_SECONDS
             )
 
     def remark(self, owner: ObjectKey) -> str:
         """What is said of pods that run otherwise than was asked for."""
-        return "; ".join(each.told for each in self._of(owner) if each.is_of_pods)
+        return "; ".join(each.of_pods for each in self._of(owner) if each.of_pods)
 
     def notice(self, owner: ObjectKey) -> Finding | None:
         """What is said of anything else."""
-        told = [each.told for each in self._of(owner) if each.told and not each.is_of_pods]
+        told = [each.of_others for each in self._of(owner) if each.of_others]
         return Finding(Reason.CONTESTED, "; ".join(told)) if told else None
 
     def forget(self, owner: ObjectKey) -> None:
@@ -95,6 +94,15 @@ class Overruled:
 
     def _of(self, owner: ObjectKey) -> list[_Ruling]:
         return [self._rulings[key] for key in sorted(self._rulings) if key[0] == owner]
+
+
+def _told(fields: Sequence[str], name: str) -> str:
+    if not fields:
+        return ""
+    are, them = ("are", "them") if fields[1:] else ("is", "it")
+    return (
+        f"{listed(fields)} of {name} {are} not as applied: something in the cluster changes {them}"
+    )
 
 
 def _what(action: Action) -> str:

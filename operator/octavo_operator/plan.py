@@ -115,8 +115,9 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     left = _left_to_others(child)
     if key not in _SHARED and (undo := repair(manifest, live, left)):
         # Named from the live object: where its whole field is put back, the patch removes nothing.
-        added = foreign(manifest, live, left)[0]
-        return undoing(f"{pointer(added)} was added by somebody else", undo)
+        added = foreign(manifest, live, left)
+        where = pointer(added[0]) if added else first_drift(manifest, live)
+        return undoing(f"{where} was {'added' if added else 'changed'} by somebody else", undo)
     if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
         # Who took the record of the writers away may have written anything; an apply begins it anew.
         return undoing("what of it is ours was forgotten")

@@ -10,21 +10,21 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from pydantic import ValidationError
+import structlog
 
 from octavo_operator import metrics, node_refusals
-from octavo_operator.api import v1alpha1
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
 from octavo_operator.apply import apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
 from octavo_operator.autoscale.decide import Decision
 from octavo_operator.children import CHILDREN, desired
-from octavo_operator.condition_set import ConditionSet, condition_set
+from octavo_operator.commits import Commits, difference
+from octavo_operator.condition_set import condition_set
 from octavo_operator.contest import Contests
 from octavo_operator.endpoints import PROPAGATION_SECONDS, SERVICE_NAME_LABEL, judge
+from octavo_operator.failures import Failures
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import (
     ENDPOINT_SLICE,
@@ -49,20 +49,24 @@ from octavo_operator.render import (
     service,
 )
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
-from octavo_operator.render.runtime_image import why_not_allowed
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
 from octavo_operator.rollout import patience_left, replacement
 from octavo_operator.sightings import Sightings
+from octavo_operator.spec_reading import spec_of
 from octavo_operator.startups import Startups
 from octavo_operator.status import (
     Observation,
     compute_status,
+    failed_status,
     invalid_status,
     loss_patience_left,
     settlement,
 )
+from octavo_operator.status_writer import StatusWriter
 from octavo_operator.turns import Change, Turns
 from octavo_operator.workload import Workload, in_force, workload_of
+
+log = structlog.get_logger()
 
 _RETRY_REFUSED_SECONDS = 30.0
 """After the API server refused a child: quotas and policies change without telling us."""
@@ -112,6 +116,7 @@ class Reconciler:
         autoscaler: Autoscaler,
         turns: Turns | None = None,
         startups: Startups | None = None,
+        commits: Commits | None = None,
         *,
         instance: str,
         wall_clock: Callable[[], datetime],
@@ -125,33 +130,73 @@ class Reconciler:
         self._sightings = Sightings(PROPAGATION_SECONDS)
         self._turns = turns or Turns(0, lambda _: None)
         self._startups = startups or Startups()
+        self._commits = commits or Commits()
+        self._remembering = (
+            self._autoscaler,
+            self._contests,
+            self._overruled,
+            self._sightings,
+            self._turns,
+            self._startups,
+            self._commits,
+        )
         self.known: set[ObjectKey] = set()
         """The objects that were there when they were looked at last; each has something remembered of it."""
         self._recorder = Recorder(kube, instance, wall_clock)
+        self._writer = StatusWriter(kube, self._recorder)
+        self._failures = Failures()
+        self._log = f"`kubectl -n {installation.operator_namespace} logs {instance}`"
         self._wall_clock = wall_clock
         self._steady_clock = steady_clock
 
     async def reconcile(self, key: ObjectKey) -> float | None:
-        """One pass. Returns the seconds after which to look again, or None. Raises KubeError."""
+        """One pass. Returns the seconds after which to look again, or None. Raises KubeError, and whatever a
+        fault of ours raises; the status tells what goes on failing."""
+        try:
+            wait = await self._pass(key)
+        except Exception as error:
+            is_of_server = isinstance(error, KubeError)
+            if isinstance(error, KubeError) and error.is_namespace_terminating:
+                raise
+            now = self._steady_clock()
+            if self._failures.count(key, now, may_pass=is_of_server):
+                kind = type(error).__name__
+                ours = f"{kind}, a fault of the operator, whose log says where: {self._log}"
+                await self._tell_failure(key, str(error) if is_of_server else ours)
+            raise
+        self._failures.forget(key)
+        return wait
+
+    async def _tell_failure(self, key: ObjectKey, what: str) -> None:
+        """Nothing that fails here may hide what failed before."""
+        self._turns.tell(key, is_rolling=False)
+        try:
+            resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
+            if resource is None or "deletionTimestamp" in resource["metadata"]:
+                return
+            conditions = condition_set(resource, self._wall_clock())
+            why = f"passes over this object fail: {what}"
+            status = failed_status(resource, conditions, why)
+            await self._writer.write(resource, status, conditions)
+        except Exception as error:
+            log.warning("a failure is not in the status", key=str(key), error=str(error))
+
+    async def _pass(self, key: ObjectKey) -> float | None:
         resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self.known.discard(key)
-            self._autoscaler.forget(key)
-            self._contests.forget(key)
-            self._overruled.forget(key)
-            self._sightings.forget(key)
-            self._turns.forget(key)
-            self._startups.forget(key)
-            metrics.forget(key)
+            for each in (*self._remembering, metrics):
+                each.forget(key)
             return None
         self.known.add(key)
         conditions = condition_set(resource, self._wall_clock())
-        spec = _spec_of(resource, self._installation)
+        spec = spec_of(resource, self._installation)
         if isinstance(spec, Finding):
             status = invalid_status(resource, conditions, spec.reason, spec.message)
             self._turns.tell(key, is_rolling=False)
             self._startups.forget(key)
-            await self._write_status(resource, status, conditions)
+            self._commits.forget(key)
+            await self._writer.write(resource, status, conditions)
             return None
         observed = await self._observe(key, resource, spec)
         decided = self._decide(key, spec, observed)
@@ -159,7 +204,8 @@ class Reconciler:
         actions = plan(observed.children, desired(context, workload), context.owner)
         actions = self._overruled.hold(key, actions, self._steady_clock())
         actions, contest, contest_wait = self._contests.hold(key, actions, self._steady_clock())
-        applied = await apply(self._kube, actions)
+        is_failing = self._failures.is_lasting(key, self._steady_clock())
+        applied = await apply(self._kube, actions, tells_faults=is_failing)
         self._contests.count(key, actions, applied.live, self._steady_clock())
         self._overruled.count(key, actions, applied.live, self._steady_clock())
         if applied.lost_race is not None:
@@ -186,7 +232,14 @@ class Reconciler:
             problem=applied.problem or contest or led.problem or refusal or seen.finding(),
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
-            notice=led.notice or _claim_notice(observed, decided) or self._overruled.notice(key),
+            notice=led.notice
+            or _claim_notice(observed, decided)
+            or self._overruled.notice(key)
+            or difference(
+                spec.model,
+                self._commits.follow(key, spec.model, seen),
+                conditions.message_before(Reason.MODEL_COMMITS_DIFFER),
+            ),
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",
@@ -194,7 +247,7 @@ class Reconciler:
             remark=_remark(context.pods, self._overruled.remark(key)),
         )
         self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
-        await self._write_status(resource, compute_status(observation, conditions), conditions)
+        await self._writer.write(resource, compute_status(observation, conditions), conditions)
         await self._announce_scaling(resource, decided)
         if applied.was_refused:
             return _RETRY_REFUSED_SECONDS
@@ -270,35 +323,9 @@ class Reconciler:
         refused = (None if live is None else workload.finding(live)) or refusal
         is_replacing = not is_held and live is not None and workload.is_replacing(live)
         how = replacement(spec, how_before, seen, refused, replicas, now, is_replacing=is_replacing)
-        context = RenderContext(pods, replicas, how, workload.answering_labels, is_held)
+        answering, own = workload.answering_labels, workload.own_labels
+        context = RenderContext(pods, replicas, how, answering, own, is_held)
         return Decided(workload, context, labelled, seen, gpus, scaling, change, before, refusal)
-
-    async def _write_status(
-        self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet
-    ) -> None:
-        """Writes the status if it differs, and tells the news."""
-        metrics.set_conditions(
-            ObjectKey(resource["metadata"]["namespace"], resource["metadata"]["name"]),
-            status["conditions"],
-        )
-        if resource.get("status", {}) == status:
-            return
-        metadata = resource["metadata"]
-        manifest = {
-            "apiVersion": v1alpha1.API_VERSION,
-            "kind": v1alpha1.KIND,
-            # With the uid: a status must not land on an object that took the same name since.
-            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
-            "status": status,
-        }
-        try:
-            if await self._kube.apply_status(LLM_DEPLOYMENT, manifest) is None:
-                return
-        except KubeError as error:
-            if error.is_conflict:
-                return  # another object by now; its own event brings us back
-            raise
-        await self._recorder.transitions(resource, conditions.transitions)
 
     async def _announce_scaling(self, resource: Manifest, decided: Decided) -> None:
         scaling, before = decided.scaling, decided.replicas_before
@@ -356,23 +383,3 @@ def _is_rolling(seen: Observation, decided: Decided, live: Manifest | None) -> b
         and len(seen.fleet.ready_current) >= seen.required_replicas
     )
     return not is_over and not seen.is_deadline_exceeded
-
-
-def _spec_of(resource: Manifest, installation: Installation) -> LLMDeploymentSpec | Finding:
-    """The spec, or why the operator cannot act on it."""
-    try:
-        spec = LLMDeploymentSpec.model_validate(resource["spec"])
-    except ValidationError as error:
-        return Finding(Reason.INVALID_SPEC, _field_messages(error))
-    allowed = installation.allowed_runtime_images
-    if why := why_not_allowed(installation.runtime_image, allowed, spec.runtime):
-        return Finding(Reason.IMAGE_NOT_ALLOWED, why)
-    return spec
-
-
-def _field_messages(error: ValidationError) -> str:
-    parts = []
-    for problem in error.errors(include_url=False, include_context=False):
-        path = ".".join(["spec", *(str(part) for part in problem["loc"])])
-        parts.append(f"{path}: {problem['msg']} (value: {str(problem['input'])[:100]!r})")
-    return "; ".join(parts)

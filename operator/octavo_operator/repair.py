@@ -21,12 +21,12 @@ Operation = dict[str, Any]
 def repair(
     desired: Manifest, live: Manifest, left: AbstractSet[Path] = frozenset()
 ) -> tuple[Operation, ...]:
-    """The operations, in their order; none when nobody added anything but what is `left` to others, as
-    an apply is enough then."""
+    """The operations, in their order; none where an apply is enough: when nobody added anything but what is
+    `left` to others, and nothing stands in the way of ours."""
     added = foreign(desired, live, left)
-    if not added:
-        return ()
     missing = list(drifts(desired.get("spec"), live.get("spec"), at=("spec",)))
+    if not added and not any(each.is_in_the_way for each in missing):
+        return ()
     put_back = [each for each in missing if each.at[-1] != "-"]
     appended = [each for each in missing if each.at[-1] == "-"]
     return (
@@ -52,5 +52,11 @@ def pointer(path: Path) -> str:
 
 
 def _add(drift: Drift) -> Operation:
-    """Also what replaces a field that is there."""
-    return {"op": "add", "path": pointer(drift.at), "value": drift.value}
+    """Also what replaces a field or an item that is there."""
+    operation = "replace" if isinstance(drift.at[-1], int) else "add"
+    return {"op": operation, "path": pointer(drift.at), "value": drift.value}
+
+
+def is_blocked(desired: Manifest, live: Manifest) -> bool:
+    """Whether an apply would be refused for what stands in its way."""
+    return any(each.is_in_the_way for each in drifts(desired, live))

@@ -59,6 +59,8 @@ class StartupReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     started: bool
+    commit: Annotated[str, Field(pattern="^([0-9a-f]{40})?$")] = ""
+    """Of a hub's model; empty where it is not known."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=64)]
 
     @property

@@ -144,6 +144,31 @@ def invalid_status(
     }
 
 
+def failed_status(resource: Manifest, conditions: ConditionSet, why: str) -> dict[str, Any]:
+    """The status of an object at which passes fail again and again.
+
+    What was seen of this generation stays, as it does while no operator runs: who sends requests by `Ready`
+    must not turn away from pods that answer because of a fault of ours, and `Degraded` says that nobody
+    looks at them any more. Of a generation that no pass came through nothing is known.
+    """
+    for type_ in (
+        ConditionType.READY,
+        ConditionType.MODEL_AVAILABLE,
+        ConditionType.PROGRESSING,
+        ConditionType.AUTOSCALING,
+    ):
+        was_failed = conditions.previous.get(type_, {}).get("reason") == Reason.RECONCILE_FAILED
+        if was_failed or not conditions.keep(type_):
+            conditions.mark_unknown(type_, Reason.RECONCILE_FAILED, why)
+    conditions.mark_true(ConditionType.DEGRADED, Reason.RECONCILE_FAILED, why)
+    mark_abnormal(conditions)
+    return {
+        **resource.get("status", {}),
+        "observedGeneration": conditions.generation,
+        "conditions": conditions.as_list(),
+    }
+
+
 def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
     """True when enough replicas of the current revision answer, and requests find them."""
     answering, required = len(seen.fleet.ready_current), seen.required_replicas

@@ -18,7 +18,7 @@ from octavo.errors import ModelNotFoundError
 from octavo.loading.headers import TensorHeader
 from octavo.loading.progress import ByteCount, Tell
 from octavo.model_sources.bucket import bucket_headers, download_from_bucket
-from octavo.model_sources.hub import download_from_hub, hub_headers
+from octavo.model_sources.hub import commit_of, download_from_hub, hub_headers
 from octavo.model_sources.names import (
     GGUF,
     HELP,
@@ -36,6 +36,7 @@ __all__ = [
     "Description",
     "HubModel",
     "LocalModel",
+    "commit_of",
     "default_served_name",
     "described",
     "parse",

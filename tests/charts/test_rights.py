@@ -86,7 +86,7 @@ def test_users_get_llmdeployments_through_the_built_in_roles() -> None:
 
 
 def test_releases_of_one_name_in_two_namespaces_share_no_object() -> None:
-    """Helm would refuse the second, and `kubectl apply` of what it renders would take the first one's rights."""
+    """Helm would refuse the second, and `kubectl apply` would take what the first has."""
 
     def places(namespace: str) -> set[tuple[str, str, str]]:
         settings = "--set=watchNamespaces={team},crds.install=false"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from tests.support.operator.helm import CHART, helm
 
@@ -30,7 +30,7 @@ VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
 def takes(schema: Schema, value: object) -> bool:
     whole = {"$defs": SCHEMA["$defs"], **schema}
-    return Draft202012Validator(whole).is_valid(value)
+    return bool(Draft202012Validator(whole).is_valid(value))
 
 
 def filled(schema: Schema, default: object, word: str, path: str, left_out: set[str]) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from octavo import errors
 from octavo.cli.fetch import fetch_command
+from octavo.model_source import commit_of
 from octavo.server.http.sockets import EVERY_ADDRESS
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
@@ -91,8 +93,12 @@ def test_what_a_starting_server_answers_is_what_the_operator_reads() -> None:
     assert told == "loading weights: 1.0 of 4.0 GiB, 256 MiB/s"
     lifecycle = Lifecycle(lambda: 0.0)
     lifecycle.begin_phase("capture")
+    lifecycle.commit = commit_of(Path("models--org--name/snapshots") / ("1a" * 20))
     lifecycle.mark_ready()
-    assert StartupReport.model_validate(lifecycle.startup_report()).started
+    read = StartupReport.model_validate(lifecycle.startup_report())
+    assert (read.started, read.commit) == (True, "1a" * 20)
+    # A folder of one's own is no commit of a hub's.
+    assert commit_of(Path("/claim") / ("1a" * 20)) is None
 
 
 def test_a_download_answers_on_the_ops_port_as_a_server_does() -> None:

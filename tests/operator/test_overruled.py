@@ -27,6 +27,18 @@ def other_label(deployment: Manifest) -> None:
     deployment["metadata"]["labels"]["app.kubernetes.io/part-of"] = "platform"
 
 
+def whole_policy(deployment: Manifest) -> None:
+    """A platform's rules for pods, of which there are many, and one for Deployments."""
+    other_image(deployment)
+    pod = deployment["spec"]["template"]["spec"]
+    pod["securityContext"] = {}
+    pod["priorityClassName"] = "low"
+    pod["terminationGracePeriodSeconds"] = 1
+    pod["containers"][0]["imagePullPolicy"] = "Always"
+    deployment["spec"]["progressDeadlineSeconds"] = 60
+    deployment["spec"]["revisionHistoryLimit"] = 0
+
+
 def admitted_by(
     change: Callable[[Manifest], None], monkeypatch: pytest.MonkeyPatch, **fields: Any
 ) -> World:
@@ -81,6 +93,20 @@ def test_what_admission_changes_each_time_is_told_and_not_applied_in_vain(
         "message"
     ]
     assert "not as applied" not in message
+
+
+def test_every_field_that_admission_changes_is_told_and_of_many_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {"scheduling": {"priorityClassName": "high"}}
+    world = admitted_by(whole_policy, monkeypatch, **fields)
+    world.reconcile()
+    told = {each["type"]: each["message"] for each in world.status["conditions"]}
+    assert "securityContext" in told["Ready"]
+    assert " more of Deployment llama are not as applied" in told["Ready"]
+    both = "spec.revisionHistoryLimit, spec.progressDeadlineSeconds of Deployment llama are not"
+    assert both in told["Degraded"]
+    assert "revisionHistoryLimit" not in told["Ready"]
 
 
 def test_a_change_of_the_spec_is_applied_whatever_was_in_vain(

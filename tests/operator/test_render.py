@@ -121,6 +121,33 @@ def test_a_pod_with_a_copy_of_the_one_label_is_no_endpoint_and_stops_no_drain() 
     assert children["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == selector
 
 
+@pytest.mark.parametrize(
+    ("copied", "of_its_controller"),
+    [
+        ((), ("batch.kubernetes.io/controller-uid", "controller-uid", "job-name")),
+        (("pod-template-hash",), ("batch.kubernetes.io/controller-uid",)),
+        (("pod-template-hash",), ("controller-uid",)),  # before Kubernetes 1.27
+        (("pod-template-hash",), ("controller-revision-hash", "pod-template-generation")),
+    ],
+)
+def test_a_pod_of_another_controller_with_all_of_a_model_s_labels_stops_no_drain(
+    copied: tuple[str, ...], of_its_controller: tuple[str, ...]
+) -> None:
+    """Kubernetes does not know how many of a Job's pods there should be, and would evict none at all."""
+    children = by_kind()
+    ours = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    budget = children["PodDisruptionBudget"]["spec"]["selector"]
+    assert selects(budget, {**ours, "pod-template-hash": "1"})
+    assert not selects(budget, ours | dict.fromkeys((*copied, *of_its_controller), "x"))
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    has = {"Exists": True, "DoesNotExist": False}
+    return selector["matchLabels"].items() <= labels.items() and all(
+        (each["key"] in labels) is has[each["operator"]] for each in selector["matchExpressions"]
+    )
+
+
 def test_the_ops_port_is_open_to_monitoring_and_the_operator_alone() -> None:
     openai, ops = by_kind()["NetworkPolicy"]["spec"]["ingress"]
     assert openai["ports"] == [{"port": 8000, "protocol": "TCP"}]
@@ -200,4 +227,4 @@ def test_an_object_of_an_earlier_release_renders_as_it_did() -> None:
         hashlib.sha256(json.dumps(manifests(**fields), sort_keys=True).encode()).hexdigest()
         for fields in ({}, written_then)
     ]
-    assert [digest[:12] for digest in hashes] == ["fe8ea17c1f73", "0fc4dd93557a"]
+    assert [digest[:12] for digest in hashes] == ["8d5ea7aedecb", "223a733d6b02"]

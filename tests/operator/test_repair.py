@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from octavo_operator.drift import additions, first_drift
 from octavo_operator.manifest import Manifest
-from octavo_operator.repair import pointer, repair
+from octavo_operator.repair import is_blocked, pointer, repair
 from tests.support.operator.fake_kube import patched
 
 PROBE = {"httpGet": {"path": "/readyz", "port": "ops"}, "periodSeconds": 2}
@@ -56,6 +56,23 @@ def test_an_item_that_took_the_place_of_ours_goes_and_ours_comes_back() -> None:
         {"op": "remove", "path": "/spec/containers/0"},
         {"op": "add", "path": "/spec/containers/-", "value": ours},
     )
+
+
+def test_a_port_whose_number_nobody_owns_gives_its_place_to_ours() -> None:
+    """What a policy of the cluster made of our apply is nobody's: an apply leaves it, and adds a second port
+    of one name, which is refused."""
+    ours = {"name": "http", "port": 8000, "protocol": "TCP"}
+    stands = live({"ports": [{**ours, "port": 9000}]})
+    assert is_blocked(desired(ports=[ours]), stands)
+    operations = repair(desired(ports=[ours]), stands)
+    assert operations == ({"op": "replace", "path": "/spec/ports/0", "value": ours},)
+    assert not is_blocked(desired(ports=[ours]), patched(stands, operations))
+
+
+def test_a_port_that_is_missing_or_has_company_is_an_apply_s() -> None:
+    ours = {"name": "http", "port": 8000, "protocol": "TCP"}
+    for ports in ([], [{**ours, "name": "mine", "port": 9000}]):
+        assert repair(desired(ports=[ours]), live({"ports": ports})) == ()
 
 
 def test_a_source_that_is_empty_comes_back_too() -> None:

@@ -46,6 +46,7 @@ class Groups:
     key = GROUPS
     companions = (PEERS,)
     answering_labels: Mapping[str, str] = {WORKER: "0"}
+    own_labels = ()
 
     def revision(self, pods: PodContext) -> str:
         return revision_of(pod_template(pods))

@@ -166,6 +166,12 @@ class Reason(StrEnum):
         "operator, from the API server's answer",
         "Read the message: a quota, a policy or an admission webhook of the cluster stands behind.",
     )
+    RECONCILE_FAILED = (
+        "ReconcileFailed",
+        "Passes over the object fail; the other conditions are what the last one that did not fail saw.",
+        "operator",
+        "Read the message: it has the API server's answer, or says where the operator's log is.",
+    )
     CONTESTED = (
         "Contested",
         "Something else undoes a child again and again; the operator repairs it less and less often.",
@@ -183,6 +189,12 @@ class Reason(StrEnum):
         "Pods carry the label of this LLMDeployment and were not made for it.",
         "operator, from the pods' owners",
         "Take the label `octavo.dev/llmdeployment` from the pods that the message names, or delete them.",
+    )
+    MODEL_COMMITS_DIFFER = (
+        "ModelCommitsDiffer",
+        "Replicas serve different commits of a hub's model: the branch of `model.uri` moved between starts.",
+        "runtime",
+        "Name a commit, which the message tells, in `model.uri` (`hf://org/name@COMMIT`).",
     )
     CACHE_IMMUTABLE = (
         "CacheImmutable",

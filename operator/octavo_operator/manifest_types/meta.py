@@ -26,8 +26,8 @@ class ObjectMeta(TypedDict, total=False):
     annotations: dict[str, str]
 
 
-class LabelSelectorRequirement(TypedDict):
-    """A label and the values that it may have."""
+class LabelSelectorRequirement(TypedDict, total=False):
+    """A label and the values that it may have; none where it is to exist, or not to."""
 
     key: str
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]

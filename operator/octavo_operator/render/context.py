@@ -3,12 +3,13 @@ decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
+from octavo_operator.manifest_types import LabelSelectorRequirement
 from octavo_operator.names import USER_ID
 
 
@@ -88,6 +89,8 @@ class RenderContext:
     replacement: Replacement
     answering_labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that set the pods which answer requests apart from others of their replica."""
+    own_labels: Sequence[LabelSelectorRequirement] = ()
+    """What tells the pods from others with all of their labels."""
     is_held: bool = False
     """Whether pods of another revision are to stay for now."""
 

@@ -17,8 +17,11 @@ def disruption_budget(context: RenderContext) -> Child:
     spec: PodDisruptionBudgetSpec = {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        # All that our pods have in common, as the Service's: a pod of somebody's Job among them would stop
-        # every eviction, as nobody knows how many of it there should be.
-        "selector": {"matchLabels": labels(context.name)},
+        # A pod of somebody's Job among ours would stop every eviction: nobody knows how many of it there
+        # should be.
+        "selector": {
+            "matchLabels": labels(context.name),
+            "matchExpressions": list(context.own_labels),
+        },
     }
     return child(context.owner, KEY, spec=spec)

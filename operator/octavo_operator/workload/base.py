@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from octavo_operator.manifest import Child, ChildKey, Manifest
+from octavo_operator.manifest_types import LabelSelectorRequirement
 from octavo_operator.pods import Finding, PodView
 from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.replicas import Replica
@@ -30,6 +31,11 @@ class Workload(Protocol):
     @property
     def answering_labels(self) -> Mapping[str, str]:
         """Labels that only those pods have which answer requests; empty when all do."""
+
+    @property
+    def own_labels(self) -> Sequence[LabelSelectorRequirement]:
+        """What tells its pods from those of other controllers that have all of a model's labels, as far as
+        labels can."""
 
     def revision(self, pods: PodContext) -> str:
         """The hash of everything in the pods, as `names.REVISION_LABEL` tells it on each of them."""

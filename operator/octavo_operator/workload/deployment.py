@@ -14,7 +14,11 @@ from octavo_operator.manifest import (
     Manifest,
     current_conditions,
 )
-from octavo_operator.manifest_types import DeploymentSpec, DeploymentStrategy
+from octavo_operator.manifest_types import (
+    DeploymentSpec,
+    DeploymentStrategy,
+    LabelSelectorRequirement,
+)
 from octavo_operator.names import REVISION_LABEL, selector
 from octavo_operator.pods import Finding, PodView, shortened, time_of
 from octavo_operator.render import PodContext, RenderContext, Replacement
@@ -24,6 +28,11 @@ from octavo_operator.replicas import Replica
 
 _KEY = ChildKey(DEPLOYMENT)
 _TEMPLATE_HASH_LABEL = "pod-template-hash"
+_OF_OTHERS = (
+    "batch.kubernetes.io/controller-uid",
+    "controller-uid",
+    "controller-revision-hash",
+)
 _REVISION_HISTORY = 3
 # A hierarchical one of several namespaces says so between the two words.
 _EXCEEDED_QUOTA = re.compile(r"\bexceeded (\w+ )?quota\b")
@@ -43,6 +52,15 @@ class Deployment:
     @property
     def answering_labels(self) -> Mapping[str, str]:
         return {}
+
+    @property
+    def own_labels(self) -> Sequence[LabelSelectorRequirement]:
+        """Those of a ReplicaSet have its hash, and none that the controllers of Jobs, DaemonSets and
+        StatefulSets put on each pod of theirs."""
+        return [
+            LabelSelectorRequirement(key=_TEMPLATE_HASH_LABEL, operator="Exists"),
+            *(LabelSelectorRequirement(key=each, operator="DoesNotExist") for each in _OF_OTHERS),
+        ]
 
     def revision(self, pods: PodContext) -> str:
         return revision_of(pod_template(pods))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,12 @@ def download_from_hub(
 ) -> Path:
     with _translated_errors(source):
         return _hub_snapshot(source, download_dir, count, is_description=is_description)
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit whose files the folder holds, as the hub's cache names it; None of any other folder."""
+    is_snapshot = folder.parent.name == "snapshots"
+    return folder.name if is_snapshot and re.fullmatch("[0-9a-f]{40}", folder.name) else None
 
 
 def hub_headers(source: HubModel, folder: Path) -> dict[str, TensorHeader] | None:

@@ -260,3 +260,33 @@ def test_what_a_repair_put_back_goes_with_the_spec_that_asked_for_it(cluster: Cl
     wait_until(lambda: names() == ["HOME", "OCTAVO_CPUS"])
     cluster.admin.merge(path(cluster.namespace, "llama"), {"spec": {"resources": {"cpu": None}}})
     wait_until(lambda: names() == ["HOME"])
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_port_that_a_policy_changed_is_told_and_put_right_when_the_policy_is_gone(
+    cluster: Cluster,
+) -> None:
+    """Nobody owns what the policy made of our apply."""
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    service = COLLECTIONS["Service"].format(cluster.namespace) + "/llama"
+    change = '[JSONPatch{op: "replace", path: "/spec/ports/0/port", value: 9000}]'
+    remove = cluster.mutate(
+        {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"]}, change
+    )
+
+    def port_after(text: str) -> int:
+        """After an edit of the spec that has the Service applied, if only that."""
+        edited = {"spec": {"service": {"annotations": {"example.com/edit": text}}}}
+        cluster.admin.merge(path(cluster.namespace, "llama"), edited)
+        wait_until(lambda: cluster.status().get("observedGeneration") == cluster.generation())
+        (port,) = (cluster.admin.get(service) or {})["spec"]["ports"]
+        return int(port["port"])
+
+    edits = iter(map(str, range(10**6)))
+    wait_until(lambda: port_after(next(edits)) == 9000)  # a policy is in force a moment later
+    wait_until(lambda: cluster.condition("Degraded") == ("True", "Contested"))
+    assert cluster.condition("Ready") == ("False", "Contested")
+    remove()
+    wait_until(lambda: port_after(next(edits)) == 8000)
+    wait_until(lambda: cluster.condition("Degraded") == ("False", "AsExpected"))

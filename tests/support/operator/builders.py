@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,7 +87,8 @@ def context(
 def children(**fields: Any) -> list[Child]:
     """Every child of a spec, as reconcile would have it."""
     made = context(**fields)
-    return desired(made, workload_of(made.spec))
+    workload = workload_of(made.spec)
+    return desired(replace(made, own_labels=workload.own_labels), workload)
 
 
 def seen(pods: list[Manifest], revision: str = "new", now: datetime = NOW) -> Fleet:

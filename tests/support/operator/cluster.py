@@ -6,6 +6,7 @@ collects nothing for the same reason; the end-to-end tests see that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.operator.admin import Admin, path, wait_until
@@ -46,6 +47,39 @@ class Cluster:
             if condition["type"] == type_:
                 return condition["status"], condition["reason"]
         return ("", "")
+
+    def generation(self, name: str = "llama") -> int:
+        return int((self.admin.get(path(self.namespace, name)) or {})["metadata"]["generation"])
+
+    def mutate(self, resources: dict[str, Any], change: str) -> Callable[[], None]:
+        """A policy that changes what is written of these in this namespace; returns what takes it away.
+
+        Args:
+            change: In CEL, the operations of a JSON patch.
+        """
+        group = "/apis/admissionregistration.k8s.io/v1"
+        name = {"metadata": {"name": self.namespace}}
+        label = {"kubernetes.io/metadata.name": self.namespace}
+        policy = {
+            "matchConstraints": {
+                "resourceRules": [{**resources, "operations": ["CREATE", "UPDATE"]}],
+                "namespaceSelector": {"matchLabels": label},
+            },
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": change}}],
+        }
+        made: dict[str, dict[str, Any]] = {
+            "mutatingadmissionpolicies": {**name, "spec": policy},
+            "mutatingadmissionpolicybindings": {**name, "spec": {"policyName": self.namespace}},
+        }
+        for plural, body in made.items():
+            self.admin.create(f"{group}/{plural}", body)
+
+        def remove() -> None:
+            for plural in made:
+                self.admin.request("DELETE", f"{group}/{plural}/{self.namespace}")
+
+        return remove
 
     def status(self) -> dict[str, Any]:
         live = self.admin.get(path(self.namespace, "llama")) or {}

@@ -227,7 +227,7 @@ def endpoint_slice(namespace: str, service: str, *pods: str) -> Manifest:
 
 
 def patched(live: Manifest, operations: Sequence[Manifest]) -> Manifest:
-    """A copy of `live` after the operations of a JSON patch, of which `add` and `remove` are known.
+    """A copy of `live` after the operations of a JSON patch: `add`, `remove` and, of items, `replace`.
     Raises what Python raises where a path leads nowhere."""
     live = copy.deepcopy(live)
     for operation in operations:
@@ -241,7 +241,8 @@ def patched(live: Manifest, operations: Sequence[Manifest]) -> Manifest:
         elif place == "-":
             parent.append(operation["value"])
         else:
-            assert operation["op"] == "add"
+            is_item = isinstance(parent, list)
+            assert operation["op"] == ("replace" if is_item else "add")
             parent[place] = operation["value"]
     return live
 

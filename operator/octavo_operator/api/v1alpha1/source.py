@@ -112,6 +112,11 @@ class ModelSource(ApiModel):
         return self.scheme in ("hf", "s3")
 
     @property
+    def may_move(self) -> bool:
+        """Whether a hub's model is named without a commit."""
+        return self.scheme == "hf" and re.search("@[0-9a-f]{40}$", self.uri) is None
+
+    @property
     def claim(self) -> str | None:
         """The claim that `pvc://claim/path` names."""
         return self._claim_and_path[0] if self.scheme == "pvc" else None

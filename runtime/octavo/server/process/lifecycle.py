@@ -58,6 +58,8 @@ class Lifecycle:
         """Told of each new state."""
         self.phases: list[Phase] = []
         self.startup_seconds: float | None = None
+        self.commit: str | None = None
+        """Of a hub's model, once it is resolved."""
 
     @property
     def state(self) -> State:
@@ -100,7 +102,8 @@ class Lifecycle:
     def startup_report(self) -> dict[str, object]:
         """The body of `/startupz`."""
         now = self._clock()
-        return {
+        commit = {} if self.commit is None else {"commit": self.commit}
+        return commit | {
             "status": self.state.value,
             "started": self.has_started,
             "seconds": round(

@@ -174,7 +174,7 @@ class Server:
         front, ops_port = await self._open_ops_port()
         self._begin_phase("resolve")
         from octavo.draft_source import with_draft_model
-        from octavo.model_source import resolve
+        from octavo.model_source import commit_of, resolve
 
         loop = asyncio.get_running_loop()
         with BytesShown("downloading") as shown:
@@ -191,6 +191,7 @@ class Server:
                     tell=tell,
                 )
             )
+        self._lifecycle.commit = commit_of(folder)
         self._begin_phase("spawn")
         config = msgspec.structs.replace(options.engine_on_node, model=str(folder))
         config = await in_daemon_thread(

@@ -1,0 +1,44 @@
+"""Status writer: writes an object's status where it differs, and tells the news."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo_operator import metrics
+from octavo_operator.api import v1alpha1
+from octavo_operator.condition_set import ConditionSet
+from octavo_operator.kube import Kube, KubeError
+from octavo_operator.manifest import LLM_DEPLOYMENT, Manifest, key_of
+from octavo_operator.recorder import Recorder
+
+
+class StatusWriter:
+    """Writes to the API server, to the metrics and, of what changed, to the recorder."""
+
+    def __init__(self, kube: Kube, recorder: Recorder) -> None:
+        self._kube = kube
+        self._recorder = recorder
+
+    async def write(
+        self, resource: Manifest, status: dict[str, Any], conditions: ConditionSet
+    ) -> None:
+        """Raises KubeError."""
+        metrics.set_conditions(key_of(resource), status["conditions"])
+        if resource.get("status", {}) == status:
+            return
+        metadata = resource["metadata"]
+        manifest = {
+            "apiVersion": v1alpha1.API_VERSION,
+            "kind": v1alpha1.KIND,
+            # With the uid: a status must not land on an object that took the same name since.
+            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+            "status": status,
+        }
+        try:
+            if await self._kube.apply_status(LLM_DEPLOYMENT, manifest) is None:
+                return
+        except KubeError as error:
+            if error.is_conflict:
+                return  # another object by now; its own event brings us back
+            raise
+        await self._recorder.transitions(resource, conditions.transitions)
