@@ -84,11 +84,13 @@ class Tables:
     Args:
         head: Scores the vocabulary; None where the checkpoint's class has none.
         is_tied: It is the embedding's.
+        tied_bias: What a checkpoint calls the bias of a tied head; None: as the head's parameter.
     """
 
     embedding: Projection
     head: Projection | None
     is_tied: bool
+    tied_bias: str | None = None
 
     @classmethod
     def of(
@@ -99,6 +101,7 @@ class Tables:
         head: str | None,
         is_tied: bool = False,
         head_bias: bool = False,
+        tied_bias: str | None = None,
     ) -> Tables:
         """By the prefixes of their parameters; a model that embeds has no head."""
         if spec.task is not Task.GENERATE:
@@ -109,9 +112,8 @@ class Tables:
                 (name,), spec.hidden_size, (spec.vocab_size,), bias=bias, shard=Shard.COLUMN
             )
 
-        return cls(
-            table(embedding, bias=False), None if head is None else table(head, head_bias), is_tied
-        )
+        own = None if head is None else table(head, head_bias)
+        return cls(table(embedding, bias=False), own, is_tied, tied_bias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -355,7 +355,10 @@ class ModelBuilder:
             return table_lookup(table), head
         bias = None
         if tables.head.bias:
-            bias = self._part(f"{tables.head.names[0]}.bias", (vocab,), part)
+            bias_name = f"{tables.head.names[0]}.bias"
+            if tables.tied_bias is not None and self.source.has(tables.tied_bias):
+                bias_name = tables.tied_bias
+            bias = self._part(bias_name, (vocab,), part)
         head = self._scheme.head(table, bias, whole_vocab=vocab)
         return head.lookup or table_lookup(table), head
 

@@ -29,7 +29,8 @@ from tests.support.runtime.stepping import make_executor
 AUTO, TRANSFORMERS = ModelImplementation.AUTO, ModelImplementation.TRANSFORMERS
 
 # Learnt positions and rotary ones, windows in some layers or in the mask alone, scaled and shared heads,
-# products without and with biases, norms of each kind. Sinks and experts: `test_generic_experts`.
+# products without and with biases, a head whose bias is tied as well, norms of each kind. Sinks and
+# experts: `test_generic_experts`.
 FAMILIES = (
     "cohere",
     "cohere2",
@@ -38,6 +39,7 @@ FAMILIES = (
     "olmo2",
     "opt",
     "phimoe",
+    "roberta",
     "stablelm",
     "starcoder2",
 )

@@ -75,6 +75,7 @@ class TransformersConfig(ModelConfig):
             head=outline.head,
             is_tied=self.is_tied,
             head_bias=f"{outline.head}.bias" in outline.parameters,
+            tied_bias=outline.tied_bias,
         )
 
     @property
@@ -133,6 +134,8 @@ class TransformersConfig(ModelConfig):
 
     def ignores(self, name: str) -> bool:
         patterns = self.model_class._keys_to_ignore_on_load_unexpected or ()  # noqa: SLF001
+        if self.outline.tied_bias is not None and name == f"{self.outline.head}.bias":
+            return True  # a copy
         return ModelConfig.ignores(self, name) or any(re.search(one, name) for one in patterns)
 
     def build(self, load: ModelBuilder) -> CausalLM:

@@ -73,6 +73,7 @@ class Outline:
         parameters: Shapes by name.
         products: Paths of linear modules that Octavo's products stand in for, those of one product together.
         embedding, head: Names of the two tables' modules.
+        tied_bias: The parameter that the head's bias is; None: its own.
         has_plain_tables: They do nothing but look up and multiply, so that Octavo's can stand in for them.
         position_offset: Where the model counts positions from.
         experts: Of layers whose experts Octavo's products stand in for: of all that ask by transformers'
@@ -89,6 +90,7 @@ class Outline:
     products: tuple[tuple[str, ...], ...]
     embedding: str
     head: str
+    tied_bias: str | None
     has_plain_tables: bool
     is_tied: bool
     position_offset: int
@@ -247,6 +249,7 @@ def _outline(
         ),
         embedding=paths[embedding],
         head=paths[head],
+        tied_bias=model.all_tied_weights_keys.get(f"{paths[head]}.bias"),
         has_plain_tables=are_plain,
         is_tied=head.weight is embedding.weight,
         position_offset=_position_offset(model.get_submodule(base)),
