@@ -15,12 +15,15 @@ PROMETHEUS_URL ?=
 export OCTAVO_REGISTRY
 PYTEST_ARGS ?=
 
-# Targets are made in the order in which they are named: what a machine lacks is told first.
+# Targets are made in the order in which they are named: what a machine lacks is told first. What `test` has
+# AT_ONCE is all there by then.
+ifndef AT_ONCE
 .NOTPARALLEL:
+endif
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e lint format docs cluster-up cluster-down images crds reference models ranks suites oracles lock demo-model hostile bench clean
+.PHONY: help demo test test-unit test-e2e test-beside images-e2e lint format docs cluster-up cluster-down images crds reference models ranks suites oracles lock demo-model hostile bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,14 +31,23 @@ help: ## list the commands
 demo: needs-demo $(VENV)/.tools ## a real Kubernetes, an LLMDeployment, an answer, load, autoscaling
 	@$(PY) -m e2e.demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(PROMETHEUS_URL),--prometheus-url $(PROMETHEUS_URL))
 
+# On the cluster most time goes by waiting, for nodes, pods and grace periods: the tests without one run meanwhile,
+# at a lower priority. What the cluster's part said is shown when both are through.
 test: needs-test $(VENV)/.dev ## every test: unit, runtime, operator, and e2e on the real cluster
+	@mkdir -p out
 	@echo "== cluster octavo-e2e: one control plane, two workers"
 	@$(PY) -m e2e.cluster up --name octavo-e2e --workers 2
+	@status=0; $(MAKE) --no-print-directory --keep-going -j2 AT_ONCE=1 test-unit test-beside || status=$$?; \
+	  cat out/cluster.txt; exit $$status
+
+test-beside:
+	@$(MAKE) --no-print-directory --no-keep-going AT_ONCE= images-e2e test-e2e >out/cluster.txt 2>&1 || \
+	  { echo "== images or tests on the cluster failed: out/cluster.txt, shown at the end"; exit 1; }
+
+images-e2e:
 	@echo "== images: operator and runtime, into the cluster's registry"
-	@mkdir -p out
 	@$(PY) -m images.build operator runtime --push | tee out/images.txt
 	@$(PY) -m e2e.cluster pull --name octavo-e2e $$(cut -d= -f2 out/images.txt)
-	@$(MAKE) --no-print-directory --keep-going test-unit test-e2e
 
 # One process more than there are cores, since some wait for servers; one thread of torch for each.
 # PYTEST_ARGS=-n0 is for debuggers.
@@ -43,7 +55,8 @@ TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 
 test-unit: $(VENV)/.dev ## the tests that need no cluster, as many at once as there are cores
 	@echo "== tests without a cluster"
 	@mkdir -p out
-	@OMP_NUM_THREADS=1 $(PY) -m pytest tests suites/cases/test_openai.py -n $(TEST_PROCESSES) --dist loadfile \
+	@MAKEFLAGS= OMP_NUM_THREADS=1 $(if $(AT_ONCE),nice) $(PY) -m pytest tests suites/cases/test_openai.py \
+	  -n $(TEST_PROCESSES) --dist loadfile \
 	  --junitxml=out/tests-unit.xml $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/.dev ## the tests on the real cluster alone
