@@ -18,6 +18,7 @@ from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from octavo.server.process.options import ServeOptions
 from octavo.tokenizer import load_tokenizer
 from tests.support.runtime import published_templates as published
+from tests.support.runtime import templates_with_heads as with_heads
 from tests.support.runtime.read_calls import Call, read_with
 
 ARGUMENTS = {"text": 'a "b" </tool_call> {[(\\ é\n', "count": 3}
@@ -45,6 +46,33 @@ CHOSEN = {
     "GRANITE": ("granite", "none"),
     "LLAMA_GUARD": ("none", "none"),
     "VISION": ("none", "none"),
+    "APERTUS": ("apertus", "apertus"),
+    "COMMAND_R7B": ("cohere_command3", "cohere_command3"),
+    "COMMAND_4": ("cohere_command4", "cohere_command4"),
+    "DEEPSEEK_V32": ("deepseek_v32", "qwen3"),
+    "DEEPSEEK_V4": ("deepseek_v4", "qwen3"),
+    "FUNCTIONARY": ("functionary", "none"),
+    "GIGACHAT3": ("gigachat3", "none"),
+    "GIGACHAT31": ("gigachat3", "none"),
+    "HUNYUAN": ("jamba", "none"),
+    "MINIMAX_M1": ("jamba", "none"),
+    "HY3": ("hy_v3", "hy_v3"),
+    "KIMI_K3": ("kimi_k3", "kimi_k3"),
+    "MINICPM5": ("minicpm5", "none"),
+    "MINIMAX_M2": ("minimax_m2", "qwen3"),
+    "MINIMAX_M3": ("minimax_m3", "minimax_m3"),
+    "NEMOTRON_NANO2": ("nemotron_json", "qwen3"),
+    "SOLAR_OPEN": ("solar_open", "solar_open"),
+    "XLAM": ("xlam", "none"),
+}
+WITH_HEADS = {
+    "GPT_OSS",
+    "COMMAND_R7B",
+    "COMMAND_4",
+    "GIGACHAT3",
+    "GIGACHAT31",
+    "KIMI_K3",
+    "SOLAR_OPEN",
 }
 
 
@@ -55,10 +83,10 @@ def templates_of(source: str) -> ChatTemplates:
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_parsers_are_those_of_the_template(name: str) -> None:
-    templates = templates_of(getattr(published, name))
+    templates = templates_of(getattr(published, name, None) or getattr(with_heads, name))
     markup = choose_markup(templates, {})
     assert (markup.calls_name, markup.reasoning_name) == CHOSEN[name]
-    assert (markup.channels is not None) is (name == "GPT_OSS")
+    assert (markup.channels is not None) is (name in WITH_HEADS)
     if markup.calls is None:
         return
     call_id = "functions.write:0" if name == "KIMI_K2" else "abcdefghi"

@@ -85,20 +85,32 @@ class BareArgumentRules:
             raise NotHeldError(f"the property {key!r:.40}")
         tags, line = self.tags, "\n" if self.tags.is_in_lines else ""
         value = f"{tags.between}{tags.value}" if tags.value else ""
-        begin = self.literal(f"{tags.key}{key}{tags.key_end}{value}{line}")
-        end = self.literal(f"{line}{tags.value_end}{tags.between}")
+        head = f"{tags.key}{tags.written_key(key)}{self._key_end(key, schema)}"
+        value_end = tags.value_end_of(key)
+        begin = self.literal(f"{head}{value}{line}")
+        end = self.literal(f"{line}{value_end}{tags.between}")
+        kinds = types_of(schema)
         if (values := texts_of(schema)) is not None:
-            if any(tags.value_end in one or "\n" in one for one in values):
+            if any(value_end in one or "\n" in one for one in values):
                 raise NotHeldError(f"values of {key!r:.40} with line breaks or tags")
             self.rules.append(f"{name}: {begin} ({' | '.join(map(self.literal, values))}) {end}")
         elif schema.get("type") == "string" and not schema.keys() - SAYING_NOTHING:
             # The first closing tag ends it, as it does for whoever reads the answer.
             self.rules += [
                 f"{name}: {begin} {name}_value {self.literal(tags.between)}",
-                text_up_to(f"{name}_value", self.literal(tags.value_end)),
+                text_up_to(f"{name}_value", self.literal(value_end)),
             ]
-        elif (kinds := types_of(schema)) and "string" not in kinds and "$ref" not in str(schema):
+        elif not kinds or "string" in kinds or "$ref" in str(schema):
+            raise NotHeldError(f"the schema of {key!r:.40}")
+        elif tags.is_nested and kinds & {"array", "object"}:
+            raise NotHeldError(f"the lists and objects of {key!r:.40}")
+        else:
             self.schemas[name] = schema
             self.rules.append(f"{name}: {begin} @{name} {end}")
-        else:
-            raise NotHeldError(f"the schema of {key!r:.40}")
+
+    def _key_end(self, key: str, schema: object) -> str:
+        tags = self.tags
+        ends = {tags.typed_ends.get(kind, tags.key_end) for kind in types_of(schema)}
+        if len(ends) > 1:
+            raise NotHeldError(f"the types of {key!r:.40}")
+        return ends.pop() if ends else tags.key_end

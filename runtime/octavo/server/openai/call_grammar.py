@@ -6,16 +6,18 @@ calls is `@content`: schemas that stand beside the grammar, so that no error sho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from octavo.grammar_text import text_up_to, written
 from octavo.server.openai.bare_argument_rules import BareArgumentRules
-from octavo.server.openai.parsing.formats.base import CallShape
+from octavo.server.openai.parsing.formats.base import ID, NUMBER, CallShape
 from octavo.server.openai.parsing.quoted_arguments import QuoteTag
 from octavo.server.openai.quoted_argument_rules import QuotedArgumentRules
 
-_TEXT = r"TEXT: /(.|\n)*/"
+_TERMINALS = (r"TEXT: /(.|\n)*/", "NUMBER: /[0-9]{1,4}/", "ID: /[a-z0-9]{10}/")
+_PLACES = {NUMBER: "NUMBER", ID: "ID"}
 
 
 class CallGrammar:
@@ -88,7 +90,8 @@ class CallGrammar:
         return self._grammar(f"start: led{self._any_number} TEXT", *rules)
 
     def _grammar(self, *rules: str) -> str:
-        return "\n".join(["%llguidance {}", *rules, *self._rules, _TEXT])
+        return "\n".join(["%llguidance {}", *rules, *self._rules, *_TERMINALS])
 
     def _literal(self, text: str) -> str:
-        return written(text, self._ids)
+        parts = re.split(f"([{NUMBER}{ID}])", text)
+        return " ".join(_PLACES.get(part) or written(part, self._ids) for part in parts if part)

@@ -23,7 +23,7 @@ class Markup:
 
     Args:
         calls_name, reasoning_name: What the log calls them.
-        channels: Reads all that is said, where each part has a head: calls and thoughts alike.
+        channels: `calls`, or in its place what reads the heads that stand around content.
     """
 
     calls_name: str = "none"
@@ -62,7 +62,9 @@ class Markup:
         if wanted is None or form is None:
             return wanted
         # A grammar with schemas is of calls, and says itself what its content begins with.
-        content = form.before_content if wanted.schemas is None else ""
+        is_before = form.is_before_calls or wanted.schemas is None
+        is_written = prompt.endswith(form.before_content)
+        content = form.before_content if is_before and not is_written else ""
         is_open = form.is_open_after(prompt)
         tags = ReasoningTags(form.opening, form.closing, is_open, form.behind, content)
         return msgspec.structs.replace(wanted, reasoning=tags)
@@ -83,18 +85,17 @@ class Markup:
             known_ids: Of the conversation's calls.
             tells_reasoning: Else it is left out.
         """
-        if self.channels is not None:
-            callable_tools = tools if self.calls else {}
-            reader = ToolCallParser(self.channels, callable_tools, max_calls, known_ids)
-            return AnswerParser(None, reader, tells_reasoning=tells_reasoning)
-        reasoning = self.reasoning
+        form = self.channels or self.calls
+        callable_tools = tools if self.calls else {}
         calls = None
-        if self.calls and tools:
-            calls = ToolCallParser(self.calls, tools, max_calls, known_ids)
-        if reasoning is None:
-            return AnswerParser(None, calls) if calls else None
-        is_open = reasoning.is_open_after(prompt)
-        thoughts = ReasoningParser(reasoning, is_open=is_open)
+        if form and (callable_tools or form.heads or form.reads_reasoning):
+            calls = ToolCallParser(form, callable_tools, max_calls, known_ids)
+        thoughts = None
+        if self.reasoning and not (form and form.reads_reasoning):
+            is_open = self.reasoning.is_open_after(prompt)
+            thoughts = ReasoningParser(self.reasoning, is_open=is_open)
+        if thoughts is None and calls is None:
+            return None
         return AnswerParser(thoughts, calls, tells_reasoning=tells_reasoning)
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.nested_values import nested_elements, nested_value
 from octavo.server.openai.parsing.pieces import Arguments, Piece
 from octavo.server.openai.parsing.schema_types import cast, properties_of, types_of
 
+KEY = "\ufdd2"
+"""No character of any text."""
 _KEY = re.compile(r"[^<>\n]*")
+_QUOTED_KEY = re.compile(r'[^<>"\n]*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +29,14 @@ class BareTags:
 
     Args:
         key, key_end: Around its name.
-        value, value_end: Around its value.
+        value, value_end: Around its value. `KEY` in the second stands for the argument's name.
         end: Of all arguments.
         between: What a model writes between these tags, which none of it need be there for.
         is_in_lines: A value has a line break before it and behind it.
+        typed_ends: In place of `key_end` by the JSON type of the value, where a model says it there.
+        escapes: What stands in a key for what it cannot hold.
+        quotes: Around a text that could be read as something else, within the other tags.
+        is_nested: Objects and lists are elements within the value.
     """
 
     key: str
@@ -37,7 +45,24 @@ class BareTags:
     value_end: str
     end: str
     between: str
-    is_in_lines: bool
+    is_in_lines: bool = False
+    typed_ends: Mapping[str, str] = field(default_factory=dict)
+    escapes: Mapping[str, str] = field(default_factory=dict)
+    quotes: tuple[str, str] | None = None
+    is_nested: bool = False
+
+    def value_end_of(self, key: str) -> str:
+        return self.value_end.replace(KEY, key)
+
+    def written_key(self, key: str) -> str:
+        for text, escape in self.escapes.items():
+            key = key.replace(text, escape)
+        return key
+
+    def read_key(self, key: str) -> str:
+        for text, escape in reversed([*self.escapes.items()]):
+            key = key.replace(escape, text)
+        return key
 
 
 def bare_arguments(
@@ -46,56 +71,85 @@ def bare_arguments(
     """Reads arguments and the end of them all, and yields them as a JSON object: text as it comes, any other
     value once it is whole. Returns whether the end came."""
     schemas = properties_of(schema)
+    characters = _QUOTED_KEY if tags.key_end.startswith('"') else _KEY
+    key_ends = (*dict.fromkeys(tags.typed_ends.values()), tags.key_end)
     before = "{"
     while True:
         yield from cursor.spaces()
-        tag = yield from cursor.literal(tags.key, tags.end)
+        tag = yield from cursor.literal(tags.end, tags.key)
         if tag is None:
             return False
         if tag == tags.end:
             yield Arguments("{}" if before == "{" else "}")
             return True
-        key = (yield from cursor.word(_KEY)).strip()
-        if not key or (yield from cursor.literal(tags.key_end)) is None:
+        key = tags.read_key((yield from cursor.word(characters)).strip())
+        key_end = yield from cursor.literal(*key_ends)
+        if not key or key_end is None:
             return False
         if tags.value:
             yield from cursor.spaces()
             if (yield from cursor.literal(tags.value)) is None:
                 return False
         begin = f"{before}{json.dumps(key, ensure_ascii=False)}: "
-        if not (yield from _argument(cursor, tags, begin, schemas.get(key))):
+        said = [kind for kind, end in tags.typed_ends.items() if end == key_end]
+        told = {"type": said} if said else schemas.get(key)
+        if not (yield from _Argument(cursor, tags, key).read(begin, told)):
             return False
         before = ", "
 
 
-def _argument(cursor: Cursor, tags: BareTags, begin: str, schema: object) -> Steps[bool]:
-    if types_of(schema) == {"string"}:
-        yield Arguments(f'{begin}"')
-        if not (yield from _value(cursor, tags, text_piece)):
-            return False
-        yield Arguments('"')
-        return True
-    parts = list[str]()
-    if not (yield from _value(cursor, tags, parts.append)):
-        return False
-    value = cast("".join(parts), schema)
-    yield Arguments(begin + json.dumps(value, ensure_ascii=False))
-    return True
+class _Argument:
+    """One, of which the head was read."""
 
+    def __init__(self, cursor: Cursor, tags: BareTags, key: str) -> None:
+        self._cursor = cursor
+        self._tags = tags
+        self._end = tags.value_end_of(key)
 
-def _value(cursor: Cursor, tags: BareTags, take: Callable[[str], Piece | None]) -> Steps[bool]:
-    """Yields what `take` makes of each part of a value; whether its end was read."""
-    ends: tuple[str, ...] = (tags.value_end,)
-    if tags.is_in_lines and (yield from cursor.literal("\n")) is not None:
-        ends = (f"\n{tags.value_end}", tags.value_end)
-    while (end := (yield from cursor.parts_until(ends, take))) is not None:
-        spaces = yield from cursor.spaces()
-        if (yield from cursor.is_near(tags.key, tags.end)):
+    def read(self, begin: str, schema: object) -> Steps[bool]:
+        """Yields `begin` and the value; whether it ends."""
+        tags, cursor = self._tags, self._cursor
+        is_empty = yield from cursor.is_ahead(self._end)
+        if tags.is_nested and not is_empty and (yield from cursor.is_ahead(tags.key)):
+            return (yield from self._nested(begin, schema))
+        is_quoted = tags.quotes and (yield from cursor.literal(tags.quotes[0])) is not None
+        if is_quoted or types_of(schema) == {"string"}:
+            yield Arguments(f'{begin}"')
+            if not (yield from self._text(text_piece, is_quoted=bool(is_quoted))):
+                return False
+            yield Arguments('"')
             return True
-        cursor.unread(spaces)
-        if (piece := take(end)) is not None:
-            yield piece
-    return False
+        parts = list[str]()
+        if not (yield from self._text(parts.append)):
+            return False
+        text = "".join(parts)
+        value = nested_value(text, schema) if tags.is_nested else cast(text, schema)
+        yield Arguments(begin + json.dumps(value, ensure_ascii=False))
+        return True
+
+    def _nested(self, begin: str, schema: object) -> Steps[bool]:
+        elements = yield from nested_elements(self._cursor, self._tags.key)
+        if elements is None or (yield from self._cursor.literal(self._end)) is None:
+            return False
+        value = nested_value(elements, schema)
+        yield Arguments(begin + json.dumps(value, ensure_ascii=False))
+        return True
+
+    def _text(self, take: Callable[[str], Piece | None], *, is_quoted: bool = False) -> Steps[bool]:
+        """Yields what `take` makes of each part of a value; whether its end was read."""
+        tags, cursor, ends = self._tags, self._cursor, [self._end]
+        if is_quoted and tags.quotes:
+            ends = [tags.quotes[1] + self._end]
+        elif tags.is_in_lines and (yield from cursor.literal("\n")) is not None:
+            ends = [f"\n{self._end}", self._end]
+        while (end := (yield from cursor.parts_until(tuple(ends), take))) is not None:
+            spaces = yield from cursor.spaces()
+            if (yield from cursor.is_near(tags.key, tags.end)):
+                return True
+            cursor.unread(spaces)
+            if (piece := take(end)) is not None:
+                yield piece
+        return False
 
 
 def text_piece(text: str) -> Arguments:

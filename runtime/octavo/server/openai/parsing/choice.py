@@ -6,20 +6,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from octavo.chat import ChatTemplate, ChatTemplates, template_messages
 from octavo.chat.forms import PROBE_TOOL
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.errors import InvalidParameterError
 from octavo.server.openai.parsing.answer import Markup
-from octavo.server.openai.parsing.formats import (
-    CALL_FORMATS,
-    HARMONY,
-    CallFormat,
-    TaggedJson,
-    Tools,
-)
+from octavo.server.openai.parsing.formats import CALL_FORMATS, CallFormat, TaggedJson, Tools
 from octavo.server.openai.parsing.names import AUTO, CALL_ALIASES, NONE, REASONING_ALIASES
 from octavo.server.openai.parsing.pieces import Arguments, CallBegin
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS, ReasoningFormat
@@ -32,14 +26,6 @@ _ARGUMENTS = {"octavokey": "octavovalue"}
 _PROBES: tuple[list[Mapping[str, object]] | None, ...] = ([PROBE_TOOL], None)
 _TOOLS: Tools = {_NAME: PROBE_TOOL["function"]["parameters"]}  # type: ignore[index]
 _TEMPLATE = "response_template"
-# Of a template whose model thinks so.
-_MARKS = {
-    "mistral": "[/THINK]",
-    "qwen3": "</think>",
-    "seed_oss": "</seed:think>",
-    "gemma4": "<channel|>",
-    "openai_gptoss": "<|channel|>analysis<|message|>",
-}
 # Those that a call is rendered with: there are templates that insist on nine letters, and one that writes the
 # id in place of the name.
 _CALL_IDS = ("octavo123", f"functions.{_NAME}:0")
@@ -67,8 +53,8 @@ def choose_markup(
     reasoning_name, reasoning = _reasoning(
         templates, given, REASONING_ALIASES.get(reasoning_parser, reasoning_parser)
     )
-    has_channels = calls is HARMONY or (reasoning is not None and bool(reasoning.before_content))
-    return Markup(calls_name, calls, reasoning_name, reasoning, HARMONY if has_channels else None)
+    channels = _channels(calls, reasoning_name)
+    return Markup(calls_name, calls, reasoning_name, reasoning, channels)
 
 
 def _calls(
@@ -82,11 +68,19 @@ def _calls(
     if (told := _told_calls(fields.get("tool_calls"))) is not None:
         return _TEMPLATE, told
     for template in templates or ():
-        for rendered, around in _rendered_calls(template):
-            for found, form in CALL_FORMATS.items():
-                if _reads_call(form, rendered, around):
-                    return found, form.as_written(rendered)
+        for rendered in _rendered_calls(template):
+            if (found := _format_of(rendered)) is not None:
+                return found
     return NONE, None
+
+
+def _channels(calls: CallFormat | None, reasoning_name: str) -> CallFormat | None:
+    """What reads the heads of a model whose content has some."""
+    for form in (calls, *CALL_FORMATS.values()):
+        is_meant = form is not None and (form is calls or form.reasoning == reasoning_name)
+        if form is not None and is_meant and (form.heads or form.reads_reasoning):
+            return form
+    return None
 
 
 def _reasoning(
@@ -95,15 +89,19 @@ def _reasoning(
     if name == NONE:
         return NONE, None
     if name != AUTO:
-        return name, REASONING_FORMATS[name]
+        form = REASONING_FORMATS[name]
+        sources = (template.source for template in templates or ())
+        known = (form.as_written(source) for source in sources)
+        return name, next((one for one in known if one is not None), form)
     for field in ("reasoning_content", "thinking", "reasoning"):
         if (tags := _tags(fields.get(field))) is not None:
             return _TEMPLATE, ReasoningFormat(*tags)
-    source = "".join(template.source for template in templates or ())
-    # One that assumes reasoning would take whole answers of models that may answer without.
-    for found, mark in _MARKS.items():
-        if mark in source:
-            return found, REASONING_FORMATS[found]
+    for template in templates or ():
+        # Tags may stand in the template, or be put together by it.
+        texts = (template.source, _rendered(template, {"content": _ANSWER}, None, is_asked=True))
+        for found, form in REASONING_FORMATS.items():
+            if (written := form.as_written("\n".join(texts))) is not None:
+                return found, written
     return NONE, None
 
 
@@ -127,40 +125,72 @@ def _tags(field: object) -> tuple[str, str] | None:
     return (opening.strip(), closing.strip()) if opening.strip() and closing.strip() else None
 
 
-def _rendered_calls(template: ChatTemplate) -> Iterator[tuple[str, str]]:
-    """How it writes a call, with text of its own around it, and what it writes around an answer."""
+class _RenderedCall(NamedTuple):
+    """How a template writes a call, with text of its own around it, and what it writes around an answer."""
+
+    text: str
+    around: str
+
+
+def _rendered_calls(template: ChatTemplate) -> Iterator[_RenderedCall]:
     function = {"name": _NAME, "arguments": json.dumps(_ARGUMENTS)}
     for tools, call_id in itertools.product(_PROBES, _CALL_IDS):
         call = {"id": call_id, "type": "function", "function": function}
         answers = ({"content": None, "tool_calls": [call]}, {"content": _ANSWER})
         call_text, answer_text = (_rendered(template, answer, tools) for answer in answers)
         if call_text:
-            yield call_text, answer_text.replace(_ANSWER, "")
+            yield _RenderedCall(call_text, answer_text.replace(_ANSWER, ""))
 
 
 def _rendered(
-    template: ChatTemplate, answer: Mapping[str, Any], tools: list[Mapping[str, object]] | None
+    template: ChatTemplate,
+    answer: Mapping[str, Any],
+    tools: list[Mapping[str, object]] | None,
+    *,
+    is_asked: bool = False,
 ) -> str:
-    """Behind the question; empty where the template refuses."""
+    """Behind the question; empty where the template refuses.
+
+    Args:
+        is_asked: With another question, and what begins an answer to it.
+    """
     question = {"role": "user", "content": _QUESTION}
-    messages = template_messages([question, {"role": "assistant", **answer}])
+    messages = [question, {"role": "assistant", **answer}, *([question] if is_asked else [])]
     try:
-        text = template.render(messages, tools=tools, add_generation_prompt=False)
+        text = template.render(
+            template_messages(messages), tools=tools, add_generation_prompt=is_asked
+        )
     except InvalidParameterError:
         return ""
-    return text.rpartition(_QUESTION)[2]
+    return text.partition(_QUESTION)[2] if is_asked else text.rpartition(_QUESTION)[2]
 
 
-def _reads_call(form: CallFormat, text: str, around: str) -> bool:
-    """Whether it finds the call that was asked for in what a template made of it. A format without tags must
-    leave nothing but what stands around an answer: else the tags are of another format."""
+def _format_of(call: _RenderedCall) -> tuple[str, CallFormat] | None:
+    """The one that reads the call that was asked for, and best leaves nothing but what stands around an
+    answer. A format without tags must: else the tags are of another format."""
+    best, found = (False, 0), None
+    for name, given in CALL_FORMATS.items():
+        form = given.as_written(call.text)
+        rest = _rest(form, call.text)
+        if rest is None:
+            continue
+        heads = [head for head in form.heads if head in call.around]
+        around = call.around
+        for head in heads:
+            around = around.replace(head, "")
+        is_all = rest.split() == around.split()
+        score = (is_all, len(heads))
+        if (is_all or form.has_tags) and (found is None or score > best):
+            best, found = score, (name, form)
+    return found
+
+
+def _rest(form: CallFormat, text: str) -> str | None:
+    """What is content of a text with the call that was asked for; None where that is not found."""
     parser = ToolCallParser(form, _TOOLS)
     pieces = [*parser.push(MarkedText(text)), *parser.flush()]
-    rest = "".join(piece for piece in pieces if isinstance(piece, str))
     names = [piece.name for piece in pieces if isinstance(piece, CallBegin)]
     arguments = "".join(piece.text for piece in pieces if isinstance(piece, Arguments))
-    return (
-        names == [_NAME]
-        and decoded(arguments) == _ARGUMENTS
-        and (form.has_tags or rest.split() == around.split())
-    )
+    if names != [_NAME] or decoded(arguments) != _ARGUMENTS:
+        return None
+    return "".join(piece for piece in pieces if isinstance(piece, str))

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
+
 AUTO, NONE = "auto", "none"
 CALL_ALIASES = {
     "deepseek_v31": "deepseek_v3",
+    "ernie45": "hermes",
     "glm47": "glm45",
+    "granite4": "hermes",
+    "hunyuan_a13b": "jamba",
+    "hy_v4": "hy_v3",
+    "lfm2": "pythonic",
+    "ling3": "glm45",
     "llama4_json": "llama3_json",
     "llama4_pythonic": "pythonic",
+    "mimo": "qwen3_coder",
+    "minimax_m1": "jamba",
+    "poolside_v1": "glm45",
+    "qwen3_json": "hermes",
     "qwen3_xml": "qwen3_coder",
     "seed_oss": "qwen3_coder",
+    "step3p5": "qwen3_coder",
 }
 """Others of the same format."""
-REASONING_ALIASES = {"glm45": "qwen3", "kimi_k2": "qwen3", "nemotron_v3": "qwen3"}
-_CALL_FORMATS = (
-    "deepseek_v3",
-    "functiongemma",
-    "gemma4",
-    "glm45",
-    "granite",
-    "hermes",
-    "internlm",
-    "kimi_k2",
-    "llama3_json",
-    "mistral",
-    "openai",
-    "phi4_mini_json",
-    "pythonic",
-    "qwen3_coder",
-)
-_REASONING_FORMATS = (
-    "deepseek_r1",
-    "gemma4",
-    "granite",
-    "mistral",
-    "openai_gptoss",
-    "qwen3",
-    "seed_oss",
-)
-TOOL_CALL_PARSERS = (AUTO, NONE, *_CALL_FORMATS, *CALL_ALIASES)
-REASONING_PARSERS = (AUTO, NONE, *_REASONING_FORMATS, *REASONING_ALIASES)
+REASONING_ALIASES = {
+    "hy_v4": "hy_v3",
+    **dict.fromkeys(
+        (
+            "deepseek_v3",
+            "deepseek_v4",
+            "deepseek_v41",
+            "glm45",
+            "glm47",
+            "granite_thinking_parser",
+            "holo2",
+            "kimi_k2",
+            "ling3",
+            "mimo",
+            "minicpmv",
+            "minimax_m2",
+            "nemotron_v3",
+            "olmo3",
+            "poolside_v1",
+            "step3",
+            "step3p5",
+        ),
+        "qwen3",
+    ),
+}
+TOOL_CALL_PARSERS = (AUTO, NONE, *CALL_FORMATS, *CALL_ALIASES)
+REASONING_PARSERS = (AUTO, NONE, *REASONING_FORMATS, *REASONING_ALIASES)

@@ -7,10 +7,12 @@ model, and close an empty one in the prompt where it shall not think.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from octavo.engine.requests.marked_text import MarkedText, joined
+from octavo.server.openai.parsing.cursor import any_of
 from octavo.server.openai.parsing.pieces import WHITESPACE, Reasoning, held_back
 
 
@@ -21,6 +23,11 @@ class ReasoningFormat:
     behind: What stands between the closing tag and whatever is said next; where there is something, the
         model may think again there.
     before_content: What stands before an answer that is text.
+    is_before_calls: Before calls as well.
+    ends: Other tags that end it, and are none of it.
+    mark: What tells that a chat template's model thinks so, the closing tag where it is empty; None where
+        that is not sure, so that it must be named.
+    has_suffix: The tags end with what a model's own template says, as in `<think:opensource>`.
     """
 
     opening: str
@@ -28,6 +35,20 @@ class ReasoningFormat:
     is_assumed: bool = False
     behind: str = ""
     before_content: str = ""
+    is_before_calls: bool = False
+    ends: tuple[str, ...] = ()
+    mark: str | None = ""
+    has_suffix: bool = False
+
+    def as_written(self, sample: str) -> ReasoningFormat | None:
+        """In the tags of `sample`, a chat template or its text; None where it has none of them."""
+        if self.has_suffix:
+            found = re.search(f"{re.escape(self.closing[:-1])}(:[^<>{{}}\\s]+)>", sample)
+            suffix = found[1] if found else ""
+            opening, closing = (f"{tag[:-1]}{suffix}>" for tag in (self.opening, self.closing))
+            return replace(self, opening=opening, closing=closing) if found else None
+        mark = self.closing if self.mark == "" else self.mark
+        return self if mark is not None and mark in sample else None
 
     def is_open_after(self, prompt: str) -> bool:
         """Whether the answer to `prompt` begins within a block."""
@@ -37,18 +58,46 @@ class ReasoningFormat:
 
 
 REASONING_FORMATS = {
-    "deepseek_r1": ReasoningFormat("<think>", "</think>", is_assumed=True),
-    "qwen3": ReasoningFormat("<think>", "</think>"),
-    "mistral": ReasoningFormat("[THINK]", "[/THINK]"),
-    "seed_oss": ReasoningFormat("<seed:think>", "</seed:think>"),
+    "apertus": ReasoningFormat("<|inner_prefix|>", "<|inner_suffix|>", ends=("<|tools_prefix|>",)),
+    "cohere_command4": ReasoningFormat(
+        "<|START_THINKING|>",
+        "<|END_THINKING|>",
+        before_content="<|START_TEXT|>",
+        mark="<|START_TEXT|>",
+    ),
+    "cohere_command3": ReasoningFormat(
+        "<|START_THINKING|>", "<|END_THINKING|>", before_content="<|START_RESPONSE|>"
+    ),
     "gemma4": ReasoningFormat("<|channel>thought\n", "<channel|>"),
-    "granite": ReasoningFormat("Here is my thought process:", "Here is my response:"),
+    "granite": ReasoningFormat("Here is my thought process:", "Here is my response:", mark=None),
+    "hy_v3": ReasoningFormat("<think>", "</think>", has_suffix=True),
+    "kimi_k3": ReasoningFormat(
+        "<|open|>think<|sep|>",
+        "<|close|>think<|sep|>",
+        before_content="<|open|>response<|sep|>",
+        is_before_calls=True,
+        mark="<|open|>think<|sep|>",
+    ),
+    "minimax_m3": ReasoningFormat("<mm:think>", "</mm:think>"),
+    "mistral": ReasoningFormat("[THINK]", "[/THINK]"),
     "openai_gptoss": ReasoningFormat(
         "<|channel|>analysis<|message|>",
         "<|end|>",
         behind="<|start|>assistant",
         before_content="<|channel|>final<|message|>",
+        mark="<|channel|>analysis<|message|>",
     ),
+    "solar_open": ReasoningFormat(
+        "<|think|>",
+        "<|end|>",
+        behind="<|begin|>assistant",
+        before_content="<|content|>",
+        mark="<|begin|>assistant<|think|>",
+    ),
+    "seed_oss": ReasoningFormat("<seed:think>", "</seed:think>"),
+    "qwen3": ReasoningFormat("<think>", "</think>"),
+    # It would take whole answers of models that may answer without.
+    "deepseek_r1": ReasoningFormat("<think>", "</think>", is_assumed=True, mark=None),
 }
 """By vLLM's names of their parsers."""
 
@@ -67,10 +116,12 @@ class ReasoningParser:
     Reasoning stands at the answer's beginning; whitespace at its ends, and behind it, is none of it.
     """
 
-    __slots__ = ("_format", "_has_begun", "_held", "_place", "_whitespace")
+    __slots__ = ("_first", "_format", "_has_begun", "_held", "_place", "_tags", "_whitespace")
 
     def __init__(self, form: ReasoningFormat, *, is_open: bool) -> None:
         self._format = form
+        self._tags = (form.closing, *form.ends)
+        self._first = frozenset(tag[0] for tag in self._tags)
         self._place = _Place.BEGIN if is_open else _Place.BEFORE
         self._held: list[MarkedText] = []
         self._has_begun = False
@@ -103,15 +154,19 @@ class ReasoningParser:
         held = joined(self._held) if self._held else MarkedText()
         if self._place in (_Place.BEFORE, _Place.BEGIN):
             begin = len(held.text) - len(held.text.lstrip(WHITESPACE))
-            opening = self._format.opening
+            opening, closing = self._format.opening, self._format.closing
+            tags = (opening, closing) if self._place is _Place.BEFORE else (opening,)
             if held.text.startswith(opening, begin):
                 held = held[begin + len(opening) :]
                 self._place = _Place.WITHIN
-            elif not is_last and opening.startswith(held.text[begin:]):
+            elif not is_last and any(tag.startswith(held.text[begin:]) for tag in tags):
                 self._held = [held]
                 return
             elif self._place is _Place.BEFORE:
-                self._place = _Place.CONTENT
+                # Some models say with the closing tag that they did not think.
+                is_closed = held.text.startswith(closing, begin)
+                held = held[begin + len(closing) :] if is_closed else held
+                self._place = _Place.BEHIND if is_closed else _Place.CONTENT
             else:
                 self._place = _Place.WITHIN
         if self._place is _Place.WITHIN:
@@ -132,19 +187,19 @@ class ReasoningParser:
             and self._place is _Place.WITHIN
             and not self._held
             and not self._whitespace
-            and self._format.closing[0] not in text.text
+            and self._first.isdisjoint(text.text)
             and text.shown[-1:] not in WHITESPACE  # nor is it empty
         )
 
     def _within(self, held: MarkedText, *, is_last: bool) -> Generator[Reasoning, None, MarkedText]:
         """Returns what is left."""
-        raw, closing = held.text, self._format.closing
-        end = raw.find(closing)
-        behind = end + len(closing)
-        if end >= 0:
+        raw, found = held.text, any_of(self._tags).search(held.text)
+        if found is not None:
+            end = found.start()
+            behind = found.end() if found.group() == self._format.closing else end
             self._place = _Place.BEHIND
         else:
-            end = behind = len(raw) if is_last else held_back(raw, 0, (closing,))
+            end = behind = len(raw) if is_last else held_back(raw, 0, self._tags)
         text = held[:end].shown
         if not self._has_begun:
             text = text.lstrip(WHITESPACE)

@@ -14,7 +14,7 @@ class ReasoningTokens:
     __slots__ = (
         "_again",
         "_bytes_of",
-        "_closing",
+        "_closings",
         "_is_open",
         "_is_over",
         "_num_pending",
@@ -24,7 +24,8 @@ class ReasoningTokens:
 
     def __init__(self, form: ReasoningFormat, vocabulary: Vocabulary, *, is_open: bool) -> None:
         self._bytes_of = vocabulary.bytes_of
-        self._opening, self._closing = form.opening.encode(), form.closing.encode()
+        self._opening = form.opening.encode()
+        self._closings = tuple(tag.encode() for tag in (form.closing, *form.ends))
         # Where the model may think again, this is how that begins.
         self._again = (form.behind + form.opening).encode() if form.behind else b""
         self._is_open = is_open
@@ -54,11 +55,12 @@ class ReasoningTokens:
         return self._is_over
 
     def _look_for_closing(self) -> None:
-        end = self._tail.find(self._closing)
-        if end < 0:
-            self._tail = self._tail[1 - len(self._closing) :]
+        places = [(self._tail.find(tag), len(tag)) for tag in self._closings]
+        found = min((one for one in places if one[0] >= 0), default=None)
+        if found is None:
+            self._tail = self._tail[1 - max(map(len, self._closings)) :]
             return
-        self._tail = self._tail[end + len(self._closing) :]
+        self._tail = self._tail[sum(found) :]
         self._is_open = False
         self._opening = self._again
         self._is_over = not self._again

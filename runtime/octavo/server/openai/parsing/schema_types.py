@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo.server.http import strict_json
+from octavo.server.openai.parsing.python_literals import literal
 
 
 def decoded(text: str) -> object:
@@ -32,7 +33,9 @@ def cast(text: str, schema: object) -> Any:
             return None
         if text.strip() in ("True", "False") and "boolean" in kinds:
             return text.strip() == "True"
-        return text
+        value = literal(text.strip()) if kinds & {"array", "object"} else None
+        if value is None:
+            return text
     kind = _kind_of(value)
     if not kinds:  # nothing is known: texts alone are no JSON
         return value if kind in ("array", "object") else text

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.server.openai.parsing.cursor import Cursor, any_of
+from octavo.server.openai.parsing.cursor import Cursor, Steps, any_of
 from octavo.server.openai.parsing.formats.base import CallFormat, Tools
 from octavo.server.openai.parsing.pieces import (
     WHITESPACE,
@@ -21,6 +21,7 @@ from octavo.server.openai.parsing.pieces import (
     CallEnd,
     Piece,
     Reasoning,
+    Tag,
     held_back,
 )
 
@@ -46,6 +47,7 @@ class ToolCallParser:
         "_is_kept",
         "_is_line_blank",
         "_is_plain",
+        "_marks",
         "_max_calls",
         "_openings",
         "_section",
@@ -61,7 +63,8 @@ class ToolCallParser:
         known_ids: Iterable[str] = (),
     ) -> None:
         """Of more than `max_calls` calls the first ones are kept, and the others are left out. `known_ids`
-        are those of the conversation's calls."""
+        are those of the conversation's calls. Without tools, where nothing is read but heads, the format must
+        have some."""
         self._format = form
         self._tools = tools
         self._max_calls = max_calls
@@ -71,8 +74,10 @@ class ToolCallParser:
         self._content = _Content()
         self._is_kept = True
         self._is_line_blank = True
-        self._openings = any_of(form.openings)
-        self._first = frozenset(opening[0] for opening in form.openings)
+        is_read = bool(tools) or form.reads_reasoning
+        self._marks = (*form.heads, *form.openings) if is_read else form.heads
+        self._openings = any_of(self._marks)
+        self._first = frozenset(mark[0] for mark in self._marks)
         # All text without these shows as it comes.
         self._is_plain = not form.line_openings and not form.first_openings
         self._is_first = bool(form.first_openings)
@@ -139,8 +144,11 @@ class ToolCallParser:
                 if self._is_kept:
                     self.num_calls += 1
                     piece = self._distinct(piece)
-                    self._content = _Content(is_behind_call=True)
+                    self._content = _Content(is_behind_markup=True)
                     self._is_plain = False
+            elif isinstance(piece, Tag) and self._format.has_lines:
+                self._content = _Content(is_behind_markup=True)
+                self._is_plain = False
             if self._is_kept or not isinstance(piece, CallBegin | Arguments | CallEnd):
                 kept.append(piece)
         return kept
@@ -180,7 +188,7 @@ class ToolCallParser:
                 found, first = opening, place
         if found or is_last:
             return found, first
-        return "", held_back(raw, begin, self._format.openings)
+        return "", held_back(raw, begin, self._marks)
 
     def _find_in_line(self, raw: str, begin: int, end: int, opening: str) -> int:
         """Where it stands with nothing but whitespace before it in its line; in those that end before
@@ -220,7 +228,8 @@ class _Section:
     def __init__(self, form: CallFormat, opening: str, tools: Tools) -> None:
         self.opening = opening
         self._cursor = Cursor()
-        self._steps = form.section(opening, self._cursor, tools)
+        is_head = opening in form.heads
+        self._steps = _head() if is_head else form.section(opening, self._cursor, tools)
         self._num_fed = len(opening)
         self._taken = 0
         self._released = 0
@@ -296,19 +305,24 @@ class _Section:
             self._taken = self._length + self._cursor.position
 
 
+def _head() -> Steps[bool]:
+    yield Tag()
+    return True
+
+
 class _Content:
     """Text between calls."""
 
-    __slots__ = ("_has_begun", "_is_behind_call", "_whitespace")
+    __slots__ = ("_has_begun", "_is_behind_markup", "_whitespace")
 
-    def __init__(self, *, is_behind_call: bool = False) -> None:
-        self._is_behind_call = is_behind_call
+    def __init__(self, *, is_behind_markup: bool = False) -> None:
+        self._is_behind_markup = is_behind_markup
         self._has_begun = False
         self._whitespace: list[str] = []
 
     def added(self, text: str) -> Iterator[str]:
         """What is certain to show of it."""
-        if self._is_behind_call:
+        if self._is_behind_markup:
             if not self._has_begun:
                 text = text.lstrip(WHITESPACE)
             shown = text.rstrip(WHITESPACE)

@@ -28,6 +28,7 @@ class CallShape:
         end: Of a section.
         between: Of two sections; None where a call ends the answer.
         content: What an answer begins with that is none.
+    `NUMBER` and `ID` in any of them stand for a number and an id of the model's own.
     """
 
     tag: str = ""
@@ -41,6 +42,8 @@ class CallShape:
     content: str = ""
 
 
+NUMBER, ID = "\ufdd0", "\ufdd1"
+"""No characters of any text."""
 Tools = Mapping[str, Mapping[str, object] | None]
 """Name to the schema of its parameters, of the functions that may be called."""
 
@@ -48,16 +51,24 @@ Tools = Mapping[str, Mapping[str, object] | None]
 class CallFormat(ABC):
     """Attributes:
     openings: What a section of calls begins with.
+    heads: What stands around content and is none of it, whether calls are read or not.
+    has_lines: Line breaks stand between heads and content.
     line_openings: Others, of one character, that count at the beginning of a line alone.
     first_openings: Others that count at the beginning of the answer alone.
     has_tags: Each call stands between tags.
+    reads_reasoning: Thoughts are read as well, wherever they stand.
+    reasoning: Name of the format of reasoning that a model with these heads has.
     shape: None where a model cannot be held to it.
     """
 
     openings: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+    has_lines = False
     line_openings: tuple[str, ...] = ()
     first_openings: tuple[str, ...] = ()
     has_tags = True
+    reads_reasoning = False
+    reasoning = ""
     shape: CallShape | None = None
 
     @abstractmethod

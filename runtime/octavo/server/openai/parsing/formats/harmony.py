@@ -25,6 +25,8 @@ _FUNCTION = re.compile(r"\bto=functions\.([^\s<]+)")
 
 class Harmony(CallFormat):
     openings = _OPENINGS
+    reads_reasoning = True
+    reasoning = "openai_gptoss"
     # The prompt ends within the first head.
     first_openings = (" to=", "to=")
     shape = CallShape(

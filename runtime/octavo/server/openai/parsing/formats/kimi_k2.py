@@ -11,7 +11,13 @@ import re
 from collections.abc import Collection
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, tagged_calls
+from octavo.server.openai.parsing.formats.base import (
+    NUMBER,
+    CallFormat,
+    CallShape,
+    Tools,
+    tagged_calls,
+)
 from octavo.server.openai.parsing.pieces import CallBegin, CallEnd
 
 CALLS, CALLS_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
@@ -24,7 +30,7 @@ class KimiK2(CallFormat):
     openings = (CALLS, CALL)
     shape = CallShape(
         tag=CALLS,
-        call=lambda name: f"{CALL}functions.{name}:0{ARGUMENTS}",
+        call=lambda name: f"{CALL}functions.{name}:{NUMBER}{ARGUMENTS}",
         call_end=CALL_END,
         separator="",
         end=CALLS_END,

@@ -7,19 +7,19 @@ Without a tag of its own, an object is a call only if it names one of the reques
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, quoted_name
-from octavo.server.openai.parsing.formats.json_call import json_call
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
+from octavo.server.openai.parsing.formats.json_call import PARAMETERS, json_call
 
 _TAGS = ("<|python_tag|>", "<|python_start|>")
 _END = "<|python_end|>"
-_KEYS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"', '"id"')
+MEMBERS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"', '"id"')
 
 
 class Llama3Json(CallFormat):
     openings = (*_TAGS, "{")
     has_tags = False
     shape = CallShape(
-        call=lambda name: f'{{"name": {quoted_name(name)}, "parameters": ',
+        call=PARAMETERS.head,
         call_end="}",
         separator="; ",
     )
@@ -33,7 +33,7 @@ class Llama3Json(CallFormat):
         while True:
             yield from cursor.spaces()
             # An object of another kind is text at once.
-            if not (yield from cursor.is_ahead(*_KEYS)):
+            if not (yield from cursor.is_ahead(*MEMBERS)):
                 return False
             if not (yield from json_call(self, cursor, tools, is_open=True)):
                 return False

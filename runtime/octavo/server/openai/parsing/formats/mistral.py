@@ -11,8 +11,8 @@ import secrets
 import string
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools, quoted_name
-from octavo.server.openai.parsing.formats.json_call import json_call, json_calls
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
+from octavo.server.openai.parsing.formats.json_call import KEYS, json_call, json_calls
 from octavo.server.openai.parsing.pieces import CallEnd
 
 TAG = "[TOOL_CALLS]"
@@ -63,7 +63,7 @@ MISTRAL = Mistral(
     CallShape(
         tag=TAG,
         begin="[",
-        call=lambda name: f'{{"name": {quoted_name(name)}, "arguments": ',
+        call=KEYS.head,
         call_end="}",
         separator=", ",
         end="]",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.formats.base import CallFormat, Tools
 from octavo.server.openai.parsing.json_object import Scan
+from octavo.server.openai.parsing.python_literals import expression, json_value
 
 _TAGS = {
     "<|python_start|>": "<|python_end|>",
@@ -29,7 +29,6 @@ _STRING_OR_NAME = re.compile(
     re.DOTALL,
 )
 _HYPHEN = "ˍ"  # of names: no tool's has one
-_JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 class Pythonic(CallFormat):
@@ -97,14 +96,12 @@ class _ListScanner:
 
 def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
     """None where it is anything but calls with literals by name."""
+    tree = expression(_STRING_OR_NAME.sub(_as_python, text))
+    if not isinstance(tree, ast.List):
+        return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes that Python does not know
-            tree = ast.parse(_STRING_OR_NAME.sub(_as_python, text), mode="eval").body
-        if not isinstance(tree, ast.List):
-            return None
         return [_call_of(node) for node in tree.elts]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -122,34 +119,9 @@ def _call_of(node: ast.expr) -> tuple[str, dict[str, Any]]:
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg in arguments:
             raise ValueError
-        arguments[keyword.arg] = _json_value(keyword.value)
+        arguments[keyword.arg] = json_value(keyword.value)
     msgspec.json.encode(arguments)  # of lone surrogates it raises a ValueError
     return ast.unparse(node.func).replace(_HYPHEN, "-"), arguments
-
-
-def _json_value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name) and node.id in _JSON_NAMES:
-        return _JSON_NAMES[node.id]
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_json_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        return {
-            _text(key): _json_value(value)
-            for key, value in zip(node.keys, node.values, strict=True)
-        }
-    value = ast.literal_eval(node)
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        raise ValueError
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise ValueError
-
-
-def _text(key: ast.expr | None) -> str:
-    value = None if key is None else ast.literal_eval(key)
-    if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - the text is at fault
-    return value
 
 
 PYTHONIC = Pythonic()

@@ -1,0 +1,85 @@
+"""Formats of tool calls, each by itself: what is no call, what a spoilt one leaves, ids, nested arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo.engine.requests.marked_text import MarkedText
+from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.tool_calls import ToolCallParser
+from tests.support.runtime.cut_text import TEXT_OF_F, one_by_one, parse
+from tests.support.runtime.read_calls import Call, read_with
+from tests.support.runtime.written_calls import Calls, kimi_k2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "content", "calls"),
+    [
+        (
+            "llama3_json",
+            '{"name": "f", "parameters": {}, {"name": "f", "parameters": {x}}',
+            "x}}",
+            [("f", {}), ("f?", {"": "{"})],
+        ),
+        (
+            "llama3_json",
+            '{"name": "f", "parameters": {}, {"name": "f", "parameters": {"a": 1}};',
+            "",
+            [("f", {}), ("f", {"a": 1})],
+        ),
+        ("llama3_json", '{"name": "f", "parameters": {}, "id": {x}', "{x}", [("f", {})]),
+        (
+            "gemma4",
+            '<|tool_call>call:f{text:<|"|>Oslo<|"|>! Sorry',
+            "! Sorry",
+            [("f?", {"": '{"text": "Oslo"'})],
+        ),
+    ],
+)
+def test_what_stands_behind_a_spoilt_call_is_kept(
+    name: str, text: str, content: str, calls: Calls
+) -> None:
+    form = CALL_FORMATS[name]
+    for at in range(len(text)):
+        pieces = (MarkedText(text[:at]), MarkedText(text[at:]))
+        assert parse(form, TEXT_OF_F, *pieces) == (content, calls)
+    assert parse(form, TEXT_OF_F, *one_by_one(MarkedText(text))) == (content, calls)
+
+
+def test_no_two_calls_have_the_same_id() -> None:
+    """Those that a model writes itself, in one section or several, and those of the conversation."""
+    call = kimi_k2([("f", {})])
+    text = call + call.replace(":0", ":3") + kimi_k2([("f", {}), ("f", {})])
+    for pieces in ([MarkedText(text)], one_by_one(MarkedText(text))):
+        parser = ToolCallParser(CALL_FORMATS["kimi_k2"], TEXT_OF_F, known_ids=["functions.f:1"])
+        ids = [one.id for one in read_with(parser, *pieces) if isinstance(one, Call)]
+        assert ids == [f"functions.f:{number}" for number in (0, 3, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[f(a='x\ny', text='it\\'s')]",
+            {"a": "x\ny", "text": "it's"},
+        ),  # as LFM2's template has it
+        ('[f(a={"b": [true, null, -1.5]})]', {"a": {"b": [True, None, -1.5]}}),
+        ("[f(a=(1, 'b'))]", {"a": [1, "b"]}),
+        ("[f(a=1, a=2)]", None),
+        ("[f(1)]", None),
+        ("[f(**{'a': 1})]", None),
+        ("[f(a=open('x'))]", None),
+        ("[f(a=f'{x}')]", None),
+        ("[f(a=1e999)]", None),
+        ("[f(a=1), other(a=1)]", None),
+        (f"[f(a={'[' * 5000}{']' * 5000})]", None),
+    ],
+)
+def test_pythons_notation_is_literals(text: str, expected: dict[str, Any] | None) -> None:
+    form = CALL_FORMATS["pythonic"]
+    for pieces in ([MarkedText(text)], one_by_one(MarkedText(text))):
+        content, found = parse(form, {"f": None}, *pieces)
+        assert found == ([] if expected is None else [("f", expected)])
+        assert content == (text if expected is None else "")
