@@ -1,5 +1,5 @@
 """Set-up of all tests: none depends on how fast the machine is, on what is free of its disk, or on chance,
-nor on who started it.
+nor on who started it; and none leaves files behind.
 
 Where `CI` is set, as hosted services do, hypothesis draws the same examples for the same tests, as its own
 default profile does there: what a change broke is told apart from what another drawing found. Everywhere
@@ -24,6 +24,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("octavo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("octavo")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # which xdist gives to the processes that it starts
+        from tests.support.temporary_files import TemporaryFiles
+
+        config.pluginmanager.register(TemporaryFiles())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,14 +13,23 @@ from tests.support.requirements import Requirement, declared, lacks
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_TRITON = (
-    "import sys, pytest; sys.modules['triton'] = None; "
-    "sys.exit(pytest.main(['-q', '--noconftest', '-p', 'no:cacheprovider', sys.argv[1]]))"
+    "import sys, pytest; sys.modules['triton'] = None; sys.exit(pytest.main("
+    "['-q', '--noconftest', '-p', 'no:cacheprovider', '-c', 'pyproject.toml', sys.argv[1]]))"
 )
+MODULE = """
+from tests.support.requirements import Requirement, needs_module
+
+needs_module(Requirement.TRITON)
+import triton
+
+def test() -> None: ...
+"""
 
 
-def run_without_triton(require: str) -> str:
+def run_without_triton(folder: Path, require: str) -> str:
+    (folder / "test_module.py").write_text(MODULE)
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TRITON, "tests/runtime/kernels/test_configs.py"],
+        [sys.executable, "-c", WITHOUT_TRITON, str(folder / "test_module.py")],
         cwd=ROOT,
         env={**os.environ, "OCTAVO_REQUIRE": require},
         capture_output=True,
@@ -30,9 +39,11 @@ def run_without_triton(require: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_module_without_its_package_is_skipped_unless_the_machine_says_that_it_has_it() -> None:
-    assert "1 skipped" in run_without_triton("helm")
-    required = run_without_triton("helm,triton")
+def test_a_module_without_its_package_is_skipped_unless_the_machine_says_that_it_has_it(
+    tmp_path: Path,
+) -> None:
+    assert "1 skipped" in run_without_triton(tmp_path, "helm")
+    required = run_without_triton(tmp_path, "helm,triton")
     assert "1 error" in required
     assert "OCTAVO_REQUIRE names triton" in required
 

@@ -35,7 +35,6 @@ LONG = (
     "tests/benchmarks/test_prefix_cache_cost.py",
     "tests/runtime/worker/test_gpu_path_compiled.py",
     "tests/runtime/server/test_hostile.py",
-    "tests/test_requirements.py",
 )
 
 
