@@ -7,7 +7,7 @@ has no running sequence left.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from octavo.worker.batch import BASE_MODEL
 
@@ -46,6 +46,11 @@ class AdapterSeats:
         self._running[adapter_id] -= 1
         if not self._running[adapter_id]:
             del self._running[adapter_id]
+
+    @property
+    def running(self) -> Mapping[int, int]:
+        """How many running sequences have each adapter, by its id."""
+        return self._running
 
     def check_integrity(self, running: Iterable[int]) -> None:
         """Raises `RuntimeError` unless these are the adapters of the running sequences."""

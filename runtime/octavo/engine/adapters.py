@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError, InvalidParameterError
@@ -86,3 +87,11 @@ class EngineAdapters:
         self._sequences[adapter_id] -= 1
         if not self._sequences[adapter_id]:
             del self._sequences[adapter_id]
+
+    def waiting(self, running: Mapping[int, int]) -> tuple[int, ...]:
+        """The ids of those that a sequence waits with.
+
+        Args:
+            running: How many running sequences have each, by its id.
+        """
+        return tuple(one for one, held in self._sequences.items() if held > running.get(one, 0))

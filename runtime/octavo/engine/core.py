@@ -300,7 +300,7 @@ class EngineCore:
         """A snapshot between two steps."""
         speculation = self._speculation
         drafted = SpeculationCounts() if speculation is None else speculation.counts
-        counts = self.counts
+        counts, running = self.counts, self._scheduler.running_adapters
         return EngineStats(
             step=counts.num_steps,
             num_running=self._scheduler.num_running,
@@ -322,6 +322,8 @@ class EngineCore:
             spec_decode_drafts_total=drafted.num_drafts,
             spec_decode_draft_tokens_total=drafted.num_draft_tokens,
             spec_decode_accepted_tokens_per_position=tuple(drafted.num_accepted),
+            running_adapters=tuple(running),
+            waiting_adapters=self.adapters.waiting(running),
         )
 
     @property

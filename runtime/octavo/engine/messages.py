@@ -180,7 +180,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     with drafts, their drafts, and of these the ones that came true by their place behind the known token.
     `sequences_received_total` counts those of all requests, also of refused ones: what was sent behind them
     the snapshot does not know of. `sequences_orphaned_total` counts those that ended with the API process
-    that had asked for them.
+    that had asked for them. `running_adapters` are the ids of those that running sequences have,
+    `waiting_adapters` of those that waiting ones have; the model itself is none.
     """
 
     step: int
@@ -201,6 +202,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     spec_decode_draft_tokens_total: int = 0
     spec_decode_accepted_tokens_per_position: tuple[int, ...] = ()
     sequences_orphaned_total: int = 0
+    running_adapters: tuple[int, ...] = ()
+    waiting_adapters: tuple[int, ...] = ()
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="outputs", array_like=True):

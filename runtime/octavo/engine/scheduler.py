@@ -92,6 +92,11 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def running_adapters(self) -> Mapping[int, int]:
+        """How many running sequences have each adapter, by its id."""
+        return self._seats.running
+
+    @property
     def num_waiting(self) -> int:  # also completions that wait for their request's prompt
         return len(self._alive) - len(self._running)
 

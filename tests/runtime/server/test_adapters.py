@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.faulty_server import FaultyServer
-from tests.support.runtime.server_process import start_command
+from tests.support.runtime.server_process import eventually, start_command
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
 PROMPT = [5, 6, 7, 8, 9] * 4
@@ -62,10 +66,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         models[name] = save_adapter(folder / name, model, rank=2 * seed, seed=seed)
     save_adapter(folder / "wide", model, rank=17)
     entry = json.dumps({"name": "two", "path": str(folder / "two"), "base_model_name": "llama"})
-    flags = ("--enable-lora", "--max-loras", "2", "--dtype", "float32", "--lora-modules")
-    with FaultyServer(
-        folder, *flags, f"one={folder / 'one'}", entry, model=str(folder / "base")
-    ) as process:
+    flags = ("--enable-lora", "--max-loras", "2", "--dtype", "float32", "--metrics-names", "vllm")
+    modules = ("--lora-modules", f"one={folder / 'one'}", entry)
+    with FaultyServer(folder, *flags, *modules, model=str(folder / "base")) as process:
         process.wait_ready()
         yield Served(process, folder, models)
 
@@ -110,6 +113,35 @@ def test_adapters_come_and_go_while_requests_run(served: Served) -> None:
     assert served.command("load", **late).status_code == 200
     assert served.tokens("late") == served.expected("one")
     assert served.command("unload", lora_name="late").status_code == 200
+
+
+def test_routers_that_know_vllm_read_which_adapters_run_and_wait(served: Served) -> None:
+    def use() -> tuple[str, str]:
+        text = httpx.get(f"{served.process.ops_url}/metrics", timeout=60).text
+        told = {family.name: family for family in text_string_to_metric_families(text)}
+        (sample,) = told["vllm:lora_requests_info"].samples
+        assert sample.labels["max_lora"] == "2"
+        assert time.time() - sample.value < 600  # the Unix time, by which routers take the latest
+        return sample.labels["running_lora_adapters"], sample.labels["waiting_lora_adapters"]
+
+    third = {"lora_name": "third", "lora_path": str(served.folder / "late")}
+    assert served.command("load", **third).status_code == 200
+    assert use() == ("", "")
+    url = f"{served.process.url}/v1/completions"
+    with ThreadPoolExecutor(1) as pool:
+        lines: list[Iterator[str]] = []
+        with served.process.faults.slow_steps(), ExitStack() as streams:
+            for name in ("two", "one", "demo"):
+                body = {"model": name, "prompt": PROMPT, "max_tokens": 200, "stream": True}
+                body |= {"ignore_eos": True}
+                stream = streams.enter_context(httpx.stream("POST", url, json=body, timeout=60))
+                lines.append(stream.iter_lines())  # a stream lives as long as who reads it
+                next(lines[-1])
+            waiting = pool.submit(served.tokens, "third")
+            eventually(lambda: use() == ("one,two", "third"))
+        assert waiting.result() == served.expected("late")
+    assert use() == ("", "")
+    assert served.command("unload", lora_name="third").status_code == 200
 
 
 def test_bad_adapters_are_refused_by_name(served: Served) -> None:

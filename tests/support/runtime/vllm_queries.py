@@ -63,7 +63,8 @@ PICKERS = {
     "vllm:cache_config_info": {"block_size", "num_gpu_blocks"},
 }
 """Gauges, with the labels they are read for: the endpoint picker of the Gateway API Inference Extension and
-llm-d's router, by the defaults of their flags. `vllm:lora_requests_info` may be absent."""
+llm-d's router, by the defaults of their flags. `vllm:lora_requests_info` is there where adapters may be, and
+held beside them."""
 
 PUBLISHED = {
     "num_requests_running": ("gauge", ""),

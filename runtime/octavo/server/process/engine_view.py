@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from octavo.engine.messages import EngineStats
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterNames:
+    """Of a server that takes adapters: their names by the engine's ids, and how many may run at once."""
+
+    by_id: dict[int, str]
+    max_loras: int
+
+    def of(self, ids: Iterable[int]) -> list[str]:
+        """In the alphabet's order, once each. One whose name was taken back has none."""
+        return sorted({self.by_id[one] for one in ids if one in self.by_id})
+
+
+@dataclass(frozen=True, slots=True)
 class EngineView:
     """The engine's latest snapshot. `num_under_way` sequences were sent and are not in `stats` yet;
-    `block_size` is in tokens, 0 before the engine runs."""
+    `block_size` is in tokens, 0 before the engine runs; `adapters` are told where metrics are read, if there
+    may be any."""
 
     stats: EngineStats
     num_under_way: int = 0
     block_size: int = 0
+    adapters: AdapterNames | None = None
 
     @classmethod
     def of_nothing(cls) -> EngineView:

@@ -44,6 +44,7 @@ from octavo.server.process.termination import (
 if TYPE_CHECKING:
     from octavo.config import EngineConfig
     from octavo.server.http.listener import Listener
+    from octavo.server.openai.adapters import ServedAdapters
     from octavo.server.process.engine_view import EngineView
     from octavo.server.process.http_front import HttpFront
 
@@ -134,6 +135,7 @@ class Server:
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._adapter_routes = AdapterRoutes(is_enabled=options.engine.enable_lora)
         self._client: EngineClient | None = None
+        self._adapters: ServedAdapters | None = None
         self._ops: Listener | None = None
         self._front: HttpFront | None = None
 
@@ -213,6 +215,7 @@ class Server:
         self._sleep.attach(front.engine, front)
         for module in read_lora_modules(options.lora_modules):
             await front.adapters.load(module.name, module.path, parent=module.base_model_name or "")
+        self._adapters = front.adapters
         self._adapter_routes.attach(front.adapters)
         await front.listen()
         self._lifecycle.mark_ready()
@@ -282,14 +285,18 @@ class Server:
         return servers, summed.exposition
 
     def _read_engine(self) -> EngineView | None:
-        from octavo.server.process.engine_view import EngineView
+        from octavo.server.process.engine_view import AdapterNames, EngineView
 
         client = self._client
         if client is None:
             return None
         # What other processes have sent, only the engine knows.
         num_under_way = client.num_under_way if self._options.api_server_count == 1 else 0
-        return EngineView(client.stats, num_under_way, client.info.block_size)
+        adapters = None
+        if self._options.engine.enable_lora and self._adapters is not None:
+            by_id = {one.adapter_id: one.name for one in self._adapters.all}
+            adapters = AdapterNames(by_id, self._options.engine.max_loras)
+        return EngineView(client.stats, num_under_way, client.info.block_size, adapters)
 
     def _begin_phase(self, name: str) -> None:
         ended = self._lifecycle.begin_phase(name)

@@ -8,6 +8,7 @@ residency of blocks) is absent rather than guessed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -15,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from octavo.engine.messages import EngineStats
-from octavo.server.process.engine_view import EngineView
+from octavo.server.process.engine_view import AdapterNames, EngineView
 from octavo.server.process.timeline import Timeline
 from octavo.sleep_level import SleepLevel
 
@@ -98,6 +99,21 @@ class VllmNames(Collector):
             )
             info.add_metric([str(view.block_size), str(view.stats.kv_blocks_total), _ENGINE], 1)
             yield info
+        if view.adapters is not None:
+            yield self._adapters(view.adapters, view.stats)
+
+    def _adapters(self, names: AdapterNames, stats: EngineStats) -> Metric:
+        """The value is the Unix time: who reads it takes the latest of several."""
+        labels = {
+            "max_lora": str(names.max_loras),
+            "waiting_lora_adapters": ",".join(names.of(stats.waiting_adapters)),
+            "running_lora_adapters": ",".join(names.of(stats.running_adapters)),
+        }
+        gauge = GaugeMetricFamily(
+            "vllm:lora_requests_info", "Adapters in use, in its labels.", labels=list(labels)
+        )
+        gauge.add_metric(list(labels.values()), time.time())
+        return gauge
 
     def _counters(self, stats: EngineStats) -> Iterator[Metric]:
         prompt, cached = stats.prompt_tokens_total, stats.prefix_cache_hit_tokens_total
