@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 _WORD = 32
+WORTH_A_THREAD = 500_000
+"""Bits of masks: to hand fewer of them to another thread takes longer than to work them out."""
 Mask = npt.NDArray[np.int32]
 """`[words]`."""
 

@@ -15,6 +15,7 @@ from octavo.engine.admission import Admission
 from octavo.engine.core import EngineCore
 from octavo.engine.fronts import Fronts
 from octavo.engine.grammars import GrammarQueue
+from octavo.engine.grammars.queue import NUM_LANES
 from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.messages import (
     AbortRequests,
@@ -53,7 +54,7 @@ class EngineLoop:
         self._socket = socket
         self._config = config
         self._fronts: Fronts | None = None
-        trial = GrammarTrial(Path(config.model), core.info.vocab_size)
+        trial = GrammarTrial(Path(config.model), core.info.vocab_size, NUM_LANES)
         self._grammars = GrammarQueue(core.grammars, trial)
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)

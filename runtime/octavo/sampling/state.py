@@ -13,8 +13,24 @@ import numpy.typing as npt
 from octavo.sampling_params import SamplingParams
 
 
+class MaskSource(Protocol):
+    """Works out masks of many rows at once, on threads of its own."""
+
+    def prepare(self, states: Sequence[SamplingState]) -> None:
+        """What their grammars' `next_mask` will be asked for, with their `guesses` and with fewer of them.
+        May be called from another thread while the model's step runs, and raises nothing."""
+        ...
+
+
 class Grammar(Protocol):
-    """What one sequence's output must be a document of."""
+    """What one sequence's output must be a document of.
+
+    Attributes:
+        source: Of its masks, and of those of all grammars of an engine.
+    """
+
+    @property
+    def source(self) -> MaskSource: ...
 
     def error_at(self, num_tokens: int) -> str | None:
         """Why it could not be followed to the last of so many tokens of the output, or None: what the
@@ -26,7 +42,7 @@ class Grammar(Protocol):
     ) -> npt.NDArray[np.int32]:
         """The tokens that may come next, a bit for each (see `processors.token_masks`). `output_token_ids`
         are all that came so far; behind them come `guesses`, if they come true. Behind guesses that cannot
-        come true the mask means nothing."""
+        come true the mask means nothing. Worked out now, where `source` was not told before."""
         ...
 
 

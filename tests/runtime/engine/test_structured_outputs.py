@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,19 @@ from hypothesis import strategies as st
 from octavo import LLM, SamplingParams
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
+from octavo.engine.grammars.mask_batch import MaskBatch
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
+from octavo.kernels.packed_step import Packer
 from octavo.outputs import FinishReason
+from octavo.sampling.device.sampler import DeviceSampler
 from octavo.structured_outputs import MAX_BYTES, MAX_DEPTH, StructuredOutputsParams
+from octavo.token_mask import WORTH_A_THREAD
+from octavo.worker.cpu.executor import TorchExecutor
+from octavo.worker.cpu.masks_ahead import MasksAhead
+from octavo.worker.gpu.packed_runner import StepRows
+from octavo.worker.gpu.runner import GpuRunner
+from octavo.worker.gpu.step_outline import StepOutline
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor, run_to_end
@@ -126,9 +136,68 @@ def run(executor: Any, folder: Path, end: int) -> dict[str, list[int]]:
 def test_host_and_device_and_preemptions_give_the_same_tokens(folder: Path) -> None:
     end = json.loads((folder / "config.json").read_text())["eos_token_id"]
     outputs = run(make_executor(folder), folder, end)
+    ahead = make_executor(folder)
+    assert isinstance(ahead, TorchExecutor)
+    ahead._masks = MasksAhead(WORTH_A_THREAD, has_core=True)
+    assert run(ahead, folder, end) == outputs
+    assert ahead._masks._thread is not None
     assert run(make_gpu_executor(folder, max_num_seqs=8), folder, end) == outputs
     assert run(make_gpu_executor(folder, max_num_seqs=8, num_blocks=16), folder, end) == outputs
     assert sum(tokens[-1] == end for tokens in outputs.values()) > len(KINDS)
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, told: list[str]) -> None:
+    real = getattr(owner, name)
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        told.append(name)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, spy)
+
+
+def test_masks_are_worked_out_when_the_device_has_its_step(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what other ranks are told of a step holds none of them."""
+    end = json.loads((folder / "config.json").read_text())["eos_token_id"]
+    told: list[str] = []
+    sizes: list[int] = []
+
+    def capture(work: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            told.append("replay")
+            work()
+
+        return replay
+
+    def run(self: GpuRunner, outline: StepOutline, packer: Packer) -> StepRows | None:
+        sizes.append(packer.size)
+        return real_run(self, outline, packer)
+
+    executor = make_gpu_executor(folder, max_num_seqs=8, capture=capture)
+    real_run = GpuRunner.run
+    monkeypatch.setattr(GpuRunner, "run", run)
+    spied(monkeypatch, GpuRunner, "sampled_logits", told)
+    spied(monkeypatch, MaskBatch, "prepare", told)
+    spied(monkeypatch, DeviceSampler, "sample", told)
+    core = EngineCore(EngineConfig(model=str(folder), max_num_seqs=8), executor)
+    first_sizes = []
+    for kind in ("regex", None):
+        plain = SamplingParams(max_tokens=6, ignore_eos=True)
+        params = plain if kind is None else wanted(kind)
+        for number in range(3):
+            core.add(AddRequest(f"{number}", [5] * 14, params, end_token_ids=(end,)))
+        told.clear()
+        sizes.clear()
+        run_to_end(core)
+        step = ["sampled_logits", "prepare", "sample"] if kind else ["sampled_logits", "sample"]
+        rest = told[len(step) :]
+        assert told[: len(step)] == step  # of the prompts
+        assert rest == ["replay", *step] * (len(rest) // (1 + len(step)))
+        assert len(rest) > 10
+        first_sizes.append(sizes[0])
+    assert first_sizes[0] == first_sizes[1]
 
 
 def test_what_becomes_too_costly_ends_its_own_request(folder: Path) -> None:

@@ -6,6 +6,7 @@ import weakref
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,7 +51,7 @@ def readback(monkeypatch: pytest.MonkeyPatch) -> Readback:
 
 def test_what_is_copied_is_held_until_the_copy_is_waited_for(readback: Readback) -> None:
     state = SamplingState(SamplingParams(), None, [1], [])
-    samples = Samples([4], [state], [], None, [], 0, [], 0)
+    samples = Samples(np.zeros(1, dtype=np.int64), [4], [state], [], None, [], 0, [], 0)
     tokens = torch.tensor([7])
     held = weakref.ref(tokens)
     pending = readback.start(DeviceSamples(tokens, torch.zeros(1), None, None), samples)

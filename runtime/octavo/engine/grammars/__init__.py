@@ -4,7 +4,8 @@ llguidance parses and computes the masks; what is ours is where it gets its toke
 what it may take.
 """
 
-from octavo.engine.grammars.compiler import CompiledGrammar, GrammarCompiler
+from octavo.engine.grammars.compiled import CompiledGrammar
+from octavo.engine.grammars.compiler import GrammarCompiler
 from octavo.engine.grammars.queue import GrammarQueue
 
 __all__ = ["CompiledGrammar", "GrammarCompiler", "GrammarQueue"]

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 
 from llguidance import LLMatcher, LLTokenizer
 
+from octavo.engine.grammars.compiled import CompiledGrammar
 from octavo.engine.grammars.form import GrammarForm, whole_grammar
 from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
-from octavo.engine.grammars.progress import GrammarProgress, on_one_line
+from octavo.engine.grammars.mask_batch import MaskBatch
+from octavo.engine.grammars.progress import on_one_line
 from octavo.engine.grammars.refusals import placed
 from octavo.engine.grammars.token_table import read_token_table
 from octavo.errors import InvalidParameterError, OctavoError
@@ -18,22 +20,9 @@ from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer
 
 
-class CompiledGrammar:
-    """Of any number of completions."""
-
-    def __init__(self, matcher: LLMatcher, vocab_size: int, end_token_ids: Sequence[int]) -> None:
-        self._matcher = matcher
-        self._vocab_size = vocab_size
-        self._end_token_ids = end_token_ids
-
-    def start(self) -> GrammarProgress:
-        """At the beginning of a completion."""
-        return GrammarProgress(self._matcher.deep_copy(), self._vocab_size, self._end_token_ids)
-
-
 class GrammarCompiler:
-    """For one model. Safe to use from several threads; one at a time compiles, and what is compiled waits for
-    nobody.
+    """For one model. Safe to use from several threads, which wait for each other no longer than the tokenizer
+    takes to be read.
 
     Args:
         load_tokenizer: Asked once, when the first request wants a grammar.
@@ -46,10 +35,11 @@ class GrammarCompiler:
         vocab_size: int,
         max_kept: int = MAX_KEPT,
     ) -> None:
+        self._masks = MaskBatch(vocab_size)
         self._load_tokenizer = load_tokenizer
         self._vocab_size = vocab_size
         self._max_kept = max_kept
-        self._compiling = threading.Lock()
+        self._reading = threading.RLock()
         self._keeping = threading.Lock()
         self._tokenizer: Tokenizer | None = None
         self._tables: dict[tuple[int, ...], LLTokenizer] = {}
@@ -69,10 +59,10 @@ class GrammarCompiler:
         found = self._find(key)
         if found is not None:
             return found
-        with self._compiling:
-            made = CompiledGrammar(self._compile(outputs, ends), self._vocab_size, ends)
+        made = self._compile(outputs, ends)
         with self._keeping:
             self._kept[key] = made
+            self._kept.move_to_end(key)
             while len(self._kept) > self._max_kept:
                 self._kept.popitem(last=False)
         return made
@@ -84,11 +74,12 @@ class GrammarCompiler:
     def _find(self, key: tuple[str, tuple[int, ...]]) -> CompiledGrammar | None:
         with self._keeping:
             found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
+            if found is None or found.is_broken:
+                return None
+            self._kept.move_to_end(key)
             return found
 
-    def _compile(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> LLMatcher:
+    def _compile(self, outputs: StructuredOutputsParams, ends: tuple[int, ...]) -> CompiledGrammar:
         if not ends:
             raise _refused(outputs.parameter, "the model names no token that ends a text")
         try:
@@ -100,7 +91,12 @@ class GrammarCompiler:
         # Numbers that the library cannot hold, or a tag that has no end.
         except ValueError as error:
             raise _refused(outputs.parameter, str(error)) from None
-        matcher = LLMatcher(table, form.text, log_level=0, limits=LIMITS)
+
+        def compile_anew() -> LLMatcher:
+            return LLMatcher(table, form.text, log_level=0, limits=LIMITS)
+
+        compiled = CompiledGrammar(compile_anew, self._masks, self._vocab_size, ends)
+        matcher = compiled.matcher
         if matcher.is_error():
             why = self._located(outputs, form, table, matcher.get_error())
             raise _refused(outputs.parameter, why)
@@ -110,7 +106,7 @@ class GrammarCompiler:
         trial.compute_bitmask()  # what refers to itself alone is valid, and nothing can begin
         if trial.is_error():
             raise _refused(outputs.parameter, trial.get_error())
-        return matcher
+        return compiled
 
     def _located(
         self, outputs: StructuredOutputsParams, form: GrammarForm, table: LLTokenizer, why: str
@@ -130,20 +126,22 @@ class GrammarCompiler:
         return tuple(sorted({one for one in end_token_ids if one < self._vocab_size}))
 
     def _table(self, ends: tuple[int, ...]) -> LLTokenizer:
-        table = self._tables.get(ends)
-        if table is None:
-            table = read_token_table(self._read_tokenizer(), self._vocab_size, ends)
-            self._tables = {ends: table}  # requests of one server name the same ones
-        return table
+        with self._reading:
+            table = self._tables.get(ends)
+            if table is None:
+                table = read_token_table(self._read_tokenizer(), self._vocab_size, ends)
+                self._tables = {ends: table}  # requests of one server name the same ones
+            return table
 
     def _special_ids(self) -> dict[str, int]:
         added = self._read_tokenizer().backend.get_added_tokens_decoder()
         return {token.content: number for number, token in added.items() if token.special}
 
     def _read_tokenizer(self) -> Tokenizer:
-        if self._tokenizer is None:
-            self._tokenizer = self._load_tokenizer()
-        return self._tokenizer
+        with self._reading:
+            if self._tokenizer is None:
+                self._tokenizer = self._load_tokenizer()
+            return self._tokenizer
 
 
 def _refused(parameter: str, why: str) -> InvalidParameterError:

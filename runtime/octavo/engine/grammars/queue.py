@@ -6,9 +6,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 
-from octavo.engine.grammars.compiler import CompiledGrammar, GrammarCompiler
+from octavo.engine.grammars.compiled import CompiledGrammar
+from octavo.engine.grammars.compiler import GrammarCompiler
 from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
@@ -17,21 +18,40 @@ from octavo.structured_outputs import StructuredOutputsParams
 _log = logging.getLogger(__name__)
 
 
+NUM_QUICK = 2
+NUM_LANES = NUM_QUICK + 1
+QUICK_SECONDS = 0.25
+"""Of a CPU, for one grammar; what is meant takes a tenth of one at most."""
+MOST_SECONDS = 3.0
+"""Of a CPU, for one of those that are not quick."""
+
+
 class GrammarQueue:
-    """One thread compiles: the first grammar reads the tokenizer, which takes a second, and a stranger's
-    may take as long as its limits allow. Meanwhile the engine makes steps.
+    """Threads compile: the first grammar reads the tokenizer, which takes a second, and a stranger's may take
+    as long as its limits allow. Meanwhile the engine makes steps, and a grammar that is not quick waits for
+    others of its kind alone.
 
     Args:
-        trial: Compiles each grammar first.
+        trial: Compiles each grammar first; of `NUM_LANES`.
 
     Attributes:
         wake_fd: Readable when a request has become ready; for whoever polls.
     """
 
-    def __init__(self, compiler: GrammarCompiler, trial: GrammarTrial | None = None) -> None:
+    def __init__(
+        self,
+        compiler: GrammarCompiler,
+        trial: GrammarTrial | None = None,
+        *,
+        quick_seconds: float = QUICK_SECONDS,
+        most_seconds: float = MOST_SECONDS,
+    ) -> None:
         self._compiler = compiler
         self._trial = trial
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammars")
+        self._quick_seconds = quick_seconds
+        self._most_seconds = most_seconds
+        self._quick = ThreadPoolExecutor(NUM_QUICK, thread_name_prefix="grammars")
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-grammars")
         self._waiting: dict[str, tuple[AddRequest, Future[CompiledGrammar]]] = {}
         self.wake_fd, self._write_fd = os.pipe()
         os.set_blocking(self.wake_fd, False)
@@ -43,17 +63,47 @@ class GrammarQueue:
             return False
         if self._compiler.is_ready(outputs, request.end_token_ids):
             return False
-        future = self._thread.submit(self._compiled, outputs, request.end_token_ids)
+        future = Future[CompiledGrammar]()
         self._waiting[request.request_id] = request, future
         future.add_done_callback(lambda _: os.write(self._write_fd, b"!"))
+        self._quick.submit(self._compile, future, outputs, request.end_token_ids, is_quick=True)
         return True
 
-    def _compiled(
-        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
-    ) -> CompiledGrammar:
-        if self._trial is not None and not self._compiler.is_ready(outputs, end_token_ids):
-            self._trial.run(outputs, end_token_ids)
-        return self._compiler.prepare(outputs, end_token_ids)
+    def _compile(
+        self,
+        future: Future[CompiledGrammar],
+        outputs: StructuredOutputsParams,
+        end_token_ids: Sequence[int],
+        *,
+        is_quick: bool,
+    ) -> None:
+        """In a thread."""
+        if future.cancelled():
+            return
+        try:
+            seconds = self._quick_seconds if is_quick else self._most_seconds
+            if self._is_tried(outputs, end_token_ids, seconds):
+                found = self._compiler.prepare(outputs, end_token_ids)
+            elif is_quick:
+                self._slow.submit(self._compile, future, outputs, end_token_ids, is_quick=False)
+                return
+            else:
+                raise _too_costly(outputs.parameter)
+        # Also a fault of the library, which is no `Exception`: it ends the request alone.
+        except BaseException as error:
+            with contextlib.suppress(InvalidStateError):  # aborted meanwhile
+                future.set_exception(error)
+        else:
+            with contextlib.suppress(InvalidStateError):
+                future.set_result(found)
+
+    def _is_tried(
+        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int], seconds: float
+    ) -> bool:
+        """It may be compiled here."""
+        if self._trial is None or self._compiler.is_ready(outputs, end_token_ids):
+            return True
+        return self._trial.run(outputs, end_token_ids, seconds)
 
     def has(self, request_id: str) -> bool:
         """It waits for its grammar."""
@@ -79,6 +129,14 @@ class GrammarQueue:
                 future.cancel()
                 dropped += request.sampling.n
         return dropped
+
+
+def _too_costly(name: str) -> InvalidParameterError:
+    _log.warning("a grammar ended the process that compiled it")
+    return InvalidParameterError(
+        name,
+        f"{name} cannot be held to: compiling it takes too much time or memory. Write it more simply.",
+    )
 
 
 def _refusal(request: AddRequest, error: BaseException | None) -> InvalidParameterError | None:

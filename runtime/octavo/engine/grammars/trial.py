@@ -1,16 +1,21 @@
 """Grammar trial: a stranger's grammar is compiled in a process of its own first, which may die of it.
 
 The library counts its work and stops at a limit, but not everywhere: an `allOf` of divisors that are prime to
-each other keeps it busy for longer than anybody waits. What takes the process more than `CPU_SECONDS`, or too
-much memory, or ends it, is refused, and the engine never sees it; the next grammar gets a new process.
+each other keeps it busy for longer than anybody waits. What takes a process more time than it is given, or
+too much memory, or ends it, never reaches the engine. The processes are forks of one that has read the
+tokenizer, so that each grammar has its own at once, whatever became of the others.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,94 +24,116 @@ from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams
 
 MODULE = "octavo.engine.grammars.trial_process"
-CPU_SECONDS = 3
-"""Of one grammar; what is meant takes a tenth of one at most."""
+COMPILED = b"y"
+DIED = b"n"
 _log = logging.getLogger(__name__)
 
 
 class TrialModel(msgspec.Struct, frozen=True):
-    """The first line to the process. `folder` has the tokenizer."""
+    """What the process is started with. `folder` has the tokenizer; `lanes` are its ends of sockets."""
 
     folder: str
     vocab_size: int
-    cpu_seconds: int
+    lanes: list[int]
 
 
 class TrialTask(msgspec.Struct, frozen=True):
-    """A grammar; answered by a line when it is compiled or refused."""
+    """A grammar, as a line; answered by `COMPILED` or `DIED`. `cpu_seconds` is what it may take."""
 
     outputs: StructuredOutputsParams
     end_token_ids: list[int]
+    cpu_seconds: float
 
 
 class GrammarTrial:
-    """One process, started with the first grammar. To be used by one thread.
+    """Starts with the first grammar, and anew where it was killed. Safe to use from several threads.
 
     Args:
         folder: Has the model's tokenizer.
         vocab_size: The model's.
+        num_lanes: How many may be tried at once.
     """
 
-    def __init__(self, folder: Path, vocab_size: int, cpu_seconds: int = CPU_SECONDS) -> None:
-        self._model = TrialModel(str(folder), vocab_size, cpu_seconds)
-        self._encode = msgspec.json.Encoder().encode
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path, vocab_size: int, num_lanes: int) -> None:
+        self._folder = str(folder)
+        self._vocab_size = vocab_size
+        self._num_lanes = num_lanes
+        self._starting = threading.Lock()
+        self._server: _Server | None = None
 
     @property
     def pid(self) -> int | None:
         """Of the process that there is."""
-        return None if self._process is None else self._process.pid
+        return None if self._server is None else self._server.process.pid
 
-    def run(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> None:
-        """Returns when the process has compiled it, or refused it for a reason that compiling gives again.
+    def run(
+        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int], cpu_seconds: float
+    ) -> bool:
+        """Whether it was compiled in that time, or refused for a reason that compiling gives again.
 
-        Raises `InvalidParameterError` where the process died.
+        Raises `InvalidParameterError` where there is no process to try it.
         """
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = self._start()
-        is_ready = self._asked(process, None)
-        if is_ready and self._asked(process, TrialTask(outputs, list(end_token_ids))):
-            return
-        self.close()
+        task = msgspec.json.encode(TrialTask(outputs, list(end_token_ids), cpu_seconds)) + b"\n"
+        for _ in range(2):  # it may have been killed since it was last asked
+            answer = self._running().ask(task)
+            if answer:
+                return answer == COMPILED
         name = outputs.parameter
-        if not is_ready:
-            raise InvalidParameterError(name, f"{name} could not be compiled. Send it again.")
-        _log.warning("a grammar ended the process that compiled it")
-        raise InvalidParameterError(
-            name,
-            f"{name} cannot be held to: compiling it takes too much time or memory. Write it more simply.",
-        )
+        raise InvalidParameterError(name, f"{name} could not be compiled. Send it again.")
 
     def close(self) -> None:
         """Ends the process, if there is one."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        with self._starting:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        self.close()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    def _running(self) -> _Server:
+        with self._starting:
+            server = self._server
+            if server is None or server.process.poll() is not None:
+                if server is not None:
+                    server.close()
+                server = self._server = _Server(self._folder, self._vocab_size, self._num_lanes)
+            return server
+
+
+class _Server:
+    def __init__(self, folder: str, vocab_size: int, num_lanes: int) -> None:
+        pairs = [socket.socketpair() for _ in range(num_lanes)]
+        theirs = [its.fileno() for _, its in pairs]
+        model = TrialModel(folder, vocab_size, theirs)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", MODULE, msgspec.json.encode(model).decode()],
+            stdin=subprocess.DEVNULL,
+            pass_fds=theirs,
         )
-        self._write(process, self._model)
-        return process
+        self._lanes = [ours for ours, _ in pairs]
+        self._free: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        for ours, its in pairs:
+            its.close()
+            self._free.put(ours)
 
-    def _asked(self, process: subprocess.Popen[bytes], task: TrialTask | None) -> bool:
-        """Whether it answered; no task is none of its work."""
-        self._write(process, task)
-        assert process.stdout is not None  # noqa: S101 - it has a pipe
-        return bool(process.stdout.readline())
-
-    def _write(self, process: subprocess.Popen[bytes], message: msgspec.Struct | None) -> None:
-        assert process.stdin is not None  # noqa: S101 - it has a pipe
+    def ask(self, task: bytes) -> bytes:
+        """Empty where it is gone."""
         try:
-            process.stdin.write(self._encode(message) + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError:  # it is gone, and answers nothing
+            with self._lane() as lane:
+                lane.sendall(task)
+                return lane.recv(1)
+        except OSError:
             _log.debug("the process that compiles grammars is gone")
+            return b""
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for lane in self._lanes:
+            lane.close()
+
+    @contextmanager
+    def _lane(self) -> Iterator[socket.socket]:
+        lane = self._free.get()
+        try:
+            yield lane
+        finally:
+            self._free.put(lane)

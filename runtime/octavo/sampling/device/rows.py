@@ -14,7 +14,7 @@ from octavo.sampling import processors
 from octavo.sampling.arrays import Ints
 from octavo.sampling.device.samples import DrawSections, Samples
 from octavo.sampling.device.verify import PackedDrafts
-from octavo.sampling.processors.base import DeviceProcessor, DeviceRoom
+from octavo.sampling.processors.base import DeviceProcessor, DeviceRoom, PackedShape
 from octavo.sampling.state import SamplingState
 
 _MASK64 = 2**64 - 1
@@ -78,6 +78,7 @@ class SamplingRows:
         with_logprobs = np.flatnonzero(self._wants_logprobs[rows])
         pooled = np.flatnonzero(self._is_pooled[rows])
         return Samples(
+            rows=rows,
             sequence_ids=sequence_ids,
             states=states,
             shapes=[shape for shape in shapes if shape is not None],
@@ -88,6 +89,14 @@ class SamplingRows:
             pooled_rows=packer.put(pooled),
             drafts=drafts,
         )
+
+    def pack_late(self, samples: Samples, packer: Packer) -> list[PackedShape]:
+        """Packs what of a step was not worked out before the model's part of it was queued."""
+        found = [
+            processor.pack_late(samples.rows, samples.states, packer)
+            for _, processor in self._processors
+        ]
+        return [shape for shape in found if shape is not None]
 
     def _learn(self, rows: Ints, states: Sequence[SamplingState]) -> None:
         """Takes in the parameters of rows that are sampled for the first time."""

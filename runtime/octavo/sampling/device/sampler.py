@@ -3,12 +3,15 @@ looking."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from octavo.kernels.aligned_rows import aligned_rows
 from octavo.kernels.packed_step import PackedView
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.sampling.device.samples import DeviceSamples, Samples
+from octavo.sampling.processors.base import PackedShape
 
 
 class DeviceSampler:
@@ -28,22 +31,29 @@ class DeviceSampler:
         self._device = device
 
     def sample(
-        self, hidden: torch.Tensor, logits: torch.Tensor, samples: Samples, view: PackedView
+        self,
+        hidden: torch.Tensor,
+        logits: torch.Tensor,
+        samples: Samples,
+        view: PackedView,
+        late: Sequence[tuple[PackedShape, PackedView]] = (),
     ) -> DeviceSamples:
         """One token for each sample.
 
         Args:
             hidden: `[samples, width]`.
             logits: `[samples, vocab]`, in any float type; unchanged.
+            late: What shapes scores behind `samples.shapes`, with the array that it was packed into.
         """
         count = logits.shape[0]
         scores = logits
-        if samples.shapes:
+        shapes = [*((shape, view) for shape in samples.shapes), *late]
+        if shapes:
             scores = aligned_rows(
                 count, self._vocab_size, dtype=torch.float32, device=self._device
             ).copy_(logits)
-        for shape in samples.shapes:
-            shape.shape(scores, view)
+        for shape, its_view in shapes:
+            shape.shape(scores, its_view)
         if samples.draw is None and scores is logits:
             peaks, tokens = logits.max(dim=-1)
         else:
@@ -53,10 +63,10 @@ class DeviceSampler:
             else:
                 tokens = self._kernels.sample(scores, samples.draw.tensors(view, count))
         taken = tokens
-        if samples.shapes and samples.drafts is not None:
+        if shapes and samples.drafts is not None:
             taken = samples.drafts.taken(tokens, view)
-        for shape in samples.shapes:
-            shape.take(taken, view)
+        for shape, its_view in shapes:
+            shape.take(taken, its_view)
         return DeviceSamples(
             tokens,
             peaks,

@@ -9,6 +9,7 @@ import torch
 from octavo.kernels.packed_step import PackedView
 from octavo.kernels.reference.sampling.logprobs import TopLogprobs
 from octavo.kernels.reference.sampling.sample import SamplingTensors
+from octavo.sampling.arrays import Ints
 from octavo.sampling.device.verify import PackedDrafts
 from octavo.sampling.processors.base import PackedShape
 from octavo.sampling.state import SamplingState
@@ -48,6 +49,7 @@ class Samples:
     its tokens.
 
     Args:
+        rows: `[samples]`, of their sequences' state.
         shapes: What shapes their scores, in order; of processors that no sample wants there is none.
         draw: None when all samples are greedy.
         with_logprobs: Indices of the samples whose log-probabilities are wanted.
@@ -57,6 +59,7 @@ class Samples:
         drafts: None where no entry has any.
     """
 
+    rows: Ints
     sequence_ids: list[int]
     states: list[SamplingState]
     shapes: list[PackedShape]

@@ -155,6 +155,7 @@ class Sampler:
         shaped = [row for row, state in enumerate(states) if processors.any_wanted(state.params)]
         if not shaped:
             return logits
+        processors.prepare([states[row] for row in shaped])
         scores = logits.copy()
         for row in shaped:
             for processor in self._processors_of(sequence_ids[row], states[row]):

@@ -6,6 +6,8 @@ To add one, write a file as `base.py` says and name it here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from octavo.sampling.processors.allowed_tokens import AllowedTokens
 from octavo.sampling.processors.bad_words import BadWords
 from octavo.sampling.processors.base import (
@@ -42,6 +44,12 @@ def any_wanted(params: SamplingParams) -> bool:
 def waits_for_token(params: SamplingParams) -> bool:
     """Whether a sequence is not to be sampled while its last token is under way."""
     return any(p.is_wanted(params) and p.waits_for_token(params) for p in PROCESSORS)
+
+
+def prepare(states: Sequence[SamplingState]) -> None:
+    """Works out together what will shape these rows, as far as that is worth it; see `LogitsProcessor`."""
+    for processor in PROCESSORS:
+        processor.prepare(states)
 
 
 def each_example(params: SamplingParams) -> list[SamplingParams]:

@@ -41,6 +41,11 @@ class LogitsProcessor(ABC):
         del params
         return False
 
+    def prepare(self, states: Sequence[SamplingState]) -> None:
+        """Works out together what will shape these rows, of which not all need want it: from another thread
+        while the model's step runs, or right before the rows are shaped. By default nothing."""
+        del states
+
     @abstractmethod
     def examples(self, params: SamplingParams) -> tuple[SamplingParams, ...]:
         """`params` that ask for this too: for warm-up, one of each way that has kernels of its own, and
@@ -98,6 +103,14 @@ class DeviceProcessor(ABC):
             rows, states: `[samples]`, of every sample of the step, also those that do not want it. A sequence
                 has several where guesses are verified, in order, each with one more of `guesses`.
         """
+
+    def pack_late(
+        self, rows: Ints, states: Sequence[SamplingState], packer: Packer
+    ) -> PackedShape | None:
+        """As `pack`, into an array of its own and when the model's part of the step is queued: for what takes
+        the host a while, which it works out while the device computes. By default nothing."""
+        del rows, states, packer
+        return None
 
 
 class PackedShape(ABC):

@@ -47,6 +47,11 @@ class DeviceMasks(DeviceProcessor):
         self._of_row = of_row
         self._rows: dict[int, MaskOf] = {}
 
+    @property
+    def has_rows(self) -> bool:
+        """Some that began and were not released."""
+        return bool(self._rows)
+
     def begin(self, row: int, state: SamplingState) -> None:
         self._rows[row] = self._of_row(state)
 

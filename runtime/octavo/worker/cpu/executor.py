@@ -29,6 +29,7 @@ from octavo.worker.batch import (
 )
 from octavo.worker.cpu.drafter import Drafter
 from octavo.worker.cpu.followers import Followers, Nobody
+from octavo.worker.cpu.masks_ahead import MasksAhead
 from octavo.worker.cpu.runner import ModelRunner, Runner, StepResult
 from octavo.worker.cpu.step_inputs import ScoredTokens
 from octavo.worker.cpu.step_memory import StepMemory
@@ -46,6 +47,7 @@ class TorchExecutor:
         normalises: Embeddings are scaled to length 1.
         adapters: Of the model; None: it takes none.
         drafter: Proposes where the engine does not.
+        masks: Works out what grammars let through.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TorchExecutor:
         adapters: ModelAdapters | None = None,
         drafter: Drafter | None = None,
         *,
+        masks: MasksAhead,
         normalises: bool = True,
     ) -> None:
         self._normalises = normalises
@@ -66,6 +69,7 @@ class TorchExecutor:
         self._info = info
         self._followers = Nobody() if followers is None else followers
         self._drafter = drafter
+        self._masks = masks
 
     @property
     def info(self) -> ExecutorInfo:
@@ -112,11 +116,14 @@ class TorchExecutor:
     def _step(self, batch: StepBatch) -> FinishedStep:
         drafter = self._drafter
         if drafter is None:
-            return self._sampled(self._runner.run(batch.entries))
+            with self._masks.beside(batch.entries):
+                result = self._runner.run(batch.entries)
+            return self._sampled(result)
         drafter.begin(batch.released, batch.block_copies)
         entries = drafter.propose(batch.entries)
-        result = self._runner.run(entries)
-        drafter.follow(entries, result.inputs)
+        with self._masks.beside(entries):
+            result = self._runner.run(entries)
+            drafter.follow(entries, result.inputs)
         return self._sampled(result)
 
     def _sampled(self, result: StepResult) -> FinishedStep:
@@ -227,6 +234,7 @@ def start_host_executor(
         followers,
         adapters,
         drafter,
+        masks=MasksAhead.of(info.vocab_size, len(config.local_ranks)),
         normalises=normalises(Path(config.model)),
     )
 

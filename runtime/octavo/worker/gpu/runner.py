@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from octavo.kernels.packed_step import Packer
+from octavo.kernels.packed_step import PackedView, Packer
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.layers.ranks import ALONE, Ranks
 from octavo.models.base import CausalLM
@@ -19,7 +19,8 @@ from octavo.models.hidden_states import HiddenStates
 from octavo.models.seated_adapters import SeatedAdapters
 from octavo.sampling.device.rows import SamplingRows
 from octavo.sampling.device.sampler import DeviceSampler
-from octavo.sampling.processors.base import DeviceRoom
+from octavo.sampling.device.samples import Samples
+from octavo.sampling.processors.base import DeviceRoom, PackedShape
 from octavo.worker.batch import BASE_MODEL, StepBatch
 from octavo.worker.gpu.adapter_packing import SeatedStep
 from octavo.worker.gpu.draft_rows import check_drafts, num_decode_rows
@@ -29,6 +30,7 @@ from octavo.worker.gpu.readback import PendingSamples, Readback
 from octavo.worker.gpu.state_rows import StateRows
 from octavo.worker.gpu.step_outline import StepOutline
 from octavo.worker.gpu.step_packing import PackedStep, pack_step
+from octavo.worker.gpu.upload import Uploader
 
 Tell = Callable[[StepOutline, Packer], None]
 """Sends a step to the other ranks, before it runs here."""
@@ -76,6 +78,7 @@ class GpuRunner(PackedRunner):
         self.rows = StateRows(limits.num_rows, SamplingRows(room, seed))
         self._sampler = DeviceSampler(kernels, vocab, device, normalises=normalises)
         self._readback = Readback(device)
+        self._late_uploader = Uploader(limits.max_sampled, device)  # grows with the vocabulary
         self._tell = tell
         self._states: torch.Tensor | None = None
         self._adapters = adapters
@@ -132,9 +135,20 @@ class GpuRunner(PackedRunner):
             return self._readback.start_unsampled(step.scores, scored)
         hidden, logits = self.sampled_logits(rows)
         samples = step.sampled.samples
-        sampled = self._sampler.sample(hidden, logits, samples, rows.view)
+        late = self._worked_out(samples)
+        sampled = self._sampler.sample(hidden, logits, samples, rows.view, late)
         self.keep_tokens(rows, sampled.tokens)
         return self._readback.start(sampled, samples, step.scores, scored)
+
+    def _worked_out(self, samples: Samples) -> list[tuple[PackedShape, PackedView]]:
+        """What shapes scores and takes the host a while, with its array: uploaded behind the model's part of
+        the step, which the device computes meanwhile. No other rank is told of it."""
+        packer = Packer()
+        shapes = self.rows.sampling.pack_late(samples, packer)
+        if not shapes:
+            return []
+        view = PackedView(self._late_uploader.upload(packer))
+        return [(shape, view) for shape in shapes]
 
     def _seated(self, batch: StepBatch) -> SeatedStep | None:
         adapter_ids = {entry.adapter_id for entry in batch.entries} - {BASE_MODEL}

@@ -1,0 +1,119 @@
+"""Masks that are worked out together are those of each row alone, whatever was guessed and whoever fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from llguidance import LLMatcher
+
+from octavo.engine.grammars import GrammarCompiler, mask_batch
+from octavo.engine.grammars.form import whole_grammar
+from octavo.engine.grammars.limits import LIMITS
+from octavo.engine.grammars.mask_batch import MaskBatch
+from octavo.engine.grammars.progress import GrammarProgress
+from octavo.model_source import resolve
+from octavo.sampling.state import SamplingState
+from octavo.sampling_params import SamplingParams
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.tokenizer import load_tokenizer
+
+TOKENIZER = load_tokenizer(resolve("builtin://demo"))
+VOCAB = TOKENIZER.backend.get_vocab_size()
+END = 1
+COMPILER = GrammarCompiler(lambda: TOKENIZER, VOCAB)
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "string", "maxLength": 9}},
+    "required": ["a"],
+}
+KINDS: list[dict[str, Any]] = [
+    {"json": SCHEMA},
+    {"json_object": True},
+    {"regex": "(ab|cd){2,40}"},
+    {"grammar": 'start: "(" start ")" | "x"'},
+]
+
+
+def allowed(mask: Any) -> list[int]:
+    return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[:VOCAB]).tolist()
+
+
+def alone(outputs: StructuredOutputsParams, token_ids: Sequence[int]) -> list[int] | None:
+    """What a matcher of its own lets follow; None behind what it forbids."""
+    matcher = LLMatcher(
+        COMPILER._table((END,)), whole_grammar(outputs, {}).text, log_level=0, limits=LIMITS
+    )
+    for token_id in token_ids:
+        if matcher.try_consume_tokens([token_id]) != 1:
+            return None
+    return allowed(np.frombuffer(matcher.compute_bitmask(), dtype=np.int32))
+
+
+def state_of(progress: GrammarProgress, output: list[int], guesses: Sequence[int]) -> SamplingState:
+    return SamplingState(
+        SamplingParams(), None, [], output, grammar=progress, guesses=tuple(guesses)
+    )
+
+
+@pytest.mark.parametrize("takes_threads", [False, True])
+def test_masks_of_a_batch_are_those_of_each_row_alone(
+    takes_threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of shared and of other grammars, at different places, with guesses that are right, wrong or
+    forbidden, or without; some of the masks are asked for again, as where a draft came true."""
+    if takes_threads:
+        monkeypatch.setattr(mask_batch, "WORTH_A_THREAD", 0)
+    numbers = np.random.default_rng(takes_threads)
+    kinds = [StructuredOutputsParams(**KINDS[number % len(KINDS)]) for number in range(9)]
+    rows = [(kind, COMPILER.prepare(kind, [END]).start(), list[int]()) for kind in kinds]
+    compared = 0
+    for _ in range(14):
+        states = []
+        for _, progress, output in rows:
+            right = list[int]()
+            while len(right) < int(numbers.integers(0, 4)):
+                right.append(int(numbers.choice(allowed(progress.next_mask(output, right)))))
+            if right and numbers.random() < 0.3:
+                right[-1] = int(numbers.integers(VOCAB))
+            states += [
+                state_of(progress, output, right[:count])
+                for count in range(len(right) + 1)
+                if numbers.random() < 0.9
+            ]
+        assert isinstance(states[0].grammar, GrammarProgress)
+        states[0].grammar.source.prepare(states)
+        for kind, progress, output in rows:
+            for state in states:
+                if state.grammar is progress:
+                    expected = alone(kind, [*output, *state.guesses])
+                    found = allowed(progress.next_mask(output, state.guesses))
+                    assert found == ([END] if expected is None else expected)
+                    compared += 1
+            if END not in output:
+                longest = max(
+                    (s.guesses for s in states if s.grammar is progress), key=len, default=()
+                )
+                output += [
+                    guess
+                    for place, guess in enumerate(longest)
+                    if alone(kind, [*output, *longest[: place + 1]]) is not None
+                ][: int(numbers.integers(0, 4))]
+                if END not in output:
+                    output.append(int(numbers.choice(allowed(progress.next_mask(output)))))
+    assert compared > 200
+
+
+def test_known_masks_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = COMPILER.prepare(StructuredOutputsParams(**KINDS[0]), [END]).start()
+    output: list[int] = []
+    guess = allowed(progress.next_mask(output))[0]
+    progress.source.prepare([state_of(progress, output, ()), state_of(progress, output, (guess,))])
+    monkeypatch.setattr(GrammarProgress, "take", None)  # nothing can be taken in any more
+    assert allowed(progress.next_mask(output))
+    behind = allowed(progress.next_mask(output, (guess,)))
+    output.append(guess)
+    assert allowed(progress.next_mask(output)) == behind
+    MaskBatch(VOCAB).prepare([state_of(progress, output, ())])
