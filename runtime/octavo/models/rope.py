@@ -76,12 +76,14 @@ def read_rope_of_kinds(
     head_dim: int,
     max_position: int,
     thetas: Mapping[str, tuple[str, float]],
+    is_first_scaled: bool = True,
 ) -> tuple[RopeConfig, ...]:
     """Reads `rope_parameters` that hold an object for each kind of layers, in the order of `thetas`. Before
-    transformers 5 each kind had a field for its theta, and `rope_scaling` was the first's.
+    transformers 5 each kind had a field for its theta.
 
     Args:
         thetas: Of each kind, that field and what it is where nothing names it.
+        is_first_scaled: `rope_scaling` is the first kind's; else it is refused, as it says of neither.
 
     Raises as `read_rope`.
     """
@@ -90,6 +92,11 @@ def read_rope_of_kinds(
     if not isinstance(given, dict) or not isinstance(scaling, dict):
         raise ModelInvalidError(
             "config.json: rope_parameters and rope_scaling must be objects, if they are there."
+        )
+    if scaling and not is_first_scaled:
+        raise ModelUnsupportedError(
+            "config.json: rope_scaling does not say which layers of this architecture it is of; write "
+            f"rope_parameters with an object for each of {', '.join(thetas)}."
         )
     kinds = ConfigReader(given, "rope_parameters")
     ropes: list[RopeConfig] = []

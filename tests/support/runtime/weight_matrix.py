@@ -138,6 +138,9 @@ FORMS = (
 )
 
 
+PLAIN = FORMS[:2]
+
+
 @dataclass(frozen=True)
 class Cell:
     model_type: str
@@ -153,6 +156,11 @@ def cells() -> Iterator[Cell]:
         yield Cell(kind, form, ModelImplementation.OCTAVO)
     for form, kind in itertools.product(FORMS, GENERIC):
         yield Cell(kind, form, ModelImplementation.AUTO)
+
+
+def tried_here() -> list[Cell]:
+    """Those that `test_drawn_models` does not try, which serves plain weights of own families."""
+    return [cell for cell in cells() if cell.form not in PLAIN or cell.model_type in GENERIC]
 
 
 def make_plain(folder: Path, model_type: str) -> Any:

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 
-from octavo.errors import ModelUnsupportedError
 from octavo.layers.encoder_attention import EncoderStep
 from octavo.layers.mlp import PlainActivation
 from octavo.layers.norm import Norm
@@ -130,11 +129,6 @@ class ModernBertConfig(StackedEncoderConfig):
 
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:
-    if reader.get("rope_scaling"):
-        raise ModelUnsupportedError(
-            "config.json: rope_scaling does not say which layers of this architecture it is of; write "
-            "rope_parameters with an object for full_attention and one for sliding_attention."
-        )
     kinds = full_attention_every(reader, reader.integer("global_attn_every_n_layers", 3), first=0)
     # A half lies on each side, and the token itself between.
     half = reader.integer("sliding_window", reader.integer("local_attention", 128) // 2)
@@ -147,6 +141,7 @@ def _read_spec(reader: ConfigReader) -> ModelSpec:
             head_dim=reader.integer("hidden_size") // reader.integer("num_attention_heads"),
             max_position=reader.integer("max_position_embeddings", _CONTEXT),
             thetas=_THETAS,
+            is_first_scaled=False,
         ),
     )
 
