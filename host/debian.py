@@ -55,7 +55,7 @@ def unpacked(
     """The packages with all that they need, unpacked once per distribution release.
 
     Below `folder` they get one of their own by `name`; `finish` is given its path. Raises `ToolError`
-    when one of the `programs` does not start from there.
+    on a machine without apt, and when one of the `programs` does not start from there.
     """
     release = platform.freedesktop_os_release()
     label = f"{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
@@ -63,6 +63,11 @@ def unpacked(
     found = Unpacked(root)
     if (root / ".complete").exists() and _works(found, programs):
         return found
+    if shutil.which("apt-get") is None:
+        raise ToolError(
+            f"{', '.join(packages)} would be unpacked by apt-get, and this machine has none",
+            hint="Start a Docker engine that can pull images, or use a machine with Debian or Ubuntu.",
+        )
     with step(f"Unpack {', '.join(packages)} into {root} (nothing is installed)"):
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)

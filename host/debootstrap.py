@@ -27,12 +27,13 @@ def bootstrap(
 
     The tool is kept in a folder below `cache`.
 
-    Raises `ToolError` where no mirror is known, or no key to check its signatures with.
+    Raises `ToolError` on a machine without apt, where no mirror is known, and without a key to check its
+    signatures with.
     """
-    mirrors = apt.host_mirrors(suite)
     # The keys belong to it, though a machine that is no Debian may lack them as well.
     names = ("debootstrap", "debian-archive-keyring")
     tool = unpacked("debootstrap", names, ("debootstrap",), cache, log)
+    mirrors = apt.host_mirrors(suite)
     keyring = tool.root / _KEYRING
     if not keyring.is_file():
         raise ToolError("The keys of Debian's archive were not found", log=log)
