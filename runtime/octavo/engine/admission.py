@@ -29,9 +29,8 @@ class Admission:
         self._max_queued = max_queued
         self._max_running = max_running
         self._finish_times: deque[float] = deque(maxlen=_MAX_FINISHES)
-        self._num_in_flight = 0
         self._of_tenant: Counter[str] = Counter()
-        self._busy_since: float | None = None
+        self._full_since = -math.inf
 
     def admit(
         self,
@@ -62,14 +61,12 @@ class Admission:
                 "(--max-queued-requests). Try again later.",
                 self._retry_after_seconds(excess, now),
             )
-        if self._num_in_flight == 0:
-            self._busy_since = now
-        self._num_in_flight += num_sequences
+        if waiting < free:
+            self._full_since = now
         self._of_tenant[tenant] += num_sequences
 
     def release(self, num_sequences: int, tenant: str = "") -> None:
         """An admitted request is over, however it ended."""
-        self._num_in_flight -= num_sequences
         self._of_tenant[tenant] -= num_sequences
         if not self._of_tenant[tenant]:
             del self._of_tenant[tenant]
@@ -85,11 +82,11 @@ class Admission:
         return num_tenants > 1 and self._of_tenant[tenant] + num_sequences <= part
 
     def _retry_after_seconds(self, excess: int, now: float) -> int:
-        """Until `excess` places are free at the pace of the latest completions, idle time left out."""
+        """Until `excess` places are free, at the pace of completions since all are taken: before, it was no
+        more than what came."""
         if not self._finish_times:
             return 1
-        busy_since = -math.inf if self._busy_since is None else self._busy_since
-        since = max(busy_since, now - _MAX_RETRY_SECONDS)
+        since = max(self._full_since, now - _MAX_RETRY_SECONDS)
         recent = [finished for finished in self._finish_times if finished >= since]
         # Where none has finished since, the next one takes at least as long as it has taken so far.
         seconds_each = (now - recent[0]) / len(recent) if recent else now - since

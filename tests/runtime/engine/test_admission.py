@@ -85,6 +85,20 @@ def test_idle_time_is_no_part_of_the_pace(
     assert caught.value.retry_after_seconds == expected
 
 
+def test_a_place_that_is_taken_all_along_is_not_a_full_engine() -> None:
+    """Beside one answer that takes minutes a few come and go; then a burst fills the queue."""
+    admission = Admission(max_queued=1, max_running=2)
+    admission.admit(1, stats(), 0, now=0.0)
+    for now in (*range(10, 600, 20), 600):
+        admission.admit(1, stats(running=1), 0, now=now)
+        admission.count_finished(now + 0.2)
+        admission.release(1)
+    admission.admit(1, stats(running=1), 0, now=600.3)
+    with pytest.raises(QueueFullError) as caught:
+        admission.admit(4, stats(running=2), 0, now=600.4)
+    assert caught.value.retry_after_seconds == 1
+
+
 def test_who_comes_first_after_an_idle_hour_is_told_of_no_wait() -> None:
     """The idle minute before the burst is within the window, and none of its requests has finished."""
     admission = Admission(max_queued=1, max_running=1)
