@@ -29,6 +29,7 @@ from octavo.model_source import (
     parse,
     resolve,
 )
+from octavo.model_sources.partial_folder import partial_folder
 
 COMMIT = "a" * 40
 
@@ -420,6 +421,16 @@ def test_an_interrupted_download_leaves_nothing_that_looks_complete(
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
     monkeypatch.setattr(MemoryFileSystem, "get_file", original)
     assert (resolve("s3://bucket/m", download_dir=tmp_path) / "model.safetensors").is_file()
+
+
+def test_what_a_killed_download_left_goes_and_one_under_way_stays(tmp_path: Path) -> None:
+    (tmp_path / ".partial-killed").mkdir()
+    (tmp_path / ".partial-killed/model.safetensors").touch()
+    (tmp_path / ".partial-killed.lock").touch()
+    with partial_folder(tmp_path) as first, partial_folder(tmp_path) as second:
+        there = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+        assert there == {first.name, second.name}
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("bucket")

@@ -84,4 +84,6 @@ def _module_folders(modules: bytes) -> list[str]:
         folders = [step["path"] for step in steps]
     except (ValueError, KeyError, TypeError, RecursionError):
         return []  # whoever serves the embedder says what is wrong with it
-    return [f for f in folders if isinstance(f, str) and f and ".." not in PurePosixPath(f).parts]
+    # As a path of the repository has it: `./1_Pooling/` is written too.
+    paths = [PurePosixPath(folder) for folder in folders if isinstance(folder, str)]
+    return [str(path) for path in paths if path.parts and ".." not in path.parts]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from octavo.loading.headers import TensorHeader, read_headers
 from octavo.loading.model_files import needed_files
 from octavo.loading.progress import ByteCount
 from octavo.model_sources.names import BucketModel, describes, first_line, no_config
+from octavo.model_sources.partial_folder import partial_folder
 
 # Ten pieces are fetched at once, each in memory: a pod that downloads asks for 256 MiB.
 _S3_PIECE_BYTES = 8 << 20
@@ -35,15 +34,11 @@ def download_from_bucket(
     filesystem = _s3_filesystem(url)
     with _translated_errors(url):
         needed = _needed_from_bucket(source, filesystem, url)
-        target.parent.mkdir(parents=True, exist_ok=True)
         # Fetched beside the target and renamed: a folder under its final name is complete.
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
-        try:
+        with partial_folder(target.parent) as partial:
             wanted = [one for one in needed if not is_description or describes(one)]
             _fetch_files(filesystem, f"{source.bucket}/{source.prefix}", wanted, partial, count)
             _move_into_place(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return target
 
 

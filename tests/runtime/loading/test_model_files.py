@@ -92,7 +92,7 @@ def test_tokenizers_of_other_releases_come_along() -> None:
 
 
 def test_an_embedders_steps_are_fetched_as_modules_json_names_them() -> None:
-    steps = [{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Dense"}, {"path": "../secrets"}]
+    steps = [{"path": p} for p in ("", ".", "./1_Pooling", "2_Dense/", "../secrets")]
     own = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
     wanted = {"1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"}
     strays = ["2_Dense/pytorch_model.bin", "3_Other/config.json", "../secrets/config.json"]
