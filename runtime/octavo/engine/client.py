@@ -197,7 +197,8 @@ class EngineClient(EngineChannel):
             async with asyncio.timeout(timeout):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                self._process.kill()
         await self._watcher
         if (stdin := self._process.stdin) is not None:
             stdin.close()

@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from octavo.config import EngineConfig
-from octavo.engine.client import EngineClient
+from octavo.engine.client import FOLDER_PREFIX, EngineClient
 from octavo.engine.messages import AddRequest, TokenOutput
 from octavo.engine.requests.request_stream import RequestStream
 from octavo.errors import (
@@ -27,6 +27,7 @@ from octavo.errors import (
     ModelUnsupportedError,
 )
 from octavo.outputs import FinishReason
+from octavo.owned_folder import OwnedFolder
 from octavo.sampling_params import SamplingParams
 from tests.support.runtime.faulty_server import Faults
 
@@ -317,6 +318,21 @@ def test_a_start_that_fails_raises_the_reason(folder: Path, tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(ModelInvalidError, match="safetensors"):
         asyncio.run(EngineClient.start(make_config(tmp_path)))
+
+
+def test_an_engine_that_ends_while_it_is_to_be_killed_is_shut_down_as_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> Path:
+        folder = OwnedFolder(FOLDER_PREFIX)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+        client = EngineClient(process, folder, None, None)
+        await client._watcher
+        monkeypatch.setattr(process, "wait", asyncio.Event().wait)  # the loop tells of it too late
+        await client.shutdown(timeout=0.0)
+        return folder.path
+
+    assert not asyncio.run(run()).exists()
 
 
 _PARENT = """
