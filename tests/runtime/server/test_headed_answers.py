@@ -7,11 +7,12 @@ import pytest
 
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.parsing.choice import choose_markup
+from octavo.server.openai.parsing.formats import Tools
 from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.structured_outputs import StructuredOutputsParams
 from tests.support.runtime.read_calls import Call, read_with
 
-TOOLS = {"f": None}
+TOOLS: Tools = {"f": {"properties": {"a": {"type": "integer"}}}}
 R7B, SOLAR, K3 = "cohere_command3", "solar_open", "kimi_k3"
 K3_THOUGHT = "Hm.<|close|>think<|sep|>"
 K3_SAID = "<|open|>response<|sep|>Yes.\n<|close|>response<|sep|>"
@@ -25,6 +26,10 @@ SOLAR_CALL = (
     "<|calls|>"
 )
 R7B_CALL = '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "f", "parameters": {}}\n]<|END_ACTION|>'
+MUSE_CALL = (
+    ' to=f<|message|><atem:function_calls>\n<atem:invoke name="f">\n<atem:parameter name="a">1'
+    "</atem:parameter>\n</atem:invoke>\n</atem:function_calls>"
+)
 GIGACHAT_CALL = 'function call<|role_sep|>\n{"name": "f", "arguments": {"a": 1}}<|message_sep|>\n\n'
 ANSWERS = [
     (R7B, "", "<|START_RESPONSE|>Yes. <|END_RESPONSE|>", ("", "Yes. ", [])),
@@ -51,6 +56,13 @@ ANSWERS = [
         f"Look.<|message_sep|>\n\n{GIGACHAT_CALL}",
         ("", "Look.", ['{"a": 1}']),
     ),
+    ("muse_glimmer", "", " to=user<|message|>Yes.<|eot|>", ("", "Yes.", [])),
+    (
+        "muse_glimmer",
+        "",
+        f" to=self<|message|>Hm.<|eom|><|start|>assistant{MUSE_CALL}<|eot|>",
+        ("Hm.", "", ['{"a": 1}']),
+    ),
     # It says with a closing tag that it does not think.
     ("minimax_m3", "", "</mm:think>Yes.", ("", "Yes.", [])),
     ("minimax_m3", "", "<mm:think>Hm.</mm:think>Yes.", ("Hm.", "Yes.", [])),
@@ -73,7 +85,7 @@ def test_heads_are_no_text(
         None, {}, tool_call_parser=name, reasoning_parser="none" if is_none else name
     )
 
-    def read(*pieces: str, tools: dict[str, None] = TOOLS) -> tuple[str, str, list[str]]:
+    def read(*pieces: str, tools: Tools = TOOLS) -> tuple[str, str, list[str]]:
         parser = markup.parser(prompt, tools)
         assert parser is not None
         found = read_with(parser, *map(MarkedText, pieces))

@@ -11,7 +11,7 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor
 from octavo.server.openai.parsing.formats import CALL_FORMATS
-from octavo.server.openai.parsing.formats.pythonic import _ListScanner
+from octavo.server.openai.parsing.formats.pythonic import ListScanner
 from octavo.server.openai.parsing.json_object import ObjectScanner
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from tests.support.runtime.read_calls import Call, read_with
@@ -34,7 +34,7 @@ class CountedReading:
 
             return counted
 
-        for scanner in (ObjectScanner, _ListScanner):
+        for scanner in (ObjectScanner, ListScanner):
             monkeypatch.setattr(scanner, "scan", counting(scanner))
         move = Cursor._move
 

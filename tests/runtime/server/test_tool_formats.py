@@ -19,6 +19,13 @@ from tests.support.runtime.written_calls import WRITERS, Calls, as_json
 KEYS = ["a", "text", "größe"]
 NAMES = ["get_pods", "f", "list-pods"]
 MARKS = sorted({mark for form, _ in WRITERS.values() for mark in form.openings})
+# Others have the same reader with other tags.
+_SAME = (
+    ["internlm", "longcat", "granite-20b-fc", "jamba", "nemotron_json", "phi4_mini_json"]
+    + ["deepseek_v4", "deepseek_v41", "dots", "k2_horizon", "step3", "functiongemma"]
+    + ["glm45 4.7", "mistral id", "xlam block"]
+)
+READERS = [name for name in WRITERS if name not in _SAME]
 # Where bare text ends cannot be told if the very tags that end it stand in it.
 _XML_END = re.compile(
     r"</parameter>\s*(<parameter|</function>|</invoke>)|</arg_value>\s*<arg_key>|</?tool_call>"
@@ -132,7 +139,7 @@ def fitting(form: CallFormat, calls: Calls) -> Calls:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(before=words, calls=some_calls, after=words, seed=st.integers(0, 10**6))
 def test_calls_come_out_as_they_were_written(
     name: str, before: str, calls: Calls, after: str, seed: int
@@ -160,7 +167,7 @@ ODD: Calls = [
 ]
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", READERS)
 def test_every_cut_in_two_gives_the_whole(name: str) -> None:
     """Of text before, between and behind calls with all that formats are made of in their arguments."""
     form, write = WRITERS[name]
@@ -171,7 +178,7 @@ def test_every_cut_in_two_gives_the_whole(name: str) -> None:
         assert parse(form, tools, text[:at], text[at:]) == expected, at
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", READERS)
 @settings(max_examples=8)
 @given(calls=some_calls, place=st.integers(0, 400), seed=st.integers(0, 10**6))
 @example(calls=[("f", {"a": 1})], place=83, seed=0)
@@ -197,7 +204,7 @@ def test_a_text_that_is_cut_off_keeps_what_is_certain_of_its_calls(
         assert parse(form, tools, *pieces, is_cut=True) == (content, found)
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", READERS)
 @settings(max_examples=8)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_it_does_not_matter_where_any_text_is_cut(
@@ -218,8 +225,8 @@ def test_it_does_not_matter_where_any_text_is_cut(
         assert parse(form, tools, *pieces) == (content, found)
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=10)
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=8)
 @given(place=st.integers(0, 200), missing=st.integers(0, 3), data=st.data())
 def test_a_spoilt_call_is_the_same_wherever_it_is_cut(
     name: str, place: int, missing: int, data: st.DataObject

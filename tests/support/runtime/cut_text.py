@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from typing import Any
 
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.parsing.formats import CallFormat, Tools
@@ -18,18 +19,23 @@ TEXT_OF_F: Tools = {"f": {"properties": {"text": {"type": "string"}}}}
 def parse(
     form: CallFormat, tools: Tools, *pieces: MarkedText, is_cut: bool = False
 ) -> tuple[str, Calls]:
-    """Of a call that is not whole the text of its arguments, under its name with a question mark."""
+    """Of a call that is not whole, or whose brackets close around what is no JSON, the text of its arguments,
+    under its name with a question mark."""
     parser = ToolCallParser(form, tools)
     out = read_with(parser, *pieces, is_cut=is_cut)
     content = "".join(item for item in out if isinstance(item, str))
     calls = [item for item in out if isinstance(item, Call)]
     assert parser.num_calls == len(calls)
-    return content, [
-        (one.name, json.loads(one.arguments))
-        if one.is_whole
-        else (f"{one.name}?", {"": one.arguments})
-        for one in calls
-    ]
+    return content, [_read(one) for one in calls]
+
+
+def _read(call: Call) -> tuple[str, dict[str, Any]]:
+    try:
+        if call.is_whole:
+            return call.name, json.loads(call.arguments)
+    except ValueError:
+        pass
+    return f"{call.name}?", {"": call.arguments}
 
 
 def told(form: CallFormat, *pieces: MarkedText) -> list[object]:

@@ -54,15 +54,18 @@ def qwen3_coder(opening: str, closing: str, calls: Calls) -> str:
     )
 
 
-def glm45(between: str, calls: Calls) -> str:
+def glm45(between: str, calls: Calls, mark: str = "") -> str:
+    def element(tag: str, inside: str) -> str:
+        return f"<{mark}{tag}>{inside}</{mark}{tag}>"
+
     def argument(key: str, value: object) -> str:
-        key, shown = f"<arg_key>{key}</arg_key>", f"<arg_value>{bare(value)}</arg_value>"
-        return between.join((key, shown, ""))
+        return between.join((element("arg_key", key), element("arg_value", bare(value)), ""))
 
     return between.join(
-        f"<tool_call>{name}{between}"
-        + "".join(argument(key, value) for key, value in given.items())
-        + "</tool_call>"
+        element(
+            "tool_call",
+            name + between + "".join(argument(key, value) for key, value in given.items()),
+        )
         for name, given in calls
     )
 
@@ -109,11 +112,13 @@ def harmony_role(calls: Calls) -> str:
     )
 
 
-def pythonic(calls: Calls) -> str:
-    def one(name: str, given: dict[str, Any]) -> str:
-        return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+def python_call(call: tuple[str, dict[str, Any]]) -> str:
+    name, given = call
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 
-    return "[" + ", ".join(one(name, given) for name, given in calls) + "]"
+
+def pythonic(calls: Calls) -> str:
+    return f"[{', '.join(map(python_call, calls))}]"
 
 
 def deepseek_v3(calls: Calls) -> str:
@@ -150,7 +155,7 @@ def minimax_m1(calls: Calls) -> str:
     return "<tool_calls>\n" + "\n".join(objects(calls)) + "\n</tool_calls>"
 
 
-def minimax_m2(calls: Calls) -> str:
+def minimax_m2(section: str, calls: Calls) -> str:
     inside = "".join(
         f'<invoke name="{name}">\n'
         + "".join(
@@ -159,7 +164,45 @@ def minimax_m2(calls: Calls) -> str:
         + "</invoke>\n"
         for name, given in calls
     )
-    return f"<minimax:tool_call>\n{inside}</minimax:tool_call>"
+    return f"<{section}>\n{inside}</{section}>"
+
+
+def muse_glimmer(calls: Calls) -> str:
+    return "<|eom|><|start|>assistant".join(
+        f' to={name}<|message|><atem:function_calls>\n<atem:invoke name="{name}">\n'
+        + "".join(
+            f'<atem:parameter name="{key}">{bare(value)}</atem:parameter>\n'
+            for key, value in given.items()
+        )
+        + "</atem:invoke>\n</atem:function_calls>"
+        for name, given in calls
+    )
+
+
+def muse_glimmer_start(calls: Calls) -> str:
+    return f"<|start|>assistant{muse_glimmer(calls)}<|eot|>"
+
+
+def step3(calls: Calls) -> str:
+    inside = "\n".join(
+        f'<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="{name}">\n'
+        + "".join(
+            f'<steptml:parameter name="{key}">{bare(value)}</steptml:parameter>\n'
+            for key, value in given.items()
+        )
+        + "</steptml:invoke><｜tool_call_end｜>"
+        for name, given in calls
+    )
+    return f"<｜tool_calls_begin｜>\n{inside}\n<｜tool_calls_end｜>"
+
+
+def k2_horizon(calls: Calls) -> str:
+    return f"<ifm|tool_calls>\n{glm45(chr(10), calls, 'ifm|')}\n</ifm|tool_calls>"
+
+
+def olmo3(calls: Calls) -> str:
+    lines = "\n".join(map(python_call, calls))
+    return f"<function_calls>{lines}</function_calls>"
 
 
 def cohere(calls: Calls) -> str:
@@ -297,6 +340,8 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
                 partial(gemma, "<start_function_call>", "<end_function_call>", "<escape>"),
             ),
             ("gemma4", "", partial(gemma, "<|tool_call>", "<tool_call|>", '<|"|>')),
+            ("dots", "", partial(minimax_m2, "dots_function_call")),
+            ("functionary", "", functionary),
             ("gigachat3", "", gigachat3),
             ("glm45", "", partial(glm45, "\n")),
             ("glm45", "4.7", partial(glm45, "")),
@@ -307,6 +352,7 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
             ("internlm", "", partial(tagged_json, "<|action_start|><|plugin|>", "<|action_end|>")),
             ("jamba", "", partial(tagged_list, "<tool_calls>", "</tool_calls>")),
             ("jamba", "lines", minimax_m1),
+            ("k2_horizon", "", k2_horizon),
             ("kimi_k2", "", kimi_k2),
             ("kimi_k3", "", kimi_k3),
             ("kimi_k3", "json", kimi_k3_json),
@@ -314,13 +360,15 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
             ("llama3_json", "tag", partial(around, "<|python_tag|>", llama3_json, "")),
             ("longcat", "", partial(tagged_json, "<longcat_tool_call>", "</longcat_tool_call>")),
             ("minicpm5", "", minicpm5),
-            ("minimax_m2", "", minimax_m2),
+            ("minimax_m2", "", partial(minimax_m2, "minimax:tool_call")),
             ("minimax_m3", "", minimax_m3),
             ("mistral", "list", partial(tagged_list, "[TOOL_CALLS]", "")),
             ("mistral", "", partial(mistral, "[ARGS]")),
             ("mistral", "bare", partial(mistral, "")),
             ("mistral", "id", partial(mistral, "[CALL_ID]abcdefghi[ARGS]")),
+            ("muse_glimmer", "", muse_glimmer_start),
             ("nemotron_json", "", partial(tagged_list, "<TOOLCALL>", "</TOOLCALL>")),
+            ("olmo3", "", olmo3),
             ("openai", "", harmony),
             ("openai", "role", harmony_role),
             ("phi4_mini_json", "", partial(tagged_list, "functools", "")),
@@ -330,6 +378,7 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
             ("qwen3_coder", "", partial(qwen3_coder, "<tool_call>\n", "\n</tool_call>")),
             ("qwen3_coder", "bare", partial(qwen3_coder, "", "")),
             ("solar_open", "", solar_open),
+            ("step3", "", step3),
             ("xlam", "", partial(tagged_list, "", "")),
             ("xlam", "block", partial(around, "```json\n", partial(tagged_list, "", ""), "\n```")),
         )

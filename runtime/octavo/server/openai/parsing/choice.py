@@ -178,7 +178,7 @@ def _format_of(call: _RenderedCall) -> tuple[str, CallFormat] | None:
         around = call.around
         for head in heads:
             around = around.replace(head, "")
-        is_all = rest.split() == around.split()
+        is_all = "".join(rest.split()) == "".join(around.split())
         score = (is_all, len(heads))
         if (is_all or form.has_tags) and (found is None or score > best):
             best, found = score, (name, form)

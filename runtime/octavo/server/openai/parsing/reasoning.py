@@ -71,6 +71,7 @@ REASONING_FORMATS = {
     "gemma4": ReasoningFormat("<|channel>thought\n", "<channel|>"),
     "granite": ReasoningFormat("Here is my thought process:", "Here is my response:", mark=None),
     "hy_v3": ReasoningFormat("<think>", "</think>", has_suffix=True),
+    "k2_horizon": ReasoningFormat("<ifm|think>", "</ifm|think>"),
     "kimi_k3": ReasoningFormat(
         "<|open|>think<|sep|>",
         "<|close|>think<|sep|>",
@@ -80,6 +81,13 @@ REASONING_FORMATS = {
     ),
     "minimax_m3": ReasoningFormat("<mm:think>", "</mm:think>"),
     "mistral": ReasoningFormat("[THINK]", "[/THINK]"),
+    "muse_glimmer": ReasoningFormat(
+        " to=self<|message|>",
+        "<|eom|>",
+        behind="<|start|>assistant",
+        before_content=" to=user<|message|>",
+        mark=" to=user<|message|>",
+    ),
     "openai_gptoss": ReasoningFormat(
         "<|channel|>analysis<|message|>",
         "<|end|>",

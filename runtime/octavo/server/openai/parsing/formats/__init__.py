@@ -11,6 +11,7 @@ from octavo.server.openai.parsing.formats.deepseek_v32 import (
     DEEPSEEK_V32,
     DEEPSEEK_V41,
 )
+from octavo.server.openai.parsing.formats.dots import DOTS
 from octavo.server.openai.parsing.formats.functionary import FUNCTIONARY
 from octavo.server.openai.parsing.formats.gemma import FUNCTION_GEMMA, GEMMA4
 from octavo.server.openai.parsing.formats.gigachat3 import GIGACHAT3
@@ -24,6 +25,7 @@ from octavo.server.openai.parsing.formats.hermes import (
     TaggedJson,
 )
 from octavo.server.openai.parsing.formats.hy_v3 import HY_V3
+from octavo.server.openai.parsing.formats.k2_horizon import K2_HORIZON
 from octavo.server.openai.parsing.formats.kimi_k2 import KIMI_K2
 from octavo.server.openai.parsing.formats.kimi_k3 import KIMI_K3
 from octavo.server.openai.parsing.formats.llama3_json import LLAMA3_JSON
@@ -31,9 +33,12 @@ from octavo.server.openai.parsing.formats.minicpm5 import MINICPM5
 from octavo.server.openai.parsing.formats.minimax_m2 import MINIMAX_M2
 from octavo.server.openai.parsing.formats.minimax_m3 import MINIMAX_M3
 from octavo.server.openai.parsing.formats.mistral import MISTRAL
+from octavo.server.openai.parsing.formats.muse_glimmer import MUSE_GLIMMER
+from octavo.server.openai.parsing.formats.olmo3 import OLMO3
 from octavo.server.openai.parsing.formats.pythonic import PYTHONIC
 from octavo.server.openai.parsing.formats.qwen3_coder import QWEN3_CODER
 from octavo.server.openai.parsing.formats.solar_open import SOLAR_OPEN
+from octavo.server.openai.parsing.formats.step3 import STEP3
 from octavo.server.openai.parsing.formats.tagged_list import (
     GRANITE,
     NEMOTRON,
@@ -50,6 +55,7 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "deepseek_v32": DEEPSEEK_V32,
     "deepseek_v4": DEEPSEEK_V4,
     "deepseek_v41": DEEPSEEK_V41,
+    "dots": DOTS,
     "functionary": FUNCTIONARY,
     "functiongemma": FUNCTION_GEMMA,
     "gemma4": GEMMA4,
@@ -61,6 +67,7 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "hy_v3": HY_V3,
     "internlm": INTERNLM,
     "jamba": TOOL_CALLS,
+    "k2_horizon": K2_HORIZON,
     "kimi_k2": KIMI_K2,
     "kimi_k3": KIMI_K3,
     "llama3_json": LLAMA3_JSON,
@@ -69,12 +76,15 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "minimax_m2": MINIMAX_M2,
     "minimax_m3": MINIMAX_M3,
     "mistral": MISTRAL,
+    "muse_glimmer": MUSE_GLIMMER,
     "nemotron_json": NEMOTRON,
+    "olmo3": OLMO3,
     "openai": HARMONY,
     "phi4_mini_json": PHI4_MINI,
     "pythonic": PYTHONIC,
     "qwen3_coder": QWEN3_CODER,
     "solar_open": SOLAR_OPEN,
+    "step3": STEP3,
     "xlam": XLAM,
 }
 """Those without tags read what others do not."""

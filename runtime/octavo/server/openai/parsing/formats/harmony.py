@@ -54,7 +54,7 @@ class Harmony(CallFormat):
                     yield Tag()
                     if _THOUGHTS.search(head) is None:
                         return True
-                    thoughts = _Thoughts(separator)
+                    thoughts = Thoughts(separator)
                     if (yield from cursor.parts_until(_ENDS, thoughts.piece)) is None:
                         cursor.drop_rest()
                     separator = "\n"
@@ -84,7 +84,7 @@ class Harmony(CallFormat):
         return True
 
 
-class _Thoughts:
+class Thoughts:
     """Whitespace at their ends is none of them."""
 
     def __init__(self, before: str) -> None:

@@ -22,7 +22,7 @@ _TAGS = {
     "<|python_start|>": "<|python_end|>",
     "<|tool_call_start|>": "<|tool_call_end|>",
 }
-_NAME = re.compile(r"[\w.-]*")
+NAME = re.compile(r"[\w.-]*")
 # A string, or a name that Python would read as a difference.
 _STRING_OR_NAME = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w.-])[^\W\d][\w.]*(?:-[\w.]+)+(?=\()""",
@@ -42,11 +42,11 @@ class Pythonic(CallFormat):
             if (yield from cursor.literal("[")) is None:
                 return False
         yield from cursor.spaces()
-        name = yield from cursor.word(_NAME)
+        name = yield from cursor.word(NAME)
         if name not in tools or not (yield from cursor.is_ahead("(")):
             return False
-        text = yield from cursor.balanced(_ListScanner())
-        calls = _calls_in(f"[{name}{text}") if text is not None else None
+        text = yield from cursor.balanced(ListScanner())
+        calls = calls_in(f"[{name}{text}") if text is not None else None
         if not calls or any(name not in tools for name, _ in calls):
             return False
         for name, arguments in calls:
@@ -55,7 +55,7 @@ class Pythonic(CallFormat):
         return (yield from cursor.closing(*_TAGS.values()))
 
 
-class _ListScanner:
+class ListScanner:
     """Where a list of Python's ends, of which the bracket was read; one that is deeper than `MAX_DEPTH` is
     none, as where `Cursor.json_value` says why."""
 
@@ -94,7 +94,7 @@ class _ListScanner:
             self._quote = ""
 
 
-def _calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
+def calls_in(text: str) -> list[tuple[str, dict[str, Any]]] | None:
     """None where it is anything but calls with literals by name."""
     tree = expression(_STRING_OR_NAME.sub(_as_python, text))
     if not isinstance(tree, ast.List):
