@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as AbstractSequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.config import EngineConfig
@@ -30,41 +29,27 @@ from octavo.engine.messages import (
 )
 from octavo.engine.request_checks import check_request
 from octavo.engine.requests.completions import open_completions
+from octavo.engine.requests.open_requests import OpenRequests
 from octavo.engine.requests.sequence import Sequence
 from octavo.engine.scheduled_batch import ScheduledBatch
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.self_test import SELF_TEST_ID, SelfTest
+from octavo.engine.sleep import Sleep
 from octavo.engine.speculation.speculation import Speculation, SpeculationCounts
 from octavo.engine.speculation.start import start_speculation
 from octavo.engine.step_failures import StepFailures
+from octavo.engine.step_in_flight import StepInFlight
 from octavo.engine.step_limits import SchedulerConfig
 from octavo.engine.token_outputs import failure_of, output_of
-from octavo.errors import (
-    DeviceFaultError,
-    InvalidConfigurationError,
-    InvalidParameterError,
-    ModelAsleepError,
-)
+from octavo.errors import DeviceFaultError, InvalidParameterError, ModelAsleepError
 from octavo.outputs import FinishReason
 from octavo.sampling.state import SampledToken
 from octavo.sleep_level import SleepLevel
 from octavo.tokenizer import load_tokenizer
-from octavo.worker.batch import Executor, ExecutorInfo, PendingStep, StepBatch
+from octavo.worker.batch import Executor, ExecutorInfo, StepBatch
 
 # Not structlog: where `LLM` runs it nobody has configured it, and its tracebacks would show prompts.
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _StepInFlight:
-    """`started`: when it was begun, and `proposed`: when its guesses were known, in seconds.
-    `is_overlapped`: another was under way then."""
-
-    batch: ScheduledBatch
-    pending: PendingStep
-    started: float
-    proposed: float
-    is_overlapped: bool
 
 
 class EngineCore:
@@ -93,41 +78,25 @@ class EngineCore:
         self._stopwatch = stopwatch
         self._speculation = start_speculation(config.speculative_config, info)
         self._is_debugging = is_debugging
-        self._uses_prefix_cache = config.enable_prefix_caching and not info.runs_whole_prompts
         self._max_in_flight = 2 if info.is_asynchronous else 1
-        self._in_flight: deque[_StepInFlight] = deque()
+        self._in_flight: deque[StepInFlight] = deque()
         self._last_taken: float | None = None  # where steps overlap, and more was to be run
-        self._vocab_size, self._dtype = info.vocab_size, info.dtype
+        self._dtype = info.dtype
         self._blocks = BlockManager(info.num_kv_blocks, info.block_size)
         # A sequence must be able to finish when it has the whole cache to itself.
         self.max_model_len = min(info.max_model_len, info.num_kv_blocks * info.block_size)
-        budget = config.max_num_batched_tokens
-        if info.runs_whole_prompts:
-            budget = max(budget, self.max_model_len)
-        self._scheduler = Scheduler(
-            SchedulerConfig(
-                max_num_seqs=config.max_num_seqs,
-                max_num_batched_tokens=budget,
-                enable_prefix_caching=self._uses_prefix_cache,
-                sliding_window=info.sliding_window,
-                runs_whole_prompts=info.runs_whole_prompts,
-                max_adapters=config.max_loras,
-                short_step_tokens=info.short_step_tokens,
-                chunk_tokens_per_decode=info.chunk_tokens_per_decode,
-            ),
-            self._blocks,
-        )
+        limits = SchedulerConfig.of(config, info, self.max_model_len)
+        self._scheduler = Scheduler(limits, self._blocks)
         self.adapters = EngineAdapters(config, executor)
         self.grammars = GrammarCompiler(lambda: load_tokenizer(Path(config.model)), info.vocab_size)
         self._failures = StepFailures()
-        self._self_test = SelfTest(executor, self._blocks, min(self.max_model_len, budget))
-        self._requests: dict[
-            str, dict[int, int]
-        ] = {}  # request_id → completion index → sequence_id
+        self._self_test = SelfTest(
+            executor, self._blocks, min(self.max_model_len, limits.max_num_batched_tokens)
+        )
+        self._requests = OpenRequests()
         self._sequence_ids = itertools.count()
         self.counts = EngineCounts()
-        self._can_sleep = config.enable_sleep_mode
-        self._sleep_level: SleepLevel | None = None
+        self._sleep = Sleep(executor, self._blocks, is_on=config.enable_sleep_mode)
 
     @property
     def has_work(self) -> bool:
@@ -175,7 +144,7 @@ class EngineCore:
             vocab_size=self._executor.info.vocab_size,
             grammar=grammar,
         )
-        self._requests[request.request_id] = {one.index: one.sequence_id for one in sequences}
+        self._requests.open(request.request_id, sequences)
         for sequence in sequences:
             self.adapters.hold(request.adapter_id)
             self._scheduler.add(sequence)
@@ -203,7 +172,7 @@ class EngineCore:
 
     def _checked(self, request: AddRequest) -> CompiledGrammar | None:
         """The grammar that the request wants. Raises as `check`."""
-        if self._sleep_level is not None:
+        if self._sleep.level is not None:
             raise ModelAsleepError
         if request.request_id in self._requests:
             raise InvalidParameterError(
@@ -218,18 +187,8 @@ class EngineCore:
     def abort(self, request_ids: Iterable[str], indexes: Iterable[int] | None = None) -> None:
         """Ends these requests (of each only the completions `indexes`, if given); their blocks are free
         when this returns. Unknown ids are ignored. Nothing is output for what was aborted."""
-        chosen = None if indexes is None else set(indexes)
-        for request_id in request_ids:
-            sequence_ids = self._requests.get(request_id, {})
-            self._forget(
-                self._scheduler.abort(
-                    [
-                        sequence_id
-                        for index, sequence_id in sequence_ids.items()
-                        if chosen is None or index in chosen
-                    ]
-                )
-            )
+        found = self._requests.sequence_ids(request_ids, indexes)
+        self._forget(self._scheduler.abort(found))
         self._drop_adapters()
         self._check_when_idle()
 
@@ -271,26 +230,14 @@ class EngineCore:
             self._self_test.run()
 
     def sleep(self, level: SleepLevel) -> None:
-        """Gives the KV cache's memory back, and the weights' as `level` says; nothing may run. The prefix
-        cache is empty afterwards. Of two levels the deeper one holds.
-
-        Raises `InvalidConfigurationError` unless `config.enable_sleep_mode`.
-        """
-        if not self._can_sleep:
-            raise InvalidConfigurationError(
-                "enable_sleep_mode is False: sleep is off. Set it (--enable-sleep-mode)."
-            )
+        """See `Sleep`; nothing may run."""
         if self.has_work:
             raise RuntimeError("The engine runs requests, and was told to sleep.")
-        self._executor.sleep(level)
-        self._blocks.forget_cached()
-        self._sleep_level = max(level, self._sleep_level or level)
+        self._sleep.begin(level)
 
     def wake_up(self) -> None:
         """Undoes `sleep`. Raises as `create_executor`; the engine is of no more use then."""
-        if self._sleep_level is not None:
-            self._executor.wake_up()
-            self._sleep_level = None
+        self._sleep.end()
 
     def check_integrity(self) -> None:
         """Raises `RuntimeError` unless the scheduler's and the blocks' accounts agree."""
@@ -313,12 +260,12 @@ class EngineCore:
             generation_tokens_total=counts.num_generated_tokens,
             prefix_cache_hit_tokens_total=counts.num_cached_tokens,
             prefix_cache_query_tokens_total=(
-                counts.num_prompt_tokens if self._uses_prefix_cache else 0
+                counts.num_prompt_tokens if self._scheduler.uses_prefix_cache else 0
             ),
             num_failed_steps=self._failures.count,
             sequences_received_total=counts.num_received,
             sequences_orphaned_total=counts.num_orphaned,
-            sleep_level=self._sleep_level or 0,
+            sleep_level=self._sleep.level or 0,
             spec_decode_drafts_total=drafted.num_drafts,
             spec_decode_draft_tokens_total=drafted.num_draft_tokens,
             spec_decode_accepted_tokens_per_position=tuple(drafted.num_accepted),
@@ -359,10 +306,10 @@ class EngineCore:
             self._scheduler.restore_released(batch)
             outputs += self._fail(batch, error)
             return False
-        self._in_flight.append(_StepInFlight(batch, pending, started, proposed, is_overlapped))
+        self._in_flight.append(StepInFlight(batch, pending, started, proposed, is_overlapped))
         return True
 
-    def _take(self, step: _StepInFlight, outputs: list[TokenOutput]) -> None:
+    def _take(self, step: StepInFlight, outputs: list[TokenOutput]) -> None:
         """Waits for a step and takes in its tokens."""
         try:
             tokens = step.pending.result()
@@ -387,7 +334,7 @@ class EngineCore:
     def _observe(
         self,
         speculation: Speculation,
-        step: _StepInFlight,
+        step: StepInFlight,
         updates: list[tuple[Sequence, AbstractSequence[SampledToken]]],
     ) -> None:
         """Where steps overlap, one takes the time since the one before it was done."""
@@ -450,7 +397,4 @@ class EngineCore:
             if self._speculation is not None:
                 self._speculation.forget(sequence.sequence_id)
             self.adapters.let_go(sequence.adapter_id)
-            sequence_ids = self._requests[sequence.request_id]
-            del sequence_ids[sequence.index]
-            if not sequence_ids:
-                del self._requests[sequence.request_id]
+            self._requests.close(sequence)

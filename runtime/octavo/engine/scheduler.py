@@ -88,6 +88,10 @@ class Scheduler:
         self.num_preemptions = 0
 
     @property
+    def uses_prefix_cache(self) -> bool:
+        return self._config.enable_prefix_caching
+
+    @property
     def num_running(self) -> int:
         return len(self._running)
 

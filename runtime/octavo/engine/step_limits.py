@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from octavo.config import EngineConfig
 from octavo.engine.kv.block_manager import BlockManager
 from octavo.engine.requests.sequence import Sequence
+from octavo.worker.batch import ExecutorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,27 @@ class SchedulerConfig:
     max_adapters: int = 1
     short_step_tokens: int = 512
     chunk_tokens_per_decode: int | None = None
+
+    @classmethod
+    def of(cls, config: EngineConfig, info: ExecutorInfo, max_model_len: int) -> SchedulerConfig:
+        """What the configuration and the executor make of them.
+
+        Args:
+            max_model_len: The longest sequence that finds room.
+        """
+        most_tokens = config.max_num_batched_tokens
+        if info.runs_whole_prompts:
+            most_tokens = max(most_tokens, max_model_len)
+        return cls(
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=most_tokens,
+            enable_prefix_caching=config.enable_prefix_caching and not info.runs_whole_prompts,
+            sliding_window=info.sliding_window,
+            runs_whole_prompts=info.runs_whole_prompts,
+            max_adapters=config.max_loras,
+            short_step_tokens=info.short_step_tokens,
+            chunk_tokens_per_decode=info.chunk_tokens_per_decode,
+        )
 
     def chunk_budget(self, num_decodes: int) -> int:
         """Tokens that prompts may have in a step beside so many decodes; those that are shorter run whole.

@@ -201,7 +201,7 @@ def test_whoever_was_in_no_failing_step_gets_all_its_tokens(
     names = {}
     for position, prompt in enumerate(prompts):
         core.add(make_request(f"r{position}", prompt, 8))
-        names[f"r{position}"] = next(iter(core._requests[f"r{position}"].values()))
+        names[f"r{position}"] = core._requests.sequence_ids([f"r{position}"])[0]
     outputs = run_to_end(core)
     hit = set().union(*(executor.members[i] for i in failing if i < len(executor.members)))
     event(f"failed: {len(hit)}")

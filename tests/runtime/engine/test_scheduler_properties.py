@@ -200,7 +200,7 @@ class EngineMachine(RuleBasedStateMachine):
             return
         name = f"r{len(self.requests)}"
         self.core.add(request.message(name))
-        for sequence_id in self.core._requests[name].values():
+        for sequence_id in self.core._requests.sequence_ids([name]):
             self.request_of[sequence_id] = len(self.requests)
         self.requests[name] = request
 
