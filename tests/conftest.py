@@ -52,8 +52,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected lives as long as the process. Engines collect garbage when they start,
-    as every executor of a GPU's path does, and would look through all of it each time."""
+    set_aside()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[Any]:
+    result = yield
+    if nextitem is not None and nextitem.path != item.path:
+        set_aside()
+    return result
+
+
+def set_aside() -> None:
+    """From the collector, what lives as long as the process: what was imported and collected, and what a file
+    leaves in caches. Engines collect garbage when they start, as every executor of a GPU's path does, and
+    would look through all of it each time: a second and more at the end of a run."""
     gc.collect()
     gc.freeze()
 
