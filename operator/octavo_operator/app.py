@@ -111,13 +111,19 @@ class Operator:
         namespaces = self._settings.watch_namespaces
         while True:
             try:
-                await watch(self.queue.add, self._load, namespaces, self.watches)
+                await watch(self._enqueue, self._load, namespaces, self.watches)
             except WatchError as error:
                 log.warning("nothing is followed any more; beginning anew", error=str(error))
             await asyncio.sleep(_CRD_RETRY_SECONDS)
             await self._first_list()
             for key in self._reconciler.known:
                 self.queue.add(key)  # what has gone meanwhile is in no list
+
+    def _enqueue(self, key: ObjectKey, seconds: float) -> None:
+        if seconds:
+            self.queue.add_after(key, seconds)
+        else:
+            self.queue.add(key)
 
     async def _work(self, key: ObjectKey) -> float | None:
         metrics.QUEUE_DEPTH.set(self.queue.depth)

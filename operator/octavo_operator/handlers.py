@@ -14,27 +14,46 @@ import kopf
 
 from octavo_operator.api import v1alpha1
 from octavo_operator.children import CHILD_KINDS
-from octavo_operator.manifest import ENDPOINT_SLICE, LLM_DEPLOYMENT, POD, Manifest, ObjectKey
+from octavo_operator.manifest import (
+    ENDPOINT_SLICE,
+    LLM_DEPLOYMENT,
+    POD,
+    Manifest,
+    ObjectKey,
+    digest,
+)
 from octavo_operator.names import OWNER_LABEL
 
 _LABELLED_KINDS = (*CHILD_KINDS, POD, ENDPOINT_SLICE)
 WATCHED_KINDS = (LLM_DEPLOYMENT, *_LABELLED_KINDS)
 """All that is followed."""
 
-Enqueue = Callable[[ObjectKey], None]
+Enqueue = Callable[[ObjectKey, float], None]
+"""Gets a key, and after how many seconds it is to be looked at."""
+
+STATUS_SECONDS = 5.0
+"""After which a status that somebody else wrote is looked at: who writes it again at once is written over no
+more often than this."""
 
 
 class SeenGenerations:
-    """Tells the events of our own status writes from those of a change by somebody else."""
+    """Tells the events of our own status writes from those of a change by somebody else.
+
+    Who else wrote into the status shows in `managedFields`, or in what is no longer ours there. A write of
+    ours that sets other fields than the one before looks the same, and costs a look that finds nothing to do.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[ObjectKey, tuple[object, ...]] = {}
+        self._seen: dict[ObjectKey, tuple[tuple[object, ...], str]] = {}
 
-    def is_change(self, key: ObjectKey, resource: Manifest, event_type: str | None) -> bool:
-        """Whether spec, labels, identity or deletion differ from what the last event showed."""
+    def seconds_until_look(
+        self, key: ObjectKey, resource: Manifest, event_type: str | None
+    ) -> float | None:
+        """How soon the object is to be looked at: at once when spec, labels, identity or deletion differ from
+        what the last event showed; None when nothing does."""
         if event_type == "DELETED":
             self._seen.pop(key, None)
-            return True
+            return 0.0
         metadata = resource["metadata"]
         mark = (
             metadata["uid"],
@@ -42,11 +61,24 @@ class SeenGenerations:
             metadata.get("deletionTimestamp"),
             tuple(sorted(metadata.get("labels", {}).items())),
         )
+        holders = _holders_of_status(metadata)
         is_listed = event_type is None
-        if self._seen.get(key) == mark and not is_listed:
-            return False
-        self._seen[key] = mark
-        return True
+        before, self._seen[key] = self._seen.get(key), (mark, holders)
+        if before is None or before[0] != mark or is_listed:
+            return 0.0
+        return None if before[1] == holders else STATUS_SECONDS
+
+
+def _holders_of_status(metadata: Manifest) -> str:
+    """Who wrote which fields of it, without the time."""
+    entries = metadata.get("managedFields") or ()
+    return digest(
+        [
+            [entry.get("manager"), entry.get("operation"), entry.get("fieldsV1")]
+            for entry in entries
+            if entry.get("subresource") == "status"
+        ]
+    )
 
 
 def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
@@ -57,8 +89,9 @@ def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
     async def on_resource(event: Any, body: Any, **_: Any) -> None:
         metadata = body["metadata"]
         key = ObjectKey(metadata["namespace"], metadata["name"])
-        if seen.is_change(key, body, event["type"]):
-            enqueue(key)
+        seconds = seen.seconds_until_look(key, body, event["type"])
+        if seconds is not None:
+            enqueue(key, seconds)
 
     for kind in _LABELLED_KINDS:
         version = kind.api_version.rpartition("/")[2]
@@ -73,7 +106,7 @@ def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
         )
         async def on_child(body: Any, **_: Any) -> None:
             metadata = body["metadata"]
-            enqueue(ObjectKey(metadata["namespace"], metadata["labels"][OWNER_LABEL]))
+            enqueue(ObjectKey(metadata["namespace"], metadata["labels"][OWNER_LABEL]), 0.0)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -25,8 +25,8 @@ OPS_PORT = 8001
 HTTP_PORT_NAME = "http"
 OPS_PORT_NAME = "ops"
 FETCH_PORT_NAME = "fetch-ops"
-"""The ops port while the model is downloaded. A name of its own: what is scraped by the name of the other one
-would be scraped twice."""
+"""The ops port while the model is downloaded, where pods of an earlier release declare it. A name of its own:
+what is scraped by the name of the other one would be scraped twice."""
 
 USER_ID = 65532
 """Whom the pods run as, user and group, where nobody says another."""

@@ -33,7 +33,7 @@ _IDENTITY: Any = "octavo-operator"
 
 
 async def watch(
-    enqueue: Callable[[ObjectKey], None],
+    enqueue: handlers.Enqueue,
     load: Callable[[], Awaitable[Configuration]],
     namespaces: Sequence[str],
     watches: Watches,
@@ -41,7 +41,7 @@ async def watch(
     """Calls `enqueue` in this event loop for every object that changed, until cancelled.
 
     Args:
-        enqueue: Gets the key of an LLMDeployment.
+        enqueue: Gets the key of an LLMDeployment, and the seconds after which it is to be looked at.
         load: Gives the cluster and a fresh token; called again when the token has expired.
         namespaces: Those to watch; all when empty.
         watches: Learns what is followed.
@@ -53,9 +53,9 @@ async def watch(
     ended: asyncio.Future[None] = loop.create_future()
     stop = threading.Event()
 
-    def enqueue_from_thread(key: ObjectKey) -> None:
+    def enqueue_from_thread(key: ObjectKey, seconds: float) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(enqueue, key)
+            loop.call_soon_threadsafe(enqueue, key, seconds)
 
     def tell(error: Exception | None) -> None:
         if not loop.is_closed():
@@ -84,7 +84,7 @@ def _finish(ended: asyncio.Future[None], error: Exception | None) -> None:
 
 
 async def _operator(
-    enqueue: Callable[[ObjectKey], None],
+    enqueue: handlers.Enqueue,
     load: Callable[[], Awaitable[Configuration]],
     namespaces: Sequence[str],
     watches: Watches,

@@ -5,14 +5,42 @@ import copy
 import kopf
 
 from octavo_operator.children import CHILD_KINDS
-from octavo_operator.handlers import SeenGenerations, configure, register
+from octavo_operator.handlers import STATUS_SECONDS, SeenGenerations, configure, register
+from octavo_operator.manifest import Manifest
 from tests.support.operator.builders import KEY, resource
 
 
 def test_our_own_status_writes_are_no_change() -> None:
     seen, live = SeenGenerations(), resource()
-    assert seen.is_change(KEY, live, "ADDED")
-    assert not seen.is_change(KEY, live | {"status": {"replicas": 1}}, "MODIFIED")
+    assert seen.seconds_until_look(KEY, live, "ADDED") == 0
+    assert seen.seconds_until_look(KEY, live | {"status": {"replicas": 1}}, "MODIFIED") is None
+
+
+def test_a_status_that_somebody_else_wrote_is_a_change() -> None:
+    def status(manager: str, *fields: str, time: str = "1") -> Manifest:
+        return {
+            "manager": manager,
+            "operation": "Apply" if manager == "octavo-operator" else "Update",
+            "subresource": "status",
+            "time": time,
+            "fieldsV1": {"f:status": {f"f:{each}": {} for each in fields}},
+        }
+
+    ours = status("octavo-operator", "ready", "url")
+    for held, is_change in (
+        ([{**ours, "time": "2"}], False),
+        ([ours, {**status("kubectl", "ready"), "subresource": ""}], False),
+        ([ours, status("kubectl-edit", "ready")], True),
+        ([status("octavo-operator", "ready")], True),
+        ([], True),
+    ):
+        seen, live = SeenGenerations(), resource()
+        live["metadata"]["managedFields"] = [ours]
+        seen.seconds_until_look(KEY, live, "ADDED")
+        after = copy.deepcopy(live)
+        after["metadata"]["managedFields"] = held
+        seconds = STATUS_SECONDS if is_change else None
+        assert seen.seconds_until_look(KEY, after, "MODIFIED") == seconds
 
 
 def test_spec_labels_identity_and_deletion_are_changes() -> None:
@@ -23,28 +51,28 @@ def test_spec_labels_identity_and_deletion_are_changes() -> None:
         ("deletionTimestamp", "2026-01-01T00:00:00Z"),
     ):
         seen, live = SeenGenerations(), resource()
-        seen.is_change(KEY, live, "ADDED")
+        seen.seconds_until_look(KEY, live, "ADDED")
         changed = copy.deepcopy(live)
         changed["metadata"][field] = value
-        assert seen.is_change(KEY, changed, "MODIFIED"), field
+        assert seen.seconds_until_look(KEY, changed, "MODIFIED") == 0, field
 
 
 def test_a_listing_always_counts_because_events_may_have_been_missed() -> None:
     seen, live = SeenGenerations(), resource()
-    seen.is_change(KEY, live, "ADDED")
-    assert seen.is_change(KEY, live, None)
+    seen.seconds_until_look(KEY, live, "ADDED")
+    assert seen.seconds_until_look(KEY, live, None) == 0
 
 
 def test_an_object_made_anew_is_a_change_after_its_deletion() -> None:
     seen, live = SeenGenerations(), resource()
-    seen.is_change(KEY, live, "ADDED")
-    assert seen.is_change(KEY, live, "DELETED")
-    assert seen.is_change(KEY, live, "ADDED")
+    seen.seconds_until_look(KEY, live, "ADDED")
+    assert seen.seconds_until_look(KEY, live, "DELETED") == 0
+    assert seen.seconds_until_look(KEY, live, "ADDED") == 0
 
 
 def test_every_kind_of_child_is_watched_by_label_and_nothing_writes() -> None:
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    register(registry, lambda _key: None)
+    register(registry, lambda _key, _seconds: None)
     configure(settings)
     watched = {
         handler.selector.any_name

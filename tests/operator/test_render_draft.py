@@ -33,7 +33,7 @@ def test_a_draft_is_fetched_after_the_model_into_the_same_cache_with_credentials
     assert [each["envFrom"] for each in (first, second)] == [
         [{"secretRef": {"name": name}}] for name in ("token", "of-draft")
     ]
-    same = ("volumeMounts", "resources", "env", "ports", "securityContext")
+    same = ("volumeMounts", "resources", "env", "securityContext")
     assert [first[key] for key in same] == [second[key] for key in same]
     assert first["resources"]["limits"] == {"ephemeral-storage": "9Gi"}
     assert told_to_guess_with(serve) == "hf://org/draft"

@@ -14,7 +14,7 @@ from octavo_operator.pods import PodView, view
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.render import Installation, RenderContext, Replacement
 from octavo_operator.render.api_keys import in_environment
-from octavo_operator.render.download_progress import in_silence
+from octavo_operator.render.download_progress import in_silence, with_port_twice
 from octavo_operator.render.listening import on_version_4
 from octavo_operator.render.pod import pod_template
 from octavo_operator.workload import in_force, workload_of
@@ -101,6 +101,23 @@ def test_an_upgrade_restarts_no_pod_whose_download_was_silent(auth: dict[str, An
     other = pod_context(**fields, engine={"maxNumSeqs": 8})
     assert in_force(workload, other, live) == other
     assert in_silence(pod_context()) is None
+
+
+@pytest.mark.parametrize("addresses", [[], ["10.0.0.1"], ["fd00::1"]])
+def test_an_upgrade_restarts_no_pod_whose_download_declares_the_port_too(
+    addresses: list[str],
+) -> None:
+    pods = pod_context(model={"uri": "hf://org/name"})
+    earlier = with_port_twice(pods)
+    assert earlier is not None
+    workload = workload_of(pods.spec)
+    live = workload.children(RenderContext(earlier, 1, Replacement("RollingUpdate")))[-1].manifest
+    (fetching,) = live["spec"]["template"]["spec"]["initContainers"]
+    assert fetching["ports"] == [{"name": "fetch-ops", "containerPort": 8001, "protocol": "TCP"}]
+    ips = [{"ip": each} for each in addresses]
+    existing = [view({**pod(), "status": {"podIPs": ips}}, "nvidia.com/gpu", NOW)]
+    assert in_force(workload, pods, live, existing) == earlier
+    assert with_port_twice(pod_context()) is None
 
 
 @pytest.mark.parametrize("uri", ["builtin://demo", "hf://org/name"])

@@ -72,6 +72,8 @@ class PodContext:
     """Whether the API key comes by the environment, as the first release gave it."""
     has_silent_download: bool = False
     """Whether the container that downloads answers nobody, as that of earlier releases did."""
+    has_port_twice: bool = False
+    """Whether the container that downloads declares the ops port, too, as that of earlier releases did."""
     has_version_4_alone: bool = False
     """Whether the pods listen on addresses of version 4 of IP alone, as those of earlier releases did."""
 

@@ -30,4 +30,4 @@ def progress_address(context: PodContext) -> str:
 
 def on_version_4(context: PodContext) -> PodContext:
     """The same pods in the earlier form."""
-    return replace(context, has_version_4_alone=True)
+    return replace(context, has_version_4_alone=True, has_port_twice=True)

@@ -13,7 +13,7 @@ from octavo_operator.manifest import Manifest
 from octavo_operator.pods import PodView
 from octavo_operator.render import PodContext
 from octavo_operator.render.api_keys import in_environment
-from octavo_operator.render.download_progress import in_silence
+from octavo_operator.render.download_progress import in_silence, with_port_twice
 from octavo_operator.render.listening import on_version_4
 from octavo_operator.workload.base import Workload
 
@@ -27,7 +27,10 @@ def in_force(
     revision = workload.live_revision(live)
     if workload.revision(pods) == revision:
         return pods
-    # Every earlier form listens on version 4 of IP alone.
+    later = with_port_twice(pods)
+    if later is not None and workload.revision(later) == revision:
+        return later
+    # Every form before that one listens on version 4 of IP alone.
     if any(each.addresses and not any("." in at for at in each.addresses) for each in existing):
         return pods
     for earlier in (on_version_4(pods), in_silence(pods), in_environment(pods)):

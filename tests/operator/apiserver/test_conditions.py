@@ -31,6 +31,21 @@ def test_endpoints_that_are_not_the_pods_are_noticed_and_those_that_are_again_to
 
 
 @pytest.mark.usefixtures("operator")
+def test_a_status_that_was_written_or_taken_by_hand_is_put_right(cluster: Cluster) -> None:
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    cluster.add_pod("llama-1", READY)
+    wait_until(lambda: cluster.condition("Ready") == ("True", "Serving"))
+    lie = {**cluster.status()["conditions"][0], "reason": "Mine"}
+    for written in ({"readyReplicas": 7, "conditions": [lie]}, None):
+        status = f"{path(cluster.namespace, 'llama')}/status"
+        assert cluster.admin.merge(status, {"status": written}).status == 200
+        wait_until(lambda: cluster.status().get("readyReplicas") == 1, timeout_seconds=100)
+        assert cluster.condition("Ready") == ("True", "Serving")
+        assert len(cluster.status()["conditions"]) == 5
+
+
+@pytest.mark.usefixtures("operator")
 def test_what_happens_again_is_one_event_that_is_counted(cluster: Cluster) -> None:
     create(cluster.admin, cluster.namespace)
     cluster.wait_children()
