@@ -16,13 +16,15 @@ from typing import Final
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.fp4 import MXFP4_GROUP, exponents_of, nibbles, powers_of_two
 from octavo.kernels.reference.weight_only import Code, QuantizedWeight
 
 PLANE: Final = 16
 """Inputs of a plane, and what groups are multiples of."""
 
+_NIBBLE_PLANES = 8  # of codes of four bits
 # In words integers are stored with this added, so that none is negative.
-OFFSETS: Final = {Code.INT4: 8, Code.INT8: 128, Code.FLOAT8: 0}
+OFFSETS: Final = {Code.INT4: 8, Code.INT8: 128, Code.FLOAT8: 0, Code.MXFP4: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class PackedWeight:
 
     Args:
         words: `[rows, width]` int32.
-        scales: `[groups, width]`, any floating-point dtype.
+        scales: `[groups, width]`, any floating-point dtype. Of mxfp4 `[blocks, width]` int32: the exponents
+            (E8M0) of a block's four groups, the first in the lowest byte.
         zeros: `[groups, width]` int8, in the codes' range; None: 0 everywhere.
         depth: Inputs, of which the words may hold more: zeros behind them.
     """
@@ -51,7 +54,7 @@ class PackedWeight:
     @property
     def group(self) -> int:
         """Inputs that share a scale."""
-        return self.depth // self.scales.shape[-2]
+        return MXFP4_GROUP if self.code is Code.MXFP4 else self.depth // self.scales.shape[-2]
 
     @property
     def num_bytes(self) -> int:
@@ -67,10 +70,14 @@ class PackedWeight:
         """Of a single matrix, what `pack` was given."""
         planes = codes_per_word(self.code)
         stored = self.words.view(-1, PLANE, self.width, 1).contiguous().view(torch.uint8)
-        if self.code is Code.INT4:
-            stored = torch.stack((stored & 15, stored >> 4), -1).flatten(-2)
+        if planes == _NIBBLE_PLANES:
+            stored = nibbles(stored)
         codes = stored.view(-1, PLANE, self.width, planes).permute(2, 0, 3, 1)
         codes = codes.reshape(self.width, -1)[:, : self.depth]
+        if self.code is Code.MXFP4:
+            four = torch.stack([self.scales >> shift & 0xFF for shift in (0, 8, 16, 24)], dim=1)
+            exponents = four.flatten(0, 1)[: self.depth // self.group].T
+            return QuantizedWeight(codes, powers_of_two(exponents))
         if self.code is Code.FLOAT8:
             codes = codes.contiguous().view(torch.float8_e4m3fn)
         else:
@@ -79,8 +86,10 @@ class PackedWeight:
         return QuantizedWeight(codes, self.scales.T.float(), zeros)
 
 
-def fits(depth: int, group: int) -> bool:
+def fits(depth: int, group: int, code: Code) -> bool:
     """Whether a weight of so many inputs, in such groups, can be packed."""
+    if code is Code.MXFP4:
+        return group == MXFP4_GROUP
     return group % PLANE == 0 or group == depth
 
 
@@ -89,27 +98,33 @@ def pack(
 ) -> PackedWeight:
     """
     Args:
-        scale_dtype: One that holds the scales exactly.
+        scale_dtype: One that holds the scales exactly; mxfp4 has its own.
 
     Raises ValueError for what does not fit.
     """
     width, depth = weight.codes.shape
-    if not fits(depth, weight.group):
-        raise ValueError(f"groups are of {weight.group} inputs; packed are multiples of {PLANE}.")
+    if not fits(depth, weight.group, code):
+        allowed = MXFP4_GROUP if code is Code.MXFP4 else f"multiples of {PLANE}"
+        raise ValueError(f"groups are of {weight.group} inputs; packed are {allowed}.")
     planes = codes_per_word(code)
     codes = weight.codes
     stored = (
         codes.view(torch.uint8) if codes.is_contiguous() else codes.contiguous().view(torch.uint8)
     )
-    if code is not Code.FLOAT8:
+    if OFFSETS[code]:
         stored = stored + OFFSETS[code]  # a byte wraps around
     stored = F.pad(stored, (0, _rows(depth, code) * planes - depth), value=OFFSETS[code])
     stored = stored.view(width, -1, planes, PLANE).permute(1, 3, 0, 2)
-    if code is Code.INT4:
+    if planes == _NIBBLE_PLANES:
         stored = stored[..., 0::2] | (stored[..., 1::2] << 4)
     words = stored.contiguous().view(torch.int32).view(-1, width)
     zeros = None if weight.zeros is None else weight.zeros.T.contiguous()
-    return PackedWeight(code, words, weight.scales.T.to(scale_dtype).contiguous(), zeros, depth)
+    if code is Code.MXFP4:
+        exponents = exponents_of(weight.scales)
+        scales = F.pad(exponents, (0, -exponents.shape[1] % 4)).view(torch.int32)
+    else:
+        scales = weight.scales.to(scale_dtype)
+    return PackedWeight(code, words, scales.T.contiguous(), zeros, depth)
 
 
 def stacked(weights: Sequence[PackedWeight]) -> PackedWeight | None:
@@ -141,12 +156,15 @@ def packed_bytes(
     scale_bytes: int = torch.float32.itemsize,
 ) -> int:
     """What `PackedWeight.num_bytes` will be, of groups of `group` inputs."""
+    rows = _rows(depth, code)
+    if code is Code.MXFP4:
+        return width * (rows + rows // PLANE) * torch.int32.itemsize
     of_group = scale_bytes + (torch.int8.itemsize if has_zeros else 0)
-    return width * (_rows(depth, code) * torch.int32.itemsize + depth // group * of_group)
+    return width * (rows * torch.int32.itemsize + depth // group * of_group)
 
 
 def codes_per_word(code: Code) -> int:
-    return 8 if code is Code.INT4 else 4
+    return _NIBBLE_PLANES if code in (Code.INT4, Code.MXFP4) else 4
 
 
 def _rows(depth: int, code: Code) -> int:

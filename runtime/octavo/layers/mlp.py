@@ -11,9 +11,14 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.expert_gate import GELU_TANH, SILU, ExpertGate
 from octavo.kernels.protocols.layers import Kernels
+from octavo.kernels.reference.gated_activation import gated
 from octavo.layers.linear import Linear
 from octavo.layers.step import Step
+
+Gate = Callable[[torch.Tensor], torch.Tensor]
+"""Of gate and up, `[rows, 2 * width] -> [rows, width]`."""
 
 
 class Activation(enum.Enum):
@@ -22,9 +27,20 @@ class Activation(enum.Enum):
     SILU = "silu"
     GELU_TANH = "gelu_pytorch_tanh"
 
-    def gate(self, kernels: Kernels) -> Callable[[torch.Tensor], torch.Tensor]:
+    def gate(self, kernels: Kernels) -> Gate:
         """`activation(gate) * up` of the two side by side: `[tokens, 2 * width] -> [tokens, width]`."""
-        return kernels.gelu_and_mul if self is Activation.GELU_TANH else kernels.silu_and_mul
+        return gate_function(self.of_experts, kernels)
+
+    @property
+    def of_experts(self) -> ExpertGate:
+        return GELU_TANH if self is Activation.GELU_TANH else SILU
+
+
+def gate_function(gate: ExpertGate, kernels: Kernels) -> Gate:
+    """The gate of what lies side by side; of other gates than activations, operator by operator."""
+    if gate == SILU:
+        return kernels.silu_and_mul
+    return kernels.gelu_and_mul if gate == GELU_TANH else functools.partial(gated, gate=gate)
 
 
 class PlainActivation(enum.Enum):
@@ -79,12 +95,13 @@ class GatedMLP:
         gate_up: `[tokens, hidden] -> [tokens, 2 * width]`, the gate first.
         down: `[tokens, width] -> [tokens, hidden]`.
         gate: `activation`, by the device's kernels.
+        activation: None: `gate` is another function, and no kernel does more than it.
     """
 
     gate_up: Linear
     down: Linear
-    activation: Activation
-    gate: Callable[[torch.Tensor], torch.Tensor]
+    gate: Gate
+    activation: Activation | None = None
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         """Padding rows cost nothing here and are computed like any other."""

@@ -18,17 +18,31 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.expert_gate import ExpertGate
 from octavo.kernels.packed_weight import PackedWeight
 from octavo.kernels.protocols.layers import ExpertKernels
 from octavo.kernels.reference.experts.route import ExpertRouting
 from octavo.layers.mlp import Activation, FeedForward, GatedMLP
 from octavo.layers.projection import Projection
 from octavo.layers.step import Step
-from octavo.layers.stored_weight import fill
+from octavo.layers.stored_weight import fill, stored_bias
 from octavo.loading import Placement, WeightSource
 
 ExpertWeights = torch.Tensor | PackedWeight
 """Of all experts of a layer, `[experts, outputs, inputs]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertProduct:
+    """One product of all experts of a layer.
+
+    Args:
+        weight: Quantised or not.
+        bias: `[experts, outputs]`; None: there are none.
+    """
+
+    weight: ExpertWeights
+    bias: torch.Tensor | None = None
 
 
 class Router:
@@ -129,15 +143,14 @@ class ExpertStacks:
     rows; padding rows choose none.
 
     Args:
-        gate_up: `[experts, 2 * width, hidden]`, the gate first; quantised or not.
-        down: `[experts, hidden, width]`; quantised or not.
-        is_gelu: The gate's activation is the tanh form of GELU in place of SiLU.
+        gate_up: `[experts, 2 * width, hidden]`, the gate first.
+        down: `[experts, hidden, width]`.
     """
 
-    gate_up: ExpertWeights
-    down: ExpertWeights
+    gate_up: ExpertProduct
+    down: ExpertProduct
     kernels: ExpertKernels
-    is_gelu: bool
+    gate: ExpertGate
 
     def __call__(
         self,
@@ -146,25 +159,25 @@ class ExpertStacks:
         shares: torch.Tensor,
         num_live: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        down = self.down
+        down = self.down.weight
         count = len(down.words if isinstance(down, PackedWeight) else down)
         return self.run(x, self.kernels.group_by_expert(experts, shares, count, num_live))
 
     def run(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
         """As it is called, with the choice sorted."""
-        kernels, down = self.kernels, self.down
+        kernels, down, bias = self.kernels, self.down.weight, self.down.bias
         inner = self._gate_and_up(x, routing)
         if isinstance(down, PackedWeight):
-            parts = kernels.packed_experts_down(inner, down, routing)
+            parts = kernels.packed_experts_down(inner, down, routing, bias=bias)
         else:
-            parts = kernels.experts_down(inner, down, routing)
+            parts = kernels.experts_down(inner, down, routing, bias=bias)
         return kernels.combine_experts(parts, routing.shares, x.dtype)
 
     def _gate_and_up(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
-        kernels, weight = self.kernels, self.gate_up
+        kernels, weight, bias = self.kernels, self.gate_up.weight, self.gate_up.bias
         if isinstance(weight, PackedWeight):
-            return kernels.packed_experts_gate_up(x, weight, routing, is_gelu=self.is_gelu)
-        return kernels.experts_gate_up(x, weight, routing, is_gelu=self.is_gelu)
+            return kernels.packed_experts_gate_up(x, weight, routing, gate=self.gate, bias=bias)
+        return kernels.experts_gate_up(x, weight, routing, gate=self.gate, bias=bias)
 
 
 class StackedExperts:
@@ -185,8 +198,8 @@ class StackedExperts:
     def __init__(
         self,
         router: torch.Tensor,
-        gate_up: ExpertWeights,
-        down: ExpertWeights,
+        gate_up: ExpertProduct,
+        down: ExpertProduct,
         kernels: ExpertKernels,
         *,
         num_per_token: int,
@@ -197,8 +210,7 @@ class StackedExperts:
         self._router = router
         self._kernels = kernels
         self._num_per_token = num_per_token
-        is_gelu = activation is Activation.GELU_TANH
-        self._stacks = ExpertStacks(gate_up, down, kernels, is_gelu)
+        self._stacks = ExpertStacks(gate_up, down, kernels, activation.of_experts)
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         """Of `[tokens, hidden]`: zero in the step's padding rows."""
@@ -229,8 +241,8 @@ class SharedExpert:
 
 def stack_experts(
     source: WeightSource, experts: Sequence[tuple[Projection, Projection]], placement: Placement
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weights of `StackedExperts`, filled tensor by tensor: beside the stacks one tensor at a time is
+) -> tuple[ExpertProduct, ExpertProduct]:
+    """The products of `StackedExperts`, filled tensor by tensor: beside the stacks one tensor at a time is
     in memory.
 
     Args:
@@ -242,6 +254,13 @@ def stack_experts(
         stack = placement.empty(len(products), first.width, first.in_features)
         for rows, projection in zip(stack, products, strict=True):
             fill(rows, source, projection)
-        stacks.append(stack)
+        biases = [stored_bias(projection, source, placement) for projection in products]
+        stacks.append(ExpertProduct(stack, stacked_biases(biases)))
     gate_up, down = stacks
     return gate_up, down
+
+
+def stacked_biases(biases: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Of experts that all have one, or none of which has."""
+    own = [bias for bias in biases if bias is not None]
+    return torch.stack(own) if own else None

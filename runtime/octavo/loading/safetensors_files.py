@@ -95,7 +95,8 @@ class SafetensorsWeights:
     def finish(self, is_ignored: Callable[[str], bool]) -> None:
         unexpected = sorted(n for n in self._handles if n not in self._taken and not is_ignored(n))
         self._count.finish()
-        problems = [*self._problems, *(f"{name} is unexpected" for name in unexpected)]
+        noted = dict.fromkeys(self._problems)  # once, whoever noted it too
+        problems = [*noted, *(f"{name} is unexpected" for name in unexpected)]
         self._files.close()
         self._handles.clear()
         if problems:

@@ -264,7 +264,7 @@ class ModelBuilder:
 
     def gated_mlp(self, gate_up: Projection, down: Projection, activation: Activation) -> GatedMLP:
         gate = activation.gate(self.kernels)
-        return GatedMLP(self.linear(gate_up), self.linear(down), activation, gate)
+        return GatedMLP(self.linear(gate_up), self.linear(down), gate, activation)
 
     def encoder_gated_mlp(
         self, gate_up: Projection, down: Projection, activation: PlainActivation

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from octavo.errors import ModelUnsupportedError
+from octavo.kernels.expert_gate import ExpertGate
 from octavo.kernels.protocols.layers import ExpertKernels
-from octavo.layers.linear import Linear
-from octavo.layers.mlp import Activation, FeedForward, GatedMLP
+from octavo.layers.mlp import Activation, FeedForward, Gate, GatedMLP, gate_function
 from octavo.layers.moe import (
     ChosenExperts,
     ExpertBlocks,
     ExpertLoop,
+    ExpertProduct,
     ExpertStacks,
-    ExpertWeights,
     Router,
     StackedExperts,
     stack_experts,
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 
 Experts = Sequence[tuple[Projection, Projection]]
 """Of each, gate and up, and down."""
-Gate = Callable[[torch.Tensor], torch.Tensor]
-"""Of gate and up, `[rows, 2 * width] -> [rows, width]`."""
 
 
 def routed_experts(
@@ -49,7 +44,7 @@ def routed_experts(
     if not isinstance(load.kernels, ExpertKernels):
         gate = activation.gate(load.kernels)
         blocks = [
-            GatedMLP(load.linear(gate_up), load.linear(down), activation, gate)
+            GatedMLP(load.linear(gate_up), load.linear(down), gate, activation)
             for gate_up, down in experts
         ]
         return ExpertLoop(Router(weight, num_per_token, is_normalised=is_normalised), blocks)
@@ -71,7 +66,7 @@ def chosen_experts(
     experts: Experts,
     source: WeightSource,
     *,
-    activation: Activation | None,
+    known: ExpertGate | None,
     gate: Gate,
 ) -> ChosenExperts:
     """Experts whose router is elsewhere.
@@ -79,36 +74,24 @@ def chosen_experts(
     Args:
         name: For errors.
         source: Of their weights.
-        activation: Of the gate, where it is the usual one; a GPU's kernels have no other.
+        known: The gate, where kernels compute it; a GPU's have no other.
         gate: In any other case.
     """
     if not isinstance(load.kernels, ExpertKernels):
-        own = gate if activation is None else activation.gate(load.kernels)
+        own = gate if known is None else gate_function(known, load.kernels)
         # In the order in which stacks of them are stored.
         ups = [load.linear(gate_up, source) for gate_up, _ in experts]
         downs = [load.linear(down, source) for _, down in experts]
-        return ExpertBlocks([_Block(*products, own) for products in zip(ups, downs, strict=True)])
-    if activation is None:
+        return ExpertBlocks([GatedMLP(*both, own) for both in zip(ups, downs, strict=True)])
+    if known is None:
         raise ValueError(f"{name}: a GPU's expert kernels have no such gate.")
     gate_up, down = _stacks(load, name, experts, source)
-    return ExpertStacks(gate_up, down, load.kernels, activation is Activation.GELU_TANH)
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """`down(gate(gate_up(x)))`."""
-
-    gate_up: Linear
-    down: Linear
-    gate: Gate
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down(self.gate(self.gate_up(x)))
+    return ExpertStacks(gate_up, down, load.kernels, known)
 
 
 def _stacks(
     load: ModelBuilder, name: str, experts: Experts, source: WeightSource
-) -> tuple[ExpertWeights, ExpertWeights]:
+) -> tuple[ExpertProduct, ExpertProduct]:
     if load.keeps_numbers:
         own = [(load.share(up), load.share(back)) for up, back in experts]
         return stack_experts(source, own, load.placement)

@@ -130,6 +130,7 @@ class FusedSteps:
             steps.reduce is not None
             or not isinstance(norms[0], RMSNorm)
             or not isinstance(norms[1], RMSNorm)
+            or mlp.activation is None
             or qkv is None
             or output is None
             or gate_up is None

@@ -1,8 +1,10 @@
-"""Compressed-tensors, as LLM Compressor writes it: formats pack-quantized, int-, float- and naive-quantized.
+"""Compressed-tensors, as LLM Compressor writes it: formats pack-quantized, int-, float- and naive-quantized,
+and mxfp4-pack-quantized.
 
 - `weight_packed` int32 `[out, in * bits / 32]`: integers of 2 to 8 bits along the inputs, as what they are
   more than the least one. Its size is `weight_shape`.
-- or `weight` `[out, in]`: int8, or float8 (e4m3).
+- or `weight` `[out, in]`: int8, or float8 (e4m3); in MXFP4 `weight_packed` uint8 `[out, in / 2]`: numbers of
+  four bits (E2M1), two to a byte, the lower half first.
 - `weight_scale`: a weight is its integer less its zero, times its scale. For which numbers it holds is told
   by `strategy`: tensor, channel, group or block.
 - `weight_zero_point`: where `symmetric` is false; packed along the outputs where the weight is.
@@ -21,7 +23,8 @@ from typing import Any, ClassVar
 import msgspec
 import torch
 
-from octavo.kernels.reference.weight_only import Code
+from octavo.kernels.fp4 import E8M0_NAN, MXFP4_GROUP, nibbles, powers_of_two
+from octavo.kernels.reference.weight_only import Code, QuantizedWeight
 from octavo.loading import WeightSource
 from octavo.quantization.config_groups import (
     ConfigGroup,
@@ -45,6 +48,7 @@ from octavo.quantization.stored import (
     StoredLayout,
     StoredWeight,
     matrix_shape,
+    num_groups,
     quantized_weight,
     tensors_of,
 )
@@ -131,6 +135,8 @@ class CompressedTensors:
             inputs = None if input_scale is None else inputs
         pass_over(tuple(f"{name}.{one}" for one in _OF_ACTIVATIONS), source)
         spread = settings.spread
+        if settings.code is Code.MXFP4:
+            return StoredWeight(Code.MXFP4, _mxfp4_weight(name, width, depth, source))
         scales, _ = read_scales(f"{name}.weight_scale", (spread,), width, depth, source)
         if is_packed or not is_plain:
             codes = _packed_codes(name, width, depth, settings.bits, source)
@@ -154,6 +160,10 @@ class CompressedTensors:
             return None
         if not source.has(f"{name}.weight_packed"):
             return matrix_shape(source, f"{name}.weight")
+        settings = settings_for(name, self.groups)
+        if settings is not None and settings.code is Code.MXFP4:
+            packed = matrix_shape(source, f"{name}.weight_packed")
+            return None if packed is None else (packed[0], 2 * packed[1])
         if source.shape(f"{name}.weight_shape") != (2,):
             return None
         (stored,) = source.tensors({f"{name}.weight_shape": (2,)})
@@ -172,6 +182,18 @@ def _packed_codes(
         if stored.tolist() != [width, depth]:
             source.note(f"{size} is {stored.tolist()} where config.json says {[width, depth]}")
     return _centred(unpack_words(packed, bits, depth), bits)
+
+
+def _mxfp4_weight(name: str, width: int, depth: int, source: WeightSource) -> QuantizedWeight:
+    scales = f"{name}.weight_scale"
+    shapes = {
+        f"{name}.weight_packed": (width, depth // 2),
+        scales: (width, num_groups(depth, MXFP4_GROUP)),
+    }
+    packed, exponents = tensors_of(source, shapes, torch.uint8)
+    if (exponents == E8M0_NAN).any():
+        source.note(f"{scales} holds NaN")
+    return quantized_weight(nibbles(packed), powers_of_two(exponents), None, MXFP4_GROUP)
 
 
 def _whole_codes(

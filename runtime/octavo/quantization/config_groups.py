@@ -14,12 +14,19 @@ from typing import Any
 import msgspec
 
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.kernels.fp4 import MXFP4_GROUP
 from octavo.kernels.reference.weight_only import Code
 from octavo.kernels.scaled_weight import RoundedInputs
 from octavo.quantization.scales import PER_OUTPUT, PER_TENSOR, Spread
 from octavo.quantization.stored_fields import group_of, read_fields, refused
 
-FORMATS = ("pack-quantized", "float-quantized", "int-quantized", "naive-quantized")
+FORMATS = (
+    "pack-quantized",
+    "float-quantized",
+    "int-quantized",
+    "naive-quantized",
+    "mxfp4-pack-quantized",
+)
 _PATH = "config.json: quantization_config.config_groups"
 _EXPRESSION = "re:"
 # What results are rounded to elsewhere, and how scales were found.
@@ -160,7 +167,7 @@ def _settings(raw: Mapping[str, Any], path: str) -> WeightSettings:
     actorder = str(fields.actorder)
     if actorder not in (*_REORDERED, *_IN_ORDER):
         raise refused("actorder", fields.actorder, "group, weight or null", path)
-    if code is Code.FLOAT8 and not fields.symmetric:
+    if code in (Code.FLOAT8, Code.MXFP4) and not fields.symmetric:
         raise refused("symmetric", False, "true with type float", path)
     return WeightSettings(
         code, fields.num_bits, _spread(fields, path), not fields.symmetric, actorder in _REORDERED
@@ -189,8 +196,11 @@ def _inputs(raw: dict[str, Any] | None) -> RoundedInputs | None:
 def _code(fields: _Weights, path: str) -> Code:
     kind = fields.type.lower()
     if kind == "float":
+        if fields.num_bits == 4 and (fields.strategy, fields.group_size) == ("group", MXFP4_GROUP):
+            return Code.MXFP4
         if fields.num_bits != 8:
-            raise refused("num_bits", fields.num_bits, "8 with type float", path)
+            allowed = f"8, or 4 with strategy group of {MXFP4_GROUP}, with type float"
+            raise refused("num_bits", fields.num_bits, allowed, path)
         return Code.FLOAT8
     if kind != "int":
         raise refused("type", fields.type, "int or float", path)

@@ -43,6 +43,12 @@ class DequantisedSource(SourceView):
         """Names of the tensors that those lie in."""
         return frozenset(part for one in self._parameters.values() for part in one.tensors)
 
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """Names of the tensors that a quantised parameter of more than two dimensions lies in; none where it
+        is none."""
+        found = self._parameters.get(name)
+        return () if found is None else found.tensors
+
     def names(self) -> Collection[str]:
         kept = [name for name in self._source.names() if not self._is_part(name)]
         return [*kept, *(f"{module}{_WEIGHT}" for module in self._sizes), *self._parameters]

@@ -7,8 +7,8 @@ A parameter `[experts, in, out]` lies in two tensors, outputs before inputs:
 - `NAME_scales` uint8 `[experts, out, in / 32]`: of each block of 32 inputs, the power of two (E8M0: the byte
   less 127) that its numbers are multiplied with.
 
-No product of ours multiplies experts that have biases, so they are dequantised as they are read. Nothing else
-of such a checkpoint is quantised.
+Of an expert the same without the first axis is a product's weight. Nothing else of such a checkpoint is
+quantised.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 import msgspec
 import torch
 
+from octavo.kernels.fp4 import E2M1_MAX, EXPONENT_BIAS, MXFP4_GROUP, nibbles, powers_of_two
+from octavo.kernels.reference.weight_only import Code, QuantizedWeight
 from octavo.loading import WeightSource
 from octavo.quantization.stored import (
     StoredLayout,
@@ -30,10 +32,8 @@ from octavo.quantization.stored import (
 from octavo.quantization.stored_fields import read_fields
 
 _BLOCKS, _SCALES = "_blocks", "_scales"
-_BYTES = 16  # of a block
-_BIAS = 127  # of a scale's exponent
-_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-_VALUES = (*_MAGNITUDES, *(-one for one in _MAGNITUDES))
+_BYTES = MXFP4_GROUP // 2  # of a block
+_OF_EXPERTS = ".experts."  # in names of what is quantised
 _HARMLESS = frozenset({"quant_method", "dequantize"})
 
 
@@ -56,10 +56,15 @@ class Mxfp4:
         return cls()
 
     def layout(self, name: str, depth: int) -> StoredLayout | None:
-        return None
+        if _OF_EXPERTS not in name or depth % MXFP4_GROUP:
+            return None
+        return StoredLayout(Code.MXFP4, MXFP4_GROUP)
 
     def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
-        return None
+        if not source.has(f"{name}{_BLOCKS}"):
+            return None
+        whole = (width, depth // MXFP4_GROUP, _BYTES)
+        return StoredWeight(Code.MXFP4, _read(name, whole, source))
 
     def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
         return None
@@ -72,38 +77,35 @@ class Mxfp4:
             if name == stored or shape is None or len(shape) != 4 or shape[3] != _BYTES:
                 continue
             experts, width, blocks, _ = shape
-            whole = (experts, blocks * 2 * _BYTES, width)
+            whole = (experts, blocks * MXFP4_GROUP, width)
             found[name] = StoredParameter(whole, (stored, f"{name}{_SCALES}"))
         return found
 
     def parameter(self, name: str, source: WeightSource, dtype: torch.dtype) -> torch.Tensor:
-        blocks_name, scales_name = f"{name}{_BLOCKS}", f"{name}{_SCALES}"
-        shape = source.shape(blocks_name)
+        shape = source.shape(f"{name}{_BLOCKS}")
         assert shape is not None  # noqa: S101 - one of `parameters`
-        blocks, scales = tensors_of(
-            source, {blocks_name: shape, scales_name: shape[:-1]}, torch.uint8
-        )
+        stored = _read(name, shape, source)
         experts, width, count, _ = shape
-        if not _are_held(scales_name, scales, dtype, source):
-            return torch.zeros(experts, count * 2 * _BYTES, width, dtype=dtype)
-        whole = torch.empty(experts, count * 2 * _BYTES, width, dtype=dtype)
-        for place, one, its_scales in zip(whole, blocks, scales, strict=True):
-            place.copy_(_dequantised(one, its_scales).T)  # one by one: float32 takes twice the room
+        whole = torch.empty(experts, count * MXFP4_GROUP, width, dtype=dtype)
+        for place, codes, scales in zip(whole, stored.codes, stored.scales, strict=True):
+            # One by one: float32 takes twice the room.
+            place.copy_(QuantizedWeight(codes, scales).dequantize().T)
         return whole
 
 
-def _dequantised(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """`[out, in]` float32, of `[out, in / 32, 16]` and `[out, in / 32]`."""
-    values = torch.tensor(_VALUES)
-    halves = torch.stack((blocks & 0x0F, blocks >> 4), dim=-1).flatten(-2)
-    exponents = scales.int().sub_(_BIAS).unsqueeze(-1)
-    return torch.ldexp(values[halves.int()], exponents).flatten(1)
+def _read(name: str, shape: tuple[int, ...], source: WeightSource) -> QuantizedWeight:
+    """
+    Args:
+        shape: Of the blocks, `[..., out, in / 32, 16]`.
 
-
-def _are_held(name: str, scales: torch.Tensor, dtype: torch.dtype, source: WeightSource) -> bool:
-    """Whether all scales make numbers, and such as the dtype holds; else that is noted."""
-    most = int(scales.max()) if scales.numel() else 0
-    if max(_MAGNITUDES) * 2.0 ** (most - _BIAS) <= torch.finfo(dtype).max:
-        return True
-    source.note(f"{name} holds {most}, a power of two that {dtype} does not hold")
-    return False
+    Returns codes `[..., out, in]`, and scales alike.
+    """
+    blocks_name, scales_name = f"{name}{_BLOCKS}", f"{name}{_SCALES}"
+    blocks, exponents = tensors_of(
+        source, {blocks_name: shape, scales_name: shape[:-1]}, torch.uint8
+    )
+    most = int(exponents.max()) if exponents.numel() else 0
+    if E2M1_MAX * 2.0 ** (most - EXPONENT_BIAS) > torch.finfo(torch.bfloat16).max:
+        source.note(f"{scales_name} holds {most}, a power of two that bfloat16 does not hold")
+        exponents = torch.zeros_like(exponents)
+    return QuantizedWeight(nibbles(blocks).flatten(-2), powers_of_two(exponents))

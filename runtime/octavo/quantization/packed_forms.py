@@ -25,7 +25,7 @@ from octavo.kernels.scaled_weight import (
 )
 from octavo.kernels.scaled_weight import fits as fits_scaled
 from octavo.layers.linear import Linear, PlainWeight
-from octavo.layers.moe import ExpertWeights
+from octavo.layers.moe import ExpertProduct, stacked_biases
 from octavo.layers.step import Step
 from octavo.quantization.unquantised import Unquantised
 
@@ -42,7 +42,7 @@ class WordsLinear:
         is_head: Rows of the result begin aligned.
     """
 
-    __slots__ = ("_bias", "_is_head", "_kernels", "weight")
+    __slots__ = ("_is_head", "_kernels", "bias", "weight")
 
     plain: Final = None
     lookup: Final = None
@@ -56,17 +56,13 @@ class WordsLinear:
         is_head: bool = False,
     ) -> None:
         self.weight = weight
-        self._bias = bias
+        self.bias = bias
         self._kernels = kernels
         self._is_head = is_head
 
-    @property
-    def has_bias(self) -> bool:
-        return self._bias is not None
-
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
         return self._kernels.packed_linear(
-            x.contiguous(), self.weight, self._bias, is_aligned=self._is_head
+            x.contiguous(), self.weight, self.bias, is_aligned=self._is_head
         )
 
 
@@ -95,7 +91,8 @@ class ScaledLinear:
 
 @dataclass(frozen=True, slots=True)
 class PackedForms:
-    """See `WeightForms`. What is stored fits where groups are in sixteens, or of all inputs.
+    """See `WeightForms`. What is stored fits where groups are in sixteens, or of all inputs; MXFP4 where
+    they are of 32.
 
     Where activations are rounded as checkpoints say, they are so for any number of rows: a token's numbers do
     not depend on how many others are computed with it. The product that scores the vocabulary keeps them.
@@ -131,7 +128,7 @@ class PackedForms:
         wanted = inputs if self.rounds_inputs and not is_head else None
         if fits_scaled(width, depth, weight.group, code, wanted):
             return ScaledLinear(scaled_weight(weight, input_scale), bias, self.kernels)
-        if not fits(depth, weight.group):
+        if not fits(depth, weight.group, code):
             return None
         return WordsLinear(pack(weight, code, _SCALES), bias, self.kernels, is_head=is_head)
 
@@ -151,7 +148,7 @@ class PackedForms:
         wanted = inputs if self.rounds_inputs else None
         if wanted is not None and fits_scaled(width, depth, group, code, wanted):
             return scaled_bytes(width, depth, group, wanted) + of_bias
-        if not fits(depth, group):
+        if not fits(depth, group, code):
             return None
         words = packed_bytes(
             width, depth, code, group, has_zeros=has_zeros, scale_bytes=_SCALES.itemsize
@@ -183,13 +180,18 @@ class PackedForms:
         return words + (width * dtype.itemsize if has_bias else 0)
 
 
-def stacked_experts(linears: Sequence[Linear]) -> ExpertWeights | None:
-    """The weights of experts, where they have one form and no biases: packed alike, or plain."""
-    if all(isinstance(one, WordsLinear) and not one.has_bias for one in linears):
-        return stacked([one.weight for one in linears if isinstance(one, WordsLinear)])
-    plain = [one.plain for one in linears]
-    weights = [one.weight for one in plain if one is not None and one.bias is None]
-    return torch.stack(weights) if len(weights) == len(linears) else None
+def stacked_experts(linears: Sequence[Linear]) -> ExpertProduct | None:
+    """The product of experts that have one form: packed alike, or plain."""
+    words = [one for one in linears if isinstance(one, WordsLinear)]
+    if len(words) == len(linears):
+        packed = stacked([one.weight for one in words])
+        biases = stacked_biases([one.bias for one in words])
+        return None if packed is None else ExpertProduct(packed, biases)
+    plain = [one.plain for one in linears if one.plain is not None]
+    if len(plain) < len(linears):
+        return None
+    weights = torch.stack([one.weight for one in plain])
+    return ExpertProduct(weights, stacked_biases([one.bias for one in plain]))
 
 
 def _rounding(depth: int, rounding: Quantization) -> tuple[Code, torch.dtype]:

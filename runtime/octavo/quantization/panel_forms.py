@@ -135,6 +135,7 @@ def _panels(
         Code.INT4: weight_panels.PanelFormat.GROUPED_INT4,
         Code.INT8: weight_panels.PanelFormat.GROUPED_INT8,
         Code.FLOAT8: weight_panels.PanelFormat.GROUPED_FLOAT8,
+        Code.MXFP4: weight_panels.PanelFormat.GROUPED_MXFP4,
     }[code]
     if group % weight_panels.STEP or not weight_panels.fits(width, depth, panel_format):
         return None

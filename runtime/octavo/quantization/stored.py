@@ -107,7 +107,12 @@ class StoredParameter:
 
 @runtime_checkable
 class HoldsParameters(Protocol):
-    """A `StoredFormat` that holds such parameters, too. They are dequantised as they are read."""
+    """A `StoredFormat` that holds such parameters, too.
+
+    Each of their tensors has the experts first and then the outputs, and is named as the parameter is, with
+    more behind. An expert's part of one is a product's weight: `read` takes it, of such names and without the
+    first axis. What is no product's is dequantised as it is read.
+    """
 
     def parameters(self, source: WeightSource) -> Mapping[str, StoredParameter]:
         """By the names that modules have for them."""

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo.kernels.expert_gate import GELU_TANH, SILU, ExpertGate
 from octavo.kernels.reference.experts import combine as reference_combine
 from octavo.kernels.reference.experts import down as reference_down
 from octavo.kernels.reference.experts import gate_up as reference_gate_up
@@ -34,7 +35,8 @@ from octavo.kernels.gpu.tuning.experts import (
 from tests.support.kernels.router_logits import router_logits
 
 DTYPES = st.sampled_from(FLOATS)
-
+# gpt-oss', with a limit that some reach, and Mixtral's and Gemma's.
+GATES = st.sampled_from([SILU, GELU_TANH, ExpertGate(alpha=1.702, limit=0.7, shift=1.0)])
 
 KINDS = st.sampled_from(["spread", "ties", "one takes all", "half get none"])
 
@@ -139,10 +141,17 @@ def test_more_experts_than_a_program_holds_are_refused(device: torch.device) -> 
         experts_route.route_to_experts(torch.zeros(1, 513, device=device), 2)
 
 
+def biases(
+    generator: torch.Generator, experts: int, width: int, dtype: torch.dtype
+) -> torch.Tensor:
+    return torch.randn(experts, width, generator=generator).to(dtype)
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     DTYPES,
     routings(),
+    GATES,
     st.booleans(),
     st.integers(1, 70) | st.sampled_from([32, 64, 130]),
     st.integers(1, 70) | st.sampled_from([32, 64, 130]),
@@ -151,7 +160,8 @@ def test_gate_and_up_of_each_place(
     device: torch.device,
     dtype: torch.dtype,
     routing: ExpertRouting,
-    is_gelu: bool,
+    gate: ExpertGate,
+    has_bias: bool,
     hidden: int,
     width: int,
 ) -> None:
@@ -162,14 +172,21 @@ def test_gate_and_up_of_each_place(
     weight = torch.randn(experts, 2 * width, hidden, generator=generator) / hidden**0.5
     weight[-1] = torch.nan  # of the expert that nobody chose
     weight = weight.to(dtype).to(device)
+    bias = biases(generator, experts, 2 * width, dtype).to(device) if has_bias else None
     places = num_places(routing)
     x[places // routing.per_token :] = torch.nan  # padding rows
     routing = on(device, routing)
 
     with poisoned_memory():
-        got = experts_gate_up.experts_gate_up(x, weight, routing, is_gelu=is_gelu)
+        got = experts_gate_up.experts_gate_up(x, weight, routing, gate=gate, bias=bias)
 
-    exact = reference_gate_up.experts_gate_up(x.double(), weight.double(), routing, is_gelu=is_gelu)
+    exact = reference_gate_up.experts_gate_up(
+        x.double(),
+        weight.double(),
+        routing,
+        gate=gate,
+        bias=None if bias is None else bias.double(),
+    )
     assert got.dtype == dtype
     assert_rounded(got[:places], exact[:places])
     assert got[places:].isnan().all(), "a place without a tile was written"
@@ -179,27 +196,36 @@ def test_gate_and_up_of_each_place(
 @given(
     DTYPES,
     routings(),
+    st.booleans(),
     st.integers(1, 70) | st.sampled_from([32, 64, 130]),
     st.integers(1, 70) | st.sampled_from([64, 130, 600]),
 )
 def test_the_way_back_of_each_choice(
-    device: torch.device, dtype: torch.dtype, routing: ExpertRouting, hidden: int, width: int
+    device: torch.device,
+    dtype: torch.dtype,
+    routing: ExpertRouting,
+    has_bias: bool,
+    hidden: int,
+    width: int,
 ) -> None:
     generator = torch.Generator().manual_seed(hidden * 31 + width)
     inner = torch.randn(len(routing.order), width, generator=generator).to(dtype).to(device)
     weight = torch.randn(num_experts_of(routing), hidden, width, generator=generator) / width**0.5
     weight[-1] = torch.nan
     weight = weight.to(dtype).to(device)
+    bias = biases(generator, len(weight), hidden, dtype).to(device) if has_bias else None
     places = num_places(routing)
     inner[places:] = torch.nan
     routing = on(device, routing)
 
     with poisoned_memory():
-        got = experts_down.experts_down(inner, weight, routing)
+        got = experts_down.experts_down(inner, weight, routing, bias=bias)
 
     assert got.dtype == (dtype if got.shape[0] == 1 else torch.float32)
     # Live rows come first, so that their choices do.
-    exact = reference_down.experts_down(inner.double(), weight.double(), routing)
+    exact = reference_down.experts_down(
+        inner.double(), weight.double(), routing, bias=None if bias is None else bias.double()
+    )
     assert_rounded(got[:, :places].sum(0), exact[0, :places])
     assert got[:, places:].isnan().all(), "the choice of a padding row was written"
 

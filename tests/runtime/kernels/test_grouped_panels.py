@@ -24,6 +24,7 @@ from octavo.kernels.cpu.products.panel_linear import PanelLinear
 from octavo.kernels.cpu.products.panel_rows import rows_of_panels
 from octavo.kernels.cpu.products.panel_tile import make_tile
 from octavo.kernels.cpu.products.weight_panels import Grouping, PanelFormat, packed_bytes
+from octavo.kernels.fp4 import powers_of_two
 from octavo.kernels.reference.weight_only import QuantizedWeight, quantize_int4, quantize_int8
 from tests.support.kernels.emulated_pairs import emulated_pairs
 from tests.support.kernels.poison import poisoned_memory
@@ -37,6 +38,12 @@ def random_weight(
 ) -> QuantizedWeight:
     """Every code of the format is likely to be there, the least and the largest too."""
     generator = torch.Generator().manual_seed(seed)
+
+    if panel_format is PanelFormat.GROUPED_MXFP4:
+        groups = (width, depth // group)
+        exponents = torch.randint(0, 132, groups, generator=generator, dtype=torch.uint8)
+        codes = torch.randint(16, (width, depth), generator=generator, dtype=torch.uint8)
+        return QuantizedWeight(codes, powers_of_two(exponents))
 
     def integers(low: int, high: int, *shape: int) -> torch.Tensor:
         return torch.randint(low, high, shape, generator=generator).to(torch.int8)
@@ -62,12 +69,13 @@ def check(result: torch.Tensor, x: torch.Tensor, weight: QuantizedWeight) -> Non
     expected = x @ weight.dequantize().double().T
     repeated = weight.group
     scales = weight.scales.abs().double().repeat_interleave(repeated, 1)
-    terms = weight.codes.float().abs().double()
+    terms = QuantizedWeight(weight.codes, torch.ones(len(scales), 1)).dequantize().abs().double()
     if weight.zeros is not None:
         terms = terms + weight.zeros.double().abs().repeat_interleave(repeated, 1)
     summed = x.abs() @ (terms * scales).T
     last = 2**-8 if result.dtype is torch.bfloat16 else 2**-23
     allowed = (weight.codes.shape[1] + 8) * 2**-24 * summed + last * expected.abs()
+    allowed += torch.finfo(torch.float32).tiny  # what is less is no normal number
     assert ((result.double() - expected).abs() <= allowed).all()
 
 
@@ -146,14 +154,20 @@ def test_biases_are_added() -> None:
         (PanelFormat.GROUPED_INT4, 0.5),
         (PanelFormat.GROUPED_INT8, 1.0),
         (PanelFormat.GROUPED_FLOAT8, 1.0),
+        (PanelFormat.GROUPED_MXFP4, 0.5),
     ],
 )
 def test_codes_take_their_bits_scales_four_bytes_and_zeros_two(
     panel_format: PanelFormat, each: float, has_zeros: bool
 ) -> None:
+    """Of mxfp4, which has no zeros, one byte."""
+    is_mxfp4 = panel_format is PanelFormat.GROUPED_MXFP4
+    has_zeros = has_zeros and not is_mxfp4
     weight = random_weight(panel_format, 4096, 1024, 128, has_zeros)
     panels = pack_grouped(weight, panel_format)
-    assert panels.num_bytes / (4096 * 1024) == each + (6 if has_zeros else 4) / 128
+    assert (
+        panels.num_bytes / (4096 * 1024) == each + (1 if is_mxfp4 else 6 if has_zeros else 4) / 128
+    )
     announced = packed_bytes(4096, 1024, panel_format, Grouping(128, has_zeros))
     assert panels.num_bytes == announced
 

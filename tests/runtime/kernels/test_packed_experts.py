@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
+from octavo.kernels.expert_gate import GELU_TANH, SILU, ExpertGate
 from octavo.kernels.packed_weight import PackedWeight, stacked
 from octavo.kernels.reference import device as oracle
 from octavo.kernels.reference.weight_only import Code
@@ -20,12 +21,14 @@ from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning import chips
 
 EXPERTS = 3
+GPT_OSS = ExpertGate(alpha=1.702, limit=0.5, shift=1.0)  # a limit that some reach
 FORMS = [
     # Code, whether zeros, inputs, group, outputs, tokens, rows of a tile, dtype.
     (Code.INT4, True, 128, 32, 40, 5, 16, torch.bfloat16),
     (Code.INT8, False, 72, 72, 34, 20, 32, torch.float16),
     (Code.FLOAT8, False, 64, 32, 40, 9, 128, torch.bfloat16),
     (Code.INT4, False, 1024, 1024, 24, 2, 16, torch.float32),  # in parts
+    (Code.MXFP4, False, 96, 32, 24, 5, 16, torch.bfloat16),  # of two blocks, the last not full
 ]
 
 
@@ -53,17 +56,22 @@ def test_experts_are_those_of_the_dequantised_weights(
     inner = torch.randn(tokens * 2, depth, generator=generator).to(dtype).to(device)
     gate_up = experts(code, 2 * width, depth, group, device, has_zeros=has_zeros)
     down = experts(code, width, depth, group, device, has_zeros=has_zeros)
-    is_gelu = dtype is torch.float16
+    is_gpt_oss = code is Code.MXFP4
+    gate = GPT_OSS if is_gpt_oss else GELU_TANH if dtype is torch.float16 else SILU
+    biases: list[torch.Tensor | None] = [None, None]
+    if is_gpt_oss or depth == 1024:
+        own = (torch.randn(EXPERTS, size, generator=generator) for size in (2 * width, width))
+        biases = [one.to(dtype).to(device) for one in own]
 
     with poisoned_memory(), mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8):
-        half = gpu.packed_experts_gate_up(x, gate_up, routing, is_gelu=is_gelu)
-        parts = gpu.packed_experts_down(inner, down, routing)
+        half = gpu.packed_experts_gate_up(x, gate_up, routing, gate=gate, bias=biases[0])
+        parts = gpu.packed_experts_down(inner, down, routing, bias=biases[1])
 
     assert (parts.shape[0] > 1) == (depth == 1024)
     unit = {torch.float32: 2.0**-22, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}[dtype]
-    exact = oracle.packed_experts_gate_up(x.double(), gate_up, routing, is_gelu=is_gelu)
+    exact = oracle.packed_experts_gate_up(x.double(), gate_up, routing, gate=gate, bias=biases[0])
     torch.testing.assert_close(half.double(), exact, rtol=unit, atol=2e-5)
-    exact = oracle.packed_experts_down(inner.double(), down, routing)
+    exact = oracle.packed_experts_down(inner.double(), down, routing, bias=biases[1])
     torch.testing.assert_close(parts.double().sum(0), exact[0], rtol=unit, atol=2e-5)
 
 

@@ -28,9 +28,16 @@ CODES = st.sampled_from(list(Code))
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> tuple[int, int, int]:
-    """Width, depth and group."""
-    width = draw(st.integers(1, 70))
+def forms(draw: st.DrawFn) -> tuple[Code, tuple[int, int, int]]:
+    """Code, and width, depth and group."""
+    code, width = draw(CODES), draw(st.integers(1, 70))
+    if code is Code.MXFP4:
+        return code, (width, 32 * draw(st.integers(1, 9)), 32)
+    return code, draw(shapes(width))
+
+
+@st.composite
+def shapes(draw: st.DrawFn, width: int) -> tuple[int, int, int]:
     if draw(st.booleans()):
         depth = draw(st.integers(1, 300))
         return width, depth, depth
@@ -43,38 +50,41 @@ def numbers(device: torch.device, dtype: torch.dtype, *shape: int) -> torch.Tens
     return torch.randn(shape, generator=generator).to(dtype).to(device)
 
 
-@given(shapes(), CODES, st.booleans())
+@given(forms(), st.booleans())
 def test_what_is_packed_comes_back(
-    shape: tuple[int, int, int], code: Code, has_zeros: bool
+    form_of: tuple[Code, tuple[int, int, int]], has_zeros: bool
 ) -> None:
+    code, shape = form_of
     weight = quantized(code, *shape, has_zeros=has_zeros)
     form = pack(weight, code)
     found = form.unpack()
     assert torch.equal(found.codes.view(torch.uint8), weight.codes.view(torch.uint8))
     assert torch.equal(found.dequantize(), weight.dequantize())
     width, depth, group = shape
+    has_zeros = weight.zeros is not None
     assert form.num_bytes == packed_bytes(width, depth, code, group, has_zeros=has_zeros)
 
 
 def test_groups_that_planes_do_not_fill_are_refused() -> None:
-    assert not fits(96, 24)
-    assert fits(24, 24)
+    assert not fits(96, 24, Code.INT4)
+    assert fits(24, 24, Code.INT4)
+    assert not fits(96, 16, Code.MXFP4)
     with pytest.raises(ValueError, match="groups are of 24"):
         pack(quantized(Code.INT4, 4, 96, 24, has_zeros=False), Code.INT4)
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.sampled_from(FLOATS), st.integers(1, 36), shapes(), CODES, *[st.booleans()] * 3)
+@given(st.sampled_from(FLOATS), st.integers(1, 36), forms(), *[st.booleans()] * 3)
 def test_a_product_is_that_of_the_dequantised_weight(
     device: torch.device,
     dtype: torch.dtype,
     rows: int,
-    shape: tuple[int, int, int],
-    code: Code,
+    form_of: tuple[Code, tuple[int, int, int]],
     has_zeros: bool,
     has_bias: bool,
     is_aligned: bool,
 ) -> None:
+    code, shape = form_of
     weight = quantized(code, *shape, has_zeros=has_zeros and code is not Code.FLOAT8)
     form = packed(weight, code, device)
     x = numbers(device, dtype, rows, shape[1])

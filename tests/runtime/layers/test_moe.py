@@ -11,7 +11,13 @@ import torch
 
 from octavo.kernels.reference import device as kernels
 from octavo.layers.mlp import Activation, GatedMLP
-from octavo.layers.moe import ExpertLoop, Router, StackedExperts, stack_experts
+from octavo.layers.moe import (
+    ExpertLoop,
+    ExpertProduct,
+    Router,
+    StackedExperts,
+    stack_experts,
+)
 from octavo.layers.projection import Projection
 from octavo.loading import Placement, SafetensorsWeights
 from octavo.quantization.forms import PlainLinear
@@ -29,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return model.model.layers[1].mlp, folder
 
 
-def router_and_stacks(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def router_and_stacks(folder: Path) -> tuple[torch.Tensor, ExpertProduct, ExpertProduct]:
     source = SafetensorsWeights(folder)
     (router,) = source.tensors({f"{PREFIX}.gate.weight": (EXPERTS, HIDDEN)})
     names = [[f"{PREFIX}.experts.{i}.{w}" for w in ("w1", "w3", "w2")] for i in range(EXPERTS)]
@@ -41,9 +47,9 @@ def router_and_stacks(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.T
         for gate, up, down in names
     ]
     placement = Placement(torch.float32, torch.device("cpu"))
-    gate_up, down_weights = stack_experts(source, experts, placement)
+    gate_up, down_product = stack_experts(source, experts, placement)
     source.finish(lambda _: True)
-    return router, gate_up, down_weights
+    return router, gate_up, down_product
 
 
 def stacked(folder: Path) -> StackedExperts:
@@ -54,9 +60,11 @@ def stacked(folder: Path) -> StackedExperts:
 
 def looped(folder: Path) -> ExpertLoop:
     router, gate_up, down = router_and_stacks(folder)
+    assert isinstance(gate_up.weight, torch.Tensor)
+    assert isinstance(down.weight, torch.Tensor)
     blocks = [
-        GatedMLP(PlainLinear(g, None), PlainLinear(d, None), Activation.SILU, kernels.silu_and_mul)
-        for g, d in zip(gate_up, down, strict=True)
+        GatedMLP(PlainLinear(g, None), PlainLinear(d, None), kernels.silu_and_mul)
+        for g, d in zip(gate_up.weight, down.weight, strict=True)
     ]
     return ExpertLoop(Router(router, 3), blocks)
 

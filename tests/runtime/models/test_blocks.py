@@ -88,8 +88,8 @@ def mlp(
             numbers(2 * WIDTH, HIDDEN, seed=5), numbers(2 * WIDTH, seed=6) if up_bias else None
         ),
         PlainLinear(numbers(HIDDEN, WIDTH, seed=7), numbers(HIDDEN, seed=8) if down_bias else None),
-        activation,
         activation.gate(kernels),
+        activation,
     )
 
 
@@ -145,7 +145,7 @@ def test_a_pre_norm_block_finishes_the_rows_that_are_read(wanted: list[int]) -> 
             return super().__call__(x, step)
 
     inner = mlp()
-    watched = Watched(inner.gate_up, inner.down, inner.activation, inner.gate)
+    watched = Watched(inner.gate_up, inner.down, inner.gate, inner.activation)
     block = PreNormBlock(rms(10), attention(qkv_bias=True), rms(11), watched, plain)
     x, pending = numbers(2, 5, HIDDEN, seed=12)
     whole, some = x.clone(), x.clone()

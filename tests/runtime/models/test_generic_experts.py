@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from octavo.config import EngineConfig, ModelImplementation, Quantization
-from octavo.layers.moe import ExpertBlocks, ExpertStacks
+from octavo.config import ModelImplementation, Quantization
+from octavo.kernels.expert_gate import GELU_TANH, SILU, ExpertGate
+from octavo.kernels.reference.gated_activation import gated
+from octavo.layers.moe import ExpertBlocks, ExpertProduct, ExpertStacks
 from octavo.models.from_transformers.config import TransformersConfig
+from octavo.models.from_transformers.gates import known_gate
 from octavo.models.registry import read_model_config
-from octavo.worker.start.inspection import inspect_model
 from tests.support.runtime.checkpoints import VOCAB
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
@@ -52,7 +55,8 @@ def test_a_cpu_runs_every_kind_of_gate_and_storage(
     [
         ("aria_text", OURS.format(4)),
         ("olmoe", OURS.format(4)),
-        ("gpt_oss", "Experts run by transformers' own implementation, in float32: their gate"),
+        ("beam", OURS.format(1)),
+        ("gpt_oss", OURS.format(4)),
     ],
 )
 def test_a_gpus_path_runs_what_its_kernels_compute(
@@ -105,13 +109,24 @@ def test_bytes_of_rounded_experts_are_counted(tmp_path: Path) -> None:
     assert not [one for one in config.kept_projections() if "experts" in one.names[0]]
 
 
-def test_an_inspection_counts_what_the_device_holds(tmp_path: Path) -> None:
-    """On a GPU, experts of transformers' own stay as they are."""
-    make_generic_checkpoint(tmp_path, "gpt_oss")
-    config = EngineConfig(model=str(tmp_path), quantization=Quantization.INT8, max_model_len=64)
-    on_cpu, on_gpu = inspect_model(config), inspect_model(config, 2**30)
-    experts = 4 * 4 * (64 * 2 * 96 + 96 * 64)  # weights of four in each of four layers
-    assert on_gpu.weight_bytes - on_cpu.weight_bytes > experts // 2
+def test_a_gate_is_known_by_what_it_computes() -> None:
+    def module(gate: Any, **numbers: float) -> Any:
+        return SimpleNamespace(_apply_gate=gate, **numbers)
+
+    gpt_oss = ExpertGate(alpha=1.7, limit=7.0, shift=1.0)
+    bounded = ExpertGate(limit=50.0)
+    for own in (SILU, GELU_TANH, gpt_oss, bounded):
+        numbers = {"alpha": 1.7, "swiglu_limit": own.limit or 7.0}
+        found = module(lambda both, own=own: gated(both, own), **numbers)
+        assert known_gate(found, is_interleaved=False) == own
+    in_turns = module(
+        lambda both: gated(torch.cat((both[:, ::2], both[:, 1::2]), -1), gpt_oss),
+        alpha=1.7,
+        limit=7.0,
+    )
+    assert known_gate(in_turns, is_interleaved=True) == gpt_oss
+    assert known_gate(module(lambda both: both[:, ::2].relu()), is_interleaved=False) is None
+    assert known_gate(module(torch.nn.Linear(3, 3)), is_interleaved=False) is None
 
 
 def test_both_forms_of_chosen_experts_agree() -> None:
@@ -128,7 +143,7 @@ def test_both_forms_of_chosen_experts_agree() -> None:
         return lambda rows: kernels.silu_and_mul(rows @ gate_up[index].T) @ down[index].T
 
     blocks = ExpertBlocks([block(index) for index in range(5)])
-    stacks = ExpertStacks(gate_up, down, kernels, is_gelu=False)
+    stacks = ExpertStacks(ExpertProduct(gate_up), ExpertProduct(down), kernels, SILU)
     torch.testing.assert_close(blocks(x, chosen, shares), stacks(x, chosen, shares))
     live = torch.tensor([4], dtype=torch.int32)
     padded = stacks(x, chosen, shares, live)

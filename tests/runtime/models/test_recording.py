@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from octavo.config import EngineConfig, ModelImplementation
+from octavo.models.from_transformers.config import TransformersConfig
 from octavo.models.from_transformers.recording import HostWatch
 from octavo.models.registry import read_model_config
 from octavo.worker.start.implementation import settled
@@ -55,20 +55,19 @@ def test_the_start_says_nothing_of_modules_that_a_graph_holds(
 def test_experts_of_transformers_own_run_eager_and_the_start_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from octavo.kernels.reference import device as kernels
-
     caplog.set_level(logging.INFO)
     make_generic_checkpoint(tmp_path, "gpt_oss")
     assert not started(tmp_path).enforce_eager
-    assert started(tmp_path, kernels).enforce_eager
+    assert started(tmp_path, has_own_experts=False).enforce_eager
     assert "without CUDA graphs: no graph holds a decode, experts run by" in caplog.text
 
 
-def started(folder: Path, kernels: Any = None) -> EngineConfig:
+def started(folder: Path, *, has_own_experts: bool = True) -> EngineConfig:
     """The config that a start on a GPU goes on with."""
     model = read_model_config(folder, AUTO)
-    if kernels is not None:
-        model = model.with_kernels(kernels)
+    if not has_own_experts:
+        assert isinstance(model, TransformersConfig)
+        model = model.with_own_experts_alone("their gate has no GPU kernel")
     return settled(EngineConfig(model=str(folder)), model, CUDA)
 
 

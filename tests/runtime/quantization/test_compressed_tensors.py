@@ -31,6 +31,7 @@ from tests.support.runtime.stepping import make_executor
 
 needs_module(Requirement.NUMBA)
 
+MXFP4 = {"num_bits": 4, "type": "float", "strategy": "group", "group_size": 32, "symmetric": True}
 Order = Callable[[str, int], torch.Tensor | None]
 
 
@@ -82,6 +83,26 @@ def test_scores_are_those_of_the_dequantised_weights(
 def test_a_scale_may_be_an_outputs(bits: int, symmetric: bool, tmp_path: Path) -> None:
     of = weights(bits, strategy="channel", group_size=None, symmetric=symmetric)
     check_scores(*quantised(tmp_path, config_of(group(weights=of)), packed(of)), vocab=112)
+
+
+def test_mxfp4_is_what_compressed_tensors_reads(tmp_path: Path) -> None:
+    needs_module(Requirement.COMPRESSED_TENSORS)
+    from compressed_tensors.compressors.mxfp4 import MXFP4PackedCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**MXFP4))
+
+    def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
+        if not is_product(module):
+            return None
+        width, depth = weight.shape
+        exponents = torch.randint(121, 125, (width, depth // 32), dtype=torch.uint8)
+        codes = torch.randint(256, (width, depth // 2), dtype=torch.uint8)
+        tensors = {"weight_packed": codes, "weight_scale": exponents}
+        return tensors, MXFP4PackedCompressor.decompress(tensors, scheme)["weight"].float()
+
+    config = config_of(group(weights=MXFP4), format="mxfp4-pack-quantized")
+    check_scores(*quantised(tmp_path, config, store), vocab=112)
 
 
 def by_input(module: str, depth: int) -> torch.Tensor:

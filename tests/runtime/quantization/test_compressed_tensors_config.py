@@ -19,7 +19,10 @@ from tests.support.runtime.llm_compressor import ACTIVATIONS, config_of, group, 
     ("fields", "words"),
     [
         ({"num_bits": 1}, "num_bits is 1; implemented is 2 to 8 with type int"),
-        ({"num_bits": 4, "type": "float"}, "num_bits is 4; implemented is 8 with type float"),
+        (
+            {"num_bits": 4, "type": "float", "group_size": 16},
+            "num_bits is 4; implemented is 8, or 4 with strategy group of 32, with type float",
+        ),
         ({"type": "bool"}, "type is 'bool'"),
         ({"strategy": "tensor_group"}, "strategy is 'tensor_group'"),
         ({"strategy": "group", "group_size": None}, "strategy is 'group'"),

@@ -12,17 +12,22 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
+from octavo.config import EngineConfig
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.loading import SafetensorsWeights
 from octavo.quantization import stored_format
 from octavo.quantization.dequantised_source import DequantisedSource
 from octavo.quantization.mxfp4 import Mxfp4
+from octavo.quantization.panel_forms import PanelForms
+from octavo.worker.start.inspection import inspect_model
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.served_answers import assert_as_transformers, serve
 from tests.support.runtime.stepping import make_executor
 
 needs_module(Requirement.NUMBA)
+
+from octavo.kernels.cpu.products.weight_panels import PanelFormat
 
 VOCAB = 112
 PUBLISHED = {
@@ -86,6 +91,34 @@ def test_gpt_oss_as_it_is_published_says_what_transformers_does(
     folder, model = published
     executor = make_executor(folder, dtype="float32")
     assert_as_transformers(serve(folder, executor, VOCAB), model)
+
+
+def test_experts_are_held_in_four_bits_and_counted_so(
+    published: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4.25 bits a weight with their scales, and 32 for each bias."""
+    folder, model = published
+    held: list[int] = []
+    stored = PanelForms.stored
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        linear: Any = stored(*arguments, **named)
+        assert linear.panels.format is PanelFormat.GROUPED_MXFP4
+        held.append(linear.panels.num_bytes)
+        return linear
+
+    monkeypatch.setattr(PanelForms, "stored", noted)
+    make_executor(folder, dtype="bfloat16")
+    experts = {n: p.numel() for n, p in model.named_parameters() if ".experts." in n}
+    biases = sum(count for name, count in experts.items() if name.endswith("_bias"))
+    weights = sum(experts.values()) - biases
+    assert sum(held) * 8 == 4.25 * weights
+
+    config = EngineConfig(model=str(folder), max_model_len=64, dtype="bfloat16")
+    counted = inspect_model(config).weight_bytes
+    monkeypatch.setattr(Mxfp4, "layout", lambda *_: None)
+    plain = inspect_model(config).weight_bytes
+    assert plain - counted == 2 * weights - sum(held) - 2 * biases
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def num_bytes(linear: Linear) -> int:
     if isinstance(linear, PanelLinear):
         return linear.panels.num_bytes + (0 if linear._bias is None else linear._bias.nbytes)
     if isinstance(linear, WordsLinear):
-        return linear.weight.num_bytes + (0 if linear._bias is None else linear._bias.nbytes)
+        return linear.weight.num_bytes + (0 if linear.bias is None else linear.bias.nbytes)
     raise AssertionError(f"{type(linear).__name__} holds a dequantised weight")
 
 

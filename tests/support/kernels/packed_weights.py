@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from octavo.kernels.fp4 import powers_of_two
 from octavo.kernels.packed_weight import PackedWeight, pack
 from octavo.kernels.reference.weight_only import Code, QuantizedWeight
 
@@ -13,6 +14,11 @@ def quantized(
 ) -> QuantizedWeight:
     """Every code there is among them, where there are as many."""
     generator = torch.Generator().manual_seed(seed + width * depth)
+    if code is Code.MXFP4:
+        shape = (width, depth // group)
+        exponents = torch.randint(118, 125, shape, generator=generator, dtype=torch.uint8)
+        codes = torch.randint(16, (width, depth), generator=generator, dtype=torch.uint8)
+        return QuantizedWeight(codes, powers_of_two(exponents))
     low, high = (-8, 8) if code is Code.INT4 else (-128, 128)
     codes = torch.randint(low, high, (width, depth), generator=generator).to(torch.int8)
     if code is Code.FLOAT8:

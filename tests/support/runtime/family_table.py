@@ -68,7 +68,7 @@ real shapes (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `bench
 | | fp32 | 1.11 | 1.25 | 1.21 |
 
 `ranks`: two processes share the model and give its tokens. `experts` of transformers' modules: `own` are
-Octavo's products, on CPUs alone where a GPU's expert kernels do not have the gate or the biases; where
+Octavo's products, on CPUs alone where a GPU's expert kernels do not have the gate; where
 nothing stands there are none, or they are transformers' own. `graphs`: by a trial without values, CUDA graphs
 hold its decodes on GPUs (not run on one); the others' are launched piece by piece, and the start says why.
 

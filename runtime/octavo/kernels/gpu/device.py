@@ -17,7 +17,8 @@ from octavo.kernels.gpu.few_rows.linear_add import linear_add
 from octavo.kernels.gpu.few_rows.norm_gate_up import norm_gate_up
 from octavo.kernels.gpu.few_rows.norm_linear import norm_linear
 from octavo.kernels.gpu.gated_activation import gelu_and_mul, silu_and_mul
-from octavo.kernels.gpu.packed.experts import packed_experts_down, packed_experts_gate_up
+from octavo.kernels.gpu.packed.down import packed_experts_down
+from octavo.kernels.gpu.packed.gate_up import packed_experts_gate_up
 from octavo.kernels.gpu.packed.linear import packed_linear
 from octavo.kernels.gpu.rms_norm import add_rms_norm, rms_norm
 from octavo.kernels.gpu.sampling.logprobs import top_logprobs

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.expert_gate import ExpertGate
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.tuning.streaming import ACTIVATION_TILE
 
@@ -65,6 +66,33 @@ def activated(gate, IS_GELU: tl.constexpr):
     # The latter is a sigmoid too: (1 + tanh(u)) / 2 = sigmoid(2u), u = √(2/π)(x + 0.044715 x³).
     steep = 1.5957691216057308 * (gate + 0.044715 * gate * gate * gate) if IS_GELU else gate
     return gate * tl.sigmoid(steep)
+
+
+@triton.jit
+def gated(
+    gate,
+    up,
+    IS_GELU: tl.constexpr,
+    ALPHA: tl.constexpr,
+    LIMIT: tl.constexpr,
+    SHIFT: tl.constexpr,
+):
+    """Of float32 values, what `ExpertGate` says."""
+    if LIMIT is not None:
+        gate = tl.minimum(gate, LIMIT)
+        up = tl.minimum(tl.maximum(up, -LIMIT), LIMIT)
+    active = activated(gate, IS_GELU) if IS_GELU else gate * tl.sigmoid(ALPHA * gate)
+    return active * (up + SHIFT)
+
+
+def gate_constants(gate: ExpertGate) -> dict[str, bool | float | None]:
+    """The compile-time arguments that kernels pass on to `gated`."""
+    return {
+        "IS_GELU": gate.is_gelu,
+        "ALPHA": gate.alpha,
+        "LIMIT": gate.limit,
+        "SHIFT": gate.shift,
+    }
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:

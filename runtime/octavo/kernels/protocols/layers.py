@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
+from octavo.kernels.expert_gate import SILU, ExpertGate
+
 if TYPE_CHECKING:
     from octavo.kernels.adapter_seats import SeatedProduct
     from octavo.kernels.adapter_tiles import AdapterTiles
@@ -76,13 +78,19 @@ class ExpertKernels(Protocol):
         weight: torch.Tensor,
         routing: ExpertRouting,
         *,
-        is_gelu: bool = False,
+        gate: ExpertGate = SILU,
+        bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Of each place of the routing, `activation(gate) * up`: `[tokens, hidden] -> [places, width]`."""
+        """Of each place of the routing, gate and up as one: `[tokens, hidden] -> [places, width]`."""
         ...
 
     def experts_down(
-        self, inner: torch.Tensor, weight: torch.Tensor, routing: ExpertRouting
+        self,
+        inner: torch.Tensor,
+        weight: torch.Tensor,
+        routing: ExpertRouting,
+        *,
+        bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`[places, width] -> [parts, choices, hidden]`, whose sum over the parts is each choice's result."""
         ...
@@ -93,13 +101,19 @@ class ExpertKernels(Protocol):
         weight: PackedWeight,
         routing: ExpertRouting,
         *,
-        is_gelu: bool = False,
+        gate: ExpertGate = SILU,
+        bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """As `experts_gate_up`, with quantised weights."""
         ...
 
     def packed_experts_down(
-        self, inner: torch.Tensor, weight: PackedWeight, routing: ExpertRouting
+        self,
+        inner: torch.Tensor,
+        weight: PackedWeight,
+        routing: ExpertRouting,
+        *,
+        bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """As `experts_down`, with quantised weights."""
         ...

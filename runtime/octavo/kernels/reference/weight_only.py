@@ -14,6 +14,7 @@ from typing import Final
 
 import torch
 
+from octavo.kernels.fp4 import e2m1_numbers
 from octavo.kernels.fp8 import E4M3_MAX
 
 INT4_GROUP = 32
@@ -21,11 +22,13 @@ INT4_GROUP = 32
 
 
 class Code(enum.Enum):
-    """What holds each number of a weight: 4 bits, -8 to 7; 8 bits, -128 to 127; float8, e4m3."""
+    """What holds each number of a weight: 4 bits, -8 to 7; 8 bits, -128 to 127; float8, e4m3; 4 bits, e2m1,
+    whose scales are powers of two."""
 
     INT4 = "int4"
     INT8 = "int8"
     FLOAT8 = "float8"
+    MXFP4 = "mxfp4"
 
     @classmethod
     def of_bits(cls, bits: int) -> Code:
@@ -38,7 +41,8 @@ class QuantizedWeight:
     """`weight[n, k] = (codes[n, k] - zeros[n, k // group]) * scales[n, k // group]`.
 
     Args:
-        codes: `[out_features, in_features]` int8 or float8; -8 to 7 in int4.
+        codes: `[out_features, in_features]` int8 or float8; -8 to 7 in int4. In uint8, the four bits of each
+            e2m1: see `octavo.kernels.fp4`.
         scales: `[out_features, groups]` float32, 0 where all weights of a group are.
         zeros: `[out_features, groups]` int8, in the codes' range; None: 0 everywhere.
     """
@@ -55,7 +59,10 @@ class QuantizedWeight:
     def dequantize(self) -> torch.Tensor:
         """`[out_features, in_features]` float32."""
         width, depth = self.codes.shape
-        grouped = self.codes.float().view(width, -1, self.group)
+        numbers = (
+            e2m1_numbers(self.codes) if self.codes.dtype is torch.uint8 else self.codes.float()
+        )
+        grouped = numbers.view(width, -1, self.group)
         if self.zeros is not None:
             grouped = grouped - self.zeros.float().unsqueeze(-1)
         return (grouped * self.scales.unsqueeze(-1)).view(width, depth)

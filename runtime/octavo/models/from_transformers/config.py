@@ -58,8 +58,8 @@ class TransformersConfig(ModelConfig):
 
     def with_kernels(self, kernels: Kernels) -> Self:
         """Experts that the device's kernels do not compute are transformers' own."""
-        if isinstance(kernels, ExpertKernels) and not all(one.is_usual for one in self.experts):
-            return self.with_own_experts_alone("their gate has no GPU kernel, or they have biases")
+        if isinstance(kernels, ExpertKernels) and any(one.gate is None for one in self.experts):
+            return self.with_own_experts_alone("their gate has no GPU kernel")
         return self
 
     def with_own_experts_alone(self, why: str) -> Self:

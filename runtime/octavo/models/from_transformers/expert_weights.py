@@ -16,6 +16,7 @@ import torch
 from octavo.loading import Slice, WeightSource
 from octavo.loading.view import SourceView
 from octavo.models.from_transformers.experts import BIAS, ExpertsLayer
+from octavo.quantization.dequantised_source import DequantisedSource
 
 _WEIGHT = ".weight"
 
@@ -56,11 +57,13 @@ class _Stored:
         name: Of a module, whose tensors have names that begin so; of a stack the whole name.
         expert: In a stack; None: it is no stack.
         rows: In a stack, which outputs of the expert's.
+        quantised: Of a quantised stack's tensor, how many experts and outputs it has; None: it is none.
     """
 
     name: str
     expert: int | None = None
     rows: range | None = None
+    quantised: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +106,7 @@ def find_places(
                 if source.shape(stored) != shape:
                     return name
                 _add_stack(places, layer, name, stored, shape)
+                _add_quantised(places, layer, name, stored, source)
             elif not _add_each(places, layer, name, parts):
                 return name
     return places
@@ -149,7 +153,7 @@ def _add_each(
     if layer.is_transposed or layer.has_bias or layer.is_interleaved:
         return False
     for expert in range(layer.num_experts):
-        own = [name for name, (of, _, _) in layer.parts(expert).items() if of == parameter]
+        own = [name for name, (of, _) in layer.parts(expert).items() if of == parameter]
         if set(parts) != set(range(len(own))):
             return False
         for index, name in enumerate(own):
@@ -174,10 +178,24 @@ def _add_stack(
     if own == parameter and layer.is_transposed:
         places.transposed.add(stored)
     for expert in range(layer.num_experts):
-        for name, (of, start, stop) in layer.parts(expert).items():
+        for name, (of, rows) in layer.parts(expert).items():
             if of == own:
                 leaf = ".bias" if own != parameter else _WEIGHT
-                places.by_name[f"{name}{leaf}"] = _Stored(stored, expert, range(start, stop))
+                places.by_name[f"{name}{leaf}"] = _Stored(stored, expert, rows)
+
+
+def _add_quantised(
+    places: ExpertsPlaces, layer: ExpertsLayer, parameter: str, stored: str, source: WeightSource
+) -> None:
+    """Tensors of a stack that is quantised, by the names that each expert's product has for them."""
+    tensors = source.parts_of(stored) if isinstance(source, DequantisedSource) else ()
+    for expert in range(layer.num_experts if tensors else 0):
+        parts = {name: rows for name, (of, rows) in layer.parts(expert).items() if of == parameter}
+        whole = layer.num_experts, sum(len(rows) for rows in parts.values())
+        for name, rows in parts.items():
+            for tensor in tensors:
+                place = _Stored(tensor, expert, rows, whole)
+                places.by_name[f"{name}{tensor.removeprefix(stored)}"] = place
 
 
 class ExpertsSource(SourceView):
@@ -195,7 +213,10 @@ class ExpertsSource(SourceView):
 
     def has(self, name: str) -> bool:
         stored = self._stored(name)
-        return stored is not None and (stored.expert is not None or self._source.has(stored.name))
+        if stored is None:
+            return False
+        is_plain_stack = stored.expert is not None and stored.quantised is None
+        return is_plain_stack or self._source.has(stored.name)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         stored = self._stored(name)
@@ -203,6 +224,9 @@ class ExpertsSource(SourceView):
             return None
         if stored.expert is None:
             return self._source.shape(stored.name)
+        if stored.quantised is not None:
+            whole = self._source.shape(stored.name)
+            return None if whole is None or stored.rows is None else (len(stored.rows), *whole[2:])
         return tuple(self._of_stack(stored).shape)
 
     def tensors(
@@ -210,14 +234,29 @@ class ExpertsSource(SourceView):
     ) -> list[torch.Tensor]:
         return [self._tensor(name, shape, part) for name, shape in shapes.items()]
 
+    def note(self, problem: str) -> None:
+        """With the name of the stack that the checkpoint holds."""
+        name, _, rest = problem.partition(" ")
+        stored = self._places.by_name.get(name)
+        super().note(problem if stored is None else f"{stored.name} {rest}")
+
     def _tensor(self, name: str, shape: tuple[int, ...], part: Slice | None) -> torch.Tensor:
         stored = self._stored(name)
         if stored is None:
             return self._source.tensors({name: shape}, part)[0]  # notes that it is missing
         if stored.expert is None:
             return self._source.tensors({stored.name: shape}, part)[0]
-        whole = self._of_stack(stored)
+        whole = self._of_stack(stored) if stored.quantised is None else self._of(stored, shape)
         return whole if part is None else whole[part.of(shape)]
+
+    def _of(self, stored: _Stored, shape: tuple[int, ...]) -> torch.Tensor:
+        """A quantised stack's part, of which no more than the expert is read."""
+        assert stored.expert is not None  # noqa: S101 - else it is no stack
+        assert stored.rows is not None  # noqa: S101
+        assert stored.quantised is not None  # noqa: S101 - else it is plain
+        one = Slice(0, stored.expert, stored.expert + 1)
+        (own,) = self._source.tensors({stored.name: (*stored.quantised, *shape[1:])}, one)
+        return own[0, _slice(stored.rows)]
 
     def _stored(self, name: str) -> _Stored | None:
         """Of a tensor: its name, or its place in a stack."""
@@ -243,4 +282,8 @@ class ExpertsSource(SourceView):
         own = self._last[1][stored.expert]
         if stored.name in self._places.transposed:
             own = own.T
-        return own[stored.rows.start : stored.rows.stop]
+        return own[_slice(stored.rows)]
+
+
+def _slice(rows: range) -> slice:
+    return slice(rows.start, rows.stop, rows.step)

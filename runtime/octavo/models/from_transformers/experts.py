@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from octavo.layers.mlp import Activation
+from octavo.kernels.expert_gate import ExpertGate
 from octavo.layers.moe import ChosenExperts
 from octavo.layers.projection import Projection, Shard
+from octavo.models.from_transformers.gates import known_gate
 from octavo.models.from_transformers.interface import RECORDED, Running
 
 OWN = "octavo_experts"
@@ -37,7 +38,8 @@ class ExpertsLayer:
         has_bias: Both have biases.
         is_transposed: The module keeps weights `[experts, in, out]`, and not `[experts, out, in]`.
         is_interleaved: Outputs of gate and up take turns, and do not lie behind each other.
-        activation: Of the gate; None where the module's own function gates in another way.
+        gate: None where the module's own function gates in a way that is none of Octavo's. Else, where
+            outputs of gate and up take turns, they are put behind each other.
     """
 
     path: str
@@ -47,12 +49,12 @@ class ExpertsLayer:
     has_bias: bool = False
     is_transposed: bool = False
     is_interleaved: bool = False
-    activation: Activation | None = None
+    gate: ExpertGate | None = None
 
     @property
     def is_usual(self) -> bool:
-        """Whether a GPU's expert kernels compute it, and ranks may share it."""
-        return self.activation is not None and not (self.has_bias or self.is_interleaved)
+        """Whether ranks may share it."""
+        return self.gate is not None and not (self.has_bias or self.is_interleaved)
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -70,17 +72,18 @@ class ExpertsLayer:
         """Of outputs and inputs, the shape that the module keeps."""
         return (shape[1], shape[0]) if self.is_transposed else shape
 
-    def parts(self, expert: int) -> dict[str, tuple[str, int, int]]:
-        """Of each product's name, the parameter that it lies in, from which output to which."""
+    def parts(self, expert: int) -> dict[str, tuple[str, range]]:
+        """Of each product's name, the parameter that it lies in, and which of its outputs it is."""
         path, width = f"{self.path}.{expert}", self.width
-        if self.is_interleaved:
-            found = {f"{path}.{GATE_UP}": (f"{self.path}.{GATE_UP}", 0, 2 * width)}
+        every, both = range(2 * width), f"{self.path}.{GATE_UP}"
+        if self.is_interleaved and self.gate is None:
+            found = {f"{path}.{GATE_UP}": (both, every)}
         else:
-            found = {
-                f"{path}.gate_proj": (f"{self.path}.{GATE_UP}", 0, width),
-                f"{path}.up_proj": (f"{self.path}.{GATE_UP}", width, 2 * width),
-            }
-        return {**found, f"{path}.{DOWN}": (f"{self.path}.{DOWN}", 0, self.hidden_size)}
+            gate, up = (
+                (every[::2], every[1::2]) if self.is_interleaved else (every[:width], every[width:])
+            )
+            found = {f"{path}.gate_proj": (both, gate), f"{path}.up_proj": (both, up)}
+        return {**found, f"{path}.{DOWN}": (f"{self.path}.{DOWN}", range(self.hidden_size))}
 
     def projections(self, *, is_cut: bool) -> list[tuple[Projection, Projection]]:
         """Gate and up, and down, of each expert, which ranks cut or have whole."""
@@ -209,9 +212,6 @@ def _record(
 
 def _layer(call: ExpertsCall, path: str) -> ExpertsLayer | str:
     """What they compute, or what of it is not implemented."""
-    from transformers.activations import ACT2FN
-    from transformers.integrations import moe
-
     module: Any = call.module
     if not call.is_known:
         return "is called with other arguments than the interface's"
@@ -219,10 +219,6 @@ def _layer(call: ExpertsCall, path: str) -> ExpertsLayer | str:
         return "has no gate"
     if module.has_post_expert_norm:
         return "normalises what an expert gives"
-    activation = None
-    if type(module)._apply_gate is moe._default_apply_gate and module.is_concatenated:  # noqa: SLF001
-        kinds = {type(ACT2FN[one.value]): one for one in Activation}
-        activation = kinds.get(type(module.act_fn))
     count, *matrix = getattr(module, DOWN).shape
     hidden, width = reversed(matrix) if module.is_transposed else matrix
     layer = ExpertsLayer(
@@ -233,7 +229,7 @@ def _layer(call: ExpertsCall, path: str) -> ExpertsLayer | str:
         has_bias=module.has_bias,
         is_transposed=module.is_transposed,
         is_interleaved=not module.is_concatenated,
-        activation=activation,
+        gate=known_gate(module, is_interleaved=not module.is_concatenated),
     )
     own = {f"{path}.{name}": tuple(one.shape) for name, one in module.named_parameters()}
     return layer if own == layer.parameters else "has other parameters"

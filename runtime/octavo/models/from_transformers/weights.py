@@ -160,7 +160,7 @@ def _load_experts(
             layer.path,
             config.experts_of(layer),
             source,
-            activation=layer.activation,
+            known=layer.gate,
             gate=module._apply_gate,  # noqa: SLF001 (the interface's own name)
         )
         found[layer.path] = PlacedExperts(own, load.placement.dtype, reduce)

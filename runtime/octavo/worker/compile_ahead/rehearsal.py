@@ -154,6 +154,9 @@ def _shape(whole: tuple[int, ...], part: Slice | None) -> tuple[int, ...]:
     return (*whole[: part.dim], part.stop - part.start, *whole[part.dim + 1 :])
 
 
+_DTYPES = {Code.FLOAT8: torch.float8_e4m3fn, Code.MXFP4: torch.uint8}
+
+
 class LayoutsAlone:
     """A `StoredFormat` whose weights have no values: they are as config.json tells them."""
 
@@ -175,7 +178,7 @@ class LayoutsAlone:
         if layout is None:
             return None
         group = math.gcd(layout.group or depth, depth)
-        dtype = torch.float8_e4m3fn if layout.code is Code.FLOAT8 else torch.int8
+        dtype = _DTYPES.get(layout.code, torch.int8)
         groups, device = (width, depth // group), self._placement.device
         weight = QuantizedWeight(
             torch.empty(width, depth, dtype=dtype, device=device),

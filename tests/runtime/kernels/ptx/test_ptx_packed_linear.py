@@ -25,6 +25,7 @@ from octavo.kernels.reference.weight_only import Code
         (Code.INT8, 2, 70, 200, 200, torch.bfloat16),  # rows of words that do not begin aligned
         (Code.FLOAT8, 65, 64, 128, 64, torch.bfloat16),
         (Code.FLOAT8, 1, 64, 64, 64, torch.float16),
+        (Code.MXFP4, 3, 72, 192, 32, torch.bfloat16),
     ],
 )
 def test_a_product_is_that_of_the_dequantised_weight(
@@ -36,7 +37,7 @@ def test_a_product_is_that_of_the_dequantised_weight(
     group: int,
     dtype: torch.dtype,
 ) -> None:
-    weight = quantized(code, width, depth, group, has_zeros=code is not Code.FLOAT8)
+    weight = quantized(code, width, depth, group, has_zeros=code in (Code.INT4, Code.INT8))
     generator = torch.Generator().manual_seed(rows)
     x = torch.randn(rows, depth, generator=generator).to(dtype)
     bias = torch.randn(width, generator=generator).to(dtype)
@@ -47,9 +48,9 @@ def test_a_product_is_that_of_the_dequantised_weight(
     assert_product(got, x, weight, bias)
 
 
-@pytest.mark.parametrize("code", [Code.INT4, Code.FLOAT8])
+@pytest.mark.parametrize("code", [Code.INT4, Code.FLOAT8, Code.MXFP4])
 def test_experts_are_those_of_the_dequantised_weights(device: torch.device, code: Code) -> None:
-    has_zeros = code is Code.INT4
+    has_zeros, group = code is Code.INT4, 32 if code is Code.MXFP4 else 64
     tokens, depth, width = 6, 128, 40
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(tokens, 3, generator=generator)
@@ -60,7 +61,9 @@ def test_experts_are_those_of_the_dequantised_weights(device: torch.device, code
     gate_up, down = (
         stacked(
             [
-                packed(quantized(code, size, depth, 64, has_zeros=has_zeros, seed=i), code, device)
+                packed(
+                    quantized(code, size, depth, group, has_zeros=has_zeros, seed=i), code, device
+                )
                 for i in range(3)
             ]
         )

@@ -80,12 +80,13 @@ def _make_product(panel_format: PanelFormat) -> Any:
     return product
 
 
-_int4_product, _int8_product, _float8_product = (
+_int4_product, _int8_product, _float8_product, _mxfp4_product = (
     _make_product(panel_format)
     for panel_format in (
         PanelFormat.GROUPED_INT4,
         PanelFormat.GROUPED_INT8,
         PanelFormat.GROUPED_FLOAT8,
+        PanelFormat.GROUPED_MXFP4,
     )
 )
 
@@ -109,6 +110,12 @@ def _bfloat16_by_float8(address: int) -> None:
 
 
 @team_kernel
+def _bfloat16_by_mxfp4(address: int) -> None:
+    job = v.int64_at(address)
+    _mxfp4_product(v.bfloat16_at(job[1]), v.bfloat16_at(job[3]), job)
+
+
+@team_kernel
 def _float32_by_int4(address: int) -> None:
     job = v.int64_at(address)
     _int4_product(v.float32_at(job[1]), v.float32_at(job[3]), job)
@@ -126,11 +133,19 @@ def _float32_by_float8(address: int) -> None:
     _float8_product(v.float32_at(job[1]), v.float32_at(job[3]), job)
 
 
+@team_kernel
+def _float32_by_mxfp4(address: int) -> None:
+    job = v.int64_at(address)
+    _mxfp4_product(v.float32_at(job[1]), v.float32_at(job[3]), job)
+
+
 KERNELS: dict[tuple[torch.dtype, PanelFormat], TeamKernel] = {
     (torch.bfloat16, PanelFormat.GROUPED_INT4): _bfloat16_by_int4,
     (torch.bfloat16, PanelFormat.GROUPED_INT8): _bfloat16_by_int8,
     (torch.bfloat16, PanelFormat.GROUPED_FLOAT8): _bfloat16_by_float8,
+    (torch.bfloat16, PanelFormat.GROUPED_MXFP4): _bfloat16_by_mxfp4,
     (torch.float32, PanelFormat.GROUPED_INT4): _float32_by_int4,
     (torch.float32, PanelFormat.GROUPED_INT8): _float32_by_int8,
     (torch.float32, PanelFormat.GROUPED_FLOAT8): _float32_by_float8,
+    (torch.float32, PanelFormat.GROUPED_MXFP4): _float32_by_mxfp4,
 }

@@ -25,7 +25,6 @@ from octavo.kernels.cpu.products.register_blocks import Block, blocks_of
 from octavo.kernels.cpu.products.unpack_panels import FLOATS, Arithmetic
 from octavo.kernels.cpu.products.weight_panels import (
     PANEL,
-    SCALE_BYTES,
     STEP,
     ZERO_BYTES,
     PanelFormat,
@@ -37,6 +36,7 @@ _UNPACKINGS = {
     PanelFormat.GROUPED_INT4: unpack.INT4,
     PanelFormat.GROUPED_INT8: unpack.WHOLE_INT8,
     PanelFormat.GROUPED_FLOAT8: unpack.FLOAT8,
+    PanelFormat.GROUPED_MXFP4: unpack.FLOAT4,
 }
 
 
@@ -47,7 +47,6 @@ def make_grouped_tile(rows: int, panel_format: PanelFormat) -> Any:
     `group` inputs share a scale. With zeros, `group_sums` is `[rows, groups]` float32, the sums of each
     row's groups; its row `last` is repeated as that of `x` is.
     """
-    unpacking = _UNPACKINGS[panel_format]
 
     def tile(
         typing_context: Any,
@@ -63,7 +62,7 @@ def make_grouped_tile(rows: int, panel_format: PanelFormat) -> Any:
         out: Any,
     ) -> Any:
         del typing_context, x_at, last, depth, panel_at, group, has_zeros
-        emitter = _Emitter(unpacking, Arithmetic.of(x), x.dtype == types.float32)
+        emitter = _Emitter(panel_format, Arithmetic.of(x), x.dtype == types.float32)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             del signature
@@ -80,8 +79,9 @@ def make_grouped_tile(rows: int, panel_format: PanelFormat) -> Any:
 class _Emitter:
     """What does not change from one group to the next."""
 
-    def __init__(self, unpacking: unpack.Unpacking, arithmetic: Arithmetic, is_wide: bool) -> None:
-        self._unpacking = unpacking
+    def __init__(self, panel_format: PanelFormat, arithmetic: Arithmetic, is_wide: bool) -> None:
+        self._unpacking = _UNPACKINGS[panel_format]
+        self._scale_bytes = panel_format.scale_bytes
         self._arithmetic = arithmetic
         self._is_wide = is_wide
 
@@ -89,7 +89,8 @@ class _Emitter:
         x, x_at, last, depth, panel, panel_at, group, has_zeros, group_sums, out = arguments
         panel = builder.bitcast(builder.gep(panel, [panel_at]), _I8.as_pointer())
         has_zeros = builder.icmp_signed("!=", has_zeros, _I64(0))
-        header_bytes = builder.select(has_zeros, _I64(SCALE_BYTES + ZERO_BYTES), _I64(SCALE_BYTES))
+        without, with_zeros = _I64(self._scale_bytes), _I64(self._scale_bytes + ZERO_BYTES)
+        header_bytes = builder.select(has_zeros, with_zeros, without)
         steps, groups = builder.sdiv(group, _I64(STEP)), builder.sdiv(depth, group)
         data_bytes = builder.mul(steps, _I64(self._unpacking.step_bytes))
         stride = builder.add(header_bytes, data_bytes)
@@ -104,8 +105,9 @@ class _Emitter:
                 first = builder.mul(loop.index, group)
                 self._add_group(builder, block, data, first, steps, starts, sums)
                 with builder.if_then(has_zeros):
-                    _take_zeros(builder, block, scales, loop.index, inputs, sums)
-                _scale(builder, block, scales, sums, totals)
+                    zeros = builder.gep(scales, [without])
+                    _take_zeros(builder, block, zeros, loop.index, inputs, sums)
+                self._scale(builder, block, scales, sums, totals)
             store_totals(builder, block, totals, out)
 
     def _add_group(
@@ -131,6 +133,25 @@ class _Emitter:
             for value, place in zip(_places(values), _places(sums), strict=True):
                 builder.store(value, place)
 
+    def _scale(
+        self,
+        builder: Any,
+        block: Block,
+        scales: Any,
+        sums: list[list[Any]],
+        totals: list[list[Any]],
+    ) -> None:
+        """A group's sums, times its scales, are added to the totals."""
+        for place, half in enumerate(block.halves):
+            if self._scale_bytes == PANEL:
+                scale = unpack.load_powers_of_two(builder, scales, 16 * half)
+            else:
+                scale = unpack.load(builder, scales, 64 * half, FLOATS)
+            for row_sums, row_totals in zip(sums, totals, strict=True):
+                total = builder.load(row_totals[place])
+                value = unpack.multiply_add(builder, builder.load(row_sums[place]), scale, total)
+                builder.store(value, row_totals[place])
+
 
 def _places(rows: list[list[Any]]) -> list[Any]:
     return [place for row in rows for place in row]
@@ -139,7 +160,7 @@ def _places(rows: list[list[Any]]) -> list[Any]:
 def _take_zeros(
     builder: Any,
     block: Block,
-    scales: Any,
+    zeros: Any,
     group: Any,
     sum_starts: list[Any],
     sums: list[list[Any]],
@@ -148,19 +169,7 @@ def _take_zeros(
     inputs = [builder.load(builder.gep(start, [group])) for start in sum_starts]
     inputs = [unpack.splat(builder, builder.fneg(value), FLOATS) for value in inputs]
     for place, half in enumerate(block.halves):
-        zero = unpack.load_bfloat16(builder, scales, SCALE_BYTES + 32 * half)
+        zero = unpack.load_bfloat16(builder, zeros, 32 * half)
         for row, value in zip(sums, inputs, strict=True):
             taken = unpack.multiply_add(builder, zero, value, builder.load(row[place]))
             builder.store(taken, row[place])
-
-
-def _scale(
-    builder: Any, block: Block, scales: Any, sums: list[list[Any]], totals: list[list[Any]]
-) -> None:
-    """A group's sums, times its scales, are added to the totals."""
-    for place, half in enumerate(block.halves):
-        scale = unpack.load(builder, scales, 2 * PANEL * half, FLOATS)
-        for row_sums, row_totals in zip(sums, totals, strict=True):
-            total = builder.load(row_totals[place])
-            value = unpack.multiply_add(builder, builder.load(row_sums[place]), scale, total)
-            builder.store(value, row_totals[place])

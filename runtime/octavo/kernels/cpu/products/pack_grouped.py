@@ -17,18 +17,22 @@ from octavo.kernels.cpu.compiling.team import run_on_team
 from octavo.kernels.cpu.products.weight_memory import allocate
 from octavo.kernels.cpu.products.weight_panels import (
     PANEL,
-    SCALE_BYTES,
     STEP,
     Grouping,
     PanelFormat,
     Panels,
     fits,
 )
+from octavo.kernels.fp4 import exponents_of
 from octavo.kernels.reference.weight_only import QuantizedWeight
+
+_ADDED_8 = 0x0808080808080808
+"""To eight bytes of which four bits count each, by exclusive or."""
 
 
 def pack_grouped(weight: QuantizedWeight, panel_format: PanelFormat) -> Panels:
-    """Packs a weight whose codes the format holds: -8 to 7 for int4, any int8, any float8 of e4m3.
+    """Packs a weight whose codes the format holds: -8 to 7 for int4, any int8, any float8 of e4m3, any four
+    bits for mxfp4, whose scales are powers of two.
 
     Raises ValueError when it does not fit; see `fits`. Groups are whole steps.
     """
@@ -42,7 +46,8 @@ def pack_grouped(weight: QuantizedWeight, panel_format: PanelFormat) -> Panels:
     panels = -(-width // PANEL)
     panel_bytes = panel_format.panel_bytes(depth, grouping)
     data = allocate(panels * panel_bytes).view(panels, panel_bytes)
-    scales = weight.scales.contiguous()
+    is_mxfp4 = panel_format is PanelFormat.GROUPED_MXFP4
+    scales = exponents_of(weight.scales) if is_mxfp4 else weight.scales.contiguous()
     zeros = None if weight.zeros is None else weight.zeros.bfloat16().contiguous()
     run_on_team(
         _KERNELS[panel_format],
@@ -54,8 +59,10 @@ def pack_grouped(weight: QuantizedWeight, panel_format: PanelFormat) -> Panels:
         depth,
         panel_bytes,
         weight.group,
-        grouping.header_bytes,
+        panel_format.header_bytes(grouping),
         *weight.codes.stride(),
+        panel_format.scale_bytes,
+        _ADDED_8 if panel_format is PanelFormat.GROUPED_INT4 else 0,
     )
     return Panels(panel_format, data, None, width, depth, grouping)
 
@@ -63,17 +70,21 @@ def pack_grouped(weight: QuantizedWeight, panel_format: PanelFormat) -> Panels:
 @part
 def _headers(job: Any, panel: int) -> None:
     """Scales and zeros of a panel, before each group's codes."""
-    words, shorts = v.int32_at(job[2]), v.int16_at(job[2])
-    scales, zeros = v.int32_at(job[3]), v.int16_at(job[4])  # bits are moved, not numbers
-    width, groups = job[5], job[6] // job[8]
+    data, words, shorts = v.int8_at(job[2]), v.int32_at(job[2]), v.int16_at(job[2])
+    # Bits are moved, not numbers.
+    exponents, scales, zeros = v.int8_at(job[3]), v.int32_at(job[3]), v.int16_at(job[4])
+    width, groups, scale_bytes = job[5], job[6] // job[8], job[12]
     stride = job[7] // groups
     for o in range(min(PANEL, width - panel * PANEL)):
         feature = panel * PANEL + o
         for group in range(groups):
-            at = panel * job[7] + group * stride
-            words[at // 4 + o] = scales[feature * groups + group]
+            at, number = panel * job[7] + group * stride, feature * groups + group
+            if scale_bytes == PANEL:
+                data[at + o] = exponents[number]
+            else:
+                words[at // 4 + o] = scales[number]
             if job[4] != 0:
-                shorts[(at + SCALE_BYTES) // 2 + o] = zeros[feature * groups + group]
+                shorts[(at + scale_bytes) // 2 + o] = zeros[number]
 
 
 @part
@@ -104,7 +115,7 @@ def _four_nibbles(eight: Any) -> Any:
 
 
 @team_kernel
-def _int4(address: int) -> None:
+def _nibbles(address: int) -> None:
     job = v.int64_at(address)
     codes, data = v.int8_at(job[1]), v.int32_at(job[2])
     width, depth, row, column = job[5], job[6], job[10], job[11]
@@ -115,7 +126,7 @@ def _int4(address: int) -> None:
             at = _step_at(job, panel, step, PANEL * STEP // 2) // 4
             for o in range(min(PANEL, width - panel * PANEL)):
                 eight = _eight(codes, (panel * PANEL + o) * row + step * STEP * column, column)
-                eight ^= 0x0808080808080808  # of four bits this adds 8
+                eight ^= job[13]
                 data[at + o] = _four_nibbles(eight) | _four_nibbles(eight >> 8) << 16
         panel = v.count_up(job, 0)
 
@@ -139,7 +150,8 @@ def _bytes(address: int) -> None:
 
 
 _KERNELS: dict[PanelFormat, TeamKernel] = {
-    PanelFormat.GROUPED_INT4: _int4,
+    PanelFormat.GROUPED_INT4: _nibbles,
     PanelFormat.GROUPED_INT8: _bytes,
     PanelFormat.GROUPED_FLOAT8: _bytes,
+    PanelFormat.GROUPED_MXFP4: _nibbles,
 }

@@ -19,6 +19,7 @@ from numba.core import types
 
 from octavo.kernels.cpu.compiling import vector as v
 from octavo.kernels.cpu.products.weight_panels import PANEL, STEP
+from octavo.kernels.fp4 import E2M1_VALUES
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOATS = ir.VectorType(ir.FloatType(), 16)
@@ -132,6 +133,15 @@ def load_bfloat16(builder: Any, address: Any, offset: int) -> Any:
     return builder.bitcast(bits, FLOATS)
 
 
+def load_powers_of_two(builder: Any, address: Any, offset: int) -> Any:
+    """Sixteen of the bytes of their exponents (E8M0), as floats."""
+    exponents = load(builder, address, offset, ir.VectorType(_I8, 16))
+    bits = builder.shl(builder.zext(exponents, _INTS), _ints(23))
+    # The least one, and no other, is so small that its exponent says nothing.
+    is_least = builder.icmp_signed("==", bits, _ints(0))
+    return builder.bitcast(builder.select(is_least, _ints(1 << 22), bits), FLOATS)
+
+
 def splat(builder: Any, value: Any, kind: Any) -> Any:
     empty = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(empty, value, _I32(0))
@@ -243,8 +253,15 @@ def _bytes_widened(builder: Any, address: Any, to_floats: Callable[[Any], Any]) 
 
 
 def _int4_pairs(builder: Any, address: Any) -> list[list[Any]]:
+    return _nibble_pairs(builder, address, _BFLOAT16_OF_INT4)
+
+
+def _float4_pairs(builder: Any, address: Any) -> list[list[Any]]:
+    return _nibble_pairs(builder, address, _BFLOAT16_OF_FLOAT4)
+
+
+def _nibble_pairs(builder: Any, address: Any, values: Any) -> list[list[Any]]:
     """The table holds every value twice: an index has five bits, and the fifth is another nibble's."""
-    values = np.arange(-8, 8, dtype=np.float32).view(np.uint32) >> 16
     table = ir.Constant(_WORDS, [int(value) for value in (*values, *values)])
     words = [load(builder, address, 64 * half, _WORDS) for half in range(2)]
     pairs = []
@@ -259,11 +276,34 @@ def _int4_pairs(builder: Any, address: Any) -> list[list[Any]]:
 
 
 def _int4_widened(builder: Any, address: Any) -> list[list[Any]]:
+    def to_floats(nibbles: Any) -> Any:
+        return builder.sitofp(builder.sub(nibbles, _ints(8)), FLOATS)
+
+    return _nibbles_widened(builder, address, to_floats)
+
+
+def _float4_widened(builder: Any, address: Any) -> list[list[Any]]:
+    return _nibbles_widened(builder, address, lambda nibbles: _float_of_float4(builder, nibbles))
+
+
+def _float_of_float4(builder: Any, codes: Any) -> Any:
+    """Below the second the number is so many halves."""
+    magnitudes = builder.and_(codes, _ints(7))
+    bits = builder.add(builder.shl(magnitudes, _ints(22)), _ints(126 << 23))
+    small = builder.fmul(builder.sitofp(magnitudes, FLOATS), ir.Constant(FLOATS, [0.5] * 16))
+    is_small = builder.icmp_signed("<", magnitudes, _ints(2))
+    bits = builder.select(is_small, builder.bitcast(small, _INTS), bits)
+    sign = builder.shl(builder.and_(codes, _ints(8)), _ints(28))
+    return builder.bitcast(builder.or_(bits, sign), FLOATS)
+
+
+def _nibbles_widened(
+    builder: Any, address: Any, to_floats: Callable[[Any], Any]
+) -> list[list[Any]]:
     words = [load(builder, address, 64 * half, _INTS) for half in range(2)]
 
     def value(word: Any, shift: int) -> Any:
-        nibble = builder.and_(builder.lshr(word, _ints(shift)), _ints(15))
-        return builder.sitofp(builder.sub(nibble, _ints(8)), FLOATS)
+        return to_floats(builder.and_(builder.lshr(word, _ints(shift)), _ints(15)))
 
     return [
         [tuple(value(word, 16 * parity + 4 * pair) for parity in range(2)) for word in words]
@@ -272,6 +312,8 @@ def _int4_widened(builder: Any, address: Any) -> list[list[Any]]:
 
 
 _BFLOAT16_OF_INTEGER = np.arange(128, dtype=np.float32).view(np.uint32) >> 16
+_BFLOAT16_OF_INT4 = np.arange(-8, 8, dtype=np.float32).view(np.uint32) >> 16
+_BFLOAT16_OF_FLOAT4 = np.array(E2M1_VALUES, dtype=np.float32).view(np.uint32) >> 16
 _LEAST_HIGH = int(np.array(-128, dtype=np.float32).view(np.uint32)) >> 24
 _BFLOAT16_OF_FLOAT8 = (
     torch.arange(128, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy().view(np.uint32)
@@ -284,6 +326,7 @@ INT4 = Unpacking(PANEL * STEP // 2, 2048, _int4_pairs, _int4_widened)
 # -128 too, which our own rounding never gives.
 WHOLE_INT8 = Unpacking(PANEL * STEP, 2048, _whole_int8_pairs, _int8_widened)
 FLOAT8 = Unpacking(PANEL * STEP, 2048, _float8_pairs, _float8_widened, is_costly=True)
+FLOAT4 = Unpacking(PANEL * STEP // 2, 2048, _float4_pairs, _float4_widened, is_costly=True)
 
 
 def _byte_table(values: Any) -> tuple[Any, Any]:

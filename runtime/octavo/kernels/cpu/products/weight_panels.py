@@ -9,9 +9,10 @@ AVX512-BF16 multiplies in. A step of a panel is `STEP` inputs deep:
   128-bit lanes turns into two vectors of bfloat16. One float32 scale for each output feature.
 - int4: groups of four steps, each `[2 halves, 16 outputs, 2]` of 16 bits, which hold the four pairs of a
   step in nibbles, lowest first, as code + 8. The group's 32 scales lie before it as bfloat16.
-- grouped int4, int8 and float8 (e4m3): what quantised checkpoints hold, to the bit. Steps as above, in
-  groups of any number of them. A group's 32 scales lie before it as float32 and, where zero is not 0, what
-  stands for it as bfloat16, which holds these integers exactly.
+- grouped int4, int8, float8 (e4m3) and mxfp4: what quantised checkpoints hold, to the bit. Steps as above,
+  mxfp4's as int4's, in groups of any number of them. A group's 32 scales lie before it as float32, mxfp4's as
+  the bytes of their exponents (E8M0), and, where zero is not 0, what stands for it as bfloat16, which holds
+  these integers exactly.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from octavo.kernels.reference.weight_only import INT4_GROUP
 
 PANEL = 32
 STEP = 8
-SCALE_BYTES = 4 * PANEL
-"""Of a group's scales in grouped panels."""
 ZERO_BYTES = 2 * PANEL
+"""Of what stands for zero, in a group of grouped panels."""
 
 
 class PanelFormat(enum.Enum):
@@ -37,6 +37,7 @@ class PanelFormat(enum.Enum):
     GROUPED_INT4 = "grouped int4"
     GROUPED_INT8 = "grouped int8"
     GROUPED_FLOAT8 = "grouped float8"
+    GROUPED_MXFP4 = "grouped mxfp4"
 
     @property
     def depth_multiple(self) -> int:
@@ -46,19 +47,36 @@ class PanelFormat(enum.Enum):
     def is_grouped(self) -> bool:
         return self in _GROUPED
 
+    @property
+    def scale_bytes(self) -> int:
+        """Of a group's scales in grouped panels."""
+        return PANEL if self is PanelFormat.GROUPED_MXFP4 else 4 * PANEL
+
+    def header_bytes(self, grouping: Grouping) -> int:
+        """Before each group."""
+        return self.scale_bytes + (ZERO_BYTES if grouping.has_zeros else 0)
+
     def panel_bytes(self, depth: int, grouping: Grouping | None = None) -> int:
         """Of one panel."""
         if self is PanelFormat.INT4:
             return depth // INT4_GROUP * (2 * PANEL + PANEL * INT4_GROUP // 2)
         if self is PanelFormat.BFLOAT16:
             return depth * PANEL * 2
-        data = depth * PANEL // 2 if self is PanelFormat.GROUPED_INT4 else depth * PANEL
-        return data if grouping is None else data + depth // grouping.size * grouping.header_bytes
+        data = depth * PANEL // 2 if self in _OF_NIBBLES else depth * PANEL
+        if grouping is None:
+            return data
+        return data + depth // grouping.size * self.header_bytes(grouping)
 
 
 _GROUPED = frozenset(
-    {PanelFormat.GROUPED_INT4, PanelFormat.GROUPED_INT8, PanelFormat.GROUPED_FLOAT8}
+    {
+        PanelFormat.GROUPED_INT4,
+        PanelFormat.GROUPED_INT8,
+        PanelFormat.GROUPED_FLOAT8,
+        PanelFormat.GROUPED_MXFP4,
+    }
 )
+_OF_NIBBLES = frozenset({PanelFormat.GROUPED_INT4, PanelFormat.GROUPED_MXFP4})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +90,6 @@ class Grouping:
 
     size: int
     has_zeros: bool = False
-
-    @property
-    def header_bytes(self) -> int:
-        """Before each group."""
-        return SCALE_BYTES + (ZERO_BYTES if self.has_zeros else 0)
 
 
 @dataclass(frozen=True, slots=True)

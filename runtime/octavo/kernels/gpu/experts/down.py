@@ -21,8 +21,14 @@ from octavo.kernels.gpu.tuning.experts import ExpertsConfig, down_parts, experts
 from octavo.kernels.reference.experts.route import ExpertRouting
 
 
-def experts_down(inner: torch.Tensor, weight: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
-    """As `reference.experts_down`; `inner` and `weight` are contiguous."""
+def experts_down(
+    inner: torch.Tensor,
+    weight: torch.Tensor,
+    routing: ExpertRouting,
+    *,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """As `reference.experts_down`; everything is contiguous."""
     _, hidden, width = weight.shape
     tokens, per_token = routing.shares.shape
     choices = tokens * per_token
@@ -44,6 +50,7 @@ def experts_down(inner: torch.Tensor, weight: torch.Tensor, routing: ExpertRouti
         _down[(num_tiles * triton.cdiv(hidden, tile.columns), parts)](
             inner,
             weight,
+            bias,
             routing.order,
             routing.tiles,
             out,
@@ -71,6 +78,7 @@ def _constants(config: ExpertsConfig, hidden: int, width: int, parts: int) -> di
 def _down(
     values,
     weight,
+    bias,
     order,
     tiles,
     out,
@@ -119,6 +127,10 @@ def _down(
             column_weights = tl.load(columns + start, inside[:, None], other=0.0)
         total = tl.dot(row_values, column_weights, total, input_precision="ieee")
 
+    if bias is not None:
+        own = bias + expert.to(tl.int64) * HIDDEN + tl.minimum(column, HIDDEN - 1)
+        once = tl.where(part == 0, 1.0, 0.0)
+        total += once * tl.load(own).to(tl.float32)[None, :]
     choice = tl.load(order + last_place)
     target = part.to(tl.int64) * num_choices + choice
     tl.store(
@@ -144,7 +156,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 "num_tiles": "i32",
                 "num_choices": "i32",
             },
-            constants=_constants(config, 4096, 14336, parts),
+            constants={"bias": None, **_constants(config, 4096, 14336, parts)},
             num_warps=config.down.num_warps,
             num_stages=config.down.num_stages,
             capabilities=(capability,),

@@ -2,7 +2,7 @@
 with the gating in its epilogue.
 
 A program multiplies one tile of an expert's rows, which it gathers itself, with as many columns of the gate
-as of up, and writes `activation(gate) * up`: the two products never reach memory. Its grid is what the
+as of up, and writes what the gate makes of them: the two products never reach memory. Its grid is what the
 tiles' bound and the width ask for, and programs without a tile end at once: a CUDA graph holds it, and only
 the weights of chosen experts are read.
 """
@@ -15,18 +15,24 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.expert_gate import SILU, ExpertGate
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options, pointer_to
 from octavo.kernels.gpu.experts.tile import tile_and_columns
-from octavo.kernels.gpu.gated_activation import activated
+from octavo.kernels.gpu.gated_activation import gate_constants, gated
 from octavo.kernels.gpu.tuning.chips import COMPACT_CHIPS, capability_of
 from octavo.kernels.gpu.tuning.experts import ExpertsConfig, experts_config
 from octavo.kernels.reference.experts.route import ExpertRouting
 
 
 def experts_gate_up(
-    x: torch.Tensor, weight: torch.Tensor, routing: ExpertRouting, *, is_gelu: bool = False
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    routing: ExpertRouting,
+    *,
+    gate: ExpertGate = SILU,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `reference.experts_gate_up`; the last axis of `x` and all of `weight` are contiguous.
+    """As `reference.experts_gate_up`; the last axis of `x` and all of the others are contiguous.
 
     Products and activation are float32 and are rounded once.
     """
@@ -40,25 +46,26 @@ def experts_gate_up(
         _gate_up[(num_tiles * triton.cdiv(width, tile.columns),)](
             x,
             weight,
+            bias,
             routing.order,
             routing.tiles,
             out,
             num_tiles,
             x.stride(0),
-            **_constants(config, hidden, width, routing.per_token, is_gelu=is_gelu),
+            **_constants(config, hidden, width, routing.per_token, gate),
             **launch_options(tile.num_warps, tile.num_stages),
         )
     return out
 
 
 def _constants(
-    config: ExpertsConfig, hidden: int, width: int, per_token: int, *, is_gelu: bool
-) -> dict[str, int | bool]:
+    config: ExpertsConfig, hidden: int, width: int, per_token: int, gate: ExpertGate
+) -> dict[str, int | float | bool | None]:
     return {
         "HIDDEN": hidden,
         "WIDTH": width,
         "PER_TOKEN": per_token,
-        "IS_GELU": is_gelu,
+        **gate_constants(gate),
         "BLOCK_ROWS": config.block_rows,
         "BLOCK_COLUMNS": config.gate_up.columns,
         "BLOCK_INNER": config.gate_up.inner,
@@ -70,6 +77,7 @@ def _constants(
 def _gate_up(
     x,
     weight,
+    bias,
     order,
     tiles,
     out,
@@ -79,6 +87,9 @@ def _gate_up(
     WIDTH: tl.constexpr,
     PER_TOKEN: tl.constexpr,
     IS_GELU: tl.constexpr,
+    ALPHA: tl.constexpr,
+    LIMIT: tl.constexpr,
+    SHIFT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_INNER: tl.constexpr,
@@ -119,9 +130,13 @@ def _gate_up(
         gate = tl.dot(values, gate_weights, gate, input_precision="ieee")
         up = tl.dot(values, up_weights, up, input_precision="ieee")
 
+    if bias is not None:
+        own = bias + expert.to(tl.int64) * (2 * WIDTH) + tl.minimum(column, WIDTH - 1)
+        gate += tl.load(own).to(tl.float32)[None, :]
+        up += tl.load(own + WIDTH).to(tl.float32)[None, :]
     tl.store(
         out + place.to(tl.int64)[:, None] * WIDTH + column[None, :],
-        (activated(gate, IS_GELU) * up).to(out.dtype.element_ty),
+        gated(gate, up, IS_GELU, ALPHA, LIMIT, SHIFT).to(out.dtype.element_ty),
         (place < end)[:, None] & (column < WIDTH)[None, :],
     )
 
@@ -141,7 +156,7 @@ def shipped_configurations() -> Iterator[ShippedConfiguration]:
                 "num_tiles": "i32",
                 "x_stride": "i32",
             },
-            constants=_constants(config, 4096, 14336, 2, is_gelu=False),
+            constants={"bias": None, **_constants(config, 4096, 14336, 2, SILU)},
             num_warps=config.gate_up.num_warps,
             num_stages=config.gate_up.num_stages,
             divisible=frozenset({"x_stride"}),

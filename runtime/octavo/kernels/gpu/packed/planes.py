@@ -1,9 +1,9 @@
 """Planes of packed weights. The core of the products with them: a block's words become the numbers that
 matrix units multiply.
 
-Integers and float8 are exact in every dtype of activations, so scales wait for the sums: they are applied
-to each group's, in float32, which rounds nothing and is less work than scaling each weight. A group is as
-many planes as it shares with a block, or all blocks.
+Integers, float8 and float4 are exact in every dtype of activations, so scales wait for the sums: they are
+applied to each group's, in float32, which rounds nothing and is less work than scaling each weight. A group
+is as many planes as it shares with a block, or all blocks.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import triton.language as tl
 from octavo.kernels.packed_weight import OFFSETS, PLANE, PackedWeight, codes_per_word
 from octavo.kernels.reference.weight_only import Code
 
-# Of an e4m3 whose bits are read as those of a float16: the difference of the two exponents' biases.
-_FLOAT8_AS_FLOAT16 = 2.0**8
+# Of floats whose bits are read as those of a float16: the differences of the exponents' biases.
+_UNITS = {Code.FLOAT8: 2.0**8, Code.MXFP4: 2.0**14}
 
 
 def weight_constants(weight: PackedWeight) -> dict[str, int | float | bool]:
@@ -27,7 +27,7 @@ def weight_constants(weight: PackedWeight) -> dict[str, int | float | bool]:
 
 def constants_of(code: Code, depth: int, group: int) -> dict[str, int | float | bool]:
     planes = codes_per_word(code)
-    is_one_group = group == depth
+    is_one_group = group == depth and code is not Code.MXFP4
     together = planes if is_one_group else math.gcd(group, planes * PLANE) // PLANE
     return {
         "DEPTH": depth,
@@ -35,9 +35,9 @@ def constants_of(code: Code, depth: int, group: int) -> dict[str, int | float | 
         "PLANES": planes,
         "TOGETHER": together,
         "IS_ONE_GROUP": is_one_group,
-        "IS_FLOAT": code is Code.FLOAT8,
+        "IS_FLOAT": code in _UNITS,
         "OFFSET": OFFSETS[code],
-        "UNIT": _FLOAT8_AS_FLOAT16 if code is Code.FLOAT8 else 1.0,
+        "UNIT": _UNITS.get(code, 1.0),
     }
 
 
@@ -78,6 +78,9 @@ def block_products(
         other=0,
         eviction_policy="evict_first",
     )
+    IS_MX: tl.constexpr = scales.dtype.element_ty == tl.int32
+    if IS_MX:
+        powers = tl.load(scales + block * WIDTH + column, inside, other=0)
     first = block * (ROW * PLANES)
     for part in tl.static_range(PLANES // TOGETHER):
         group = 0
@@ -101,8 +104,11 @@ def block_products(
         if IS_ONE_GROUP:
             total = sums
         else:
-            scale = tl.load(scales + group * WIDTH + column, inside, other=0.0)
-            total += sums * scale.to(tl.float32)[None, :]
+            if IS_MX:
+                scale = _power_of_two(powers >> (8 * part))
+            else:
+                scale = tl.load(scales + group * WIDTH + column, inside, other=0.0).to(tl.float32)
+            total += sums * scale[None, :]
     return total
 
 
@@ -112,8 +118,10 @@ def _plane(packed, shift, INDEX: tl.constexpr, PLANES: tl.constexpr, IS_FLOAT: t
     BITS: tl.constexpr = 32 // PLANES
     code = packed >> (BITS * INDEX)
     if IS_FLOAT:
-        # An e4m3's exponent and mantissa where a float16 has its own, but for a factor.
-        half = ((code & 0x80) << 8) | ((code & 0x7F) << 7)
+        # An e4m3's or e2m1's exponent and mantissa where a float16 has its own, but for a factor.
+        SIGN: tl.constexpr = 1 << (BITS - 1)
+        MANTISSA: tl.constexpr = 7 if BITS == 8 else 9  # its shift
+        half = ((code & SIGN) << (16 - BITS)) | ((code & (SIGN - 1)) << MANTISSA)
         numbers = half.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
     else:
         number = (code & ((1 << BITS) - 1)) | 0x4B000000
@@ -127,3 +135,11 @@ def scaled(total, scales, column, inside, IS_ONE_GROUP: tl.constexpr, UNIT: tl.c
     if IS_ONE_GROUP:
         total = total * tl.load(scales + column, inside, other=0.0).to(tl.float32)[None, :]
     return total * UNIT
+
+
+@triton.jit
+def _power_of_two(exponent):
+    """float32, of E8M0 in the lowest byte."""
+    bits = (exponent & 0xFF) << 23
+    # Of the least power, which is no normal float32, the exponent says nothing.
+    return tl.where(bits == 0, 1 << 22, bits).to(tl.float32, bitcast=True)

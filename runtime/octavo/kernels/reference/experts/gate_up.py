@@ -6,26 +6,32 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 (its established name)
 
+from octavo.kernels.expert_gate import SILU, ExpertGate
 from octavo.kernels.reference.experts.route import ExpertRouting
-from octavo.kernels.reference.gated_activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.gated_activation import gated
 
 
 def experts_gate_up(
-    x: torch.Tensor, weight: torch.Tensor, routing: ExpertRouting, *, is_gelu: bool = False
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    routing: ExpertRouting,
+    *,
+    gate: ExpertGate = SILU,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`activation(gate) * up` of each place's token by its expert, `[places, width]` in the dtype of `x`.
+    """Gate and up of each place's token by its expert, as one: `[places, width]` in the dtype of `x`.
 
     Places that are in no tile are left unwritten.
 
     Args:
         x: `[tokens, hidden]`.
         weight: `[experts, 2 * width, hidden]`, the gate first.
-        is_gelu: The tanh form of GELU in place of SiLU.
+        bias: `[experts, 2 * width]`; None: there are none.
     """
-    gate = gelu_and_mul if is_gelu else silu_and_mul
     tokens = routing.order.long() // routing.per_token
     out = x.new_empty(len(tokens), weight.shape[1] // 2)
     for expert, first, end in routing.tiles.tolist():
         if expert >= 0:
-            out[first:end] = gate(F.linear(x[tokens[first:end]], weight[expert]))
+            own = None if bias is None else bias[expert]
+            out[first:end] = gated(F.linear(x[tokens[first:end]], weight[expert], own), gate)
     return out
