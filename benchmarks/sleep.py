@@ -1,11 +1,12 @@
 """Sleep and waking: what a model that sleeps gives back, and what it takes to fall asleep and wake.
 
-    python -m benchmarks.sleep [--rounds 3] [--kv-cache-memory 1Gi] [--quantization int8]
+    python -m benchmarks.sleep [--rounds 3] [--kv-cache-memory 1Gi] [--quantization int8] [--draft]
 
 A checkpoint of Qwen3-0.6B's shape with random bfloat16 weights is written to a temporary folder and started
 once; then the two levels take turns. The start is of the same process, with everything imported and the files
 in the page cache, so that waking is compared with what it saves. Times are of the wall clock and of the CPU,
-all threads together; memory is what the process allocated.
+all threads together; memory is what the process allocated. With `--draft` the model guesses for itself, so
+that its weights are there twice.
 """
 
 from __future__ import annotations
@@ -45,11 +46,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kv-cache-memory", default="1Gi")
     parser.add_argument("--quantization", default="none", help="int8, int4 or none")
+    parser.add_argument("--draft", action="store_true", help="the model is its own draft")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folder = write_checkpoint(Path(work))
-        found = measure(folder, arguments.rounds, arguments.kv_cache_memory, arguments.quantization)
+        options: dict[str, Any] = {"kv_cache_memory": arguments.kv_cache_memory}
+        if arguments.quantization != "none":
+            options["quantization"] = arguments.quantization
+        if arguments.draft:
+            options["speculative_config"] = {"method": "draft_model", "model": str(folder)}
+        found = measure(folder, arguments.rounds, options)
     for step, costs in found.items():
         wall, cpu, held = (
             statistics.median(getattr(each, name) for each in costs)
@@ -96,22 +103,13 @@ def write_checkpoint(work: Path) -> Path:
     return folder
 
 
-def measure(
-    folder: Path, rounds: int, kv_cache_memory: str, quantization: str
-) -> dict[str, list[Cost]]:
+def measure(folder: Path, rounds: int, options: dict[str, Any]) -> dict[str, list[Cost]]:
     """By step: the start, and sleep and waking of each level in turns."""
     made: list[LLM] = []
 
     def start() -> None:
         made.append(
-            LLM(
-                str(folder),
-                dtype="bfloat16",
-                device="cpu",
-                kv_cache_memory=kv_cache_memory,
-                quantization=None if quantization == "none" else quantization,
-                enable_sleep_mode=True,
-            )
+            LLM(str(folder), dtype="bfloat16", device="cpu", enable_sleep_mode=True, **options)
         )
 
     start()  # imports, and kernels that are compiled once

@@ -81,15 +81,8 @@ def _check_what_guesses(config: EngineConfig) -> None:
     wanted = config.speculative_config
     if wanted is None or wanted.model is None:
         return
-    why = ""
-    if config.enable_sleep_mode:
-        why = "what guesses does not sleep with the model so far. Leave --enable-sleep-mode out."
-    elif wanted.method is SpeculativeMethod.EAGLE3 and config.model_impl.is_generic_alone:
-        why = (
-            "model_impl is transformers, whose own modules' hidden states are not read. Use ngram or "
-            "draft_model."
-        )
-    if why:
+    if wanted.method is SpeculativeMethod.EAGLE3 and config.model_impl.is_generic_alone:
         raise InvalidConfigurationError(
-            f"speculative_config has method {wanted.method.value}, and {why}"
+            "speculative_config has method eagle3, and model_impl is transformers, whose own modules' hidden "
+            "states are not read. Use ngram or draft_model."
         )

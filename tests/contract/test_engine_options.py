@@ -128,8 +128,10 @@ def _without_pairs(engine: dict[str, Any]) -> dict[str, Any]:
     speculative = engine.get("speculative_config")
     guesses = speculative is not None and speculative.get("model") is not None
     dropped = set()
+    if engine.get("enable_lora"):
+        dropped.add("enable_sleep_mode")
     if engine.get("enable_lora") or guesses:
-        dropped |= {"enable_sleep_mode", "model_impl"}
+        dropped.add("model_impl")
     if guesses or "quantization" in engine:
         dropped.add("device")
     return {name: value for name, value in engine.items() if name not in dropped}

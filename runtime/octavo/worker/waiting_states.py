@@ -12,9 +12,6 @@ from octavo.worker.batch import ScheduledSequence
 from octavo.worker.draft_sampling import known_tokens
 from octavo.worker.draft_steps import row_of
 
-# More wait where nobody has asked for long, because guesses do not pay: then they are not worth a step.
-_MOST_AT_END = 64
-
 R = TypeVar("R")
 """The state at one position, as a device keeps it."""
 
@@ -25,13 +22,11 @@ class Waiting(Generic[R]):
 
     Attributes:
         entry: Of the sequence, as the last step had it.
-        is_guessed: Guesses were asked for.
     """
 
     end: int
     rows: deque[R] = field(default_factory=deque)
     entry: ScheduledSequence | None = None
-    is_guessed: bool = False
 
     @property
     def first(self) -> int:
@@ -59,22 +54,25 @@ class Waiting(Generic[R]):
 
 
 class WaitingStates(Generic[R]):
-    """Of all sequences that run."""
+    """Of all sequences that run.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_ends: Others may find the blocks of a sequence that has ended.
+    """
+
+    def __init__(self, *, keeps_ends: bool) -> None:
+        self._keeps_ends = keeps_ends
         self._waiting: dict[int, Waiting[R]] = {}
 
     def __getitem__(self, entry: ScheduledSequence) -> Waiting[R]:
         return self._waiting[entry.sequence_id]
 
     def release(self, sequence_ids: Iterable[int]) -> Iterator[tuple[ScheduledSequence, list[R]]]:
-        """What the head is still to read of sequences that end: little, of those that were guessed for. Who
-        finds their blocks in the prefix cache finds them whole then."""
+        """What the head is still to read of sequences that end. Who finds their blocks in the prefix cache
+        finds them whole then, whether anybody asked for guesses or not."""
         for sequence_id in sequence_ids:
             waiting = self._waiting.pop(sequence_id, None)
-            if waiting is None or not waiting.is_guessed or len(waiting.rows) > _MOST_AT_END:
-                continue
-            if (read := waiting.read()) is not None:
+            if waiting is not None and self._keeps_ends and (read := waiting.read()) is not None:
                 yield read
 
     def before(self, entry: ScheduledSequence) -> Waiting[R]:

@@ -14,7 +14,10 @@ from octavo import LLM, SamplingParams
 from octavo.engine.speculation import speculation
 from octavo.errors import InvalidConfigurationError, ModelInvalidError
 from octavo.lora import LoRARequest
+from octavo.sleep_level import SleepLevel
 from octavo.structured_outputs import StructuredOutputsParams
+from octavo.worker.cpu import eagle
+from octavo.worker.gpu.parked_weights import storages_of
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.eagle_heads import ReferenceHead, copying_head, without_layers
 from tests.support.runtime.gpu_engine import started_as_on_gpus
@@ -111,8 +114,10 @@ def test_answers_are_those_without_a_head(pair: tuple[str, LLM, LLM], case: str)
 
 @pytest.mark.parametrize("name", ["random", "known"])
 def test_on_the_path_of_a_gpu_a_head_changes_no_answer(folders: dict[str, Path], name: str) -> None:
-    """Which has CUDA graphs, sequences that lose their blocks, and steps without guesses between."""
+    """Which has CUDA graphs, sequences that lose their blocks, and steps without guesses between. Asleep
+    nothing of the head is left on the device, and awake it guesses as before."""
     limits: dict[str, Any] = {"max_model_len": 112, "max_num_batched_tokens": 24, "max_num_seqs": 8}
+    limits["enable_sleep_mode"] = True
     with (
         open_llm(folders[name], 4096) as plain,
         started_as_on_gpus(warms_up=True),
@@ -120,7 +125,9 @@ def test_on_the_path_of_a_gpu_a_head_changes_no_answer(folders: dict[str, Path],
     ):
         core: Any = guessing._core
         inner = core._speculation
-        for case in ("greedy", "n") if name == "known" else ("filters", "grammar"):
+        cases = ("greedy", "n") if name == "known" else ("filters", "grammar")
+        for case, level in zip(cases, SleepLevel, strict=True):
+            assert_sleeps_whole(core, level)
             params = SamplingParams(
                 **{"max_tokens": 24, "ignore_eos": case != "grammar"} | CASES[case]
             )
@@ -133,6 +140,18 @@ def test_on_the_path_of_a_gpu_a_head_changes_no_answer(folders: dict[str, Path],
             else:
                 assert tried > accepted or case == "grammar"
         assert name == "random" or core.stats().preemptions_total > 0
+
+
+def assert_sleeps_whole(core: Any, level: SleepLevel) -> None:
+    """And wakes again."""
+    loaded = core._executor._loaded._model
+    weights = [one for one in storages_of(loaded) if one.resizable()]
+    head = storages_of(loaded.drafting.make)
+    assert {one.data_ptr() for one in head} <= {one.data_ptr() for one in storages_of(loaded)}
+    core.sleep(level)
+    if level is SleepLevel.KEEP_WEIGHTS:
+        assert sum(one.nbytes() for one in weights) == 0
+    core.wake_up()
 
 
 def test_a_head_that_guesses_some_tokens_alone_is_right_about_those(
@@ -153,55 +172,45 @@ def test_a_head_that_guesses_some_tokens_alone_is_right_about_those(
         assert 0.3 * tried < accepted < tried
 
 
-@pytest.mark.parametrize(("most_waiting", "least"), [(256, 0.99), (16, 0.0)])
-def test_guesses_come_again_after_long_without(
-    folders: dict[str, Path], most_waiting: int, least: float
-) -> None:
-    """The head reads all that waited; of an answer longer than what is kept it lacks a part, which costs
-    guesses alone."""
-    params = SamplingParams(temperature=0.0, max_tokens=180, ignore_eos=True)
-    with open_llm(folders["known"], 1024, folders["known-head"]) as llm:
-        core: Any = llm._core
-        inner, core._speculation = core._speculation, None
-        quiet = told(llm.generate([PROMPTS[0]], params))
-        core._executor._drafter._most_waiting = most_waiting
-        core._speculation = Late(inner, after=100)
-        assert told(llm.generate([PROMPTS[0]], params)) == quiet
-        tried, accepted = counts(llm)
-        assert accepted >= max(1, least * tried)
-
-
 @pytest.mark.parametrize("path", [nullcontext, started_as_on_gpus])
-def test_behind_an_answer_that_was_guessed_a_head_guesses_as_if_it_had_read_it(
+def test_a_head_has_read_all_that_the_model_has(
     folders: dict[str, Path],
     path: Callable[[], AbstractContextManager[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of it that the model computed fills blocks, which are found again."""
+    """Cached answers, one that was guessed and one that was not; and of its own answer more than waits,
+    before anybody asks. It guesses then as where it was asked all the time."""
     monkeypatch.setattr(speculation, "choose_counts", lambda shares, lengths, *_: lengths)
+    monkeypatch.setattr(eagle, "_MOST_WAITING", 16)
     params = SamplingParams(temperature=0.0, max_tokens=29, ignore_eos=True)
+    longer = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
     chat = list(range(60, 80))
     with path(), open_llm(folders["random"], 512, folders["random-head"]) as llm:
-        [first] = llm.generate([chat], params)
+        core: Any = llm._core
+        inner = core._speculation
+        for guessing in (inner, None):
+            core._speculation = guessing
+            [answer] = llm.generate([chat], params)
+            chat += [*answer.outputs[0].token_ids, 5, 6, 7]
+        core._speculation = Late(inner, after=25)
         assert counts(llm)[0] > 0
-        chat += [*first.outputs[0].token_ids, 5, 6, 7]
-        behind_cached = guesses_of(llm)
-        [second] = llm.generate([chat], params)
-        assert second.num_cached_tokens == 48 == len(chat) - 4
+        late = guesses_of(llm)
+        [last] = llm.generate([chat], longer)
+        assert last.num_cached_tokens == 80 == len(chat) - 4
     with path(), open_llm(folders["random"], 512, folders["random-head"]) as llm:
-        fresh = guesses_of(llm)
-        assert told(llm.generate([chat], params)) == told([second])
-    common = behind_cached.keys() & fresh.keys()
+        always = guesses_of(llm)
+        assert told(llm.generate([chat], longer)) == told([last])
+    common = late.keys() & always.keys()
     assert len(common) > 20
     for place in common:
-        assert all(a == b for a, b in zip(behind_cached[place], fresh[place], strict=False))
+        assert all(a == b for a, b in zip(late[place], always[place], strict=False))
 
 
 def guesses_of(llm: LLM) -> dict[int, list[int]]:
     """By their first position, of the only sequence from now on."""
     core: Any = llm._core
     executor = core._executor
-    drafter = executor.runner.drafter if hasattr(executor, "runner") else executor._drafter
+    drafter = executor._loaded.runner.drafter
     propose, found = drafter.propose, dict[int, list[int]]()
 
     def watched(entries: Any) -> Any:
@@ -261,7 +270,6 @@ def test_adapters_say_the_same_with_a_head(
             {},
             r"another width .*: its config.json says 32, and the model has 64",
         ),
-        ({}, {"enable_sleep_mode": True}, "does not sleep with the model so far"),
         ({}, {"model_impl": "transformers"}, "hidden states are not read"),
     ],
 )

@@ -18,6 +18,7 @@ from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_limits import SchedulerConfig
 from octavo.sampling.state import SampledToken
 from octavo.sampling_params import SamplingParams
+from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.cpu.runner import ModelRunner
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.gpu_path import make_gpu_executor
@@ -143,7 +144,8 @@ def test_a_completion_that_starts_late_does_not_use_what_its_sibling_dropped(cac
 
 def poison_free_blocks(core: EngineCore) -> None:
     free = core._blocks._pool._free
-    runner = core._executor._loaded.runner  # type: ignore[attr-defined]
+    executor: Any = core._executor
+    runner: Any = executor._runner if isinstance(executor, TorchExecutor) else executor.runner
     for cache in runner.memory.caches if isinstance(runner, ModelRunner) else runner._caches:
         cache[free] = (
             1e3  # no NaN: masked slots of a sequence's own last block weigh 0, and 0 * NaN is NaN

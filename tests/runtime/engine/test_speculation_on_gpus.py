@@ -22,6 +22,7 @@ from octavo.kernels.gpu import device as gpu
 from octavo.kernels.gpu.tuning import chips
 from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
+from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import BASE_MODEL, PendingStep, StepBatch
 from tests.support.kernels.interpreter import interpreted_kernels
 from tests.support.runtime.adapters import save_adapter
@@ -114,20 +115,28 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_draft_model_changes_no_answer(
     roomy: LLM, folder: Path, other: Path, is_itself: bool
 ) -> None:
-    """As its own draft a model is right, under the same random numbers too, also without a seed."""
+    """As its own draft a model is right, under the same random numbers too, also without a seed, and after
+    both have slept."""
     config = {
         "method": "draft_model",
         "model": str(folder if is_itself else other),
         "num_speculative_tokens": DRAFTS,
     }
-    options = SMALL | {"speculative_config": config, "enable_prefix_caching": False}
+    options = SMALL | {
+        "speculative_config": config,
+        "enable_prefix_caching": False,
+        "enable_sleep_mode": True,
+    }
     core_of(roomy)._speculation = None
     with (
         started_as_on_gpus(warms_up=is_itself),
         open_llm(folder, 320, max_model_len=112, **options) as llm,
     ):
         core_of(llm)._stopwatch = lambda: 0.0
-        for case in ("n", "unseeded") if is_itself else ("penalties",):
+        cases = ("n", "unseeded") if is_itself else ("penalties",)
+        for case, level in zip(cases, SleepLevel, strict=False):
+            core_of(llm).sleep(level)
+            core_of(llm).wake_up()
             length = 40 if is_itself else 16
             params = SamplingParams(max_tokens=length, ignore_eos=True, **CASES.get(case, {}))
             before = counts(llm)

@@ -18,12 +18,14 @@ from octavo.errors import DeviceFaultError, InvalidConfigurationError, OutOfMemo
 from octavo.kernels.reference import device as reference
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import StepBatch
+from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.executor import GpuExecutor, start_gpu_executor
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.prepare import translated_start_errors
 from octavo.worker.gpu.profile import largest_steps, warm_up_gpu
 from octavo.worker.gpu.readback import PendingSamples
 from octavo.worker.gpu.runner import GpuRunner
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.phases import PhaseTimer
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.gpu_path import CPU, make_gpu_executor
@@ -239,15 +241,15 @@ def test_the_largest_steps_run_last_beside_what_was_recorded(
         kv_cache_memory_bytes=2**20,
         enforce_eager=enforce_eager,
     )
-    model = make_gpu_executor(llama[0]).runner.model
+    loaded: Loaded[GpuDrafting] = Loaded(make_gpu_executor(llama[0]).runner.model)
     start_gpu_executor(
         config,
-        model,
+        loaded,
         reference,
         device=CPU,
         dtype=torch.float32,
         phase=PhaseTimer(lambda _: None),
-        reload=lambda: model,
+        reload=lambda: loaded,
         new_capture=lambda: capture,
     )
     assert log[-2:] == [8, 64]
@@ -261,17 +263,17 @@ def test_steps_that_cannot_be_recorded_run_piece_by_piece_or_end_the_start(
     def capture(work: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    model = make_gpu_executor(llama[0]).runner.model
+    loaded: Loaded[GpuDrafting] = Loaded(make_gpu_executor(llama[0]).runner.model)
 
     def start() -> GpuExecutor:
         return start_gpu_executor(
             EngineConfig(model=str(llama[0]), max_num_seqs=4, kv_cache_memory_bytes=2**20),
-            model,
+            loaded,
             reference,
             device=CPU,
             dtype=torch.float32,
             phase=PhaseTimer(lambda _: None),
-            reload=lambda: model,
+            reload=lambda: loaded,
             new_capture=lambda: capture,
             may_run_eager=may_run_eager,
         )

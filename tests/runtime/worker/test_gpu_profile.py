@@ -10,7 +10,6 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.kernels.reference import device as reference
-from octavo.models.base import CausalLM
 from octavo.worker.batch import StepBatch
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.profile import gpu_cache_budget
@@ -94,12 +93,12 @@ def test_the_budget_is_the_share_less_all_that_is_taken_at_once(
     )
     cpu, dtype = torch.device("cpu"), torch.float32
 
-    def make(loaded: CausalLM, limits: RunnerLimits) -> GpuRunner:
+    def make(limits: RunnerLimits) -> GpuRunner:
         return GpuRunner(
-            loaded, reference, limits, device=cpu, dtype=dtype, cache_dtype=dtype, seed=0
+            model, reference, limits, device=cpu, dtype=dtype, cache_dtype=dtype, seed=0
         )
 
-    budget = gpu_cache_budget(config, model, make, cpu)
+    budget = gpu_cache_budget(config, model.spec, make, cpu)
     recorded = 0 if enforce_eager else DECODE
     taken = CONTEXT + OTHER_PROCESS + WEIGHTS + GAPS + COUNTS + PROMPT + recorded + SPARE
     assert budget == TOTAL * 3 // 4 - taken

@@ -117,7 +117,7 @@ def test_ranks_answer_as_one_and_wake_as_they_slept(tmp_path: Path) -> None:
 
 def test_what_guesses_for_ranks_changes_no_answer(tmp_path: Path) -> None:
     """The first rank alone has it: the model itself, or a head that knows nothing. Beside adapters, of which
-    it knows nothing either, and where sequences lose their blocks."""
+    it knows nothing either, and where sequences lose their blocks; and after all have slept."""
     torch.set_num_threads(1)
     folder, adapter, head = (tmp_path / name for name in ("model", "adapter", "head"))
     save_adapter(adapter, save_model(folder, "qwen3"), rank=3)
@@ -142,6 +142,17 @@ def test_what_guesses_for_ranks_changes_no_answer(tmp_path: Path) -> None:
             )
             assert executor.info.num_kv_blocks == NUM_BLOCKS
             found = answers_of(folder, executor, adapter, drafts=True)
+            sleeping = config_of(folder, speculative_config=guesses, enable_sleep_mode=True)
+            core = EngineCore(sleeping, executor)
+            core._stopwatch = lambda: 0.0
+            before = answer(core)
+            for level in SleepLevel:
+                core.sleep(level)
+                core.wake_up()
+                tried = core.stats().spec_decode_draft_tokens_total
+                assert answer(core) == before
+                assert core.stats().spec_decode_draft_tokens_total > tried
+            del core
         gc.collect()  # with the executor its process ends
         assert_same(found, expected)
         assert found.num_accepted >= least

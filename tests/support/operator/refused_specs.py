@@ -147,12 +147,6 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"engine": {"speculative": {"model": {"uri": "s3://b/d"}}}},
     ),
     (
-        {"engine": {"speculative": _DRAFT, "enableSleepMode": True}},
-        "spec.engine.enableSleepMode",
-        "what guesses does not sleep with the model",
-        {"engine": {"enableSleepMode": False}},
-    ),
-    (
         {
             "engine": {
                 "speculative": {"method": "eagle3", "model": {"uri": "hf://o/h"}},

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from unittest import mock
 
 from octavo.config import EngineConfig
@@ -16,7 +17,7 @@ from octavo.worker.batch import Executor
 from octavo.worker.gpu import prepare
 from octavo.worker.gpu.executor import start_gpu_executor
 from octavo.worker.start.adapters import adapters_of
-from octavo.worker.start.draft import DraftModelPlan, plan_drafter
+from octavo.worker.start.draft import DraftModelPlan, loaded_on_gpu_with, plan_drafter
 from octavo.worker.start.phases import PhaseTimer
 from octavo.worker.start.plan import StartPlan, plan_start
 from tests.support.runtime.gpu_path import CPU, called
@@ -37,18 +38,17 @@ def started_as_on_gpus(
         drafts = plan_drafter(config, plan)
         if isinstance(drafts, DraftModelPlan):
             drafts = dataclasses.replace(drafts, plan=as_on_gpus(kernels, drafts.plan))
-        model = plan.build()
+        read = partial(loaded_on_gpu_with, drafts, config, kernels)
         return start_gpu_executor(
             plan.config,
-            model,
+            read(plan.build()),
             kernels,
             device=CPU,
             dtype=plan.dtype,
             phase=PhaseTimer(on_phase),
-            reload=plan.build_anew,
+            reload=lambda: read(plan.build_anew()),
             new_capture=lambda: called,
             adapters=plan.adapters,
-            drafting=None if drafts is None else drafts.start_on_gpu(config, model, kernels),
         )
 
     with ExitStack() as stack:

@@ -18,7 +18,6 @@ from octavo.kernels.protocols.device import DeviceKernels
 from octavo.kernels.reference import device as reference
 from octavo.loading import Placement, SafetensorsWeights, WeightSource
 from octavo.loading.pooling import normalises
-from octavo.models.base import CausalLM
 from octavo.models.building import build_model
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
@@ -35,10 +34,12 @@ from octavo.worker.batch import (
     StepBatch,
 )
 from octavo.worker.gpu.cuda_graphs import Capture
+from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.executor import GpuExecutor
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.parked_weights import park
 from octavo.worker.gpu.runner import GpuRunner
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import executor_info
@@ -96,8 +97,8 @@ def make_gpu_executor(
     assert adapters is None or isinstance(adapters, SeatedAdapters)
 
     @torch.inference_mode()
-    def load() -> CausalLM:
-        return build_model(
+    def load() -> Loaded[GpuDrafting]:
+        built = build_model(
             model_config,
             weights or SafetensorsWeights(folder),
             scheme=scheme_for(
@@ -107,10 +108,11 @@ def make_gpu_executor(
             placement=placement,
             adapters=adapters,
         )
+        return Loaded(built)
 
-    def make(model: CausalLM) -> GpuRunner:
+    def make(of: Loaded[GpuDrafting]) -> GpuRunner:
         return GpuRunner(
-            model,
+            of.model,
             kernels,
             limits,
             device=device,

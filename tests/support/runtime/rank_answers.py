@@ -142,7 +142,7 @@ def answers_of(
 
 def _has_drafter(executor: Executor) -> bool:
     if isinstance(executor, TorchExecutor):
-        return executor._drafter is not None
+        return executor._loaded.runner.drafter is not None
     if isinstance(executor, LeadingGpuExecutor):
         executor = executor._executor
     return isinstance(executor, GpuExecutor) and isinstance(executor.runner, DraftingRunner)

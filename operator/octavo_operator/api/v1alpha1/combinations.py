@@ -45,12 +45,6 @@ _IS_TRANSFORMERS = (
 _HAS_DRAFT = (
     "has(self.engine) && has(self.engine.speculative) && has(self.engine.speculative.model)"
 )
-DRAFTS_DO_NOT_SLEEP = cel_between(
-    f"!({_HAS_DRAFT}) || !has(self.engine.enableSleepMode) || !self.engine.enableSleepMode",
-    "does not go with speculative.model: what guesses does not sleep with the model so far",
-    "engine.enableSleepMode",
-)
-
 HEADS_READ_OUR_OWN_CODE = cel_between(
     f"!({_IS_TRANSFORMERS}) || !has(self.engine.speculative) || "
     f"self.engine.speculative.method != '{SpeculativeMethod.EAGLE3}'",
@@ -123,7 +117,6 @@ NO_DOWNLOAD_NO_CACHE = cel_between(
 COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_HAVE_A_GPU_EACH,
-    DRAFTS_DO_NOT_SLEEP,
     HEADS_READ_OUR_OWN_CODE,
     ADAPTERS_ARE_OF_OUR_OWN_CODE,
     SLEEP_LOSES_ADAPTERS,

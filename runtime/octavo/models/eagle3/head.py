@@ -25,7 +25,7 @@ from octavo.models.building import ModelBuilder
 from octavo.models.eagle3.config import Eagle3Config
 from octavo.models.families.qwen3 import Qwen3Config
 from octavo.models.spec import ModelSpec
-from octavo.quantization import Unquantised
+from octavo.quantization import scheme_for
 from octavo.quantization.forms import table_lookup
 
 EMBEDDING = "embed_tokens.weight"
@@ -118,7 +118,8 @@ def build_eagle3(
     stored = source
     if any(name.startswith(_OLDER_LAYER) for name in source.names()):
         source = Renamed(source, _LAYER.removeprefix(_PREFIX), _OLDER_LAYER)
-    load = ModelBuilder(WithoutPrefix(source, _PREFIX), Unquantised(), kernels, placement)
+    scheme = scheme_for(None, kernels)
+    load = ModelBuilder(WithoutPrefix(source, _PREFIX), scheme, kernels, placement)
     spec, eps, width = config.spec, config.layer.norm_eps, config.spec.hidden_size
     inputs = config.fuse(len(watched))
 

@@ -18,6 +18,7 @@ from octavo.models.building import build_model
 from octavo.quantization import StoredFormat, scheme_for
 from octavo.quantization.stored import StoredLayout, StoredWeight
 from octavo.worker.compile_ahead.absent_gpu import Chip, absent_gpu
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.adapters import adapters_of
 from octavo.worker.start.phases import PhaseTimer
 from octavo.worker.start.rounded_inputs import wants_rounded_inputs
@@ -61,6 +62,7 @@ def start_on(
 ) -> GpuExecutor:
     """The executor of a model without values, on the device of `absent_gpu`."""
     from octavo.kernels.gpu import device as kernels
+    from octavo.worker.gpu.drafter import GpuDrafting
     from octavo.worker.gpu.executor import start_gpu_executor
 
     placement = Placement(dtype, device)
@@ -68,7 +70,7 @@ def start_on(
     layouts = None if stored is None else LayoutsAlone(stored, placement)
     adapters = adapters_of(config, model, kernels, placement)
     with torch.inference_mode():
-        loaded = build_model(
+        built = build_model(
             distinct_layers(model),
             ShapesAlone(placement),
             scheme=scheme_for(
@@ -82,6 +84,7 @@ def start_on(
             ranks=ranks,
             adapters=adapters,
         )
+    loaded: Loaded[GpuDrafting] = Loaded(built)
     phase = PhaseTimer(lambda _: None)
     return start_gpu_executor(
         config,

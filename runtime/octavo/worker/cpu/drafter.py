@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from octavo.worker.batch import ScheduledSequence
@@ -25,3 +25,7 @@ class Drafter(Protocol):
     def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
         """After the model has run the entries that `propose` gave, laid out as `inputs`."""
         ...
+
+
+MakeDrafter = Callable[[], Drafter]
+"""Of weights that were read, with an empty KV cache."""

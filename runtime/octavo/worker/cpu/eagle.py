@@ -3,7 +3,8 @@
 The head's row at a position needs the model's hidden states there and the token behind it. So a prompt's last
 position, and each of an answer's, waits until its token is known; what waits is kept as the model left it,
 and the head reads it when guesses are asked for, all at once. Of a sequence that is not asked about for long
-(where guesses do not pay) it keeps the last positions alone, so that it costs next to nothing then.
+(where guesses do not pay) so many at once are read that a step of the head now and then is all that it costs;
+so its cache has no holes when guesses come again, or another request finds the answer in the prefix cache.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from octavo.worker.draft_steps import in_steps, row_of
 from octavo.worker.waiting_states import WaitingStates
 
 _MOST_WAITING = 256
+"""As many rows of one layer cost about as much as a decode step of a model of many, and are a promille of its
+steps then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,17 @@ class EagleDrafter:
         memory: Of the head, with as many blocks as the model's.
         max_tokens: Of one of the head's steps, at least what a step of the model may hold and one more for
             each sequence.
+        keeps_ends: Others may find the blocks of a sequence that has ended.
     """
 
     def __init__(
-        self, head: Eagle3Head, states: HiddenStates, memory: StepMemory, max_tokens: int
+        self,
+        head: Eagle3Head,
+        states: HiddenStates,
+        memory: StepMemory,
+        max_tokens: int,
+        *,
+        keeps_ends: bool,
     ) -> None:
         self._head = head
         self._states = states
@@ -58,15 +68,10 @@ class EagleDrafter:
         self._max_tokens = max_tokens
         self._most_waiting = min(_MOST_WAITING, max_tokens)
         self._sampler = Sampler(0)
-        self._waiting = WaitingStates[torch.Tensor]()
+        self._waiting = WaitingStates[torch.Tensor](keeps_ends=keeps_ends)
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
-        last = [
-            _HeadRows(row, self._head.fuse(torch.stack(hidden)))
-            for row, hidden in self._waiting.release(released)
-        ]
-        for part in in_steps(last, lambda row: len(row.hidden), self._max_tokens):
-            self._run(part)
+        self._read(self._waiting.release(released))
         self._memory.copy_blocks(copies)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
@@ -101,10 +106,17 @@ class EagleDrafter:
                     chunks.append(self._chunk(entry, waiting.first, known))
                 waiting.rows = deque([own[-1].clone()])
             waiting.end, waiting.entry = entry.start + len(own), entry
-            while len(waiting.rows) > self._most_waiting:
-                waiting.rows.popleft()
         if chunks:
             self._run(chunks)
+        waits = [self._waiting[entry] for entry in entries]
+        early = [one.read() for one in waits if len(one.rows) >= self._most_waiting]
+        self._read([read for read in early if read is not None])
+
+    def _read(self, reads: Iterable[tuple[ScheduledSequence, list[torch.Tensor]]]) -> None:
+        """Without a guess."""
+        rows = [_HeadRows(row, self._head.fuse(torch.stack(hidden))) for row, hidden in reads]
+        for part in in_steps(rows, lambda row: len(row.hidden), self._max_tokens):
+            self._run(part)
 
     def _chunk(self, entry: ScheduledSequence, first: int, known: torch.Tensor) -> _HeadRows:
         """Of a prompt: all positions from `first` on but the last, whose token nobody knows yet."""
@@ -119,7 +131,6 @@ class EagleDrafter:
         tokens = known_tokens(state, first + 1, entry.start + 1)
         hidden = self._head.fuse(torch.stack(tuple(waiting.rows)))
         waiting.rows.clear()
-        waiting.is_guessed = True
         return _HeadRows(row_of(entry, tokens, first, draft_sampling(state, 0)), hidden)
 
     def _guessed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -27,17 +28,29 @@ from octavo.worker.batch import (
     PendingStep,
     StepBatch,
 )
-from octavo.worker.cpu.drafter import Drafter
+from octavo.worker.cpu.drafter import Drafter, MakeDrafter
 from octavo.worker.cpu.followers import Followers, Nobody
 from octavo.worker.cpu.masks_ahead import MasksAhead
 from octavo.worker.cpu.runner import ModelRunner, Runner, StepResult
 from octavo.worker.cpu.step_inputs import ScoredTokens
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.cpu.warm_up import warm_up
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, executor_info
 from octavo.worker.wakeable import Wakeable
+
+
+@dataclass(frozen=True, slots=True)
+class GuidedRunner:
+    """A model's runner, and who proposes where the engine does not."""
+
+    runner: Runner
+    drafter: Drafter | None
+
+
+HostLoaded = Wakeable[Loaded[MakeDrafter], GuidedRunner]
 
 
 class TorchExecutor:
@@ -46,18 +59,16 @@ class TorchExecutor:
     Args:
         normalises: Embeddings are scaled to length 1.
         adapters: Of the model; None: it takes none.
-        drafter: Proposes where the engine does not.
         masks: Works out what grammars let through.
     """
 
     def __init__(
         self,
-        loaded: Wakeable[CausalLM, Runner],
+        loaded: HostLoaded,
         sampler: Sampler,
         info: ExecutorInfo,
         followers: Followers | None = None,
         adapters: ModelAdapters | None = None,
-        drafter: Drafter | None = None,
         *,
         masks: MasksAhead,
         normalises: bool = True,
@@ -68,7 +79,6 @@ class TorchExecutor:
         self._sampler = sampler
         self._info = info
         self._followers = Nobody() if followers is None else followers
-        self._drafter = drafter
         self._masks = masks
 
     @property
@@ -111,10 +121,10 @@ class TorchExecutor:
 
     @property
     def _runner(self) -> Runner:
-        return self._loaded.runner
+        return self._loaded.runner.runner
 
     def _step(self, batch: StepBatch) -> FinishedStep:
-        drafter = self._drafter
+        drafter = self._loaded.runner.drafter
         if drafter is None:
             with self._masks.beside(batch.entries):
                 result = self._runner.run(batch.entries)
@@ -174,47 +184,46 @@ def _with_embeddings(
 
 def start_host_executor(
     config: EngineConfig,
-    model: CausalLM,
+    read: Loaded[MakeDrafter],
     size: KVCacheSize,
     *,
     device: torch.device,
     dtype: torch.dtype,
     phase: PhaseTimer,
-    reload: Callable[[], CausalLM],
+    reload: Callable[[], Loaded[MakeDrafter]],
     lead: Callable[[ModelRunner], Runner] = lambda runner: runner,
     followers: Followers | None = None,
     lifelines: tuple[int, ...] = (),
     heartbeat: Heartbeat | None = None,
     adapters: ModelAdapters | None = None,
-    drafter: Drafter | None = None,
 ) -> TorchExecutor:
     """Phases profile and warmup.
 
     Args:
-        reload: Reads the model anew.
+        reload: Reads the same anew.
         lead: Of the first rank's runner, one that all ranks follow.
         lifelines, heartbeat: See `ExecutorInfo`.
         adapters: See `TorchExecutor`.
-        drafter: Proposes where the engine does not.
     """
 
-    pooling = host_pooling(config, model.spec)
+    spec = read.model.spec
+    pooling = host_pooling(config, spec)
 
-    def make(loaded: CausalLM) -> Runner:
-        runner = host_runner(config, loaded, size, device=device, dtype=dtype, pooling=pooling)
-        return lead(runner)
+    def make(of: Loaded[MakeDrafter]) -> GuidedRunner:
+        runner = host_runner(config, of.model, size, device=device, dtype=dtype, pooling=pooling)
+        return GuidedRunner(lead(runner), None if of.drafting is None else of.drafting())
 
     with phase("profile"):
-        loaded = Wakeable(model, make, reload)
+        loaded = Wakeable(read, make, reload)
     with phase("warmup"):
         warm_up(
-            loaded.runner,
+            loaded.runner.runner,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
         )
     info = executor_info(
         config,
-        model.spec,
+        spec,
         size,
         dtype=dtype,
         device=device,
@@ -233,7 +242,6 @@ def start_host_executor(
         info,
         followers,
         adapters,
-        drafter,
         masks=MasksAhead.of(info.vocab_size, len(config.local_ranks)),
         normalises=normalises(Path(config.model)),
     )

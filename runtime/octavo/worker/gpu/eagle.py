@@ -74,6 +74,7 @@ class EagleOnGpu:
         seed_of: The seed that the model draws a sequence's tokens with.
         most_waiting: Positions of a sequence that wait at most, more than a step's drafts.
         width, dtype: Of the model's hidden states.
+        keeps_ends: Others may find the blocks of a sequence that has ended.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class EagleOnGpu:
         most_waiting: int,
         width: int,
         dtype: torch.dtype,
+        keeps_ends: bool,
     ) -> None:
         self._model = model
         self._runner = runner
         self._seed_of = seed_of
         self._most_waiting = most_waiting
-        self._waiting = WaitingStates[_Row]()
+        self._waiting = WaitingStates[_Row](keeps_ends=keeps_ends)
         self._nothing = torch.zeros((1, width), dtype=dtype, device=runner.device)
 
     def begin(self, released: Sequence[int], copies: Sequence[tuple[int, int]]) -> None:
@@ -179,7 +181,6 @@ class EagleOnGpu:
             row = row_of(entry, tokens, waiting.first, self._sampling(entry))
             reads.append((row, tuple(waiting.rows)))
             waiting.rows.clear()
-            waiting.is_guessed = True
         steps: list[PendingSamples] = []
         carried: list[torch.Tensor] = []
         for part in self._in_steps(reads):

@@ -15,7 +15,6 @@ from octavo.layers.ranks import ALONE, Ranks
 from octavo.loading.adapter import read_adapter
 from octavo.loading.pooling import normalises
 from octavo.models.adapters import ModelAdapters
-from octavo.models.base import CausalLM
 from octavo.models.seated_adapters import SeatedAdapters
 from octavo.sleep_level import SleepLevel
 from octavo.worker.batch import ExecutorInfo, PendingStep, StepBatch
@@ -25,6 +24,7 @@ from octavo.worker.gpu.drafter import DraftingRunner, GpuDrafting
 from octavo.worker.gpu.packed_runner import RunnerLimits
 from octavo.worker.gpu.prepare import prepare_gpu, translated_start_errors
 from octavo.worker.gpu.runner import GpuRunner, Tell
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.phases import PhaseTimer, executor_info
 from octavo.worker.wakeable import Wakeable
@@ -40,7 +40,7 @@ class GpuExecutor:
 
     def __init__(
         self,
-        loaded: Wakeable[CausalLM, GpuRunner],
+        loaded: Wakeable[Loaded[GpuDrafting], GpuRunner],
         info: ExecutorInfo,
         record: Callable[[GpuRunner], None],
         adapters: ModelAdapters | None = None,
@@ -107,18 +107,17 @@ class GpuExecutor:
 
 def start_gpu_executor(
     config: EngineConfig,
-    model: CausalLM,
+    read: Loaded[GpuDrafting],
     kernels: DeviceKernels,
     *,
     device: torch.device,
     dtype: torch.dtype,
     phase: PhaseTimer,
-    reload: Callable[[], CausalLM],
+    reload: Callable[[], Loaded[GpuDrafting]],
     ranks: Ranks = ALONE,
     tell: Tell | None = None,
     least: Callable[[int], int] = lambda own: own,
     new_capture: Callable[[], Capture] | None = None,
-    drafting: GpuDrafting | None = None,
     adapters: ModelAdapters | None = None,
     may_run_eager: bool = False,
 ) -> GpuExecutor:
@@ -126,15 +125,15 @@ def start_gpu_executor(
 
     Args:
         ranks, tell: See `GpuRunner`.
-        drafting: Who guesses where the engine does not.
-        adapters: Of `model`; None: it takes none.
+        adapters: Of the model; None: it takes none.
     """
     seated = adapters if isinstance(adapters, SeatedAdapters) else None
 
-    def make(loaded: CausalLM, limits: RunnerLimits) -> GpuRunner:
+    def make(of: Loaded[GpuDrafting], limits: RunnerLimits) -> GpuRunner:
+        drafting = of.drafting
         kind = GpuRunner if drafting is None else DraftingRunner
         runner = kind(
-            loaded,
+            of.model,
             kernels,
             limits,
             device=device,
@@ -153,7 +152,7 @@ def start_gpu_executor(
 
     prepared = prepare_gpu(
         config,
-        model,
+        read,
         make,
         device=device,
         dtype=dtype,
@@ -161,12 +160,11 @@ def start_gpu_executor(
         reload=reload,
         least=least,
         new_capture=new_capture,
-        drafting=drafting,
         may_run_eager=may_run_eager,
     )
     info = executor_info(
         config,
-        model.spec,
+        read.model.spec,
         prepared.size,
         dtype=dtype,
         device=device,

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import InvalidConfigurationError, OutOfMemoryError
-from octavo.models.base import CausalLM
 from octavo.worker.gpu.cuda_graphs import Capture, CudaCapture
 from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.packed_runner import RunnerLimits
@@ -27,6 +27,7 @@ from octavo.worker.gpu.profile import (
     run_largest_steps,
     warm_up_gpu,
 )
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.memory import BudgetSource, KVCacheSize
 from octavo.worker.start.phases import PhaseTimer, cache_block_bytes, size_cache
@@ -44,40 +45,39 @@ class Prepared(Generic[R]):
         record: Records the decode steps of a runner that woke, where they are recorded.
     """
 
-    loaded: Wakeable[CausalLM, R]
+    loaded: Wakeable[Loaded[GpuDrafting], R]
     size: KVCacheSize
     record: Callable[[R], None]
 
 
 def prepare_gpu(
     config: EngineConfig,
-    model: CausalLM,
-    make_runner: Callable[[CausalLM, RunnerLimits], R],
+    read: Loaded[GpuDrafting],
+    make_runner: Callable[[Loaded[GpuDrafting], RunnerLimits], R],
     *,
     device: torch.device,
     dtype: torch.dtype,
     phase: PhaseTimer,
-    reload: Callable[[], CausalLM],
+    reload: Callable[[], Loaded[GpuDrafting]],
     least: Callable[[int], int] = lambda own: own,
     new_capture: Callable[[], Capture] | None = None,
-    drafting: GpuDrafting | None = None,
     may_run_eager: bool = False,
 ) -> Prepared[R]:
     """Phases profile, warmup and, unless `config.enforce_eager`, capture.
 
     Args:
-        reload: Reads the model anew.
+        read: What guesses for the model is in the runners of `make_runner`.
+        reload: Reads the same anew.
         least: Of all ranks' numbers. They agree on blocks, of which what guesses takes a part on the first
             rank alone.
         new_capture: Of CUDA when absent.
-        drafting: What guesses for the model, in runners of `make_runner`.
         may_run_eager: Steps that cannot be recorded are launched piece by piece, which the log says; else
             that ends the start.
 
     Raises `OutOfMemoryError` or `InvalidConfigurationError`.
     """
     cache_dtype = choose_cache_dtype(config.kv_cache_dtype, dtype)
-    num_ranks = config.tensor_parallel_size
+    num_ranks, drafting = config.tensor_parallel_size, read.drafting
 
     def record(runner: R) -> None:
         if config.enforce_eager:
@@ -89,10 +89,11 @@ def prepare_gpu(
         with phase("profile"):
             budget, source = config.kv_cache_memory_bytes, BudgetSource.FLAG
             if budget is None:
-                budget = gpu_cache_budget(config, model, make_runner, device)
+                make = partial(make_runner, read)
+                budget = gpu_cache_budget(config, read.model.spec, make, device)
                 budget -= 0 if drafting is None else drafting.kept_bytes
                 source = BudgetSource.GPU_SHARE
-            spec = model.spec.on_rank(num_ranks)
+            spec = read.model.spec.on_rank(num_ranks)
             draft_block_bytes = 0 if drafting is None else drafting.block_bytes
             each = cache_block_bytes(config, spec, cache_dtype) + draft_block_bytes
             budget = _agreed(budget, each, least)
@@ -100,7 +101,7 @@ def prepare_gpu(
             limits = RunnerLimits.of(
                 config, num_blocks=size.num_blocks, max_model_len=size.max_model_len
             )
-            loaded = Wakeable(model, lambda read: make_runner(read, limits), reload, park)
+            loaded = Wakeable(read, lambda of: make_runner(of, limits), reload, park)
         with phase("warmup"):
             warm_up_gpu(loaded.runner)
         if not config.enforce_eager:

@@ -12,8 +12,8 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
-from octavo.models.base import CausalLM
 from octavo.models.seated_adapters import EMPTY_ADAPTER
+from octavo.models.spec import ModelSpec
 from octavo.sampling import processors
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams
@@ -103,12 +103,12 @@ def _run(runner: SteppedRunner, entries: list[ScheduledSequence]) -> None:
     runner.submit(StepBatch([], released=[entry.sequence_id for entry in entries]))
 
 
-MakeRunner = Callable[[CausalLM, RunnerLimits], SteppedRunner]
+MakeRunner = Callable[[RunnerLimits], SteppedRunner]
 
 
 def gpu_cache_budget(
     config: EngineConfig,
-    model: CausalLM,
+    spec: ModelSpec,
     make_runner: MakeRunner,
     device: torch.device,
 ) -> int:
@@ -121,7 +121,7 @@ def gpu_cache_budget(
     Raises `OutOfMemoryError` when not even these steps fit.
     """
     try:
-        peak, graphs = _peaks(config, model, make_runner, device)
+        peak, graphs = _peaks(config, spec, make_runner, device)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"A step of {config.max_num_batched_tokens} tokens does not fit the GPU beside the "
@@ -148,15 +148,15 @@ def gpu_cache_budget(
 
 
 def _peaks(
-    config: EngineConfig, model: CausalLM, make_runner: MakeRunner, device: torch.device
+    config: EngineConfig, spec: ModelSpec, make_runner: MakeRunner, device: torch.device
 ) -> tuple[int, int]:
     """Bytes at the peak of the largest steps, weights included, and of a decode step's activations."""
-    length = config.max_model_len or model.spec.default_context
+    length = config.max_model_len or spec.default_context
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     # Every table names the one block: time and memory are the same.
     limits = RunnerLimits.of(config, num_blocks=1, max_model_len=length)
-    runner = make_runner(model, limits)
+    runner = make_runner(limits)
     decodes, prompts = largest_steps(limits)
     _run_and_release(runner, decodes)
     peak = torch.cuda.max_memory_allocated(device)

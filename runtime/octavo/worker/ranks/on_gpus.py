@@ -17,6 +17,7 @@ from octavo.models.seated_adapters import SeatedAdapters
 from octavo.worker.batch import Executor, Heartbeat
 from octavo.worker.gpu.cuda_graphs import Capture
 from octavo.worker.gpu.drafter import GpuDrafting
+from octavo.worker.loaded import Loaded
 from octavo.worker.ranks.commands import Kind, unpack_command
 from octavo.worker.ranks.device_group import DeviceRanks, check_group, join_device_group
 from octavo.worker.ranks.device_watch import DeviceWatch, FaultWatch
@@ -120,8 +121,8 @@ def ranks_on(
 def lead_on_gpus(
     plan: StartPlan,
     path: GpuPath,
-    model: CausalLM,
-    drafting: GpuDrafting | None,
+    read: Callable[[CausalLM], Loaded[GpuDrafting]],
+    loaded: Loaded[GpuDrafting],
     ranks: GroupRanks | DeviceRanks,
     *,
     control: GroupRanks,
@@ -133,7 +134,7 @@ def lead_on_gpus(
     """The first rank's executor, when all are prepared.
 
     Args:
-        drafting: Who guesses where the engine does not: on this rank alone.
+        read: With what guesses where the engine does not: on this rank alone.
         ranks: Of this rank's part of the model.
         name: Of this rank.
 
@@ -151,17 +152,16 @@ def lead_on_gpus(
         with watch.over(_PREPARE_SECONDS):
             executor = start_gpu_executor(
                 config,
-                model,
+                loaded,
                 path.kernels,
                 device=plan.device,
                 dtype=plan.dtype,
                 phase=phase,
-                reload=lambda: plan.build_anew(ranks),
+                reload=lambda: read(plan.build_anew(ranks)),
                 ranks=ranks,
                 tell=teller,
                 least=lambda own: control.least(own, _PREPARE_SECONDS),
                 new_capture=path.new_capture,
-                drafting=drafting,
                 adapters=plan.adapters,
             )
     except Exception as error:
@@ -203,9 +203,9 @@ def follow_on_gpu(
             raise RankLostError("the first rank does not go on")
         return payload
 
-    def make(loaded: CausalLM, limits: RunnerLimits) -> FollowingRunner:
+    def make(of: Loaded[GpuDrafting], limits: RunnerLimits) -> FollowingRunner:
         return FollowingRunner(
-            loaded,
+            of.model,
             path.kernels,
             limits,
             device=plan.device,
@@ -219,12 +219,12 @@ def follow_on_gpu(
     with watch.over(_PREPARE_SECONDS):
         prepared = prepare_gpu(
             config,
-            model,
+            Loaded(model),
             make,
             device=plan.device,
             dtype=plan.dtype,
             phase=PhaseTimer(lambda _: None),
-            reload=lambda: plan.build_anew(ranks),
+            reload=lambda: Loaded(plan.build_anew(ranks)),
             least=lambda own: control.least(own, _PREPARE_SECONDS),
             new_capture=path.new_capture,
         )

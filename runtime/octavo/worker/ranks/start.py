@@ -14,10 +14,11 @@ from octavo.errors import OctavoError
 from octavo.models.base import CausalLM, Encoder
 from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import CompilingAhead, compiling_ahead
-from octavo.worker.cpu.drafter import Drafter
+from octavo.worker.cpu.drafter import MakeDrafter
 from octavo.worker.cpu.encoder import EncoderExecutor
 from octavo.worker.cpu.executor import host_pooling, host_runner, start_host_executor
 from octavo.worker.cpu.runner import ModelRunner
+from octavo.worker.loaded import Loaded
 from octavo.worker.ranks.device_group import DeviceRanks
 from octavo.worker.ranks.following import EncodingFollower, Follower, HostFollower
 from octavo.worker.ranks.frames import NextFrame
@@ -34,7 +35,12 @@ from octavo.worker.ranks.on_gpus import (
     take_gpu,
 )
 from octavo.worker.ranks.team import Team
-from octavo.worker.start.draft import DrafterPlan, plan_drafter
+from octavo.worker.start.draft import (
+    DrafterPlan,
+    loaded_on_gpu_with,
+    loaded_with,
+    plan_drafter,
+)
 from octavo.worker.start.encoder import EncoderPlan, plan_model
 from octavo.worker.start.memory import KVCacheSize
 from octavo.worker.start.phases import PhaseTimer
@@ -121,15 +127,15 @@ def _leading(
     """What makes the first rank's executor when all are loaded, with what guesses for the model."""
     config, path = plan.config, gpu_path(plan.device)
     if path is None:
-        drafter = None if drafts is None else drafts.start(config, group.size, model)
-        return partial(_lead_on_host, plan, model, drafter, group, phase)
-    drafting = None if drafts is None else drafts.start_on_gpu(config, model, path.kernels)
+        read = partial(loaded_with, drafts, config, group.size)
+        return partial(_lead_on_host, plan, read, read(model), group, phase)
+    read_on_gpu = partial(loaded_on_gpu_with, drafts, config, path.kernels)
     return partial(
         lead_on_gpus,
         plan,
         path,
-        model,
-        drafting,
+        read_on_gpu,
+        read_on_gpu(model),
         group.ranks,
         control=group.control,
         team=group.team,
@@ -140,23 +146,26 @@ def _leading(
 
 
 def _lead_on_host(
-    plan: StartPlan, model: CausalLM, drafter: Drafter | None, group: _Group, phase: PhaseTimer
+    plan: StartPlan,
+    read: Callable[[CausalLM], Loaded[MakeDrafter]],
+    loaded: Loaded[MakeDrafter],
+    group: _Group,
+    phase: PhaseTimer,
 ) -> Executor:
     config, team = plan.config, group.team
     return start_host_executor(
         config,
-        model,
+        loaded,
         group.size,
         device=plan.device,
         dtype=plan.dtype,
         phase=phase,
-        reload=lambda: plan.build_anew(group.ranks),
+        reload=lambda: read(plan.build_anew(group.ranks)),
         lead=lambda runner: LeadingRunner(runner, team, config.tensor_parallel_size),
         followers=team,
         lifelines=team.lifelines,
         heartbeat=group.start.heartbeat,
         adapters=plan.adapters,
-        drafter=drafter,
     )
 
 

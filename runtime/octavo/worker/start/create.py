@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 
 import torch
 
@@ -15,7 +16,14 @@ from octavo.worker.batch import Executor
 from octavo.worker.compile_ahead import CompilingAhead, compiling_ahead
 from octavo.worker.cpu.executor import start_host_executor
 from octavo.worker.ranks.start import create_shared_executor
-from octavo.worker.start.draft import DrafterPlan, beside, plan_drafter, size_cache_with
+from octavo.worker.start.draft import (
+    DrafterPlan,
+    beside,
+    loaded_on_gpu_with,
+    loaded_with,
+    plan_drafter,
+    size_cache_with,
+)
 from octavo.worker.start.encoder import encoder_of, plan_encoder
 from octavo.worker.start.gpu_fit import check_gpu_generation, check_gpu_memory
 from octavo.worker.start.phases import PhaseTimer
@@ -65,19 +73,18 @@ def _load_on_cpu(plan: StartPlan, drafts: DrafterPlan | None) -> Start:
     threads = machine.threads_for(plan.model.num_parameters, machine.available_cpus())
     torch.set_num_threads(threads)
     size = size_cache_with(drafts, plan)
+    read = partial(loaded_with, drafts, plan.config, size)
     with translated_load_errors():
-        model = plan.build()
-        drafter = None if drafts is None else drafts.start(plan.config, size, model)
+        loaded = read(plan.build())
     return lambda phase: start_host_executor(
         plan.config,
-        model,
+        loaded,
         size,
         device=plan.device,
         dtype=plan.dtype,
         phase=phase,
-        reload=plan.build_anew,
+        reload=lambda: read(plan.build_anew()),
         adapters=plan.adapters,
-        drafter=drafter,
     )
 
 
@@ -99,9 +106,9 @@ def _compiling_ahead(plan: StartPlan) -> AbstractContextManager[CompilingAhead |
 def _load_on_gpu(plan: StartPlan, drafts: DrafterPlan | None) -> Start:
     """How large the cache is, a profile run tells when the executor starts."""
     kernels = gpu_kernels()
+    read = partial(loaded_on_gpu_with, drafts, plan.config, kernels)
     with translated_load_errors():
-        model = plan.build()
-        drafting = None if drafts is None else drafts.start_on_gpu(plan.config, model, kernels)
+        loaded = read(plan.build())
 
     def start(phase: PhaseTimer) -> Executor:
         from octavo.kernels.gpu.compiling.watch import CompileWatch
@@ -110,13 +117,12 @@ def _load_on_gpu(plan: StartPlan, drafts: DrafterPlan | None) -> Start:
         watch = CompileWatch()
         executor = start_gpu_executor(
             plan.config,
-            model,
+            loaded,
             kernels,
             device=plan.device,
             dtype=plan.dtype,
             phase=phase,
-            reload=plan.build_anew,
-            drafting=drafting,
+            reload=lambda: read(plan.build_anew()),
             adapters=plan.adapters,
             may_run_eager=plan.model.is_generic,
         )

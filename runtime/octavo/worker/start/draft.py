@@ -16,11 +16,12 @@ from octavo.options import turned_off
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker import machine
 from octavo.worker.cpu.draft_model import DraftModel
-from octavo.worker.cpu.drafter import Drafter
+from octavo.worker.cpu.drafter import MakeDrafter
 from octavo.worker.cpu.executor import host_runner
 from octavo.worker.gpu.draft_model import GpuDraftModel
 from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.runner import GpuRunner
+from octavo.worker.loaded import Loaded
 from octavo.worker.start.drafter_checks import (
     check_context,
     check_is_whole,
@@ -50,14 +51,14 @@ class DrafterPlan(Protocol):
         """Raises `InvalidConfigurationError` where it does not know so many positions."""
         ...
 
-    def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> Drafter:
-        """On a CPU. Reads the weights; raises `ModelInvalidError` where they are not as config.json says."""
+    def read(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> MakeDrafter:
+        """For a CPU. Reads the weights; raises `ModelInvalidError` where they are not as config.json says."""
         ...
 
-    def start_on_gpu(
+    def read_on_gpu(
         self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
     ) -> GpuDrafting:
-        """As `start`, on the model's GPU."""
+        """As `read`, on the model's GPU."""
         ...
 
 
@@ -84,12 +85,16 @@ class DraftModelPlan:
     def check_length(self, config: EngineConfig, max_model_len: int) -> None:
         check_context(config, "the draft model", self.plan.model.spec, max_model_len)
 
-    def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> DraftModel:
+    def read(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> MakeDrafter:
         plan, draft = self.plan, self._build(model)
-        runner = host_runner(plan.config, draft, size, device=plan.device, dtype=plan.dtype)
-        return DraftModel(runner, config.max_num_batched_tokens, config.block_size)
 
-    def start_on_gpu(
+        def make() -> DraftModel:
+            runner = host_runner(plan.config, draft, size, device=plan.device, dtype=plan.dtype)
+            return DraftModel(runner, config.max_num_batched_tokens, config.block_size)
+
+        return make
+
+    def read_on_gpu(
         self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
     ) -> GpuDrafting:
         plan, draft = self.plan, self._build(model)
@@ -114,7 +119,7 @@ class DraftModelPlan:
     def _build(self, model: CausalLM) -> CausalLM:
         """Of one rank, as the plan's config is: it guesses for all of them."""
         with naming(DRAFT_MODEL, self.folder):
-            draft = self.plan.build()
+            draft = self.plan.build_anew()
         return with_common_vocabulary(draft, model.spec.vocab_size)
 
 
@@ -151,6 +156,20 @@ def _plan_draft_model(config: EngineConfig, path: str, model: StartPlan) -> Draf
         plan = plan_start(wanted)
     check_vocabulary(config, plan.model, model.model, folder)
     return DraftModelPlan(folder, plan)
+
+
+def loaded_with(
+    drafts: DrafterPlan | None, config: EngineConfig, size: KVCacheSize, model: CausalLM
+) -> Loaded[MakeDrafter]:
+    """The model, with what guesses for it. Raises as `DrafterPlan.read`."""
+    return Loaded(model, None if drafts is None else drafts.read(config, size, model))
+
+
+def loaded_on_gpu_with(
+    drafts: DrafterPlan | None, config: EngineConfig, kernels: DeviceKernels, model: CausalLM
+) -> Loaded[GpuDrafting]:
+    """As `loaded_with`, on a GPU."""
+    return Loaded(model, None if drafts is None else drafts.read_on_gpu(config, model, kernels))
 
 
 def size_cache_with(drafts: DrafterPlan | None, plan: StartPlan) -> KVCacheSize:

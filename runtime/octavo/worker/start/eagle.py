@@ -19,6 +19,7 @@ from octavo.models.eagle3.head import EMBEDDING
 from octavo.models.spec import ModelSpec
 from octavo.models.stored_tables import whole_embedding
 from octavo.quantization import Unquantised
+from octavo.worker.cpu.drafter import MakeDrafter
 from octavo.worker.cpu.eagle import EagleDrafter
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.gpu.draft_rows import most_drafts_of_one
@@ -44,20 +45,23 @@ class EaglePlan:
 
     Args:
         watched: Layers of the model that the head reads.
-        source: Of its weights, none of which is read yet.
+        has_embedding: It brings its own.
         model: Whose dtype, device and kernels it has.
     """
 
     folder: Path
     head: Eagle3Config
     watched: tuple[int, ...]
-    source: WeightSource
+    has_embedding: bool
     model: StartPlan
 
     def beside(self, config: EngineConfig) -> Beside:
-        has_embedding = self.head.needs_embedding or self.source.has(EMBEDDING)
         return beside_model(
-            config, self.head, len(self.watched), self.model.dtype, has_embedding=has_embedding
+            config,
+            self.head,
+            len(self.watched),
+            self.model.dtype,
+            has_embedding=self.has_embedding,
         )
 
     @property
@@ -68,36 +72,42 @@ class EaglePlan:
     def check_length(self, config: EngineConfig, max_model_len: int) -> None:
         check_context(config, f"the head in {self.folder}", self.head.spec, max_model_len)
 
-    def start(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> EagleDrafter:
+    def read(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> MakeDrafter:
         plan, head = self.model, self._read(model)
+        states = self._stack(model).watch(self.watched)
         # A prompt's chunk is read with the position before it, whose token is the chunk's first.
         max_tokens = config.max_num_batched_tokens + config.max_num_seqs
-        memory = StepMemory(
-            self.head.spec,
-            num_blocks=size.num_blocks,
-            max_model_len=size.max_model_len,
-            block_size=config.block_size,
-            max_tokens=max_tokens,
-            device=plan.device,
-            dtype=plan.dtype,
-            cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
-        )
-        return EagleDrafter(head, self._stack(model).watch(self.watched), memory, max_tokens)
 
-    def start_on_gpu(
+        def make() -> EagleDrafter:
+            memory = StepMemory(
+                self.head.spec,
+                num_blocks=size.num_blocks,
+                max_model_len=size.max_model_len,
+                block_size=config.block_size,
+                max_tokens=max_tokens,
+                device=plan.device,
+                dtype=plan.dtype,
+                cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
+            )
+            keeps_ends = config.enable_prefix_caching
+            return EagleDrafter(head, states, memory, max_tokens, keeps_ends=keeps_ends)
+
+        return make
+
+    def read_on_gpu(
         self, config: EngineConfig, model: CausalLM, kernels: DeviceKernels
     ) -> GpuDrafting:
-        plan, head = self.model, HeadModel(self._read(model))
+        plan, head = self.model, self._read(model)
         watch = self._stack(model).watch(self.watched)
         width = watch.count * model.spec.hidden_size
         most_waiting = most_drafts_of_one(config) + _STEPS_AT_ONCE
 
         def make(runner: GpuRunner) -> EagleOnGpu:
-            limits = runner.limits
+            limits, guided = runner.limits, HeadModel(head)
             self.check_length(config, limits.max_model_len)
             tokens = limits.max_num_batched_tokens + limits.max_num_seqs
             own = GpuRunner(
-                head,
+                guided,
                 kernels,
                 dataclasses.replace(
                     limits, max_drafts=0, max_adapters=0, max_num_batched_tokens=tokens
@@ -108,12 +118,13 @@ class EaglePlan:
                 seed=config.seed,
             )
             return EagleOnGpu(
-                head,
+                guided,
                 own,
                 runner.rows.seed_of,
                 most_waiting=most_waiting,
                 width=width,
                 dtype=plan.dtype,
+                keeps_ends=config.enable_prefix_caching,
             )
 
         kept = config.max_num_seqs * (1 + most_waiting) * width * plan.dtype.itemsize
@@ -123,13 +134,14 @@ class EaglePlan:
         """Its weights."""
         plan = self.model
         with torch.inference_mode(), naming(HEAD, self.folder):
+            weights = open_head(plan.config, self.folder, plan)
             embed = self._stack(model).embed
             if self.is_shared:  # the model's own takes all ranks to look up
                 source = open_weights(plan.config, plan.placement)
                 embed = whole_embedding(plan.model, source, plan.placement)
             return build_eagle3(
                 self.head,
-                self.source,
+                weights,
                 watched=self.watched,
                 embed=embed,
                 kernels=plan.kernels,
@@ -168,13 +180,16 @@ def plan_eagle(config: EngineConfig, path: str, model: StartPlan) -> EaglePlan:
     """Raises as `read_head`, and `ModelInvalidError` where there are no weights."""
     folder = Path(path)
     head, watched = read_head(config, folder, model.model)
-    source: WeightSource
+    with naming(HEAD, folder):
+        has_embedding = head.needs_embedding or open_head(config, folder, model).has(EMBEDDING)
+    return EaglePlan(folder, head, watched, has_embedding, model)
+
+
+def open_head(config: EngineConfig, folder: Path, model: StartPlan) -> WeightSource:
+    """Its weights, none of which is read yet. Raises `ModelInvalidError` where there are none."""
     if config.load_format is LoadFormat.DUMMY:
-        source = DummyWeights(dtype=model.dtype, device=model.device, seed=config.seed)
-    else:
-        with naming(HEAD, folder):
-            source = SafetensorsWeights(folder)
-    return EaglePlan(folder, head, watched, source, model)
+        return DummyWeights(dtype=model.dtype, device=model.device, seed=config.seed)
+    return SafetensorsWeights(folder)
 
 
 def read_head(
