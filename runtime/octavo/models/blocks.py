@@ -19,7 +19,7 @@ from octavo.layers.linear import Linear, Lookup
 from octavo.layers.mlp import FeedForward
 from octavo.layers.norm import Norm
 from octavo.layers.step import Step
-from octavo.models.hidden_states import HiddenStates
+from octavo.models.hidden_states import FixedStates, HiddenStates
 from octavo.models.spec import ModelSpec
 from octavo.models.stream import (
     FusedSteps,
@@ -201,7 +201,7 @@ class DecoderStack:
     __slots__ = (
         "_blocks",
         "_head",
-        "_is_watched",
+        "_is_repeatable",
         "_logits_divisor",
         "_logits_softcap",
         "_norm",
@@ -233,16 +233,20 @@ class DecoderStack:
         self._logits_divisor = logits_divisor
         self._logits_softcap = logits_softcap
         self._blocks = blocks
-        self._is_watched = False
+        self._is_repeatable = True
         self._norm = norm
 
-    def watch(self, layers: Sequence[int]) -> HiddenStates:
-        """From now on each forward keeps what goes into these layers, each of which is named once."""
-        states = HiddenStates(len(layers), self._stream_scale)
+    def watch(self, layers: Sequence[int], fixed: FixedStates | None = None) -> HiddenStates:
+        """From now on each forward keeps what goes into these layers, each of which is named once.
+
+        Args:
+            fixed: See `HiddenStates`; with it steps are repeated as those that nobody watches.
+        """
+        states = HiddenStates(len(layers), self._stream_scale, fixed)
         watched = list(self._blocks)
         for place, layer in enumerate(layers):
             watched[layer] = WatchedBlock(watched[layer], states, place)
-        self._blocks, self._is_watched = watched, True
+        self._blocks, self._is_repeatable = watched, fixed is not None
         return states
 
     def run_blocks(
@@ -250,7 +254,7 @@ class DecoderStack:
     ) -> torch.Tensor:
         """The stream after all blocks, `[tokens, hidden]`, of `step.rows`; `residual` is overwritten."""
         blocks = functools.partial(self._each, caches, step)
-        if step.repeats is None or self._is_watched:
+        if step.repeats is None or not self._is_repeatable:
             pending: torch.Tensor | None = None
             for made in blocks(residual):
                 pending = made

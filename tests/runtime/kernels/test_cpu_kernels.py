@@ -82,6 +82,20 @@ def test_a_gate_far_outside_keeps_its_limits(gated: Any) -> None:
     assert result[0, :3].abs().max() < 1e-30
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "width"), [(3, 64), (900, 48), (2, 24)])
+def test_a_stream_is_summed_into_rows_that_lie_apart(
+    dtype: torch.dtype, rows: int, width: int
+) -> None:
+    residual, pending = (numbers(rows, width, seed=seed).to(dtype) for seed in (1, 2))
+    memory = torch.full((rows, 3 * width), 7.0, dtype=dtype)
+    for delta, expected in ((pending, residual + pending), (None, residual)):
+        cpu.sum_stream(residual, delta, memory[:, width : 2 * width])
+        assert torch.equal(memory[:, width : 2 * width], expected)
+    assert (memory[:, :width] == 7).all()
+    assert (memory[:, 2 * width :] == 7).all()
+
+
 def test_nan_stays_nan() -> None:
     x = torch.ones(1, 32, dtype=torch.bfloat16)
     x[0, 3] = torch.nan

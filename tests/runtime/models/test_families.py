@@ -227,4 +227,4 @@ def test_hidden_states_are_those_of_a_model_of_fewer_layers(architecture: str) -
     assert torch.equal(stream, plain)
     expected = [run(config.with_layers(range(count)))[0] for count in (2, 0)]
     scale = 0.25 if is_scaled else 1.0
-    torch.testing.assert_close(states.take(), scale * torch.cat(expected, -1))
+    torch.testing.assert_close(states.take(3), scale * torch.cat(expected, -1))

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from octavo.config import Quantization
+from octavo.models.hidden_states import FixedStates
 from octavo.worker.batch import Executor
 from octavo.worker.cpu.executor import TorchExecutor
 from octavo.worker.cpu.runner import ModelRunner
@@ -18,7 +20,9 @@ from tests.support.runtime.stepping import Stepper, make_executor
 
 needs_module(Requirement.NUMBA)
 
+from octavo.kernels import cpu
 from octavo.kernels.cpu.compiling.program import Program
+from octavo.worker.cpu.repeated_steps import RepeatedSteps
 
 WIDE = {
     "vocab_size": VOCAB,
@@ -102,6 +106,32 @@ def test_repeated_steps_give_the_same_tokens(name: str, tmp_path: Path, runs: li
     assert len(set(expected[1])) > 5, "a constant output would prove nothing"
     # Of 35 steps of decodes alone, the first of three and of four rows are recorded.
     assert len(runs) == 35 - 2
+
+
+def test_steps_of_a_model_that_a_head_watches_are_repeated_with_what_it_reads(
+    tmp_path: Path, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint(tmp_path, "qwen3", **WIDE)
+    found: list[tuple[list[list[int]], list[torch.Tensor]]] = []
+    for fixed in (None, FixedStates(torch.empty(64, 2 * 64), cpu)):
+        executor: Any = make_executor(tmp_path)
+        memory_of(executor)._repeats = None if fixed is None else RepeatedSteps()
+        runner, read = executor._runner, list[torch.Tensor]()
+        states, run = runner.model.watch((0, 1), fixed), runner.run
+
+        def watched(batch: Any, run: Any = run, states: Any = states, read: Any = read) -> Any:
+            result = run(batch)
+            read.append(states.take(len(result.inputs.token_ids)).clone())
+            return result
+
+        monkeypatch.setattr(runner, "run", watched)
+        runs.clear()
+        found.append((stepped(executor), read))
+    (expected, states_alone), (tokens, states_repeated) = found
+    assert tokens == expected
+    assert len(runs) == 35 - 3  # of two rows, too, the first is recorded
+    for alone, repeated in zip(states_alone, states_repeated, strict=True):
+        assert torch.equal(alone, repeated)
 
 
 @pytest.mark.parametrize("name", NOT_REPEATED)

@@ -6,5 +6,6 @@ compiled when it is first called, and comes from numba's cache after that.
 
 from octavo.kernels.cpu.gated_activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.cpu.rms_norm import add_rms_norm, rms_norm
+from octavo.kernels.cpu.stream_sum import sum_stream
 
-__all__ = ["add_rms_norm", "gelu_and_mul", "rms_norm", "silu_and_mul"]
+__all__ = ["add_rms_norm", "gelu_and_mul", "rms_norm", "silu_and_mul", "sum_stream"]

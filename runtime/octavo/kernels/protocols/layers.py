@@ -166,6 +166,17 @@ class FewRowKernels(Protocol):
 
 
 @runtime_checkable
+class StreamKernels(Protocol):
+    """What keeps states of a step that is repeated without Python."""
+
+    def sum_stream(
+        self, residual: torch.Tensor, pending: torch.Tensor | None, out: torch.Tensor
+    ) -> None:
+        """`out = residual + pending`, all `[rows, hidden]`; `pending` is None where nothing is."""
+        ...
+
+
+@runtime_checkable
 class PackedKernels(Protocol):
     """Products with quantised weights, of any number of rows; see `octavo.kernels.packed_weight`.
 

@@ -9,7 +9,7 @@ so its cache has no holes when guesses come again, or another request finds the 
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from octavo.worker.cpu.step_inputs import StepInputs, rows_of
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
 from octavo.worker.draft_steps import in_steps, row_of
-from octavo.worker.waiting_states import WaitingStates
+from octavo.worker.waiting_states import Waiting, WaitingStates
 
 _MOST_WAITING = 256
 """As many rows of one layer cost about as much as a decode step of a model of many, and are a promille of its
@@ -92,23 +92,33 @@ class EagleDrafter:
         return with_drafts(entries, drafts)
 
     def follow(self, entries: Sequence[ScheduledSequence], inputs: StepInputs) -> None:
-        states = self._states.take()
+        states = self._states.take(len(inputs.token_ids))
         chunks: list[_HeadRows] = []
+        wanted: list[int] = []  # rows that wait from now on
+        waits: list[tuple[Waiting[torch.Tensor], int]] = []
         for entry, ends in zip(entries, inputs.ends, strict=True):
             rows, waiting = rows_of(entry, ends), self._waiting.before(entry)
-            own = states[list(rows)] if entry.num_drafts else states[rows[0] : rows[-1] + 1]
-            if entry.num_drafts or (len(own) == 1 and entry.sampling is not None):
-                # A copy: a view would keep the states of all that ran beside it.
-                waiting.rows += own.clone().unbind()
-            else:
-                known = torch.cat([*(row[None] for row in waiting.rows), own[:-1]])
+            count = len(rows)
+            if not entry.num_drafts and (count > 1 or entry.sampling is None):
+                own = states[rows[0] : rows[-1]]
+                known = torch.cat([*(row[None] for row in waiting.rows), own])
                 if len(known):
                     chunks.append(self._chunk(entry, waiting.first, known))
-                waiting.rows = deque([own[-1].clone()])
-            waiting.end, waiting.entry = entry.start + len(own), entry
+                waiting.rows.clear()
+                rows = rows[-1:]
+            wanted += rows
+            waits.append((waiting, len(rows)))
+            waiting.end, waiting.entry = entry.start + count, entry
         if chunks:
             self._run(chunks)
-        waits = [self._waiting[entry] for entry in entries]
+        # One copy for all: a step's states are overwritten by the next one's.
+        kept = iter(states.index_select(0, torch.tensor(wanted)).unbind())
+        for waiting, count in waits:
+            waiting.rows += itertools.islice(kept, count)
+        self._read_early([waiting for waiting, _ in waits])
+
+    def _read_early(self, waits: Iterable[Waiting[torch.Tensor]]) -> None:
+        """What waits of sequences that nobody asked about for long, as far as its tokens are known."""
         early = [one.read() for one in waits if len(one.rows) >= self._most_waiting]
         self._read([read for read in early if read is not None])
 

@@ -201,7 +201,7 @@ class PackedRunner:
         hidden = self._forward(
             outline.num_tokens, layout.num_decodes, layout.num_seqs, outline.max_query_len, tiles
         )
-        states = None if self._watch is None else self._watch.take()
+        states = None if self._watch is None else self._watch.take(outline.num_tokens)
         return StepRows(outline, view, hidden, is_normalised=False, states=states)
 
     def scored_logits(self, rows: StepRows) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -245,7 +245,7 @@ class PackedRunner:
         residual = self._forward(size, size, size, 1, tiles)
         self._hidden[:size].copy_(self.model.normalise(residual))
         if self._watch is not None:
-            self._recorded_states[:size].copy_(self._watch.take())
+            self._recorded_states[:size].copy_(self._watch.take(size))
 
     def _decode_adapted(self, size: int) -> None:
         """As `_decode`, of which some rows have adapters."""

@@ -11,16 +11,19 @@ import torch
 
 from octavo.config import EngineConfig, LoadFormat
 from octavo.kernels.protocols.device import DeviceKernels
+from octavo.kernels.protocols.layers import StreamKernels
 from octavo.loading import DummyWeights, SafetensorsWeights, WeightSource
 from octavo.models.base import CausalLM, ModelConfig
 from octavo.models.blocks import DecoderStack
 from octavo.models.eagle3 import Eagle3Config, Eagle3Head, build_eagle3, read_eagle3_config
 from octavo.models.eagle3.head import EMBEDDING
+from octavo.models.hidden_states import FixedStates
 from octavo.models.spec import ModelSpec
 from octavo.models.stored_tables import whole_embedding
 from octavo.quantization import Unquantised
 from octavo.worker.cpu.drafter import MakeDrafter
 from octavo.worker.cpu.eagle import EagleDrafter
+from octavo.worker.cpu.step_inputs import MAX_REPEATED_ROWS
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.gpu.draft_rows import most_drafts_of_one
 from octavo.worker.gpu.drafter import GpuDrafting
@@ -74,7 +77,7 @@ class EaglePlan:
 
     def read(self, config: EngineConfig, size: KVCacheSize, model: CausalLM) -> MakeDrafter:
         plan, head = self.model, self._read(model)
-        states = self._stack(model).watch(self.watched)
+        states = self._stack(model).watch(self.watched, self._fixed(model))
         # A prompt's chunk is read with the position before it, whose token is the chunk's first.
         max_tokens = config.max_num_batched_tokens + config.max_num_seqs
 
@@ -147,6 +150,14 @@ class EaglePlan:
                 kernels=plan.kernels,
                 placement=plan.placement,
             )
+
+    def _fixed(self, model: CausalLM) -> FixedStates | None:
+        """Where the device repeats steps."""
+        kernels, dtype = self.model.kernels, self.model.dtype
+        if not isinstance(kernels, StreamKernels):
+            return None
+        width = len(self.watched) * model.spec.hidden_size
+        return FixedStates(torch.empty(MAX_REPEATED_ROWS, width, dtype=dtype), kernels)
 
     def _stack(self, model: CausalLM) -> DecoderStack:
         if not isinstance(model, DecoderStack):

@@ -22,6 +22,7 @@ _MODULES = (
     "attention.rope_and_cache",
     "compiling.program",
     "gated_activation",
+    "stream_sum",
     "products.grouped_products",
     "products.pack_grouped",
     "products.pack_panels",
