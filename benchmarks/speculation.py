@@ -71,11 +71,11 @@ def seconds(
     return time.perf_counter() - started, time.process_time() - used
 
 
-def steps(llm: LLM) -> tuple[int, int, int]:
-    assert llm._core is not None  # noqa: SLF001
-    stats = llm._core.stats()  # noqa: SLF001
-    accepted = sum(stats.spec_decode_accepted_tokens_per_position)
-    return stats.step, stats.generation_tokens_total, accepted
+def steps(llm: LLM) -> tuple[int, ...]:
+    """Steps, tokens, steps of a sequence with guesses, and guesses that came true by their place."""
+    stats = llm.stats
+    accepted = stats.spec_decode_accepted_tokens_per_position
+    return stats.step, stats.generation_tokens_total, stats.spec_decode_drafts_total, *accepted
 
 
 def compare(
@@ -84,9 +84,14 @@ def compare(
     prompts: list[str] | list[list[int]],
     params: SamplingParams,
     pairs: int,
+    num_running: int | None = None,
 ) -> None:
     """Prints the time without guesses divided by that with them: median and range of the pairs, by the clock
-    and of CPU time."""
+    and of CPU time.
+
+    Args:
+        num_running: Requests that run at once; None: all of them.
+    """
     plain, guessing = engines
     seconds(plain, prompts, params)
     seconds(guessing, prompts, params)
@@ -97,14 +102,16 @@ def compare(
         times = {id(one): seconds(one, prompts, params) for one in (first, second)}
         clock, used = zip(times[id(plain)], times[id(guessing)], strict=True)
         ratios.append((clock[0] / clock[1], used[0] / used[1]))
-    ran, made, accepted = (b - a for a, b in zip(before, steps(guessing), strict=True))
+    ran, made, guessed, *accepted = (b - a for a, b in zip(before, steps(guessing), strict=True))
+    places = ", ".join(f"{each / max(guessed, 1):.0%}" for each in accepted)
     shown = [
         f"{statistics.median(each):.3f} ({min(each):.3f}-{max(each):.3f})"
         for each in zip(*ratios, strict=True)
     ]
     print(
         f"{name}: {shown[0]}, CPU time {shown[1]}, "
-        f"{made / ran / len(prompts):.2f} tokens a step and request, {accepted / made:.1%} of them guessed",
+        f"{made / ran / (num_running or len(prompts)):.2f} tokens a step and request, "
+        f"{sum(accepted) / made:.1%} of them guessed, true of {guessed} by place: {places}",
         flush=True,
     )
 
