@@ -87,3 +87,11 @@ def test_parts_of_a_character_are_told_apart_by_their_bytes() -> None:
     answer = completion_logprobs([parts], num_top=4, text_offsets=[0])
     assert answer.tokens == ["bytes:\\xf0"]
     assert len(answer.top_logprobs[0] or {}) == 4
+
+
+def test_of_tokens_with_one_text_the_own_is_told() -> None:
+    """A character and its byte, as vocabularies of SentencePiece have them both."""
+    byte, character = Logprob(-2.0, 2, "A", b"A"), Logprob(-0.5, 1, "A", b"A")
+    for own, other in ((byte, character), (character, byte)):
+        answer = completion_logprobs([{1: own, 2: other}], num_top=2, text_offsets=[0])
+        assert (answer.token_logprobs, answer.top_logprobs) == ([own.logprob], [{"A": own.logprob}])

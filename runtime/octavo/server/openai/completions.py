@@ -123,7 +123,7 @@ def _echo(
         return Echo()
     text, ids = prompt.text, prompt.token_ids
     if text is None:
-        text = prompts.decode(ids)
+        text = prompts.decode(ids)  # with the special tokens that the client put there
     if request.logprobs is None:
         return Echo(text)
     first = (

@@ -55,7 +55,11 @@ def completion_logprobs(
         shown = {own_id: own, **best_ranked(position, num_top)}
         told.tokens.append(name(own_id, own))
         told.token_logprobs.append(own.logprob)
-        told.top_logprobs.append({name(*item): item[1].logprob for item in shown.items()})
+        top: dict[str, float] = {}
+        for token_id, logprob in shown.items():
+            # Of tokens with one text, as a character and its byte have, the first is told: the own one.
+            top.setdefault(name(token_id, logprob), logprob.logprob)
+        told.top_logprobs.append(top)
     return told
 
 

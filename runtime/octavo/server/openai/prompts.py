@@ -278,7 +278,7 @@ class PromptBuilder:
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(token_ids)
+        return self._tokenizer.decode(token_ids, skip_special_tokens=False)
 
     async def text_of(self, token_ids: object, parameter: str) -> str:
         """Of ids that a client sent. Raises `ApiError` where it is not a list of the model's ids."""
