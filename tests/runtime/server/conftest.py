@@ -6,6 +6,7 @@ import httpx
 import openai
 import pytest
 
+from tests.support.runtime.described_answers import check_described
 from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess
 
@@ -27,11 +28,17 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServ
 
 @pytest.fixture
 def http(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    hooks = {"response": [check_described]}
+    with httpx.Client(base_url=server.url, timeout=60, event_hooks=hooks) as client:
         yield client
 
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+    with (
+        openai.DefaultHttpxClient(event_hooks={"response": [check_described]}) as http,
+        openai.OpenAI(
+            base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http
+        ) as client,
+    ):
         yield client

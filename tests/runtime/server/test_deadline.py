@@ -14,6 +14,7 @@ import pytest
 from octavo.server.http.deadline import HEADER, Deadline, read_deadline
 from octavo.server.http.streaming import Chunks, EventStream
 from octavo.server.openai.api_errors import ApiError
+from tests.support.runtime.described_answers import check_described
 from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import eventually
 
@@ -41,6 +42,7 @@ def test_a_whole_answer_that_is_late_is_408(slow: FaultyServer, more: dict[str, 
     with httpx.Client(base_url=slow.url, headers={HEADER: "1.5"}, timeout=60) as http:
         response = http.post("/v1/completions", json={**LONG, **more})
     assert response.status_code == 408
+    check_described(response)
     error = response.json()["error"]
     assert error["code"] == "request_timeout"
     assert "within 1.5 seconds" in error["message"]

@@ -11,8 +11,9 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from octavo.server.openai.description import openapi_document
+from tests.support.runtime.described_answers import OPTIONAL
 
-DOCUMENT = json.loads(json.dumps(openapi_document()))
+DOCUMENT = json.loads(json.dumps(openapi_document(optional=OPTIONAL)))
 OPERATIONS = [
     (path, method, operation)
     for path, item in DOCUMENT["paths"].items()
@@ -36,9 +37,14 @@ def test_it_is_a_valid_document() -> None:
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:
-    schemas = DOCUMENT["components"]["schemas"]
-    assert {f"#/components/schemas/{name}" for name in schemas} == set(references(DOCUMENT))
-    for schema in schemas.values():
+    components = DOCUMENT["components"]
+    kept = {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "headers")
+        for name in components[kind]
+    }
+    assert kept == set(references(DOCUMENT))
+    for schema in components["schemas"].values():
         OAS31Validator.check_schema(schema)
 
 
@@ -46,10 +52,17 @@ def test_it_tells_of_the_key_and_of_errors_that_are_sent() -> None:
     for path, _, operation in OPERATIONS:
         statuses = set(operation["responses"])
         assert "422" not in statuses
-        is_open = path in ("/health", "/version")
-        assert ({"401", "403", "503"} <= statuses) is not is_open
+        is_open = path in ("/health", "/version", "/metrics")
+        assert ({"400", "401", "403", "503"} <= statuses) is not is_open
         assert (operation["security"] == []) is is_open
-        assert ("requestBody" in operation) is ({"400", "413", "415"} <= statuses)
+        assert ("requestBody" in operation) is ({"404", "413", "415", "429"} <= statuses)
+        told = {
+            status: list(answer["headers"])
+            for status, answer in operation["responses"].items()
+            if "headers" in answer
+        }
+        wanted = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
+        assert told == {status: wanted[status] for status in statuses & wanted.keys()}
 
 
 def schema_of(path: str, method: str, status: int) -> dict[str, Any]:
@@ -90,8 +103,10 @@ def test_answers_are_what_it_says(
 
 
 def test_the_server_serves_it_and_describes_all_that_it_answers(http: httpx.Client) -> None:
-    assert http.get("/openapi.json").json() == DOCUMENT
-    for path, method, _ in OPERATIONS:
+    served = http.get("/openapi.json").json()
+    assert served == json.loads(json.dumps(openapi_document(optional=["/"])))
+    operations = ((path, method) for path, item in served["paths"].items() for method in item)
+    for path, method in operations:
         other = "post" if method == "get" else "get"
         url = path.replace("{name}", "demo")
         assert http.request(method, url).status_code != 404

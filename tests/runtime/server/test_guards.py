@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.runtime.described_answers import check_described
 from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess, eventually
 
@@ -60,6 +61,7 @@ def test_without_a_key_nothing_is_told(
 ) -> None:
     response = httpx.get(f"{guarded.url}{path}", headers=headers, timeout=60)
     assert response.status_code == 401
+    check_described(response)
     assert response.json()["error"]["code"] == "invalid_api_key"
     assert response.headers["www-authenticate"] == "Bearer"
 
@@ -115,6 +117,7 @@ def test_the_body_limit_is_the_flags(guarded: FaultyServer) -> None:
     url, body = f"{guarded.url}/v1/completions", b"a" * 65537
     response = httpx.post(url, content=body, headers=KEY, timeout=60)
     assert response.status_code == 413
+    check_described(response)
 
 
 def test_a_full_queue_answers_429_and_the_others_finish(guarded: FaultyServer) -> None:
@@ -133,6 +136,7 @@ def test_a_full_queue_answers_429_and_the_others_finish(guarded: FaultyServer) -
             refused = send(0)
         answers = [future.result() for future in running]
     assert refused.status_code == 429
+    check_described(refused)
     error = refused.json()["error"]
     assert error["code"] == "queue_full"
     assert "at most 2" in error["message"]

@@ -15,6 +15,7 @@ from octavo.server.http.rate_limits import RateLimits
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.process.api_keys import Key, read_keys
 from octavo.server.process.key_limits import KeyLimits
+from tests.support.runtime.described_answers import check_described
 from tests.support.runtime.faulty_server import FaultyServer
 from tests.support.runtime.server_process import ServerProcess, eventually
 
@@ -125,7 +126,9 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
 def ask(server: ServerProcess, key: str, prompt: object = "a", **fields: Any) -> httpx.Response:
     body = {"model": "demo", "prompt": prompt, "max_tokens": 4, "ignore_eos": True, **fields}
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=60)
+    answer = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=60)
+    check_described(answer)
+    return answer
 
 
 def test_a_key_s_requests_run_out_whichever_of_its_keys_is_used(limited: ServerProcess) -> None:
@@ -138,7 +141,11 @@ def test_a_key_s_requests_run_out_whichever_of_its_keys_is_used(limited: ServerP
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["retry-after"]) <= 30
-    models = httpx.get(f"{limited.url}/v1/models", headers={"Authorization": "Bearer sk-few"})
+    headers = {"Authorization": "Bearer sk-few"}
+    counted = httpx.post(f"{limited.url}/tokenize", json={"model": "demo"}, headers=headers)
+    assert counted.status_code == 429  # as all that is posted
+    check_described(counted)
+    models = httpx.get(f"{limited.url}/v1/models", headers=headers)
     assert models.status_code == 200  # it costs nothing
     free = ask(limited, "sk-free")
     assert free.status_code == 200

@@ -118,8 +118,10 @@ class Middleware:
         response = _Response(send, request_id, self._lifecycle)
         self.num_in_flight += 1
         try:
-            use = self._admit(scope)
-            scope["deadline"] = read_deadline(scope, self._request_timeout_seconds, arrival)
+            use = None
+            if scope["path"] not in self._open_paths:
+                use = self._admit(scope)
+                scope["deadline"] = read_deadline(scope, self._request_timeout_seconds, arrival)
             async with entered(use, is_counted=scope["method"] == "POST"):
                 response.key_use = use
                 await self._app(scope, receive, response.send)
@@ -139,8 +141,6 @@ class Middleware:
             self.num_in_flight -= 1
 
     def _admit(self, scope: Scope) -> KeyUse | None:
-        if scope["path"] in self._open_paths:
-            return None
         if not self._lifecycle.accepts_requests:
             state = self._lifecycle.state
             raise not_serving(state.value if state in _TOLD_STATES else "draining")

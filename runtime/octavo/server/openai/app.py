@@ -133,19 +133,23 @@ def build_app(
     async def load() -> Response:
         return json_answer(await model.read_load())
 
+    optional = []
     if page is not None:
+        optional.append("/")
 
         @app.get("/")
         async def show_page() -> Response:
             return Response(page.document, media_type="text/html", headers=dict(page.headers))
 
     if exposition is not None:
+        optional.append("/metrics")
 
         @app.get("/metrics")
         async def show_metrics() -> Response:
             return Response(await exposition(), headers={"Content-Type": METRICS_TYPE})
 
     if tokenizer_info is not None:
+        optional.append("/tokenizer_info")
 
         @app.get("/tokenizer_info")
         async def show_tokenizer() -> Response:
@@ -153,7 +157,7 @@ def build_app(
 
     @app.get("/openapi.json")
     async def description() -> Response:
-        return json_answer(openapi_document())
+        return json_answer(openapi_document(optional=optional))
 
     @app.get("/health")
     async def health() -> Response:

@@ -5,6 +5,7 @@ Written out, because the routes read and answer bytes: FastAPI knows neither the
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -58,22 +59,35 @@ _ANSWERS = (
 _ERRORS = {
     "400": "The request is wrong; `param` names the field.",
     "401": "The API key is missing or wrong.",
-    "403": "The page's origin is not among `--allowed-origins`, or the host's name not among "
-    "`--allowed-hosts`.",
+    "403": "The page's origin is not among `--allowed-origins`, the host's name not among "
+    "`--allowed-hosts`, or the key may not use the model.",
     "404": "There is no such model.",
     "408": "The request's deadline has passed.",
     "413": "The body is larger than this server takes.",
     "415": "The body is compressed.",
-    "429": "The queue is full; `Retry-After` says when to come again.",
+    "429": "The queue is full, or the key's limit reached; `Retry-After` says when to come again.",
     "500": "The server or its engine failed on the request.",
     "503": "The model is loading, or the server is shutting down.",
 }
-_ALWAYS = ("401", "403", "503")
-_OF_A_BODY = (*_ALWAYS, "400", "404", "413", "415", "500")
+_ALWAYS = ("400", "401", "403", "503")
+_OF_A_BODY = (*_ALWAYS, "404", "413", "415", "429", "500")
+_OF_A_RUN = (*_OF_A_BODY, "408")
+_HEADERS = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
+_OBJECT = {"type": "object"}
+_DEADLINE = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "description": "Seconds after which the answer is of no more use.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 
 
-def openapi_document() -> dict[str, Any]:
-    """OpenAPI 3.1; every operation with its answers, its errors and whether it wants a key."""
+def openapi_document(*, optional: Collection[str] = ()) -> dict[str, Any]:
+    """OpenAPI 3.1; every operation with its answers, its errors and whether it wants a key.
+
+    Args:
+        optional: Paths of those that a server may have beside the others, as this one does.
+    """
     return {
         "openapi": "3.1.0",
         "info": {
@@ -82,6 +96,7 @@ def openapi_document() -> dict[str, Any]:
             "description": "OpenAI's API for one model.",
         },
         "paths": {
+            **{path: _optional()[path] for path in optional},
             "/v1/chat/completions": {
                 "post": _generation(
                     "createChatCompletion",
@@ -131,9 +146,17 @@ def openapi_document() -> dict[str, Any]:
                 )
             },
             "/v1/embeddings": {"post": _pooled("createEmbedding", "Embeds texts.", "Embedding")},
-            "/v1/score": {"post": _pooled("createScore", "Scores pairs of texts.", "Score")},
-            "/v1/rerank": {
-                "post": _pooled("rerank", "Sorts documents by a query.", "Rerank", "RankList")
+            **{
+                path: {"post": _pooled(name, "Scores pairs of texts.", "Score")}
+                for path, name in (("/v1/score", "createScore"), ("/score", "score"))
+            },
+            **{
+                path: {"post": _pooled(name, "Sorts documents by a query.", "Rerank", "RankList")}
+                for path, name in (
+                    ("/v1/rerank", "createRerank"),
+                    ("/v2/rerank", "createRerankV2"),
+                    ("/rerank", "rerank"),
+                )
             },
             "/v1/models": {"get": _operation("listModels", "The served names.", "ModelList")},
             "/v1/models/{name}": {
@@ -142,13 +165,14 @@ def openapi_document() -> dict[str, Any]:
                 )
                 | {
                     "parameters": [
+                        _DEADLINE,
                         {
                             "name": "name",
                             "in": "path",
                             "required": True,
                             "description": "It may hold slashes.",
                             "schema": {"type": "string"},
-                        }
+                        },
                     ]
                 }
             },
@@ -177,10 +201,17 @@ def openapi_document() -> dict[str, Any]:
                     "version",
                     {
                         "description": "Octavo's version.",
-                        "content": _json({"type": "object", "required": ["version"]}),
+                        "content": _json(
+                            {
+                                "type": "object",
+                                "properties": {"version": {"type": "string"}},
+                                "required": ["version"],
+                            }
+                        ),
                     },
                 )
             },
+            "/openapi.json": {"get": _operation("describe", "This document.", _json(_OBJECT))},
         },
         "components": {
             "schemas": _schemas(),
@@ -189,7 +220,20 @@ def openapi_document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "One of the server's keys, where it has some (`--api-key`).",
-                }
+                },
+                "x-api-key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Api-Key",
+                    "description": "The same, as Anthropic's clients send it.",
+                },
+            },
+            "headers": {
+                name: {"description": text, "schema": {"type": kind}}
+                for name, text, kind in (
+                    ("Retry-After", "Seconds.", "integer"),
+                    ("WWW-Authenticate", "The scheme of keys.", "string"),
+                )
             },
         },
     }
@@ -212,7 +256,7 @@ def _generation(
         summary,
         answer.__name__,
         body=(body.__name__,),
-        errors=(*_OF_A_BODY, "408", "429"),
+        errors=_OF_A_RUN,
     )
     # With `stream: true`.
     operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
@@ -233,28 +277,49 @@ def _pooled(operation_id: str, summary: str, kind: str, answer: str = "") -> dic
         summary,
         answer or f"{kind}List",
         body=(f"{kind}Request",),
-        errors=(*_OF_A_BODY, "408", "429"),
+        errors=_OF_A_RUN,
     )
+
+
+def _optional() -> dict[str, dict[str, Any]]:
+    """The page, the metrics and the tokenizer's settings."""
+    html = {"text/html": {"schema": {"type": "string"}}}
+    page = _operation("showPage", "A page to talk to the model.", html)
+    page["responses"]["401"]["content"] = html  # asks for the key
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    metrics = _open("metrics", {"description": "As Prometheus reads them.", "content": text})
+    return {
+        "/": {"get": page},
+        "/metrics": {"get": metrics},
+        "/tokenizer_info": {
+            "get": _operation("tokenizerInfo", "The tokenizer's settings.", _json(_OBJECT))
+        },
+    }
 
 
 def _operation(
     operation_id: str,
     summary: str,
-    answer: str,
+    answer: str | dict[str, Any],
     *,
     body: tuple[str, ...] = (),
     errors: tuple[str, ...] = _ALWAYS,
 ) -> dict[str, Any]:
-    responses = {"200": {"description": summary, "content": _json(_reference(answer))}}
+    """`answer` is a schema's name, or the content by media type."""
+    content = _json(_reference(answer)) if isinstance(answer, str) else answer
+    responses: dict[str, Any] = {"200": {"description": summary, "content": content}}
     for status in sorted(errors):
         responses[status] = {
             "description": _ERRORS[status],
             "content": _json(_reference(ErrorBody.__name__)),
         }
+        if (name := _HEADERS.get(status)) is not None:
+            responses[status]["headers"] = {name: {"$ref": f"#/components/headers/{name}"}}
     operation: dict[str, Any] = {
         "operationId": operation_id,
         "summary": summary,
-        "security": [{"key": []}, {}],
+        "security": [{"key": []}, {"x-api-key": []}, {}],
+        "parameters": [_DEADLINE],
         "responses": responses,
     }
     if body:
