@@ -3,8 +3,9 @@
 Written by llm-compressor (Apache-2.0, https://github.com/vllm-project/llm-compressor), whose files are what
 people load, and AWQ by GPTQModel (Apache-2.0, https://github.com/ModelCloud/GPTQModel), with conversations
 that the model was trained on; then each is examined through Octavo's own engine beside the model as it is.
-Exits with 1 when one answers two points worse. Neither is among Octavo's dependencies: `pip install
-llmcompressor`; what `make oracles` installs has GPTQModel. Methods whose program is missing are left out.
+Exits with 1 when one answers two points worse. Neither is among Octavo's dependencies: how LLM Compressor is
+put beside them, docs/explanation/demo-model.md says; what `make oracles` installs has GPTQModel. Methods
+whose program is missing are left out.
 """
 
 import enum
