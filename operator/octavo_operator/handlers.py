@@ -20,6 +20,7 @@ from octavo_operator.manifest import (
     POD,
     Manifest,
     ObjectKey,
+    controller_of,
     digest,
 )
 from octavo_operator.names import OWNER_LABEL
@@ -81,6 +82,16 @@ def _holders_of_status(metadata: Manifest) -> str:
     )
 
 
+def owners(child: Manifest) -> set[ObjectKey]:
+    """The LLMDeployment that a child's label names, and the one that controls it where somebody wrote another
+    name into the label."""
+    metadata, controller = child["metadata"], controller_of(child) or {}
+    names = {metadata["labels"][OWNER_LABEL]}
+    if controller.get("kind") == v1alpha1.KIND:
+        names.add(controller["name"])
+    return {ObjectKey(metadata["namespace"], name) for name in names}
+
+
 def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
     """Puts a handler for the custom resource and for each kind of child into `registry`."""
     seen = SeenGenerations()
@@ -105,8 +116,8 @@ def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
             id=f"on_{kind.plural}",
         )
         async def on_child(body: Any, **_: Any) -> None:
-            metadata = body["metadata"]
-            enqueue(ObjectKey(metadata["namespace"], metadata["labels"][OWNER_LABEL]), 0.0)
+            for key in owners(body):
+                enqueue(key, 0.0)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -21,6 +21,7 @@ from tests.support.operator.helm import (
     named,
     of_kind,
     operator,
+    read,
     render,
 )
 
@@ -179,9 +180,9 @@ def test_names_of_objects_are_names_whatever_the_release_and_the_alias_are(
     for chart in (CHART, parent):
         done = helm("template", release, str(chart))
         assert done.returncode == 0, done.stderr
-        objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+        made = read(done.stdout)
         # Rights outside the release's namespace name that, too: two releases may have one name.
-        names = {each["metadata"]["name"].removesuffix(":default") for each in objects} - {CRD}
+        names = {each["metadata"]["name"].removesuffix(":default") for each in made} - {CRD}
         assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", each) for each in names), names
 
 
@@ -211,9 +212,9 @@ def test_releases_have_a_lease_each_that_goes_with_the_pod_that_holds_it() -> No
     names = set()
     for release in ("octavo", "team-b"):
         done = helm("template", release, str(CHART), "--namespace", "octavo-system")
-        objects = [document for document in yaml.safe_load_all(done.stdout) if document]
-        names.add(environment(objects)["OCTAVO_OPERATOR_LEASE_NAME"])
-        _, container = operator(objects)
+        made = read(done.stdout)
+        names.add(environment(made)["OCTAVO_OPERATOR_LEASE_NAME"])
+        _, container = operator(made)
         (uid,) = [item for item in container["env"] if item["name"] == "OCTAVO_OPERATOR_POD_UID"]
         assert uid["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
     assert names == {"octavo-operator", "team-b-octavo-operator"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from octavo_operator.rbac import NAMESPACED_RULES, OWN_NAMESPACE_RULES, Rule
 from tests.support.operator.helm import (
@@ -13,6 +12,7 @@ from tests.support.operator.helm import (
     helm,
     named,
     of_kind,
+    read,
     render,
 )
 
@@ -93,8 +93,7 @@ def test_releases_of_one_name_in_two_namespaces_share_no_object() -> None:
         done = helm("template", "octavo", str(CHART), "--namespace", namespace, settings)
         return {
             (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"])
-            for each in yaml.safe_load_all(done.stdout)
-            if each
+            for each in read(done.stdout)
         }
 
     one, other = places("a"), places("b")

@@ -5,9 +5,9 @@ import copy
 import kopf
 
 from octavo_operator.children import CHILD_KINDS
-from octavo_operator.handlers import STATUS_SECONDS, SeenGenerations, configure, register
-from octavo_operator.manifest import Manifest
-from tests.support.operator.builders import KEY, resource
+from octavo_operator.handlers import STATUS_SECONDS, SeenGenerations, configure, owners, register
+from octavo_operator.manifest import Manifest, ObjectKey
+from tests.support.operator.builders import KEY, children, resource
 
 
 def test_our_own_status_writes_are_no_change() -> None:
@@ -41,6 +41,16 @@ def test_a_status_that_somebody_else_wrote_is_a_change() -> None:
         after["metadata"]["managedFields"] = held
         seconds = STATUS_SECONDS if is_change else None
         assert seen.seconds_until_look(KEY, after, "MODIFIED") == seconds
+
+
+def test_a_child_with_another_s_name_in_its_label_is_looked_at_for_its_owner_too() -> None:
+    """An edited label brings the event of the wrong object, and the right one would not know."""
+    (child, *_) = (each.manifest for each in children())
+    assert owners(child) == {KEY}
+    child["metadata"]["labels"]["octavo.dev/llmdeployment"] = "other"
+    assert owners(child) == {KEY, ObjectKey(KEY.namespace, "other")}
+    pod = {**child, "metadata": {**child["metadata"], "ownerReferences": []}}
+    assert owners(pod) == {ObjectKey(KEY.namespace, "other")}
 
 
 def test_spec_labels_identity_and_deletion_are_changes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ CRD = "llmdeployments.octavo.dev"
 
 
 Object = dict[str, Any]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _find_helm() -> str | None:
@@ -37,10 +40,21 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def render(*settings: str) -> list[Object]:
+    return copy.deepcopy(_rendered(settings))
+
+
+@functools.cache
+def _rendered(settings: tuple[str, ...]) -> list[Object]:
+    """Many tests look at the same; the definition is most of it, and slow to read."""
     flags = [word for setting in settings for word in ("--set", setting)]
     done = helm("template", "octavo", str(CHART), "--namespace", "octavo-system", *flags)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return read(done.stdout)
+
+
+def read(text: str) -> list[Object]:
+    """Of a rendered chart."""
+    return [each for each in yaml.load_all(text, Loader=_LOADER) if each]
 
 
 def refusal(*settings: str) -> str:
