@@ -85,10 +85,11 @@ def test_answers_are_the_same_after_sleep_of_each_level(
     save_model(tmp_path, family)
     if method:
         options = options | {"speculative_config": guesses_of(tmp_path, method)}
+    others = set(rank_pids(os.getpid()))
     with start(tmp_path, **options) as llm:
         assert llm._core is not None
         llm._core._stopwatch = lambda: 0.0  # guesses seem to cost nothing
-        pids = rank_pids(os.getpid())
+        pids = set(rank_pids(os.getpid())) - others
         expected = answers(llm)
         for level in LEVELS:
             before = guessed(llm)
@@ -105,7 +106,7 @@ def test_answers_are_the_same_after_sleep_of_each_level(
             tried, accepted = (b - a for a, b in zip(before, guessed(llm), strict=True))
             assert tried > 0 or not method
             assert accepted > 0.5 * tried or method != "draft_model"  # it is not rounded
-        assert rank_pids(os.getpid()) == pids
+        assert pids <= set(rank_pids(os.getpid()))
 
 
 def test_an_encoder_sleeps_too(tmp_path: Path) -> None:

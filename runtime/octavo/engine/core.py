@@ -59,7 +59,9 @@ class EngineCore:
         config: The limits of one step.
         executor: Owns model and KV memory.
         clock: Unix time in seconds; only stamps when a request was first scheduled.
-        stopwatch: Seconds from anywhere; measures what speculative decoding gains.
+        stopwatch: Seconds from anywhere; measures what speculative decoding gains. By default the clock
+            where a step waits for a device or for other ranks, and else the CPU time of this thread, which
+            others' work does not disturb.
         is_debugging: Check the integrity of the scheduler and its blocks whenever the engine gets idle.
     """
 
@@ -69,13 +71,14 @@ class EngineCore:
         executor: Executor,
         clock: Callable[[], float] = time.time,
         *,
-        stopwatch: Callable[[], float] = time.perf_counter,
+        stopwatch: Callable[[], float] | None = None,
         is_debugging: bool = False,
     ) -> None:
         info = executor.info
         self._executor = executor
         self._clock = clock
-        self._stopwatch = stopwatch
+        waits = info.is_asynchronous or config.tensor_parallel_size > 1
+        self._stopwatch = stopwatch or (time.perf_counter if waits else time.thread_time)
         self._speculation = start_speculation(config.speculative_config, info)
         self._is_debugging = is_debugging
         self._max_in_flight = 2 if info.is_asynchronous else 1

@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.draft_steps import row_of
 
+_PATIENCE = 64
+"""Steps without guesses after which prompts are not read any more: guesses do not pay then, and what is
+unread is read when they do."""
+
 
 class DraftCoverage:
     """Of each block how many of its slots, from the first on, hold the draft's keys and values of the tokens
@@ -21,6 +25,7 @@ class DraftCoverage:
         self._block_size = block_size
         self._filled: dict[int, int] = {}
         self._covered: dict[int, int] = {}
+        self._num_unasked = 0  # steps in a row
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
         """Before each step, with what the step's batch says of sequences and blocks."""
@@ -39,13 +44,16 @@ class DraftCoverage:
 
     def follow(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
         """The chunks of prompts among `entries` that the draft reads now: those where it has all that is
-        before them. What else comes it reads when it is asked for guesses."""
+        before them, while guesses are asked for now and then. What else comes it reads when it is asked."""
         chunks = []
+        is_asked = any(entry.num_drafts for entry in entries)
+        self._num_unasked = 0 if is_asked else self._num_unasked + 1
         for entry in entries:
             if entry.num_drafts:
                 continue
             is_chunk = len(entry.token_ids) > 1 or not entry.start
-            if is_chunk and self.before(entry) == entry.start:
+            is_next = is_chunk and self.before(entry) == entry.start
+            if is_next and self._num_unasked <= _PATIENCE:
                 chunks.append(row_of(entry, entry.token_ids, entry.start))
                 self.read(entry, entry.start + len(entry.token_ids))
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from octavo.worker.batch import ScheduledSequence
 from octavo.worker.draft_coverage import DraftCoverage
 
@@ -41,3 +43,24 @@ def test_a_block_of_others_before_is_not_read() -> None:
     coverage.skip(entry(2, 0, 6, [3, 7]))
     coverage.begin([2], [])
     assert coverage.before(entry(3, 6, 1, [3, 7])) == 0
+
+
+def test_prompts_are_not_read_while_nobody_asks_for_guesses_and_are_again_when_somebody_does() -> (
+    None
+):
+    coverage = DraftCoverage(4)
+
+    def is_read(name: int) -> bool:
+        return bool(coverage.follow([entry(name, 0, 3, [name])]))
+
+    def decode(num_drafts: int) -> None:
+        row = replace(entry(0, 5, 1 + num_drafts, [0, 0]), num_drafts=num_drafts)
+        coverage.follow([row])
+
+    assert is_read(1)
+    for _ in range(100):
+        decode(0)
+    assert not is_read(2)
+    assert coverage.before(entry(2, 3, 1, [2])) == 0, "it catches up when it is asked"
+    decode(1)
+    assert is_read(3)

@@ -30,6 +30,8 @@ _MEASURED_AT_REST = 8
 """Of so many steps at rest one is measured: to learn from all is a few percent of a short one."""
 _TRIAL_INTERVAL = 256
 """Steps after which a proposer that is not free is tried again though it did not pay."""
+_MOST_TRIED = 4
+"""Sequences, then: whoever guesses may have to read all of them first."""
 
 
 @dataclass(slots=True)
@@ -220,5 +222,6 @@ class Speculation:
         """A single draft each, once in a while, where only running tells whether it comes true."""
         if self._proposer.is_free or self._num_idle % _TRIAL_INTERVAL:
             return _NOTHING
-        tried = itertools.islice(self._proposals.items(), self._max_drafts)
+        most = min(_MOST_TRIED, self._max_drafts or _MOST_TRIED)
+        tried = itertools.islice(self._proposals.items(), most)
         return {name: one.token_ids[:1] for name, one in tried}
