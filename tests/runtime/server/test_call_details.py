@@ -11,7 +11,7 @@ from octavo.server.openai.parsing.formats import CALL_FORMATS
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from tests.support.runtime.cut_text import TEXT_OF_F, one_by_one, parse
 from tests.support.runtime.read_calls import Call, read_with
-from tests.support.runtime.written_calls import Calls, kimi_k2
+from tests.support.runtime.written_calls import WRITERS, Calls, kimi_k2
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,45 @@ def test_pythons_notation_is_literals(text: str, expected: dict[str, Any] | None
         content, found = parse(form, {"f": None}, *pieces)
         assert found == ([] if expected is None else [("f", expected)])
         assert content == (text if expected is None else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [
+        ("minicpm5", "None", None),
+        ("minicpm5", "[1, 'a']", [1, "a"]),
+        ("minicpm5", "<![CDATA[12]]>", "12"),
+        ("minicpm5", "Oslo", "Oslo"),
+        ("minimax_m2", "12", "12"),
+        ("minimax_m2", '{"a": 1}', {"a": 1}),
+        ("minimax_m3", "]<]minimax[>[<item>a]<]minimax[>[</item>", ["a"]),
+        (
+            "minimax_m3",
+            "]<]minimax[>[<a>]<]minimax[>[<b>c]<]minimax[>[</b>]<]minimax[>[</a>",
+            {"a": {"b": "c"}},
+        ),
+    ],
+)
+def test_values_that_no_schema_types(name: str, written: str, expected: object) -> None:
+    form, write = WRITERS[name]
+    text = write([("f", {"a": "octavo"})]).replace("octavo", written)
+    for pieces in ([MarkedText(text)], one_by_one(MarkedText(text))):
+        assert parse(form, {"f": None}, *pieces) == ("", [("f", {"a": expected})])
+
+
+def test_nested_elements_are_what_the_schema_says() -> None:
+    form, write = WRITERS["minimax_m3"]
+    given = {"a": {"n": 1, "list": [{"b": True}, {"b": False}], "none": []}, "text": "1"}
+    item = {"type": "object", "properties": {"b": {"type": "boolean"}}}
+    nested = {
+        "n": {"type": "integer"},
+        "list": {"type": "array", "items": item},
+        "none": {"type": "array"},
+    }
+    properties = {"a": {"type": "object", "properties": nested}, "text": {"type": "string"}}
+    text = MarkedText(write([("f", given)]))
+    for at in range(len(text) + 1):
+        assert parse(form, {"f": {"properties": properties}}, text[:at], text[at:]) == (
+            "",
+            [("f", given)],
+        )

@@ -21,6 +21,7 @@ KEY = "\ufdd2"
 """No character of any text."""
 _KEY = re.compile(r"[^<>\n]*")
 _QUOTED_KEY = re.compile(r'[^<>"\n]*')
+_ANY = {"type": ["null", "boolean", "integer", "number", "array", "object", "string"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class BareTags:
         escapes: What stands in a key for what it cannot hold.
         quotes: Around a text that could be read as something else, within the other tags.
         is_nested: Objects and lists are elements within the value.
+        is_any_json: A value whose type no schema tells is JSON, and a text where it is none.
     """
 
     key: str
@@ -50,6 +52,7 @@ class BareTags:
     escapes: Mapping[str, str] = field(default_factory=dict)
     quotes: tuple[str, str] | None = None
     is_nested: bool = False
+    is_any_json: bool = False
 
     def value_end_of(self, key: str) -> str:
         return self.value_end.replace(KEY, key)
@@ -93,6 +96,8 @@ def bare_arguments(
         begin = f"{before}{json.dumps(key, ensure_ascii=False)}: "
         said = [kind for kind, end in tags.typed_ends.items() if end == key_end]
         told = {"type": said} if said else schemas.get(key)
+        if tags.is_any_json and not types_of(told):
+            told = _ANY
         if not (yield from _Argument(cursor, tags, key).read(begin, told)):
             return False
         before = ", "

@@ -8,5 +8,14 @@ from octavo.server.openai.parsing.formats.element_calls import CallTags, Element
 
 MINICPM5 = ElementCalls(
     CallTags(call='<function name="', name_end='">', behind_name="", line="\n"),
-    BareTags('<param name="', '">', "", "</param>", "</function>", "", quotes=("<![CDATA[", "]]>")),
+    BareTags(
+        '<param name="',
+        '">',
+        "",
+        "</param>",
+        "</function>",
+        "",
+        quotes=("<![CDATA[", "]]>"),
+        is_any_json=True,
+    ),
 )

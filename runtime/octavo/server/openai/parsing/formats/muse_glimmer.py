@@ -72,5 +72,13 @@ class MuseGlimmer(ElementCalls):
 
 MUSE_GLIMMER = MuseGlimmer(
     CallTags(section=CALLS, call='<atem:invoke name="', name_end='">', section_end=CALLS_END),
-    BareTags('<atem:parameter name="', '">', "", "</atem:parameter>", "</atem:invoke>", "\n"),
+    BareTags(
+        '<atem:parameter name="',
+        '">',
+        "",
+        "</atem:parameter>",
+        "</atem:invoke>",
+        "\n",
+        is_any_json=True,
+    ),
 )
