@@ -1,4 +1,4 @@
-"""What guesses for `builtin://demo`: a draft model and an EAGLE-3 head, trained on the demo model's answers.
+"""Guessers for `builtin://demo`: a draft model and an EAGLE-3 head, trained on the demo model's answers.
 
 They are made for figures of trained guesses (`benchmarks.speculation --model trained`), and are not shipped.
 """

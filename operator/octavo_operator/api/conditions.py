@@ -34,7 +34,8 @@ class ConditionStatus(StrEnum):
 CONDITION_MEANINGS: dict[ConditionType, str] = {
     ConditionType.READY: (
         "True: at least as many pods of the current revision answer as the spec asks for "
-        "(`replicas`, or `autoscaling.minReplicas`), and the Service of `status.url` leads to them."
+        "(`replicas`, or `autoscaling.minReplicas`), and the Service of `status.url` leads to them. "
+        "Unknown: no pass of the operator came through this spec (`ReconcileFailed`)."
     ),
     ConditionType.MODEL_AVAILABLE: (
         "True: a pod of the current revision has loaded the model. Unknown: none has finished "

@@ -1,4 +1,4 @@
-"""A Deployment: its pods, in numbers."""
+"""Deployment: its pods, in numbers."""
 
 from __future__ import annotations
 
