@@ -55,6 +55,8 @@ def _template_message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
             f"{place}.audio", f"it is {_shown(message['audio'])}. Use text instead."
         )
     found = {name: value for name, value in message.items() if value is not None}
+    for name in ("name", "tool_call_id"):
+        _check_text(f"{place}.{name}", found.get(name, ""))
     # Templates know `system`, of which `developer` is OpenAI's newer name.
     found["role"] = "system" if role == "developer" else role
     calls = _calls(place, found.get("tool_calls"))
@@ -144,6 +146,8 @@ def _call(place: str, call: object) -> dict[str, Any]:
             f"{place}.function.name is {_shown(function.get('name'))}; it must be a text.",
         )
     given = {name: value for name, value in call.items() if value is not None}
+    for name in ("id", "type"):
+        _check_text(f"{place}.{name}", given.get(name, ""))
     arguments = function.get("arguments", "")
     if not isinstance(arguments, str | Mapping):
         raise InvalidParameterError(
@@ -153,6 +157,11 @@ def _call(place: str, call: object) -> dict[str, Any]:
     if isinstance(arguments, str) and not arguments.strip():
         arguments = "{}"
     return {"type": "function", **given, "function": {**function, "arguments": arguments}}
+
+
+def _check_text(place: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidParameterError(place, f"{place} is {_shown(value)}; it must be a text.")
 
 
 def _shown(value: object) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from octavo.chat.forms import PROBE_TOOL
 from octavo.chat.messages import template_messages, texts_of
 from octavo.chat.template import ChatTemplate, ChatTemplates
+from octavo.chat.tools import check_tools
 from octavo.chat.variables import known_variables
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
 
@@ -46,13 +47,15 @@ def render_chat(
         template_kwargs: More variables for the template.
 
     Raises:
-        InvalidParameterError: A message is wrong, or the template refuses them.
+        InvalidParameterError: A message or a tool is wrong, or the template refuses them.
         UnsupportedParameterError: The prompt holds nothing of what the user wrote, of a system message, of a
             message's calls, of a call's result, of the tools or documents, or the template does not read one
             of `template_kwargs`.
     """
     variables = dict(template_kwargs or {})
     known = template_messages(messages)
+    if tools is not None:
+        check_tools(tools)
     if continue_final_message:
         if add_generation_prompt:
             raise InvalidParameterError(

@@ -63,9 +63,16 @@ class Tokenizer:
         return tuple(dict.fromkeys(one for one in (self.eos_token_id, *found) if one is not None))
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Raises `InvalidParameterError` for half a surrogate pair, which is no character."""
         # The batch form gives Python's lock back while it works: a long prompt in a thread does not
         # hold up the event loop. The fast one keeps no offsets, which took a fifth of the time.
-        (found,) = self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        try:
+            (found,) = self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        except TypeError:
+            raise InvalidParameterError(
+                "prompt",
+                "The prompt holds one half of a surrogate pair, which is no character. Leave it out.",
+            ) from None
         ids: list[int] = found.ids
         return ids
 

@@ -10,6 +10,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.errors import InvalidParameterError
+from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import read_tool_use
@@ -86,3 +87,41 @@ def test_both_doors_refuse_the_same(llm: LLM, message: dict[str, Any]) -> None:
         by_server(llm, [message])
     assert str(at_library.value) == str(at_server.value)
     assert at_library.value.parameter == at_server.value.parameter
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"messages": [{**USER, "name": 3}]}, "messages.0.name"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "id": 5}]}]},
+            "messages.0.tool_calls.0.id",
+        ),
+        ({"tools": "f"}, "tools"),
+        ({"tools": [{"name": "f"}]}, "tools.0.type"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0.type"),
+        ({"tools": [TOOL, {"type": "function"}]}, "tools.1.function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
+        (
+            {"tools": [{**TOOL, "function": {"name": "f", "parameters": 5}}]},
+            "tools.0.function.parameters",
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_server_s_types_refuse_the_library_refuses(
+    llm: LLM, wrong: dict[str, Any], place: str
+) -> None:
+    fields = {"messages": [USER], **wrong}
+    with pytest.raises(InvalidParameterError) as at_library:
+        llm.chat(sampling_params=SamplingParams(max_tokens=1), **fields)
+    with pytest.raises(ApiError) as at_server:
+        by_server(llm, **fields)
+    assert at_library.value.parameter == at_server.value.detail.param == place
+
+
+def test_half_a_character_is_refused(llm: LLM) -> None:
+    """JSON cannot even bring it to the server."""
+    for run in (llm.generate, lambda text: llm.chat([{"role": "user", "content": text}])):
+        with pytest.raises(InvalidParameterError, match="surrogate"):
+            run("\ud800")
