@@ -18,6 +18,8 @@ from octavo.loading.checkpoint_files import weight_files
 from octavo.loading.progress import ByteCount, told_now
 from octavo.loading.source import Slice
 
+# What a clone has in place of a large file.
+_POINTER = b"version https://git-lfs"
 _MAX_NAMES_IN_MESSAGE = 8
 
 
@@ -113,6 +115,14 @@ class SafetensorsWeights:
             opened = safetensors.safe_open(str(path), framework="pt")
             return self._files.enter_context(opened)
         except (safetensors.SafetensorError, OSError) as error:
-            raise ModelInvalidError(
-                f"{path} is damaged: {error}. Download the model again."
-            ) from error
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelInvalidError:
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                return ModelInvalidError(
+                    f"{path} holds no weights, but Git's pointer to them. Run `git lfs pull` in its folder."
+                )
+    return ModelInvalidError(f"{path} is damaged: {error}. Download the model again.")

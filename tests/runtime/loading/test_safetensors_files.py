@@ -89,6 +89,14 @@ def test_tied_models_may_carry_their_head_and_old_ones_rotary_tables(tmp_path: P
     load(tmp_path)
 
 
+def test_a_clone_without_its_large_files_is_told_how_to_get_them(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path)
+    pointer = "version https://git-lfs.example/spec/v1\noid sha256:0\nsize 5\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    with pytest.raises(ModelInvalidError, match=r"Git's pointer .* `git lfs pull`"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("keep", [0, 7, 500])
 def test_truncated_file_is_called_damaged(tmp_path: Path, keep: int) -> None:
     make_checkpoint(tmp_path)
