@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import cache
 from typing import Any
@@ -172,6 +173,19 @@ def test_a_chat_s_stream_tells_token_ids_with_their_text(
         assert not any("prompt_token_ids" in chunk for chunk in own[1:])
         ids = [token_id for chunk in own for token_id in chunk["choices"][0]["token_ids"]]
         assert ids == choice["token_ids"]
+
+
+def test_ids_are_echoed_with_the_special_tokens_among_them(http: httpx.Client) -> None:
+    """As the same prompt is when it comes as text."""
+    ids = http.post("/tokenize", json=CHAT).json()["tokens"]
+    text = http.post("/detokenize", json={"model": "demo", "tokens": ids}).json()["prompt"]
+    (choice,) = complete(http, ids, max_tokens=1, logprobs=0, echo=True)["choices"]
+    assert choice["text"].startswith(text)
+    told = choice["logprobs"]
+    starts = told["text_offset"]
+    shown = [choice["text"][a:b] for a, b in itertools.pairwise(starts)]
+    assert shown == told["tokens"][: len(ids)]
+    assert any(token.startswith("<|") for token in shown)
 
 
 @pytest.mark.parametrize("stream", [False, True])
