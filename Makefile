@@ -23,7 +23,7 @@ endif
 CHECK = $(PYTHON) -m e2e.cluster.check --venv $(VENV)
 
 .PHONY: needs-python needs-demo needs-test needs-cluster preflight
-.PHONY: help demo test test-unit test-e2e test-beside images-e2e lint format docs cluster-up cluster-down images crds reference models ranks suites oracles lock demo-model hostile bench clean
+.PHONY: help demo test test-unit test-e2e test-beside images-e2e lint format docs cluster-up cluster-down images crds reference models ranks suites oracles schemas lock demo-model hostile bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -109,6 +109,11 @@ oracles: $(VENV)/.dev ## GPTQModel and sentence-transformers against Octavo on t
 	@OCTAVO_REQUIRE=gptqmodel,sentence_transformers PYTHONPATH=runtime:operator TORCHDYNAMO_DISABLE=1 \
 	  GPTQMODEL_CPU_WORKERS=2 OMP_NUM_THREADS=1 .venv-oracles/bin/python -m pytest -q tests/runtime/quantization/test_gptqmodel.py tests/runtime/test_published_encoder.py
 
+schemas: $(VENV)/.dev ## answers by public JSON schemas, each judged by jsonschema (3 minutes, 10 MB)
+	@$(PY) -m host.side_environment .venv-schemas locks/schemas.txt
+	@$(PY) -m host.locked_archives out/schemas locks/schema-archives.txt .venv-schemas/bin/python
+	@OCTAVO_REQUIRE=json_schema_suite OMP_NUM_THREADS=1 $(PY) -m pytest -q -rP tests/runtime/engine/test_public_schemas.py
+
 hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000 API_SERVERS=1]
 	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000) \
 	  --api-server-count $(or $(API_SERVERS),1)
@@ -132,6 +137,7 @@ lock: $(VENV)/.tools ## resolve the dependencies anew into locks/ and images/too
 	  -c <(grep -oE '^(transformers|tokenizers|safetensors|numpy|huggingface-hub|pydantic)==[^ ]+' locks/dev.txt) -o locks/suites.txt
 	@echo "== locks/oracles.txt"; $(UV_COMPILE) locks/oracles.in \
 	  --override <(echo "torch; python_version < '3'") -c locks/dev.txt -o locks/oracles.txt
+	@echo "== locks/schemas.txt"; $(UV_COMPILE) locks/schemas.in -c locks/dev.txt -o locks/schemas.txt
 	@echo "== images/tools.txt"; $(UV_COMPILE) images/tools.in -c locks/dev.txt -o images/tools.txt
 
 preflight: needs-test ## tell what this machine lacks for make test, before anything is fetched
@@ -153,7 +159,7 @@ needs-cluster: needs-python
 	@$(CHECK) cluster --name $(NAME) --workers $(WORKERS)
 
 clean: ## remove what the build made here (clusters and caches stay: make cluster-down)
-	@rm -rf $(VENV) .venv-suites .venv-oracles suites/js/node_modules out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venv-suites .venv-oracles .venv-schemas suites/js/node_modules out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The tools alone (no torch): what make demo, cluster-up and images need.
 $(VENV)/.tools: locks/tools.txt | needs-python

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,14 +42,19 @@ class SideEnvironment:
 
 
 def install_once(
-    folder: Path, lock: Path, command: list[str | Path], where: Path | None = None
+    folder: Path,
+    lock: Path,
+    command: list[str | Path],
+    where: Path | None = None,
+    then: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs an installation unless `folder` was made from this very lock."""
+    """Runs an installation, of which `then` is the end, unless `folder` was made from this very lock."""
     stamp, digest = folder / ".lock-sha256", sha256(lock.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
         return
     print(f"== {folder.name}: from {lock.parent.name}/{lock.name}", flush=True)
     subprocess.run(command, cwd=where, check=True)
+    then()
     stamp.write_text(digest, encoding="utf-8")
 
 

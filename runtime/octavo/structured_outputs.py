@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import re
 from typing import Any
 
 import msgspec
@@ -36,6 +37,9 @@ _TYPES = {
 """Of those that are no texts alone."""
 _OPTIONS = "x-guidance"
 """With it a schema would change how strictly it is kept to."""
+_OLD_DIALECT = re.compile(r"draft-0[0-3]\b")
+"""Of `$schema`: a keyword of theirs (`divisibleBy`, `disallow`, `extends`) would be left out in silence."""
+_ENDS_ESCAPING = re.compile(r"(?<!\\)(\\\\)*\\\Z")
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
@@ -163,6 +167,11 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid("holds a schema that is no object")
         if is_too_deep(schema, MAX_DEPTH):
             raise self._too_deep("json")
+        dialect = _OLD_DIALECT.search(str(schema.get("$schema")))
+        if dialect is not None:
+            raise self._invalid(
+                f"holds a schema of {dialect[0]}, whose keywords are no longer known; use draft 2020-12"
+            )
         if _OPTIONS in schema:
             raise self._invalid(f"holds a schema with {_OPTIONS}; leave it out")
         if (number := first_unsafe_number(schema)) is not None:
@@ -178,6 +187,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
                 f"holds a {kind} that is longer than {MAX_WRITTEN_OUT} characters with its repetitions "
                 "written out; repeat less"
             )
+        if kind != "grammar" and _ENDS_ESCAPING.search(text):
+            raise self._invalid(f"holds a {kind} that ends with a single backslash")
         if kind == "grammar":
             if (literal := first_unsafe_literal(text)) is not None:
                 raise self._invalid(

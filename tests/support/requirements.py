@@ -27,6 +27,7 @@ class Requirement(StrEnum):
     SENTENCE_TRANSFORMERS = "sentence_transformers"
     LUPA = "lupa"
     CHROMIUM = "chromium"
+    JSON_SCHEMA_SUITE = "json_schema_suite"
 
 
 def declared() -> frozenset[Requirement]:

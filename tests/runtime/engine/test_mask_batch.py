@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 
 from octavo.engine.grammars import GrammarCompiler, mask_batch
 from octavo.engine.grammars.form import whole_grammar
@@ -117,3 +117,34 @@ def test_known_masks_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -
     output.append(guess)
     assert allowed(progress.next_mask(output)) == behind
     MaskBatch(VOCAB).prepare([state_of(progress, output, ())])
+
+
+def test_a_lexer_that_breaks_ends_whoever_broke_it_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Completions of a grammar share its lexer, which may hold so many states; a fault of the library breaks
+    it likewise. The next request gets another."""
+    limits = LLParserLimits(max_lexer_states=60, verbose_errors=False)
+    monkeypatch.setattr("octavo.engine.grammars.compiler.LIMITS", limits)
+    compiler = GrammarCompiler(lambda: TOKENIZER, VOCAB)
+    outputs = StructuredOutputsParams(regex="[a-y]{1,2000}z")
+    compiled = compiler.prepare(outputs, [END])
+    breaking, going, other = (compiled.start() for _ in range(3))
+    letter = TOKENIZER.encode("b", add_special_tokens=False)[-1]
+    told = {going: [letter] * 3, other: [letter] * 2}
+    before = {one: allowed(one.next_mask(output)) for one, output in told.items()}
+    written: list[int] = []
+    while breaking.error is None:
+        breaking.next_mask(written)
+        written.append(letter)
+        assert len(written) < 2000
+    assert len(written) > 5
+    for output in told.values():
+        output.append(letter)
+    going.source.prepare([state_of(one, output, ()) for one, output in told.items()])
+    for one, output in told.items():
+        assert allowed(one.next_mask(output)) == before[one]
+        assert one.error is None
+    assert allowed(breaking.next_mask(written)) == [END]
+    assert not compiler.is_ready(outputs, [END])
+    assert compiler.prepare(outputs, [END]) is not compiled

@@ -243,6 +243,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"json": "{"}, "no JSON"),
         ({"json": "[]"}, "no object"),
         ({"json": {"a": {1, 2}}}, "no JSON"),
+        ({"json": {"$schema": "http://json-schema.org/draft-03/schema#"}}, "draft-03"),
         ({"json": {"x-guidance": {"lenient": True}}}, "x-guidance"),
         ({"json": {"const": -(2**63)}}, "-9223372036854775808"),
         ({"json": {"enum": [1, -(2**63) + 1]}}, "-9223372036854775807"),

@@ -389,3 +389,18 @@ ANY: Tag = {"type": "any_text"}
 def test_what_cannot_be_held_to_is_refused_with_its_place(tree: Tag, word: str) -> None:
     with pytest.raises(InvalidParameterError, match=word):
         COMPILER.prepare(wanted(tree), [END])
+
+
+def test_an_expression_that_is_none_is_told_as_it_was_sent_and_where() -> None:
+    """And nothing of the grammar that the tag becomes."""
+    wrong = {"type": "tag", "begin": "<a>", "end": "</a>", "content": WORD | {"pattern": "a/\n("}}
+    tree = {"type": "sequence", "elements": [WORD, wrong]}
+    with pytest.raises(InvalidParameterError) as caught:
+        COMPILER.prepare(wanted(tree), [END])
+    assert str(caught.value) == (
+        "structured_outputs cannot be held to: format.elements.1.content.pattern, the regular expression "
+        "'a/\\n(': unclosed group"
+    )
+    with pytest.raises(InvalidParameterError, match="single backslash"):
+        wanted(WORD | {"pattern": "a\\\\\\"})
+    assert accepts(WORD | {"pattern": "a\\\\"}, "a\\")

@@ -13,7 +13,12 @@ from octavo.engine.grammars.form import GrammarForm, whole_grammar
 from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
 from octavo.engine.grammars.mask_batch import MaskBatch
 from octavo.engine.grammars.progress import on_one_line
-from octavo.engine.grammars.refusals import placed
+from octavo.engine.grammars.refusals import (
+    in_our_words,
+    pattern_refused,
+    placed,
+    without_grammar,
+)
 from octavo.engine.grammars.token_table import read_token_table
 from octavo.errors import InvalidParameterError, OctavoError
 from octavo.structured_outputs import StructuredOutputsParams
@@ -111,15 +116,22 @@ class GrammarCompiler:
     def _located(
         self, outputs: StructuredOutputsParams, form: GrammarForm, table: LLTokenizer, why: str
     ) -> str:
-        """`why`, with the schema that it is about."""
+        """`why`, with the schema or expression that it is about, and nothing of a grammar that is ours."""
         if outputs.json is not None:
             return placed(why, outputs.schema)
+        patterns = form.patterns if outputs.regex is None else {"": outputs.regex}
+        for place, pattern in patterns.items():
+            text = LLMatcher.grammar_from_regex(pattern)
+            alone = LLMatcher(table, text, log_level=0, limits=LIMITS)
+            if alone.is_error():
+                return pattern_refused(alone.get_error(), pattern, place)
         for name, schema in form.schemas.items():
             text = whole_grammar(StructuredOutputsParams(json=schema), {}).text
             alone = LLMatcher(table, text, log_level=0, limits=LIMITS)
             if alone.is_error():
                 return placed(alone.get_error(), schema, form.places.get(name, ""))
-        return why
+        is_theirs = outputs.grammar is not None and not form.schemas
+        return why if is_theirs else without_grammar(why)
 
     def _ends(self, end_token_ids: Sequence[int]) -> tuple[int, ...]:
         """Those that the model can draw."""
@@ -145,5 +157,5 @@ class GrammarCompiler:
 
 
 def _refused(parameter: str, why: str) -> InvalidParameterError:
-    shown = on_one_line(why.replace("NoExtensionBias", "nothing can begin"))
+    shown = on_one_line(in_our_words(why))
     return InvalidParameterError(parameter, f"{parameter} cannot be held to: {shown:.300}")

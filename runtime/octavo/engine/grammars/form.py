@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llguidance import LLMatcher
@@ -27,11 +27,13 @@ class GrammarForm:
         text: In llguidance's form.
         schemas: What it is made of, by name.
         places: What errors call these.
+        patterns: Regular expressions that it is made of, by what errors call them.
     """
 
     text: str
     schemas: Mapping[str, dict[str, Any]]
     places: Mapping[str, str]
+    patterns: Mapping[str, str] = field(default_factory=dict)
 
 
 def whole_grammar(outputs: StructuredOutputsParams, special_ids: Mapping[str, int]) -> GrammarForm:
@@ -42,19 +44,21 @@ def whole_grammar(outputs: StructuredOutputsParams, special_ids: Mapping[str, in
     Raises: `ValueError` for what the library cannot hold.
     """
     schemas, places = outputs.schemas or {}, outputs.places or {}
+    patterns: Mapping[str, str] = {}
     if (tree := outputs.tag_format) is not None:
         tag = TagGrammar(tree, special_ids)
         text, schemas, places = LLMatcher.grammar_from_lark(tag.text), tag.schemas, tag.places
+        patterns = tag.patterns
     else:
         text = _grammar(outputs)
     if not schemas and outputs.reasoning is None:
-        return GrammarForm(text, schemas, places)
+        return GrammarForm(text, schemas, places, patterns)
     parts = [{"name": "answer", **_part(text)}]
     for name, schema in schemas.items():
         parts.append({"name": name, **_part(_of_schema(schema))})
     if outputs.reasoning is not None:
         parts.insert(0, {"lark_grammar": _behind(outputs.reasoning, special_ids)})
-    return GrammarForm(json.dumps({"grammars": parts}), schemas, places)
+    return GrammarForm(json.dumps({"grammars": parts}), schemas, places, patterns)
 
 
 def _grammar(outputs: StructuredOutputsParams) -> str:

@@ -1,7 +1,8 @@
-"""Refusals: which of a request's schemas cannot be held to, and where in it, as far as the library tells.
+"""Refusals: which of a request's schemas and expressions cannot be held to, and where in it, as far as the
+library tells.
 
 It tells the keywords that it does not know and not their place, and one of many tools is hard to find
-by them.
+by them; of an expression it shows the grammar that we have put it into.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import re
 from typing import Any
 
 _KEYWORDS = re.compile(r'Unimplemented keys: (\["[^\]]*"\])')
+_EXPRESSION_FAULT = re.compile(r"invalid regex .*?\nerror: ([^\n]*)", re.DOTALL)
+_PLACE = re.compile(r"^(at )?\d+\(\d+\): ")
+_LINES = re.compile(r"\n *\d+ \|")
+_OPTION = re.compile(r"Enable 'coerce_one_of'.*", re.DOTALL)
 _BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 
 
@@ -22,6 +27,24 @@ def placed(why: str, schema: Any, name: str = "") -> str:
         place = _place_of(frozenset(json.loads(found[1])), schema)
     whole = " at ".join(part for part in (name, place) if part)
     return f"{whole}: {why}" if whole else why
+
+
+def pattern_refused(why: str, pattern: str, place: str) -> str:
+    """`why` the library refused an expression, with it as it was sent."""
+    found = _EXPRESSION_FAULT.search(why)
+    told = found[1] if found is not None else without_grammar(why)
+    name = f"{place}, " if place else ""
+    return f"{name}the regular expression {pattern!r:.120}: {told}"
+
+
+def without_grammar(why: str) -> str:
+    """Without the lines of the grammar that it shows, and the place in it."""
+    return _LINES.split(_PLACE.sub("", why), maxsplit=1)[0]
+
+
+def in_our_words(why: str) -> str:
+    """Without the library's own names, and options of it that nobody here can set."""
+    return _OPTION.sub("Write anyOf.", why.replace("NoExtensionBias", "nothing can begin"))
 
 
 def _place_of(keywords: frozenset[str], schema: Any) -> str | None:

@@ -48,6 +48,7 @@ class TagGrammar:
         text: The grammar.
         schemas: What it refers to, by name.
         places: Where in the tag each of them stands.
+        patterns: Its regular expressions, as they were sent, by the place of each.
 
     Raises: `ValueError` for what cannot be held to, with its place.
     """
@@ -57,6 +58,7 @@ class TagGrammar:
         self._rules = [f"TEXT: {_ANY}"]
         self.schemas: dict[str, dict[str, Any]] = {}
         self.places: dict[str, str] = {}
+        self.patterns: dict[str, str] = {}
         start = self._of(tree, (), "format") or '""'
         self.text = "\n".join(["%llguidance {}", f"start: {start}", *self._rules])
 
@@ -66,7 +68,7 @@ class TagGrammar:
             case AnyText():
                 return self._text(node.excludes, ends, place)
             case RegexFormat():
-                return self._regex(node.pattern, ends)
+                return self._regex(node.pattern, ends, place)
             case SequenceFormat():
                 return self._sequence(node.elements, ends, place)
             case OrFormat():
@@ -138,8 +140,9 @@ class TagGrammar:
         self._rules.append(text_up_to(name, self._literal(end), text))
         return name
 
-    def _regex(self, pattern: str, ends: Ends) -> str:
+    def _regex(self, pattern: str, ends: Ends, place: str) -> str:
         """With its end in one terminal where both are text: the expression may match the end's beginning."""
+        self.patterns[f"{place}.pattern"] = pattern
         expression = f"/{_BARE.sub(_escaped, pattern)}/" if pattern else '""'
         if ends and not any(token in end for end in ends for token in self._special_ids if token):
             literals = " | ".join(self._literal(end) for end in ends)
