@@ -11,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
-import fsspec
 import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
@@ -29,7 +28,7 @@ from octavo.model_source import (
     parse,
     resolve,
 )
-from octavo.model_sources.partial_folder import partial_folder
+from tests.support.runtime.memory_bucket import memory_bucket
 
 COMMIT = "a" * 40
 
@@ -135,6 +134,8 @@ class _Hub(BaseHTTPRequestHandler):
     num_bytes: ClassVar[int] = 0
     # Set where ranges are answered; None: at once.
     let_go: ClassVar[threading.Event | None] = None
+    commits: ClassVar[list[str]] = [COMMIT]
+    """Of `main`: each time that it is asked for, the next one; the last stays."""
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -146,7 +147,7 @@ class _Hub(BaseHTTPRequestHandler):
             self._answer(418, {"error": "teapot"})
         elif not path.startswith(("/api/models/org/name", "/org/name/resolve/")):
             self._answer(404, {"error": "absent"}, {"X-Error-Code": "RepoNotFound"})
-        elif "/revision/" in path and not path.endswith(("/main", COMMIT)):
+        elif "/revision/" in path and not path.endswith(("/main", "a" * 40, "b" * 40, "c" * 40)):
             self._answer(404, {"error": "absent"}, {"X-Error-Code": "RevisionNotFound"})
         elif "/tree/" in path:
             tree = [
@@ -156,7 +157,8 @@ class _Hub(BaseHTTPRequestHandler):
             self._answer(200, tree)
         elif path.startswith("/api/"):
             siblings = [{"rfilename": name} for name in self.files]
-            self._answer(200, {"id": "org/name", "sha": COMMIT, "siblings": siblings})
+            commit = self.commits.pop(0) if self.commits[1:] else self.commits[0]
+            self._answer(200, {"id": "org/name", "sha": commit, "siblings": siblings})
         else:
             self._file(path.partition("/resolve/")[2].partition("/")[2])
 
@@ -175,7 +177,7 @@ class _Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             _Hub.num_bytes += len(data)
         self.send_response(206 if span else 200)
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.commits[0])
         self.send_header("ETag", f'"{name}"')
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -195,6 +197,11 @@ class _Hub(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
+    return memory_bucket(monkeypatch)
 
 
 @pytest.fixture
@@ -311,6 +318,18 @@ def test_a_sharded_model_is_fetched_once_however_often_the_hub_holds_it(
     assert sorted(hub.fetched) == sorted(wanted), "each once, and nothing beside"
 
 
+def test_a_branch_that_moves_while_it_is_fetched_is_fetched_of_one_commit(
+    tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which files to have is read of one commit and holds for no other."""
+    moved = "b" * 40
+    monkeypatch.setattr(hub, "commits", [COMMIT, moved])
+    assert resolve("hf://org/name", download_dir=tmp_path).name == moved
+    monkeypatch.setattr(hub, "commits", [COMMIT, moved, "c" * 40] * 9)
+    with pytest.raises(DownloadFailedError, match=r"new commits while .*@COMMIT"):
+        resolve("hf://org/name", download_dir=tmp_path)
+
+
 def test_what_was_fetched_is_served_while_the_hub_is_down(
     tmp_path: Path, hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,107 +364,6 @@ def test_what_the_hub_refuses_says_what_to_do(
 ) -> None:
     with pytest.raises(error, match=words):
         resolve(model, download_dir=tmp_path)
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
-    """fsspec's own in-memory file system in place of S3: same interface, no credentials."""
-    filesystem = MemoryFileSystem()
-    filesystem.store.clear()
-    monkeypatch.setattr(fsspec, "filesystem", lambda _protocol, **_: filesystem)
-    return filesystem
-
-
-def test_a_bucket_is_fetched_once_by_need_without_code_or_pickle(
-    tmp_path: Path, bucket: MemoryFileSystem
-) -> None:
-    index = json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
-    wanted = {
-        "config.json": "{}",
-        "model.safetensors.index.json": index,
-        "a.safetensors": "a",
-        "b.safetensors": "b",
-        "tokenizer.json": "{}",
-        "additional_chat_templates/rag.jinja": "{{ documents }}",
-    }
-    strays = [
-        "x.bin",
-        "run.py",
-        "consolidated.safetensors",
-        "original/a.safetensors",
-        "onnx/m.json",
-    ]
-    for name, text in {**dict.fromkeys(strays, "?"), **wanted}.items():
-        bucket.pipe(f"/bucket/models/m/{name}", text.encode())
-    bucket.pipe("/bucket/models/m2/config.json", b"another model")
-    told: list[tuple[int, int]] = []
-    folder = resolve("s3://bucket/models/m", download_dir=tmp_path, tell=lambda *n: told.append(n))
-    assert told[-1] == (sum(map(len, wanted.values())),) * 2
-    files = {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.*")}
-    assert files == wanted
-    bucket.store.clear()
-    assert resolve("s3://bucket/models/m", download_dir=tmp_path) == folder
-
-
-def test_a_model_in_a_bucket_is_described_without_its_weights(
-    tmp_path: Path, bucket: MemoryFileSystem
-) -> None:
-    for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
-        bucket.pipe(f"/bucket/m/{name}", b"{}")
-    bucket.pipe("/bucket/m/model.safetensors", save({"a": torch.zeros(2, 3)}))
-    with described("s3://bucket/m", download_dir=tmp_path) as found:
-        names = sorted(path.name for path in found.folder.iterdir())
-    assert found.headers == {"a": TensorHeader("F32", (2, 3), 24)}
-    assert names == ["config.json", "generation_config.json"]
-    assert not list(tmp_path.iterdir()), "what is no whole model is not kept as one"
-    assert (resolve("s3://bucket/m", download_dir=tmp_path) / "model.safetensors").is_file()
-
-
-def test_an_interrupted_download_leaves_nothing_that_looks_complete(
-    tmp_path: Path, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket.pipe("/bucket/m/config.json", b"{}")
-    bucket.pipe("/bucket/m/model.safetensors", b"weights")
-    bucket.pipe("/bucket/m/tokenizer.json", b"{}")
-    original = MemoryFileSystem.get_file
-
-    def failing(self: MemoryFileSystem, key: str, target: str, **kwargs: Any) -> None:
-        if key.endswith("config.json"):
-            original(self, key, target, **kwargs)
-        else:
-            raise OSError("connection lost")
-
-    monkeypatch.setattr(MemoryFileSystem, "get_file", failing)
-    with pytest.raises(DownloadFailedError, match="connection lost"):
-        resolve("s3://bucket/m", download_dir=tmp_path)
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
-    monkeypatch.setattr(MemoryFileSystem, "get_file", original)
-    assert (resolve("s3://bucket/m", download_dir=tmp_path) / "model.safetensors").is_file()
-
-
-def test_what_a_killed_download_left_goes_and_one_under_way_stays(tmp_path: Path) -> None:
-    (tmp_path / ".partial-killed").mkdir()
-    (tmp_path / ".partial-killed/model.safetensors").touch()
-    (tmp_path / ".partial-killed.lock").touch()
-    with partial_folder(tmp_path) as first, partial_folder(tmp_path) as second:
-        there = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-        assert there == {first.name, second.name}
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("bucket")
-def test_an_empty_bucket_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError):
-        resolve("s3://bucket/none", download_dir=tmp_path)
-
-
-def test_missing_s3fs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_protocol: str, **_: Any) -> Any:
-        raise ImportError("Install s3fs")
-
-    monkeypatch.setattr(fsspec, "filesystem", absent)
-    with pytest.raises(DownloadFailedError, match="pip install s3fs"):
-        resolve("s3://bucket/m", download_dir=tmp_path)
 
 
 def test_the_bundled_model_is_there_or_said_to_be_missing(

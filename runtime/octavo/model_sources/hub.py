@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from octavo.errors import DownloadFailedError, ModelInvalidError, ModelNotFoundError
@@ -14,6 +15,9 @@ from octavo.loading.headers import TensorHeader, read_headers
 from octavo.loading.model_files import needed_files
 from octavo.loading.progress import ByteCount
 from octavo.model_sources.names import HubModel, describes, first_line, no_config
+
+_MOVES = 3
+"""So often a branch may move while it is listed and fetched."""
 
 
 def download_from_hub(
@@ -44,14 +48,15 @@ def hub_headers(source: HubModel, folder: Path) -> dict[str, TensorHeader] | Non
             pass  # they are on the hub
         else:
             return None
-        paths = huggingface_hub.HfApi().list_repo_files(source.name, revision=source.revision)
+        pinned = replace(source, revision=commit_of(folder) or source.revision)
+        paths = huggingface_hub.HfApi().list_repo_files(source.name, revision=pinned.revision)
         names = frozenset(path for path in paths if "/" not in path)
         place = f"hf://{source.name}"
         chosen = choose_weight_files(
             Listing(place, names, lambda name: (folder / name).read_bytes())
         )
         return read_headers(
-            place, chosen.names, lambda name, *span: _read_range(source, name, *span)
+            place, chosen.names, lambda name, *span: _read_range(pinned, name, *span)
         )
 
 
@@ -89,7 +94,7 @@ def _translated_errors(source: HubModel) -> Iterator[None]:
     at = f"{source.name}@{source.revision}" if source.revision else source.name
     try:
         yield
-    except (ModelInvalidError, ModelNotFoundError):
+    except (ModelInvalidError, ModelNotFoundError, DownloadFailedError):
         raise
     except errors.GatedRepoError as error:
         raise DownloadFailedError(
@@ -121,31 +126,37 @@ def _hub_snapshot(
 
     from octavo.model_sources.hub_bar import counting_bar
 
-    try:
-        needed = _needed_from_hub(source, download_dir)
-    except errors.RevisionNotFoundError:
-        raise
-    except (
-        errors.HfHubHTTPError,
-        errors.OfflineModeIsEnabled,
-        httpx.ConnectError,
-        httpx.TimeoutException,
-    ):
-        fetched = _fetched_before(source, download_dir)
-        if fetched is None:
+    for _ in range(_MOVES):
+        try:
+            commit, needed = _needed_from_hub(source, download_dir)
+        except errors.RevisionNotFoundError:
             raise
-        return fetched
-    folder = huggingface_hub.snapshot_download(
-        source.name,
-        revision=source.revision,
-        cache_dir=download_dir,
-        allow_patterns=[
-            glob.escape(path) for path in needed if not is_description or describes(path)
-        ],
-        tqdm_class=counting_bar(count),
+        except (
+            errors.HfHubHTTPError,
+            errors.OfflineModeIsEnabled,
+            httpx.ConnectError,
+            httpx.TimeoutException,
+        ):
+            fetched = _fetched_before(source, download_dir)
+            if fetched is None:
+                raise
+            return fetched
+        folder = huggingface_hub.snapshot_download(
+            source.name,
+            revision=source.revision,
+            cache_dir=download_dir,
+            allow_patterns=[
+                glob.escape(path) for path in needed if not is_description or describes(path)
+            ],
+            tqdm_class=counting_bar(count),
+        )
+        if commit_of(Path(folder)) == commit:
+            count.finish()
+            return Path(folder)
+    raise DownloadFailedError(
+        f"hf://{source.name} got new commits while it was fetched, {_MOVES} times. Name one: "
+        f"hf://{source.name}@COMMIT."
     )
-    count.finish()
-    return Path(folder)
 
 
 def _fetched_before(source: HubModel, download_dir: Path | None) -> Path | None:
@@ -165,7 +176,8 @@ def _fetched_before(source: HubModel, download_dir: Path | None) -> Path | None:
     return folder
 
 
-def _needed_from_hub(source: HubModel, download_dir: Path | None) -> list[str]:
+def _needed_from_hub(source: HubModel, download_dir: Path | None) -> tuple[str | None, list[str]]:
+    """The commit that the revision stands for at present, and which of its files to have."""
     import huggingface_hub
 
     def read(path: str) -> bytes:
@@ -175,7 +187,8 @@ def _needed_from_hub(source: HubModel, download_dir: Path | None) -> list[str]:
         return Path(file).read_bytes()
 
     url = f"hf://{source.name}"
-    paths = huggingface_hub.HfApi().list_repo_files(source.name, revision=source.revision)
+    found = huggingface_hub.HfApi().model_info(source.name, revision=source.revision)
+    paths = [file.rfilename for file in found.siblings or ()]
     if "config.json" not in paths:
         raise no_config(url, paths)
-    return needed_files(paths, read, url)
+    return found.sha, needed_files(paths, read, url)
