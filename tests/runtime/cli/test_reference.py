@@ -17,7 +17,7 @@ from octavo.models.registry import ENCODERS, FAMILIES
 from octavo.server.openai import protocol
 from octavo.server.openai.app import build_app
 from octavo.server.process.adapter_routes import AdapterRoutes
-from octavo.server.process.engine_view import EngineView
+from octavo.server.process.engine_view import AdapterNames, EngineView
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.metrics import ServerMetrics
 from octavo.server.process.operations import OperationsApp
@@ -120,7 +120,7 @@ def server_metrics() -> ServerMetrics:
     lifecycle.note_bytes(1, 2)
     lifecycle.mark_ready()
     view = EngineView.of_nothing()
-    view = dataclasses.replace(view, block_size=16)
+    view = dataclasses.replace(view, block_size=16, adapters=AdapterNames({}, 1))
     metrics = ServerMetrics("m", lifecycle, lambda: view, has_vllm_names=True)
     metrics.count_key("blue", 5)  # before a key is used there is nothing to be told of it
     return metrics
