@@ -246,6 +246,7 @@ def _outline(
             paths,
             kept={*tables, *_kept_wide(model)},
             router_widths=_router_widths(model.config.get_text_config(decoder=True)),
+            attentions=attentions,
         ),
         embedding=paths[embedding],
         head=paths[head],
@@ -287,7 +288,11 @@ def _kept_wide(model: Any) -> Iterator[torch.nn.Module]:
 def _router_widths(config: PreTrainedConfig) -> set[int]:
     """As many outputs as there are experts, or one: a gate's."""
     fields = config.to_dict().items()
-    counts = {value for name, value in fields if "expert" in name and isinstance(value, int)}
+    counts = {
+        value
+        for name, value in fields
+        if "expert" in name and "size" not in name and isinstance(value, int)
+    }
     return {1, *counts}
 
 

@@ -95,22 +95,24 @@ def find_products(
     *,
     kept: Collection[torch.nn.Module],
     router_widths: Collection[int],
+    attentions: Iterable[str] = (),
 ) -> tuple[tuple[str, ...], ...]:
     """Paths of modules, those of one product together.
 
     Args:
         kept: Modules that are none.
         router_widths: Numbers of outputs by which routers are known, whose numbers nothing rounds.
+        attentions: Paths of attention modules, in which there are no routers.
     """
-    calls = list(calls)
+    calls, within = list(calls), tuple(f"{path}." for path in attentions)
     free, groups = replaceable(calls) - set(kept), dict[tuple[object, ...], list[str]]()
     for call in calls:
         module = call.module
         if module not in free or not isinstance(module, torch.nn.Linear):
             continue
-        if module.out_features in router_widths:
-            continue
         path = paths[module]
+        if module.out_features in router_widths and not path.startswith(within):
+            continue
         parent, has_bias = path.rpartition(".")[0], module.bias is not None
         key = (id(call.given), call.version, parent, has_bias, module.in_features)
         groups.setdefault(key, []).append(path)
