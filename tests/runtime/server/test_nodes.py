@@ -1,5 +1,4 @@
-"""A model that two nodes share, in network namespaces of their own: answers, ports, logs, and two ends, one
-under a stream."""
+"""A model that two nodes share, in network namespaces of their own: answers, ports, logs, and two ends."""
 
 from __future__ import annotations
 
@@ -24,7 +23,6 @@ from tests.support.runtime.server_process import ServerProcess
 PORT = 29571
 TIMEOUT = 15
 PROMPT: dict[str, Any] = {"model": "demo", "temperature": 0, "max_tokens": 24}
-LONG = PROMPT | {"prompt": "1", "max_tokens": 1900, "ignore_eos": True, "stream": True}
 QUESTIONS = ("What is Octavo?", "12 + 30 =")
 
 
@@ -108,21 +106,14 @@ def test_two_nodes_answer_as_one_and_end_together(
         assert [line for line in nodes.server.stderr if not line.startswith("{")] == []
 
 
-def test_a_cut_cable_ends_a_stream_and_both_nodes_with_words(
+def test_a_cut_cable_ends_an_idle_server_with_words_on_both_nodes(
     network: NodeNetwork, tmp_path: Path
 ) -> None:
-    """The last test: it stays cut. Ranks that are killed or hang, and what an idle server notices: see the
-    worker's and the loop's tests."""
+    """The last test: it stays cut. Ranks that are killed or hang: see the worker's tests."""
     timeout = f"did not answer within {TIMEOUT} s (--distributed-timeout-seconds)."
     with two_nodes(network, tmp_path) as nodes:
         nodes.server.wait_ready()
-        url = f"{nodes.server.url}/v1/completions"
-        with httpx.stream("POST", url, json=LONG, timeout=120) as response:
-            events = response.iter_lines()
-            next(events)
-            network.cut()
-            *_, last = filter(None, events)
-        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_failed"
+        network.cut()
         here, there = nodes.last_words()
     assert here == f"The engine ended: rank 1 of 2 on node 1 ({network.there}) {timeout}"
     assert there == f"rank 0 of 2 on node 0 ({network.here}) is gone, or {timeout}"
