@@ -20,7 +20,7 @@ CALL = '<tool_call>\n{"name": "get_pods", "arguments": {"namespace": "a"}}\n</to
 
 def parse(*pieces: str | MarkedText) -> tuple[str, list[tuple[str, Any]]]:
     """Content, and the calls as name and decoded arguments."""
-    parser = ToolCallParser(CALL_FORMATS["hermes"], {})
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {"f": None})
     marked = [MarkedText(piece) if isinstance(piece, str) else piece for piece in pieces]
     out = read_with(parser, *marked)
     content = "".join(item for item in out if isinstance(item, str))
@@ -129,7 +129,7 @@ def test_text_that_holds_no_call_comes_out_unchanged(text: str) -> None:
 
 
 def test_text_is_let_through_at_once() -> None:
-    parser = ToolCallParser(CALL_FORMATS["hermes"], {})
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {"f": None})
     assert list(parser.push(MarkedText("Hello <b"))) == ["Hello <b"]
     assert list(parser.push(MarkedText("a <tool_"))) == ["a "]
     assert list(parser.push(MarkedText("box>"))) == ["<tool_box>"]
@@ -196,7 +196,7 @@ def test_a_call_that_was_cut_off_keeps_what_it_has() -> None:
 
 
 def test_arguments_come_as_they_are_written_and_not_before_a_call_is_one() -> None:
-    parser = ToolCallParser(CALL_FORMATS["hermes"], {})
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {"f": None})
     for piece in ("<tool_call>", '{"name": "f", ', '"arguments": '):
         assert list(parser.push(MarkedText(piece))) == []
     begin, first = parser.push(MarkedText('{"a": "x'))
@@ -209,7 +209,7 @@ def test_arguments_come_as_they_are_written_and_not_before_a_call_is_one() -> No
 
 
 def test_of_too_many_calls_the_first_ones_are_kept_in_every_piece() -> None:
-    parser = ToolCallParser(CALL_FORMATS["hermes"], {}, max_calls=1)
+    parser = ToolCallParser(CALL_FORMATS["hermes"], {"f": None}, max_calls=1)
     second = '<tool_call>{"name": "g", "arguments": {"b": 1}}</tool_call>'
     found = read_with(parser, *map(MarkedText, f"{CALL} So {second} it is."))
     assert [one for one in found if isinstance(one, Call)] == found[:1]

@@ -42,7 +42,7 @@ def parser(kind: str) -> AnswerParser | None:
     if kind == "none":
         return None
     reasoning = ReasoningParser(REASONING_FORMATS["qwen3"], is_open=False)
-    calls = ToolCallParser(CALL_FORMATS["hermes"], {})
+    calls = ToolCallParser(CALL_FORMATS["hermes"], {"f": None})
     return AnswerParser(
         reasoning if "reasoning" in kind else None, calls if "calls" in kind else None
     )
