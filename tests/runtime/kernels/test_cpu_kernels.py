@@ -71,7 +71,10 @@ def test_the_gates_equal_torchs_in_double_precision(
     gate, up = gate_up.double().chunk(2, dim=-1)
     tolerance = TOLERANCE[dtype]
     expected = (F.gelu(gate, approximate="tanh") if is_gelu else F.silu(gate)) * up
-    torch.testing.assert_close(result.double(), expected, rtol=2 * tolerance, atol=tolerance)
+    # 1 + tanh of a negative number cancels: it errs by a rounding of 1, which `gate * up` multiplies.
+    cancelled = is_gelu * torch.finfo(torch.float32).eps * (gate * up).abs()
+    allowed = tolerance * (1 + 2 * expected.abs()) + cancelled
+    assert ((result.double() - expected).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize("gated", [cpu.silu_and_mul, cpu.gelu_and_mul])
