@@ -13,6 +13,7 @@ from octavo_operator.drift import drifted, first_drift
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, writers
+from octavo_operator.overruled import REMEDY
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
 from octavo_operator.render import cache, service
@@ -124,12 +125,14 @@ def _terminating(action: Action) -> Finding:
 
 def _overruled(action: Action, live: Manifest | None) -> Finding:
     wanted = {"spec": (action.desired or {}).get("spec")}
-    fields = listed(list(drifted(wanted, live or {})))
+    added = [each["path"] for each in action.repair if each["op"] == "remove"]
+    fields = listed([*drifted(wanted, live or {}), *(f"{each} added" for each in added)])
     others = writers(live) if live is not None else []
     by = f" (others that wrote: {', '.join(others)})" if others else ""
     return Finding(
         Reason.CONTESTED,
-        f"{_named(action)} is not what was applied ({fields}): something in the cluster changes it{by}",
+        f"{_named(action)} is not what was applied ({fields}): something in the cluster changes "
+        f"it{by}; {action.held or REMEDY}",
     )
 
 

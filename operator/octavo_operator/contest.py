@@ -27,6 +27,12 @@ MOST_REPAIRS_OF_LONG = 8
 """Within the long window: tools that restore a state look every few minutes."""
 LONGEST_HOLD_SECONDS = 900.0
 LONGEST_QUIET_SECONDS = 1800.0
+REMEDY = (
+    "it is repaired less often now, after a minute at first and at least every "
+    f"{LONGEST_HOLD_SECONDS / 60:.0f} minutes. Is there another operator for this namespace, or another "
+    "controller? `metadata.managedFields` names the writers"
+)
+"""When it is repaired, and what to do."""
 
 
 @dataclass(slots=True)
@@ -98,7 +104,7 @@ class Contests:
             if is_again:
                 child.undone(now)
             is_held = is_again and now < child.held_until and _content(action) == child.content
-            going.append(action.kept() if is_held else action)
+            going.append(action.kept(REMEDY) if is_held else action)
             if now < child.told_until:
                 contested.append(action)
                 waits.append((child.held_until if is_held else child.told_until) - now)
@@ -156,7 +162,5 @@ def _told(contested: Sequence[Action]) -> Finding:
     by = f" (others that wrote: {', '.join(others)})" if others else ""
     return Finding(
         Reason.CONTESTED,
-        f"{names}: repaired again and again, and undone each time{by}; it is repaired less often now. Is "
-        "there another operator for this namespace, or another controller? "
-        "`metadata.managedFields` names the writers",
+        f"{names}: repaired again and again, and undone each time{by}; {REMEDY}",
     )

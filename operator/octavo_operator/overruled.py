@@ -2,7 +2,7 @@
 
 A webhook or a policy (a mirror of images, labels of a platform) has the last word on a field, and the answer
 to an apply is what stood there before it. To apply it again at every event would be in vain: it is left alone
-for a while, and told, as what runs is not what was asked for.
+for a while, each time twice as long, and told, as what runs is not what was asked for.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
 
-AGAIN_SECONDS = 600.0
-"""How long it is left alone: whoever overruled it does not tell when they stop."""
+FIRST_SECONDS = 30.0
+"""How long it is left alone at first: whoever overruled it does not tell when they stop."""
+LONGEST_SECONDS = 300.0
+"""How long at most. An apply in vain writes nothing, yet the API server and its webhooks work for it."""
+REMEDY = (
+    "most often a webhook or a policy (`kubectl get mutatingwebhookconfigurations,"
+    "mutatingadmissionpolicies`). Exempt Octavo's objects from it: what was asked for is applied "
+    f"again at least every {LONGEST_SECONDS / 60:.0f} minutes"
+)
+"""Who does it, what to do and what happens then."""
 
 _OF_PODS = "spec.template.spec."
 """Where clusters have rules of their own: images, tolerations, users. Elsewhere it is a contest."""
@@ -35,6 +43,8 @@ class _Ruling:
     """Which fields of the pods, and whose; empty where none is."""
     of_others: str
     """Which others. Metadata is everybody's, and nothing follows from it."""
+    left_alone: float
+    """For how many seconds."""
     until: float
 
 
@@ -50,9 +60,9 @@ class Overruled:
         for action in actions:
             ruling = self._rulings.get((owner, action.key))
             is_vain = ruling is not None and now < ruling.until and ruling.what == _what(action)
-            if not is_vain:
-                self._rulings.pop((owner, action.key), None)
-            going.append(action.kept() if is_vain else action)
+            if ruling is not None and ruling.what != _what(action):
+                del self._rulings[owner, action.key]
+            going.append(action.kept(REMEDY) if is_vain else action)
         return going
 
     def count(
@@ -67,6 +77,7 @@ class Overruled:
             answer = answers.get(action.key)
             if action.type is not ActionType.APPLY or not answer or not action.live:
                 continue
+            before = self._rulings.pop((owner, action.key), None)
             found = list(drifted(action.desired, answer))
             versions = [each["metadata"].get("resourceVersion") for each in (answer, action.live)]
             if not found or versions[0] != versions[1]:
@@ -74,9 +85,14 @@ class Overruled:
             name = f"{action.key.kind.kind} {action.where.name}"
             of_pods = [each for each in found if each.startswith(_OF_PODS)]
             others = [each for each in found if each.startswith("spec.") and each not in of_pods]
+            seconds = min(2 * before.left_alone, LONGEST_SECONDS) if before else FIRST_SECONDS
             self._rulings[owner, action.key] = _Ruling(
-                _what(action), _told(of_pods, name), _told(others, name), now + AGAIN_SECONDS
+                _what(action), _told(of_pods, name), _told(others, name), seconds, now + seconds
             )
+
+    def wait(self, owner: ObjectKey, now: float) -> float | None:
+        """The seconds after which the first of them is worth another try."""
+        return min((max(0.0, each.until - now) for each in self._of(owner)), default=None)
 
     def remark(self, owner: ObjectKey) -> str:
         """What is said of pods that run otherwise than was asked for."""
@@ -101,7 +117,8 @@ def _told(fields: Sequence[str], name: str) -> str:
         return ""
     are, them = ("are", "them") if fields[1:] else ("is", "it")
     return (
-        f"{listed(fields)} of {name} {are} not as applied: something in the cluster changes {them}"
+        f"{listed(fields)} of {name} {are} not as applied: something in the cluster changes {them}, "
+        f"{REMEDY}"
     )
 
 

@@ -65,10 +65,12 @@ class Action:
     """What undoes what others added to it, before it is applied."""
     undoes: bool = False
     """Whether it writes over what somebody else did since it was applied last."""
+    held: str = ""
+    """Of what is left for now: what users may do about it, and when it is tried again."""
 
-    def kept(self) -> Action:
-        """The same child left as it is."""
-        return replace(self, type=ActionType.KEEP, repair=(), undoes=False)
+    def kept(self, held: str) -> Action:
+        """The same child left as it is for now."""
+        return replace(self, type=ActionType.KEEP, undoes=False, held=held)
 
 
 def plan(

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
+from octavo_operator.crashes import crash
 from octavo_operator.manifest import Manifest, controller_of
 from octavo_operator.names import (
     FETCH_CONTAINER,
@@ -303,8 +304,7 @@ def _ended(name: str, end: dict[str, Any], claims: Mapping[str, str]) -> Finding
         )
     if told := _told_by_runtime(message, claims):
         return told
-    last_line = message.splitlines()[-1] if message else "no message"
-    return Finding(Reason.CRASHING, shortened(f"exit code {end['exitCode']}: {last_line}"))
+    return Finding(Reason.CRASHING, shortened(crash(end["exitCode"], message)))
 
 
 def _told_by_runtime(message: str, claims: Mapping[str, str]) -> Finding | None:

@@ -170,6 +170,7 @@ class Reconciler:
     async def _tell_failure(self, key: ObjectKey, what: str) -> None:
         """Nothing that fails here may hide what failed before."""
         self._turns.tell(key, is_rolling=False)
+        resource = None
         try:
             resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
             if resource is None or "deletionTimestamp" in resource["metadata"]:
@@ -180,6 +181,10 @@ class Reconciler:
             await self._writer.write(resource, status, conditions)
         except Exception as error:
             log.warning("a failure is not in the status", key=str(key), error=str(error))
+            if resource is not None and isinstance(error, KubeError):
+                # The status is the only other place where users look.
+                why = "" if what == str(error) else f"passes over this object fail: {what}; "
+                await self._recorder.failed(resource, f"{why}its status cannot be written: {error}")
 
     async def _pass(self, key: ObjectKey) -> float | None:
         resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
@@ -249,8 +254,6 @@ class Reconciler:
         self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
         await self._writer.write(resource, compute_status(observation, conditions), conditions)
         await self._announce_scaling(resource, decided)
-        if applied.was_refused:
-            return _RETRY_REFUSED_SECONDS
         now = self._wall_clock()
         waits = (
             patience_left(seen, refusal, now),
@@ -258,6 +261,8 @@ class Reconciler:
             loss_patience_left(conditions),
             contest_wait,
             led.wait,
+            self._overruled.wait(key, self._steady_clock()),
+            _RETRY_REFUSED_SECONDS if applied.was_refused else None,
         )
         return min((wait for wait in waits if wait is not None), default=None)
 

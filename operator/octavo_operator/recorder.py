@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from octavo_operator import events
+from octavo_operator.api.conditions import Reason
 from octavo_operator.condition_set import Transition
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import EVENT, Manifest
@@ -49,13 +50,23 @@ class Recorder:
     async def scaled(self, resource: Manifest, note: str) -> None:
         """Tells that the number of replicas was changed, and why."""
         log.info("autoscaling", key=_key(resource), change=note)
+        await self._tell(resource, "Autoscaled", note, "Scale", is_warning=False)
+
+    async def failed(self, resource: Manifest, note: str) -> None:
+        """Tells of passes that fail where the status cannot."""
+        reason = Reason.RECONCILE_FAILED.value
+        await self._tell(resource, reason, note, "Reconcile", is_warning=True)
+
+    async def _tell(
+        self, resource: Manifest, reason: str, note: str, action: str, *, is_warning: bool
+    ) -> None:
         now = self._moment()
         event = events.event(
             resource,
-            reason="Autoscaled",
+            reason=reason,
             note=note,
-            is_warning=False,
-            action="Scale",
+            is_warning=is_warning,
+            action=action,
             instance=self._instance,
             now=now,
         )

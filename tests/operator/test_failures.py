@@ -142,3 +142,19 @@ def test_a_failure_that_cannot_be_told_hides_nothing() -> None:
     world.seconds += PATIENCE_SECONDS
     with pytest.raises(KubeError, match="down"):
         asyncio.run(world.reconciler.reconcile(KEY))
+
+
+def test_a_status_that_cannot_be_written_is_told_in_one_event() -> None:
+    """A webhook for `llmdeployments/status` that refuses."""
+    world = World()
+    denied = KubeError(403, "Forbidden", 'admission webhook "x.io" denied the request')
+    failing(world, denied, "status", LLM_DEPLOYMENT)
+    for _ in range(5):
+        passes(world)
+        world.seconds += PATIENCE_SECONDS
+    found = [each for (kind, *_), each in world.kube.objects.items() if kind == "Event"]
+    assert [(each["type"], each["reason"], each["count"]) for each in found] == [
+        ("Warning", "ReconcileFailed", 4)
+    ]
+    assert found[0]["message"] == f"its status cannot be written: {denied}"
+    assert "status" not in world.resource

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from octavo_operator.manifest import DEPLOYMENT, Kind, Manifest
-from octavo_operator.overruled import AGAIN_SECONDS
+from octavo_operator.overruled import FIRST_SECONDS, LONGEST_SECONDS
 from tests.support.operator.builders import KEY
 from tests.support.operator.world import World
 
@@ -83,9 +83,21 @@ def test_what_admission_changes_each_time_is_told_and_not_applied_in_vain(
     assert ("not as applied" in told["Ready"]["message"]) is bool(ready)
     assert told["Degraded"]["reason"] == ("Contested" if degraded else "AsExpected")
     assert degraded in told["Degraded"]["message"]
-    # Whoever stops changing it does not say so.
-    world.seconds += AGAIN_SECONDS
+    # Whoever stops changing it does not say so: it is tried again, and less and less often.
+    tried, wait = [], 0.0
+    while world.seconds < 3600:
+        wait = world.reconcile() or 0.0
+        world.seconds += wait
+        world.kube.requests.clear()
+        world.reconcile()
+        tried += (
+            [world.seconds] if [each for each in world.kube.writes if each[0] == "apply"] else []
+        )
+    assert tried[:4] == [FIRST_SECONDS, 90, 210, 450]
+    assert tried[4] == 450 + LONGEST_SECONDS
+    assert len(tried) <= 3 + 3600 / LONGEST_SECONDS
     monkeypatch.undo()
+    world.seconds += world.reconcile() or 0.0
     world.reconcile()
     world.reconcile()
     assert world.condition("Degraded") == ("False", "AsExpected")

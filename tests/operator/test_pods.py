@@ -64,7 +64,33 @@ def test_an_end_without_the_contract_s_reason_is_a_crash(message: str) -> None:
     found = finding(statuses=[container(ended={"exitCode": 1, "message": message})])
     assert found is not None
     assert found[0] is Reason.CRASHING
-    assert found[1].startswith("exit code 1: ")
+    assert found[1].startswith("exit code 1")
+
+
+READY = '{"level": "info", "event": "ready", "seconds": 3}'
+FAILED = '{"level": "error", "event": "engine died", "error": "CUDA error\\nno memory"}'
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "said"),
+    [
+        (137, READY, "exit code 137: killed by SIGKILL, by the node or by hand; `kubectl logs"),
+        (
+            139,
+            f"{READY}\nFatal Python error",
+            "exit code 139: killed by SIGSEGV: Fatal Python error",
+        ),
+        (1, f"{FAILED}\n{READY}", "exit code 1: engine died: CUDA error"),
+        (255, READY, "exit code 255; `kubectl logs"),
+    ],
+)
+def test_an_ordinary_line_of_the_log_is_no_reason_of_an_end(code: int, log: str, said: str) -> None:
+    """The kubelet passes on the end of the log where the container left no message."""
+    found = finding(statuses=[container(ended={"exitCode": code, "message": log})])
+    assert found is not None
+    assert found[0] is Reason.CRASHING
+    assert found[1].startswith(said)
+    assert "ready" not in found[1]
 
 
 def test_a_container_killed_at_its_limit_is_out_of_memory() -> None:
