@@ -4,6 +4,7 @@ A second operator with a Lease of its own, a controller with another opinion, a 
 once saw: each undoing brings us back, at once or at its own pace. Whoever it is, what counts is that we had
 to do the same again. A few times within a minute, or some more within hours, is a contest: from then on
 the child is left alone after every repair, each time twice as long, and what else there is to do goes on.
+A Service that was taken off its pods is spared once in each of these times: nobody could reach them.
 It is told until nothing had to be repaired for longer than the other one takes.
 """
 
@@ -14,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
+from octavo_operator.drift import drifted
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, writers
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.pods import Finding
+from octavo_operator.render.service import KEY as SERVICE
 
 WINDOW_SECONDS = 60.0
 MOST_REPAIRS = 5
@@ -50,6 +53,8 @@ class _Child:
     hold: float = 0.0
     """How long the child is left alone after a repair; 0 without a contest."""
     held_until: float = -math.inf
+    was_spared: bool = False
+    """Whether the last repair did not wait for that."""
     told_until: float = -math.inf
 
     def undone(self, now: float) -> None:
@@ -62,6 +67,7 @@ class _Child:
     def repaired(self, now: float) -> None:
         """It was done again."""
         self.is_undone = False
+        self.was_spared = now < self.held_until
         self.repairs = [at for at in self.repairs if now - at < LONG_WINDOW_SECONDS] + [now]
         lately = sum(now - at < WINDOW_SECONDS for at in self.repairs)
         if self.hold:
@@ -104,6 +110,7 @@ class Contests:
             if is_again:
                 child.undone(now)
             is_held = is_again and now < child.held_until and _content(action) == child.content
+            is_held = is_held and (child.was_spared or not _is_off_its_pods(action))
             going.append(action.kept(REMEDY) if is_held else action)
             if now < child.told_until:
                 contested.append(action)
@@ -142,6 +149,15 @@ def _is_repair(action: Action, child: _Child) -> bool:
     if action.type not in (ActionType.APPLY, ActionType.DELETE):
         return False
     return action.undoes or _content(action) == child.content
+
+
+def _is_off_its_pods(action: Action) -> bool:
+    """Whether it is a Service that leads to our pods no more."""
+    if action.key != SERVICE or action.desired is None:
+        return False
+    wanted, live = action.desired["spec"], (action.live or {}).get("spec", {})
+    found = drifted({key: wanted[key] for key in ("selector", "ports")}, live)
+    return next(found, None) is not None
 
 
 def _is_same(answer: Manifest | None, live: Manifest | None) -> bool:

@@ -23,9 +23,8 @@ FIRST_SECONDS = 30.0
 LONGEST_SECONDS = 300.0
 """How long at most. An apply in vain writes nothing, yet the API server and its webhooks work for it."""
 REMEDY = (
-    "most often a webhook or a policy (`kubectl get mutatingwebhookconfigurations,"
-    "mutatingadmissionpolicies`). Exempt Octavo's objects from it: what was asked for is applied "
-    f"again at least every {LONGEST_SECONDS / 60:.0f} minutes"
+    "most often a MutatingWebhookConfiguration or MutatingAdmissionPolicy. Exempt Octavo's objects from "
+    f"it: what was asked for is applied again at least every {LONGEST_SECONDS / 60:.0f} minutes"
 )
 """Who does it, what to do and what happens then."""
 

@@ -46,6 +46,13 @@ def undone() -> list[Action]:
 
 
 @functools.cache
+def led_away() -> list[Action]:
+    """The Service with another selector: nobody reaches the pods."""
+    live = standing(service(), selector={"app": "another"})
+    return plan({THE_SERVICE: live}, [service()], OWNER)
+
+
+@functools.cache
 def kept() -> list[Action]:
     """The same Service as it is to be."""
     return plan({THE_SERVICE: standing(service())}, [service()], OWNER)
@@ -81,6 +88,19 @@ def test_a_child_that_is_undone_again_and_again_is_left_alone_for_a_while() -> N
     last = MOST_REPAIRS - 1
     assert wait == pytest.approx(last + WINDOW_SECONDS - 10)
     assert types(contests, last + WINDOW_SECONDS, undone()) == [ActionType.APPLY]
+
+
+def test_a_service_off_its_pods_is_put_back_once_more_in_each_hold() -> None:
+    contests = Contests()
+    for second in range(MOST_REPAIRS):
+        types(contests, float(second), undone())
+    assert types(contests, 10.0, undone()) == [ActionType.KEEP]
+    assert types(contests, 11.0, led_away()) == [ActionType.APPLY]
+    again = 11.0 + 2 * WINDOW_SECONDS
+    assert types(contests, again - 1, led_away()) == [ActionType.KEEP]
+    for _ in range(2):
+        assert types(contests, again, led_away()) == [ActionType.APPLY]
+    assert types(contests, again, led_away()) == [ActionType.KEEP]
 
 
 def test_a_repair_now_and_then_is_no_contest() -> None:
@@ -130,6 +150,7 @@ def test_what_somebody_deletes_again_and_again_is_a_contest_too() -> None:
     assert types(contests, 0.0, deleted()) == [ActionType.APPLY]
     for second in range(MOST_REPAIRS):
         assert types(contests, float(second), deleted()) == [ActionType.APPLY]
+    assert types(contests, 9.0, deleted()) == [ActionType.APPLY]  # nobody reaches the pods
     actions, told, _ = contests.hold(KEY, deleted(), 10.0)
     assert [each.type for each in actions] == [ActionType.KEEP]
     assert told is not None
@@ -186,11 +207,14 @@ def test_what_is_made_or_changed_by_the_spec_is_no_contest() -> None:
     assert contests.hold(KEY, kept(), 100.0)[1] is None
 
 
-@given(st.lists(st.floats(0.1, 1200.0), min_size=50, max_size=300))
-def test_at_whatever_pace_somebody_undoes_it_the_repairs_get_rare(gaps: list[float]) -> None:
+@given(st.lists(st.floats(0.1, 1200.0), min_size=50, max_size=300), st.booleans())
+def test_at_whatever_pace_somebody_undoes_it_the_repairs_get_rare(
+    gaps: list[float], is_led_away: bool
+) -> None:
+    actions, share = (led_away(), 2) if is_led_away else (undone(), 1)
     contests, now, repairs = Contests(), 0.0, 0
     for gap in gaps:
         now += gap
-        repairs += types(contests, now, undone()) == [ActionType.APPLY]
+        repairs += types(contests, now, actions) == [ActionType.APPLY]
     # Before it is a contest, while the holds double, and then one in each of the longest.
-    assert repairs <= MOST_REPAIRS_OF_LONG + 5 + now / LONGEST_HOLD_SECONDS + 1
+    assert repairs <= MOST_REPAIRS_OF_LONG + 5 + share * (now / LONGEST_HOLD_SECONDS + 1)
