@@ -15,7 +15,7 @@ from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, writers
 from octavo_operator.overruled import REMEDY
 from octavo_operator.plan import Action, ActionType
-from octavo_operator.pods import Finding
+from octavo_operator.pods import Finding, shortened
 from octavo_operator.render import cache, service
 from octavo_operator.repair import is_blocked
 
@@ -29,7 +29,7 @@ class Applied:
     live: dict[ChildKey, Manifest | None] = field(default_factory=dict)
     """The children as the API server answered; None for what does not stand any more."""
     problem: Finding | None = None
-    """The first thing that was in the way."""
+    """What was in the way, with the reason of the first of it."""
     service_problem: Finding | None = None
     """Why the users' Service does not lead to the pods, if it does not."""
     was_refused: bool = False
@@ -39,7 +39,11 @@ class Applied:
 
     def tell(self, problem: Finding, *, concerns_service: bool) -> None:
         self.was_refused = True
-        self.problem = self.problem or problem
+        if self.problem is None:
+            self.problem = problem
+        else:
+            told = shortened(f"{self.problem.message}; {problem.message}")
+            self.problem = Finding(self.problem.reason, told)
         if concerns_service:
             self.service_problem = problem
 

@@ -182,13 +182,14 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
         conditions.mark_false(
             ConditionType.READY,
             seen.service_problem.reason,
-            f"requests do not reach the pods as they must: {seen.service_problem.message}; {counts}",
+            f"requests do not reach the pods as they must: {seen.service_problem.message}; {counts}"
+            f"{remark}",
         )
     elif answering >= required and not is_reached:
         conditions.mark_false(
             ConditionType.READY,
             _movement(seen) or Reason.STARTING,
-            f"{counts}; {seen.unreached} of them are no endpoints of the Service yet",
+            f"{counts}; {seen.unreached} of them are no endpoints of the Service yet{remark}",
         )
     elif answering >= required:
         conditions.mark_true(ConditionType.READY, Reason.SERVING, counts + remark)
@@ -199,7 +200,7 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
         reason = _movement(seen) or Reason.STARTING
         others = "; the others: " if answering else ": "
         conditions.mark_false(
-            ConditionType.READY, reason, f"{counts}{others}{seen.fleet.phase_text()}"
+            ConditionType.READY, reason, f"{counts}{others}{seen.fleet.phase_text()}{remark}"
         )
 
 

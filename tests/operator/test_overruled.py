@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from octavo_operator.manifest import DEPLOYMENT, Kind, Manifest
+from octavo_operator.manifest import DEPLOYMENT, SERVICE, Kind, Manifest
 from octavo_operator.overruled import FIRST_SECONDS, LONGEST_SECONDS
 from tests.support.operator.builders import KEY
-from tests.support.operator.world import World
+from tests.support.operator.world import World, refused
 
 
 def other_image(deployment: Manifest) -> None:
@@ -128,3 +128,15 @@ def test_a_change_of_the_spec_is_applied_whatever_was_in_vain(
     world.edit(engine={"maxNumSeqs": 8})
     world.reconcile()
     assert "--max-num-seqs" in str(world.deployment["spec"])
+
+
+def test_it_is_told_whatever_else_keeps_the_model_from_being_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = admitted_by(other_image, monkeypatch)
+    world.kube.live(SERVICE, KEY.namespace, KEY.name)["spec"]["selector"] = {"app": "another"}
+    world.kube.fault = refused(SERVICE)
+    world.reconcile()
+    told = {each["type"]: each for each in world.status["conditions"]}
+    assert told["Ready"]["reason"] == "ApplyFailed"
+    assert "image of Deployment llama is not as applied" in told["Ready"]["message"]

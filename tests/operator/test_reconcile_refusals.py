@@ -46,6 +46,18 @@ def test_a_refused_child_is_said_and_tried_again_while_the_others_go_on() -> Non
     assert "Deployment" in world.kube.kinds()
 
 
+def test_every_child_that_is_refused_is_named() -> None:
+    world = World()
+    kinds = {NETWORK_POLICY: "no policies", SERVICE: "no services"}
+    world.kube.fault = lambda verb, kind, _: (
+        KubeError(403, "Forbidden", kinds[kind]) if verb == "apply" and kind in kinds else None
+    )
+    world.reconcile()
+    told = {each["type"]: each["message"] for each in world.status["conditions"]}
+    assert told["Degraded"] == "NetworkPolicy llama: no policies; Service llama: no services"
+    assert "no policies" not in told["Ready"]  # which has nothing to do with requests
+
+
 def test_without_its_service_a_model_that_loaded_is_not_ready_and_has_no_url() -> None:
     world = World()
     world.kube.fault = refused(SERVICE)
