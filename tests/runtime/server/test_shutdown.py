@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.runtime.faulty_server import FaultyServer
-from tests.support.runtime.in_flight import InFlight
+from tests.support.runtime.in_flight import STREAMS, InFlight
 from tests.support.runtime.server_process import ServerProcess, eventually
 
 STREAM = {"model": "demo", "prompt": "hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
@@ -96,9 +96,16 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
             os.kill(server.engine_pid, signal.SIGKILL)
             assert running.failures() == {"server_failed"}
         assert server.wait() == 1
+        eventually(lambda: len(ends_of(server)) == len(STREAMS))
+        assert set(ends_of(server)) == {"error"}
     document = json.loads(last_words.read_text())
     assert document["reason"] == "InternalError"
     assert document["message"].startswith("The engine process was ended by SIGKILL.")
+
+
+def ends_of(server: ServerProcess) -> list[str]:
+    """Of the streams of which the log tells."""
+    return [line["finish_reason"] for line in server.log if line["event"] == "request"]
 
 
 DAY = "86400"

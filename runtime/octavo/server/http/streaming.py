@@ -173,6 +173,7 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": event, "more_body": True})
                 last = self._answer.last_word()
             except Exception as error:
+                self._generation.fail(error)
                 last = self._answer.failure(_told(error, scope.get("request_id")))
             await send({"type": "http.response.body", "body": last, "more_body": False})
 

@@ -136,6 +136,7 @@ class Generation:
         self._first_token_seconds: float | None = None
         self.is_cancelled = False
         self._cause: ApiError | None = None
+        self._failed: Exception | None = None
         self._key_use = current_use()
         self._tenant = current_tenant()
 
@@ -190,7 +191,7 @@ class Generation:
     ) -> None:
         self._close()
         if not isinstance(error, QueueFullError):  # else it never began
-            self._report(error)
+            self._report(error or self._failed)
 
     def _begin_counting(self) -> None:
         choice = 0
@@ -207,6 +208,10 @@ class Generation:
         self._cause = cause
         for stream in self._streams:
             stream.close()
+
+    def fail(self, error: Exception) -> None:
+        """Its answer had begun, and the client is told in its last word: none is left to raise."""
+        self._failed = error
 
     @property
     def _is_over(self) -> bool:
@@ -353,7 +358,7 @@ class Generation:
         seconds = time.time() - self._arrival
         self._generator.metrics.request_duration.observe(seconds)
         num_choices = self._num_sequences
-        unfinished = "abort" if error is None else "error"
+        unfinished = "abort" if error is None or self.is_cancelled else "error"
         usage = self.usage
         total = usage.prompt_tokens + usage.completion_tokens
         if isinstance(error, InvalidParameterError):  # the client's mistake, no end of a sequence
@@ -363,7 +368,9 @@ class Generation:
             for _ in range(num_choices - len(self._finish_reasons)):
                 self._generator.metrics.count_finished(unfinished)
         key = charge(self._key_use, total, self._generator.metrics)
-        reasons = sorted(set(self._finish_reasons.values())) or [unfinished]
+        reasons = {*self._finish_reasons.values()}
+        if len(self._finish_reasons) < num_choices:
+            reasons.add(unfinished)
         log.info(
             "request",
             request_id=self._request_id,
@@ -372,7 +379,7 @@ class Generation:
             cached_tokens=usage.prompt_tokens_details.cached_tokens,
             completion_tokens=usage.completion_tokens,
             choices=num_choices,
-            finish_reason=",".join(reasons),
+            finish_reason=",".join(sorted(reasons)),
             queue_seconds=_rounded(self._queue_seconds),
             first_token_seconds=_rounded(self._first_token_seconds),
             seconds=_rounded(seconds),
