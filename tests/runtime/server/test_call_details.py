@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
 
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.schema_types import cast
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from tests.support.runtime.cut_text import TEXT_OF_F, one_by_one, parse
 from tests.support.runtime.read_calls import Call, read_with
@@ -125,3 +128,31 @@ def test_nested_elements_are_what_the_schema_says() -> None:
             "",
             [("f", given)],
         )
+
+
+_PYTHONS = ("olmo3", "pythonic")
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_SIZED = {
+    "f": {"type": "object", "properties": {"number": {"type": "number"}, "list": _NUMBERS}},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if not name.startswith(_PYTHONS)])
+def test_a_number_is_told_as_it_is_written_whatever_its_size(name: str) -> None:
+    form, write = WRITERS[name]
+    stand_in = 1234567
+    text = write([("f", {"number": stand_in, "list": [stand_in]})])
+    for number in ("2E087115871484", "-1e400", "-0", "9" * 5000, "0.10", "1E+2"):
+        parser = ToolCallParser(form, _SIZED)
+        (call,) = read_with(parser, MarkedText(text.replace(str(stand_in), number)))
+        assert isinstance(call, Call)
+        told = re.sub(r"\s", "", call.arguments)
+        assert told in (
+            f'{{"number":{number},"list":[{number}]}}',
+            f'{{"list":[{number}],"number":{number}}}',
+        )
+
+
+@pytest.mark.parametrize("text", ["01e400", "1e400.5", "-", "1e400x", '"a" 1e400', "[1e400", "NaN"])
+def test_what_is_no_number_of_jsons_is_a_text(text: str) -> None:
+    assert cast(text, {"type": ["number", "array"]}) == json.dumps(text)

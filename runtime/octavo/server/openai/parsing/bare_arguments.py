@@ -128,16 +128,14 @@ class _Argument:
         if not (yield from self._text(parts.append)):
             return False
         text = "".join(parts)
-        value = nested_value(text, schema) if tags.is_nested else cast(text, schema)
-        yield Arguments(begin + json.dumps(value, ensure_ascii=False))
+        yield Arguments(begin + (nested_value if tags.is_nested else cast)(text, schema))
         return True
 
     def _nested(self, begin: str, schema: object) -> Steps[bool]:
         elements = yield from nested_elements(self._cursor, self._tags.key)
         if elements is None or (yield from self._cursor.literal(self._end)) is None:
             return False
-        value = nested_value(elements, schema)
-        yield Arguments(begin + json.dumps(value, ensure_ascii=False))
+        yield Arguments(begin + nested_value(elements, schema))
         return True
 
     def _text(self, take: Callable[[str], Piece | None], *, is_quoted: bool = False) -> Steps[bool]:

@@ -7,7 +7,12 @@ from typing import Any
 
 from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.schema_types import cast, properties_of, types_of
+from octavo.server.openai.parsing.schema_types import (
+    cast,
+    properties_of,
+    types_of,
+    written_text,
+)
 
 Element = str | list[tuple[str, Any]]
 """What one holds: a text, or others with their names."""
@@ -44,22 +49,22 @@ def nested_elements(cursor: Cursor, opening: str, depth: int = 0) -> Steps[Eleme
         found.append((name, inside))
 
 
-def nested_value(element: Element, schema: object) -> Any:
-    """Of elements that a schema does not know a list, where all of them are called as a list's are."""
+def nested_value(element: Element, schema: object) -> str:
+    """The JSON of an element. Of elements that a schema does not know a list, where all of them are called
+    as a list's are."""
     kinds = types_of(schema)
     if isinstance(element, str):
         if not element.strip() and kinds and "string" not in kinds:
             if "array" in kinds:
-                return []
+                return "[]"
             if "object" in kinds:
-                return {}
+                return "{}"
         return cast(element, schema)
     known = schema if isinstance(schema, dict) else {}
     is_list = all(name == _ITEM for name, _ in element)
     if "array" in kinds or (is_list and "object" not in kinds):
-        return [nested_value(inside, known.get("items")) for _, inside in element]
-    members = properties_of(known)
-    return {
-        name: nested_value(inside, members.get(name, known.get("additionalProperties")))
-        for name, inside in element
-    }
+        items = [nested_value(inside, known.get("items")) for _, inside in element]
+        return f"[{', '.join(items)}]"
+    schemas, others = properties_of(known), known.get("additionalProperties")
+    members = {name: nested_value(inside, schemas.get(name, others)) for name, inside in element}
+    return f"{{{', '.join(f'{written_text(name)}: {value}' for name, value in members.items())}}}"

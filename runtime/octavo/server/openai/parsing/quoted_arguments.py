@@ -14,6 +14,7 @@ from octavo.server.openai.parsing.schema_types import decoded
 
 KEY = re.compile(r"[^:{}\[\],\n]*")
 _SCALAR = re.compile(r"[^{}\[\],]*")
+_ANY_LENGTH = 1 << 40  # a number's, which a call that is begun may have
 _MAX_DEPTH = 64
 _NULLS = ("null", "None")
 
@@ -89,7 +90,7 @@ class _Reader:
         if (yield from cursor.is_ahead('"')):
             text = yield from cursor.json_value()
         else:
-            text = (yield from cursor.word(_SCALAR)).strip()
+            text = (yield from cursor.word(_SCALAR, _ANY_LENGTH)).strip()
         if not text or not (yield from cursor.is_ahead(",", "}", "]")):
             return False
         yield Arguments(_scalar(text))

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from octavo.server.http import strict_json
 from octavo.server.openai.parsing.python_literals import literal
 
+_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*+"?|-?[0-9][0-9.eE+-]*', re.DOTALL)
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
 
 def decoded(text: str) -> object:
-    """Of JSON; None where it is none, or null."""
+    """Of JSON; None where it is none, or null. Beside a number beyond what can be held all are 0: whoever
+    hands JSON on takes its text."""
+    value = _decoded(text)
+    # JSON has numbers of any size: what is wrong may be one of them alone.
+    return _decoded(_STRING_OR_NUMBER.sub(_held, text)) if value is None else value
+
+
+def _decoded(text: str) -> object:
     try:
         return strict_json.decode(text.encode())
     except (strict_json.JsonError, UnicodeEncodeError):
         return None
+
+
+def _held(found: re.Match[str]) -> str:
+    return "0" if _NUMBER.fullmatch(found[0]) else found[0]
 
 
 def properties_of(schema: Mapping[str, object] | None) -> Mapping[str, Any]:
@@ -22,28 +38,35 @@ def properties_of(schema: Mapping[str, object] | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def cast(text: str, schema: object) -> Any:
-    """What the schema says of a bare text; a text where it says nothing else that fits."""
-    kinds = types_of(schema)
+def cast(text: str, schema: object) -> str:
+    """The JSON that the schema says a bare text is: as it is written, where it is JSON itself; a text where
+    nothing else fits."""
+    kinds, written = types_of(schema), text.strip()
     if kinds == {"string"}:
-        return text
-    value = decoded(text.strip())
+        return written_text(text)
+    value = decoded(written)
     if value is None:
-        if text.strip() in ("null", "None") and "null" in kinds:
-            return None
-        if text.strip() in ("True", "False") and "boolean" in kinds:
-            return text.strip() == "True"
-        value = literal(text.strip()) if kinds & {"array", "object"} else None
+        if written in ("null", "None") and "null" in kinds:
+            return "null"
+        if written in ("True", "False") and "boolean" in kinds:
+            return written.lower()
+        value = literal(written) if kinds & {"array", "object"} else None
         if value is None:
-            return text
+            return written_text(text)
+        written = json.dumps(value, ensure_ascii=False)
     kind = _kind_of(value)
     if not kinds:  # nothing is known: texts alone are no JSON
-        return value if kind in ("array", "object") else text
+        return written if kind in ("array", "object") else written_text(text)
     if kind in kinds or (kind == "integer" and "number" in kinds):
-        return value
+        return written
     if kind == "number" and "integer" in kinds and value == int(value):  # type: ignore[call-overload]
-        return int(value)  # type: ignore[call-overload]
-    return text
+        return str(int(value))  # type: ignore[call-overload]
+    return written_text(text)
+
+
+def written_text(text: str) -> str:
+    """As JSON has it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def types_of(schema: object) -> set[str]:

@@ -124,5 +124,5 @@ def _at_once(form: CallFormat, name: str, text: str, tools: Tools | None) -> Ste
     arguments = decoded(text)
     if arguments is None:
         return False
-    yield from form.whole(name, text if isinstance(arguments, dict) else arguments)
+    yield from form.whole(name, arguments if isinstance(arguments, str) else text)
     return True
