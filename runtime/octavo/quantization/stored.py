@@ -160,10 +160,10 @@ def matrix_shape(source: WeightSource, name: str) -> tuple[int, int] | None:
 def tensors_of(
     source: WeightSource, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype
 ) -> list[torch.Tensor]:
-    """As `WeightSource.tensors`; any of another dtype is noted."""
+    """As `WeightSource.tensors`; any that is stored in this shape and another dtype is noted."""
     found = source.tensors(shapes)
-    for name, tensor in zip(shapes, found, strict=True):
-        if source.has(name) and tensor.dtype is not dtype:
+    for (name, shape), tensor in zip(shapes.items(), found, strict=True):
+        if source.shape(name) == shape and tensor.dtype is not dtype:
             source.note(f"{name} is {tensor.dtype}, not {dtype}")
     return [tensor.to(dtype) for tensor in found]
 

@@ -127,7 +127,7 @@ def test_experts_are_held_in_four_bits_and_counted_so(
         ("nan", "gate_up_proj_scales holds 255"),
         ("missing", "gate_up_proj_scales is missing"),
         ("kind", r"gate_up_proj_blocks is torch.int8, not torch.uint8"),
-        ("shape", "has shape"),
+        ("shape", r"json: [^;]+_scales has shape [^;]+$"),  # and no other fault
     ],
 )
 def test_damaged_experts_are_one_error_that_names_the_tensor(
@@ -144,7 +144,7 @@ def test_damaged_experts_are_one_error_that_names_the_tensor(
         case "kind":
             stored[name] = stored[name].view(torch.int8)
         case "shape":
-            stored[name], stored[scales] = stored[name][:, :-2], stored[scales][:, :-2]
+            stored[scales] = stored[scales][:, :-2]
     (tmp_path / "config.json").write_text((published[0] / "config.json").read_text())
     save_file(
         {name: one.contiguous() for name, one in stored.items()}, tmp_path / "model.safetensors"

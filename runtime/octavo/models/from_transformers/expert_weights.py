@@ -226,7 +226,9 @@ class ExpertsSource(SourceView):
             return self._source.shape(stored.name)
         if stored.quantised is not None:
             whole = self._source.shape(stored.name)
-            return None if whole is None or stored.rows is None else (len(stored.rows), *whole[2:])
+            if whole is None or stored.rows is None or whole[:2] != stored.quantised:
+                return None  # of a stack of another shape no part is told
+            return (len(stored.rows), *whole[2:])
         return tuple(self._of_stack(stored).shape)
 
     def tensors(
