@@ -62,6 +62,9 @@ class OneEvent:
     def cancel(self, cause: ApiError | None = None) -> None:
         self._end.set_result(cause)
 
+    def fail(self, error: Exception) -> None:
+        assert isinstance(error, ApiError)
+
     async def __aenter__(self) -> Self:
         return self
 
