@@ -361,6 +361,13 @@ def test_a_grammar_that_takes_for_ever_ends_its_process_and_others_do_not_wait_f
         os.kill(trial.pid, signal.SIGKILL)
         os.waitid(os.P_PID, trial.pid, os.WEXITED | os.WNOWAIT)
         assert trial.run(StructuredOutputsParams(regex="again"), [END], 3)
+        hung, server = trial.pid, trial._server
+        assert hung is not None
+        assert server is not None
+        server.answer_seconds = 0.2
+        os.kill(hung, signal.SIGSTOP)
+        assert trial.run(StructuredOutputsParams(regex="once more"), [END], 3)
+        assert trial.pid != hung
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level_tokenizer(), metaspace_tokenizer()])

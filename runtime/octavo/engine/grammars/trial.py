@@ -99,6 +99,8 @@ class GrammarTrial:
 
 
 class _Server:
+    answer_seconds = 60.0
+
     def __init__(self, folder: str, vocab_size: int, num_lanes: int) -> None:
         pairs = [socket.socketpair() for _ in range(num_lanes)]
         theirs = [its.fileno() for _, its in pairs]
@@ -115,11 +117,17 @@ class _Server:
             self._free.put(ours)
 
     def ask(self, task: bytes) -> bytes:
-        """Empty where it is gone."""
+        """Empty where it is gone; one that says nothing for `answer_seconds` is killed."""
         try:
             with self._lane() as lane:
+                lane.settimeout(self.answer_seconds)
                 lane.sendall(task)
                 return lane.recv(1)
+        except TimeoutError:
+            _log.warning("the process that compiles grammars hangs, and is killed")
+            self.process.kill()
+            self.process.wait()
+            return b""
         except OSError:
             _log.debug("the process that compiles grammars is gone")
             return b""
