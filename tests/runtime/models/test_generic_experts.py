@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from octavo.config import ModelImplementation, Quantization
 from octavo.kernels.expert_gate import GELU_TANH, SILU, ExpertGate
 from octavo.kernels.reference.gated_activation import gated
-from octavo.kernels.reference.weight_only import quantize_int8
+from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
 from octavo.layers.moe import ExpertBlocks, ExpertProduct, ExpertStacks
 from octavo.models.from_transformers.config import TransformersConfig
 from octavo.models.from_transformers.gates import known_gate
@@ -110,11 +110,22 @@ def test_bytes_of_rounded_experts_are_counted(tmp_path: Path) -> None:
     assert not [one for one in config.kept_projections() if "experts" in one.names[0]]
 
 
-def test_rounded_are_the_matrices_that_the_documents_name(tmp_path: Path) -> None:
-    """Of a model with as many experts as there are outputs of queries, and of the shared expert's gate."""
+@pytest.mark.parametrize(
+    ("quantization", "width", "inner", "vocab"),
+    [
+        (Quantization.INT8, 64, 64, 112),
+        (Quantization.INT4, 64, 32, 112),
+        (Quantization.INT4, 72, 40, 104),
+    ],
+)
+def test_rounded_are_the_matrices_that_the_documents_name(
+    quantization: Quantization, width: int, inner: int, vocab: int, tmp_path: Path
+) -> None:
+    """Of a model that may have as many experts as there are outputs of the shared expert's gate."""
     torch.set_num_threads(1)
+    sizes = {"hidden_size": width, "moe_intermediate_size": inner, "intermediate_size": inner}
     heads = {"num_experts": 32, "num_attention_heads": 2}
-    model = make_generic_checkpoint(tmp_path, "exaone_moe", vocab_size=112, **heads)
+    model = make_generic_checkpoint(tmp_path, "exaone_moe", vocab_size=vocab, **heads, **sizes)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             is_router = weight.shape[0] == 32 and weight.dim() == 2 and "self_attn" not in name
@@ -124,18 +135,19 @@ def test_rounded_are_the_matrices_that_the_documents_name(tmp_path: Path) -> Non
             if name.endswith(("gate_proj.weight", "up_proj.weight")):
                 outputs *= 2
             if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
-                outputs = 3 * 32
-            _round(weight, outputs)
-    executor = make_executor(tmp_path, model_impl=AUTO, quantization=Quantization.INT8)
-    assert_as_transformers(serve(tmp_path, executor, 112), model)
+                outputs *= 3
+            _round(weight, outputs, Quantization.INT8 if name == "lm_head.weight" else quantization)
+    executor = make_executor(tmp_path, model_impl=AUTO, quantization=quantization)
+    assert_as_transformers(serve(tmp_path, executor, vocab), model)
 
 
-def _round(weight: torch.Tensor, outputs: int) -> None:
+def _round(weight: torch.Tensor, outputs: int, quantization: Quantization) -> None:
     """As the page "Quantised weights" says of CPUs."""
     inputs = weight.shape[-1]
     if inputs % 8 or outputs % 16:
         return
-    rounded = quantize_int8(weight.view(-1, inputs))
+    is_int4 = quantization is Quantization.INT4 and not inputs % 32
+    rounded = (quantize_int4 if is_int4 else quantize_int8)(weight.view(-1, inputs))
     weight.copy_(rounded.dequantize().view(weight.shape))
 
 
