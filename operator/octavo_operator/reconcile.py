@@ -226,6 +226,8 @@ class Reconciler:
             conditions.reasons_before(),
             self._steady_clock(),
         )
+        commits = self._commits.follow(key, spec.model, seen)
+        moved = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
         observation = Observation(
             key=key,
             generation=conditions.generation,
@@ -240,11 +242,7 @@ class Reconciler:
             notice=led.notice
             or _claim_notice(observed, decided)
             or self._overruled.notice(key)
-            or difference(
-                spec.model,
-                self._commits.follow(key, spec.model, seen),
-                conditions.message_before(Reason.MODEL_COMMITS_DIFFER),
-            ),
+            or difference(spec.model, commits, moved),
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",

@@ -10,15 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-_WORD = 32
+WORD_BITS = 32
 WORTH_A_THREAD = 500_000
 """Bits of masks: to hand fewer of them to another thread takes longer than to work them out."""
 Mask = npt.NDArray[np.int32]
 """`[words]`."""
 
 
+def num_words(vocab_size: int) -> int:
+    """Of a mask over so many tokens."""
+    return -(-vocab_size // WORD_BITS)
+
+
 def mask_of(token_ids: Sequence[int], vocab_size: int) -> Mask:
     """Allows these alone."""
-    allowed = np.zeros(-(-vocab_size // _WORD) * _WORD, dtype=bool)
+    allowed = np.zeros(num_words(vocab_size) * WORD_BITS, dtype=bool)
     allowed[np.asarray(token_ids, dtype=np.int64)] = True
     return np.packbits(allowed, bitorder="little").view(np.int32)

@@ -15,7 +15,7 @@ from llguidance import LLExecutor, LLMatcher
 
 from octavo.engine.grammars.progress import GrammarProgress
 from octavo.sampling.state import SamplingState
-from octavo.token_mask import WORTH_A_THREAD
+from octavo.token_mask import WORTH_A_THREAD, num_words
 from octavo.worker import machine
 
 
@@ -27,7 +27,7 @@ class MaskBatch:
     """
 
     def __init__(self, vocab_size: int) -> None:
-        self._words = -(-vocab_size // 32)
+        self._words = num_words(vocab_size)
         self._pools: dict[bool, LLExecutor] = {}
 
     def prepare(self, states: Sequence[SamplingState]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from llguidance import LLMatcher
 
 from octavo.sampling.state import MaskSource
-from octavo.token_mask import Mask, mask_of
+from octavo.token_mask import Mask, mask_of, num_words
 
 _FAULT = "panic"
 _OF_ANOTHER = "PoisonError"
@@ -87,7 +87,7 @@ class GrammarProgress:
             if matchers:
                 self.take(output_token_ids, matchers, [_mask_of(one) for one in matchers])
         mask = self._known(output_token_ids, guesses)
-        return self._end if mask is None else mask[: -(-self._vocab_size // 32)]
+        return self._end if mask is None else mask[: num_words(self._vocab_size)]
 
     @property
     def lexer(self) -> int:

@@ -24,7 +24,7 @@ from octavo.sampling.processors.token_masks import DeviceMasks, apply_on_host
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
-from octavo.token_mask import Mask
+from octavo.token_mask import Mask, num_words
 
 
 class GrammarMasks(LogitsProcessor):
@@ -87,5 +87,5 @@ def prepare_masks(states: Sequence[SamplingState]) -> None:
 
 def _next_mask(state: SamplingState, vocab_size: int) -> Mask:
     if state.grammar is None:  # warm-up follows none
-        return np.full(-(-vocab_size // 32), -1, dtype=np.int32)
+        return np.full(num_words(vocab_size), -1, dtype=np.int32)
     return state.grammar.next_mask(state.output_token_ids, state.guesses)

@@ -13,9 +13,8 @@ from octavo.kernels.packed_step import PackedView, Packer
 from octavo.sampling.arrays import Floats, Ints
 from octavo.sampling.processors.base import DeviceProcessor, PackedShape
 from octavo.sampling.state import SamplingState
-from octavo.token_mask import Mask
+from octavo.token_mask import WORD_BITS, Mask
 
-_WORD = 32
 MaskOf = Callable[[SamplingState], Mask | None]
 
 
@@ -82,6 +81,6 @@ class PackedMasks(PackedShape):
     def shape(self, scores: torch.Tensor, view: PackedView) -> None:
         samples = view.int64(self.samples, self.count)
         masks = view.int32(self.masks, self.count * self.words).view(self.count, self.words, 1)
-        bits = torch.arange(_WORD, dtype=torch.int32, device=scores.device)
+        bits = torch.arange(WORD_BITS, dtype=torch.int32, device=scores.device)
         forbidden = ((masks >> bits) & 1 == 0).flatten(1)[:, : scores.shape[1]]
         scores.index_copy_(0, samples, scores[samples].masked_fill_(forbidden, -torch.inf))
