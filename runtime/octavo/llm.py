@@ -20,6 +20,8 @@ from octavo.draft_source import with_draft_model
 from octavo.end_tokens import find_end_tokens
 from octavo.engine.debugging import is_debugging
 from octavo.engine.driving import drive
+from octavo.engine.grammars.trial import GrammarTrial
+from octavo.engine.grammars.tried import TriedGrammars
 from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
 from octavo.engine.requests.output_processor import RequestState
 from octavo.engine.requests.vocabulary import Vocabulary
@@ -105,6 +107,8 @@ class LLM:
             create_executor(config, lambda phase: None),
             is_debugging=is_debugging(os.environ),
         )
+        trial = GrammarTrial(folder, self._core.info.vocab_size, num_lanes=1)
+        self._grammars = TriedGrammars(self._core.grammars, trial)
         self._adapters = LoadedAdapters()
         self._request_numbers = itertools.count()
 
@@ -314,6 +318,7 @@ class LLM:
     def shutdown(self) -> None:
         """Gives the model's memory back; the object is of no more use. Safe to repeat."""
         self._core = None
+        self._grammars.close()
 
     def __enter__(self) -> Self:
         return self
@@ -355,6 +360,7 @@ class LLM:
                 end_token_ids=self._end_token_ids,
                 adapter_id=adapter_id,
             )
+            self._grammars.check(request)
             core.check(request)
             requests.append(request)
             states[name] = RequestState(

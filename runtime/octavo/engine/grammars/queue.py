@@ -11,6 +11,7 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from octavo.engine.grammars.compiled import CompiledGrammar
 from octavo.engine.grammars.compiler import GrammarCompiler
 from octavo.engine.grammars.trial import GrammarTrial
+from octavo.engine.grammars.tried import MOST_SECONDS, TriedGrammars
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams
@@ -21,9 +22,7 @@ _log = logging.getLogger(__name__)
 NUM_QUICK = 2
 NUM_LANES = NUM_QUICK + 1
 QUICK_SECONDS = 0.25
-"""Of a CPU, for one grammar; what is meant takes a tenth of one at most."""
-MOST_SECONDS = 3.0
-"""Of a CPU, for one of those that are not quick."""
+"""Of a CPU, for one grammar; what is meant takes a tenth of one at most. Others have `MOST_SECONDS`."""
 
 
 class GrammarQueue:
@@ -47,9 +46,8 @@ class GrammarQueue:
         most_seconds: float = MOST_SECONDS,
     ) -> None:
         self._compiler = compiler
-        self._trial = trial
+        self._tried = TriedGrammars(compiler, trial, most_seconds=most_seconds)
         self._quick_seconds = quick_seconds
-        self._most_seconds = most_seconds
         self._quick = ThreadPoolExecutor(NUM_QUICK, thread_name_prefix="grammars")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-grammars")
         self._waiting: dict[str, tuple[AddRequest, Future[CompiledGrammar]]] = {}
@@ -81,14 +79,13 @@ class GrammarQueue:
         if future.cancelled():
             return
         try:
-            seconds = self._quick_seconds if is_quick else self._most_seconds
-            if self._is_tried(outputs, end_token_ids, seconds):
+            if not is_quick:
+                found = self._tried.prepare(outputs, end_token_ids)
+            elif self._tried.takes(outputs, end_token_ids, self._quick_seconds):
                 found = self._compiler.prepare(outputs, end_token_ids)
-            elif is_quick:
+            else:
                 self._slow.submit(self._compile, future, outputs, end_token_ids, is_quick=False)
                 return
-            else:
-                raise _too_costly(outputs.parameter)
         # Also a fault of the library, which is no `Exception`: it ends the request alone.
         except BaseException as error:
             with contextlib.suppress(InvalidStateError):  # aborted meanwhile
@@ -96,14 +93,6 @@ class GrammarQueue:
         else:
             with contextlib.suppress(InvalidStateError):
                 future.set_result(found)
-
-    def _is_tried(
-        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int], seconds: float
-    ) -> bool:
-        """It may be compiled here."""
-        if self._trial is None or self._compiler.is_ready(outputs, end_token_ids):
-            return True
-        return self._trial.run(outputs, end_token_ids, seconds)
 
     def has(self, request_id: str) -> bool:
         """It waits for its grammar."""
@@ -129,14 +118,6 @@ class GrammarQueue:
                 future.cancel()
                 dropped += request.sampling.n
         return dropped
-
-
-def _too_costly(name: str) -> InvalidParameterError:
-    _log.warning("a grammar ended the process that compiled it")
-    return InvalidParameterError(
-        name,
-        f"{name} cannot be held to: compiling it takes too much time or memory. Write it more simply.",
-    )
 
 
 def _refusal(request: AddRequest, error: BaseException | None) -> InvalidParameterError | None:

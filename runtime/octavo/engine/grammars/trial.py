@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,12 +75,17 @@ class GrammarTrial:
         Raises `InvalidParameterError` where there is no process to try it.
         """
         task = msgspec.json.encode(TrialTask(outputs, list(end_token_ids), cpu_seconds)) + b"\n"
+        name, again = outputs.parameter, "Send it again."
         for _ in range(2):  # it may have been killed since it was last asked
-            answer = self._running().ask(task)
+            try:
+                server = self._running()
+            except OSError as error:  # no more processes, files or memory
+                again = f"There is no process to try it in: {error}."
+                continue
+            answer = server.ask(task)
             if answer:
                 return answer == COMPILED
-        name = outputs.parameter
-        raise InvalidParameterError(name, f"{name} could not be compiled. Send it again.")
+        raise InvalidParameterError(name, f"{name} could not be compiled. {again}")
 
     def close(self) -> None:
         """Ends the process, if there is one."""
@@ -111,13 +117,15 @@ class _Server:
             pass_fds=theirs,
         )
         self._lanes = [ours for ours, _ in pairs]
+        self.close = weakref.finalize(self, _end, self.process, self._lanes)
         self._free: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
         for ours, its in pairs:
             its.close()
             self._free.put(ours)
 
     def ask(self, task: bytes) -> bytes:
-        """Empty where it is gone; one that says nothing for `answer_seconds` is killed."""
+        """Empty where it is gone. One that says nothing for `answer_seconds` is killed, and so is one whose
+        answer nobody waited for (Ctrl-C)."""
         try:
             with self._lane() as lane:
                 lane.settimeout(self.answer_seconds)
@@ -131,12 +139,10 @@ class _Server:
         except OSError:
             _log.debug("the process that compiles grammars is gone")
             return b""
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for lane in self._lanes:
-            lane.close()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     @contextmanager
     def _lane(self) -> Iterator[socket.socket]:
@@ -145,3 +151,10 @@ class _Server:
             yield lane
         finally:
             self._free.put(lane)
+
+
+def _end(process: subprocess.Popen[bytes], lanes: Sequence[socket.socket]) -> None:
+    process.kill()
+    process.wait()
+    for lane in lanes:
+        lane.close()

@@ -1,0 +1,69 @@
+"""Tried grammars: compiled in the engine's process only when another process has survived it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from octavo.engine.grammars.compiled import CompiledGrammar
+from octavo.engine.grammars.compiler import GrammarCompiler
+from octavo.engine.grammars.trial import GrammarTrial
+from octavo.engine.messages import AddRequest
+from octavo.errors import InvalidParameterError
+from octavo.structured_outputs import StructuredOutputsParams
+
+_log = logging.getLogger(__name__)
+
+MOST_SECONDS = 3.0
+
+
+class TriedGrammars:
+    """
+    Args:
+        trial: None: nothing is tried.
+        most_seconds: Of a CPU, for one grammar.
+    """
+
+    def __init__(
+        self,
+        compiler: GrammarCompiler,
+        trial: GrammarTrial | None,
+        *,
+        most_seconds: float = MOST_SECONDS,
+    ) -> None:
+        self._compiler = compiler
+        self._trial = trial
+        self.most_seconds = most_seconds
+
+    def takes(
+        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int], cpu_seconds: float
+    ) -> bool:
+        """Whether it may be compiled here: that took another process no more than it was given."""
+        if self._trial is None or self._compiler.is_ready(outputs, end_token_ids):
+            return True
+        return self._trial.run(outputs, end_token_ids, cpu_seconds)
+
+    def prepare(
+        self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
+    ) -> CompiledGrammar:
+        """Tried, and compiled. Raises as `GrammarCompiler.prepare`, also for what takes too much."""
+        if self.takes(outputs, end_token_ids, self.most_seconds):
+            return self._compiler.prepare(outputs, end_token_ids)
+        _log.warning("a grammar ended the process that compiled it")
+        name = outputs.parameter
+        raise InvalidParameterError(
+            name,
+            f"{name} cannot be held to: compiling it takes too much time or memory. "
+            "Write it more simply.",
+        )
+
+    def check(self, request: AddRequest) -> None:
+        """Has the request's grammar ready, if it wants one. Raises as `prepare`."""
+        outputs = request.sampling.structured_outputs
+        if outputs is not None:
+            self.prepare(outputs, request.end_token_ids)
+
+    def close(self) -> None:
+        """Ends the other process, if there is one."""
+        if self._trial is not None:
+            self._trial.close()
