@@ -113,7 +113,7 @@ def test_the_tokens_of_reasoning_are_counted(is_token: bool) -> None:
     markup = Markup(reasoning_name="qwen3", reasoning=QWEN)
 
     def count(prompt: str, text: str) -> int:
-        new = markup.reasoning_tokens(prompt, Vocabulary(backend))
+        new = markup.reasoning_tokens(prompt, Vocabulary(backend), {})
         assert new is not None
         ids = backend.encode(text, add_special_tokens=False).ids
         whole = new().read(ids)

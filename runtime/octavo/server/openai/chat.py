@@ -98,7 +98,7 @@ async def chat_run(
         prompt, request.requested_max_tokens, parameter, default=defaults.max_tokens
     )
     text = markup.begin_of_answer(prompt.text or "", request.said)
-    wanted = markup.behind_reasoning(wanted, text)
+    wanted, is_held = markup.behind_reasoning(wanted, text), wanted is not None
     sampling = request.sampling_params(
         defaults,
         max_tokens=max_tokens,
@@ -111,7 +111,7 @@ async def chat_run(
         sampling,
         request.priority or 0,
         request.cache_salt,
-        markup.reasoning_tokens(text, generator.vocabulary),
+        markup.reasoning_tokens(text, generator.vocabulary, use.callable, is_held=is_held),
         generator.adapters.id_of(request.model),
     )
     new_parser = functools.partial(
@@ -121,6 +121,7 @@ async def chat_run(
         use.max_calls,
         known_ids=request.call_ids,
         tells_reasoning=request.include_reasoning is not False,
+        is_held=is_held,
     )
     return ChatRun(run, new_parser)
 

@@ -298,7 +298,9 @@ class Generation:
                 self._num_accepted_tokens += min(output.num_accepted, len(delta.token_ids))
             choice = first_choice + delta.index
             if choice in self._reasoning:
-                found = self._reasoning[choice].read(delta.token_ids)
+                counter = self._reasoning[choice]
+                found = counter.read(delta.token_ids)
+                found += 0 if delta.finish_reason is None else counter.end()
                 self._num_reasoning_tokens = (self._num_reasoning_tokens or 0) + found
             if delta.abort_needed:
                 self._generator.client.abort([state.request_id], [delta.index])

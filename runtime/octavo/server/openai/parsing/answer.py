@@ -9,6 +9,7 @@ import msgspec
 
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.server.openai.parsing.calls_in_reasoning import CallsInReasoning
 from octavo.server.openai.parsing.formats import CallFormat, Tools
 from octavo.server.openai.parsing.pieces import Piece, Reasoning
 from octavo.server.openai.parsing.reasoning import ReasoningFormat, ReasoningParser
@@ -45,14 +46,22 @@ class Markup:
         return form.opening if is_open else form.closing
 
     def reasoning_tokens(
-        self, prompt: str, vocabulary: Vocabulary
+        self, prompt: str, vocabulary: Vocabulary, tools: Tools, *, is_held: bool = False
     ) -> Callable[[], ReasoningTokens] | None:
-        """Counters of completions of `prompt`; None where nothing is to be counted."""
+        """Counters of completions of `prompt`; None where nothing is to be counted. The rest as `parser` has
+        it."""
         form = self.reasoning
         if form is None:
             return None
         is_open = form.is_open_after(prompt)
-        return lambda: ReasoningTokens(form, vocabulary, is_open=is_open)
+        calls = self._in_reasoning(tools, is_held=is_held)
+        return lambda: ReasoningTokens(form, vocabulary, is_open=is_open, calls=calls)
+
+    def _in_reasoning(self, tools: Tools, *, is_held: bool) -> CallsInReasoning | None:
+        """Calls that end reasoning. What holds an answer to a grammar does so behind the closing tag."""
+        form = self.calls
+        is_read = form is not None and form.ends_reasoning and tools and not is_held
+        return CallsInReasoning(form, tools) if form is not None and is_read else None
 
     def behind_reasoning(
         self, wanted: StructuredOutputsParams | None, prompt: str
@@ -77,6 +86,7 @@ class Markup:
         *,
         known_ids: Iterable[str] = (),
         tells_reasoning: bool = True,
+        is_held: bool = False,
     ) -> AnswerParser | None:
         """For one answer to `prompt`; None where all of it is content.
 
@@ -84,6 +94,7 @@ class Markup:
             tools: Those that may be called.
             known_ids: Of the conversation's calls.
             tells_reasoning: Else it is left out.
+            is_held: The answer keeps to a grammar.
         """
         form = self.channels or self.calls
         callable_tools = tools if self.calls else {}
@@ -93,7 +104,8 @@ class Markup:
         thoughts = None
         if self.reasoning and not (form and form.reads_reasoning):
             is_open = self.reasoning.is_open_after(prompt)
-            thoughts = ReasoningParser(self.reasoning, is_open=is_open)
+            within = self._in_reasoning(tools, is_held=is_held)
+            thoughts = ReasoningParser(self.reasoning, is_open=is_open, calls=within)
         if thoughts is None and calls is None:
             return None
         return AnswerParser(thoughts, calls, tells_reasoning=tells_reasoning)
@@ -143,6 +155,7 @@ class AnswerParser:
                 if self._tells_reasoning:
                     found.append(piece)
             else:
+                self._leave_out_closing()
                 found += self._content(piece)
         if self._reasoning.is_over:
             self._reasoning = None
@@ -156,9 +169,16 @@ class AnswerParser:
                     if self._tells_reasoning:
                         yield piece
                 else:
+                    self._leave_out_closing()
                     yield from self._content(piece)
         if self._calls is not None:
             yield from self._told(self._calls.flush(is_cut=is_cut))
+
+    def _leave_out_closing(self) -> None:
+        """Of thoughts that a call ended, it may come yet."""
+        thoughts, calls = self._reasoning, self._calls
+        if thoughts is not None and calls is not None and thoughts.is_ended_by_call:
+            calls.leave_out(thoughts.closing)
 
     def _content(self, text: MarkedText) -> Iterable[Piece]:
         if self._calls is None:

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from octavo.engine.requests.marked_text import MarkedText, joined
+from octavo.server.openai.parsing.calls_in_reasoning import CallBeginning, CallsInReasoning
 from octavo.server.openai.parsing.cursor import any_of
 from octavo.server.openai.parsing.pieces import WHITESPACE, Reasoning, held_back
 
@@ -24,7 +25,6 @@ class ReasoningFormat:
         model may think again there.
     before_content: What stands before an answer that is text.
     is_before_calls: Before calls as well.
-    ends: Other tags that end it, and are none of it.
     mark: What tells that a chat template's model thinks so, the closing tag where it is empty; None where
         that is not sure, so that it must be named.
     has_suffix: The tags end with what a model's own template says, as in `<think:opensource>`.
@@ -36,7 +36,6 @@ class ReasoningFormat:
     behind: str = ""
     before_content: str = ""
     is_before_calls: bool = False
-    ends: tuple[str, ...] = ()
     mark: str | None = ""
     has_suffix: bool = False
 
@@ -58,7 +57,7 @@ class ReasoningFormat:
 
 
 REASONING_FORMATS = {
-    "apertus": ReasoningFormat("<|inner_prefix|>", "<|inner_suffix|>", ends=("<|tools_prefix|>",)),
+    "apertus": ReasoningFormat("<|inner_prefix|>", "<|inner_suffix|>"),
     "cohere_command4": ReasoningFormat(
         "<|START_THINKING|>",
         "<|END_THINKING|>",
@@ -122,13 +121,32 @@ class ReasoningParser:
     """Of one completion; what comes out does not depend on where the text is cut into pieces.
 
     Reasoning stands at the answer's beginning; whitespace at its ends, and behind it, is none of it.
+
+    Attributes:
+        is_ended_by_call: No tag did.
     """
 
-    __slots__ = ("_first", "_format", "_has_begun", "_held", "_place", "_tags", "_whitespace")
+    __slots__ = (
+        "_beginning",
+        "_calls",
+        "_first",
+        "_format",
+        "_has_begun",
+        "_held",
+        "_place",
+        "_tags",
+        "_whitespace",
+        "is_ended_by_call",
+    )
 
-    def __init__(self, form: ReasoningFormat, *, is_open: bool) -> None:
+    def __init__(
+        self, form: ReasoningFormat, *, is_open: bool, calls: CallsInReasoning | None = None
+    ) -> None:
         self._format = form
-        self._tags = (form.closing, *form.ends)
+        self._calls = calls
+        self._beginning: CallBeginning | None = None
+        self.is_ended_by_call = False
+        self._tags = (form.closing,) if calls is None else (form.closing, calls.mark)
         self._first = frozenset(tag[0] for tag in self._tags)
         self._place = _Place.BEGIN if is_open else _Place.BEFORE
         self._held: list[MarkedText] = []
@@ -145,6 +163,10 @@ class ReasoningParser:
         """All text so far is reasoning or a tag of it."""
         return self._place in (_Place.WITHIN, _Place.BEHIND)
 
+    @property
+    def closing(self) -> str:
+        return self._format.closing
+
     def is_tag(self, text: str) -> bool:
         return text in (self._format.opening, self._format.closing)
 
@@ -152,13 +174,21 @@ class ReasoningParser:
         if self._is_plain(text):
             return (Reasoning(text.shown),)
         self._held.append(text)
-        return self._read(is_last=False)
+        is_call = None if self._beginning is None else self._beginning.read(text.text)
+        if self._beginning is not None and is_call is None:
+            return ()
+        return self._read(is_last=False, is_call=is_call)
 
     def flush(self) -> Iterator[Reasoning | MarkedText]:
         """The end of the completion: reasoning that was not closed is reasoning."""
-        return self._read(is_last=True)
+        is_call = None if self._beginning is None else self._beginning.end()
+        return self._read(is_last=True, is_call=is_call)
 
-    def _read(self, *, is_last: bool) -> Iterator[Reasoning | MarkedText]:
+    def _read(
+        self, *, is_last: bool, is_call: bool | None = None
+    ) -> Iterator[Reasoning | MarkedText]:
+        """`is_call` is what stands behind the mark that all that is held begins with; None where it does
+        not."""
         held = joined(self._held) if self._held else MarkedText()
         if self._place in (_Place.BEFORE, _Place.BEGIN):
             begin = len(held.text) - len(held.text.lstrip(WHITESPACE))
@@ -178,7 +208,7 @@ class ReasoningParser:
             else:
                 self._place = _Place.WITHIN
         if self._place is _Place.WITHIN:
-            held = yield from self._within(held, is_last=is_last)
+            held = yield from self._within(held, is_last=is_last, is_call=is_call)
         if self._place is _Place.BEHIND:
             held = held[len(held.text) - len(held.text.lstrip(WHITESPACE)) :]
             if held.text:
@@ -199,15 +229,11 @@ class ReasoningParser:
             and text.shown[-1:] not in WHITESPACE  # nor is it empty
         )
 
-    def _within(self, held: MarkedText, *, is_last: bool) -> Generator[Reasoning, None, MarkedText]:
+    def _within(
+        self, held: MarkedText, *, is_last: bool, is_call: bool | None
+    ) -> Generator[Reasoning, None, MarkedText]:
         """Returns what is left."""
-        raw, found = held.text, any_of(self._tags).search(held.text)
-        if found is not None:
-            end = found.start()
-            behind = found.end() if found.group() == self._format.closing else end
-            self._place = _Place.BEHIND
-        else:
-            end = behind = len(raw) if is_last else held_back(raw, 0, self._tags)
+        end, behind = self._end(held.text, is_last=is_last, is_call=is_call)
         text = held[:end].shown
         if not self._has_begun:
             text = text.lstrip(WHITESPACE)
@@ -219,3 +245,28 @@ class ReasoningParser:
         if behind_it := text[len(shown) :]:
             self._whitespace.append(behind_it)
         return held[behind:]
+
+    def _end(self, raw: str, *, is_last: bool, is_call: bool | None) -> tuple[int, int]:
+        """Where reasoning ends in `raw`, as far as that is known, and where what is left begins."""
+        begin = 0
+        while (found := any_of(self._tags).search(raw, begin)) is not None:
+            if found.group() == self._format.closing:
+                self._place = _Place.BEHIND
+                return found.span()
+            begin = found.end()
+            if is_call is None:
+                is_call = self._is_call(raw, begin, is_last=is_last)
+            if is_call is not False:
+                if is_call:
+                    self._place, self.is_ended_by_call = _Place.CONTENT, True
+                return found.start(), found.start()
+            self._beginning = is_call = None
+        end = len(raw) if is_last else held_back(raw, begin, self._tags)
+        return end, end
+
+    def _is_call(self, raw: str, begin: int, *, is_last: bool) -> bool | None:
+        if self._calls is None:
+            return False
+        self._beginning = self._calls.begin()
+        is_call = self._beginning.read(raw, begin)
+        return self._beginning.end() if is_call is None and is_last else is_call

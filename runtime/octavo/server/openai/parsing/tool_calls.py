@@ -41,6 +41,7 @@ class ToolCallParser:
         "_content",
         "_first",
         "_format",
+        "_heads",
         "_held",
         "_ids",
         "_is_first",
@@ -75,13 +76,17 @@ class ToolCallParser:
         self._is_kept = True
         self._is_line_blank = True
         is_read = bool(tools) or form.reads_reasoning
-        self._marks = (*form.heads, *form.openings) if is_read else form.heads
-        self._openings = any_of(self._marks)
-        self._first = frozenset(mark[0] for mark in self._marks)
+        self._heads = form.heads
+        self._mark((*form.heads, *form.openings) if is_read else form.heads)
         # All text without these shows as it comes.
         self._is_plain = not form.line_openings and not form.first_openings
         self._is_first = bool(form.first_openings)
         self.num_calls = 0
+
+    def leave_out(self, tag: str) -> None:
+        """From here on it is markup, and none of a call."""
+        self._heads = (*self._heads, tag)
+        self._mark((tag, *self._marks))
 
     def push(self, text: MarkedText) -> Iterable[Piece]:
         """Content and calls, in the model's order. Holds back what may become a call."""
@@ -107,6 +112,12 @@ class ToolCallParser:
         """
         return self._read(is_last=True, is_cut=is_cut)
 
+    def _mark(self, marks: tuple[str, ...]) -> None:
+        """Content ends there."""
+        self._marks = marks
+        self._openings = any_of(marks)
+        self._first = frozenset(mark[0] for mark in marks)
+
     def _read(self, *, is_last: bool, is_cut: bool = False) -> Iterator[Piece]:
         held, position = joined(self._held) if self._held else MarkedText(), 0
         raw = held.text
@@ -117,7 +128,8 @@ class ToolCallParser:
                 position = start
                 if not opening:
                     break
-                self._section = _Section(self._format, opening, self._tools)
+                is_head = opening in self._heads
+                self._section = _Section(self._format, opening, self._tools, is_head=is_head)
                 self._section.read(raw, position + len(opening))
             section = self._section
             if is_last:
@@ -225,10 +237,9 @@ class _Section:
         "pieces",
     )
 
-    def __init__(self, form: CallFormat, opening: str, tools: Tools) -> None:
+    def __init__(self, form: CallFormat, opening: str, tools: Tools, *, is_head: bool) -> None:
         self.opening = opening
         self._cursor = Cursor()
-        is_head = opening in form.heads
         self._steps = _head() if is_head else form.section(opening, self._cursor, tools)
         self._num_fed = len(opening)
         self._taken = 0

@@ -12,6 +12,7 @@ TAG, TAG_END = "<|tools_prefix|>", "<|tools_suffix|>"
 
 class Apertus(CallFormat):
     openings = (TAG,)
+    ends_reasoning = True
     shape = CallShape(
         tag=TAG,
         begin="[",

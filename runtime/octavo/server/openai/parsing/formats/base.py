@@ -57,6 +57,7 @@ class CallFormat(ABC):
     first_openings: Others that count at the beginning of the answer alone.
     has_tags: Each call stands between tags.
     reads_reasoning: Thoughts are read as well, wherever they stand.
+    ends_reasoning: A call of the first opening ends thoughts that no tag has closed, as vLLM has it.
     reasoning: Name of the format of reasoning that a model with these heads has.
     shape: None where a model cannot be held to it.
     """
@@ -68,6 +69,7 @@ class CallFormat(ABC):
     first_openings: tuple[str, ...] = ()
     has_tags = True
     reads_reasoning = False
+    ends_reasoning = False
     reasoning = ""
     shape: CallShape | None = None
 

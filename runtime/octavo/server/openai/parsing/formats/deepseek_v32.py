@@ -18,9 +18,10 @@ class Dsml(ElementCalls):
     """Args:
     mark: What each tag begins with.
     section: The tag around all calls.
+    ends_reasoning: As `CallFormat` has it.
     """
 
-    def __init__(self, mark: str, section: str) -> None:
+    def __init__(self, mark: str, section: str, *, ends_reasoning: bool = True) -> None:
         super().__init__(
             CallTags(
                 section=f"<{mark}{section}>",
@@ -37,9 +38,10 @@ class Dsml(ElementCalls):
                 "\n",
                 typed_ends={"string": _TEXT, **dict.fromkeys(_JSON_TYPES, _JSON)},
             ),
+            ends_reasoning=ends_reasoning,
         )
 
 
-DEEPSEEK_V32 = Dsml("｜DSML｜", "function_calls")
+DEEPSEEK_V32 = Dsml("｜DSML｜", "function_calls", ends_reasoning=False)
 DEEPSEEK_V4 = Dsml("｜DSML｜", "tool_calls")
 DEEPSEEK_V41 = Dsml("｜DSML｜ ", "calls")

@@ -41,8 +41,15 @@ class CallTags:
 
 
 class ElementCalls(CallFormat):
-    def __init__(self, tags: CallTags, arguments: BareTags) -> None:
+    """Args:
+    ends_reasoning: As `CallFormat` has it.
+    """
+
+    def __init__(
+        self, tags: CallTags, arguments: BareTags, *, ends_reasoning: bool = False
+    ) -> None:
         self.openings = (tags.section or tags.call,)
+        self.ends_reasoning = ends_reasoning
         self._tags = tags
         self._arguments = arguments
         line = tags.line if tags.section else ""

@@ -15,6 +15,8 @@ _NAME = re.compile(r"[\w.:-]*")
 
 
 class Gemma(CallFormat):
+    ends_reasoning = True
+
     def __init__(self, opening: str, closing: str, quote: str) -> None:
         self.openings = (opening,)
         self._closing = closing

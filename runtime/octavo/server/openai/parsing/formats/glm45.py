@@ -21,6 +21,7 @@ _WITHOUT_LINES = "</arg_key><arg_value>"
 
 class Glm45(CallFormat):
     openings = (TAG,)
+    ends_reasoning = True
 
     def __init__(self, between: str) -> None:
         self.shape = CallShape(

@@ -17,12 +17,20 @@ class TaggedJson(CallFormat):
     Args:
         closing: Empty where nothing ends a call but its JSON.
         between: What stands between the tags and the object.
+        ends_reasoning: As `CallFormat` has it.
     """
 
     def __init__(
-        self, opening: str, closing: str = "", *, keys: CallKeys = KEYS, between: str = "\n"
+        self,
+        opening: str,
+        closing: str = "",
+        *,
+        keys: CallKeys = KEYS,
+        between: str = "\n",
+        ends_reasoning: bool = False,
     ) -> None:
         self.openings = (opening,)
+        self.ends_reasoning = ends_reasoning
         self._closing = closing
         self._keys = keys
         self.shape = CallShape(
@@ -45,7 +53,7 @@ class TaggedJson(CallFormat):
         return (yield from cursor.closing(self._closing))
 
 
-HERMES = TaggedJson("<tool_call>", "</tool_call>")
+HERMES = TaggedJson("<tool_call>", "</tool_call>", ends_reasoning=True)
 INTERNLM = TaggedJson("<|action_start|><|plugin|>", "<|action_end|>", keys=PARAMETERS)
 LONGCAT = TaggedJson("<longcat_tool_call>", "</longcat_tool_call>")
 GRANITE_20B = TaggedJson("<function_call>", between=" ")

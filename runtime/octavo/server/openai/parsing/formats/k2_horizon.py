@@ -24,4 +24,5 @@ K2_HORIZON = ElementCalls(
         "</ifm|tool_call>",
         "\n",
     ),
+    ends_reasoning=True,
 )

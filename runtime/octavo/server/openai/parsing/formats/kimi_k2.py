@@ -28,6 +28,7 @@ _ID = re.compile(r"(?:functions\.)?(.+?)(?::\d+)?", re.DOTALL)
 
 class KimiK2(CallFormat):
     openings = (CALLS, CALL)
+    ends_reasoning = True
     shape = CallShape(
         tag=CALLS,
         call=lambda name: f"{CALL}functions.{name}:{NUMBER}{ARGUMENTS}",

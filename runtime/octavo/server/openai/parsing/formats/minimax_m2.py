@@ -13,4 +13,5 @@ MINIMAX_M2 = ElementCalls(
         section_end="</minimax:tool_call>",
     ),
     BareTags('<parameter name="', '">', "", "</parameter>", "</invoke>", "\n"),
+    ends_reasoning=True,
 )

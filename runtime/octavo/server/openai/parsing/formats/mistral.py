@@ -24,6 +24,7 @@ _ID_CHARACTERS = string.ascii_letters + string.digits
 
 class Mistral(CallFormat):
     openings = (TAG,)
+    ends_reasoning = True
 
     def __init__(self, shape: CallShape) -> None:
         self.shape = shape

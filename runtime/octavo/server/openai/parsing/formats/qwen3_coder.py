@@ -16,6 +16,8 @@ _ARGUMENTS = BareTags("<parameter=", ">", "", "</parameter>", FUNCTION_END, "\n"
 
 
 class Qwen3Coder(CallFormat):
+    ends_reasoning = True
+
     def __init__(self, tag: str, tag_end: str) -> None:
         # Its models leave the outer tags out at times.
         self.openings = (tag, FUNCTION)
