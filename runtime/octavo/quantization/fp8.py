@@ -3,6 +3,7 @@
 - `weight` float8 (e4m3) `[out, in]`.
 - `weight_scale_inv`, or `weight_scale`: what it is to be multiplied with, one for each block of outputs and
   inputs (`weight_block_size`), or for the whole weight. The name says inverse; it is none.
+- in their place, of a layer's experts, see `octavo.quantization.stacked_scales`.
 - `input_scale`, or `activation_scale`: what activations are divided by before they are rounded, with
   `activation_scheme` static. With dynamic their scale follows from their largest, of a token or of a token's
   inputs in a block.
@@ -30,6 +31,7 @@ from octavo.quantization.scales import (
     read_input_scale,
     read_scales,
 )
+from octavo.quantization.stacked_scales import StackedScales
 from octavo.quantization.stored import StoredLayout, StoredWeight, matrix_shape, quantized_weight
 from octavo.quantization.stored_fields import read_fields, refused
 
@@ -92,10 +94,14 @@ class Fp8:
 
     def read(self, name: str, width: int, depth: int, source: WeightSource) -> StoredWeight | None:
         stored = [scale for scale in _SCALES if source.has(f"{name}.{scale}")]
-        if not stored and (self.layout(name, depth) is None or source.has(f"{name}.weight")):
+        stacked = None if stored else StackedScales.find(name, source)
+        if stacked is not None:
+            scales, spread = stacked.read(self._spreads(), width, depth, source)
+        elif not stored and (self.layout(name, depth) is None or source.has(f"{name}.weight")):
             return None
-        full = f"{name}.{(stored or _SCALES)[0]}"
-        scales, spread = read_scales(full, self._spreads(), width, depth, source)
+        else:
+            full = f"{name}.{(stored or _SCALES)[0]}"
+            scales, spread = read_scales(full, self._spreads(), width, depth, source)
         codes = read_codes(f"{name}.weight", width, depth, torch.float8_e4m3fn, source)
         inputs, input_scale = self._inputs(spread.inputs), None
         if inputs is not None and inputs.is_static:
@@ -111,6 +117,7 @@ class Fp8:
 
     def sizes(self, name: str, source: WeightSource) -> tuple[int, int] | None:
         is_there = any(source.has(f"{name}.{scale}") for scale in _SCALES)
+        is_there = is_there or StackedScales.find(name, source) is not None
         return matrix_shape(source, f"{name}.weight") if is_there else None
 
     def _inputs(self, group: int | None) -> RoundedInputs | None:

@@ -48,7 +48,14 @@ def read_scales(
         spreads: Those that they may have; the first where what is stored fits none, which is noted.
     """
     stored, spread = read_spread(name, spreads, width, depth, source)
-    return _each_output(_numbers(name, stored, source), spread, width), spread
+    return scales_of_outputs(name, stored, spread, width, source), spread
+
+
+def scales_of_outputs(
+    name: str, stored: torch.Tensor, spread: Spread, width: int, source: WeightSource
+) -> torch.Tensor:
+    """`[width, groups]` float32, of scales that are spread so."""
+    return _each_output(_numbers(name, stored, source), spread, width)
 
 
 def read_zeros(

@@ -92,8 +92,7 @@ def find_places(
         source: With plain weights in place of quantised ones. One without names is of random weights.
     """
     places, layers = ExpertsPlaces(), list(layers)
-    wanted = {name for layer in layers for name in layer.parameters}
-    found = _tensors_of(wanted, source.names(), conversions)
+    found = _tensors_of([layer.path for layer in layers], source.names(), conversions)
     for layer in layers:
         for name, shape in layer.parameters.items():
             parts = found.get(name, {})
@@ -109,20 +108,23 @@ def find_places(
                 _add_quantised(places, layer, name, stored, source)
             elif not _add_each(places, layer, name, parts):
                 return name
+        if not layer.is_transposed:
+            _add_beside(places, layer, found)
     return places
 
 
-def _tensors_of(
-    wanted: Collection[str], names: Iterable[str], conversions: Conversions
-) -> dict[str, dict[int | None, list[str]]]:
-    """Of each wanted parameter the stored tensors, by the number of the source that they are of what makes
-    it; None: they are the parameter."""
+_Found = dict[str, dict[int | None, list[str]]]
+
+
+def _tensors_of(paths: Collection[str], names: Iterable[str], conversions: Conversions) -> _Found:
+    """Of each parameter of these modules the stored tensors, by the number of the source that they are of
+    what makes it; None: they are the parameter."""
     from transformers.core_model_loading import dot_natural_key
 
-    found: dict[str, dict[int | None, list[str]]] = {}
+    found: _Found = {}
     for name in names:
         target, maker, index = conversions.of(name)
-        if target not in wanted:
+        if target.rpartition(".")[0] not in paths:
             continue
         key = None if maker is None else index if _stacks_each(maker) else -1
         found.setdefault(target, {}).setdefault(key, []).append(name)
@@ -182,6 +184,15 @@ def _add_stack(
             if of == own:
                 leaf = ".bias" if own != parameter else _WEIGHT
                 places.by_name[f"{name}{leaf}"] = _Stored(stored, expert, rows)
+
+
+def _add_beside(places: ExpertsPlaces, layer: ExpertsLayer, found: _Found) -> None:
+    """What lies beside the parameters of all experts, such as scales, by the module's names. Where the module
+    has inputs first it is not known which way those lie."""
+    for target, parts in found.items():
+        is_own = target.rpartition(".")[0] == layer.path and target not in layer.parameters
+        if is_own and set(parts) == {None} and len(parts[None]) == 1:
+            places.by_name[target] = _Stored(parts[None][0])
 
 
 def _add_quantised(
@@ -276,10 +287,6 @@ class ExpertsSource(SourceView):
         if self._last is None or self._last[0] != stored.name:
             shape = self._places.shapes[stored.name]
             (whole,) = self._stacks.tensors({stored.name: shape})
-            if not whole.is_floating_point() or whole.itemsize == 1:
-                self.note(
-                    f"{stored.name} is {whole.dtype}, not a floating-point tensor of 16 or 32 bits"
-                )
             self._last = stored.name, whole
         own = self._last[1][stored.expert]
         if stored.name in self._places.transposed:
