@@ -105,7 +105,7 @@ def read_rope_of_kinds(
         if not isinstance(own, dict):
             raise ModelInvalidError(f"config.json: rope_parameters.{kind} must be an object.")
         rope = ConfigReader({**own, **({} if ropes else scaling)}, f"rope_parameters.{kind}")
-        defaults = RopeDefaults(theta=reader.number(name, default))
+        defaults = RopeDefaults(theta=reader.factor(name, default))
         ropes.append(_rope(rope, ConfigReader({}), head_dim, max_position, defaults))
     kinds.refuse_unread()
     return tuple(ropes)
@@ -121,7 +121,7 @@ def _rope(
     """Of the parameters in `rope`; `reader` has the fields beside them."""
     scaling = _scaling(rope, defaults.scalings)
     width = _width(rope, reader, head_dim, defaults.partial)
-    theta = rope.number("rope_theta", reader.number("rope_theta", defaults.theta))
+    theta = rope.factor("rope_theta", reader.factor("rope_theta", defaults.theta))
     for name in _OF_SOME_KIND:
         rope.get(name)
     rope.refuse_unread()
@@ -135,7 +135,7 @@ def _rope(
     if rope.get("attention_factor") is not None:
         attention_factor = rope.number("attention_factor")
     is_llama3, is_long = scaling is RopeScaling.LLAMA3, scaling is RopeScaling.LONGROPE
-    return RopeConfig(
+    found = RopeConfig(
         theta=theta,
         width=width,
         scaling=scaling,
@@ -153,6 +153,28 @@ def _rope(
         short_factors=_factors(rope, "short_factor", width or head_dim) if is_long else (),
         long_factors=_factors(rope, "long_factor", width or head_dim) if is_long else (),
     )
+    _refuse_empty_spans(found)
+    return found
+
+
+def _refuse_empty_spans(rope: RopeConfig) -> None:
+    """Between the two borders of a scaling's blend there must be something."""
+    if rope.scaling is RopeScaling.LLAMA3 and rope.high_freq_factor <= rope.low_freq_factor:
+        raise ModelInvalidError(
+            f"config.json: rope_parameters.high_freq_factor is {rope.high_freq_factor:g}; it must be above "
+            f"low_freq_factor, {rope.low_freq_factor:g}."
+        )
+    if rope.scaling is not RopeScaling.YARN:
+        return
+    if rope.theta <= 1.0:
+        raise ModelInvalidError(
+            f"config.json: rope_theta is {rope.theta:g}; with YaRN it must be above 1."
+        )
+    for name, value in (("beta_fast", rope.beta_fast), ("beta_slow", rope.beta_slow)):
+        if value <= 0.0:
+            raise ModelInvalidError(
+                f"config.json: rope_parameters.{name} is {value:g}; it must be above 0."
+            )
 
 
 def _scaling(rope: ConfigReader, scalings: Mapping[str, RopeScaling]) -> RopeScaling:

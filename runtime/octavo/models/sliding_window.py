@@ -20,6 +20,14 @@ def window_everywhere(
     return (window,) * reader.integer("num_hidden_layers")
 
 
+def window_of_all_or_some(reader: ConfigReader, default: int) -> tuple[int | None, ...] | None:
+    """As `window_everywhere`, but of the layers that `layer_types` names, where the file has it: transformers
+    takes a Mistral of several kinds of layers for a Ministral."""
+    windows = window_everywhere(reader, default)
+    kinds = reader.get("layer_types")
+    return windows if windows is None or kinds is None else window_by_kind(reader, kinds, default)
+
+
 def window_from_layer(
     reader: ConfigReader, default_window: int, default_first: int
 ) -> tuple[int | None, ...] | None:
@@ -60,6 +68,11 @@ def window_by_kind(
         raise ModelInvalidError(
             f"config.json: layer_types must name {' or '.join(_KINDS)} for each of the "
             f"{reader.integer('num_hidden_layers')} layers."
+        )
+    if reader.has("sliding_window") and reader.get("sliding_window") is None and _KINDS[0] in kinds:
+        raise ModelInvalidError(
+            "config.json: sliding_window is null, and layers are called sliding; it must say how many tokens "
+            "these see, or layer_types that all layers have full_attention."
         )
     window = reader.integer("sliding_window", default_window)
     return tuple(window if kind == _KINDS[0] else None for kind in kinds)

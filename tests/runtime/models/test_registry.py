@@ -50,6 +50,8 @@ GEMMA2: dict[str, Any] = {
     "hidden_size": 3584,
     "sliding_window": 4096,
 }
+MISTRAL: dict[str, Any] = {"architectures": ["MistralForCausalLM"]}
+KINDS = ["sliding_attention", "full_attention"] * 16
 QWEN3_MOE: dict[str, Any] = {"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8}
 NEOX: dict[str, Any] = {"architectures": ["GPTNeoXForCausalLM"], "rope_scaling": None}
 MPT: dict[str, Any] = {"architectures": ["MPTForCausalLM"]}
@@ -146,9 +148,13 @@ def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "windows"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, (4096,) * 32),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": None}, (None,) * 32),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": 512}, (512,) * 32),
+        (MISTRAL, (4096,) * 32),
+        ({**MISTRAL, "sliding_window": None}, (None,) * 32),
+        ({**MISTRAL, "sliding_window": 512}, (512,) * 32),
+        # AutoConfig takes these for a Ministral's, and so each layer by its kind.
+        ({**MISTRAL, "layer_types": KINDS, "sliding_window": 512}, (512, None) * 16),
+        ({**MISTRAL, "layer_types": ["full_attention"] * 32, "sliding_window": 512}, (None,) * 32),
+        ({**MISTRAL, "layer_types": None, "sliding_window": 512}, (512,) * 32),
         ({**QWEN3, "use_sliding_window": False}, (None,) * 32),
         ({**QWEN3, "sliding_window": None}, (None,) * 32),
         (QWEN3, (None,) * 28 + (4096,) * 4),
@@ -156,7 +162,7 @@ def test_gemma_2_9b_is_read_in_full(tmp_path: Path) -> None:
         ({**GEMMA3, "sliding_window": 512}, (*(512,) * 5, None) * 5 + (512,) * 2),
         ({**GEMMA3, "sliding_window_pattern": 2}, (4096, None) * 16),
         ({**GEMMA3, "layer_types": ["full_attention"] * 32}, (None,) * 32),
-        ({**QWEN3, "layer_types": ["sliding_attention", "full_attention"] * 16}, (4096, None) * 16),
+        ({**QWEN3, "layer_types": KINDS}, (4096, None) * 16),
     ],
 )
 def test_sliding_windows_are_read_as_transformers_reads_them(
@@ -218,10 +224,16 @@ def test_what_would_answer_wrongly_is_refused(
         ({"rms_norm_eps": True}, "rms_norm_eps"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
         ({"architectures": []}, "architectures"),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": 0}, "sliding_window is 0"),
+        ({**MISTRAL, "sliding_window": 0}, "sliding_window is 0"),
         ({**QWEN3, "layer_types": ["full_attention"]}, "layer_types"),
         ({**QWEN3, "layer_types": ["chunked_attention"] * 32}, "layer_types"),
+        ({**MISTRAL, "layer_types": KINDS[1:]}, "layer_types must name"),
+        (
+            {**GEMMA2, "sliding_window": None},
+            "sliding_window is null, and layers are called sliding",
+        ),
         ({**QWEN3, "max_window_layers": -1}, "max_window_layers is -1"),
+        ({**GEMMA2, "query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0; it must be above 0"),
         ({**GEMMA2, "attn_logit_softcapping": 0}, "attn_logit_softcapping is 0"),
         ({**MIXTRAL, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),
         ({**QWEN3_MOE, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),

@@ -371,6 +371,13 @@ def test_what_is_not_known_of_a_rotary_embedding_is_refused_by_name(
         ({"rope_type": "linear"}, r"rope_parameters\.factor is None"),
         ({"rope_type": "llama3", "factor": 8.0}, "low_freq_factor is None"),
         ({"rope_type": "linear", "factor": 0}, "factor is 0"),
+        ({"rope_type": "default", "rope_theta": 0}, "rope_theta is 0; it must be above 0"),
+        (
+            {**LLAMA3, "low_freq_factor": 8},
+            "high_freq_factor is 4; it must be above low_freq_factor",
+        ),
+        ({**YARN_4, "rope_theta": 1}, "rope_theta is 1; with YaRN it must be above 1"),
+        ({**YARN_4, "beta_slow": -1}, "beta_slow is -1; it must be above 0"),
         ({**YARN_4, "mscale": "1"}, "mscale is '1'"),
         ({**LONGROPE, "short_factor": [1.0] * 31}, "list of 32 positive numbers"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from octavo.errors import ModelUnsupportedError
 from octavo.models.registry import read_config
-from octavo.models.text_part import _DEFAULTS, _SIZES, TEXT_PARTS
+from octavo.models.text_part import _KINDS, TEXT_PARTS
 from tests.support.runtime.checkpoints import VOCAB, randomise_vectors
 from tests.support.runtime.served_answers import assert_as_transformers, serve
 from tests.support.runtime.stepping import make_executor
@@ -128,11 +129,50 @@ def test_fields_of_the_text_may_stand_beside_the_others(tmp_path: Path) -> None:
     assert read_config(flat) == read_config(raw)
 
 
-@pytest.mark.parametrize("kind", sorted(_DEFAULTS))
-def test_sizes_that_a_file_leaves_out_are_those_of_transformers(kind: str) -> None:
-    config = transformers.AutoConfig.for_model(kind)
-    names = (*_SIZES, "num_attention_heads")
-    assert tuple(getattr(config, name) for name in names) == _DEFAULTS[kind]
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [(name, kind) for name, kinds in _KINDS.items() for kind in kinds]
+)
+def test_fields_that_a_file_leaves_out_are_those_of_transformers(
+    architecture: str, kind: str
+) -> None:
+    config = transformers.AutoConfig.for_model(kind).get_text_config()
+    full = json.loads(config.to_json_string(use_diff=False)) | {"model_type": kind}
+    full["tie_word_embeddings"] = False
+    raw: dict[str, Any] = {"architectures": [architecture], "text_config": {"model_type": kind}}
+    raw["tie_word_embeddings"] = False
+    config_of_all = read_config({**raw, "text_config": full})
+    assert dataclasses.replace(read_config(raw), spec=config_of_all.spec) == config_of_all
+    spec = dataclasses.replace(config_of_all.spec, stored_dtype="float32")
+    assert read_config(raw).spec == spec
+
+
+def test_a_scaling_where_nobody_reads_it_is_refused() -> None:
+    kind, changes, _ = KINDS["Qwen2_5_VL"]
+    raw: dict[str, Any] = {"architectures": ["Qwen2_5_VLForConditionalGeneration"]}
+    raw["text_config"] = {**TEXT, **changes, "model_type": kind}
+    yarn = {"type": "yarn", "factor": 4.0, "mrope_section": [2, 3, 3]}
+    read_config({**raw, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}})
+    with pytest.raises(ModelUnsupportedError, match=r"rope_scaling .* stands beside text_config"):
+        read_config({**raw, "rope_scaling": yarn})
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        (
+            "mistral",
+            {"layer_types": ["sliding_attention"] * 2, "sliding_window": 9},
+            "layer_types and sliding_window",
+        ),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}, r"softcapping is 30\.0"),
+    ],
+)
+def test_what_a_class_reads_of_a_text_model_alone_is_refused(
+    kind: str, fields: dict[str, Any], words: str
+) -> None:
+    raw = {"architectures": ["LlavaForConditionalGeneration"]}
+    with pytest.raises(ModelUnsupportedError, match=words):
+        read_config({**raw, "text_config": {**TEXT, "model_type": kind, **fields}})
 
 
 def test_another_text_model_is_refused_by_name() -> None:

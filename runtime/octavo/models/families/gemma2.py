@@ -48,7 +48,7 @@ class Gemma2Config(StackedDecoderConfig):
             activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),
             is_tied=reader.flag("tie_word_embeddings", True),
             has_attention_biases=reader.flag("attention_bias"),
-            attention_scale=reader.number("query_pre_attn_scalar", 256.0) ** -0.5,
+            attention_scale=reader.factor("query_pre_attn_scalar", 256.0) ** -0.5,
             attention_softcap=reader.softcap("attn_logit_softcapping", 50.0),
             logits_softcap=reader.softcap("final_logit_softcapping", 30.0),
         )

@@ -66,7 +66,7 @@ class Gemma3Config(StackedDecoderConfig):
             activation=reader.activation("hidden_activation", "gelu_pytorch_tanh"),
             is_tied=reader.flag("tie_word_embeddings", True),
             has_attention_biases=reader.flag("attention_bias"),
-            attention_scale=reader.number("query_pre_attn_scalar", 256.0) ** -0.5,
+            attention_scale=reader.factor("query_pre_attn_scalar", 256.0) ** -0.5,
             logits_softcap=reader.softcap("final_logit_softcapping", None),
             rotary=tuple(_GLOBAL if window is None else _LOCAL for window in windows),
         )

@@ -93,7 +93,7 @@ class GPTNeoXConfig(StackedDecoderConfig):
 
 def _read_spec(reader: ConfigReader) -> ModelSpec:
     """Rotary fields have names of their own here, and transformers looks at no others."""
-    theta = reader.number("rotary_emb_base", 10_000.0)
+    theta = reader.factor("rotary_emb_base", 10_000.0)
     share = reader.number("rotary_pct", 0.25)
     for name, value in (("rope_theta", theta), ("partial_rotary_factor", share)):
         if reader.number(name, value) != value:

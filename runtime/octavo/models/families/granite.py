@@ -45,8 +45,8 @@ class GraniteConfig(StackedDecoderConfig):
             is_tied=reader.flag("tie_word_embeddings"),
             has_attention_biases=reader.flag("attention_bias"),
             has_mlp_biases=reader.flag("mlp_bias"),
-            embedding_scale=reader.number("embedding_multiplier", 1.0),
-            attention_scale=reader.number("attention_multiplier", 1.0),
+            embedding_scale=reader.factor("embedding_multiplier", 1.0),
+            attention_scale=reader.factor("attention_multiplier", 1.0),
             residual_scale=reader.factor("residual_multiplier", 1.0),
             logits_divisor=reader.factor("logits_scaling", 1.0),
         )

@@ -1,4 +1,4 @@
-"""Mistral: Llama's layers, v0.1 with a sliding window in every one of them."""
+"""Mistral: Llama's layers, v0.1 with a sliding window in every one of them, Ministral 8B in some."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from octavo.models.config_reader import ConfigReader
 from octavo.models.decoder_config import StackedDecoderConfig
 from octavo.models.projections import attention_projections, gated_projections
 from octavo.models.read_spec import read_spec
-from octavo.models.sliding_window import window_everywhere
+from octavo.models.sliding_window import window_of_all_or_some
 
 STEM = "Mistral"
 
@@ -31,7 +31,7 @@ class MistralConfig(StackedDecoderConfig):
             spec=read_spec(
                 reader,
                 # A file without the field is of v0.1's time, whose class had this window by default.
-                windows=window_everywhere(reader, default=4096),
+                windows=window_of_all_or_some(reader, default=4096),
                 default_kv_heads=8,
                 default_positions=131072,
             ),

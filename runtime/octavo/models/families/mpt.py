@@ -70,7 +70,7 @@ class MptConfig(StackedDecoderConfig):
             spec=spec,
             norm_eps=reader.epsilon("layer_norm_epsilon", 1e-5),
             is_tied=reader.flag("tie_word_embeddings", True),
-            scale=attention.number("softmax_scale", spec.head_dim**-0.5),
+            scale=attention.factor("softmax_scale", spec.head_dim**-0.5),
             clip=clip or None,  # as transformers, which clips by no 0
             # transformers' class reads no alibi_bias_max; the publisher's code does, and so do others.
             slopes=mpt_slopes(spec.num_heads, attention.number("alibi_bias_max", 8)),
