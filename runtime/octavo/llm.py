@@ -5,7 +5,6 @@ The same scheduler, KV cache and kernels as the server's, driven in the caller's
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,18 +12,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from octavo import model_source
-from octavo.bad_words import with_word_tokens
 from octavo.beam_search import BeamSearch, BeamSearchParams
 from octavo.config import EngineConfig
 from octavo.draft_source import with_draft_model
 from octavo.end_tokens import find_end_tokens
 from octavo.engine.debugging import is_debugging
-from octavo.engine.driving import drive
 from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.grammars.tried import TriedGrammars
-from octavo.engine.messages import AddRequest, EngineStats, TokenOutput
-from octavo.engine.requests.output_processor import RequestState
-from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.engine.messages import EngineStats
 from octavo.engine_keywords import EngineKeywords
 from octavo.errors import ModelUnsupportedError, OctavoError
 from octavo.generation_config import AUTO, choose_sampling_defaults
@@ -32,11 +27,11 @@ from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_pr
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
 from octavo.lora import Adapters, LoadedAdapters, LoRARequest, adapter_of_each
+from octavo.offline_requests import OfflineRequests, TextRequest
 from octavo.openmp import brief_spinning
 from octavo.options import read_options
 from octavo.outputs import (
     EmbeddingOutput,
-    FinishReason,
     RequestOutput,
     ScoringOutput,
     ScoringRequestOutput,
@@ -101,16 +96,16 @@ class LLM:
         self._folder = folder
         self._tokenizer = load_tokenizer(folder, chat_template)
         self._end_token_ids = find_end_tokens(folder, generation_config, self._tokenizer)
-        self._vocabulary = Vocabulary(self._tokenizer.backend)
         self._core: EngineCore | None = EngineCore(
             config,
             create_executor(config, lambda phase: None),
             is_debugging=is_debugging(os.environ),
         )
         trial = GrammarTrial(folder, self._core.info.vocab_size, num_lanes=1)
-        self._grammars = TriedGrammars(self._core.grammars, trial)
+        self._requests = OfflineRequests(
+            self._tokenizer, self._end_token_ids, TriedGrammars(self._core.grammars, trial)
+        )
         self._adapters = LoadedAdapters()
-        self._request_numbers = itertools.count()
 
     def generate(
         self,
@@ -200,9 +195,7 @@ class LLM:
         while running := [i for i, search in enumerate(searches) if not search.is_done]:
             self._extend_beams([(tokenized[i][1], searches[i], adapters[i]) for i in running])
         return [
-            search.to_output(
-                str(next(self._request_numbers)), text, token_ids, self._tokenizer.decode
-            )
+            search.to_output(self._requests.next_id(), text, token_ids, self._tokenizer.decode)
             for (text, token_ids), search in zip(tokenized, searches, strict=True)
         ]
 
@@ -243,7 +236,7 @@ class LLM:
         given = as_prompts(prompts)
         adapters = self._adapters.ids_of(lora_request, len(given), self._engine())
         requests = [
-            self._pooled_request(
+            self._requests.pooled(
                 self._tokenize(
                     options.prepared(prompt, before) if isinstance(prompt, str) else prompt
                 )[1],
@@ -253,7 +246,9 @@ class LLM:
         ]
         return [
             EmbeddingOutput(request.request_id, request.prompt_token_ids, row)
-            for request, row in zip(requests, self._pool(requests), strict=True)
+            for request, row in zip(
+                requests, self._requests.pool(self._engine(), requests), strict=True
+            )
         ]
 
     def score(
@@ -273,12 +268,14 @@ class LLM:
                 "ForSequenceClassification. Use a cross-encoder, or compare what embed gives."
             )
         requests = [
-            self._pooled_request(*self._tokenizer.encode_pair(first, second))
+            self._requests.pooled(*self._tokenizer.encode_pair(first, second))
             for first, second in as_pairs(text_1, text_2)
         ]
         return [
             ScoringRequestOutput(request.request_id, request.prompt_token_ids, ScoringOutput(score))
-            for request, (score,) in zip(requests, self._pool(requests), strict=True)
+            for request, (score,) in zip(
+                requests, self._requests.pool(self._engine(), requests), strict=True
+            )
         ]
 
     def get_default_sampling_params(self) -> SamplingParams:
@@ -318,7 +315,7 @@ class LLM:
     def shutdown(self) -> None:
         """Gives the model's memory back; the object is of no more use. Safe to repeat."""
         self._core = None
-        self._grammars.close()
+        self._requests.close()
 
     def __enter__(self) -> Self:
         return self
@@ -340,72 +337,18 @@ class LLM:
     ) -> list[RequestOutput]:
         core, count = self._engine(), len(prompts)
         params = self.get_default_sampling_params() if sampling_params is None else sampling_params
-        states: dict[str, RequestState] = {}
-        requests: list[AddRequest] = []
         adapters = self._adapters.ids_of(lora_request, count, core)
-        for (text, token_ids), sampling, rank, adapter_id in zip(
-            prompts,
-            one_each("sampling_params", params, SamplingParams, count),
-            one_each("priority", priority, int, count),
-            adapters,
-            strict=True,
-        ):
-            name = str(next(self._request_numbers))
-            known = with_word_tokens(sampling, self._encode_plain)
-            request = AddRequest(
-                name,
-                token_ids,
-                known,
-                priority=rank,
-                end_token_ids=self._end_token_ids,
-                adapter_id=adapter_id,
+        given = [
+            TextRequest(text, token_ids, sampling, rank, adapter_id)
+            for (text, token_ids), sampling, rank, adapter_id in zip(
+                prompts,
+                one_each("sampling_params", params, SamplingParams, count),
+                one_each("priority", priority, int, count),
+                adapters,
+                strict=True,
             )
-            self._grammars.check(request)
-            core.check(request)
-            requests.append(request)
-            states[name] = RequestState(
-                name, text, token_ids, sampling, self._tokenizer.backend, self._vocabulary
-            )
-
-        def take(output: TokenOutput) -> None:
-            delta = states[output.request_id].apply(output)
-            if delta is None:
-                return
-            if delta.finish_reason is FinishReason.ERROR:
-                raise OctavoError(f"Prompt {output.request_id} failed: {delta.error}")
-            if delta.abort_needed:
-                core.abort([output.request_id], [delta.index])
-
-        drive(core, requests, take)
-        return [state.to_request_output() for state in states.values()]
-
-    def _pooled_request(
-        self, token_ids: list[int], second_segment: int | None = None, *, adapter_id: int = 0
-    ) -> AddRequest:
-        name = str(next(self._request_numbers))
-        sampling = SamplingParams(temperature=0.0, max_tokens=1)
-        return AddRequest(
-            name,
-            token_ids,
-            sampling,
-            is_pooled=True,
-            second_segment=second_segment,
-            adapter_id=adapter_id,
-        )
-
-    def _pool(self, requests: Sequence[AddRequest]) -> list[list[float]]:
-        """The vector of each."""
-        core, found = self._engine(), dict[str, list[float]]()
-
-        def take(output: TokenOutput) -> None:
-            if output.embedding is None:
-                raise OctavoError(f"Prompt {output.request_id} failed: {output.error}")
-            found[output.request_id] = output.embedding
-
-        for request in requests:
-            core.check(request)
-        drive(core, requests, take)
-        return [found[request.request_id] for request in requests]
+        ]
+        return self._requests.complete(core, given)
 
     def _extend_beams(
         self, searches: Sequence[tuple[list[int], BeamSearch, LoRARequest | None]]
@@ -432,9 +375,6 @@ class LLM:
         if self._core is None:
             raise OctavoError("This LLM was shut down; make a new one.")
         return self._core
-
-    def _encode_plain(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _tokenize(self, prompt: str | list[int]) -> tuple[str | None, list[int]]:
         if isinstance(prompt, str):

@@ -24,7 +24,7 @@ def held_to(**outputs: Any) -> SamplingParams:
 
 
 def trial_of(llm: LLM) -> GrammarTrial:
-    trial = llm._grammars._trial
+    trial = llm._requests._grammars._trial
     assert trial is not None
     return trial
 
@@ -42,7 +42,7 @@ def test_a_grammar_without_end_is_refused_and_ctrl_c_ends_the_wait_for_one(model
     try:
         llm = make_llm(model)
         prompt = model.prompts[0]
-        llm._grammars.most_seconds = 0.3
+        llm._requests._grammars.most_seconds = 0.3
         assert trial_of(llm).pid is None
         with pytest.raises(InvalidParameterError, match="takes too much time or memory"):
             llm.generate([prompt], held_to(json={"type": "integer", **PRIME_DIVISORS}))
