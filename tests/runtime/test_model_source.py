@@ -28,6 +28,7 @@ from octavo.model_source import (
     parse,
     resolve,
 )
+from octavo.model_sources.names import first_line
 from tests.support.runtime.memory_bucket import memory_bucket
 
 COMMIT = "a" * 40
@@ -364,6 +365,13 @@ def test_what_the_hub_refuses_says_what_to_do(
 ) -> None:
     with pytest.raises(error, match=words):
         resolve(model, download_dir=tmp_path)
+
+
+def test_what_others_say_becomes_part_of_a_sentence() -> None:
+    assert first_line(OSError("Exceeded maximum allowed redirects.\n  at …")) == (
+        "Exceeded maximum allowed redirects"
+    )
+    assert first_line(TimeoutError()) == "TimeoutError"
 
 
 def test_the_bundled_model_is_there_or_said_to_be_missing(

@@ -124,7 +124,7 @@ def _stated(listing: Listing, name: str) -> WeightFiles:
     if name not in listing.names or not name.endswith((_SUFFIX, _INDEX_SUFFIX)):
         raise ModelInvalidError(
             f"{listing.place}: config.json's transformers_weights is {name!r:.200}, which is no "
-            "safetensors file or index beside it. Download the model again, or correct config.json."
+            "safetensors file or index beside it. {_again(listing)}, or correct config.json."
         )
     return _index(listing, name) if name.endswith(_INDEX_SUFFIX) else WeightFiles((name,))
 
@@ -153,8 +153,7 @@ def _index(listing: Listing, name: str) -> WeightFiles:
     missing = [one for one in named if one not in listing.names]
     if missing:
         raise ModelInvalidError(
-            f"{name} names {_shown(missing)}, which is missing in {listing.place}. Download the model "
-            "again."
+            f"{name} names {_shown(missing)}, which is missing in {listing.place}. {_again(listing)}."
         )
     return WeightFiles(named, name)
 
@@ -165,7 +164,7 @@ def _names_in_index(listing: Listing, index: str) -> tuple[str, ...]:
         names = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelInvalidError(
-            f"{listing.place}/{index} is damaged: {error!r}. Download the model again."
+            f"{listing.place}/{index} is damaged: {error!r}. {_again(listing)}."
         ) from error
     for name in names:
         if not isinstance(name, str) or not name.endswith(_SUFFIX) or "/" in name or "\\" in name:
@@ -173,8 +172,13 @@ def _names_in_index(listing: Listing, index: str) -> tuple[str, ...]:
                 f"{listing.place}/{index} names {name!r:.200}, which is not a safetensors file beside it."
             )
     if not names:
-        raise ModelInvalidError(f"{listing.place}/{index} names no file. Download the model again.")
+        raise ModelInvalidError(f"{listing.place}/{index} names no file. {_again(listing)}.")
     return tuple(names)
+
+
+def _again(listing: Listing) -> str:
+    """What helps where files are missing or damaged: not another download of what is published so."""
+    return "Use another revision" if "://" in listing.place else "Download the model again"
 
 
 def _checkpoints(listing: Listing) -> dict[str, list[str]]:
@@ -203,7 +207,7 @@ def _complete(listing: Listing, names: list[str]) -> tuple[str, ...]:
     if missing or len(names) != int(count):
         raise ModelInvalidError(
             f"{listing.place} holds {len(names)} of {int(count)} shards ({_shown(names)}), and no "
-            f"{INDEX_NAME}. Download the model again."
+            f"{INDEX_NAME}. {_again(listing)}."
         )
     return tuple(names)
 

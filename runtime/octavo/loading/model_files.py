@@ -11,8 +11,10 @@ import json
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import Any
 
-from octavo.loading.checkpoint_files import Listing, choose_weight_files
+from octavo.errors import ModelInvalidError
+from octavo.loading.checkpoint_files import CONFIG_NAME, Listing, choose_weight_files
 from octavo.loading.tokenizer_files import is_tokenizer_file, no_tokenizer
 
 MODULES_NAME = "modules.json"
@@ -45,16 +47,17 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
         place: URL, for messages.
 
     Raises:
-        ModelInvalidError: As `choose_weight_files`, or there is no tokenizer.json where there must be one:
-            what cannot be loaded is not fetched.
+        ModelInvalidError: As `choose_weight_files`, or config.json is no JSON, or there is no tokenizer.json
+            where there must be one: what cannot be loaded is not fetched.
     """
     there = frozenset(paths)
     top = frozenset(path for path in there if "/" not in path)
+    config = _read_config(read, place)
     weights = choose_weight_files(Listing(place, top, read))
     wanted = set(weights.names) | ({weights.index} if weights.index else set())
     wanted |= {path for path in there if any(_is_match(path, one) for one in _ALWAYS)}
     tokenizers = {path for path in top if is_tokenizer_file(path)}
-    if not tokenizers and not _is_head(read("config.json")):
+    if not tokenizers and not _is_head(config):
         raise no_tokenizer(place, top)
     wanted |= tokenizers
     if MODULES_NAME in top:
@@ -63,13 +66,23 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
     return sorted(wanted)
 
 
-def _is_head(config: bytes) -> bool:
-    """Whether it guesses for another model (speculative decoding), whose tokenizer it has."""
+def _read_config(read: Callable[[str], bytes], place: str) -> dict[str, Any]:
+    """As a load reads it: UTF-8, and an object."""
     try:
-        raw = json.loads(config)
-        architectures = raw.get("architectures") or ()
-        return "speculators_config" in raw or any("Eagle3" in str(one) for one in architectures)
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        config = json.loads(read(CONFIG_NAME).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelInvalidError(f"{place}/{CONFIG_NAME} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelInvalidError(f"{place}/{CONFIG_NAME} must hold a JSON object.")
+    return config
+
+
+def _is_head(config: dict[str, Any]) -> bool:
+    """Whether it guesses for another model (speculative decoding), whose tokenizer it has."""
+    architectures = config.get("architectures") or ()
+    try:
+        return "speculators_config" in config or any("Eagle3" in str(one) for one in architectures)
+    except TypeError:
         return False  # whoever reads the configuration says what is wrong with it
 
 

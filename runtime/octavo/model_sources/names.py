@@ -106,6 +106,6 @@ def describes(path: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what it says, for a message of one line."""
+    """Of what it says, for a message of one line, without the period at its end."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0].rstrip(" .") if text else type(error).__name__

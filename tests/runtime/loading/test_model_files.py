@@ -104,8 +104,14 @@ def test_an_embedders_steps_are_fetched_as_modules_json_names_them() -> None:
 def test_what_could_not_be_loaded_is_not_fetched() -> None:
     with pytest.raises(ModelInvalidError, match=r"hf://org/name holds only pickle weights"):
         needed([*SMALL, "pytorch_model.bin"])
-    with pytest.raises(ModelInvalidError, match=r"model-00002-of-00003\.safetensors.*missing"):
+    missing = r"model-00002-of-00003\.safetensors.*missing.* Use another revision\."
+    with pytest.raises(ModelInvalidError, match=missing):
         needed([*SMALL, INDEX, SHARDS[0], SHARDS[2]])
+    for text in (b'\xef\xbb\xbf{"model_type": "llama"}', b"[]", b"\xff"):  # no load reads these
+        with pytest.raises(ModelInvalidError, match=r"hf://org/name/config\.json (cannot|must)"):
+            needed_files(
+                [*SMALL, "model.safetensors"], {"config.json": text}.__getitem__, "hf://org/name"
+            )
     with pytest.raises(
         ModelInvalidError, match=r"no tokenizer\.json, but tokenizer\.model and vocab"
     ):

@@ -55,6 +55,7 @@ def test_it_tells_of_the_key_and_of_errors_that_are_sent() -> None:
         is_open = path in ("/health", "/version", "/metrics")
         assert ({"400", "401", "403", "503"} <= statuses) is not is_open
         assert (operation["security"] == []) is is_open
+        assert (statuses == {"200", "400"}) is is_open
         assert ("requestBody" in operation) is ({"404", "413", "415", "429"} <= statuses)
         told = {
             status: list(answer["headers"])

@@ -330,8 +330,13 @@ def _operation(
 
 
 def _open(operation_id: str, answer: dict[str, Any]) -> dict[str, Any]:
-    """Needs no key."""
-    return {"operationId": operation_id, "security": [], "responses": {"200": answer}}
+    """Needs no key, and reads nothing of a request."""
+    not_http = {
+        "description": "The request is no good HTTP.",
+        "content": _json(_reference(ErrorBody.__name__)),
+    }
+    responses = {"200": answer, "400": not_http}
+    return {"operationId": operation_id, "security": [], "responses": responses}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
