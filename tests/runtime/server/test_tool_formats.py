@@ -23,7 +23,7 @@ MARKS = sorted({mark for form, _ in WRITERS.values() for mark in form.openings})
 _SAME = (
     ["internlm", "longcat", "granite-20b-fc", "jamba", "nemotron_json", "phi4_mini_json"]
     + ["deepseek_v4", "deepseek_v41", "dots", "k2_horizon", "step3", "functiongemma"]
-    + ["glm45 4.7", "mistral id", "xlam block"]
+    + ["ernie45", "hunyuan_a13b", "glm45 4.7", "mistral id", "xlam block"]
 )
 READERS = [name for name in WRITERS if name not in _SAME]
 # Where bare text ends cannot be told if the very tags that end it stand in it.

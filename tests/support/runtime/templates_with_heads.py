@@ -69,6 +69,10 @@ DEEPSEEK_V32 = _template(
     behind="{{- '\\n</｜DSML｜function_calls>' -}}",
 )
 DEEPSEEK_V4 = DEEPSEEK_V32.replace("function_calls", "tool_calls")
+ERNIE45 = _template(
+    "{{- '<think>\\n</think>\\n\\n<response>\\n' + (message.content or '') + '\\n</response>\\n' -}}",
+    "{{- '\\n<tool_call>\\n' -}}" + _JSON + "{{- '\\n</tool_call>\\n' -}}",
+)
 FUNCTIONARY = _template(
     CONTENT, "{{- '<function=' + f.name + '>' + (f.arguments | tojson) + '</function>' -}}"
 )
@@ -84,6 +88,10 @@ HUNYUAN = _template(
     before="{{- '<tool_calls>[' -}}",
     between="{{- ', ' -}}",
     behind="{{- ']</tool_calls>' -}}",
+)
+HUNYUAN_A13B = HUNYUAN.replace(
+    CONTENT,
+    "{{- '<think>\\n\\n</think>\\n<answer>\\n' + (message.content or '') + '\\n</answer>' -}}",
 )
 MINIMAX_M1 = HUNYUAN.replace("<tool_calls>[", "<tool_calls>\\n").replace("]</", "\\n</")
 HY3 = _template(

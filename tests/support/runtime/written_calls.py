@@ -300,6 +300,25 @@ def minicpm5(calls: Calls) -> str:
     )
 
 
+def plamo3(calls: Calls) -> str:
+    def element(name: str, inside: str) -> str:
+        return f"<|plamo:begin_tool_{name}:plamo|>{inside}<|plamo:end_tool_{name}:plamo|>"
+
+    def one(name: str, given: dict[str, Any]) -> str:
+        arguments = f"<|plamo:constrain|>json<|plamo:msg|>{as_json(given)}"
+        return element("request", element("name", name) + element("arguments", arguments))
+
+    return element("requests", "".join(one(name, given) for name, given in calls))
+
+
+def inkling(calls: Calls) -> str:
+    return "".join(
+        f"<|message_model|>{name}<|content_invoke_tool_json|>"
+        f'{{"name":{as_json(name)},"args":{as_json(given)}}}<|end_message|>'
+        for name, given in calls
+    )
+
+
 def functionary(calls: Calls) -> str:
     return "".join(f"<function={name}>{as_json(given)}</function>" for name, given in calls)
 
@@ -341,6 +360,7 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
             ),
             ("gemma4", "", partial(gemma, "<|tool_call>", "<tool_call|>", '<|"|>')),
             ("dots", "", partial(minimax_m2, "dots_function_call")),
+            ("ernie45", "", partial(tagged_json, "<tool_call>", "</tool_call>")),
             ("functionary", "", functionary),
             ("gigachat3", "", gigachat3),
             ("glm45", "", partial(glm45, "\n")),
@@ -349,6 +369,8 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
             ("granite-20b-fc", "", partial(tagged_json, "<function_call>", "")),
             ("hermes", "", partial(tagged_json, "<tool_call>", "</tool_call>")),
             ("hy_v3", "", hy_v3),
+            ("hunyuan_a13b", "", partial(tagged_list, "<tool_calls>", "</tool_calls>")),
+            ("inkling", "", inkling),
             ("internlm", "", partial(tagged_json, "<|action_start|><|plugin|>", "<|action_end|>")),
             ("jamba", "", partial(tagged_list, "<tool_calls>", "</tool_calls>")),
             ("jamba", "lines", minimax_m1),
@@ -373,6 +395,7 @@ WRITERS: dict[str, tuple[CallFormat, Writer]] = {
             ("openai", "role", harmony_role),
             ("phi4_mini_json", "", partial(tagged_list, "functools", "")),
             ("phi4_mini_json", "tag", partial(tagged_list, "<|tool_call|>", "<|/tool_call|>")),
+            ("plamo3", "", plamo3),
             ("pythonic", "", pythonic),
             ("pythonic", "tag", partial(around, "<|python_start|>", pythonic, "<|python_end|>")),
             ("qwen3_coder", "", partial(qwen3_coder, "<tool_call>\n", "\n</tool_call>")),

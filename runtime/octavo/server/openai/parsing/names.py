@@ -8,10 +8,8 @@ from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
 AUTO, NONE = "auto", "none"
 CALL_ALIASES = {
     "deepseek_v31": "deepseek_v3",
-    "ernie45": "hermes",
     "glm47": "glm45",
     "granite4": "hermes",
-    "hunyuan_a13b": "jamba",
     "hy_v4": "hy_v3",
     "lfm2": "pythonic",
     "ling3": "glm45",

@@ -67,9 +67,22 @@ REASONING_FORMATS = {
     "cohere_command3": ReasoningFormat(
         "<|START_THINKING|>", "<|END_THINKING|>", before_content="<|START_RESPONSE|>"
     ),
+    "ernie45": ReasoningFormat(
+        "<think>", "</think>", before_content="<response>\n", mark="<response>"
+    ),
     "gemma4": ReasoningFormat("<|channel>thought\n", "<channel|>"),
     "granite": ReasoningFormat("Here is my thought process:", "Here is my response:", mark=None),
+    "hunyuan_a13b": ReasoningFormat(
+        "<think>", "</think>", before_content="<answer>\n", mark="</think>\n<answer>"
+    ),
     "hy_v3": ReasoningFormat("<think>", "</think>", has_suffix=True),
+    "inkling": ReasoningFormat(
+        "<|content_thinking|>",
+        "<|end_message|>",
+        behind="<|message_model|>",
+        before_content="<|content_text|>",
+        mark="<|content_thinking|>",
+    ),
     "k2_horizon": ReasoningFormat("<ifm|think>", "</ifm|think>"),
     "kimi_k3": ReasoningFormat(
         "<|open|>think<|sep|>",
@@ -101,6 +114,7 @@ REASONING_FORMATS = {
         before_content="<|content|>",
         mark="<|begin|>assistant<|think|>",
     ),
+    "plamo3": ReasoningFormat("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"),
     "seed_oss": ReasoningFormat("<seed:think>", "</seed:think>"),
     "qwen3": ReasoningFormat("<think>", "</think>"),
     # It would take whole answers of models that may answer without.

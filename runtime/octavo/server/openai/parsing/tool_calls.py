@@ -126,7 +126,7 @@ class ToolCallParser:
                 opening, start = self._find(raw, position, is_last=is_last)
                 yield from self._text(held[position:start])
                 position = start
-                if not opening:
+                if opening is None:
                     break
                 is_head = opening in self._heads
                 self._section = _Section(self._format, opening, self._tools, is_head=is_head)
@@ -179,8 +179,8 @@ class ToolCallParser:
             self._is_line_blank = is_blank and not tail.strip(WHITESPACE)
         return self._content.added(text.shown)
 
-    def _find(self, raw: str, begin: int, *, is_last: bool) -> tuple[str, int]:
-        """The next opening and its place; an empty one where the content ends that is certain."""
+    def _find(self, raw: str, begin: int, *, is_last: bool) -> tuple[str | None, int]:
+        """The next opening and its place; none, and where the content ends that is certain."""
         if self._is_first:
             rest = raw[begin:]
             for opening in self._format.first_openings:
@@ -189,18 +189,18 @@ class ToolCallParser:
                     return opening, begin
             openings = self._format.first_openings
             if not is_last and any(opening.startswith(rest) for opening in openings):
-                return "", begin
+                return None, begin
             self._is_first = False
             self._is_plain = not self._format.line_openings
         leftmost = self._openings.search(raw, begin)
-        found, first = (leftmost.group(), leftmost.start()) if leftmost else ("", len(raw))
+        found, first = (leftmost.group(), leftmost.start()) if leftmost else (None, len(raw))
         for opening in self._format.line_openings:
             place = self._find_in_line(raw, begin, first, opening)
             if 0 <= place < first:
                 found, first = opening, place
-        if found or is_last:
+        if found is not None or is_last:
             return found, first
-        return "", held_back(raw, begin, self._marks)
+        return None, held_back(raw, begin, self._marks)
 
     def _find_in_line(self, raw: str, begin: int, end: int, opening: str) -> int:
         """Where it stands with nothing but whitespace before it in its line; in those that end before

@@ -12,6 +12,7 @@ from octavo.server.openai.parsing.formats.deepseek_v32 import (
     DEEPSEEK_V41,
 )
 from octavo.server.openai.parsing.formats.dots import DOTS
+from octavo.server.openai.parsing.formats.ernie45 import ERNIE45
 from octavo.server.openai.parsing.formats.functionary import FUNCTIONARY
 from octavo.server.openai.parsing.formats.gemma import FUNCTION_GEMMA, GEMMA4
 from octavo.server.openai.parsing.formats.gigachat3 import GIGACHAT3
@@ -24,7 +25,9 @@ from octavo.server.openai.parsing.formats.hermes import (
     LONGCAT,
     TaggedJson,
 )
+from octavo.server.openai.parsing.formats.hunyuan_a13b import HUNYUAN_A13B
 from octavo.server.openai.parsing.formats.hy_v3 import HY_V3
+from octavo.server.openai.parsing.formats.inkling import INKLING
 from octavo.server.openai.parsing.formats.k2_horizon import K2_HORIZON
 from octavo.server.openai.parsing.formats.kimi_k2 import KIMI_K2
 from octavo.server.openai.parsing.formats.kimi_k3 import KIMI_K3
@@ -35,6 +38,7 @@ from octavo.server.openai.parsing.formats.minimax_m3 import MINIMAX_M3
 from octavo.server.openai.parsing.formats.mistral import MISTRAL
 from octavo.server.openai.parsing.formats.muse_glimmer import MUSE_GLIMMER
 from octavo.server.openai.parsing.formats.olmo3 import OLMO3
+from octavo.server.openai.parsing.formats.plamo3 import PLAMO3
 from octavo.server.openai.parsing.formats.pythonic import PYTHONIC
 from octavo.server.openai.parsing.formats.qwen3_coder import QWEN3_CODER
 from octavo.server.openai.parsing.formats.solar_open import SOLAR_OPEN
@@ -64,9 +68,12 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "granite": GRANITE,
     "granite-20b-fc": GRANITE_20B,
     "hermes": HERMES,
+    "ernie45": ERNIE45,
     "hy_v3": HY_V3,
+    "inkling": INKLING,
     "internlm": INTERNLM,
     "jamba": TOOL_CALLS,
+    "hunyuan_a13b": HUNYUAN_A13B,
     "k2_horizon": K2_HORIZON,
     "kimi_k2": KIMI_K2,
     "kimi_k3": KIMI_K3,
@@ -81,12 +88,13 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "olmo3": OLMO3,
     "openai": HARMONY,
     "phi4_mini_json": PHI4_MINI,
+    "plamo3": PLAMO3,
     "pythonic": PYTHONIC,
     "qwen3_coder": QWEN3_CODER,
     "solar_open": SOLAR_OPEN,
     "step3": STEP3,
     "xlam": XLAM,
 }
-"""Those without tags read what others do not."""
+"""Those without tags read what others do not; one with heads follows the one without."""
 
 __all__ = ["CALL_FORMATS", "HARMONY", "CallFormat", "TaggedJson", "Tools"]

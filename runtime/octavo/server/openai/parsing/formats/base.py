@@ -54,7 +54,7 @@ class CallFormat(ABC):
     heads: What stands around content and is none of it, whether calls are read or not.
     has_lines: Line breaks stand between heads and content.
     line_openings: Others, of one character, that count at the beginning of a line alone.
-    first_openings: Others that count at the beginning of the answer alone.
+    first_openings: Others that count at the beginning of the answer alone; an empty one stands there always.
     has_tags: Each call stands between tags.
     reads_reasoning: Thoughts are read as well, wherever they stand.
     ends_reasoning: A call of the first opening ends thoughts that no tag has closed, as vLLM has it.
