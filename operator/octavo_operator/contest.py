@@ -31,7 +31,7 @@ MOST_REPAIRS_OF_LONG = 8
 LONGEST_HOLD_SECONDS = 900.0
 LONGEST_QUIET_SECONDS = 1800.0
 REMEDY = (
-    "it is repaired less often now, after a minute at first and at least every "
+    "repairs come less often now, after a minute at first and at least every "
     f"{LONGEST_HOLD_SECONDS / 60:.0f} minutes. Is there another operator for this namespace, or another "
     "controller? `metadata.managedFields` names the writers"
 )

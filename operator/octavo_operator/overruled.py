@@ -3,10 +3,14 @@
 A webhook or a policy (a mirror of images, labels of a platform) has the last word on a field, and the answer
 to an apply is what stood there before it. To apply it again at every event would be in vain: it is left alone
 for a while, each time twice as long, and told, as what runs is not what was asked for.
+
+The API server has one, too: a field that we take out comes back with its default, and is ours from then on as
+what we wrote. It stands as it is to be, so nothing is told, and it is left alone until something changes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,7 +83,11 @@ class Overruled:
             before = self._rulings.pop((owner, action.key), None)
             found = list(drifted(action.desired, answer))
             versions = [each["metadata"].get("resourceVersion") for each in (answer, action.live)]
-            if not found or versions[0] != versions[1]:
+            if versions[0] != versions[1] or not (found or action.repair):
+                continue
+            if not found:  # what was taken out is a default, or allocated, and came back
+                ruling = _Ruling(_what(action), "", "", math.inf, math.inf)
+                self._rulings[owner, action.key] = ruling
                 continue
             name = f"{action.key.kind.kind} {action.where.name}"
             of_pods = [each for each in found if each.startswith(_OF_PODS)]
@@ -91,7 +99,8 @@ class Overruled:
 
     def wait(self, owner: ObjectKey, now: float) -> float | None:
         """The seconds after which the first of them is worth another try."""
-        return min((max(0.0, each.until - now) for each in self._of(owner)), default=None)
+        times = (each.until for each in self._of(owner) if each.until < math.inf)
+        return min((max(0.0, each - now) for each in times), default=None)
 
     def remark(self, owner: ObjectKey) -> str:
         """What is said of pods that run otherwise than was asked for."""

@@ -119,7 +119,8 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
         # Named from the live object: where its whole field is put back, the patch removes nothing.
         added = foreign(manifest, live, left)
         where = pointer(added[0]) if added else first_drift(manifest, live)
-        return undoing(f"{where} was {'added' if added else 'changed'} by somebody else", undo)
+        # What a repair put back in whole has its defaults under our name, too.
+        return undoing(f"{where} was {'added' if added else 'changed by somebody else'}", undo)
     if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
         # Who took the record of the writers away may have written anything; an apply begins it anew.
         return undoing("what of it is ours was forgotten")
