@@ -64,10 +64,11 @@ async def apply(kube: Kube, actions: Sequence[Action], *, tells_faults: bool = F
         try:
             live = await _carry_out(kube, action)
         except KubeError as error:
-            if error.is_conflict:
+            if error.is_conflict and not tells_faults:
                 applied.lost_race = error
                 continue
-            is_told = error.is_refusal or (tells_faults and error.is_fault)
+            # Who loses a race for that long loses it to a webhook that answers so.
+            is_told = error.is_refusal or (tells_faults and (error.is_fault or error.is_conflict))
             if error.is_namespace_terminating or not is_told:
                 raise
             is_unled = action.key == service.KEY and not _leads_to_pods(action, action.live)

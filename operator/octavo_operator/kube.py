@@ -23,6 +23,7 @@ from octavo_operator.manifest import FIELD_MANAGER, Kind, Manifest
 
 _MAX_PARALLEL_REQUESTS = 64
 _THROTTLE_ATTEMPTS = 5
+_STATUS_ATTEMPTS = 5
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _HTTP_THROTTLED = 429
@@ -50,7 +51,8 @@ class KubeError(Exception):
 
     @property
     def is_gone(self) -> bool:
-        """There is no such object, or it has become another one since it was read."""
+        """There is no such object, or it has become another one since it was read: so says the API server, or
+        a webhook that it asked."""
         return self.status in (_HTTP_NOT_FOUND, _HTTP_CONFLICT)
 
     @property
@@ -87,7 +89,8 @@ class Kube(Protocol):
         """Server-side apply; the answer is the whole object, status included."""
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        """Server-side apply of `status`; None when the object is gone."""
+        """Server-side apply of `status` to the object with this uid, of which `manifest` has a version that
+        was read; None when it is gone or on its way out."""
 
     async def patch(
         self, kind: Kind, manifest: Manifest, operations: Sequence[Manifest]
@@ -157,12 +160,22 @@ class ApiServer:
         return await self._apply(kind, manifest, subresource="")
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        try:
-            return await self._apply(kind, manifest, subresource="status")
-        except KubeError as error:
-            if error.status == _HTTP_NOT_FOUND:
-                return None
-            raise
+        # Of a status the API server does not compare uids, only versions.
+        metadata = {**manifest["metadata"]}
+        for attempt in range(1, _STATUS_ATTEMPTS + 1):
+            try:
+                return await self._apply(kind, {**manifest, "metadata": metadata}, "status")
+            except KubeError as error:
+                if not error.is_gone:
+                    raise
+                live = await self._still_there(kind, manifest)
+                if live is None:
+                    return None
+                version = live["metadata"]["resourceVersion"]
+                if version == metadata["resourceVersion"] or attempt == _STATUS_ATTEMPTS:
+                    raise
+                metadata["resourceVersion"] = version
+        raise AssertionError("unreachable")
 
     async def patch(
         self, kind: Kind, manifest: Manifest, operations: Sequence[Manifest]
@@ -213,8 +226,17 @@ class ApiServer:
             path = kind.path(metadata["namespace"], metadata["name"])
             await self._request("delete", path, body=body)
         except KubeError as error:
-            if error.status != _HTTP_NOT_FOUND and not error.is_conflict:
+            if not error.is_gone or await self._still_there(kind, manifest):
                 raise
+
+    async def _still_there(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        """The live object; None when it is gone, on its way out, or another one by now. An admission webhook
+        may answer with any status, also with those by which the API server says so."""
+        metadata = manifest["metadata"]
+        live = await self.get(kind, metadata["namespace"], metadata["name"])
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return None
+        return live if live["metadata"]["uid"] == metadata["uid"] else None
 
     async def _apply(self, kind: Kind, manifest: Manifest, subresource: str) -> Manifest:
         metadata = manifest["metadata"]

@@ -73,6 +73,7 @@ class LeaderElection:
         self._observed: tuple[object, object] | None = None
         self._observed_at = 0.0
         self._attended_at: float | None = None
+        self._lost_race = False
 
     def problem(self) -> str | None:
         """Why this candidate could not act in its turn, or no longer: the Lease was not seen, or not
@@ -133,10 +134,12 @@ class LeaderElection:
         try:
             is_held = await self._attempt()
         except KubeError as error:
-            if not error.is_conflict:
+            # Who was faster is seen at the next look; what answers so twice in a row is a webhook.
+            if not error.is_conflict or self._lost_race:
                 log.warning("lease not renewed", lease=str(self._key), error=str(error))
-                return False
-            is_held = False
+            self._lost_race = error.is_conflict
+            return False
+        self._lost_race = False
         self._attended_at = self._clock()
         return is_held
 

@@ -7,9 +7,11 @@ from typing import Any
 from octavo_operator import metrics
 from octavo_operator.api import v1alpha1
 from octavo_operator.condition_set import ConditionSet
-from octavo_operator.kube import Kube, KubeError
+from octavo_operator.kube import Kube
 from octavo_operator.manifest import LLM_DEPLOYMENT, Manifest, key_of
 from octavo_operator.recorder import Recorder
+
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion")
 
 
 class StatusWriter:
@@ -30,15 +32,10 @@ class StatusWriter:
         manifest = {
             "apiVersion": v1alpha1.API_VERSION,
             "kind": v1alpha1.KIND,
-            # With the uid: a status must not land on an object that took the same name since.
-            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+            # A status must not land on an object that took the same name since.
+            "metadata": {key: metadata[key] for key in _IDENTITY},
             "status": status,
         }
-        try:
-            if await self._kube.apply_status(LLM_DEPLOYMENT, manifest) is None:
-                return
-        except KubeError as error:
-            if error.is_conflict:
-                return  # another object by now; its own event brings us back
-            raise
+        if await self._kube.apply_status(LLM_DEPLOYMENT, manifest) is None:
+            return  # gone, or another object by now, whose own event brings us back
         await self._recorder.transitions(resource, conditions.transitions)

@@ -144,10 +144,11 @@ def test_a_failure_that_cannot_be_told_hides_nothing() -> None:
         asyncio.run(world.reconciler.reconcile(KEY))
 
 
-def test_a_status_that_cannot_be_written_is_told_in_one_event() -> None:
-    """A webhook for `llmdeployments/status` that refuses."""
+@pytest.mark.parametrize("code", [403, 404, 409])
+def test_a_status_that_cannot_be_written_is_told_in_one_event(code: int) -> None:
+    """A webhook for `llmdeployments/status` that refuses, with whatever status."""
     world = World()
-    denied = KubeError(403, "Forbidden", 'admission webhook "x.io" denied the request')
+    denied = KubeError(code, "Forbidden", 'admission webhook "x.io" denied the request')
     failing(world, denied, "status", LLM_DEPLOYMENT)
     for _ in range(5):
         passes(world)
@@ -158,3 +159,20 @@ def test_a_status_that_cannot_be_written_is_told_in_one_event() -> None:
     ]
     assert found[0]["message"] == f"its status cannot be written: {denied}"
     assert "status" not in world.resource
+
+
+def test_a_child_that_is_refused_as_if_a_race_was_lost_hides_the_pods_no_longer() -> None:
+    world = running()
+    world.edit(replicas=2, service={"annotations": {"a": "b"}})
+    conflict = KubeError(409, "Conflict", 'admission webhook "x.io" denied the request')
+    failing(world, conflict, "apply", NETWORK_POLICY)
+    world.kube.remove(NETWORK_POLICY, KEY.namespace, KEY.name)
+    passes(world, 2)
+    world.seconds += PATIENCE_SECONDS
+    assert world.reconcile() == 30
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    passes(world)
+    world.seconds += PATIENCE_SECONDS
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "ApplyFailed")
+    assert world.status["readyReplicas"] == 2

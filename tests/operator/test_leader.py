@@ -5,6 +5,8 @@ import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
+
 from octavo_operator.kube import KubeError
 from octavo_operator.leader import Candidate, LeaderElection, LeaseTimes
 from octavo_operator.manifest import LEASE, ObjectKey
@@ -193,5 +195,24 @@ def test_a_candidate_that_is_no_pod_leaves_the_lease_to_nobody() -> None:
         await first.release()
         await LeaderElection(kube, KEY, Candidate("laptop"), TIMES, clock).acquire()
         assert kube.live(LEASE, KEY.namespace, KEY.name)["metadata"]["ownerReferences"] == []
+
+    run(scenario)
+
+
+def test_a_conflict_that_comes_again_is_a_webhook_s_and_told() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        first = candidate(kube, "a", clock)
+        conflict = KubeError(409, "Conflict", "admission webhook denied the request")
+        kube.fault = lambda verb, _kind, _name: conflict if verb == "create" else None
+        with structlog.testing.capture_logs() as told:
+            assert not await first._try()
+            assert told == []
+            assert not await first._try()
+        assert [each["error"] for each in told] == [str(conflict)]
+        assert "has not been seen yet" in (first.problem() or "")
+        kube.fault = lambda _verb, _kind, _name: None
+        assert await first._try()
+        assert first.problem() is None
 
     run(scenario)

@@ -101,10 +101,8 @@ class FakeKube:
         metadata = manifest["metadata"]
         self._record("status", kind, metadata["name"])
         before = self.objects.get((kind.kind, metadata["namespace"], metadata["name"]))
-        if before is None:
+        if before is None or before["metadata"]["uid"] != metadata["uid"]:
             return None
-        if before["metadata"]["uid"] != metadata["uid"]:
-            raise KubeError(409, "Conflict", "the uid is another one")
         return self.put(kind, {**before, "status": manifest["status"]})
 
     async def patch(
