@@ -13,7 +13,7 @@ from datetime import datetime
 
 import structlog
 
-from octavo_operator import metrics, node_refusals
+from octavo_operator import claims, metrics, node_refusals
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
 from octavo_operator.apply import apply
@@ -128,6 +128,7 @@ class Reconciler:
         self._contests = Contests()
         self._overruled = Overruled()
         self._sightings = Sightings(PROPAGATION_SECONDS)
+        self._growing = Sightings(claims.GROWTH_PATIENCE_SECONDS)
         self._turns = turns or Turns(0, lambda _: None)
         self._startups = startups or Startups()
         self._commits = commits or Commits()
@@ -136,6 +137,7 @@ class Reconciler:
             self._contests,
             self._overruled,
             self._sightings,
+            self._growing,
             self._turns,
             self._startups,
             self._commits,
@@ -226,6 +228,16 @@ class Reconciler:
             conditions.reasons_before(),
             self._steady_clock(),
         )
+        kept = observed.children[context.pods.cache_key or cache.KEY]
+        growth, growth_wait = claims.growth(
+            self._growing,
+            key,
+            kept,
+            spec.model.cache,
+            conditions.reasons_before(),
+            self._steady_clock(),
+            has_pods=bool(seen.replicas),
+        )
         commits = self._commits.follow(key, spec.model, seen)
         moved = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
         observation = Observation(
@@ -240,7 +252,9 @@ class Reconciler:
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
             notice=led.notice
-            or _claim_notice(observed, decided)
+            or claims.dying(observed.claims, spec)
+            or claims.unchangeable(kept, spec.model.cache)
+            or growth
             or self._overruled.notice(key)
             or difference(spec.model, commits, moved),
             is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
@@ -259,6 +273,7 @@ class Reconciler:
             loss_patience_left(conditions),
             contest_wait,
             led.wait,
+            growth_wait,
             self._overruled.wait(key, self._steady_clock()),
             _RETRY_REFUSED_SECONDS if applied.was_refused else None,
         )
@@ -355,24 +370,6 @@ def _pod_context(
 def _remark(pods: PodContext, overruled: str) -> str:
     keys = ENVIRONMENT_REMARK if pods.has_keys_in_environment else ""
     return "; ".join(part for part in (keys, ineffective_fields(pods.spec), overruled) if part)
-
-
-def _claim_notice(observed: Observed, decided: Decided) -> Finding | None:
-    """What the claims hold against the spec, or against pods to come."""
-    pods = decided.context.pods
-    for claim in observed.claims:
-        if claim is not None and "deletionTimestamp" in claim["metadata"]:
-            name = claim["metadata"]["name"]
-            field = "model" if name == pods.spec.model.claim else "engine.speculative.model"
-            return Finding(
-                Reason.VOLUME_UNAVAILABLE,
-                f"claim {name} is being deleted: the pods that mount it serve on, and no other can start; "
-                f"name another claim in spec.{field}.uri",
-            )
-    kept = None if pods.cache_key is None else observed.children.get(pods.cache_key)
-    if why := cache.misfit(kept, pods.spec.model.cache):
-        return Finding(Reason.CACHE_IMMUTABLE, f"{why}, which a volume cannot change")
-    return None
 
 
 def _is_rolling(seen: Observation, decided: Decided, live: Manifest | None) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from octavo_operator.claims import GROWTH_PATIENCE_SECONDS
 from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM
 from tests.support.operator.builders import KEY
 from tests.support.operator.world import World, running
@@ -122,3 +125,114 @@ def test_another_class_than_the_volume_has_is_said_and_moves_nothing() -> None:
     live = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models")
     assert live["spec"]["storageClassName"] == "standard"
     assert live["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def with_volume(world: World, *, has: str, asked: str, **status: Any) -> None:
+    claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models")
+    claim["spec"]["resources"]["requests"]["storage"] = asked
+    claim["status"] = {"phase": "Bound", "capacity": {"storage": has}, **status}
+
+
+def told(world: World) -> str:
+    found: str = next(
+        each["message"] for each in world.status["conditions"] if each["type"] == "Degraded"
+    )
+    return found
+
+
+def failing_to(error: str, message: str) -> list[dict[str, str]]:
+    return [{"type": error, "status": "True", "message": message}]
+
+
+GROWN = {"uri": "hf://o/n", "cache": {"size": "20Gi"}}
+
+
+@pytest.mark.parametrize("side", ["Controller", "Node"])
+def test_a_size_that_the_driver_cannot_give_is_told_at_once_until_it_is_taken_back(
+    side: str,
+) -> None:
+    world = running(model=GROWN)
+    with_volume(
+        world,
+        has="5Gi",
+        asked="20Gi",
+        allocatedResourceStatuses={"storage": f"{side}ResizeInfeasible"},
+        conditions=failing_to(f"{side}ResizeError", "OutOfRange: at most 10Gi"),
+    )
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "CacheResizeFailed")
+    assert world.condition("Ready") == ("True", "Serving")
+    for part in ("has 5Gi and not the 20Gi of spec.model.cache.size", "at most 10Gi", "above 5Gi"):
+        assert part in told(world)
+    # The claim goes on asking for it: its request may not be taken back to what the volume has.
+    world.edit(model=CACHED)
+    world.kube.requests.clear()
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models")
+    assert claim["spec"]["resources"]["requests"] == {"storage": "20Gi"}
+
+
+def test_a_driver_that_fails_and_tries_again_is_told_after_a_patience() -> None:
+    world = running(model=GROWN)
+    for attempt in range(4):
+        error = failing_to("ControllerResizeError", f"Unavailable: try {attempt}")
+        with_volume(world, has="5Gi", asked="20Gi", conditions=error)
+        assert world.reconcile() == pytest.approx(GROWTH_PATIENCE_SECONDS - world.seconds)
+        assert world.condition("Degraded") == ("False", "AsExpected")
+        world.seconds += 30
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "CacheResizeFailed")
+    assert "tries again (ControllerResizeError: Unavailable: try 3)" in told(world)
+    world.restart_operator()
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "CacheResizeFailed")
+    with_volume(world, has="20Gi", asked="20Gi")
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_file_system_that_grows_with_the_next_pod_alone_is_told_where_pods_run() -> None:
+    world = running(model=GROWN)
+    pending = failing_to("FileSystemResizePending", "")
+    with_volume(world, has="5Gi", asked="20Gi", conditions=pending)
+    world.reconcile()
+    world.seconds += GROWTH_PATIENCE_SECONDS
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "CacheResizeFailed")
+    assert "kubectl rollout restart" in told(world)
+    world.edit(replicas=0)
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_volume_that_is_larger_than_the_spec_asks_for_is_told_unless_somebody_enlarged_it() -> (
+    None
+):
+    world = running(model=CACHED)
+    with_volume(world, has="20Gi", asked="20Gi")
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "CacheImmutable")
+    assert "spec.model.cache.size is 5Gi, but claim llama-models has 20Gi" in told(world)
+    claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models")
+    sized = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
+    claim["metadata"]["managedFields"].append({"manager": "kubectl-edit", "fieldsV1": sized})
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_claim_that_waits_for_too_large_a_volume_makes_room_for_a_smaller_one() -> None:
+    """The request of a claim that is not bound cannot change."""
+    world = World(model={"uri": "hf://o/n", "cache": {"size": "5000Gi"}})
+    world.reconcile()
+    world.edit(model=CACHED)
+    world.reconcile()
+    assert mounted(world) == "llama-models-2"
+    assert claims(world) == ["llama-models-2"]
+    # What admission makes of a claim is no reason to make another one.
+    claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models-2")
+    claim["spec"]["resources"]["requests"]["storage"] = "10Gi"
+    world.reconcile()
+    assert claims(world) == ["llama-models-2"]

@@ -199,9 +199,15 @@ class Reason(StrEnum):
     )
     CACHE_IMMUTABLE = (
         "CacheImmutable",
-        "The spec asks for another storage class or access mode than the model cache's volume has.",
+        "The spec asks for another storage class or access mode than the model cache's volume has, or less.",
         "operator, from the claim",
         "Take `model.cache` away and add it again, which downloads anew; or ask for what the volume has.",
+    )
+    CACHE_RESIZE_FAILED = (
+        "CacheResizeFailed",
+        "The model cache's volume does not grow to `model.cache.size`; the pods go on with what it has.",
+        "storage driver, from the claim's status",
+        "Ask for a size that the driver can give, as the message says, or for what the volume has.",
     )
     CHILD_TERMINATING = (
         "ChildTerminating",

@@ -9,6 +9,7 @@ revision, and when the last has left it the old one goes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 from octavo_operator.api.quantity import parse_quantity
 from octavo_operator.api.v1alpha1.model import CacheSpec
@@ -21,6 +22,7 @@ from octavo_operator.manifest import (
     is_owned_by,
 )
 from octavo_operator.manifest_types import PersistentVolumeClaimSpec
+from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.render.context import Owner, RenderContext
 from octavo_operator.render.metadata import child
 
@@ -48,7 +50,7 @@ def key_in_use(
         for key in KEYS
         if (live := children.get(key)) is not None and is_owned_by(live, owner.uid)
     }
-    usable = (key for key, live in ours.items() if _is_usable(live, wanted))
+    usable = (key for key, live in ours.items() if _is_usable(key, live, wanted, owner))
     if (found := next(usable, None)) is not None:
         return found
     is_other_free = children.get(OTHER_KEY) is None
@@ -73,49 +75,76 @@ def misfit(live: Manifest | None, wanted: CacheSpec | None) -> str | None:
             f"spec.model.cache.accessMode is {wanted.access_mode.value}, but claim {name} has "
             f"{', '.join(modes)}"
         )
+    size = held(live)
+    is_less = bool(size) and parse_quantity(wanted.size) < parse_quantity(size)
+    if is_less and _asked(live) > parse_quantity(wanted.size) and not _is_sized(live):
+        return f"spec.model.cache.size is {wanted.size}, but claim {name} has {size}"
     return None
+
+
+def _asked(live: Manifest) -> Decimal:
+    """The size that a claim asks for, in bytes."""
+    return parse_quantity(live["spec"]["resources"]["requests"]["storage"])
+
+
+def held(live: Manifest) -> str:
+    """The size that its volume has; empty while there is none."""
+    size: str = live.get("status", {}).get("capacity", {}).get("storage", "")
+    return size
 
 
 def model_cache(context: RenderContext) -> Child | None:
     """The claim, or None where the spec asks for no cache."""
     cache = context.spec.model.cache
-    if cache is None:
-        return None
+    return None if cache is None else _claim(context.owner, context.pods.cache_key or KEY, cache)
+
+
+def _claim(owner: Owner, key: ChildKey, cache: CacheSpec) -> Child:
     spec: PersistentVolumeClaimSpec = {
         "accessModes": [cache.access_mode.value],
         "resources": {"requests": {"storage": cache.size}},
     }
     if cache.storage_class_name:
         spec["storageClassName"] = cache.storage_class_name
-    return child(context.owner, context.pods.cache_key or KEY, spec=spec)
+    return child(owner, key, spec=spec)
 
 
 def as_it_can_be(live: Manifest, manifest: Manifest) -> Manifest:
     """The claim with what the live one has and cannot change, and with the size that somebody else gave
     to it, where that is more: a volume that grew does not shrink. A size that only we asked for can be
-    taken back while it is not there."""
+    taken back while it is not there, to anything above what is."""
     spec = {**manifest["spec"]}
     for field in ("accessModes", "storageClassName"):
         if live["spec"].get(field):
             spec[field] = live["spec"][field]
     size = live["spec"]["resources"]["requests"]["storage"]
     requests = spec["resources"]["requests"]
-    is_sized = any(_sizes(entry) for entry in live["metadata"].get("managedFields", ()))
-    if is_sized and parse_quantity(size) > parse_quantity(requests["storage"]):
+    wanted = parse_quantity(requests["storage"])
+    is_there = wanted <= parse_quantity(held(live) or "0")
+    if (_is_sized(live) or is_there) and _asked(live) > wanted:
         spec["resources"] = {**spec["resources"], "requests": {**requests, "storage": size}}
     return {**manifest, "spec": spec}
 
 
-def _is_usable(live: Manifest, wanted: CacheSpec | None) -> bool:
-    """A claim that is not bound holds nothing yet: one that fits takes its place."""
+def _is_usable(key: ChildKey, live: Manifest, wanted: CacheSpec | None, owner: Owner) -> bool:
+    """A claim that is not bound holds nothing yet and cannot change: one that fits takes its place, unless it
+    is what the cluster's admission makes of that."""
     if "deletionTimestamp" in live["metadata"]:
         return False
-    is_bound = live.get("status", {}).get("phase") == "Bound"
-    return is_bound or misfit(live, wanted) is None
+    if wanted is None or live.get("status", {}).get("phase") == "Bound":
+        return True
+    applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
+    if applied == _claim(owner, key, wanted).manifest["metadata"]["annotations"][HASH_ANNOTATION]:
+        return True
+    return misfit(live, wanted) is None and _asked(live) == parse_quantity(wanted.size)
+
+
+def _is_sized(live: Manifest) -> bool:
+    """Whether somebody but us asks for a size."""
+    return any(_sizes(entry) for entry in live["metadata"].get("managedFields", ()))
 
 
 def _sizes(entry: Manifest) -> bool:
-    """Whether somebody but us asks for a size here."""
     if entry.get("manager") == FIELD_MANAGER or entry.get("subresource"):
         return False
     resources = entry.get("fieldsV1", {}).get("f:spec", {}).get("f:resources", {})

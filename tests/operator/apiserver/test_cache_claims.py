@@ -74,3 +74,43 @@ def test_a_claim_that_was_never_bound_is_made_anew_with_the_class_that_is_asked_
         }
 
     wait_until(lambda: standing() == {"fast"})
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_size_that_cannot_be_had_is_told_and_may_be_taken_back(cluster: Cluster) -> None:
+    """Back to what the volume has: the API server takes no request that is not above it."""
+    grows = {"provisioner": "example.com/none", "allowVolumeExpansion": True}
+    name = f"grows-{cluster.namespace}"
+    classes = "/apis/storage.k8s.io/v1/storageclasses"
+    cluster.admin.create(classes, {"metadata": {"name": name}, **grows})
+    cache = {"size": "5Gi", "storageClassName": name}
+    where = path(cluster.namespace, "llama")
+
+    def ask_for(size: str) -> None:
+        asked = {"spec": {"model": {"cache": {"size": size}}}}
+        assert cluster.admin.merge(where, asked).status == 200
+
+    create(cluster.admin, cluster.namespace, model={"uri": "hf://o/n", "cache": cache})
+    cluster.wait_children(ORDINARY | {"PersistentVolumeClaim"})
+    claim = COLLECTIONS["PersistentVolumeClaim"].format(cluster.namespace) + "/llama-models"
+
+    def requested() -> str:
+        live = cluster.admin.get(claim) or {}
+        return str(live["spec"]["resources"]["requests"]["storage"])
+
+    bound = {"phase": "Bound", "capacity": {"storage": "5Gi"}}
+    assert cluster.admin.merge(f"{claim}/status", {"status": bound}).status == 200
+    ask_for("20Gi")
+    wait_until(lambda: requested() == "20Gi")
+    given_up = {
+        "allocatedResources": {"storage": "20Gi"},
+        "allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"},
+    }
+    assert cluster.admin.merge(f"{claim}/status", {"status": given_up}).status == 200
+    wait_until(lambda: cluster.condition("Degraded") == ("True", "CacheResizeFailed"))
+    ask_for("5Gi")
+    wait_until(lambda: cluster.condition("Degraded") == ("False", "AsExpected"))
+    assert requested() == "20Gi"
+    ask_for("6Gi")
+    wait_until(lambda: requested() == "6Gi")
+    cluster.admin.request("DELETE", f"{classes}/{name}")
