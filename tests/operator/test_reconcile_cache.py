@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from octavo_operator.claims import GROWTH_PATIENCE_SECONDS
-from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM
+from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, Manifest
 from tests.support.operator.builders import KEY
 from tests.support.operator.world import World, running
 
@@ -217,7 +217,7 @@ def test_a_volume_that_is_larger_than_the_spec_asks_for_is_told_unless_somebody_
     assert world.condition("Degraded") == ("True", "CacheImmutable")
     assert "spec.model.cache.size is 5Gi, but claim llama-models has 20Gi" in told(world)
     claim = world.kube.live(PERSISTENT_VOLUME_CLAIM, KEY.namespace, "llama-models")
-    sized = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
+    sized: Manifest = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
     claim["metadata"]["managedFields"].append({"manager": "kubectl-edit", "fieldsV1": sized})
     world.reconcile()
     assert world.condition("Degraded") == ("False", "AsExpected")

@@ -17,7 +17,7 @@
 {{/* The operator's settings (operator/octavo_operator/settings.py). */}}
 {{- define "octavo.settings" -}}
 - name: OCTAVO_OPERATOR_RUNTIME_IMAGE
-  value: {{ include "octavo.image" (dict "image" .Values.runtime.image "root" .) | quote }}
+  value: {{ include "octavo.image" (dict "name" "runtime.image" "image" .Values.runtime.image "root" .) | quote }}
 - name: OCTAVO_OPERATOR_RUNTIME_USER
   value: {{ ternary "" (int64 .Values.runtime.user | toString) (kindIs "string" .Values.runtime.user) | quote }}
 - name: OCTAVO_OPERATOR_ALLOWED_RUNTIME_IMAGES

@@ -1,14 +1,25 @@
+{{/* A value that is text, called with a dict of its `name` and `value`. What --set takes for something else is
+     refused here, as the schema could not say what to do. */}}
+{{- define "octavo.text" -}}
+{{- if not (or (kindIs "string" .value) (kindIs "invalid" .value)) -}}
+{{- fail (printf "%s is %v, which Helm takes for a %s: write --set-string %s=%v, or quotes in a values file." .name .value (ternary "boolean" "number" (kindIs "bool" .value)) .name .value) -}}
+{{- end -}}
+{{- .value | default "" -}}
+{{- end -}}
+
 {{/* Of a dependency's alias, which may have capitals and underscores, what names of objects may have. */}}
 {{- define "octavo.name" -}}
-{{- default .Chart.Name .Values.nameOverride | lower | replace "_" "-" | trimAll "-" | trunc 63 | trimSuffix "-" -}}
+{{- $name := include "octavo.text" (dict "name" "nameOverride" "value" .Values.nameOverride) -}}
+{{- default .Chart.Name $name | lower | replace "_" "-" | trimAll "-" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* Release and chart name; a release that already names the chart is not doubled. A Service's name has no dot,
      which a release's may have, and begins with a letter. */}}
 {{- define "octavo.fullname" -}}
 {{- $release := .Release.Name | replace "." "-" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- $override := include "octavo.text" (dict "name" "fullnameOverride" "value" .Values.fullnameOverride) -}}
+{{- if $override -}}
+{{- $override | trunc 52 | trimSuffix "-" -}}
 {{- else if regexMatch "^[0-9]" $release -}}
 {{- fail (printf "the release's name %s begins with a digit, which a Service's name may not: set fullnameOverride." .Release.Name) -}}
 {{- else if contains (include "octavo.name" .) $release -}}
@@ -59,13 +70,14 @@ app.kubernetes.io/part-of: octavo
 {{- toYaml (merge $selector (deepCopy (default dict .labels)) $common $ours) -}}
 {{- end -}}
 
-{{/* Called with a dict of `image` and `root`. A digest holds whatever the tag says; a tag that starts with
-     sha256: is one. */}}
+{{/* Called with a dict of `image`, its `name` and `root`. A digest holds whatever the tag says; a tag that starts
+     with sha256: is one. */}}
 {{- define "octavo.image" -}}
-{{- $tag := default .root.Chart.AppVersion .image.tag -}}
+{{- $given := include "octavo.text" (dict "name" (printf "%s.tag" .name) "value" .image.tag) -}}
+{{- $tag := default .root.Chart.AppVersion $given -}}
 {{- if and .image.digest (hasPrefix "sha256:" $tag) -}}
 {{- fail (printf "the image %s has a digest as its tag and another one as its digest: give one of them." .image.repository) -}}
-{{- else if and .image.digest .image.tag -}}
+{{- else if and .image.digest $given -}}
 {{- printf "%s:%s@%s" .image.repository .image.tag .image.digest -}}
 {{- else if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}
