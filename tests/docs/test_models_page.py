@@ -20,7 +20,7 @@ from tests.support.runtime.support_matrix import marks, section
 
 TEXT = PAGE.read_text("utf-8")
 ROWS = re.findall(
-    r"^\| `([^`]+)` \| `([^`]+)` \| ([a-z ]+) \|(?: (?:yes|own|own on CPUs|) \|){3}(.*)\|$",
+    r"^\| `([^`]+)` \| `([^`]+)` \| ([a-z ]+) \|(?: (?:yes|all heads|own|own on CPUs|) \|){3}(.*)\|$",
     TEXT,
     re.MULTILINE,
 )

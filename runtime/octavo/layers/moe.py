@@ -240,24 +240,20 @@ class SharedExpert:
 
 
 def stack_experts(
-    source: WeightSource, experts: Sequence[tuple[Projection, Projection]], placement: Placement
-) -> tuple[ExpertProduct, ExpertProduct]:
-    """The products of `StackedExperts`, filled tensor by tensor: beside the stacks one tensor at a time is
-    in memory.
+    source: WeightSource, products: Sequence[Projection], placement: Placement
+) -> ExpertProduct:
+    """A product of `StackedExperts`, filled tensor by tensor: beside the stack one tensor at a time is in
+    memory.
 
     Args:
-        experts: Of each, gate and up, and down.
+        products: Of each expert.
     """
-    stacks = []
-    for products in zip(*experts, strict=True):
-        first = products[0]
-        stack = placement.empty(len(products), first.width, first.in_features)
-        for rows, projection in zip(stack, products, strict=True):
-            fill(rows, source, projection)
-        biases = [stored_bias(projection, source, placement) for projection in products]
-        stacks.append(ExpertProduct(stack, stacked_biases(biases)))
-    gate_up, down = stacks
-    return gate_up, down
+    first = products[0]
+    stack = placement.empty(len(products), first.width, first.in_features)
+    for rows, projection in zip(stack, products, strict=True):
+        fill(rows, source, projection)
+    biases = [stored_bias(projection, source, placement) for projection in products]
+    return ExpertProduct(stack, stacked_biases(biases))
 
 
 def stacked_biases(biases: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

@@ -38,6 +38,8 @@ class Projection:
         bias: Whether they have biases.
         order: Where the checkpoint keeps each output, where that is not its place in the product.
         unit: Outputs side by side that stay on one rank: a head's.
+        group: What is cut, outputs or inputs, is cut between groups of so many where that leaves each rank
+            some: those that share a scale.
         cut: What of the stored parameters this is; None: all of them.
         is_routed: An expert's: some rows of a step alone are multiplied by it.
     """
@@ -51,6 +53,7 @@ class Projection:
     unit: int = 1
     cut: Cut | None = None
     is_routed: bool = False
+    group: int = 1
 
     @property
     def stored_widths(self) -> dict[str, int]:
@@ -79,11 +82,24 @@ class Projection:
         if size == 1 or self.shard is Shard.WHOLE:
             return self
         if self.shard is Shard.ROW:
-            inputs = share_of(self.in_features, rank, size)
+            inputs = self.own_inputs(rank, size)
             return replace(self, in_features=len(inputs), cut=Cut(self, inputs=inputs))
-        outputs = tuple(_share_of_part(width, self.unit, rank, size) for width in self.out_features)
+        outputs = tuple(self._share_of(width, rank, size) for width in self.out_features)
         widths = tuple(map(len, outputs))
         return replace(self, out_features=widths, order=None, cut=Cut(self, outputs=outputs))
+
+    def own_inputs(self, rank: int, size: int) -> range:
+        """Of a row-parallel product, those of one rank of `size`."""
+        return self._share_of(self.in_features, rank, size)
+
+    def _share_of(self, count: int, rank: int, size: int) -> range:
+        """Of so many outputs, or inputs."""
+        if self.shard is Shard.COLUMN and self.unit > 1:
+            return heads_of_rank(count, self.unit, rank, size)[0]
+        groups = count // self.group
+        unit = self.group if count % self.group == 0 and share_of(groups, size - 1, size) else 1
+        own = share_of(count // unit, rank, size)
+        return range(own.start * unit, own.stop * unit)
 
     def stored_rows(self) -> np.ndarray | None:
         """Of each output, which one of the stored parameters' it is, `[width]` int64, these counted one after
@@ -126,11 +142,13 @@ def share_of(count: int, rank: int, size: int) -> range:
     return range(min(rank * most, count), min((rank + 1) * most, count))
 
 
-def _share_of_part(width: int, unit: int, rank: int, size: int) -> range:
-    units = width // unit
-    if unit > 1 and units < size:  # key heads: each is on as many ranks as there are for it
-        first = rank * units // size
-        own = range(first, first + 1)
+def heads_of_rank(width: int, head_dim: int, rank: int, size: int) -> tuple[range, int]:
+    """Of `width` channels those whose heads one rank of `size` has, and how many ranks have the same: key
+    heads are on as many ranks as there are for each."""
+    heads = width // head_dim
+    if heads < size:
+        first = rank * heads // size
+        own, copies = range(first, first + 1), size // heads
     else:
-        own = share_of(units, rank, size)
-    return range(own.start * unit, own.stop * unit)
+        own, copies = share_of(heads, rank, size), 1
+    return range(own.start * head_dim, own.stop * head_dim), copies

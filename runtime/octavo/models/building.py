@@ -121,8 +121,8 @@ class ModelBuilder:
         return DequantisedSource(self.source, self._scheme.format, self.placement.dtype)
 
     @property
-    def num_ranks(self) -> int:
-        return self._ranks.size
+    def ranks(self) -> Ranks:
+        return self._ranks
 
     def tensor(self, name: str, *shape: int) -> torch.Tensor:
         """A parameter that is no product's, in the activations' dtype."""
@@ -138,13 +138,16 @@ class ModelBuilder:
         Args:
             source: Of its weight, in place of the model's.
         """
-        source = source or self.source
-        if projection.shard is Shard.ROW and self._ranks.rank:
-            source = WithoutBiases(source)
+        source = self.of_sums(projection, source or self.source)
         linear = self._scheme.load(self.share(projection), source, self.placement)
         if self._adapters is None or projection.is_routed:
             return linear
         return self._adapters.adapted(linear, self.share(projection))
+
+    def of_sums(self, projection: Projection, source: WeightSource) -> WeightSource:
+        """Where a product's parameters are read: of ranks' partial sums the first alone has biases."""
+        is_first = projection.shard is not Shard.ROW or self._ranks.rank == 0
+        return source if is_first else WithoutBiases(source)
 
     @property
     def keeps_numbers(self) -> bool:

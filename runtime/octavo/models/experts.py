@@ -93,16 +93,23 @@ def _stacks(
     load: ModelBuilder, name: str, experts: Experts, source: WeightSource
 ) -> tuple[ExpertProduct, ExpertProduct]:
     if load.keeps_numbers:
-        own = [(load.share(up), load.share(back)) for up, back in experts]
-        return stack_experts(source, own, load.placement)
-    gate_up, down = (
+        gate_up, down = (
+            stack_experts(
+                load.of_sums(products[0], source),
+                [load.share(one) for one in products],
+                load.placement,
+            )
+            for products in zip(*experts, strict=True)
+        )
+        return gate_up, down
+    packed_gate_up, packed_down = (
         stacked_experts([load.linear(one, source) for one in products])
         for products in zip(*experts, strict=True)
     )
-    if gate_up is None or down is None:
+    if packed_gate_up is None or packed_down is None:
         raise ModelUnsupportedError(
             f"{name}: its experts' weights are not all quantised in one way, or have inputs in an order of "
             "their own (desc_act), which a GPU's expert kernels do not read. Use a checkpoint that is "
             "quantised otherwise, the model's 16-bit checkpoint, or --device cpu."
         )
-    return gate_up, down
+    return packed_gate_up, packed_down

@@ -45,7 +45,7 @@ def _problem(model: BaseConfig, size: int) -> str | None:
     if heads is not None:
         return heads
     for projection in model.projections():
-        if projection.shard is Shard.ROW and not share_of(projection.in_features, size - 1, size):
+        if projection.shard is Shard.ROW and not projection.own_inputs(size - 1, size):
             return f"{projection.names[0]} has {projection.in_features} inputs: none for the last"
     if not share_of(model.spec.vocab_size, size - 1, size):
         return f"vocab_size is {model.spec.vocab_size}: no token for the last"
@@ -53,6 +53,8 @@ def _problem(model: BaseConfig, size: int) -> str | None:
 
 
 def _problem_of_heads(spec: ModelSpec, size: int) -> str | None:
+    if not spec.shares_heads:
+        return None
     if spec.num_heads % size:
         return f"the model has {spec.num_heads} attention heads, which it must divide"
     if spec.num_kv_heads % size and size % spec.num_kv_heads:

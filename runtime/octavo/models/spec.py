@@ -32,6 +32,7 @@ class ModelSpec:
         context: Tokens that the model knows positions for, scaling included.
         default_context: Tokens of a sequence where nobody asks for more.
         stored_dtype: Of most weights in the checkpoint, such as `bfloat16`.
+        shares_heads: Of ranks that share the model each has some of the heads; else all.
     """
 
     architecture: str
@@ -48,6 +49,7 @@ class ModelSpec:
     context: int
     default_context: int
     stored_dtype: str
+    shares_heads: bool = True
 
     @property
     def query_width(self) -> int:
@@ -72,6 +74,8 @@ class ModelSpec:
 
     def on_rank(self, size: int) -> ModelSpec:
         """The heads of one of `size` ranks that share the model; all else stays the model's."""
+        if not self.shares_heads:
+            return self
         return replace(
             self,
             num_heads=self.num_heads // size,

@@ -47,7 +47,9 @@ def router_and_stacks(folder: Path) -> tuple[torch.Tensor, ExpertProduct, Expert
         for gate, up, down in names
     ]
     placement = Placement(torch.float32, torch.device("cpu"))
-    gate_up, down_product = stack_experts(source, experts, placement)
+    gate_up, down_product = (
+        stack_experts(source, products, placement) for products in zip(*experts, strict=True)
+    )
     source.finish(lambda _: True)
     return router, gate_up, down_product
 

@@ -1,7 +1,8 @@
-"""Ranks that share transformers' own modules compute what one computes alone, by transformers' own plan."""
+"""Ranks that share transformers' own modules compute what one computes alone, by a plan or without one."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import torch
 
 from octavo.config import Device, EngineConfig, ModelImplementation, Quantization
 from octavo.errors import InvalidConfigurationError
+from octavo.models.from_transformers import TransformersConfig
+from octavo.models.registry import read_model_config
 from octavo.worker.start.plan import plan_start
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.rank_threads import scores
 
-# A tied head, products that are gathered and split, plain blocks with biases and LayerNorm, experts; `make
-# models` tries all others.
-SHARED = ("gemma", "glm4", "mellum", "starcoder2")
-REFUSED = {
-    "gpt2": "has no plan",
-    "olmo2": "products of model.layers.0.self_attn are not cut by heads",
-    "beam": "is no product that Octavo's own stands in for",
+# Why each rank has all of attention's heads; None: it has some. `make models` tries all others.
+SHARED = {
+    "gemma": None,  # a tied head
+    "olmoe": None,  # norms over all heads, experts
+    "gpt_oss": None,  # sinks; biases of experts; gate and up in turns
+    "beam": r"self_attn\.gate_bias is of all heads",  # experts with a gate of their own
+    "persimmon": "no plan",  # plain blocks with biases and LayerNorm
 }
 
 
@@ -29,6 +32,13 @@ def test_ranks_score_as_one_does(model_type: str, tmp_path: Path) -> None:
     """Key heads of their own, and one for two ranks; a vocabulary that they share in unequal parts."""
     torch.set_num_threads(1)
     make_generic_checkpoint(tmp_path, model_type)
+    config, why = read_model_config(tmp_path, ModelImplementation.AUTO), SHARED[model_type]
+    assert isinstance(config, TransformersConfig)
+    told = config.sharing.whole_heads
+    assert (told is None) if why is None else re.search(why, told or "")
+    assert config.spec.on_rank(2).num_kv_heads == config.spec.num_kv_heads // (
+        2 if told is None else 1
+    )
     ((expected, hidden),) = scores(tmp_path, 1)
     for size in (2, 4):
         found = scores(tmp_path, size)
@@ -49,9 +59,22 @@ def test_families_of_our_own_are_shared_by_transformers_modules_too(tmp_path: Pa
     torch.testing.assert_close(scores(tmp_path, 2, **generic)[0][0], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model_type", REFUSED)
-def test_what_has_no_plan_is_refused_by_name(model_type: str, tmp_path: Path) -> None:
-    make_generic_checkpoint(tmp_path, model_type)
+def test_a_family_of_which_nothing_would_be_cut_is_refused_by_name(tmp_path: Path) -> None:
+    """GPT-2's weights lie transposed."""
+    make_generic_checkpoint(tmp_path, "gpt2", num_hidden_layers=2)
     config = EngineConfig(model=str(tmp_path), device=Device.CPU, tensor_parallel_size=2)
-    with pytest.raises(InvalidConfigurationError, match=rf"{REFUSED[model_type]}.*size 1"):
+    with pytest.raises(InvalidConfigurationError, match=r"none of their products.*size 1"):
         plan_start(config)
+
+
+def test_a_norm_over_all_heads_is_known_by_what_it_gives(tmp_path: Path) -> None:
+    """Which of it is rounded when, in 16 bits, differs."""
+    found = {}
+    for model_type in ("olmo2", "minimax_m2"):
+        make_generic_checkpoint(tmp_path / model_type, model_type, num_hidden_layers=2)
+        config = read_model_config(tmp_path / model_type, ModelImplementation.AUTO)
+        assert isinstance(config, TransformersConfig)
+        norms = config.outline.heads.norms
+        assert [norm.width for norm in norms] == [64, 32, 64, 32]
+        found[model_type] = {norm.rounds_first for norm in norms}
+    assert found == {"olmo2": {False}, "minimax_m2": {True}}

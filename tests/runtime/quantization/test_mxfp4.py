@@ -22,6 +22,7 @@ from octavo.quantization.panel_forms import PanelForms
 from octavo.worker.start.inspection import inspect_model
 from tests.support.requirements import Requirement, needs_module
 from tests.support.runtime.generic_models import make_generic_checkpoint
+from tests.support.runtime.rank_threads import scores
 from tests.support.runtime.served_answers import assert_as_transformers, serve
 from tests.support.runtime.stepping import make_executor
 
@@ -119,6 +120,24 @@ def test_experts_are_held_in_four_bits_and_counted_so(
     monkeypatch.setattr(Mxfp4, "layout", lambda *_: None)
     plain = inspect_model(config).weight_bytes
     assert plain - counted == 2 * weights - sum(held) - 2 * biases
+
+
+def test_ranks_have_whole_blocks_of_each_expert_and_the_scores_of_one(
+    published: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three blocks between gate and down, two and one."""
+    ((expected, _),) = scores(published[0], 1)
+    groups: set[int] = set()
+    held = PanelForms.stored
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        groups.add(arguments[2].group)
+        return held(*arguments, **named)
+
+    monkeypatch.setattr(PanelForms, "stored", noted)
+    found = scores(published[0], 2)
+    assert groups == {32}
+    torch.testing.assert_close(found[0][0], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,10 @@ real shapes (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `bench
 | Qwen3 0.6B | bf16 | 1.15 | 1.46 | 1.61 |
 | | fp32 | 1.11 | 1.25 | 1.21 |
 
-`ranks`: two processes share the model and give its tokens. `experts` of transformers' modules: `own` are
-Octavo's products, on CPUs alone where a GPU's expert kernels do not have the gate; where
+`ranks`: two processes share the model and give its tokens; `all heads`: each computes attention of all heads
+and has a whole KV cache, since a part of attention is no head's alone, or there is no plan of how ranks share
+the family. Weights of products, experts and vocabulary are cut all the same. `experts` of transformers'
+modules: `own` are Octavo's products, on CPUs alone where a GPU's expert kernels do not have the gate; where
 nothing stands there are none, or they are transformers' own. `graphs`: by a trial without values, CUDA graphs
 hold its decodes on GPUs (not run on one); the others' are launched piece by piece, and the start says why.
 
@@ -83,15 +85,14 @@ class Row:
     architecture: str
     path: str
     reason: str = ""
-    is_shared: bool = False
+    ranks: str = ""
     experts: str = ""
     is_recorded: bool = False
 
     def __str__(self) -> str:
         reason = self.reason.replace("|", "\\|").replace("<", "&lt;")
-        ranks = "yes" if self.is_shared else ""
         graphs = "yes" if self.is_recorded else ""
-        cells = (self.path, ranks, self.experts, graphs, reason)
+        cells = (self.path, self.ranks, self.experts, graphs, reason)
         return f"| `{self.model_type}` | `{self.architecture}` | {' | '.join(cells)} |"
 
 
@@ -113,15 +114,13 @@ def judge(model_type: str, folder: Path) -> Row:
         return Row(model_type, architecture, "refused", _shortened(str(error)))
     assert_as_transformers(serve(folder, executor, VOCAB), model)
     if architecture in (*FAMILIES, *TEXT_PARTS):
-        return Row(
-            model_type, architecture, "native", is_shared=is_shared(folder), is_recorded=True
-        )
+        return Row(model_type, architecture, "native", ranks=ranks(folder), is_recorded=True)
     experts, is_recorded = of_modules(folder)
     return Row(
         model_type,
         architecture,
         "generic",
-        is_shared=is_shared(folder),
+        ranks=ranks(folder),
         experts=experts,
         is_recorded=is_recorded,
     )
@@ -137,15 +136,16 @@ def of_modules(folder: Path) -> tuple[str, bool]:
     return experts, on_gpu.recording_problem is None
 
 
-def is_shared(folder: Path) -> bool:
-    """Whether ranks may share the model. Raises `AssertionError` if they score otherwise than one does."""
+def ranks(folder: Path) -> str:
+    """How ranks share the model, if at all. Raises `AssertionError` if they score otherwise than one."""
     try:
         found = scores(folder, 2)
     except OctavoError:
-        return False
+        return ""
     ((expected, _),) = scores(folder, 1)
     torch.testing.assert_close(found[0][0], expected, rtol=1e-3, atol=1e-3)
-    return True
+    config = read_model_config(folder, ModelImplementation.AUTO)
+    return "yes" if config.spec.shares_heads else "all heads"
 
 
 def page(rows: list[Row]) -> str:

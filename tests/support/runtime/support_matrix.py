@@ -46,8 +46,7 @@ _FOOT = """| others, by transformers' modules | ¹ | yes | – |
 Drafts by n-grams; a draft model where no layer has a sliding window, a head (`eagle3`) where some layer has
 none and the code is Octavo's own.
 
-¹ Where transformers has a plan of how ranks share the modules (`base_model_tp_plan`) that cuts attention by
-heads, and experts of the usual gate: the families with `yes` in the table below.
+¹ The families with `yes` or `all heads` in the table below.
 """
 
 

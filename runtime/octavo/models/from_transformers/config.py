@@ -26,7 +26,8 @@ from octavo.models.from_transformers.outline import (
     outline_of,
     translated_errors,
 )
-from octavo.models.from_transformers.tensor_parallel import SharingPlan, sharing_plan
+from octavo.models.from_transformers.plans import PLANS
+from octavo.models.from_transformers.tensor_parallel import SharingPlan, Style, sharing_plan
 from octavo.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class TransformersConfig(ModelConfig):
             depth, has_bias = shapes[f"{names[0]}.weight"][1], f"{names[0]}.bias" in shapes
             style, unit = self.sharing.style_of(names), 1
             shard = Shard.WHOLE if style is None else style.shard
-            if shard is Shard.COLUMN and names[0].startswith(self._attentions):
+            if style is Style.COLUMN and names[0].startswith(self._attentions):
                 unit = self.spec.head_dim
             found.append(Projection(names, depth, widths, bias=has_bias, shard=shard, unit=unit))
         return found
@@ -145,7 +146,7 @@ class TransformersConfig(ModelConfig):
 
         config = self.with_kernels(load.kernels)
         module, experts = load_module(config, load)
-        model = TransformersLM(self.spec, module, self.outline, experts, load.num_ranks)
+        model = TransformersLM(self.spec, module, self.outline, experts, load.ranks.size)
         if load.source.names():  # random weights stand for speed alone
             with translated_errors(self.spec.architecture, "in the check at start"):
                 check(model, load.placement)
@@ -170,6 +171,8 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
     outline = outline_of(model_class, given, num_layers)
     context = _context(text, _integer(architecture, text, "max_position_embeddings"))
     context -= outline.position_offset
+    plan = getattr(text, "base_model_tp_plan", None) or {}
+    sharing = sharing_plan(outline, {**plan, **PLANS.get(text.model_type, {})})
     shape = outline.layers[0]
     widths = [size[-2] for size in outline.parameters.values() if len(size) > 1]
     tables = {outline.parameters[f"{name}.weight"][0] for name in (outline.embedding, outline.head)}
@@ -188,6 +191,7 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         context=context,
         default_context=context,
         stored_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
+        shares_heads=sharing.whole_heads is None,
     )
     return TransformersConfig(
         spec=spec,
@@ -195,7 +199,7 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         model_class=model_class,
         given=given,
         outline=outline,
-        sharing=sharing_plan(outline, getattr(text, "base_model_tp_plan", None)),
+        sharing=sharing,
         experts=outline.experts,
     )
 

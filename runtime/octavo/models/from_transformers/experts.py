@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from octavo.kernels.expert_gate import ExpertGate
+from octavo.kernels.fp4 import MXFP4_GROUP
 from octavo.layers.moe import ChosenExperts
 from octavo.layers.projection import Projection, Shard
 from octavo.models.from_transformers.gates import known_gate
@@ -53,8 +54,8 @@ class ExpertsLayer:
 
     @property
     def is_usual(self) -> bool:
-        """Whether ranks may share it."""
-        return self.gate is not None and not (self.has_bias or self.is_interleaved)
+        """Whether ranks may share each expert: its gate takes each channel by itself."""
+        return self.gate is not None
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -95,7 +96,13 @@ class ExpertsLayer:
             found.append(
                 (
                     Projection(
-                        tuple(up), self.hidden_size, widths, self.has_bias, column, is_routed=True
+                        tuple(up),
+                        self.hidden_size,
+                        widths,
+                        self.has_bias,
+                        column,
+                        is_routed=True,
+                        group=MXFP4_GROUP,
                     ),
                     Projection(
                         (down,),
@@ -104,6 +111,7 @@ class ExpertsLayer:
                         self.has_bias,
                         row,
                         is_routed=True,
+                        group=MXFP4_GROUP,
                     ),
                 )
             )

@@ -31,6 +31,7 @@ from octavo.models.from_transformers.experts import (
     experts_of,
     recorded_experts,
 )
+from octavo.models.from_transformers.heads import HeadParts, head_parts
 from octavo.models.from_transformers.interface import RECORDED, Call, recorded_calls, register
 from octavo.models.from_transformers.products import (
     LinearCall,
@@ -72,6 +73,7 @@ class Outline:
         layers: What each of them computes.
         parameters: Shapes by name.
         products: Paths of linear modules that Octavo's products stand in for, those of one product together.
+        heads: What else attention has of its heads.
         embedding, head: Names of the two tables' modules.
         tied_bias: The parameter that the head's bias is; None: its own.
         has_plain_tables: They do nothing but look up and multiply, so that Octavo's can stand in for them.
@@ -88,6 +90,7 @@ class Outline:
     hidden_size: int
     parameters: Mapping[str, tuple[int, ...]]
     products: tuple[tuple[str, ...], ...]
+    heads: HeadParts
     embedding: str
     head: str
     tied_bias: str | None
@@ -235,19 +238,21 @@ def _outline(
     )
     parameters = {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}
     experts, experts_problem = experts_of(expert_calls, paths)
+    products = find_products(
+        linear_calls,
+        paths,
+        kept={*tables, *_kept_wide(model)},
+        router_widths=_router_widths(model.config.get_text_config(decoder=True)),
+        attentions=attentions,
+    )
     return Outline(
         base=base,
         attentions=tuple(attentions),
         layers=layers,
         hidden_size=hidden,
         parameters=parameters,
-        products=find_products(
-            linear_calls,
-            paths,
-            kept={*tables, *_kept_wide(model)},
-            router_widths=_router_widths(model.config.get_text_config(decoder=True)),
-            attentions=attentions,
-        ),
+        products=products,
+        heads=head_parts(calls, paths, {path for names in products for path in names}),
         embedding=paths[embedding],
         head=paths[head],
         tied_bias=model.all_tied_weights_keys.get(f"{paths[head]}.bias"),

@@ -1,8 +1,9 @@
-"""Tensor parallelism of transformers' modules: which of their products ranks cut, by transformers' own plan.
+"""Tensor parallelism of transformers' modules: which of their products ranks cut, and what comes of it.
 
-Each config names its modules' styles (`base_model_tp_plan`), which its authors have tried: a column-parallel
-product gives a rank its heads or channels, a row-parallel one is a partial sum. Modules between the two
-compute each head or channel by itself then. What has no plan, or a style that is not implemented, is refused.
+Each config names its modules' styles (`base_model_tp_plan`), which its authors have tried, as we have those
+of `plans`: a column-parallel product gives a rank its heads or channels, a row-parallel one is a partial sum.
+Modules between the two compute each head or channel by itself then. Where attention needs all heads, or there
+is no plan, weights are cut all the same, and what comes of each product is made whole on every rank.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.layers.projection import Shard
-from octavo.models.from_transformers.experts import DOWN, GATE_UP
 from octavo.models.from_transformers.outline import Outline
 
 
@@ -32,13 +32,16 @@ class Style(enum.Enum):
         is_column = self in (Style.COLUMN, Style.GATHERED_COLUMN)
         return Shard.COLUMN if is_column else Shard.ROW
 
+    @property
+    def is_between_whole(self) -> bool:
+        """What goes in and comes out is whole."""
+        return self in (Style.GATHERED_COLUMN, Style.SPLIT_ROW)
 
+
+_BY_HEADS = {Style.GATHERED_COLUMN: Style.COLUMN, Style.SPLIT_ROW: Style.ROW}
+_BETWEEN_WHOLE = {cut: whole for whole, cut in _BY_HEADS.items()}
 # Whose parameters every rank has whole; what more it says is of gradients.
 _WHOLE = frozenset({"replicated_with_grad_allreduce"})
-
-
-# Of an expert's halves, gate and up, each by outputs; what is then summed.
-_PARTS_OF_EXPERTS = {GATE_UP: "packed_colwise", DOWN: Style.ROW.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +51,74 @@ class SharingPlan:
         styles: Of products by their modules' paths; others are whole on every rank.
         problem: Why ranks cannot share the model; None: they can.
         cuts_experts: Each has a part of every expert; else all of them.
+        whole_heads: Why each rank has all of attention's heads, and so a whole KV cache; None: it has some.
     """
 
     styles: Mapping[str, Style]
     problem: str | None = None
     cuts_experts: bool = False
+    whole_heads: str | None = None
 
     def style_of(self, names: Iterable[str]) -> Style | None:
         """Of modules that are one product, all of which have the same; see `sharing_plan`."""
         return next((self.styles.get(name) for name in names), None)
 
 
-def sharing_plan(outline: Outline, given: Mapping[str, Any] | None) -> SharingPlan:
+class _UnknownError(Exception):
+    """A plan asks for what is not implemented."""
+
+
+def sharing_plan(outline: Outline, given: Mapping[str, Any]) -> SharingPlan:
     """
     Args:
-        given: `base_model_tp_plan`: patterns of paths within the base with their styles.
+        given: Patterns of paths within the base with their styles.
     """
+    products = [name for names in outline.products for name in names]
+    if not products:
+        return SharingPlan({}, "none of their products is one that Octavo's own stands in for")
+    cuts_experts = bool(outline.experts) and all(layer.is_usual for layer in outline.experts)
+    try:
+        styles = _styles(outline, given)
+    except _UnknownError as error:
+        styles = dict.fromkeys(products, Style.GATHERED_COLUMN)
+        return SharingPlan(styles, cuts_experts=cuts_experts, whole_heads=str(error))
+    attention = {name for name in styles if name.startswith(_within_attentions(outline))}
+    if outline.heads.norms and all(styles[name].is_between_whole for name in attention):
+        # For the norm's sake, which is over all heads, and for which ranks sum their squares.
+        styles |= {name: _BY_HEADS[styles[name]] for name in attention}
+    problem = outline.heads.problem or _problem_of_heads(outline, styles)
+    if problem is not None:
+        styles |= {name: _BETWEEN_WHOLE.get(styles[name], styles[name]) for name in attention}
+    return SharingPlan(styles, cuts_experts=cuts_experts, whole_heads=problem)
+
+
+def _styles(outline: Outline, given: Mapping[str, Any]) -> dict[str, Style]:
+    """Of products. Raises `_UnknownError`."""
     if not given:
-        return SharingPlan(
-            {}, "transformers has no plan of how ranks share it (base_model_tp_plan)"
-        )
+        raise _UnknownError("there is no plan of how ranks share them")
     styles: dict[str, Style] = {}
-    experts: dict[str, object] = {}
-    own_experts = {name for layer in outline.experts if layer.is_usual for name in layer.parameters}
     known = {style.value: style for style in Style}
     products = {name for names in outline.products for name in names}
     modules = {name.removesuffix(".weight") for name in outline.parameters}
+    # Theirs is known without a plan.
+    ours = {name for layer in outline.experts for name in layer.parameters}
     for pattern, style in given.items():
         for module in _matching(outline.base, pattern, modules):
-            if style in _WHOLE:
+            if style in _WHOLE or module in ours:
                 continue
-            if module in own_experts:
-                experts[module] = style
-                continue
+            if module not in products and module.startswith(_within_attentions(outline)):
+                continue  # see `heads`
             if style not in known:
-                return SharingPlan({}, f"{module} would be shared by the style {style!r}")
+                raise _UnknownError(f"{module} would be shared by the style {style!r}")
             if module not in products:
-                return SharingPlan({}, f"{module} is no product that Octavo's own stands in for")
+                raise _UnknownError(f"{module} is no product that Octavo's own stands in for")
             styles[module] = known[style]
-    problem = _problem_of_groups(outline, styles)
-    if problem is None and experts:
-        problem = _problem_of_experts(own_experts, experts)
-    return SharingPlan(styles, problem, cuts_experts=bool(experts))
+    if not styles:
+        raise _UnknownError("their plan names none of their products")
+    for names in outline.products:
+        if len({styles.get(name) for name in names}) > 1:
+            raise _UnknownError(f"{' and '.join(names)} are one product, and their styles differ")
+    return styles
 
 
 def _matching(base: str, pattern: str, modules: Iterable[str]) -> Iterator[str]:
@@ -97,24 +126,15 @@ def _matching(base: str, pattern: str, modules: Iterable[str]) -> Iterator[str]:
     return (module for module in sorted(modules) if expression.fullmatch(module))
 
 
-def _problem_of_experts(own: Iterable[str], styles: Mapping[str, object]) -> str | None:
-    """Experts of which ranks would not have a part of each."""
-    for name in sorted(own):
-        wanted = _PARTS_OF_EXPERTS[name.rpartition(".")[2]]
-        if styles.get(name) != wanted:
-            return f"{name} would be shared by the style {styles.get(name)!r}, not {wanted!r}"
-    return None
+def _within_attentions(outline: Outline) -> tuple[str, ...]:
+    return tuple(f"{path}." for path in outline.attentions)
 
 
-def _problem_of_groups(outline: Outline, styles: Mapping[str, Style]) -> str | None:
-    """Products whose modules do not agree, and attention that would see other heads than a rank keeps."""
-    for names in outline.products:
-        if len({styles.get(name) for name in names}) > 1:
-            return f"{' and '.join(names)} are one product, and their styles differ"
+def _problem_of_heads(outline: Outline, styles: Mapping[str, Style]) -> str | None:
+    """Attention that would see other heads than a rank keeps."""
     for path, layer in zip(outline.attentions, outline.layers, strict=True):
         own = [name for names in outline.products for name in names if name.startswith(f"{path}.")]
-        found = {styles.get(name) for name in own}
-        if found != {Style.COLUMN, Style.ROW}:
+        if {styles.get(name) for name in own} != {Style.COLUMN, Style.ROW}:
             return f"the products of {path} are not cut by heads"
         for name in own:
             width = outline.parameters[f"{name}.weight"][0]

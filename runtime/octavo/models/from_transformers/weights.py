@@ -22,7 +22,8 @@ from transformers.utils import logging as transformers_logging
 
 from octavo.errors import ModelUnsupportedError
 from octavo.layers.moe import ChosenExperts
-from octavo.layers.projection import Projection, Shard
+from octavo.layers.projection import Projection, Shard, share_of
+from octavo.layers.ranks import Ranks
 from octavo.loading import WeightSource, floating_tensors
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
@@ -33,6 +34,7 @@ from octavo.models.from_transformers.expert_weights import (
     find_places,
 )
 from octavo.models.from_transformers.experts import OWN, forget_parameters
+from octavo.models.from_transformers.heads import NormOfHeads
 from octavo.models.from_transformers.interface import PAGED
 from octavo.models.from_transformers.stand_ins import (
     GatheredProduct,
@@ -81,10 +83,10 @@ def load_module(
     """transformers' modules, with Octavo's products in the places of linear ones, and the experts that are
     Octavo's, by the paths of their modules. What does not match is noted with the source."""
     source, placement, view = load.source, load.placement, load.dequantised
-    config, places = _with_stored_experts(config, view, load.num_ranks)
+    config, places = _with_stored_experts(config, view, load.ranks.size)
     outline = config.outline
     _tell_experts(config, placement.dtype)
-    own = _OwnProducts.of(config, source, load.num_ranks)
+    own = _OwnProducts.of(config, source, load.ranks.size)
     shapes = {name: view.shape(name) for name in view.names()} or outline.parameters
     lock = threading.Lock()
     stored = {
@@ -118,7 +120,31 @@ def load_module(
         source.note(f"{name} has shape {list(found)} where config.json says {list(wanted)}")
     module = module.eval().to(placement.device)
     own.fill(module, load)
+    if load.ranks.size > 1:
+        _cut_heads(config, module, load.ranks)
     return module, _load_experts(config, load, module, ExpertsSource(source, view, places))
+
+
+def _cut_heads(config: TransformersConfig, model: PreTrainedModel, ranks: Ranks) -> None:
+    """Leaves a rank what it has of the heads, or tells why that is all of them."""
+    why = config.sharing.whole_heads
+    if why is not None:
+        logger.info(
+            "Attention of all heads runs on each of %d ranks, with a whole KV cache: %s.",
+            ranks.size,
+            why,
+        )
+        return
+    heads = config.outline.heads
+    for norm in heads.norms:
+        whole = model.get_parameter(f"{norm.path}.weight")
+        model.set_submodule(norm.path, NormOfHeads(norm, whole, ranks))
+    for name in heads.sinks:
+        path, _, own = name.rpartition(".")
+        whole = model.get_parameter(name)
+        place = share_of(len(whole), ranks.rank, ranks.size)
+        part = whole[place.start : place.stop].detach().clone()
+        setattr(model.get_submodule(path), own, torch.nn.Parameter(part, requires_grad=False))
 
 
 def _with_stored_experts(
