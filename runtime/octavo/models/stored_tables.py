@@ -55,7 +55,8 @@ def with_stored_head(config: ModelConfig, source: WeightSource) -> ModelConfig:
     name, table = (f"{one.names[0]}.weight" for one in (tables.head, tables.embedding))
     shape = table_shape(tables.head)
     stored, embedding = floating_tensors(source, {name: shape, table: shape})
-    if torch.equal(stored, embedding.to(stored.dtype)):
+    both = torch.promote_types(stored.dtype, embedding.dtype)  # a rounded copy is another head
+    if torch.equal(stored.to(both), embedding.to(both)):
         return config
     return replace(config, is_tied=False)
 

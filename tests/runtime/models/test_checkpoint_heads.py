@@ -16,7 +16,9 @@ from octavo.config import EngineConfig, Quantization
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError, ModelInvalidError, OutOfMemoryError
+from octavo.loading import SafetensorsWeights
 from octavo.models.registry import read_model_config
+from octavo.models.stored_tables import with_stored_head
 from octavo.worker import machine
 from octavo.worker.start.weight_bytes import weight_bytes
 from tests.support.requirements import Requirement, needs_module
@@ -122,6 +124,19 @@ def test_a_tied_head_is_the_embeddings_unless_what_is_stored_differs(
     expected = greedy_of_transformers(tmp_path)
     assert greedy(tmp_path) == expected
     assert greedy_on_gpu_path(tmp_path) == expected
+
+
+def test_a_rounded_copy_is_a_head_of_its_own(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, tie_word_embeddings=True)
+    table = load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"]
+    for head, is_tied in (
+        (table.bfloat16(), False),
+        (table.bfloat16().float(), False),
+        (table, True),
+    ):
+        change(tmp_path, "lm_head.weight", head.clone())
+        config = with_stored_head(read_model_config(tmp_path), SafetensorsWeights(tmp_path))
+        assert config.is_tied == is_tied
 
 
 @pytest.mark.parametrize("stored", ["equal", "another"])
