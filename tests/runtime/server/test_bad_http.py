@@ -107,6 +107,32 @@ def test_the_limit_of_headers_does_not_depend_on_how_they_arrive(
             assert "longer than 65536 bytes" in json.loads(body)["error"]["message"]
 
 
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+def test_an_older_client_gets_no_chunks(server: ServerProcess, method: str) -> None:
+    """ApacheBench, and proxies by default (nginx), speak HTTP/1.0."""
+    host, port = server.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "demo", "prompt": "a", "max_tokens": 3, "stream": True})
+    for path, is_stream in (("/v1/completions", True), ("/v1/models", False)):
+        sent = body if is_stream and method == "POST" else ""
+        verb = method if is_stream or method == "HEAD" else "GET"
+        head = (
+            f"{verb} {path} HTTP/1.0\r\nconnection: keep-alive\r\ncontent-length: {len(sent)}\r\n"
+        )
+        with socket.create_connection((host, int(port)), timeout=60) as raw:
+            raw.sendall(f"{head}\r\n{sent}".encode())
+            answer = b"".join(iter(partial(raw.recv, 4096), b""))
+        told, _, text = answer.partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in told
+        assert b"connection: close" in told
+        if method == "HEAD":
+            assert text == b""
+        elif is_stream:
+            assert text.startswith(b"data: {")
+            assert text.endswith(b"data: [DONE]\n\n")
+        else:
+            assert json.loads(text)["object"] == "list"
+
+
 def test_a_wish_for_another_protocol_is_passed_over_in_silence(server: ServerProcess) -> None:
     headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AA"}
     assert httpx.get(f"{server.url}/health", headers=headers, timeout=60).status_code == 200

@@ -124,6 +124,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.loop.time() >= self._last_answer_at:
             self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            _answer_without_chunks(self.cycle)
 
     def on_message_complete(self) -> None:
         self._in_body = self._is_incomplete = False
@@ -174,3 +176,21 @@ class Connection(HttpToolsProtocol):
         ]
         self.transport.write(b"".join([*head, body]))
         self.transport.close()
+
+
+def _answer_without_chunks(cycle: RequestResponseCycle) -> None:
+    """HTTP/1.0 knows none: an answer whose length nobody told ends with the connection, which uvicorn keeps
+    for no such client."""
+    send, has_length = cycle.send, True
+
+    async def told(message: Any) -> None:
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+            if not has_length:
+                cycle.chunked_encoding = False
+        elif not has_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = told  # type: ignore[method-assign]
