@@ -7,6 +7,7 @@ scheduler's or the runtime's own words.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -48,8 +49,10 @@ _PHASE_TEXTS = {
     FETCH_DRAFT_CONTAINER: "downloading the draft model",
     SERVE_CONTAINER: "loading the model",
 }
-_SHORTAGES = ("Insufficient ", "Too many pods", "exceed max volume count", "ReadWriteOncePod")
-"""What the scheduler says of nodes that would fit if fewer pods ran on them."""
+_SHORTAGE = re.compile(
+    "Insufficient |Too many pods|max volume count|ReadWriteOncePod|anti-affinity|topology spread|free ports"
+)
+"""What the scheduler says of nodes that would fit if fewer pods ran there; admission may keep pods apart."""
 _REFUSALS = {"UnexpectedAdmissionError", "TopologyAffinityError", "ResourceAllocationError"}
 """What nodes say of pods that they do not run, beside `OutOfcpu` and its like."""
 _PRIORITY = (
@@ -63,6 +66,8 @@ _PRIORITY = (
     Reason.SANDBOX_UNAVAILABLE,
     Reason.UNSCHEDULABLE,
 )
+REASONS = frozenset(_PRIORITY)
+"""What may be said of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +336,7 @@ def _scheduling_finding(
         reason = Reason.VOLUME_UNAVAILABLE
     else:
         reason = Reason.UNSCHEDULABLE
-    is_shortage = any(words in message for words in _SHORTAGES)
+    is_shortage = _SHORTAGE.search(message) is not None
     words = of_a_missing_claim(message, claims) or message
     return Finding(reason, shortened(words), time_of(condition), is_shortage)
 

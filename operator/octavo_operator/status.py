@@ -23,6 +23,7 @@ from octavo_operator.condition_set import ConditionSet
 from octavo_operator.kstatus import abnormal
 from octavo_operator.manifest import Manifest, ObjectKey
 from octavo_operator.names import selector
+from octavo_operator.pods import REASONS as POD_REASONS
 from octavo_operator.pods import Finding
 from octavo_operator.render.service import url
 from octavo_operator.replicas import Fleet
@@ -258,7 +259,11 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
     # The room that lost replicas need again may still be taken by those that are on their way out, and an
     # autoscaler of nodes brings what more replicas need.
     is_awaited = is_patient or _is_room_awaited(conditions, seen)
-    passes = is_awaited if seen.problem and seen.problem.is_shortage else _passes(conditions, seen)
+    # A container that ended starts again, and a node asks for an image again.
+    is_restarting = is_patient and bool(seen.problem and seen.problem.reason in POD_REASONS)
+    passes = is_restarting or (
+        is_awaited if seen.problem and seen.problem.is_shortage else _passes(conditions, seen)
+    )
     if seen.problem and not passes:
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)
     elif seen.is_deadline_exceeded:

@@ -89,6 +89,8 @@ def test_a_chosen_strategy_holds() -> None:
         "0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint(s).",
         "0/1 nodes are available: 1 Too many pods.",
         "0/1 nodes are available: 1 node(s) exceed max volume count.",
+        "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.",
+        "0/2 nodes are available: 2 node(s) didn't match pod topology spread constraints.",
         "0/1 nodes are available: 1 node has pod using a claim with ReadWriteOncePod access mode.",
     ],
 )

@@ -194,6 +194,8 @@ def test_a_pod_that_was_lost_moves_ready_at_once_and_degrades_when_it_stays_away
 
 
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+KILLED = {"exitCode": 137, "reason": "OOMKilled"}
+UNPULLED = ("ErrImagePull", "i/o timeout")
 QUOTA = Finding(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=2", NOW, is_shortage=True)
 
 
@@ -202,12 +204,16 @@ QUOTA = Finding(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=2", NOW, is_shortag
     [
         ([pod("new-9", unschedulable=NO_GPU)], None, "InsufficientGpu"),
         ([], QUOTA, "QuotaExceeded"),
+        ([pod("llama-2", statuses=[container(ended_before=KILLED)])], None, "OutOfMemory"),
+        ([pod("llama-2", statuses=[container(ended_before={"exitCode": 1})])], None, "Crashing"),
+        ([pod("new-9", statuses=[container(waiting=UNPULLED)])], None, "ImagePullFailed"),
     ],
 )
-def test_a_lost_pod_whose_place_is_not_free_yet_degrades_when_it_stays_so(
+def test_a_lost_pod_whose_place_is_not_taken_yet_degrades_when_it_stays_so(
     more: list[dict[str, Any]], problem: Finding | None, reason: str
 ) -> None:
-    """A pod that was deleted holds its GPU and its share of a quota until it has drained."""
+    """A pod that was deleted holds its GPU and its share of a quota until it has drained; a container that
+    ended starts again, and a registry answers again."""
     settled = status(ready(2), replicas=2)
     pods = [*ready(1), *more]
     lost = status(pods, replicas=2, before=settled, problem=problem, now=after(10))
