@@ -94,9 +94,9 @@ class CompressedTensors:
     def of(cls, raw: Mapping[str, Any]) -> CompressedTensors:
         """By quantization_config. Raises `ModelInvalidError` and `ModelUnsupportedError`."""
         fields = read_fields(raw, _Fields, _HARMLESS)
+        if fields.format != _MIXED and any(map(_has_weights, fields.config_groups.values())):
+            check_format(fields.format, _PATH)  # the shortest way to say what is not implemented
         groups = read_groups(fields.config_groups)
-        if groups and fields.format != _MIXED:
-            check_format(fields.format, _PATH)
         if fields.sparsity_config.get("format", "dense") != "dense":
             raise refused("sparsity_config.format", fields.sparsity_config["format"], "dense")
         if fields.transform_config.get("config_groups"):
@@ -169,6 +169,10 @@ class CompressedTensors:
         (stored,) = source.tensors({f"{name}.weight_shape": (2,)})
         width, depth = stored.tolist()
         return int(width), int(depth)
+
+
+def _has_weights(group: object) -> bool:
+    return isinstance(group, dict) and group.get("weights") is not None
 
 
 def _packed_codes(

@@ -1,4 +1,4 @@
-"""FP8 as DeepSeek, transformers (`FineGrainedFP8`) and AutoFP8 store it.
+"""FP8 as DeepSeek, transformers (`FineGrainedFP8`, `fbgemm_fp8`) and AutoFP8 store it.
 
 - `weight` float8 (e4m3) `[out, in]`.
 - `weight_scale_inv`, or `weight_scale`: what it is to be multiplied with, one for each block of outputs and
@@ -36,6 +36,7 @@ from octavo.quantization.stored import StoredLayout, StoredWeight, matrix_shape,
 from octavo.quantization.stored_fields import read_fields, refused
 
 _HARMLESS = frozenset({"quant_method", "kv_cache_scheme", "dequantize"})
+_FBGEMM_HARMLESS = frozenset({"quant_method", "activation_scale_ub"})
 _USUAL_BLOCK = Spread(128, 128)
 _SCALES = ("weight_scale_inv", "weight_scale")
 _INPUT_SCALES = ("input_scale", "activation_scale")
@@ -51,6 +52,10 @@ class _Fields(msgspec.Struct):
     scale_fmt: str = "float"
     expert_dtype: str = "fp8"
     activation_scheme: str | None = None
+
+
+class _FbgemmFields(msgspec.Struct):
+    modules_to_not_convert: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,13 @@ class Fp8:
             (*fields.modules_to_not_convert, *fields.ignored_layers),
             fields.activation_scheme,
         )
+
+    @classmethod
+    def of_fbgemm(cls, raw: Mapping[str, Any]) -> Fp8:
+        """As `of`, with `quant_method` fbgemm_fp8, which has one scale for each output. How it bounds the
+        scale of activations (`activation_scale_ub`) is none of FP8's other forms': they keep their dtype."""
+        fields = read_fields(raw, _FbgemmFields, _FBGEMM_HARMLESS)
+        return cls(None, tuple(fields.modules_to_not_convert))
 
     def layout(self, name: str, depth: int) -> StoredLayout | None:
         if name == "lm_head" or any(part in name for part in self.kept):

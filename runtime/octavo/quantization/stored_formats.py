@@ -17,6 +17,7 @@ _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], StoredFormat]] = {
     Awq.method: Awq.of,
     CompressedTensors.method: CompressedTensors.of,
     Fp8.method: Fp8.of,
+    "fbgemm_fp8": Fp8.of_fbgemm,
     Gptq.method: Gptq.of,
     Mxfp4.method: Mxfp4.of,
 }

@@ -182,8 +182,10 @@ def test_float8_families(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("bits", [4, 8])
-def test_int8_weights_are_read_whole(bits: int, symmetric: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "family"), [(4, "llama"), (8, "qwen3_moe")])
+def test_int8_weights_are_read_whole(
+    bits: int, family: str, symmetric: bool, tmp_path: Path
+) -> None:
     of = weights(bits, strategy="channel", group_size=None, symmetric=symmetric)
 
     def store(module: str, weight: torch.Tensor) -> tuple[Tensors, torch.Tensor] | None:
@@ -194,7 +196,7 @@ def test_int8_weights_are_read_whole(bits: int, symmetric: bool, tmp_path: Path)
 
     token = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}
     config = config_of(group(weights=of, input_activations=token), format="int-quantized")
-    check_scores(*quantised(tmp_path, config, store), vocab=112)
+    check_scores(*quantised(tmp_path, config, store, family), vocab=112)
 
 
 def test_each_module_has_the_weights_of_its_nearest_group(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def test_checkpoints_that_would_be_read_wrongly_are_refused(
     stored_format(config_of(group(weights=weights())) | without)
 
 
+def test_nvfp4_is_refused_by_its_name_and_not_by_its_bits() -> None:
+    of = weights(type="float", strategy="tensor_group", group_size=16)
+    with pytest.raises(ModelUnsupportedError, match="format is 'nvfp4-pack-quantized'"):
+        stored_format(config_of(group(weights=of), format="nvfp4-pack-quantized"))
+
+
 def test_a_groups_format_is_looked_at_too() -> None:
     of = group(weights=weights(), format="marlin-24")
     with pytest.raises(ModelUnsupportedError, match=r"group_0\.format is 'marlin-24'"):

@@ -103,6 +103,19 @@ def test_one_scale_may_be_an_outputs(tmp_path: Path) -> None:
     check_scores(*quantised(tmp_path, {}, block=(1, None), scale="weight_scale"), vocab=112)
 
 
+def test_one_scale_may_be_an_outputs_as_fbgemm_has_it(tmp_path: Path) -> None:
+    """Meta's Llama 3.1 405B."""
+    config: dict[str, Any] = {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0}
+    config["modules_to_not_convert"] = ["model.layers.0", "lm_head"]
+    paths = quantised(
+        tmp_path, config, block=(1, None), scale="weight_scale", kept="model.layers.0"
+    )
+    check_scores(*paths, vocab=112)
+    stored = stored_format(config)
+    assert stored.layout("model.layers.0.mlp.up_proj", 64) is None
+    assert stored.layout("model.layers.1.mlp.up_proj", 64) == StoredLayout(Code.FLOAT8, None)
+
+
 @pytest.mark.parametrize("has_bytes", [False, True])
 def test_scales_may_be_powers_of_two_in_a_byte(has_bytes: bool, tmp_path: Path) -> None:
     config = {"weight_block_size": [32, 32], "scale_fmt": "ue8m0"}
