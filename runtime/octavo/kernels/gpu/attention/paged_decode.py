@@ -17,6 +17,7 @@ import triton.language as tl
 
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.kernels.gpu.attention.decode_schedule import BLOCK_ROWS, DecodeWorkspace
+from octavo.kernels.gpu.attention.merge_pieces import merged_pieces
 from octavo.kernels.gpu.attention.scores import (
     absent_values,
     add_tile,
@@ -219,7 +220,7 @@ def _decode(
             merged_row = tl.arange(0, MERGED_ROWS)
             merged_head = kv_head * GROUP + first_row + merged_row
             row_owned = (merged_row < BLOCK_ROWS) & (first_row + merged_row < GROUP)
-            merged = _merge(
+            merged = merged_pieces(
                 partial,
                 partial_lse,
                 sinks,
@@ -296,51 +297,6 @@ def _attend_piece(
             scores, v, accumulated, best, total, DTYPE=q.dtype, MAY_HIDE_ALL=False
         )
     return accumulated, best, total
-
-
-@triton.jit
-def _merge(
-    partial,
-    partial_lse,
-    sinks,
-    first_item,
-    pieces,
-    head,
-    row_owned,
-    QUERY_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    MERGED_ROWS: tl.constexpr,
-    MERGED_PIECES: tl.constexpr,
-    HAS_SINKS: tl.constexpr,
-):
-    """The output of a sequence from those of its pieces, `[MERGED_ROWS, BLOCK_D]`.
-
-    Loads skip the first-level cache, which is not coherent between multiprocessors.
-    """
-    dim = tl.arange(0, BLOCK_D)
-    best = of_heads(sinks, head, row_owned, HAS_SINKS, float("-inf"))
-    total = tl.where(best == float("-inf"), 0.0, 1.0)
-    merged = tl.zeros([MERGED_ROWS, BLOCK_D], tl.float32)
-    for first in range(0, pieces, MERGED_PIECES):
-        piece = first + tl.arange(0, MERGED_PIECES)
-        line = (first_item + piece).to(tl.int64)[:, None] * QUERY_HEADS + head[None, :]
-        present = (piece < pieces)[:, None] & row_owned[None, :]
-        lse = tl.load(partial_lse + line, present, other=0.0, cache_modifier=".cg")
-        lse = tl.where((piece < pieces)[:, None], lse, float("-inf"))
-        outputs = tl.load(
-            partial + line[:, :, None] * HEAD_DIM + dim[None, None, :],
-            present[:, :, None] & (dim < HEAD_DIM)[None, None, :],
-            other=0.0,
-            cache_modifier=".cg",
-        )
-        better = tl.maximum(best, tl.max(lse, 0))
-        weights = tl.exp2(lse - better[None, :])
-        shrink = tl.exp2(best - better)
-        total = total * shrink + tl.sum(weights, 0)
-        merged = merged * shrink[:, None] + tl.sum(weights[:, :, None] * outputs, 0)
-        best = better
-    return merged / total[:, None]
 
 
 def shipped_configurations() -> Iterator[ShippedConfiguration]:

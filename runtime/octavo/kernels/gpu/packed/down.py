@@ -12,7 +12,7 @@ import triton.language as tl
 from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_options
 from octavo.kernels.gpu.experts.tile import tile_and_columns
 from octavo.kernels.gpu.packed.expert_forms import of_expert, scale_rows, shipped_experts
-from octavo.kernels.gpu.packed.planes import block_products, scaled, weight_constants
+from octavo.kernels.gpu.packed.planes import blocks_of_part, products, weight_constants
 from octavo.kernels.gpu.tuning.chips import multiprocessors_of
 from octavo.kernels.gpu.tuning.packed import num_expert_parts, packed_config
 from octavo.kernels.packed_weight import PLANE, PackedWeight
@@ -100,7 +100,6 @@ def _packed_down(
     """One tile's rows, one block of columns, one part of the inner axis."""
     COLUMN_BLOCKS: tl.constexpr = (HIDDEN + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
     BLOCKS: tl.constexpr = (DEPTH + 16 * PLANES - 1) // (16 * PLANES)
-    STEPS: tl.constexpr = (BLOCKS + PARTS - 1) // PARTS
     tile, column_block = tile_and_columns(
         tl.program_id(0), num_tiles, COLUMN_BLOCKS, TILES_TOGETHER
     )
@@ -121,32 +120,27 @@ def _packed_down(
         zeros = of_expert(zeros, expert, DEPTH // GROUP * HIDDEN)
     column = column_block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     inside = column < HIDDEN
-    total = tl.zeros([BLOCK_ROWS, BLOCK_COLUMNS], tl.float32)
-    begin = part * STEPS
-    last = begin + STEPS
-    if BLOCKS % PARTS:
-        last = tl.minimum(last, BLOCKS)
-    for block in range(begin, last):
-        total = block_products(
-            total,
-            rows,
-            values.dtype.element_ty,
-            block,
-            words,
-            scales,
-            zeros,
-            column,
-            inside,
-            HIDDEN,
-            DEPTH,
-            GROUP,
-            PLANES,
-            TOGETHER,
-            IS_ONE_GROUP,
-            IS_FLOAT,
-            OFFSET,
-        )
-    total = scaled(total, scales, column, inside, IS_ONE_GROUP, UNIT)
+    begin, last = blocks_of_part(part, BLOCKS, PARTS)
+    total = products(
+        rows,
+        values.dtype.element_ty,
+        begin,
+        last,
+        words,
+        scales,
+        zeros,
+        column,
+        inside,
+        HIDDEN,
+        DEPTH,
+        GROUP,
+        PLANES,
+        TOGETHER,
+        IS_ONE_GROUP,
+        IS_FLOAT,
+        OFFSET,
+        UNIT,
+    )
     if bias is not None:
         own = of_expert(bias, expert, HIDDEN)
         once = tl.where(part == 0, 1.0, 0.0)

@@ -19,7 +19,7 @@ from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_op
 from octavo.kernels.gpu.experts.tile import tile_and_columns
 from octavo.kernels.gpu.gated_activation import gate_constants, gated
 from octavo.kernels.gpu.packed.expert_forms import of_expert, scale_rows, shipped_experts
-from octavo.kernels.gpu.packed.planes import block_products, scaled, weight_constants
+from octavo.kernels.gpu.packed.planes import products, weight_constants
 from octavo.kernels.gpu.tuning.packed import packed_config
 from octavo.kernels.packed_weight import PackedWeight
 from octavo.kernels.reference.experts.route import ExpertRouting
@@ -120,28 +120,26 @@ def _packed_gate_up(
     within = column_block * BLOCK_COLUMNS + both % BLOCK_COLUMNS
     column = within + both // BLOCK_COLUMNS * WIDTH
     inside = within < WIDTH
-    total = tl.zeros([BLOCK_ROWS, 2 * BLOCK_COLUMNS], tl.float32)
-    for block in range(BLOCKS):
-        total = block_products(
-            total,
-            rows,
-            x.dtype.element_ty,
-            block,
-            words,
-            scales,
-            zeros,
-            column,
-            inside,
-            2 * WIDTH,
-            DEPTH,
-            GROUP,
-            PLANES,
-            TOGETHER,
-            IS_ONE_GROUP,
-            IS_FLOAT,
-            OFFSET,
-        )
-    total = scaled(total, scales, column, inside, IS_ONE_GROUP, UNIT)
+    total = products(
+        rows,
+        x.dtype.element_ty,
+        0,
+        BLOCKS,
+        words,
+        scales,
+        zeros,
+        column,
+        inside,
+        2 * WIDTH,
+        DEPTH,
+        GROUP,
+        PLANES,
+        TOGETHER,
+        IS_ONE_GROUP,
+        IS_FLOAT,
+        OFFSET,
+        UNIT,
+    )
     if bias is not None:
         own = of_expert(bias, expert, 2 * WIDTH)
         total += tl.load(own + column, inside, other=0.0).to(tl.float32)[None, :]

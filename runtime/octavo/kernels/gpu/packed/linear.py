@@ -17,9 +17,9 @@ from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_op
 from octavo.kernels.gpu.experts.tile import tile_and_columns
 from octavo.kernels.gpu.packed.parts import add_parts
 from octavo.kernels.gpu.packed.planes import (
-    block_products,
+    blocks_of_part,
     constants_of,
-    scaled,
+    products,
     weight_constants,
 )
 from octavo.kernels.gpu.tuning.chips import COMPACT_CHIPS, multiprocessors_of
@@ -104,7 +104,6 @@ def _packed_linear(
     """One tile of rows, one block of columns, one part of the inner axis."""
     COLUMN_BLOCKS: tl.constexpr = (WIDTH + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
     BLOCKS: tl.constexpr = (DEPTH + 16 * PLANES - 1) // (16 * PLANES)
-    STEPS: tl.constexpr = (BLOCKS + PARTS - 1) // PARTS
     row_tiles = (num_rows + BLOCK_ROWS - 1) // BLOCK_ROWS
     tile, column_block = tile_and_columns(
         tl.program_id(0), row_tiles, COLUMN_BLOCKS, TILES_TOGETHER
@@ -115,32 +114,27 @@ def _packed_linear(
     inside = column < WIDTH
     # Beyond the last row it is read again: no load of rows needs a mask.
     rows = x + tl.minimum(row, num_rows - 1).to(tl.int64)[:, None] * DEPTH
-    total = tl.zeros([BLOCK_ROWS, BLOCK_COLUMNS], tl.float32)
-    begin = part * STEPS
-    end = begin + STEPS
-    if BLOCKS % PARTS:
-        end = tl.minimum(end, BLOCKS)
-    for block in range(begin, end):
-        total = block_products(
-            total,
-            rows,
-            x.dtype.element_ty,
-            block,
-            words,
-            scales,
-            zeros,
-            column,
-            inside,
-            WIDTH,
-            DEPTH,
-            GROUP,
-            PLANES,
-            TOGETHER,
-            IS_ONE_GROUP,
-            IS_FLOAT,
-            OFFSET,
-        )
-    total = scaled(total, scales, column, inside, IS_ONE_GROUP, UNIT)
+    begin, end = blocks_of_part(part, BLOCKS, PARTS)
+    total = products(
+        rows,
+        x.dtype.element_ty,
+        begin,
+        end,
+        words,
+        scales,
+        zeros,
+        column,
+        inside,
+        WIDTH,
+        DEPTH,
+        GROUP,
+        PLANES,
+        TOGETHER,
+        IS_ONE_GROUP,
+        IS_FLOAT,
+        OFFSET,
+        UNIT,
+    )
     if bias is not None:
         total += tl.load(bias + column, inside, other=0.0).to(tl.float32)[None, :]
     target = out + (part.to(tl.int64) * num_rows + row)[:, None] * out_stride + column[None, :]

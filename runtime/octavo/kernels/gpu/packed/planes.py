@@ -21,7 +21,7 @@ _UNITS = {Code.FLOAT8: 2.0**8, Code.MXFP4: 2.0**14}
 
 
 def weight_constants(weight: PackedWeight) -> dict[str, int | float | bool]:
-    """The compile-time arguments that kernels pass on to `block_products`."""
+    """The compile-time arguments that kernels pass on to `products`."""
     return constants_of(weight.code, weight.depth, weight.group)
 
 
@@ -42,7 +42,72 @@ def constants_of(code: Code, depth: int, group: int) -> dict[str, int | float | 
 
 
 @triton.jit
-def block_products(
+def blocks_of_part(part, BLOCKS: tl.constexpr, PARTS: tl.constexpr):
+    """The first block of inputs of one of PARTS programs that share a product, and the first behind."""
+    STEPS: tl.constexpr = (BLOCKS + PARTS - 1) // PARTS
+    begin = part * STEPS
+    end = begin + STEPS
+    if BLOCKS % PARTS:
+        end = tl.minimum(end, BLOCKS)
+    return begin, end
+
+
+@triton.jit
+def products(
+    rows,
+    row_dtype: tl.constexpr,
+    begin,
+    end,
+    words,
+    scales,
+    zeros,
+    column,
+    inside,
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+    GROUP: tl.constexpr,
+    PLANES: tl.constexpr,
+    TOGETHER: tl.constexpr,
+    IS_ONE_GROUP: tl.constexpr,
+    IS_FLOAT: tl.constexpr,
+    OFFSET: tl.constexpr,
+    UNIT: tl.constexpr,
+):
+    """Products `[rows, columns]` float32 of the blocks of inputs `[begin, end)`.
+
+    Args:
+        rows: Pointers to the first input of each row, `[rows, 1]`.
+        words: Pointer to the weight's first word; `scales` and `zeros` likewise, the latter may be None.
+        column: `[columns]` of the weight, of which those `inside` are read.
+    """
+    total = tl.zeros([rows.shape[0], column.shape[0]], tl.float32)
+    for block in range(begin, end):
+        total = _add_block(
+            total,
+            rows,
+            row_dtype,
+            block,
+            words,
+            scales,
+            zeros,
+            column,
+            inside,
+            WIDTH,
+            DEPTH,
+            GROUP,
+            PLANES,
+            TOGETHER,
+            IS_ONE_GROUP,
+            IS_FLOAT,
+            OFFSET,
+        )
+    if IS_ONE_GROUP:
+        total = total * tl.load(scales + column, inside, other=0.0).to(tl.float32)[None, :]
+    return total * UNIT
+
+
+@triton.jit
+def _add_block(
     total,
     rows,
     row_dtype: tl.constexpr,
@@ -61,15 +126,7 @@ def block_products(
     IS_FLOAT: tl.constexpr,
     OFFSET: tl.constexpr,
 ):
-    """`total` `[rows, columns]` float32 and the products of one block of inputs.
-
-    Args:
-        rows: Pointers to the first input of each row, `[rows, 1]`.
-        words: Pointer to the weight's first word; `scales` and `zeros` likewise, the latter may be None.
-        column: `[columns]` of the weight, of which those `inside` are read.
-
-    Where all inputs share a scale, it is left to `scaled`.
-    """
+    """`total` and the products of one block of inputs; where all inputs share a scale, without it."""
     ROW: tl.constexpr = 16
     place = tl.arange(0, ROW)
     packed = tl.load(
@@ -127,14 +184,6 @@ def _plane(packed, shift, INDEX: tl.constexpr, PLANES: tl.constexpr, IS_FLOAT: t
         number = (code & ((1 << BITS) - 1)) | 0x4B000000
         numbers = number.to(tl.float32, bitcast=True) - shift[None, :]
     return numbers
-
-
-@triton.jit
-def scaled(total, scales, column, inside, IS_ONE_GROUP: tl.constexpr, UNIT: tl.constexpr):
-    """The sums of all blocks as products."""
-    if IS_ONE_GROUP:
-        total = total * tl.load(scales + column, inside, other=0.0).to(tl.float32)[None, :]
-    return total * UNIT
 
 
 @triton.jit
