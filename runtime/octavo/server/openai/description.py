@@ -82,6 +82,21 @@ _DEADLINE = {
 }
 
 
+_SECURITY_SCHEMES = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "One of the server's keys, where it has some (`--api-key`).",
+    },
+    "x-api-key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "The same, as Anthropic's clients send it.",
+    },
+}
+
+
 def openapi_document(*, optional: Collection[str] = ()) -> dict[str, Any]:
     """OpenAPI 3.1; every operation with its answers, its errors and whether it wants a key.
 
@@ -97,137 +112,17 @@ def openapi_document(*, optional: Collection[str] = ()) -> dict[str, Any]:
         },
         "paths": {
             **{path: _optional()[path] for path in optional},
-            "/v1/chat/completions": {
-                "post": _generation(
-                    "createChatCompletion",
-                    "Completes a conversation.",
-                    ChatCompletion,
-                    ChatCompletionRequest,
-                )
-            },
-            "/v1/completions": {
-                "post": _generation(
-                    "createCompletion", "Completes texts.", Completion, CompletionRequest
-                )
-            },
-            "/v1/responses": {
-                "post": _generation(
-                    "createResponse",
-                    "Answers a conversation of items.",
-                    ResponseObject,
-                    ResponsesRequest,
-                )
-            },
-            "/v1/responses/input_tokens": {
-                "post": _operation(
-                    "countResponseInputTokens",
-                    "Counts the prompt of a response.",
-                    InputTokens.__name__,
-                    body=(ResponsesRequest.__name__,),
-                    errors=_OF_A_BODY,
-                )
-            },
-            "/v1/messages": {
-                "post": _of_messages(
-                    _generation(
-                        "createMessage", "Answers a conversation.", MessageOut, MessagesRequest
-                    )
-                )
-            },
-            "/v1/messages/count_tokens": {
-                "post": _of_messages(
-                    _operation(
-                        "countMessageTokens",
-                        "Counts the prompt of a conversation.",
-                        TokensCount.__name__,
-                        body=(CountTokensRequest.__name__,),
-                        errors=_OF_A_BODY,
-                    )
-                )
-            },
-            "/v1/embeddings": {"post": _pooled("createEmbedding", "Embeds texts.", "Embedding")},
-            **{
-                path: {"post": _pooled(name, "Scores pairs of texts.", "Score")}
-                for path, name in (("/v1/score", "createScore"), ("/score", "score"))
-            },
-            **{
-                path: {"post": _pooled(name, "Sorts documents by a query.", "Rerank", "RankList")}
-                for path, name in (
-                    ("/v1/rerank", "createRerank"),
-                    ("/v2/rerank", "createRerankV2"),
-                    ("/rerank", "rerank"),
-                )
-            },
-            "/v1/models": {"get": _operation("listModels", "The served names.", "ModelList")},
-            "/v1/models/{name}": {
-                "get": _operation(
-                    "retrieveModel", "One of them.", "ModelCard", errors=(*_ALWAYS, "404")
-                )
-                | {
-                    "parameters": [
-                        _DEADLINE,
-                        {
-                            "name": "name",
-                            "in": "path",
-                            "required": True,
-                            "description": "It may hold slashes.",
-                            "schema": {"type": "string"},
-                        },
-                    ]
-                }
-            },
-            "/tokenize": {
-                "post": _operation(
-                    "tokenize",
-                    "The prompt that a request would make, as token ids.",
-                    "Tokens",
-                    body=("CompletionRequest", "ChatCompletionRequest"),
-                    errors=_OF_A_BODY,
-                )
-            },
-            "/detokenize": {
-                "post": _operation(
-                    "detokenize",
-                    "The text of token ids.",
-                    "Text",
-                    body=("DetokenizeRequest",),
-                    errors=_OF_A_BODY,
-                )
-            },
+            **_generations(),
+            **_counts(),
+            **_pools(),
+            **_models(),
+            **_open_to_all(),
             "/load": {"get": _operation("load", "What runs, waits and is held now.", "Load")},
-            "/health": {"get": _open("health", {"description": "The server answers."})},
-            "/version": {
-                "get": _open(
-                    "version",
-                    {
-                        "description": "Octavo's version.",
-                        "content": _json(
-                            {
-                                "type": "object",
-                                "properties": {"version": {"type": "string"}},
-                                "required": ["version"],
-                            }
-                        ),
-                    },
-                )
-            },
             "/openapi.json": {"get": _operation("describe", "This document.", _json(_OBJECT))},
         },
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "One of the server's keys, where it has some (`--api-key`).",
-                },
-                "x-api-key": {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "X-Api-Key",
-                    "description": "The same, as Anthropic's clients send it.",
-                },
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
             "headers": {
                 name: {"description": text, "schema": {"type": kind}}
                 for name, text, kind in (
@@ -236,6 +131,117 @@ def openapi_document(*, optional: Collection[str] = ()) -> dict[str, Any]:
                 )
             },
         },
+    }
+
+
+def _generations() -> dict[str, Any]:
+    """What runs the model for tokens."""
+    message = _generation("createMessage", "Answers a conversation.", MessageOut, MessagesRequest)
+    return {
+        "/v1/chat/completions": {
+            "post": _generation(
+                "createChatCompletion",
+                "Completes a conversation.",
+                ChatCompletion,
+                ChatCompletionRequest,
+            )
+        },
+        "/v1/completions": {
+            "post": _generation(
+                "createCompletion", "Completes texts.", Completion, CompletionRequest
+            )
+        },
+        "/v1/responses": {
+            "post": _generation(
+                "createResponse",
+                "Answers a conversation of items.",
+                ResponseObject,
+                ResponsesRequest,
+            )
+        },
+        "/v1/messages": {"post": _of_messages(message)},
+    }
+
+
+def _counts() -> dict[str, Any]:
+    """What reads a prompt without running it."""
+    counted = _reading(
+        "countMessageTokens",
+        "Counts the prompt of a conversation.",
+        TokensCount,
+        CountTokensRequest,
+    )
+    return {
+        "/v1/responses/input_tokens": {
+            "post": _reading(
+                "countResponseInputTokens",
+                "Counts the prompt of a response.",
+                InputTokens,
+                ResponsesRequest,
+            )
+        },
+        "/v1/messages/count_tokens": {"post": _of_messages(counted)},
+        "/tokenize": {
+            "post": _reading(
+                "tokenize",
+                "The prompt that a request would make, as token ids.",
+                Tokens,
+                CompletionRequest,
+                ChatCompletionRequest,
+            )
+        },
+        "/detokenize": {
+            "post": _reading("detokenize", "The text of token ids.", Text, DetokenizeRequest)
+        },
+    }
+
+
+def _pools() -> dict[str, Any]:
+    """What runs the model for vectors and scores."""
+    scores = (("/v1/score", "createScore"), ("/score", "score"))
+    ranks = (
+        ("/v1/rerank", "createRerank"),
+        ("/v2/rerank", "createRerankV2"),
+        ("/rerank", "rerank"),
+    )
+    return {
+        "/v1/embeddings": {"post": _pooled("createEmbedding", "Embeds texts.", "Embedding")},
+        **{
+            path: {"post": _pooled(name, "Scores pairs of texts.", "Score")}
+            for path, name in scores
+        },
+        **{
+            path: {"post": _pooled(name, "Sorts documents by a query.", "Rerank", "RankList")}
+            for path, name in ranks
+        },
+    }
+
+
+def _models() -> dict[str, Any]:
+    name = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "description": "It may hold slashes.",
+        "schema": {"type": "string"},
+    }
+    one = _operation("retrieveModel", "One of them.", "ModelCard", errors=(*_ALWAYS, "404"))
+    return {
+        "/v1/models": {"get": _operation("listModels", "The served names.", "ModelList")},
+        "/v1/models/{name}": {"get": one | {"parameters": [_DEADLINE, name]}},
+    }
+
+
+def _open_to_all() -> dict[str, Any]:
+    version = {
+        "type": "object",
+        "properties": {"version": {"type": "string"}},
+        "required": ["version"],
+    }
+    told = {"description": "Octavo's version.", "content": _json(version)}
+    return {
+        "/health": {"get": _open("health", {"description": "The server answers."})},
+        "/version": {"get": _open("version", told)},
     }
 
 
@@ -261,6 +267,18 @@ def _generation(
     # With `stream: true`.
     operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     return operation
+
+
+def _reading(
+    operation_id: str, summary: str, answer: type, *bodies: type[BaseModel]
+) -> dict[str, Any]:
+    return _operation(
+        operation_id,
+        summary,
+        answer.__name__,
+        body=tuple(body.__name__ for body in bodies),
+        errors=_OF_A_BODY,
+    )
 
 
 def _of_messages(operation: dict[str, Any]) -> dict[str, Any]:
