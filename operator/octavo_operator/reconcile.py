@@ -15,6 +15,7 @@ import structlog
 
 from octavo_operator import claims, metrics, node_refusals
 from octavo_operator.api.conditions import Reason
+from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
 from octavo_operator.apply import apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
@@ -50,7 +51,7 @@ from octavo_operator.render import (
 )
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
 from octavo_operator.replicas import Fleet, fleet, setup_patience_left
-from octavo_operator.rollout import patience_left, replacement
+from octavo_operator.rollout import overdue, patience_left, replacement
 from octavo_operator.sightings import Sightings
 from octavo_operator.spec_reading import spec_of
 from octavo_operator.startups import Startups
@@ -104,6 +105,8 @@ class Decided:
     """How many the live workload asks for, if there is one."""
     refusal: Finding | None
     """Why nodes do not run its pods, if they do not."""
+    first_made: datetime | None
+    """When the first pod of the wanted revision was made, of those that are there."""
 
 
 class Reconciler:
@@ -238,6 +241,12 @@ class Reconciler:
             self._steady_clock(),
             has_pods=bool(seen.replicas),
         )
+        is_overdue, overdue_wait = overdue(
+            None if live is None else workload.given_up_since(live),
+            decided.first_made,
+            duration_seconds(spec.rollout.progress_deadline),
+            conditions.now,
+        )
         commits = self._commits.follow(key, spec.model, seen)
         moved = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
         observation = Observation(
@@ -257,7 +266,7 @@ class Reconciler:
             or growth
             or self._overruled.notice(key)
             or difference(spec.model, commits, moved),
-            is_deadline_exceeded=live is not None and workload.is_deadline_exceeded(live),
+            is_deadline_exceeded=is_overdue,
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",
             settled=settlement(resource),
@@ -274,6 +283,7 @@ class Reconciler:
             contest_wait,
             led.wait,
             growth_wait,
+            overdue_wait,
             self._overruled.wait(key, self._steady_clock()),
             _RETRY_REFUSED_SECONDS if applied.was_refused else None,
         )
@@ -312,7 +322,7 @@ class Reconciler:
         pods = _pod_context(observed, spec, self._installation)
         pods = in_force(workload, pods, live, labelled)
         every = workload.replicas(key.name, labelled)
-        gpus = sum(pod.gpus for one in workload.replicas(key.name, existing) for pod in one.pods)
+        made = [pod for one in workload.replicas(key.name, existing) for pod in one.pods]
         wanted = workload.revision(pods)
         change = Change(
             wanted=wanted,
@@ -335,15 +345,18 @@ class Reconciler:
             self._autoscaler.forget(key)
         how_before = None if live is None else workload.replacement(live)
         refusal = None
+        times = (pod.made_at for pod in made if pod.revision == wanted and pod.made_at is not None)
         if len(seen.ready_current) < replicas:
-            made = [pod for one in workload.replicas(key.name, existing) for pod in one.pods]
             refusal = node_refusals.refusal(made, wanted, spec.resources.gpu_resource, now)
         refused = (None if live is None else workload.finding(live)) or refusal
         is_replacing = not is_held and live is not None and workload.is_replacing(live)
         how = replacement(spec, how_before, seen, refused, replicas, now, is_replacing=is_replacing)
         answering, own = workload.answering_labels, workload.own_labels
         context = RenderContext(pods, replicas, how, answering, own, is_held)
-        return Decided(workload, context, labelled, seen, gpus, scaling, change, before, refusal)
+        gpus, first_made = sum(pod.gpus for pod in made), min(times, default=None)
+        return Decided(
+            workload, context, labelled, seen, gpus, scaling, change, before, refusal, first_made
+        )
 
     async def _announce_scaling(self, resource: Manifest, decided: Decided) -> None:
         scaling, before = decided.scaling, decided.replicas_before

@@ -58,6 +58,26 @@ def patience_left(fleet: Fleet, refusal: Finding | None, now: datetime) -> float
     return min(waits, default=None)
 
 
+def overdue(
+    given_up_since: datetime | None,
+    first_made: datetime | None,
+    deadline_seconds: int,
+    now: datetime,
+) -> tuple[bool, float | None]:
+    """Whether a rollout that the workload gave up went on for the deadline that it has now, and the seconds
+    until it will have: Kubernetes takes no verdict back when the deadline is raised.
+
+    Args:
+        first_made: When the first of its pods was made; None where none could be.
+    """
+    if given_up_since is None:
+        return False, None
+    if first_made is None:
+        return True, None
+    left = deadline_seconds - (now - min(given_up_since, first_made)).total_seconds()
+    return (True, None) if left <= 0 else (False, left)
+
+
 def _automatic(
     before: Replacement | None,
     fleet: Fleet,

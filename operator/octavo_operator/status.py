@@ -199,6 +199,8 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
         conditions.mark_false(ConditionType.READY, seen.problem.reason, message)
     else:
         reason = _movement(seen) or Reason.STARTING
+        if seen.is_deadline_exceeded:
+            reason = Reason.PROGRESS_DEADLINE_EXCEEDED  # not as if it still moved
         others = "; the others: " if answering else ": "
         conditions.mark_false(
             ConditionType.READY, reason, f"{counts}{others}{seen.fleet.phase_text()}{remark}"

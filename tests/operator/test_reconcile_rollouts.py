@@ -1,4 +1,4 @@
-"""Rollouts that lack room go on in place."""
+"""Rollouts that lack room go on in place; those that take too long are given up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from octavo_operator.manifest import POD
 from tests.support.operator.builders import KEY, NOW, stamp
-from tests.support.operator.world import running
+from tests.support.operator.world import World, running
 
 
 def test_a_rollout_that_a_quota_holds_up_goes_on_in_place() -> None:
@@ -123,3 +123,28 @@ def test_gpus_are_counted_from_the_pods_whatever_the_spec_says_by_now() -> None:
     assert (world.status["gpus"], world.status["replicas"]) == (6, 1), (
         "they hold them while they drain"
     )
+
+
+def test_a_deadline_that_is_raised_after_it_passed_is_the_one_that_holds() -> None:
+    """Kubernetes keeps its verdict until a pod becomes ready."""
+    world = World(rollout={"progressDeadline": "30s"})
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
+    world.kube.live(POD, KEY.namespace, f"{KEY.name}-0")["metadata"]["creationTimestamp"] = stamp(
+        NOW
+    )
+    world.seconds += 31
+    given_up = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    given_up["lastTransitionTime"] = stamp(world.wall_clock())
+    world.deployment["status"] = {"conditions": [given_up]}
+    world.reconcile()
+    for type_ in ("Ready", "Progressing"):
+        assert world.condition(type_) == ("False", "ProgressDeadlineExceeded")
+    assert world.condition("Degraded") == ("True", "ProgressDeadlineExceeded")
+    world.edit(rollout={"progressDeadline": "5m"})
+    assert world.reconcile() == 300 - world.seconds
+    assert world.condition("Progressing") == ("True", "Starting")
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    world.seconds = 300
+    world.reconcile()
+    assert world.condition("Progressing") == ("False", "ProgressDeadlineExceeded")

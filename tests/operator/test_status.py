@@ -176,6 +176,7 @@ def test_a_rollout_that_was_given_up_is_no_longer_progressing() -> None:
     found = told(status([*ready(1, "old"), pod("new-1")], deadline=True))
     assert found["Progressing"] == ("False", "ProgressDeadlineExceeded")
     assert found["Degraded"] == ("True", "ProgressDeadlineExceeded")
+    assert found["Ready"] == ("False", "ProgressDeadlineExceeded")  # what `kubectl get` shows
 
 
 def test_a_pod_that_was_lost_moves_ready_at_once_and_degrades_when_it_stays_away() -> None:

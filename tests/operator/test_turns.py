@@ -15,7 +15,7 @@ from octavo_operator.manifest import DEPLOYMENT, LLM_DEPLOYMENT, POD, Manifest, 
 from octavo_operator.reconcile import Reconciler
 from octavo_operator.status import is_rolling_out
 from octavo_operator.turns import Change, Turns
-from tests.support.operator.builders import INSTALLATION, NOW, resource
+from tests.support.operator.builders import INSTALLATION, NOW, resource, stamp
 from tests.support.operator.fake_kube import FakeKube
 
 KEYS = [ObjectKey("team", name) for name in ("a", "b", "c")]
@@ -241,6 +241,7 @@ def test_a_rollout_that_is_given_up_leaves_its_turn() -> None:
     first = world.keys[0]
     deployment = world.kube.live(DEPLOYMENT, first.namespace, first.name)
     exceeded = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    exceeded["lastTransitionTime"] = stamp(NOW)
     world.kube.put(DEPLOYMENT, {**deployment, "status": {"conditions": [exceeded]}})
     world.reconcile(first)
     assert world.woken == [world.keys[1]]

@@ -8,7 +8,7 @@ from octavo_operator.api.conditions import Reason
 from octavo_operator.pods import views
 from octavo_operator.render import Replacement
 from octavo_operator.workload.deployment import Deployment
-from tests.support.operator.builders import KEY, NOW, context, pod
+from tests.support.operator.builders import KEY, NOW, context, pod, stamp
 
 DEPLOYMENT = Deployment()
 
@@ -74,6 +74,7 @@ def test_the_revision_is_what_its_pods_carry() -> None:
 
 def live(type_: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
     condition = {"type": type_, "status": status, "reason": reason, "message": message}
+    condition["lastTransitionTime"] = stamp(NOW)
     return {"metadata": {}, "spec": {}, "status": {"conditions": [condition]}}
 
 
@@ -109,8 +110,9 @@ def test_pods_of_a_former_template_are_being_replaced(
 
 
 def test_a_rollout_that_was_given_up_is_seen() -> None:
-    assert DEPLOYMENT.is_deadline_exceeded(live("Progressing", "False", "ProgressDeadlineExceeded"))
-    assert not DEPLOYMENT.is_deadline_exceeded(live("Progressing", "True", "ReplicaSetUpdated"))
+    given_up = live("Progressing", "False", "ProgressDeadlineExceeded")
+    assert DEPLOYMENT.given_up_since(given_up) == NOW
+    assert DEPLOYMENT.given_up_since(live("Progressing", "True", "ReplicaSetUpdated")) is None
 
 
 @pytest.mark.parametrize(("observed", "is_seen"), [(3, False), (4, True)])
@@ -122,5 +124,5 @@ def test_what_the_controller_said_of_the_former_spec_is_no_verdict_on_this_one(
     for each in (given_up, refused):
         each["metadata"]["generation"] = 4
         each["status"]["observedGeneration"] = observed
-    assert DEPLOYMENT.is_deadline_exceeded(given_up) is is_seen
+    assert (DEPLOYMENT.given_up_since(given_up) is not None) is is_seen
     assert (DEPLOYMENT.finding(refused) is not None) is is_seen

@@ -88,8 +88,8 @@ class Groups:
     def finding(self, live: Manifest) -> Finding | None:
         return None
 
-    def is_deadline_exceeded(self, live: Manifest) -> bool:
-        return False
+    def given_up_since(self, live: Manifest) -> None:
+        return None
 
 
 class World:

@@ -8,6 +8,7 @@ LeaderWorkerSet for models of several nodes) is another implementation: its own 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from octavo_operator.manifest import Child, ChildKey, Manifest
@@ -66,5 +67,6 @@ class Workload(Protocol):
     def finding(self, live: Manifest) -> Finding | None:
         """Why it cannot even create its pods."""
 
-    def is_deadline_exceeded(self, live: Manifest) -> bool:
-        """Whether a rollout went on for `rollout.progressDeadline` without progress."""
+    def given_up_since(self, live: Manifest) -> datetime | None:
+        """Since when it says that a rollout went on without progress for the deadline that it had; None while
+        it does not."""

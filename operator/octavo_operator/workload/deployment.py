@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
@@ -34,6 +35,7 @@ _OF_OTHERS = (
     "controller-revision-hash",
 )
 _REVISION_HISTORY = 3
+_EXCEEDED_DEADLINE = "ProgressDeadlineExceeded"
 # A hierarchical one of several namespaces says so between the two words.
 _EXCEEDED_QUOTA = re.compile(r"\bexceeded (\w+ )?quota\b")
 
@@ -126,13 +128,12 @@ class Deployment:
                 return Finding(Reason.PODS_FORBIDDEN, message)
         return None
 
-    def is_deadline_exceeded(self, live: Manifest) -> bool:
-        return any(
-            condition["type"] == "Progressing"
-            and condition["status"] == "False"
-            and condition.get("reason") == "ProgressDeadlineExceeded"
-            for condition in current_conditions(live)
-        )
+    def given_up_since(self, live: Manifest) -> datetime | None:
+        """As its Progressing condition tells."""
+        for condition in current_conditions(live):
+            if (condition["type"], condition.get("reason")) == ("Progressing", _EXCEEDED_DEADLINE):
+                return time_of(condition)
+        return None
 
 
 def _strategy(replacement: Replacement) -> DeploymentStrategy:
