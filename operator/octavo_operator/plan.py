@@ -37,6 +37,9 @@ _OF_CLOUDS = frozenset({("spec", "loadBalancerIP"), ("spec", "loadBalancerClass"
 _OF_NETWORKS = frozenset({("spec", "ipFamilyPolicy"), ("spec", "ipFamilies")})
 """Fields of a Service that Kubernetes keeps whoever takes them out."""
 
+_OFF_THE_NETWORK = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+"""Labels of a Service that kube-proxy leaves alone, though its endpoints stand; others are everybody's."""
+
 
 class ActionType(StrEnum):
     """What happens to one child."""
@@ -114,13 +117,9 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
         return action(ActionType.WAIT, "on its way out")
     if not is_ours:
         return undoing("ours, but nobody's any more")
-    left = _left_to_others(child)
-    if key not in _SHARED and (undo := repair(manifest, live, left)):
-        # Named from the live object: where its whole field is put back, the patch removes nothing.
-        added = foreign(manifest, live, left)
-        where = pointer(added[0]) if added else first_drift(manifest, live)
-        # What a repair put back in whole has its defaults under our name, too.
-        return undoing(f"{where} was {'added' if added else 'changed by somebody else'}", undo)
+    undo, why = _undo(child, manifest, live)
+    if undo:
+        return undoing(why, undo)
     if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
         # Who took the record of the writers away may have written anything; an apply begins it anew.
         return undoing("what of it is ours was forgotten")
@@ -132,12 +131,38 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
     return action(ActionType.KEEP, "unchanged")
 
 
+def _undo(child: Child, manifest: Manifest, live: Manifest) -> tuple[tuple[Operation, ...], str]:
+    """What undoes what others did to it beyond what an apply puts back, and why; nothing where nobody did, or
+    where Kubernetes itself completes the child."""
+    if child.key in _SHARED:
+        return (), ""
+    if off := _off_the_network(child, live):
+        remove = ({"op": "remove", "path": pointer(("metadata", "labels", each))} for each in off)
+        return tuple(remove), f"label {off[0]} was added"
+    left = _left_to_others(child)
+    undo = repair(manifest, live, left)
+    if not undo:
+        return (), ""
+    # Named from the live object: where its whole field is put back, the patch removes nothing.
+    added = foreign(manifest, live, left)
+    where = pointer(added[0]) if added else first_drift(manifest, live)
+    # What a repair put back in whole has its defaults under our name, too.
+    return undo, f"{where} was {'added' if added else 'changed by somebody else'}"
+
+
 def _left_to_others(child: Child) -> frozenset[Path]:
     """What others may add to the spec of the child."""
     if child.key != SERVICE:
         return frozenset()
     is_balanced = child.manifest["spec"]["type"] == "LoadBalancer"
     return _OF_NETWORKS | _OF_CLOUDS if is_balanced else _OF_NETWORKS
+
+
+def _off_the_network(child: Child, live: Manifest) -> list[str]:
+    """The labels that somebody added by which the Service leads nowhere."""
+    wanted = child.manifest["metadata"]["labels"]
+    labels = live["metadata"].get("labels", {}) if child.key == SERVICE else {}
+    return [each for each in _OFF_THE_NETWORK if each in labels and each not in wanted]
 
 
 def _where(manifest: Manifest) -> ObjectKey:

@@ -244,3 +244,16 @@ def test_an_addition_whose_whole_place_is_put_back_is_undone_and_named(
     assert named in action.why
     assert "was added" in action.why
     assert patched(deployment, action.repair)["spec"] == wanted
+
+
+def test_a_label_that_takes_the_service_off_the_network_is_taken_off_and_others_stay() -> None:
+    desired = children()
+    observed = live(desired)
+    service = next(each for each in observed.values() if each and each["kind"] == "Service")
+    service["metadata"]["labels"]["team"] = "blue"
+    assert set(types(observed, desired).values()) == {ActionType.KEEP}
+    service["metadata"]["labels"]["service.kubernetes.io/service-proxy-name"] = "mine"
+    (action,) = (each for each in plan(observed, desired, OWNER) if each.repair)
+    assert action.undoes
+    path = "/metadata/labels/service.kubernetes.io~1service-proxy-name"
+    assert action.repair == ({"op": "remove", "path": path},)
