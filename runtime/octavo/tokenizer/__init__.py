@@ -6,5 +6,6 @@ loaded makes the ids that transformers' `AutoTokenizer` makes of the same folder
 
 from octavo.tokenizer.loading import load_tokenizer
 from octavo.tokenizer.tokenizer import Tokenizer
+from octavo.tokenizer.truncation import Side, Truncation
 
-__all__ = ["Tokenizer", "load_tokenizer"]
+__all__ = ["Side", "Tokenizer", "Truncation", "load_tokenizer"]

@@ -10,6 +10,7 @@ import tokenizers
 
 from octavo.chat import ChatTemplates, TokenView, find_end_of_turn, render_chat
 from octavo.errors import InvalidParameterError
+from octavo.tokenizer.truncation import Truncation
 
 
 class Tokenizer:
@@ -76,10 +77,15 @@ class Tokenizer:
         ids: list[int] = found.ids
         return ids
 
-    def encode_pair(self, first: str, second: str) -> tuple[list[int], int | None]:
+    def encode_pair(
+        self, first: str, second: str, truncation: Truncation | None = None
+    ) -> tuple[list[int], int | None]:
         """Token ids of two texts as one, and where the second segment begins; None where the model
         is not told."""
-        (pair,) = self.backend.encode_batch([(first, second)])
+        if truncation is None:
+            (pair,) = self.backend.encode_batch([(first, second)])
+        else:
+            pair = truncation.encode_pair(self.backend, first, second)
         has_second = self.tells_segments and 1 in pair.type_ids
         return pair.ids, pair.type_ids.index(1) if has_second else None
 

@@ -121,6 +121,35 @@ def test_more_texts_than_run_at_once_come_in_order(embedder: ServerProcess) -> N
     eventually(lambda: not any(embedder.metrics()[name] for name in idle))
 
 
+def test_texts_may_be_cut_to_so_many_tokens(embedder: ServerProcess, scorer: ServerProcess) -> None:
+    """As transformers truncates: the tokens at both ends stay."""
+    long = " ".join(TEXTS * 40)
+    begin, *middle, end = ask(embedder, "/tokenize", prompt=TEXTS[0]).json()["tokens"]
+    wanted = {None: [begin, *middle[:3], end], "left": [begin, *middle[-3:], end]}
+    for side, token_ids in wanted.items():
+        more = {} if side is None else {"truncation_side": side}
+        body = {"input": TEXTS[0], "truncate_prompt_tokens": 5, "request_id": "mine", **more}
+        answer = ask(embedder, "/v1/embeddings", **body)
+        by_ids = vectors(ask(embedder, "/v1/embeddings", input=token_ids))
+        np.testing.assert_allclose(vectors(answer), by_ids, rtol=1e-6)
+        assert answer.json()["usage"]["prompt_tokens"] == 5
+    assert ask(embedder, "/v1/embeddings", input=long).status_code == 400
+    most = httpx.get(f"{embedder.url}/v1/models", timeout=60).json()["data"][0]["max_model_len"]
+    cut = {"truncate_prompt_tokens": -1}
+    fitting = ask(embedder, "/v1/embeddings", input=long, **cut).json()
+    assert fitting["usage"]["prompt_tokens"] == most
+    ranked = ask(scorer, "/v1/rerank", query=TEXTS[0], documents=[long, TEXTS[1]], **cut)
+    assert ranked.status_code == 200, ranked.text
+    scored = ask(scorer, "/v1/score", text_1=TEXTS[0], text_2=[long, TEXTS[1]], **cut).json()
+    by_index = {one["index"]: one["relevance_score"] for one in ranked.json()["results"]}
+    assert by_index == pytest.approx({one["index"]: one["score"] for one in scored["data"]})
+    for number, word in ((most + 1, "the model holds"), (2, "no room"), (-2, "greater than")):
+        refused = ask(embedder, "/v1/embeddings", input="a", truncate_prompt_tokens=number)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "truncate_prompt_tokens"
+        assert word in refused.json()["error"]["message"]
+
+
 def test_dimensions_are_the_first_ones(embedder: ServerProcess) -> None:
     whole = vectors(ask(embedder, "/v1/embeddings", input=TEXTS))
     short = vectors(ask(embedder, "/v1/embeddings", input=TEXTS, dimensions=8))
@@ -161,7 +190,7 @@ def test_what_had_length_one_has_it_again(row: list[float], data: st.DataObject)
         ({"input": "a", "dimensions": 0}, "dimensions", "greater"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format", "'base64'"),
         ({"input": "a", "prompt_name": "query"}, "prompt_name", "has none"),
-        ({"input": "a", "truncate_prompt_tokens": 3}, "truncate_prompt_tokens", "Unrecognized"),
+        ({"input": "a", "use_activation": True}, "use_activation", "Unrecognized"),
     ],
 )
 def test_a_wrong_field_is_400_and_named(

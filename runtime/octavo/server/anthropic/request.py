@@ -16,10 +16,16 @@ _NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "container": (None,),
     "context_management": (None,),
     "diagnostics": (None,),
+    "ec_transfer_params": (None,),
     "inference_geo": (None,),
+    "kv_transfer_params": (None,),
     "mcp_servers": (None, []),
+    "mm_payload": (None, "tensors"),
+    "return_mm_kwargs": (None, False),
     "speed": (None, "standard"),
     "user_profile_id": (None,),
+    "vllm_xargs": (None, {}),
+    "watermarking": (None, False),
     "workspace_id": (None,),
 }
 

@@ -10,21 +10,21 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.server.openai.answers import json_answer
 from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.generation import Generator
-from octavo.server.openai.pooled import PooledText, PooledUse, pooled_rows
+from octavo.server.openai.pooled import PooledText, PooledUse, ShortenedTexts, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
 
 _IS_ONE = 1e-3
 """How far the length of a vector that was scaled to 1 may be from it, in 16 bits."""
 
 
-class EmbeddingRequest(BaseModel):
+class EmbeddingRequest(ShortenedTexts):
     """`input` is checked by hand: it may hold 100,000 token ids. `prompt_name` is sentence-transformers' and
     names one of the model's prompts. `user` is without effect."""
 
@@ -76,6 +76,7 @@ async def embeddings(
         "input",
         add_special_tokens=request.add_special_tokens is not False,
         prepared=functools.partial(use.texts.prepared, prompt=before),
+        truncation=request.truncation(prompts.max_model_len),
     )
     rows = await pooled_rows(
         generator,

@@ -35,7 +35,7 @@ class Prediction(BaseModel):
 
 
 class IgnoredFields(BaseModel):
-    """Of both kinds of completions; `request_id` is vLLM's."""
+    """Of both kinds of completions and of responses; `request_id` and `session_id` are vLLM's."""
 
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
@@ -43,6 +43,7 @@ class IgnoredFields(BaseModel):
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     request_id: str | None = None
     safety_identifier: str | None = None
+    session_id: str | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     store: bool | None = None
     user: str | None = None

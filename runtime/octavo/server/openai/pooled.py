@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import structlog
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from octavo.engine.messages import AddRequest, EngineInfo
@@ -26,12 +27,35 @@ from octavo.server.http.streaming import running
 from octavo.server.openai.api_errors import ApiError, invalid_value
 from octavo.server.openai.engine_failures import engine_failure
 from octavo.server.openai.generation import Generator
+from octavo.tokenizer import Side, Truncation
 
 log = structlog.get_logger("octavo.server")
 
 _AT_ONCE = 32
 """Texts of one request that the engine has at a time, so that others come in between."""
 _NO_TOKEN_KEPT = SamplingParams(temperature=0.0, max_tokens=1)
+
+
+class ShortenedTexts(BaseModel):
+    """vLLM's fields of requests whose texts may be cut; `request_id` is without effect."""
+
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    request_id: str | None = None
+
+    def truncation(self, max_model_len: int) -> Truncation | None:
+        """None cuts nothing. Raises `ApiError` (400) for more than the model holds."""
+        most = self.truncate_prompt_tokens
+        if most is None:
+            return None
+        if most > max_model_len:
+            name = "truncate_prompt_tokens"
+            message = (
+                f"{name} is {most}, and the model holds {max_model_len}. Ask for less, or for -1."
+            )
+            raise invalid_value(name, message)
+        side = Side(self.truncation_side or Side.RIGHT)
+        return Truncation(max_model_len if most < 0 else most, side)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from octavo.errors import ContextLengthExceededError, UnsupportedParameterError
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
 from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-from octavo.tokenizer import Tokenizer
+from octavo.tokenizer import Tokenizer, Truncation
 
 T = TypeVar("T")
 
@@ -165,36 +165,46 @@ class PromptBuilder:
         *,
         add_special_tokens: bool,
         prepared: Callable[[str], str],
+        truncation: Truncation | None = None,
     ) -> list[list[int]]:
         """Token ids of texts that are embedded, in any of the prompt's four forms.
 
         Args:
             prepared: What the tokenizer gets of a text.
+            truncation: None cuts nothing off.
 
         Raises:
-            ContextLengthExceededError: One is too long; nothing is cut off.
+            ContextLengthExceededError: One is too long.
             ApiError: One is empty, or `texts` is in no such form.
         """
         found = []
         for one in self._split(texts, parameter, _MAX_TEXTS):
-            if isinstance(one, str):
+            if not isinstance(one, str):
+                ids = one if truncation is None else truncation.ids(one)
+            elif truncation is None:
                 text = prepared(one)
                 ids = await self._encode(text, parameter, add_special_tokens=add_special_tokens)
             else:
-                ids = one
+                text, backend = prepared(one), self._tokenizer.backend
+                encode = functools.partial(truncation.encode, backend, text)
+                shortened = functools.partial(encode, add_special_tokens=add_special_tokens)
+                ids = self._known_ids(await self._run(shortened, len(text)), parameter)
             found.append(self._fitting(ids, parameter))
         return found
 
     async def pairs(
-        self, pairs: Sequence[tuple[str, str]], parameter: str
+        self,
+        pairs: Sequence[tuple[str, str]],
+        parameter: str,
+        truncation: Truncation | None = None,
     ) -> list[tuple[list[int], int | None]]:
         """Token ids of pairs of texts, and where the second segment begins. Raises as `pooled`."""
         found = []
         for first, second in pairs:
             size = len(first) + len(second)
-            if size > _MOST_CHARS_PER_TOKEN * self.max_model_len:
+            if truncation is None and size > _MOST_CHARS_PER_TOKEN * self.max_model_len:
                 raise self._too_long(parameter, f"more than {self.max_model_len}")
-            encode = functools.partial(self._tokenizer.encode_pair, first, second)
+            encode = functools.partial(self._tokenizer.encode_pair, first, second, truncation)
             ids, second_segment = await self._run(encode, size)
             known = self._fitting(self._known_ids(ids, parameter), parameter)
             found.append((known, second_segment))

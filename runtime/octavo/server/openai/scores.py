@@ -15,14 +15,14 @@ from octavo.server.openai.answers import json_answer
 from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.embeddings import PooledUsage, usage_of
 from octavo.server.openai.generation import Generator
-from octavo.server.openai.pooled import PooledText, PooledUse, pooled_rows
+from octavo.server.openai.pooled import PooledText, PooledUse, ShortenedTexts, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
 
 _MAX_DOCUMENTS = 2048
 Texts = Annotated[list[str], Field(min_length=1, max_length=_MAX_DOCUMENTS)]
 
 
-class ScoreRequest(BaseModel):
+class ScoreRequest(ShortenedTexts):
     """`text_1` is one for all of `text_2`, or one each."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -39,7 +39,7 @@ class Document(BaseModel):
     text: str
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(ShortenedTexts):
     """`return_documents` is true unless said otherwise, as Jina and vLLM have it."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -106,7 +106,7 @@ class Scorer:
             )
         name = f"score-{uuid.uuid4().hex}"
         pairs = list(zip(firsts, seconds, strict=True))
-        scores, usage = await self._run(name, pairs, "text_2", http_request)
+        scores, usage = await self._run(name, pairs, "text_2", request, http_request)
         return json_answer(
             ScoreList(
                 id=name,
@@ -122,7 +122,7 @@ class Scorer:
         documents = [one if isinstance(one, str) else one.text for one in request.documents]
         name = f"rerank-{uuid.uuid4().hex}"
         pairs = [(request.query, document) for document in documents]
-        scores, usage = await self._run(name, pairs, "documents", http_request)
+        scores, usage = await self._run(name, pairs, "documents", request, http_request)
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
         shows = request.return_documents is not False
         results = [
@@ -136,10 +136,17 @@ class Scorer:
         return json_answer(RankList(id=name, model=request.model, results=results, usage=usage))
 
     async def _run(
-        self, name: str, pairs: list[tuple[str, str]], parameter: str, http_request: Request
+        self,
+        name: str,
+        pairs: list[tuple[str, str]],
+        parameter: str,
+        request: ShortenedTexts,
+        http_request: Request,
     ) -> tuple[list[float], PooledUsage]:
         self._use.check_scores()
-        texts = [PooledText(*pair) for pair in await self._prompts.pairs(pairs, parameter)]
+        truncation = request.truncation(self._prompts.max_model_len)
+        found = await self._prompts.pairs(pairs, parameter, truncation)
+        texts = [PooledText(*pair) for pair in found]
         rows = await pooled_rows(self._generator, name, texts, http_request)
         return [score for (score,) in rows], usage_of([text.token_ids for text in texts])
 
