@@ -181,7 +181,14 @@ def _call_forms(render: Render) -> tuple[NoContent, Arguments]:
                     best, chosen = max(text, value), (no_content, _arguments_form(text, value))
             if best == _FULL_SCORE:
                 return chosen
-    return chosen
+    # Where no call shows, content that is taken: what is refused then is the calls, and not the content.
+    return chosen if best else (_taken_content(render), Arguments.AS_SENT)
+
+
+def _taken_content(render: Render) -> NoContent:
+    probe = _CallProbe(render, {"role": "user", "content": "hello"}, None)
+    taken = (one for one in NoContent if probe.takes(one))
+    return next(taken, NoContent.NULL)
 
 
 def _arguments_form(text: int, value: int) -> Arguments:
@@ -217,6 +224,9 @@ class _CallProbe:
                 return 0  # the template prints the null
         shows_arguments = _KEY in prompt and _VALUE in prompt and not _is_quoted(prompt)
         return 2 * (prompt.count(_NAME) > self._num_names) + shows_arguments
+
+    def takes(self, no_content: NoContent) -> bool:
+        return self._prompt(no_content, _ARGUMENTS_TEXT) != ""
 
     def _prompt(self, no_content: NoContent, arguments: Any) -> str:
         message = {"role": "assistant", "content": None, "tool_calls": [_call(arguments)]}

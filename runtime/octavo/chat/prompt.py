@@ -190,16 +190,45 @@ class _Shown:
             )
 
     def calls(self) -> None:
-        """The calls of every message must show."""
-        renamed = {
-            place: _renamed(message, _mark(place))
-            for place, message in enumerate(self._messages)
-            if message.get("tool_calls")
-        }
-        for place, _ in self._lost(renamed):
-            raise self._nothing_of(
-                f"messages.{place}.tool_calls", "these calls", "Send them without content."
-            )
+        """Every call of every message must show."""
+        places = [p for p, message in enumerate(self._messages) if message.get("tool_calls")]
+        if not places:
+            return
+        # All at once: a conversation of many calls is rendered once more, not once more for each.
+        changed = {place: _renamed(self._messages[place], place) for place in places}
+        shown = (self._rendered(self._with(changed)) or "").lower()
+        for place in places:
+            calls = self._messages[place]["tool_calls"]
+            lost = [
+                number
+                for number in range(len(calls))
+                if _call_mark(place, number) not in shown
+                and self._is_lost(
+                    self._with({place: _renamed(self._messages[place], place, number)})
+                )
+            ]
+            if len(lost) == len(calls):
+                raise self._nothing_of(
+                    f"messages.{place}.tool_calls", "these calls", self._advice_on_calls(place)
+                )
+            if lost:
+                raise self._nothing_of(
+                    f"messages.{place}.tool_calls.{lost[0]}",
+                    "this call, though of others beside it,",
+                    "Send each in a message of its own, its result behind it.",
+                )
+
+    def _advice_on_calls(self, place: int) -> str:
+        """Some templates write calls where there is no text beside them."""
+        bare = {**self._messages[place], "content": None}
+        first, other = (
+            self._rendered(self._with({place: message}))
+            for message in (bare, _renamed(bare, place))
+        )
+        is_shown = first is not None and first != other
+        return (
+            "Send them without content." if is_shown else "Write them into the message's content."
+        )
 
     def tools(self) -> None:
         if self._is_lost(self._messages, tools=[PROBE_TOOL]):
@@ -275,8 +304,15 @@ def _mark(place: int) -> str:
     return f"octavo_other_{place}x"
 
 
-def _renamed(message: Message, name: str) -> Message:
-    """With other calls, whichever part of them a template shows."""
-    function = {"name": name, "arguments": json.dumps({_OTHER_KEY: _OTHER_TEXT})}
-    calls = [{**call, "function": function} for call in message["tool_calls"]]
+def _call_mark(place: int, number: int) -> str:
+    return f"octavo_other_{place}x{number}y"
+
+
+def _renamed(message: Message, place: int, number: int | None = None) -> Message:
+    """With another call in place of one, or of each, whichever part of it a template shows."""
+    calls = list(message["tool_calls"])
+    for one in range(len(calls)) if number is None else (number,):
+        arguments = json.dumps({_OTHER_KEY: _OTHER_TEXT})
+        function = {"name": _call_mark(place, one), "arguments": arguments}
+        calls[one] = {**calls[one], "function": function}
     return {**message, "tool_calls": calls}

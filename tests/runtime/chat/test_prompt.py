@@ -150,6 +150,43 @@ def test_each_of_many_calls_is_looked_for_in_one_more_rendering() -> None:
     assert count <= 6
 
 
+FIRST_CALL = """{% for m in messages %}{{ m.content or '' }}
+{%- if m.tool_calls %}{{ m.tool_calls[0] | tojson }}{% endif %}{% endfor %}"""
+
+
+def test_each_call_of_a_message_must_show() -> None:
+    """gpt-oss' and GigaChat's templates write the first one."""
+    calls = [CALL, {**CALL, "id": "abcdefgh2"}]
+    with pytest.raises(
+        UnsupportedParameterError, match="Send each in a message of its own"
+    ) as error:
+        render(FIRST_CALL, [USER, {**CALLING, "tool_calls": calls}, RESULT])
+    assert error.value.parameter == "messages.1.tool_calls.1"
+    alone = [message for call in calls for message in ({**CALLING, "tool_calls": [call]}, RESULT)]
+    assert render(FIRST_CALL, [USER, *alone]).count("abcdefgh") == 2
+
+
+@pytest.mark.parametrize(
+    ("template", "content", "advice"),
+    [
+        (published.DEEPSEEK_R1_DISTILL, "Let me see.", "Send them without content."),
+        (CHATML, "Let me see.", "Write them into the message's content."),
+        # This one adds the content to a text (Granite 3.3): that it is null is not what is wrong.
+        (
+            "{% for m in messages %}{{ m.role + m.content }}{% endfor %}",
+            None,
+            "Write them into the message's content.",
+        ),
+    ],
+)
+def test_lost_calls_are_told_with_what_helps(
+    template: str, content: str | None, advice: str
+) -> None:
+    with pytest.raises(UnsupportedParameterError, match=advice) as error:
+        render(template, [USER, {**CALLING, "content": content}, RESULT])
+    assert error.value.parameter == "messages.1.tool_calls"
+
+
 def test_tools_take_the_template_that_was_made_for_them() -> None:
     templates = ChatTemplates(
         {
