@@ -23,6 +23,7 @@ SHARED = {
     "olmoe": None,  # norms over all heads, experts
     "gpt_oss": None,  # sinks; biases of experts; gate and up in turns
     "beam": r"self_attn\.gate_bias is of all heads",  # experts with a gate of their own
+    "hy_v3": None,  # shared experts that checkpoints call otherwise
     "persimmon": "no plan",  # plain blocks with biases and LayerNorm
 }
 

@@ -48,6 +48,17 @@ class Conversions:
                 return target, maker, maker.source_patterns.index(pattern)
         return target, None, 0
 
+    def renamed_modules(self, names: Iterable[str]) -> dict[str, str]:
+        """Of modules whose tensors have other names in a checkpoint, and are the same, theirs there."""
+        found: dict[str, str] = {}
+        for name in names:
+            target, maker, _ = self.of(name)
+            module, _, leaf = target.rpartition(".")
+            stored, _, stored_leaf = name.rpartition(".")
+            if maker is None and module != stored and leaf == stored_leaf:
+                found[module] = stored
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from octavo.layers.moe import ChosenExperts
 from octavo.layers.projection import Projection, Shard, share_of
 from octavo.layers.ranks import Ranks
 from octavo.loading import WeightSource, floating_tensors
+from octavo.loading.renamed import RenamedModules
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.experts import chosen_experts
@@ -200,11 +201,13 @@ class _OwnProducts:
     Args:
         tables: None: transformers has embedding and head.
         sharing: How ranks cut the products.
+        stored: What the checkpoint calls modules that it has by other names.
     """
 
     products: tuple[Projection, ...]
     tables: Tables | None
     sharing: SharingPlan
+    stored: Mapping[str, str]
 
     @classmethod
     def of(cls, config: TransformersConfig, source: WeightSource, num_ranks: int) -> _OwnProducts:
@@ -213,27 +216,30 @@ class _OwnProducts:
         def are_there(names: Iterable[str]) -> bool:
             return not modules or modules.issuperset(names)
 
-        every = config.linear_projections()
+        tables = None if config.keeps_tables else config.tables
+        if tables is not None and not are_there(_table_names(tables)):
+            tables = None
+        every, stored = config.linear_projections(), dict[str, str]()
+        if not all(are_there(one.names) for one in every):
+            stored = config.outline.conversions.renamed_modules(source.names())
+            modules |= stored.keys()
         products = tuple(one for one in every if are_there(one.names))
         missing = [one for one in every if one not in products and one.shard is not Shard.WHOLE]
         if missing and num_ranks > 1:
             raise ModelUnsupportedError(
-                f"{' and '.join(missing[0].names)} of {config.spec.architecture} is stored under other names "
-                "than transformers' modules have, or in parts, which ranks cannot share. Use "
+                f"{' and '.join(missing[0].names)} of {config.spec.architecture} is stored in parts, "
+                "or in another way than transformers' modules have it, which ranks cannot share. Use "
                 "--tensor-parallel-size 1."
             )
         if len(products) < len(every):
             logger.warning(
-                "%d of %d products are stored under other names than transformers' modules have, or in "
-                "parts: their weights are held as they are, dequantised, in %s.",
+                "%d of %d products are stored in parts, or in other ways than transformers' modules have "
+                "them: their weights are held as they are, dequantised, in %s.",
                 len(every) - len(products),
                 len(every),
                 config.spec.stored_dtype,
             )
-        tables = None if config.keeps_tables else config.tables
-        if tables is not None and not are_there(_table_names(tables)):
-            tables = None
-        return cls(products, tables, config.sharing)
+        return cls(products, tables, config.sharing, stored)
 
     def hold(self, name: str) -> bool:
         """Whether a parameter is of one of them."""
@@ -282,7 +288,8 @@ class _OwnProducts:
 
     def _shared(self, product: Projection, load: ModelBuilder) -> SharedProduct:
         """With what makes the outputs of ranks what the modules expect."""
-        linear, own, reduce = load.linear(product), load.share(product), load.reduce
+        source = RenamedModules(load.source, self.stored) if self.stored else None
+        linear, own, reduce = load.linear(product, source), load.share(product), load.reduce
         style = self.sharing.style_of(product.names)
         if reduce is None or own.cut is None:
             return SharedProduct(linear, product.out_features)
@@ -297,7 +304,8 @@ class _OwnProducts:
 
     def _modules(self) -> frozenset[str]:
         names = [name for product in self.products for name in product.names]
-        return frozenset((*names, *_table_names(self.tables)))
+        stored = [self.stored[name] for name in names if name in self.stored]
+        return frozenset((*names, *stored, *_table_names(self.tables)))
 
 
 def _table_names(tables: Tables | None) -> list[str]:
