@@ -39,7 +39,7 @@ class GatheredHead:
 
     Samplers look at whole rows (penalties, grammars, top-p, the random numbers of each token), and the rows
     are few: one for each running sequence, a vocabulary wide. So the scores go to the rank that samples, and
-    sampling is written once.
+    sampling is written once (`benchmarks.shared_sampling` has what winners of each part would cost).
 
     Args:
         head: Of the rank's own tokens.
