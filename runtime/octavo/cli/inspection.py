@@ -174,6 +174,8 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
     if found.stored_bytes is not None:
         rows.append(("stored", f"{format_bytes(found.stored_bytes)} in the checkpoint's files"))
     rows += [("not decided", note) for note in found.notes]
+    if found.weights_problem is not None:
+        rows.append(("weights refused", found.weights_problem))
     return rows if found.gpu is None else [*rows, *_gpu_rows(found.gpu, found.num_ranks)]
 
 

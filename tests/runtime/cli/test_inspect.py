@@ -57,6 +57,19 @@ def test_a_model_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "GPU of 80.00 GiB" in shown
 
 
+def test_weights_that_a_start_refuses_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_checkpoint(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    assert inspect(capsys, tmp_path)["weights_problem"] is None
+    weights.write_bytes(weights.read_bytes()[:-8])
+    assert run(["inspect", str(tmp_path)]) == 0
+    assert f"weights refused  {weights} is damaged" in capsys.readouterr().out
+    weights.unlink()  # its config alone may be asked about
+    assert inspect(capsys, tmp_path)["weights_problem"] is None
+
+
 def test_a_model_that_runs_by_transformers_modules(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,8 @@ class Inspection:
         notes: What the headers alone do not decide.
         drafter: What guesses beside it takes, if something does: on the first rank.
         num_ranks: That share the model.
+        weights_problem: Why a start would refuse weights that are in the folder; None: it would not, or there
+            are none.
     """
 
     architecture: str
@@ -100,6 +102,7 @@ class Inspection:
     notes: tuple[str, ...] = ()
     drafter: DrafterNeeds | None = None
     num_ranks: int = 1
+    weights_problem: str | None = None
 
 
 def inspect_model(
@@ -126,7 +129,11 @@ def inspect_model(
         check_encoder(encoder.spec.architecture, device, raw)
     stored = None if raw is None else stored_format(raw)
     check_quantization(config, device, stored)
-    model = encoder or _decoder(folder, config.model_impl, headers)
+    model: BaseConfig
+    if encoder is None:
+        model, problem = _decoder(folder, config.model_impl, headers)
+    else:
+        model, problem = encoder, None
     check_implementation(config, model)
     ranks = config.tensor_parallel_size
     check_sharing(model, ranks)
@@ -162,6 +169,7 @@ def inspect_model(
         notes=() if headers is None else _undecided(model, headers, dtype),
         drafter=DrafterNeeds.of(config, beside),
         num_ranks=ranks,
+        weights_problem=problem,
     )
 
 
@@ -169,14 +177,18 @@ def _decoder(
     folder: Path,
     implementation: ModelImplementation,
     headers: Mapping[str, TensorHeader] | None,
-) -> ModelConfig:
-    """As a start reads it: a stored head counts where the weights are there to tell."""
+) -> tuple[ModelConfig, str | None]:
+    """As a start reads it: a stored head counts where the weights are there to tell. And what is wrong with
+    them, where some are there."""
     model = read_model_config(folder, implementation)
     try:
         weights = SafetensorsWeights(folder)
-    except ModelInvalidError:  # only some are there, or none
-        return model if headers is None else without_missing_head(model, HeaderSource(headers))
-    return with_stored_head(model, weights)
+    except ModelInvalidError as error:  # only some are there, or none
+        if headers is not None:
+            return without_missing_head(model, HeaderSource(headers)), None
+        has_some = any(folder.glob("*.safetensors"))
+        return model, str(error) if has_some else None
+    return with_stored_head(model, weights), None
 
 
 def _undecided(
