@@ -14,7 +14,7 @@ from octavo.loading import Slice, WeightSource
 from octavo.loading.view import SourceView
 from octavo.worker.machine import return_freed_memory
 
-_PERIOD_BYTES = 2**27
+_PERIOD_BYTES = 2**26
 
 
 class TrimmedSource(SourceView):
