@@ -100,7 +100,7 @@ class PodView:
     name: str
     labels: Mapping[str, str]
     controller: tuple[str, str] | None
-    """Kind and name of what made it; None when a person did."""
+    """Kind and name of what made it; None when a person did, though a ReplicaSet may have adopted it."""
     addresses: tuple[str, ...]
     """Its own, once it has any."""
     is_ready: bool
@@ -158,7 +158,9 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
     if not is_ready:
         finding = _finding(conditions, statuses, gpu_resource, claims_of(pod))
         finding = finding or _setup_finding(pod, setup_since, now)
-    controller = controller_of(pod)
+    names = [each.get("name") for each in pod.get("spec", {}).get("containers", ())]
+    # A ReplicaSet adopts whatever has its labels.
+    controller = controller_of(pod) if not names or SERVE_CONTAINER in names else None
     addresses = tuple(each["ip"] for each in status.get("podIPs", ()))
     is_over = phase in ("Failed", "Succeeded")
     return PodView(

@@ -32,7 +32,9 @@ def test_a_stray_pod_with_our_label_does_not_count() -> None:
     by_hand["metadata"]["ownerReferences"] = []
     # A Deployment `llama-eval` whose pods were given the label of `llama`.
     of_another["metadata"]["ownerReferences"][0]["name"] = "llama-eval-new"
-    pods = views([ours, by_hand, of_another], "nvidia.com/gpu", NOW)
+    adopted = pod("adopted")  # by the ReplicaSet, which knows its own by their labels alone
+    adopted["spec"]["containers"] = [{"name": "nginx", "image": "nginx"}]
+    pods = views([ours, by_hand, of_another, adopted], "nvidia.com/gpu", NOW)
     assert [each.name for each in DEPLOYMENT.replicas(KEY.name, pods)] == ["ours"]
 
 
