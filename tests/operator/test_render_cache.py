@@ -34,7 +34,7 @@ def claim(
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     requests = {"storage": "5Gi"}
     body: Manifest = {"accessModes": list(modes), "resources": {"requests": requests}}
-    if class_name:
+    if class_name is not None:
         body["storageClassName"] = class_name
     phase = "Bound" if bound else "Pending"
     return {"metadata": metadata, "spec": body, "status": {"phase": phase}}
@@ -94,6 +94,13 @@ def test_the_pods_mount_the_claim_in_use() -> None:
         ({"storageClassName": "slow"}, OURS, "storageClassName is slow, but claim"),
         ({"storageClassName": "slow"}, claim(class_name=None), None),
         ({"storageClassName": "slow"}, NONE, None),
+        (
+            {"storageClassName": ""},
+            OURS,
+            "storageClassName is empty, but claim llama-models has fast",
+        ),
+        ({"storageClassName": "slow"}, claim(class_name=""), "but claim llama-models has none"),
+        ({"storageClassName": ""}, claim(class_name=""), None),
         ({"accessMode": "ReadWriteMany"}, OURS, "accessMode is ReadWriteMany, but claim"),
         (
             {"accessMode": "ReadWriteMany"},
@@ -129,3 +136,12 @@ def test_what_a_claim_has_and_cannot_change_is_applied_as_it_is() -> None:
     assert applied["accessModes"] == ["ReadWriteOnce"]
     assert applied["resources"]["requests"] == {"storage": "7Gi"}
     assert as_it_can_be(claim(class_name=None), made.manifest)["spec"]["storageClassName"] == "slow"
+
+
+def test_a_claim_of_no_class_asks_for_none() -> None:
+    """Absent the cluster's default would be filled in, which makes a volume of its own."""
+    cache = {"size": "5Gi", "storageClassName": ""}
+    (made,) = (
+        each for each in children(model={"uri": "hf://o/n", "cache": cache}) if each.key == FIRST
+    )
+    assert made.manifest["spec"]["storageClassName"] == ""

@@ -64,10 +64,13 @@ def misfit(live: Manifest | None, wanted: CacheSpec | None) -> str | None:
         return None
     name, has = live["metadata"]["name"], live["spec"]
     class_name = has.get("storageClassName")
-    if wanted.storage_class_name and class_name and wanted.storage_class_name != class_name:
+    if (
+        None not in (wanted.storage_class_name, class_name)
+        and wanted.storage_class_name != class_name
+    ):
         return (
-            f"spec.model.cache.storageClassName is {wanted.storage_class_name}, but claim {name} has "
-            f"{class_name}"
+            f"spec.model.cache.storageClassName is {wanted.storage_class_name or 'empty'}, but claim {name} "
+            f"has {class_name or 'none'}"
         )
     modes = has.get("accessModes", [])
     if wanted.access_mode.value not in modes:
@@ -104,7 +107,7 @@ def _claim(owner: Owner, key: ChildKey, cache: CacheSpec) -> Child:
         "accessModes": [cache.access_mode.value],
         "resources": {"requests": {"storage": cache.size}},
     }
-    if cache.storage_class_name:
+    if cache.storage_class_name is not None:
         spec["storageClassName"] = cache.storage_class_name
     return child(owner, key, spec=spec)
 
@@ -115,7 +118,7 @@ def as_it_can_be(live: Manifest, manifest: Manifest) -> Manifest:
     taken back while it is not there, to anything above what is."""
     spec = {**manifest["spec"]}
     for field in ("accessModes", "storageClassName"):
-        if live["spec"].get(field):
+        if live["spec"].get(field) is not None:
             spec[field] = live["spec"][field]
     size = live["spec"]["resources"]["requests"]["storage"]
     requests = spec["resources"]["requests"]

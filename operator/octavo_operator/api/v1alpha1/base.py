@@ -14,6 +14,7 @@ DNS_SUBDOMAIN = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
 NAME_PART = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{DNS_SUBDOMAIN}$")]
+ObjectNameOrNone = Annotated[str, Field(max_length=253, pattern=rf"^({DNS_SUBDOMAIN})?$")]
 
 
 def cel(rule: str, message: str, field: str | None = None) -> dict[str, Any]:

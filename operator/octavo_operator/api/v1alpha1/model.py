@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from octavo_operator.api.quantity import MemoryQuantity
-from octavo_operator.api.v1alpha1.base import ApiModel, ObjectName
+from octavo_operator.api.v1alpha1.base import ApiModel, ObjectNameOrNone
 from octavo_operator.api.v1alpha1.source import ModelSource
 
 _SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
@@ -28,9 +28,10 @@ class CacheSpec(ApiModel):
         description="Size of the volume, such as 50Gi. A volume grows where its class allows that and "
         "never shrinks; what the cluster refuses is said in the status."
     )
-    storage_class_name: ObjectName | None = Field(
+    storage_class_name: ObjectNameOrNone | None = Field(
         default=None,
-        description="StorageClass; the cluster's default when absent. A volume that is there keeps its own.",
+        description="StorageClass; the cluster's default when absent, and when empty none: a volume that "
+        "somebody made beforehand. A volume that is there keeps its own.",
     )
     access_mode: AccessMode = Field(
         default=AccessMode.READ_WRITE_ONCE,
