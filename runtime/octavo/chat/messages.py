@@ -119,6 +119,8 @@ def _part(place: str, part: object) -> dict[str, Any]:
         and isinstance(part.get(kind), str)
     ):
         return dict(part) if kind == "text" else {"type": "text", "text": part["refusal"]}
+    if isinstance(part, Mapping) and kind in ("text", "refusal"):
+        _check_text(f"{place}.{kind}", part.get(kind))
     raise UnsupportedParameterError(
         place, f"it is of type {_shown(kind)}, and the model reads text alone."
     )

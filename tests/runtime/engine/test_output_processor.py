@@ -7,7 +7,11 @@ from tokenizers import Tokenizer
 
 from octavo.engine.messages import TokenLogprobs, TokenOutput
 from octavo.engine.requests.marked_text import MarkedText, joined
-from octavo.engine.requests.output_processor import Delta, RequestState
+from octavo.engine.requests.output_processor import (
+    Delta,
+    RequestState,
+    num_characters_before,
+)
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
@@ -204,6 +208,36 @@ def test_a_stop_string_that_is_a_special_token_ends_the_output() -> None:
         (output,) = state.to_request_output().outputs
         assert output.text == ("hello<|end|>" if keeps else "hello")
         assert (output.finish_reason, output.stop_reason) == ("stop", "<|end|>")
+
+
+@pytest.mark.parametrize(
+    ("begun", "following", "count"),
+    [
+        (b"\xf0\x9f", b"\x98\x80", 0),
+        (b"\xf0\x9f", b" w", 1),
+        (b"\xf0\x9f", b"", 0),
+        (b"\xf0\x9f\xf0", b"\x9f", 1),
+        (b"\xf0\xf0", b"a", 2),
+        (b"\xff", b"\xc3", 1),
+        (b"\xc3", b"\xe4\xbd", 1),
+    ],
+)
+def test_bytes_that_nothing_goes_on_with_are_a_character(
+    begun: bytes, following: bytes, count: int
+) -> None:
+    assert num_characters_before(begun, following) == count
+
+
+def test_a_token_begins_behind_bytes_that_are_no_character() -> None:
+    ids = [token_id(TOKENIZER, "ð"), token_id(TOKENIZER, "Ł"), *TOKENIZER.encode(" world").ids]
+    state = make_state(logprobs=0)
+    for number in ids:
+        position = TokenLogprobs([number], [-1.0], [1])
+        state.apply(TokenOutput("r", 0, [number], logprobs=[position]))
+    (output,) = state.to_request_output().outputs
+    assert output.text == "\ufffd world"
+    assert output.text_offsets is not None
+    assert output.text_offsets[:3] == [0, 0, 1]
 
 
 def test_offsets_index_the_text_whole_and_streamed() -> None:

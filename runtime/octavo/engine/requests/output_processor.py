@@ -253,7 +253,7 @@ class _CompletionState:
         parts: list[MarkedText] = []
         offsets: list[int] = []
         for position, token_id in enumerate(token_ids):
-            offsets.append(self._num_shown + _num_characters(self._pending))
+            offsets.append(self._num_shown + self._num_pending(token_id))
             if position == last:
                 break
             piece = self._piece(token_id)
@@ -277,6 +277,12 @@ class _CompletionState:
         if self.text_offsets is not None:
             self._pending = b"" if text else self._pending + self._vocabulary.bytes_of(token_id)
         return MarkedText(text)
+
+    def _num_pending(self, token_id: int) -> int:
+        """Characters that tokens without a text yet have begun before this one."""
+        if not self._pending:
+            return 0
+        return num_characters_before(self._pending, self._vocabulary.bytes_of(token_id))
 
     def _shown(self, match: StopMatch) -> MarkedText:
         if self._keeps_stop and match.stop_string is not None:
@@ -324,6 +330,10 @@ def told_logprobs(position: TokenLogprobs, vocabulary: Vocabulary) -> dict[int, 
     }
 
 
-def _num_characters(begun: bytes) -> int:
-    """Whole characters of a text that may end within one."""
-    return len(codecs.utf_8_decode(begun, "replace", False)[0]) if begun else 0
+def num_characters_before(begun: bytes, following: bytes) -> int:
+    """Characters that end before `following`, of a text that may end within one: the one that it goes on with
+    is not among them. Bytes that nothing goes on with show as U+FFFD."""
+    whole = len(codecs.utf_8_decode(begun, "replace", False)[0])
+    shown = len(begun.decode("utf-8", "replace"))
+    is_going_on = len((begun + following[:1]).decode("utf-8", "replace")) == shown
+    return whole if is_going_on else shown
