@@ -226,7 +226,8 @@ class _CallProbe:
         return 2 * (prompt.count(_NAME) > self._num_names) + shows_arguments
 
     def takes(self, no_content: NoContent) -> bool:
-        return self._prompt(no_content, _ARGUMENTS_TEXT) != ""
+        prompt = self._prompt(no_content, _ARGUMENTS_TEXT)
+        return prompt != "" and "None" not in prompt
 
     def _prompt(self, no_content: NoContent, arguments: Any) -> str:
         message = {"role": "assistant", "content": None, "tool_calls": [_call(arguments)]}

@@ -128,6 +128,21 @@ def test_whoever_serves_a_model_may_say_which_form_it_reads(
     assert json.loads(template.render(messages)) == reads
 
 
+@pytest.mark.parametrize(
+    "shown", ["m.content", "m.content + ''", "m.content | map(attribute='text') | join"]
+)
+def test_a_template_that_writes_no_calls_shows_what_they_gave(shown: str) -> None:
+    """As those of models that know none do; a null fails in them, or is printed."""
+    template = "{% for m in messages %}{{ m.role }} {{ SHOWN }};{% endfor %}".replace(
+        "SHOWN", shown
+    )
+    sent = copy.deepcopy(CHAT)
+    for message in sent[2:]:
+        message["content"] = [{"type": "text", "text": message["content"]}]
+    expected = "user List the root.;assistant ;tool etc;assistant It holds etc.;user Thank you.;"
+    assert our_prompt(template, sent) == expected
+
+
 def test_each_role_has_its_own_form() -> None:
     """As in a template that trims the system message and loops over the parts of all others."""
     template = (

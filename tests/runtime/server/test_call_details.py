@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from octavo.engine.requests.marked_text import MarkedText
-from octavo.server.openai.parsing.formats import CALL_FORMATS
+from octavo.server.openai.parsing.formats import CALL_FORMATS, Tools
 from octavo.server.openai.parsing.schema_types import cast
 from octavo.server.openai.parsing.tool_calls import ToolCallParser
 from tests.support.runtime.cut_text import TEXT_OF_F, one_by_one, parse
@@ -156,3 +156,107 @@ def test_a_number_is_told_as_it_is_written_whatever_its_size(name: str) -> None:
 @pytest.mark.parametrize("text", ["01e400", "1e400.5", "-", "1e400x", '"a" 1e400', "[1e400", "NaN"])
 def test_what_is_no_number_of_jsons_is_a_text(text: str) -> None:
     assert cast(text, {"type": ["number", "array"]}) == json.dumps(text)
+
+
+_OF_F: Tools = {"f": {"properties": {"text": {"type": "string"}, "n": {"type": "integer"}}}}
+_CODER = "<tool_call>\n<function=f>\n{}</function>\n</tool_call>"
+_M2 = "<minimax:tool_call>{}</minimax:tool_call>"
+_DSML = (
+    '<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="text">{}\n</｜DSML｜invoke>\n'
+    "</｜DSML｜tool_calls>"
+)
+_INVOKES = """<invoke name='f'><parameter name="text">a</parameter></invoke>
+<invoke name=f><parameter name=n>1</parameter></invoke>"""
+_LIST = '[{"name": "f", "arguments": {"text": "a"}}, {"name": "f", "parameters": {"n": 1}}]'
+_TWO: Calls = [("f", {"text": "a"}), ("f", {"n": 1})]
+_BOTH: Calls = [("f", {"text": "a", "n": 1})]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "calls"),
+    [
+        # A value without its end.
+        (
+            "qwen3_coder",
+            _CODER.format("<parameter=text>\na\n<parameter=n>\n1\n</parameter>\n"),
+            _BOTH,
+        ),
+        ("qwen3_coder", _CODER.format("<parameter=n>\n1\n<parameter=text>\na\n"), _BOTH),
+        (
+            "qwen3_coder",
+            _CODER.format("<parameter=text>\na\n</function>\n<parameter=x>\n</parameter>\n"),
+            [("f", {"text": "a\n</function>\n<parameter=x>"})],
+        ),
+        (
+            "minimax_m2",
+            _M2.format('<invoke name="f"><parameter name="text">a<parameter name="n">1\n</invoke>'),
+            _BOTH,
+        ),
+        (
+            "deepseek_v4",
+            f"<｜DSML｜toolcalls>{_DSML.format('a</｜DSML｜parameter>')}",
+            [("f", {"text": "a"})],
+        ),
+        ("deepseek_v4", f"<｜DSML｜tool>{_DSML.format('a')}", [("f", {"text": "a\n"})]),
+        # Other quotes, and no tags around all.
+        (
+            "minimax_m2",
+            _M2.format(_INVOKES),
+            _TWO,
+        ),
+        (
+            "minimax_m2",
+            _INVOKES,
+            _TWO,
+        ),
+        ("minimax_m2", '<invoke name="g"><parameter name="n">1</parameter></invoke>', []),
+        *(
+            ("llama3_json", text, _TWO)
+            for text in (_LIST, _LIST[1:-1], f"<|python_tag|>{_LIST[1:-1]}")
+        ),
+        *(
+            ("xlam", text, _TWO)
+            for text in (
+                f"```\n{_LIST}\n```",
+                f"```json {_LIST}```",
+                f"[TOOL_CALLS] {_LIST}",
+                f"<tool_call>{_LIST}</tool_call>",
+            )
+        ),
+        ("xlam", '```\n[{"a": 1}]\n``` [TOOL_CALLS] [1]', []),
+    ],
+)
+def test_spellings_that_vllm_takes(name: str, text: str, calls: Calls) -> None:
+    form = CALL_FORMATS[name]
+    expected = ("" if calls else text, calls)
+    for at in range(len(text) + 1):
+        assert parse(form, _OF_F, MarkedText(text[:at]), MarkedText(text[at:])) == expected, at
+    assert parse(form, _OF_F, *one_by_one(MarkedText(text))) == expected
+
+
+_HALVES = [
+    name for name in WRITERS if not name.startswith((*_PYTHONS, "openai", "muse", "inkling"))
+]
+
+
+@pytest.mark.parametrize("name", _HALVES)
+def test_what_max_tokens_leaves_of_a_next_call_is_no_text(name: str) -> None:
+    """From nothing to all of it that does not tell the function yet."""
+    form, write = WRITERS[name]
+    text = write([("f", {"text": "a"}), ("f", {"text": "octavo"})])
+    first = len(write([("f", {"text": "a"})]))
+    for at in range(len(text)):
+        cut = MarkedText(text[:at])
+        content, calls = parse(form, _OF_F, cut, is_cut=True)
+        if calls and not calls[0][0].endswith("?"):
+            assert not content, at
+            assert at < first or calls[0] == ("f", {"text": "a"})
+            assert parse(form, _OF_F, *one_by_one(cut), is_cut=True) == (content, calls)
+    # What ended by itself is told as it is, and so is what is none of a call.
+    whole = write([("f", {"text": "a"})])
+    for behind in ("So <", "<!"):
+        told = parse(form, _OF_F, MarkedText(f"{whole}\n{behind}"), is_cut=True)
+        assert told == (behind, [("f", {"text": "a"})])
+    if form.has_tags and not form.heads:
+        opening = form.openings[0]
+        assert parse(form, _OF_F, MarkedText(f"{whole}\n{opening}"))[0] == opening

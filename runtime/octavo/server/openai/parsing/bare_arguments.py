@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 
@@ -39,6 +40,9 @@ class BareTags:
         quotes: Around a text that could be read as something else, within the other tags.
         is_nested: Objects and lists are elements within the value.
         is_any_json: A value whose type no schema tells is JSON, and a text where it is none.
+        behind: What may stand behind `end`. Where there is some, models leave a value's end out at times:
+            it ends before the next argument that the schema knows, and before `end` and one of these.
+        is_quoted_key: Quotes stand around a key, which a model may leave out, or write single ones.
     """
 
     key: str
@@ -53,6 +57,16 @@ class BareTags:
     quotes: tuple[str, str] | None = None
     is_nested: bool = False
     is_any_json: bool = False
+    behind: tuple[str, ...] = ()
+    is_quoted_key: bool = False
+
+    @property
+    def key_ends(self) -> tuple[str, ...]:
+        return (*dict.fromkeys(self.typed_ends.values()), self.key_end)
+
+    @property
+    def key_characters(self) -> re.Pattern[str]:
+        return _QUOTED_KEY if self.key_end.startswith('"') else _KEY
 
     def value_end_of(self, key: str) -> str:
         return self.value_end.replace(KEY, key)
@@ -60,9 +74,12 @@ class BareTags:
     def written_key(self, key: str) -> str:
         for text, escape in self.escapes.items():
             key = key.replace(text, escape)
-        return key
+        return f'"{key}"' if self.is_quoted_key else key
 
     def read_key(self, key: str) -> str:
+        key = key.strip()
+        if self.is_quoted_key:
+            key = without_quotes(key)
         for text, escape in reversed([*self.escapes.items()]):
             key = key.replace(escape, text)
         return key
@@ -74,8 +91,7 @@ def bare_arguments(
     """Reads arguments and the end of them all, and yields them as a JSON object: text as it comes, any other
     value once it is whole. Returns whether the end came."""
     schemas = properties_of(schema)
-    characters = _QUOTED_KEY if tags.key_end.startswith('"') else _KEY
-    key_ends = (*dict.fromkeys(tags.typed_ends.values()), tags.key_end)
+    missing = {*schemas}
     before = "{"
     while True:
         yield from cursor.spaces()
@@ -85,8 +101,8 @@ def bare_arguments(
         if tag == tags.end:
             yield Arguments("{}" if before == "{" else "}")
             return True
-        key = tags.read_key((yield from cursor.word(characters)).strip())
-        key_end = yield from cursor.literal(*key_ends)
+        key = tags.read_key((yield from cursor.word(tags.key_characters)))
+        key_end = yield from cursor.literal(*tags.key_ends)
         if not key or key_end is None:
             return False
         if tags.value:
@@ -98,17 +114,23 @@ def bare_arguments(
         told = {"type": said} if said else schemas.get(key)
         if tags.is_any_json and not types_of(told):
             told = _ANY
-        if not (yield from _Argument(cursor, tags, key).read(begin, told)):
+        missing.discard(key)
+        if not (yield from _Argument(cursor, tags, key, missing).read(begin, told)):
             return False
         before = ", "
 
 
 class _Argument:
-    """One, of which the head was read."""
+    """One, of which the head was read.
 
-    def __init__(self, cursor: Cursor, tags: BareTags, key: str) -> None:
+    Args:
+        missing: Keys of others that may follow.
+    """
+
+    def __init__(self, cursor: Cursor, tags: BareTags, key: str, missing: AbstractSet[str]) -> None:
         self._cursor = cursor
         self._tags = tags
+        self._missing = missing
         self._end = tags.value_end_of(key)
 
     def read(self, begin: str, schema: object) -> Steps[bool]:
@@ -140,19 +162,52 @@ class _Argument:
 
     def _text(self, take: Callable[[str], Piece | None], *, is_quoted: bool = False) -> Steps[bool]:
         """Yields what `take` makes of each part of a value; whether its end was read."""
-        tags, cursor, ends = self._tags, self._cursor, [self._end]
+        tags, cursor, ends, line = self._tags, self._cursor, [self._end], ""
         if is_quoted and tags.quotes:
             ends = [tags.quotes[1] + self._end]
         elif tags.is_in_lines and (yield from cursor.literal("\n")) is not None:
+            line = "\n"
             ends = [f"\n{self._end}", self._end]
-        while (end := (yield from cursor.parts_until(tuple(ends), take))) is not None:
-            spaces = yield from cursor.spaces()
-            if (yield from cursor.is_near(tags.key, tags.end)):
+        others = (tags.key, tags.end) if self._missing else (tags.end,)
+        unclosed = [line + tag for tag in others] if tags.behind and not is_quoted else []
+        while (end := (yield from cursor.parts_until((*ends, *unclosed), take))) is not None:
+            if end in unclosed:
+                is_end = yield from self._is_unclosed(end[len(line) :])
+            else:
+                is_end = yield from self._is_closed()
+            if is_end:
                 return True
-            cursor.unread(spaces)
             if (piece := take(end)) is not None:
                 yield piece
         return False
+
+    def _is_closed(self) -> Steps[bool]:
+        """Behind what may be the value's end."""
+        spaces = yield from self._cursor.spaces()
+        if (yield from self._cursor.is_near(self._tags.key, self._tags.end)):
+            return True
+        self._cursor.unread(spaces)
+        return False
+
+    def _is_unclosed(self, tag: str) -> Steps[bool]:
+        """Behind a tag that does not belong to the value, where it has no end; it is left then."""
+        tags, cursor = self._tags, self._cursor
+        if tag == tags.key:
+            key = yield from cursor.word(tags.key_characters)
+            key_end = yield from cursor.literal(*tags.key_ends)
+            is_end = key_end is not None and tags.read_key(key) in self._missing
+            read = key + (key_end or "")
+        else:
+            read = yield from cursor.spaces()
+            is_end = yield from cursor.is_near(*tags.behind)
+        cursor.unread(tag + read if is_end else read)
+        return is_end
+
+
+def without_quotes(text: str) -> str:
+    """Of a name that may stand in some."""
+    is_quoted = len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]
+    return text[1:-1] if is_quoted else text
 
 
 def text_piece(text: str) -> Arguments:

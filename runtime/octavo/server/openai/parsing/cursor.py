@@ -45,9 +45,10 @@ class Cursor:
     position: How many characters were read.
     is_ended: No more text comes.
     is_cut: Because it was cut off.
+    lacks_text: More might have been what was looked for at the end.
     """
 
-    __slots__ = ("_at", "_text", "is_cut", "is_ended", "position")
+    __slots__ = ("_at", "_text", "is_cut", "is_ended", "lacks_text", "position")
 
     def __init__(self) -> None:
         self._text = ""
@@ -55,6 +56,7 @@ class Cursor:
         self.position = 0
         self.is_ended = False
         self.is_cut = False
+        self.lacks_text = False
 
     def feed(self, text: str, start: int = 0) -> None:
         """The next piece is `text` from `start` on."""
@@ -77,6 +79,7 @@ class Cursor:
                 elif option.startswith(self._text[self._at :]):
                     may_come = True
             if self.is_ended or not may_come:
+                self.lacks_text |= may_come
                 return None
             yield None
 
@@ -117,8 +120,15 @@ class Cursor:
             num_left -= len(part)
             self._move(self._at + len(part))
             if self.is_ended or self._at < len(self._text) or not num_left:
+                self.lacks_text |= self._at == len(self._text) and self.is_ended
                 return "".join(parts)
             yield None
+
+    def peeked(self, characters: re.Pattern[str]) -> Steps[str]:
+        """As `word`, which is left to be read."""
+        found = yield from self.word(characters)
+        self.unread(found)
+        return found
 
     def until(self, end: str) -> Steps[str | None]:
         """The text before `end`, which is read too; None where the text ends before."""
@@ -137,6 +147,7 @@ class Cursor:
                 self._move(place + len(end))
                 return head
             if self.is_ended or behind <= len(self._text):
+                self.lacks_text |= behind > len(self._text)
                 return None
             yield None
 
@@ -165,6 +176,7 @@ class Cursor:
                 self._move(self._at + len(found))
             elif self._at == place and (place < len(text) or place == begin):  # no more came since
                 if self.is_ended:
+                    self.lacks_text = True
                     return None
                 yield None
         return found
@@ -223,6 +235,7 @@ class Cursor:
             if found is Scan.COMPLETE:
                 return "".join(parts)
             if self.is_ended:
+                self.lacks_text = True
                 return None
             yield None
 

@@ -124,6 +124,11 @@ class ToolCallParser:
         while True:
             if self._section is None:
                 opening, start = self._find(raw, position, is_last=is_last)
+                if is_cut and opening is None and self._content.is_behind_call:
+                    start = held_back(raw, position, self._marks)
+                    if not raw[position:start].strip(WHITESPACE):
+                        break  # of a next call
+                    start = len(raw)
                 yield from self._text(held[position:start])
                 position = start
                 if opening is None:
@@ -139,6 +144,8 @@ class ToolCallParser:
             if section.is_open:
                 break
             self._section = None
+            if not section.is_markup and section.is_half and self._content.is_behind_call:
+                break  # of a next call
             if not section.is_markup:
                 behind = position + len(section.opening)
                 yield from self._text(held[position:behind])
@@ -156,10 +163,11 @@ class ToolCallParser:
                 if self._is_kept:
                     self.num_calls += 1
                     piece = self._distinct(piece)
-                    self._content = _Content(is_behind_markup=True)
+                    self._content = _Content(is_behind_markup=True, is_behind_call=True)
                     self._is_plain = False
             elif isinstance(piece, Tag) and self._format.has_lines:
-                self._content = _Content(is_behind_markup=True)
+                is_behind_call = self._content.is_behind_call
+                self._content = _Content(is_behind_markup=True, is_behind_call=is_behind_call)
                 self._is_plain = False
             if self._is_kept or not isinstance(piece, CallBegin | Arguments | CallEnd):
                 kept.append(piece)
@@ -283,6 +291,11 @@ class _Section:
             self._run()
 
     @property
+    def is_half(self) -> bool:
+        """It might have gone on where it was cut off."""
+        return self._cursor.is_cut and self._cursor.lacks_text
+
+    @property
     def is_markup(self) -> bool:
         """There were pieces: the opening is no text."""
         return self._last is not None
@@ -310,7 +323,8 @@ class _Section:
     def _end(self, *, is_markup: bool) -> None:
         """All was read that is of the section; `is_markup` are what stands behind the last piece."""
         self.is_open = False
-        if self._cursor.is_ended and isinstance(self._last, _OF_OPEN):
+        is_next = self.is_half and not is_markup and isinstance(self._last, CallEnd)
+        if is_next or (self._cursor.is_ended and isinstance(self._last, _OF_OPEN)):
             self._taken = self._num_fed
         elif is_markup and self._last is not None:
             self._taken = self._length + self._cursor.position
@@ -322,12 +336,17 @@ def _head() -> Steps[bool]:
 
 
 class _Content:
-    """Text between calls."""
+    """Text between calls.
 
-    __slots__ = ("_has_begun", "_is_behind_markup", "_whitespace")
+    Attributes:
+        is_behind_call: None of it was shown since.
+    """
 
-    def __init__(self, *, is_behind_markup: bool = False) -> None:
+    __slots__ = ("_has_begun", "_is_behind_markup", "_whitespace", "is_behind_call")
+
+    def __init__(self, *, is_behind_markup: bool = False, is_behind_call: bool = False) -> None:
         self._is_behind_markup = is_behind_markup
+        self.is_behind_call = is_behind_call
         self._has_begun = False
         self._whitespace: list[str] = []
 
@@ -345,6 +364,7 @@ class _Content:
             text = shown
         if text:
             self._has_begun = True
+            self.is_behind_call = False
             yield text
 
 

@@ -77,7 +77,6 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "k2_horizon": K2_HORIZON,
     "kimi_k2": KIMI_K2,
     "kimi_k3": KIMI_K3,
-    "llama3_json": LLAMA3_JSON,
     "longcat": LONGCAT,
     "minicpm5": MINICPM5,
     "minimax_m2": MINIMAX_M2,
@@ -94,7 +93,9 @@ CALL_FORMATS: dict[str, CallFormat] = {
     "solar_open": SOLAR_OPEN,
     "step3": STEP3,
     "xlam": XLAM,
+    "llama3_json": LLAMA3_JSON,
 }
-"""Those without tags read what others do not; one with heads follows the one without."""
+"""Where several read a template's call alike the first is taken: one with heads follows the one without, and
+those without tags come last."""
 
 __all__ = ["CALL_FORMATS", "HARMONY", "CallFormat", "TaggedJson", "Tools"]

@@ -18,16 +18,18 @@ class Dsml(ElementCalls):
     """Args:
     mark: What each tag begins with.
     section: The tag around all calls.
+    others: What the model may write for the first of these.
     ends_reasoning: As `CallFormat` has it.
     """
 
-    def __init__(self, mark: str, section: str, *, ends_reasoning: bool = True) -> None:
+    def __init__(self, mark: str, section: str, *others: str, ends_reasoning: bool = True) -> None:
         super().__init__(
             CallTags(
                 section=f"<{mark}{section}>",
                 call=f'<{mark}invoke name="',
                 name_end='">',
                 section_end=f"</{mark}{section}>",
+                other_sections=tuple(f"<{mark}{other}>" for other in others),
             ),
             BareTags(
                 f'<{mark}parameter name="',
@@ -37,11 +39,12 @@ class Dsml(ElementCalls):
                 f"</{mark}invoke>",
                 "\n",
                 typed_ends={"string": _TEXT, **dict.fromkeys(_JSON_TYPES, _JSON)},
+                behind=(f"<{mark}invoke name=", f"</{mark}{section}>"),
             ),
             ends_reasoning=ends_reasoning,
         )
 
 
 DEEPSEEK_V32 = Dsml("｜DSML｜", "function_calls", ends_reasoning=False)
-DEEPSEEK_V4 = Dsml("｜DSML｜", "tool_calls")
+DEEPSEEK_V4 = Dsml("｜DSML｜", "tool_calls", "toolcalls", "tool")
 DEEPSEEK_V41 = Dsml("｜DSML｜ ", "calls")

@@ -1,5 +1,5 @@
 """Llama 3 JSON: `{"name": …, "parameters": {…}}`, several joined by `;`, perhaps behind `<|python_tag|>` or
-`<|python_start|>`, which Llama 4 ends with `<|python_end|>`.
+`<|python_start|>`, which Llama 4 ends with `<|python_end|>`, or as a list that begins a line.
 
 Without a tag of its own, an object is a call only if it names one of the request's tools and has arguments.
 """
@@ -17,6 +17,7 @@ MEMBERS = ('"name"', '"type"', '"function"', '"parameters"', '"arguments"', '"id
 
 class Llama3Json(CallFormat):
     openings = (*_TAGS, "{")
+    line_openings = ("[",)
     has_tags = False
     shape = CallShape(
         call=PARAMETERS.head,
@@ -30,6 +31,8 @@ class Llama3Json(CallFormat):
             yield from cursor.spaces()
             if (yield from cursor.literal("{")) is None:
                 return False
+        if opening == "[":
+            return (yield from listed_calls(self, cursor, tools))
         while True:
             yield from cursor.spaces()
             # An object of another kind is text at once.
@@ -38,12 +41,29 @@ class Llama3Json(CallFormat):
             if not (yield from json_call(self, cursor, tools, is_open=True)):
                 return False
             yield from cursor.spaces()
-            if (yield from cursor.literal(";", _END)) is not None:
+            if (yield from cursor.literal(";", ",", _END)) is not None:
                 yield from cursor.spaces()
             yield from cursor.literal(*_TAGS)
             yield from cursor.spaces()
             if (yield from cursor.literal("{")) is None:
                 return (yield from cursor.closing(_END))
+
+
+def listed_calls(form: CallFormat, cursor: Cursor, tools: Tools) -> Steps[bool]:
+    """Yields the calls of a list without a tag, of which the bracket was read."""
+    while True:
+        yield from cursor.spaces()
+        if (yield from cursor.literal("{")) is None:
+            return False
+        yield from cursor.spaces()
+        # An object of another kind is text at once.
+        if not (yield from cursor.is_ahead(*MEMBERS)):
+            return False
+        if not (yield from json_call(form, cursor, tools, is_open=True)):
+            return False
+        yield from cursor.spaces()
+        if (yield from cursor.literal(",")) is None:
+            return (yield from cursor.closing("]"))
 
 
 LLAMA3_JSON = Llama3Json()

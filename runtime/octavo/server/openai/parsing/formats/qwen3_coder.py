@@ -12,7 +12,6 @@ from octavo.server.openai.parsing.pieces import CallEnd
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 _NAME = re.compile(r"[^<>\n]*")
-_ARGUMENTS = BareTags("<parameter=", ">", "", "</parameter>", FUNCTION_END, "\n", is_in_lines=True)
 
 
 class Qwen3Coder(CallFormat):
@@ -22,11 +21,21 @@ class Qwen3Coder(CallFormat):
         # Its models leave the outer tags out at times.
         self.openings = (tag, FUNCTION)
         self._tag, self._tag_end = tag, tag_end
+        self._arguments = BareTags(
+            "<parameter=",
+            ">",
+            "",
+            "</parameter>",
+            FUNCTION_END,
+            "\n",
+            is_in_lines=True,
+            behind=(tag_end,),
+        )
         self.shape = CallShape(
             tag=tag,
             begin="\n",
             call=lambda name: f"{FUNCTION}{name}>\n",
-            notation=_ARGUMENTS,
+            notation=self._arguments,
             end=f"\n{tag_end}",
             between="\n",
         )
@@ -40,14 +49,14 @@ class Qwen3Coder(CallFormat):
             yield from cursor.spaces()
             if (yield from cursor.literal(FUNCTION)) is None:
                 return False
-        name = (yield from cursor.word(_NAME)).strip()
+        name, tags = (yield from cursor.word(_NAME)).strip(), self._arguments
         if not name or (yield from cursor.literal(">")) is None:
             return False
         yield from cursor.spaces()
-        if not (yield from cursor.is_ahead(_ARGUMENTS.key, _ARGUMENTS.end)):
+        if not (yield from cursor.is_ahead(tags.key, tags.end)):
             return False
         yield self.begin(name)
-        if not (yield from bare_arguments(cursor, _ARGUMENTS, tools.get(name))):
+        if not (yield from bare_arguments(cursor, tags, tools.get(name))):
             return False
         yield CallEnd()
         yield from cursor.spaces()
