@@ -86,8 +86,8 @@ def compare(
     pairs: int,
     num_running: int | None = None,
 ) -> None:
-    """Prints the time without guesses divided by that with them: median and range of the pairs, by the clock
-    and of CPU time.
+    """Prints the time without guesses divided by that with them: median and range of the pairs, and of all
+    together, in which a rare try has its weight; by the clock and of CPU time.
 
     Args:
         num_running: Requests that run at once; None: all of them.
@@ -97,11 +97,13 @@ def compare(
     seconds(guessing, prompts, params)
     before = steps(guessing)
     ratios: list[tuple[float, float]] = []
+    sums = [0.0] * 4
     for pair in range(pairs):
         first, second = (plain, guessing) if pair % 2 else (guessing, plain)
         times = {id(one): seconds(one, prompts, params) for one in (first, second)}
         clock, used = zip(times[id(plain)], times[id(guessing)], strict=True)
         ratios.append((clock[0] / clock[1], used[0] / used[1]))
+        sums = [one + more for one, more in zip(sums, (*clock, *used), strict=True)]
     ran, made, guessed, *accepted = (b - a for a, b in zip(before, steps(guessing), strict=True))
     places = ", ".join(f"{each / max(guessed, 1):.0%}" for each in accepted)
     shown = [
@@ -109,7 +111,8 @@ def compare(
         for each in zip(*ratios, strict=True)
     ]
     print(
-        f"{name}: {shown[0]}, CPU time {shown[1]}, "
+        f"{name}: {shown[0]}, CPU time {shown[1]}, together {sums[0] / sums[1]:.3f} and "
+        f"{sums[2] / sums[3]:.3f}, "
         f"{made / ran / (num_running or len(prompts)):.2f} tokens a step and request, "
         f"{sum(accepted) / made:.1%} of them guessed, true of {guessed} by place: {places}",
         flush=True,

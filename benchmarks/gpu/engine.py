@@ -70,6 +70,10 @@ class _TimedStep:
     def scored(self) -> list[SampledToken]:
         return self.step.scored
 
+    @property
+    def drafter_seconds(self) -> float:
+        return self.step.drafter_seconds
+
 
 @dataclass(slots=True)
 class Request:

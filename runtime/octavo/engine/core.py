@@ -286,22 +286,28 @@ class EngineCore:
 
     def _submit(self, outputs: list[TokenOutput]) -> bool:
         """Starts the next step. False when there is none, or it failed: then its sequences have ended."""
-        started = proposed = self._stopwatch()
-        speculation = self._speculation
+        started, proposed, speculation = None, 0.0, self._speculation
         is_overlapped = bool(self._in_flight)
-        if speculation is None or is_overlapped:
+        if speculation is None:
+            batch = self._scheduler.schedule()
+        elif is_overlapped:
+            started = self._stopwatch()
             batch = self._scheduler.schedule()
         else:
-            drafts = speculation.propose(self._scheduler.decoding)
-            proposed = self._stopwatch()
+            decoding = self._scheduler.decoding
+            # To read the time costs a percent of a short step.
+            started = self._stopwatch() if speculation.is_timed(len(decoding)) else None
+            drafts = speculation.propose(decoding)
+            proposed = 0.0 if started is None else self._stopwatch()
             batch = self._scheduler.schedule(drafts)
         if not batch.entries:
             return False
         self.counts.num_steps += 1
         self._stamp(batch.admitted)
         try:
+            is_followed = speculation is None or speculation.is_followed
             pending = self._executor.submit(
-                StepBatch(batch.entries, batch.block_copies, batch.released)
+                StepBatch(batch.entries, batch.block_copies, batch.released, is_followed)
             )
         except DeviceFaultError:
             raise
@@ -341,14 +347,21 @@ class EngineCore:
         updates: list[tuple[Sequence, AbstractSequence[SampledToken]]],
     ) -> None:
         """Where steps overlap, one takes the time since the one before it was done."""
+        if step.started is None:
+            speculation.pass_step()
+            return
         now = self._stopwatch()
         seconds = now - (step.started if self._last_taken is None else self._last_taken)
         if self._max_in_flight > 1:
             self._last_taken = now if self._scheduler.has_work else None
         if step.is_overlapped:
             speculation.observe_overlapped(step.batch, seconds)
-        else:
-            speculation.observe(step.batch, updates, seconds, step.proposed - step.started)
+            return
+        looking = step.proposed - step.started
+        drafter = min(step.pending.drafter_seconds, seconds)
+        speculation.observe(step.batch, updates, seconds, looking, drafter)
+        if speculation.is_looking:
+            speculation.add_cost(self._stopwatch() - now)
 
     def _test_itself(self) -> None:
         """Decides whether the engine or its last requests were at fault."""

@@ -12,13 +12,13 @@ from octavo.worker.batch import PendingStep
 class StepInFlight:
     """
     Args:
-        started: When it was begun, in seconds.
+        started: When it was begun, in seconds; None: how long it takes is nobody's concern.
         proposed: When its guesses were known.
         is_overlapped: Another was under way then.
     """
 
     batch: ScheduledBatch
     pending: PendingStep
-    started: float
+    started: float | None
     proposed: float
     is_overlapped: bool

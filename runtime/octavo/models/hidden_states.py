@@ -29,12 +29,16 @@ class HiddenStates:
         count: Of the layers.
         scale: What the stream is kept divided by; states are what it stands for.
         fixed: None: every forward makes new tensors.
+
+    Attributes:
+        is_kept: Somebody will take the next forward's. Those that lie at a fixed place are kept anyway.
     """
 
     def __init__(self, count: int, scale: float = 1.0, fixed: FixedStates | None = None) -> None:
         self._scale = scale
         self._kept: list[torch.Tensor | None] = [None] * count
         self._fixed = fixed
+        self.is_kept = True
 
     @property
     def count(self) -> int:
@@ -44,7 +48,8 @@ class HiddenStates:
         """The stream is about to be overwritten; see `octavo.models.stream` of what is pending."""
         rows, width = residual.shape
         if (fixed := self._fixed_of(rows)) is None:
-            self._kept[place] = summed(residual, pending)
+            if self.is_kept:
+                self._kept[place] = summed(residual, pending)
         else:
             out = fixed.memory[:rows, place * width : (place + 1) * width]
             fixed.kernels.sum_stream(residual, pending, out)

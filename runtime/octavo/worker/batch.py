@@ -68,11 +68,14 @@ class StepBatch:
             (copy-on-write).
         released: Sequences that ended or were preempted since the last batch: what an executor keeps of
             them may go. One that comes back is new to it.
+        is_followed: Whoever guesses on the executor's side may be asked soon, and sees what the step does.
+            None of a step's entries has drafts where it is not.
     """
 
     entries: Sequence[ScheduledSequence]
     block_copies: Sequence[tuple[int, int]] = ()
     released: Sequence[int] = ()
+    is_followed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,11 @@ class PendingStep(Protocol):
         """Behind `result`: of each entry with `scored`, in the batch's order, its rows' targets."""
         ...
 
+    @property
+    def drafter_seconds(self) -> float:
+        """That whoever guesses took of the step, where it is done when `submit` returns; else 0."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedStep:
@@ -141,6 +149,7 @@ class FinishedStep:
 
     tokens: list[SampledToken]
     scored: list[SampledToken] = field(default_factory=list)
+    drafter_seconds: float = 0.0
 
     def result(self) -> list[SampledToken]:
         return self.tokens

@@ -27,6 +27,12 @@ class DraftCoverage:
         self._covered: dict[int, int] = {}
         self._num_unasked = 0  # steps in a row
 
+    def clear(self) -> None:
+        """Steps come of which nothing is heard: what blocks hold is not known any more."""
+        self._filled.clear()
+        self._covered.clear()
+        self._num_unasked = 0
+
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
         """Before each step, with what the step's batch says of sequences and blocks."""
         for sequence_id in released:

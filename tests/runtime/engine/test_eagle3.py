@@ -98,8 +98,12 @@ def pair(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_answers_are_those_without_a_head(pair: tuple[str, LLM, LLM], case: str) -> None:
+def test_answers_are_those_without_a_head(
+    pair: tuple[str, LLM, LLM], case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, plain, guessing = pair
+    if name == "random":  # it would soon be asked no more
+        monkeypatch.setattr(speculation, "choose_counts", lambda shares, lengths, *_: lengths)
     params = SamplingParams(**{"max_tokens": 40, "ignore_eos": case != "grammar"} | CASES[case])
     before = counts(guessing)
     assert told(guessing.generate(PROMPTS, params)) == told(plain.generate(PROMPTS, params))
@@ -206,6 +210,38 @@ def test_a_head_has_read_all_that_the_model_has(
         assert all(a == b for a, b in zip(late[place], always[place], strict=False))
 
 
+def test_a_head_that_saw_nothing_for_a_while_begins_where_it_sees(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amid an answer, and behind blocks that it never saw: in blocks of any size it guesses the same, and
+    what the model says stays."""
+    monkeypatch.setattr(speculation, "choose_counts", lambda shares, lengths, *_: lengths)
+    params = SamplingParams(temperature=0.0, max_tokens=45, ignore_eos=True)
+    found: list[tuple[list[Any], dict[int, list[int]]]] = []
+    chat = list(range(60, 80))
+    for block_size in (8, 32):
+        options = {"block_size": block_size}
+        with open_llm(folders["random"], 512, folders["random-head"], **options) as llm:
+            core: Any = llm._core
+            inner = core._speculation
+            core._speculation = Late(inner, after=30, unseen=25)
+            amid = guesses_of(llm)
+            first = llm.generate([chat], params)
+            assert min(amid) >= len(chat) + 25
+            longer = [*chat, *first[0].outputs[0].token_ids, 5, 6]
+            core._speculation = inner
+            behind = guesses_of(llm)
+            second = llm.generate([longer], params)
+            assert second[0].num_cached_tokens == 64
+            found.append((told(first + second), amid | behind))
+    (answers, small), (others, large) = found
+    assert answers == others
+    common = small.keys() & large.keys()
+    assert len(common) > 20
+    for place in common:
+        assert all(a == b for a, b in zip(small[place], large[place], strict=False))
+
+
 def guesses_of(llm: LLM) -> dict[int, list[int]]:
     """By their first position, of the only sequence from now on."""
     core: Any = llm._core
@@ -223,11 +259,21 @@ def guesses_of(llm: LLM) -> dict[int, list[int]]:
 
 
 class Late:
-    """Speculation that proposes nothing for so many steps."""
+    """Speculation that proposes nothing for so many steps.
 
-    def __init__(self, inner: Any, after: int) -> None:
+    Args:
+        unseen: Steps that nobody sees, the first ones.
+    """
+
+    def __init__(self, inner: Any, after: int, unseen: int = 0) -> None:
         self._inner = inner
         self._left = after
+        self._num_unseen = unseen
+
+    @property
+    def is_followed(self) -> bool:
+        self._num_unseen -= 1
+        return self._num_unseen < 0
 
     def propose(self, sequences: Any) -> Any:
         self._left -= 1

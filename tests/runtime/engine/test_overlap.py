@@ -42,6 +42,10 @@ class LateStep:
     def scored(self) -> list[SampledToken]:
         return self.step.scored
 
+    @property
+    def drafter_seconds(self) -> float:
+        return self.step.drafter_seconds
+
 
 class FailingExecutor(PagedMemoryExecutor):
     """Asynchronous; fails in the steps that it is told."""

@@ -35,6 +35,7 @@ from tests.support.runtime.speculating import (
     Recorded,
     assert_guesses_come_true_after_cached_answers,
     counts,
+    guessing,
     open_llm,
     speculating,
     told,
@@ -210,8 +211,7 @@ def test_the_kernels_of_a_gpu_say_the_same(folder: Path) -> None:
     with interpreted_kernels(), mock.patch.object(chips, "DEFAULT_MULTIPROCESSORS", 8):
         core = make_core(folder, gpu)
         known = {(tuple(prompts[name]), 0): tokens for name, tokens in plain.items()}
-        core._speculation = Speculation(Recorded(known), DRAFTS, max_drafts=8, overlaps=True)
-        core._stopwatch = lambda: 0.0
+        guessing(core, Recorded(known), 8)
         assert answers(core, prompts, wanted) == plain
     stats = core.stats()
     accepted = sum(stats.spec_decode_accepted_tokens_per_position)
@@ -230,8 +230,7 @@ def test_adapters_say_the_same_with_drafts(tmp_path: Path) -> None:
     plain = answers(core, prompts, wanted, has_adapters=True)
     assert len(set(map(tuple, plain.values()))) == 3
     guesses = Recorded({(tuple(prompts[0]), 0): plain[1]})
-    core._speculation = Speculation(guesses, DRAFTS, max_drafts=8, overlaps=True)
-    core._stopwatch = lambda: 0.0
+    guessing(core, guesses, 8)
     assert answers(core, prompts, wanted, has_adapters=True) == plain
     assert sum(core.stats().spec_decode_accepted_tokens_per_position) > 5
 

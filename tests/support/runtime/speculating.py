@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from octavo import LLM, SamplingParams
+from octavo.engine.core import EngineCore
 from octavo.engine.requests.sequence import Sequence as EngineSequence
-from octavo.engine.speculation.proposal import Proposal
+from octavo.engine.speculation.proposal import Proposal, Proposer
 from octavo.engine.speculation.speculation import Speculation
 from octavo.outputs import RequestOutput
 from octavo.structured_outputs import StructuredOutputsParams
@@ -44,7 +45,7 @@ class Recorded:
         guesses = list(answer[len(sequence.output_token_ids) :][:DRAFTS])
         wrong = self.random.randrange(2 * DRAFTS)
         if wrong < len(guesses):
-            guesses[wrong] += 1
+            guesses[wrong] = abs(guesses[wrong] - 1)  # one that the model has
         return Proposal(guesses) if guesses else None
 
     def forget(self, sequence_id: int) -> None:
@@ -87,16 +88,23 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def speculating(llm: LLM, plain: list[RequestOutput]) -> Speculation:
-    """From now on, with drafts that seem to cost nothing."""
-    core = llm._core
-    assert core is not None
+    """From now on; see `guessing`."""
+    assert llm._core is not None
+    return guessing(llm._core, Recorded.of(plain))
+
+
+def guessing(core: EngineCore, proposer: Proposer, max_drafts: int | None = None) -> Speculation:
+    """From now on, with drafts that seem to cost nothing, from the first step on."""
     core._speculation = speculation = Speculation(
-        Recorded.of(plain),
+        proposer,
         DRAFTS,
-        max_drafts=core.executor_info.max_drafts,
+        max_drafts=max_drafts or core.executor_info.max_drafts,
         overlaps=core.executor_info.is_asynchronous,
     )
     core._stopwatch = lambda: 0.0
+    for num_sequences in range(1, 33):
+        for _ in range(3):
+            speculation._cost.observe(num_sequences, 0, 0.0)
     return speculation
 
 

@@ -7,6 +7,7 @@ it too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from octavo.engine.speculation.proposal import Proposal
@@ -17,6 +18,7 @@ _KEPT_OF_LOAD = 0.99
 _PRIOR_TRIALS = 2.0
 """Trials that what is known of all sequences counts for in one of them."""
 _FIRST_GUESS = 0.5
+_TRIALS_IN_DOUBT = 2.0
 
 
 class _Counts:
@@ -30,6 +32,11 @@ class _Counts:
     def add(self, num_true: int, num_tried: int, kept: float) -> None:
         self.num_true = kept * self.num_true + num_true
         self.num_tried = kept * self.num_tried + num_tried
+
+    def doubt(self) -> None:
+        if self.num_tried > _TRIALS_IN_DOUBT:
+            self.num_true *= _TRIALS_IN_DOUBT / self.num_tried
+            self.num_tried = _TRIALS_IN_DOUBT
 
     def share(self, prior: float) -> float:
         return (self.num_true + _PRIOR_TRIALS * prior) / (self.num_tried + _PRIOR_TRIALS)
@@ -65,6 +72,11 @@ class Acceptance:
             own = self._sequences[sequence_id] = [_Counts() for _ in range(self._num_kinds)]
         own[kind].add(num_true, num_tried, _KEPT_OF_SEQUENCE)
         self._load[kind].add(num_true, num_tried, _KEPT_OF_LOAD)
+
+    def doubt(self) -> None:
+        """What was learnt is old: it counts for a few trials, so that as many new ones outweigh it."""
+        for counts in (*self._load, *itertools.chain.from_iterable(self._sequences.values())):
+            counts.doubt()
 
     def forget(self, sequence_id: int) -> None:
         self._sequences.pop(sequence_id, None)

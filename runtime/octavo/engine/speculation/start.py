@@ -10,6 +10,9 @@ from octavo.errors import InvalidConfigurationError
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.batch import ExecutorInfo
 
+_LEAD = 16
+"""Steps that a head follows before it guesses. What it has not seen a draft model reads."""
+
 
 def start_speculation(config: SpeculativeConfig | None, info: ExecutorInfo) -> Speculation | None:
     """None where it is off.
@@ -27,5 +30,9 @@ def start_speculation(config: SpeculativeConfig | None, info: ExecutorInfo) -> S
     if config.method is SpeculativeMethod.NGRAM:
         proposer = NgramProposer(*config.lookup, num_tokens)
     return Speculation(
-        proposer, num_tokens, max_drafts=info.max_drafts, overlaps=info.is_asynchronous
+        proposer,
+        num_tokens,
+        max_drafts=info.max_drafts,
+        overlaps=info.is_asynchronous,
+        lead=_LEAD if config.method is SpeculativeMethod.EAGLE3 else 0,
     )

@@ -19,48 +19,63 @@ _FIRST_REACH = 8
 _SHORTEST = 1e-9
 _MAX_AGE = 2000
 """Steps of as many sequences after which a measurement means nothing any more."""
+_NUM_PLAIN = 3
+"""Steps without drafts that are measured before any has some: the first are slow, since a device that repeats
+steps records them."""
+_OFTEN, _SELDOM = 8, 64
+"""Steps with drafts behind which one without is measured again, at first and from then on: what drafts gain
+is known beside it alone, and it changes as texts grow."""
 
 
 class StepCost:
     """Seconds of steps that only decode."""
 
     def __init__(self) -> None:
-        self._by_size: dict[int, _Curve] = {}
+        self._by_size: dict[int, Curve] = {}
 
     def observe(self, num_sequences: int, num_drafts: int, seconds: float) -> None:
         size = size_bucket(num_sequences)
         curve = self._by_size.get(size)
         if curve is None:
-            curve = self._by_size[size] = _Curve()
+            curve = self._by_size[size] = Curve()
         curve.observe(num_drafts, seconds)
 
-    def curve(self, num_sequences: int) -> _Curve | None:
-        """None while no step of as many sequences was measured without drafts."""
+    def curve(self, num_sequences: int) -> Curve | None:
+        """None while too few steps of as many sequences were measured without drafts."""
         curve = self._by_size.get(size_bucket(num_sequences))
-        return curve if curve is not None and curve.has_plain else None
+        return curve if curve is not None and curve.is_known else None
 
 
-class _Curve:
+class Curve:
     """Seconds by drafts, of steps of about as many sequences."""
 
-    __slots__ = ("_num_steps", "_places", "_points", "_seconds")
+    __slots__ = ("_num_drafted", "_num_steps", "_places", "_points", "_seconds")
 
     def __init__(self) -> None:
+        self._num_drafted = 0  # steps in a row
         self._num_steps = 0
         self._points: dict[int, _Point] = {}  # by bucket of the drafts
         self._places: list[float] = []  # of the points, in order: their drafts
         self._seconds: list[float] = []
 
     @property
-    def has_plain(self) -> bool:
-        return 0 in self._points
+    def is_known(self) -> bool:
+        plain = self._points.get(0)
+        return plain is not None and plain.num_times >= _NUM_PLAIN
 
     @property
-    def plain(self) -> float:
-        """Without drafts."""
-        return self._seconds[0]
+    def is_plain_due(self) -> bool:
+        """Whether the next step should be measured without drafts."""
+        is_new = self._points[0].num_times < _NUM_KEPT
+        return self._num_drafted >= (_OFTEN if is_new else _SELDOM)
+
+    def has_measured(self, num_drafts: int) -> bool:
+        """Whether often enough to tell a disturbed step."""
+        point = self._points.get(size_bucket(num_drafts))
+        return point is not None and point.num_times >= _NUM_PLAIN
 
     def observe(self, num_drafts: int, seconds: float) -> None:
+        self._num_drafted = self._num_drafted + 1 if num_drafts else 0
         self._num_steps += 1
         bucket = size_bucket(num_drafts)
         point = self._points.get(bucket)
@@ -97,13 +112,14 @@ class _Curve:
         points = [self._points[bucket] for bucket in sorted(self._points)]
         self._places = [point.num_drafts for point in points]
         self._seconds = [point.seconds for point in points]
-        if points and self.has_plain:
+        if 0 in self._points:
             for index in range(1, len(points)):
                 self._seconds[index] = max(self._seconds[index], self._seconds[index - 1])
 
 
 class _Point:
-    """The last times of one kind of step; their median, since other programs disturb a few."""
+    """The last times of one kind of step; what a third of them do not exceed, since other programs disturb a
+    few, and the first of a kind are slow."""
 
     __slots__ = ("_times", "last_step", "num_drafts", "seconds")
 
@@ -117,7 +133,11 @@ class _Point:
         self._times.append(max(seconds, _SHORTEST))
         self.last_step = step
         ordered = sorted(self._times)
-        self.seconds = ordered[(len(ordered) - 1) // 2]
+        self.seconds = ordered[(len(ordered) - 1) // 3]
+
+    @property
+    def num_times(self) -> int:
+        return len(self._times)
 
 
 def size_bucket(count: int) -> int:

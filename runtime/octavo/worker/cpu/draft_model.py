@@ -32,6 +32,9 @@ class DraftModel:
         self._sampler = Sampler(0)
         self._coverage = DraftCoverage(block_size)
 
+    def rest(self) -> None:
+        self._coverage.clear()
+
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
         self._coverage.begin(released, copies)
         self._runner.copy_blocks(copies)

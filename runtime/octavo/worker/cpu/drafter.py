@@ -14,6 +14,10 @@ class Drafter(Protocol):
     holds: sequences share, copy and lose blocks of both at once. What it does not know of a block makes its
     guesses worse, and no answer wrong."""
 
+    def rest(self) -> None:
+        """In place of all else, of a step that need not be followed. What it misses it does without."""
+        ...
+
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
         """Before each step, with what the step's batch says of sequences and blocks."""
         ...

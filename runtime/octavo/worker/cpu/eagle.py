@@ -5,6 +5,9 @@ position, and each of an answer's, waits until its token is known; what waits is
 and the head reads it when guesses are asked for, all at once. Of a sequence that is not asked about for long
 (where guesses do not pay) so many at once are read that a step of the head now and then is all that it costs;
 so its cache has no holes when guesses come again, or another request finds the answer in the prefix cache.
+
+While guesses rest it sees nothing, keeps nothing and costs nothing. What it missed then it does without: a
+sequence begins for it where it begins to see it.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from octavo.worker.batch import ScheduledSequence
 from octavo.worker.cpu.step_inputs import StepInputs, rows_of
 from octavo.worker.cpu.step_memory import StepMemory
 from octavo.worker.draft_sampling import draft_sampling, known_tokens, with_drafts
-from octavo.worker.draft_steps import in_steps, row_of
+from octavo.worker.draft_steps import in_steps
+from octavo.worker.seen_blocks import SeenBlocks
 from octavo.worker.waiting_states import Waiting, WaitingStates
 
 _MOST_WAITING = 256
@@ -51,6 +55,7 @@ class EagleDrafter:
         max_tokens: Of one of the head's steps, at least what a step of the model may hold and one more for
             each sequence.
         keeps_ends: Others may find the blocks of a sequence that has ended.
+        block_size: Tokens of a block of its KV cache, as of the model's.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class EagleDrafter:
         max_tokens: int,
         *,
         keeps_ends: bool,
+        block_size: int,
     ) -> None:
         self._head = head
         self._states = states
@@ -68,11 +74,19 @@ class EagleDrafter:
         self._max_tokens = max_tokens
         self._most_waiting = min(_MOST_WAITING, max_tokens)
         self._sampler = Sampler(0)
-        self._waiting = WaitingStates[torch.Tensor](keeps_ends=keeps_ends)
+        self._seen = SeenBlocks(block_size)
+        self._waiting = WaitingStates[torch.Tensor](keeps_ends=keeps_ends, seen=self._seen)
+
+    def rest(self) -> None:
+        if self._states.is_kept:
+            self._states.is_kept = False
+            self._waiting.clear()
 
     def begin(self, released: Iterable[int], copies: Sequence[tuple[int, int]]) -> None:
+        self._states.is_kept = True
         self._read(self._waiting.release(released))
         self._memory.copy_blocks(copies)
+        self._seen.copy(copies)
 
     def propose(self, entries: Sequence[ScheduledSequence]) -> list[ScheduledSequence]:
         asked = [entry for entry in entries if entry.num_drafts]
@@ -131,7 +145,8 @@ class EagleDrafter:
     def _chunk(self, entry: ScheduledSequence, first: int, known: torch.Tensor) -> _HeadRows:
         """Of a prompt: all positions from `first` on but the last, whose token nobody knows yet."""
         tokens = entry.token_ids[first + 1 - entry.start :]
-        return _HeadRows(row_of(entry, tokens, first), self._head.fuse(known))
+        row = self._waiting[entry].row(entry, tokens, first)
+        return _HeadRows(row, self._head.fuse(known))
 
     def _known(self, entry: ScheduledSequence) -> _HeadRows:
         """All that waits: the entry's own token is known, and its position is not the head's yet."""
@@ -141,7 +156,7 @@ class EagleDrafter:
         tokens = known_tokens(state, first + 1, entry.start + 1)
         hidden = self._head.fuse(torch.stack(tuple(waiting.rows)))
         waiting.rows.clear()
-        return _HeadRows(row_of(entry, tokens, first, draft_sampling(state, 0)), hidden)
+        return _HeadRows(waiting.row(entry, tokens, first, draft_sampling(state, 0)), hidden)
 
     def _guessed(
         self, entry: ScheduledSequence, drafts: Sequence[int], carried: torch.Tensor
@@ -149,7 +164,8 @@ class EagleDrafter:
         """The last guess, whose position the model has not seen."""
         state, place = entry.sampling, len(drafts)
         assert state is not None  # noqa: S101 - drafts are for what is sampled
-        row = row_of(entry, [drafts[-1]], entry.start + place - 1, draft_sampling(state, place))
+        start, sampling = entry.start + place - 1, draft_sampling(state, place)
+        row = self._waiting[entry].row(entry, [drafts[-1]], start, sampling)
         return _HeadRows(row, carried[None])
 
     def _draw(self, rows: Sequence[_HeadRows]) -> Iterator[tuple[int, torch.Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,16 +126,25 @@ class TorchExecutor:
 
     def _step(self, batch: StepBatch) -> FinishedStep:
         drafter = self._loaded.runner.drafter
-        if drafter is None:
-            with self._masks.beside(batch.entries):
-                result = self._runner.run(batch.entries)
-            return self._sampled(result)
+        if drafter is not None and batch.is_followed:
+            return self._followed(batch, drafter)
+        if drafter is not None:
+            drafter.rest()
+        with self._masks.beside(batch.entries):
+            result = self._runner.run(batch.entries)
+        return self._sampled(result)
+
+    def _followed(self, batch: StepBatch, drafter: Drafter) -> FinishedStep:
+        started = time.thread_time()
         drafter.begin(batch.released, batch.block_copies)
         entries = drafter.propose(batch.entries)
+        proposed = time.thread_time()
         with self._masks.beside(entries):
             result = self._runner.run(entries)
+            ran = time.thread_time()
             drafter.follow(entries, result.inputs)
-        return self._sampled(result)
+            used = time.thread_time() - ran + proposed - started
+        return dataclasses.replace(self._sampled(result), drafter_seconds=used)
 
     def _sampled(self, result: StepResult) -> FinishedStep:
         scored = self._score(result.inputs.scored, result.scored)

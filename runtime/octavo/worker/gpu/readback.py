@@ -117,6 +117,10 @@ class PendingSamples:
         return accepted(tokens, self._samples.states, drafts.of_sequences)
 
     @property
+    def drafter_seconds(self) -> float:
+        return 0.0  # it is the device's time
+
+    @property
     def scored(self) -> list[SampledToken]:
         if self._scores is None or self._scored_copy is None:
             return []

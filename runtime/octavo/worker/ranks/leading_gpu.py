@@ -129,3 +129,7 @@ class _WatchedStep:
     @property
     def scored(self) -> list[SampledToken]:
         return self._step.scored
+
+    @property
+    def drafter_seconds(self) -> float:
+        return self._step.drafter_seconds

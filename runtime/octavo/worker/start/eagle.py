@@ -93,7 +93,14 @@ class EaglePlan:
                 cache_dtype=choose_cache_dtype(config.kv_cache_dtype, plan.dtype),
             )
             keeps_ends = config.enable_prefix_caching
-            return EagleDrafter(head, states, memory, max_tokens, keeps_ends=keeps_ends)
+            return EagleDrafter(
+                head,
+                states,
+                memory,
+                max_tokens,
+                keeps_ends=keeps_ends,
+                block_size=config.block_size,
+            )
 
         return make
 
