@@ -117,6 +117,8 @@ class PodView:
     or has not begun."""
     run: Run | None = None
     """Of the container that downloads or serves; None while none runs, or the pod has no address."""
+    image: str = ""
+    """The digest of what serves; empty while none is there."""
     made_at: datetime | None = None
     refused: str = ""
     """Why its node would not run it; empty where it did, or has not been asked."""
@@ -149,7 +151,6 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
     """What a pod's status says at this time."""
     status = pod.get("status", {})
     conditions = {each["type"]: each for each in status.get("conditions", ())}
-    phase = status.get("phase", "Pending")
     is_ready = conditions.get("Ready", {}).get("status") == "True"
     statuses = _container_statuses(status)
     # Known only where the kubelet reports it; without, a slow pull of an image would look the same.
@@ -162,7 +163,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
     # A ReplicaSet adopts whatever has its labels.
     controller = controller_of(pod) if not names or SERVE_CONTAINER in names else None
     addresses = tuple(each["ip"] for each in status.get("podIPs", ()))
-    is_over = phase in ("Failed", "Succeeded")
+    is_over = status.get("phase") in ("Failed", "Succeeded")
     return PodView(
         name=pod["metadata"]["name"],
         labels=pod["metadata"].get("labels", {}),
@@ -177,6 +178,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         ready_since=_since(conditions.get("Ready", {}), "True"),
         setup_since=None if is_ready else setup_since,
         run=_run(pod, statuses, addresses),
+        image=statuses.get(SERVE_CONTAINER, {}).get("imageID", "").rpartition("@")[2],
         made_at=_moment(pod["metadata"].get("creationTimestamp")),
         refused=_refused(status),
     )

@@ -13,7 +13,7 @@ from datetime import datetime
 
 import structlog
 
-from octavo_operator import claims, metrics, node_refusals
+from octavo_operator import claims, images, metrics, node_refusals
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
@@ -270,7 +270,7 @@ class Reconciler:
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",
             settled=settlement(resource),
-            remark=_remark(context.pods, self._overruled.remark(key)),
+            remark=_remark(context.pods, self._overruled.remark(key), images.difference(seen)),
         )
         self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
         await self._writer.write(resource, compute_status(observation, conditions), conditions)
@@ -380,9 +380,9 @@ def _pod_context(
     )
 
 
-def _remark(pods: PodContext, overruled: str) -> str:
+def _remark(pods: PodContext, *others: str) -> str:
     keys = ENVIRONMENT_REMARK if pods.has_keys_in_environment else ""
-    return "; ".join(part for part in (keys, ineffective_fields(pods.spec), overruled) if part)
+    return "; ".join(part for part in (keys, ineffective_fields(pods.spec), *others) if part)
 
 
 def _is_rolling(seen: Observation, decided: Decided, live: Manifest | None) -> bool:
