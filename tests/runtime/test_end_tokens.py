@@ -142,7 +142,7 @@ ids = st.integers(0, 50)
     chosen=st.one_of(st.none(), ids, st.lists(ids, max_size=3)),
     choice=st.sampled_from(["auto", "none", "vllm", "folder"]),
 )
-def test_the_homes_add_up(
+def test_the_ends_that_all_files_name_add_up(
     tmp_path: Path,
     tiny_llama: Any,
     config: Any,

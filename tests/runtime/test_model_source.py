@@ -64,7 +64,7 @@ def test_clients_call_a_model_by_its_name_without_scheme_and_revision(
         ("/models/x", LocalModel(Path("/models/x"))),
     ],
 )
-def test_names(model: str, expected: object) -> None:
+def test_a_name_says_where_the_model_is(model: str, expected: object) -> None:
     assert parse(model) == expected
 
 
@@ -108,7 +108,9 @@ def test_revision_argument_yields_to_the_names_own() -> None:
     assert parse("hf://org/name@v2", revision="main") == HubModel("org/name", "v2")
 
 
-def test_local_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_a_model_wins_over_a_hub_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ModelNotFoundError, match="no folder"):
         resolve(str(tmp_path / "absent"))
     with pytest.raises(ModelNotFoundError, match=r"no config\.json"):

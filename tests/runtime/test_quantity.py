@@ -26,7 +26,7 @@ from octavo.quantity import parse_bytes
         ("+1Ki", 1024),
     ],
 )
-def test_sizes(text: str, expected: int) -> None:
+def test_a_size_is_read_as_kubernetes_reads_it(text: str, expected: int) -> None:
     assert parse_bytes("--x", text) == expected
 
 

@@ -16,7 +16,7 @@ from octavo.cli.main import app, run
 from tests.support.runtime.called_command import Called
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_told_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == "octavo 0.1.0\n"
 

@@ -37,7 +37,7 @@ def numbers(*shape: int, seed: int) -> torch.Tensor:
 @settings(max_examples=8, deadline=None)
 @example(torch.float32, 131)
 @given(DTYPES, ROWS)
-def test_norms_and_gates(dtype: torch.dtype, rows: int) -> None:
+def test_a_row_is_normed_and_gated_as_it_is_alone(dtype: torch.dtype, rows: int) -> None:
     assert is_for_team(rows * WIDTH)
     residual, delta = numbers(2, rows, WIDTH, seed=rows).to(dtype)
     weight = numbers(WIDTH, seed=1).to(dtype)

@@ -75,7 +75,9 @@ def check(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("has_order", [False, True])
 @pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_gptq(bits: int, form: str, has_order: bool, is_symmetric: bool, tmp_path: Path) -> None:
+def test_gptq_files_are_read_as_gptqmodel_reads_them(
+    bits: int, form: str, has_order: bool, is_symmetric: bool, tmp_path: Path
+) -> None:
     make_checkpoint(tmp_path / "plain", **MODEL)
     save_word_tokenizer(tmp_path / "plain")
     order = torch.Generator().manual_seed(bits)
@@ -98,7 +100,7 @@ def test_gptq(bits: int, form: str, has_order: bool, is_symmetric: bool, tmp_pat
     assert len(check(tmp_path / "quantised")) == 2 * PRODUCTS_OF_A_LAYER
 
 
-def test_awq(tmp_path: Path) -> None:
+def test_awq_files_are_read_as_gptqmodel_reads_them(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "plain", **MODEL)
     save_word_tokenizer(tmp_path / "plain")
 

@@ -125,7 +125,7 @@ def test_max_completion_tokens_is_max_tokens_newer_name(client: openai.OpenAI) -
     assert answer.usage.completion_tokens <= 3
 
 
-def test_logprobs(client: openai.OpenAI) -> None:
+def test_the_greedy_token_is_the_first_of_the_most_probable(client: openai.OpenAI) -> None:
     answer = ask(client, logprobs=True, top_logprobs=3, max_tokens=4)
     content = answer.choices[0].logprobs.content
     assert len(content) == answer.usage.completion_tokens

@@ -59,7 +59,7 @@ def test_echo_puts_the_prompt_first(client: openai.OpenAI, stream: bool) -> None
     assert text == "hello there" + plain
 
 
-def test_logprobs(client: openai.OpenAI) -> None:
+def test_log_probabilities_are_told_with_their_tokens_and_places(client: openai.OpenAI) -> None:
     choice = complete(client, "hello", logprobs=2).choices[0]
     assert "".join(choice.logprobs.tokens) == choice.text
     assert len(choice.logprobs.token_logprobs) == 6

@@ -43,7 +43,7 @@ LARGE_FP32 = llama(dtype="float32")
         ("float16", LARGE, CUDA, True, torch.float16),
     ],
 )
-def test_rule(
+def test_auto_is_what_model_and_device_have_and_a_name_is_taken(
     monkeypatch: pytest.MonkeyPatch,
     wanted: str,
     config: ModelConfig,

@@ -85,7 +85,7 @@ def test_values_are_shuffled(arguments: str, source: torch.Tensor) -> None:
         ("div.s32 %r2, %r1, 4;", torch.div(LANE - 9, 4, rounding_mode="trunc")),
     ],
 )
-def test_integers(body: str, expected: torch.Tensor) -> None:
+def test_integer_instructions_give_what_the_manual_says(body: str, expected: torch.Tensor) -> None:
     assert torch.equal(result_of(body, LANE - 9), expected.int())
 
 

@@ -119,7 +119,7 @@ def test_products_of_experts(device: torch.device, tokens: int) -> None:
 
 
 @pytest.mark.parametrize(("rows", "width"), [(5, 83), (3, 4096)])
-def test_norms(device: torch.device, rows: int, width: int) -> None:
+def test_norms_are_rounded_as_the_references(device: torch.device, rows: int, width: int) -> None:
     residual, delta = torch.randn(2, rows, width).to(BF16)
     weight = torch.randn(width).to(BF16)
     total = residual + delta
