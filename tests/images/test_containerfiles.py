@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from images.inputs import ImageName, inputs_of
 from images.paths import REPOSITORY_ROOT
 from images.runtime.split_lock import requirement_blocks
+from tests.support.requirements import Requirement, needs_module
 
 
 def instructions(image: ImageName) -> list[str]:
@@ -37,27 +40,36 @@ def test_layers_go_from_the_slow_to_the_quick() -> None:
         position(stage, "apt-get install"),
         position(stage, "-r /usr/share/octavo/torch.txt"),
         position(stage, "-r /usr/share/octavo/dependencies.txt"),
+        position(stage, "octavo.kernels.cpu.compiling.compile"),
         position(stage, "COPY --from=octavo"),
     ]
     assert order == sorted(order)
 
 
 @pytest.mark.parametrize("image", list(ImageName))
-def test_only_kernels_and_what_is_no_layer_follow_the_projects_own_layer(image: ImageName) -> None:
+def test_only_what_is_no_layer_follows_the_projects_own_layer(image: ImageName) -> None:
     stage = last_stage(image)
     after = stage[position(stage, "COPY --from=octavo") + 1 :]
-    others = {
-        line.split()[0] for line in after if "octavo.kernels.cpu.compiling.compile" not in line
-    }
+    others = {line.split()[0] for line in after}
     assert others <= {"ARG", "LABEL", "WORKDIR", "USER", "EXPOSE", "ENTRYPOINT", "CMD"}
 
 
 @pytest.mark.parametrize("image", list(ImageName))
-def test_our_sources_enter_the_last_layer_alone(image: ImageName) -> None:
+def test_all_our_sources_enter_the_last_layer_alone(image: ImageName) -> None:
     copies = [line for line in instructions(image) if line.startswith("COPY ")]
     sources = [line for line in copies if f" /src/{image}" in line]
     assert len(sources) == 1
     assert not any(f"COPY {image} " in line for line in last_stage(image))
+
+
+def copied_from_the_context(image: ImageName) -> dict[str, str]:
+    """Where each path of the context goes, of those that COPY names."""
+    return {
+        source: line.split()[-1]
+        for line in instructions(image)
+        if line.startswith("COPY ") and "--from=" not in line
+        for source in line.split()[1:-1]
+    }
 
 
 @pytest.mark.parametrize("image", list(ImageName))
@@ -66,9 +78,8 @@ def test_every_file_that_is_copied_decides_the_tag(image: ImageName) -> None:
     known = {path.as_posix() for path in (*inputs.files, inputs.sources)}
     copied = {
         source
-        for line in instructions(image)
-        if line.startswith("COPY ") and "--from=" not in line
-        for source in line.split()[1:-1]
+        for source in copied_from_the_context(image)
+        if not source.startswith(f"{inputs.sources}/")
     }
     assert copied == known
 
@@ -129,17 +140,54 @@ def test_builds_use_the_versions_that_development_uses() -> None:
     assert shared == {name: development[name] for name in shared}
 
 
-def test_sources_of_the_cpu_s_kernels_get_whole_seconds_at_any_depth(tmp_path: Path) -> None:
-    """numba compares a source's time, and an image's archive keeps no part of a second."""
-    cpu = tmp_path / "octavo" / "kernels" / "cpu"
-    files = [cpu / "norm.py", cpu / "attention" / "decode.py"]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-        os.utime(file, ns=(1_700_000_000_500_000_000,) * 2)
-    stage = last_stage(ImageName.RUNTIME)
-    line = stage[position(stage, "octavo.kernels.cpu.compiling.compile")]
-    (command,) = re.findall(r'find "\$folder".*?\{\} \+;', line)
-    environment = os.environ | {"folder": str(tmp_path)}
-    subprocess.run(["sh", "-ec", command], env=environment, check=True)
-    assert {file.stat().st_mtime_ns for file in files} == {1_700_000_000_000_000_000}
+# Imports all modules of kernels, compiles one, and prints how often numba's cache had it.
+_COMPILE_ONE = """
+import importlib
+from octavo.kernels.cpu.compiling import compile
+modules = {name: importlib.import_module(f"octavo.kernels.cpu.{name}") for name in compile._MODULES}
+kernel = modules["rms_norm"]._float32
+(signature,) = (s for k, s in compile.jit._declared if k is kernel)
+kernel.compile(compile.jit.normalize_signature(signature)[0])
+print(sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def run_in_shell(command: str, **environ: str) -> None:
+    subprocess.run(["sh", "-ec", command], env=os.environ | environ, check=True)
+
+
+def test_the_runtime_loads_what_was_compiled_of_its_kernels_sources_alone(tmp_path: Path) -> None:
+    """As the Containerfile does it: the sources in a layer of their own, all of Octavo over it."""
+    needs_module(Requirement.NUMBA)
+    packages, sources = tmp_path / "site-packages", tmp_path / "sources"
+    for source, target in copied_from_the_context(ImageName.RUNTIME).items():
+        prefix = "/usr/share/octavo/kernels"
+        if not target.startswith(prefix):
+            continue
+        place = Path(f"{sources}{target.removeprefix(prefix)}")
+        for path in REPOSITORY_ROOT.glob(source):
+            if path.is_dir():
+                shutil.copytree(path, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place / path.name)
+    packages.mkdir()
+    shutil.copytree(sources / "octavo", packages / "octavo")
+    touches = [
+        command
+        for line in instructions(ImageName.RUNTIME)
+        for command in re.findall(r'find "\$folder"/octavo -exec touch .*?\{\} \+', line)
+    ]
+    assert len(touches) == 2
+    environ = {"PYTHONPATH": str(packages), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def cache_hits() -> str:
+        command = [sys.executable, "-c", _COMPILE_ONE]
+        return subprocess.check_output(command, env=os.environ | environ, text=True).strip()
+
+    run_in_shell(touches[1], folder=str(packages))
+    assert cache_hits() == "0"
+    shutil.rmtree(packages / "octavo")
+    shutil.copytree(REPOSITORY_ROOT / "runtime/octavo", packages / "octavo")
+    run_in_shell(touches[0], folder=str(packages))
+    assert cache_hits() == "1"

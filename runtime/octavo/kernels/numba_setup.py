@@ -3,8 +3,8 @@
 An image holds kernels that were compiled when it was built, on another machine and on a file system that is
 read-only now. So code is compiled for a level of the x86-64 architecture instead of the CPU at hand, and the
 image's cache is copied to where numba can write. Elsewhere the cache is a folder of the user's, named after
-the kernels' sources: numba itself notices no change of a file that a kernel takes its parts from. What the
-user sets is left alone.
+the kernels' sources: numba itself notices no change of a file that a kernel takes its parts or numbers from.
+What the user sets is left alone.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _user_cache(environ: Mapping[str, str]) -> Path | None:
     root = environ.get("XDG_CACHE_HOME") or (home and str(Path(home) / ".cache"))
     if not root:
         return None
-    folder = Path(root) / "octavo" / "kernels" / _source_digest(Path(__file__).parent / "cpu")
+    folder = Path(root) / "octavo" / "kernels" / _source_digest(Path(__file__).parent)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
@@ -87,10 +87,13 @@ def _user_cache(environ: Mapping[str, str]) -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _source_digest(folder: Path) -> str:
+def _source_digest(kernels: Path) -> str:
+    """Of the files that decide what is compiled: the kernels', and those whose constants they hold."""
+    folders = [kernels / "cpu", kernels / "reference"]
+    files = [*kernels.glob("*.py"), *(file for each in folders for file in each.rglob("*.py"))]
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in sorted(files):
+        digest.update(str(file.relative_to(kernels)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

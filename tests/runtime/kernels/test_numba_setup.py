@@ -13,6 +13,7 @@ from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 from tests.support.requirements import Requirement, needs_module
 
 needs_module(Requirement.NUMBA)
+from octavo.kernels.cpu.compiling import jit
 
 _V3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm", "sse2"}
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -84,14 +85,13 @@ def test_a_change_of_any_source_makes_kernels_anew(tmp_path: Path) -> None:
     shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
     environ = {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert [run(["-c", _PROGRAM], **environ) for _ in range(2)] == ["0", "1"]
-    used = run(["-c", _FOLDER], **environ)
-    with (package / "kernels" / "cpu" / "compiling" / "vector.py").open("r+") as file:
-        file.seek(0, os.SEEK_END)
-        file.write("\n# changed\n")
-    changed = run(["-c", _FOLDER], **environ)
-    assert changed != used
-    assert any(Path(used).iterdir())
-    assert not any(Path(changed).iterdir())
+    folders = [run(["-c", _FOLDER], **environ)]
+    for changed in ("cpu/compiling/vector.py", "fp4.py", "reference/weight_only.py"):
+        with (package / "kernels" / changed).open("a") as file:
+            file.write("\n# changed\n")
+        folders.append(run(["-c", _FOLDER], **environ))
+    assert len(set(folders)) == len(folders)
+    assert [any(Path(folder).iterdir()) for folder in folders] == [True, False, False, False]
 
 
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
@@ -122,3 +122,20 @@ def test_what_the_user_sets_is_left_alone(tmp_path: Path) -> None:
     name, callers, ours = run(["-c", _BESIDE], **set_by_user).splitlines()
     assert (name, callers) == ("generic", repr(str(tmp_path)))
     assert Path(ours).is_relative_to(tmp_path)
+
+
+def test_a_kernel_that_no_process_would_find_again_is_refused() -> None:
+    """What a function closes over is part of its name in numba's cache, and a compiled part has none that
+    lasts."""
+
+    @jit.part
+    def inner(address: int) -> int:
+        return address
+
+    def kernel(address: int) -> None:
+        inner(address)
+
+    with pytest.raises(ValueError, match="closes over inner"):
+        jit.team_kernel(kernel)
+    with pytest.raises(ValueError, match="closes over inner"):
+        jit.kernel("void(int64)")(kernel)

@@ -197,24 +197,20 @@ def _bfloat16(address: int) -> None:
     _bfloats(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
 
 
-def _declared_by_registers() -> TeamKernel | None:
-    """For CPUs with AMX, which have AVX512-BF16 too."""
-    if not has_pair_products():
-        return None
-    prefill = make_prefill(by_registers())
+KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
+BY_REGISTERS: TeamKernel | None = None
+"""With AMX, of bfloat16."""
+if has_pair_products():  # CPUs with AMX have AVX512-BF16 too
+    _by_registers = make_prefill(by_registers())
 
+    @team_kernel
     def _bfloat16_by_registers(address: int) -> None:
         job = v.int64_at(address)
         configure()
-        prefill(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
+        _by_registers(v.bfloat16_at(job[1]), v.bfloat16_at(job[2]), v.bfloat16_at(job[3]), job)
         release()
 
-    return team_kernel(_bfloat16_by_registers)
-
-
-KERNELS = {torch.float32: _float32, torch.bfloat16: _bfloat16}
-BY_REGISTERS = _declared_by_registers()
-"""With AMX, of bfloat16."""
+    BY_REGISTERS = _bfloat16_by_registers
 
 
 @functools.cache

@@ -49,6 +49,7 @@ def kernel(signature: str) -> Callable[[Function], Function]:
     """
 
     def declare(function: Function) -> Function:
+        _refuse_closure(function)
         with _our_cache():
             compiled: Function = numba.njit(
                 function, nogil=True, cache=True, error_model="numpy", boundscheck=False
@@ -86,9 +87,24 @@ class TeamKernel:
 
 def team_kernel(function: Callable[[int], None]) -> TeamKernel:
     """Declares a kernel that all threads run at once, each with the address of the same numbers."""
+    _refuse_closure(function)
     declared = TeamKernel(function)
     _declared_for_teams.append(declared)
     return declared
+
+
+def _refuse_closure(function: Callable[..., object]) -> None:
+    """Numba's cache has a kernel under what it closes over, and would never find one that closes over a part:
+    each process has another object there.
+
+    Raises:
+        ValueError: The function takes variables of a function around it.
+    """
+    if names := function.__code__.co_freevars:
+        raise ValueError(
+            f"The kernel {function.__qualname__} closes over {', '.join(names)}, and would be compiled in "
+            "every process; make them the module's."
+        )
 
 
 def compile_all() -> None:
