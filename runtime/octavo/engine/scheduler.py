@@ -44,8 +44,8 @@ class Scheduler:
           (`LogitsProcessor.waits_for_token`), or a tenant that had nothing begins in this step: then it is
           left out of this step, and never of two in turn for the last reason.
         - Requests are admitted for the first time in the order of priority and turn. Nobody overtakes,
-          but for those that wait while an older one computes their prefix (`PrefixesInFlight`): whoever
-          passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
+          but for those that wait while one admitted before computes their prefix (`PrefixesInFlight`):
+          whoever passes them leaves a seat and blocks for each, and computes its whole prompt in that step.
           Also passed, by the base model's alone, is whoever waits for a seat of its adapter (`AdapterSeats`).
           The completions of one request but for its first come after its prompt is computed, before all
           that is younger.
