@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from llguidance import LLMatcher, LLParserLimits
 
 from octavo.engine.grammars import GrammarCompiler, mask_batch
@@ -15,6 +16,7 @@ from octavo.engine.grammars.limits import LIMITS
 from octavo.engine.grammars.mask_batch import MaskBatch
 from octavo.engine.grammars.progress import GrammarProgress
 from octavo.model_source import resolve
+from octavo.sampling.host import sampler
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
@@ -148,3 +150,37 @@ def test_a_lexer_that_breaks_ends_whoever_broke_it_and_nobody_else(
     assert allowed(breaking.next_mask(written)) == [END]
     assert not compiler.is_ready(outputs, [END])
     assert compiler.prepare(outputs, [END]) is not compiled
+
+
+def test_rows_that_are_sampled_one_by_one_have_their_masks_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As those of a large vocabulary are, on a CPU."""
+    filled: list[int] = []
+    fill = MaskBatch._fill
+
+    def counted(self: MaskBatch, matchers: list[LLMatcher], *rest: Any) -> None:
+        filled.append(len(matchers))
+        fill(self, matchers, *rest)
+
+    monkeypatch.setattr(MaskBatch, "_fill", counted)
+    wanted = [StructuredOutputsParams(**kind) for kind in KINDS]
+    logits = torch.zeros(len(wanted) + 1, VOCAB)
+    drawn: list[list[int]] = []
+    for at_once in (VOCAB * 8, 1):
+        monkeypatch.setattr(sampler, "_SCORES_AT_ONCE", at_once)
+        states = [
+            SamplingState(
+                SamplingParams(seed=3, structured_outputs=one),
+                3,
+                [],
+                [],
+                grammar=COMPILER.prepare(one, [END]).start(),
+            )
+            for one in wanted
+        ]
+        states.insert(1, SamplingState(SamplingParams(seed=3), 3, [], []))
+        sampled = sampler.Sampler(0).sample(logits, list(range(len(states))), states)
+        drawn.append([one.token_id for one in sampled])
+    assert filled == [len(wanted)] * 2
+    assert drawn[0] == drawn[1]

@@ -91,6 +91,10 @@ class Sampler:
     ) -> list[SampledToken]:
         results: list[SampledToken] = []
         at_once = max(1, _SCORES_AT_ONCE // logits.shape[1])
+        # Of a large vocabulary a part is one row: what threads share out is worked out before, of all.
+        shaped = [state for state in states if processors.any_wanted(state.params)]
+        if shaped and at_once < len(states):
+            processors.prepare(shaped)
         for start in range(0, len(states), at_once):
             part = slice(start, start + at_once)
             results += self._sample(_as_float32(logits[part]), sequence_ids[part], states[part])
