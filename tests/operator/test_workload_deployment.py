@@ -103,12 +103,17 @@ def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason
         ({"replicas": 2, "updatedReplicas": 2}, False),
         ({"replicas": 3, "updatedReplicas": 1}, True),
         ({"replicas": 2}, True),
+        # Of the generation before: a rollout does not end by an edit, nor begin by one.
+        ({"replicas": 3, "updatedReplicas": 1, "observedGeneration": 1}, True),
+        ({"replicas": 2, "updatedReplicas": 2, "observedGeneration": 1}, False),
     ],
 )
 def test_pods_of_a_former_template_are_being_replaced(
     status: dict[str, int], is_replacing: bool
 ) -> None:
-    assert DEPLOYMENT.is_replacing({"metadata": {}, "spec": {}, "status": status}) is is_replacing
+    metadata = {"generation": 2}
+    found = DEPLOYMENT.is_replacing({"metadata": metadata, "spec": {}, "status": status})
+    assert found is is_replacing
 
 
 def test_a_rollout_that_was_given_up_is_seen() -> None:

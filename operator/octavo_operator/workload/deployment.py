@@ -114,6 +114,8 @@ class Deployment:
         return bool(live["spec"].get("paused", False))
 
     def is_replacing(self, live: Manifest) -> bool:
+        """Also by what its controller said of a former spec: until it has looked at this one, what was under
+        way goes on, and nobody knows better."""
         status = live.get("status", {})
         return int(status.get("updatedReplicas", 0)) < int(status.get("replicas", 0))
 
