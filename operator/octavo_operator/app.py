@@ -37,6 +37,8 @@ from octavo_operator.workqueue import WorkQueue
 
 log = structlog.get_logger()
 
+_RACES_SECONDS = 4.0
+"""What is tried again after this or more has failed five times in a row: that is no race any more."""
 _CRD_RETRY_SECONDS = 2.0
 
 
@@ -290,7 +292,8 @@ async def _until(
 
 
 def _log_failure(key: ObjectKey, error: Exception, retry_in_seconds: float) -> None:
-    if isinstance(error, KubeError) and error.is_conflict:
+    is_race = isinstance(error, KubeError) and error.is_conflict
+    if is_race and retry_in_seconds < _RACES_SECONDS:
         log.info("reconcile again", key=str(key), why=str(error))
         return
     metrics.RECONCILE_ERRORS.inc()
