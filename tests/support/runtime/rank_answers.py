@@ -27,6 +27,7 @@ from octavo.worker.start.draft import plan_drafter
 from octavo.worker.start.phases import cache_block_bytes
 from octavo.worker.start.plan import plan_start
 from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.speculating import DRAFTS, Recorded
 from tests.support.runtime.stepping import make_executor
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, token_id
@@ -66,10 +67,23 @@ def save_model(folder: Path, family: str = "llama", **changes: Any) -> Any:
     return model
 
 
+def save_generic_model(folder: Path, model_type: str) -> None:
+    """One that runs by transformers' modules."""
+    tokenizer = byte_level_tokenizer()
+    eos = token_id(tokenizer, "<eos>")
+    make_generic_checkpoint(folder, model_type, vocab_size=321, eos_token_id=eos)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def executor_of(
-    folder: Path, size: int, guesses: SpeculativeConfig | None = None, **changes: object
+    folder: Path,
+    size: int,
+    guesses: SpeculativeConfig | None = None,
+    *,
+    tunes: bool = True,
+    **changes: object,
 ) -> Executor:
-    """Of so many ranks, with adapters; each has room for `NUM_BLOCKS`."""
+    """Of so many ranks, with adapters or without; each has room for `NUM_BLOCKS`."""
     config = EngineConfig(model=str(folder), device=Device.CPU, speculative_config=guesses)
     plan = plan_start(config)
     block_bytes = cache_block_bytes(config, plan.model.spec.on_rank(size), torch.float32)
@@ -80,7 +94,7 @@ def executor_of(
         tensor_parallel_size=size,
         kv_cache_memory_bytes=NUM_BLOCKS * block_bytes,
         speculative_config=guesses,
-        enable_lora=True,
+        enable_lora=tunes,
         **changes,
     )
 

@@ -4,7 +4,8 @@
 Each engine has chunks of prompts, a cached prefix, sequences that lose their blocks, several completions of a
 prompt, a grammar, penalties, log-probabilities, an adapter in the same batches, and then all of it again with
 drafts: the model's own where it has no sliding windows, else those of who knows the answers. The tests of a
-commit take four families so (`tests/runtime/worker/test_ranks.py`), and all of them as threads.
+commit take four families so (`tests/runtime/worker/test_ranks.py`), and all of them as threads. Of those that
+run by transformers' modules, which take no adapters, there is one for each way to share them.
 """
 
 from __future__ import annotations
@@ -16,36 +17,53 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from octavo.config import ModelImplementation
 from octavo.models.registry import read_model_config
 from octavo.models.sharing import sizes_that_share
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from tests.support.runtime.adapters import save_adapter
-from tests.support.runtime.rank_answers import answers_of, assert_same, executor_of, save_model
+from tests.support.runtime.rank_answers import (
+    answers_of,
+    assert_same,
+    executor_of,
+    save_generic_model,
+    save_model,
+)
 from tests.support.runtime.shared_kinds import KINDS
 
 SIZES = (2, 4)
+# Norms over all heads with experts, sinks with experts' biases, all heads on each, no plan.
+GENERIC = ("olmoe", "gpt_oss", "beam", "persimmon")
 
 
 def compare(work: Path, kind: str) -> list[str]:
     """What became of each size. Raises `AssertionError` where an answer differs."""
-    family, changes = KINDS[kind]
     folder, adapter = work / "model", work / "adapter"
-    saved = save_model(folder, family, **{"intermediate_size": 90, **changes})
-    save_adapter(adapter, saved, rank=8, lora_alpha=64)  # far from the base, in every family
-    model = read_model_config(folder)
+    if tunes := kind in KINDS:
+        family, changes = KINDS[kind]
+        saved = save_model(folder, family, **{"intermediate_size": 90, **changes})
+        save_adapter(adapter, saved, rank=8, lora_alpha=64)  # far from the base, in every family
+        # A random Gemma 3 repeats what it read, whatever the adapter adds to its products.
+        changes_answers = family != "gemma3"
+    else:
+        save_generic_model(folder, kind)
+        changes_answers = False
+    own = adapter if tunes else None
+    model = read_model_config(folder, ModelImplementation.AUTO)
     guesses = None
     if not any(model.spec.windows):
         guesses = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=str(folder))
-    expected = answers_of(folder, executor_of(folder, 1), adapter)
+    expected = answers_of(folder, executor_of(folder, 1, tunes=tunes), own)
     lines = []
     for size in sorted(set(SIZES) & set(sizes_that_share(model))):
-        found = answers_of(folder, executor_of(folder, size, guesses), adapter, drafts=True)
-        # A random Gemma 3 repeats what it read, whatever the adapter adds to its products.
-        assert_same(found, expected, tunes=family != "gemma3")
+        executor = executor_of(folder, size, guesses, tunes=tunes)
+        found = answers_of(folder, executor, own, drafts=True)
+        assert_same(found, expected, tunes=changes_answers)
         lines.append(
             f"{kind:<16} {size} processes: the same ({len(found.tokens)} completions, "
             f"{found.num_preemptions} preemptions, {found.num_accepted} guesses came true)"
         )
+        del executor
         gc.collect()  # with the executor its processes end
     return lines
 
@@ -53,7 +71,7 @@ def compare(work: Path, kind: str) -> list[str]:
 def main() -> int:
     """Exit status 1 where an answer differs; all are tried."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="KIND")
+    parser.add_argument("kinds", nargs="*", default=[*KINDS, *GENERIC], metavar="KIND")
     failed = []
     for kind in parser.parse_args().kinds:
         with tempfile.TemporaryDirectory() as work:
