@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from octavo.chat.forms import PROBE_TOOL
 from octavo.chat.template import ChatTemplate
 from octavo.errors import InvalidParameterError
 
@@ -76,13 +77,17 @@ def _rendered(
     add_generation_prompt: bool = False,
     answer: Mapping[str, Any] = _MESSAGES[1],
 ) -> str:
-    """Empty where the template refuses."""
+    """Empty where the template refuses; some that are made for tools fail without any."""
     messages: list[Mapping[str, Any]] = list(_MESSAGES[:num_messages])
     messages[1:2] = [answer]
-    try:
-        return template.render(messages, add_generation_prompt=add_generation_prompt)
-    except InvalidParameterError:
-        return ""
+    for tools in (None, [PROBE_TOOL]):
+        try:
+            return template.render(
+                messages, tools=tools, add_generation_prompt=add_generation_prompt
+            )
+        except InvalidParameterError:
+            continue
+    return ""
 
 
 def _behind(text: str, word: str) -> str:

@@ -6,6 +6,7 @@ By Octavo's own client, which is there at once: OpenAI's takes a second or two t
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from octavo.server.process.options import API_KEY_VARIABLE
 
@@ -23,15 +24,31 @@ def first_model(url: str, api_key: str | None, *, url_argument: str) -> str:
     """
     import aiohttp
 
-    from octavo.client import UnexpectedAnswerError, why_no_answer
+    from octavo.client import UnexpectedAnswerError
 
     try:
         return asyncio.run(_first_model(url, api_key))
     except UnexpectedAnswerError as error:
         raise NoModelError(_explained(error, url, url_argument)) from error
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        hint = "Is `octavo serve` running?"
-        raise NoModelError(f"nothing answers at {url} ({why_no_answer(error)}). {hint}") from error
+        raise NoModelError(no_answer(url, error)) from error
+
+
+def no_answer(url: str, error: Exception) -> str:
+    """What a person is told whose request had no answer, and what to do."""
+    import aiohttp
+
+    from octavo.client import why_no_answer
+
+    if (
+        isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError)
+        or not urlsplit(url).hostname
+    ):
+        return f"{url} is no URL of a server; write http://HOST:PORT, or https://."
+    hint = "Is `octavo serve` running?"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        hint = "Does it speak TLS? The URL of one that does not begins with http://."
+    return f"nothing answers at {url} ({why_no_answer(error)}). {hint}"
 
 
 async def _first_model(url: str, api_key: str | None) -> str:

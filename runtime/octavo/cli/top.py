@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.cli.served_model import KEY_HINT
+from octavo.cli.served_model import KEY_HINT, no_answer
 from octavo.server.process.options import API_KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ async def _load(client: Client) -> Load:
     import aiohttp
     import msgspec
 
-    from octavo.client import UnexpectedAnswerError, why_no_answer
+    from octavo.client import UnexpectedAnswerError
     from octavo.server.openai.load import Load
 
     try:
@@ -95,9 +95,7 @@ async def _load(client: Client) -> Load:
         hint = KEY_HINT if error.status in (401, 403) else "Is URL an Octavo of this version?"
         raise NoLoadError(f"{client.root}/load answers {error} {hint}") from error
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise NoLoadError(
-            f"nothing answers at {client.root} ({why_no_answer(error)}). Is `octavo serve` running?"
-        ) from error
+        raise NoLoadError(no_answer(client.root, error)) from error
 
 
 async def _show_json(looks: AsyncIterator[Look]) -> None:

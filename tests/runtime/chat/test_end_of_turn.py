@@ -80,6 +80,8 @@ def ends(backend: Backend, *templates: str) -> list[str]:
         # Spaces and newlines before the end are text of the turn.
         (CHATML.replace("<|im_end|>", " \n\n<|im_end|>"), "<|im_end|>"),
         (LAST_IS_OPEN, "<eos>"),
+        # Of those made for tools some fail without any (Hermes 2 Pro, Command R+).
+        ("{% for t in tools %}{{ t.function.name }}{% endfor %}" + CHATML, "<|im_end|>"),
         # What it writes behind the end opens something else.
         (CHATML.replace("<|im_end|>", "<eos><|im_end|>"), "<eos>"),
     ],

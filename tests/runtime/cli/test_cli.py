@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,28 @@ def test_chat_and_bench_say_when_nothing_answers(octavo: Called) -> None:
         assert result.returncode == 1
         told = "nothing answers at http://127.0.0.1:9/v1 (Connection refused). Is `octavo serve` running?"
         assert result.stderr == f"octavo: {told}\n"
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:99999", "http://[::1"])
+def test_what_is_no_url_of_a_server_is_told_as_that(octavo: Called, url: str) -> None:
+    result = octavo("chat", url, "-m", "hi")
+    assert result.returncode == 1
+    assert "is no URL of a server; write http://HOST:PORT" in result.stderr
+
+
+def test_tls_where_there_is_none_is_told_with_what_to_do(octavo: Called) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        threading.Thread(target=_answer_plainly, args=[plain], daemon=True).start()
+        result = octavo("chat", f"https://127.0.0.1:{plain.getsockname()[1]}", "-m", "hi")
+    assert result.returncode == 1
+    assert "Does it speak TLS?" in result.stderr
+
+
+def _answer_plainly(server: socket.socket) -> None:
+    client, _ = server.accept()
+    with client:
+        client.recv(4096)
+        client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def test_chat_at_a_dead_port_says_so_before_it_loads_what_a_conversation_needs() -> None:
