@@ -49,9 +49,13 @@ class Repeats(Protocol):
     """Runs blocks as they are, or does again what they did in earlier steps of the same form."""
 
     def __call__(
-        self, residual: torch.Tensor, blocks: Blocks
+        self, residual: torch.Tensor, blocks: Blocks, *, is_watched: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The stream, until the next step, and what is pending of the last block."""
+        """The stream, until the next step, and what is pending of the last block.
+
+        Args:
+            is_watched: The blocks keep hidden states: their steps are others.
+        """
         ...
 
 

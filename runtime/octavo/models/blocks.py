@@ -182,7 +182,8 @@ class WatchedBlock:
         step: Step,
         rows: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        self.states.keep(self.place, residual, pending)
+        if self.states.is_kept:
+            self.states.keep(self.place, residual, pending)
         return self.block(residual, pending, cache, step, rows)
 
 
@@ -205,6 +206,7 @@ class DecoderStack:
         "_logits_divisor",
         "_logits_softcap",
         "_norm",
+        "_states",
         "_stream_scale",
         "embed",
         "embedding_scale",
@@ -234,6 +236,7 @@ class DecoderStack:
         self._logits_softcap = logits_softcap
         self._blocks = blocks
         self._is_repeatable = True
+        self._states: HiddenStates | None = None
         self._norm = norm
 
     def watch(self, layers: Sequence[int], fixed: FixedStates | None = None) -> HiddenStates:
@@ -246,7 +249,7 @@ class DecoderStack:
         watched = list(self._blocks)
         for place, layer in enumerate(layers):
             watched[layer] = WatchedBlock(watched[layer], states, place)
-        self._blocks, self._is_repeatable = watched, fixed is not None
+        self._blocks, self._is_repeatable, self._states = watched, fixed is not None, states
         return states
 
     def run_blocks(
@@ -259,7 +262,8 @@ class DecoderStack:
             for made in blocks(residual):
                 pending = made
         else:
-            residual, pending = step.repeats(residual, blocks)
+            is_watched = self._states is not None and self._states.is_kept
+            residual, pending = step.repeats(residual, blocks, is_watched=is_watched)
         return residual if pending is None else residual.add_(pending)
 
     def _each(

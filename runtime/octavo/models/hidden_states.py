@@ -31,7 +31,7 @@ class HiddenStates:
         fixed: None: every forward makes new tensors.
 
     Attributes:
-        is_kept: Somebody will take the next forward's. Those that lie at a fixed place are kept anyway.
+        is_kept: Somebody will take the next forward's.
     """
 
     def __init__(self, count: int, scale: float = 1.0, fixed: FixedStates | None = None) -> None:
@@ -48,8 +48,7 @@ class HiddenStates:
         """The stream is about to be overwritten; see `octavo.models.stream` of what is pending."""
         rows, width = residual.shape
         if (fixed := self._fixed_of(rows)) is None:
-            if self.is_kept:
-                self._kept[place] = summed(residual, pending)
+            self._kept[place] = summed(residual, pending)
         else:
             out = fixed.memory[:rows, place * width : (place + 1) * width]
             fixed.kernels.sum_stream(residual, pending, out)

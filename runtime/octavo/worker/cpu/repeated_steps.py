@@ -35,35 +35,36 @@ class RepeatedSteps:
     """
 
     def __init__(self) -> None:
-        self._steps: dict[int, _Step] = {}
+        self._steps: dict[tuple[int, bool], _Step] = {}  # by rows, and whether they are watched
         self._workspace = Workspace(_FIRST_WORKSPACE_BYTES)
         self._streams = torch.empty(0)
         self._is_off = False
 
     def __call__(
-        self, residual: torch.Tensor, blocks: Blocks
+        self, residual: torch.Tensor, blocks: Blocks, *, is_watched: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self._is_off:
             return residual, run_stages(blocks(residual))
-        step = self._steps.get(residual.shape[0])
+        form = residual.shape[0], is_watched
+        step = self._steps.get(form)
         if step is None:
-            return self._record(residual, blocks)
+            return self._record(residual, blocks, form)
         if not step.is_checked:
             return self._check(step, residual, blocks)
         return step.run(residual)
 
     def _record(
-        self, residual: torch.Tensor, blocks: Blocks
+        self, residual: torch.Tensor, blocks: Blocks, form: tuple[int, bool]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         stream = self._stream_like(residual).copy_(residual)
         try:
             recording = record(lambda: blocks(stream), self._workspace)
         except NotRecordableError as error:
             self._turn_off(str(error))
-            return self(residual, blocks)
+            return self(residual, blocks, is_watched=form[1])
         if recording is None:
-            return self(residual, blocks)
-        self._steps[residual.shape[0]] = _Step(recording, stream)
+            return self(residual, blocks, is_watched=form[1])
+        self._steps[form] = _Step(recording, stream)
         return stream, recording.result
 
     def _check(
