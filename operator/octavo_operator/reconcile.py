@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
-from octavo_operator import claims, images, metrics, node_refusals
+from octavo_operator import claims, images, metrics
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
-from octavo_operator.apply import apply
+from octavo_operator.apply import Applied, apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
-from octavo_operator.autoscale.decide import Decision
 from octavo_operator.children import CHILDREN, desired
 from octavo_operator.commits import Commits, difference
 from octavo_operator.condition_set import condition_set
 from octavo_operator.contest import Contests
+from octavo_operator.deciding import Decided, Decider, Observed
 from octavo_operator.endpoints import PROPAGATION_SECONDS, SERVICE_NAME_LABEL, judge
 from octavo_operator.failures import Failures
 from octavo_operator.kube import Kube, KubeError
@@ -32,26 +31,23 @@ from octavo_operator.manifest import (
     LLM_DEPLOYMENT,
     PERSISTENT_VOLUME_CLAIM,
     POD,
-    ChildKey,
     Manifest,
     ObjectKey,
 )
 from octavo_operator.names import selector
 from octavo_operator.overruled import Overruled
 from octavo_operator.plan import plan
-from octavo_operator.pods import Finding, PodView, staying, views
+from octavo_operator.pods import Finding
 from octavo_operator.recorder import Recorder
 from octavo_operator.render import (
     Installation,
     PodContext,
-    RenderContext,
     cache,
-    owner_of,
     service,
 )
 from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
-from octavo_operator.replicas import Fleet, fleet, setup_patience_left
-from octavo_operator.rollout import overdue, patience_left, replacement
+from octavo_operator.replicas import setup_patience_left
+from octavo_operator.rollout import overdue, patience_left
 from octavo_operator.sightings import Sightings
 from octavo_operator.spec_reading import spec_of
 from octavo_operator.startups import Startups
@@ -64,49 +60,12 @@ from octavo_operator.status import (
     settlement,
 )
 from octavo_operator.status_writer import StatusWriter
-from octavo_operator.turns import Change, Turns
-from octavo_operator.workload import Workload, in_force, workload_of
+from octavo_operator.turns import Turns
 
 log = structlog.get_logger()
 
 _RETRY_REFUSED_SECONDS = 30.0
 """After the API server refused a child: quotas and policies change without telling us."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What the cluster held when the pass began."""
-
-    resource: Manifest
-    children: dict[ChildKey, Manifest | None]
-    pods: list[Manifest]
-    slices: list[Manifest]
-    """The EndpointSlices of the Service."""
-    claims: list[Manifest | None]
-    """The user's claims that `pvc://` names, None where one is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What is to be, and what was seen with the eyes of the revision that will hold."""
-
-    workload: Workload
-    context: RenderContext
-    pods: list[PodView]
-    """Those with our label."""
-    fleet: Fleet
-    gpus: int
-    """Those of all its pods, which hold them until they have ended."""
-    scaling: Decision | None
-    """The autoscaler's, where the spec has it."""
-    change: Change
-    """What is to become of the pods."""
-    replicas_before: int | None
-    """How many the live workload asks for, if there is one."""
-    refusal: Finding | None
-    """Why nodes do not run its pods, if they do not."""
-    first_made: datetime | None
-    """When the first pod of the wanted revision was made, of those that are there."""
 
 
 class Reconciler:
@@ -147,6 +106,14 @@ class Reconciler:
         )
         self.known: set[ObjectKey] = set()
         """The objects that were there when they were looked at last; each has something remembered of it."""
+        self._decider = Decider(
+            installation,
+            autoscaler,
+            self._turns,
+            self._startups,
+            wall_clock=wall_clock,
+            steady_clock=steady_clock,
+        )
         self._recorder = Recorder(kube, instance, wall_clock)
         self._writer = StatusWriter(kube, self._recorder)
         self._failures = Failures()
@@ -194,9 +161,7 @@ class Reconciler:
     async def _pass(self, key: ObjectKey) -> float | None:
         resource = await self._kube.get(LLM_DEPLOYMENT, key.namespace, key.name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
-            self.known.discard(key)
-            for each in (*self._remembering, metrics):
-                each.forget(key)
+            self._forget(key)
             return None
         self.known.add(key)
         conditions = condition_set(resource, self._wall_clock())
@@ -209,17 +174,9 @@ class Reconciler:
             await self._writer.write(resource, status, conditions)
             return None
         observed = await self._observe(key, resource, spec)
-        decided = self._decide(key, spec, observed)
+        decided = self._decider.decide(key, spec, observed)
         context, workload, seen = decided.context, decided.workload, decided.fleet
-        actions = plan(observed.children, desired(context, workload), context.owner)
-        actions = self._overruled.hold(key, actions, self._steady_clock())
-        actions, contest, contest_wait = self._contests.hold(key, actions, self._steady_clock())
-        is_failing = self._failures.is_lasting(key, self._steady_clock())
-        applied = await apply(self._kube, actions, tells_faults=is_failing)
-        self._contests.count(key, actions, applied.live, self._steady_clock())
-        self._overruled.count(key, actions, applied.live, self._steady_clock())
-        if applied.lost_race is not None:
-            raise applied.lost_race
+        applied, contest, contest_wait = await self._carry_out(key, observed, decided)
         live = applied.live.get(workload.key)
         refusal = (None if live is None else workload.finding(live)) or decided.refusal
         led = judge(
@@ -289,6 +246,11 @@ class Reconciler:
         )
         return min((wait for wait in waits if wait is not None), default=None)
 
+    def _forget(self, key: ObjectKey) -> None:
+        self.known.discard(key)
+        for each in (*self._remembering, metrics):
+            each.forget(key)
+
     async def _observe(
         self, key: ObjectKey, resource: Manifest, spec: LLMDeploymentSpec
     ) -> Observed:
@@ -312,72 +274,27 @@ class Reconciler:
         by_key = dict(zip(CHILDREN, children, strict=True))
         return Observed(resource, by_key, pods, slices, claims)
 
-    def _decide(self, key: ObjectKey, spec: LLMDeploymentSpec, observed: Observed) -> Decided:
-        """Replicas and rollout for this pass. The revision depends on the pods alone, so it is known
-        before the rest is decided."""
-        now, workload = self._wall_clock(), workload_of(spec)
-        live = observed.children[workload.key]
-        existing = views(observed.pods, spec.resources.gpu_resource, now)
-        labelled = staying(existing)
-        pods = _pod_context(observed, spec, self._installation)
-        pods = in_force(workload, pods, live, labelled)
-        every = workload.replicas(key.name, labelled)
-        made = [pod for one in workload.replicas(key.name, existing) for pod in one.pods]
-        wanted = workload.revision(pods)
-        change = Change(
-            wanted=wanted,
-            live=None if live is None else workload.live_revision(live),
-            is_paused=live is not None and workload.is_held(live),
-            has_others=any(each.revision != wanted for each in every),
-        )
-        is_held = self._turns.must_wait(key, change)
-        # What waits is seen with the eyes of the revision that serves on.
-        told = observed.resource.get("status", {}).get("revision")
-        seen = self._startups.follow(key, fleet(told if is_held and told else wanted, every))
-        before = None if live is None else workload.wanted(live)
-        scaling = None
-        replicas = spec.replicas
-        if spec.autoscaling:
-            current = spec.autoscaling.min_replicas if before is None else before
-            scaling = self._autoscaler.decide(key, spec, seen, current, self._steady_clock())
-            replicas = scaling.replicas
-        else:
-            self._autoscaler.forget(key)
-        how_before = None if live is None else workload.replacement(live)
-        refusal = None
-        times = (pod.made_at for pod in made if pod.revision == wanted and pod.made_at is not None)
-        if len(seen.ready_current) < replicas:
-            refusal = node_refusals.refusal(made, wanted, spec.resources.gpu_resource, now)
-        refused = (None if live is None else workload.finding(live)) or refusal
-        is_replacing = not is_held and live is not None and workload.is_replacing(live)
-        how = replacement(spec, how_before, seen, refused, replicas, now, is_replacing=is_replacing)
-        answering, own = workload.answering_labels, workload.own_labels
-        context = RenderContext(pods, replicas, how, answering, own, is_held)
-        gpus, first_made = sum(pod.gpus for pod in made), min(times, default=None)
-        return Decided(
-            workload, context, labelled, seen, gpus, scaling, change, before, refusal, first_made
-        )
+    async def _carry_out(
+        self, key: ObjectKey, observed: Observed, decided: Decided
+    ) -> tuple[Applied, Finding | None, float | None]:
+        """Applies what differs. Returns what became of it, and of a contest over it what to say and the
+        seconds after which to look again. Raises KubeError when somebody else was faster."""
+        context = decided.context
+        actions = plan(observed.children, desired(context, decided.workload), context.owner)
+        actions = self._overruled.hold(key, actions, self._steady_clock())
+        actions, contest, wait = self._contests.hold(key, actions, self._steady_clock())
+        is_failing = self._failures.is_lasting(key, self._steady_clock())
+        applied = await apply(self._kube, actions, tells_faults=is_failing)
+        self._contests.count(key, actions, applied.live, self._steady_clock())
+        self._overruled.count(key, actions, applied.live, self._steady_clock())
+        if applied.lost_race is not None:
+            raise applied.lost_race
+        return applied, contest, wait
 
     async def _announce_scaling(self, resource: Manifest, decided: Decided) -> None:
         scaling, before = decided.scaling, decided.replicas_before
         if scaling is not None and before is not None and before != scaling.replicas:
             await self._recorder.scaled(resource, explain(scaling, before))
-
-
-def _pod_context(
-    observed: Observed, spec: LLMDeploymentSpec, installation: Installation
-) -> PodContext:
-    owner = owner_of(observed.resource)
-    key = cache.key_in_use(observed.children, spec.model.cache, owner)
-    kept = observed.children.get(key)
-    return PodContext(
-        owner,
-        spec,
-        installation,
-        is_claim_of_one_node=any(cache.is_of_one_node(each) for each in observed.claims),
-        cache_key=key,
-        is_cache_of_one_node=None if kept is None else cache.is_of_one_node(kept),
-    )
 
 
 def _remark(pods: PodContext, *others: str) -> str:
