@@ -181,6 +181,19 @@ def test_float8_families(family: str, tmp_path: Path) -> None:
     check_scores(*quantised(tmp_path, config, float8(1, None), family), vocab=112)
 
 
+def test_mixtrals_experts_as_llm_compressor_names_them(tmp_path: Path) -> None:
+    of = weights(8, type="float", strategy="channel", group_size=None)
+    config = config_of(group(weights=of, input_activations=ACTIVATIONS), format="float-quantized")
+    paths = quantised(tmp_path, config, float8(1, None), "mixtral")
+    file = paths[0] / "model.safetensors"
+    names = {".w1.": ".gate_proj.", ".w3.": ".up_proj.", ".w2.": ".down_proj."}
+    tensors = load_file(file)
+    for old, new in names.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    save_file(tensors, file)
+    check_scores(*paths, vocab=112)
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize(("bits", "family"), [(4, "llama"), (8, "qwen3_moe")])
 def test_int8_weights_are_read_whole(

@@ -22,6 +22,11 @@ from octavo.models.sliding_window import window_everywhere
 STEM = "Mixtral"
 
 
+# Gate, up and down of an expert: as Mistral published them, and as LLM Compressor 0.14 writes them.
+_PUBLISHED = ("w1", "w3", "w2")
+_QUANTISED = ("gate_proj", "up_proj", "down_proj")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixtralConfig(ModelConfig):
     norm_eps: float
@@ -70,23 +75,28 @@ class MixtralConfig(ModelConfig):
         """Queries, keys and values; output."""
         return attention_projections(self.spec, f"model.layers.{layer}.self_attn")
 
-    def experts(self, layer: int) -> list[tuple[Projection, Projection]]:
+    def experts(
+        self, layer: int, names: tuple[str, str, str] = _PUBLISHED
+    ) -> list[tuple[Projection, Projection]]:
         """Of each expert, gate and up, and down."""
         prefix = f"model.layers.{layer}.block_sparse_moe.experts"
         return [
-            gated_projections(self.spec, f"{prefix}.{expert}", ("w1", "w3", "w2"), is_routed=True)
+            gated_projections(self.spec, f"{prefix}.{expert}", names, is_routed=True)
             for expert in range(self.num_experts)
         ]
 
     def build(self, load: ModelBuilder) -> Mixtral:
+        first = f"model.layers.0.block_sparse_moe.experts.0.{_QUANTISED[0]}."
+        is_quantised = any(name.startswith(first) for name in load.source.names())
+        names = _QUANTISED if is_quantised else _PUBLISHED
         return Mixtral(
             self.spec,
             load.tables(self.tables),
-            [self._block(layer, load) for layer in range(self.spec.num_layers)],
+            [self._block(layer, load, names) for layer in range(self.spec.num_layers)],
             load.rms_norm("model.norm", self.spec.hidden_size, self.norm_eps),
         )
 
-    def _block(self, layer: int, load: ModelBuilder) -> Block:
+    def _block(self, layer: int, load: ModelBuilder, names: tuple[str, str, str]) -> Block:
         name, width = f"model.layers.{layer}", self.spec.hidden_size
         return load.pre_norm_block(
             load.rms_norm(f"{name}.input_layernorm", width, self.norm_eps),
@@ -94,7 +104,7 @@ class MixtralConfig(ModelConfig):
             load.rms_norm(f"{name}.post_attention_layernorm", width, self.norm_eps),
             load.experts(
                 f"{name}.block_sparse_moe.gate",
-                self.experts(layer),
+                self.experts(layer, names),
                 self.activation,
                 num_per_token=self.num_experts_per_token,
             ),
