@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from octavo_operator import reconcile
+from octavo_operator import deciding, reconcile
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import ReplicaLoad, Snapshot
 from octavo_operator.manifest import (
@@ -97,7 +97,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
         groups: Workload = Groups()
-        monkeypatch.setattr(reconcile, "workload_of", lambda _spec: groups)
+        monkeypatch.setattr(deciding, "workload_of", lambda _spec: groups)
         monkeypatch.setattr(reconcile, "CHILDREN", (*SURROUNDINGS, *groups.companions, groups.key))
         self.kube = FakeKube()
         self.kube.put(LLM_DEPLOYMENT, resource(**fields))
