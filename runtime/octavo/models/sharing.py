@@ -5,8 +5,10 @@ How its products are cut follows from each `Projection`; see `ModelBuilder`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from octavo.errors import InvalidConfigurationError
-from octavo.layers.projection import Shard, share_of
+from octavo.layers.projection import Projection, Shard, share_of
 from octavo.models.base import BaseConfig
 from octavo.models.spec import ModelSpec
 
@@ -23,7 +25,7 @@ def check_sharing(model: BaseConfig, size: int) -> None:
             f"modules, which ranks cannot share: {model.sharing_problem}. Use --tensor-parallel-size 1, or a "
             "model that Octavo's own code runs."
         )
-    problem = _problem(model, size)
+    problem = _problem(model, _rows(model), size)
     if problem is None:
         return
     fitting = ", ".join(map(str, sizes_that_share(model)))
@@ -36,16 +38,28 @@ def sizes_that_share(model: BaseConfig) -> list[int]:
     """Numbers of ranks that can, ascending from 1."""
     if model.sharing_problem is not None:
         return [1]
-    return [one for one in range(1, _MOST + 1) if _problem(model, one) is None]
+    rows = _rows(model)
+    return [one for one in range(1, _MOST + 1) if _problem(model, rows, one) is None]
 
 
-def _problem(model: BaseConfig, size: int) -> str | None:
-    """What is in the way of `size` ranks, as in config.json."""
+def _rows(model: BaseConfig) -> list[Projection]:
+    """Products that are cut by inputs, one of each kind: a mixture has thousands."""
+    every = model.projections()
+    kinds = {(one.in_features, one.group): one for one in reversed(every) if one.shard is Shard.ROW}
+    return list(kinds.values())
+
+
+def _problem(model: BaseConfig, rows: Sequence[Projection], size: int) -> str | None:
+    """What is in the way of `size` ranks, as in config.json.
+
+    Args:
+        rows: See `_rows`.
+    """
     heads = _problem_of_heads(model.spec, size)
     if heads is not None:
         return heads
-    for projection in model.projections():
-        if projection.shard is Shard.ROW and not projection.own_inputs(size - 1, size):
+    for projection in rows:
+        if not projection.own_inputs(size - 1, size):
             return f"{projection.names[0]} has {projection.in_features} inputs: none for the last"
     if not share_of(model.spec.vocab_size, size - 1, size):
         return f"vocab_size is {model.spec.vocab_size}: no token for the last"
