@@ -289,6 +289,10 @@ def test_xml_arguments_are_held_to_their_types(tokenizer: Tokenizer) -> None:
         assert Followed(tokenizer, wanted).takes(written(text, "3", note))
     for count, note in (("x", ""), ("", ""), ("3", "c")):
         assert not Followed(tokenizer, wanted).takes(written("x", count, note))
+    const = asked(tokenizer, form, tools=xml_tools(c={"const": "é"}), tool_choice="required")
+    called = "<tool_call>\n<function=f>\n<parameter=c>\né\n</parameter>\n</function>\n</tool_call>"
+    assert Followed(tokenizer, const).takes(called)
+    assert not Followed(tokenizer, const).takes(called.replace("é", "e"))
     nothing = asked(tokenizer, form, tools=xml_tools(), tool_choice="required")
     empty = "<tool_call>\n<function=f>\n</function>\n</tool_call>"
     assert Followed(tokenizer, nothing).takes(empty)

@@ -47,7 +47,7 @@ def members_of(
 
 def texts_of(schema: Mapping[str, Any]) -> list[str] | None:
     """The texts that a value is one of; None where its schema is another."""
-    values = schema.get("enum")
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
     is_texts = isinstance(values, list) and all(isinstance(one, str) for one in values)
     return values if is_texts and values else None
 
