@@ -114,19 +114,7 @@ class EngineCore:
     @property
     def info(self) -> EngineInfo:
         """What the API process validates requests against."""
-        info = self._executor.info
-        return EngineInfo(
-            max_model_len=self.max_model_len,
-            num_kv_blocks=info.num_kv_blocks,
-            block_size=info.block_size,
-            vocab_size=info.vocab_size,
-            dtype=info.dtype,
-            device=info.device,
-            phases=info.phases,
-            can_generate=info.can_generate,
-            gives_scores=info.gives_scores,
-            runs_whole_prompts=info.runs_whole_prompts,
-        )
+        return EngineInfo.of(self._executor.info, self.max_model_len)
 
     @property
     def executor_info(self) -> ExecutorInfo:
@@ -364,17 +352,8 @@ class EngineCore:
             speculation.add_cost(self._stopwatch() - now)
 
     def _test_itself(self) -> None:
-        """Decides whether the engine or its last requests were at fault."""
         try:
-            self._self_test.run()
-        except DeviceFaultError:
-            raise
-        except Exception as error:
-            _log.error("self-test failed, requests wait", exc_info=error)
-            self._failures.count_failure(error)
-        else:
-            _log.warning("self-test succeeded: the requests were at fault, the engine goes on")
-            self._failures.count_success()
+            self._self_test.judge(self._failures)
         finally:
             self._scheduler.restore_released(ScheduledBatch(released=[SELF_TEST_ID]))
 

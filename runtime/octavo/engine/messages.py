@@ -5,6 +5,8 @@ Text never crosses it: the engine process sees token ids alone, so no user input
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from octavo.errors import (
@@ -16,6 +18,9 @@ from octavo.errors import (
 from octavo.outputs import FinishReason
 from octavo.sampling_params import SamplingParams
 from octavo.sleep_level import SleepLevel
+
+if TYPE_CHECKING:  # the API process has no worker
+    from octavo.worker.batch import ExecutorInfo
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag="add", array_like=True):
@@ -239,6 +244,26 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info", array_like=True):
     can_generate: bool = True
     gives_scores: bool = False
     runs_whole_prompts: bool = False
+
+    @classmethod
+    def of(cls, info: ExecutorInfo, max_model_len: int) -> EngineInfo:
+        """What of the executor's concerns the API process, which validates requests against it.
+
+        Args:
+            max_model_len: The longest sequence that finds room.
+        """
+        return cls(
+            max_model_len=max_model_len,
+            num_kv_blocks=info.num_kv_blocks,
+            block_size=info.block_size,
+            vocab_size=info.vocab_size,
+            dtype=info.dtype,
+            device=info.device,
+            phases=info.phases,
+            can_generate=info.can_generate,
+            gives_scores=info.gives_scores,
+            runs_whole_prompts=info.runs_whole_prompts,
+        )
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag="start_failed", array_like=True):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from octavo.engine.kv.block_manager import BlockManager
+from octavo.engine.step_failures import StepFailures
+from octavo.errors import DeviceFaultError
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.worker.batch import Executor, ScheduledSequence, StepBatch
+
+# Not structlog, as in `core`.
+_log = logging.getLogger(__name__)
 
 SELF_TEST_ID = -1
 """The sequence's id: requests count from 0."""
@@ -30,6 +37,23 @@ class SelfTest:
     def has_room(self) -> bool:
         """Blocks for it are free."""
         return self._blocks.can_allocate(SELF_TEST_ID, len(self._prompt) + 1)
+
+    def judge(self, failures: StepFailures) -> None:
+        """Decides whether the engine or its last requests were at fault, and counts it. As `run`.
+
+        Raises:
+            DeviceFaultError: The device is gone, or it was one failure too many.
+        """
+        try:
+            self.run()
+        except DeviceFaultError:
+            raise
+        except Exception as error:
+            _log.error("self-test failed, requests wait", exc_info=error)
+            failures.count_failure(error)
+        else:
+            _log.warning("self-test succeeded: the requests were at fault, the engine goes on")
+            failures.count_success()
 
     def run(self) -> None:
         """Nothing may be in flight. The caller tells the executor later that the sequence is gone.
