@@ -231,11 +231,8 @@ class BeamGeneration(Generation):
     def _measure_all(self) -> None:
         if self._is_over:
             return
-        metrics, now = self._generator.metrics, time.time()
-        self._first_token_seconds = now - self._arrival
-        metrics.time_to_first_token.observe(self._first_token_seconds)
+        self._stats.observe_first_token(time.time())
         ended = [beam for search in self._searches for beam in search.best]
         for choice, beam in enumerate(ended):
-            self._finish_reasons[choice] = beam.finish_reason.value
-            metrics.count_finished(beam.finish_reason.value)
+            self._stats.count_finished(choice, beam.finish_reason.value)
             self._generator.gate.count_finished()

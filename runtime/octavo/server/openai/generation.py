@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from octavo.bad_words import with_word_tokens
 from octavo.engine.channel import EngineChannel
 from octavo.engine.messages import AddRequest, TokenOutput
@@ -22,10 +20,10 @@ from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.output_processor import Delta, RequestState
 from octavo.engine.requests.request_stream import RequestStream, merged
 from octavo.engine.requests.vocabulary import Vocabulary
-from octavo.errors import InvalidParameterError, QueueFullError
+from octavo.errors import QueueFullError
 from octavo.outputs import FinishReason, Logprob, RequestOutput
 from octavo.sampling_params import SamplingParams
-from octavo.server.http.key_use import charge, current_limits, current_tenant, current_use
+from octavo.server.http.key_use import current_limits, current_tenant
 from octavo.server.openai.adapters import AdapterTable
 from octavo.server.openai.answers import Usage
 from octavo.server.openai.api_errors import ApiError, not_serving
@@ -34,11 +32,9 @@ from octavo.server.openai.gate import Gate
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.reasoning_tokens import ReasoningTokens
 from octavo.server.openai.prompts import Prompt
+from octavo.server.openai.request_stats import RequestStats
 from octavo.server.process.request_metrics import RequestMetrics
-from octavo.server.process.timeline import Timeline
 from octavo.tokenizer import Tokenizer
-
-log = structlog.get_logger("octavo.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,6 @@ class Generation:
     ) -> None:
         self._generator = generator
         self._request_id = request_id
-        self._arrival = arrival
         self._runs = runs
         self._num_sequences = sum(run.sampling.n for run in runs)
         self._response_id = response_id
@@ -130,15 +125,11 @@ class Generation:
         self._num_accepted_tokens = 0 if generator.guesses else None
         self._reasoning: dict[int, ReasoningTokens] = {}
         self._streams: list[RequestStream] = []
-        self._timelines: dict[int, Timeline] = {}
-        self._finish_reasons: dict[int, str] = {}
-        self._queue_seconds: float | None = None
-        self._first_token_seconds: float | None = None
         self.is_cancelled = False
         self._cause: ApiError | None = None
         self._failed: Exception | None = None
-        self._key_use = current_use()
         self._tenant = current_tenant()
+        self._stats = RequestStats(generator.metrics, request_id, self._num_sequences, arrival)
 
     async def __aenter__(self) -> Self:
         generator = self._generator
@@ -191,7 +182,7 @@ class Generation:
     ) -> None:
         self._close()
         if not isinstance(error, QueueFullError):  # else it never began
-            self._report(error or self._failed)
+            self._stats.report(self.usage, error or self._failed, is_cancelled=self.is_cancelled)
 
     def _begin_counting(self) -> None:
         choice = 0
@@ -304,7 +295,9 @@ class Generation:
                 self._num_reasoning_tokens = (self._num_reasoning_tokens or 0) + found
             if delta.abort_needed:
                 self._generator.client.abort([state.request_id], [delta.index])
-            self._measure(state, choice, delta, now)
+            self._stats.observe(choice, delta, state, now)
+            if delta.finish_reason is not None:
+                self._generator.gate.count_finished()
             if delta.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
                 raise self._failure(delta)
             deltas.append((choice, delta))
@@ -315,77 +308,11 @@ class Generation:
             return not_serving("draining")
         return engine_failure(delta, self._request_id)
 
-    def _measure(self, state: RequestState, choice: int, delta: Delta, now: float) -> None:
-        metrics = self._generator.metrics
-        timeline = self._timelines.get(choice)
-        if timeline is None:
-            timeline = self._timelines[choice] = self._begin_timeline(state, delta)
-            first_token_seconds = now - self._arrival
-            metrics.time_to_first_token.observe(first_token_seconds)
-            self._first_token_seconds = self._first_token_seconds or first_token_seconds
-            timeline.first_token_at = now
-            if len(delta.token_ids) > 1:
-                metrics.inter_token_latency.observe(0.0, len(delta.token_ids) - 1)
-            if (queue_seconds := timeline.queue_seconds) is not None:
-                metrics.queue_time.observe(queue_seconds)
-                self._queue_seconds = max(self._queue_seconds or 0.0, queue_seconds)
-        elif delta.token_ids and timeline.last_token_at is not None:
-            count = len(delta.token_ids)
-            metrics.inter_token_latency.observe((now - timeline.last_token_at) / count, count)
-        timeline.last_token_at = now
-        timeline.num_tokens += len(delta.token_ids)
-        if delta.finish_reason is not None:
-            self._finish_reasons[choice] = delta.finish_reason.value
-            metrics.count_finished(delta.finish_reason.value)
-            metrics.observe_sequence(timeline)
-            self._generator.gate.count_finished()
-
-    def _begin_timeline(self, state: RequestState, delta: Delta) -> Timeline:
-        return Timeline(
-            self._arrival,
-            len(state.prompt_token_ids),
-            n=state.sampling.n,
-            max_tokens=state.sampling.max_tokens,
-            num_cached_tokens=delta.num_cached_tokens,
-            scheduled_at=delta.first_scheduled_time,
-        )
-
     def _close(self) -> None:
         for stream in self._streams:
             stream.close()
         self._generator.num_active -= 1
         self._generator.gate.release(self._ticket)
-
-    def _report(self, error: BaseException | None) -> None:
-        seconds = time.time() - self._arrival
-        self._generator.metrics.request_duration.observe(seconds)
-        num_choices = self._num_sequences
-        unfinished = "abort" if error is None or self.is_cancelled else "error"
-        usage = self.usage
-        total = usage.prompt_tokens + usage.completion_tokens
-        if isinstance(error, InvalidParameterError):  # the client's mistake, no end of a sequence
-            unfinished = "refused"
-            total = total if self._timelines else 0
-        else:
-            for _ in range(num_choices - len(self._finish_reasons)):
-                self._generator.metrics.count_finished(unfinished)
-        key = charge(self._key_use, total, self._generator.metrics)
-        reasons = {*self._finish_reasons.values()}
-        if len(self._finish_reasons) < num_choices:
-            reasons.add(unfinished)
-        log.info(
-            "request",
-            request_id=self._request_id,
-            **key,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.prompt_tokens_details.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            choices=num_choices,
-            finish_reason=",".join(sorted(reasons)),
-            queue_seconds=_rounded(self._queue_seconds),
-            first_token_seconds=_rounded(self._first_token_seconds),
-            seconds=_rounded(seconds),
-        )
 
 
 async def _pump(
@@ -399,7 +326,3 @@ async def _pump(
         arrived.put_nowait((position, []))
     except Exception as error:
         arrived.put_nowait((position, error))
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 4)
