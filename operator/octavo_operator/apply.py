@@ -10,12 +10,12 @@ import structlog
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.drift import drifted, first_drift
+from octavo_operator.findings import Finding, shortened
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, writers
 from octavo_operator.overruled import REMEDY
 from octavo_operator.plan import Action, ActionType
-from octavo_operator.pods import Finding, shortened
 from octavo_operator.render import cache, service
 from octavo_operator.repair import is_blocked
 

@@ -12,8 +12,8 @@ from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import parse_quantity
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.model import CacheSpec
+from octavo_operator.findings import Finding, shortened
 from octavo_operator.manifest import Manifest, ObjectKey
-from octavo_operator.pods import Finding, shortened
 from octavo_operator.render.cache import held, misfit
 from octavo_operator.sightings import Sightings
 

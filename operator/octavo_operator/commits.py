@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import ModelSource
+from octavo_operator.findings import Finding
 from octavo_operator.listing import listed
 from octavo_operator.manifest import ObjectKey
-from octavo_operator.pods import Finding, Run
+from octavo_operator.pods import Run
 from octavo_operator.replicas import Fleet
 from octavo_operator.startups import Question, StartupReport
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.drift import drifted
+from octavo_operator.findings import Finding
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, writers
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
-from octavo_operator.pods import Finding
 from octavo_operator.render.service import KEY as SERVICE
 
 WINDOW_SECONDS = 60.0

@@ -14,8 +14,9 @@ from octavo_operator import node_refusals
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.decide import Decision
+from octavo_operator.findings import Finding
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
-from octavo_operator.pods import Finding, PodView, staying, views
+from octavo_operator.pods import PodView, staying, views
 from octavo_operator.render import Installation, PodContext, RenderContext, cache, owner_of
 from octavo_operator.replicas import Fleet, fleet
 from octavo_operator.rollout import replacement

@@ -10,10 +10,11 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from octavo_operator.api.conditions import Reason
+from octavo_operator.findings import Finding
 from octavo_operator.listing import listed
 from octavo_operator.manifest import Manifest, ObjectKey
 from octavo_operator.names import HTTP_PORT
-from octavo_operator.pods import Finding, PodView
+from octavo_operator.pods import PodView
 from octavo_operator.render import service
 from octavo_operator.replicas import Fleet
 from octavo_operator.sightings import Sightings

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from octavo_operator.api.conditions import Reason
-from octavo_operator.pods import Finding, PodView, shortened
+from octavo_operator.findings import Finding, shortened
+from octavo_operator.pods import PodView
 
 FRESH_SECONDS = 60.0
 """How long the last one counts: where room came, no more follow."""

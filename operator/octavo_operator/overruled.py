@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.drift import drifted
+from octavo_operator.findings import Finding
 from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, digest
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
-from octavo_operator.pods import Finding
 
 FIRST_SECONDS = 30.0
 """How long it is left alone at first: whoever overruled it does not tell when they stop."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
 from octavo_operator.crashes import crash
+from octavo_operator.findings import Finding, shortened
 from octavo_operator.manifest import Manifest, controller_of
 from octavo_operator.names import (
     FETCH_CONTAINER,
@@ -33,7 +34,6 @@ from octavo_operator.runtime_words import (
 SETUP_PATIENCE_SECONDS = 20.0
 """How long a node may take to mount a pod's volumes and make its sandbox before it is worth a word."""
 
-_MESSAGE_LIMIT = 1024
 _PULL_REASONS = {
     "ErrImagePull",
     "ImagePullBackOff",
@@ -68,18 +68,6 @@ _PRIORITY = (
 )
 REASONS = frozenset(_PRIORITY)
 """What may be said of a pod."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What stands in the way, in one word and in a sentence."""
-
-    reason: Reason
-    message: str
-    since: datetime | None = None
-    """Since when it stands in the way, where that is known."""
-    is_shortage: bool = False
-    """Whether room is missing that other pods take, so that one of them less would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,8 +381,3 @@ def _with_keys(kind: str, source: Mapping[str, Any], name: str) -> str:
             return f"{text} with its key {key}"
         case _:
             return f"{text} with its keys {', '.join(keys)}"
-
-
-def shortened(text: str) -> str:
-    """Not longer than a status can take."""
-    return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"

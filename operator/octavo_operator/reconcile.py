@@ -25,6 +25,7 @@ from octavo_operator.contest import Contests
 from octavo_operator.deciding import Decided, Decider, Observed
 from octavo_operator.endpoints import PROPAGATION_SECONDS, SERVICE_NAME_LABEL, judge
 from octavo_operator.failures import Failures
+from octavo_operator.findings import Finding
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import (
     ENDPOINT_SLICE,
@@ -37,7 +38,6 @@ from octavo_operator.manifest import (
 from octavo_operator.names import selector
 from octavo_operator.overruled import Overruled
 from octavo_operator.plan import plan
-from octavo_operator.pods import Finding
 from octavo_operator.recorder import Recorder
 from octavo_operator.render import (
     Installation,

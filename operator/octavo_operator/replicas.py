@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from octavo_operator.pods import SETUP_PATIENCE_SECONDS, Finding, PodView, gravest
+from octavo_operator.findings import Finding
+from octavo_operator.pods import SETUP_PATIENCE_SECONDS, PodView, gravest
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, RolloutStrategy
-from octavo_operator.pods import Finding
+from octavo_operator.findings import Finding
 from octavo_operator.render import Replacement
 from octavo_operator.replicas import Fleet
 

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
+from octavo_operator.findings import Finding
 from octavo_operator.manifest import Manifest
-from octavo_operator.pods import Finding
 from octavo_operator.render import Installation
 from octavo_operator.render.runtime_image import why_not_allowed
 

@@ -20,11 +20,11 @@ from octavo_operator.api.conditions import (
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.condition_set import ConditionSet
+from octavo_operator.findings import Finding
 from octavo_operator.kstatus import abnormal
 from octavo_operator.manifest import Manifest, ObjectKey
 from octavo_operator.names import selector
 from octavo_operator.pods import REASONS as POD_REASONS
-from octavo_operator.pods import Finding
 from octavo_operator.render.service import url
 from octavo_operator.replicas import Fleet
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS

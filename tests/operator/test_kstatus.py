@@ -15,9 +15,9 @@ from octavo_operator import events
 from octavo_operator.api.conditions import ConditionStatus, ConditionType, Reason
 from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.condition_set import condition_set
+from octavo_operator.findings import Finding
 from octavo_operator.kstatus import abnormal
 from octavo_operator.manifest import Manifest
-from octavo_operator.pods import Finding
 from octavo_operator.status import (
     Observation,
     compute_status,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from octavo_operator.api.conditions import Reason
-from octavo_operator.pods import Finding
+from octavo_operator.findings import Finding
 from octavo_operator.render import Replacement
 from octavo_operator.replicas import Fleet
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS, patience_left, replacement

@@ -11,7 +11,7 @@ from octavo_operator import events
 from octavo_operator.api.conditions import Reason
 from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.condition_set import condition_set
-from octavo_operator.pods import Finding
+from octavo_operator.findings import Finding
 from octavo_operator.rollout import SURGE_PATIENCE_SECONDS
 from octavo_operator.status import (
     LOSS_PATIENCE_SECONDS,

@@ -13,6 +13,7 @@ import pytest
 from octavo_operator import deciding, reconcile
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import ReplicaLoad, Snapshot
+from octavo_operator.findings import Finding
 from octavo_operator.manifest import (
     LLM_DEPLOYMENT,
     POD,
@@ -24,7 +25,7 @@ from octavo_operator.manifest import (
     ObjectKey,
 )
 from octavo_operator.names import REVISION_LABEL, selector
-from octavo_operator.pods import Finding, PodView
+from octavo_operator.pods import PodView
 from octavo_operator.render import SURROUNDINGS, PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
 from octavo_operator.render.pod import pod_template, revision_of

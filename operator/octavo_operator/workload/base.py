@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from octavo_operator.findings import Finding
 from octavo_operator.manifest import Child, ChildKey, Manifest
 from octavo_operator.manifest_types import LabelSelectorRequirement
-from octavo_operator.pods import Finding, PodView
+from octavo_operator.pods import PodView
 from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.replicas import Replica
 

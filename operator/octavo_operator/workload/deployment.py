@@ -8,6 +8,7 @@ from datetime import datetime
 
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
+from octavo_operator.findings import Finding, shortened
 from octavo_operator.manifest import (
     DEPLOYMENT,
     Child,
@@ -21,7 +22,7 @@ from octavo_operator.manifest_types import (
     LabelSelectorRequirement,
 )
 from octavo_operator.names import REVISION_LABEL, selector
-from octavo_operator.pods import Finding, PodView, shortened, time_of
+from octavo_operator.pods import PodView, time_of
 from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
 from octavo_operator.render.pod import pod_template, revision_of
