@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -89,9 +90,13 @@ def test_answers_are_the_same_after_sleep_of_each_level(
     with start(tmp_path, **options) as llm:
         assert llm._core is not None
         llm._core._stopwatch = lambda: 0.0  # guesses seem to cost nothing
+        hopeful = copy.deepcopy(llm._core._speculation)
         pids = set(rank_pids(os.getpid())) - others
         expected = answers(llm)
         for level in LEVELS:
+            llm._core._speculation = copy.deepcopy(
+                hopeful
+            )  # a head that knows nothing rests by now
             before = guessed(llm)
             hits = llm.stats.prefix_cache_hit_tokens_total
             llm.sleep(level)
