@@ -66,6 +66,11 @@ class PackedWeight:
         zeros = None if self.zeros is None else self.zeros[expert]
         return replace(self, words=self.words[expert], scales=self.scales[expert], zeros=zeros)
 
+    def with_outputs(self, rows: torch.Tensor) -> PackedWeight:
+        """Of a single matrix, these outputs `[count]` int64 in their order."""
+        zeros = None if self.zeros is None else self.zeros[:, rows]
+        return replace(self, words=self.words[:, rows], scales=self.scales[:, rows], zeros=zeros)
+
     def unpack(self) -> QuantizedWeight:
         """Of a single matrix, what `pack` was given."""
         planes = codes_per_word(self.code)
@@ -142,8 +147,8 @@ def stacked(weights: Sequence[PackedWeight]) -> PackedWeight | None:
     )
 
 
-def _alike(weight: PackedWeight) -> tuple[Code, int, torch.Size]:
-    return weight.code, weight.group, weight.words.shape
+def _alike(weight: PackedWeight) -> tuple[Code, int, int, torch.Size]:
+    return weight.code, weight.group, weight.depth, weight.words.shape
 
 
 def packed_bytes(

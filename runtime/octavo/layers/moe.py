@@ -39,10 +39,13 @@ class ExpertProduct:
     Args:
         weight: Quantised or not.
         bias: `[experts, outputs]`; None: there are none.
+        input_order: `[experts, inputs]` int32: the input that each column of a quantised weight belongs to;
+            None: its own. Gate and up alone have one.
     """
 
     weight: ExpertWeights
     bias: torch.Tensor | None = None
+    input_order: torch.Tensor | None = None
 
 
 class Router:
@@ -176,7 +179,10 @@ class ExpertStacks:
     def _gate_and_up(self, x: torch.Tensor, routing: ExpertRouting) -> torch.Tensor:
         kernels, weight, bias = self.kernels, self.gate_up.weight, self.gate_up.bias
         if isinstance(weight, PackedWeight):
-            return kernels.packed_experts_gate_up(x, weight, routing, gate=self.gate, bias=bias)
+            order = self.gate_up.input_order
+            return kernels.packed_experts_gate_up(
+                x, weight, routing, gate=self.gate, bias=bias, input_order=order
+            )
         return kernels.experts_gate_up(x, weight, routing, gate=self.gate, bias=bias)
 
 

@@ -21,7 +21,7 @@ from octavo.layers.moe import (
 )
 from octavo.layers.projection import Projection
 from octavo.loading import WeightSource
-from octavo.quantization.packed_forms import stacked_experts
+from octavo.quantization.stacked_experts import stacked_experts
 
 if TYPE_CHECKING:
     from octavo.models.building import ModelBuilder
@@ -102,14 +102,15 @@ def _stacks(
             for products in zip(*experts, strict=True)
         )
         return gate_up, down
-    packed_gate_up, packed_down = (
-        stacked_experts([load.linear(one, source) for one in products])
-        for products in zip(*experts, strict=True)
+    stacks = stacked_experts(
+        (load.linear(gate_up, source) for gate_up, _ in experts),
+        (load.linear(down, source) for _, down in experts),
     )
-    if packed_gate_up is None or packed_down is None:
+    if stacks is None:
         raise ModelUnsupportedError(
             f"{name}: its experts' weights are not all quantised in one way, or have inputs in an order of "
-            "their own (desc_act), which a GPU's expert kernels do not read. Use a checkpoint that is "
-            "quantised otherwise, the model's 16-bit checkpoint, or --device cpu."
+            "their own (desc_act) that an expert's gate and up do not share, or that ranks cut, which a "
+            "GPU's expert kernels do not read. Use a checkpoint that is quantised otherwise, the model's "
+            "16-bit checkpoint, --device cpu, or with desc_act --tensor-parallel-size 1."
         )
-    return packed_gate_up, packed_down
+    return stacks

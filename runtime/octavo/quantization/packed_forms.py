@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from octavo.config import Quantization
-from octavo.kernels.packed_weight import PackedWeight, fits, pack, packed_bytes, stacked
+from octavo.kernels.packed_weight import PackedWeight, fits, pack, packed_bytes
 from octavo.kernels.protocols.layers import PackedKernels
 from octavo.kernels.reference.weight_only import (
     INT4_GROUP,
@@ -25,7 +24,6 @@ from octavo.kernels.scaled_weight import (
 )
 from octavo.kernels.scaled_weight import fits as fits_scaled
 from octavo.layers.linear import Linear, PlainWeight
-from octavo.layers.moe import ExpertProduct, stacked_biases
 from octavo.layers.step import Step
 from octavo.quantization.unquantised import Unquantised
 
@@ -64,6 +62,11 @@ class WordsLinear:
         return self._kernels.packed_linear(
             x.contiguous(), self.weight, self.bias, is_aligned=self._is_head
         )
+
+    def with_outputs(self, rows: torch.Tensor) -> WordsLinear:
+        """These of its outputs, `[count]` int64, in their order."""
+        bias = None if self.bias is None else self.bias[rows]
+        return WordsLinear(self.weight.with_outputs(rows), bias, self._kernels)
 
 
 class ScaledLinear:
@@ -178,20 +181,6 @@ class PackedForms:
         group = INT4_GROUP if code is Code.INT4 else depth
         words = packed_bytes(width, depth, code, group, scale_bytes=scales.itemsize)
         return words + (width * dtype.itemsize if has_bias else 0)
-
-
-def stacked_experts(linears: Sequence[Linear]) -> ExpertProduct | None:
-    """The product of experts that have one form: packed alike, or plain."""
-    words = [one for one in linears if isinstance(one, WordsLinear)]
-    if len(words) == len(linears):
-        packed = stacked([one.weight for one in words])
-        biases = stacked_biases([one.bias for one in words])
-        return None if packed is None else ExpertProduct(packed, biases)
-    plain = [one.plain for one in linears if one.plain is not None]
-    if len(plain) < len(linears):
-        return None
-    weights = torch.stack([one.weight for one in plain])
-    return ExpertProduct(weights, stacked_biases([one.bias for one in plain]))
 
 
 def _rounding(depth: int, rounding: Quantization) -> tuple[Code, torch.dtype]:

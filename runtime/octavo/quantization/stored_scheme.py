@@ -193,17 +193,17 @@ class Reordered:
         order: `[in_features]` int64: which input each column of the weight belongs to.
     """
 
-    __slots__ = ("_linear", "_order")
+    __slots__ = ("linear", "order")
 
     plain: Final = None
     lookup: Final = None
 
     def __init__(self, linear: Linear, order: torch.Tensor) -> None:
-        self._linear = linear
-        self._order = order
+        self.linear = linear
+        self.order = order
 
     def __call__(self, x: torch.Tensor, step: Step | None = None) -> torch.Tensor:
-        return self._linear(x.index_select(-1, self._order), step)
+        return self.linear(x.index_select(-1, self.order), step)
 
 
 def _check_unneeded_biases(projection: Projection, source: WeightSource) -> None:

@@ -75,6 +75,32 @@ def test_experts_are_those_of_the_dequantised_weights(
     torch.testing.assert_close(parts.double().sum(0), exact[0], rtol=unit, atol=2e-5)
 
 
+def test_each_expert_takes_its_inputs_in_its_own_order(device: torch.device) -> None:
+    tokens, hidden, width = 21, 320, 20  # of the gather's columns the last block is not full
+    generator = torch.Generator().manual_seed(1)
+    orders = [torch.randperm(hidden, generator=generator) for _ in range(EXPERTS)]
+    input_order = torch.stack(orders).int().to(device)
+    live = torch.tensor([tokens - 2], dtype=torch.int32, device=device)
+    logits = router_logits(tokens, EXPERTS, "spread").to(device)
+    x = torch.randn(tokens, hidden + 8, generator=generator).bfloat16().to(device)[:, :hidden]
+    weight = experts(Code.INT4, 2 * width, hidden, 32, device, has_zeros=True)
+    for block_rows in (16, 128):
+        routing = oracle.route_to_experts(logits, 2, live, block_rows)
+        with poisoned_memory():
+            got = gpu.packed_experts_gate_up(x, weight, routing, input_order=input_order)
+
+        for expert, first, end in routing.tiles.tolist():
+            if expert < 0:
+                continue
+            rows = x[routing.order[first:end] // 2].double().cpu()[:, orders[expert]]
+            matrix = weight.of(expert).unpack().dequantize().double().cpu()
+            gate, up = (rows @ matrix.T).chunk(2, 1)
+            exact = torch.nn.functional.silu(gate) * up
+            torch.testing.assert_close(
+                got[first:end].double().cpu(), exact, rtol=2.0**-7, atol=2e-5
+            )
+
+
 def test_experts_that_differ_in_form_are_no_stack() -> None:
     device = torch.device("cpu")
     one, other = (

@@ -129,7 +129,7 @@ def num_bytes(linear: Linear) -> int:
     if isinstance(linear, SideBySide):
         return sum(num_bytes(one) for one in linear._linears)
     if isinstance(linear, Reordered):
-        return num_bytes(linear._linear) + linear._order.nbytes
+        return num_bytes(linear.linear) + linear.order.nbytes
     if isinstance(linear, PanelLinear):
         return linear.panels.num_bytes + (0 if linear._bias is None else linear._bias.nbytes)
     if isinstance(linear, WordsLinear):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,24 @@ def act_order(name: str, weight: torch.Tensor) -> Stored:
     return gptq_tensors(grid, 4, zero_offset=1), grid.dequantize()
 
 
+def act_order_of_experts(name: str, weight: torch.Tensor) -> Stored:
+    """Each expert's own orders, gate's and up's the same."""
+    return _in_order_of(name.replace("w3", "w1"), weight)
+
+
+def act_order_of_each(name: str, weight: torch.Tensor) -> Stored:
+    return _in_order_of(name, weight)
+
+
+def _in_order_of(name: str, weight: torch.Tensor) -> Stored:
+    if not is_product(name):
+        return None
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    order = torch.randperm(weight.shape[1], generator=generator)
+    grid = round_to_grid(weight, 4, 32, order=order)
+    return gptq_tensors(grid, 4, zero_offset=1), grid.dequantize()
+
+
 def eight_bits(name: str, weight: torch.Tensor) -> Stored:
     if "down" in name or not is_product(name):
         return None
@@ -72,14 +91,12 @@ def float8(name: str, weight: torch.Tensor) -> Stored:
     return {"weight": codes, "weight_scale_inv": scales}, dequantised
 
 
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True, "sym": False}
 CHANNELS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
 FORMATS: Mapping[str, tuple[str, Store, dict[str, Any]]] = {
     "awq": ("llama", awq, {"quant_method": "awq", "bits": 4, "group_size": 32}),
-    "gptq": (
-        "qwen2",
-        act_order,
-        {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True, "sym": False},
-    ),
+    "gptq": ("qwen2", act_order, GPTQ),
+    "experts in orders": ("mixtral", act_order_of_experts, GPTQ),
     "compressed-tensors": (
         "gemma2",
         eight_bits,
@@ -110,7 +127,18 @@ def assert_same(ours: list[Running], theirs: list[Running]) -> None:
 
 # Of Triton's kernels those that read quantised weights; the others take most of the time.
 _PRODUCTS_ALONE: Any = SimpleNamespace(**vars(reference) | {"packed_linear": gpu.packed_linear})
-_KERNELS: Mapping[str, Any] = {"awq": _PRODUCTS_ALONE, "gptq": gpu}
+_EXPERTS_ALONE: Any = SimpleNamespace(
+    **vars(reference)
+    | {
+        "packed_experts_gate_up": gpu.packed_experts_gate_up,
+        "packed_experts_down": gpu.packed_experts_down,
+    }
+)
+_KERNELS: Mapping[str, Any] = {
+    "awq": _PRODUCTS_ALONE,
+    "gptq": gpu,
+    "experts in orders": _EXPERTS_ALONE,
+}
 
 
 def interpreted(folder: Path, kernels: Any, **options: Any) -> list[Running]:
@@ -146,9 +174,9 @@ def test_a_quantised_checkpoint_says_what_the_dequantised_one_does(
         assert_same(of_reference(plain), expected)
 
 
-def test_experts_whose_inputs_are_reordered_are_refused(tmp_path: Path) -> None:
+def test_experts_whose_gate_and_up_have_orders_of_their_own_are_refused(tmp_path: Path) -> None:
     plain = make_plain(tmp_path / "plain", "mixtral")
-    quantise_checkpoint(plain, tmp_path / "quantised", act_order, FORMATS["gptq"][2])
+    quantise_checkpoint(plain, tmp_path / "quantised", act_order_of_each, GPTQ)
     with pytest.raises(ModelUnsupportedError, match=r"desc_act.*--device cpu"):
         make_gpu_executor(tmp_path / "quantised", kernels=reference)
 

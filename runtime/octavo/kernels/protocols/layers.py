@@ -103,8 +103,9 @@ class ExpertKernels(Protocol):
         *,
         gate: ExpertGate = SILU,
         bias: torch.Tensor | None = None,
+        input_order: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """As `experts_gate_up`, with quantised weights."""
+        """As `experts_gate_up`, with quantised weights, whose columns may be in an order of each expert."""
         ...
 
     def packed_experts_down(

@@ -19,6 +19,7 @@ from octavo.kernels.gpu.compiling.compile import ShippedConfiguration, launch_op
 from octavo.kernels.gpu.experts.tile import tile_and_columns
 from octavo.kernels.gpu.gated_activation import gate_constants, gated
 from octavo.kernels.gpu.packed.expert_forms import of_expert, scale_rows, shipped_experts
+from octavo.kernels.gpu.packed.ordered_inputs import ordered_inputs
 from octavo.kernels.gpu.packed.planes import products, weight_constants
 from octavo.kernels.gpu.tuning.packed import packed_config
 from octavo.kernels.packed_weight import PackedWeight
@@ -32,11 +33,15 @@ def packed_experts_gate_up(
     *,
     gate: ExpertGate = SILU,
     bias: torch.Tensor | None = None,
+    input_order: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """As `reference.packed_experts_gate_up`; the last axis of `x` is contiguous.
 
     Products and activation are float32 and are rounded once.
     """
+    per_token = routing.per_token
+    if input_order is not None:
+        x, per_token = ordered_inputs(x, input_order, routing), 1
     width = weight.width // 2
     choices = routing.order.shape[0]
     out = torch.empty(choices, width, dtype=x.dtype, device=x.device)
@@ -55,7 +60,7 @@ def packed_experts_gate_up(
             num_tiles,
             x.stride(0),
             WIDTH=width,
-            PER_TOKEN=routing.per_token,
+            PER_TOKEN=per_token,
             **gate_constants(gate),
             BLOCK_ROWS=routing.block_rows,
             BLOCK_COLUMNS=config.columns // 2,

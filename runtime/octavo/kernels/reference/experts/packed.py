@@ -18,11 +18,19 @@ def packed_experts_gate_up(
     *,
     gate: ExpertGate = SILU,
     bias: torch.Tensor | None = None,
+    input_order: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """As `experts_gate_up`, of experts `[2 * width, hidden]`; computed in float32 (float64 of float64) and
-    rounded once."""
+    rounded once.
+
+    Args:
+        input_order: `[experts, hidden]` int32: the input that each column belongs to; None: its own.
+    """
     wide = torch.promote_types(x.dtype, torch.float32)
     matrices = _matrices(weight, wide)
+    if input_order is not None:
+        places = input_order.long().argsort(1)[:, None].expand_as(matrices)
+        matrices = matrices.gather(2, places)
     bias = None if bias is None else bias.to(wide)
     return experts_gate_up(x.to(wide), matrices, routing, gate=gate, bias=bias).to(x.dtype)
 
