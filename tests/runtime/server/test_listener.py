@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from octavo.server.http import connection, listener
-from octavo.server.http.asgi import Receive, Scope, Send, respond
+from octavo.server.http.asgi import IS_FIRST, Receive, Scope, Send, respond
 from octavo.server.http.listener import Listener
 from octavo.server.http.sockets import bind
 
@@ -74,6 +74,26 @@ def test_a_young_connection_is_kept() -> None:
     answers = asyncio.run(ask([0, 0.3, 0]))
     assert len({answer.text for answer in answers}) == 1
     assert not any("connection" in answer.headers for answer in answers)
+
+
+def test_a_request_knows_whether_it_is_its_connection_s_first() -> None:
+    first: list[bool] = []
+
+    async def looks(scope: Scope, receive: Receive, send: Send) -> None:
+        first.append(scope["state"][IS_FIRST])
+        await respond(send, 200, b"")
+
+    async def run() -> None:
+        server = Listener(looks, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        for _ in range(2):
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+                await client.get("/")
+                await client.get("/")
+        await server.stop()
+
+    asyncio.run(run())
+    assert first == [True, False, True, False]
 
 
 def test_an_old_connection_ends_with_its_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:

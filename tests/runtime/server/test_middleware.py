@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from octavo.errors import EngineDeadError, QueueFullError
-from octavo.server.http.asgi import Receive, Scope, Send
+from octavo.server.http.asgi import IS_FIRST, Receive, Scope, Send
 from octavo.server.http.hosts import default_hosts
 from octavo.server.http.middleware import Middleware
 from octavo.server.process.api_keys import ApiKeys
@@ -310,3 +310,32 @@ def test_without_the_flag_a_private_server_knows_no_names(
     address: str, has_api_key: bool, hosts: tuple[str, ...]
 ) -> None:
     assert default_hosts(address, has_api_key=has_api_key) == hosts
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.REFUSING])
+def test_who_is_led_here_is_counted_once_a_connection_and_probes_never(state: State) -> None:
+    lifecycle = Lifecycle(lambda: 0.0)
+    lifecycle.state = state
+    metrics = ServerMetrics("m", lifecycle, lambda: None)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ignore(message: Any) -> None:
+        pass
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    middleware = Middleware(app, lifecycle, ApiKeys([]), metrics, open_paths=("/metrics",))
+    for path, is_first in [
+        ("/v1/models", True),
+        ("/v1/models", False),
+        ("/health", True),
+        ("/metrics", True),
+        ("/v1/chat/completions", True),
+    ]:
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        asyncio.run(middleware({**scope, "state": {IS_FIRST: is_first}}, receive, ignore))
+    assert middleware.num_arrivals == 2

@@ -15,6 +15,8 @@ JSON = "application/json"
 BODY_SEND = "octavo.body_send"
 """Of a scope: the listener's own `send`. All that wraps it looks at the start of a response alone, and a
 streamed token need not pass through it."""
+IS_FIRST = "octavo.is_first"
+"""Of a scope's `state`: the request is its connection's first."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from octavo.server.http.asgi import IS_FIRST
 from octavo.server.http.sockets import most_connections
 from octavo.server.openai.api_errors import ApiError
 
@@ -94,10 +95,12 @@ class Connection(HttpToolsProtocol):
         self._watch_reader(is_stuck=False)
 
     def on_message_begin(self) -> None:
+        is_first = not self.has_asked
         self.has_asked = self._is_incomplete = True
         self._parsed_bytes = 0
         self._watch_request()
         super().on_message_begin()
+        self.scope["state"][IS_FIRST] = is_first
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)

@@ -18,6 +18,7 @@ from octavo.errors import OctavoError
 from octavo.server.anthropic.errors import error_body
 from octavo.server.http.asgi import (
     BODY_SEND,
+    IS_FIRST,
     AsgiApp,
     Message,
     Receive,
@@ -106,6 +107,8 @@ class Middleware:
         self._request_timeout_seconds = request_timeout_seconds
         self._open_paths = _OPEN_PATHS.union(open_paths)
         self.num_in_flight = 0
+        self.num_arrivals = 0
+        """First requests of connections so far: who was led here. Probes of an open path are not."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -120,6 +123,7 @@ class Middleware:
         try:
             use = None
             if scope["path"] not in self._open_paths:
+                self.num_arrivals += bool(scope.get("state", {}).get(IS_FIRST))
                 use = self._admit(scope)
                 scope["deadline"] = read_deadline(scope, self._request_timeout_seconds, arrival)
             async with entered(use, is_counted=scope["method"] == "POST"):

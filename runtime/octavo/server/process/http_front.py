@@ -67,6 +67,10 @@ class HttpFront(Protocol):
         """HTTP requests that are being answered."""
         ...
 
+    async def count_arrivals(self) -> int:
+        """First requests of connections so far; less, where a process that counted some is gone."""
+        ...
+
     async def settled(self) -> None:
         """Returns when the server's state of now holds for whoever asks."""
 
@@ -176,6 +180,9 @@ class OwnFront:
 
     async def count_in_flight(self) -> int:
         return 0 if self._middleware is None else self._middleware.num_in_flight
+
+    async def count_arrivals(self) -> int:
+        return 0 if self._middleware is None else self._middleware.num_arrivals
 
     async def settled(self) -> None:
         """It does."""

@@ -271,7 +271,10 @@ class ServeOptions(NodeOptions):
             aliases=("shutdown-grace",),
             least=0,
             most=LONGEST_DRAIN_SECONDS,
-            help="Seconds after SIGTERM in which new requests are still answered.",
+            help="Seconds after SIGTERM, and after the last new connection's request, in which new ones are "
+            "still answered.",
+            details="seconds after SIGTERM in which new requests are still answered, and again after each "
+            "that comes over a new connection, for at most half of `--drain-timeout` more; 0: none",
         ),
     ] = 5.0
     request_timeout_seconds: Annotated[

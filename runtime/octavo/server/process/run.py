@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -29,6 +29,7 @@ from octavo.server.process import banner
 from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.daemon_thread import in_daemon_thread
+from octavo.server.process.grace import Grace
 from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.memory_limit import count_oom_kills
@@ -306,7 +307,8 @@ class Server:
     async def _drain(
         self, front: HttpFront, received: signal.Signals, died: asyncio.Task[EngineDeadError]
     ) -> None:
-        """Lets endpoints propagate, then lets running requests finish; a second signal hurries.
+        """Lets endpoints propagate, until nobody new comes, then lets running requests finish; a second
+        signal hurries.
 
         Raises:
             OctavoError: The engine died or hangs: what still runs cannot finish, and is not waited for.
@@ -319,18 +321,16 @@ class Server:
         over = [hurry, died, stalled]
         try:
             # At a terminal nobody waits for endpoints.
-            grace = options.drain_grace_seconds if received is signal.SIGTERM else 0.0
-            await asyncio.wait(over, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            seconds = options.drain_grace_seconds if received is signal.SIGTERM else 0.0
+            arrivals = await front.count_arrivals()
+            grace = Grace(seconds, options.drain_timeout_seconds, arrivals, time.monotonic)
+            await _answer_latecomers(front, grace, over)
             self._lifecycle.state = State.REFUSING
             front.close_idle_connections()
             if (num_in_flight := await front.count_in_flight()) and sys.stderr.isatty():
                 banner.waiting_for(num_in_flight)
-            deadline = time.monotonic() + options.drain_timeout_seconds
-            while await front.count_in_flight() and time.monotonic() < deadline:
-                done, _ = await asyncio.wait(
-                    over, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                if done:
+            while await front.count_in_flight() and time.monotonic() < grace.deadline:
+                if await _is_any_done(over, _POLL_SECONDS):
                     break
         finally:
             hurry.cancel()
@@ -368,6 +368,22 @@ class Server:
             self._ops_socket.close()
         else:
             await self._ops.stop()
+
+
+async def _answer_latecomers(
+    front: HttpFront, grace: Grace, over: Iterable[asyncio.Task[object]]
+) -> None:
+    """Returns when the grace is, or one of `over` ends it."""
+    while (left := grace.seconds_left) > 0:
+        if await _is_any_done(over, min(left, _POLL_SECONDS)):
+            break
+        grace.observe(await front.count_arrivals())
+    log.info("refusing", seconds=round(grace.seconds_taken, 3), is_quiet=grace.is_quiet)
+
+
+async def _is_any_done(tasks: Iterable[asyncio.Task[object]], within_seconds: float) -> bool:
+    done, _ = await asyncio.wait(tasks, timeout=within_seconds, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
 
 
 async def _answered(front: HttpFront) -> None:

@@ -151,6 +151,9 @@ class ApiServers:
     async def count_in_flight(self) -> int:
         return sum(beat.num_in_flight for beat in await self._reports())
 
+    async def count_arrivals(self) -> int:
+        return sum(beat.num_arrivals for beat in await self._reports())
+
     async def settled(self) -> None:
         await self._reports()
 

@@ -56,10 +56,12 @@ class Failed(_Message, frozen=True):
 
 
 class Beat(_Message, frozen=True):
-    """It lives; the answer to `Report`, too. Requests that wait for tokens, and all that are answered."""
+    """It lives; the answer to `Report`, too. Requests that wait for tokens, all that are answered, and first
+    ones of connections so far."""
 
     num_active: int
     num_in_flight: int
+    num_arrivals: int
 
 
 class Report(_Message, frozen=True):

@@ -225,8 +225,9 @@ class ApiProcess:
 
     def _told(self) -> Beat:
         active = 0 if self._generator is None else self._generator.num_active
-        in_flight = 0 if self._middleware is None else self._middleware.num_in_flight
-        return Beat(active, in_flight)
+        if self._middleware is None:
+            return Beat(active, 0, 0)
+        return Beat(active, self._middleware.num_in_flight, self._middleware.num_arrivals)
 
     async def _beat(self, channel: Channel) -> None:
         while True:
