@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-import transformers
-from transformers import CONFIG_MAPPING, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import PreTrainedConfig
 
-from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.errors import ModelInvalidError
 from octavo.kernels.protocols.layers import ExpertKernels, Kernels
 from octavo.layers.projection import Projection, Shard
 from octavo.layers.rotary import RopeConfig
 from octavo.models.base import CausalLM, ModelConfig, Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
+from octavo.models.from_transformers.auto_class import auto_class
 from octavo.models.from_transformers.experts import ExpertsLayer
 from octavo.models.from_transformers.outline import (
     Outline,
     outline_of,
+    refuse,
     translated_errors,
 )
 from octavo.models.from_transformers.plans import PLANS
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # The modules turn queries and keys themselves.
 _NOTHING_TURNS = RopeConfig(width=0)
 _EPSILONS = ("eps", "epsilon")
+# Kinds of layers, and whether they have a window.
+_WINDOWED = {"sliding_attention": True, "full_attention": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,16 +161,15 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
     Raises `ModelUnsupportedError` for what would not run as transformers runs it, and `ModelInvalidError`.
     """
     architecture = str(raw["architectures"][0])
-    model_class = _class_of(architecture, raw.get("model_type"))
+    model_class, given = auto_class(folder, raw)
     with translated_errors(architecture, "with this config.json"):
-        config_class = CONFIG_MAPPING[str(raw["model_type"])]
-        given = config_class.from_pretrained(folder, local_files_only=True)
         text = given.get_text_config(decoder=True)
     for one in (given, text):
         _forget_quantisation(one)
     _check_numbers(text)
     num_layers = _integer(architecture, text, "num_hidden_layers")
     outline = outline_of(model_class, given, num_layers)
+    _check_kinds(architecture, text, outline.windows)
     context = _context(text, _integer(architecture, text, "max_position_embeddings"))
     context -= outline.position_offset
     plan = getattr(text, "base_model_tp_plan", None) or {}
@@ -210,20 +211,6 @@ def _forget_quantisation(config: PreTrainedConfig) -> None:
         config.__dict__.pop(name, None)
 
 
-def _class_of(architecture: str, model_type: object) -> type[PreTrainedModel]:
-    """Only classes that transformers itself has for causal language models: never a checkpoint's code."""
-    named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
-    names = (named,) if isinstance(named, str) else named or ()
-    if architecture not in names:
-        raise ModelUnsupportedError(
-            f"config.json: architecture {architecture!r} with model_type {model_type!r} is implemented "
-            f"neither by Octavo nor, as a causal language model, by transformers {transformers.__version__}. "
-            "Code of a checkpoint's own is never run."
-        )
-    found: type[PreTrainedModel] = getattr(transformers, architecture)
-    return found
-
-
 def _integer(architecture: str, config: PreTrainedConfig, name: str) -> int:
     value = getattr(config, name, None)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -244,6 +231,20 @@ def _check_numbers(config: PreTrainedConfig) -> None:
             reader.epsilon(name, value)
         else:
             reader.number(name)
+
+
+def _check_kinds(
+    architecture: str, config: PreTrainedConfig, windows: tuple[int | None, ...]
+) -> None:
+    """The class heeds what config.json calls its layers. A check of the class against itself is blind to
+    that."""
+    kinds = getattr(config, "layer_types", None)
+    if not isinstance(kinds, list | tuple):
+        return
+    for layer, (kind, window) in enumerate(zip(kinds, windows, strict=False)):
+        if kind in _WINDOWED and _WINDOWED[kind] != (window is not None):
+            sees = "all tokens" if window is None else f"{window} tokens"
+            refuse(architecture, f"layer {layer}, whose layer_types is {kind}, sees {sees} there")
 
 
 def _context(config: PreTrainedConfig, positions: int) -> int:
