@@ -21,6 +21,10 @@ _MAX_NAMES_IN_MESSAGE = 8
 _WINDOWS = ("sliding_window", "max_window_layers")
 
 
+class UnreadFieldsError(ModelUnsupportedError):
+    """Fields that nobody is known to read: whose code leaves them out cannot tell, either."""
+
+
 class ConfigReader:
     """Look-ups in one object of a config.json.
 
@@ -185,7 +189,7 @@ class ConfigReader:
             ) from error
 
     def refuse_unread(self) -> None:
-        """Raises `ModelUnsupportedError` for fields that nobody looked up and that may change a result."""
+        """Raises `UnreadFieldsError` for fields that nobody looked up and that may change a result."""
         # Exports that were other families' before say that their windows are off.
         off = _WINDOWS if self._raw.get("use_sliding_window") is False else ()
         unknown = sorted(
@@ -204,7 +208,7 @@ class ConfigReader:
         )
         more = len(unknown) - _MAX_NAMES_IN_MESSAGE
         rest = f", and {more} more" if more > 0 else ""
-        raise ModelUnsupportedError(
+        raise UnreadFieldsError(
             f"config.json: what {shown}{rest} means for this architecture is not known, and it may change "
             "what the model computes. Remove it from config.json if it does not."
         )

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from octavo.config import ModelImplementation
-from octavo.errors import ModelInvalidError, ModelUnsupportedError
+from octavo.errors import ModelInvalidError, ModelUnsupportedError, UserError
 from octavo.json_files import read_json_object
 from octavo.models.base import EncoderConfig, ModelConfig
-from octavo.models.config_reader import ConfigReader
+from octavo.models.config_reader import ConfigReader, UnreadFieldsError
 from octavo.models.families import (
     bert,
     bloom,
@@ -82,12 +82,33 @@ def read_model_config(
     not known.
     """
     raw = read_json_object(folder / "config.json")
-    if is_native(raw, implementation):
+    if not is_native(raw, implementation):
+        return _read_generic(folder, raw)
+    try:
         return read_config(raw)
+    except UnreadFieldsError:
+        raise
+    except ModelUnsupportedError as error:
+        if not _is_read_generically(folder, raw):
+            raise
+        raise ModelUnsupportedError(
+            f"{error} Or use --model-impl transformers, whose modules take this config.json."
+        ) from error
+
+
+def _read_generic(folder: Path, raw: Mapping[str, object]) -> ModelConfig:
     # transformers' modules take seconds to import, and own families do without.
     from octavo.models.from_transformers import read_transformers_config
 
     return read_transformers_config(folder, raw)
+
+
+def _is_read_generically(folder: Path, raw: Mapping[str, object]) -> bool:
+    try:
+        _read_generic(folder, raw)
+    except UserError:
+        return False
+    return True
 
 
 def is_native(raw: Mapping[str, object], implementation: ModelImplementation) -> bool:

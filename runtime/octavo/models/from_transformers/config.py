@@ -168,7 +168,7 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
         _forget_quantisation(one)
     _check_numbers(text)
     num_layers = _integer(architecture, text, "num_hidden_layers")
-    outline = outline_of(model_class, given, num_layers)
+    outline = outline_of(architecture, model_class, given, num_layers)
     _check_kinds(architecture, text, outline.windows)
     context = _context(text, _integer(architecture, text, "max_position_embeddings"))
     context -= outline.position_offset

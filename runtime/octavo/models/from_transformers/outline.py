@@ -107,9 +107,21 @@ class Outline:
 
 
 def refuse(architecture: str, reason: str) -> NoReturn:
-    raise ModelUnsupportedError(
+    raise _refusal(architecture, reason, "Serve another model.")
+
+
+def _refusal(architecture: str, reason: str, instead: str) -> ModelUnsupportedError:
+    """What to do comes first where Octavo has code of its own: transformers' modules were asked for there."""
+    from octavo.models.registry import FAMILIES  # which imports this package
+
+    if architecture in FAMILIES:
+        return ModelUnsupportedError(
+            f"Leave --model-impl out: Octavo's own code runs {architecture}. transformers' own modules do "
+            f"not, over the paged KV cache: {reason}."
+        )
+    return ModelUnsupportedError(
         f"config.json: architecture {architecture} would run by transformers' own modules over the paged KV "
-        f"cache, and {reason}. Serve another model."
+        f"cache, and {reason}. {instead}"
     )
 
 
@@ -124,18 +136,22 @@ def translated_errors(architecture: str, when: str) -> Iterator[None]:
         if isinstance(error, KeyError) and RECORDED in str(error):
             refuse(architecture, "these have attentions of their own, and none by the interface")
         words = " ".join(str(error).split())
-        raise ModelUnsupportedError(
-            f"config.json: architecture {architecture} would run by transformers' own modules over the paged "
-            f"KV cache, and they fail {when}: {type(error).__name__}: {words:.300}. Serve another model, or "
-            "correct config.json."
+        raise _refusal(
+            architecture,
+            f"they fail {when}: {type(error).__name__}: {words:.300}",
+            "Serve another model, or correct config.json.",
         ) from error
 
 
 def outline_of(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, num_layers: int
+    name: str, model_class: type[PreTrainedModel], config: PreTrainedConfig, num_layers: int
 ) -> Outline:
-    """Raises `ModelUnsupportedError`."""
-    name = model_class.__name__
+    """
+    Args:
+        name: By which config.json calls the class.
+
+    Raises `ModelUnsupportedError`.
+    """
     first_calls: list[tuple[str, Any]] = []
     with translated_errors(name, "without values"), without_values():
         model = fake_model(model_class, config, RECORDED)

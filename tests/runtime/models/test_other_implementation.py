@@ -1,0 +1,53 @@
+"""Refusals name the other implementation (`--model-impl`) where that one takes the model, and only there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.config import ModelImplementation
+from octavo.errors import ModelUnsupportedError
+from octavo.models.registry import read_model_config
+from tests.support.runtime.checkpoints import make_checkpoint
+from tests.support.runtime.stepping import make_executor
+
+AUTO, TRANSFORMERS = ModelImplementation.AUTO, ModelImplementation.TRANSFORMERS
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+
+
+def refusal(folder: Path, implementation: ModelImplementation, **fields: Any) -> str:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    with pytest.raises(ModelUnsupportedError) as caught:
+        read_model_config(folder, implementation)
+    return str(caught.value)
+
+
+def test_transformers_modules_are_named_where_they_take_what_own_code_refuses(
+    tmp_path: Path,
+) -> None:
+    make_checkpoint(tmp_path, "llama")
+    message = refusal(tmp_path, AUTO, hidden_act="gelu")
+    assert message.startswith("config.json: hidden_act is 'gelu'; implemented are silu")
+    assert message.endswith("use --model-impl transformers, whose modules take this config.json.")
+    make_executor(tmp_path, model_impl=TRANSFORMERS)  # which compares itself with transformers
+    # These refuse it, too.
+    assert "--model-impl" not in refusal(tmp_path, AUTO, rope_parameters=DYNAMIC)
+
+
+def test_nobody_is_named_for_a_field_that_nobody_knows(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, "llama")
+    assert "--model-impl" not in refusal(tmp_path, AUTO, own_invention=3)
+    read_model_config(tmp_path, TRANSFORMERS)
+
+
+def test_own_code_is_named_first_where_transformers_modules_fail(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, "llama")
+    message = refusal(tmp_path, TRANSFORMERS, rope_parameters=DYNAMIC)
+    advice = "Leave --model-impl out: Octavo's own code runs LlamaForCausalLM."
+    assert message.startswith(advice)
+    assert "they fail without values" in message.removeprefix(advice)
+    read_model_config(tmp_path, AUTO)
