@@ -107,17 +107,24 @@ def _leads_to_pods(action: Action, live: Manifest | None) -> bool:
     """Whether a Service, whoever made it, routes as ours must."""
     if live is None or action.desired is None or "deletionTimestamp" in live["metadata"]:
         return False
+    if service.off_the_network(live):
+        return False
     return first_drift(action.desired["spec"], live.get("spec", {})) is None
 
 
 def _conflict(actions: Sequence[Action]) -> Finding:
     names = ", ".join(f"{each.key.kind.kind} {each.where}" for each in actions)
     verbs = "exists and does" if len(actions) == 1 else "exist and do"
-    return Finding(Reason.NAME_CONFLICT, f"{names} {verbs} not belong to this LLMDeployment")
+    return Finding(
+        Reason.NAME_CONFLICT,
+        f"{names} {verbs} not belong to this LLMDeployment, of which nothing is applied: remove "
+        f"{'it' if len(actions) == 1 else 'them'}, or give the LLMDeployment another name",
+    )
 
 
 def _refused(action: Action, error: KubeError) -> Finding:
-    return Finding(Reason.APPLY_FAILED, f"{_named(action)}: {error}")
+    said = [str(error), *_off_the_network(action, action.live)]
+    return Finding(Reason.APPLY_FAILED, f"{_named(action)}: {'; '.join(said)}")
 
 
 def _terminating(action: Action) -> Finding:
@@ -130,8 +137,9 @@ def _terminating(action: Action) -> Finding:
 
 def _overruled(action: Action, live: Manifest | None) -> Finding:
     wanted = {"spec": (action.desired or {}).get("spec")}
-    added = [each["path"] for each in action.repair if each["op"] == "remove"]
-    fields = listed([*drifted(wanted, live or {}), *(f"{each} added" for each in added)])
+    off = _off_the_network(action, live)
+    added = [] if off else [each["path"] for each in action.repair if each["op"] == "remove"]
+    fields = listed([*off, *drifted(wanted, live or {}), *(f"{each} added" for each in added)])
     others = writers(live) if live is not None else []
     by = f" (others that wrote: {', '.join(others)})" if others else ""
     return Finding(
@@ -139,6 +147,11 @@ def _overruled(action: Action, live: Manifest | None) -> Finding:
         f"{_named(action)} is not what was applied ({fields}): something in the cluster changes "
         f"it{by}; {action.held or REMEDY}",
     )
+
+
+def _off_the_network(action: Action, live: Manifest | None) -> list[str]:
+    found = service.off_the_network(live) if action.key == service.KEY and live else []
+    return [f"kube-proxy brings it no request for its label {each}" for each in found]
 
 
 def _named(action: Action) -> str:

@@ -21,6 +21,7 @@ from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, writers
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.render.service import KEY as SERVICE
+from octavo_operator.render.service import off_the_network
 
 WINDOW_SECONDS = 60.0
 MOST_REPAIRS = 5
@@ -155,6 +156,8 @@ def _is_off_its_pods(action: Action) -> bool:
     """Whether it is a Service that leads to our pods no more."""
     if action.key != SERVICE or action.desired is None:
         return False
+    if action.live is not None and off_the_network(action.live):
+        return True
     wanted, live = action.desired["spec"], (action.live or {}).get("spec", {})
     found = drifted({key: wanted[key] for key in ("selector", "ports")}, live)
     return next(found, None) is not None

@@ -21,6 +21,8 @@ from octavo_operator.listing import listed
 from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, digest
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
+from octavo_operator.render.service import KEY as SERVICE
+from octavo_operator.render.service import off_the_network
 
 FIRST_SECONDS = 30.0
 """How long it is left alone at first: whoever overruled it does not tell when they stop."""
@@ -85,7 +87,10 @@ class Overruled:
             versions = [each["metadata"].get("resourceVersion") for each in (answer, action.live)]
             if versions[0] != versions[1] or not (found or action.repair):
                 continue
-            if not found:  # what was taken out is a default, or allocated, and came back
+            is_off = action.key == SERVICE and off_the_network(answer)
+            if not (
+                found or is_off
+            ):  # what was taken out is a default, or allocated, and came back
                 ruling = _Ruling(_what(action), "", "", math.inf, math.inf)
                 self._rulings[owner, action.key] = ruling
                 continue

@@ -26,6 +26,7 @@ from octavo_operator.render import Owner
 from octavo_operator.render.cache import KEYS as MODEL_CACHES
 from octavo_operator.render.cache import as_it_can_be
 from octavo_operator.render.service import KEY as SERVICE
+from octavo_operator.render.service import off_the_network
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
 from octavo_operator.repair import Operation, foreign, pointer, repair
 
@@ -36,9 +37,6 @@ _OF_CLOUDS = frozenset({("spec", "loadBalancerIP"), ("spec", "loadBalancerClass"
 """Fields of a load balancer's Service that its controller fills in."""
 _OF_NETWORKS = frozenset({("spec", "ipFamilyPolicy"), ("spec", "ipFamilies")})
 """Fields of a Service that Kubernetes keeps whoever takes them out."""
-
-_OFF_THE_NETWORK = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
-"""Labels of a Service that kube-proxy leaves alone, though its endpoints stand; others are everybody's."""
 
 
 class ActionType(StrEnum):
@@ -136,7 +134,7 @@ def _undo(child: Child, manifest: Manifest, live: Manifest) -> tuple[tuple[Opera
     where Kubernetes itself completes the child."""
     if child.key in _SHARED:
         return (), ""
-    if off := _off_the_network(child, live):
+    if child.key == SERVICE and (off := off_the_network(live)):
         remove = ({"op": "remove", "path": pointer(("metadata", "labels", each))} for each in off)
         return tuple(remove), f"label {off[0]} was added"
     left = _left_to_others(child)
@@ -156,13 +154,6 @@ def _left_to_others(child: Child) -> frozenset[Path]:
         return frozenset()
     is_balanced = child.manifest["spec"]["type"] == "LoadBalancer"
     return _OF_NETWORKS | _OF_CLOUDS if is_balanced else _OF_NETWORKS
-
-
-def _off_the_network(child: Child, live: Manifest) -> list[str]:
-    """The labels that somebody added by which the Service leads nowhere."""
-    wanted = child.manifest["metadata"]["labels"]
-    labels = live["metadata"].get("labels", {}) if child.key == SERVICE else {}
-    return [each for each in _OFF_THE_NETWORK if each in labels and each not in wanted]
 
 
 def _where(manifest: Manifest) -> ObjectKey:

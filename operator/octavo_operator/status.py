@@ -235,7 +235,11 @@ def mark_progressing(conditions: ConditionSet, seen: Observation) -> None:
     """True while replicas come or go and nothing stops them."""
     movement = _movement(seen)
     counts = _counts(seen)
-    if movement is None and seen.queued:
+    is_still = movement is None and not seen.queued
+    if not is_still and seen.problem and seen.problem.reason is Reason.NAME_CONFLICT:
+        # Nothing is applied meanwhile.
+        conditions.mark_false(ConditionType.PROGRESSING, Reason.NAME_CONFLICT, seen.problem.message)
+    elif movement is None and seen.queued:
         conditions.mark_true(ConditionType.PROGRESSING, Reason.ROLLOUT_QUEUED, seen.queued)
     elif movement is None:
         conditions.mark_false(ConditionType.PROGRESSING, Reason.SETTLED, counts)

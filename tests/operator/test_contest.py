@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -53,6 +54,15 @@ def led_away() -> list[Action]:
 
 
 @functools.cache
+def labelled_away() -> list[Action]:
+    """The Service with a label for which kube-proxy leaves it alone."""
+    live = standing(service())
+    labels = live["metadata"]["labels"] | {"service.kubernetes.io/headless": ""}
+    metadata = live["metadata"] | {"labels": labels}
+    return plan({THE_SERVICE: live | {"metadata": metadata}}, [service()], OWNER)
+
+
+@functools.cache
 def kept() -> list[Action]:
     """The same Service as it is to be."""
     return plan({THE_SERVICE: standing(service())}, [service()], OWNER)
@@ -90,7 +100,10 @@ def test_a_child_that_is_undone_again_and_again_is_left_alone_for_a_while() -> N
     assert types(contests, last + WINDOW_SECONDS, undone()) == [ActionType.APPLY]
 
 
-def test_a_service_off_its_pods_is_put_back_once_more_in_each_hold() -> None:
+@pytest.mark.parametrize("led_away", [led_away, labelled_away])
+def test_a_service_off_its_pods_is_put_back_once_more_in_each_hold(
+    led_away: Callable[[], list[Action]],
+) -> None:
     contests = Contests()
     for second in range(MOST_REPAIRS):
         types(contests, float(second), undone())

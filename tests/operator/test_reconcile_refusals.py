@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from octavo_operator.contest import LONGEST_HOLD_SECONDS, MOST_REPAIRS
 from octavo_operator.kube import KubeError
 from octavo_operator.manifest import (
     NETWORK_POLICY,
@@ -15,9 +16,15 @@ from octavo_operator.manifest import (
     SERVICE_ACCOUNT,
     Manifest,
 )
+from octavo_operator.overruled import FIRST_SECONDS
 from octavo_operator.reconcile import Reconciler
 from tests.support.operator.builders import INSTALLATION, KEY
 from tests.support.operator.world import World, refused, running
+
+
+def told(world: World, type_: str) -> str:
+    (message,) = (e["message"] for e in world.status["conditions"] if e["type"] == type_)
+    return str(message)
 
 
 def test_the_object_of_somebody_else_stops_everything_and_is_named() -> None:
@@ -26,11 +33,14 @@ def test_the_object_of_somebody_else_stops_everything_and_is_named() -> None:
     world.kube.put(SERVICE_ACCOUNT, foreign)
     assert world.reconcile() is not None
     assert world.condition("Degraded") == ("True", "NameConflict")
+    assert world.condition("Progressing") == ("False", "NameConflict")
+    assert "remove it, or give the LLMDeployment another name" in told(world, "Progressing")
     assert world.kube.kinds() == ["LLMDeployment", "ServiceAccount"]
     assert world.kube.live(SERVICE_ACCOUNT, KEY.namespace, KEY.name)["metadata"]["uid"] == "foreign"
     world.kube.remove(SERVICE_ACCOUNT, KEY.namespace, KEY.name)
     world.reconcile()
     assert world.condition("Degraded") == ("False", "AsExpected")
+    assert world.condition("Progressing") == ("True", "Starting")
 
 
 def test_a_refused_child_is_said_and_tried_again_while_the_others_go_on() -> None:
@@ -183,3 +193,71 @@ def test_a_conflict_elsewhere_leaves_a_serving_model_ready() -> None:
     world.reconcile()
     assert world.condition("Ready") == ("True", "Serving")
     assert world.condition("Degraded") == ("True", "NameConflict")
+    assert world.condition("Progressing") == ("False", "Settled")
+
+
+OFF_THE_NETWORK = "service.kubernetes.io/service-proxy-name"
+
+
+def labelled(live: Manifest) -> Manifest:
+    """By somebody else's hand, as `kubectl label` does it."""
+    metadata = live["metadata"]
+    entry = {"manager": "kubectl-label", "operation": "Update"}
+    labels = metadata["labels"] | {OFF_THE_NETWORK: "foo"}
+    written = [each for each in metadata["managedFields"] if each != entry]
+    return {**live, "metadata": metadata | {"labels": labels, "managedFields": [*written, entry]}}
+
+
+def test_a_service_that_is_taken_off_the_network_again_and_again_is_not_called_ready() -> None:
+    world = running()
+    for _ in range(3 * MOST_REPAIRS):
+        world.kube.put(SERVICE, labelled(world.kube.live(SERVICE, KEY.namespace, KEY.name)))
+        world.reconcile()
+        world.seconds += 0.3
+    assert (
+        OFF_THE_NETWORK in world.kube.live(SERVICE, KEY.namespace, KEY.name)["metadata"]["labels"]
+    )
+    for each in ("Ready", "Degraded"):
+        assert world.condition(each)[1] == "Contested"
+        for part in (OFF_THE_NETWORK, "kube-proxy brings it no request", "kubectl-label"):
+            assert part in told(world, each)
+    assert world.condition("Ready")[0] == "False"
+    assert world.status["url"] == ""
+    world.seconds += LONGEST_HOLD_SECONDS
+    world.reconcile()  # and nobody puts it there any more
+    assert world.condition("Ready") == ("True", "Serving")
+    assert world.status["url"]
+
+
+def test_a_service_off_the_network_is_not_called_ready_while_its_repair_is_refused() -> None:
+    world = running()
+    world.kube.put(SERVICE, labelled(world.kube.live(SERVICE, KEY.namespace, KEY.name)))
+    refusal = KubeError(403, "Forbidden", "no changes of Services")
+    world.kube.fault = lambda verb, _kind, _name: refusal if verb == "patch" else None
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "ApplyFailed")
+    assert OFF_THE_NETWORK in told(world, "Ready")
+    assert world.status["url"] == ""
+
+
+def test_a_label_off_the_network_that_admission_puts_back_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = running()
+    live = world.kube.put(SERVICE, labelled(world.kube.live(SERVICE, KEY.namespace, KEY.name)))
+
+    tried = []
+
+    async def admitted(*_arguments: Any) -> Manifest:
+        tried.append(world.seconds)
+        return live
+
+    for verb in ("patch", "apply"):
+        monkeypatch.setattr(world.kube, verb, admitted)
+    for _ in range(2):
+        assert world.reconcile() == pytest.approx(FIRST_SECONDS)
+        assert world.condition("Ready") == ("False", "Contested")
+        assert OFF_THE_NETWORK in told(world, "Ready")
+    world.seconds += FIRST_SECONDS
+    world.reconcile()
+    assert set(tried) == {0.0, FIRST_SECONDS}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from octavo_operator.manifest import SERVICE, Child, ChildKey, ObjectKey
+from octavo_operator.manifest import SERVICE, Child, ChildKey, Manifest, ObjectKey
 from octavo_operator.manifest_types import ServiceSpec
 from octavo_operator.names import HTTP_PORT, HTTP_PORT_NAME, labels
 from octavo_operator.render.context import RenderContext
 from octavo_operator.render.metadata import child
 
 KEY = ChildKey(SERVICE)
+
+_OFF_THE_NETWORK = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+"""Labels of a Service that kube-proxy leaves alone, though its endpoints stand; others are everybody's."""
 
 
 def service(context: RenderContext) -> Child:
@@ -31,6 +34,12 @@ def service(context: RenderContext) -> Child:
     if wanted.ip_family_policy is not None:
         spec["ipFamilyPolicy"] = wanted.ip_family_policy.value
     return child(context.owner, KEY, annotations=wanted.annotations, spec=spec)
+
+
+def off_the_network(live: Manifest) -> list[str]:
+    """The labels that somebody put on it by which it leads nowhere."""
+    labels = live["metadata"].get("labels", {})
+    return [each for each in _OFF_THE_NETWORK if each in labels]
 
 
 def url(key: ObjectKey) -> str:

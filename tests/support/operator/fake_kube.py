@@ -229,7 +229,8 @@ def patched(live: Manifest, operations: Sequence[Manifest]) -> Manifest:
     Raises what Python raises where a path leads nowhere."""
     live = copy.deepcopy(live)
     for operation in operations:
-        *path, last = operation["path"].removeprefix("/").split("/")
+        parts = operation["path"].removeprefix("/").split("/")
+        *path, last = (part.replace("~1", "/").replace("~0", "~") for part in parts)
         parent: Any = live
         for part in path:
             parent = parent[int(part)] if isinstance(parent, list) else parent[part]
