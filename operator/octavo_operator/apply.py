@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from octavo_operator import claims
 from octavo_operator.api.conditions import Reason
 from octavo_operator.drift import drifted, first_drift
 from octavo_operator.findings import Finding, shortened
@@ -32,6 +33,8 @@ class Applied:
     """What was in the way, with the reason of the first of it."""
     service_problem: Finding | None = None
     """Why the users' Service does not lead to the pods, if it does not."""
+    notice: Finding | None = None
+    """What was refused though nothing suffers from it."""
     was_refused: bool = False
     """Whether something stands in the way that may go without telling us."""
     lost_race: KubeError | None = None
@@ -55,7 +58,8 @@ async def apply(kube: Kube, actions: Sequence[Action], *, tells_faults: bool = F
     if conflicts:
         problem = _conflict(conflicts)
         is_led = all(_leads_to_pods(each, each.live) for each in actions if each.key == service.KEY)
-        return Applied({}, problem, None if is_led else problem, was_refused=True)
+        unled = None if is_led else problem
+        return Applied(problem=problem, service_problem=unled, was_refused=True)
     applied = Applied()
     for action in actions:
         if action.type is ActionType.WAIT:
@@ -71,6 +75,9 @@ async def apply(kube: Kube, actions: Sequence[Action], *, tells_faults: bool = F
             is_told = error.is_refusal or (tells_faults and (error.is_fault or error.is_conflict))
             if error.is_namespace_terminating or not is_told:
                 raise
+            if notice := _ungrown(action, error):
+                applied.notice, applied.was_refused = notice, True
+                continue
             is_unled = action.key == service.KEY and not _leads_to_pods(action, action.live)
             applied.tell(_refused(action, error), concerns_service=is_unled)
             continue
@@ -125,6 +132,12 @@ def _conflict(actions: Sequence[Action]) -> Finding:
 def _refused(action: Action, error: KubeError) -> Finding:
     said = [str(error), *_off_the_network(action, action.live)]
     return Finding(Reason.APPLY_FAILED, f"{_named(action)}: {'; '.join(said)}")
+
+
+def _ungrown(action: Action, error: KubeError) -> Finding | None:
+    if action.key not in cache.KEYS or action.live is None or action.desired is None:
+        return None
+    return claims.ungrown(action.live, action.desired, str(error))
 
 
 def _terminating(action: Action) -> Finding:

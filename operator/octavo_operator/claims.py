@@ -22,6 +22,7 @@ GROWTH_PATIENCE_SECONDS = 120.0
 
 _INFEASIBLE = ("ControllerResizeInfeasible", "NodeResizeInfeasible")
 _ERRORS = ("ControllerResizeError", "NodeResizeError")
+_UNRESIZABLE = "only dynamically provisioned pvc can be resized"
 _PENDING = "FileSystemResizePending"
 
 
@@ -43,6 +44,25 @@ def unchangeable(live: Manifest | None, wanted: CacheSpec | None) -> Finding | N
     """What the spec asks for otherwise than the cache's claim has it."""
     why = misfit(live, wanted)
     return Finding(Reason.CACHE_IMMUTABLE, f"{why}, which a volume cannot change") if why else None
+
+
+def ungrown(live: Manifest, desired: Manifest, answer: str) -> Finding | None:
+    """Why the cache's claim may not even ask for more, if it is that which the API server `answer`s."""
+    if _UNRESIZABLE not in answer:
+        return None
+    name, has, wanted = live["metadata"]["name"], _asked(live), _asked(desired)
+    return Finding(
+        Reason.CACHE_RESIZE_FAILED,
+        shortened(
+            f"claim {name} has {has} and not the {wanted} of spec.model.cache.size, and its storage class "
+            f"lets no volume grow: put the old size back, {has} ({answer})"
+        ),
+    )
+
+
+def _asked(claim: Manifest) -> str:
+    size: str = claim["spec"]["resources"]["requests"]["storage"]
+    return size
 
 
 def growth(

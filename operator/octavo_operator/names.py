@@ -16,6 +16,8 @@ FETCH_DRAFT_CONTAINER = "fetch-draft"
 STARTING_CONTAINERS = (FETCH_CONTAINER, FETCH_DRAFT_CONTAINER, SERVE_CONTAINER)
 """In the order in which they run; only the last is in every pod."""
 
+MODELS_PATH = "/models"
+"""Where downloads lie."""
 CLAIM_PATH = "/claim"
 """Where the claim of a model's `pvc://` is mounted; that of a draft, where it is another one, below."""
 DRAFT_CLAIM_PATH = "/draft-claim"

@@ -29,6 +29,7 @@ from octavo_operator.runtime_words import (
     claims_of,
     in_words_of_spec,
     of_a_missing_claim,
+    of_an_unbound_claim,
 )
 
 SETUP_PATIENCE_SECONDS = 20.0
@@ -324,12 +325,12 @@ def _scheduling_finding(
     message = condition.get("message", "")
     if f"Insufficient {gpu_resource}" in message:
         reason = Reason.INSUFFICIENT_GPU
-    elif "persistentvolumeclaim" in message.lower() or "volume" in message.lower():
+    elif any(each in message.lower() for each in ("volume", "storageclass")):
         reason = Reason.VOLUME_UNAVAILABLE
     else:
         reason = Reason.UNSCHEDULABLE
     is_shortage = _SHORTAGE.search(message) is not None
-    words = of_a_missing_claim(message, claims) or message
+    words = of_a_missing_claim(message, claims) or of_an_unbound_claim(message, claims) or message
     return Finding(reason, shortened(words), time_of(condition), is_shortage)
 
 

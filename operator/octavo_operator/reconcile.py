@@ -221,6 +221,7 @@ class Reconciler:
             or claims.dying(observed.claims, spec)
             or claims.unchangeable(kept, spec.model.cache)
             or growth
+            or applied.notice
             or self._overruled.notice(key)
             or difference(spec.model, commits, moved),
             is_deadline_exceeded=is_overdue,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from octavo_operator.api.v1alpha1 import EngineSpec
 from octavo_operator.manifest import Manifest
-from octavo_operator.names import DRAFT_CLAIM_PATH
+from octavo_operator.names import DRAFT_CLAIM_PATH, MODELS_PATH
 
 DRAFT_FIELD = "spec.engine.speculative.model: "
 """How what is wrong with a draft model or a head begins: two models are looked for."""
@@ -23,6 +23,7 @@ _OF_DRAFT = re.compile(
     r"speculative_config\.model: |speculative_config has method (?:draft_model|eagle3), and |"
     r"(?=The draft model in |The EAGLE-3 head in )"
 )
+_UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims|storageclass\S* \S+ not found")
 _FORMS = re.compile(r"Use builtin://demo, hf://.*", re.DOTALL)
 _FORMS_OF_SPEC = "Use hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path with config.json, or builtin://demo."
 
@@ -53,6 +54,22 @@ def claims_of(pod: Manifest) -> dict[str, str]:
         for mount in container.get("volumeMounts", ())
         if mount["name"] in names
     }
+
+
+def of_an_unbound_claim(message: str, claims: Mapping[str, str]) -> str | None:
+    """What the scheduler's `message` says, if it says that a claim has no volume. It names not the claim, and
+    seldom the class."""
+    if not claims or _UNBOUND.search(message) is None:
+        return None
+    named = [
+        f"{claim} (spec.model.cache.storageClassName)" if path == MODELS_PATH else claim
+        for path, claim in claims.items()
+    ]
+    names = " ".join(sorted(set(claims.values())))
+    return (
+        f"no volume is bound to {' or '.join(named)}: its storage class may not exist or not make one, which "
+        f"`kubectl describe pvc {names}` tells; {message}"
+    )
 
 
 def of_a_missing_claim(message: str, claims: Mapping[str, str]) -> str | None:

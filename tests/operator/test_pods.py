@@ -152,6 +152,28 @@ def test_what_the_scheduler_says_is_told_apart(message: str, reason: Reason) -> 
     assert found.since == NOW
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+        '0/1 nodes are available: storageclass.storage.k8s.io "fsat" not found.',
+    ],
+)
+def test_a_claim_without_a_volume_is_named_with_the_field_of_its_class(message: str) -> None:
+    waiting = pod(unschedulable=message, claims=("llama-models", "weights"))
+    mounts = [
+        {"name": "llama-models", "mountPath": "/models"},
+        {"name": "weights", "mountPath": "/draft-claim"},
+    ]
+    waiting["spec"]["containers"] = [{"name": "octavo", "volumeMounts": mounts}]
+    found = view(waiting, GPU, NOW).finding
+    assert found is not None
+    assert found.reason is Reason.VOLUME_UNAVAILABLE
+    assert "llama-models (spec.model.cache.storageClassName) or weights: " in found.message
+    assert "`kubectl describe pvc llama-models weights`" in found.message
+    assert found.message.endswith(message)
+
+
 def test_a_pod_whose_node_does_not_set_it_up_is_said_after_a_while_and_not_before() -> None:
     def found(seconds: float, **fields: Any) -> Reason | None:
         seen = view(pod(setting_up=True, **fields), GPU, after(seconds)).finding

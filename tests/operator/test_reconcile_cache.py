@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from octavo_operator.claims import GROWTH_PATIENCE_SECONDS
-from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, Manifest
-from tests.support.operator.builders import KEY
+from octavo_operator.kube import KubeError
+from octavo_operator.manifest import PERSISTENT_VOLUME_CLAIM, POD, Manifest
+from octavo_operator.status import LOSS_PATIENCE_SECONDS
+from tests.support.operator.builders import KEY, container
 from tests.support.operator.world import World, running
 
 
@@ -205,6 +207,36 @@ def test_a_file_system_that_grows_with_the_next_pod_alone_is_told_where_pods_run
     world.reconcile()
     world.kube.run_pods(KEY.namespace, KEY.name)
     world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected")
+
+
+def test_a_class_that_lets_no_volume_grow_is_told_and_hides_nothing_that_is_graver() -> None:
+    world = running(model=CACHED)
+    with_volume(world, has="5Gi", asked="5Gi")
+    answer = (
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must "
+        "support resize"
+    )
+    refusal = KubeError(403, "Forbidden", f'claims "llama-models" is forbidden: {answer}')
+    world.kube.fault = lambda verb, kind, _: (
+        refusal if (verb, kind) == ("apply", PERSISTENT_VOLUME_CLAIM) else None
+    )
+    world.edit(model=GROWN)
+    assert world.reconcile() == pytest.approx(30)
+    assert world.condition("Degraded") == ("True", "CacheResizeFailed")
+    assert "claim llama-models has 5Gi and not the 20Gi" in told(world)
+    assert "put the old size back, 5Gi" in told(world)
+    assert world.condition("Ready") == ("True", "Serving")
+    world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
+    failed = {"exitCode": 3, "message": '{"reason": "DownloadFailed", "message": "no route"}'}
+    fetching = world.kube.live(POD, KEY.namespace, f"{KEY.name}-0")
+    fetching["status"]["initContainerStatuses"] = [container("fetch", ended=failed)]
+    world.seconds += LOSS_PATIENCE_SECONDS
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "DownloadFailed")
+    world.edit(model=CACHED)
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    assert world.reconcile() is None
     assert world.condition("Degraded") == ("False", "AsExpected")
 
 

@@ -206,7 +206,7 @@ class Reason(StrEnum):
     CACHE_RESIZE_FAILED = (
         "CacheResizeFailed",
         "The model cache's volume does not grow to `model.cache.size`; the pods go on with what it has.",
-        "storage driver, from the claim's status",
+        "storage driver, from the claim's status, or the API server",
         "Ask for a size that the driver can give, as the message says, or for what the volume has.",
     )
     CHILD_TERMINATING = (

@@ -14,11 +14,9 @@ from octavo_operator.api.v1alpha1 import (
     SpeculativeSpec,
 )
 from octavo_operator.manifest import ObjectKey
-from octavo_operator.names import CLAIM_PATH, DRAFT_CLAIM_PATH, HTTP_PORT, OPS_PORT
+from octavo_operator.names import CLAIM_PATH, DRAFT_CLAIM_PATH, HTTP_PORT, MODELS_PATH, OPS_PORT
 from octavo_operator.render.listening import EVERY_ADDRESS
 from octavo_operator.render.service import host_names
-
-MODELS_PATH = "/models"
 
 
 def serve_arguments(

@@ -34,6 +34,7 @@ from octavo_operator.names import (
     FETCH_DRAFT_CONTAINER,
     HTTP_PORT,
     HTTP_PORT_NAME,
+    MODELS_PATH,
     OPS_PORT,
     OPS_PORT_NAME,
     REVISION_LABEL,
@@ -43,7 +44,6 @@ from octavo_operator.names import (
 )
 from octavo_operator.render import api_keys, cache, download_progress, listening
 from octavo_operator.render.command import (
-    MODELS_PATH,
     claim_paths,
     fetch_arguments,
     ranks_on_gpus,

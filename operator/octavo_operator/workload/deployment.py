@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
-from octavo_operator.findings import Finding, shortened
+from octavo_operator.findings import Finding
 from octavo_operator.manifest import (
     DEPLOYMENT,
     Child,
     ChildKey,
     Manifest,
     current_conditions,
+    key_of,
 )
 from octavo_operator.manifest_types import (
     DeploymentSpec,
@@ -27,6 +26,7 @@ from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
 from octavo_operator.render.pod import pod_template, revision_of
 from octavo_operator.replicas import Replica
+from octavo_operator.workload import refused_pods
 
 _KEY = ChildKey(DEPLOYMENT)
 _TEMPLATE_HASH_LABEL = "pod-template-hash"
@@ -37,8 +37,6 @@ _OF_OTHERS = (
 )
 _REVISION_HISTORY = 3
 _EXCEEDED_DEADLINE = "ProgressDeadlineExceeded"
-# A hierarchical one of several namespaces says so between the two words.
-_EXCEEDED_QUOTA = re.compile(r"\bexceeded (\w+ )?quota\b")
 
 
 class Deployment:
@@ -124,11 +122,10 @@ class Deployment:
         """As its ReplicaFailure condition tells."""
         for condition in current_conditions(live):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-                message = shortened(condition.get("message", ""))
-                if _EXCEEDED_QUOTA.search(message):
-                    since = time_of(condition)
-                    return Finding(Reason.QUOTA_EXCEEDED, message, since, is_shortage=True)
-                return Finding(Reason.PODS_FORBIDDEN, message)
+                where = key_of(live)
+                restart = f"kubectl -n {where.namespace} rollout restart deployment/{where.name}"
+                message = condition.get("message", "")
+                return refused_pods.explain(message, time_of(condition), restart)
         return None
 
     def given_up_since(self, live: Manifest) -> datetime | None:

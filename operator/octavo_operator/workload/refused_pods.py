@@ -1,0 +1,62 @@
+"""Refused pods: what it means that the API server does not let a workload's controller create one. Pure.
+
+Quotas speak of resources and containers; who wrote an LLMDeployment knows fields. And a controller that was
+refused waits longer each time, so that nothing happens for a while when there is room again.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from octavo_operator.api.conditions import Reason
+from octavo_operator.findings import Finding, shortened
+from octavo_operator.names import SERVE_CONTAINER, STARTING_CONTAINERS
+
+_LONGEST_BACKOFF_MINUTES = 17
+"""1,000 seconds: what kube-controller-manager's queues wait at most before they try again."""
+# A hierarchical one of several namespaces says so between the two words.
+_EXCEEDED_QUOTA = re.compile(r"\bexceeded (\w+ )?quota\b")
+_UNSAID = "must specify "
+_FIELDS = (
+    ("cpu", "cpuLimit", "cpu"),
+    ("memory", "memory", "memory"),
+    ("ephemeral-storage", "ephemeralStorage", "ephemeralStorage"),
+)
+"""A resource, and the fields of `spec.resources` and of its `download` that give it a limit."""
+
+
+def explain(message: str, since: datetime | None, restart: str) -> Finding:
+    """
+    Args:
+        message: The API server's answer.
+        since: Since when it answers so.
+        restart: The command that makes the controller try again at once.
+    """
+    said = shortened(message)
+    if _EXCEEDED_QUOTA.search(message):
+        hint = (
+            f"when there is room again, Kubernetes tries within {_LONGEST_BACKOFF_MINUTES} minutes; "
+            f"`{restart}`, which replaces the pods, hurries it"
+        )
+        return Finding(Reason.QUOTA_EXCEEDED, f"{said}; {hint}", since, is_shortage=True)
+    fields = _fields(message)
+    hint = f"; set {', '.join(fields)}" if fields else ""
+    return Finding(Reason.PODS_FORBIDDEN, f"{said}{hint}")
+
+
+def _fields(message: str) -> list[str]:
+    """Those without which a quota of limits lets no pod in: `must specify limits.cpu for: fetch,serve; …`."""
+    found = []
+    for part in message.partition(_UNSAID)[2].split(";"):
+        resources, _, names = part.partition(" for: ")
+        containers = {each.strip() for each in names.split(",")}
+        is_download = bool(containers & {*STARTING_CONTAINERS} - {SERVE_CONTAINER})
+        for resource, serving, download in _FIELDS:
+            if f".{resource}" not in resources:
+                continue
+            if SERVE_CONTAINER in containers or not names:
+                found.append(f"spec.resources.{serving}")
+            if is_download:
+                found.append(f"spec.resources.download.{download}")
+    return found
