@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 import httpx
 import pytest
 
+from octavo.server.http.parser import RequestParser
 from tests.support.runtime.refusals import error_of
 from tests.support.runtime.server_process import ServerProcess
 
@@ -134,9 +136,116 @@ def test_an_older_client_gets_no_chunks(server: ServerProcess, method: str) -> N
 
 
 def test_a_wish_for_another_protocol_is_passed_over_in_silence(server: ServerProcess) -> None:
+    """Java's HttpClient has it in each request."""
     headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AA"}
-    assert httpx.get(f"{server.url}/health", headers=headers, timeout=60).status_code == 200
+    body = {"model": "demo", "prompt": "a"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+        for _ in range(2):
+            told = client.post("/tokenize", json=body)
+            assert told.json() == httpx.post(f"{server.url}/tokenize", json=body).json()
+            assert client.get("/health").status_code == 200
     assert not any("upgrade" in line.lower() for line in server.stderr)
+
+
+_HIDDEN = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
+_LAST = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+
+
+def _with_wish(path: bytes, protocol: bytes, *, is_chunked: bool) -> bytes:
+    """A request whose body is another one."""
+    framing = b"content-length: %d" % len(_HIDDEN)
+    body = _HIDDEN
+    if is_chunked:
+        framing = b"transfer-encoding: chunked"
+        trailers = b"connection: upgrade\r\nupgrade: h2c\r\n"
+        body = b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(_HIDDEN), _HIDDEN, trailers)
+    wish = b"connection: upgrade\r\nUpgrade: %s" % protocol
+    return b"POST %s HTTP/1.1\r\nhost: localhost\r\n%s\r\n%s\r\n\r\n%s" % (
+        path,
+        wish,
+        framing,
+        body,
+    )
+
+
+def _statuses(url: str, *parts: bytes) -> list[bytes]:
+    """Of the answers to bytes that are sent in these parts, until the server closes."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            raw.sendall(part)
+        answer = b"".join(iter(partial(raw.recv, 4096), b""))
+    return re.findall(rb"HTTP/1\.1 (\d+)", answer)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_a_body_after_a_wish_is_no_request(
+    server: ServerProcess, protocol: bytes, *, is_chunked: bool
+) -> None:
+    """Wherever the bytes are cut, and among others on one connection."""
+    text = _with_wish(b"/tokenize", protocol, is_chunked=is_chunked)
+    for cut in range(len(text)):
+        assert _statuses(server.url, text[:cut], text[cut:] + _LAST) == [b"400", b"200"]
+    assert _statuses(server.url, text + text + _LAST) == [b"400", b"400", b"200"]
+    operations = _with_wish(b"/readyz", protocol, is_chunked=is_chunked)
+    last = _LAST.replace(b"/health", b"/livez")
+    assert _statuses(server.ops_url, operations, last) == [b"405", b"200"]
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_wish_changes_no_request(*, is_chunked: bool) -> None:
+    """Every cut in two, and byte by byte, with nothing in between that might join them."""
+    text = _with_wish(b"/a", b"h2c", is_chunked=is_chunked)
+    plain = text.replace(b"Upgrade: h2c\r\n", b"")
+    told = [event for each in (plain, _HIDDEN, plain) for event in _events(each)]
+    whole = text + _HIDDEN + text
+    assert told[0] == (b"POST", b"/a", _HIDDEN)
+    for cut in range(len(whole)):
+        assert _events(whole[:cut], whole[cut:]) == told
+    assert _events(*(bytes([byte]) for byte in whole)) == told
+
+
+class _Listening:
+    """Stands for a `Connection`: keeps what its parser tells."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[bytes, bytes, bytes]] = []
+        self.parser = RequestParser(self)  # type: ignore[arg-type]
+
+    def on_message_begin(self) -> None:
+        self.url, self.body = b"", b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.method = self.parser.get_method()
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        if not self.parser.is_cut_short:
+            self.told.append((self.method, self.url, self.body))
+
+
+def _events(*parts: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    listening = _Listening()
+    for part in parts:
+        listening.parser.feed_data(part)
+    return listening.told
+
+
+def test_a_tunnel_is_refused_and_closed(server: ServerProcess) -> None:
+    text = b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for cut in range(0, len(text), 8):
+        assert _statuses(server.url, text[:cut], text[cut:] + _HIDDEN) == [b"400"]
 
 
 def test_endless_headers_are_refused(server: ServerProcess) -> None:

@@ -14,6 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo.server.http.asgi import IS_FIRST
+from octavo.server.http.parser import RequestParser
 from octavo.server.http.sockets import most_connections
 from octavo.server.openai.api_errors import ApiError
 
@@ -32,17 +33,19 @@ _MAX_HEADERS = 256
 _TOO_LONG = (
     f"The request's path and headers are longer than {_MAX_HEADER_BYTES} bytes, which is the limit."
 )
+_TUNNEL = "This server is no proxy: it has no method CONNECT."
 
 
 class Connection(HttpToolsProtocol):
     """One connection from its begin to its end."""
 
+    parser: RequestParser  # type: ignore[assignment]
     has_asked = False
     """A request has begun, on this connection."""
     # As they came, and of those that are parsed.
     _header_bytes = 0
     _parsed_bytes = 0
-    _limit_passed: str | None = None
+    _fault: str | None = None
     _body_bytes = 0
     _in_body = False
     _is_incomplete = True
@@ -53,6 +56,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.parser = RequestParser(self)
         # Spread, so that clients which connected together do not come back together.
         age = _CONNECTION_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
         self._last_answer_at = self.loop.time() + age
@@ -110,18 +114,19 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
         self._count(len(name) + len(value) + _HEADER_MARKS)
         if len(self.headers) > _MAX_HEADERS:
-            self._limit_passed = (
-                f"The request has more than {_MAX_HEADERS} headers, which is the limit."
-            )
+            self._fault = f"The request has more than {_MAX_HEADERS} headers, which is the limit."
             raise ValueError  # the parser makes an invalid request of it
 
     def _count(self, num_bytes: int) -> None:
         self._parsed_bytes += num_bytes
         if self._parsed_bytes > _MAX_HEADER_BYTES:
-            self._limit_passed = _TOO_LONG
+            self._fault = _TOO_LONG
             raise ValueError
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            self._fault = _TUNNEL
+            raise ValueError
         self._in_body = True
         self._watch_request()
         super().on_headers_complete()
@@ -131,6 +136,8 @@ class Connection(HttpToolsProtocol):
             _answer_without_chunks(self.cycle)
 
     def on_message_complete(self) -> None:
+        if self.parser.is_cut_short:
+            return
         self._in_body = self._is_incomplete = False
         self._header_bytes = 0
         self._watch_request()
@@ -165,11 +172,8 @@ class Connection(HttpToolsProtocol):
             self._unread = self.loop.call_later(_READ_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        error = ApiError(400, self._limit_passed or msg, code="invalid_http")
+        error = ApiError(400, self._fault or msg, code="invalid_http")
         self._refuse(b"400 Bad Request", error)
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Says nothing: the request is answered in HTTP/1.1, as who asks for more must expect."""
 
     def _refuse(self, status: bytes, error: ApiError) -> None:
         body = error.body()
