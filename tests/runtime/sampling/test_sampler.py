@@ -147,6 +147,14 @@ def test_penalties_follow_their_definitions() -> None:
     assert tokens(negative, [state(temperature=0.0, prompt=[0], repetition_penalty=1.2)]) == [1]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_tiny_penalty_makes_a_token_certain_without_a_warning(temperature: float) -> None:
+    logits = torch.tensor([[0.0, 8.0, 9.0, -torch.inf]])
+    tiny = state(temperature=temperature, prompt=[0, 1, 3], repetition_penalty=1e-300)
+    assert tokens(logits, [tiny]) == [1]
+
+
 def test_penalties_leave_neighbouring_rows_and_the_logits_alone() -> None:
     logits = torch.tensor([[2.0, 1.9], [2.0, 1.9]])
     before = logits.clone()

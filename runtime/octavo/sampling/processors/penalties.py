@@ -33,6 +33,8 @@ from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 
 _OFF = (0.0, 0.0, 1.0)
+# Scores are float32, in which less than this is zero: nothing could be divided by it.
+_LEAST_REPETITION = float(np.finfo(np.float32).tiny)
 
 
 class Penalties(LogitsProcessor):
@@ -71,11 +73,12 @@ class TokenCounts(HostProcessor):
         """First repetition, then presence and frequency."""
         ids, counts = self._count(self._state.output_token_ids)
         params = self._state.params
-        penalty = params.repetition_penalty
+        penalty = max(params.repetition_penalty, _LEAST_REPETITION)
         if penalty != 1.0:
             seen = np.concatenate([self._in_prompt, ids])
             values = scores[seen]
-            scores[seen] = np.where(values > 0, values / penalty, values * penalty)
+            with np.errstate(over="ignore"):  # to infinity, by such a one
+                scores[seen] = np.where(values > 0, values / penalty, values * penalty)
         if len(ids):
             scores[ids] -= params.presence_penalty + params.frequency_penalty * counts
 
@@ -111,7 +114,7 @@ class DevicePenalties(DeviceProcessor):
         self._penalties[:, row] = (
             params.presence_penalty,
             params.frequency_penalty,
-            params.repetition_penalty,
+            max(params.repetition_penalty, _LEAST_REPETITION),
         )
         count_row = self._count_rows[row] = self._new_count_row()
         self._begun[int(count_row)] = state
