@@ -30,6 +30,7 @@ from octavo.engine.messages import BytesLoaded, EngineFailed, PhaseStarted, Star
 from octavo.errors import DeviceFaultError, OctavoError, UserError
 from octavo.loading.progress import telling
 from octavo.logs import configure_logging
+from octavo.parents_end import go_on_at_parents_end
 from octavo.worker.batch import Executor
 
 _log = structlog.get_logger("octavo.engine")
@@ -50,6 +51,7 @@ def main(address: str, create: ExecutorFactory | None = None) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    go_on_at_parents_end()
     configure_logging("info", "engine")
     faulthandler.enable()  # a crash in native code says where it was, and no more than that
     line = sys.stdin.buffer.readline()

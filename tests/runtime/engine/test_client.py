@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -351,7 +352,7 @@ asyncio.run(main())
 """
 
 
-def test_the_engine_ends_with_its_parent(folder: Path) -> None:
+def test_the_engine_ends_with_its_parent_though_it_is_stopped(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(folder)], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -359,11 +360,16 @@ def test_the_engine_ends_with_its_parent(folder: Path) -> None:
         pid, directory = parent.stdout.readline().split()
         engine = int(pid)
         assert _is_running(engine)
+        os.kill(engine, signal.SIGSTOP)
         parent.kill()
     deadline = time.monotonic() + 60
-    while _is_running(engine):
-        assert time.monotonic() < deadline, "the engine outlived its parent"
-        time.sleep(0.02)
+    try:
+        while _is_running(engine):
+            assert time.monotonic() < deadline, "the engine outlived its parent"
+            time.sleep(0.02)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
     assert not Path(directory).exists()
 
 

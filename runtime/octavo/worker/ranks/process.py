@@ -22,6 +22,7 @@ import structlog
 
 from octavo.errors import OctavoError
 from octavo.logs import configure_logging
+from octavo.parents_end import go_on_at_parents_end
 from octavo.worker.ranks.messages import (
     LOAD_SECONDS,
     Arrived,
@@ -46,6 +47,7 @@ def main() -> int:
     """Returns the exit status. SIGINT and SIGTERM are ignored, as by the engine: the first rank says when."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    go_on_at_parents_end()
     # Reports have the pipe for themselves; what a library prints goes to the log.
     reports = os.fdopen(os.dup(_STDOUT), "wb", buffering=0)
     os.dup2(_STDERR, _STDOUT)
