@@ -8,7 +8,8 @@ are, and nothing is lost but that.
 
 from __future__ import annotations
 
-import structlog
+import logging
+
 import torch
 
 from octavo.kernels.cpu.compiling.recording import (
@@ -24,7 +25,8 @@ from octavo.worker.cpu.step_inputs import MAX_REPEATED_ROWS
 
 _FIRST_WORKSPACE_BYTES = 2**18
 
-_log = structlog.get_logger(__name__)
+# Not structlog: `LLM` runs this in processes where nobody has configured it, and it would print.
+_log = logging.getLogger(__name__)
 
 
 class RepeatedSteps:
@@ -88,7 +90,7 @@ class RepeatedSteps:
     def _turn_off(self, reason: str) -> None:
         self._is_off = True
         self._steps.clear()
-        _log.debug("steps are not repeated", reason=reason)
+        _log.debug("steps are not repeated: %s", reason)
 
 
 class _Step:
