@@ -14,7 +14,7 @@ from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.api.v1alpha1.model import CacheSpec
 from octavo_operator.findings import Finding, shortened
 from octavo_operator.manifest import Manifest, ObjectKey
-from octavo_operator.render.cache import held, misfit
+from octavo_operator.render.cache import asked, held, misfit
 from octavo_operator.sightings import Sightings
 
 GROWTH_PATIENCE_SECONDS = 120.0
@@ -50,19 +50,19 @@ def ungrown(live: Manifest, desired: Manifest, answer: str) -> Finding | None:
     """Why the cache's claim may not even ask for more, if it is that which the API server `answer`s."""
     if _UNRESIZABLE not in answer:
         return None
-    name, has, wanted = live["metadata"]["name"], _asked(live), _asked(desired)
+    has = asked(live)
     return Finding(
         Reason.CACHE_RESIZE_FAILED,
         shortened(
-            f"claim {name} has {has} and not the {wanted} of spec.model.cache.size, and its storage class "
-            f"lets no volume grow: put the old size back, {has} ({answer})"
+            f"{_short(live, has, asked(desired))}, and its storage class lets no volume grow: put the old "
+            f"size back, {has} ({answer})"
         ),
     )
 
 
-def _asked(claim: Manifest) -> str:
-    size: str = claim["spec"]["resources"]["requests"]["storage"]
-    return size
+def _short(claim: Manifest, has: str, wanted: str) -> str:
+    name = claim["metadata"]["name"]
+    return f"claim {name} has {has} and not the {wanted} of spec.model.cache.size"
 
 
 def growth(
@@ -106,8 +106,7 @@ def _hindrance(
         for each in status.get("conditions", ())
         if each.get("status") == "True"
     }
-    name = live["metadata"]["name"]
-    what = f"claim {name} has {has} and not the {wanted.size} of spec.model.cache.size"
+    what = _short(live, has, wanted.size)
     error = next((each for each in _ERRORS if each in conditions), "")
     words = f" ({error}: {conditions[error]})" if error else ""
     if status.get("allocatedResourceStatuses", {}).get("storage") in _INFEASIBLE:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1 import ModelSource
 from octavo_operator.findings import Finding
-from octavo_operator.listing import listed
+from octavo_operator.listing import parted
 from octavo_operator.manifest import ObjectKey
 from octavo_operator.pods import Run
 from octavo_operator.replicas import Fleet
@@ -105,10 +105,9 @@ def difference(
     if len(pods) < 2:
         is_open = bool(told) and None in commits.values()
         return Finding(Reason.MODEL_COMMITS_DIFFER, told) if is_open else None
-    parts = "; ".join(f"{commit} ({listed(names)})" for commit, names in list(pods.items())[:5])
     name = model.uri.partition("@")[0]
     return Finding(
         Reason.MODEL_COMMITS_DIFFER,
-        f"replicas serve different commits of {model.uri}, which has moved: {parts}; "
+        f"replicas serve different commits of {model.uri}, which has moved: {parted(pods)}; "
         f"spec.model.uri {name}@COMMIT has all serve one",
     )

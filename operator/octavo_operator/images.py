@@ -7,7 +7,7 @@ it is no alarm.
 
 from __future__ import annotations
 
-from octavo_operator.listing import listed
+from octavo_operator.listing import parted
 from octavo_operator.replicas import Fleet
 
 
@@ -19,5 +19,7 @@ def difference(seen: Fleet) -> str:
             pods.setdefault(pod.image, []).append(pod.name)
     if len(pods) < 2:
         return ""
-    parts = "; ".join(f"{image} ({listed(names)})" for image, names in sorted(pods.items())[:5])
-    return f"replicas run different images of one tag: {parts}; spec.runtime.version DIGEST has all run one"
+    return (
+        f"replicas run different images of one tag: {parted(dict(sorted(pods.items())))}; "
+        "spec.runtime.version DIGEST has all run one"
+    )

@@ -88,9 +88,8 @@ class Overruled:
             if versions[0] != versions[1] or not (found or action.repair):
                 continue
             is_off = action.key == SERVICE and off_the_network(answer)
-            if not (
-                found or is_off
-            ):  # what was taken out is a default, or allocated, and came back
+            if not (found or is_off):
+                # What was taken out is a default, or allocated, and came back.
                 ruling = _Ruling(_what(action), "", "", math.inf, math.inf)
                 self._rulings[owner, action.key] = ruling
                 continue

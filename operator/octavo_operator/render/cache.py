@@ -80,14 +80,19 @@ def misfit(live: Manifest | None, wanted: CacheSpec | None) -> str | None:
         )
     size = held(live)
     is_less = bool(size) and parse_quantity(wanted.size) < parse_quantity(size)
-    if is_less and _asked(live) > parse_quantity(wanted.size) and not _is_sized(live):
+    if is_less and _asked_bytes(live) > parse_quantity(wanted.size) and not _is_sized(live):
         return f"spec.model.cache.size is {wanted.size}, but claim {name} has {size}"
     return None
 
 
-def _asked(live: Manifest) -> Decimal:
-    """The size that a claim asks for, in bytes."""
-    return parse_quantity(live["spec"]["resources"]["requests"]["storage"])
+def asked(claim: Manifest) -> str:
+    """The size that a claim asks for."""
+    size: str = claim["spec"]["resources"]["requests"]["storage"]
+    return size
+
+
+def _asked_bytes(claim: Manifest) -> Decimal:
+    return parse_quantity(asked(claim))
 
 
 def held(live: Manifest) -> str:
@@ -124,7 +129,7 @@ def as_it_can_be(live: Manifest, manifest: Manifest) -> Manifest:
     requests = spec["resources"]["requests"]
     wanted = parse_quantity(requests["storage"])
     is_there = wanted <= parse_quantity(held(live) or "0")
-    if (_is_sized(live) or is_there) and _asked(live) > wanted:
+    if (_is_sized(live) or is_there) and _asked_bytes(live) > wanted:
         spec["resources"] = {**spec["resources"], "requests": {**requests, "storage": size}}
     return {**manifest, "spec": spec}
 
@@ -139,7 +144,7 @@ def _is_usable(key: ChildKey, live: Manifest, wanted: CacheSpec | None, owner: O
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied == _claim(owner, key, wanted).manifest["metadata"]["annotations"][HASH_ANNOTATION]:
         return True
-    return misfit(live, wanted) is None and _asked(live) == parse_quantity(wanted.size)
+    return misfit(live, wanted) is None and _asked_bytes(live) == parse_quantity(wanted.size)
 
 
 def _is_sized(live: Manifest) -> bool:
