@@ -19,11 +19,20 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def read_json_object_if_any(path: Path) -> dict[str, Any]:
     """Empty where there is no such file. Raises `ModelInvalidError` when it is no JSON object."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
-    except (ValueError, OSError, RecursionError) as error:
+    except OSError as error:
         raise ModelInvalidError(f"{path} cannot be read: {error}") from error
+    return json_object(content, str(path))
+
+
+def json_object(content: bytes, name: str) -> dict[str, Any]:
+    """Of a file in UTF-8 that is called `name`. Raises `ModelInvalidError` when it is no JSON object."""
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelInvalidError(f"{name} cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise ModelInvalidError(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+        raise ModelInvalidError(f"{name} must hold a JSON object, not a {type(value).__name__}.")
     return value

@@ -7,13 +7,14 @@ tokenizer, its chat templates, and what an embedder says of its pooling. Never c
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
-from octavo.errors import ModelInvalidError
+from octavo.json_files import json_object
 from octavo.loading.checkpoint_files import CONFIG_NAME, Listing, choose_weight_files
 from octavo.loading.tokenizer_files import is_tokenizer_file, no_tokenizer
 
@@ -52,7 +53,8 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
     """
     there = frozenset(paths)
     top = frozenset(path for path in there if "/" not in path)
-    config = _read_config(read, place)
+    read = functools.cache(read)  # what weights are chosen by is looked at here, too
+    config = json_object(read(CONFIG_NAME), f"{place}/{CONFIG_NAME}")
     weights = choose_weight_files(Listing(place, top, read))
     wanted = set(weights.names) | ({weights.index} if weights.index else set())
     wanted |= {path for path in there if any(_is_match(path, one) for one in _ALWAYS)}
@@ -64,17 +66,6 @@ def needed_files(paths: Iterable[str], read: Callable[[str], bytes], place: str)
         for folder in _module_folders(read(MODULES_NAME)):
             wanted |= {f"{folder}/config.json", f"{folder}/model.safetensors"} & there
     return sorted(wanted)
-
-
-def _read_config(read: Callable[[str], bytes], place: str) -> dict[str, Any]:
-    """As a load reads it: UTF-8, and an object."""
-    try:
-        config = json.loads(read(CONFIG_NAME).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelInvalidError(f"{place}/{CONFIG_NAME} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelInvalidError(f"{place}/{CONFIG_NAME} must hold a JSON object.")
-    return config
 
 
 def _is_head(config: dict[str, Any]) -> bool:

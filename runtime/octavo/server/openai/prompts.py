@@ -17,7 +17,7 @@ from octavo.errors import ContextLengthExceededError, UnsupportedParameterError
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
 from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
-from octavo.tokenizer import Tokenizer, Truncation
+from octavo.tokenizer import Side, Tokenizer, Truncation
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ class PromptBuilder:
             most = max(1, self.max_model_len - (1 if max_tokens is None else max_tokens))
         if len(prompt.token_ids) <= most:
             return prompt
-        return Prompt(prompt.token_ids[len(prompt.token_ids) - most :])
+        return Prompt(Truncation(most, Side.LEFT).ids(prompt.token_ids))
 
     async def pooled(
         self,
