@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from octavo.errors import ModelInvalidError
 from octavo.models.config_reader import ConfigReader
 
-_KINDS = ("sliding_attention", "full_attention")
+KINDS = ("sliding_attention", "full_attention")
+"""Of layers, in `layer_types`: the first has the window."""
 
 
 def window_everywhere(
@@ -44,7 +45,7 @@ def window_from_layer(
         )
     if kinds is None:
         count = reader.integer("num_hidden_layers")
-        kinds = [_KINDS[layer < first] for layer in range(count)]
+        kinds = [KINDS[layer < first] for layer in range(count)]
     return window_by_kind(reader, kinds, default_window)
 
 
@@ -52,7 +53,7 @@ def full_attention_every(reader: ConfigReader, step: int, *, first: int = -1) ->
     """Kinds of layers, for files without `layer_types`: every `step`th sees everything, counted from `first`;
     -1: each group of `step` ends with one that does."""
     layers = range(reader.integer("num_hidden_layers"))
-    return [_KINDS[layer % step == first % step] for layer in layers]
+    return [KINDS[layer % step == first % step] for layer in layers]
 
 
 def window_by_kind(
@@ -63,16 +64,16 @@ def window_by_kind(
     if (
         not isinstance(kinds, Sequence)
         or len(kinds) != reader.integer("num_hidden_layers")
-        or any(kind not in _KINDS for kind in kinds)
+        or any(kind not in KINDS for kind in kinds)
     ):
         raise ModelInvalidError(
-            f"config.json: layer_types must name {' or '.join(_KINDS)} for each of the "
+            f"config.json: layer_types must name {' or '.join(KINDS)} for each of the "
             f"{reader.integer('num_hidden_layers')} layers."
         )
-    if reader.has("sliding_window") and reader.get("sliding_window") is None and _KINDS[0] in kinds:
+    if reader.has("sliding_window") and reader.get("sliding_window") is None and KINDS[0] in kinds:
         raise ModelInvalidError(
             "config.json: sliding_window is null, and layers are called sliding; it must say how many tokens "
             "these see, or layer_types that all layers have full_attention."
         )
     window = reader.integer("sliding_window", default_window)
-    return tuple(window if kind == _KINDS[0] else None for kind in kinds)
+    return tuple(window if kind == KINDS[0] else None for kind in kinds)

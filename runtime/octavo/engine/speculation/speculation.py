@@ -190,12 +190,7 @@ class Speculation:
         if self._curve is not None:
             self._settle(self._curve, size, batch, updates, seconds, looking_seconds)
             return
-        rest = size.allowance.rest
-        if rest:
-            size.allowance.pass_step()
-        count = len(batch.entries)
-        if _is_measured(rest) and batch.num_tokens == count:  # no prompts
-            self._cost.observe(count, 0, seconds - looking_seconds - drafter_seconds)
+        self._pass_plain(size, batch, seconds - looking_seconds - drafter_seconds)
         if self._unpaid:
             curve = self._cost.curve(self._num_asked)
             if curve is not None:
@@ -211,13 +206,7 @@ class Speculation:
         Args:
             seconds: Since that one was done.
         """
-        count = len(batch.entries)
-        allowance = self._size(count).allowance
-        rest = allowance.rest
-        if rest:
-            allowance.pass_step()
-        if _is_measured(rest) and batch.num_tokens == count:  # no prompts
-            self._cost.observe(count, 0, seconds)
+        self._pass_plain(self._size(len(batch.entries)), batch, seconds)
 
     def forget(self, sequence_id: int) -> None:
         """The sequence has ended."""
@@ -225,6 +214,14 @@ class Speculation:
         self._acceptance.forget(sequence_id)
         self._proposals.pop(sequence_id, None)
         self._read.discard(sequence_id)
+
+    def _pass_plain(self, size: _Size, batch: ScheduledBatch, seconds: float) -> None:
+        """After a step without guesses, which took so long."""
+        count, rest = len(batch.entries), size.allowance.rest
+        if rest:
+            size.allowance.pass_step()
+        if _is_measured(rest) and batch.num_tokens == count:  # no prompts
+            self._cost.observe(count, 0, seconds)
 
     def _chosen(self, curve: Curve) -> Mapping[int, AbstractSequence[int]]:
         """Those that are worth their time, as far as it is known."""

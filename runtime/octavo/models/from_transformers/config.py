@@ -28,6 +28,7 @@ from octavo.models.from_transformers.outline import (
 )
 from octavo.models.from_transformers.plans import PLANS
 from octavo.models.from_transformers.tensor_parallel import SharingPlan, Style, sharing_plan
+from octavo.models.sliding_window import KINDS
 from octavo.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 # The modules turn queries and keys themselves.
 _NOTHING_TURNS = RopeConfig(width=0)
 _EPSILONS = ("eps", "epsilon")
-# Kinds of layers, and whether they have a window.
-_WINDOWED = {"sliding_attention": True, "full_attention": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +241,7 @@ def _check_kinds(
     if not isinstance(kinds, list | tuple):
         return
     for layer, (kind, window) in enumerate(zip(kinds, windows, strict=False)):
-        if kind in _WINDOWED and _WINDOWED[kind] != (window is not None):
+        if kind in KINDS and (kind == KINDS[0]) != (window is not None):
             sees = "all tokens" if window is None else f"{window} tokens"
             refuse(architecture, f"layer {layer}, whose layer_types is {kind}, sees {sees} there")
 
