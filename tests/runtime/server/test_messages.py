@@ -13,6 +13,7 @@ from octavo.server.anthropic.as_chat import as_chat
 from octavo.server.anthropic.request import CountTokensRequest, MessagesRequest
 from octavo.server.openai.api_errors import ApiError
 from tests.support.runtime.faulty_server import FaultyServer
+from tests.support.runtime.responses import COLOUR, SUMMANDS
 
 QUESTION = "What is Octavo?"
 SUM = "What is 97 plus 8?"
@@ -20,18 +21,7 @@ ADD: dict[str, Any] = {
     "name": "add_numbers",
     "description": "Add two numbers.",
     "strict": True,
-    "input_schema": {
-        "type": "object",
-        "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
-        "required": ["x", "y"],
-        "additionalProperties": False,
-    },
-}
-COLOUR = {
-    "type": "object",
-    "properties": {"colour": {"enum": ["red", "green"]}},
-    "required": ["colour"],
-    "additionalProperties": False,
+    "input_schema": SUMMANDS,
 }
 
 

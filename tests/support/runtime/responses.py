@@ -1,4 +1,4 @@
-"""Responses as tests ask for them: a tool, a format, and the request."""
+"""Responses as tests ask for them: a tool, a format, and the request. Their schemas are messages', too."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Any
 
 import httpx
 
+SUMMANDS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+    "required": ["x", "y"],
+    "additionalProperties": False,
+}
 ADD: dict[str, Any] = {
     "type": "function",
     "name": "add_numbers",
     "description": "Add two numbers.",
     "strict": True,
-    "parameters": {
-        "type": "object",
-        "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
-        "required": ["x", "y"],
-        "additionalProperties": False,
-    },
+    "parameters": SUMMANDS,
 }
 COLOUR = {
     "type": "object",
