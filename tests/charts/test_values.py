@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from octavo_operator.api.quantity import parse_quantity
-from tests.support.operator.helm import CHART, Object, of_kind, operator, refusal, render
+from tests.support.operator.helm import CHART, Object, helm, of_kind, operator, refusal, render
 
 QUANTITIES = {
     "resources.requests.cpu": "/resources/requests/cpu",
@@ -82,6 +84,10 @@ QUANTITY_TEXTS = (
         ("nameOverride=12", "number: write --set-string nameOverride=12"),
         ("image.tag=2", "write --set-string image.tag=2"),
         ("runtime.image.tag=true", "write --set-string runtime.image.tag=true"),
+        ("image.repository=ghcr.io/o/r:1.2", "without scheme, tag and digest"),
+        (f"runtime.image.repository=ghcr.io/o/r@sha256:{'0' * 64}", "values of their own"),
+        ("image.repository=https://ghcr.io/o/r", "/image/repository"),
+        ("image.repository=ghcr.io/o/R", "/image/repository"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("runtime.image.tag=not a tag", "/runtime/image/tag"),
         ("watchNamespaces={Team_A}", "/watchNamespaces/0"),
@@ -109,6 +115,42 @@ def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
     assert message in refusal(setting)
 
 
+@pytest.mark.parametrize("tag", ["1e5", "1.10", "20261130"])
+def test_how_a_number_was_written_is_not_made_up(tag: str, tmp_path: Path) -> None:
+    """YAML reads 1e5 as 100000 and 1.10 as 1.1: who followed advice with those would pull another image."""
+    file = tmp_path / "values.yaml"
+    file.write_text(f"runtime: {{image: {{tag: {tag}}}}}", encoding="utf-8")
+    done = helm("template", "octavo", str(CHART), "--values", str(file))
+    assert "runtime.image.tag is" in done.stderr
+    assert "put it in quotes where it stands" in done.stderr
+    assert "--set-string" not in done.stderr
+
+
+def test_what_breaks_a_form_is_told_what_to_write() -> None:
+    """By an `else`: a pattern alone says nothing to who does not read patterns."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    forms = {f"#/$defs/{name}" for name in schema["$defs"] if re.match("is[A-Z]", name)}
+    told = set()
+    for where, node in nodes(schema):
+        if {"pattern", "maxLength"} & node.keys():
+            assert f"#/$defs/{where}" in forms, node
+        if node.get("$ref") in forms and where != "if":
+            assert node["if"] == {"$ref": node["$ref"]}
+            assert not Draft202012Validator({**schema, "required": [], **node}).is_valid(
+                node["else"]["const"]
+            ), "the advice itself would be taken"
+            told.add(node["$ref"])
+    assert told == forms
+
+
+def nodes(schema: Object, where: str = "") -> Iterator[tuple[str, Object]]:
+    """Every object of the schema, with the name under which it stands."""
+    yield where, schema
+    for name, value in schema.items():
+        if isinstance(value, dict):
+            yield from nodes(value, name)
+
+
 @pytest.mark.parametrize("value", ["0.5", "1", "512Mi", "500m", "1e3"])
 def test_quantities_are_taken_as_text_and_as_numbers(value: str) -> None:
     """All places at once; that each is looked at shows in the refusals above."""
@@ -120,7 +162,7 @@ def test_quantities_are_taken_as_text_and_as_numbers(value: str) -> None:
 
 def test_a_quantity_is_what_kubernetes_takes_for_one() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-    pattern = re.compile(schema["$defs"]["quantity"]["pattern"], re.ASCII)
+    pattern = re.compile(schema["$defs"]["isQuantity"]["pattern"], re.ASCII)
     for text in QUANTITY_TEXTS:
         try:
             parse_quantity(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,34 @@ def test_missing_s3fs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fsspec, "filesystem", absent)
     with pytest.raises(DownloadFailedError, match="pip install s3fs"):
         resolve("s3://bucket/m", download_dir=tmp_path)
+
+
+def test_a_host_that_refuses_a_bucket_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3's own client, which tells a word alone ("Forbidden")."""
+    from s3fs import S3FileSystem
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    try:
+        with pytest.raises(DownloadFailedError, match=rf"s3://bucket/m .* from {address}: "):
+            resolve("s3://bucket/m", download_dir=tmp_path)
+    finally:
+        S3FileSystem.clear_instance_cache()
+        server.shutdown()
+        server.server_close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
@@ -28,6 +30,7 @@ from octavo.model_source import (
     parse,
     resolve,
 )
+from octavo.model_sources.hosts import asked_host
 from octavo.model_sources.names import first_line
 from tests.support.runtime.memory_bucket import memory_bucket
 
@@ -273,7 +276,9 @@ def test_a_hub_that_falls_silent_is_not_waited_for_without_end(
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     try:
         with (
-            pytest.raises(DownloadFailedError, match=r"org/name could not be fetched: .*timed out"),
+            pytest.raises(
+                DownloadFailedError, match=r"org/name could not be fetched from \S+: .*timed out"
+            ),
             described("hf://org/name", download_dir=tmp_path),
         ):
             pass
@@ -339,7 +344,9 @@ def test_what_was_fetched_is_served_while_the_hub_is_down(
     folder = resolve("hf://org/name", download_dir=tmp_path)
     monkeypatch.setattr(hub, "is_down", True)
     assert resolve("hf://org/name", download_dir=tmp_path) == folder
-    with pytest.raises(DownloadFailedError, match=r"could not be fetched: .*503"):
+    with pytest.raises(
+        DownloadFailedError, match=r"could not be fetched from 127\.0\.0\.1:\d+: .*503"
+    ):
         resolve("hf://org/name", download_dir=tmp_path / "elsewhere")
     from huggingface_hub import constants
 
@@ -385,3 +392,28 @@ def test_the_bundled_model_is_there_or_said_to_be_missing(
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "config.json").write_text("{}")
     assert resolve("builtin://demo") == tmp_path / "demo"
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_is_not_reached_is_named_without_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://someone:secret@{address}/hub")
+        with pytest.raises(DownloadFailedError, match=rf"org/name .* from {address}: ") as told:
+            resolve("hf://org/name", download_dir=tmp_path)
+    assert "secret" not in str(told.value)
+
+
+def test_of_hosts_that_send_on_the_last_one_is_named() -> None:
+    request = httpx.Request("GET", "https://user:key@cdn.example:444/weights?signature=secret")
+    lost = OSError("not found on disk and the connection failed")
+    lost.__cause__ = httpx.ConnectError("Name or service not known", request=request)
+    assert asked_host(lost, "https://hub.example") == "cdn.example:444"
+    lost.__cause__ = httpx.ConnectError("no request is set")
+    assert asked_host(lost, "https://a:b@hub.example/x") == "hub.example"
+    assert asked_host(OSError("the disk is full"), "") == ""

@@ -1,7 +1,9 @@
 {{/* A value that is text, called with a dict of its `name` and `value`. What --set takes for something else is
      refused here, as the schema could not say what to do. */}}
 {{- define "octavo.text" -}}
-{{- if not (or (kindIs "string" .value) (kindIs "invalid" .value)) -}}
+{{- if kindIs "float64" .value -}}
+{{- fail (printf "%s is %v, which Helm takes for a number, without what it was written as (1e5, 1.10): put it in quotes where it stands." .name .value) -}}
+{{- else if not (or (kindIs "string" .value) (kindIs "invalid" .value)) -}}
 {{- fail (printf "%s is %v, which Helm takes for a %s: write --set-string %s=%v, or quotes in a values file." .name .value (ternary "boolean" "number" (kindIs "bool" .value)) .name .value) -}}
 {{- end -}}
 {{- .value | default "" -}}

@@ -12,6 +12,7 @@ from octavo.loading.checkpoint_files import Listing, choose_weight_files
 from octavo.loading.headers import TensorHeader, read_headers
 from octavo.loading.model_files import needed_files
 from octavo.loading.progress import ByteCount
+from octavo.model_sources.hosts import asked_host
 from octavo.model_sources.names import BucketModel, describes, first_line, no_config
 from octavo.model_sources.partial_folder import partial_folder
 
@@ -32,7 +33,7 @@ def download_from_bucket(
     if (target / "config.json").is_file():
         return target
     filesystem = _s3_filesystem(url)
-    with _translated_errors(url):
+    with _translated_errors(url, filesystem):
         needed = _needed_from_bucket(source, filesystem, url)
         # Fetched beside the target and renamed: a folder under its final name is complete.
         with partial_folder(target.parent) as partial:
@@ -51,7 +52,7 @@ def bucket_headers(source: BucketModel, folder: Path) -> dict[str, TensorHeader]
     url = f"s3://{source.bucket}/{source.prefix}"
     prefix = f"{source.bucket}/{source.prefix}/"
     filesystem = _s3_filesystem(url)
-    with _translated_errors(url):
+    with _translated_errors(url, filesystem):
         keys = (str(key).lstrip("/").removeprefix(prefix) for key in filesystem.find(prefix))
         names = frozenset(key for key in keys if "/" not in key)
         chosen = choose_weight_files(Listing(url, names, lambda name: (folder / name).read_bytes()))
@@ -63,7 +64,7 @@ def bucket_headers(source: BucketModel, folder: Path) -> dict[str, TensorHeader]
 
 
 @contextmanager
-def _translated_errors(url: str) -> Iterator[None]:
+def _translated_errors(url: str, filesystem: Any) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
@@ -77,9 +78,10 @@ def _translated_errors(url: str) -> Iterator[None]:
                 "AWS_SECRET_ACCESS_KEY (in a cluster: as keys of the Secret that model.secretRef "
                 "names)."
             ) from error
+        host = asked_host(error, _endpoint(filesystem))
+        place = f"{url} could not be fetched from {host}" if host else f"{url} could not be fetched"
         raise DownloadFailedError(
-            f"{url} could not be fetched: {first_line(error)}. Check the AWS credentials, "
-            "AWS_ENDPOINT_URL and the free disk."
+            f"{place}: {first_line(error)}. Check the AWS credentials, AWS_ENDPOINT_URL and the free disk."
         ) from error
 
 
@@ -109,6 +111,14 @@ def _needed_from_bucket(source: BucketModel, filesystem: Any, url: str) -> list[
     if "config.json" not in paths:
         raise no_config(url, paths)
     return needed_files(paths, lambda path: bytes(filesystem.cat_file(folder + path)), url)
+
+
+def _endpoint(filesystem: Any) -> str:
+    """What its client took from the environment, a profile and the region; empty where it has none yet."""
+    try:
+        return str(filesystem.s3.meta.endpoint_url)
+    except Exception:  # nothing that fails here may hide what failed before
+        return ""
 
 
 def _is_lack_of_credentials(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from octavo.loading.checkpoint_files import Listing, choose_weight_files, weight
 from octavo.loading.headers import TensorHeader, read_headers
 from octavo.loading.model_files import needed_files
 from octavo.loading.progress import ByteCount
+from octavo.model_sources.hosts import asked_host
 from octavo.model_sources.names import HubModel, describes, first_line, no_config
 
 _MOVES = 3
@@ -89,7 +90,7 @@ def _read_range(source: HubModel, name: str, start: int, end: int) -> bytes:
 
 @contextmanager
 def _translated_errors(source: HubModel) -> Iterator[None]:
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     at = f"{source.name}@{source.revision}" if source.revision else source.name
     try:
@@ -110,9 +111,10 @@ def _translated_errors(source: HubModel) -> Iterator[None]:
             f"hf://{source.name} has no revision {source.revision!r}."
         ) from error
     except Exception as error:  # network, disk and hub errors have no common base
+        host = asked_host(error, constants.ENDPOINT)
         raise DownloadFailedError(
-            f"hf://{at} could not be fetched: {first_line(error)}. Check the network (HF_ENDPOINT, "
-            "proxy), HF_TOKEN and the free disk."
+            f"hf://{at} could not be fetched from {host}: {first_line(error)}. Check the network "
+            "(HF_ENDPOINT, proxy), HF_TOKEN and the free disk."
         ) from error
 
 
