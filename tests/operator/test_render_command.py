@@ -172,3 +172,13 @@ def test_a_server_of_which_nothing_is_said_is_the_pod_that_it_was() -> None:
     """Another argument would be another revision, and restart every pod of an installation."""
     assert server_arguments(KEY, ServerSpec()) == []
     assert serve_arguments(KEY, spec())[-2:] == ["--shutdown-timeout", "300"]
+
+
+def test_extra_arguments_stand_last_as_they_were_written() -> None:
+    """`$(NAME)` would be a variable's value, such as a key's."""
+    extra = ["--reasoning-parser=qwen3", "--no-ui", '--lora-modules={"name":"$(OCTAVO_API_KEY)$$"}']
+    plain = serve_arguments(KEY, spec())
+    arguments = serve_arguments(KEY, spec(extraArgs=extra))
+    assert arguments[: len(plain)] == plain
+    assert arguments[len(plain) :] == [*extra[:2], extra[2].replace("$", "$$")]
+    assert serve_arguments(KEY, spec(extraArgs=[])) == plain

@@ -323,9 +323,9 @@ class Reason(StrEnum):
     )
     INVALID_CONFIGURATION = (
         "InvalidConfiguration",
-        "`octavo serve` refuses a value of `spec.engine`.",
+        "`octavo serve` refuses a value of `spec.engine`, or a flag of `spec.extraArgs`.",
         "runtime",
-        "Correct the field that the message names.",
+        "Correct the field or the flag that the message names.",
     )
     INTERNAL_ERROR = (
         "InternalError",

@@ -36,7 +36,13 @@ def serve_arguments(
         arguments += ["--device", device]
     if spec.engine.tensor_parallel_size is None and (ranks := ranks_on_gpus(spec)) > 1:
         arguments += ["--tensor-parallel-size", str(ranks)]
-    return arguments + engine_arguments(spec) + server_arguments(key, spec.server)
+    arguments += engine_arguments(spec) + server_arguments(key, spec.server)
+    return arguments + [_as_written(each) for each in spec.extra_args or ()]
+
+
+def _as_written(argument: str) -> str:
+    """Kubernetes puts a variable's value in the place of $(NAME), a key's too, and makes one $ of two."""
+    return argument.replace("$", "$$")
 
 
 def ranks_on_gpus(spec: LLMDeploymentSpec) -> int:

@@ -81,6 +81,7 @@ FULL: dict[str, Any] = {
         "apiServerCount": 2,
     },
     "replicas": 2,
+    "extraArgs": ["--tool-call-parser=hermes", "--no-ui"],
 }
 
 
@@ -92,6 +93,40 @@ def test_a_spec_with_every_field_is_taken_whole_and_read_alike(
     assert answer.body["spec"] == FULL
     assert set(FULL) == {field.alias for field in LLMDeploymentSpec.model_fields.values()}
     assert LLMDeploymentSpec.model_validate(answer.body["spec"]).replicas == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        (
+            "--max-model-len=8192",
+            "--max-model-len must not be among extraArgs: spec.engine.maxModelLen",
+        ),
+        ("--no-enable-prefix-caching", "spec.engine.enablePrefixCaching"),
+        ("--speculative-config={}", "spec.engine.speculative"),
+        ("--metrics-names=vllm", "spec.server.metricsNames"),
+        ("--port", "--port must not be among extraArgs: the Service and the probes"),
+        ("--model=org/name", "spec.model.uri"),
+        ("--chat-template=/etc/passwd", "any file of the container"),
+        ("--api-key=a=b", "--api-key must not be among extraArgs: spec.auth"),
+        ("--help", "serves nothing"),
+        ("-h", "must be --flag or --flag=value in one item"),
+        ("hermes", "must be --flag or --flag=value in one item"),
+        ("--tool-call-parser hermes", "must be --flag or --flag=value in one item"),
+        ("--max_model_len=1", "must be --flag or --flag=value in one item"),
+        ("--", "must be --flag or --flag=value in one item"),
+        ("--ui\n--port=1", "must be --flag or --flag=value in one item"),
+    ],
+)
+def test_an_argument_that_is_not_the_users_to_give_is_refused_with_what_is_for_it(
+    admin: Admin, session_namespace: str, argument: str, words: str
+) -> None:
+    answer = create(admin, session_namespace, extraArgs=["--log-level=debug", argument])
+    assert answer.status == 422
+    assert "spec.extraArgs[1]" in answer.message
+    assert words in answer.message
+    with pytest.raises(ValueError, match="must"):
+        LLMDeploymentSpec.model_validate({**MINIMAL, "extraArgs": [argument]})
 
 
 def test_the_smallest_spec_gets_its_replicas(admin: Admin, namespace: str) -> None:

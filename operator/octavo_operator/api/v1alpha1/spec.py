@@ -1,7 +1,7 @@
 """Specification. `spec`: what the user wants.
 
-Only what the runtime can do has a field: nothing in a spec is ever silently ignored, except `replicas`
-beside `autoscaling`, which the description of `replicas` says.
+Only what the runtime can do has a field, and what has none goes by `extraArgs`: nothing in a spec is ever
+silently ignored, except `replicas` beside `autoscaling`, which the description of `replicas` says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from octavo_operator.api.v1alpha1.engine import (
     RANDOM_WEIGHTS_ARE_OF_NO_CHECKPOINT,
     EngineSpec,
 )
+from octavo_operator.api.v1alpha1.extra_args import MOST as MOST_EXTRA_ARGS
+from octavo_operator.api.v1alpha1.extra_args import Argument
 from octavo_operator.api.v1alpha1.model import ModelSpec
 from octavo_operator.api.v1alpha1.pods import (
     PodsSpec,
@@ -88,6 +90,11 @@ class LLMDeploymentSpec(ApiModel):
         default_factory=ServerSpec,
         description="More flags of `octavo serve`: who may ask from a browser, by which name, and what a "
         "scrape finds.",
+    )
+    extra_args: Annotated[tuple[Argument, ...], Field(max_length=MOST_EXTRA_ARGS)] | None = Field(
+        default=None,
+        description="Flags of `octavo serve` that no field is for, each as --flag or --flag=value. What a "
+        "field or the operator sets is refused; what the runtime does not take is told by `Ready`.",
     )
 
     @property
