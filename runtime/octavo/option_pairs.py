@@ -68,13 +68,11 @@ def _check_bounds(config: EngineConfig) -> None:
 def _check_adapters(config: EngineConfig) -> None:
     if not config.enable_lora:
         return
-    why = ""
     if config.enable_sleep_mode:
-        why = "enable_sleep_mode is set too: a model that wakes up would have lost its adapters"
-    elif config.model_impl.is_generic_alone:
-        why = "model_impl is transformers, whose own modules adapters do not reach"
-    if why:
-        raise InvalidConfigurationError(f"enable_lora is set, but {why}. {MERGE_INSTEAD}")
+        raise InvalidConfigurationError(
+            "enable_lora is set, but enable_sleep_mode is set too: a model that wakes up would have lost its "
+            f"adapters. {MERGE_INSTEAD}"
+        )
 
 
 def _check_what_guesses(config: EngineConfig) -> None:

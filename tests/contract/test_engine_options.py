@@ -130,7 +130,7 @@ def _without_pairs(engine: dict[str, Any]) -> dict[str, Any]:
     dropped = set()
     if engine.get("enable_lora"):
         dropped.add("enable_sleep_mode")
-    if engine.get("enable_lora") or guesses:
+    if guesses:
         dropped.add("model_impl")
     if guesses or "quantization" in engine:
         dropped.add("device")

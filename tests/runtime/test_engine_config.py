@@ -57,7 +57,7 @@ GUESSES = {
     ("one", "other", "message"),
     [
         (LORA, SLEEP, "enable_lora is set, but enable_sleep_mode is set too"),
-        (LORA, GENERIC, "enable_lora is set, but model_impl is transformers"),
+        (LORA, GENERIC, ""),
         (GUESSES["draft_model"], SLEEP, ""),
         (GUESSES["eagle3"], SLEEP, ""),
         (GUESSES["eagle3"], GENERIC, "method eagle3, and model_impl is transformers"),

@@ -98,6 +98,7 @@ class ModelAdapters(ABC):
         self.max_rank = max_rank
         self._prefix = prefix
         self._targets: dict[str, Target] = {}
+        self._left: dict[str, str] = {}
         self._num_targets = 0
 
     def adapted(self, linear: Linear, own: Projection) -> Linear:
@@ -106,6 +107,16 @@ class ModelAdapters(ABC):
         self._num_targets += 1
         self._targets.update(dict.fromkeys(own.names, target))
         return self.changing(linear, target)
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Names of those that adapters may change."""
+        return frozenset(self._targets)
+
+    def leave_alone(self, module: str, what: str) -> None:
+        """Adapters of it are refused from now on, by `what` it is."""
+        self._targets.pop(module, None)
+        self._left[module] = what
 
     @abstractmethod
     def changing(self, linear: Linear, target: Target) -> Linear:
@@ -133,14 +144,16 @@ class ModelAdapters(ABC):
         """Between two steps; unknown ones are ignored."""
 
     def _target(self, adapter: Adapter, module: str) -> tuple[str, Target]:
+        what = "a module that adapters do not change here, or that the base model does not have"
         for name in (module, f"{self._prefix}{module}"):
             if name in self._targets:
                 return name, self._targets[name]
+            if name in self._left:
+                what = f"{self._left[name]}, which adapters do not change here"
         ends = sorted({name.rpartition(".")[2] for name in self._targets})
         raise ModelUnsupportedError(
-            f"{adapter.file}: {module}.lora_A.weight is of a module that adapters do not change here, or "
-            f"that the base model does not have. They change {', '.join(ends)}: train an adapter of those "
-            "(target_modules), or merge it into its base model and serve that."
+            f"{adapter.file}: {module}.lora_A.weight is of {what}. They change {', '.join(ends)}: train an "
+            "adapter of those (target_modules), or merge it into its base model and serve that."
         )
 
     def _check(

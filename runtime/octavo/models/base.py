@@ -143,6 +143,15 @@ class BaseConfig(ABC):
     def projections(self) -> list[Projection]:
         """The products of all layers. Routers are none of them: they are read in full precision."""
 
+    def adaptable_projections(self) -> list[Projection]:
+        """Those that adapters may change: all of a step's rows are multiplied by them."""
+        return [one for one in self.projections() if not one.is_routed]
+
+    @property
+    def adapter_prefix(self) -> str:
+        """What an adapter leaves out of modules' names that was trained on the model without its head."""
+        return self.prefix
+
     def kept_projections(self) -> list[Projection]:
         """Further matrices, which stay in the activations' dtype whatever scheme there is."""
         return []

@@ -104,7 +104,7 @@ class ModelBuilder:
         ranks: Ranks = ALONE,
         adapters: ModelAdapters | None = None,
     ) -> None:
-        self._adapters = adapters
+        self.adapters = adapters
         self.source = source
         self._scheme = scheme
         self.placement = placement
@@ -132,17 +132,24 @@ class ModelBuilder:
         """As the activations' dtype holds it, which is what models are trained with."""
         return float(torch.tensor(value, dtype=self.placement.dtype).item())
 
-    def linear(self, projection: Projection, source: WeightSource | None = None) -> Linear:
+    def linear(
+        self,
+        projection: Projection,
+        source: WeightSource | None = None,
+        *,
+        is_adaptable: bool = True,
+    ) -> Linear:
         """A product, which adapters may change where all of a step's rows are multiplied by it.
 
         Args:
             source: Of its weight, in place of the model's.
+            is_adaptable: See `BaseConfig.adaptable_projections`; no expert is.
         """
         source = self.of_sums(projection, source or self.source)
         linear = self._scheme.load(self.share(projection), source, self.placement)
-        if self._adapters is None or projection.is_routed:
+        if self.adapters is None or projection.is_routed or not is_adaptable:
             return linear
-        return self._adapters.adapted(linear, self.share(projection))
+        return self.adapters.adapted(linear, self.share(projection))
 
     def of_sums(self, projection: Projection, source: WeightSource) -> WeightSource:
         """Where a product's parameters are read: of ranks' partial sums the first alone has biases."""

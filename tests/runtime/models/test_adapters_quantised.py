@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from octavo.config import Quantization
+from octavo.config import ModelImplementation, Quantization
 from octavo.kernels.cpu.products.pack_panels import pack
 from octavo.kernels.cpu.products.panel_rows import rows_of_panels
 from octavo.kernels.cpu.products.weight_panels import PanelFormat
@@ -66,13 +66,22 @@ def stored_as_awq(folder: Path) -> tuple[Path, dict[str, object], Any]:
     return folder / "awq", {}, model
 
 
-@pytest.mark.parametrize("quantised", [rounded_at_load, stored_as_awq])
-def test_adapters_add_to_products_with_quantised_weights(quantised: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("quantised", "implementation"),
+    [
+        (rounded_at_load, ModelImplementation.OCTAVO),
+        (stored_as_awq, ModelImplementation.OCTAVO),
+        (stored_as_awq, ModelImplementation.TRANSFORMERS),
+    ],
+)
+def test_adapters_add_to_products_with_quantised_weights(
+    quantised: Any, implementation: ModelImplementation, tmp_path: Path
+) -> None:
     torch.set_num_threads(1)
     base, options, model = quantised(tmp_path)
     place = tmp_path / "adapter"
     merged = save_adapter(place, model, rank=8)
-    executor = make_executor(base, enable_lora=True, **options)
+    executor = make_executor(base, enable_lora=True, model_impl=implementation, **options)
     vocab = json.loads((base / "config.json").read_text())["vocab_size"]
     answers = serve(base, executor, vocab, {1: place})
     for adapter_id, expected in {0: model, 1: merged}.items():

@@ -14,6 +14,8 @@ from octavo.errors import InvalidConfigurationError
 from octavo.models.from_transformers import TransformersConfig
 from octavo.models.registry import read_model_config
 from octavo.worker.start.plan import plan_start
+from tests.support.runtime.adapters import save_adapter
+from tests.support.runtime.generic_adapters import adaptable_modules
 from tests.support.runtime.generic_models import make_generic_checkpoint
 from tests.support.runtime.rank_threads import scores
 
@@ -30,19 +32,23 @@ SHARED = {
 
 @pytest.mark.parametrize("model_type", SHARED)
 def test_ranks_score_as_one_does(model_type: str, tmp_path: Path) -> None:
-    """Key heads of their own, and one for two ranks; a vocabulary that they share in unequal parts."""
+    """Key heads of their own, and one for two ranks; a vocabulary that they share in unequal parts. With an
+    adapter, and without."""
     torch.set_num_threads(1)
-    make_generic_checkpoint(tmp_path, model_type)
-    config, why = read_model_config(tmp_path, ModelImplementation.AUTO), SHARED[model_type]
+    folder, adapter = tmp_path / "model", tmp_path / "adapter"
+    model = make_generic_checkpoint(folder, model_type)
+    save_adapter(adapter, model, picks=adaptable_modules(folder, model).__contains__)
+    config, why = read_model_config(folder, ModelImplementation.AUTO), SHARED[model_type]
     assert isinstance(config, TransformersConfig)
     told = config.sharing.whole_heads
     assert (told is None) if why is None else re.search(why, told or "")
     assert config.spec.on_rank(2).num_kv_heads == config.spec.num_kv_heads // (
         2 if told is None else 1
     )
-    ((expected, hidden),) = scores(tmp_path, 1)
+    ((expected, hidden),) = scores(folder, 1, adapter=adapter)
+    assert (expected[0] - expected[-2]).abs().max() > 0.05, "an adapter that nobody would notice"
     for size in (2, 4):
-        found = scores(tmp_path, size)
+        found = scores(folder, size, adapter=adapter)
         torch.testing.assert_close(found[0][0], expected, rtol=1e-4, atol=1e-4)
         for _, each in found:
             torch.testing.assert_close(each, hidden, rtol=1e-4, atol=1e-4)

@@ -38,12 +38,6 @@ BETWEEN_FIELDS: list[tuple[dict[str, Any], str, str, dict[str, Any]]] = [
         {"resources": {"gpu": 4}},
     ),
     (
-        {"engine": {"modelImpl": "transformers", "enableLora": True}},
-        "spec.engine.enableLora",
-        "does not go with modelImpl transformers",
-        {"engine": {"enableLora": False}},
-    ),
-    (
         {"engine": {"enableSleepMode": True, "enableLora": True}},
         "spec.engine.enableLora",
         "does not go with enableSleepMode",

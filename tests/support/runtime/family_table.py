@@ -1,7 +1,8 @@
 """Table of model families: which run, by whose code, and why the others do not; `make models` writes it.
 
 Every causal family of the installed transformers gets a small model with random weights. It is served by the
-whole engine, with prompt chunks, decodes and cached prefixes, and compared with transformers token by token.
+whole engine, with prompt chunks, decodes and cached prefixes, then with adapters of several ranks in the same
+batches, and compared with transformers token by token; two ranks then share it, with an adapter, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -24,6 +26,13 @@ from octavo.models.from_transformers import TransformersConfig
 from octavo.models.registry import FAMILIES, read_model_config
 from octavo.models.text_part import TEXT_PARTS
 from tests.support.runtime.checkpoints import VOCAB
+from tests.support.runtime.generic_adapters import (
+    MAX_RANK,
+    adaptable_modules,
+    assert_as_merged,
+    other_modules,
+    save_adapters,
+)
 from tests.support.runtime.generic_models import UnmadeError, make_generic_checkpoint
 from tests.support.runtime.rank_threads import scores
 from tests.support.runtime.served_answers import assert_as_transformers, serve
@@ -67,15 +76,18 @@ real shapes (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `bench
 | Qwen3 0.6B | bf16 | 1.15 | 1.46 | 1.61 |
 | | fp32 | 1.11 | 1.25 | 1.21 |
 
-`ranks`: two processes share the model and give its tokens; `all heads`: each computes attention of all heads
-and has a whole KV cache, since a part of attention is no head's alone, or there is no plan of how ranks share
-the family. Weights of products, experts and vocabulary are cut all the same. `experts` of transformers'
-modules: `own` are Octavo's products, on CPUs alone where a GPU's expert kernels do not have the gate; where
-nothing stands there are none, or they are transformers' own. `graphs`: by a trial without values, CUDA graphs
-hold its decodes on GPUs (not run on one); the others' are launched piece by piece, and the start says why.
+`LoRA`: [adapters](../how-to/lora.md) of the linear modules beside the head give the tokens of the model that
+they are merged into, on ranks too; `but` names those that take none. Experts in one tensor, embeddings and
+modules of other classes take none either. `ranks`: two processes share the model and give its tokens;
+`all heads`: each computes attention of all heads and has a whole KV cache, since a part of attention is no
+head's alone, or there is no plan of how ranks share the family. Weights of products, experts and vocabulary
+are cut all the same. `experts` of transformers' modules: `own` are Octavo's products, on CPUs alone where a
+GPU's expert kernels do not have the gate; where nothing stands there are none, or they are transformers' own.
+`graphs`: by a trial without values, CUDA graphs hold its decodes on GPUs (not run on one); the others' are
+launched piece by piece, and the start says why.
 
-| model_type | architecture | path | ranks | experts | graphs | why not |
-|---|---|---|---|---|---|---|
+| model_type | architecture | path | LoRA | ranks | experts | graphs | why not |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -85,6 +97,7 @@ class Row:
     architecture: str
     path: str
     reason: str = ""
+    adapters: str = ""
     ranks: str = ""
     experts: str = ""
     is_recorded: bool = False
@@ -92,13 +105,17 @@ class Row:
     def __str__(self) -> str:
         reason = self.reason.replace("|", "\\|").replace("<", "&lt;")
         graphs = "yes" if self.is_recorded else ""
-        cells = (self.path, self.ranks, self.experts, graphs, reason)
+        cells = (self.path, self.adapters, self.ranks, self.experts, graphs, reason)
         return f"| `{self.model_type}` | `{self.architecture}` | {' | '.join(cells)} |"
 
 
 def judge(model_type: str, folder: Path) -> Row:
     """What comes of serving a small model of this type. Raises `AssertionError` if it answers otherwise than
-    transformers."""
+    transformers.
+
+    Args:
+        folder: For the model; adapters lie beside it.
+    """
     name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
     architecture = name if isinstance(name, str) else name[0]
     try:
@@ -113,17 +130,33 @@ def judge(model_type: str, folder: Path) -> Row:
             raise AssertionError(str(error)) from error
         return Row(model_type, architecture, "refused", _shortened(str(error)))
     assert_as_transformers(serve(folder, executor, VOCAB), model)
-    if architecture in (*FAMILIES, *TEXT_PARTS):
-        return Row(model_type, architecture, "native", ranks=ranks(folder), is_recorded=True)
-    experts, is_recorded = of_modules(folder)
+    adapters, one = of_adapters(folder, model)
+    is_native = architecture in (*FAMILIES, *TEXT_PARTS)
+    experts, is_recorded = ("", True) if is_native else of_modules(folder)
     return Row(
         model_type,
         architecture,
-        "generic",
-        ranks=ranks(folder),
+        "native" if is_native else "generic",
+        adapters=adapters,
+        ranks=ranks(folder, one),
         experts=experts,
         is_recorded=is_recorded,
     )
+
+
+def of_adapters(folder: Path, model: Any) -> tuple[str, Path | None]:
+    """Which linear modules they change, and the folder of one; nothing: none. Raises `AssertionError` if they
+    change them otherwise than merged ones do."""
+    names = adaptable_modules(folder, model)
+    if not names:
+        return "", None
+    adapters, models = save_adapters(folder.parent, model, names)
+    executor = make_executor(
+        folder, model_impl=ModelImplementation.AUTO, enable_lora=True, max_lora_rank=MAX_RANK
+    )
+    assert_as_merged(folder, executor, VOCAB, adapters, models)
+    others = ", ".join(f"`{name}`" for name in other_modules(model, names))
+    return f"but {others}" if others else "yes", adapters[1]
 
 
 def of_modules(folder: Path) -> tuple[str, bool]:
@@ -136,13 +169,13 @@ def of_modules(folder: Path) -> tuple[str, bool]:
     return experts, on_gpu.recording_problem is None
 
 
-def ranks(folder: Path) -> str:
+def ranks(folder: Path, adapter: Path | None) -> str:
     """How ranks share the model, if at all. Raises `AssertionError` if they score otherwise than one."""
     try:
-        found = scores(folder, 2)
+        found = scores(folder, 2, adapter=adapter)
     except OctavoError:
         return ""
-    ((expected, _),) = scores(folder, 1)
+    ((expected, _),) = scores(folder, 1, adapter=adapter)
     torch.testing.assert_close(found[0][0], expected, rtol=1e-3, atol=1e-3)
     config = read_model_config(folder, ModelImplementation.AUTO)
     return "yes" if config.spec.shares_heads else "all heads"
@@ -175,9 +208,9 @@ def main() -> int:
     torch.set_num_threads(1)
     rows, wrong = [], []
     for model_type in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as work:
             try:
-                rows.append(judge(model_type, Path(folder)))
+                rows.append(judge(model_type, Path(work) / "model"))
             except AssertionError as error:
                 wrong.append(model_type)
                 print(f"{model_type} answers otherwise: {error}", file=sys.stderr, flush=True)

@@ -67,23 +67,22 @@ def save_model(folder: Path, family: str = "llama", **changes: Any) -> Any:
     return model
 
 
-def save_generic_model(folder: Path, model_type: str) -> None:
-    """One that runs by transformers' modules."""
+def save_generic_model(folder: Path, model_type: str) -> Any:
+    """One that runs by transformers' modules. Returns transformers' own instance of it."""
     tokenizer = byte_level_tokenizer()
     eos = token_id(tokenizer, "<eos>")
-    make_generic_checkpoint(folder, model_type, vocab_size=321, eos_token_id=eos)
+    model = make_generic_checkpoint(folder, model_type, vocab_size=321, eos_token_id=eos)
     tokenizer.save(str(folder / "tokenizer.json"))
+    return model
 
 
 def executor_of(
     folder: Path,
     size: int,
     guesses: SpeculativeConfig | None = None,
-    *,
-    tunes: bool = True,
     **changes: object,
 ) -> Executor:
-    """Of so many ranks, with adapters or without; each has room for `NUM_BLOCKS`."""
+    """Of so many ranks, with adapters; each has room for `NUM_BLOCKS`."""
     config = EngineConfig(model=str(folder), device=Device.CPU, speculative_config=guesses)
     plan = plan_start(config)
     block_bytes = cache_block_bytes(config, plan.model.spec.on_rank(size), torch.float32)
@@ -94,7 +93,7 @@ def executor_of(
         tensor_parallel_size=size,
         kv_cache_memory_bytes=NUM_BLOCKS * block_bytes,
         speculative_config=guesses,
-        enable_lora=tunes,
+        enable_lora=True,
         **changes,
     )
 

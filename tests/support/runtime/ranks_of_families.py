@@ -5,7 +5,7 @@ Each engine has chunks of prompts, a cached prefix, sequences that lose their bl
 prompt, a grammar, penalties, log-probabilities, an adapter in the same batches, and then all of it again with
 drafts: the model's own where it has no sliding windows, else those of who knows the answers. The tests of a
 commit take four families so (`tests/runtime/worker/test_ranks.py`), and all of them as threads. Of those that
-run by transformers' modules, which take no adapters, there is one for each way to share them.
+run by transformers' modules there is one for each way to share them.
 """
 
 from __future__ import annotations
@@ -39,25 +39,31 @@ GENERIC = ("olmoe", "gpt_oss", "beam", "persimmon")
 def compare(work: Path, kind: str) -> list[str]:
     """What became of each size. Raises `AssertionError` where an answer differs."""
     folder, adapter = work / "model", work / "adapter"
-    if tunes := kind in KINDS:
+    if kind in KINDS:
         family, changes = KINDS[kind]
         saved = save_model(folder, family, **{"intermediate_size": 90, **changes})
-        save_adapter(adapter, saved, rank=8, lora_alpha=64)  # far from the base, in every family
-        # A random Gemma 3 repeats what it read, whatever the adapter adds to its products.
-        changes_answers = family != "gemma3"
     else:
-        save_generic_model(folder, kind)
-        changes_answers = False
-    own = adapter if tunes else None
+        saved = save_generic_model(folder, kind)
     model = read_model_config(folder, ModelImplementation.AUTO)
+    names = {name for one in model.adaptable_projections() for name in one.names}
+    # Far from the base, in every family.
+    save_adapter(
+        adapter,
+        saved,
+        rank=8,
+        lora_alpha=64,
+        picks=lambda name: name in names or not model.is_generic,
+    )
+    # A random Gemma 3 repeats what it read, whatever the adapter adds to its products.
+    changes_answers = kind != "gemma3"
     guesses = None
     if not any(model.spec.windows):
         guesses = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=str(folder))
-    expected = answers_of(folder, executor_of(folder, 1, tunes=tunes), own)
+    expected = answers_of(folder, executor_of(folder, 1), adapter)
     lines = []
     for size in sorted(set(SIZES) & set(sizes_that_share(model))):
-        executor = executor_of(folder, size, guesses, tunes=tunes)
-        found = answers_of(folder, executor, own, drafts=True)
+        executor = executor_of(folder, size, guesses)
+        found = answers_of(folder, executor, adapter, drafts=True)
         assert_same(found, expected, tunes=changes_answers)
         lines.append(
             f"{kind:<16} {size} processes: the same ({len(found.tokens)} completions, "

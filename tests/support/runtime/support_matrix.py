@@ -1,7 +1,8 @@
 """Support matrix: what goes with which family, by what a start refuses and what it does not.
 
 Each mark is backed by a test of every family: ranks by `test_sharing` and `test_generic_ranks`, adapters by
-`test_adapters`, drafts by `test_drafts_of_families`; all three at once by `test_sharing`.
+`test_adapters`, drafts by `test_drafts_of_families`; all three at once by `test_sharing`. Of transformers'
+modules `family_table` tries ranks and adapters of each family.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ On CPUs, and all of it together: [ranks](../how-to/tensor-parallel.md) (`--tenso
 | architecture | ranks | speculative | LoRA |
 |---|---|---|---|
 """
-_FOOT = """| others, by transformers' modules | ¹ | yes | – |
+_FOOT = """| others, by transformers' modules | ¹ | yes | ¹ |
 
 Drafts by n-grams; a draft model where no layer has a sliding window, a head (`eagle3`) where some layer has
 none and the code is Octavo's own.
 
-¹ The families with `yes` or `all heads` in the table below.
+¹ As the table below says of each family.
 """
 
 

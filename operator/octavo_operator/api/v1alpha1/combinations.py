@@ -52,12 +52,6 @@ HEADS_READ_OUR_OWN_CODE = cel_between(
     "engine.modelImpl",
 )
 
-ADAPTERS_ARE_OF_OUR_OWN_CODE = cel_between(
-    f"!({_TAKES_ADAPTERS}) || !({_IS_TRANSFORMERS})",
-    "does not go with modelImpl transformers: adapters do not reach transformers' own modules",
-    "engine.enableLora",
-)
-
 SLEEP_LOSES_ADAPTERS = cel_between(
     f"!({_TAKES_ADAPTERS}) || !has(self.engine.enableSleepMode) || !self.engine.enableSleepMode",
     "does not go with enableSleepMode: a model that wakes up would have lost its adapters",
@@ -118,7 +112,6 @@ COMBINATIONS = (
     QUANTISED_HALVES_ARE_FOR_GPUS,
     RANKS_HAVE_A_GPU_EACH,
     HEADS_READ_OUR_OWN_CODE,
-    ADAPTERS_ARE_OF_OUR_OWN_CODE,
     SLEEP_LOSES_ADAPTERS,
     NO_RANKS_NO_TIMEOUT,
     CPUS_KEEP_THE_CACHE_IN_MEMORY,

@@ -20,6 +20,7 @@ from octavo.models.building import ModelBuilder
 from octavo.models.config_reader import ConfigReader
 from octavo.models.from_transformers.auto_class import auto_class
 from octavo.models.from_transformers.experts import ExpertsLayer
+from octavo.models.from_transformers.interface import Running
 from octavo.models.from_transformers.outline import (
     Outline,
     outline_of,
@@ -105,6 +106,15 @@ class TransformersConfig(ModelConfig):
             found.append(Projection(names, depth, widths, bias=has_bias, shard=shard, unit=unit))
         return found
 
+    def adaptable_projections(self) -> list[Projection]:
+        """Of linear modules whose rows are a step's tokens."""
+        rows = self.outline.with_token_rows
+        return [one for one in self.linear_projections() if rows.issuperset(one.names)]
+
+    @property
+    def adapter_prefix(self) -> str:
+        return f"{self.model_class.base_model_prefix}."
+
     def experts_of(self, layer: ExpertsLayer) -> list[tuple[Projection, Projection]]:
         """Gate and up, and down, of each expert of a layer."""
         return layer.projections(is_cut=self.sharing.cuts_experts)
@@ -141,16 +151,19 @@ class TransformersConfig(ModelConfig):
         return ModelConfig.ignores(self, name) or any(re.search(one, name) for one in patterns)
 
     def build(self, load: ModelBuilder) -> CausalLM:
+        from octavo.models.from_transformers.adapters import leave_others_alone
         from octavo.models.from_transformers.model import TransformersLM
         from octavo.models.from_transformers.self_check import check
         from octavo.models.from_transformers.weights import load_module
 
-        config = self.with_kernels(load.kernels)
-        module, experts = load_module(config, load)
-        model = TransformersLM(self.spec, module, self.outline, experts, load.ranks.size)
+        config, running, adapters = self.with_kernels(load.kernels), Running(), load.adapters
+        module, experts = load_module(config, load, running)
+        if adapters is not None:
+            leave_others_alone(module, self.outline, adapters)
+        model = TransformersLM(self.spec, module, self.outline, experts, running, load.ranks.size)
         if load.source.names():  # random weights stand for speed alone
             with translated_errors(self.spec.architecture, "in the check at start"):
-                check(model, load.placement)
+                check(model, load.placement, adapters)
         return model
 
 

@@ -32,6 +32,7 @@ class TransformersLM:
 
     Args:
         experts: That are Octavo's, by the paths of their modules.
+        running: The step that the modules are in.
         num_ranks: That share the model, of which this is one's part.
     """
 
@@ -41,6 +42,7 @@ class TransformersLM:
         module: PreTrainedModel,
         outline: Outline,
         experts: Mapping[str, ChosenExperts],
+        running: Running,
         num_ranks: int = 1,
     ) -> None:
         self._spec = spec
@@ -49,7 +51,7 @@ class TransformersLM:
         self.base = module.get_submodule(outline.base)
         self._base_path = outline.base
         self.position_offset = outline.position_offset
-        self._running = Running()
+        self._running = running
         self._handed = HandedStates(self.base)
         for index, (path, layer) in enumerate(zip(outline.attentions, outline.layers, strict=True)):
             own = replace(

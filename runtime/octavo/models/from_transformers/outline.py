@@ -38,6 +38,7 @@ from octavo.models.from_transformers.products import (
     find_products,
     replaceable,
     watched_linears,
+    with_token_rows,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Outline:
         layers: What each of them computes.
         parameters: Shapes by name.
         products: Paths of linear modules that Octavo's products stand in for, those of one product together.
+        with_token_rows: Paths of linear modules below the head that are called with a row for each token.
         heads: What else attention has of its heads.
         embedding, head: Names of the two tables' modules.
         tied_bias: The parameter that the head's bias is; None: its own.
@@ -90,6 +92,7 @@ class Outline:
     hidden_size: int
     parameters: Mapping[str, tuple[int, ...]]
     products: tuple[tuple[str, ...], ...]
+    with_token_rows: frozenset[str]
     heads: HeadParts
     embedding: str
     head: str
@@ -268,6 +271,7 @@ def _outline(
         hidden_size=hidden,
         parameters=parameters,
         products=products,
+        with_token_rows=with_token_rows(linear_calls, paths, within=base, num_tokens=_TOKENS),
         heads=head_parts(calls, paths, {path for names in products for path in names}),
         embedding=paths[embedding],
         head=paths[head],

@@ -89,6 +89,22 @@ def replaceable(calls: Iterable[LinearCall]) -> set[torch.nn.Module]:
     }
 
 
+def with_token_rows(
+    calls: Iterable[LinearCall],
+    paths: dict[torch.nn.Module, str],
+    *,
+    within: str,
+    num_tokens: int,
+) -> frozenset[str]:
+    """Paths of modules, those within another, that are called with a row for each token."""
+    return frozenset(
+        paths[call.module]
+        for call in calls
+        if call.given.shape[:-1].numel() == num_tokens
+        and paths[call.module].startswith(f"{within}.")
+    )
+
+
 def find_products(
     calls: Iterable[LinearCall],
     paths: dict[torch.nn.Module, str],

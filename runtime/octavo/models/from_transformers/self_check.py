@@ -7,7 +7,7 @@ and prompts alone give the same within what roundings do, and so does transforme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import torch
@@ -16,6 +16,8 @@ from octavo.kernels.attention_plan import SequenceSpan, plan_attention
 from octavo.layers.rotary import RotaryTable
 from octavo.layers.torch_attention import TorchAttentionStep
 from octavo.loading import Placement
+from octavo.models.adapters import ModelAdapters
+from octavo.models.from_transformers.adapters import OTHER_ROWS, seen_rows
 from octavo.models.from_transformers.interface import RECORDED, UNMIXED, recorded_calls
 from octavo.models.from_transformers.model import TransformersLM
 from octavo.models.from_transformers.outline import refuse
@@ -33,12 +35,22 @@ _TOLERANCES = {
 }
 
 
-def check(model: TransformersLM, placement: Placement) -> None:
-    """Raises `ModelUnsupportedError`, or what the modules raise."""
+def check(
+    model: TransformersLM, placement: Placement, adapters: ModelAdapters | None = None
+) -> None:
+    """Raises `ModelUnsupportedError`, or what the modules raise.
+
+    Args:
+        adapters: Are told of linear modules that are not called with a token's row in the token's place.
+    """
     name = model.spec.architecture
     prompts = _prompts(model.spec.vocab_size, min(model.spec.context, max(_LENGTHS)), placement)
     _check_masks(model, prompts[0])
-    _check_tokens_keep_apart(model, prompts[0])
+    adapted = frozenset() if adapters is None else adapters.modules
+    in_place = _check_tokens_keep_apart(model, prompts[0], adapted)
+    if adapters is not None:
+        for path in adapted - in_place:
+            adapters.leave_alone(path, OTHER_ROWS)
     bench = _Bench(model, placement)
     alone = [bench.run([(prompt, 0)]) for prompt in prompts]
     differ = partial(_differ, dtype=placement.dtype)
@@ -76,9 +88,11 @@ def _check_masks(model: TransformersLM, prompt: torch.Tensor) -> None:
             )
 
 
-def _check_tokens_keep_apart(model: TransformersLM, prompt: torch.Tensor) -> None:
+def _check_tokens_keep_apart(
+    model: TransformersLM, prompt: torch.Tensor, adapted: Collection[str]
+) -> set[str]:
     """By a NaN in one token's embedding, which reaches whatever is computed from it, and by other positions,
-    which must change what comes out."""
+    which must change what comes out. Returns the paths of `adapted` that it reaches in its place alone."""
     name, poisoned = model.spec.architecture, len(prompt) // 2
 
     def poison(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
@@ -97,12 +111,14 @@ def _check_tokens_keep_apart(model: TransformersLM, prompt: torch.Tensor) -> Non
     with model.attending(UNMIXED) as module:
         plain, moved = hidden(order), hidden(order.flip(0))
         hook = module.get_input_embeddings().register_forward_hook(poison)
-        is_reached = hidden(order).isnan().any(dim=-1)
+        with seen_rows(module, adapted, poisoned, len(prompt)) as in_place:
+            is_reached = hidden(order).isnan().any(dim=-1)
         hook.remove()
     if int(is_reached.sum()) != 1 or not is_reached[poisoned]:
         refuse(name, "tokens reach others beside attention (a convolution, a recurrence)")
     if torch.equal(plain, moved):
         refuse(name, "positions that it is given change nothing: it counts tokens itself")
+    return in_place
 
 
 def _expected_scores(model: TransformersLM, prompt: torch.Tensor) -> torch.Tensor:

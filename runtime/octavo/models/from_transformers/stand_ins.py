@@ -11,22 +11,35 @@ import torch
 from octavo.layers.linear import Linear, Lookup
 from octavo.layers.moe import ChosenExperts
 from octavo.layers.step import Step
+from octavo.models.from_transformers.interface import Running
 from octavo.models.stream import Reduce
 
 
 class SharedProduct:
-    """A product of which several modules, called with one input, give a part each. It runs once for all."""
+    """A product of which several modules, called with one input, give a part each. It runs once for all.
 
-    def __init__(self, linear: Linear, widths: Sequence[int]) -> None:
+    Args:
+        running: The model's step, whose rows these are, where adapters may change the product; None: none
+            may, and whose rows they are is not said.
+    """
+
+    def __init__(
+        self, linear: Linear, widths: Sequence[int], running: Running | None = None
+    ) -> None:
         self._linear = linear
         self._widths = list(widths)
+        self._running = running
         self._input: torch.Tensor | None = None
         self._parts: dict[int, torch.Tensor] = {}
 
     def part(self, x: torch.Tensor, index: int) -> torch.Tensor:
         """Of `[rows, in_features]` in any shape before that, part `index`, `[rows, its width]` alike."""
         if self._input is not x or index not in self._parts:
-            out = self._linear(x.reshape(-1, x.shape[-1]))
+            rows = x.reshape(-1, x.shape[-1])
+            if self._running is None:
+                out = self._linear(rows)
+            else:
+                out = self._linear(rows.contiguous(), self._running.step)
             if len(self._widths) == 1:  # a head's may be of this rank's tokens alone
                 self._parts = {0: out}
             else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from octavo.errors import ModelUnsupportedError
+from octavo.layers.linear import Linear
 from octavo.layers.moe import ChosenExperts
 from octavo.layers.projection import Projection, Shard, share_of
 from octavo.layers.ranks import Ranks
@@ -36,7 +37,7 @@ from octavo.models.from_transformers.expert_weights import (
 )
 from octavo.models.from_transformers.experts import OWN, forget_parameters
 from octavo.models.from_transformers.heads import NormOfHeads
-from octavo.models.from_transformers.interface import PAGED
+from octavo.models.from_transformers.interface import PAGED, Running
 from octavo.models.from_transformers.stand_ins import (
     GatheredProduct,
     LookupModule,
@@ -79,10 +80,14 @@ class StoredTensor:
 
 
 def load_module(
-    config: TransformersConfig, load: ModelBuilder
+    config: TransformersConfig, load: ModelBuilder, running: Running
 ) -> tuple[PreTrainedModel, dict[str, ChosenExperts]]:
     """transformers' modules, with Octavo's products in the places of linear ones, and the experts that are
-    Octavo's, by the paths of their modules. What does not match is noted with the source."""
+    Octavo's, by the paths of their modules. What does not match is noted with the source.
+
+    Args:
+        running: The step that the modules are in.
+    """
     source, placement, view = load.source, load.placement, load.dequantised
     config, places = _with_stored_experts(config, view, load.ranks.size)
     outline = config.outline
@@ -120,7 +125,7 @@ def load_module(
     for name, found, wanted in sorted(report["mismatched_keys"]):
         source.note(f"{name} has shape {list(found)} where config.json says {list(wanted)}")
     module = module.eval().to(placement.device)
-    own.fill(module, load)
+    own.fill(module, load, running)
     if load.ranks.size > 1:
         _cut_heads(config, module, load.ranks)
     return module, _load_experts(config, load, module, ExpertsSource(source, view, places))
@@ -201,12 +206,14 @@ class _OwnProducts:
     Args:
         tables: None: transformers has embedding and head.
         sharing: How ranks cut the products.
+        adaptable: Paths of modules that adapters may change.
         stored: What the checkpoint calls modules that it has by other names.
     """
 
     products: tuple[Projection, ...]
     tables: Tables | None
     sharing: SharingPlan
+    adaptable: frozenset[str]
     stored: Mapping[str, str]
 
     @classmethod
@@ -239,7 +246,8 @@ class _OwnProducts:
                 len(every),
                 config.spec.stored_dtype,
             )
-        return cls(products, tables, config.sharing, stored)
+        adaptable = frozenset(name for one in config.adaptable_projections() for name in one.names)
+        return cls(products, tables, config.sharing, adaptable, stored)
 
     def hold(self, name: str) -> bool:
         """Whether a parameter is of one of them."""
@@ -271,11 +279,11 @@ class _OwnProducts:
             own["tie_weights"] = lambda *_, **__: None
         return type(model_class.__name__, (model_class,), own)
 
-    def fill(self, model: PreTrainedModel, load: ModelBuilder) -> None:
+    def fill(self, model: PreTrainedModel, load: ModelBuilder, running: Running) -> None:
         """Gives the stand-ins their products."""
         dtype = load.placement.dtype
         for product in self.products:
-            shared = self._shared(product, load)
+            shared = self._shared(product, load, running)
             for index, name in enumerate(product.names):
                 _stand_in(model, name, ProductModule).bind(shared, index, dtype)
         if self.tables is None:
@@ -286,21 +294,28 @@ class _OwnProducts:
             shared = SharedProduct(head, [self.tables.head.width])
             _stand_in(model, self.tables.head.names[0], ProductModule).bind(shared, 0, dtype)
 
-    def _shared(self, product: Projection, load: ModelBuilder) -> SharedProduct:
-        """With what makes the outputs of ranks what the modules expect."""
+    def _shared(self, product: Projection, load: ModelBuilder, running: Running) -> SharedProduct:
         source = RenamedModules(load.source, self.stored) if self.stored else None
-        linear, own, reduce = load.linear(product, source), load.share(product), load.reduce
-        style = self.sharing.style_of(product.names)
+        is_adaptable = self.adaptable.issuperset(product.names)
+        linear = load.linear(product, source, is_adaptable=is_adaptable)
+        takes_adapters = is_adaptable and load.adapters is not None
+        linear, widths = self._of_ranks(linear, product, load)
+        return SharedProduct(linear, widths, running if takes_adapters else None)
+
+    def _of_ranks(
+        self, linear: Linear, product: Projection, load: ModelBuilder
+    ) -> tuple[Linear, Sequence[int]]:
+        """With what makes the outputs of ranks what the modules expect, and how many these are."""
+        own, reduce, style = load.share(product), load.reduce, self.sharing.style_of(product.names)
         if reduce is None or own.cut is None:
-            return SharedProduct(linear, product.out_features)
+            return linear, product.out_features
         if own.cut.outputs is None:
             inputs = own.cut.inputs if style is Style.SPLIT_ROW else None
-            return SharedProduct(SummedProduct(linear, reduce, inputs), product.out_features)
+            return SummedProduct(linear, reduce, inputs), product.out_features
         if style is Style.GATHERED_COLUMN:
             widths = product.out_features
-            gathered = GatheredProduct(linear, reduce, own.cut.outputs, widths)
-            return SharedProduct(gathered, widths)
-        return SharedProduct(linear, own.out_features)
+            return GatheredProduct(linear, reduce, own.cut.outputs, widths), widths
+        return linear, own.out_features
 
     def _modules(self) -> frozenset[str]:
         names = [name for product in self.products for name in product.names]

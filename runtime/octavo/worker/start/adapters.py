@@ -18,7 +18,7 @@ def seats_bytes(config: EngineConfig, model: BaseConfig, dtype: torch.dtype, num
     """Of all seats on each rank's GPU, where so many ranks share the model: taken with the weights."""
     if not config.enable_lora:
         return 0
-    own = (one.share(0, num_ranks) for one in model.projections() if not one.is_routed)
+    own = (one.share(0, num_ranks) for one in model.adaptable_projections())
     return config.max_loras * seat_bytes(own, dtype, config.max_lora_rank)
 
 
@@ -28,7 +28,7 @@ def adapters_of(
     """For `build_model`; None where the model takes none."""
     if not config.enable_lora:
         return None
-    prefix, rank = model.prefix, config.max_lora_rank
+    prefix, rank = model.adapter_prefix, config.max_lora_rank
     if isinstance(kernels, AdapterKernels):
         return SeatedAdapters(placement, prefix, rank, num_seats=config.max_loras, kernels=kernels)
     return HostAdapters(placement, prefix, rank)

@@ -31,10 +31,13 @@ def check_adapters(config: EngineConfig, model: BaseConfig) -> None:
     if not config.enable_lora:
         return
     architecture, why = model.spec.architecture, ""
-    if model.is_generic:
-        why = f"{architecture} runs by transformers' own modules, which adapters do not reach"
-    elif isinstance(model, EncoderConfig):
+    if isinstance(model, EncoderConfig):
         why = f"{architecture} is an encoder, which takes no adapters"
+    elif not model.adaptable_projections():
+        why = (
+            f"{architecture} runs by transformers' own modules, none of which is a plain linear one that "
+            "adapters could change"
+        )
     if why:
         raise InvalidConfigurationError(f"enable_lora is set, but {why}. {MERGE_INSTEAD}")
 
