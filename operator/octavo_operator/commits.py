@@ -1,7 +1,9 @@
-"""Commits. Which commit of a hub's model each replica serves, where the spec names a branch or nothing. Pure.
+"""Commits. Which commit of a hub's model each replica serves, or which content of a bucket's or a claim's,
+where the spec does not say it. Pure.
 
-A branch moves: a pod that starts later, or a container that starts again, may serve another model under the
-same name, and nothing in a pod's status tells. Each that answers is asked once; who asks is `ops_port`.
+A branch moves and a bucket is written over: a pod that starts later, or a container that starts again, may
+serve another model under the same name, and nothing in a pod's status tells. Each that answers is asked once;
+who asks is `ops_port`.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ class _Run:
 
     run: Run
     commit: str | None = None
-    """None: not known yet; empty: it does not tell, as earlier runtimes do not."""
+    """Or the content. None: not known yet; empty: it does not tell, as earlier runtimes do not."""
     asked: int = 0
 
 
 @dataclass(slots=True)
 class Commits:
-    """Those of all objects whose model's URI names no commit. A restart forgets everything."""
+    """Those of all objects whose model may move. A restart forgets everything."""
 
     _objects: dict[ObjectKey, dict[str, _Run]] = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ class Commits:
             if run is None or run.run != question.run or run.commit is not None:
                 continue
             if report is not None:
-                run.commit = report.commit
+                run.commit = report.commit or report.content
             elif run.asked >= MOST_QUESTIONS:
                 run.commit = ""
             if run.commit is not None:
@@ -91,7 +93,7 @@ class Commits:
 def difference(
     model: ModelSource, commits: Mapping[str, str | None] | None, told: str
 ) -> Finding | None:
-    """What is to be said of replicas that serve different commits.
+    """What is to be said of replicas that serve different commits or contents.
 
     Args:
         told: What was said of it in the pass before; it holds until all have been asked, as after a restart.
@@ -105,9 +107,18 @@ def difference(
     if len(pods) < 2:
         is_open = bool(told) and None in commits.values()
         return Finding(Reason.MODEL_COMMITS_DIFFER, told) if is_open else None
+    return Finding(Reason.MODEL_COMMITS_DIFFER, _words(model, parted(pods)))
+
+
+def _words(model: ModelSource, pods: str) -> str:
+    if model.scheme != "hf":
+        return (
+            f"replicas serve different contents of {model.uri}, which was written over: {pods}; a place of "
+            "its own for each model in spec.model.uri has all serve one, as has a `kubectl rollout restart` "
+            "of the Deployment, which starts them anew"
+        )
     name = model.uri.partition("@")[0]
-    return Finding(
-        Reason.MODEL_COMMITS_DIFFER,
-        f"replicas serve different commits of {model.uri}, which has moved: {parted(pods)}; "
-        f"spec.model.uri {name}@COMMIT has all serve one",
+    return (
+        f"replicas serve different commits of {model.uri}, which has moved: {pods}; "
+        f"spec.model.uri {name}@COMMIT has all serve one"
     )

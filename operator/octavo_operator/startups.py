@@ -61,6 +61,8 @@ class StartupReport(BaseModel):
     started: bool
     commit: Annotated[str, Field(pattern="^([0-9a-f]{40})?$")] = ""
     """Of a hub's model; empty where it is not known."""
+    content: Annotated[str, Field(pattern="^([0-9a-f]{16})?$")] = ""
+    """A digest of another model's files; empty where it is not known."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=64)]
 
     @property

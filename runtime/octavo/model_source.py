@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from octavo.errors import ModelNotFoundError
+from octavo.loading.content import content_of
 from octavo.loading.headers import TensorHeader
 from octavo.loading.progress import ByteCount, Tell
 from octavo.model_sources.bucket import bucket_headers, download_from_bucket
@@ -37,6 +38,7 @@ __all__ = [
     "HubModel",
     "LocalModel",
     "commit_of",
+    "content_of",
     "default_served_name",
     "described",
     "parse",

@@ -12,9 +12,10 @@ import huggingface_hub.constants
 import msgspec
 import pytest
 
+import octavo.builtin
 from octavo import errors
 from octavo.cli.fetch import fetch_command
-from octavo.model_source import commit_of
+from octavo.model_source import commit_of, content_of
 from octavo.server.http.sockets import EVERY_ADDRESS
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
@@ -97,6 +98,9 @@ def test_what_a_starting_server_answers_is_what_the_operator_reads() -> None:
     lifecycle.mark_ready()
     read = StartupReport.model_validate(lifecycle.startup_report())
     assert (read.started, read.commit) == (True, "1a" * 20)
+    lifecycle.content = content_of(Path(octavo.builtin.__file__).parent / "demo")
+    read = StartupReport.model_validate(lifecycle.startup_report())
+    assert read.content == lifecycle.content
     # A folder of one's own is no commit of a hub's.
     assert commit_of(Path("/claim") / ("1a" * 20)) is None
 

@@ -40,7 +40,8 @@ def answer(commits: Commits, **by_pod: StartupReport | None) -> bool:
         ("hf://org/name", True),
         ("hf://org/name@main", True),
         (f"hf://org/name@{ONE}", False),
-        ("s3://bucket/name", False),
+        ("s3://bucket/name", True),
+        ("pvc://claim/name", True),
         ("builtin://demo", False),
     ],
 )
@@ -75,6 +76,18 @@ def test_the_commits_are_named_with_their_pods_until_they_are_one() -> None:
     assert after_a_restart == found
     assert difference(MODEL, {"a-1": ONE, "a-2": None}, "") is None
     assert difference(MODEL, None, found.message) is None
+
+
+def test_contents_of_a_bucket_that_was_written_over_are_told_likewise() -> None:
+    model = ModelSource(uri="s3://bucket/name")
+    commits, fleet = Commits(), seen([serving("a-1"), serving("a-2")])
+    commits.follow(KEY, model, fleet)
+    contents = (StartupReport(started=True, phases=(), content=each * 16) for each in "ab")
+    assert answer(commits, a_1=next(contents), a_2=next(contents))
+    found = difference(model, commits.follow(KEY, model, fleet), "")
+    assert found is not None
+    assert f"{'a' * 16} (a-1); {'b' * 16} (a-2)" in found.message
+    assert "s3://bucket/name, which was written over" in found.message
 
 
 @pytest.mark.parametrize("words", ["main", "<b>", ONE + "0", "A" * 40])

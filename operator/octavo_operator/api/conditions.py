@@ -193,9 +193,9 @@ class Reason(StrEnum):
     )
     MODEL_COMMITS_DIFFER = (
         "ModelCommitsDiffer",
-        "Replicas serve different commits of a hub's model: the branch of `model.uri` moved between starts.",
+        "Replicas serve different models of one `model.uri`: its branch moved, or its files were replaced.",
         "runtime",
-        "Name a commit, which the message tells, in `model.uri` (`hf://org/name@COMMIT`).",
+        "Name a commit in `model.uri` (`hf://org/name@COMMIT`), or give each model a place of its own.",
     )
     CACHE_IMMUTABLE = (
         "CacheImmutable",

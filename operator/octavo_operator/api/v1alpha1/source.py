@@ -113,8 +113,10 @@ class ModelSource(ApiModel):
 
     @property
     def may_move(self) -> bool:
-        """Whether a hub's model is named without a commit."""
-        return self.scheme == "hf" and re.search("@[0-9a-f]{40}$", self.uri) is None
+        """Whether another model may lie under the same URI later: that of a hub names no commit, or it is in
+        a bucket or a claim, which anybody may write over."""
+        is_pinned = re.search("@[0-9a-f]{40}$", self.uri) is not None
+        return self.scheme in ("s3", "pvc") or (self.scheme == "hf" and not is_pinned)
 
     @property
     def claim(self) -> str | None:

@@ -60,6 +60,8 @@ class Lifecycle:
         self.startup_seconds: float | None = None
         self.commit: str | None = None
         """Of a hub's model, once it is resolved."""
+        self.content: str | None = None
+        """Of any other model's folder: see `octavo.loading.content`."""
 
     @property
     def state(self) -> State:
@@ -102,8 +104,8 @@ class Lifecycle:
     def startup_report(self) -> dict[str, object]:
         """The body of `/startupz`."""
         now = self._clock()
-        commit = {} if self.commit is None else {"commit": self.commit}
-        return commit | {
+        model = {"commit": self.commit, "content": self.content}
+        return {name: value for name, value in model.items() if value is not None} | {
             "status": self.state.value,
             "started": self.has_started,
             "seconds": round(

@@ -177,7 +177,7 @@ class Server:
         front, ops_port = await self._open_ops_port()
         self._begin_phase("resolve")
         from octavo.draft_source import with_draft_model
-        from octavo.model_source import commit_of, resolve
+        from octavo.model_source import commit_of, content_of, resolve
 
         loop = asyncio.get_running_loop()
         with BytesShown("downloading") as shown:
@@ -195,6 +195,8 @@ class Server:
                 )
             )
         self._lifecycle.commit = commit_of(folder)
+        if self._lifecycle.commit is None:
+            self._lifecycle.content = await in_daemon_thread(lambda: content_of(folder))
         self._begin_phase("spawn")
         config = msgspec.structs.replace(options.engine_on_node, model=str(folder))
         config = await in_daemon_thread(
