@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from octavo_operator import node_refusals
+from octavo_operator import node_refusals, preemption
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.decide import Decision
@@ -59,6 +59,8 @@ class Decided:
     """Why nodes do not run its pods, if they do not."""
     first_made: datetime | None
     """When the first pod of the wanted revision was made, of those that are there."""
+    preempted: str
+    """What is to be said of pods that the scheduler took away."""
 
 
 class Decider:
@@ -123,8 +125,19 @@ class Decider:
         answering, own = workload.answering_labels, workload.own_labels
         context = RenderContext(pods, replicas, how, answering, own, is_held)
         gpus, first_made = sum(pod.gpus for pod in made), min(times, default=None)
+        preempted = preemption.remark(made, wanted)
         return Decided(
-            workload, context, labelled, seen, gpus, scaling, change, before, refusal, first_made
+            workload,
+            context,
+            labelled,
+            seen,
+            gpus,
+            scaling,
+            change,
+            before,
+            refusal,
+            first_made,
+            preempted,
         )
 
 

@@ -111,6 +111,10 @@ class PodView:
     made_at: datetime | None = None
     refused: str = ""
     """Why its node would not run it; empty where it did, or has not been asked."""
+    priority: int = 0
+    """As its class has it: the scheduler takes pods of a lower one away for it."""
+    is_preempted: bool = False
+    """Whether the scheduler took it away for one of a higher priority."""
     progress: str = ""
     """How far it has come with that, where it told; it says more than `phase_text`."""
 
@@ -170,7 +174,13 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         image=statuses.get(SERVE_CONTAINER, {}).get("imageID", "").rpartition("@")[2],
         made_at=_moment(pod["metadata"].get("creationTimestamp")),
         refused=_refused(status),
+        priority=int(pod.get("spec", {}).get("priority", 0)),
+        is_preempted=_is_preempted(conditions.get("DisruptionTarget", {})),
     )
+
+
+def _is_preempted(disruption: dict[str, Any]) -> bool:
+    return (disruption.get("status"), disruption.get("reason")) == ("True", "PreemptionByScheduler")
 
 
 def _refused(status: Manifest) -> str:

@@ -228,7 +228,12 @@ class Reconciler:
             is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
             queued=self._turns.why(decided.change) if context.is_held else "",
             settled=settlement(resource),
-            remark=_remark(context.pods, self._overruled.remark(key), images.difference(seen)),
+            remark=_remark(
+                context.pods,
+                self._overruled.remark(key),
+                images.difference(seen),
+                decided.preempted,
+            ),
         )
         self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
         await self._writer.write(resource, compute_status(observation, conditions), conditions)

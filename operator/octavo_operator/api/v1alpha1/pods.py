@@ -183,7 +183,9 @@ class SchedulingSpec(ApiModel):
         default=None, description="RuntimeClass, such as nvidia."
     )
     priority_class_name: ObjectName | None = Field(
-        default=None, description="PriorityClass of the pods."
+        default=None,
+        description="PriorityClass of the pods. After it was raised, new pods take the room of the old ones "
+        "where there is no other.",
     )
 
 
