@@ -68,9 +68,10 @@ def event(
     }
 
 
-def repeated(event: Manifest, now: datetime) -> Manifest:
-    """The same Event once more."""
+def repeated(event: Manifest, message: str, now: datetime) -> Manifest:
+    """The same Event once more; one that stands for several has the last one's message."""
     again = copy.deepcopy(event)
+    again["message"] = message
     again["count"] = event["count"] + 1
     again["lastTimestamp"] = _seconds(now.astimezone(UTC))
     return again
@@ -80,6 +81,11 @@ def sameness(event: Manifest) -> tuple[str, ...]:
     """What two Events have in common that are one, seen twice."""
     same = (event[key] for key in ("type", "reason", "action", "message"))
     return (event["involvedObject"]["uid"], *same)
+
+
+def combined(event: Manifest) -> Manifest:
+    """One that stands for several that differ in their message alone."""
+    return {**event, "message": f"(combined from similar events): {event['message']}"[:_NOTE_LIMIT]}
 
 
 def _seconds(moment: datetime) -> str:

@@ -1,9 +1,10 @@
 """Leader election with a Lease: of several replicas one acts.
 
-After the algorithm of client-go's leaderelection: the holder renews the Lease well within its
-duration; another replica takes it over when it has seen no renewal for a whole duration, measured on
-its own clock from when it saw the last one, so that the clocks of two machines never matter. A
-holder that cannot renew in time stops acting before anybody else may start.
+After the algorithm of client-go's leaderelection: the holder renews the Lease well within the
+duration that it states there; another replica takes it over when it has seen no renewal for a whole
+such duration, measured on its own clock from when it saw the last one, so that neither the clocks of
+two machines matter nor that an upgrade sets another duration. A holder that cannot renew in time stops
+acting before anybody else may start.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """In seconds. A holder gives up `renew_deadline` after its last renewal; others wait `duration`."""
+    """In seconds. A holder gives up `renew_deadline` after its last renewal; others wait its `duration`."""
 
     duration: float
     renew_deadline: float
@@ -72,6 +73,7 @@ class LeaderElection:
         self._clock = steady_clock
         self._observed: tuple[object, object] | None = None
         self._observed_at = 0.0
+        self._observed_duration = times.duration
         self._attended_at: float | None = None
         self._lost_race = False
 
@@ -115,7 +117,7 @@ class LeaderElection:
         """Lets the next candidate start at once instead of after the duration."""
         try:
             lease = await self._kube.get(LEASE, self._key.namespace, self._key.name)
-            if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+            if lease is None or lease.get("spec", {}).get("holderIdentity") != self._identity:
                 return
             freed = copy.deepcopy(lease)
             freed["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
@@ -126,7 +128,7 @@ class LeaderElection:
     def _pause(self) -> float:
         """Until the next attempt: no longer than until the holder's time runs out."""
         pause = self._times.retry_period * (1 + random.random() / 5)  # noqa: S311
-        left = self._observed_at + self._times.duration - self._clock()
+        left = self._observed_at + self._observed_duration - self._clock()
         return min(pause, left) if self._is_taken() else pause
 
     async def _try(self) -> bool:
@@ -155,7 +157,8 @@ class LeaderElection:
         return True
 
     def _observe(self, lease: Manifest) -> None:
-        spec = lease["spec"]
+        spec = lease.get("spec", {})
+        self._observed_duration = spec.get("leaseDurationSeconds") or self._times.duration
         seen = (spec.get("holderIdentity"), spec.get("renewTime"))
         if seen != self._observed:
             self._observed, self._observed_at = seen, self._clock()
@@ -165,7 +168,7 @@ class LeaderElection:
         holder = self._observed[0] if self._observed else None
         if not holder or holder == self._identity:
             return False
-        return self._clock() - self._observed_at < self._times.duration
+        return self._clock() - self._observed_at < self._observed_duration
 
     def _lease(self, live: Manifest | None) -> Manifest:
         spec = {
@@ -185,10 +188,11 @@ class LeaderElection:
                 "spec": {**spec, "acquireTime": _now(), "leaseTransitions": 0},
             }
         lease = copy.deepcopy(live)
-        if live["spec"].get("holderIdentity") != self._identity:
+        before = lease.setdefault("spec", {})
+        if before.get("holderIdentity") != self._identity:
             spec["acquireTime"] = _now()
-            spec["leaseTransitions"] = live["spec"].get("leaseTransitions", 0) + 1
-        lease["spec"] |= spec
+            spec["leaseTransitions"] = before.get("leaseTransitions", 0) + 1
+        before |= spec
         lease["metadata"]["ownerReferences"] = self._candidate.as_owners()
         return lease
 

@@ -216,3 +216,34 @@ def test_a_conflict_that_comes_again_is_a_webhook_s_and_told() -> None:
         assert first.problem() is None
 
     run(scenario)
+
+
+def test_a_holder_with_another_duration_is_waited_for_as_it_says() -> None:
+    """During an upgrade that changes the duration, the two renew at different times."""
+
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        await LeaderElection(
+            kube, KEY, Candidate("slow"), LeaseTimes(300, 200, 40), clock
+        ).acquire()
+        waiting = asyncio.create_task(candidate(kube, "b", clock).acquire())
+        await looked(kube)
+        clock.seconds += 299
+        await looked(kube)
+        assert not waiting.done()
+        clock.seconds += 2
+        await waiting
+        assert holder(kube) == "b"
+
+    run(scenario)
+
+
+def test_a_lease_of_which_nothing_is_said_is_taken() -> None:
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        await candidate(kube, "a", clock).acquire()
+        del kube.live(LEASE, KEY.namespace, KEY.name)["spec"]
+        await candidate(kube, "b", clock).acquire()
+        assert holder(kube) == "b"
+
+    run(scenario)

@@ -7,7 +7,7 @@ from typing import Any
 from octavo_operator.api.conditions import ConditionStatus, ConditionType, Reason
 from octavo_operator.condition_set import Transition
 from octavo_operator.manifest import EVENT, Manifest
-from octavo_operator.recorder import REPEAT_SECONDS, Recorder
+from octavo_operator.recorder import MOST_SIMILAR, REPEAT_SECONDS, Recorder
 from tests.support.operator.builders import KEY, NOW, after, resource
 from tests.support.operator.fake_kube import FakeKube
 
@@ -20,9 +20,9 @@ class World:
         self.now: datetime = NOW
         self.recorder = Recorder(self.kube, "test", lambda: self.now)
 
-    def tell(self, *reasons: Reason) -> None:
+    def tell(self, *reasons: Reason, why: str = "why") -> None:
         told = [
-            Transition(ConditionType.READY, ConditionStatus.FALSE, reason, "why", is_first=False)
+            Transition(ConditionType.READY, ConditionStatus.FALSE, reason, why, is_first=False)
             for reason in reasons
         ]
         asyncio.run(self.recorder.transitions(resource(), told))
@@ -72,3 +72,33 @@ def test_a_count_whose_event_expired_begins_anew() -> None:
     world.tell(Reason.STARTING)
     (again,) = world.events()
     assert again["count"] == 1
+
+
+def test_a_clock_that_was_set_back_is_followed() -> None:
+    """Events of the hour to come would lead every list, with ages below nothing."""
+    world = World()
+    world.now = after(3600)
+    world.tell(Reason.STARTING)
+    world.now = NOW
+    world.tell(Reason.STARTING, Reason.ROLLING_OUT)
+    again = [each for each in world.events() if each["lastTimestamp"] == "2026-05-04T12:00:00Z"]
+    assert [each["reason"] for each in again] == ["Starting", "RollingOut"]
+    assert all(each["firstTimestamp"] <= each["lastTimestamp"] for each in world.events())
+
+
+def test_many_that_differ_in_their_message_are_one_that_is_counted() -> None:
+    """As those of a condition that flaps, and says each time what it is about."""
+    world = World()
+    for turn in range(MOST_SIMILAR + 5):
+        world.now = after(30 * turn)
+        world.tell(Reason.STARTING, why=f"{turn} of 99")
+    *first, last = world.events()
+    assert len(first) == MOST_SIMILAR
+    assert last["count"] == 5
+    assert last["message"] == "(combined from similar events): Ready=False: 14 of 99"
+    assert last["lastTimestamp"] == "2026-05-04T12:07:00Z"
+    world.tell(Reason.STARTING, why="3 of 99")
+    assert sum(each["count"] for each in world.events() if "3 of 99" in each["message"]) == 2
+    world.now = after(420 + 601)
+    world.tell(Reason.STARTING, why="at last")
+    assert world.events()[-1]["message"] == "Ready=False: at last"
