@@ -19,7 +19,6 @@ from tests.support.runtime.command_line import COMMANDS, parsed
 
 PASSED_ON = {
     "--chat-template-content-format",
-    "--drain-grace",
     "--enable-tokenizer-info-endpoint",
     "--generation-config",
     "--log-level",
@@ -29,7 +28,6 @@ PASSED_ON = {
     "--pipeline-parallel-size",
     "--reasoning-parser",
     "--request-timeout",
-    "--shutdown-grace",
     "--stall-timeout",
     "--tool-call-parser",
     "--ui",

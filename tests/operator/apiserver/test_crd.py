@@ -107,6 +107,7 @@ def test_a_spec_with_every_field_is_taken_whole_and_read_alike(
         ("--metrics-names=vllm", "spec.server.metricsNames"),
         ("--port", "--port must not be among extraArgs: the Service and the probes"),
         ("--model=org/name", "spec.model.uri"),
+        ("--drain-grace=120", "spec.rollout.drainTimeout"),
         ("--chat-template=/etc/passwd", "any file of the container"),
         ("--api-key=a=b", "--api-key must not be among extraArgs: spec.auth"),
         ("--help", "serves nothing"),

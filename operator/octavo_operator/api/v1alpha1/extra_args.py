@@ -40,6 +40,7 @@ _NODES = "a replica is one pod"
 _TLS = "TLS ends before the Service"
 _KEYS = "spec.auth, with a Secret"
 _DRAIN = "spec.rollout.drainTimeout"
+_GRACE = "spec.rollout.drainTimeout, of which half is for who still comes; pods are killed when it is over"
 REFUSED: dict[str, str] = {
     **_flags(EngineSpec, "spec.engine"),
     **_flags(ServerSpec, "spec.server"),
@@ -50,6 +51,8 @@ REFUSED: dict[str, str] = {
     "--download-dir": "spec.model.cache",
     "--drain-timeout": _DRAIN,
     "--shutdown-timeout": _DRAIN,
+    "--drain-grace": _GRACE,
+    "--shutdown-grace": _GRACE,
     "--api-key": _KEYS,
     "--api-key-file": _KEYS,
     "--host": _PORTS,
