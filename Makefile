@@ -163,7 +163,7 @@ clean: ## remove what the build made here (clusters and caches stay: make cluste
 
 # The tools alone (no torch): what make demo, cluster-up and images need.
 $(VENV)/.tools: locks/tools.txt | needs-python
-	@echo "== Python environment $(VENV): tools"
+	@echo "== Python environment $(VENV): tools (some 60 packages: half a minute, minutes on a busy machine)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tools.txt
