@@ -212,7 +212,9 @@ def _phase_text(conditions: dict[str, Manifest], statuses: dict[str, Manifest]) 
     if conditions.get("PodScheduled", {}).get("status") != "True":
         return "being scheduled"
     running = _running(statuses)
-    return "pulling the image or starting the container" if running is None else _PHASE_TEXTS[running]
+    return (
+        "pulling the image or starting the container" if running is None else _PHASE_TEXTS[running]
+    )
 
 
 def _running(statuses: dict[str, Manifest]) -> str | None:

@@ -277,7 +277,10 @@ def test_gpus_are_those_that_the_pod_asks_for_until_it_is_over() -> None:
     ("fields", "text"),
     [
         ({"unschedulable": "no"}, "being scheduled"),
-        ({"statuses": [container(waiting=("ContainerCreating", ""))]}, "pulling the image or starting the container"),
+        (
+            {"statuses": [container(waiting=("ContainerCreating", ""))]},
+            "pulling the image or starting the container",
+        ),
         ({"init_statuses": [container("fetch", running=True)]}, "downloading the model"),
         (
             {"init_statuses": [container("fetch-draft", running=True)], "statuses": []},
