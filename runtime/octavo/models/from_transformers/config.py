@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -28,6 +28,7 @@ from octavo.models.from_transformers.outline import (
     translated_errors,
 )
 from octavo.models.from_transformers.plans import PLANS
+from octavo.models.from_transformers.rotary import context_of
 from octavo.models.from_transformers.tensor_parallel import SharingPlan, Style, sharing_plan
 from octavo.models.sliding_window import KINDS
 from octavo.models.spec import ModelSpec, Task
@@ -182,7 +183,8 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
     num_layers = _integer(architecture, text, "num_hidden_layers")
     outline = outline_of(architecture, model_class, given, num_layers)
     _check_kinds(architecture, text, outline.windows)
-    context = _context(text, _integer(architecture, text, "max_position_embeddings"))
+    positions = _integer(architecture, text, "max_position_embeddings")
+    context = context_of(text, positions, outline.rope_types)
     context -= outline.position_offset
     plan = getattr(text, "base_model_tp_plan", None) or {}
     sharing = sharing_plan(outline, {**plan, **PLANS.get(text.model_type, {})})
@@ -257,25 +259,6 @@ def _check_kinds(
         if kind in KINDS and (kind == KINDS[0]) != (window is not None):
             sees = "all tokens" if window is None else f"{window} tokens"
             refuse(architecture, f"layer {layer}, whose layer_types is {kind}, sees {sees} there")
-
-
-def _context(config: PreTrainedConfig, positions: int) -> int:
-    """Up to where no frequency depends on a sequence's length: transformers' modules take the longest one of
-    a step, and keys in a cache are turned already."""
-    for rope in _rope_parameters(getattr(config, "rope_parameters", None)):
-        if rope.get("rope_type") == "longrope":
-            name = "original_max_position_embeddings"
-            original = rope.get(name) or getattr(config, name, None) or positions
-            return min(positions, int(original))
-    return positions
-
-
-def _rope_parameters(found: Any) -> Iterator[Mapping[str, Any]]:
-    """One object, or one of each kind of layer."""
-    if isinstance(found, Mapping):
-        yield found
-        for value in found.values():
-            yield from _rope_parameters(value)
 
 
 def _product(sizes: tuple[int, ...]) -> int:

@@ -40,6 +40,7 @@ from octavo.models.from_transformers.products import (
     watched_linears,
     with_token_rows,
 )
+from octavo.models.from_transformers.rotary import hold_frequencies, rope_types
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,6 +81,7 @@ class Outline:
         tied_bias: The parameter that the head's bias is; None: its own.
         has_plain_tables: They do nothing but look up and multiply, so that Octavo's can stand in for them.
         position_offset: Where the model counts positions from.
+        rope_types: By which modules turn queries and keys of every layer.
         experts: Of layers whose experts Octavo's products stand in for: of all that ask by transformers'
             interface, or of none.
         experts_problem: Why of none, though some ask.
@@ -100,6 +102,7 @@ class Outline:
     has_plain_tables: bool
     is_tied: bool
     position_offset: int
+    rope_types: frozenset[str]
     experts: tuple[ExpertsLayer, ...]
     experts_problem: str | None
     conversions: Conversions
@@ -187,6 +190,7 @@ def fake_model(
             dtype=torch.float32,
         ).eval()
     model.tie_weights()  # which some leave to the initialisation that is skipped
+    hold_frequencies(model)
     return model
 
 
@@ -279,6 +283,7 @@ def _outline(
         has_plain_tables=are_plain,
         is_tied=head.weight is embedding.weight,
         position_offset=_position_offset(model.get_submodule(base)),
+        rope_types=rope_types(model),
         experts=experts,
         experts_problem=experts_problem,
         conversions=Conversions(

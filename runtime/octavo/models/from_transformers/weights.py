@@ -38,6 +38,7 @@ from octavo.models.from_transformers.expert_weights import (
 from octavo.models.from_transformers.experts import OWN, forget_parameters
 from octavo.models.from_transformers.heads import NormOfHeads
 from octavo.models.from_transformers.interface import PAGED, Running
+from octavo.models.from_transformers.rotary import hold_frequencies
 from octavo.models.from_transformers.stand_ins import (
     GatheredProduct,
     LookupModule,
@@ -124,6 +125,7 @@ def load_module(
         source.note(f"{name} is missing")
     for name, found, wanted in sorted(report["mismatched_keys"]):
         source.note(f"{name} has shape {list(found)} where config.json says {list(wanted)}")
+    hold_frequencies(module)
     module = module.eval().to(placement.device)
     own.fill(module, load, running)
     if load.ranks.size > 1:
