@@ -16,6 +16,7 @@ from octavo.tokenizer.model_types import NAMED_WRONG, OF_MODEL_TYPES
 
 AS_IT_STANDS = "TokenizersBackend"
 """Reads tokenizer.json whole."""
+_OF_LLAMA = "LlamaTokenizer"
 _ALIASES = ("PreTrainedTokenizer", "PythonBackend", "BloomTokenizer")
 _OTHERS = """
     AlbertTokenizer AutoTokenizer BartTokenizer BarthezTokenizer BartphoTokenizer BasicTokenizer
@@ -41,12 +42,16 @@ NOT_BUILT_HERE = frozenset(_OTHERS.split())
 """All others that transformers has; a name that it has not runs tokenizer.json as it stands."""
 
 
-def choose_class(config: Mapping[str, Any], model_config: Mapping[str, Any]) -> str:
+def choose_class(
+    config: Mapping[str, Any], model_config: Mapping[str, Any], *, names_byte_level: bool = False
+) -> str:
     """A key of `CLASSES`, or `AS_IT_STANDS`.
 
     Args:
         config: tokenizer_config.json.
         model_config: config.json.
+        names_byte_level: tokenizer.json has a part of that name: it is then no tokenizer of Llama 2's kind,
+            though many checkpoints say so.
 
     Raises:
         ModelUnsupportedError: It is a class of the checkpoint's own, or another one of transformers.
@@ -64,7 +69,7 @@ def choose_class(config: Mapping[str, Any], model_config: Mapping[str, Any]) -> 
     elif named is not None:
         if model_type in NAMED_WRONG:
             return _known(registered)
-        if registered == AS_IT_STANDS:
+        if registered == AS_IT_STANDS or (named == _OF_LLAMA and names_byte_level):
             return AS_IT_STANDS
     return _known(named or registered)
 

@@ -21,7 +21,7 @@ _JOINED = {
     " 've": "'ve",
     " 're": "'re",
 }
-_NO_PREFIX = "\0"
+_NO_PREFIX = "\ufdd0"  # no character of any text
 
 
 def with_cleanup(decoder: Decoder | None) -> Decoder:

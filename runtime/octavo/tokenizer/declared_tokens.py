@@ -39,6 +39,7 @@ _CUSTOM = "model_specific_special_tokens"
 class DeclaredTokens:
     """Args:
     by_id: Those whose files name their id.
+    left_out: Ids of those that tokenizer.json alone has, though there is a table by id.
     named: Special tokens by name, such as `eos_token`; first the usual names, then a model's own.
     extra: Special tokens without a name.
     """
@@ -46,14 +47,20 @@ class DeclaredTokens:
     by_id: Mapping[int, AddedToken]
     named: Mapping[str, Token]
     extra: tuple[Token, ...]
+    left_out: frozenset[int] = frozenset()
 
     def add_to(self, backend: tokenizers.Tokenizer) -> None:
         """Adds those that are missing, and gives the others the flags that they are declared with.
 
         Raises `ModelInvalidError` when a token cannot have the id that its file names.
         """
-        pending: list[Token] = [token for _, token in sorted(self.by_id.items())]
         known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        # Of those that the table leaves out, the ones that are there stay as they are, named or not.
+        pending: list[Token] = [
+            token
+            for number, token in sorted(self.by_id.items())
+            if number not in self.left_out or token.content not in known
+        ]
         known |= {str(token) for token in pending}
         for token in (*self.named.values(), *self.extra):
             if str(token) not in known and token not in pending:
@@ -87,11 +94,14 @@ def read_declared_tokens(
     custom = _taken(fields, str)
     custom |= _taken_extra(fields)
     table = fields.get(_TABLE)
+    left_out: frozenset[int] = frozenset()
     if table is not None:
-        by_id = dict(own) | {
+        told = {
             _id(number, _TABLE): _token(token, f"{_TABLE}.{number}")
             for number, token in _object(table, _TABLE).items()
         }
+        by_id = dict(own) | told
+        left_out = frozenset(own.keys() - told.keys())
     else:
         _merge_map(fields, special_tokens_map)
         custom |= _taken_extra(fields)
@@ -110,7 +120,8 @@ def read_declared_tokens(
         if fields.get(name) is not None
     }
     named |= {name: _text_or_token(value, name) for name, value in custom.items()}
-    return DeclaredTokens(by_id, named, tuple(_extra_tokens(fields.get(_EXTRA))))
+    extra = tuple(_extra_tokens(fields.get(_EXTRA)))
+    return DeclaredTokens(by_id, named, extra, left_out)
 
 
 def check_ids(backend: tokenizers.Tokenizer, declared: Iterable[tuple[str, int]]) -> None:

@@ -29,6 +29,7 @@ from octavo.tokenizer.tokenizer import Tokenizer
 _log = logging.getLogger(__name__)
 
 _SEGMENTS = "token_type_ids"
+_BYTE_LEVEL = b'"ByteLevel"'
 _IN_NO_VOCABULARY = "\U0010ffff"  # for ever no character
 
 
@@ -59,8 +60,8 @@ def load_tokenizer(
     """
     config = read_json_object_if_any(folder / "tokenizer_config.json")
     model_config = read_json_object_if_any(folder / "config.json")
-    written = _read_backend(find_tokenizer_file(folder, config))
-    name = choose_class(config, model_config)
+    written, names_byte_level = _read_backend(find_tokenizer_file(folder, config))
+    name = choose_class(config, model_config, names_byte_level=names_byte_level)
     backend, tokens = _rebuild(written, _its_class(written, name), folder, config)
     _check_unknown(backend)
     mend_words(backend, config, model_config)
@@ -77,7 +78,8 @@ def load_tokenizer(
     return Tokenizer(backend, special_tokens, templates, tells_segments=tells_segments)
 
 
-def _read_backend(path: Path) -> tokenizers.Tokenizer:
+def _read_backend(path: Path) -> tuple[tokenizers.Tokenizer, bool]:
+    """The tokenizer, and whether a part of it is called `ByteLevel`."""
     try:
         content = path.read_bytes()
         backend = tokenizers.Tokenizer.from_buffer(content)
@@ -85,7 +87,7 @@ def _read_backend(path: Path) -> tokenizers.Tokenizer:
     except Exception as error:  # the Rust library raises bare Exception
         raise ModelInvalidError(f"{path} is damaged: {error}") from error
     check_ids(backend, ((token.content, token.id) for token in written.added_tokens))
-    return backend
+    return backend, _BYTE_LEVEL in content
 
 
 def _rebuild(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import transformers
+from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as DECODERS,
@@ -95,7 +96,6 @@ def test_a_checkpoints_own_code_is_refused_unless_transformers_has_a_class_too(
     [
         ("digits apart", {"tokenizer_class": "GPT2Tokenizer"}, "llama"),
         ("byte level", {"tokenizer_class": "PreTrainedTokenizerFast"}, "qwen2"),
-        ("byte level", {"tokenizer_class": "LlamaTokenizerFast"}, "llama"),
         ("byte level", {}, "gemma2"),
         ("unigram", {"tokenizer_class": "LlamaTokenizer"}, "llama"),
     ],
@@ -109,6 +109,27 @@ def test_a_tokenizer_of_another_kind_than_its_class_stands_and_this_is_said(
         ours = load_tokenizer(tmp_path)
     assert "tokenizer.json is used as it stands" in caplog.text
     theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    for text in TEXTS:
+        assert ours.encode(text) == theirs.encode(text)
+
+
+@pytest.mark.parametrize("kind", ["byte level", "llama"])
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "config.json"])
+def test_a_byte_level_tokenizer_is_none_of_llama_2s_whatever_its_class(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, place: str
+) -> None:
+    """Llama 3 and DeepSeek say so. transformers goes by the name of any part, and says nothing."""
+    named = {"tokenizer_class": "LlamaTokenizerFast"}
+    configs = [named, {}] if place == "tokenizer_config.json" else [{}, named]
+    write(tmp_path, kind, configs[0], {"model_type": "llama", **configs[1]})
+    backend = KINDS[kind]()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    (tmp_path / "tokenizer.json").write_text(backend.to_str())
+    with caplog.at_level(logging.WARNING):
+        ours = load_tokenizer(tmp_path)
+    assert not caplog.records
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.special_tokens == theirs.special_tokens_map == {}
     for text in TEXTS:
         assert ours.encode(text) == theirs.encode(text)
 

@@ -76,6 +76,19 @@ def test_what_tokenizer_json_adds_stays_where_the_table_leaves_it_out(tmp_path: 
     assert load_tokenizer(tmp_path).encode(TOKEN) == [SIZE]
 
 
+@pytest.mark.parametrize(("table", "shown"), [({}, ""), ({"added_tokens_decoder": {}}, TOKEN)])
+def test_a_name_makes_a_token_of_tokenizer_json_special_unless_a_table_leaves_it_out(
+    tmp_path: Path, table: Any, shown: str
+) -> None:
+    write(tmp_path, tokenizer_config={"unk_token": TOKEN, **table})
+    backend = byte_level()
+    backend.add_tokens([AddedToken(TOKEN, special=False)])
+    (tmp_path / "tokenizer.json").write_text(backend.to_str())
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.decode([SIZE], skip_special_tokens=True) == shown
+    assert load_tokenizer(tmp_path).decode([SIZE]) == shown
+
+
 @pytest.mark.parametrize("place", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json"])
 @pytest.mark.parametrize(("content", "number"), [(TOKEN, SIZE + 1), (TOKEN, 3), ("hello", SIZE)])
 def test_an_id_that_the_vocabulary_does_not_give_is_refused(

@@ -137,6 +137,16 @@ def test_cleaned_text_is_streamed_as_it_is_decoded(tmp_path: Path, kind: Any) ->
     assert "".join([*map(stream.push, ids), stream.flush()]) == text
 
 
+def test_words_that_begin_with_a_zero_byte_are_kept_by_the_cleanup(tmp_path: Path) -> None:
+    backend = Tokenizer(models.WordLevel({"\0": 0, "a": 1, "?": 2, "\0b": 3}, unk_token="a"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    write(tmp_path, backend, clean_up_tokenization_spaces=True)
+    ids = [1, 0, 2, 3, 0]
+    assert load_tokenizer(tmp_path).decode(ids) == AutoTokenizer.from_pretrained(tmp_path).decode(
+        ids
+    )
+
+
 # What transformers reads of tokenizer_config.json where tokenizer.json is there.
 READ = {
     "tokenizer_class",
