@@ -109,10 +109,11 @@ oracles: $(VENV)/.dev ## GPTQModel and sentence-transformers against Octavo on t
 	@OCTAVO_REQUIRE=gptqmodel,sentence_transformers PYTHONPATH=runtime:operator TORCHDYNAMO_DISABLE=1 \
 	  GPTQMODEL_CPU_WORKERS=2 OMP_NUM_THREADS=1 .venv-oracles/bin/python -m pytest -q tests/runtime/quantization/test_gptqmodel.py tests/runtime/test_published_encoder.py
 
-schemas: $(VENV)/.dev ## answers by public JSON schemas, each judged by jsonschema (3 minutes, 10 MB)
+schemas: $(VENV)/.dev ## answers by public JSON schemas, forced calls by random ones, judged by jsonschema (6 minutes, 10 MB)
 	@$(PY) -m host.side_environment .venv-schemas locks/schemas.txt
 	@$(PY) -m host.locked_archives out/schemas locks/schema-archives.txt .venv-schemas/bin/python
 	@OCTAVO_REQUIRE=json_schema_suite OMP_NUM_THREADS=1 $(PY) -m pytest -q -rP tests/runtime/engine/test_public_schemas.py
+	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.forced_calls --schemas 40
 
 hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [REQUESTS=50000 API_SERVERS=1]
 	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000) \

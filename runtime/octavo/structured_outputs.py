@@ -17,6 +17,7 @@ from octavo.schema_patterns import (
     set_operation,
     size_written_out,
 )
+from octavo.schema_references import endless_reference
 from octavo.structural_tag import (
     Format,
     JsonSchemaFormat,
@@ -177,6 +178,10 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
         if (number := first_unsafe_number(schema)) is not None:
             raise self._invalid(
                 f"holds the number {_written(number)}, which cannot be held to exactly"
+            )
+        if (reference := endless_reference(schema)) is not None:
+            raise self._invalid(
+                f"holds the reference {reference!r:.80}, which leads to itself; define what it refers to"
             )
         for pattern in patterns_of(schema):
             self._check_pattern("pattern", pattern)

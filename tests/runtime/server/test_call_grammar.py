@@ -4,17 +4,13 @@ parser, whatever is drawn, and what the model thinks is its own business."""
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
-import numpy as np
 import pytest
 from tokenizers import AddedToken
 
-from octavo.engine.grammars import GrammarCompiler
-from octavo.engine.grammars.progress import GrammarProgress
 from octavo.engine.requests.marked_text import MarkedText
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import InvalidParameterError
@@ -22,15 +18,14 @@ from octavo.model_source import resolve
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.formats import CALL_FORMATS, HARMONY, CallFormat
-from octavo.server.openai.parsing.formats.deepseek_v3 import DEEPSEEK_V31
-from octavo.server.openai.parsing.formats.glm45 import GLM47
-from octavo.server.openai.parsing.formats.mistral import MISTRAL_NAMED
 from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS
 from octavo.server.openai.protocol import ChatCompletionRequest
 from octavo.server.openai.tool_choice import answer_format, read_tool_use
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
+from tests.support.runtime.followed import Followed
+from tests.support.runtime.forced_calls import FORMATS
 from tests.support.runtime.read_calls import Call, read_with
 
 SCHEMA: dict[str, Any] = {
@@ -43,12 +38,6 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("f", "go")
 ]
 UNHELD = ("olmo3", "pythonic")
-FORMATS: dict[str, CallFormat] = {
-    **{name: CALL_FORMATS[name] for name in CALL_FORMATS if name not in UNHELD},
-    "mistral_named": MISTRAL_NAMED,
-    "deepseek_v31": DEEPSEEK_V31,
-    "glm47": GLM47,
-}
 TAGS = [
     "<think>",
     "</think>",
@@ -77,45 +66,6 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
         tags = [*TAGS, "<tool_call>", "</tool_call>"]
         found.backend.add_special_tokens([AddedToken(tag, special=True) for tag in tags])
     return found
-
-
-class Followed:
-    """One completion under a grammar."""
-
-    def __init__(self, tokenizer: Tokenizer, outputs: StructuredOutputsParams) -> None:
-        self.end = tokenizer.end_token_ids[0]
-        self.vocabulary = Vocabulary(tokenizer.backend)
-        compiler = GrammarCompiler(lambda: tokenizer, tokenizer.vocab_size)
-        self.progress: GrammarProgress = compiler.prepare(outputs, (self.end,)).start()
-        self.tokenizer = tokenizer
-
-    def allowed(self, ids: list[int]) -> set[int]:
-        mask = self.progress.next_mask(ids)
-        assert self.progress.error is None
-        return {*np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")).tolist()}
-
-    def takes(self, text: str) -> bool:
-        """As a whole."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
-        if any(ids[place] not in self.allowed(ids[:place]) for place in range(len(ids))):
-            return False
-        return self.end in self.allowed(ids)
-
-    def drawn(self, seed: int) -> MarkedText:
-        chance = random.Random(seed)  # noqa: S311
-        ids: list[int] = []
-        while self.end not in (allowed := self.allowed(ids)) or chance.random() < 0.5:
-            if not (others := sorted(allowed - {self.end})):
-                break
-            ids.append(chance.choice(others))
-        text, hidden = b"", []
-        for token in ids:
-            piece = self.vocabulary.bytes_of(token)
-            if token in self.vocabulary.special:
-                begin = len(text.decode())
-                hidden.append((begin, begin + len(piece.decode())))
-            text += piece
-        return MarkedText(text.decode(), tuple(hidden))
 
 
 def asked(tokenizer: Tokenizer, form: CallFormat, **fields: Any) -> StructuredOutputsParams:
@@ -330,19 +280,21 @@ def test_quoted_arguments_are_held_to_their_types(tokenizer: Tokenizer) -> None:
     assert Followed(tokenizer, nothing).takes("<|tool_call>call:f{}<tool_call|>")
 
 
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"type": "string", "pattern": "a(?=b)"}, "the pattern"),
+    ({"type": "string", "format": "iri"}, "the format 'iri'"),
+    ({"type": "string", "contentEncoding": "base64"}, "contentEncoding"),
+    ({"$ref": "#/$defs/x"}, "the schema"),
+    ({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 1}]}, "oneOf"),
+    ({"enum": ['a</parameter></arg_value><|"|>']}, "values of"),
+    ({"minimum": 1}, "the schema"),
+]
+
+
 @pytest.mark.parametrize("name", ["gemma4", "glm45", "qwen3_coder"])
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "string", "pattern": "a+"},
-        {"$ref": "#/$defs/x"},
-        {"type": ["string", "null"]},
-        {"enum": ['a</parameter></arg_value><|"|>']},
-        {},
-    ],
-)
+@pytest.mark.parametrize(("schema", "why"), REFUSED)
 def test_arguments_that_cannot_be_held_to_are_refused(
-    tokenizer: Tokenizer, schema: dict[str, Any], name: str
+    tokenizer: Tokenizer, schema: dict[str, Any], why: str, name: str
 ) -> None:
     with pytest.raises(ApiError, match="cannot be held to") as caught:
         asked(
@@ -352,3 +304,47 @@ def test_arguments_that_cannot_be_held_to_are_refused(
             tool_choice="required",
         )
     assert caught.value.detail.param == "tools"
+    assert why in caught.value.detail.message
+    assert "'x'" in caught.value.detail.message
+
+
+CODE: dict[str, Any] = {"anyOf": [{"type": "string", "pattern": r"^\d{2}$"}, {"type": "null"}]}
+WRITTEN: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    (CODE, ["12", "null"], ["1", "a", '"12"', "\u0665\u0666"]),
+    ({"type": "string", "format": "date"}, ["2024-02-29"], ["2023-02-29", "today"]),
+    ({"type": "string", "minLength": 2, "maxLength": 3}, ["ab", "</x"], ["a", "abcd"]),
+    ({"type": ["string", "integer"]}, ["12", "a", '"'], []),
+    (
+        {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 5}]},
+        ["a", "5"],
+        ["4", " 3", "-1"],
+    ),
+    ({"enum": ["a", 1, None, True]}, ["a", "1", "null", "true"], ["2", '"a"', "false"]),
+    ({"$ref": "#/$defs/level"}, ["low", "7"], ["8", "high"]),
+    ({}, ["a", "[1"], []),
+]
+
+
+@pytest.mark.parametrize(("schema", "right", "wrong"), WRITTEN, ids=str)
+def test_a_bare_text_is_what_its_schema_lets_the_parser_read(
+    tokenizer: Tokenizer, schema: dict[str, Any], right: list[str], wrong: list[str]
+) -> None:
+    form = CALL_FORMATS["qwen3_coder"]
+    tools = xml_tools(x=schema)
+    parameters = tools[0]["function"]["parameters"]
+    parameters["$defs"] = {"level": {"anyOf": [{"const": "low"}, {"$ref": "#/$defs/seven"}]}}
+    parameters["$defs"]["seven"] = {"type": "integer", "enum": [7]}
+    wanted = asked(tokenizer, form, tools=tools, tool_choice="required")
+    for text in (*right, *wrong):
+        call = f"<tool_call>\n<function=f>\n<parameter=x>\n{text}\n</parameter>\n</function>\n</tool_call>"
+        assert Followed(tokenizer, wanted).takes(call) is (text in right), text
+    for text in right:
+        call = f"<tool_call>\n<function=f>\n<parameter=x>\n{text}\n</parameter>\n</function>\n</tool_call>"
+        use = read_tool_use(
+            ChatCompletionRequest.parse({"model": "m", "messages": [], "tools": tools})
+        )
+        parser = Markup("x", form).parser("", use.callable)
+        assert parser is not None
+        (read,) = read_with(parser, MarkedText(call))
+        assert isinstance(read, Call)
+        jsonschema.validate(json.loads(read.arguments), parameters)

@@ -71,6 +71,7 @@ NESTED = [
     ("pythonic", "", "[f(x=(\n"),
     ("pythonic", "", "[g()]\n"),
     ("qwen3_coder", "<function=f>\n<parameter=a>\n", "</parameter> "),
+    ("qwen3_coder", "<function=f>\n<parameter=a>\n", '["</parameter>\n<parameter=a>\n'),
     ("gemma4", "<|tool_call>call:f{", 'a:{"x":'),
 ]
 

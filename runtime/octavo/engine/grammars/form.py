@@ -11,6 +11,7 @@ from llguidance import LLMatcher
 
 from octavo.engine.grammars.tag_grammar import TagGrammar
 from octavo.grammar_text import text_up_to, written
+from octavo.schema_texts import narrowed
 from octavo.structured_outputs import ReasoningTags, StructuredOutputsParams
 
 _WHITESPACE = r" |\r?\n[ \t]{0,40}"
@@ -74,7 +75,7 @@ def _grammar(outputs: StructuredOutputsParams) -> str:
 
 def _of_schema(schema: dict[str, Any]) -> str:
     return LLMatcher.grammar_from_json_schema(
-        schema,
+        narrowed(schema),
         overrides={
             "whitespace_flexible": True,
             "whitespace_pattern": _WHITESPACE,

@@ -8,11 +8,10 @@ two ways some are not.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from octavo.grammar_text import text_up_to, written
+from octavo.grammar_text import ANY, text_up_to, without, written, written_pattern
 from octavo.structural_tag import (
     AnyText,
     ConstString,
@@ -31,9 +30,6 @@ from octavo.structural_tag import (
     TriggeredTags,
 )
 
-_ANY = r"/(.|\n)*/"
-_BARE = re.compile(r"\\.|/|\n", re.DOTALL)
-"""What a regular expression holds as it is, and Lark's notation does not, and all that is escaped."""
 _MAX_REPEATS = 1000
 Ends = tuple[str, ...] | None
 """What stands right behind: one of these texts; nothing, where the answer ends; None for anything else."""
@@ -55,7 +51,7 @@ class TagGrammar:
 
     def __init__(self, tree: Format, special_ids: Mapping[str, int]) -> None:
         self._special_ids = special_ids
-        self._rules = [f"TEXT: {_ANY}"]
+        self._rules = [f"TEXT: {ANY}"]
         self.schemas: dict[str, dict[str, Any]] = {}
         self.places: dict[str, str] = {}
         self.patterns: dict[str, str] = {}
@@ -132,7 +128,7 @@ class TagGrammar:
         ]
         if not literals:
             return "TEXT"
-        return self._rule("FREE", f"{_ANY} & ~({_ANY} ({' | '.join(literals)}) {_ANY})")
+        return self._rule("FREE", without(literals))
 
     def _up_to(self, end: str, text: str) -> str:
         """Of any text and the first `end` behind it."""
@@ -143,7 +139,7 @@ class TagGrammar:
     def _regex(self, pattern: str, ends: Ends, place: str) -> str:
         """With its end in one terminal where both are text: the expression may match the end's beginning."""
         self.patterns[f"{place}.pattern"] = pattern
-        expression = f"/{_BARE.sub(_escaped, pattern)}/" if pattern else '""'
+        expression = written_pattern(pattern)
         if ends and not any(token in end for end in ends for token in self._special_ids if token):
             literals = " | ".join(self._literal(end) for end in ends)
             return self._rule("MATCH", f"{expression} ({literals})")
@@ -267,7 +263,3 @@ def _joined(*parts: str) -> str:
 
 def _one_of(parts: Iterable[str]) -> str:
     return f"({' | '.join(part or chr(34) * 2 for part in parts)})"
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0])

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from octavo.schema_references import referred
+
 # With these beside `properties` other members are named elsewhere, or said to be free.
 _OTHERS = frozenset(
     {
@@ -64,19 +66,7 @@ def _may_be_object(schema: object, root: object, seen: set[str]) -> bool:
     if not isinstance(reference, str) or reference in seen or len(seen) == _MOST_REFERENCES:
         return True
     seen.add(reference)
-    return _may_be_object(_referred(reference, root), root, seen)
-
-
-def _referred(reference: str, root: object) -> object:
-    """True, which is any schema, where it is not in this document."""
-    if not reference.startswith("#"):
-        return True
-    found = root
-    for name in reference[1:].split("/")[1:]:
-        if not isinstance(found, Mapping):
-            return True
-        found = found.get(name.replace("~1", "/").replace("~0", "~"), True)
-    return found
+    return _may_be_object(referred(reference, root), root, seen)
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,28 +2,32 @@
 templates write it, and texts between tags.
 
 Of a schema only what can be held to is taken: objects of named members, lists of one kind, texts, one of
-several texts, and JSON values that are none of these.
+several values, and JSON values that are none of these.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from octavo.grammar_text import text_up_to
-from octavo.server.openai.bare_argument_rules import (
-    ROOT,
-    SAYING_NOTHING,
+from octavo.grammar_text import text_up_to, without, written, written_pattern
+from octavo.server.openai.argument_values import (
+    Anything,
+    Json,
+    Literals,
     NotHeldError,
+    Text,
     members_of,
-    texts_of,
+    values_of,
 )
 from octavo.server.openai.parsing.quoted_arguments import KEY, QuoteTag
-from octavo.server.openai.parsing.schema_types import types_of
 
 _NOTHING = '""'
-_NESTED = {"string", "object", "array"}
+_LIST = frozenset({"items", "maxItems", "minItems", "type"})
+_MOST_ITEMS = 1000
+_MOST_DEPTH = 16
 
 
 @dataclass(slots=True)
@@ -45,17 +49,17 @@ class QuotedArgumentRules:
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._add_object(self.name, self.schema)
+        self._add_object(self.name, self.schema, 0)
 
-    def _add_object(self, name: str, schema: Mapping[str, Any]) -> None:
-        properties, required = members_of(schema, ROOT | SAYING_NOTHING)
+    def _add_object(self, name: str, schema: Mapping[str, Any], depth: int) -> None:
+        properties, required = members_of(schema)
         keys = sorted(properties, key=lambda key: (key.lower(), key))
         # `first` begins with the first of the members, `more` comes behind one of those before.
         for number, key in enumerate(keys):
             value = f"{name}_{number}"
-            if not KEY.fullmatch(key) or not key or not isinstance(properties[key], dict):
+            if not KEY.fullmatch(key) or not key or key != key.strip().strip('"'):
                 raise NotHeldError(f"the property {key!r:.40}")
-            self._add(value, key, properties[key])
+            self._add(value, key, properties[key], depth)
             member = f"{self.literal(f'{key}:')} {value} {name}_more_{number + 1}"
             first, more = [member], [f'"," {member}']
             if key not in required:
@@ -70,26 +74,64 @@ class QuotedArgumentRules:
             *(f"{name}_{place}_{len(keys)}: {_NOTHING}" for place in ("first", "more")),
         ]
 
-    def _add(self, name: str, key: str, schema: Mapping[str, Any]) -> None:
-        quote, kinds = self.literal(self.tags.quote), types_of(schema)
-        says_more = schema.keys() - SAYING_NOTHING
-        if (values := texts_of(schema)) is not None:
-            if any(self.tags.quote in one for one in values):
-                raise NotHeldError(f"values of {key!r:.40} with quotes")
-            self.rules.append(f"{name}: {quote} ({' | '.join(map(self.literal, values))}) {quote}")
-        elif schema.get("type") == "string" and not says_more:
-            # The first quote ends it, as it does for whoever reads the answer.
-            self.rules += [f"{name}: {quote} {name}_text", text_up_to(f"{name}_text", quote)]
-        elif schema.get("type") == "object" and "properties" in schema:
-            self._add_object(name, schema)
-        elif schema.get("type") == "array" and says_more == {"items"}:
-            if not isinstance(schema["items"], dict):
-                raise NotHeldError(f"the schema of {key!r:.40}")
+    def _add(self, name: str, key: str, schema: Any, depth: int) -> None:
+        if depth == _MOST_DEPTH:
+            raise NotHeldError(f"the depth of {key!r:.40}")
+        quote, found = self.literal(self.tags.quote), list[str]()
+        for number, value in enumerate(values_of(key, schema, self.schema)):
+            rule = f"{name}_v{number}"
+            match value:
+                case Literals():
+                    found += [self._literal_value(key, one) for one in value.values]
+                    continue
+                case Text() | Anything():
+                    # The first quote ends it, as it does for whoever reads the answer.
+                    text = value if isinstance(value, Text) else Text()
+                    self.rules.append(text_up_to(f"{rule}_text", quote, self._terminal(rule, text)))
+                    self.rules.append(f"{rule}: {quote} {rule}_text")
+                case Json():
+                    self._add_json(rule, key, value, depth)
+            found.append(rule)
+        self.rules.append(f"{name}: {' | '.join(found)}")
+
+    def _add_json(self, name: str, key: str, value: Json, depth: int) -> None:
+        schema = value.schema
+        if schema["type"] == "object" and "properties" in schema:
+            self._add_object(name, schema, depth + 1)
+        elif schema["type"] == "array" and "items" in schema and not schema.keys() - _LIST:
             item = f"{name}_item"
-            self._add(item, key, schema["items"])
-            self.rules.append(f'{name}: "[" ({item} ("," {item})*)? "]"')
-        elif kinds and not kinds & _NESTED and "$ref" not in str(schema):
-            self.schemas[name] = dict(schema)
-            self.rules.append(f"{name}: @{name}")
+            self._add(item, key, schema["items"], depth + 1)
+            self.rules.append(f'{name}: "[" {self._items(key, item, schema)} "]"')
+        elif value.kinds & {"array", "object"}:
+            raise NotHeldError(f"the lists and objects of {key!r:.40}")
         else:
-            raise NotHeldError(f"the schema of {key!r:.40}")
+            self.schemas[name] = schema
+            self.rules.append(f"{name}: @{name}")
+
+    def _items(self, key: str, item: str, schema: Mapping[str, Any]) -> str:
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        if not all(isinstance(one, int) and 0 <= one <= _MOST_ITEMS for one in (least, most or 0)):
+            raise NotHeldError(f"minItems or maxItems of {key!r:.40}")
+        if most is not None and most < max(least, 1):
+            if most < least:
+                raise NotHeldError(f"minItems beyond maxItems of {key!r:.40}")
+            return _NOTHING
+        more = f'("," {item}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        return f"{item} {more}" if least else f"({item} {more})?"
+
+    def _terminal(self, rule: str, text: Text) -> str:
+        if not text.expressions:
+            return "TEXT"
+        parts = [*map(written_pattern, text.expressions), without([written(self.tags.quote, {})])]
+        self.rules.append(f"{rule.upper()}_TEXT: {' & '.join(parts)}")
+        return f"{rule.upper()}_TEXT"
+
+    def _literal_value(self, key: str, value: object) -> str:
+        quote = self.tags.quote
+        if isinstance(value, str):
+            if quote in value:
+                raise NotHeldError(f"values of {key!r:.40} with quotes")
+            return self.literal(f"{quote}{value}{quote}")
+        if isinstance(value, list | dict):
+            raise NotHeldError(f"the lists and objects of {key!r:.40}")
+        return self.literal(json.dumps(value))

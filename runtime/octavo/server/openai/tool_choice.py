@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
-from octavo.server.openai.bare_argument_rules import NotHeldError
+from octavo.server.openai.argument_values import NotHeldError
 from octavo.server.openai.call_grammar import CallGrammar
 from octavo.server.openai.call_schema import may_be_object, of_arguments
 from octavo.server.openai.chosen_tools import read_chosen_tools
 from octavo.server.openai.output_format import is_json, output_format
 from octavo.server.openai.parsing.formats import CallFormat, Tools
+from octavo.server.openai.parsing.resolved_schemas import for_reading
 from octavo.server.openai.protocol import ChatCompletionRequest, FunctionDefinition, Tool
 from octavo.structured_outputs import StructuredOutputsParams
 
@@ -51,7 +52,7 @@ class ToolUse:
     @property
     def callable(self) -> Tools:
         """Those that may be called, with the schema of their parameters."""
-        return {function.name: function.parameters for function in self.functions}
+        return {one.name: for_reading(one.parameters) for one in self.functions}
 
 
 def read_tool_use(request: ChatCompletionRequest) -> ToolUse:

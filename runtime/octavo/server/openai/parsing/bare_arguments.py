@@ -1,7 +1,7 @@
 """Bare arguments: values that stand as bare text between tags, made JSON as they come.
 
 The tool's schema makes numbers, objects or strings of them. A tag may stand within a value: it ends where
-another argument or the end of them all follows.
+another argument or the end of them all follows. JSON ends where its own brackets do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 
+from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor, Steps
+from octavo.server.openai.parsing.json_object import ObjectScanner
 from octavo.server.openai.parsing.nested_values import nested_elements, nested_value
 from octavo.server.openai.parsing.pieces import Arguments, Piece
 from octavo.server.openai.parsing.schema_types import cast, properties_of, types_of
@@ -135,23 +137,44 @@ class _Argument:
 
     def read(self, begin: str, schema: object) -> Steps[bool]:
         """Yields `begin` and the value; whether it ends."""
-        tags, cursor = self._tags, self._cursor
-        is_empty = yield from cursor.is_ahead(self._end)
-        if tags.is_nested and not is_empty and (yield from cursor.is_ahead(tags.key)):
+        tags, cursor, is_text = self._tags, self._cursor, types_of(schema) == {"string"}
+        if tags.is_nested and not is_text and (yield from self._is_nested()):
             return (yield from self._nested(begin, schema))
         is_quoted = tags.quotes and (yield from cursor.literal(tags.quotes[0])) is not None
-        if is_quoted or types_of(schema) == {"string"}:
+        if is_quoted or is_text:
             yield Arguments(f'{begin}"')
             if not (yield from self._text(text_piece, is_quoted=bool(is_quoted))):
                 return False
             yield Arguments('"')
             return True
-        parts = list[str]()
-        if not (yield from self._text(parts.append)):
-            return False
-        text = "".join(parts)
+        text = yield from self._json()
+        if text is None:
+            parts = list[str]()
+            if not (yield from self._text(parts.append)):
+                return False
+            text = "".join(parts)
         yield Arguments(begin + (nested_value if tags.is_nested else cast)(text, schema))
         return True
+
+    def _is_nested(self) -> Steps[bool]:
+        is_empty = yield from self._cursor.is_ahead(self._end)
+        return not is_empty and (yield from self._cursor.is_ahead(self._tags.key))
+
+    def _json(self) -> Steps[str | None]:
+        """An object or list and the end of the value behind it; None where there is none, and all is left."""
+        cursor = self._cursor
+        before = yield from cursor.spaces()
+        found = None
+        if (yield from cursor.is_ahead("{", "[")):
+            found = yield from cursor.balanced(ObjectScanner("{[", MAX_DEPTH), is_tried=True)
+        if found is None:
+            cursor.unread(before)
+            return None
+        behind = yield from cursor.spaces()
+        if (end := (yield from cursor.literal(self._end))) and (yield from self._is_closed()):
+            return found
+        cursor.unread(f"{before}{found}{behind}{end or ''}")
+        return None
 
     def _nested(self, begin: str, schema: object) -> Steps[bool]:
         elements = yield from nested_elements(self._cursor, self._tags.key)

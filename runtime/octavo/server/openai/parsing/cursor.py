@@ -220,8 +220,12 @@ class Cursor:
                 yield None
         return scan is Scan.COMPLETE
 
-    def balanced(self, scanner: Scanner) -> Steps[str | None]:
-        """What the scanner finds here; where it finds nothing, all is left to be read."""
+    def balanced(self, scanner: Scanner, *, is_tried: bool = False) -> Steps[str | None]:
+        """What the scanner finds here; where it finds nothing, all is left to be read.
+
+        Args:
+            is_tried: All is left, too, where the text ends before.
+        """
         parts = list[str]()
         while True:
             found = scanner.scan(self._text, self._at)
@@ -236,6 +240,8 @@ class Cursor:
                 return "".join(parts)
             if self.is_ended:
                 self.lacks_text = True
+                if is_tried:
+                    self.unread("".join(parts))
                 return None
             yield None
 

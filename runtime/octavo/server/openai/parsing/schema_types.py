@@ -54,7 +54,7 @@ def cast(text: str, schema: object) -> str:
         if value is None:
             return written_text(text)
         written = json.dumps(value, ensure_ascii=False)
-    kind = _kind_of(value)
+    kind = kind_of(value)
     if not kinds:  # nothing is known: texts alone are no JSON
         return written if kind in ("array", "object") else written_text(text)
     if kind in kinds or (kind == "integer" and "number" in kinds):
@@ -78,15 +78,15 @@ def types_of(schema: object) -> set[str]:
     if isinstance(kind, list):
         return {one for one in kind if isinstance(one, str)}
     if isinstance(values := schema.get("enum"), list):
-        return {_kind_of(value) for value in values}
+        return {kind_of(value) for value in values}
     if "const" in schema:
-        return {_kind_of(schema["const"])}
+        return {kind_of(schema["const"])}
     branches = schema.get("anyOf") or schema.get("oneOf")
     found = [types_of(branch) for branch in branches] if isinstance(branches, list) else []
     return set[str]().union(*found) if found and all(found) else set()
 
 
-def _kind_of(value: object) -> str:
+def kind_of(value: object) -> str:
     match value:
         case None:
             return "null"
