@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import threading
 from collections.abc import Sequence
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import event, given, settings
@@ -22,7 +25,9 @@ from octavo.engine.grammars import GrammarCompiler, GrammarQueue
 from octavo.engine.grammars.progress import on_one_line
 from octavo.engine.grammars.queue import NUM_LANES
 from octavo.engine.grammars.token_table import TextTokens
-from octavo.engine.grammars.trial import GrammarTrial
+from octavo.engine.grammars.trial import GrammarTrial, Outcome
+from octavo.engine.grammars.trial_process import outcome_of
+from octavo.engine.grammars.tried import TriedGrammars
 from octavo.engine.messages import AddRequest
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import InvalidParameterError, ModelInvalidError
@@ -30,6 +35,7 @@ from octavo.model_source import resolve
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
+from tests.support.runtime.server_process import eventually
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, metaspace_tokenizer
 
 TOKENIZER = load_tokenizer(resolve("builtin://demo"))
@@ -192,7 +198,6 @@ def test_choices_are_texts_and_no_patterns() -> None:
         ({"json": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}, "oneOf"),
         ({"json": {"type": "string", "pattern": "^(?=a)b"}}, "look"),
         ({"json": {"type": "object", "properties": {"a": False}, "required": ["a"]}}, "required"),
-        ({"json": {"$ref": "#"}}, "nothing can begin"),
         ({"regex": "a("}, "unclosed"),
         ({"grammar": "start: unknown"}, "unknown"),
         ({"grammar": 'rule: "a"'}, "start"),
@@ -206,6 +211,20 @@ def test_what_cannot_be_held_to_is_refused_by_name(outputs: dict[str, Any], word
     assert caught.value.parameter == "response_format"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"$ref": "#/$defs/b"}}},
+    ],
+)
+def test_a_reference_to_itself_alone_is_refused_by_name(schema: dict[str, Any]) -> None:
+    """A document that came to it could not go on."""
+    with pytest.raises(InvalidParameterError, match=r"the reference '#.*', which leads to itself"):
+        StructuredOutputsParams(json=schema)
+
+
+LIMIT_NAMED = re.compile(r"more than [0-9,]{5,} .*, which is the limit\. [A-Z]")
 EXPONENTIAL = ["start: r0", *(f"r{i}: r{i + 1} r{i + 1}" for i in range(60)), 'r60: "a"']
 
 
@@ -220,14 +239,18 @@ def test_what_costs_too_much_ends_and_says_so(outputs: dict[str, Any]) -> None:
     """Where only the text that follows shows it, the sequence ends, by one of its end tokens."""
     params = StructuredOutputsParams(**outputs)
     numbers = np.random.default_rng(1)
+    refusals = list[str]()
     try:
         progress = COMPILER.prepare(params, [END]).start()
-    except InvalidParameterError:
+    except InvalidParameterError as error:
+        refusals.append(str(error))
+    if refusals:
+        assert LIMIT_NAMED.search(refusals[0])
         return
     token_ids: list[int] = []
     while progress.error is None and len(token_ids) < 400:
         token_ids.append(int(numbers.choice(allowed(progress.next_mask(token_ids)))))
-    assert progress.error
+    assert LIMIT_NAMED.search(progress.error or "")
     assert allowed(progress.next_mask(token_ids)) == [END]
 
 
@@ -323,7 +346,7 @@ def test_a_refusal_says_which_schema_and_where_in_it() -> None:
 def test_a_fault_of_the_library_is_told_without_its_stack() -> None:
     theirs = "panic: called `Result::unwrap()` on an `Err` value\n<backtrace>\n 0: <unknown>"
     assert on_one_line(theirs) == "the grammar's library failed on it"
-    assert on_one_line("too\n many <non-verbose/>states") == "too many states"
+    assert on_one_line("too\n many <non-verbose/>words") == "too many words"
 
 
 def test_a_fault_of_the_library_ends_its_request_alone() -> None:
@@ -357,18 +380,82 @@ def test_a_grammar_that_takes_for_ever_ends_its_process_and_others_do_not_wait_f
         assert found["small"] is None
         assert "Unimplemented keys" in str(found["wrong"])
         for number in range(3):
-            assert "compiling it takes too much time" in str(found[f"endless{number}"])
+            assert "takes more than 0.5 seconds of CPU time, which" in str(
+                found[f"endless{number}"]
+            )
         assert trial.pid is not None  # of all of them
         os.kill(trial.pid, signal.SIGKILL)
         os.waitid(os.P_PID, trial.pid, os.WEXITED | os.WNOWAIT)
-        assert trial.run(StructuredOutputsParams(regex="again"), [END], 3)
+        assert trial.run(StructuredOutputsParams(regex="again"), [END], 3) is Outcome.COMPILED
         hung, server = trial.pid, trial._server
         assert hung is not None
         assert server is not None
         server.answer_seconds = 0.2
         os.kill(hung, signal.SIGSTOP)
-        assert trial.run(StructuredOutputsParams(regex="once more"), [END], 3)
+        wanted = StructuredOutputsParams(regex="once more")
+        assert trial.run(wanted, [END], 3) is Outcome.COMPILED
         assert trial.pid != hung
+
+
+ENDLESS = {"allOf": [{"multipleOf": each} for each in (9973, 9967, 9949, 9941)]}
+
+
+def test_a_refused_grammar_is_not_tried_again_but_one_whose_trial_was_killed_is() -> None:
+    def children() -> list[int]:
+        pid = trial.pid
+        told = "" if pid is None else Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(each) for each in told.split()]
+
+    compiler = GrammarCompiler(lambda: TOKENIZER, len(BYTES), max_refused=2)
+    endless = StructuredOutputsParams(json={"type": "integer", **ENDLESS})
+    with contextlib.closing(GrammarTrial(resolve("builtin://demo"), len(BYTES), 1)) as trial:
+        tried = TriedGrammars(compiler, trial, most_seconds=60)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(tried.prepare, endless, [END])
+            eventually(children)
+            os.kill(children()[0], signal.SIGKILL)
+            assert "Send it again" in str(waiting.exception())
+        tried.most_seconds = 0.2
+        for _ in range(2):
+            with pytest.raises(InvalidParameterError, match=r"more than 0\.2 seconds of CPU"):
+                tried.prepare(endless, [END])
+            trial.close()
+        assert trial.pid is None
+    # The name of the field and where a schema stands are part of what was refused.
+    with pytest.raises(InvalidParameterError, match=r"^tools cannot"):
+        compiler.prepare(msgspec.structs.replace(WRONG, parameter="tools"), [END])
+    with pytest.raises(InvalidParameterError, match=r"^structured_outputs cannot"):
+        compiler.prepare(WRONG, [END])
+    assert len(compiler._refused) == 2
+
+
+WRONG = StructuredOutputsParams(json={"not": {}})
+
+
+def test_each_limit_of_the_library_has_its_words() -> None:
+    theirs = {
+        "too many states: 25000": "25,000 states",
+        "lexer error: too many expressions constructed": "200,000 steps of its expressions",
+        "Current row has too many items (limit 20000)": "20,000 alternatives",
+        "grammar size (number of symbols) too big (limit for this grammar: 9)": "200,000 symbols",
+    }
+    for why, words in theirs.items():
+        assert words in on_one_line(why)
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"),
+    [
+        (0, Outcome.COMPILED),
+        (signal.SIGPROF, Outcome.TIME),
+        (1 << 8, Outcome.MEMORY),
+        (signal.SIGSEGV, Outcome.CRASHED),
+        (signal.SIGKILL, Outcome.KILLED),
+        (signal.SIGALRM, Outcome.KILLED),
+    ],
+)
+def test_how_a_trial_ended_is_told_by_its_status(told: int, outcome: Outcome) -> None:
+    assert outcome_of(told) is outcome
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level_tokenizer(), metaspace_tokenizer()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -10,7 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from octavo.engine.grammars.compiled import CompiledGrammar
 from octavo.engine.grammars.form import GrammarForm, whole_grammar
-from octavo.engine.grammars.limits import LIMITS, MAX_KEPT
+from octavo.engine.grammars.limits import LIMITS, MAX_KEPT, MAX_REFUSED
 from octavo.engine.grammars.mask_batch import MaskBatch
 from octavo.engine.grammars.progress import on_one_line
 from octavo.engine.grammars.refusals import (
@@ -23,6 +25,8 @@ from octavo.engine.grammars.token_table import read_token_table
 from octavo.errors import InvalidParameterError, OctavoError
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer
+
+_MOST_CHARACTERS = 1000
 
 
 class GrammarCompiler:
@@ -39,6 +43,7 @@ class GrammarCompiler:
         load_tokenizer: Callable[[], Tokenizer],
         vocab_size: int,
         max_kept: int = MAX_KEPT,
+        max_refused: int = MAX_REFUSED,
     ) -> None:
         self._masks = MaskBatch(vocab_size)
         self._load_tokenizer = load_tokenizer
@@ -49,6 +54,8 @@ class GrammarCompiler:
         self._tokenizer: Tokenizer | None = None
         self._tables: dict[tuple[int, ...], LLTokenizer] = {}
         self._kept: OrderedDict[tuple[str, tuple[int, ...]], CompiledGrammar] = OrderedDict()
+        self._max_refused = max_refused
+        self._refused: OrderedDict[bytes, str] = OrderedDict()
 
     def prepare(
         self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]
@@ -64,7 +71,13 @@ class GrammarCompiler:
         found = self._find(key)
         if found is not None:
             return found
-        made = self._compile(outputs, ends)
+        self.check_refused(outputs, end_token_ids)
+        try:
+            made = self._compile(outputs, ends)
+        except InvalidParameterError as error:
+            if error.__cause__ is None:  # else it is the tokenizer's fault, or nobody's
+                self.remember(outputs, end_token_ids, error)
+            raise
         with self._keeping:
             self._kept[key] = made
             self._kept.move_to_end(key)
@@ -75,6 +88,35 @@ class GrammarCompiler:
     def is_ready(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> bool:
         """Whether `prepare` need not compile."""
         return self._find((outputs.key, self._ends(end_token_ids))) is not None
+
+    def check_refused(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> None:
+        """Raises again what was raised for the same before."""
+        digest = self._digest(outputs, end_token_ids)
+        with self._keeping:
+            why = self._refused.get(digest)
+            if why is None:
+                return
+            self._refused.move_to_end(digest)
+        raise InvalidParameterError(outputs.parameter, why)
+
+    def remember(
+        self,
+        outputs: StructuredOutputsParams,
+        end_token_ids: Sequence[int],
+        error: InvalidParameterError,
+    ) -> None:
+        """That it is refused, and why, as will be as long as nothing changes."""
+        digest = self._digest(outputs, end_token_ids)
+        with self._keeping:
+            self._refused[digest] = str(error)[:_MOST_CHARACTERS]
+            self._refused.move_to_end(digest)
+            while len(self._refused) > self._max_refused:
+                self._refused.popitem(last=False)
+
+    def _digest(self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int]) -> bytes:
+        """Of all that an error's words depend on."""
+        named = [outputs.key, outputs.parameter, outputs.places, self._ends(end_token_ids)]
+        return hashlib.blake2b(json.dumps(named).encode(), digest_size=16).digest()
 
     def _find(self, key: tuple[str, tuple[int, ...]]) -> CompiledGrammar | None:
         with self._keeping:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from llguidance import LLMatcher
 
+from octavo.engine.grammars.limits import with_limit
 from octavo.sampling.state import MaskSource
 from octavo.token_mask import Mask, mask_of, num_words
 
@@ -178,8 +179,8 @@ def _mask_of(matcher: LLMatcher) -> Mask:
 
 
 def on_one_line(theirs: str) -> str:
-    """llguidance's words, without the mark of what it was told to keep to itself. Of a fault of its own it
-    tells a stack, which is nobody's business."""
+    """llguidance's words, with the limit that was reached, without the mark of what it was told to keep to
+    itself. Of a fault of its own it tells a stack, which is nobody's business."""
     if theirs.startswith(_FAULT):
         return "the grammar's library failed on it"
-    return " ".join(theirs.replace("<non-verbose/>", "").split())
+    return with_limit(" ".join(theirs.replace("<non-verbose/>", "").split()))

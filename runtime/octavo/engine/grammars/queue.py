@@ -10,8 +10,9 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 
 from octavo.engine.grammars.compiled import CompiledGrammar
 from octavo.engine.grammars.compiler import GrammarCompiler
+from octavo.engine.grammars.limits import MOST_SECONDS
 from octavo.engine.grammars.trial import GrammarTrial
-from octavo.engine.grammars.tried import MOST_SECONDS, TriedGrammars
+from octavo.engine.grammars.tried import TriedGrammars
 from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams

@@ -8,6 +8,7 @@ tokenizer, so that each grammar has its own at once, whatever became of the othe
 
 from __future__ import annotations
 
+import enum
 import logging
 import queue
 import socket
@@ -25,9 +26,18 @@ from octavo.errors import InvalidParameterError
 from octavo.structured_outputs import StructuredOutputsParams
 
 MODULE = "octavo.engine.grammars.trial_process"
-COMPILED = b"y"
-DIED = b"n"
 _log = logging.getLogger(__name__)
+
+
+class Outcome(enum.Enum):
+    """What became of a grammar. `COMPILED`: or refused for a reason that compiling gives again. `KILLED`: for
+    no reason of its own."""
+
+    COMPILED = b"y"
+    TIME = b"t"
+    MEMORY = b"m"
+    CRASHED = b"c"
+    KILLED = b"k"
 
 
 class TrialModel(msgspec.Struct, frozen=True):
@@ -39,7 +49,7 @@ class TrialModel(msgspec.Struct, frozen=True):
 
 
 class TrialTask(msgspec.Struct, frozen=True):
-    """A grammar, as a line; answered by `COMPILED` or `DIED`. `cpu_seconds` is what it may take."""
+    """A grammar, as a line; answered by the value of an `Outcome`. `cpu_seconds` is what it may take."""
 
     outputs: StructuredOutputsParams
     end_token_ids: list[int]
@@ -69,11 +79,8 @@ class GrammarTrial:
 
     def run(
         self, outputs: StructuredOutputsParams, end_token_ids: Sequence[int], cpu_seconds: float
-    ) -> bool:
-        """Whether it was compiled in that time, or refused for a reason that compiling gives again.
-
-        Raises `InvalidParameterError` where there is no process to try it.
-        """
+    ) -> Outcome:
+        """Raises `InvalidParameterError` where there is no process to try it."""
         task = msgspec.json.encode(TrialTask(outputs, list(end_token_ids), cpu_seconds)) + b"\n"
         name, again = outputs.parameter, "Send it again."
         for _ in range(2):  # it may have been killed since it was last asked
@@ -84,7 +91,7 @@ class GrammarTrial:
                 continue
             answer = server.ask(task)
             if answer:
-                return answer == COMPILED
+                return Outcome(answer)
         raise InvalidParameterError(name, f"{name} could not be compiled. {again}")
 
     def close(self) -> None:

@@ -20,15 +20,16 @@ from typing import BinaryIO
 import msgspec
 
 from octavo.engine.grammars.compiler import GrammarCompiler
-from octavo.engine.grammars.trial import COMPILED, DIED, TrialModel, TrialTask
+from octavo.engine.grammars.limits import MOST_BYTES
+from octavo.engine.grammars.trial import Outcome, TrialModel, TrialTask
 from octavo.errors import OctavoError
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import load_tokenizer
 
-_MOST_BYTES = 2 * 2**30
-"""Beyond what the process has before; a grammar may take 100 MB."""
 _MOST_SECONDS = 120.0
 """By the clock: of a fork that waits for something that never comes."""
+_NO_MEMORY = 1
+_CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 _PLAIN = StructuredOutputsParams(json_object=True)
 
 
@@ -83,7 +84,7 @@ class TrialServer:
             if pid == 0:
                 return
             with contextlib.suppress(OSError):  # nobody waits for it any more
-                self._lane_of.pop(pid).sendall(COMPILED if status == 0 else DIED)
+                self._lane_of.pop(pid).sendall(outcome_of(status).value)
 
     def _compile(self, task: TrialTask) -> None:
         """In a fork, whose end this is."""
@@ -92,7 +93,7 @@ class TrialServer:
             _limit(task.cpu_seconds)
             self._compiler.prepare(task.outputs, task.end_token_ids)
         except MemoryError:
-            os._exit(1)
+            os._exit(_NO_MEMORY)
         except BaseException:
             os._exit(0)  # the engine's own compiler tells it again
         os._exit(0)
@@ -108,13 +109,23 @@ def main(model: TrialModel) -> int:
     return 0
 
 
+def outcome_of(status: int) -> Outcome:
+    """Of a fork that ended with this."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return {0: Outcome.COMPILED, _NO_MEMORY: Outcome.MEMORY}.get(code, Outcome.CRASHED)
+    if -code == signal.SIGPROF:
+        return Outcome.TIME
+    return Outcome.CRASHED if -code in _CRASHES else Outcome.KILLED
+
+
 def _limit(cpu_seconds: float) -> None:
     """From now on the kernel ends the process at so much."""
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     signal.setitimer(signal.ITIMER_REAL, _MOST_SECONDS)
     if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        most = pages * resource.getpagesize() + _MOST_BYTES
+        most = pages * resource.getpagesize() + MOST_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
