@@ -18,5 +18,15 @@ def go_on_at_parents_end() -> None:
 
     No signal that ends it: it has files to remove first, and a parent may go on without that thread.
     """
+    _at_parents_end(signal.SIGCONT)
+
+
+def end_at_parents_end() -> None:
+    """Has Linux end this process with the thread that started it, whatever it does then: for one that leaves
+    nothing behind, and holds a port that the parent's successor needs."""
+    _at_parents_end(signal.SIGKILL)
+
+
+def _at_parents_end(told: signal.Signals) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGCONT), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(told), 0, 0, 0)

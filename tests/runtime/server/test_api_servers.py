@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -308,6 +311,48 @@ def test_all_streams_end_whole_when_the_server_does(served: Served) -> None:
     assert served.wait() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert list(served.temporary.iterdir()) == []
+
+
+LEADER = """
+import asyncio, socket, sys
+from pathlib import Path
+from octavo.server.process.api_servers.member import Member
+
+async def lead():
+    bound = socket.create_server(("127.0.0.1", 0))
+    member = await Member.spawn(b"a", bound, Path(sys.argv[1]), lambda *_: None, lambda *_: None)
+    print(bound.getsockname()[1], member.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(lead())
+"""
+
+
+def test_one_that_hangs_ends_with_the_process_that_leads_and_frees_the_port(tmp_path: Path) -> None:
+    def ignores_sigterm() -> bool:
+        """Which it does last before it serves."""
+        (line,) = (one for one in status.read_text().splitlines() if one.startswith("SigIgn"))
+        return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    def is_free() -> bool:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            return False
+        return True
+
+    command = [sys.executable, "-c", LEADER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leader:
+        assert leader.stdout is not None
+        try:
+            port, pid = map(int, leader.stdout.readline().split())
+            status = Path(f"/proc/{pid}/status")
+            eventually(ignores_sigterm)
+            os.kill(pid, signal.SIGSTOP)
+            assert not is_free()
+        finally:
+            leader.kill()
+    eventually(is_free)
 
 
 def test_options_cross_to_another_process_as_they_are(tmp_path: Path) -> None:

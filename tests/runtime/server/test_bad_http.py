@@ -58,6 +58,9 @@ def test_wrong_method_or_path(
     response = http.request(method, path)
     assert response.status_code == status
     assert error_of(response)["code"] == code
+    if status == 405:
+        taken = {each.strip() for each in response.headers["allow"].split(",")}
+        assert taken == ({"GET", "HEAD"} if path == "/v1/models" else {"POST"})
 
 
 @pytest.mark.parametrize(
@@ -170,13 +173,40 @@ def _with_wish(path: bytes, protocol: bytes, *, is_chunked: bool) -> bytes:
 
 def _statuses(url: str, *parts: bytes) -> list[bytes]:
     """Of the answers to bytes that are sent in these parts, until the server closes."""
+    return _answers(url, *parts)[0]
+
+
+def _answers(url: str, *parts: bytes) -> tuple[list[bytes], bytes]:
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
             raw.sendall(part)
         answer = b"".join(iter(partial(raw.recv, 4096), b""))
-    return re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    return re.findall(rb"HTTP/1\.1 (\d+)", answer), answer
+
+
+_STREAM = json.dumps({"model": "demo", "prompt": "a", "max_tokens": 5, "stream": True}).encode()
+_ASKED = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
+_STREAMED = b"%scontent-length: %d\r\n\r\n%s" % (_ASKED, len(_STREAM), _STREAM)
+_WRONG = [
+    b"no HTTP at all\r\n\r\n",
+    _ASKED + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+    b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n",
+    b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("wrong", _WRONG)
+def test_a_wrong_request_is_refused_behind_the_answers_to_those_before(
+    server: ServerProcess, wrong: bytes
+) -> None:
+    """Of those that one client sends without waiting. What follows is not read."""
+    for parts in ([_STREAMED + _HIDDEN + wrong + _HIDDEN], [_STREAMED, _HIDDEN + wrong]):
+        statuses, text = _answers(server.url, *parts)
+        assert statuses == [b"200", b"200", b"400"]
+        assert text.index(b"data: [DONE]") < text.index(b"invalid_http")
+    assert _statuses(server.url, wrong + _HIDDEN) == [b"400"]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

@@ -53,6 +53,8 @@ class Connection(HttpToolsProtocol):
     _give_up: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _answered: RequestResponseCycle | None = None
+    _refusal: ApiError | None = None
+    """Of what came behind requests that are still being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -77,6 +79,8 @@ class Connection(HttpToolsProtocol):
             self._answered.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return  # behind bytes that are no HTTP nobody knows what is
         if self._in_body:
             self._body_bytes += len(data)
             if self._body_bytes >= _PROGRESS_BYTES:
@@ -172,8 +176,30 @@ class Connection(HttpToolsProtocol):
             self._unread = self.loop.call_later(_READ_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
+        """Answers come in the order of requests: this one behind those that are under way."""
         error = ApiError(400, self._fault or msg, code="invalid_http")
-        self._refuse(b"400 Bad Request", error)
+        answered = self._answered
+        is_busy = answered is not None and not answered.response_complete
+        if self._in_body and self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()  # it has no body, and is what is refused
+        elif self._in_body and answered is self.cycle and is_busy:
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+            is_busy = False
+        if is_busy:
+            self._refusal = error
+            self._in_body = self._is_incomplete = False
+            self._watch_request()
+        else:
+            self._refuse(b"400 Bad Request", error)
+
+    def on_response_complete(self) -> None:
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if is_last and self._refusal is not None and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._refuse(b"400 Bad Request", self._refusal)
 
     def _refuse(self, status: bytes, error: ApiError) -> None:
         body = error.body()

@@ -24,6 +24,7 @@ import structlog
 from octavo.engine.front_client import FrontClient
 from octavo.errors import EngineDeadError, OctavoError, UserError
 from octavo.logs import configure_logging
+from octavo.parents_end import end_at_parents_end
 from octavo.server.http.tls import read_tls
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.api_servers.channel import Channel, open_channel
@@ -248,6 +249,7 @@ def main(control: int, http: int) -> int:
     when running requests have finished."""
     import uvloop
 
+    end_at_parents_end()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
