@@ -34,6 +34,8 @@ _NOT_THE_MODEL = {
     "optimizer": "the state of a training",
     "training": "the state of a training",
 }
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _OTHER_FORMATS = {
     ".bin": "pickle",
     ".pt": "pickle",
@@ -94,8 +96,15 @@ def choose_weight_files(listing: Listing) -> WeightFiles:
     """The choice among the files of `listing`.
 
     Raises:
-        ModelInvalidError: There are no safetensors, a file is missing, or nothing tells which are the model.
+        ModelInvalidError: There are no safetensors, a file is missing, nothing tells which are the model, or
+            there is an adapter beside it.
     """
+    chosen = _choice(listing)
+    _refuse_adapter(listing)
+    return chosen
+
+
+def _choice(listing: Listing) -> WeightFiles:
     stated = _stated_in_config(listing)
     if stated is not None:
         return _stated(listing, stated)
@@ -107,6 +116,18 @@ def choose_weight_files(listing: Listing) -> WeightFiles:
     if "model" in checkpoints:
         return WeightFiles(_complete(listing, checkpoints["model"]))
     return _under_another_name(listing, checkpoints)
+
+
+def _refuse_adapter(listing: Listing) -> None:
+    """transformers puts one that lies beside the model onto it where PEFT is installed, and else does not."""
+    adapter = [name for name in _ADAPTER_WEIGHTS if name in listing.names]
+    if adapter and _ADAPTER_CONFIG in listing.names:
+        raise ModelInvalidError(
+            f"{listing.place} holds a model and an adapter ({_shown([_ADAPTER_CONFIG, *adapter])}), and "
+            "nothing tells whether the model's weights contain it. In a copy of the folder, remove the "
+            "adapter's files if they do; else move them into a folder of their own, and serve that with "
+            "--lora-modules."
+        )
 
 
 def _stated_in_config(listing: Listing) -> str | None:
@@ -124,7 +145,7 @@ def _stated(listing: Listing, name: str) -> WeightFiles:
     if name not in listing.names or not name.endswith((_SUFFIX, _INDEX_SUFFIX)):
         raise ModelInvalidError(
             f"{listing.place}: config.json's transformers_weights is {name!r:.200}, which is no "
-            "safetensors file or index beside it. {_again(listing)}, or correct config.json."
+            f"safetensors file or index beside it. {_again(listing)}, or correct config.json."
         )
     return _index(listing, name) if name.endswith(_INDEX_SUFFIX) else WeightFiles((name,))
 

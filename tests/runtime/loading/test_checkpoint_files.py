@@ -185,7 +185,8 @@ def test_the_file_that_the_config_states_wins_as_in_transformers(
     assert_equal(ours(tmp_path), theirs(tmp_path))
     assert_equal(ours(tmp_path), weights)
     (tmp_path / stated).unlink()
-    with pytest.raises(ModelInvalidError, match=r"transformers_weights is 'best\.safetensors"):
+    words = r"transformers_weights is 'best\.safetensors.*Download the model again, or correct"
+    with pytest.raises(ModelInvalidError, match=words):
         weight_files(tmp_path)
 
 
@@ -226,6 +227,17 @@ def test_one_checkpoint_under_another_name_is_taken_with_a_warning(
 def test_what_is_no_model_is_refused_by_name(names: list[str], words: str) -> None:
     with pytest.raises(ModelInvalidError, match=words):
         choose_weight_files(Listing("s3://b/m", frozenset(names), unread))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_an_adapter_beside_the_model_is_refused(suffix: str) -> None:
+    """transformers with PEFT puts it onto the model, and without it does not."""
+    names = frozenset({"model.safetensors", "adapter_config.json", "README.md"})
+    listing = Listing("/m", names, unread)
+    assert choose_weight_files(listing).names == ("model.safetensors",)  # merged, and all else gone
+    both = Listing("/m", names | {f"adapter_model.{suffix}"}, unread)
+    with pytest.raises(ModelInvalidError, match=rf"adapter_config\.json, adapter_model\.{suffix}"):
+        choose_weight_files(both)
 
 
 @pytest.mark.parametrize(
